@@ -1,0 +1,382 @@
+"""Predict, compare, score, alarm: the one composition, online and offline.
+
+Sizes: N readings of a batch, T waves, S streams, F features.
+
+A stream's verdicts depend on that stream's readings alone: not on its neighbours, nor on where batches end. What
+makes that true to the last bit: the fused recurrence (cells.LSTM), a head that multiplies and sums, row-wise
+statistics in exactly rounded arithmetic, and no clock, no randomness, no statistics across streams.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from models import alarm, residuals, scaling
+from models.alarm import AlarmConfig, Change, Severity
+from models.cells import CellState
+from models.forecaster import Forecaster
+from models.packing import Waves, pack
+from models.residuals import ScoreConfig
+from models.rows import Channels, Columns, Rows, Scalars, fresh
+
+BAND_NOISES = 3.0  # half the expected band, in standard deviations of the stream's own residual
+LATE_LIMIT = 32  # late readings in a row after which a stream's clock was set back, not its readings late
+
+
+class Readings(NamedTuple):
+    """N readings in offset order."""
+
+    offsets: Tensor  # (N,) int64
+    times_ms: Tensor  # (N,) int64, event time
+    values: Tensor  # (N, F) float64, NaN where a value is missing
+
+
+class Fate(NamedTuple):
+    """What became of N readings; each (N,) bool. Late and duplicate readings are not judged: score 0, no band."""
+
+    judged: Tensor
+    late: Tensor  # older than the stream's last one
+    duplicate: Tensor  # the same time and values as the stream's last one
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An alarm opened, became more severe, or closed at a reading of the batch."""
+
+    reading: int  # index into the batch
+    change: Change
+    severity: Severity
+    out_of_range: bool  # the range said more than the residual
+    score: float
+    peak: float
+    opened_offset: int
+    opened_ms: int
+    share: tuple[float, ...]  # of each channel in this reading's residual, sums to 1
+
+
+class Verdicts(NamedTuple):
+    """What is thought of N readings, in offset order."""
+
+    fate: Fate
+    score: Tensor  # (N,) float64; 1.0 is the alarm threshold
+    alarm: Tensor  # (N,) bool: the stream's alarm is open after this reading
+    expected: Tensor  # (N, F) float64; NaN while a stream's scale is unknown
+    lower: Tensor  # (N, F)
+    upper: Tensor  # (N, F)
+    transitions: tuple[Transition, ...]  # in offset order
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorConfig:
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    alarm: AlarmConfig = field(default_factory=AlarmConfig)
+
+
+class _Block(NamedTuple):
+    """T waves of the same S streams."""
+
+    readings: Tensor  # (T, S) int64: index into the batch
+    offsets: Tensor  # (T, S) float64
+    times_ms: Tensor  # (T, S) int64
+    values: Tensor  # (T, S, F)
+
+    @property
+    def waves(self) -> int:
+        return len(self.readings)
+
+    def part(self, begin: int, end: int, streams: Tensor) -> "_Block":
+        return _Block(*(column[begin:end].index_select(1, streams) for column in self))
+
+
+class _Sheet(NamedTuple):
+    """Where verdicts are written while a batch is judged, in offset order."""
+
+    score: Tensor
+    alarm: Tensor
+    expected: Tensor
+    lower: Tensor
+    upper: Tensor
+    transitions: list[Transition]
+
+    @classmethod
+    def empty(cls, readings: int, features: int) -> Self:
+        nothing = torch.full((readings, features), torch.nan, dtype=torch.float64)
+        score = torch.zeros(readings, dtype=torch.float64)
+        return cls(score, torch.zeros(readings, dtype=torch.bool), nothing, nothing.clone(), nothing.clone(), [])
+
+
+class Detector:
+    """A forecaster and the rules that turn its residuals into alarms, with the streams it was trained on.
+
+    known: the row each training stream ended with, so that it goes on warm where it left off.
+    """
+
+    def __init__(self, forecaster: Forecaster, config: DetectorConfig, known: Mapping[bytes, int], rows: Rows) -> None:
+        self.forecaster = forecaster.eval()
+        self.config = config
+        self.known = known
+        self.known_rows = rows
+
+    @classmethod
+    def cold(cls, forecaster: Forecaster, config: DetectorConfig | None = None) -> Self:
+        """A detector that knows no stream yet."""
+        return cls(forecaster, config or DetectorConfig(), {}, fresh(0, forecaster.config))
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return self.forecaster.config.features
+
+    def rows_for(self, keys: Sequence[bytes]) -> Rows:
+        """The rows that new streams start with: warm where they were trained on, else fresh."""
+        rows = fresh(len(keys), self.forecaster.config)
+        warm = [(place, self.known[key]) for place, key in enumerate(keys) if key in self.known]
+        if warm:
+            places, known = torch.tensor(warm).T
+            rows.put(places, self.known_rows.take(known))
+        return rows
+
+    @torch.inference_mode()
+    def observe(self, readings: Readings, waves: Waves, rows: Rows) -> tuple[Verdicts, Rows]:
+        """Judge a batch. rows: those of waves.slots. Returns the verdicts and the rows after the batch."""
+        columns = Columns.of(rows)
+        fate = _admit(readings, waves, columns)
+        sheet = _Sheet.empty(len(readings.offsets), len(self.features))
+        if fate.judged.all():
+            self._observe_runs(readings, waves, columns, sheet)
+        elif fate.judged.any():
+            self._observe_admitted(readings, waves, columns, sheet, fate.judged)
+        sheet.transitions.sort(key=lambda transition: transition.reading)
+        return Verdicts(fate, *sheet[:-1], tuple(sheet.transitions)), columns.rows()
+
+    def _observe_admitted(
+        self, readings: Readings, waves: Waves, columns: Columns, sheet: _Sheet, judged: Tensor
+    ) -> None:
+        """Pack again without the late and duplicate readings; `slots` is then the place among this batch's streams."""
+        kept = judged.nonzero().squeeze(1)
+        again = pack(waves.streams[kept])
+        again = again._replace(runs=tuple(run._replace(readings=kept[run.readings]) for run in again.runs))
+        busy = columns.take(again.slots)
+        self._observe_runs(readings, again, busy, sheet)
+        columns.put(again.slots, busy)
+
+    def _observe_runs(self, readings: Readings, waves: Waves, columns: Columns, sheet: _Sheet) -> None:
+        for run in waves.runs:
+            index = run.readings
+            block = _Block(index, readings.offsets[index].double(), readings.times_ms[index], readings.values[index])
+            self._observe_block(block, columns.first(index.shape[1]), sheet)
+
+    def _observe_block(self, block: _Block, columns: Columns, sheet: _Sheet) -> None:
+        """Judge a block in pieces between which a stream's scale moves, so that it is constant within each."""
+        scalars = Scalars[Tensor](*columns.scalars)
+        until_move = (scalars.rescale_at - scalars.age).clamp(max=block.waves).long()
+        if bool((until_move == block.waves).all()):
+            self._observe_piece(block, columns, sheet)
+            return
+        for waves in sorted(set(until_move.tolist())):
+            streams = (until_move == waves).nonzero().squeeze(1)
+            some = columns.take(streams)
+            self._observe_piece(block.part(0, waves, streams), some, sheet)
+            if waves < block.waves:
+                self._observe_block(block.part(waves, block.waves, streams), some, sheet)
+            columns.put(streams, some)
+
+    def _observe_piece(self, block: _Block, columns: Columns, sheet: _Sheet) -> None:
+        """Judge a block in the hope that no stream adopts a new level before its end; if one does, judge it again."""
+        before = columns.clone()
+        transitions = len(sheet.transitions)
+        adopted_at = self._judge(block, columns, sheet)
+        _move_scales(columns, self.config.alarm)
+        early = adopted_at < block.waves - 1
+        if not early.any():
+            return
+        again = set(block.readings[:, early].flatten().tolist())
+        sheet.transitions[transitions:] = [t for t in sheet.transitions[transitions:] if t.reading not in again]
+        for wave in sorted(set(adopted_at[early].tolist())):
+            streams = (adopted_at == wave).nonzero().squeeze(1)
+            some = before.take(streams)
+            self._judge(block.part(0, wave + 1, streams), some, sheet)
+            _move_scales(some, self.config.alarm)
+            self._observe_block(block.part(wave + 1, block.waves, streams), some, sheet)
+            columns.put(streams, some)
+
+    def _judge(self, block: _Block, columns: Columns, sheet: _Sheet) -> Tensor:
+        """Judge T waves of S streams whose scale does not move. Returns the wave at which each adopts a level, or T."""
+        channels, scalars = Channels[Tensor](*columns.channels), Scalars[Tensor](*columns.scalars)
+        held = scaling.hold(block.values, channels.last)
+        predicted, residual = self._predict(block, held.values, columns, channels, scalars)
+        if held.present is not None:
+            residual = torch.where(held.present, residual, 0.0)
+
+        score, alarms = torch.empty_like(block.offsets), torch.empty_like(block.offsets)
+        bias, noise = torch.empty_like(residual), torch.empty_like(residual)
+        adopted_at = torch.full_like(scalars.age, block.waves, dtype=torch.int64)
+        everyone = torch.ones_like(scalars.age)
+        everywhere = torch.ones_like(channels.last)
+        restless = alarm.is_restless(scalars)
+        for wave in range(block.waves):
+            values, present = held.values[wave], None if held.present is None else held.present[wave]
+            scalars.age.add_(1)
+            bias[wave] = channels.bias
+            noise[wave] = residuals.noise_of(channels)
+            standardised = (residual[wave] - bias[wave]) / noise[wave]
+            if present is not None:
+                standardised = standardised * present
+            strange = residuals.judge(standardised, values, present, channels, scalars, self.config.score)
+            score[wave] = strange.score
+
+            learns, weight = everyone, everywhere
+            if restless or bool((strange.score >= 1.0).any()):
+                step = alarm.step(
+                    strange.score,
+                    values,
+                    block.times_ms[wave].double(),
+                    block.offsets[wave],
+                    channels,
+                    scalars,
+                    self.config.alarm,
+                )
+                learns, weight = step.learns, step.learns.unsqueeze(1).expand_as(values)
+                restless = alarm.is_restless(scalars)
+                change = torch.where(adopted_at > wave, step.change, Change.NONE)
+                _note(change, block.readings[wave], strange, standardised, scalars, sheet)
+                adopted_at[change == Change.LEVEL_SHIFT] = wave
+            alarms[wave] = scalars.alarm
+            if present is not None:
+                weight = weight * present
+            residuals.learn_residuals(
+                residual[wave], strange.surprise, weight, learns, channels, scalars, self.config.score
+            )
+            scaling.learn_scale(values, weight, channels)
+            channels.low.copy_(torch.where(weight > 0, torch.minimum(channels.low, values), channels.low))
+            channels.high.copy_(torch.where(weight > 0, torch.maximum(channels.high, values), channels.high))
+
+        scalars.time_ms.copy_(block.times_ms[-1])
+        channels.last.copy_(held.values[-1])
+        _write(block, predicted, bias, noise, score, alarms, channels, sheet)
+        return adopted_at
+
+    def _predict(
+        self, block: _Block, values: Tensor, columns: Columns, channels: Channels[Tensor], scalars: Scalars[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """What was expected of every reading from the memory before it, and the residual: (T, S, F) in spreads."""
+        scaled = (values - channels.centre) / channels.spread
+        before = (channels.last - channels.centre) / channels.spread
+        clock = torch.where(scalars.age > 0, scalars.time_ms, block.times_ms[0].double())
+        elapsed_s = torch.diff(block.times_ms.double(), dim=0, prepend=clock.unsqueeze(0)).clamp(min=0) / 1000
+
+        inputs = self.forecaster.inputs(scaled, before, elapsed_s, block.times_ms)
+        state = CellState(columns.hidden.contiguous(), columns.cell.contiguous())
+        memory, after = self.forecaster.observe(inputs, state)
+        memory_before = torch.cat([state.hidden[-1:], memory[:-1]])
+        columns.hidden.copy_(after.hidden)
+        columns.cell.copy_(after.cell)
+
+        predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]))
+        return predicted, (scaled - predicted).clamp(-residuals.FARTHEST, residuals.FARTHEST)
+
+
+def _move_scales(columns: Columns, config: AlarmConfig) -> None:
+    channels, scalars = Channels[Tensor](*columns.channels), Scalars[Tensor](*columns.scalars)
+    adopted = scalars.relearn == config.relearn
+    if adopted.any():
+        scaling.adopt_level(adopted, channels, scalars)
+    due = scalars.age == scalars.rescale_at
+    if due.any():
+        scaling.move_scale(due, channels, scalars)
+
+
+def _note(
+    change: Tensor,
+    readings: Tensor,
+    strange: residuals.Strangeness,
+    standardised: Tensor,
+    scalars: Scalars[Tensor],
+    sheet: _Sheet,
+) -> None:
+    """Write the wave's transitions down: rare, so one at a time."""
+    squares = standardised * standardised
+    share = squares / squares.sum(1, keepdim=True).clamp(min=1e-12)
+    for stream in (change != Change.NONE).nonzero().squeeze(1).tolist():
+        sheet.transitions.append(
+            Transition(
+                reading=int(readings[stream]),
+                change=Change(int(change[stream])),
+                severity=Severity(int(scalars.severity[stream])),
+                out_of_range=bool(strange.out_of_range[stream]),
+                score=float(strange.score[stream]),
+                peak=float(scalars.peak[stream]),
+                opened_offset=int(scalars.opened_offset[stream]),
+                opened_ms=int(scalars.opened_ms[stream]),
+                share=tuple(share[stream].tolist()),
+            )
+        )
+
+
+def _write(
+    block: _Block,
+    predicted: Tensor,
+    bias: Tensor,
+    noise: Tensor,
+    score: Tensor,
+    alarms: Tensor,
+    channels: Channels[Tensor],
+    sheet: _Sheet,
+) -> None:
+    """Put a judged block where its readings stand in the batch, the band in the sensor's own units."""
+    middle = predicted + bias
+    for column, scaled in (
+        (sheet.expected, middle),
+        (sheet.lower, middle - noise * BAND_NOISES),
+        (sheet.upper, middle + noise * BAND_NOISES),
+    ):
+        raw = scaled * channels.spread + channels.centre
+        column[block.readings] = torch.where(channels.spread < torch.inf, raw, torch.nan)
+    sheet.score[block.readings] = score
+    sheet.alarm[block.readings] = alarms > 0
+
+
+def _admit(readings: Readings, waves: Waves, columns: Columns) -> Fate:
+    """Tell late and duplicate readings from those to be judged, by each stream's own clock.
+
+    Time that only rises costs two comparisons; the streams in which it does not are gone through one by one.
+    """
+    scalars = Scalars[Tensor](*columns.scalars)
+    late = torch.zeros_like(readings.times_ms, dtype=torch.bool)
+    duplicate = late.clone()
+    clock = torch.where(scalars.age > 0, scalars.time_ms, -1.0)
+    suspect = scalars.late_run > 0
+    latest = clock.clone()
+    for run in waves.runs:
+        times = readings.times_ms[run.readings].double()
+        streams = times.shape[1]
+        suspect[:streams] |= (torch.diff(times, dim=0, prepend=latest[None, :streams]) <= 0).any(0)
+        latest[:streams] = times[-1]
+    if suspect.any():
+        last = Channels[Tensor](*columns.channels).last
+        for stream in suspect.nonzero().squeeze(1).tolist():
+            late_run = int(scalars.late_run[stream])
+            mine = (waves.streams == stream).nonzero().squeeze(1).tolist()
+            scalars.late_run[stream] = _admit_stream(
+                readings, mine, float(clock[stream]), last[stream], late_run, late, duplicate
+            )
+    return Fate(~(late | duplicate), late, duplicate)
+
+
+def _admit_stream(
+    readings: Readings, mine: list[int], clock_ms: float, last: Tensor, late_run: int, late: Tensor, duplicate: Tensor
+) -> int:
+    """Go through one stream's readings in turn. last: (F,), held values. Returns the late readings in a row after."""
+    for n in mine:
+        time, values = int(readings.times_ms[n]), readings.values[n]
+        held = torch.where(values.isnan(), last, values)
+        if time < clock_ms and late_run < LATE_LIMIT:
+            late[n] = True
+            late_run += 1
+        elif time == clock_ms and bool((held == last).all()):
+            duplicate[n] = True
+        else:
+            clock_ms, last, late_run = time, held, 0
+    return late_run

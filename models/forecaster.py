@@ -1,0 +1,102 @@
+"""The net: what a stream's memory expects of its next reading.
+
+Sizes: T waves, S streams, F features, H hidden units, L layers, I = 2 F + 5 inputs.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.cells import CELLS, CellState
+
+CLIP = 10.0  # spreads; further out the net sees no more, the residual still does
+MINUTE_MS = 60_000
+WEEK_MINUTES = 7 * 24 * 60
+EPOCH_WEEKDAY_MINUTES = 3 * 24 * 60  # 1970-01-01 was a Thursday; weeks begin on Monday
+
+
+@dataclass(frozen=True, slots=True)
+class ForecasterConfig:
+    features: tuple[str, ...]
+    cell: str = "lstm"
+    hidden: int = 64  # a multiple of 16: only then does the fused kernel give the same bits in every batch
+    layers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.cell not in CELLS:
+            raise ValueError(f"cell {self.cell!r} is not known, expected one of {', '.join(sorted(CELLS))}")
+        if self.hidden < 16 or self.hidden % 16:
+            raise ValueError(f"hidden is {self.hidden}, expected a multiple of 16")
+        if self.layers < 1:
+            raise ValueError(f"layers is {self.layers}, expected at least 1")
+        if not self.features or len(set(self.features)) != len(self.features):
+            raise ValueError(f"features are {self.features}, expected at least one, each named once")
+
+    @property
+    def inputs(self) -> int:
+        return 2 * len(self.features) + 5
+
+
+class Forecaster(nn.Module):
+    """One step ahead, all streams of a checkpoint with the same weights.
+
+    The expectation of reading t is a function of the memory after reading t - 1 alone:
+    expected(t) = persistence * scaled(t - 1) + W h(t - 1) + b, so it starts out as "the same as before" and
+    learns, per feature, how much of that to keep and what to add.
+    """
+
+    def __init__(self, config: ForecasterConfig) -> None:
+        super().__init__()
+        self.config = config
+        features = len(config.features)
+        self.recurrence = CELLS[config.cell](config.inputs, config.hidden, config.layers)
+        self.persistence = nn.Parameter(torch.ones(features))
+        self.head_weight = nn.Parameter(torch.zeros(features, config.hidden))
+        self.head_bias = nn.Parameter(torch.zeros(features))
+        self.phases: Tensor
+        self.register_buffer("phases", _phase_table(), persistent=False)
+
+    def fresh(self, streams: int) -> CellState:
+        """The memory of streams that have not been seen: zeros."""
+        zeros = torch.zeros(self.config.layers, streams, self.config.hidden, device=self.head_weight.device)
+        return CellState(zeros, zeros.clone())
+
+    def inputs(self, scaled: Tensor, before: Tensor, elapsed_s: Tensor, times_ms: Tensor) -> Tensor:
+        """What the net is shown of each reading, (T, S, I) float32.
+
+        scaled: (T, S, F) in spreads. before: (S, F), the reading before the first wave. elapsed_s: (T, S) since the
+        stream's last reading. times_ms: (T, S) int64, for the phase of the day and of the week (UTC).
+        """
+        difference = torch.cat([scaled[:1] - before, scaled[1:] - scaled[:-1]])
+        minute = (times_ms // MINUTE_MS + EPOCH_WEEKDAY_MINUTES) % WEEK_MINUTES
+        return torch.cat(
+            [
+                scaled.clamp(-CLIP, CLIP).float(),
+                difference.clamp(-CLIP, CLIP).float(),
+                (torch.log1p(elapsed_s.float().contiguous()) * 0.1).unsqueeze(-1),
+                self.phases[minute],
+            ],
+            dim=-1,
+        )
+
+    def observe(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """Take in T readings of S streams. Returns the memory after each, (T, S, H), and the state after the last."""
+        memory, after = self.recurrence(inputs, state)
+        return memory, after
+
+    def predict(self, memory: Tensor, scaled: Tensor) -> Tensor:
+        """memory: (..., H) after a reading, scaled: (..., F) that reading. Returns what is expected next, (..., F).
+
+        Multiply and sum, not a matrix product: a matrix product's last bit depends on the number of rows.
+        """
+        changes = [(memory * weight).sum(-1) for weight in self.head_weight]
+        return self.persistence * scaled + (torch.stack(changes, dim=-1) + self.head_bias)
+
+
+def _phase_table() -> Tensor:
+    """Sine and cosine of the phase of the day and of the week, for each minute of the week: (10080, 4)."""
+    minute = torch.arange(WEEK_MINUTES, dtype=torch.float64)
+    day, week = minute / (24 * 60) * 2 * math.pi, minute / WEEK_MINUTES * 2 * math.pi
+    return torch.stack([day.sin(), day.cos(), week.sin(), week.cos()], dim=1).float()

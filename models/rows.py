@@ -1,0 +1,159 @@
+"""Everything one stream remembers: a row. O(1) a stream, whatever its age.
+
+Sizes: S streams, L layers, H hidden units, F features, C channel statistics, K scalars.
+"""
+
+import math
+from typing import Generic, NamedTuple, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from models.forecaster import ForecasterConfig
+
+T = TypeVar("T", float, Tensor)
+
+
+class Channels(NamedTuple, Generic[T]):
+    """What is remembered a channel (feature) of a stream; each (S, F) float64."""
+
+    known: T  # readings learned from, missing values not counted
+    mean: T  # of those readings (Welford 1962)
+    square: T  # sum of their squared distances from the mean
+    centre: T  # what counts as 0 for the net
+    spread: T  # what counts as 1 for the net; infinite until known, so the net sees zeros
+    last: T  # the last value that was not missing
+    low: T  # the range learned so far
+    high: T
+    bias: T  # long mean of the residual, in spreads
+    noise: T  # long variance of the residual
+    level: T  # mean since the open alarm opened
+
+
+class Scalars(NamedTuple, Generic[T]):
+    """What is remembered a stream; each (S,) float64."""
+
+    age: T  # readings judged
+    rescale_at: T  # the age at which centre and spread are next derived
+    time_ms: T  # the stream's clock: event time of its last reading
+    late_run: T  # late readings dropped in a row
+    learned: T  # readings in the residual statistics; the first 16 only warm the memory up
+    relearn: T  # readings for which an adopted level is learned whatever its score
+    smooth: T  # short mean of the strength
+    typical: T  # long mean of `smooth`
+    variance: T  # long variance of `smooth`
+    block_seen: T  # learned readings in the calibration block
+    block_peak: T  # largest surprise in it
+    blocks: T  # finished blocks
+    peak_mean: T  # mean and variance of the blocks' peaks
+    peak_variance: T
+    threshold: T  # the surprise that scores 1.0; at first that of one reading in 100,000
+    alarm: T  # 1 while open
+    opened_offset: T
+    opened_ms: T
+    peak: T  # highest score since it opened
+    severity: T
+    length: T  # readings since it opened
+    quiet: T  # calm readings in a row
+    rest: T  # readings until the next alarm may open
+
+
+FRESH_CHANNELS: Channels[float] = Channels(
+    known=0.0,
+    mean=0.0,
+    square=0.0,
+    centre=0.0,
+    spread=math.inf,
+    last=0.0,
+    low=math.inf,
+    high=-math.inf,
+    bias=0.0,
+    noise=0.0,
+    level=0.0,
+)
+FRESH_SCALARS: Scalars[float] = Scalars(
+    age=0.0,
+    rescale_at=2.0,
+    time_ms=0.0,
+    late_run=0.0,
+    learned=-16.0,
+    relearn=0.0,
+    smooth=0.0,
+    typical=0.0,
+    variance=0.0,
+    block_seen=0.0,
+    block_peak=0.0,
+    blocks=0.0,
+    peak_mean=0.0,
+    peak_variance=0.0,
+    threshold=5.0,
+    alarm=0.0,
+    opened_offset=-1.0,
+    opened_ms=0.0,
+    peak=0.0,
+    severity=0.0,
+    length=0.0,
+    quiet=0.0,
+    rest=0.0,
+)
+
+
+class Rows(NamedTuple):
+    """The rows of S streams: stream first, as a slab keeps them."""
+
+    hidden: Tensor  # (S, L, H) float32
+    cell: Tensor  # (S, L, H) float32
+    channels: Tensor  # (S, C, F) float64
+    scalars: Tensor  # (S, K) float64
+
+    def take(self, index: Tensor) -> "Rows":
+        return Rows(*(column.index_select(0, index) for column in self))
+
+    def put(self, index: Tensor, rows: "Rows") -> None:
+        """Overwrite the rows at `index` (no index twice)."""
+        for column, new in zip(self, rows, strict=True):
+            column.index_copy_(0, index, new)
+
+    @property
+    def bytes_per_stream(self) -> int:
+        return sum(column[:1].nbytes for column in self)
+
+
+class Columns(NamedTuple):
+    """The same, turned so that every quantity of all streams is contiguous: how a batch is judged, in place."""
+
+    hidden: Tensor  # (L, S, H)
+    cell: Tensor  # (L, S, H)
+    channels: Tensor  # (C, S, F)
+    scalars: Tensor  # (K, S)
+
+    @classmethod
+    def of(cls, rows: Rows) -> Self:
+        return cls(*(column.transpose(0, 1).contiguous() for column in rows))
+
+    def rows(self) -> Rows:
+        return Rows(*(column.transpose(0, 1).contiguous() for column in self))
+
+    def first(self, streams: int) -> "Columns":
+        """A view of the first streams: what is changed there is changed here."""
+        return Columns(*(column[:, :streams] for column in self))
+
+    def take(self, index: Tensor) -> "Columns":
+        return Columns(*(column.index_select(1, index) for column in self))
+
+    def put(self, index: Tensor, columns: "Columns") -> None:
+        for column, new in zip(self, columns, strict=True):
+            column.index_copy_(1, index, new)
+
+    def clone(self) -> "Columns":
+        return Columns(*(column.clone() for column in self))
+
+
+def fresh(streams: int, config: ForecasterConfig) -> Rows:
+    """Rows of streams that have never been seen."""
+    memory = torch.zeros(streams, config.layers, config.hidden)
+    channels = torch.tensor(FRESH_CHANNELS, dtype=torch.float64)[:, None].expand(-1, len(config.features))
+    scalars = torch.tensor(FRESH_SCALARS, dtype=torch.float64)
+    return Rows(
+        memory, memory.clone(), channels.expand(streams, -1, -1).contiguous(), scalars.expand(streams, -1).contiguous()
+    )
