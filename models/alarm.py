@@ -57,6 +57,7 @@ def is_restless(scalars: Scalars[Tensor]) -> bool:
 
 def step(
     score: Tensor,
+    out_of_range: Tensor,
     values: Tensor,
     times_ms: Tensor,
     offsets: Tensor,
@@ -64,7 +65,10 @@ def step(
     scalars: Scalars[Tensor],
     config: AlarmConfig,
 ) -> Step:
-    """Let one wave of scores (S,) work on the alarms, in place. values: (S, F); times_ms, offsets: (S,) float64."""
+    """Let one wave of scores (S,) work on the alarms, in place.
+
+    out_of_range: (S,) bool, whether the score is the range rule's. values: (S, F). times_ms, offsets: (S,) float64.
+    """
     hot = score >= 1.0
     was_open = scalars.alarm > 0
     opens = hot & ~was_open & (scalars.rest <= 0)
@@ -72,6 +76,7 @@ def step(
 
     _keep(scalars.opened_offset, opens, offsets)
     _keep(scalars.opened_ms, opens, times_ms)
+    _keep(scalars.opened_by, opens, out_of_range.double())
     scalars.peak.copy_(torch.where(opens, score, torch.maximum(scalars.peak, score)) * is_open)
     scalars.length.copy_((torch.where(opens, 0.0, scalars.length) + 1) * is_open)
     scalars.quiet.copy_(torch.where(score < config.close_below, scalars.quiet + 1, 0.0) * is_open)

@@ -49,7 +49,7 @@ class Transition:
     reading: int  # index into the batch
     change: Change
     severity: Severity
-    out_of_range: bool  # the range said more than the residual
+    out_of_range: bool  # the range rule opened it, not the residual
     score: float
     peak: float
     opened_offset: int
@@ -231,6 +231,7 @@ class Detector:
             if restless or bool((strange.score >= 1.0).any()):
                 step = alarm.step(
                     strange.score,
+                    strange.out_of_range,
                     values,
                     block.times_ms[wave].double(),
                     block.offsets[wave],
@@ -305,7 +306,7 @@ def _note(
                 reading=int(readings[stream]),
                 change=Change(int(change[stream])),
                 severity=Severity(int(scalars.severity[stream])),
-                out_of_range=bool(strange.out_of_range[stream]),
+                out_of_range=bool(scalars.opened_by[stream]),
                 score=float(strange.score[stream]),
                 peak=float(scalars.peak[stream]),
                 opened_offset=int(scalars.opened_offset[stream]),

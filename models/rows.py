@@ -51,6 +51,7 @@ class Scalars(NamedTuple, Generic[T]):
     alarm: T  # 1 while open
     opened_offset: T
     opened_ms: T
+    opened_by: T  # 1 where the range rule opened it
     peak: T  # highest score since it opened
     severity: T
     length: T  # readings since it opened
@@ -90,6 +91,7 @@ FRESH_SCALARS: Scalars[float] = Scalars(
     alarm=0.0,
     opened_offset=-1.0,
     opened_ms=0.0,
+    opened_by=0.0,
     peak=0.0,
     severity=0.0,
     length=0.0,

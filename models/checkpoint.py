@@ -1,0 +1,282 @@
+"""A trained detector's file: one safetensors file, its description in the header. Never pickle.
+
+Tensors: `forecaster.*` (weights) and `streams.*` (the rows of the streams it was trained on, and their keys). The
+header's `telltale` entry is the Description as JSON. Loading reads the file once, hashes and parses the same bytes,
+and refuses what it does not know, saying what was found and what was expected.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from models.alarm import AlarmConfig
+from models.detection import Detector, DetectorConfig
+from models.forecaster import Forecaster, ForecasterConfig
+from models.residuals import ScoreConfig
+from models.rows import Channels, Rows, Scalars, fresh
+
+SCHEMA_VERSION = 1
+MAX_BYTES = 4 * 2**30
+HEADER = "telltale"
+
+
+class UnusableCheckpoint(ValueError):
+    """A file is not a checkpoint this version can run: says what was found and what was expected."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Architecture(_Part):
+    features: tuple[str, ...]
+    cell: str
+    hidden: int
+    layers: int
+
+
+class Judgement(_Part):
+    """How residuals become alarms: the fields of ScoreConfig and AlarmConfig."""
+
+    score: dict[str, float | int]
+    alarm: dict[str, float | int]
+
+
+class TrainingData(_Part):
+    """What the forecaster was trained on."""
+
+    files: int
+    streams: int
+    readings: int
+    first_ms: int
+    last_ms: int
+
+
+class Metrics(_Part):
+    """How training ended. Losses: Huber, one step ahead, in spreads."""
+
+    epochs: int
+    best_epoch: int
+    loss: float | None
+    validation_loss: float | None
+    persistence_loss: float | None  # of "the same as before" on the validation part
+    seconds: float
+    ended: str
+
+
+class Versions(_Part):
+    telltale: str
+    torch: str
+    python: str
+
+
+class Description(_Part):
+    """What a checkpoint says of itself."""
+
+    schema_version: Literal[1]
+    created: str
+    architecture: Architecture
+    judgement: Judgement
+    row: dict[str, tuple[str, ...]]  # the names of a row's statistics, in their order
+    training: dict[str, float | int | str]  # settings of the run
+    data: TrainingData
+    metrics: Metrics
+    versions: Versions
+    tensors_sha256: str
+
+
+class Checkpoint(NamedTuple):
+    """A loaded file. digest: SHA-256 of the whole file, 64 hexadecimal digits."""
+
+    detector: Detector
+    description: Description
+    digest: str
+    path: Path
+
+
+def describe(
+    detector: Detector, created: str, training: Mapping[str, float | int | str], data: TrainingData, metrics: Metrics
+) -> Description:
+    """created: RFC 3339. The tensors' hash is filled in by save()."""
+    config = detector.forecaster.config
+    return Description(
+        schema_version=1,
+        created=created,
+        architecture=Architecture(**asdict(config)),
+        judgement=Judgement(score=asdict(detector.config.score), alarm=asdict(detector.config.alarm)),
+        row=_row_names(),
+        training=dict(training),
+        data=data,
+        metrics=metrics,
+        versions=Versions(
+            telltale=_version(),
+            torch=str(torch.__version__).split("+", maxsplit=1)[0],
+            python=platform.python_version(),
+        ),
+        tensors_sha256="",
+    )
+
+
+def save(path: Path, detector: Detector, description: Description) -> str:
+    """Write the file in one piece: it is whole or it is not there. Returns its digest."""
+    tensors = {f"forecaster.{name}": weight for name, weight in detector.forecaster.state_dict().items()}
+    tensors |= {f"streams.{name}": column for name, column in zip(Rows._fields, detector.known_rows, strict=True)}
+    keys = sorted(detector.known, key=detector.known.__getitem__)
+    tensors["streams.keys"] = torch.frombuffer(bytearray(b"".join(keys) or b"\0"), dtype=torch.uint8)
+    tensors["streams.key_lengths"] = torch.tensor([len(key) for key in keys], dtype=torch.int64)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    described = description.model_copy(update={"tensors_sha256": _sha256_of_tensors(save_tensors(tensors))})
+    content = save_tensors(tensors, metadata={HEADER: described.model_dump_json()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load(path: Path) -> Checkpoint:
+    """Read, verify and rebuild a detector. Raises UnusableCheckpoint."""
+    content = _read(path)
+    description = _description(path, content)
+    found = _sha256_of_tensors(content)
+    if found != description.tensors_sha256:
+        raise UnusableCheckpoint(
+            f"{path}: the tensors' SHA-256 is {found[:12]}…, the header says {description.tensors_sha256[:12]}…: "
+            "the file was damaged or changed"
+        )
+    try:
+        tensors = load_tensors(content)
+    except SafetensorError as error:
+        raise UnusableCheckpoint(f"{path}: not a safetensors file: {error}") from error
+    try:
+        architecture = ForecasterConfig(**description.architecture.model_dump())
+        config = DetectorConfig(ScoreConfig(**description.judgement.score), AlarmConfig(**description.judgement.alarm))  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise UnusableCheckpoint(f"{path}: {error}") from error
+    detector = _rebuild(path, tensors, architecture, config)
+    return Checkpoint(detector, description, hashlib.sha256(content).hexdigest(), path)
+
+
+def _rebuild(
+    path: Path, tensors: dict[str, Tensor], architecture: ForecasterConfig, config: DetectorConfig
+) -> Detector:
+    forecaster = Forecaster(architecture)
+    lengths = tensors.get("streams.key_lengths", torch.empty(0, dtype=torch.int64))
+    expected = {f"forecaster.{name}": weight for name, weight in forecaster.state_dict().items()}
+    expected |= {
+        f"streams.{name}": column for name, column in zip(Rows._fields, fresh(len(lengths), architecture), strict=True)
+    }
+    _check_tensors(path, tensors, expected)
+    keys = _split(path, bytes(tensors["streams.keys"].tolist()), lengths.tolist())
+    weights = {name: tensors[f"forecaster.{name}"] for name in forecaster.state_dict()}
+    forecaster.load_state_dict(weights)
+    rows = Rows(*(tensors[f"streams.{name}"] for name in Rows._fields))
+    return Detector(forecaster, config, {key: n for n, key in enumerate(keys)}, rows)
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    names = {*expected, "streams.keys", "streams.key_lengths"}
+    if missing := sorted(names - set(tensors)):
+        raise UnusableCheckpoint(f"{path}: tensor {missing[0]} is missing")
+    if unknown := sorted(set(tensors) - names):
+        raise UnusableCheckpoint(f"{path}: tensor {unknown[0]} is not known, expected {', '.join(sorted(names))}")
+    for name, wanted in expected.items():
+        found = tensors[name]
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            raise UnusableCheckpoint(
+                f"{path}: tensor {name} is {found.dtype} {tuple(found.shape)}, "
+                f"expected {wanted.dtype} {tuple(wanted.shape)}"
+            )
+        if name.startswith("forecaster.") and not found.isfinite().all():
+            raise UnusableCheckpoint(f"{path}: tensor {name} holds values that are not finite")
+        if found.isnan().any():
+            raise UnusableCheckpoint(f"{path}: tensor {name} holds values that are not numbers")
+
+
+def _split(path: Path, joined: bytes, lengths: Sequence[int]) -> list[bytes]:
+    if any(length < 1 for length in lengths) or sum(lengths) != (len(joined) if lengths else 0):
+        raise UnusableCheckpoint(
+            f"{path}: the stream keys are {len(joined)} bytes, their lengths add to {sum(lengths)}"
+        )
+    keys, begin = [], 0
+    for length in lengths:
+        keys.append(joined[begin : begin + length])
+        begin += length
+    return keys
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UnusableCheckpoint(f"{path}: {path.stat().st_size} bytes, expected at most {MAX_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnusableCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _description(path: Path, content: bytes) -> Description:
+    header = _header(path, content)
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict) or HEADER not in metadata:
+        raise UnusableCheckpoint(f"{path}: a safetensors file without a `{HEADER}` entry: not a Telltale checkpoint")
+    try:
+        said = json.loads(metadata[HEADER])
+    except (TypeError, ValueError) as error:
+        raise UnusableCheckpoint(f"{path}: its description is not JSON: {error}") from error
+    version = said.get("schema_version") if isinstance(said, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UnusableCheckpoint(f"{path}: schema version {version}, this version of Telltale reads {SCHEMA_VERSION}")
+    try:
+        description = Description.model_validate(said)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UnusableCheckpoint(
+            f"{path}: description, {place}: {first['msg']}, found {first['input']!r:.80}"
+        ) from error
+    if description.row != _row_names():
+        raise UnusableCheckpoint(f"{path}: its rows hold other statistics than this version's: train again")
+    return description
+
+
+def _header(path: Path, content: bytes) -> dict[str, Any]:
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > len(content) - 8:
+        raise UnusableCheckpoint(f"{path}: {len(content)} bytes, not a whole safetensors file")
+    try:
+        header = json.loads(content[8 : 8 + length])
+    except (ValueError, RecursionError) as error:
+        raise UnusableCheckpoint(f"{path}: not a safetensors file: its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise UnusableCheckpoint(f"{path}: not a safetensors file: its header is not an object")
+    return header
+
+
+def _sha256_of_tensors(content: bytes) -> str:
+    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+
+
+def _row_names() -> dict[str, tuple[str, ...]]:
+    return {"channels": Channels._fields, "scalars": Scalars._fields}
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415  (only here)
+
+    return version("telltale")

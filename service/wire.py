@@ -1,0 +1,371 @@
+"""What travels: bytes -> readings and rejects; anomalies and dead letters -> bytes.
+
+Input value: {"timestamp": ms or RFC 3339, "values": {"feature": number or null, ...}}; or "values" as an array in the
+checkpoint's order; or "value" for a checkpoint with one feature. Unknown fields are ignored, null is a missing value.
+Decoded one message at a time: gluing messages into one JSON array lets a crafted one shift its neighbours' values.
+"""
+
+import math
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, NamedTuple, NewType, cast
+
+import msgspec
+import numpy as np
+import torch
+from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
+
+from models.alarm import Change
+from models.detection import Readings, Transition, Verdicts
+from service.errors import RejectedReading
+from service.log import Fetched, Partition, Record
+
+StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: UTF-8, 1 to 256 bytes
+
+MAX_KEY_BYTES = 256
+MAX_VALUE_BYTES = 65_536
+MAX_TIMESTAMP_MS = 253_402_300_799_999  # the last millisecond of the year 9999
+MAX_VALUE = 3.4e38  # the largest float32
+ANOMALY_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "anomalies.telltale")
+
+
+class Reason(StrEnum):
+    """Why a record cannot be read."""
+
+    MISSING_KEY = "missing_key"
+    BAD_KEY = "bad_key"
+    MISSING_VALUE = "missing_value"
+    TOO_LARGE = "too_large"
+    BAD_JSON = "bad_json"
+    BAD_TIMESTAMP = "bad_timestamp"
+    FUTURE_TIMESTAMP = "future_timestamp"
+    WRONG_FEATURES = "wrong_features"
+    NOT_A_NUMBER = "not_a_number"
+    OUT_OF_RANGE = "out_of_range"
+
+
+class Reject(NamedTuple):
+    """A record that cannot be read: index into what was fetched, and why."""
+
+    record: int
+    reason: Reason
+    detail: str
+
+
+class ReadingBatch(NamedTuple):
+    """N >= 0 readings of one partition as columns, in offset order."""
+
+    partition: Partition
+    keys: list[StreamKey]
+    readings: Readings
+    record_times_ms: NDArray[np.int64]  # (N,) when the records were produced; -1 where unknown
+
+
+class Decoder:
+    """Reads messages for a checkpoint with these features."""
+
+    def __init__(self, features: Sequence[str], max_future_ms: int) -> None:
+        """max_future_ms: how far a reading may be ahead of its own record's timestamp."""
+        self.features = tuple(features)
+        self.max_future_ms = max_future_ms
+        fields = [f"f{n}" for n in range(len(self.features))]
+        named = msgspec.defstruct(
+            "Values", [(name, float | None) for name in fields], rename=dict(zip(fields, self.features, strict=True))
+        )
+        message = msgspec.defstruct(
+            "Message",
+            [
+                ("timestamp", int | float | datetime),
+                ("values", named | list[float | None] | UnsetType, UNSET),
+                ("value", float | UnsetType | None, UNSET),
+            ],
+        )
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(message).decode
+
+    def decode(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
+        """Split what was fetched into readings and rejects. Never raises, whatever the bytes."""
+        read = self._decode_all(fetched)
+        if read is None:
+            return self._decode_carefully(fetched)
+        return _batch(fetched, cast(list[StreamKey], fetched.keys), *read), []
+
+    def _decode_all(self, fetched: Fetched) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """The way of a batch without a flaw; None for any other."""
+        keys, values = fetched.keys, fetched.values
+        if None in keys or None in values or not _all_good(cast(list[bytes], keys)):
+            return None
+        if max(map(len, cast(list[bytes], values))) > MAX_VALUE_BYTES:
+            return None
+        try:
+            messages = list(map(self._decode, cast(list[bytes], values)))
+            times = np.array(
+                [m.timestamp if type(m.timestamp) is int else _milliseconds(m) for m in messages], np.int64
+            )
+            columns = self._columns(messages)
+        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError, RejectedReading):
+            return None
+        if columns.shape != (len(messages), len(self.features)) or (np.abs(columns) > MAX_VALUE).any():
+            return None
+        if (
+            max(map(len, cast(list[bytes], values))) > MAX_VALUE_BYTES
+            or times.min() < 0
+            or times.max() > MAX_TIMESTAMP_MS
+        ):
+            return None
+        known = fetched.times_ms >= 0
+        if (times[known] > fetched.times_ms[known] + self.max_future_ms).any():
+            return None
+        return times, columns
+
+    def _columns(self, messages: list[Any]) -> NDArray[np.float64]:
+        """(N, F) of messages that are all written in the same way; raises if they are not."""
+        first = messages[0]
+        if first.values is UNSET:
+            return np.array([[m.value] for m in messages], np.float64)
+        if type(first.values) is list:
+            return np.array([m.values for m in messages], np.float64)
+        return np.array([msgspec.structs.astuple(m.values) for m in messages], np.float64)
+
+    def _decode_carefully(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
+        """One record at a time, so that a bad one harms no other and is told why."""
+        good, times, rows, rejects = [], [], [], []
+        for n, (key, value, record_time) in enumerate(
+            zip(fetched.keys, fetched.values, fetched.times_ms.tolist(), strict=True)
+        ):
+            try:
+                _check_key(key)
+                time, row = self._read(value)
+                if record_time >= 0 and time > record_time + self.max_future_ms:
+                    raise RejectedReading(
+                        Reason.FUTURE_TIMESTAMP,
+                        f"timestamp {time} is {(time - record_time) / 1000:.0f} s ahead of its record's, "
+                        f"expected at most {self.max_future_ms / 1000:.0f} s",
+                    )
+            except RejectedReading as rejected:
+                rejects.append(Reject(n, Reason(rejected.reason), str(rejected)))
+            else:
+                good.append(n)
+                times.append(time)
+                rows.append(row)
+        keys = [StreamKey(fetched.keys[n] or b"") for n in good]
+        some = fetched._replace(offsets=fetched.offsets[good], times_ms=fetched.times_ms[good])
+        columns = np.array(rows, np.float64).reshape(len(rows), len(self.features))
+        return _batch(some, keys, np.array(times, np.int64), columns), rejects
+
+    def _read(self, value: bytes | None) -> tuple[int, list[float | None]]:
+        if value is None:
+            raise RejectedReading(Reason.MISSING_VALUE, "the record has no value")
+        if len(value) > MAX_VALUE_BYTES:
+            raise RejectedReading(Reason.TOO_LARGE, f"{len(value)} bytes, expected at most {MAX_VALUE_BYTES}")
+        try:
+            message = self._decode(value)
+        except msgspec.ValidationError as error:
+            raise RejectedReading(_reason(str(error)), str(error)) from error
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise RejectedReading(Reason.BAD_JSON, str(error)) from error
+        time = _milliseconds(message)
+        if not 0 <= time <= MAX_TIMESTAMP_MS:
+            raise RejectedReading(Reason.BAD_TIMESTAMP, f"timestamp {time} ms, expected 0 to {MAX_TIMESTAMP_MS}")
+        return time, self._row(message)
+
+    def _row(self, message: Any) -> list[float | None]:
+        if message.values is not UNSET:
+            row = message.values if type(message.values) is list else list(msgspec.structs.astuple(message.values))
+        elif message.value is not UNSET:
+            row = [message.value]
+        else:
+            raise RejectedReading(Reason.WRONG_FEATURES, f'no "values", expected {", ".join(self.features)}')
+        if len(row) != len(self.features):
+            raise RejectedReading(
+                Reason.WRONG_FEATURES,
+                f"{len(row)} values, the checkpoint expects {len(self.features)}: {', '.join(self.features)}",
+            )
+        for name, value in zip(self.features, row, strict=True):
+            if value is not None and not abs(value) <= MAX_VALUE:
+                raise RejectedReading(
+                    Reason.OUT_OF_RANGE, f"{name} is {value}, expected at most {MAX_VALUE} either side of 0"
+                )
+        return row
+
+
+def _batch(
+    fetched: Fetched, keys: list[StreamKey], times: NDArray[np.int64], columns: NDArray[np.float64]
+) -> ReadingBatch:
+    readings = Readings(torch.from_numpy(fetched.offsets), torch.from_numpy(times), torch.from_numpy(columns))
+    return ReadingBatch(fetched.partition, keys, readings, fetched.times_ms)
+
+
+def _all_good(keys: list[bytes]) -> bool:
+    longest, shortest = max(map(len, keys)), min(map(len, keys))
+    if shortest < 1 or longest > MAX_KEY_BYTES:
+        return False
+    return b"".join(keys).isascii() or all(map(_is_utf8, keys))
+
+
+def _is_utf8(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _check_key(key: bytes | None) -> None:
+    if key is None:
+        raise RejectedReading(Reason.MISSING_KEY, "the record has no key, expected the stream's name")
+    if not 1 <= len(key) <= MAX_KEY_BYTES:
+        raise RejectedReading(Reason.BAD_KEY, f"key of {len(key)} bytes, expected 1 to {MAX_KEY_BYTES}")
+    if not _is_utf8(key):
+        raise RejectedReading(Reason.BAD_KEY, "the key is not UTF-8")
+
+
+def _milliseconds(message: Any) -> int:
+    time = message.timestamp
+    if isinstance(time, datetime):
+        if time.tzinfo is None:
+            raise RejectedReading(Reason.BAD_TIMESTAMP, f"timestamp {time.isoformat()} has no offset from UTC")
+        return round(time.timestamp() * 1000)
+    return int(time)
+
+
+def _reason(message: str) -> Reason:
+    """What a validation message is about, by the place it names."""
+    if "timestamp" in message:
+        return Reason.BAD_TIMESTAMP
+    if "missing required field" in message:
+        return Reason.WRONG_FEATURES
+    if "$.value" in message:
+        return Reason.NOT_A_NUMBER
+    return Reason.BAD_JSON
+
+
+def encode_reading(features: Sequence[str], time_ms: int, values: Sequence[float]) -> bytes:
+    """The message of one reading; NaN travels as null."""
+    return msgspec.json.encode({"timestamp": time_ms, "values": dict(zip(features, values, strict=True))})
+
+
+def dead_letter(fetched: Fetched, reject: Reject) -> Record:
+    """The untouched record, with the reason in its headers."""
+    n = reject.record
+    headers = (
+        ("telltale-reason", reject.reason.encode()),
+        ("telltale-detail", reject.detail.encode(errors="replace")[:1024]),
+        ("telltale-topic", fetched.partition.topic.encode()),
+        ("telltale-partition", str(fetched.partition.number).encode()),
+        ("telltale-offset", str(int(fetched.offsets[n])).encode()),
+    )
+    time_ms = int(fetched.times_ms[n])
+    return Record(fetched.keys[n], fetched.values[n], headers, time_ms if time_ms >= 0 else None)
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """One feature of the reading at which the anomaly changed."""
+
+    name: str
+    observed: float | None
+    expected: float | None
+    lower: float | None
+    upper: float | None
+    share: float  # of the reading's residual, over all channels 1
+
+
+class Anomaly(msgspec.Struct, frozen=True):
+    """An anomaly as it stands after one of its transitions."""
+
+    anomaly: str  # id, the same in all of its events
+    stream: str
+    status: str  # open, closed
+    severity: str  # minor, major, critical: by the peak so far
+    kind: str  # prediction: the memory did not expect it; range: outside everything seen before
+    closed_as: str | None  # recovered; level_shift: it lasted and is the new normal
+    score: float
+    peak: float
+    opened_at: str
+    closed_at: str | None
+    channels: list[Channel]
+    checkpoint: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A CloudEvents 1.0 envelope."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    datacontenttype: str
+    data: Anomaly
+
+
+_CHANGE_NAMES = {
+    Change.OPENED: "opened",
+    Change.UPDATED: "updated",
+    Change.RECOVERED: "closed",
+    Change.LEVEL_SHIFT: "closed",
+}
+_CLOSED_AS = {Change.RECOVERED: "recovered", Change.LEVEL_SHIFT: "level_shift"}
+EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
+
+
+def event(
+    batch: ReadingBatch, verdicts: Verdicts, transition: Transition, features: Sequence[str], digest: str
+) -> Event:
+    """Tell one transition of one alarm. Its id is the same whenever the same transition is told again."""
+    n = transition.reading
+    key, topic, partition = batch.keys[n], batch.partition.topic, batch.partition.number
+    stream, time = key.decode(), rfc3339(int(batch.readings.times_ms[n]))
+    change, closed_as = _CHANGE_NAMES[transition.change], _CLOSED_AS.get(transition.change)
+    opened = f"{topic}/{partition}/{transition.opened_offset}/{stream}"
+    columns = [
+        [_known(value) for value in column[n].tolist()]
+        for column in (batch.readings.values, verdicts.expected, verdicts.lower, verdicts.upper)
+    ]
+    channels = [
+        Channel(name, observed, expected, lower, upper, share)
+        for name, observed, expected, lower, upper, share in zip(features, *columns, transition.share, strict=True)
+    ]
+    offset = int(batch.readings.offsets[n])
+    anomaly = Anomaly(
+        anomaly=str(uuid.uuid5(ANOMALY_NAMESPACE, opened)),
+        stream=stream,
+        status="open" if closed_as is None else "closed",
+        severity=transition.severity.name.lower(),
+        kind="range" if transition.out_of_range else "prediction",
+        closed_as=closed_as,
+        score=transition.score,
+        peak=transition.peak,
+        opened_at=rfc3339(transition.opened_ms),
+        closed_at=time if closed_as else None,
+        channels=channels,
+        checkpoint=digest,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+    )
+    identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{opened}/{change}/{transition.severity.name}"))
+    kind = f"telltale.anomaly.{change}"
+    return Event("1.0", identity, f"/telltale/{topic}", kind, stream, time, "application/json", anomaly)
+
+
+def encode_event(told: Event) -> Record:
+    return Record(told.subject.encode(), msgspec.json.encode(told), EVENT_HEADERS)
+
+
+def decode_event(value: bytes) -> Event:
+    return msgspec.json.decode(value, type=Event)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def rfc3339(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
