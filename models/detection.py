@@ -23,6 +23,7 @@ from models.residuals import ScoreConfig
 from models.rows import Channels, Columns, Rows, Scalars, fresh
 
 BAND_NOISES = 3.0  # half the expected band, in standard deviations of the stream's own residual
+LONGEST_BLOCK = 256  # waves at once: bounds the memory a batch of few streams takes
 LATE_LIMIT = 32  # late readings in a row after which a stream's clock was set back, not its readings late
 
 
@@ -87,8 +88,8 @@ class _Block(NamedTuple):
     def waves(self) -> int:
         return len(self.readings)
 
-    def part(self, begin: int, end: int, streams: Tensor) -> "_Block":
-        return _Block(*(column[begin:end].index_select(1, streams) for column in self))
+    def part(self, begin: int, end: int) -> "_Block":
+        return _Block(*(column[begin:end] for column in self))
 
 
 class _Sheet(NamedTuple):
@@ -164,46 +165,29 @@ class Detector:
 
     def _observe_runs(self, readings: Readings, waves: Waves, columns: Columns, sheet: _Sheet) -> None:
         for run in waves.runs:
-            index = run.readings
-            block = _Block(index, readings.offsets[index].double(), readings.times_ms[index], readings.values[index])
-            self._observe_block(block, columns.first(index.shape[1]), sheet)
+            busy = columns.first(run.readings.shape[1])
+            for index in torch.split(run.readings, LONGEST_BLOCK):
+                offsets, times_ms, values = readings.offsets[index], readings.times_ms[index], readings.values[index]
+                self._observe_block(_Block(index, offsets.double(), times_ms, values), busy, sheet)
 
     def _observe_block(self, block: _Block, columns: Columns, sheet: _Sheet) -> None:
-        """Judge a block in pieces between which a stream's scale moves, so that it is constant within each."""
+        """Judge a block in pieces between which some stream's scale moves, so that it is constant within each."""
+        begin = 0
+        while begin < block.waves:
+            end = min(block.waves, begin + self._waves_until_scale_moves(columns))
+            self._judge(block.part(begin, end), columns, sheet)
+            _move_scales(columns, self.config.alarm)
+            begin = end
+
+    def _waves_until_scale_moves(self, columns: Columns) -> int:
+        """At most so many readings can be taken before a stream reaches the age, or its alarm the length, to move."""
         scalars = Scalars[Tensor](*columns.scalars)
-        until_move = (scalars.rescale_at - scalars.age).clamp(max=block.waves).long()
-        if bool((until_move == block.waves).all()):
-            self._observe_piece(block, columns, sheet)
-            return
-        for waves in sorted(set(until_move.tolist())):
-            streams = (until_move == waves).nonzero().squeeze(1)
-            some = columns.take(streams)
-            self._observe_piece(block.part(0, waves, streams), some, sheet)
-            if waves < block.waves:
-                self._observe_block(block.part(waves, block.waves, streams), some, sheet)
-            columns.put(streams, some)
+        until_rescale = scalars.rescale_at - scalars.age
+        until_adoption = self.config.alarm.adopt_after - scalars.length * scalars.alarm
+        return int(torch.minimum(until_rescale, until_adoption).min())
 
-    def _observe_piece(self, block: _Block, columns: Columns, sheet: _Sheet) -> None:
-        """Judge a block in the hope that no stream adopts a new level before its end; if one does, judge it again."""
-        before = columns.clone()
-        transitions = len(sheet.transitions)
-        adopted_at = self._judge(block, columns, sheet)
-        _move_scales(columns, self.config.alarm)
-        early = adopted_at < block.waves - 1
-        if not early.any():
-            return
-        again = set(block.readings[:, early].flatten().tolist())
-        sheet.transitions[transitions:] = [t for t in sheet.transitions[transitions:] if t.reading not in again]
-        for wave in sorted(set(adopted_at[early].tolist())):
-            streams = (adopted_at == wave).nonzero().squeeze(1)
-            some = before.take(streams)
-            self._judge(block.part(0, wave + 1, streams), some, sheet)
-            _move_scales(some, self.config.alarm)
-            self._observe_block(block.part(wave + 1, block.waves, streams), some, sheet)
-            columns.put(streams, some)
-
-    def _judge(self, block: _Block, columns: Columns, sheet: _Sheet) -> Tensor:
-        """Judge T waves of S streams whose scale does not move. Returns the wave at which each adopts a level, or T."""
+    def _judge(self, block: _Block, columns: Columns, sheet: _Sheet) -> None:
+        """Judge T waves of S streams whose scale does not move before the last of them."""
         channels, scalars = Channels[Tensor](*columns.channels), Scalars[Tensor](*columns.scalars)
         held = scaling.hold(block.values, channels.last)
         predicted, residual = self._predict(block, held.values, columns, channels, scalars)
@@ -212,7 +196,6 @@ class Detector:
 
         score, alarms = torch.empty_like(block.offsets), torch.empty_like(block.offsets)
         bias, noise = torch.empty_like(residual), torch.empty_like(residual)
-        adopted_at = torch.full_like(scalars.age, block.waves, dtype=torch.int64)
         everyone = torch.ones_like(scalars.age)
         everywhere = torch.ones_like(channels.last)
         restless = alarm.is_restless(scalars)
@@ -241,9 +224,7 @@ class Detector:
                 )
                 learns, weight = step.learns, step.learns.unsqueeze(1).expand_as(values)
                 restless = alarm.is_restless(scalars)
-                change = torch.where(adopted_at > wave, step.change, Change.NONE)
-                _note(change, block.readings[wave], strange, standardised, scalars, sheet)
-                adopted_at[change == Change.LEVEL_SHIFT] = wave
+                _note(step.change, block.readings[wave], strange, standardised, scalars, sheet)
             alarms[wave] = scalars.alarm
             if present is not None:
                 weight = weight * present
@@ -257,7 +238,6 @@ class Detector:
         scalars.time_ms.copy_(block.times_ms[-1])
         channels.last.copy_(held.values[-1])
         _write(block, predicted, bias, noise, score, alarms, channels, sheet)
-        return adopted_at
 
     def _predict(
         self, block: _Block, values: Tensor, columns: Columns, channels: Channels[Tensor], scalars: Scalars[Tensor]

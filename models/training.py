@@ -156,7 +156,7 @@ def _epoch(
             norm = nn.utils.clip_grad_norm_(forecaster.parameters(), training.gradient_norm)
             if torch.isfinite(norm):
                 optimiser.step()
-            losses.append(float(total))
+            losses.append(float(total.detach()))
             weights.append(count)
             norms.append(float(norm))
         tell(Progress((done + 1) / len(groups), None))

@@ -1,0 +1,200 @@
+"""The log in memory, with faults that happen when a script says so: for tests and for the demo.
+
+`Topics` is the cluster: what was appended, what is committed, what was told. It outlives the workers. `MemoryLog` is
+one worker's end of it. Nothing is random and no clock is read, so the same script does the same every time.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Condition
+from typing import NamedTuple
+
+import numpy as np
+
+from service.errors import TaskMigrated
+from service.log import Commit, Fetched, Partition, Polled, Record
+
+
+class Crashed(BaseException):
+    """The process ends here. Not an Exception: no worker may catch it and go on."""
+
+
+class Crash(NamedTuple):
+    """At the commit-th call of commit (from 1) the process ends, before or after the log has taken it."""
+
+    commit: int
+    written: bool = False
+
+
+class Migrate(NamedTuple):
+    """At the commit-th call of commit (from 1) the tasks have migrated; the next poll gives them back."""
+
+    commit: int
+
+
+class Revoke(NamedTuple):
+    """The poll-th call of poll (from 1) takes these partitions away."""
+
+    poll: int
+    partitions: tuple[Partition, ...]
+
+
+class Assign(NamedTuple):
+    """The poll-th call of poll (from 1) gives these partitions; in the same poll as a Revoke they start anew."""
+
+    poll: int
+    partitions: tuple[Partition, ...]
+
+
+Fault = Crash | Migrate | Revoke | Assign
+
+
+class _Records:
+    """What was appended to one partition, as columns; offsets may have gaps."""
+
+    def __init__(self) -> None:
+        self.keys: list[bytes | None] = []
+        self.values: list[bytes | None] = []
+        self.offsets = array("q")
+        self.times_ms = array("q")
+        self.end = 0
+
+
+class Topics:
+    """The partitions of some topics, what is committed of them, and what was told about them.
+
+    anomalies and dead_letters: by input partition, in the order of their commits.
+    """
+
+    def __init__(self, partitions: Mapping[str, int]) -> None:
+        self.partitions = tuple(Partition(topic, n) for topic, count in partitions.items() for n in range(count))
+        self.committed: dict[Partition, int] = {}
+        self.anomalies: dict[Partition, list[Record]] = {partition: [] for partition in self.partitions}
+        self.dead_letters: dict[Partition, list[Record]] = {partition: [] for partition in self.partitions}
+        self.owners: dict[Partition, MemoryLog] = {}
+        self.changed = Condition()
+        self._records = {partition: _Records() for partition in self.partitions}
+
+    def append(self, partition: Partition, records: Iterable[Record]) -> None:
+        """Write records at the partition's end; a poll that waits in another thread sees them at once."""
+        into = self._records[partition]
+        with self.changed:
+            for record in records:
+                into.keys.append(record.key)
+                into.values.append(record.value)
+                into.offsets.append(into.end)
+                into.times_ms.append(-1 if record.time_ms is None else record.time_ms)
+                into.end += 1
+            self.changed.notify_all()
+
+    def skip(self, partition: Partition, count: int) -> None:
+        """Leave a gap in the offsets, as control records and compaction do."""
+        self._records[partition].end += count
+
+    def fetch(self, partition: Partition, offset: int, limit: int) -> Fetched | None:
+        """At most `limit` records from `offset` on; None where there are none."""
+        records = self._records[partition]
+        first = bisect_left(records.offsets, offset)
+        last = min(first + limit, len(records.offsets))
+        if first >= last:
+            return None
+        next_offset = records.end if last == len(records.offsets) else records.offsets[last - 1] + 1
+        return Fetched(
+            partition,
+            records.keys[first:last],
+            records.values[first:last],
+            np.array(records.offsets[first:last], dtype=np.int64),
+            np.array(records.times_ms[first:last], dtype=np.int64),
+            next_offset,
+            records.end,
+        )
+
+
+class MemoryLog:
+    """One worker's end of some `Topics`. The worker that opened last owns every partition."""
+
+    def __init__(self, topics: Topics, script: Sequence[Fault] = (), max_poll_records: int = 20_000) -> None:
+        self._topics = topics
+        self._script = tuple(script)
+        self._max_poll_records = max_poll_records
+        self._positions: dict[Partition, int] = {}
+        self._lost: set[Partition] = set()
+        self._gained = set(topics.partitions)
+        self._polls = 0
+        self._commits = 0
+        topics.owners.update(dict.fromkeys(topics.partitions, self))
+
+    def poll(self, timeout_s: float) -> Polled:
+        self._polls += 1
+        revoked, assigned = self._rebalance()
+        fetched = self._fetch()
+        if not (revoked or assigned or fetched):
+            with self._topics.changed:
+                fetched = self._fetch()
+                if not fetched and self._topics.changed.wait(timeout_s):
+                    fetched = self._fetch()
+        return Polled(assigned, revoked, fetched)
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        self._commits += 1
+        for fault in self._script:
+            if isinstance(fault, Crash) and fault.commit == self._commits:
+                if fault.written:
+                    self._write(commits)
+                raise Crashed(f"scripted crash at commit {self._commits}")
+            if isinstance(fault, Migrate) and fault.commit == self._commits:
+                self._start_anew()
+                raise TaskMigrated(f"scripted migration at commit {self._commits}")
+        foreign = [c.partition for c in commits if not self._owns(c.partition) or c.partition not in self._positions]
+        if foreign:
+            self._start_anew()
+            raise TaskMigrated(f"{', '.join(map(str, foreign))}: owned by another worker")
+        self._write(commits)
+
+    def close(self) -> None:
+        self._topics.owners = {p: owner for p, owner in self._topics.owners.items() if owner is not self}
+        self._positions = {}
+        self._gained = set()
+
+    def _rebalance(self) -> tuple[tuple[Partition, ...], tuple[Partition, ...]]:
+        lost, gained = self._lost, self._gained
+        lost |= {partition for partition in self._positions if not self._owns(partition)}
+        for fault in self._script:
+            if isinstance(fault, Revoke) and fault.poll == self._polls:
+                lost |= set(fault.partitions) & self._positions.keys()
+            if isinstance(fault, Assign) and fault.poll == self._polls:
+                gained |= set(fault.partitions) - (self._positions.keys() - lost)
+        gained = {partition for partition in gained if self._owns(partition)}
+        for partition in lost:
+            del self._positions[partition]
+        self._positions |= {partition: self._topics.committed.get(partition, 0) for partition in gained}
+        self._lost, self._gained = set(), set()
+        return tuple(sorted(lost)), tuple(sorted(gained))
+
+    def _fetch(self) -> tuple[Fetched, ...]:
+        """Up to max_poll_records over all partitions; every poll another partition comes first."""
+        fetched: list[Fetched] = []
+        left = self._max_poll_records
+        owned = sorted(self._positions)
+        first = self._polls % len(owned) if owned else 0
+        for partition in owned[first:] + owned[:first]:
+            part = self._topics.fetch(partition, self._positions[partition], left) if left else None
+            if part is not None:
+                fetched.append(part)
+                left -= len(part.keys)
+                self._positions[partition] = part.next_offset
+        return tuple(fetched)
+
+    def _write(self, commits: Sequence[Commit]) -> None:
+        for partition, next_offset, anomalies, dead_letters in commits:
+            self._topics.committed[partition] = next_offset
+            self._topics.anomalies[partition] += anomalies
+            self._topics.dead_letters[partition] += dead_letters
+
+    def _start_anew(self) -> None:
+        self._lost = set(self._positions)
+        self._gained = {partition for partition in self._positions if self._owns(partition)}
+
+    def _owns(self, partition: Partition) -> bool:
+        return self._topics.owners.get(partition) is self
