@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from models.rows import Channels, Scalars
+from models.rows import Bools, Channels, Doubles, Scalars
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +46,23 @@ class Severity(IntEnum):
 class Step(NamedTuple):
     """What one wave did; each (S,)."""
 
-    change: Tensor  # int64 Change
-    learns: Tensor  # float64, 1 where the reading may be learned from
+    change: NDArray[np.int64]  # Change
+    learns: Doubles  # 1 where the reading may be learned from
 
 
-def is_restless(scalars: Scalars[Tensor]) -> bool:
+def is_restless(scalars: Scalars[Doubles]) -> bool:
     """Whether any stream is in an alarm, rests or relearns: if none is, a wave of low scores changes no alarm."""
     return bool((scalars.alarm + scalars.rest + scalars.relearn).any())
 
 
 def step(
-    score: Tensor,
-    out_of_range: Tensor,
-    values: Tensor,
-    times_ms: Tensor,
-    offsets: Tensor,
-    channels: Channels[Tensor],
-    scalars: Scalars[Tensor],
+    score: Doubles,
+    out_of_range: Bools,
+    values: Doubles,
+    times_ms: Doubles,
+    offsets: Doubles,
+    channels: Channels[Doubles],
+    scalars: Scalars[Doubles],
     config: AlarmConfig,
 ) -> Step:
     """Let one wave of scores (S,) work on the alarms, in place.
@@ -73,35 +73,61 @@ def step(
     was_open = scalars.alarm > 0
     opens = hot & ~was_open & (scalars.rest <= 0)
     is_open = was_open | opens
-
-    _keep(scalars.opened_offset, opens, offsets)
-    _keep(scalars.opened_ms, opens, times_ms)
-    _keep(scalars.opened_by, opens, out_of_range.double())
-    scalars.peak.copy_(torch.where(opens, score, torch.maximum(scalars.peak, score)) * is_open)
-    scalars.length.copy_((torch.where(opens, 0.0, scalars.length) + 1) * is_open)
-    scalars.quiet.copy_(torch.where(score < config.close_below, scalars.quiet + 1, 0.0) * is_open)
-    level = torch.where(opens.unsqueeze(1), 0.0, channels.level)
-    _keep(channels.level, is_open.unsqueeze(1), level + (values - level) / scalars.length.clamp(min=1).unsqueeze(1))
-
-    severity = (scalars.peak >= config.major_at).double() + (scalars.peak >= config.critical_at)
-    rises = was_open & (severity > scalars.severity)
-    scalars.severity.copy_(severity)
-
-    recovers = was_open & (scalars.quiet >= config.close_after)
-    shifts = is_open & (scalars.length >= config.adopt_after) & ~recovers
-    closes = recovers | shifts
-    scalars.alarm.copy_(is_open & ~closes)
+    if opens.any():
+        _open(opens, offsets, times_ms, out_of_range, channels, scalars)
     learns = ~is_open & (~hot | (scalars.relearn > 0))
-    scalars.relearn.copy_(torch.where(shifts, config.relearn, (scalars.relearn - 1).clamp(min=0)))
-    rest = torch.where(shifts, config.relearn, config.rest)
-    scalars.rest.copy_(torch.where(closes, rest, (scalars.rest - 1).clamp(min=0)))
-    return Step(_change(opens, rises, recovers, shifts), learns.double())
+
+    rises = closes = shifts = np.zeros_like(opens)
+    if is_open.any():
+        rises = _follow(is_open, score, values, channels, scalars, config) & was_open
+        recovers = was_open & (scalars.quiet >= config.close_after)
+        shifts = is_open & (scalars.length >= config.adopt_after) & ~recovers
+        closes = recovers | shifts
+    rest, relearn = scalars.rest, scalars.relearn
+    rest -= rest > 0
+    relearn -= relearn > 0
+    if closes.any():
+        np.copyto(rest, np.where(shifts, config.relearn, config.rest), where=closes)
+        np.copyto(relearn, config.relearn, where=shifts)
+    np.copyto(scalars.alarm, is_open & ~closes)
+
+    change = np.where(opens, Change.OPENED, np.where(rises, Change.UPDATED, Change.NONE))
+    closed = np.where(shifts, Change.LEVEL_SHIFT, Change.RECOVERED)
+    return Step(np.where(closes, closed, change), learns.astype(np.float64))
 
 
-def _keep(statistic: Tensor, where: Tensor, new: Tensor) -> None:
-    statistic.copy_(torch.where(where, new, statistic))
+def _open(
+    opens: Bools,
+    offsets: Doubles,
+    times_ms: Doubles,
+    out_of_range: Bools,
+    channels: Channels[Doubles],
+    scalars: Scalars[Doubles],
+) -> None:
+    np.copyto(scalars.opened_offset, offsets, where=opens)
+    np.copyto(scalars.opened_ms, times_ms, where=opens)
+    np.copyto(scalars.opened_by, out_of_range, where=opens)
+    for statistic in (scalars.peak, scalars.severity, scalars.length, scalars.quiet):
+        np.copyto(statistic, 0.0, where=opens)
+    np.copyto(channels.level, 0.0, where=opens[:, None])
 
 
-def _change(opens: Tensor, rises: Tensor, recovers: Tensor, shifts: Tensor) -> Tensor:
-    change = opens * Change.OPENED + (rises & ~recovers & ~shifts) * Change.UPDATED
-    return change + recovers * Change.RECOVERED + (shifts & ~opens) * Change.LEVEL_SHIFT
+def _follow(
+    is_open: Bools,
+    score: Doubles,
+    values: Doubles,
+    channels: Channels[Doubles],
+    scalars: Scalars[Doubles],
+    config: AlarmConfig,
+) -> Bools:
+    """Take one wave into the open alarms. Returns which became more severe."""
+    peak, length, quiet = scalars.peak, scalars.length, scalars.quiet
+    np.maximum(peak, score, out=peak, where=is_open)
+    length += is_open
+    np.copyto(quiet, np.where(score < config.close_below, quiet + 1, 0.0), where=is_open)
+    step = (values - channels.level) / np.maximum(length, 1)[:, None]
+    np.add(channels.level, step, out=channels.level, where=is_open[:, None])
+    severity = (peak >= config.major_at).astype(np.float64) + (peak >= config.critical_at)
+    rises: Bools = is_open & (severity > scalars.severity)
+    np.copyto(scalars.severity, severity, where=is_open)
+    return rises

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models import alarm, residuals, scaling
@@ -20,7 +22,7 @@ from models.cells import CellState
 from models.forecaster import Forecaster
 from models.packing import Waves, pack
 from models.residuals import ScoreConfig
-from models.rows import Channels, Columns, Rows, Scalars, fresh
+from models.rows import Channels, Columns, Doubles, Rows, Scalars, fresh
 
 BAND_NOISES = 3.0  # half the expected band, in standard deviations of the stream's own residual
 LONGEST_BLOCK = 256  # waves at once: bounds the memory a batch of few streams takes
@@ -109,6 +111,13 @@ class _Sheet(NamedTuple):
         return cls(score, torch.zeros(readings, dtype=torch.bool), nothing, nothing.clone(), nothing.clone(), [])
 
 
+class _Expected(NamedTuple):
+    """Of T waves of S streams, in spreads; each (T, S, F)."""
+
+    predicted: Tensor
+    residual: Tensor
+
+
 class Detector:
     """A forecaster and the rules that turn its residuals into alarms, with the streams it was trained on.
 
@@ -143,12 +152,13 @@ class Detector:
     def observe(self, readings: Readings, waves: Waves, rows: Rows) -> tuple[Verdicts, Rows]:
         """Judge a batch. rows: those of waves.slots. Returns the verdicts and the rows after the batch."""
         columns = Columns.of(rows)
-        fate = _admit(readings, waves, columns)
         sheet = _Sheet.empty(len(readings.offsets), len(self.features))
-        if fate.judged.all():
-            self._observe_runs(readings, waves, columns, sheet)
-        elif fate.judged.any():
-            self._observe_admitted(readings, waves, columns, sheet, fate.judged)
+        with np.errstate(all="ignore"):  # an unknown spread is infinite, and means nothing yet
+            fate = _admit(readings, waves, columns)
+            if fate.judged.all():
+                self._observe_runs(readings, waves, columns, sheet)
+            elif fate.judged.any():
+                self._observe_admitted(readings, waves, columns, sheet, fate.judged)
         sheet.transitions.sort(key=lambda transition: transition.reading)
         return Verdicts(fate, *sheet[:-1], tuple(sheet.transitions)), columns.rows()
 
@@ -181,50 +191,53 @@ class Detector:
 
     def _waves_until_scale_moves(self, columns: Columns) -> int:
         """At most so many readings can be taken before a stream reaches the age, or its alarm the length, to move."""
-        scalars = Scalars[Tensor](*columns.scalars)
+        _, scalars = columns.views()
         until_rescale = scalars.rescale_at - scalars.age
         until_adoption = self.config.alarm.adopt_after - scalars.length * scalars.alarm
-        return int(torch.minimum(until_rescale, until_adoption).min())
+        return int(np.minimum(until_rescale, until_adoption).min())
 
     def _judge(self, block: _Block, columns: Columns, sheet: _Sheet) -> None:
         """Judge T waves of S streams whose scale does not move before the last of them."""
-        channels, scalars = Channels[Tensor](*columns.channels), Scalars[Tensor](*columns.scalars)
-        held = scaling.hold(block.values, channels.last)
-        predicted, residual = self._predict(block, held.values, columns, channels, scalars)
+        channels, scalars = columns.views()
+        held = scaling.hold(block.values.numpy(), channels.last)
+        expected = self._expect(block, torch.from_numpy(held.values), columns)
+        residual = expected.residual.numpy()
         if held.present is not None:
-            residual = torch.where(held.present, residual, 0.0)
+            residual = np.where(held.present, residual, 0.0)
 
-        score, alarms = torch.empty_like(block.offsets), torch.empty_like(block.offsets)
-        bias, noise = torch.empty_like(residual), torch.empty_like(residual)
-        everyone = torch.ones_like(scalars.age)
-        everywhere = torch.ones_like(channels.last)
+        offsets, times = block.offsets.numpy(), block.times_ms.double().numpy()
+        score, alarms = np.empty_like(offsets), np.empty_like(offsets)
+        bias, noise = np.empty_like(residual), np.empty_like(residual)
+        everyone, everywhere = np.ones_like(scalars.age), np.ones_like(channels.last)
         restless = alarm.is_restless(scalars)
+        age = scalars.age
         for wave in range(block.waves):
             values, present = held.values[wave], None if held.present is None else held.present[wave]
-            scalars.age.add_(1)
+            age += 1
             bias[wave] = channels.bias
             noise[wave] = residuals.noise_of(channels)
             standardised = (residual[wave] - bias[wave]) / noise[wave]
             if present is not None:
-                standardised = standardised * present
+                standardised *= present
             strange = residuals.judge(standardised, values, present, channels, scalars, self.config.score)
             score[wave] = strange.score
 
             learns, weight = everyone, everywhere
-            if restless or bool((strange.score >= 1.0).any()):
+            if restless or strange.score.max() >= 1.0:
                 step = alarm.step(
                     strange.score,
                     strange.out_of_range,
                     values,
-                    block.times_ms[wave].double(),
-                    block.offsets[wave],
+                    times[wave],
+                    offsets[wave],
                     channels,
                     scalars,
                     self.config.alarm,
                 )
-                learns, weight = step.learns, step.learns.unsqueeze(1).expand_as(values)
+                learns, weight = step.learns, np.broadcast_to(step.learns[:, None], values.shape)
                 restless = alarm.is_restless(scalars)
-                _note(step.change, block.readings[wave], strange, standardised, scalars, sheet)
+                if step.change.any():
+                    _note(step.change, block.readings[wave], strange, standardised, scalars, sheet)
             alarms[wave] = scalars.alarm
             if present is not None:
                 weight = weight * present
@@ -232,20 +245,20 @@ class Detector:
                 residual[wave], strange.surprise, weight, learns, channels, scalars, self.config.score
             )
             scaling.learn_scale(values, weight, channels)
-            channels.low.copy_(torch.where(weight > 0, torch.minimum(channels.low, values), channels.low))
-            channels.high.copy_(torch.where(weight > 0, torch.maximum(channels.high, values), channels.high))
 
-        scalars.time_ms.copy_(block.times_ms[-1])
-        channels.last.copy_(held.values[-1])
-        _write(block, predicted, bias, noise, score, alarms, channels, sheet)
+        np.copyto(scalars.time_ms, times[-1])
+        np.copyto(channels.last, held.values[-1])
+        _write(block, expected.predicted.numpy() + bias, noise, score, alarms, channels, sheet)
 
-    def _predict(
-        self, block: _Block, values: Tensor, columns: Columns, channels: Channels[Tensor], scalars: Scalars[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """What was expected of every reading from the memory before it, and the residual: (T, S, F) in spreads."""
-        scaled = (values - channels.centre) / channels.spread
-        before = (channels.last - channels.centre) / channels.spread
-        clock = torch.where(scalars.age > 0, scalars.time_ms, block.times_ms[0].double())
+    def _expect(self, block: _Block, values: Tensor, columns: Columns) -> _Expected:
+        """What was expected of every reading from the memory before it, and how far off it is."""
+        channels, scalars = columns.views()
+        centre, spread, last, age, time_ms = map(
+            torch.from_numpy, (channels.centre, channels.spread, channels.last, scalars.age, scalars.time_ms)
+        )
+        scaled = (values - centre) / spread
+        before = (last - centre) / spread
+        clock = torch.where(age > 0, time_ms, block.times_ms[0].double())
         elapsed_s = torch.diff(block.times_ms.double(), dim=0, prepend=clock.unsqueeze(0)).clamp(min=0) / 1000
 
         inputs = self.forecaster.inputs(scaled, before, elapsed_s, block.times_ms)
@@ -256,11 +269,11 @@ class Detector:
         columns.cell.copy_(after.cell)
 
         predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]))
-        return predicted, (scaled - predicted).clamp(-residuals.FARTHEST, residuals.FARTHEST)
+        return _Expected(predicted, (scaled - predicted).clamp(-residuals.FARTHEST, residuals.FARTHEST))
 
 
 def _move_scales(columns: Columns, config: AlarmConfig) -> None:
-    channels, scalars = Channels[Tensor](*columns.channels), Scalars[Tensor](*columns.scalars)
+    channels, scalars = columns.views()
     adopted = scalars.relearn == config.relearn
     if adopted.any():
         scaling.adopt_level(adopted, channels, scalars)
@@ -270,17 +283,16 @@ def _move_scales(columns: Columns, config: AlarmConfig) -> None:
 
 
 def _note(
-    change: Tensor,
+    change: NDArray[np.int64],
     readings: Tensor,
     strange: residuals.Strangeness,
-    standardised: Tensor,
-    scalars: Scalars[Tensor],
+    standardised: Doubles,
+    scalars: Scalars[Doubles],
     sheet: _Sheet,
 ) -> None:
     """Write the wave's transitions down: rare, so one at a time."""
-    squares = standardised * standardised
-    share = squares / squares.sum(1, keepdim=True).clamp(min=1e-12)
-    for stream in (change != Change.NONE).nonzero().squeeze(1).tolist():
+    for stream in change.nonzero()[0].tolist():
+        squares = standardised[stream] * standardised[stream]
         sheet.transitions.append(
             Transition(
                 reading=int(readings[stream]),
@@ -291,32 +303,31 @@ def _note(
                 peak=float(scalars.peak[stream]),
                 opened_offset=int(scalars.opened_offset[stream]),
                 opened_ms=int(scalars.opened_ms[stream]),
-                share=tuple(share[stream].tolist()),
+                share=tuple((squares / max(float(squares.sum()), 1e-12)).tolist()),
             )
         )
 
 
 def _write(
     block: _Block,
-    predicted: Tensor,
-    bias: Tensor,
-    noise: Tensor,
-    score: Tensor,
-    alarms: Tensor,
-    channels: Channels[Tensor],
+    middle: Doubles,
+    noise: Doubles,
+    score: Doubles,
+    alarms: Doubles,
+    channels: Channels[Doubles],
     sheet: _Sheet,
 ) -> None:
     """Put a judged block where its readings stand in the batch, the band in the sensor's own units."""
-    middle = predicted + bias
+    known = channels.spread < np.inf
     for column, scaled in (
         (sheet.expected, middle),
         (sheet.lower, middle - noise * BAND_NOISES),
         (sheet.upper, middle + noise * BAND_NOISES),
     ):
-        raw = scaled * channels.spread + channels.centre
-        column[block.readings] = torch.where(channels.spread < torch.inf, raw, torch.nan)
-    sheet.score[block.readings] = score
-    sheet.alarm[block.readings] = alarms > 0
+        raw = np.where(known, scaled * channels.spread + channels.centre, np.nan)
+        column[block.readings] = torch.from_numpy(raw)
+    sheet.score[block.readings] = torch.from_numpy(score)
+    sheet.alarm[block.readings] = torch.from_numpy(alarms > 0)
 
 
 def _admit(readings: Readings, waves: Waves, columns: Columns) -> Fate:
@@ -324,35 +335,32 @@ def _admit(readings: Readings, waves: Waves, columns: Columns) -> Fate:
 
     Time that only rises costs two comparisons; the streams in which it does not are gone through one by one.
     """
-    scalars = Scalars[Tensor](*columns.scalars)
+    channels, scalars = columns.views()
     late = torch.zeros_like(readings.times_ms, dtype=torch.bool)
     duplicate = late.clone()
-    clock = torch.where(scalars.age > 0, scalars.time_ms, -1.0)
+    clock = np.where(scalars.age > 0, scalars.time_ms, -1.0)
     suspect = scalars.late_run > 0
-    latest = clock.clone()
+    latest = clock.copy()
     for run in waves.runs:
-        times = readings.times_ms[run.readings].double()
+        times = readings.times_ms[run.readings].double().numpy()
         streams = times.shape[1]
-        suspect[:streams] |= (torch.diff(times, dim=0, prepend=latest[None, :streams]) <= 0).any(0)
+        suspect[:streams] |= (np.diff(times, axis=0, prepend=latest[None, :streams]) <= 0).any(0)
         latest[:streams] = times[-1]
-    if suspect.any():
-        last = Channels[Tensor](*columns.channels).last
-        for stream in suspect.nonzero().squeeze(1).tolist():
-            late_run = int(scalars.late_run[stream])
-            mine = (waves.streams == stream).nonzero().squeeze(1).tolist()
-            scalars.late_run[stream] = _admit_stream(
-                readings, mine, float(clock[stream]), last[stream], late_run, late, duplicate
-            )
+    for stream in suspect.nonzero()[0].tolist():
+        mine = (waves.streams == stream).nonzero().squeeze(1).tolist()
+        scalars.late_run[stream] = _admit_stream(
+            readings, mine, float(clock[stream]), channels.last[stream], int(scalars.late_run[stream]), late, duplicate
+        )
     return Fate(~(late | duplicate), late, duplicate)
 
 
 def _admit_stream(
-    readings: Readings, mine: list[int], clock_ms: float, last: Tensor, late_run: int, late: Tensor, duplicate: Tensor
+    readings: Readings, mine: list[int], clock_ms: float, last: Doubles, late_run: int, late: Tensor, duplicate: Tensor
 ) -> int:
     """Go through one stream's readings in turn. last: (F,), held values. Returns the late readings in a row after."""
     for n in mine:
-        time, values = int(readings.times_ms[n]), readings.values[n]
-        held = torch.where(values.isnan(), last, values)
+        time, values = int(readings.times_ms[n]), readings.values[n].numpy()
+        held = np.where(np.isnan(values), last, values)
         if time < clock_ms and late_run < LATE_LIMIT:
             late[n] = True
             late_run += 1

@@ -14,10 +14,10 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from models.rows import Channels, Scalars
+from models.rows import Bools, Channels, Doubles, Scalars
 
 FARTHEST = 1e6  # spreads; residuals are cut there, so that squares stay finite
 SMALLEST_NOISE = 1e-4  # variance in spreads: a residual of a hundredth of a spread is never strange
@@ -43,98 +43,104 @@ class ScoreConfig:
 class Strangeness(NamedTuple):
     """What one wave of readings looks like; each (S,)."""
 
-    score: Tensor
-    surprise: Tensor
-    out_of_range: Tensor  # bool: the range says more than the residual
+    score: Doubles
+    surprise: Doubles
+    out_of_range: Bools  # the range says more than the residual
 
 
-def noise_of(channels: Channels[Tensor]) -> Tensor:
+def noise_of(channels: Channels[Doubles]) -> Doubles:
     """Standard deviation of the residual, (S, F), in spreads."""
-    return (channels.noise + SMALLEST_NOISE).sqrt()
+    return np.sqrt(channels.noise + SMALLEST_NOISE)
 
 
-def strength_of(standardised: Tensor, present: Tensor | None) -> Tensor:
+def strength_of(standardised: Doubles, present: Bools | None) -> Doubles:
     """standardised residuals (S, F) -> (S,), missing channels left out."""
     if standardised.shape[1] == 1:
-        return standardised.squeeze(1).abs()
-    squares = standardised * standardised
-    if present is None:
-        return squares.mean(1).sqrt()
-    return (squares.sum(1) / present.sum(1).clamp(min=1)).sqrt()
+        alone: Doubles = np.abs(standardised[:, 0])
+        return alone
+    squares = np.add.reduce(standardised * standardised, axis=1)
+    channels = standardised.shape[1] if present is None else np.maximum(np.add.reduce(present, axis=1), 1)
+    strength: Doubles = np.sqrt(squares / channels)
+    return strength
 
 
 def judge(
-    standardised: Tensor,
-    values: Tensor,
-    present: Tensor | None,
-    channels: Channels[Tensor],
-    scalars: Scalars[Tensor],
+    standardised: Doubles,
+    values: Doubles,
+    present: Bools | None,
+    channels: Channels[Doubles],
+    scalars: Scalars[Doubles],
     config: ScoreConfig,
 ) -> Strangeness:
     """Score one wave. standardised: residual over its noise (S, F); values: (S, F), held. Moves `smooth` alone."""
-    strength = strength_of(standardised, present)
-    scalars.smooth.add_((strength - scalars.smooth) * (2 / (config.smooth_readings + 1)))
-    deviation = (scalars.smooth - scalars.typical) / (scalars.variance + SMALLEST_VARIANCE).sqrt()
-    surprise = torch.special.log_ndtr(-deviation.clamp(max=LARGEST_DEVIATION)) * -LOG10_E
+    smooth = scalars.smooth
+    smooth += (strength_of(standardised, present) - smooth) * (2 / (config.smooth_readings + 1))
+    deviation = (smooth - scalars.typical) / np.sqrt(scalars.variance + SMALLEST_VARIANCE)
+    surprise = surprise_of(np.minimum(deviation, LARGEST_DEVIATION))
     by_residual = surprise / scalars.threshold
     by_range = _range_score(values, channels, config.range_share)
-    score = torch.where(scalars.age > config.warm_up, torch.maximum(by_residual, by_range), 0.0)
+    score = np.maximum(by_residual, by_range) * (scalars.age > config.warm_up)
     return Strangeness(score, surprise, by_range > by_residual)
 
 
-def _range_score(values: Tensor, channels: Channels[Tensor], share: float) -> Tensor:
+def surprise_of(deviation: Doubles) -> Doubles:
+    """-log10 of the probability that a normal variable is further than `deviation` above its mean."""
+    surprise: Doubles = torch.special.log_ndtr(torch.from_numpy(-deviation)).numpy() * -LOG10_E
+    return surprise
+
+
+def _range_score(values: Doubles, channels: Channels[Doubles], share: float) -> Doubles:
     """1.0 where a value is further outside the learned range than `share` of it; 0 inside, and of unknown channels."""
-    margin = torch.maximum((channels.high - channels.low) * share, channels.spread * (share * 5))
-    outside = torch.maximum(values - channels.high, channels.low - values)
-    known = torch.where(channels.known > 0, outside / margin, 0.0)
-    return known.amax(1).clamp(0.0, HIGHEST_RANGE_SCORE)
+    low, high = channels.low, channels.high
+    margin = np.maximum((high - low) * share, channels.spread * (share * 5))
+    outside = np.maximum(values - high, low - values)
+    furthest = np.fmax.reduce(outside / margin, axis=1)
+    score: Doubles = np.minimum(np.fmax(furthest, 0.0), HIGHEST_RANGE_SCORE)
+    return score
 
 
 def learn_residuals(
-    residual: Tensor,
-    surprise: Tensor,
-    weight: Tensor,
-    learns: Tensor,
-    channels: Channels[Tensor],
-    scalars: Scalars[Tensor],
+    residual: Doubles,
+    surprise: Doubles,
+    weight: Doubles,
+    learns: Doubles,
+    channels: Channels[Doubles],
+    scalars: Scalars[Doubles],
     config: ScoreConfig,
 ) -> None:
     """Take one wave into the long memories. residual: (S, F) in spreads; weight: (S, F), learns: (S,), 0 or 1."""
-    scalars.learned.add_(learns)
-    rate = 1 / scalars.learned.clamp(1, config.long_readings)
-    _follow(channels.bias, channels.noise, residual, rate.unsqueeze(1) * weight)
+    learned = scalars.learned
+    learned += learns
+    rate = 1 / np.minimum(np.maximum(learned, 1), config.long_readings)
+    _follow(channels.bias, channels.noise, residual, rate[:, None] * weight)
     _follow(scalars.typical, scalars.variance, scalars.smooth, rate * learns)
 
-    scalars.block_seen.add_(learns)
-    scalars.block_peak.copy_(torch.maximum(scalars.block_peak, surprise * learns))
-    full = scalars.block_seen >= config.block_readings
+    seen = scalars.block_seen
+    seen += learns
+    np.maximum(scalars.block_peak, surprise * learns, out=scalars.block_peak)
+    full = seen >= config.block_readings
     if full.any():
         _calibrate(full, scalars, config)
 
 
-def _follow(mean: Tensor, variance: Tensor, value: Tensor, rate: Tensor) -> None:
+def _follow(mean: Doubles, variance: Doubles, value: Doubles, rate: Doubles) -> None:
     """Exponentially weighted mean and variance (Finch 2009, eq. 124 and 143); rate 0 changes nothing."""
     distance = value - mean
     step = distance * rate
-    mean.add_(step)
-    variance.add_(distance * step).mul_(1 - rate)
+    mean += step
+    variance += distance * step
+    variance *= 1 - rate
 
 
-def _calibrate(full: Tensor, scalars: Scalars[Tensor], config: ScoreConfig) -> None:
+def _calibrate(full: Bools, scalars: Scalars[Doubles], config: ScoreConfig) -> None:
     """Blocks are full: the surprise that a Gumbel law through their peaks exceeds at the wanted rate scores 1.0."""
-    warm = full & (scalars.age > config.warm_up)
-    blocks = scalars.blocks + warm
-    mean, variance = scalars.peak_mean.clone(), scalars.peak_variance.clone()
-    _follow(mean, variance, scalars.block_peak, warm / blocks.clamp(1, config.blocks))
+    counts = full & (scalars.age > config.warm_up)
+    blocks = scalars.blocks
+    blocks += counts
+    _follow(scalars.peak_mean, scalars.peak_variance, scalars.block_peak, counts / np.clip(blocks, 1, config.blocks))
     exceedance = -math.log(config.false_alarm_rate * config.block_readings)
-    threshold = mean + variance.sqrt() * ((exceedance - EULER_GAMMA) * math.sqrt(6) / math.pi)
-    threshold = torch.where(blocks >= 4, threshold.clamp(min=config.lowest_threshold), scalars.threshold)
-    for statistic, new in (
-        (scalars.blocks, blocks),
-        (scalars.peak_mean, mean),
-        (scalars.peak_variance, variance),
-        (scalars.threshold, threshold),
-        (scalars.block_seen, torch.zeros_like(mean)),
-        (scalars.block_peak, torch.zeros_like(mean)),
-    ):
-        statistic.copy_(torch.where(full, new, statistic))
+    deviations = (exceedance - EULER_GAMMA) * math.sqrt(6) / math.pi
+    threshold = np.maximum(scalars.peak_mean + np.sqrt(scalars.peak_variance) * deviations, config.lowest_threshold)
+    np.copyto(scalars.threshold, threshold, where=counts & (blocks >= 4))
+    np.copyto(scalars.block_seen, 0.0, where=full)
+    np.copyto(scalars.block_peak, 0.0, where=full)

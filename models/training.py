@@ -207,11 +207,10 @@ def prime(forecaster: Forecaster, config: DetectorConfig, series: Sequence[Serie
     detector = Detector.cold(forecaster, config)
     rows = fresh(len(series), forecaster.config)
     for stream, one in enumerate(series):
-        channels = Channels[Tensor](*rows.channels[stream])
-        channels.centre.copy_(torch.from_numpy(windows.scale_of(one)[0]))
-        channels.spread.copy_(torch.from_numpy(windows.scale_of(one)[1]))
-        place = Scalars._fields.index("rescale_at")
-        rows.scalars[stream, place] = 2.0 ** math.ceil(math.log2(2 * len(one.times_ms)))
+        centre, spread = map(torch.from_numpy, windows.scale_of(one))
+        rows.channels[stream, Channels._fields.index("centre")] = centre
+        rows.channels[stream, Channels._fields.index("spread")] = spread
+        rows.scalars[stream, Scalars._fields.index("rescale_at")] = 2.0 ** math.ceil(math.log2(2 * len(one.times_ms)))
     for begin in range(0, max(len(one.times_ms) for one in series), PRIME_READINGS):
         _go_through(detector, series, begin, rows)
     _forget_alarms(rows)
