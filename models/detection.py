@@ -148,6 +148,11 @@ class Detector:
             rows.put(places, self.known_rows.take(known))
         return rows
 
+    def count_warming(self, rows: Rows) -> int:
+        """How many of these streams are not scored yet."""
+        age = rows.scalars[:, Scalars._fields.index("age")]
+        return int(((age > 0) & (age <= self.config.score.warm_up)).sum())
+
     @torch.inference_mode()
     def observe(self, readings: Readings, waves: Waves, rows: Rows) -> tuple[Verdicts, Rows]:
         """Judge a batch. rows: those of waves.slots. Returns the verdicts and the rows after the batch."""

@@ -68,9 +68,10 @@ class FileLog:
         """Every record, in the order of poll()."""
         return self._records(0, len(self))
 
-    def places(self, begin: int, end: int) -> tuple[Int64s, Int64s]:
-        """Which series, and which of its readings, the records at offsets begin..end are."""
-        return self._stream[begin:end], self._place[begin:end]
+    @property
+    def places(self) -> tuple[Int64s, Int64s]:
+        """By offset: which series, and which of its readings, a record is."""
+        return self._stream, self._place
 
     def _records(self, begin: int, end: int) -> Iterator[Record]:
         for stream, place in zip(self._stream[begin:end].tolist(), self._place[begin:end].tolist(), strict=True):

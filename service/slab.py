@@ -52,6 +52,11 @@ class StateSlab:
         """Of the rows, spare room included; the index is not counted."""
         return sum(column.nbytes for column in self._rows) + self._applied.nbytes
 
+    @property
+    def rows(self) -> Rows:
+        """All rows, those of free slots too: to look at, not to change."""
+        return self._rows
+
     def slots(self, keys: Sequence[StreamKey]) -> Tensor:
         """The slot of each of N keys, (N,) int64. A new stream gets a fresh row."""
         found = list(map(self._slots.get, keys))

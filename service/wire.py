@@ -95,9 +95,7 @@ class Decoder:
     def _decode_all(self, fetched: Fetched) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
         """The way of a batch without a flaw; None for any other."""
         keys, values = fetched.keys, fetched.values
-        if None in keys or None in values or not _all_good(cast(list[bytes], keys)):
-            return None
-        if max(map(len, cast(list[bytes], values))) > MAX_VALUE_BYTES:
+        if None in keys or None in values or not _all_good(cast(list[bytes], keys), cast(list[bytes], values)):
             return None
         try:
             messages = list(map(self._decode, cast(list[bytes], values)))
@@ -198,9 +196,8 @@ def _batch(
     return ReadingBatch(fetched.partition, keys, readings, fetched.times_ms)
 
 
-def _all_good(keys: list[bytes]) -> bool:
-    longest, shortest = max(map(len, keys)), min(map(len, keys))
-    if shortest < 1 or longest > MAX_KEY_BYTES:
+def _all_good(keys: list[bytes], values: list[bytes]) -> bool:
+    if min(map(len, keys)) < 1 or max(map(len, keys)) > MAX_KEY_BYTES or max(map(len, values)) > MAX_VALUE_BYTES:
         return False
     return b"".join(keys).isascii() or all(map(_is_utf8, keys))
 
@@ -303,6 +300,11 @@ class Event(msgspec.Struct, frozen=True):
     time: str
     datacontenttype: str
     data: Anomaly
+
+    @property
+    def change(self) -> str:
+        """opened, updated or closed."""
+        return self.type.rpartition(".")[2]
 
 
 _CHANGE_NAMES = {

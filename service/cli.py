@@ -1,0 +1,470 @@
+"""The commands. Reads Settings, builds everything, and hands it over: the only place that does.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or setting. What a command needs is imported when it runs: torch alone
+takes two seconds, which `--help` and a typing error should not cost.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from service.errors import RefusedSetting, TelltaleError
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.checkpoint import Checkpoint
+    from models.series import Series
+    from models.training import Fitted, Progress, TrainingConfig
+    from service.settings import Settings
+
+app = typer.Typer(
+    name="telltale",
+    help="Streaming anomaly detection that remembers: an LSTM's state for every Kafka stream.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+checkpoint_app = typer.Typer(no_args_is_help=True, help="Look at a trained model's file.")
+config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+topics_app = typer.Typer(no_args_is_help=True, help="Make and check the topics.")
+app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(config_app, name="config")
+app.add_typer(topics_app, name="topics")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Data = Annotated[
+    list[Path] | None,
+    typer.Option("--data", metavar="PATH...", help="CSV or Parquet files, or folders of them; several may follow."),
+]
+MoreData = Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More data files.", hidden=True)]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings. [TELLTALE_CONFIG]")]
+Topics = Annotated[list[str] | None, typer.Option("--topic", help="Input topic; may be given several times.")]
+Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Brokers to ask first.")]
+CheckpointFile = Annotated[Path | None, typer.Option("--checkpoint", help="File of the trained model.")]
+
+
+def main() -> NoReturn:
+    """Run a command; say what went wrong in one line, without a traceback, when it is something known."""
+    try:
+        app(standalone_mode=True)
+    except RefusedSetting as error:
+        _fail(error, 2)
+    except TelltaleError as error:
+        _fail(error, 1)
+    except ValueError as error:
+        if type(error).__module__.startswith("models."):  # UnusableData, UnusableCheckpoint
+            _fail(error, 1)
+        raise
+    sys.exit(0)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    for line in str(error).splitlines():
+        err.print(f"[bold red]telltale:[/] {line}", markup=True, soft_wrap=True)
+    sys.exit(code)
+
+
+@app.command(epilog="Example: telltale train --data plant/*.parquet --out plant.safetensors")
+def train(
+    out_file: Annotated[Path, typer.Option("--out", help="Checkpoint file to write.")],
+    data: Data = None,
+    more: MoreData = None,
+    simulate: Annotated[int, typer.Option(help="Train on this many simulated streams instead of files.")] = 0,
+    hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
+    layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of the LSTM.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
+    patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
+    chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
+    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0)] = 3e-3,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Stop training after the epoch in which this runs out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Two runs with one seed on one machine give the same weights.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Learn what is normal from sensor series, and write a checkpoint.
+
+    Rows with `part` = test are never trained on, labels are never read. Ctrl-C saves the best so far.
+    """
+    import math
+
+    from models.forecaster import ForecasterConfig
+    from models.training import TrainingConfig, fit, usable
+
+    series = _simulated(simulate, seed) if simulate else _read(_paths(data, more))
+    parts = usable(series)
+    if hidden % 16:
+        raise RefusedSetting(f"--hidden is {hidden}, expected a multiple of 16")
+    architecture = ForecasterConfig(parts[0].features, hidden=hidden, layers=layers)
+    training = TrainingConfig(
+        epochs=epochs,
+        patience=patience,
+        chunk_readings=chunk,
+        learning_rate=learning_rate,
+        budget_s=math.inf if max_seconds is None else max_seconds,
+        seed=seed,
+    )
+    readings = sum(len(one.times_ms) for one in parts)
+    left_out = f", {len(series) - len(parts)} too short" if len(parts) < len(series) else ""
+    out.print(f"{len(parts)} streams{left_out}, {readings:,} readings to train on, {len(parts[0].features)} features")
+    where = _device(device)
+    with progress(epochs) as tell:
+        fitted = fit(parts, architecture, training, where, tell)
+    report_training(fitted)
+    digest = save_checkpoint(out_file, fitted, parts, training)
+    out.print(f"[bold]{out_file}[/]  sha256 {digest[:12]}  {out_file.stat().st_size / 1e6:.1f} MB")
+
+
+def save_checkpoint(path: Path, fitted: "Fitted", parts: "list[Series]", training: "TrainingConfig") -> str:
+    """Warm the training streams up, and write everything into one file. Returns its digest."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from models import checkpoint
+    from models.detection import DetectorConfig
+    from models.training import prime
+
+    with err.status("warming up the streams' memories"):
+        detector = prime(fitted.forecaster, DetectorConfig(), parts)
+    times = [one.times_ms for one in parts]
+    best = fitted.best
+    description = checkpoint.describe(
+        detector,
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        {name: value if value != float("inf") else "none" for name, value in asdict(training).items()},
+        checkpoint.TrainingData(
+            files=len({one.path for one in parts}),
+            streams=len(parts),
+            readings=sum(map(len, times)),
+            first_ms=int(min(time.min() for time in times)),
+            last_ms=int(max(time.max() for time in times)),
+        ),
+        checkpoint.Metrics(
+            epochs=len(fitted.epochs),
+            best_epoch=best.number if best else 0,
+            loss=best.loss if best else None,
+            validation_loss=best.validation_loss if best else None,
+            persistence_loss=fitted.persistence_loss,
+            seconds=round(fitted.seconds, 1),
+            ended=fitted.ended,
+        ),
+    )
+    return checkpoint.save(path, detector, description)
+
+
+@app.command(
+    epilog="Example: telltale run --checkpoint plant.safetensors --topic readings --bootstrap-servers kafka:9092"
+)
+def run(
+    checkpoint: CheckpointFile = None,
+    topic: Topics = None,
+    bootstrap_servers: Servers = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group: its workers share the partitions.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port of health, metrics and API; 0: any.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json, text or auto.")] = None,
+    config: Config = None,
+) -> None:
+    """Read sensor readings from Kafka, write anomalies to Kafka, until told to stop (SIGTERM, Ctrl-C).
+
+    Every option is also an environment variable and a line of the YAML file: see `telltale config show`.
+    """
+    from service.running import run_service
+
+    settings = _settings(
+        config,
+        {
+            "checkpoint": checkpoint,
+            "kafka.topics": topic or None,
+            "kafka.bootstrap_servers": bootstrap_servers,
+            "kafka.group": group,
+            "http.port": http_port,
+            "log.format": log_format,
+        },
+    )
+    run_service(settings)
+
+
+@app.command(
+    epilog="Example: telltale produce --data plant/ --topic readings --bootstrap-servers localhost:9092 --rate 1000"
+)
+def produce(
+    topic: Topics = None,
+    data: Data = None,
+    more: MoreData = None,
+    bootstrap_servers: Servers = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Readings a second; as fast as it goes if not given.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="all, train or test: which rows of the files.")] = "all",
+    simulate: Annotated[int, typer.Option(help="Send this many simulated streams instead of files.")] = 0,
+    readings: Annotated[int, typer.Option(help="Of each simulated stream; 0: until stopped.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
+    config: Config = None,
+) -> None:
+    """Send readings to a topic: series from files, side by side as if they were live, or a simulated plant."""
+    from service.feeding import feed, file_records, simulated_records
+
+    settings = _settings(config, {"kafka.topics": topic or None, "kafka.bootstrap_servers": bootstrap_servers})
+    if part not in ("all", "train", "test"):
+        raise RefusedSetting(f"--part is {part!r}, expected all, train or test")
+    records = simulated_records(simulate, readings, seed) if simulate else file_records(_read(_paths(data, more)), part)
+    sent, seconds = feed(records, settings, rate)
+    out.print(
+        f"{sent:,} readings to {settings.kafka.topics[0]} in {seconds:.1f} s, {sent / max(seconds, 1e-9):,.0f} a second"
+    )
+
+
+@app.command(epilog="Example: telltale score --checkpoint plant.safetensors --data plant/ --out scores.parquet")
+def score(
+    out_file: Annotated[Path, typer.Option("--out", help="Parquet file to write, a row a reading.")],
+    checkpoint: CheckpointFile = None,
+    data: Data = None,
+    more: MoreData = None,
+    part: Annotated[str, typer.Option(help="all, train or test: which rows of the files.")] = "all",
+    anomalies: Annotated[Path | None, typer.Option(help="File for the anomalies too, as JSON lines.")] = None,
+    config: Config = None,
+) -> None:
+    """Judge files with the very code of the service; rows come out in the order of the files.
+
+    Columns: stream, timestamp (ms), score (1.0 is the alarm threshold), alarm, and expected_, lower_ and upper_ for
+    every feature. Late and duplicate readings are not judged: score 0 and no band.
+    """
+    from contextlib import ExitStack
+
+    from service.feeding import select
+    from service.file_log import FileLog
+    from service.pipeline import Pipeline
+    from service.scoring import score as score_files
+
+    settings = _settings(config, {"checkpoint": checkpoint})
+    loaded = _load(settings.checkpoint)
+    _one_thread()
+    series = select(_read(_paths(data, more), loaded.detector.features), part)
+    pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000))
+    with ExitStack() as stack:
+        told = stack.enter_context(anomalies.open("w")) if anomalies else None
+        log = FileLog(series, told)
+        tell = stack.enter_context(_counting("judging", len(log)))
+        scored = score_files(log, series, pipeline, tell)
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    scored.table.write_parquet(out_file)
+    dropped = f", {scored.late} late, {scored.duplicate} duplicate" if scored.late or scored.duplicate else ""
+    out.print(f"[bold]{out_file}[/]  {len(scored.table):,} readings{dropped}, {scored.anomalies:,} anomalies")
+
+
+@app.command(epilog="Example: telltale demo --seconds 120")
+def demo(
+    seconds: Annotated[float, typer.Option(min=10, help="How long all of it may take.")] = 150.0,
+    streams: Annotated[int, typer.Option(min=8, help="Streams of the simulated plant.")] = 240,
+    kafka: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Go through this broker, not the log in memory.")
+    ] = None,
+    http_port: Annotated[int, typer.Option(help="Port of health, metrics and API; 0: any.")] = 8080,
+    seed: Annotated[int, typer.Option(help="Of the plant and the training.")] = 0,
+) -> None:
+    """A plant with faults, a model trained on it, and every anomaly beside the fault that caused it."""
+    from service import log_lines
+    from service.demo import run_demo
+
+    log_lines.configure("WARNING", "auto")
+    run_demo(seconds, streams, kafka, http_port, seed, out)
+
+
+@checkpoint_app.command("show", epilog="Example: telltale checkpoint show plant.safetensors")
+def checkpoint_show(path: Annotated[Path, typer.Argument(help="Checkpoint file.")]) -> None:
+    """Print what a checkpoint says of itself, as JSON."""
+    import json
+
+    loaded = _load(path)
+    described = loaded.description.model_dump()
+    del described["row"]
+    streams = [key.decode(errors="replace") for key in loaded.detector.known]
+    out.print_json(json.dumps({"path": str(path), "sha256": loaded.digest, **described, "streams": streams}))
+
+
+@checkpoint_app.command("verify", epilog="Example: telltale checkpoint verify plant.safetensors")
+def checkpoint_verify(path: Annotated[Path, typer.Argument(help="Checkpoint file.")]) -> None:
+    """Load a checkpoint as the service would: whole, of a known version, every tensor as described."""
+    loaded = _load(path)
+    architecture = loaded.description.architecture
+    out.print(
+        f"{path}: good. {architecture.cell}, {architecture.hidden} hidden units, {architecture.layers} layers, "
+        f"{len(architecture.features)} features, {len(loaded.detector.known)} streams known, "
+        f"sha256 {loaded.digest[:12]}"
+    )
+
+
+@config_app.command("show", epilog="Example: telltale config show > telltale.yaml")
+def config_show(config: Config = None) -> None:
+    """Print the settings in effect, with meaning, unit and origin, as a YAML file that can be used again."""
+    from service.settings import shown
+
+    sys.stdout.write(shown(_settings(config, {})))
+
+
+@config_app.command("check", epilog="Example: telltale config check --config telltale.yaml")
+def config_check(config: Config = None) -> None:
+    """Read the settings as the service would, and say what is wrong with them."""
+    _settings(config, {})
+    out.print("the settings are good")
+
+
+@topics_app.command("create", epilog="Example: telltale topics create --topic readings --partitions 8")
+def topics_create(
+    topic: Topics = None,
+    bootstrap_servers: Servers = None,
+    partitions: Annotated[
+        int, typer.Option(min=1, help="Of the input topics that are missing, and of the outputs.")
+    ] = 8,
+    replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 1,
+    config: Config = None,
+) -> None:
+    """Make the topics that are missing: inputs, anomalies and dead letters. Those that exist stay as they are."""
+    from service import kafka_log
+    from service.settings import client_options
+
+    settings = _settings(config, {"kafka.topics": topic or None, "kafka.bootstrap_servers": bootstrap_servers})
+    kafka = settings.kafka
+    client = client_options(settings)
+    inputs = kafka_log.describe_topics(kafka.bootstrap_servers, kafka.topics, client)
+    widest = max([partitions, *(spec.partitions for spec in inputs.values() if spec)])
+    specs = {name: kafka_log.TopicSpec(partitions, replication) for name in kafka.topics}
+    specs |= {
+        name: kafka_log.TopicSpec(widest, replication) for name in (kafka.anomalies_topic, kafka.dead_letters_topic)
+    }
+    made = kafka_log.create_topics(kafka.bootstrap_servers, specs, client)
+    for name, spec in specs.items():
+        out.print(f"{name}: {f'made, {spec.partitions} partitions' if name in made else 'there already'}")
+    kafka_log.check_topics(
+        kafka.bootstrap_servers, kafka.topics, (kafka.anomalies_topic, kafka.dead_letters_topic), client
+    )
+
+
+@topics_app.command("check", epilog="Example: telltale topics check --topic readings")
+def topics_check(topic: Topics = None, bootstrap_servers: Servers = None, config: Config = None) -> None:
+    """Check that all topics are there, and the outputs as wide as the inputs."""
+    from service import kafka_log
+    from service.settings import client_options
+
+    settings = _settings(config, {"kafka.topics": topic or None, "kafka.bootstrap_servers": bootstrap_servers})
+    kafka, client = settings.kafka, client_options(settings)
+    outputs = (kafka.anomalies_topic, kafka.dead_letters_topic)
+    kafka_log.check_topics(kafka.bootstrap_servers, kafka.topics, outputs, client)
+    for name, spec in kafka_log.describe_topics(kafka.bootstrap_servers, (*kafka.topics, *outputs), client).items():
+        if spec is not None:
+            out.print(f"{name}: {spec.partitions} partitions, {spec.replication} copies")
+
+
+def _settings(config: Path | None, overrides: dict[str, object]) -> "Settings":
+    from service import log_lines
+    from service.settings import load, secrets
+
+    settings = load(config, overrides)
+    log_lines.configure(settings.log.level, settings.log.format, secrets(settings))
+    return settings
+
+
+def _paths(data: list[Path] | None, more: list[Path] | None) -> list[Path]:
+    """`--data A B C`: the shell makes one option and two arguments of it."""
+    paths = [*(data or []), *(more or [])]
+    if not paths:
+        raise RefusedSetting("--data is missing, expected CSV or Parquet files, or folders of them")
+    return paths
+
+
+def _read(paths: list[Path], features: tuple[str, ...] | None = None) -> "list[Series]":
+    from models.series import read_series
+
+    return read_series(paths, features)
+
+
+def _load(path: Path) -> "Checkpoint":
+    from models.checkpoint import load
+
+    return load(path)
+
+
+def _simulated(streams: int, seed: int) -> "list[Series]":
+    from service.feeding import simulated_series
+
+    return simulated_series(streams, seed)
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise RefusedSetting(f"--device is {name!r}, expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RefusedSetting("--device is cuda, but torch finds no CUDA device here")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _one_thread() -> None:
+    """One thread, so that the bits are those of the service; more would not be faster."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def progress(epochs: int) -> "Iterator[Callable[[Progress], None]]":
+    """A bar for every epoch, and behind it the loss so far."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Bars(*columns, console=err) as bars:
+        bar = bars.add_task("", total=epochs)
+
+        def tell(progress: "Progress") -> None:
+            epoch = progress.epoch
+            if epoch is None:
+                begun = bars.tasks[0].completed // 1
+                bars.update(bar, completed=begun + min(progress.done, 0.999))
+                return
+            mark = " [green]best so far[/]" if epoch.best else ""
+            said = f"loss {epoch.loss:.4f}, validation {epoch.validation_loss:.4f}{mark}"
+            bars.update(bar, completed=epoch.number, description=said)
+
+        yield tell
+
+
+@contextmanager
+def _counting(what: str, total: int) -> "Iterator[Callable[[int], None]]":
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    with Bars(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err) as bars:
+        bar = bars.add_task(what, total=total)
+        yield lambda done: bars.update(bar, completed=done)
+
+
+def report_training(fitted: "Fitted") -> None:
+    """How training ended, in one line; in another what to do when it did not learn."""
+    best = fitted.best
+    if best is None:
+        out.print(f"[yellow]ended ({fitted.ended}) before one epoch was done: the forecaster expects no change[/]")
+        return
+    gain = 100 * (1 - best.validation_loss / fitted.persistence_loss) if fitted.persistence_loss else 0.0
+    out.print(
+        f"{fitted.ended} after {len(fitted.epochs)} epochs, {fitted.seconds:.0f} s; best {best.number}: "
+        f"validation loss {best.validation_loss:.4f}, {gain:.0f} % below expecting no change"
+    )
+    if gain <= 0:
+        out.print("[yellow]it forecasts no better than `the same as before`: try more data, --epochs or --hidden[/]")

@@ -1,0 +1,106 @@
+"""`telltale produce`: readings from files or from the simulated plant, to a topic."""
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from models.series import Series
+from models.synthetic import FEATURES, Plant, PlantSimulator
+from service import kafka_log
+from service.errors import RefusedInput
+from service.file_log import FileLog
+from service.log import Record
+from service.settings import Settings, client_options
+from service.wire import encode_reading
+
+PLANT_STEP_S = 300.0
+PLANT_TRAINING_READINGS = 2 * 7 * 288  # of each stream: two weeks without a fault, then faults begin
+PLANT_FAULT_EVERY = 3_000.0  # readings of a stream between two faults
+SLICE_READINGS = 12  # of each stream, simulated at once
+PACE_S = 0.02  # shortest wait when a rate is kept
+
+
+def select(series: Sequence[Series], part: str) -> list[Series]:
+    """The `part` (all, train or test) of every series; series without such rows are left out."""
+    kept = [one if part == "all" else one.select(one.test == (part == "test")) for one in series]
+    kept = [one for one in kept if len(one.times_ms)]
+    if not kept:
+        raise RefusedInput(f"no row of the files has part = {part}")
+    return kept
+
+
+def file_records(series: Sequence[Series], part: str) -> Iterator[Record]:
+    """Side by side: the first reading of every stream, then the second of every stream, and so on."""
+    return FileLog(select(series, part)).records()
+
+
+def plant(streams: int, seed: int) -> PlantSimulator:
+    """The plant that `train --simulate` learns and `produce --simulate` sends: the same for the same seed."""
+    return PlantSimulator(
+        streams,
+        seed,
+        step_s=PLANT_STEP_S,
+        fault_every=PLANT_FAULT_EVERY,
+        first_fault_after=PLANT_TRAINING_READINGS,
+    )
+
+
+def simulated_series(streams: int, seed: int) -> list[Series]:
+    """The plant's first weeks, without a fault."""
+    return plant_series(plant(streams, seed).advance(PLANT_TRAINING_READINGS))
+
+
+def plant_series(piece: Plant) -> list[Series]:
+    """A piece of the plant as if it had been read from a file."""
+    rows = np.arange(piece.times_ms.shape[1])
+    return [
+        Series(key, Path("simulated"), FEATURES, rows[sent], times[sent], values[sent], np.zeros(sent.sum(), bool))
+        for key, times, values, sent in zip(piece.keys, piece.times_ms, piece.values, piece.present, strict=True)
+    ]
+
+
+def simulated_records(streams: int, readings: int, seed: int) -> Iterator[Record]:
+    """The plant from where training ended. readings: of each stream; 0: without end."""
+    simulator = plant(streams, seed)
+    simulator.advance(PLANT_TRAINING_READINGS)
+    left = readings or -1
+    while left:
+        some = SLICE_READINGS if left < 0 else min(left, SLICE_READINGS)
+        left -= some if left > 0 else 0
+        yield from plant_records(simulator.advance(some))
+
+
+def plant_records(piece: Plant) -> Iterator[Record]:
+    """What the plant sends, in the order of time."""
+    streams, places = np.nonzero(piece.present)
+    for n in np.argsort(piece.times_ms[streams, places], kind="stable").tolist():
+        stream, place = streams[n], places[n]
+        value = encode_reading(FEATURES, int(piece.times_ms[stream, place]), piece.values[stream, place].tolist())
+        yield Record(piece.keys[stream].encode(), value)
+
+
+def feed(records: Iterator[Record], settings: Settings, rate: float | None) -> tuple[int, float]:
+    """Send records to the first input topic, `rate` a second. Returns how many were sent, and in how many seconds."""
+    kafka = settings.kafka
+    kafka_log.check_topics(kafka.bootstrap_servers, kafka.topics, (), client_options(settings))
+    began = time.monotonic()
+    sent = kafka_log.produce(
+        kafka.bootstrap_servers,
+        kafka.topics[0],
+        ((record, None) for record in (paced(records, rate) if rate else records)),
+        client_options(settings),
+    )
+    return sent, time.monotonic() - began
+
+
+def paced(records: Iterator[Record], rate: float) -> Iterator[Record]:
+    """The same records, no faster than `rate` a second."""
+    began = time.monotonic()
+    sent = 0
+    while some := list(islice(records, max(1, int(rate * PACE_S)))):
+        yield from some
+        sent += len(some)
+        time.sleep(max(0.0, began + sent / rate - time.monotonic()))
