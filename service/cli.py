@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from service.errors import RefusedSetting, TelltaleError
 
@@ -68,7 +69,7 @@ def main() -> NoReturn:
 
 def _fail(error: Exception, code: int) -> NoReturn:
     for line in str(error).splitlines():
-        err.print(f"[bold red]telltale:[/] {line}", markup=True, soft_wrap=True)
+        err.print(f"[bold red]telltale:[/] {escape(line)}", soft_wrap=True)
     sys.exit(code)
 
 

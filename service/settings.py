@@ -8,7 +8,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -306,7 +306,7 @@ def load(config_file: Path | None, overrides: Mapping[str, object]) -> Settings:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
     else:
-        settings._origins.update({path: value.origin for path, value in given.items()})
+        settings._origins.update({path: value.origin for path, value in given.items()})  # noqa: SLF001
         return settings
     raise RefusedSetting("\n".join(_line(detail, given) for detail in details))
 
@@ -369,10 +369,10 @@ def _path(section: str, name: str) -> str:
 
 
 def _known_paths() -> Iterator[str]:
-    for name, field in Settings.model_fields.items():
+    for name in Settings.model_fields:
         if name in SECTIONS:
             yield from (_path(name, inner) for inner in SECTIONS[name].model_fields)
-        elif field is not None:
+        else:
             yield name
 
 
@@ -429,7 +429,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise _RefusedYaml("an alias, write the value itself", self.peek_event().start_mark)
+            raise _RefusedYaml("an alias, write the value itself", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         return node
 
@@ -457,7 +457,8 @@ def _from_file(file: Path) -> dict[str, Given]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
-        message = f"{file}{where}: not YAML ({re.sub(r"'.*'", '…', error.problem or '', flags=re.DOTALL)})"
+        problem = re.sub("'.*'", "…", error.problem or "", flags=re.DOTALL)
+        message = f"{file}{where}: not YAML ({problem})"
     except (yaml.YAMLError, RecursionError) as error:
         message = f"{file}: not YAML ({'nested too deeply' if isinstance(error, RecursionError) else 'bad character'})"
     finally:
@@ -499,7 +500,7 @@ def _settings_of(loader: _Loader, node: yaml.MappingNode, section: str, file: Pa
 
 def _value(loader: _Loader, node: yaml.Node) -> object:
     try:
-        value: object = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+        value: object = loader.construct_object(node, deep=True)
     except (ValueError, yaml.constructor.ConstructorError):
         raise _RefusedYaml("a value that YAML cannot read, put it in quotes", node.start_mark) from None
     return value
@@ -530,19 +531,23 @@ def _line(detail: ErrorDetails, given: Mapping[str, Given]) -> str:
     if detail["type"] == "extra_forbidden":
         return f"{path}: unknown{_nearest(path, (*PATHS, *SECTIONS))}{origin}"
     found = f"found {_quoted(key, given[key].value)}, " if key else ""
-    return f"{path}: {found}expected {_expected(detail['msg'])}{origin}"
+    return f"{path}: {found}expected {_expected(detail)}{origin}"
 
 
 def _quoted(path: str, value: object) -> str:
     if "password" in path:  # the file's name too: it may be the password itself, in the wrong place
         return "a value that is not shown"
-    if isinstance(value, dict):
-        return "a mapping"
+    if value is None or isinstance(value, dict):
+        return "nothing" if value is None else "a mapping"
     text = repr(list(value)) if isinstance(value, tuple) else repr(value)
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _expected(message: str) -> str:
-    _, found, expected = message.partition(" should be ")
-    expected = expected.partition(", unable to")[0] if found else message
-    return expected[0].lower() + expected[1:]
+def _expected(detail: ErrorDetails) -> str:
+    """What pydantic says a value should be, in our words; our own checks say it already."""
+    message = detail["msg"]
+    _, found, expected = message.partition(" should ")
+    if detail["type"] == "setting" or not found:
+        return message
+    expected = expected.partition(", unable to")[0]
+    return expected.removeprefix("be ") if expected.startswith("be ") else f"to {expected}"

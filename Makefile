@@ -1,0 +1,62 @@
+# Everything a person does with this repository: `make` or `make help` lists it.
+
+PYTHON ?= python3
+DEMO_SECONDS ?= 60
+TORCH_BACKEND ?=
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/
+READY := $(VENV)/.ready
+UV := $(if $(shell uv --version 2>/dev/null),uv,build/uv/bin/uv)
+CODE := service models tests
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup test lint types format demo bench kafka clean
+
+help: ## Show what there is to make
+	@echo 'make TARGET, where TARGET is one of:'
+	@sed -nE 's/^([a-z]+):.* ## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Make .venv with everything in it (TORCH_BACKEND=cpu: the small build of torch)
+
+test: $(READY) ## Run all tests; some need Docker, or Java 17 and Maven, for a Kafka broker (ARGS='-k name')
+	$(RUN)python -m pytest $(ARGS)
+
+lint: $(READY) ## Check style and formatting
+	$(RUN)ruff check $(CODE)
+	$(RUN)ruff format --check $(CODE)
+
+types: $(READY) ## Check types
+	$(RUN)mypy
+
+format: $(READY) ## Rewrite the code in the form that lint expects
+	$(RUN)ruff check --fix $(CODE)
+	$(RUN)ruff format $(CODE)
+
+demo: $(READY) ## Watch a simulated plant for DEMO_SECONDS=60 seconds (KAFKA=1: through the broker of `make kafka`)
+	$(RUN)telltale demo --seconds $(DEMO_SECONDS) $(if $(KAFKA),--kafka $(patsubst 1,localhost:9092,$(KAFKA)))
+
+bench: $(READY) ## Measure throughput and latency on this machine (ARGS='--help')
+	$(RUN)python -m tests.bench $(ARGS)
+
+kafka: ## Run a Kafka broker on this machine, without Docker; Ctrl-C ends it (ARGS='--port 9092')
+	deploy/kafka/broker start $(ARGS)
+
+clean: ## Remove what can be made again, .venv and downloaded jars included
+	rm -rf $(VENV) build dist deploy/kafka/libs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Only when what is to be installed has changed.
+$(READY): pyproject.toml constraints.txt | $(filter build/%,$(UV))
+	test -x $(RUN)python || $(UV) venv --python $(PYTHON) $(VENV)
+	$(UV) pip install --python $(RUN)python --constraint constraints.txt --build-constraint constraints.txt \
+	  $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable . --group dev
+	touch $@
+
+# In a folder of its own: a system's Python may refuse packages from outside (PEP 668), and uv needs nothing of it.
+build/uv/bin/uv:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target build/uv uv \
+	  || { rm -rf build/uv && $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv; } \
+	  || { echo 'uv is missing and could not be installed: https://docs.astral.sh/uv/ tells how' >&2; exit 1; }

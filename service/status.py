@@ -1,0 +1,93 @@
+"""Status: what the worker last published of itself. HTTP and metrics read this and nothing else of the worker."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import chain, islice
+from typing import Any
+
+RECENT_LIMIT = 100  # anomaly events that a status keeps
+
+
+class State(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The trained model that judges."""
+
+    path: str
+    digest: str
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """One partition that this worker has."""
+
+    topic: str
+    number: int
+    next_offset: int | None = None  # everything before it has been judged; None: nothing fetched yet
+    end_offset: int | None = None  # of the log, when last fetched from
+    event_time_ms: int | None = None  # latest time of any reading judged
+    streams: int = 0
+    warming: int = 0  # streams that are still learning what is normal
+    state_bytes: int = 0
+    alarms_open: int = 0
+
+    @property
+    def lag(self) -> int | None:
+        """Records not judged yet."""
+        if self.next_offset is None or self.end_offset is None:
+            return None
+        return max(0, self.end_offset - self.next_offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What has been done since the process started. Whoever hands a map over changes it no more."""
+
+    readings: int = 0  # read, late and duplicate ones among them
+    rejected: Mapping[str, int] = field(default_factory=dict)  # by reason
+    late: int = 0
+    duplicate: int = 0
+    opened: Mapping[str, int] = field(default_factory=dict)  # anomalies by severity when they opened
+    updated: Mapping[str, int] = field(default_factory=dict)  # by the severity they rose to
+    closed: Mapping[str, int] = field(default_factory=dict)  # by the severity of their peak
+    transactions: int = 0  # committed
+    aborts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A view of the worker at one moment; it never changes."""
+
+    state: State
+    started_ms: int
+    published_ms: int
+    beat_s: float  # time.monotonic() when the loop last came round
+    checkpoint: Checkpoint
+    partitions: tuple[PartitionStatus, ...] = ()
+    counts: Counts = field(default_factory=Counts)
+    recent: tuple[Mapping[str, Any], ...] = ()  # anomaly events, newest first
+
+
+class StatusBoard:
+    """Where the worker's thread pins up its status and others read it: one reference, swapped."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def publish(self, status: Status) -> None:
+        self._status = status
+
+    def read(self) -> Status:
+        return self._status
+
+
+def newest(told: Iterable[Mapping[str, Any]], recent: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+    """`recent` with the events told since, which come oldest first, at its front."""
+    return tuple(islice(chain(reversed(list(told)), recent), RECENT_LIMIT))
