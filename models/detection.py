@@ -351,26 +351,32 @@ def _admit(readings: Readings, waves: Waves, columns: Columns) -> Fate:
         streams = times.shape[1]
         suspect[:streams] |= (np.diff(times, axis=0, prepend=latest[None, :streams]) <= 0).any(0)
         latest[:streams] = times[-1]
-    for stream in suspect.nonzero()[0].tolist():
-        mine = (waves.streams == stream).nonzero().squeeze(1).tolist()
-        scalars.late_run[stream] = _admit_stream(
-            readings, mine, float(clock[stream]), channels.last[stream], int(scalars.late_run[stream]), late, duplicate
-        )
+    seen = {
+        stream: _Seen(float(clock[stream]), channels.last[stream], int(scalars.late_run[stream]))
+        for stream in suspect.nonzero()[0].tolist()
+    }
+    for n in np.flatnonzero(suspect[waves.streams.numpy()]).tolist() if seen else ():
+        stream = int(waves.streams[n])
+        late[n], duplicate[n], seen[stream] = _look(readings, n, seen[stream])
+    for stream, after in seen.items():
+        scalars.late_run[stream] = after.late_run
     return Fate(~(late | duplicate), late, duplicate)
 
 
-def _admit_stream(
-    readings: Readings, mine: list[int], clock_ms: float, last: Doubles, late_run: int, late: Tensor, duplicate: Tensor
-) -> int:
-    """Go through one stream's readings in turn. last: (F,), held values. Returns the late readings in a row after."""
-    for n in mine:
-        time, values = int(readings.times_ms[n]), readings.values[n].numpy()
-        held = np.where(np.isnan(values), last, values)
-        if time < clock_ms and late_run < LATE_LIMIT:
-            late[n] = True
-            late_run += 1
-        elif time == clock_ms and bool((held == last).all()):
-            duplicate[n] = True
-        else:
-            clock_ms, last, late_run = time, held, 0
-    return late_run
+class _Seen(NamedTuple):
+    """Where a stream stands while its readings are admitted."""
+
+    clock_ms: float  # -1: no reading yet
+    last: Doubles  # (F,), held values
+    late_run: int
+
+
+def _look(readings: Readings, n: int, seen: _Seen) -> tuple[bool, bool, _Seen]:
+    """Whether a reading is late, whether it is a duplicate, and where its stream stands after it."""
+    time, values = int(readings.times_ms[n]), readings.values[n].numpy()
+    if time < seen.clock_ms and seen.late_run < LATE_LIMIT:
+        return True, False, seen._replace(late_run=seen.late_run + 1)
+    held = np.where(np.isnan(values), seen.last, values)
+    if time == seen.clock_ms and bool((held == seen.last).all()):
+        return False, True, seen
+    return False, False, _Seen(time, held, 0)
