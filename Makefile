@@ -1,7 +1,7 @@
 # Everything a person does with this repository: `make` or `make help` lists it.
 
 PYTHON ?= python3
-DEMO_SECONDS ?= 60
+DEMO_SECONDS ?= 150
 TORCH_BACKEND ?=
 ARGS ?=
 
@@ -35,7 +35,7 @@ format: $(READY) ## Rewrite the code in the form that lint expects
 	$(RUN)ruff check --fix $(CODE)
 	$(RUN)ruff format $(CODE)
 
-demo: $(READY) ## Watch a simulated plant for DEMO_SECONDS=60 seconds (KAFKA=1: through the broker of `make kafka`)
+demo: $(READY) ## Watch a simulated plant for DEMO_SECONDS=150 seconds (KAFKA=1: through the broker of `make kafka`)
 	$(RUN)telltale demo --seconds $(DEMO_SECONDS) $(if $(KAFKA),--kafka $(patsubst 1,localhost:9092,$(KAFKA)))
 
 bench: $(READY) ## Measure throughput and latency on this machine (ARGS='--help')

@@ -22,6 +22,7 @@ from models.rows import Bools, Channels, Doubles, Scalars
 FARTHEST = 1e6  # spreads; residuals are cut there, so that squares stay finite
 SMALLEST_NOISE = 1e-4  # variance in spreads: a residual of a hundredth of a spread is never strange
 SMALLEST_VARIANCE = 1e-2  # of the smoothed strength, which is around 1
+SETTLING = 48  # readings that the residual's noise is learned from before the strength, which it scales, is
 LARGEST_DEVIATION = 35.0  # standard deviations; the tail probability ends near the smallest double
 HIGHEST_RANGE_SCORE = 8.0
 LOG10_E = math.log10(math.e)
@@ -37,7 +38,7 @@ class ScoreConfig:
     blocks: int = 32  # blocks the threshold remembers
     false_alarm_rate: float = 1e-4  # a reading, aimed at by the threshold
     lowest_threshold: float = 4.0  # surprise: no stream alarms at less than one reading in 10,000
-    range_share: float = 0.05  # further outside the range than this share of it scores above 1
+    range_share: float = 0.1  # further outside the range than this share of it scores above 1
 
 
 class Strangeness(NamedTuple):
@@ -111,16 +112,22 @@ def learn_residuals(
     """Take one wave into the long memories. residual: (S, F) in spreads; weight: (S, F), learns: (S,), 0 or 1."""
     learned = scalars.learned
     learned += learns
-    rate = 1 / np.minimum(np.maximum(learned, 1), config.long_readings)
-    _follow(channels.bias, channels.noise, residual, rate[:, None] * weight)
-    _follow(scalars.typical, scalars.variance, scalars.smooth, rate * learns)
+    _follow(channels.bias, channels.noise, residual, _rate(learned, config)[:, None] * weight)
+    _follow(scalars.typical, scalars.variance, scalars.smooth, _rate(learned - SETTLING, config) * learns)
 
+    scored = learns * (scalars.age > config.warm_up)
     seen = scalars.block_seen
-    seen += learns
-    np.maximum(scalars.block_peak, surprise * learns, out=scalars.block_peak)
+    seen += scored
+    np.maximum(scalars.block_peak, surprise * scored, out=scalars.block_peak)
     full = seen >= config.block_readings
     if full.any():
         _calibrate(full, scalars, config)
+
+
+def _rate(learned: Doubles, config: ScoreConfig) -> Doubles:
+    """The weight of one more reading: a plain mean at first, then a long memory; before the first, only the last."""
+    rate: Doubles = 1 / np.minimum(np.maximum(learned, 1), config.long_readings)
+    return rate
 
 
 def _follow(mean: Doubles, variance: Doubles, value: Doubles, rate: Doubles) -> None:
@@ -134,13 +141,12 @@ def _follow(mean: Doubles, variance: Doubles, value: Doubles, rate: Doubles) -> 
 
 def _calibrate(full: Bools, scalars: Scalars[Doubles], config: ScoreConfig) -> None:
     """Blocks are full: the surprise that a Gumbel law through their peaks exceeds at the wanted rate scores 1.0."""
-    counts = full & (scalars.age > config.warm_up)
     blocks = scalars.blocks
-    blocks += counts
-    _follow(scalars.peak_mean, scalars.peak_variance, scalars.block_peak, counts / np.clip(blocks, 1, config.blocks))
+    blocks += full
+    _follow(scalars.peak_mean, scalars.peak_variance, scalars.block_peak, full / np.clip(blocks, 1, config.blocks))
     exceedance = -math.log(config.false_alarm_rate * config.block_readings)
     deviations = (exceedance - EULER_GAMMA) * math.sqrt(6) / math.pi
     threshold = np.maximum(scalars.peak_mean + np.sqrt(scalars.peak_variance) * deviations, config.lowest_threshold)
-    np.copyto(scalars.threshold, threshold, where=counts & (blocks >= 4))
+    np.copyto(scalars.threshold, threshold, where=full & (blocks >= 4))
     np.copyto(scalars.block_seen, 0.0, where=full)
     np.copyto(scalars.block_peak, 0.0, where=full)
