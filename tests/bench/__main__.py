@@ -1,0 +1,136 @@
+"""`make bench`: what one worker does on this machine, through a real broker, in one run.
+
+For 1,000 and for 100,000 streams: a bare KafkaConsumer.poll() loop and a whole worker (columns, decode, judge,
+transactions) take turns on the same topic, each in a process of its own on one core; medians and their ratio are
+printed. Then the time from producing a reading to its anomaly, at 1,000 readings a second.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.bench import load
+
+if TYPE_CHECKING:
+    from tests.kafka import Broker
+
+PARTITIONS = 8
+LATENCY_RATE = 1_000
+LATENCY_STREAMS = 200
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--readings", type=int, default=1_000_000, help="in each topic")
+    parser.add_argument("--streams", type=int, nargs="+", default=[1_000, 100_000])
+    parser.add_argument("--rounds", type=int, default=3, help="of bare loop and worker, taking turns")
+    parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--latency-seconds", type=float, default=20.0)
+    args = parser.parse_args()
+    print(f"machine: {_machine()}", flush=True)
+    from tests.kafka import running_broker  # noqa: PLC0415
+
+    with running_broker() as broker:
+        print(f"broker: {broker.kind}; {PARTITIONS} partitions; {args.hidden} hidden units; one feature\n", flush=True)
+        for streams in args.streams:
+            topics = _topics(broker, "bench")
+            load.fill(broker.bootstrap_servers, topics[0], streams, args.readings)
+            _throughput(broker.bootstrap_servers, topics, streams, args)
+        if args.latency_seconds:
+            _latency(broker.bootstrap_servers, _topics(broker, "latency"), args)
+
+
+def _topics(broker: "Broker", name: str) -> list[str]:
+    """An input topic and those of its anomalies and dead letters."""
+    return [broker.create_topic(PARTITIONS, f"{name}{what}") for what in ("", "-anomalies", "-dead-letters")]
+
+
+def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> None:
+    bare, worked = [], []
+    for number in range(args.rounds):
+        group, sizes = f"bench-{streams}-{number}", (str(streams), str(args.readings), str(args.hidden))
+        bare.append(_child("bare", servers, topics[0], str(args.readings)))
+        worked.append(_child("work", servers, *topics, group, *sizes))
+    bare_rate, rate = (statistics.median(run["rate"] for run in runs) for runs in (bare, worked))
+    middle = min(worked, key=lambda run: abs(run["rate"] - rate))
+    stages = middle["stage_us"]
+    lines = (
+        f"{streams:,} streams, {args.readings:,} readings, median of {args.rounds}",
+        f"  bare poll() loop  {bare_rate:>9,.0f} records a second   ({_all(bare)})",
+        f"  worker            {rate:>9,.0f} readings a second  ({_all(worked)})",
+        f"  share             {rate / bare_rate:>9.2f}",
+        f"  us a reading      {sum(stages.values()):>9.2f} = {', '.join(f'{k} {v:.2f}' for k, v in stages.items())}",
+        f"  memory            {middle['rss_mb']:>9,.0f} MB resident, {middle['rss_before_mb']:,.0f} before it began",
+        f"  state             {middle['row_bytes']:>9,.0f} bytes a row, {middle['bytes_per_stream']:,.0f} resident",
+    )
+    print("\n".join(lines), flush=True)
+    print(flush=True)
+
+
+def _all(runs: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{run['rate']:,.0f}" for run in runs)
+
+
+def _latency(servers: str, topics: list[str], args: argparse.Namespace) -> None:
+    worker = _start("serve", servers, *topics, "bench-latency", str(LATENCY_STREAMS), str(args.hidden))
+    try:
+        assert worker.stdout is not None
+        while "ready" not in worker.stdout.readline():
+            if worker.poll() is not None:
+                raise SystemExit("the worker ended before it was ready")
+        told = load.time_anomalies(servers, topics[0], topics[1], LATENCY_STREAMS, LATENCY_RATE, args.latency_seconds)
+    finally:
+        worker.terminate()
+        worker.wait(10)
+    p50, p99 = (sorted(told)[int(len(told) * share)] for share in (0.5, 0.99))
+    print(f"latency from produce to anomaly, {LATENCY_RATE:,} readings a second, {len(told):,} anomalies")
+    print(f"  p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {max(told):.1f} ms")
+
+
+def _child(what: str, *arguments: str) -> dict[str, Any]:
+    """Run one measurement in a process of its own; its last line is the result."""
+    process = _start(what, *arguments)
+    said, _ = process.communicate(timeout=600)
+    if process.returncode:
+        raise SystemExit(f"{what} ended with {process.returncode}")
+    result: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return result
+
+
+def _start(what: str, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-W", "ignore", "-m", "tests.bench.load", what, *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=_environment()
+    )
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def _machine() -> str:
+    names = list(_cpu_names())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = f"{len(names)} cores of {names[0] if names else platform.machine()}"
+    return f"{cores}, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def _cpu_names() -> Iterator[str]:
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("model name"):
+            yield line.partition(":")[2].strip()
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    main()
+    print(f"\n{time.monotonic() - began:.0f} s in all")

@@ -1,0 +1,219 @@
+"""What the benchmark's processes do: fill a topic, poll it bare, work through it, wait for anomalies."""
+
+import gc
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import psutil
+import torch
+from kafka import KafkaConsumer, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from models.detection import Detector, DetectorConfig
+from models.forecaster import Forecaster, ForecasterConfig
+from models.rows import Channels, Rows, Scalars, fresh
+from service import kafka_log
+from service.log import Record
+from service.metrics import Build, Metrics
+from service.pipeline import Pipeline
+from service.status import Checkpoint, StatusBoard
+from service.worker import REASONS, STAGES, Worker, first_status
+
+START_MS = 1_760_000_000_000
+SPIKE_EVERY = 61  # readings of a stream: one more than a rest, and no divisor of the number of streams
+
+
+def fill(servers: str, topic: str, streams: int, readings: int) -> None:
+    """Readings of `streams` sensors in turn: noise around 0."""
+    noise = np.random.default_rng(1).normal(size=65_536).round(4).tolist()
+
+    def records() -> Iterator[tuple[Record, None]]:
+        for n in range(readings):
+            wave, stream = divmod(n, streams)
+            value = b'{"timestamp":%d,"value":%a}' % (START_MS + wave * 1000, noise[n % 65_536])
+            yield Record(_key(stream), value), None
+
+    kafka_log.produce(servers, topic, records())
+
+
+def bare(servers: str, topic: str, readings: int) -> None:
+    """A loop of KafkaConsumer.poll() that does nothing with what it gets."""
+    _one_core()
+    consumer = KafkaConsumer(
+        bootstrap_servers=servers,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        fetch_max_bytes=2**24,
+    )
+    consumer.assign([TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))])
+    _settle()
+    seen, began = 0, 0.0
+    while seen < readings:
+        got = sum(map(len, consumer.poll(1000, max_records=20_000).values()))
+        began = began or time.perf_counter()
+        seen += got
+    _say({"rate": seen / (time.perf_counter() - began)})
+    consumer.close()
+
+
+def work(servers: str, topics: list[str], group: str, streams: int, readings: int, hidden: int) -> None:
+    """A whole worker, from its first records to the last commit."""
+    _one_core()
+    worker, log, registry = _worker(servers, topics, group, streams, hidden)
+    while not worker.turn(timeout_s=0.1) and not registry.get_sample_value("telltale_partitions"):
+        pass
+    before = psutil.Process().memory_info().rss
+    _settle()
+    seen = int(registry.get_sample_value("telltale_readings_total") or 0)
+    spent = _stage_seconds(registry)
+    first, began = seen, time.perf_counter()
+    while seen < readings:
+        seen += sum(len(one.batch.keys) for one in worker.turn())
+    seconds = time.perf_counter() - began
+    rss = psutil.Process().memory_info().rss
+    stages = {stage: after - spent[stage] for stage, after in _stage_seconds(registry).items()}
+    _say(
+        {
+            "rate": (seen - first) / seconds,
+            "stage_us": {stage: 1e6 * value / (seen - first) for stage, value in stages.items()},
+            "rss_mb": rss / 2**20,
+            "rss_before_mb": before / 2**20,
+            "row_bytes": fresh(1, ForecasterConfig(("value",), hidden=hidden)).bytes_per_stream,
+            "bytes_per_stream": (rss - before) / streams,
+        }
+    )
+    log.close()
+
+
+def serve(servers: str, topics: list[str], group: str, streams: int, hidden: int) -> None:
+    """A worker that goes on until SIGTERM; says when it is ready."""
+    worker, _, registry = _worker(servers, topics, group, streams, hidden)
+    while not registry.get_sample_value("telltale_partitions"):
+        worker.turn(timeout_s=0.1)
+    _settle()
+    _say("ready")
+    worker.run()
+
+
+def time_anomalies(
+    servers: str, topic: str, anomalies_topic: str, streams: int, rate: int, seconds: float
+) -> list[float]:
+    """Send readings of which some are spikes, at `rate` a second; ms from each spike to the anomaly it opened."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=servers,
+        isolation_level="read_committed",
+        auto_offset_reset="latest",
+        enable_auto_commit=False,
+    )
+    partitions = [TopicPartition(anomalies_topic, n) for n in sorted(consumer.partitions_for_topic(anomalies_topic))]
+    consumer.assign(partitions)
+    consumer.seek_to_end(*partitions)
+    for partition in partitions:
+        consumer.position(partition)
+    sender = threading.Thread(target=_send_spikes, args=(servers, topic, streams, rate, seconds))
+    sender.start()
+    told: list[float] = []
+    quiet_since = time.monotonic()
+    while sender.is_alive() or time.monotonic() - quiet_since < 2:
+        for records in consumer.poll(100).values():
+            now_ms = time.time() * 1000
+            quiet_since = time.monotonic()
+            for record in records:
+                event = msgspec.json.decode(record.value)
+                if event["type"].endswith("opened"):
+                    told.append((now_ms - event["data"]["channels"][0]["observed"]) % 1e9)
+    consumer.close()
+    return told
+
+
+def _send_spikes(servers: str, topic: str, streams: int, rate: int, seconds: float) -> None:
+    """A spike's value says when it was sent: 1e12 and the time in ms modulo 1e9."""
+    from kafka import KafkaProducer  # noqa: PLC0415
+
+    producer = KafkaProducer(bootstrap_servers=servers, linger_ms=0)
+    began = time.monotonic()
+    for n in range(int(rate * seconds)):
+        stream = n % streams
+        now_ms = time.time() * 1000
+        spike = (n // streams + stream) % SPIKE_EVERY == SPIKE_EVERY - 1
+        value = 1e12 + now_ms % 1e9 if spike else float(np.sin(n) * 0.5)
+        message = b'{"timestamp":%d,"value":%a}' % (int(now_ms), value)
+        producer.send(topic, message, _key(stream))
+        time.sleep(max(0.0, began + (n + 1) / rate - time.monotonic()))
+    producer.close()
+
+
+def _key(stream: int) -> bytes:
+    return b"plant-%02d/sensor-%06d" % (stream % 20, stream)
+
+
+def _worker(
+    servers: str, topics: list[str], group: str, streams: int, hidden: int
+) -> tuple[Worker, kafka_log.KafkaLog, CollectorRegistry]:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    log = kafka_log.KafkaLog(topics[:1], group, servers, topics[1], topics[2], transactional_id=group)
+    board = StatusBoard(first_status(Checkpoint("bench", "0" * 64, ("value",))))
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, board, Build("", "", "", ""), STAGES, REASONS, ("minor", "major", "critical"))
+    pipeline = Pipeline(_detector(streams, hidden), "0" * 64, max_future_ms=10**15)
+    return Worker(log, pipeline, board, metrics, threading.Event()), log, registry
+
+
+def _detector(streams: int, hidden: int) -> Detector:
+    """Untrained, which costs the same; its streams are warm, so that every reading is scored."""
+    forecaster = Forecaster(ForecasterConfig(("value",), hidden=hidden))
+    rows = fresh(1, forecaster.config)
+    channels = {"known": 4096.0, "square": 4095.0, "spread": 1.0, "low": -6.0, "high": 6.0, "noise": 2.0}
+    scalars = {"age": 4096.0, "rescale_at": 2.0**20, "learned": 4096.0, "typical": 0.8, "variance": 0.1}
+    for name, value in channels.items():
+        rows.channels[:, Channels._fields.index(name)] = value
+    for name, value in scalars.items():
+        rows.scalars[:, Scalars._fields.index(name)] = value
+    warm = Rows(*(column.expand(streams, *column.shape[1:]) for column in rows))
+    return Detector(forecaster, DetectorConfig(), {_key(stream): stream for stream in range(streams)}, warm)
+
+
+def _stage_seconds(registry: CollectorRegistry) -> dict[str, float]:
+    name = "telltale_stage_duration_seconds_sum"
+    return {stage: registry.get_sample_value(name, {"stage": stage}) or 0.0 for stage in STAGES}
+
+
+def _one_core() -> None:
+    """The last core; the broker has the others."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def _settle() -> None:
+    """As the service does after its start."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+def _say(result: object) -> None:
+    print(json.dumps(result), flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    what, servers, *rest = arguments
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if what == "bare":
+        bare(servers, rest[0], int(rest[1]))
+    elif what == "work":
+        work(servers, rest[:3], rest[3], int(rest[4]), int(rest[5]), int(rest[6]))
+    else:
+        serve(servers, rest[:3], rest[3], int(rest[4]), int(rest[5]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
