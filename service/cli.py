@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or setting. What a command needs is 
 takes two seconds, which `--help` and a typing error should not cost.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -264,9 +265,13 @@ def score(
 @app.command(epilog="Example: telltale demo --seconds 120")
 def demo(
     seconds: Annotated[float, typer.Option(min=10, help="How long all of it may take.")] = 150.0,
-    streams: Annotated[int, typer.Option(min=8, help="Streams of the simulated plant.")] = 240,
+    streams: Annotated[int, typer.Option(min=8, help="Streams of the simulated plant.")] = 200,
     kafka: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Go through this broker, not the log in memory.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Go through this broker, not the log in memory; env: the one that KAFKA_BOOTSTRAP_SERVERS names.",
+        ),
     ] = None,
     http_port: Annotated[int, typer.Option(help="Port of health, metrics and API; 0: any.")] = 8080,
     seed: Annotated[int, typer.Option(help="Of the plant and the training.")] = 0,
@@ -276,6 +281,8 @@ def demo(
     from service.demo import run_demo
 
     log_lines.configure("WARNING", "auto")
+    if kafka == "env" and not (kafka := os.environ.get("KAFKA_BOOTSTRAP_SERVERS")):
+        raise RefusedSetting("--kafka is env, but KAFKA_BOOTSTRAP_SERVERS is not set")
     run_demo(seconds, streams, kafka, http_port, seed, out)
 
 

@@ -36,6 +36,7 @@ from service.record_batches import BatchReader, Columns, CorruptBatch, all_of_fo
 log = structlog.get_logger()
 
 CONNECT_WITHIN_S = 10.0
+RECONNECT_WITHIN_S = 5.0  # a poll after a failed commit takes at most this much longer
 CLOSE_WITHIN_S = 1.0
 POLL_SLICE_S = 0.1  # a poll returns this soon after a rebalance, though no records have come
 FAILED_COMMITS_IN_A_ROW = 5  # more is not another worker's doing: end the process
@@ -138,13 +139,13 @@ class KafkaLog:
             "max_request_size": 4 * 1024 * 1024,
             "retry_backoff_ms": 5,  # p95 of a small transaction: 15 ms, 113 with the client's 100
             "delivery_timeout_ms": request_timeout_ms,
-            "max_block_ms": request_timeout_ms,
+            "max_block_ms": RECONNECT_WITHIN_S * 1000,
             "metrics_enabled": False,
         }
         check_topics(bootstrap_servers, topics, (anomalies_topic, dead_letters_topic), client)
         self._producer: Any = None
         with _connecting(bootstrap_servers):
-            self._transactional_producer()
+            self._transactional_producer(CONNECT_WITHIN_S)
             self._consumer: Any = KafkaConsumer(
                 **common,
                 bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
@@ -240,13 +241,15 @@ class KafkaLog:
             self._drop_producer()
             raise
 
-    def _transactional_producer(self) -> Any:
+    def _transactional_producer(self, connect_within_s: float = RECONNECT_WITHIN_S) -> Any:
         """The producer; after a failed commit a new one, which ends whatever the old one left open."""
         if self._producer is None:
-            producer = KafkaProducer(**self._producer_settings, bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000)
+            producer = KafkaProducer(**self._producer_settings, bootstrap_timeout_ms=connect_within_s * 1000)
             try:
                 _end_transactions_once(producer)
                 producer.init_transactions()
+                for topic in (self._anomalies_topic, self._dead_letters_topic):
+                    producer.partitions_for(topic)  # else the first send waits for it, beyond the time limit
             except BaseException:
                 _drop(producer)
                 raise
