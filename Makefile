@@ -36,7 +36,7 @@ format: $(READY) ## Rewrite the code in the form that lint expects
 	$(RUN)ruff format $(CODE)
 
 demo: $(READY) ## Watch a simulated plant for DEMO_SECONDS=150 seconds (KAFKA=1: through a broker of its own, or HOST:PORT)
-	$(if $(filter 1,$(KAFKA)),deploy/kafka/with-broker )$(RUN)telltale demo --seconds $(DEMO_SECONDS) \
+	@$(if $(filter 1,$(KAFKA)),deploy/kafka/with-broker )$(RUN)telltale demo --seconds $(DEMO_SECONDS) \
 	  $(if $(KAFKA),--kafka $(patsubst 1,env,$(KAFKA)))
 
 bench: $(READY) ## Measure throughput and latency on this machine (ARGS='--help')

@@ -26,6 +26,12 @@ class AlarmConfig:
     major_at: float = 2.0  # peak score
     critical_at: float = 4.0
 
+    def __post_init__(self) -> None:
+        if min(self.close_after, self.adopt_after, self.relearn) < 1 or self.rest < 0:
+            raise ValueError("close_after, adopt_after and relearn: expected at least 1 each; rest: at least 0")
+        if not 0 < self.close_below <= 1 <= self.major_at <= self.critical_at:
+            raise ValueError("expected 0 < close_below <= 1 <= major_at <= critical_at")
+
 
 class Change(IntEnum):
     """What a reading did to its stream's alarm."""

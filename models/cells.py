@@ -52,8 +52,16 @@ class LSTM(nn.Module):
 
     def forward(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """inputs: (T, S, I). Returns the top layer's h after every wave, (T, S, H), and the state after the last."""
+        if inputs.shape[1] == 1 and self.fused.num_layers > 1:
+            return self._forward_alone(inputs, state)
         memory, (hidden, cell) = self.fused(inputs, (state.hidden, state.cell))
         return memory, CellState(hidden, cell)
+
+    def _forward_alone(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """With more than one layer the kernel has other bits for one stream than for several: give it company."""
+        twice = [column.expand(-1, 2, -1).contiguous() for column in (inputs, state.hidden, state.cell)]
+        memory, (hidden, cell) = self.fused(twice[0], (twice[1], twice[2]))
+        return memory[:, :1].contiguous(), CellState(hidden[:, :1].contiguous(), cell[:, :1].contiguous())
 
     def step(self, inputs: Tensor, state: CellState) -> tuple[CellState, list[Gates]]:
         """inputs: (S, I), one reading a stream. Returns the state after it and each layer's gates, bottom first."""

@@ -10,9 +10,9 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,7 +29,11 @@ from models.rows import Channels, Rows, Scalars, fresh
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4 * 2**30
+MAX_HIDDEN = 4096
+MAX_LAYERS = 16
 HEADER = "telltale"
+
+C = TypeVar("C", ScoreConfig, AlarmConfig)
 
 
 class UnusableCheckpoint(ValueError):
@@ -166,57 +170,85 @@ def load(path: Path) -> Checkpoint:
         raise UnusableCheckpoint(f"{path}: not a safetensors file: {error}") from error
     try:
         architecture = ForecasterConfig(**description.architecture.model_dump())
-        config = DetectorConfig(ScoreConfig(**description.judgement.score), AlarmConfig(**description.judgement.alarm))  # type: ignore[arg-type]
+        config = DetectorConfig(
+            _config(ScoreConfig, description.judgement.score), _config(AlarmConfig, description.judgement.alarm)
+        )
     except (TypeError, ValueError) as error:
         raise UnusableCheckpoint(f"{path}: {error}") from error
     detector = _rebuild(path, tensors, architecture, config)
     return Checkpoint(detector, description, hashlib.sha256(content).hexdigest(), path)
 
 
+def _config(kind: type[C], said: Mapping[str, float | int]) -> C:
+    """Every field, and no other: a default of today is not what was in force when the checkpoint was made."""
+    names = {field.name for field in fields(kind)}
+    if said.keys() != names:
+        raise ValueError(f"judgement: found {', '.join(sorted(said))}; expected {', '.join(sorted(names))}")
+    return kind(**said)  # type: ignore[arg-type]
+
+
 def _rebuild(
     path: Path, tensors: dict[str, Tensor], architecture: ForecasterConfig, config: DetectorConfig
 ) -> Detector:
-    forecaster = Forecaster(architecture)
+    """The net is built only once every tensor has the shape that its description asks for."""
     lengths = tensors.get("streams.key_lengths", torch.empty(0, dtype=torch.int64))
-    expected = {f"forecaster.{name}": weight for name, weight in forecaster.state_dict().items()}
+    streams = lengths.numel()
+    if architecture.layers > MAX_LAYERS or architecture.hidden > MAX_HIDDEN:
+        raise UnusableCheckpoint(
+            f"{path}: {architecture.layers} layers of {architecture.hidden} hidden units, "
+            f"expected at most {MAX_LAYERS} of {MAX_HIDDEN}"
+        )
+    with torch.device("meta"):
+        weights = Forecaster(architecture).state_dict()
+        rows = fresh(0, architecture)
+    keys = tensors.get("streams.keys", torch.empty(0, dtype=torch.uint8))
+    expected = {
+        "streams.keys": (torch.Size([keys.numel()]), torch.uint8),
+        "streams.key_lengths": (torch.Size([streams]), torch.int64),
+    }
+    expected |= {f"forecaster.{name}": (weight.shape, weight.dtype) for name, weight in weights.items()}
     expected |= {
-        f"streams.{name}": column for name, column in zip(Rows._fields, fresh(len(lengths), architecture), strict=True)
+        f"streams.{name}": (torch.Size([streams, *column.shape[1:]]), column.dtype)
+        for name, column in zip(Rows._fields, rows, strict=True)
     }
     _check_tensors(path, tensors, expected)
-    keys = _split(path, bytes(tensors["streams.keys"].tolist()), lengths.tolist())
-    weights = {name: tensors[f"forecaster.{name}"] for name in forecaster.state_dict()}
-    forecaster.load_state_dict(weights)
-    rows = Rows(*(tensors[f"streams.{name}"] for name in Rows._fields))
-    return Detector(forecaster, config, {key: n for n, key in enumerate(keys)}, rows)
+    known = _split(path, bytes(keys.numpy()), lengths.tolist())
+    forecaster = Forecaster(architecture)
+    forecaster.load_state_dict({name: tensors[f"forecaster.{name}"] for name in weights})
+    return Detector(forecaster, config, known, Rows(*(tensors[f"streams.{name}"] for name in Rows._fields)))
 
 
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    names = {*expected, "streams.keys", "streams.key_lengths"}
-    if missing := sorted(names - set(tensors)):
+def _check_tensors(
+    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[torch.Size, torch.dtype]]
+) -> None:
+    if missing := sorted(expected.keys() - tensors.keys()):
         raise UnusableCheckpoint(f"{path}: tensor {missing[0]} is missing")
-    if unknown := sorted(set(tensors) - names):
-        raise UnusableCheckpoint(f"{path}: tensor {unknown[0]} is not known, expected {', '.join(sorted(names))}")
-    for name, wanted in expected.items():
+    if unknown := sorted(tensors.keys() - expected.keys()):
+        raise UnusableCheckpoint(f"{path}: tensor {unknown[0]} is not known, expected {', '.join(sorted(expected))}")
+    for name, (shape, dtype) in expected.items():
         found = tensors[name]
-        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        if found.shape != shape or found.dtype != dtype:
             raise UnusableCheckpoint(
-                f"{path}: tensor {name} is {found.dtype} {tuple(found.shape)}, "
-                f"expected {wanted.dtype} {tuple(wanted.shape)}"
+                f"{path}: tensor {name} is {found.dtype} {tuple(found.shape)}, expected {dtype} {tuple(shape)}"
             )
-        if name.startswith("forecaster.") and not found.isfinite().all():
+        statistics = name in ("streams.channels", "streams.scalars")  # unknown spreads and ranges are infinite there
+        if found.isnan().any() or not (statistics or found.isfinite().all()):
             raise UnusableCheckpoint(f"{path}: tensor {name} holds values that are not finite")
-        if found.isnan().any():
-            raise UnusableCheckpoint(f"{path}: tensor {name} holds values that are not numbers")
 
 
-def _split(path: Path, joined: bytes, lengths: Sequence[int]) -> list[bytes]:
+def _split(path: Path, joined: bytes, lengths: Sequence[int]) -> dict[bytes, int]:
+    """Each stream's key, and its place among the rows."""
     if any(length < 1 for length in lengths) or sum(lengths) != (len(joined) if lengths else 0):
         raise UnusableCheckpoint(
             f"{path}: the stream keys are {len(joined)} bytes, their lengths add to {sum(lengths)}"
         )
-    keys, begin = [], 0
-    for length in lengths:
-        keys.append(joined[begin : begin + length])
+    keys: dict[bytes, int] = {}
+    begin = 0
+    for place, length in enumerate(lengths):
+        key = joined[begin : begin + length]
+        if key in keys:
+            raise UnusableCheckpoint(f"{path}: stream {key.decode(errors='replace')} is there twice")
+        keys[key] = place
         begin += length
     return keys
 
@@ -237,7 +269,7 @@ def _description(path: Path, content: bytes) -> Description:
         raise UnusableCheckpoint(f"{path}: a safetensors file without a `{HEADER}` entry: not a Telltale checkpoint")
     try:
         said = json.loads(metadata[HEADER])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UnusableCheckpoint(f"{path}: its description is not JSON: {error}") from error
     version = said.get("schema_version") if isinstance(said, dict) else None
     if version != SCHEMA_VERSION:

@@ -57,7 +57,7 @@ class Transition:
     peak: float
     opened_offset: int
     opened_ms: int
-    share: tuple[float, ...]  # of each channel in this reading's residual, sums to 1
+    share: tuple[float, ...]  # of each channel in this reading's residual; sums to 1, or is 0 where there is none
 
 
 class Verdicts(NamedTuple):
@@ -65,7 +65,7 @@ class Verdicts(NamedTuple):
 
     fate: Fate
     score: Tensor  # (N,) float64; 1.0 is the alarm threshold
-    alarm: Tensor  # (N,) bool: the stream's alarm is open after this reading
+    alarm: Tensor  # (N,) bool: the stream's alarm is open after this reading; False where it was not judged
     expected: Tensor  # (N, F) float64; NaN while a stream's scale is unknown
     lower: Tensor  # (N, F)
     upper: Tensor  # (N, F)

@@ -7,7 +7,8 @@
    Gumbel distributed (block maxima: Coles 2001, ch. 3; parameters by the method of moments);
 4. or, if that is more, how far the reading lies outside the range learned so far.
 
-Everything is O(1) a reading and lives in the stream's row. Sizes: S streams, F features, one wave.
+Everything is O(1) a reading and lives in the stream's row. Unknown channels have infinite spreads, so the caller holds
+np.errstate(all="ignore"). Sizes: S streams, F features, one wave.
 """
 
 import math
@@ -31,7 +32,7 @@ EULER_GAMMA = 0.5772156649015329
 
 @dataclass(frozen=True, slots=True)
 class ScoreConfig:
-    warm_up: int = 128  # readings of an unknown stream before its first score
+    warm_up: int = 128  # readings of an unknown stream before its first score; 64 go into settling
     smooth_readings: int = 10  # length of the short memory
     long_readings: int = 2048  # length of the long memory
     block_readings: int = 128  # a calibration block
@@ -39,6 +40,14 @@ class ScoreConfig:
     false_alarm_rate: float = 1e-4  # a reading, aimed at by the threshold
     lowest_threshold: float = 4.0  # surprise: no stream alarms at less than one reading in 10,000
     range_share: float = 0.1  # further outside the range than this share of it scores above 1
+
+    def __post_init__(self) -> None:
+        if min(self.warm_up, self.smooth_readings, self.long_readings, self.block_readings, self.blocks) < 1:
+            raise ValueError(
+                "warm_up, smooth_readings, long_readings, block_readings and blocks: expected at least 1 each"
+            )
+        if not 0 < self.false_alarm_rate < 1 or not self.lowest_threshold > 0 or not self.range_share > 0:
+            raise ValueError("false_alarm_rate: expected 0 to 1; lowest_threshold and range_share: expected above 0")
 
 
 class Strangeness(NamedTuple):

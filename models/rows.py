@@ -138,10 +138,10 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, rows: Rows) -> Self:
-        return cls(*(column.transpose(0, 1).contiguous() for column in rows))
+        return cls(*(column.transpose(0, 1).clone(memory_format=torch.contiguous_format) for column in rows))
 
     def rows(self) -> Rows:
-        return Rows(*(column.transpose(0, 1).contiguous() for column in self))
+        return Rows(*(column.transpose(0, 1).clone(memory_format=torch.contiguous_format) for column in self))
 
     def first(self, streams: int) -> "Columns":
         """A view of the first streams: what is changed there is changed here."""

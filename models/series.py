@@ -58,7 +58,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_series(paths: Iterable[Path], features: Sequence[str] | None = None) -> list[Series]:
-    """Every stream of the files, which must all have the same features (those given, or those of the first file)."""
+    """Every stream of the files, which must all have the features given, or those of the first file."""
     series: list[Series] = []
     for path in find_files(paths):
         found = _read_file(path, features)
@@ -80,7 +80,9 @@ def _read_file(path: Path, features: Sequence[str] | None) -> list[Series]:
     times = _times_ms(path, frame["timestamp"])
     values = frame.select(pl.col(names).cast(pl.Float64)).to_numpy().copy()
     values[~np.isfinite(values)] = np.nan
-    test = (frame["part"] == "test").fill_null(value=False).to_numpy() if "part" in frame.columns else None
+    test = (
+        (frame["part"].cast(pl.String) == "test").fill_null(value=False).to_numpy() if "part" in frame.columns else None
+    )
     rows = np.arange(len(frame))
     whole = Series(path.stem, path, names, rows, times, values, np.zeros(len(frame), bool) if test is None else test)
     if "stream" not in frame.columns:
@@ -88,6 +90,8 @@ def _read_file(path: Path, features: Sequence[str] | None) -> list[Series]:
     streams = frame["stream"].cast(pl.String)
     if streams.null_count():
         raise UnusableData(f"{path}: row {int(streams.is_null().arg_max() or 0)} has no stream")
+    if (streams.str.len_bytes() == 0).any():
+        raise UnusableData(f"{path}: row {int((streams.str.len_bytes() == 0).arg_max() or 0)} has an empty stream name")
     keys, first, stream = np.unique(streams.to_numpy().astype(str), return_index=True, return_inverse=True)
     by_stream = np.argsort(stream, kind="stable")
     parts = np.split(by_stream, np.cumsum(np.bincount(stream))[:-1])
@@ -105,7 +109,7 @@ def _load(path: Path) -> pl.DataFrame:
 
 def _features(path: Path, frame: pl.DataFrame, expected: Sequence[str] | None) -> tuple[str, ...]:
     found = [name for name in frame.columns if name not in NOT_FEATURES]
-    numeric = [name for name in found if frame[name].dtype.is_numeric() or frame[name].dtype == pl.Null]
+    numeric = [name for name in found if frame[name].dtype.is_numeric() or frame[name].null_count() == len(frame)]
     if expected is None:
         if text := [name for name in found if name not in numeric]:
             raise UnusableData(f"{path}: column {text[0]} is {frame[text[0]].dtype}, expected numbers")
@@ -129,8 +133,9 @@ def _times_ms(path: Path, column: pl.Series) -> NDArray[np.int64]:
     else:
         raise UnusableData(f"{path}: timestamp is {column.dtype}, expected milliseconds, a datetime or RFC 3339 text")
     result: NDArray[np.int64] = times.cast(pl.Int64).to_numpy().copy()
-    if (result < 0).any():
-        raise UnusableData(f"{path}: row {int((result < 0).argmax())}: timestamp {result.min()} is before 1970")
+    early = np.flatnonzero(result < 0)
+    if len(early):
+        raise UnusableData(f"{path}: row {early[0]}: timestamp {result[early[0]]} is before 1970")
     return result
 
 

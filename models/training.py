@@ -24,6 +24,7 @@ from models.series import Series, UnusableData
 from models.windows import Chunk, Lane
 
 SHORTEST_SERIES = 32  # readings; a stream with fewer teaches nothing and is left out
+ALARM = ("alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length", "quiet", "rest", "relearn")
 PRIME_READINGS = 512  # of each stream at once, while the trained net goes through the training part
 
 
@@ -53,7 +54,7 @@ class Epoch(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What is told while training: after every chunk, and after every epoch."""
+    """What is told while training: after every group of lanes, and after every epoch."""
 
     done: float  # 0..1 of the epoch
     epoch: Epoch | None
@@ -67,7 +68,7 @@ class Fitted(NamedTuple):
     best: Epoch | None
     persistence_loss: float  # validation loss of "the same as before", to compare with
     seconds: float
-    ended: str  # converged, epochs, budget, interrupted
+    ended: str  # converged, epochs, budget, interrupted, diverged
 
 
 def usable(series: Sequence[Series]) -> list[Series]:
@@ -89,7 +90,7 @@ def fit(
     device: torch.device,
     tell: Callable[[Progress], None] = lambda _: None,
 ) -> Fitted:
-    """Train a forecaster on the training parts of `series`. KeyboardInterrupt ends it with the best so far."""
+    """Train a forecaster on all of `series` (see usable()). KeyboardInterrupt ends it with the best so far."""
     torch.manual_seed(training.seed)
     shuffle = np.random.default_rng(training.seed)
     forecaster = Forecaster(config).to(device)
@@ -114,6 +115,8 @@ def fit(
             order = shuffle.permutation(len(train)).tolist()
             loss, norm = _epoch(forecaster, optimiser, train, order, training, device, ends_at, tell)
             validation_loss = _validate(forecaster, validation, training, device)
+            if math.isnan(validation_loss):  # nothing to validate on
+                validation_loss = loss
             slower.step(validation_loss)
             better = validation_loss < (best.validation_loss if best else math.inf)
             epochs.append(Epoch(number, loss, validation_loss, norm, better))
@@ -203,7 +206,7 @@ def _copy(forecaster: Forecaster) -> dict[str, Tensor]:
 
 
 def prime(forecaster: Forecaster, config: DetectorConfig, series: Sequence[Series]) -> Detector:
-    """A detector whose training streams start warm: scale, calibration and last memory after their training part.
+    """A detector whose training streams start warm: scale, calibration and last memory after all of `series`.
 
     The scale is that of the whole part from its first reading on; everything else comes from going through the part
     with the very detector that will go on from there. Alarms that are still open at its end are forgotten.
@@ -238,6 +241,6 @@ def _between(series: Series, begin: int) -> np.ndarray[tuple[int], np.dtype[np.b
 
 
 def _forget_alarms(rows: Rows) -> None:
-    for name in ("alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length", "quiet", "rest"):
+    for name in ALARM:
         place = Scalars._fields.index(name)
         rows.scalars[:, place] = FRESH_SCALARS[place]

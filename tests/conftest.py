@@ -1,0 +1,47 @@
+"""What every test runs with: one torch thread, and a Kafka broker for those that ask for one."""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.kafka import Broker
+
+# Read when torch is first imported, so that tests without torch do not pay for it.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+
+BROKER: "pytest.StashKey[Broker]" = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Importing kafka-python 3.0 warns on Python 3.11 and 3.12: it reads its message schemas with read_text().
+    config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(scope="session")
+def kafka(pytestconfig: pytest.Config) -> "Iterator[Broker]":
+    """A running broker, or a failure that says what to install; never a skip."""
+    from tests.kafka import NoBroker, running_broker  # noqa: PLC0415  (0.4 s to import)
+
+    brokers = running_broker()
+    missing = ""
+    try:
+        broker = brokers.__enter__()
+    except NoBroker as reason:
+        missing = str(reason)
+    if missing:
+        pytest.fail(missing, pytrace=False)
+    pytestconfig.stash[BROKER] = broker
+    try:
+        yield broker
+    finally:
+        brokers.__exit__(None, None, None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    broker = config.stash.get(BROKER, None)
+    if broker is not None:
+        terminalreporter.write_line(f"Kafka: {broker.kind}, {broker.bootstrap_servers}")

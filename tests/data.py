@@ -1,0 +1,150 @@
+"""What the tests judge: real series, and small made ones with every fault written in.
+
+Sizes: N readings in offset order, S streams, F features.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.alarm import AlarmConfig
+from models.detection import Detector, DetectorConfig, Readings, Transition
+from models.forecaster import Forecaster, ForecasterConfig
+from models.packing import pack
+from models.residuals import ScoreConfig
+from models.rows import Rows
+
+QUICK = DetectorConfig(
+    ScoreConfig(warm_up=80, long_readings=256, block_readings=16, blocks=8),
+    AlarmConfig(close_after=4, rest=8, adopt_after=48, relearn=24),
+)
+"""Everything that takes hundreds of readings by default happens within a few dozen."""
+
+
+def data_folder() -> Path:
+    """The real series; a failure that says where they are expected when they are not there."""
+    folder = Path(os.environ.get("TELLTALE_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()
+    if not (folder / "series.json").is_file():
+        pytest.fail(
+            f"no series.json in {folder}: the real series are expected in ../shared/data beside the repository, "
+            "or wherever the environment variable TELLTALE_DATA says",
+            pytrace=False,
+        )
+    return folder
+
+
+def some_forecaster(features: int, hidden: int = 16, layers: int = 1, seed: int = 0) -> Forecaster:
+    """A forecaster whose every weight matters: an untrained one's head is 0 and would not show what it remembers."""
+    config = ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=hidden, layers=layers)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        forecaster = Forecaster(config)
+        for parameter in forecaster.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.2)
+    return forecaster.eval()
+
+
+class Batch(NamedTuple):
+    """N readings and whose they are."""
+
+    streams: Tensor  # (N,) int64, 0..S
+    readings: Readings
+
+    def part(self, keep: Tensor) -> "Batch":
+        return Batch(self.streams[keep], Readings(*(column[keep] for column in self.readings)))
+
+
+class Judged(NamedTuple):
+    """What a detector thinks of a whole history, however it was cut into batches."""
+
+    late: Tensor
+    duplicate: Tensor
+    score: Tensor
+    alarm: Tensor
+    expected: Tensor
+    lower: Tensor
+    upper: Tensor
+    transitions: tuple[Transition, ...]  # by place in the whole history
+    rows: Rows  # after it
+
+
+def batch_of(values: NDArray[np.float64] | Sequence[float], step_ms: int = 60_000, first_ms: int = 0) -> Batch:
+    """One stream's readings, evenly spaced. values: (N,) or (N, F)."""
+    table = torch.as_tensor(np.asarray(values, dtype=np.float64)).reshape(len(values), -1)
+    number = torch.arange(len(table))
+    return Batch(torch.zeros_like(number), Readings(number, first_ms + number * step_ms, table))
+
+
+def judge(detector: Detector, batch: Batch, rows: Rows, borders: Sequence[int] = ()) -> Judged:
+    """Judge a history batch by batch, as the service does. rows: of all streams, 0..S."""
+    slab = Rows(*(column.clone() for column in rows))
+    streams, readings = batch
+    pieces, transitions = [], []
+    for begin, end in pairwise([0, *borders, len(streams)]):
+        if begin == end:
+            continue
+        waves = pack(streams[begin:end])
+        part = Readings(*(column[begin:end] for column in readings))
+        verdicts, after = detector.observe(part, waves, slab.take(waves.slots))
+        slab.put(waves.slots, after)
+        pieces.append((verdicts.fate.late, verdicts.fate.duplicate, *verdicts[1:6]))
+        transitions += [replace(one, reading=one.reading + begin) for one in verdicts.transitions]
+    late, duplicate, score, alarm, expected, lower, upper = map(torch.cat, zip(*pieces, strict=True))
+    return Judged(late, duplicate, score, alarm, expected, lower, upper, tuple(transitions), slab)
+
+
+def faulty(features: int, seed: int, streams: int = 12, readings: int = 3_000) -> Batch:
+    """Streams of very different lengths, shuffled into one another, with everything in them that can go wrong.
+
+    Spikes, noise, shifts that pass and shifts that last, missing values, a sensor that never moves, late readings (so
+    many in a row that the clock is set back), duplicates, and other values at the same time.
+    """
+    random = np.random.default_rng(seed)
+    share = 1 / np.arange(1, streams + 1)
+    whose = random.choice(streams, readings, p=share / share.sum())
+    values, times = np.empty((readings, features)), np.empty(readings, np.int64)
+    for stream in range(streams):
+        mine = np.flatnonzero(whose == stream)
+        values[mine], times[mine] = _faulty_stream(len(mine), features, stream, random)
+    return Batch(
+        torch.from_numpy(whose),
+        Readings(torch.arange(readings) * 3 + 1_000, torch.from_numpy(times), torch.from_numpy(values)),
+    )
+
+
+def _faulty_stream(
+    readings: int, features: int, stream: int, random: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    place = np.arange(readings)
+    noise = random.normal(0, 1 + stream, (readings, features))
+    noise[5 * readings // 8 : 5 * readings // 8 + 12] *= 9
+    values = 50 * stream + noise + 60 * (1 + stream) * np.sin(place / 25)[:, None]
+    if stream == 3:
+        values[:] = 7.0
+    values[readings // 2 : readings // 2 + 15] += 70 * (1 + stream)
+    if stream % 2:
+        values[3 * readings // 4 :] -= 90 * (1 + stream)
+    values[random.random(readings) < 0.01] += 90 * (1 + stream)
+    values[random.random(values.shape) < 0.03] = np.nan
+    values[random.random(readings) < 0.01] = np.nan
+
+    times = 1_700_000_000_000 + np.cumsum(random.integers(50_000, 70_000, readings))
+    times[random.random(readings) < 0.02] -= 600_000
+    if stream == 0:
+        times[readings // 3 :] -= 86_400_000
+    for kind, chance in (("duplicate", 0.02), ("repeated time", 0.01)):
+        for n in np.flatnonzero(random.random(readings) < chance):
+            if n:
+                times[n] = times[n - 1]
+                if kind == "duplicate":
+                    values[n] = values[n - 1]
+    return values, times
