@@ -33,6 +33,11 @@ class ForecasterConfig:
             raise ValueError(f"layers is {self.layers}, expected at least 1")
         if not self.features or len(set(self.features)) != len(self.features):
             raise ValueError(f"features are {self.features}, expected at least one, each named once")
+        for name in self.features:
+            if not name.isprintable() or '"' in name or "\\" in name:
+                raise ValueError(
+                    f"feature {name!r}: expected a name without quotes, backslashes and control characters"
+                )
 
     @property
     def inputs(self) -> int:

@@ -142,7 +142,10 @@ def _times_ms(path: Path, column: pl.Series) -> NDArray[np.int64]:
 def _parse_times(path: Path, column: pl.Series) -> pl.Series:
     """Text with an offset from UTC, or without one: then it is UTC."""
     zoned = column.str.contains(r"(?:[zZ]|[+-]\d\d:?\d\d)$").all()
-    parsed = column.str.to_datetime(time_unit="ms", time_zone="UTC" if zoned else None, strict=False)
+    try:
+        parsed = column.str.to_datetime(time_unit="ms", time_zone="UTC" if zoned else None, strict=False)
+    except pl.exceptions.PolarsError:  # it finds no format that fits any of them
+        parsed = pl.Series([None] * len(column), dtype=pl.Datetime("ms"))
     if parsed.null_count():
         row = int(parsed.is_null().arg_max() or 0)
         raise UnusableData(

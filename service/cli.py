@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from service.errors import RefusedSetting, TelltaleError
+from service.errors import RefusedInput, RefusedSetting, TelltaleError
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(config_app, name="config")
 app.add_typer(topics_app, name="topics")
 
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
 Data = Annotated[
@@ -65,6 +65,10 @@ def main() -> NoReturn:
         if type(error).__module__.startswith("models."):  # UnusableData, UnusableCheckpoint
             _fail(error, 1)
         raise
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(TelltaleError(f"{error.filename}: {error.strerror}"), 1)
     sys.exit(0)
 
 
@@ -85,10 +89,8 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
     chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0)] = 3e-3,
-    max_seconds: Annotated[
-        float | None, typer.Option(help="Stop training after the epoch in which this runs out.")
-    ] = None,
+    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Of Adam, at the start.")] = 3e-3,
+    max_seconds: Annotated[float | None, typer.Option(help="Stop training when this runs out.")] = None,
     seed: Annotated[int, typer.Option(help="Two runs with one seed on one machine give the same weights.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -102,6 +104,7 @@ def train(
     from models.training import TrainingConfig, fit, usable
 
     series = _simulated(simulate, seed) if simulate else _read(_paths(data, more))
+    _make_room(out_file)
     parts = usable(series)
     if hidden % 16:
         raise RefusedSetting(f"--hidden is {hidden}, expected a multiple of 16")
@@ -122,7 +125,7 @@ def train(
         fitted = fit(parts, architecture, training, where, tell)
     report_training(fitted)
     digest = save_checkpoint(out_file, fitted, parts, training)
-    out.print(f"[bold]{out_file}[/]  sha256 {digest[:12]}  {out_file.stat().st_size / 1e6:.1f} MB")
+    out.print(f"{out_file}  sha256 {digest[:12]}  {out_file.stat().st_size / 1e6:.1f} MB")
 
 
 def save_checkpoint(path: Path, fitted: "Fitted", parts: "list[Series]", training: "TrainingConfig") -> str:
@@ -215,8 +218,7 @@ def produce(
     from service.feeding import feed, file_records, simulated_records
 
     settings = _settings(config, {"kafka.topics": topic or None, "kafka.bootstrap_servers": bootstrap_servers})
-    if part not in ("all", "train", "test"):
-        raise RefusedSetting(f"--part is {part!r}, expected all, train or test")
+    _check_part(part)
     records = simulated_records(simulate, readings, seed) if simulate else file_records(_read(_paths(data, more)), part)
     sent, seconds = feed(records, settings, rate)
     out.print(
@@ -247,6 +249,8 @@ def score(
     from service.scoring import score as score_files
 
     settings = _settings(config, {"checkpoint": checkpoint})
+    _check_part(part)
+    _make_room(out_file, anomalies)
     loaded = _load(settings.checkpoint)
     _one_thread()
     series = select(_read(_paths(data, more), loaded.detector.features), part)
@@ -256,10 +260,9 @@ def score(
         log = FileLog(series, told)
         tell = stack.enter_context(_counting("judging", len(log)))
         scored = score_files(log, series, pipeline, tell)
-    out_file.parent.mkdir(parents=True, exist_ok=True)
     scored.table.write_parquet(out_file)
     dropped = f", {scored.late} late, {scored.duplicate} duplicate" if scored.late or scored.duplicate else ""
-    out.print(f"[bold]{out_file}[/]  {len(scored.table):,} readings{dropped}, {scored.anomalies:,} anomalies")
+    out.print(f"{out_file}  {len(scored.table):,} readings{dropped}, {scored.anomalies:,} anomalies")
 
 
 @app.command(epilog="Example: telltale demo --seconds 120")
@@ -283,7 +286,7 @@ def demo(
     log_lines.configure("WARNING", "auto")
     if kafka == "env" and not (kafka := os.environ.get("KAFKA_BOOTSTRAP_SERVERS")):
         raise RefusedSetting("--kafka is env, but KAFKA_BOOTSTRAP_SERVERS is not set")
-    run_demo(seconds, streams, kafka, http_port, seed, out)
+    run_demo(seconds, streams, kafka, http_port, seed, Console(highlight=False, soft_wrap=True))
 
 
 @checkpoint_app.command("show", epilog="Example: telltale checkpoint show plant.safetensors")
@@ -388,6 +391,21 @@ def _paths(data: list[Path] | None, more: list[Path] | None) -> list[Path]:
     return paths
 
 
+def _check_part(part: str) -> None:
+    if part not in ("all", "train", "test"):
+        raise RefusedSetting(f"--part is {part!r}, expected all, train or test")
+
+
+def _make_room(*files: Path | None) -> None:
+    """Find out before the work, not after it, that a result cannot be written."""
+    for file in files:
+        if file is not None:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RefusedInput(f"{file}: cannot be written: {error.strerror}") from error
+
+
 def _read(paths: list[Path], features: tuple[str, ...] | None = None) -> "list[Series]":
     from models.series import read_series
 
@@ -467,7 +485,7 @@ def report_training(fitted: "Fitted") -> None:
     """How training ended, in one line; in another what to do when it did not learn."""
     best = fitted.best
     if best is None:
-        out.print(f"[yellow]ended ({fitted.ended}) before one epoch was done: the forecaster expects no change[/]")
+        out.print(f"ended ({fitted.ended}) before one epoch was done: the forecaster expects no change")
         return
     gain = 100 * (1 - best.validation_loss / fitted.persistence_loss) if fitted.persistence_loss else 0.0
     out.print(
@@ -475,4 +493,4 @@ def report_training(fitted: "Fitted") -> None:
         f"validation loss {best.validation_loss:.4f}, {gain:.0f} % below expecting no change"
     )
     if gain <= 0:
-        out.print("[yellow]it forecasts no better than `the same as before`: try more data, --epochs or --hidden[/]")
+        out.print("it forecasts no better than `the same as before`: try more data, --epochs or --hidden")

@@ -8,7 +8,7 @@ Decoded one message at a time: gluing messages into one JSON array lets a crafte
 import math
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, NewType, cast
 
@@ -122,6 +122,8 @@ class Decoder:
         """(N, F) of messages that are all written in the same way; raises if they are not."""
         first = messages[0]
         if first.values is UNSET:
+            if any(m.values is not UNSET for m in messages):
+                raise ValueError("`values` wins over `value`")
             return np.array([[m.value] for m in messages], np.float64)
         if type(first.values) is list:
             return np.array([m.values for m in messages], np.float64)
@@ -230,7 +232,7 @@ def _milliseconds(message: Any) -> int:
 
 def _reason(message: str) -> Reason:
     """What a validation message is about, by the place it names."""
-    if "timestamp" in message:
+    if "`$.timestamp" in message or "field `timestamp`" in message:
         return Reason.BAD_TIMESTAMP
     if "missing required field" in message:
         return Reason.WRONG_FEATURES
@@ -370,4 +372,5 @@ def _known(value: float) -> float | None:
 
 
 def rfc3339(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

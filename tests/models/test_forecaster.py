@@ -158,3 +158,9 @@ def test_memory_after_a_chunk_is_the_memory_before_the_next() -> None:
     assert torch.equal(torch.cat([first, second]), whole)
     assert torch.equal(last.hidden, after.hidden)
     assert torch.equal(last.cell, after.cell)
+
+
+@pytest.mark.parametrize("name", ['temp "C"', "a\\b", "tab\tname"])
+def test_a_name_that_json_would_have_to_escape_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="without quotes, backslashes and control characters"):
+        ForecasterConfig((name,))

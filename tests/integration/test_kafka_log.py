@@ -1,0 +1,459 @@
+"""The log on a real broker: the contract, rebalances, lost brokers, and what readers of its outputs see."""
+
+import contextlib
+import gc
+import logging
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient, MemberToRemove
+from structlog.testing import capture_logs
+
+from service import kafka_log
+from service.errors import LogUnavailable, RefusedInput, TaskMigrated
+from service.kafka_log import KafkaLog, TopicSpec, check_topics, create_topics, describe_topics, produce
+from service.log import Commit, Fetched, Log, Partition, Record
+from tests.integration.proxy import END_TXN, Proxy
+from tests.kafka import Broker
+from tests.service.log_contract import WITHIN_S, LogContract, Reader, World, readings
+
+# Of a connection that is refused or broken off, the client leaves the socket to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_sockets() -> Iterator[None]:
+    """Collect them here, so that they do not warn in other tests."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+class KafkaWorld:
+    """Three topics and a group of their own on the broker."""
+
+    def __init__(self, broker: Broker, partitions: int = 2, **settings: Any) -> None:
+        self.broker = broker
+        self.group = f"group-{uuid.uuid4().hex[:10]}"
+        self.topic, self.anomalies_topic, self.dead_letters_topic = (
+            f"{self.group}-{name}" for name in ("readings", "anomalies", "dead-letters")
+        )
+        self.settings = settings
+        self.opened: list[KafkaLog] = []
+        names = (self.topic, self.anomalies_topic, self.dead_letters_topic)
+        create_topics(broker.bootstrap_servers, {name: TopicSpec(partitions, 1) for name in names})
+
+    def open(self, max_poll_records: int = 20_000, **settings: Any) -> KafkaLog:
+        log = KafkaLog(
+            [self.topic],
+            self.group,
+            self.broker.bootstrap_servers,
+            self.anomalies_topic,
+            self.dead_letters_topic,
+            **{
+                "transactional_id": f"{self.group}-worker",
+                "max_poll_records": max_poll_records,
+                "session_timeout_ms": 6_000,
+                "transaction_timeout_ms": 6_000,
+                "heartbeat_interval_ms": 100,
+                **self.settings,
+                **settings,
+            },
+        )
+        self.opened.append(log)
+        return log
+
+    def append(self, partition: int, records: Sequence[Record]) -> None:
+        self.broker.produce(self.topic, [(partition, record) for record in records])
+
+    def gap(self, partition: int) -> None:
+        self.append_transaction(partition, readings(2), committed=False)
+
+    def append_transaction(self, partition: int, records: Sequence[Record], committed: bool, **settings: Any) -> None:
+        settings = {"transactional_id": f"{self.group}-writer", "retry_backoff_ms": 5, **settings}
+        with KafkaProducer(bootstrap_servers=self.broker.bootstrap_servers, **settings) as producer:
+            producer.init_transactions()
+            producer.begin_transaction()
+            for r in records:
+                producer.send(self.topic, r.value, r.key, list(r.headers), partition, r.time_ms)
+            producer.flush()
+            if committed:
+                producer.commit_transaction()
+            else:
+                producer.abort_transaction()
+
+    def evict(self, log: Log) -> None:
+        assert isinstance(log, KafkaLog)
+        member = log._consumer.group_metadata().member_id
+        with KafkaAdminClient(bootstrap_servers=self.broker.bootstrap_servers) as admin:
+            admin.remove_group_members(self.group, [MemberToRemove(member_id=member)])
+
+    def anomalies(self) -> list[tuple[int, Record]]:
+        return [(w.partition, w.record) for w in self.broker.read_committed(self.anomalies_topic)]
+
+    def dead_letters(self) -> list[tuple[int, Record]]:
+        return [(w.partition, w.record) for w in self.broker.read_committed(self.dead_letters_topic)]
+
+    def close(self) -> None:
+        for log in self.opened:
+            log.close()
+
+
+@pytest.fixture
+def new_world(kafka: Broker) -> Iterator[Callable[..., KafkaWorld]]:
+    """Worlds with settings of their own, whose workers are closed whatever becomes of the test."""
+    with contextlib.ExitStack() as closing:
+
+        def new_world(partitions: int = 2, **settings: Any) -> KafkaWorld:
+            world = KafkaWorld(kafka, partitions, **settings)
+            closing.callback(world.close)
+            return world
+
+        yield new_world
+
+
+@pytest.fixture
+def world(new_world: Callable[..., KafkaWorld]) -> KafkaWorld:
+    return new_world()
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    proxy = Proxy()
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def proxied(proxy: Proxy, new_world: Callable[..., KafkaWorld]) -> KafkaWorld:
+    """A world whose workers reach the broker through the proxy."""
+    return new_world(client={"proxy_url": proxy.url})
+
+
+def wait_until(condition: Callable[[], bool], poll: Callable[[], object] = lambda: time.sleep(0.01)) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {WITHIN_S} s"
+        poll()
+
+
+class TestKafkaLog(LogContract):
+    @pytest.fixture
+    def world(self, world: KafkaWorld) -> World:
+        return world
+
+
+# --- columns -------------------------------------------------------------------------------------------------------
+
+
+def nasty(world: KafkaWorld) -> int:
+    """Fill partition 0 with all that a topic may hold; return how many records a reader is to see."""
+    headers = (("a", b"1"), ("b", b""))
+    special = [Record(None, b"v"), Record(b"k", None), Record(b"", b"}\x00"), Record(b"k", b"x" * 70_000, headers)]
+    seen = 0
+    for codec in (None, "gzip", "snappy", "lz4", "zstd"):
+        world.broker.produce(world.topic, [(0, r) for r in readings(60) + special], compression_type=codec)
+        world.append_transaction(0, readings(5), committed=False, compression_type=codec)
+        world.append_transaction(0, readings(5), committed=True, compression_type=codec)
+        seen += 60 + len(special) + 5
+    world.append(1, readings(7))
+    return seen + 7
+
+
+def together(fetched: Sequence[Fetched], number: int) -> tuple[list[Any], ...]:
+    parts = [f for f in fetched if f.partition.number == number]
+    columns = [[x for f in parts for x in np.asarray(getattr(f, name), dtype=object)] for name in Fetched._fields[1:5]]
+    return (*columns, [parts[-1].next_offset, parts[-1].end_offset])
+
+
+@pytest.mark.parametrize("limit", [7, 20_000])
+def test_columns_are_what_the_clients_own_decoder_gives(world: KafkaWorld, limit: int) -> None:
+    count = nasty(world)
+    with capture_logs() as logged:
+        fast = Reader(world.open(limit)).until(count)
+        fast.poll()
+    assert fast.log._ends is not None  # type: ignore[attr-defined]
+    assert logged == []
+    fast.log.close()
+    plain = Reader(world.open(limit, columnar=False)).until(count)
+    plain.poll()
+    assert together(fast.fetched, 0) == together(plain.fetched, 0)
+    assert together(fast.fetched, 1) == together(plain.fetched, 1)
+
+
+def test_a_client_that_is_made_otherwise_decodes_by_itself(world: KafkaWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.append(0, readings(10))
+    monkeypatch.setattr(kafka_log, "_partition_records", lambda *_, **__: None)
+    with capture_logs() as logged:
+        reader = Reader(world.open()).until(10)
+    assert [w["event"] for w in logged] == ["records are decoded one by one"]
+    assert reader.values() == [r.value for r in readings(10)]
+
+
+def test_an_open_transaction_is_not_read_and_not_lag(world: KafkaWorld) -> None:
+    world.append(0, readings(4))
+    settings = {"transactional_id": f"{world.group}-open", "bootstrap_servers": world.broker.bootstrap_servers}
+    with KafkaProducer(**settings) as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(world.topic, b"open", b"s", partition=0).get(timeout=WITHIN_S)
+        world.append(0, readings(4, 4))
+        reader = Reader(world.open()).until(4)
+        assert reader.poll(0.3) == ()
+        assert [(f.next_offset, f.end_offset) for f in reader.fetched] == [(4, 4)]
+        producer.commit_transaction()
+    assert reader.until(9).values() == [r.value for r in readings(4)] + [b"open"] + [r.value for r in readings(4, 4)]
+
+
+# --- rebalances ----------------------------------------------------------------------------------------------------
+
+
+def judge(*readers: Reader) -> None:
+    """Poll each once, and tell every record that came as an anomaly."""
+    for reader in readers:
+        fetched = reader.poll(0.02)
+        assert all(part.next_offset > part.offsets[-1] for part in fetched)
+        commits = [
+            Commit(f.partition, f.next_offset, tuple(Record(k, v) for k, v in zip(f.keys, f.values, strict=True)), ())
+            for f in fetched
+        ]
+        with contextlib.suppress(TaskMigrated):
+            reader.log.commit(commits)
+
+
+def test_a_second_worker_takes_over_partitions_and_the_first_goes_on_with_the_rest(
+    new_world: Callable[..., KafkaWorld],
+) -> None:
+    world = new_world(partitions=4)
+    for number in range(4):
+        world.append(number, readings(200, 1_000 * number))
+    first = Reader(world.open(max_poll_records=20))
+    wait_until(lambda: len(first.values()) > 0, lambda: judge(first))
+    second = Reader(world.open(max_poll_records=20, transactional_id=f"{world.group}-second"))
+    wait_until(lambda: len(first.owned) == len(second.owned) == 2, lambda: judge(first, second))
+    assert set(first.revoked) == second.owned
+    for number in range(4):
+        world.append(number, readings(50, 1_000 * number + 200))
+    wait_until(lambda: len(world.anomalies()) == 1_000, lambda: judge(*[first, second] * 20))
+    second.log.close()
+    wait_until(lambda: len(first.owned) == 4, lambda: judge(first))
+    for number in range(4):
+        world.append(number, readings(10, 1_000 * number + 250))
+    wait_until(lambda: len(world.anomalies()) == 1_040, lambda: judge(first))
+    told = world.anomalies()
+    for number in range(4):
+        assert [r.value for n, r in told if n == number] == [r.value for r in readings(260, 1_000 * number)]
+    # What the first kept, it read on without a break: one pass, nothing twice.
+    kept = {Partition(world.topic, n) for n in range(4)} - set(first.revoked)
+    assert all(first.offsets(p.number) == list(range(260)) for p in kept)
+
+
+def test_partitions_kept_over_a_generation_that_was_missed_start_anew(world: KafkaWorld) -> None:
+    """Another worker may have had them in between: only a generation that follows directly proves otherwise."""
+    world.append(0, readings(10))
+    log = world.open()
+    reader = Reader(log).until(10)
+    log.commit([Commit(Partition(world.topic, 0), 4, (), ())])
+    membership: Any = log._membership
+    log._membership = membership._replace(generation_id=membership.generation_id - 1)
+    log._consumer._coordinator.request_rejoin()
+    reader.fetched.clear()
+    reader.until(6)
+    assert reader.offsets(0) == [4, 5, 6, 7, 8, 9]
+    assert sorted(reader.revoked) == sorted(reader.owned)
+
+
+def test_a_worker_that_was_thrown_out_cannot_commit_even_when_it_has_heard_of_it(world: KafkaWorld) -> None:
+    """The client then knows no generation, and without one the broker fences nothing."""
+    world.append(0, readings(10))
+    log = world.open()
+    reader = Reader(log).until(10)
+    world.evict(log)
+    wait_until(lambda: log._consumer.group_metadata().generation_id == -1)
+    with pytest.raises(TaskMigrated, match="the group has moved on"):
+        log.commit(reader.commits())
+    reader.fetched.clear()
+    assert reader.until(10).offsets(0) == list(range(10))
+    assert world.anomalies() == []
+    log.commit(reader.commits())
+    assert len(world.anomalies()) == 1
+
+
+def test_a_restarted_worker_fences_the_one_before_it(world: KafkaWorld) -> None:
+    world.append(0, readings(10))
+    old = world.open()
+    reader = Reader(old).until(10)
+    new = world.open()
+    with pytest.raises(TaskMigrated, match="ended by another"):
+        old.commit(reader.commits())
+    assert world.anomalies() == []
+    new.close()
+
+
+def test_a_static_worker_restarts_at_once_and_keeps_its_partitions(world: KafkaWorld) -> None:
+    world.append(0, readings(10))
+    log = world.open(group_instance_id="worker-1")
+    reader = Reader(log).until(10)
+    log.commit(reader.commits())
+    log.close()
+    world.append(0, readings(5, 10))
+    start = time.monotonic()
+    again = Reader(world.open(group_instance_id="worker-1")).until(5)
+    assert time.monotonic() - start < 4.0  # below the session timeout
+    assert again.offsets(0) == [10, 11, 12, 13, 14]
+
+
+# --- transactions --------------------------------------------------------------------------------------------------
+
+
+def test_outputs_of_a_transaction_that_fails_half_way_are_never_seen(world: KafkaWorld, kafka: Broker) -> None:
+    world.dead_letters_topic = kafka.create_topic(2, configs={"max.message.bytes": "1000"})
+    world.append(0, readings(3))
+    log = world.open()
+    Reader(log).until(3)
+    big = Record(b"s", b"".join(uuid.uuid4().bytes for _ in range(200)))  # not compressible
+    with pytest.raises(LogUnavailable, match="too large"):
+        log.commit([Commit(Partition(world.topic, 0), 3, (Record(b"s", b"anomaly"),), (big,))])
+    log.close()
+    assert Reader(world.open()).until(3).offsets(0) == [0, 1, 2]
+    assert world.anomalies() == world.dead_letters() == []
+
+
+def test_a_commit_whose_answer_is_lost_is_not_repeated_and_cannot_end_the_next_one(
+    proxied: KafkaWorld, proxy: Proxy
+) -> None:
+    world = proxied
+    world.append(0, readings(10))
+    log = world.open()
+    reader = Reader(log).until(10)
+    proxy.keep_back(END_TXN)
+    with pytest.raises(TaskMigrated, match="outcome is unknown"):
+        log.commit(reader.commits())
+    assert proxy.kept.is_set()
+    reader.fetched.clear()
+    reader.until(10)
+    producer = log._transactional_producer()
+    producer.begin_transaction()
+    producer.send(world.anomalies_topic, b"to be aborted", partition=0).get(timeout=WITHIN_S)
+    proxy.deliver()  # the first commit's end arrives in the middle of the next transaction
+    producer.abort_transaction()
+    assert world.anomalies() == []
+    log.commit(reader.commits())
+    assert [r.value for _, r in world.anomalies()] == [b"anomaly 10"]
+
+
+# --- a broker that is gone -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["stop", "hang"])
+def test_closing_is_fast_when_the_broker_is_gone(proxied: KafkaWorld, proxy: Proxy, how: str) -> None:
+    world = proxied
+    world.append(0, readings(3))
+    log = world.open()
+    reader = Reader(log).until(3)
+    log.commit(reader.commits())
+    getattr(proxy, how)()
+    start = time.monotonic()
+    log.close()
+    assert time.monotonic() - start < 2.0
+
+
+def test_a_commit_into_silence_ends_in_time_and_the_worker_recovers(proxied: KafkaWorld, proxy: Proxy) -> None:
+    world = proxied
+    world.append(0, readings(10))
+    log = world.open(transaction_timeout_ms=1_500, request_timeout_ms=1_500)
+    reader = Reader(log).until(10)
+    proxy.hang()
+    start = time.monotonic()
+    with pytest.raises(TaskMigrated):
+        log.commit(reader.commits())
+    assert time.monotonic() - start < 4.0
+    assert reader.poll(0.1) == ()
+    proxy.resume()
+    proxy.reset()
+    wait_until(lambda: len(world.anomalies()) == 10, lambda: judge(reader))
+    assert [r.value for _, r in world.anomalies()] == [r.value for r in readings(10)]
+
+
+def test_a_broker_that_does_not_come_back_ends_the_worker(proxied: KafkaWorld, proxy: Proxy) -> None:
+    world = proxied
+    log = world.open(unreachable_after_s=1.0)
+    Reader(log).until_owned(2)
+    proxy.stop()
+    with pytest.raises(LogUnavailable, match=r"no answer for \d s"):
+        wait_until(lambda: False, lambda: log.poll(0.1))
+
+
+def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_log, "CONNECT_WITHIN_S", 0.5)
+    with pytest.raises(LogUnavailable, match=r"could not connect to 127.0.0.1:9 within 0 s: .*ECONNREFUSED"):
+        KafkaLog(["readings"], "g", "127.0.0.1:9", "anomalies", "dead-letters", transactional_id="t")
+
+
+# --- refusals ------------------------------------------------------------------------------------------------------
+
+
+def test_missing_and_narrow_topics_are_refused_by_name(kafka: Broker, world: KafkaWorld) -> None:
+    narrow = kafka.create_topic(1)
+    with pytest.raises(RefusedInput, match=f"{narrow} has 1 partitions, expected at least the 2 of {world.topic}"):
+        check_topics(kafka.bootstrap_servers, [world.topic], [narrow])
+    world.topic = "no-such-topic"
+    with pytest.raises(RefusedInput, match="found no topic no-such-topic"):
+        world.open()
+
+
+def test_a_wrong_mechanism_is_told(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_log, "CONNECT_WITHIN_S", 0.5)
+    secret = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_plain_username": "u"}
+    with pytest.raises(LogUnavailable, match=r"topics of|connect") as refused:
+        check_topics(kafka.bootstrap_servers, ["a"], ["b"], {**secret, "sasl_plain_password": "hunter2"})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_slow_checksums_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kafka.record.util.crc32c_c", None)
+    with pytest.raises(LogUnavailable, match="crc32c"):
+        KafkaLog(["readings"], "g", "127.0.0.1:9", "anomalies", "dead-letters", transactional_id="t")
+
+
+def test_the_client_stays_silent_below_warning_whatever_the_level(
+    kafka: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "kafka.net.connection"):
+        describe_topics(kafka.bootstrap_servers, ["no-such-topic"])
+        logging.getLogger("kafka.net.connection").debug("password hunter2")
+        logging.getLogger("kafka.net.connection").warning("a warning")
+    heard = [r for r in caplog.records if r.name.startswith("kafka")]
+    assert heard[-1].message == "a warning"
+    assert all(r.levelno >= logging.WARNING for r in heard)
+
+
+# --- topics and writing --------------------------------------------------------------------------------------------
+
+
+def test_topics_are_made_once_and_described(kafka: Broker) -> None:
+    name = f"topic-{uuid.uuid4().hex[:10]}"
+    spec = TopicSpec(3, 1, {"cleanup.policy": "compact"})
+    assert create_topics(kafka.bootstrap_servers, {name: spec}) == (name,)
+    assert create_topics(kafka.bootstrap_servers, {name: spec}) == ()
+    assert describe_topics(kafka.bootstrap_servers, [name, "no-such-topic"]) == {name: spec, "no-such-topic": None}
+
+
+def test_what_is_produced_is_counted_and_goes_to_its_partition(kafka: Broker) -> None:
+    topic = kafka.create_topic(4)
+    written = readings(100)
+    assert produce(kafka.bootstrap_servers, topic, ((r, None) for r in written)) == 100
+    assert produce(kafka.bootstrap_servers, topic, ((r, 3) for r in written)) == 100
+    seen = kafka.read_committed(topic)
+    assert len(seen) == 200
+    by_key = {w.record.key: w.partition for w in seen if w.partition != 3}
+    assert all(w.partition in (3, by_key.get(w.record.key, 3)) for w in seen)
+    with pytest.raises(LogUnavailable, match="Unrecognized partition 7"):
+        produce(kafka.bootstrap_servers, topic, [(written[0], 7)])

@@ -1,0 +1,281 @@
+"""What every Log does: one suite, run on every adapter.
+
+A World is the other side of the log under test: it writes what the log is to read and reads what the log has
+written. Its topic has two partitions; all its logs are workers of one group.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import pytest
+
+from service.errors import TaskMigrated
+from service.log import Commit, Fetched, Log, Partition, Record
+
+WITHIN_S = 20.0
+TIMES_MS = 1_700_000_000_000
+
+
+class World(Protocol):
+    topic: str
+
+    def open(self, max_poll_records: int = 20_000) -> Log:
+        """A worker; if there was one before it in the same test, this is that one, restarted."""
+
+    def append(self, partition: int, records: Sequence[Record]) -> None: ...
+
+    def gap(self, partition: int) -> None:
+        """Let the offsets after this one have a hole."""
+
+    def evict(self, log: Log) -> None:
+        """Let the log's partitions pass to another worker, or to nobody, without the log knowing."""
+
+    def anomalies(self) -> list[tuple[int, Record]]:
+        """What readers of anomalies see: (partition, record), in order within a partition."""
+
+    def dead_letters(self) -> list[tuple[int, Record]]: ...
+
+
+def readings(count: int, start: int = 0) -> list[Record]:
+    return [Record(b"s%d" % (i % 7), b'{"value":%d}' % i, (), TIMES_MS + i) for i in range(start, start + count)]
+
+
+class Reader:
+    """Polls a log and keeps what came, by partition."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.owned: set[Partition] = set()
+        self.assigned: list[Partition] = []
+        self.revoked: list[Partition] = []
+        self.fetched: list[Fetched] = []
+
+    def poll(self, timeout_s: float = 0.2) -> tuple[Fetched, ...]:
+        polled = self.log.poll(timeout_s)
+        assert self.owned.issuperset(polled.revoked), "revoked what was never assigned"
+        self.owned.difference_update(polled.revoked)
+        assert self.owned.isdisjoint(polled.assigned), "assigned twice"
+        self.owned.update(polled.assigned)
+        assert self.owned.issuperset(f.partition for f in polled.fetched), "fetched what is not assigned"
+        self.assigned += polled.assigned
+        self.revoked += polled.revoked
+        self.fetched += polled.fetched
+        return polled.fetched
+
+    def until(self, count: int) -> "Reader":
+        """Poll until `count` records have come."""
+        deadline = time.monotonic() + WITHIN_S
+        while len(self.values()) < count:
+            assert time.monotonic() < deadline, f"{len(self.values())} of {count} records within {WITHIN_S} s"
+            self.poll()
+        return self
+
+    def until_owned(self, count: int) -> "Reader":
+        deadline = time.monotonic() + WITHIN_S
+        while len(self.owned) != count:
+            assert time.monotonic() < deadline, f"{len(self.owned)} of {count} partitions within {WITHIN_S} s"
+            self.poll()
+        return self
+
+    def values(self, partition: int | None = None) -> list[bytes | None]:
+        return [v for f in self.fetched if partition in (None, f.partition.number) for v in f.values]
+
+    def offsets(self, partition: int) -> list[int]:
+        return [int(o) for f in self.fetched if f.partition.number == partition for o in f.offsets]
+
+    def commits(self) -> list[Commit]:
+        """One commit a partition, for everything that has come, with one anomaly each."""
+        ends = {f.partition: f.next_offset for f in self.fetched}
+        return [Commit(p, end, (Record(b"s", b"anomaly %d" % end),), ()) for p, end in ends.items()]
+
+
+class LogContract:
+    """Subclass with a fixture `world`."""
+
+    def test_records_come_in_order_with_keys_values_offsets_and_times(self, world: World) -> None:
+        world.append(0, readings(30))
+        world.append(1, readings(20, 100))
+        reader = Reader(world.open()).until(50)
+        for number, count, start in ((0, 30, 0), (1, 20, 100)):
+            assert reader.values(number) == [r.value for r in readings(count, start)]
+            assert reader.offsets(number) == list(range(count))
+            parts = [f for f in reader.fetched if f.partition == Partition(world.topic, number)]
+            assert [k for f in parts for k in f.keys] == [r.key for r in readings(count, start)]
+            assert [int(t) for f in parts for t in f.times_ms] == [r.time_ms for r in readings(count, start)]
+            assert parts[-1].next_offset == parts[-1].end_offset == count
+            assert all(f.offsets.dtype == f.times_ms.dtype == np.int64 for f in parts)
+
+    def test_every_partition_is_assigned_once(self, world: World) -> None:
+        reader = Reader(world.open()).until_owned(2)
+        reader.poll()
+        assert sorted(reader.assigned) == [Partition(world.topic, 0), Partition(world.topic, 1)]
+        assert reader.revoked == []
+
+    def test_nulls_and_empties_stay_what_they_are(self, world: World) -> None:
+        written = [Record(None, b"v"), Record(b"k", None), Record(b"", b""), Record(b"k", b"\x00}\x00")]
+        world.append(0, written)
+        (part,) = Reader(world.open()).until(4).fetched
+        assert list(zip(part.keys, part.values, strict=True)) == [(r.key, r.value) for r in written]
+
+    def test_headers_do_not_disturb_the_records_around_them(self, world: World) -> None:
+        headers = (("trace", b"0123456789" * 20), ("empty", b""))
+        records = [r._replace(headers=headers if i % 3 else ()) for i, r in enumerate(readings(20))]
+        world.append(0, records)
+        assert Reader(world.open()).until(20).values() == [r.value for r in records]
+
+    def test_records_of_any_size_come_whole(self, world: World) -> None:
+        records = [
+            Record(b"k" * (size % 300), b"v" * size, (), TIMES_MS) for size in (0, 1, 62, 63, 64, 8_191, 200_000)
+        ]
+        world.append(0, records)
+        reader = Reader(world.open()).until(len(records))
+        assert reader.values() == [r.value for r in records]
+        assert [k for f in reader.fetched for k in f.keys] == [r.key for r in records]
+
+    def test_nothing_comes_twice_with_or_without_commits(self, world: World) -> None:
+        log = world.open(max_poll_records=7)
+        reader = Reader(log)
+        for round_number in range(5):
+            world.append(round_number % 2, readings(10, 10 * round_number))
+            reader.until(10 * round_number + 10)
+            if round_number % 2:
+                log.commit(reader.commits())
+        for _ in range(3):
+            assert reader.poll(0.05) == ()
+        assert sorted(reader.offsets(0)) == list(range(30))
+        assert sorted(reader.offsets(1)) == list(range(20))
+
+    def test_a_poll_brings_at_most_so_many_records_and_every_partition_gets_its_turn(self, world: World) -> None:
+        world.append(0, readings(50))
+        world.append(1, readings(50))
+        reader = Reader(world.open(max_poll_records=8))
+        counts = []
+        while len(reader.values()) < 100:
+            counts.append(sum(len(f.keys) for f in reader.poll()))
+        assert max(counts) <= 8
+        assert len(reader.values(0)) == len(reader.values(1)) == 50
+
+    def test_one_poll_brings_all_partitions(self, world: World) -> None:
+        world.append(0, readings(50))
+        world.append(1, readings(50))
+        log = world.open()
+        Reader(log).until(100)
+        world.append(0, readings(5))
+        world.append(1, readings(5))
+        reader = Reader(log)
+        reader.owned = {Partition(world.topic, 0), Partition(world.topic, 1)}
+        reader.until(10)
+        assert len(reader.fetched) <= 3
+
+    def test_a_poll_with_nothing_to_bring_returns_in_time(self, world: World) -> None:
+        log = world.open()
+        Reader(log).until_owned(2)
+        start = time.monotonic()
+        assert log.poll(0.2) == ((), (), ())
+        assert log.poll(0.0) == ((), (), ())
+        assert time.monotonic() - start < 1.0
+
+    def test_offsets_have_gaps_and_reading_goes_on_after_them(self, world: World) -> None:
+        world.append(0, readings(3))
+        world.gap(0)
+        world.append(0, readings(3, 3))
+        log = world.open()
+        reader = Reader(log).until(6)
+        assert reader.values() == [r.value for r in readings(6)]
+        offsets = reader.offsets(0)
+        assert offsets == sorted(set(offsets))
+        assert offsets[-1] > 5
+        log.commit(reader.commits())
+        log.close()
+        world.append(0, readings(1, 6))
+        assert Reader(world.open()).until(1).values() == [readings(1, 6)[0].value]
+
+    def test_lag_is_known_while_reading(self, world: World) -> None:
+        world.append(0, readings(20))
+        reader = Reader(world.open(max_poll_records=6)).until(20)
+        assert [f.end_offset for f in reader.fetched] == [20] * len(reader.fetched)
+        assert [f.end_offset - f.next_offset for f in reader.fetched] == [14, 8, 2, 0]
+
+    def test_outputs_and_offsets_move_together(self, world: World) -> None:
+        world.append(0, readings(10))
+        world.append(1, readings(10))
+        log = world.open()
+        reader = Reader(log).until(20)
+        anomaly = Record(b"s3", b'{"id":"a"}', (("content-type", b"application/cloudevents+json"),))
+        dead = Record(None, b"not json", (("reason", b"not JSON"), ("offset", b"7")))
+        empty = Record(b"s1", None, (("reason", b"no value"),))
+        log.commit(
+            [
+                Commit(Partition(world.topic, 0), 10, (anomaly, anomaly._replace(value=b"second")), ()),
+                Commit(Partition(world.topic, 1), 4, (anomaly,), (dead, empty)),
+            ]
+        )
+        log.close()
+        told = [(n, r._replace(time_ms=None)) for n, r in world.anomalies()]
+        assert told == [(0, anomaly), (0, anomaly._replace(value=b"second")), (1, anomaly)]
+        assert [(n, r._replace(time_ms=None)) for n, r in world.dead_letters()] == [(1, dead), (1, empty)]
+        again = Reader(world.open()).until(6)
+        assert again.offsets(0) == []
+        assert again.offsets(1) == [4, 5, 6, 7, 8, 9]
+        assert reader.values(1)[4:] == again.values(1)
+
+    def test_a_commit_without_outputs_moves_the_offsets(self, world: World) -> None:
+        world.append(1, readings(10))
+        log = world.open()
+        Reader(log).until(10)
+        log.commit([Commit(Partition(world.topic, 1), 6, (), ())])
+        log.commit([Commit(Partition(world.topic, 1), 8, (), ())])
+        log.commit([])
+        log.close()
+        assert Reader(world.open()).until(2).offsets(1) == [8, 9]
+
+    def test_what_was_not_committed_comes_again_after_reopening(self, world: World) -> None:
+        world.append(0, readings(10))
+        log = world.open()
+        Reader(log).until(10)
+        log.close()
+        assert world.anomalies() == []
+        assert Reader(world.open()).until(10).values() == [r.value for r in readings(10)]
+
+    def test_a_refused_commit_writes_nothing_and_the_partitions_start_anew(self, world: World) -> None:
+        world.append(0, readings(10))
+        world.append(1, readings(10))
+        log = world.open()
+        reader = Reader(log).until(20)
+        log.commit([Commit(Partition(world.topic, 0), 5, (Record(b"s", b"first"),), ())])
+        world.evict(log)
+        with pytest.raises(TaskMigrated):
+            log.commit(reader.commits())
+        log.close()
+        again = Reader(world.open()).until(15)
+        assert [r.value for _, r in world.anomalies()] == [b"first"]
+        assert again.offsets(0) == [5, 6, 7, 8, 9]
+        assert again.offsets(1) == list(range(10))
+        again.log.commit(again.commits())
+        assert len(world.anomalies()) == 3
+
+    def test_a_commit_for_a_partition_of_another_worker_is_refused_and_reading_goes_on(self, world: World) -> None:
+        world.append(0, readings(10))
+        world.append(1, readings(10))
+        log = world.open()
+        reader = Reader(log).until(20)
+        log.commit([Commit(Partition(world.topic, 0), 4, (Record(b"s", b"first"),), ())])
+        with pytest.raises(TaskMigrated):
+            log.commit([*reader.commits(), Commit(Partition(world.topic, 99), 1, (), ())])
+        assert [r.value for _, r in world.anomalies()] == [b"first"]
+        reader.fetched.clear()
+        reader.until(16)
+        assert sorted(reader.revoked) == [Partition(world.topic, 0), Partition(world.topic, 1)]
+        assert reader.owned == {Partition(world.topic, 0), Partition(world.topic, 1)}
+        assert reader.offsets(0) == [4, 5, 6, 7, 8, 9]
+        assert reader.offsets(1) == list(range(10))
+        log.commit(reader.commits())
+        assert [n for n, _ in world.anomalies()] == [0, 0, 1]
+
+    def test_closing_twice_is_safe(self, world: World) -> None:
+        log = world.open()
+        log.poll(0.0)
+        log.close()
+        log.close()

@@ -1,0 +1,130 @@
+"""Who may import whom: read from the sources, so that a shortcut is seen the day it is taken."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [path for folder in ("models", "service") for path in sorted((ROOT / folder).glob("*.py"))]
+
+# What the service takes of the models: what judges, and the types that it hands over.
+OPEN_TO_THE_SERVICE = {"detection", "checkpoint", "packing", "alarm", "rows", "series"}
+# How a model comes to be is for the commands that make one.
+TRAINING = {"forecaster", "training", "synthetic"}
+MAKE_MODELS = {"cli", "feeding", "demo"}
+
+# Module: who may import it, and why.
+ONLY_IN = {
+    "kafka": {"service.kafka_log"},
+    "crc32c": {"service.record_batches"},
+    "prometheus_client": {
+        "service.metrics",
+        "service.api",
+        "service.running",  # makes the registry that both of them get
+    },
+    "pydantic": {"service.settings", "service.wire", "service.api", "models.checkpoint"},
+    "pydantic_core": {"service.settings"},
+    "pydantic_settings": {"service.settings"},
+    "yaml": {"service.settings"},
+    "fastapi": {"service.api", "service.demo"},  # the demo serves the same app
+    "uvicorn": {"service.api"},
+    "typer": {"service.cli"},
+    "rich": {"service.cli", "service.demo"},
+    "safetensors": {"models.checkpoint"},
+    "service.settings": {"service.cli", "service.running", "service.feeding"},
+    "service.cli": {"service.demo"},  # the progress bar and the report of a training
+    "service.kafka_log": {"service.cli", "service.running", "service.feeding", "service.demo"},
+    "service.memory_log": {"service.demo"},
+    "service.record_batches": {"service.kafka_log"},
+}
+BANNED = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+# An adapter knows the port and the errors; beside them only what is listed here.
+ADAPTERS = {
+    "kafka_log": {"record_batches"},  # the format of the bytes it fetches
+    "memory_log": set[str](),
+    "file_log": {"wire"},  # its records are written as `telltale produce` writes them
+}
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}.{path.stem}"
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that a file imports, late and type-checking imports too, dotted as far as it is a module's name."""
+    for node in ast.walk(ast.parse(path.read_text(), path.name)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} line {node.lineno}: a relative import"
+            module = node.module or ""
+            if module in ("models", "service"):
+                yield from (f"{module}.{alias.name}" for alias in node.names)
+            else:
+                yield module
+
+
+IMPORTS: Mapping[str, set[str]] = {name_of(path): set(imports_of(path)) for path in SOURCES}
+
+
+def from_package(module: str, package: str) -> set[str]:
+    """What a module imports of a package, by first name."""
+    return {name.split(".")[1] for name in IMPORTS[module] if name.startswith(f"{package}.")}
+
+
+def modules(package: str) -> list[str]:
+    return [module for module in IMPORTS if module.startswith(f"{package}.")]
+
+
+def test_the_sources_are_found() -> None:
+    assert {"service.pipeline", "models.detection"} <= set(IMPORTS)
+    assert "detection" in from_package("service.pipeline", "models")
+    assert "torch" in IMPORTS["service.cli"], "late imports count"
+
+
+@pytest.mark.parametrize("module", modules("models"))
+def test_models_never_import_the_service(module: str) -> None:
+    assert from_package(module, "service") == set()
+
+
+@pytest.mark.parametrize("module", modules("service"))
+def test_the_service_takes_of_the_models_what_judges(module: str) -> None:
+    allowed = OPEN_TO_THE_SERVICE | (TRAINING if module.split(".")[1] in MAKE_MODELS else set())
+    assert from_package(module, "models") <= allowed
+
+
+@pytest.mark.parametrize("owned", ONLY_IN)
+def test_a_library_is_known_where_it_belongs_and_nowhere_else(owned: str) -> None:
+    found = {
+        module
+        for module, imported in IMPORTS.items()
+        if any(name == owned or name.startswith(f"{owned}.") for name in imported)
+    }
+    assert found <= ONLY_IN[owned]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_adapter_knows_the_port_and_the_errors(adapter: str) -> None:
+    assert from_package(f"service.{adapter}", "service") <= {"log", "errors"} | ADAPTERS[adapter]
+
+
+def test_nothing_that_runs_what_it_reads_is_imported() -> None:
+    found = {(module, name) for module, imported in IMPORTS.items() for name in imported}
+    assert {(module, name) for module, name in found if name.split(".")[0] in BANNED} == set()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_that_runs_what_it_reads_is_called(path: Path) -> None:
+    """torch.load unpickles; eval and exec need no comment."""
+    for node in ast.walk(ast.parse(path.read_text(), path.name)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        assert called not in {"eval", "exec", "compile", "torch.load", "yaml.load", "yaml.unsafe_load"}, node.lineno
+        assert not any(keyword.arg == "allow_pickle" for keyword in node.keywords), node.lineno
+
+
+def test_no_module_is_named_for_nothing_in_particular() -> None:
+    assert not {module.split(".")[1] for module in IMPORTS} & {"utils", "util", "base", "common", "helpers", "core"}

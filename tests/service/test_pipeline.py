@@ -1,0 +1,317 @@
+"""The hot path: what goes in as bytes is judged as the detector judges it, one reading at a time."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from models.alarm import Change
+from models.detection import Detector, Readings, Verdicts
+from models.packing import pack
+from models.rows import Rows
+from service.log import Commit, Fetched, Partition, Record
+from service.memory_log import MemoryLog, Topics
+from service.pipeline import Pipeline, Processed
+from service.slab import StateSlab
+from service.task import PartitionTask
+from service.wire import Reason, StreamKey, decode_event, encode_reading, rfc3339
+from tests.data import QUICK, Batch, faulty, some_forecaster
+
+FEATURES = ("f0", "f1")
+DIGEST = "0123456789abcdef" * 4
+HERE = Partition("readings", 2)
+BAD = [
+    Record(None, b"no key"),
+    Record(b"stream-0", None),
+    Record(b"stream-0", b'{"timestamp":'),
+    Record(b"stream-1", b'{"timestamp":1,"values":[1]}'),
+    Record(b"stream-2", b'{"timestamp":1,"values":[1,1e39]}'),
+    Record(b"\xff", encode_reading(FEATURES, 1, [1.0, 2.0])),
+    Record(b"stream-0", encode_reading(FEATURES, 1_900_000_000_000, [1.0, 2.0]), (), 1_700_000_000_000),
+]
+
+
+class At(NamedTuple):
+    """A record, and the offset it has."""
+
+    offset: int
+    record: Record
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector.cold(some_forecaster(2), QUICK)
+
+
+@pytest.fixture(scope="module")
+def history() -> Batch:
+    return faulty(features=2, seed=7, streams=9, readings=1_200)
+
+
+def key(stream: int) -> StreamKey:
+    return StreamKey(b"stream-%d" % stream)
+
+
+def sent(history: Batch) -> list[At]:
+    """The messages of a history, at its offsets."""
+    readings = history.readings
+    return [
+        At(offset, Record(key(stream), encode_reading(FEATURES, time_ms, values)))
+        for stream, offset, time_ms, values in zip(
+            history.streams.tolist(),
+            readings.offsets.tolist(),
+            readings.times_ms.tolist(),
+            readings.values.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def with_bad_ones(records: Sequence[At]) -> list[At]:
+    """A bad record in the gap after every 7th offset, each kind in turn."""
+    mixed = []
+    for n, at in enumerate(records):
+        mixed.append(at)
+        if n % 7 == 0:
+            mixed.append(At(at.offset + 1, BAD[n // 7 % len(BAD)]))
+    return mixed
+
+
+def fetched(records: Sequence[At], end_offset: int = 10_000) -> Fetched:
+    return Fetched(
+        HERE,
+        [at.record.key for at in records],
+        [at.record.value for at in records],
+        np.array([at.offset for at in records], dtype=np.int64),
+        np.array([-1 if at.record.time_ms is None else at.record.time_ms for at in records], dtype=np.int64),
+        records[-1].offset + 1,
+        end_offset,
+    )
+
+
+def cut(records: Sequence[At], borders: Iterable[int]) -> list[Fetched]:
+    return [fetched(records[a:b]) for a, b in pairwise([0, *sorted(set(borders) - {0}), len(records)]) if a < b]
+
+
+def a_task(detector: Detector) -> PartitionTask:
+    return PartitionTask(HERE, StateSlab(detector.rows_for))
+
+
+def run(detector: Detector, batches: Iterable[Fetched]) -> tuple[list[Processed], PartitionTask]:
+    pipeline, task = Pipeline(detector, DIGEST, max_future_ms=86_400_000), a_task(detector)
+    return [pipeline.process(batch, task) for batch in batches], task
+
+
+def told(judged: Iterable[Processed]) -> list[Record]:
+    return [record for one in judged for record in one.commit.anomalies]
+
+
+def scores(judged: Iterable[Processed]) -> torch.Tensor:
+    return torch.cat([one.verdicts.score for one in judged if one.verdicts is not None])
+
+
+@pytest.fixture(scope="module")
+def by_hand(detector: Detector, history: Batch) -> tuple[list[Verdicts], dict[int, Rows]]:
+    """One reading a call, each stream with rows of its own: no wire, no slab, no waves."""
+    rows: dict[int, Rows] = {}
+    verdicts = []
+    for n, stream in enumerate(history.streams.tolist()):
+        before = rows.get(stream) or detector.rows_for([key(stream)])
+        reading = Readings(*(column[n : n + 1] for column in history.readings))
+        one, rows[stream] = detector.observe(reading, pack(torch.tensor([0])), before)
+        verdicts.append(one)
+    return verdicts, rows
+
+
+def test_judging_bytes_is_the_detector_called_by_hand(
+    detector: Detector, history: Batch, by_hand: tuple[list[Verdicts], dict[int, Rows]]
+) -> None:
+    (one,), task = run(detector, [fetched(sent(history))])
+    expected, rows = by_hand
+    assert one.verdicts is not None
+    for name in ("score", "alarm", "expected", "lower", "upper"):
+        found, wanted = getattr(one.verdicts, name), torch.cat([getattr(verdict, name) for verdict in expected])
+        assert torch.equal(found.nan_to_num(-7.0), wanted.nan_to_num(-7.0)), name
+    for name in ("judged", "late", "duplicate"):
+        wanted = torch.cat([getattr(verdict.fate, name) for verdict in expected])
+        assert torch.equal(getattr(one.verdicts.fate, name), wanted), name
+        assert wanted.any(), f"no reading was {name}"
+    for stream, row in rows.items():
+        found_row = task.slab.gather(task.slab.slots([key(stream)]))
+        assert all(torch.equal(a, b) for a, b in zip(found_row, row, strict=True)), f"stream {stream}"
+
+
+def test_every_transition_becomes_an_event_with_its_channels_band_and_offsets(
+    detector: Detector, history: Batch, by_hand: tuple[list[Verdicts], dict[int, Rows]]
+) -> None:
+    (one,), _ = run(detector, [fetched(sent(history))])
+    expected, _ = by_hand
+    transitions = [(n, verdict, change) for n, verdict in enumerate(expected) for change in verdict.transitions]
+    assert {change.change for _, _, change in transitions} == set(Change) - {Change.NONE}
+    assert len(one.events) == len(one.commit.anomalies) == len(transitions)
+    for (n, verdict, change), event, record in zip(transitions, one.events, one.commit.anomalies, strict=True):
+        stream, time_ms = int(history.streams[n]), int(history.readings.times_ms[n])
+        assert decode_event(record.value or b"") == event
+        assert record.key == key(stream)
+        data = event.data
+        assert (data.stream, event.subject) == (f"stream-{stream}", f"stream-{stream}")
+        assert (data.topic, data.partition, data.offset) == (*HERE, int(history.readings.offsets[n]))
+        assert event.time == rfc3339(time_ms)
+        assert data.opened_at == rfc3339(change.opened_ms)
+        assert data.checkpoint == DIGEST
+        assert (data.score, data.peak) == (change.score, change.peak)
+        assert [channel.name for channel in data.channels] == list(FEATURES)
+        assert tuple(channel.share for channel in data.channels) == change.share
+        assert math.isclose(sum(channel.share for channel in data.channels), 1.0) or sum(change.share) == 0.0
+        for f, channel in enumerate(data.channels):
+            columns = (history.readings.values[n], verdict.expected[0], verdict.lower[0], verdict.upper[0])
+            wanted = [None if math.isnan(float(column[f])) else float(column[f]) for column in columns]
+            assert [channel.observed, channel.expected, channel.lower, channel.upper] == wanted
+
+
+def test_an_anomaly_is_opened_then_updated_then_closed(detector: Detector, history: Batch) -> None:
+    judged, task = run(detector, cut(sent(history), range(0, 1_200, 100)))
+    course: dict[str, list[str]] = {}
+    severities: dict[str, list[str]] = {}
+    for one in judged:
+        for event in one.events:
+            course.setdefault(event.data.anomaly, []).append(event.change)
+            severities.setdefault(event.data.anomaly, []).append(event.data.severity)
+    assert any("updated" in changes for changes in course.values())
+    still_open = 0
+    for anomaly, changes in course.items():
+        assert changes[0] == "opened"
+        assert set(changes[1:-1]) <= {"updated"}
+        assert [severity for severity in ("minor", "major", "critical") if severity in severities[anomaly]] == list(
+            dict.fromkeys(severities[anomaly])
+        )
+        still_open += changes[-1] != "closed"
+    assert task.open_alarms == still_open
+
+
+@pytest.mark.parametrize("size", [7, 100])
+def test_how_a_partition_is_cut_into_batches_changes_no_byte(detector: Detector, history: Batch, size: int) -> None:
+    records = with_bad_ones(sent(history))
+    (whole,), whole_task = run(detector, [fetched(records)])
+    parts, task = run(detector, cut(records, range(0, len(records), size)))
+    assert told(parts) == list(whole.commit.anomalies)
+    assert [letter for one in parts for letter in one.commit.dead_letters] == list(whole.commit.dead_letters)
+    assert torch.equal(scores(parts), scores([whole]))
+    streams = [key(stream) for stream in range(9)]
+    found, wanted = (one.slab.gather(one.slab.slots(streams)) for one in (task, whole_task))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert task.open_alarms == whole_task.open_alarms
+    assert task.event_time_ms == whole_task.event_time_ms
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_batches_change_no_byte(detector: Detector, history: Batch, seed: int) -> None:
+    records = with_bad_ones(sent(history))
+    borders = np.random.default_rng(seed).choice(len(records), 40, replace=False).tolist()
+    (whole,), _ = run(detector, [fetched(records)])
+    parts, _ = run(detector, cut(records, borders))
+    assert told(parts) == list(whole.commit.anomalies)
+    assert torch.equal(scores(parts), scores([whole]))
+
+
+@pytest.mark.parametrize("max_poll_records", [1, 7, 5_000])
+def test_how_many_records_a_poll_brings_changes_no_byte(
+    detector: Detector, history: Batch, max_poll_records: int
+) -> None:
+    """Through the log in memory, against one call with everything."""
+    topics = Topics({"readings": 1})
+    partition = Partition("readings", 0)
+    records = [at.record for at in sent(history)]
+    topics.append(partition, records)
+    log = MemoryLog(topics, max_poll_records=max_poll_records)
+    pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
+    task = PartitionTask(partition, StateSlab(detector.rows_for))
+    while fetches := log.poll(0.0).fetched:
+        log.commit([pipeline.process(fetch, task).commit for fetch in fetches])
+    assert topics.committed == {partition: len(records)}
+
+    whole = topics.fetch(partition, 0, len(records))
+    assert whole is not None
+    expected = pipeline.process(whole, PartitionTask(partition, StateSlab(detector.rows_for)))
+    assert topics.anomalies[partition] == list(expected.commit.anomalies) != []
+
+
+def test_bad_records_become_dead_letters_and_harm_no_other(detector: Detector, history: Batch) -> None:
+    good = sent(history)
+    mixed = with_bad_ones(good)
+    (clean,), clean_task = run(detector, [fetched(good)])
+    (spoilt,), task = run(detector, [fetched(mixed)])
+    assert spoilt.commit.anomalies == clean.commit.anomalies
+    assert torch.equal(scores([spoilt]), scores([clean]))
+    assert task.event_time_ms == clean_task.event_time_ms
+    streams = [key(stream) for stream in range(9)]
+    found, wanted = (one.slab.gather(one.slab.slots(streams)) for one in (task, clean_task))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+    bad = [at for at in mixed if at.record in BAD]
+    letters = spoilt.commit.dead_letters
+    assert [(letter.key, letter.value, letter.time_ms) for letter in letters] == [
+        (at.record.key, at.record.value, at.record.time_ms) for at in bad
+    ]
+    headers = [dict(letter.headers) for letter in letters]
+    assert [int(header["telltale-offset"]) for header in headers] == [at.offset for at in bad]
+    assert {header["telltale-topic"] for header in headers} == {b"readings"}
+    assert {header["telltale-partition"] for header in headers} == {b"2"}
+    assert [header["telltale-reason"].decode() for header in headers[: len(BAD)]] == [
+        Reason.MISSING_KEY,
+        Reason.MISSING_VALUE,
+        Reason.BAD_JSON,
+        Reason.WRONG_FEATURES,
+        Reason.OUT_OF_RANGE,
+        Reason.BAD_KEY,
+        Reason.FUTURE_TIMESTAMP,
+    ]
+
+
+def test_a_batch_of_nothing_but_bad_records_moves_the_offset_alone(detector: Detector) -> None:
+    (one,), task = run(detector, [fetched([At(n, record) for n, record in enumerate(BAD)])])
+    assert one.verdicts is None
+    assert one.events == []
+    assert one.commit == Commit(HERE, len(BAD), (), one.commit.dead_letters)
+    assert len(one.commit.dead_letters) == len(one.rejects) == len(BAD)
+    assert (task.next_offset, task.event_time_ms, len(task.slab)) == (len(BAD), None, 0)
+
+
+def test_the_task_moves_on_to_what_the_log_says_comes_next(detector: Detector, history: Batch) -> None:
+    records = sent(history)[:10]
+    pipeline, task = Pipeline(detector, DIGEST, max_future_ms=86_400_000), a_task(detector)
+    after_a_gap = fetched(records, end_offset=5_000)._replace(next_offset=records[-1].offset + 4)
+    one = pipeline.process(after_a_gap, task)
+    assert one.commit.partition == HERE
+    assert one.commit.next_offset == task.next_offset == records[-1].offset + 4
+    assert task.end_offset == 5_000
+    assert task.event_time_ms == int(history.readings.times_ms[:10].max())
+
+
+def test_event_time_never_goes_back(detector: Detector) -> None:
+    times = [5_000, 9_000, 3_000]
+    records = [At(n, Record(b"s", encode_reading(FEATURES, time, [1.0, 2.0]))) for n, time in enumerate(times)]
+    judged, task = run(detector, cut(records, [1, 2]))
+    assert task.event_time_ms == 9_000
+    assert [one.commit.next_offset for one in judged] == [1, 2, 3]
+
+
+def test_each_row_knows_the_last_reading_in_it(detector: Detector, history: Batch) -> None:
+    _, task = run(detector, cut(sent(history), [400, 900]))
+    last = {
+        key(stream): int(offset)
+        for stream, offset in zip(history.streams.tolist(), history.readings.offsets.tolist(), strict=True)
+    }
+    page = task.slab.page(0, 10_000)
+    assert dict(zip(page.keys, page.applied.tolist(), strict=True)) == last
+    assert task.slab.dirty_pages() == [(0, int(history.readings.offsets[0]))]
+
+
+def test_every_stage_is_timed(detector: Detector, history: Batch) -> None:
+    (one,), _ = run(detector, [fetched(sent(history)[:50])])
+    assert list(one.stage_s) == ["decode", "slots", "pack", "gather", "observe", "scatter", "tell"]
+    assert all(seconds >= 0 for seconds in one.stage_s.values())

@@ -1,0 +1,415 @@
+"""The loop, on the log in memory with faults that happen when the script says so."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
+
+from models.alarm import Severity
+from models.detection import Detector
+from service.errors import LogUnavailable
+from service.log import Commit, Partition, Polled, Record
+from service.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
+from service.metrics import Build, Metrics
+from service.pipeline import Pipeline
+from service.status import Checkpoint, State, Status, StatusBoard
+from service.wire import decode_event, encode_reading
+from service.worker import REASONS, STAGES, Worker, first_status
+from tests.data import QUICK, some_forecaster
+
+FEATURES = ("f0", "f1")
+P0, P1 = Partition("readings", 0), Partition("readings", 1)
+PARTITIONS = (P0, P1)
+DIGEST = "0123456789abcdef" * 4
+READINGS = 800  # in each partition
+STREAMS = 4  # in each partition
+ROUND = 100  # records a poll
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector.cold(some_forecaster(2), QUICK)
+
+
+def sent(partition: int) -> list[Record]:
+    """Four streams in turn, each with two jumps, a late reading and a duplicate; one record in ten is bad."""
+    random = np.random.default_rng(partition)
+    records: list[Record] = []
+    for n in range(READINGS):
+        place = n // STREAMS
+        time_ms = 1_700_000_000_000 + 60_000 * (place - (20 if place == 50 else 0))
+        values = random.normal(size=2) + (1_000 if place in (*range(130, 136), *range(160, 166)) else 0)
+        value = b"{" if n % 10 == 5 else encode_reading(FEATURES, time_ms, values.tolist())
+        if place == 55:
+            value = records[-STREAMS].value or b""
+        records.append(Record(b"stream-%d" % (n % STREAMS), value, (), 1_800_000_000_000))
+    return records
+
+
+def two_partitions() -> Topics:
+    topics = Topics({"readings": 2})
+    for partition in PARTITIONS:
+        topics.append(partition, sent(partition.number))
+    return topics
+
+
+@pytest.fixture(scope="module")
+def calm(detector: Detector) -> Topics:
+    """What is told when nothing happens."""
+    topics = two_partitions()
+    service = Service(detector, topics)
+    service.run_until(service.idle)
+    return topics
+
+
+class Service:
+    """A worker with everything it is watched through."""
+
+    def __init__(self, detector: Detector, topics: Topics, script: Sequence[Fault] = (), log: MemoryLog | None = None):
+        self.topics = topics
+        self.log = log or MemoryLog(topics, script, max_poll_records=ROUND)
+        self.board = StatusBoard(first_status(Checkpoint("plant.safetensors", DIGEST, FEATURES)))
+        self.registry = CollectorRegistry()
+        metrics = Metrics(
+            self.registry,
+            self.board,
+            Build("0", "3", "2", ""),
+            STAGES,
+            REASONS,
+            [severity.name.lower() for severity in Severity],
+        )
+        self.stop = threading.Event()
+        pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
+        self.worker = Worker(self.log, pipeline, self.board, metrics, self.stop)
+        self.statuses: list[Status] = []
+
+    def run_until(self, done: Callable[[], bool], rounds: int = 200) -> None:
+        """Let run() go on until the condition holds after a round."""
+
+        def check() -> None:
+            self.statuses.append(self.board.read())
+            assert len(self.statuses) < rounds, "the condition never held"
+            if done():
+                self.stop.set()
+
+        self.worker.run(check)
+
+    def idle(self) -> bool:
+        """Everything is judged and committed."""
+        return self.topics.committed == dict.fromkeys(PARTITIONS, READINGS)
+
+    def metric(self, name: str, **labels: str) -> float:
+        for family in text_string_to_metric_families(generate_latest(self.registry).decode()):
+            for sample in family.samples:
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    return sample.value
+        pytest.fail(f"no metric {name} {labels}")
+
+
+def told_before(topics: Topics, partition: Partition, offset: int) -> list[Record]:
+    """The anomalies of a partition up to an offset."""
+    return [record for record in topics.anomalies[partition] if decode_event(record.value or b"").data.offset < offset]
+
+
+def dead_before(topics: Topics, partition: Partition, offset: int) -> list[Record]:
+    return [
+        letter for letter in topics.dead_letters[partition] if int(dict(letter.headers)["telltale-offset"]) < offset
+    ]
+
+
+def assert_whole(topics: Topics, calm: Topics) -> None:
+    """What is told is what a calm run tells of exactly the records that are committed."""
+    for partition in PARTITIONS:
+        committed = topics.committed.get(partition, 0)
+        assert topics.anomalies[partition] == told_before(calm, partition, committed)
+        assert topics.dead_letters[partition] == dead_before(calm, partition, committed)
+
+
+def test_a_calm_run_judges_everything_and_tells_of_faults_in_both_partitions(calm: Topics) -> None:
+    for partition in PARTITIONS:
+        changes = [decode_event(record.value or b"").change for record in calm.anomalies[partition]]
+        assert changes.count("opened") >= STREAMS
+        assert changes.count("closed") >= STREAMS
+        assert len(calm.dead_letters[partition]) == READINGS / 10
+
+
+def test_stop_ends_the_run_and_closes_the_log(detector: Detector) -> None:
+    service = Service(detector, two_partitions())
+    service.run_until(lambda: len(service.statuses) == 3)
+    assert len(service.statuses) == 3
+    assert service.board.read().state == State.STOPPING
+    assert service.topics.owners == {}
+
+
+def test_a_worker_that_is_stopped_before_it_starts_reads_nothing(detector: Detector) -> None:
+    service = Service(detector, two_partitions())
+    service.stop.set()
+    service.worker.run()
+    assert service.topics.committed == {}
+    assert service.topics.owners == {}
+
+
+def test_stop_from_another_thread_is_noticed_while_waiting_for_records(detector: Detector) -> None:
+    service = Service(detector, Topics({"readings": 2}))
+    waiting = threading.Event()
+    thread = threading.Thread(target=lambda: service.worker.run(waiting.set))
+    thread.start()
+    assert waiting.wait(10)
+    service.stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("commit", range(1, 6))
+@pytest.mark.parametrize("written", [False, True])
+def test_a_crash_leaves_nothing_half_committed(detector: Detector, calm: Topics, commit: int, written: bool) -> None:
+    service = Service(detector, two_partitions(), [Crash(commit, written)])
+    with pytest.raises(Crashed):
+        service.run_until(service.idle)
+    committed = sum(service.topics.committed.values())
+    assert committed == ROUND * (commit if written else commit - 1)
+    assert_whole(service.topics, calm)
+    assert service.topics.owners == {}
+
+
+def test_after_a_crash_at_the_first_commit_the_next_worker_tells_what_a_calm_run_tells(
+    detector: Detector, calm: Topics
+) -> None:
+    topics = two_partitions()
+    with pytest.raises(Crashed):
+        Service(detector, topics, [Crash(1)]).run_until(lambda: False)
+    again = Service(detector, topics)
+    again.run_until(again.idle)
+    assert_whole(topics, calm)
+
+
+def test_tasks_that_migrated_are_dropped_and_judged_anew(detector: Detector, calm: Topics) -> None:
+    service = Service(detector, two_partitions(), [Migrate(commit=1)])
+    with capture_logs() as logs:
+        service.run_until(service.idle)
+    assert_whole(service.topics, calm)
+    first, second = service.statuses[:2]
+    assert (first.partitions, first.counts.readings, first.counts.transactions) == ((), 0, 0)
+    assert first.counts.aborts == second.counts.aborts == 1
+    assert first.recent == ()
+    assert [partition.next_offset for partition in second.partitions].count(ROUND) == 1
+    (line,) = [entry for entry in logs if entry["event"] == "tasks_migrated"]
+    assert line["reason"] == "scripted migration at commit 1"
+    assert service.metric("telltale_transaction_aborts_total") == 1
+
+
+def test_a_migration_loses_no_record_and_commits_none_twice(detector: Detector) -> None:
+    service = Service(detector, two_partitions(), [Migrate(commit=3), Migrate(commit=4)])
+    service.run_until(service.idle)
+    counts = service.board.read().counts
+    assert counts.readings + sum(counts.rejected.values()) == 2 * READINGS
+    assert counts.aborts == 2
+    assert sum(map(len, service.topics.dead_letters.values())) == 2 * READINGS / 10
+    for partition in PARTITIONS:
+        offsets = [int(dict(letter.headers)["telltale-offset"]) for letter in service.topics.dead_letters[partition]]
+        assert offsets == list(range(5, READINGS, 10))
+
+
+def test_a_partition_that_is_revoked_is_forgotten_and_comes_back_anew(detector: Detector, calm: Topics) -> None:
+    script: list[Fault] = [Revoke(2, (P1,)), Assign(8, (P1,))]
+    service = Service(detector, two_partitions(), script)
+    with capture_logs() as logs:
+        service.run_until(service.idle)
+    held = [tuple(partition.number for partition in status.partitions) for status in service.statuses]
+    assert held[:8] == [(0, 1), *[(0,)] * 6, (0, 1)]
+    assert [
+        (entry["event"], entry["topic"], entry["partition"]) for entry in logs if "partition_" in entry["event"]
+    ] == [
+        ("partition_assigned", "readings", 0),
+        ("partition_assigned", "readings", 1),
+        ("partition_revoked", "readings", 1),
+        ("partition_assigned", "readings", 1),
+    ]
+    assert service.topics.anomalies[P0] == calm.anomalies[P0]
+
+
+def test_a_partition_lost_and_given_back_in_one_poll_starts_anew(detector: Detector) -> None:
+    value = encode_reading(FEATURES, 1_700_000_000_000, [1.0, 2.0])
+    moved: list[Fault] = [Revoke(2, (P0,)), Assign(2, (P0,))]
+    for script, streams in (([], [1, 2]), (moved, [1, 1])):
+        topics = Topics({"readings": 1})
+        topics.append(P0, [Record(b"before", value)] * ROUND + [Record(b"after", value)] * ROUND)
+        service = Service(detector, topics, script)
+        service.run_until(lambda topics=topics: topics.committed == {P0: 2 * ROUND})  # type: ignore[misc]
+        assert [status.partitions[0].streams for status in service.statuses] == streams
+
+
+def test_a_partition_is_published_before_anything_was_fetched_from_it(detector: Detector) -> None:
+    service = Service(detector, Topics({"readings": 2}))
+    service.worker.turn(0.0)
+    status = service.board.read()
+    assert status.state == State.RUNNING
+    assert [(p.topic, p.number, p.next_offset, p.lag, p.streams) for p in status.partitions] == [
+        ("readings", 0, None, None, 0),
+        ("readings", 1, None, None, 0),
+    ]
+
+
+def test_counts_and_status_are_those_of_what_is_committed(detector: Detector, calm: Topics) -> None:
+    service = Service(detector, two_partitions())
+    service.run_until(service.idle)
+    counts = service.statuses[-1].counts
+    assert counts.readings == 2 * READINGS * 9 / 10
+    assert counts.rejected == {"bad_json": 2 * READINGS / 10}
+    assert counts.late > 0
+    assert counts.duplicate > 0
+    assert (counts.transactions, counts.aborts) == (2 * READINGS / ROUND, 0)
+    for change in ("opened", "updated", "closed"):
+        severities = [
+            event.data.severity
+            for partition in PARTITIONS
+            for event in (decode_event(record.value or b"") for record in calm.anomalies[partition])
+            if event.change == change
+        ]
+        assert getattr(counts, change) == {severity: severities.count(severity) for severity in set(severities)}
+    for partition in service.statuses[-1].partitions:
+        assert (partition.next_offset, partition.end_offset, partition.lag) == (READINGS, READINGS, 0)
+        assert partition.streams == STREAMS
+        assert partition.state_bytes > 0
+        events = [
+            decode_event(record.value or b"") for record in calm.anomalies[Partition("readings", partition.number)]
+        ]
+        opened = {event.data.anomaly for event in events} - {e.data.anomaly for e in events if e.change == "closed"}
+        assert partition.alarms_open == len(opened)
+
+
+def test_readings_and_transactions_only_rise(detector: Detector) -> None:
+    service = Service(detector, two_partitions())
+    service.run_until(service.idle)
+    counts = [status.counts for status in service.statuses]
+    for name in ("readings", "transactions", "late", "duplicate"):
+        numbers = [getattr(count, name) for count in counts]
+        assert numbers == sorted(numbers)
+    assert [status.beat_s for status in service.statuses] == sorted(status.beat_s for status in service.statuses)
+
+
+def test_the_latest_events_are_kept_newest_first(detector: Detector, calm: Topics) -> None:
+    service = Service(detector, two_partitions())
+    service.run_until(service.idle)
+    recent = service.board.read().recent
+    told = sum(map(len, calm.anomalies.values()))
+    assert len(recent) == min(100, told)
+    for partition in PARTITIONS:
+        events = [decode_event(record.value or b"").id for record in calm.anomalies[partition]]
+        mine = [event["id"] for event in recent if event["data"]["partition"] == partition.number]
+        assert mine == events[::-1][: len(mine)]
+
+
+def test_metrics_move_with_the_work(detector: Detector, calm: Topics) -> None:
+    service = Service(detector, two_partitions())
+    assert service.metric("telltale_readings_total") == 0
+    service.worker.turn()
+    first = service.metric("telltale_readings_total")
+    assert first == ROUND * 9 / 10
+    assert service.metric("telltale_lag_records", partition="1") == READINGS - ROUND
+    service.run_until(service.idle)
+    assert service.metric("telltale_readings_total") == 2 * READINGS * 9 / 10
+    assert service.metric("telltale_records_rejected_total", reason="bad_json") == 2 * READINGS / 10
+    assert service.metric("telltale_transactions_total") == 2 * READINGS / ROUND
+    assert service.metric("telltale_lag_records", partition="0") == 0
+    assert service.metric("telltale_batch_size_readings_count") == 2 * READINGS / ROUND
+    assert service.metric("telltale_batch_size_readings_sum") == 2 * READINGS * 9 / 10
+    assert service.metric("telltale_transaction_duration_seconds_count") == 2 * READINGS / ROUND
+    for stage in STAGES:
+        assert service.metric("telltale_stage_duration_seconds_count", stage=stage) >= 2 * READINGS / ROUND
+    opened = [
+        record
+        for told in calm.anomalies.values()
+        for record in told
+        if decode_event(record.value or b"").change == "opened"
+    ]
+    found = sum(
+        service.metric("telltale_anomalies_opened_total", severity=severity.name.lower()) for severity in Severity
+    )
+    assert found == len(opened)
+
+
+def test_the_latency_is_that_of_every_record_that_was_read(detector: Detector) -> None:
+    service = Service(detector, two_partitions())
+    service.run_until(service.idle)
+    assert service.metric("telltale_verdict_latency_seconds_count") == 2 * READINGS * 9 / 10
+
+
+def test_anomalies_and_the_first_reject_of_a_kind_are_logged(detector: Detector, calm: Topics) -> None:
+    service = Service(detector, two_partitions())
+    with capture_logs() as logs:
+        service.run_until(service.idle)
+    rejected = [entry for entry in logs if entry["event"] == "record_rejected"]
+    assert [entry["reason"] for entry in rejected][:1] == ["bad_json"]
+    assert len(rejected) < 2 * READINGS / 10
+    anomalies = [entry for entry in logs if entry["event"] == "anomalies"]
+    for change in ("opened", "updated", "closed"):
+        told = [decode_event(r.value or b"").change for records in calm.anomalies.values() for r in records]
+        assert sum(entry.get(change, 0) for entry in anomalies) == told.count(change)
+    assert all(1 <= len(entry["streams"]) <= 5 for entry in anomalies)
+
+
+class Broken(MemoryLog):
+    """A log that fails in a way nobody knows, or that cannot be reached any more."""
+
+    def __init__(self, topics: Topics, error: Exception, at: str) -> None:
+        super().__init__(topics, max_poll_records=ROUND)
+        self.error, self.at = error, at
+        self.closed = False
+
+    def poll(self, timeout_s: float) -> Polled:
+        if self.at == "poll":
+            raise self.error
+        return super().poll(timeout_s)
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        if self.at == "commit":
+            raise self.error
+        super().commit(commits)
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
+
+@pytest.mark.parametrize("at", ["poll", "commit"])
+@pytest.mark.parametrize("error", [RuntimeError("nobody knows"), LogUnavailable("no answer for 60 s")])
+def test_an_error_that_is_not_a_migration_ends_the_run(detector: Detector, error: Exception, at: str) -> None:
+    topics = two_partitions()
+    log = Broken(topics, error, at)
+    service = Service(detector, topics, log=log)
+    with pytest.raises(type(error), match=str(error)):
+        service.run_until(service.idle)
+    assert log.closed
+    assert topics.committed == {}
+    assert topics.anomalies == {P0: [], P1: []}
+
+
+def test_a_check_that_fails_ends_the_run_and_closes_the_log(detector: Detector) -> None:
+    topics = two_partitions()
+    service = Service(detector, topics)
+
+    def check() -> None:
+        raise LogUnavailable("the HTTP server ended by itself")
+
+    with pytest.raises(LogUnavailable):
+        service.worker.run(check)
+    assert topics.owners == {}
+    assert sum(topics.committed.values()) == ROUND
+
+
+def test_streams_that_warm_up_are_counted(detector: Detector) -> None:
+    service = Service(detector, two_partitions())
+    service.worker.turn()
+    assert sum(partition.warming for partition in service.board.read().partitions) > 0
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
