@@ -29,8 +29,8 @@ from models.rows import Channels, Rows, Scalars, fresh
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4 * 2**30
-MAX_HIDDEN = 4096
-MAX_LAYERS = 16
+MAX_HIDDEN = 1024
+MAX_LAYERS = 4
 HEADER = "telltale"
 
 C = TypeVar("C", ScoreConfig, AlarmConfig)
@@ -190,7 +190,7 @@ def _config(kind: type[C], said: Mapping[str, float | int]) -> C:
 def _rebuild(
     path: Path, tensors: dict[str, Tensor], architecture: ForecasterConfig, config: DetectorConfig
 ) -> Detector:
-    """The net is built only once every tensor has the shape that its description asks for."""
+    """Refuses a size that nobody trains before it takes the memory for it."""
     lengths = tensors.get("streams.key_lengths", torch.empty(0, dtype=torch.int64))
     streams = lengths.numel()
     if architecture.layers > MAX_LAYERS or architecture.hidden > MAX_HIDDEN:
@@ -198,9 +198,8 @@ def _rebuild(
             f"{path}: {architecture.layers} layers of {architecture.hidden} hidden units, "
             f"expected at most {MAX_LAYERS} of {MAX_HIDDEN}"
         )
-    with torch.device("meta"):
-        weights = Forecaster(architecture).state_dict()
-        rows = fresh(0, architecture)
+    forecaster = Forecaster(architecture)
+    weights, rows = forecaster.state_dict(), fresh(0, architecture)
     keys = tensors.get("streams.keys", torch.empty(0, dtype=torch.uint8))
     expected = {
         "streams.keys": (torch.Size([keys.numel()]), torch.uint8),
@@ -213,7 +212,6 @@ def _rebuild(
     }
     _check_tensors(path, tensors, expected)
     known = _split(path, bytes(keys.numpy()), lengths.tolist())
-    forecaster = Forecaster(architecture)
     forecaster.load_state_dict({name: tensors[f"forecaster.{name}"] for name in weights})
     return Detector(forecaster, config, known, Rows(*(tensors[f"streams.{name}"] for name in Rows._fields)))
 

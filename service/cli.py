@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from models.checkpoint import Checkpoint
     from models.series import Series
-    from models.training import Fitted, Progress, TrainingConfig
     from service.settings import Settings
 
 app = typer.Typer(
@@ -101,7 +100,8 @@ def train(
     import math
 
     from models.forecaster import ForecasterConfig
-    from models.training import TrainingConfig, fit, usable
+    from models.training import TrainingConfig, usable
+    from service.trainer import train as train_and_save
 
     series = _simulated(simulate, seed) if simulate else _read(_paths(data, more))
     _make_room(out_file)
@@ -120,49 +120,7 @@ def train(
     readings = sum(len(one.times_ms) for one in parts)
     left_out = f", {len(series) - len(parts)} too short" if len(parts) < len(series) else ""
     out.print(f"{len(parts)} streams{left_out}, {readings:,} readings to train on, {len(parts[0].features)} features")
-    where = _device(device)
-    with progress(epochs) as tell:
-        fitted = fit(parts, architecture, training, where, tell)
-    report_training(fitted)
-    digest = save_checkpoint(out_file, fitted, parts, training)
-    out.print(f"{out_file}  sha256 {digest[:12]}  {out_file.stat().st_size / 1e6:.1f} MB")
-
-
-def save_checkpoint(path: Path, fitted: "Fitted", parts: "list[Series]", training: "TrainingConfig") -> str:
-    """Warm the training streams up, and write everything into one file. Returns its digest."""
-    from dataclasses import asdict
-    from datetime import UTC, datetime
-
-    from models import checkpoint
-    from models.detection import DetectorConfig
-    from models.training import prime
-
-    with err.status("warming up the streams' memories"):
-        detector = prime(fitted.forecaster, DetectorConfig(), parts)
-    times = [one.times_ms for one in parts]
-    best = fitted.best
-    description = checkpoint.describe(
-        detector,
-        datetime.now(UTC).isoformat(timespec="seconds"),
-        {name: value if value != float("inf") else "none" for name, value in asdict(training).items()},
-        checkpoint.TrainingData(
-            files=len({one.path for one in parts}),
-            streams=len(parts),
-            readings=sum(map(len, times)),
-            first_ms=int(min(time.min() for time in times)),
-            last_ms=int(max(time.max() for time in times)),
-        ),
-        checkpoint.Metrics(
-            epochs=len(fitted.epochs),
-            best_epoch=best.number if best else 0,
-            loss=best.loss if best else None,
-            validation_loss=best.validation_loss if best else None,
-            persistence_loss=fitted.persistence_loss,
-            seconds=round(fitted.seconds, 1),
-            ended=fitted.ended,
-        ),
-    )
-    return checkpoint.save(path, detector, description)
+    train_and_save(parts, parts, architecture, training, _device(device), out_file, out)
 
 
 @app.command(
@@ -261,7 +219,8 @@ def score(
         tell = stack.enter_context(_counting("judging", len(log)))
         scored = score_files(log, series, pipeline, tell)
     scored.table.write_parquet(out_file)
-    dropped = f", {scored.late} late, {scored.duplicate} duplicate" if scored.late or scored.duplicate else ""
+    counts = {"late": scored.late, "duplicate": scored.duplicate, "rejected": scored.rejected}
+    dropped = "".join(f", {count} {what}" for what, count in counts.items() if count)
     out.print(f"{out_file}  {len(scored.table):,} readings{dropped}, {scored.anomalies:,} anomalies")
 
 
@@ -442,36 +401,6 @@ def _one_thread() -> None:
 
 
 @contextmanager
-def progress(epochs: int) -> "Iterator[Callable[[Progress], None]]":
-    """A bar for every epoch, and behind it the loss so far."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("epochs"),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Bars(*columns, console=err) as bars:
-        bar = bars.add_task("", total=epochs)
-
-        def tell(progress: "Progress") -> None:
-            epoch = progress.epoch
-            if epoch is None:
-                begun = bars.tasks[0].completed // 1
-                bars.update(bar, completed=begun + min(progress.done, 0.999))
-                return
-            mark = " [green]best so far[/]" if epoch.best else ""
-            said = f"loss {epoch.loss:.4f}, validation {epoch.validation_loss:.4f}{mark}"
-            bars.update(bar, completed=epoch.number, description=said)
-
-        yield tell
-
-
-@contextmanager
 def _counting(what: str, total: int) -> "Iterator[Callable[[int], None]]":
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -479,18 +408,3 @@ def _counting(what: str, total: int) -> "Iterator[Callable[[int], None]]":
     with Bars(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err) as bars:
         bar = bars.add_task(what, total=total)
         yield lambda done: bars.update(bar, completed=done)
-
-
-def report_training(fitted: "Fitted") -> None:
-    """How training ended, in one line; in another what to do when it did not learn."""
-    best = fitted.best
-    if best is None:
-        out.print(f"ended ({fitted.ended}) before one epoch was done: the forecaster expects no change")
-        return
-    gain = 100 * (1 - best.validation_loss / fitted.persistence_loss) if fitted.persistence_loss else 0.0
-    out.print(
-        f"{fitted.ended} after {len(fitted.epochs)} epochs, {fitted.seconds:.0f} s; best {best.number}: "
-        f"validation loss {best.validation_loss:.4f}, {gain:.0f} % below expecting no change"
-    )
-    if gain <= 0:
-        out.print("it forecasts no better than `the same as before`: try more data, --epochs or --hidden")

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +24,8 @@ from rich.table import Table
 from models.checkpoint import load
 from models.forecaster import ForecasterConfig
 from models.synthetic import FEATURES, Fault, FaultKind, PlantSimulator
-from models.training import TrainingConfig, fit
-from service import cli, kafka_log
+from models.training import TrainingConfig
+from service import kafka_log
 from service.api import Server
 from service.api import app as http_app
 from service.errors import RefusedSetting
@@ -34,6 +34,7 @@ from service.log import Log, Partition, Record
 from service.memory_log import MemoryLog, Topics
 from service.pipeline import Pipeline
 from service.running import BEAT_LIMIT_S, observed
+from service.trainer import train
 from service.wire import Event, rfc3339
 from service.worker import Worker
 
@@ -99,10 +100,7 @@ def _train(simulator: PlantSimulator, path: Path, budget_s: float, seed: int, ou
     some = parts[:: -(-len(parts) // TRAINED_ON)]
     out.print(f"Two weeks without a fault: {readings:,} readings. The net learns from {len(some)} of the machines.")
     training = TrainingConfig(epochs=40, budget_s=budget_s, lane_readings=512, side_by_side=64, seed=seed)
-    with cli.progress(training.epochs) as tell:
-        fitted = fit(some, ForecasterConfig(FEATURES), training, torch.device("cpu"), tell)
-    cli.report_training(fitted)
-    cli.save_checkpoint(path, fitted, parts, training)
+    train(parts, some, ForecasterConfig(FEATURES), training, torch.device("cpu"), path, out)
 
 
 @contextmanager
@@ -111,14 +109,14 @@ def _log(servers: str | None) -> Iterator[tuple[Log, Callable[[Sequence[Record]]
     run = uuid.uuid4().hex[:8]
     if servers is None:
         topics = Topics({"demo": PARTITIONS})
-        log: Log = MemoryLog(topics)
-        yield log, lambda records: _append(topics, records)
+        with closing(MemoryLog(topics)) as memory:
+            yield memory, lambda records: _append(topics, records)
     else:
         names = (f"demo-{run}", f"demo-{run}.anomalies", f"demo-{run}.dead-letters")
         kafka_log.create_topics(servers, {name: kafka_log.TopicSpec(PARTITIONS, 1) for name in names})
-        log = kafka_log.KafkaLog(names[:1], f"demo-{run}", servers, *names[1:], transactional_id=f"demo-{run}")
-        yield log, lambda records: _produce(servers, names[0], records)
-    log.close()
+        group = f"demo-{run}"
+        with closing(kafka_log.KafkaLog(names[:1], group, servers, *names[1:], transactional_id=group)) as log:
+            yield log, lambda records: _produce(servers, names[0], records)
 
 
 def _append(topics: Topics, records: Sequence[Record]) -> None:
@@ -139,7 +137,7 @@ def _stream(
     ends_at: float,
 ) -> None:
     """Let the plant run, at most PLANT_HOURS_A_SECOND, and the service after it, until the time is over."""
-    while time.monotonic() < ends_at:
+    while True:
         began = time.monotonic()
         piece = simulator.advance(SLICE_READINGS)
         records = list(plant_records(piece))
@@ -155,8 +153,10 @@ def _stream(
                 show.tell(one.events)
         show.readings += len(records)
         hours = SLICE_READINGS * PLANT_STEP_S / 3600
-        time.sleep(max(0.0, began + hours / PLANT_HOURS_A_SECOND - time.monotonic()))
         show.ended_ms = int(piece.times_ms.max())
+        if time.monotonic() > ends_at:
+            return
+        time.sleep(max(0.0, began + hours / PLANT_HOURS_A_SECOND - time.monotonic()))
 
 
 class _Show:

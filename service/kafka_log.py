@@ -241,10 +241,11 @@ class KafkaLog:
             self._drop_producer()
             raise
 
-    def _transactional_producer(self, connect_within_s: float = RECONNECT_WITHIN_S) -> Any:
+    def _transactional_producer(self, connect_within_s: float | None = None) -> Any:
         """The producer; after a failed commit a new one, which ends whatever the old one left open."""
         if self._producer is None:
-            producer = KafkaProducer(**self._producer_settings, bootstrap_timeout_ms=connect_within_s * 1000)
+            within_s = RECONNECT_WITHIN_S if connect_within_s is None else connect_within_s
+            producer = KafkaProducer(**self._producer_settings, bootstrap_timeout_ms=within_s * 1000)
             try:
                 _end_transactions_once(producer)
                 producer.init_transactions()

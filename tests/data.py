@@ -32,11 +32,13 @@ QUICK = DetectorConfig(
 
 def data_folder() -> Path:
     """The real series; a failure that says where they are expected when they are not there."""
-    folder = Path(os.environ.get("TELLTALE_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()
+    folder = Path(
+        os.environ.get("TELLTALE_TEST_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data"
+    ).resolve()
     if not (folder / "series.json").is_file():
         pytest.fail(
             f"no series.json in {folder}: the real series are expected in ../shared/data beside the repository, "
-            "or wherever the environment variable TELLTALE_DATA says",
+            "or wherever the environment variable TELLTALE_TEST_DATA says",
             pytrace=False,
         )
     return folder

@@ -13,7 +13,7 @@ SOURCES = [path for folder in ("models", "service") for path in sorted((ROOT / f
 OPEN_TO_THE_SERVICE = {"detection", "checkpoint", "packing", "alarm", "rows", "series"}
 # How a model comes to be is for the commands that make one.
 TRAINING = {"forecaster", "training", "synthetic"}
-MAKE_MODELS = {"cli", "feeding", "demo"}
+MAKE_MODELS = {"cli", "trainer", "feeding", "demo"}
 
 # Module: who may import it, and why.
 ONLY_IN = {
@@ -31,10 +31,10 @@ ONLY_IN = {
     "fastapi": {"service.api", "service.demo"},  # the demo serves the same app
     "uvicorn": {"service.api"},
     "typer": {"service.cli"},
-    "rich": {"service.cli", "service.demo"},
+    "rich": {"service.cli", "service.trainer", "service.demo"},
     "safetensors": {"models.checkpoint"},
     "service.settings": {"service.cli", "service.running", "service.feeding"},
-    "service.cli": {"service.demo"},  # the progress bar and the report of a training
+    "service.cli": set(),
     "service.kafka_log": {"service.cli", "service.running", "service.feeding", "service.demo"},
     "service.memory_log": {"service.demo"},
     "service.record_batches": {"service.kafka_log"},
