@@ -199,7 +199,7 @@ class Detector:
         _, scalars = columns.views()
         until_rescale = scalars.rescale_at - scalars.age
         until_adoption = self.config.alarm.adopt_after - scalars.length * scalars.alarm
-        return int(np.minimum(until_rescale, until_adoption).min())
+        return max(1, int(np.minimum(until_rescale, until_adoption).min()))
 
     def _judge(self, block: _Block, columns: Columns, sheet: _Sheet) -> None:
         """Judge T waves of S streams whose scale does not move before the last of them."""
