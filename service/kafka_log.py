@@ -177,7 +177,11 @@ class KafkaLog:
             drained: dict[TopicPartition, list[Any]] = {}
             left_s = timeout_s
             while not drained and not self._events and left_s >= 0:
-                drained = self._consumer.poll(timeout_ms=min(left_s, POLL_SLICE_S) * 1000)
+                try:
+                    drained = self._consumer.poll(timeout_ms=min(left_s, POLL_SLICE_S) * 1000)
+                except kafka_errors.RetriableError as error:
+                    log.warning("a poll was interrupted", reason=_said(error))
+                    break
                 left_s = deadline - time.monotonic()
             assigned, revoked = self._rebalanced()
             fetched = tuple(
@@ -429,8 +433,16 @@ def _fetch_columns(consumer: Any) -> dict[TopicPartition, int] | None:
     ends: dict[TopicPartition, int] = {}
 
     def parse_and_note(completed: Any) -> Any:
-        stable, high = completed.partition_data.last_stable_offset, completed.partition_data.high_watermark
-        ends[completed.topic_partition] = stable if stable >= 0 else high
+        data = completed.partition_data
+        if data.error_code == kafka_errors.OffsetOutOfRangeError.errno:
+            log.warning(
+                "records were deleted before they were read",
+                partition=str(Partition(*completed.topic_partition)),
+                offset=completed.fetched_offset,
+            )
+        elif data.error_code == 0:
+            stable = data.last_stable_offset
+            ends[completed.topic_partition] = stable if stable >= 0 else data.high_watermark
         return parse(completed)
 
     fetcher.PartitionRecords = _partition_records
@@ -579,7 +591,7 @@ ERRORS: tuple[tuple[tuple[type[Exception], ...], type[TelltaleError] | None, str
     ((kafka_errors.KafkaConfigurationError,), LogUnavailable, "a client setting is wrong"),
     ((kafka_errors.RetriableError,), None, "no answer"),
     ((kafka_errors.KafkaError,), LogUnavailable, "refused"),
-    ((ValueError, TypeError, AssertionError), LogUnavailable, "refused by the client"),
+    ((ValueError,), LogUnavailable, "refused by the client"),
 )
 
 
@@ -645,6 +657,8 @@ def _silence_client_below_warning() -> None:
     names = [name for name in logging.root.manager.loggerDict if name == "kafka" or name.startswith("kafka.")]
     for name in names:
         logging.getLogger(name).addFilter(_is_warning)
+    parent = logging.getLogger("kafka")
+    parent.setLevel(max(parent.level, logging.WARNING))  # for those that are not there yet
 
 
 def _is_warning(record: logging.LogRecord) -> bool:
@@ -748,7 +762,11 @@ def check_topics(
     with _admin(bootstrap_servers, client) as admin:
         described = admin.describe_topics([*inputs, *outputs])
     counts = {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
-    missing = [name for name in (*inputs, *outputs) if name not in counts]
+    missing = [
+        f"{topic['name']} ({kafka_errors.for_code(topic['error_code']).__name__})"
+        for topic in described
+        if topic["error_code"] != 0
+    ]
     if missing:
         raise RefusedInput(
             f"{bootstrap_servers}: found no topic {', '.join(missing)}; `telltale topics create` makes it"

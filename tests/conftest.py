@@ -9,6 +9,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.kafka import Broker
 
+pytest.register_assert_rewrite("tests.service.log_contract")
+
 # Read when torch is first imported, so that tests without torch do not pay for it.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"

@@ -30,6 +30,8 @@ from service.log import Record
 IMAGE = "apache/kafka:4.1.0"
 BROKER_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "broker"
 UP_WITHIN_S = 60.0
+# Test data has times long past, and a broker deletes by them: the first time half a minute after its start.
+KEEP = {"retention.ms": "-1"}
 LIBC = ctypes.CDLL(None)
 
 
@@ -58,7 +60,8 @@ class Broker:
         """Make a topic with a name of its own, wait until every partition has a leader, return the name."""
         topic = f"{name}-{uuid.uuid4().hex[:10]}"
         with KafkaAdminClient(bootstrap_servers=self.bootstrap_servers) as admin:
-            options = {"num_partitions": partitions, "replication_factor": 1, "configs": dict(configs or {})}
+            configs = {**KEEP, **(configs or {})}
+            options = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
             admin.create_topics({topic: options}, wait_for_metadata=True)
         return topic
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, MemberToRemove
 from structlog.testing import capture_logs
 
@@ -20,7 +20,7 @@ from service.errors import LogUnavailable, RefusedInput, TaskMigrated
 from service.kafka_log import KafkaLog, TopicSpec, check_topics, create_topics, describe_topics, produce
 from service.log import Commit, Fetched, Log, Partition, Record
 from tests.integration.proxy import END_TXN, Proxy
-from tests.kafka import Broker
+from tests.kafka import KEEP, Broker
 from tests.service.log_contract import WITHIN_S, LogContract, Reader, World, readings
 
 # Of a connection that is refused or broken off, the client leaves the socket to the garbage collector.
@@ -48,7 +48,7 @@ class KafkaWorld:
         self.settings = settings
         self.opened: list[KafkaLog] = []
         names = (self.topic, self.anomalies_topic, self.dead_letters_topic)
-        create_topics(broker.bootstrap_servers, {name: TopicSpec(partitions, 1) for name in names})
+        create_topics(broker.bootstrap_servers, {name: TopicSpec(partitions, 1, KEEP) for name in names})
 
     def open(self, max_poll_records: int = 20_000, **settings: Any) -> KafkaLog:
         log = KafkaLog(
@@ -173,19 +173,21 @@ def together(fetched: Sequence[Fetched], number: int) -> tuple[list[Any], ...]:
     return (*columns, [parts[-1].next_offset, parts[-1].end_offset])
 
 
-@pytest.mark.parametrize("limit", [7, 20_000])
-def test_columns_are_what_the_clients_own_decoder_gives(world: KafkaWorld, limit: int) -> None:
+def test_columns_are_what_the_clients_own_decoder_gives(world: KafkaWorld) -> None:
     count = nasty(world)
-    with capture_logs() as logged:
-        fast = Reader(world.open(limit)).until(count)
-        fast.poll()
-    assert fast.log._ends is not None  # type: ignore[attr-defined]
-    assert logged == []
-    fast.log.close()
-    plain = Reader(world.open(limit, columnar=False)).until(count)
+    plain = Reader(world.open(columnar=False)).until(count)
     plain.poll()
-    assert together(fast.fetched, 0) == together(plain.fetched, 0)
-    assert together(fast.fetched, 1) == together(plain.fetched, 1)
+    plain.log.close()
+    for limit in (7, 20_000):
+        with capture_logs() as logged:
+            log = world.open(limit)
+            fast = Reader(log).until(count)
+            fast.poll()
+        log.close()
+        assert log._ends is not None
+        assert logged == []
+        assert together(fast.fetched, 0) == together(plain.fetched, 0)
+        assert together(fast.fetched, 1) == together(plain.fetched, 1)
 
 
 def test_a_client_that_is_made_otherwise_decodes_by_itself(world: KafkaWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +212,19 @@ def test_an_open_transaction_is_not_read_and_not_lag(world: KafkaWorld) -> None:
         assert [(f.next_offset, f.end_offset) for f in reader.fetched] == [(4, 4)]
         producer.commit_transaction()
     assert reader.until(9).values() == [r.value for r in readings(4)] + [b"open"] + [r.value for r in readings(4, 4)]
+
+
+def test_records_that_were_deleted_unread_are_told(world: KafkaWorld) -> None:
+    world.append(0, readings(10))
+    log = world.open()
+    Reader(log).until(10)
+    log.commit([Commit(Partition(world.topic, 0), 4, (), ())])
+    log.close()
+    with KafkaAdminClient(bootstrap_servers=world.broker.bootstrap_servers) as admin:
+        admin.delete_records({TopicPartition(world.topic, 0): 7})
+    with capture_logs() as logged:
+        assert Reader(world.open()).until(3).offsets(0) == [7, 8, 9]
+    assert [(w["event"], w["offset"]) for w in logged] == [("records were deleted before they were read", 4)]
 
 
 # --- rebalances ----------------------------------------------------------------------------------------------------
@@ -365,7 +380,10 @@ def test_closing_is_fast_when_the_broker_is_gone(proxied: KafkaWorld, proxy: Pro
     assert time.monotonic() - start < 2.0
 
 
-def test_a_commit_into_silence_ends_in_time_and_the_worker_recovers(proxied: KafkaWorld, proxy: Proxy) -> None:
+def test_a_commit_into_silence_ends_in_time_and_the_worker_recovers(
+    proxied: KafkaWorld, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_log, "RECONNECT_WITHIN_S", 1.0)
     world = proxied
     world.append(0, readings(10))
     log = world.open(transaction_timeout_ms=1_500, request_timeout_ms=1_500)
