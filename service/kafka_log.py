@@ -29,7 +29,7 @@ from kafka.producer.transaction_manager import EndTxnHandler
 from kafka.record import MemoryRecords, util
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
-from service.errors import LogUnavailable, RefusedInput, TaskMigrated, TelltaleError
+from service.errors import LogUnavailable, RefusedInput, RefusedSetting, TaskMigrated, TelltaleError
 from service.log import Commit, Fetched, Partition, Polled, Record
 from service.record_batches import BatchReader, Columns, CorruptBatch, all_of_format_2
 
@@ -68,7 +68,7 @@ class _Lost(NamedTuple):
 
 
 class KafkaLog:
-    """One worker of a consumer group. Raises LogUnavailable or RefusedInput when it cannot start."""
+    """One worker of a consumer group. Raises LogUnavailable, RefusedInput or RefusedSetting when it cannot start."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class KafkaLog:
         """
         if transaction_timeout_ms > session_timeout_ms:
             # A dead worker's partitions would wait for its transaction, not for its session.
-            raise LogUnavailable(
+            raise RefusedSetting(
                 f"transaction_timeout_ms is {transaction_timeout_ms}, expected at most session_timeout_ms"
                 f" {session_timeout_ms}"
             )
@@ -286,7 +286,7 @@ class KafkaLog:
             owned = event.partitions
             self._membership = event.membership
         revoked, assigned = (known - owned) | (known & fresh), owned & fresh
-        for partition in revoked:
+        for partition in known - owned:
             self._first_offsets.pop(partition, None)
         self._owned, self._fresh = owned, frozenset()
         self._rewind &= owned
@@ -588,7 +588,7 @@ ERRORS: tuple[tuple[tuple[type[Exception], ...], type[TelltaleError] | None, str
     ((kafka_errors.AuthorizationError,), LogUnavailable, "not allowed"),
     ((kafka_errors.MessageSizeTooLargeError,), LogUnavailable, "a record is too large"),
     ((kafka_errors.CorruptRecordError, CorruptBatch), LogUnavailable, "corrupt records"),
-    ((kafka_errors.KafkaConfigurationError,), LogUnavailable, "a client setting is wrong"),
+    ((kafka_errors.KafkaConfigurationError,), RefusedSetting, "a client setting is wrong"),
     ((kafka_errors.RetriableError,), None, "no answer"),
     ((kafka_errors.KafkaError,), LogUnavailable, "refused"),
     ((ValueError,), LogUnavailable, "refused by the client"),

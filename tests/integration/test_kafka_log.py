@@ -16,7 +16,7 @@ from kafka.admin import KafkaAdminClient, MemberToRemove
 from structlog.testing import capture_logs
 
 from service import kafka_log
-from service.errors import LogUnavailable, RefusedInput, TaskMigrated
+from service.errors import LogUnavailable, RefusedInput, RefusedSetting, TaskMigrated
 from service.kafka_log import KafkaLog, TopicSpec, check_topics, create_topics, describe_topics, produce
 from service.log import Commit, Fetched, Log, Partition, Record
 from tests.integration.proxy import END_TXN, Proxy
@@ -433,6 +433,11 @@ def test_a_wrong_mechanism_is_told(kafka: Broker, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(LogUnavailable, match=r"topics of|connect") as refused:
         check_topics(kafka.bootstrap_servers, ["a"], ["b"], {**secret, "sasl_plain_password": "hunter2"})
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_transaction_may_not_outlive_its_session() -> None:
+    with pytest.raises(RefusedSetting, match="expected at most session_timeout_ms 10000"):
+        KafkaLog(["a"], "g", "127.0.0.1:9", "b", "c", transactional_id="t", transaction_timeout_ms=60_000)
 
 
 def test_slow_checksums_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
