@@ -657,6 +657,7 @@ def _silence_client_below_warning() -> None:
     names = [name for name in logging.root.manager.loggerDict if name == "kafka" or name.startswith("kafka.")]
     for name in names:
         logging.getLogger(name).addFilter(_is_warning)
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # it warns of every pause of this process
     parent = logging.getLogger("kafka")
     parent.setLevel(max(parent.level, logging.WARNING))  # for those that are not there yet
 
