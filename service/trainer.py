@@ -92,11 +92,11 @@ def _report(fitted: Fitted, out: Console) -> None:
     """How training ended, in one line; in another what to do when it did not learn."""
     best = fitted.best
     if best is None:
-        out.print(f"ended ({fitted.ended}) before one epoch was done: the forecaster expects no change")
+        out.print(f"ended before one epoch was done: {fitted.ended}; the forecaster expects no change")
         return
     gain = 100 * (1 - best.validation_loss / fitted.persistence_loss) if fitted.persistence_loss else 0.0
     out.print(
-        f"{fitted.ended} after {len(fitted.epochs)} epochs, {fitted.seconds:.0f} s; best {best.number}: "
+        f"{len(fitted.epochs)} epochs, {fitted.seconds:.0f} s, ended: {fitted.ended}; best is {best.number}: "
         f"validation loss {best.validation_loss:.4f}, {gain:.0f} % below expecting no change"
     )
     if gain <= 0:
