@@ -613,7 +613,9 @@ def _translated(where: str, interrupted: type[TelltaleError] = LogUnavailable) -
 def _connecting(bootstrap_servers: str) -> Iterator[None]:
     """Say which servers could not be reached, and why: the client raises only that it could not."""
     complaints = _Complaints()
-    logging.getLogger("kafka.net").addHandler(complaints)
+    client = logging.getLogger("kafka.net")
+    client.addHandler(complaints)
+    client.propagate = False  # a line for every attempt would hide the one that says why
     try:
         with _translated(f"connecting to {bootstrap_servers}"):
             try:
@@ -624,7 +626,8 @@ def _connecting(bootstrap_servers: str) -> Iterator[None]:
                     f"could not connect to {bootstrap_servers} within {CONNECT_WITHIN_S:.0f} s{why}"
                 ) from error
     finally:
-        logging.getLogger("kafka.net").removeHandler(complaints)
+        client.removeHandler(complaints)
+        client.propagate = True
 
 
 class _Complaints(logging.Handler):

@@ -32,10 +32,13 @@ lines = structlog.get_logger("telltale")
 
 
 def run_service(settings: Settings) -> None:
-    """Until SIGTERM or Ctrl-C; what is polled by then is judged and committed. A second signal ends it at once."""
-    stop = threading.Event()
+    """Until SIGTERM or Ctrl-C; what is polled by then is judged and committed.
+
+    A second signal ends it at once, and so does a first one that comes before there is anything to commit.
+    """
+    stop, judging = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: _stop(stop, received))
+        signal.signal(number, lambda received, _frame: _stop(stop, judging, received))
     torch.set_num_threads(1)  # more are slower here, and change bits
     checkpoint = load(settings.checkpoint)
     board, metrics, registry = observed(checkpoint)
@@ -54,6 +57,7 @@ def run_service(settings: Settings) -> None:
         gc.collect()
         gc.freeze()  # what is loaded by now lives as long as the process
         gc.set_threshold(100_000, 50, 100)
+        judging.set()
         worker.run(check=lambda: _require(server))
     finally:
         if server is not None:
@@ -112,8 +116,8 @@ def _require(server: Server | None) -> None:
         raise LogUnavailable("the HTTP server ended by itself: nobody could watch this process any more")
 
 
-def _stop(stop: threading.Event, received: int) -> None:
-    if stop.is_set():
+def _stop(stop: threading.Event, judging: threading.Event, received: int) -> None:
+    if stop.is_set() or not judging.is_set():
         os._exit(128 + received)
     stop.set()
     lines.info("stopping", signal=signal.Signals(received).name)

@@ -482,6 +482,20 @@ def test_it_says_what_it_cannot_start_with(kafka: Broker, quick: Path) -> None:
                 process.kill()
 
 
+def test_sigterm_before_there_is_a_broker_ends_it_at_once(quick: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
+        servers = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = Process(
+            "run", "--checkpoint", quick, "--bootstrap-servers", servers, "--http-port", 0, TELLTALE_LOG__FORMAT="json"
+        )
+        try:
+            wait_until(lambda: any("http_listening" in line for line in process.err), "the HTTP port is open")
+            process.signal(signal.SIGTERM)
+            assert process.ended(5) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+
+
 # --- the demo
 
 
