@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from models import checkpoint
-from models.detection import DetectorConfig
+from models.detection import Detector, DetectorConfig
 from models.forecaster import ForecasterConfig
 from models.series import Series
 from models.training import Fitted, Progress, TrainingConfig, fit, prime
@@ -32,8 +32,12 @@ def train(
     with _progress(training.epochs, err) as tell:
         fitted = fit(learn_from, architecture, training, device, tell)
     _report(fitted, out)
-    with err.status("warming up the streams' memories"):
-        detector = prime(fitted.forecaster, DetectorConfig(), parts)
+    try:
+        with err.status("warming up the streams' memories"):
+            detector = prime(fitted.forecaster, DetectorConfig(), parts)
+    except KeyboardInterrupt:
+        out.print("interrupted: saved without the streams' memories, which will have to warm up in service")
+        detector = Detector.cold(fitted.forecaster)
     times = [one.times_ms for one in parts]
     best = fitted.best
     description = checkpoint.describe(
