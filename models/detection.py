@@ -8,7 +8,7 @@ statistics in exactly rounded arithmetic, and no clock, no randomness, no statis
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -70,6 +70,13 @@ class Verdicts(NamedTuple):
     lower: Tensor  # (N, F)
     upper: Tensor  # (N, F)
     transitions: tuple[Transition, ...]  # in offset order
+
+    def part(self, begin: int, end: int) -> "Verdicts":
+        """Those of some of the readings, as if they had been the batch."""
+        fate = Fate(*(column[begin:end] for column in self.fate))
+        mine = (replace(t, reading=t.reading - begin) for t in self.transitions if begin <= t.reading < end)
+        score, alarms, *band = (c[begin:end] for c in (self.score, self.alarm, self.expected, self.lower, self.upper))
+        return Verdicts(fate, score, alarms, band[0], band[1], band[2], tuple(mine))
 
 
 @dataclass(frozen=True, slots=True)

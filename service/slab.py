@@ -53,6 +53,11 @@ class StateSlab:
         return sum(column.nbytes for column in self._rows) + self._applied.nbytes
 
     @property
+    def room(self) -> int:
+        """Slots there are, free ones too: every slot is below it."""
+        return len(self._applied)
+
+    @property
     def rows(self) -> Rows:
         """All rows, those of free slots too: to look at, not to change."""
         return self._rows

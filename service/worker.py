@@ -105,7 +105,7 @@ class Worker:
         polled = self._log.poll(timeout_s)
         self._open_and_close(polled)
         self._metrics.observe_stages({"poll": time.perf_counter() - began})
-        judged = [self._pipeline.process(fetched, self._tasks[fetched.partition]) for fetched in polled.fetched]
+        judged = self._pipeline.process_all([(one, self._tasks[one.partition]) for one in polled.fetched])
         if judged and not self._commit(judged):
             judged = []
         self._publish(State.RUNNING, [event for one in judged for event in one.events])

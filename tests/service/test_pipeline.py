@@ -240,6 +240,43 @@ def test_how_many_records_a_poll_brings_changes_no_byte(
     assert topics.anomalies[partition] == list(expected.commit.anomalies) != []
 
 
+@pytest.mark.parametrize("at_once", [1, 40, 700])
+def test_partitions_judged_together_are_judged_as_if_each_were_alone(
+    detector: Detector, history: Batch, at_once: int
+) -> None:
+    """Three partitions with the same streams in each, one of them with bad records, and one with nothing else."""
+    pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
+    good = sent(history)
+    feeds = [good, with_bad_ones(good)[7:], good[100:], [At(n, BAD[n % len(BAD)]) for n in range(40)]]
+    partitions = [Partition("readings", number) for number in range(len(feeds))]
+    rounds = [
+        [
+            fetched(feed[n : n + at_once])._replace(partition=p)
+            for p, feed in zip(partitions, feeds, strict=True)
+            if feed[n:]
+        ]
+        for n in range(0, max(map(len, feeds)), at_once)
+    ]
+    together = {p: PartitionTask(p, StateSlab(detector.rows_for)) for p in partitions}
+    apart = {p: PartitionTask(p, StateSlab(detector.rows_for)) for p in partitions}
+    for fetches in rounds:
+        found = pipeline.process_all([(one, together[one.partition]) for one in fetches])
+        wanted = [pipeline.process(one, apart[one.partition]) for one in fetches]
+        assert [one.commit for one in found] == [one.commit for one in wanted]
+        assert [one.events for one in found] == [one.events for one in wanted]
+        if any(one.verdicts is not None for one in wanted):
+            assert torch.equal(scores(found), scores(wanted))
+    for partition in partitions:
+        mine, other = together[partition], apart[partition]
+        assert len(mine.slab) == len(other.slab)
+        assert all(torch.equal(a, b) for a, b in zip(mine.slab.rows, other.slab.rows, strict=True))
+        assert (mine.next_offset, mine.event_time_ms, mine.open_alarms) == (
+            other.next_offset,
+            other.event_time_ms,
+            other.open_alarms,
+        )
+
+
 def test_bad_records_become_dead_letters_and_harm_no_other(detector: Detector, history: Batch) -> None:
     good = sent(history)
     mixed = with_bad_ones(good)
