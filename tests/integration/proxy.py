@@ -92,8 +92,8 @@ class Proxy:
                 if struct.unpack(">h", body[:2])[0] == self._keep_back:
                     self._keep_back = None
                     self._deliver = partial(_ask, broker.getpeername(), size + body)
+                    self.kept.set()  # first, as the client goes on as soon as its connection has ended
                     _end(client)
-                    self.kept.set()
                     return
                 broker.sendall(size + body)
         except OSError:
