@@ -225,19 +225,14 @@ def prime(forecaster: Forecaster, config: DetectorConfig, series: Sequence[Serie
 
 
 def _go_through(detector: Detector, series: Sequence[Series], begin: int, rows: Rows) -> None:
-    parts = [(stream, one.select(_between(one, begin))) for stream, one in enumerate(series)]
-    streams = np.concatenate([np.full(len(part.times_ms), stream) for stream, part in parts])
-    times = np.concatenate([part.times_ms for _, part in parts])
-    values = np.concatenate([part.values for _, part in parts])
+    stretch = slice(begin, begin + PRIME_READINGS)
+    streams = np.concatenate([np.full(len(one.times_ms[stretch]), stream) for stream, one in enumerate(series)])
+    times = np.concatenate([one.times_ms[stretch] for one in series])
+    values = np.concatenate([one.values[stretch] for one in series])
     waves = pack(torch.from_numpy(streams))
     readings = Readings(torch.arange(len(times)), torch.from_numpy(times), torch.from_numpy(values))
     _, after = detector.observe(readings, waves, rows.take(waves.slots))
     rows.put(waves.slots, after)
-
-
-def _between(series: Series, begin: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    place = np.arange(len(series.times_ms))
-    return (place >= begin) & (place < begin + PRIME_READINGS)
 
 
 def _forget_alarms(rows: Rows) -> None:

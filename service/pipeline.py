@@ -102,8 +102,10 @@ class Pipeline:
         verdicts: Verdicts | None,
     ) -> Processed:
         """Put into words what was found, and note in the task how far it has come."""
-        transitions = verdicts.transitions if verdicts else ()
-        events = [event(batch, verdicts, t, self.detector.features, self.digest) for t in transitions if verdicts]
+        events: list[Event] = []
+        if verdicts is not None:
+            features = self.detector.features
+            events = [event(batch, verdicts, change, features, self.digest) for change in verdicts.transitions]
         task.next_offset, task.end_offset = fetched.next_offset, fetched.end_offset
         task.open_alarms += _opened(verdicts)
         anomalies = tuple(map(encode_event, events))

@@ -24,6 +24,7 @@ from service.task import PartitionTask
 from service.wire import Event, Reason
 
 STAGES = ("poll", "decode", "slots", "pack", "gather", "observe", "scatter", "tell", "commit")
+REASONS = tuple(reason.value for reason in Reason)
 POLL_S = 0.5  # longest wait for records: so soon a stop is noticed
 SURVEY_S = 1.0  # between two counts of the streams that are still warming up
 STREAMS_NAMED = 5  # in one log line
@@ -207,6 +208,3 @@ def first_status(checkpoint: Checkpoint) -> Status:
     """What stands on the board before the worker's first round."""
     now_ms = time.time_ns() // 1_000_000
     return Status(State.STARTING, now_ms, now_ms, time.monotonic(), checkpoint)
-
-
-REASONS = tuple(reason.value for reason in Reason)

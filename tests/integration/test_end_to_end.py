@@ -1,6 +1,5 @@
 """The whole service on a real broker: readings in, anomalies out, by the commands a person would use."""
 
-import gc
 import json
 import os
 import signal
@@ -12,7 +11,6 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,15 +40,6 @@ WITHIN_S = 60.0
 PARTITIONS = 2
 COMMAND = Path(sys.executable).parent / "telltale"
 NOW_MS = 1_700_000_000_000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def left_sockets() -> Iterator[None]:
-    """Collect them here, so that they do not warn in other tests."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,9 @@
 """The log on a real broker: the contract, rebalances, lost brokers, and what readers of its outputs see."""
 
 import contextlib
-import gc
 import logging
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,15 +23,6 @@ from tests.service.log_contract import WITHIN_S, LogContract, Reader, World, rea
 
 # Of a connection that is refused or broken off, the client leaves the socket to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def left_sockets() -> Iterator[None]:
-    """Collect them here, so that they do not warn in other tests."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 class KafkaWorld:
