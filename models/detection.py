@@ -160,6 +160,10 @@ class Detector:
         age = rows.scalars[:, Scalars._fields.index("age")]
         return int(((age > 0) & (age <= self.config.score.warm_up)).sum())
 
+    def count_alarms(self, rows: Rows) -> int:
+        """How many of these streams have an open alarm."""
+        return int((rows.scalars[:, Scalars._fields.index("alarm")] > 0).sum())
+
     @torch.inference_mode()
     def observe(self, readings: Readings, waves: Waves, rows: Rows) -> tuple[Verdicts, Rows]:
         """Judge a batch. rows: those of waves.slots. Returns the verdicts and the rows after the batch."""

@@ -25,6 +25,7 @@ SECURITY_HEADERS = [
 MAX_CONNECTIONS = 64
 START_WITHIN_S = 10.0
 STOP_WITHIN_S = 5.0
+NAMED = 8  # partitions in one answer
 
 log = structlog.get_logger("telltale.http")
 
@@ -53,9 +54,16 @@ def app(
 
     @api.get("/readyz")
     async def readyz() -> Response:
-        """200 when the worker judges what it is assigned; having no partition is ready too."""
+        """200 when the worker judges all that it is assigned; having no partition is ready too.
+
+        503 while the memory of a partition is being restored, with how far it is.
+        """
         status = board.read()
-        return _health("ready", _stuck(status, beat_limit_s, monotonic()) or _not_running(status), _assigned(status))
+        return _health(
+            "ready",
+            _stuck(status, beat_limit_s, monotonic()) or _not_running(status) or _recovering(status),
+            _assigned(status),
+        )
 
     @api.get("/metrics")
     async def metrics(request: Request) -> Response:
@@ -173,6 +181,16 @@ def _stuck(status: Status, beat_limit_s: float, now_s: float) -> str | None:
 
 def _not_running(status: Status) -> str | None:
     return None if status.state is State.RUNNING else f"the worker is {status.state}"
+
+
+def _recovering(status: Status) -> str | None:
+    """Which partitions do not have their memory back yet."""
+    busy = [p for p in status.partitions if p.stage != "running"]
+    if not busy:
+        return None
+    some = ", ".join(f"{p.topic}-{p.number} {p.stage} {100 * p.progress:.0f} %" for p in busy[:NAMED])
+    more = f" and {len(busy) - NAMED} more" if len(busy) > NAMED else ""
+    return f"{len(busy)} of {len(status.partitions)} partitions: {some}{more}"
 
 
 def _assigned(status: Status) -> str:

@@ -23,17 +23,21 @@ from rich.table import Table
 
 from models.checkpoint import load
 from models.forecaster import ForecasterConfig
+from models.numerics import self_test
 from models.synthetic import FEATURES, Fault, FaultKind, PlantSimulator
 from models.training import TrainingConfig
 from service import kafka_log
 from service.api import Server
 from service.api import app as http_app
+from service.changelog import Layout
 from service.errors import RefusedSetting
 from service.feeding import PLANT_STEP_S, PLANT_TRAINING_READINGS, plant, plant_records, plant_series
 from service.log import Log, Partition, Record
 from service.memory_log import MemoryLog, Topics
 from service.pipeline import Pipeline
+from service.recovery import RecoveryRules
 from service.running import BEAT_LIMIT_S, observed
+from service.state_writer import StateWriter
 from service.trainer import train
 from service.wire import Event, rfc3339
 from service.worker import Worker
@@ -68,13 +72,17 @@ def run_demo(seconds: float, streams: int, servers: str | None, http_port: int, 
         _train(simulator, path, min(60.0, seconds * TRAINING_SHARE), seed, out)
         torch.set_num_threads(1)
         checkpoint = load(path)
-    board, metrics, registry = observed(checkpoint)
+    numerics = self_test(checkpoint.detector)
+    board, metrics, registry = observed(checkpoint, numerics)
     server = _serve(http_app(board, registry, BEAT_LIMIT_S, version("telltale")), http_port, out)
     out.print(f"look at http://127.0.0.1:{server.port}/metrics, /readyz and /api/v1/anomalies while it runs\n")
     try:
         with _log(servers) as (log, send):
             pipeline = Pipeline(checkpoint.detector, checkpoint.digest, max_future_ms=86_400_000)
-            worker = Worker(log, pipeline, board, metrics, threading.Event())
+            layout = Layout.of(checkpoint.digest, checkpoint.detector.rows_for([]))
+            writer = StateWriter("demo", layout, numerics, "demo", flush_interval_s=10.0)
+            rules = RecoveryRules(reset=False, prime_readings=0)
+            worker = Worker(log, pipeline, writer, rules, board, metrics, threading.Event())
             show = _Show(out)
             _stream(simulator, worker, send, show, max(ends_at, time.monotonic() + seconds * STREAMING_SHARE))
     finally:
@@ -112,8 +120,10 @@ def _log(servers: str | None) -> Iterator[tuple[Log, Callable[[Sequence[Record]]
         with closing(MemoryLog(topics)) as memory:
             yield memory, lambda records: _append(topics, records)
     else:
-        names = (f"demo-{run}", f"demo-{run}.anomalies", f"demo-{run}.dead-letters")
-        kafka_log.create_topics(servers, {name: kafka_log.TopicSpec(PARTITIONS, 1) for name in names})
+        names = [f"demo-{run}", *(f"demo-{run}.{what}" for what in ("anomalies", "dead-letters", "changelog"))]
+        specs = {name: kafka_log.TopicSpec(PARTITIONS, 1) for name in names[:3]}
+        specs[names[3]] = kafka_log.TopicSpec(PARTITIONS, 1, kafka_log.CHANGELOG)
+        kafka_log.create_topics(servers, specs)
         group = f"demo-{run}"
         with closing(kafka_log.KafkaLog(names[:1], group, servers, *names[1:], transactional_id=group)) as log:
             yield log, lambda records: _produce(servers, names[0], records)

@@ -21,6 +21,10 @@ class LogUnavailable(TelltaleError):
     """The log cannot be reached or refuses us: end the process, a restart is the recovery."""
 
 
+class LostState(TelltaleError):
+    """What the streams remembered is not there, and the settings say not to go on without: a person decides."""
+
+
 class RefusedSetting(TelltaleError):
     """A setting is wrong: tell the person which section, what was found and what it should be. Exit 2."""
 

@@ -1,8 +1,8 @@
 """The log on a Kafka cluster, through kafka-python; no other module knows that client.
 
-A worker is one consumer in a group and one transactional producer. A commit is one transaction: outputs, then offsets
-with the group generation under which the records were fetched. Whatever fails in between, the producer is thrown away
-and every partition starts anew from what is committed; there is no undo.
+A worker is one consumer in a group and one transactional producer, and a second consumer for the changelog. A commit
+is one transaction: outputs, pages, markers, then offsets with the group generation under which the records were
+fetched. Whatever fails in between, the producer is thrown away and every partition starts anew; there is no undo.
 
 What is private to kafka-python 3.0 and used here all the same, each with its reason beside it: `_ColumnarRecords`
 (fetching columns), `_EndTransactionOnce` (a lost commit is not retried), `_wait` (a commit has a time limit),
@@ -11,6 +11,7 @@ What is private to kafka-python 3.0 and used here all the same, each with its re
 
 import logging
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +26,14 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.partitioner import murmur2
 from kafka.producer.transaction_manager import EndTxnHandler
 from kafka.record import MemoryRecords, util
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
+from service import failpoints
 from service.errors import LogUnavailable, RefusedInput, RefusedSetting, TaskMigrated, TelltaleError
-from service.log import Commit, Fetched, Partition, Polled, Record
+from service.log import Commit, Fetched, Partition, Polled, Record, Source, Stored
 from service.record_batches import BatchReader, Columns, CorruptBatch, all_of_format_2
 
 log = structlog.get_logger()
@@ -41,6 +44,18 @@ CLOSE_WITHIN_S = 1.0
 POLL_SLICE_S = 0.1  # a poll returns this soon after a rebalance, though no records have come
 FAILED_COMMITS_IN_A_ROW = 5  # more is not another worker's doing: end the process
 PRODUCE_FLUSH_EVERY = 20_000  # the client's queue has no bound of its own
+METADATA_MAX_AGE_MS = 30_000  # so soon new partitions are seen, and topics that were deleted
+SILENT_AFTER_S = 30.0  # of one who looks on: there is something to read, and nothing comes
+GONE_AFTER_S = 10.0  # a topic that cannot be seen for so long is gone; a broker that restarts knows none for a while
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a page of 128 rows with 4 layers of 512 hidden units takes 2 MB
+# Compacted, in segments small enough that the cleaner comes round: it leaves the last one alone.
+CHANGELOG = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(16 * 1024 * 1024),
+    "segment.ms": str(3_600_000),
+    "min.cleanable.dirty.ratio": "0.5",
+    "max.message.bytes": str(MAX_MESSAGE_BYTES),
+}
 
 
 class TopicSpec(NamedTuple):
@@ -77,6 +92,7 @@ class KafkaLog:
         bootstrap_servers: str,
         anomalies_topic: str,
         dead_letters_topic: str,
+        changelog_topic: str,
         *,
         transactional_id: str,
         client: Mapping[str, object] | None = None,
@@ -111,6 +127,7 @@ class KafkaLog:
         self._servers = bootstrap_servers
         self._anomalies_topic = anomalies_topic
         self._dead_letters_topic = dead_letters_topic
+        self._changelog_topic = changelog_topic
         self._auto_offset_reset = auto_offset_reset
         self._max_poll_records = max_poll_records
         self._unreachable_after_s = unreachable_after_s
@@ -118,8 +135,11 @@ class KafkaLog:
         self._events: deque[_Assigned | _Lost] = deque()
         self._owned: frozenset[Partition] = frozenset()
         self._fresh: frozenset[Partition] = frozenset()  # to be reported as starting anew
-        self._rewind: set[Partition] = set()  # the client's position is not what is committed
-        self._first_offsets: dict[Partition, int] = {}
+        self._started: set[Partition] = set()  # the others are paused until `start`
+        self._first_offsets: dict[Partition, int] = {}  # where partitions without a committed offset began
+        self._topic_ids: dict[str, str] = {}
+        self._seen_at: dict[str, float] = {}
+        self._restoring: _Restoring | None = None
         self._membership: _Membership | None = None
         self._failed_commits = 0
         self._closed = False
@@ -136,47 +156,52 @@ class KafkaLog:
             "acks": "all",
             "compression_type": "lz4",
             "batch_size": 1024 * 1024,
-            "max_request_size": 4 * 1024 * 1024,
+            "max_request_size": MAX_MESSAGE_BYTES,
             "retry_backoff_ms": 5,  # p95 of a small transaction: 15 ms, 113 with the client's 100
             "delivery_timeout_ms": request_timeout_ms,
             "max_block_ms": RECONNECT_WITHIN_S * 1000,
             "metrics_enabled": False,
         }
-        check_topics(bootstrap_servers, topics, (anomalies_topic, dead_letters_topic), client)
+        check_topics(bootstrap_servers, topics, (anomalies_topic, dead_letters_topic), client, changelog_topic)
+        reading: dict[str, object] = {
+            **common,
+            "bootstrap_timeout_ms": CONNECT_WITHIN_S * 1000,
+            "enable_auto_commit": False,
+            "allow_auto_create_topics": False,
+            "metadata_max_age_ms": METADATA_MAX_AGE_MS,
+            "fetch_max_bytes": fetch_max_bytes,
+            "metrics_enabled": False,
+        }
         self._producer: Any = None
         with _connecting(bootstrap_servers):
             self._transactional_producer(CONNECT_WITHIN_S)
             self._consumer: Any = KafkaConsumer(
-                **common,
-                bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
+                **reading,
                 group_id=group,
                 group_instance_id=group_instance_id,
-                enable_auto_commit=False,
                 auto_offset_reset=auto_offset_reset,
                 isolation_level="read_committed",  # also what makes the client wait for pending offsets
-                allow_auto_create_topics=False,
                 partition_assignment_strategy=[RangePartitionAssignor],
                 session_timeout_ms=session_timeout_ms,
                 heartbeat_interval_ms=heartbeat_interval_ms,
                 max_poll_interval_ms=max_poll_interval_ms,
                 max_poll_records=max_poll_records,
-                fetch_max_bytes=fetch_max_bytes,
                 max_partition_fetch_bytes=max_partition_fetch_bytes,
-                metrics_enabled=False,
             )
         self._ends = _fetch_columns(self._consumer) if columnar else None
+        with _connecting(bootstrap_servers):
+            self._changelog = _ChangelogReader(changelog_topic, reading, columnar=self._ends is not None)
         self._heard_at = time.monotonic()
-        self._consumer.subscribe(topics, listener=_Rebalances(self._consumer, self._events))
+        self._consumer.subscribe(topics, listener=_Rebalances(self._consumer, self._events, self._started))
         for topic in topics:  # else the group's leader may assign before it knows the partitions, and then again
             self._consumer.partitions_for_topic(topic)
 
     def poll(self, timeout_s: float) -> Polled:
         deadline = time.monotonic() + timeout_s
         with _translated(f"polling {self._servers}"):
-            self._seek_back(deadline)
             drained: dict[TopicPartition, list[Any]] = {}
             left_s = timeout_s
-            while not drained and not self._events and left_s >= 0:
+            while not drained and not self._events and not self._fresh and left_s >= 0:
                 try:
                     drained = self._consumer.poll(timeout_ms=min(left_s, POLL_SLICE_S) * 1000)
                 except kafka_errors.RetriableError as error:
@@ -187,38 +212,104 @@ class KafkaLog:
             fetched = tuple(
                 self._fetched(Partition(*tp), parts)
                 for tp, parts in drained.items()
-                if Partition(*tp) in self._owned and Partition(*tp) not in self._rewind
+                if Partition(*tp) in self._owned and Partition(*tp) in self._started
             )
         if drained or assigned or revoked:
             self._heard_at = time.monotonic()
         else:
             self._check_reachable()
+        self._check_same_topics()
         return Polled(assigned, revoked, fetched)
+
+    def inspect(self, partition: Partition) -> Source:
+        tp = TopicPartition(*partition)
+        with self._starting_anew(f"looking at {partition}"):
+            wait_ms = CONNECT_WITHIN_S * 1000
+            begin = self._consumer.beginning_offsets([tp], timeout_ms=wait_ms)[tp]
+            end = self._consumer.end_offsets([tp], timeout_ms=wait_ms)[tp]
+            committed = self._consumer.committed(tp, timeout_ms=wait_ms)
+            count = len(self._consumer.partitions_for_topic(partition.topic) or ())
+            topic_id = str(self._consumer._cluster.topic_id(partition.topic) or "")
+        self._topic_ids[partition.topic] = topic_id
+        return Source(topic_id, count, begin, end, committed)
+
+    def restore(self, partition: Partition) -> Stored:
+        """One partition's changelog is read at a time; those of the others wait."""
+        with self._starting_anew(f"restoring {partition}"):
+            if self._restoring is None:
+                self._transactional_producer()  # ends what a failed commit left open
+                self._restoring = self._changelog.begin(partition)
+            if self._restoring.partition != partition:
+                return Stored([], [], 0, 1)
+            stored = self._changelog.read(self._restoring)
+        if stored.read >= stored.size:
+            self._restoring = None
+        return stored
+
+    def start(self, partition: Partition, offset: int | None) -> int:
+        tp = TopicPartition(*partition)
+        with self._starting_anew(f"starting {partition}"):
+            if offset is None:
+                offset = self._first_offsets.get(partition)
+            if offset is None:
+                ask = (
+                    self._consumer.end_offsets
+                    if self._auto_offset_reset == "latest"
+                    else self._consumer.beginning_offsets
+                )
+                offset = int(ask([tp], timeout_ms=CONNECT_WITHIN_S * 1000)[tp])
+            self._first_offsets.setdefault(partition, offset)
+            if partition not in self._owned or tp not in self._consumer.assignment():
+                raise TaskMigrated(f"{partition}: not assigned to this worker any more")
+            self._consumer.seek(tp, offset)
+            self._consumer.resume(tp)
+        self._started.add(partition)
+        return offset
 
     def commit(self, commits: Sequence[Commit]) -> None:
         if not commits:
             return
         try:
-            foreign = [str(commit.partition) for commit in commits if commit.partition not in self._owned]
-            if foreign or self._membership is None:
-                raise TaskMigrated(f"{', '.join(foreign)}: not assigned to this worker")
-            with _translated(f"a transaction on {self._servers}", interrupted=TaskMigrated):
+            with self._starting_anew(f"a transaction on {self._servers}"):
+                foreign = [str(commit.partition) for commit in commits if commit.partition not in self._owned]
+                if foreign or self._membership is None:
+                    raise TaskMigrated(f"{', '.join(foreign)}: not assigned to this worker")
                 self._write(commits, self._membership)
         except TaskMigrated as error:
             self._failed_commits += 1
             if self._failed_commits >= FAILED_COMMITS_IN_A_ROW:
                 raise LogUnavailable(f"{self._failed_commits} commits in a row failed, the last: {error}") from error
-            self._fresh = self._owned
-            self._rewind |= self._owned
             raise
         else:
             self._failed_commits = 0
+
+    @contextmanager
+    def _starting_anew(self, what: str) -> Iterator[None]:
+        """Whatever is interrupted here, every partition starts anew after it."""
+        try:
+            with _translated(what, interrupted=TaskMigrated):
+                yield
+        except TaskMigrated:
+            self._fresh = self._owned
+            self._halt(self._owned)
+            raise
+
+    def _halt(self, partitions: Iterable[Partition]) -> None:
+        """Fetch nothing of these until they are started again."""
+        for partition in partitions:
+            self._started.discard(partition)
+            if self._restoring is not None and self._restoring.partition == partition:
+                self._restoring = None
+            tp = TopicPartition(*partition)
+            if tp in self._consumer.assignment():
+                self._consumer.pause(tp)
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._drop_producer()
+        self._changelog.close()
         try:
             self._consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 1000)
         except kafka_errors.KafkaError as error:
@@ -229,17 +320,31 @@ class KafkaLog:
         deadline = time.monotonic() + self._transaction_timeout_s
         try:
             producer = self._transactional_producer()
+            failpoints.reach("before_begin")
             producer.begin_transaction()
-            futures = []
-            for partition, _, anomalies, dead_letters in commits:
-                futures += [_send(producer, self._anomalies_topic, partition.number, r) for r in anomalies]
-                futures += [_send(producer, self._dead_letters_topic, partition.number, r) for r in dead_letters]
+            failpoints.reach("after_begin")
+            sent = []
+            for commit in commits:
+                number = commit.partition.number
+                sent += [_send(producer, self._anomalies_topic, number, record) for record in commit.anomalies]
+                sent += [_send(producer, self._dead_letters_topic, number, record) for record in commit.dead_letters]
+            failpoints.reach("after_anomalies")
+            pages = [(commit.partition.number, page) for commit in commits for page in commit.pages]
+            sent += [_send(producer, self._changelog_topic, *page) for page in pages[: len(pages) // 2]]
+            failpoints.reach("after_pages_half")
+            sent += [_send(producer, self._changelog_topic, *page) for page in pages[len(pages) // 2 :]]
+            failpoints.reach("after_pages")
+            markers = [(commit.partition.number, commit.marker) for commit in commits if commit.marker is not None]
+            sent += [_send(producer, self._changelog_topic, *marker) for marker in markers]
+            failpoints.reach("after_marker")
             producer.flush(timeout=max(0.0, deadline - time.monotonic()))
-            for future in futures:
+            for future in sent:
                 future.get(timeout=0)
             offsets = {TopicPartition(*c.partition): OffsetAndMetadata(c.next_offset, "", -1) for c in commits}
             manager = producer._transaction_manager
             _wait(producer, manager.send_offsets_to_transaction(offsets, membership), deadline)
+            failpoints.reach("after_offsets")
+            failpoints.reach("during_commit")
             _wait(producer, manager.begin_commit(), deadline)
         except BaseException:
             self._drop_producer()
@@ -253,7 +358,7 @@ class KafkaLog:
             try:
                 _end_transactions_once(producer)
                 producer.init_transactions()
-                for topic in (self._anomalies_topic, self._dead_letters_topic):
+                for topic in (self._anomalies_topic, self._dead_letters_topic, self._changelog_topic):
                     producer.partitions_for(topic)  # else the first send waits for it, beyond the time limit
             except BaseException:
                 _drop(producer)
@@ -280,7 +385,6 @@ class KafkaLog:
                 continue
             kept = event.partitions & owned
             if not _follows(self._membership, event.membership):
-                self._rewind |= kept
                 kept = frozenset()
             fresh = (fresh & kept) | (event.partitions - kept)
             owned = event.partitions
@@ -289,29 +393,8 @@ class KafkaLog:
         for partition in known - owned:
             self._first_offsets.pop(partition, None)
         self._owned, self._fresh = owned, frozenset()
-        self._rewind &= owned
+        self._halt({*revoked, *assigned})
         return tuple(sorted(assigned)), tuple(sorted(revoked))
-
-    def _seek_back(self, deadline: float) -> None:
-        """Put partitions that start anew where they are committed; those that cannot be asked now stay to be done."""
-        for partition in sorted(self._rewind):
-            tp = TopicPartition(*partition)
-            left_ms = max(100.0, 1000 * (deadline - time.monotonic()))
-            try:
-                self._transactional_producer()  # ends what a failed commit left open: until then no offset is known
-                offset = self._consumer.committed(tp, timeout_ms=left_ms)
-            except kafka_errors.RetriableError:
-                return
-            if offset is None:
-                offset = self._first_offsets.get(partition)
-            if tp in self._consumer.assignment():
-                if offset is not None:
-                    self._consumer.seek(tp, offset)
-                elif self._auto_offset_reset == "latest":
-                    self._consumer.seek_to_end(tp)
-                else:
-                    self._consumer.seek_to_beginning(tp)
-            self._rewind.discard(partition)
 
     def _fetched(self, partition: Partition, parts: list[Any]) -> Fetched:
         tp = TopicPartition(*partition)
@@ -323,7 +406,6 @@ class KafkaLog:
         columns = chunks[0].columns if len(chunks) == 1 else _joined([chunk.columns for chunk in chunks])
         next_offset = chunks[-1].next_offset
         end_offset = self._consumer.highwater(tp) if self._ends is None else self._ends.get(tp)
-        self._first_offsets.setdefault(partition, int(columns.offsets[0]))
         return Fetched(partition, *columns, next_offset, max(next_offset, end_offset or 0))
 
     def _check_reachable(self) -> None:
@@ -333,13 +415,75 @@ class KafkaLog:
         if silent_s > self._unreachable_after_s:
             raise LogUnavailable(f"{self._servers}: no answer for {silent_s:.0f} s")
 
+    def _check_same_topics(self) -> None:
+        """Raise when an input topic is gone, or another one has taken its name: its offsets would mean nothing."""
+        now_s = time.monotonic()
+        cluster = self._consumer._cluster
+        for topic in {partition.topic for partition in self._started}:
+            found, known = str(cluster.topic_id(topic) or ""), self._topic_ids.get(topic, "")
+            if found and known and found != known:
+                raise LogUnavailable(f"{self._servers}: topic {topic} was deleted and made anew while it was read")
+            if not known or cluster.partitions_for_topic(topic):
+                self._seen_at[topic] = now_s
+            elif now_s - self._seen_at.get(topic, now_s) > GONE_AFTER_S:
+                raise LogUnavailable(f"{self._servers}: topic {topic} is gone")
+
+
+class _Restoring(NamedTuple):
+    """A changelog partition that is being read, from offset begin to end."""
+
+    partition: Partition
+    begin: int
+    end: int
+
+
+class _ChangelogReader:
+    """Reads partitions of the changelog, one after another, as far as they were written when that began."""
+
+    def __init__(self, topic: str, settings: Mapping[str, object], columnar: bool) -> None:
+        self._topic = topic
+        settings = {**settings, "group_id": None, "max_partition_fetch_bytes": 8 * 1024 * 1024}
+        self._consumer: Any = KafkaConsumer(
+            **settings, isolation_level="read_committed", max_poll_records=100_000, fetch_max_wait_ms=50
+        )
+        # What is written but not yet committed counts too: a transaction of the last owner may still be committed.
+        self._watcher: Any = KafkaConsumer(**settings, isolation_level="read_uncommitted")
+        if columnar:
+            _fetch_columns(self._consumer)
+
+    def begin(self, partition: Partition) -> _Restoring:
+        tp = TopicPartition(self._topic, partition.number)
+        wait_ms = CONNECT_WITHIN_S * 1000
+        end = self._watcher.end_offsets([tp], timeout_ms=wait_ms)[tp]
+        begin = self._watcher.beginning_offsets([tp], timeout_ms=wait_ms)[tp]
+        self._consumer.assign([tp])
+        self._consumer.seek(tp, begin)
+        return _Restoring(partition, begin, end)
+
+    def read(self, restoring: _Restoring) -> Stored:
+        tp = TopicPartition(self._topic, restoring.partition.number)
+        size = restoring.end - restoring.begin
+        if size <= 0:
+            return Stored([], [], 0, 0)
+        columns = _drained(self._consumer.poll(timeout_ms=POLL_SLICE_S * 1000).get(tp, []))
+        position = self._consumer.position(tp, timeout_ms=1_000)
+        keys, values = (columns.keys, columns.values) if columns else ([], [])
+        if position >= restoring.end:
+            self._consumer.unsubscribe()
+        return Stored(keys, values, min(size, position - restoring.begin), size)
+
+    def close(self) -> None:
+        for consumer in (self._consumer, self._watcher):
+            consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 500)
+
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
     """Only queues: it runs on the client's I/O thread, where work would stop the heartbeats and errors are lost."""
 
-    def __init__(self, consumer: Any, events: deque[_Assigned | _Lost]) -> None:
+    def __init__(self, consumer: Any, events: deque[_Assigned | _Lost], started: set[Partition]) -> None:
         self._consumer = consumer
         self._events = events
+        self._started = started
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """The eager protocol says this of everything before each rebalance; what counts is what is assigned next."""
@@ -348,6 +492,8 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
         self._events.append(_Lost())
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        # Before anything is fetched of them: where a partition begins is known only once it is restored.
+        self._consumer.pause(*(tp for tp in assigned if Partition(*tp) not in self._started))
         # Remembered now, because what the client answers later may be a generation that poll() has not told of yet,
         # or none at all, with which the broker would not fence a commit.
         self._events.append(_Assigned(frozenset(Partition(*tp) for tp in assigned), self._consumer.group_metadata()))
@@ -482,6 +628,14 @@ def _columns(records: list[Any]) -> Columns:
         np.array([record.offset for record in records], dtype=np.int64),
         np.array([record.timestamp for record in records], dtype=np.int64),
     )
+
+
+def _drained(parts: list[Any]) -> Columns | None:
+    """What a poll returned of one partition, whether the client decoded it or we did."""
+    columns = [part.columns for part in parts if isinstance(part, _Chunk)]
+    records = [part for part in parts if not isinstance(part, _Chunk)]
+    columns += [_columns(records)] if records else []
+    return _joined(columns) if columns else None
 
 
 def _joined(parts: list[Columns]) -> Columns:
@@ -691,6 +845,7 @@ def produce(
             compression_type="lz4",
             linger_ms=20,
             batch_size=256 * 1024,
+            max_request_size=MAX_MESSAGE_BYTES,
             metrics_enabled=False,
             **(client or {}),
         )
@@ -759,12 +914,33 @@ def describe_topics(
     }
 
 
-def check_topics(
-    bootstrap_servers: str, inputs: Sequence[str], outputs: Sequence[str], client: Mapping[str, object] | None = None
-) -> None:
-    """Raise RefusedInput unless all exist and every output topic has at least as many partitions as each input."""
+class TopicIdentity(NamedTuple):
+    topic_id: str  # another one after the topic was deleted and made anew
+    partitions: int
+
+
+def identify_topic(bootstrap_servers: str, topic: str, client: Mapping[str, object] | None = None) -> TopicIdentity:
+    """Raises RefusedInput where there is no such topic."""
     with _admin(bootstrap_servers, client) as admin:
-        described = admin.describe_topics([*inputs, *outputs])
+        (found,) = admin.describe_topics([topic])
+    if found["error_code"] != 0:
+        raise RefusedInput(f"{bootstrap_servers}: found no topic {topic}")
+    return TopicIdentity(str(found["topic_id"]), len(found["partitions"]))
+
+
+def check_topics(
+    bootstrap_servers: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    client: Mapping[str, object] | None = None,
+    changelog: str | None = None,
+) -> None:
+    """Raise RefusedInput unless all exist, every other topic has at least as many partitions as each input, and the
+    changelog is compacted and can be read.
+    """
+    others = (*outputs, *([changelog] if changelog else []))
+    with _admin(bootstrap_servers, client) as admin:
+        described = admin.describe_topics([*inputs, *others])
     counts = {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
     missing = [
         f"{topic['name']} ({kafka_errors.for_code(topic['error_code']).__name__})"
@@ -776,12 +952,42 @@ def check_topics(
             f"{bootstrap_servers}: found no topic {', '.join(missing)}; `telltale topics create` makes it"
         )
     widest = max(inputs, key=lambda name: counts[name])
-    narrow = [name for name in outputs if counts[name] < counts[widest]]
+    narrow = [name for name in others if counts[name] < counts[widest]]
     if narrow:
         raise RefusedInput(
             f"{bootstrap_servers}: {', '.join(f'{name} has {counts[name]}' for name in narrow)} partitions, expected at"
             f" least the {counts[widest]} of {widest}"
         )
+    if changelog:
+        _check_changelog(bootstrap_servers, changelog, client)
+
+
+def _check_changelog(bootstrap_servers: str, topic: str, client: Mapping[str, object] | None) -> None:
+    """Compacted, since retention would delete the memory of quiet streams; and readable, or a restart would fail."""
+    try:
+        found = describe_topics(bootstrap_servers, [topic], client)[topic]
+    except LogUnavailable as error:
+        log.warning("the changelog's settings could not be checked", topic=topic, reason=str(error))
+    else:
+        policy = found.configs.get("cleanup.policy", "delete") if found else ""
+        if policy != "compact":
+            raise RefusedInput(f"{bootstrap_servers}: {topic} has cleanup.policy={policy}, expected compact")
+    with _connecting(bootstrap_servers):
+        consumer: Any = KafkaConsumer(
+            bootstrap_servers=bootstrap_servers.split(","),
+            bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
+            allow_auto_create_topics=False,
+            fetch_max_wait_ms=20,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            **(client or {}),
+        )
+    try:
+        with _translated(f"reading {topic} on {bootstrap_servers}"):
+            consumer.assign([TopicPartition(topic, 0)])
+            consumer.poll(timeout_ms=200)  # raises where reading is not allowed; there need not be anything to read
+    finally:
+        consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 1000)
 
 
 @contextmanager
@@ -798,3 +1004,167 @@ def _admin(bootstrap_servers: str, client: Mapping[str, object] | None) -> Itera
             yield admin
     finally:
         admin.close()
+
+
+# --- from outside the group ----------------------------------------------------------------------------------------
+
+
+class UnjoinedLog:
+    """The same log for who looks at it, or writes state to it, without being a worker.
+
+    Joins no group, so that nobody's partitions move, and fetches one partition at a time: that of the last `start`.
+    Raises LogUnavailable or RefusedInput when it cannot start.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        changelog_topic: str,
+        client: Mapping[str, object] | None = None,
+        group: str | None = None,
+    ) -> None:
+        """group: whose committed offsets `inspect` tells; None: as if there were none."""
+        _require_fast_checksums()
+        _silence_client_below_warning()
+        self._servers = bootstrap_servers
+        self._changelog_topic = changelog_topic
+        self._client = client or {}
+        self._group = group
+        self._restoring: _Restoring | None = None
+        self._position = 0
+        self._heard_at = time.monotonic()
+        settings: dict[str, object] = {
+            "bootstrap_servers": bootstrap_servers.split(","),
+            "bootstrap_timeout_ms": CONNECT_WITHIN_S * 1000,
+            "enable_auto_commit": False,
+            "allow_auto_create_topics": False,
+            "metrics_enabled": False,
+            **self._client,
+        }
+        with _connecting(bootstrap_servers):
+            self._consumer: Any = KafkaConsumer(
+                **settings,
+                group_id=group,
+                isolation_level="read_committed",
+                auto_offset_reset="earliest",
+                max_poll_records=20_000,
+                fetch_max_wait_ms=50,
+            )
+        columnar = _fetch_columns(self._consumer) is not None
+        with _connecting(bootstrap_servers):
+            self._changelog = _ChangelogReader(changelog_topic, settings, columnar)
+        self.partitions(changelog_topic)
+
+    def partitions(self, topic: str) -> int:
+        """How many a topic has. Raises RefusedInput when it is not there."""
+        with _translated(f"looking for {topic} on {self._servers}"):
+            found = self._consumer.partitions_for_topic(topic)
+        if not found:
+            raise RefusedInput(f"{self._servers}: found no topic {topic}")
+        return len(found)
+
+    def poll(self, timeout_s: float) -> Polled:
+        """Raises LogUnavailable when nothing comes for long: ask only while there is something to come.
+
+        A Fetched may hold no records, where the partition goes on behind control records.
+        """
+        with _translated(f"polling {self._servers}"):
+            drained = self._consumer.poll(timeout_ms=timeout_s * 1000)
+            fetched = []
+            for tp in self._consumer.assignment():
+                columns = _drained(drained.get(tp, [])) or _columns([])
+                position = self._consumer.position(tp, timeout_ms=1_000)
+                if position != self._position:
+                    fetched.append(Fetched(Partition(*tp), *columns, position, position))
+                self._position = position
+        self._check_heard(bool(fetched))
+        return Polled((), (), tuple(fetched))
+
+    def inspect(self, partition: Partition) -> Source:
+        tp = TopicPartition(*partition)
+        count = self.partitions(partition.topic)
+        wait_ms = CONNECT_WITHIN_S * 1000
+        with _translated(f"looking at {partition}"):
+            begin = self._consumer.beginning_offsets([tp], timeout_ms=wait_ms)[tp]
+            end = self._consumer.end_offsets([tp], timeout_ms=wait_ms)[tp]
+            committed = self._consumer.committed(tp, timeout_ms=wait_ms) if self._group else None
+            topic_id = str(self._consumer._cluster.topic_id(partition.topic) or "")
+        return Source(topic_id, count, begin, end, committed)
+
+    def restore(self, partition: Partition) -> Stored:
+        with _translated(f"reading {self._changelog_topic} on {self._servers}"):
+            if self._restoring is None or self._restoring.partition != partition:
+                self._restoring = self._changelog.begin(partition)
+                self._heard_at = time.monotonic()
+            stored = self._changelog.read(self._restoring)
+        self._check_heard(bool(stored.keys) or stored.read >= stored.size)
+        if stored.read >= stored.size:
+            self._restoring = None
+        return stored
+
+    def start(self, partition: Partition, offset: int | None) -> int:
+        tp = TopicPartition(*partition)
+        with _translated(f"starting {partition}"):
+            if offset is None:
+                offset = int(self._consumer.beginning_offsets([tp], timeout_ms=CONNECT_WITHIN_S * 1000)[tp])
+            self._consumer.assign([tp])
+            self._consumer.seek(tp, offset)
+        self._position, self._heard_at = offset, time.monotonic()
+        return offset
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Pages and markers alone, in one transaction; the group's offsets stay where they are."""
+        deadline = time.monotonic() + CONNECT_WITHIN_S
+        with _connecting(self._servers):
+            producer: Any = KafkaProducer(
+                bootstrap_servers=self._servers.split(","),
+                bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
+                transactional_id=f"{self._group}-import-{uuid.uuid4().hex[:8]}",
+                transaction_timeout_ms=CONNECT_WITHIN_S * 1000,
+                acks="all",
+                compression_type="lz4",
+                max_request_size=MAX_MESSAGE_BYTES,
+                metrics_enabled=False,
+                **self._client,
+            )
+        try:
+            with _translated(f"a transaction on {self._servers}"):
+                _end_transactions_once(producer)
+                producer.init_transactions()
+                producer.begin_transaction()
+                records = [
+                    (commit.partition.number, record)
+                    for commit in commits
+                    for record in (*commit.pages, commit.marker)
+                    if record is not None
+                ]
+                sent = [_send(producer, self._changelog_topic, *record) for record in records]
+                producer.flush(timeout=max(0.0, deadline - time.monotonic()))
+                for future in sent:
+                    future.get(timeout=0)
+                _wait(producer, producer._transaction_manager.begin_commit(), deadline)
+        finally:
+            _drop(producer)
+
+    def close(self) -> None:
+        self._changelog.close()
+        self._consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 1000)
+
+    def _check_heard(self, heard: bool) -> None:
+        now_s = time.monotonic()
+        if heard:
+            self._heard_at = now_s
+        elif now_s - self._heard_at > SILENT_AFTER_S:
+            raise LogUnavailable(f"{self._servers}: no answer for {SILENT_AFTER_S:.0f} s")
+
+
+def members_of(bootstrap_servers: str, group: str, client: Mapping[str, object] | None = None) -> tuple[str, ...]:
+    """Who is in a consumer group now: client names and hosts. A group that nobody knows has no members."""
+    with _admin(bootstrap_servers, client) as admin:
+        found = admin.describe_groups([group])[group]
+    return tuple(f"{member['client_id']} on {member['client_host'].lstrip('/')}" for member in found["members"])
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where a producer that is told no partition sends a record with this key: as every Kafka client hashes it."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions

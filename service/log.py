@@ -48,6 +48,18 @@ class Fetched(NamedTuple):
     next_offset: int
     end_offset: int
 
+    def part(self, begin: int, end: int) -> "Fetched":
+        """Records begin to end (0 <= begin < end <= N), as if they had been fetched alone."""
+        after = self.next_offset if end == len(self.keys) else int(self.offsets[end])
+        keys, values = self.keys[begin:end], self.values[begin:end]
+        return self._replace(
+            keys=keys,
+            values=values,
+            offsets=self.offsets[begin:end],
+            times_ms=self.times_ms[begin:end],
+            next_offset=after,
+        )
+
 
 class Polled(NamedTuple):
     """What one poll brought. Apply `revoked` first, then `assigned`, then `fetched`.
@@ -60,28 +72,65 @@ class Polled(NamedTuple):
     fetched: tuple[Fetched, ...]
 
 
+class Source(NamedTuple):
+    """An input partition as the log finds it."""
+
+    topic_id: str  # another one after a topic was deleted and made anew; empty where the log has none
+    partitions: int  # of its topic
+    begin: int  # the first offset that is still there
+    end: int  # the offset that its next record will have
+    committed: int | None  # where the group stands; None: it has never committed
+
+
+class Stored(NamedTuple):
+    """The next records of a partition's changelog, oldest first. read == size: that was all of it."""
+
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    read: int  # offsets read since the first call
+    size: int  # offsets to be read in all
+
+
 class Commit(NamedTuple):
     """What one batch of one partition changes. Everything before next_offset is judged and told."""
 
     partition: Partition
     next_offset: int
-    anomalies: tuple[Record, ...]
-    dead_letters: tuple[Record, ...]
+    anomalies: tuple[Record, ...] = ()
+    dead_letters: tuple[Record, ...] = ()
+    pages: tuple[Record, ...] = ()  # for the changelog
+    marker: Record | None = None  # for the changelog, behind the pages
 
 
 class Log(Protocol):
     """Where a worker reads and writes. One thread calls it; nothing it does happens between the calls."""
 
     def poll(self, timeout_s: float) -> Polled:
-        """Wait at most timeout_s for records. The same records never come twice unless commit failed.
+        """Wait at most timeout_s for records. The same records never come twice unless `start` goes back to them.
 
         Raises LogUnavailable when the log cannot be reached or refuses this client.
         """
 
-    def commit(self, commits: Sequence[Commit]) -> None:
-        """Write all of it, or nothing of it: outputs and offsets move together.
+    def inspect(self, partition: Partition) -> Source:
+        """What there is of an assigned partition."""
 
-        Raises TaskMigrated when another worker owns the partitions now: the caller drops their tasks.
+    def restore(self, partition: Partition) -> Stored:
+        """The next slice of an assigned partition's changelog; the first call after its assignment begins it.
+
+        All that is committed before the first call is read, what is being committed by then included.
+        """
+
+    def start(self, partition: Partition, offset: int | None) -> int:
+        """Fetch an assigned partition from this offset on; until then nothing is fetched. Returns the offset.
+
+        None: from the beginning or the end, as the log is set up to begin where nothing is known.
+        """
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Write all of it, or nothing of it: outputs, changelog and offsets move together.
+
+        A partition may have several, in the order of their offsets. Raises TaskMigrated when another worker owns the
+        partitions now: the caller drops their tasks.
         """
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.errors import TaskMigrated
-from service.log import Commit, Fetched, Partition, Polled, Record
+from service.log import Commit, Fetched, Partition, Polled, Record, Source, Stored
 
 
 class Crashed(BaseException):
@@ -48,6 +48,7 @@ class Assign(NamedTuple):
 
 
 Fault = Crash | Migrate | Revoke | Assign
+RESTORED_AT_ONCE = 100  # changelog records in one slice
 
 
 class _Records:
@@ -58,13 +59,15 @@ class _Records:
         self.values: list[bytes | None] = []
         self.offsets = array("q")
         self.times_ms = array("q")
+        self.begin = 0
         self.end = 0
 
 
 class Topics:
     """The partitions of some topics, what is committed of them, and what was told about them.
 
-    anomalies and dead_letters: by input partition, in the order of their commits.
+    anomalies, dead_letters and changelog: by input partition, in the order of their commits. topic_ids, and where a
+    partition begins (`delete_before`), change when a test wants a topic made anew or its old records deleted.
     """
 
     def __init__(self, partitions: Mapping[str, int]) -> None:
@@ -72,6 +75,8 @@ class Topics:
         self.committed: dict[Partition, int] = {}
         self.anomalies: dict[Partition, list[Record]] = {partition: [] for partition in self.partitions}
         self.dead_letters: dict[Partition, list[Record]] = {partition: [] for partition in self.partitions}
+        self.changelog: dict[Partition, list[Record]] = {partition: [] for partition in self.partitions}
+        self.topic_ids = {topic: f"id-of-{topic}" for topic in partitions}
         self.owners: dict[Partition, MemoryLog] = {}
         self.changed = Condition()
         self._records = {partition: _Records() for partition in self.partitions}
@@ -92,10 +97,25 @@ class Topics:
         """Leave a gap in the offsets, as control records and compaction do."""
         self._records[partition].end += count
 
+    def delete_before(self, partition: Partition, offset: int) -> None:
+        """What retention does: records before an offset are no more."""
+        self._records[partition].begin = offset
+
+    def compact(self) -> None:
+        """Keep the newest changelog record of each key, as a broker does in its own time."""
+        for partition, records in self.changelog.items():
+            newest = {record.key: n for n, record in enumerate(records)}
+            self.changelog[partition] = [records[n] for n in sorted(newest.values())]
+
+    def bounds(self, partition: Partition) -> tuple[int, int]:
+        """The first offset that is still there, and the one that the next record will have."""
+        records = self._records[partition]
+        return records.begin, records.end
+
     def fetch(self, partition: Partition, offset: int, limit: int) -> Fetched | None:
         """At most `limit` records from `offset` on; None where there are none."""
         records = self._records[partition]
-        first = bisect_left(records.offsets, offset)
+        first = bisect_left(records.offsets, max(offset, records.begin))
         last = min(first + limit, len(records.offsets))
         if first >= last:
             return None
@@ -118,7 +138,9 @@ class MemoryLog:
         self._topics = topics
         self._script = tuple(script)
         self._max_poll_records = max_poll_records
-        self._positions: dict[Partition, int] = {}
+        self._owned: set[Partition] = set()
+        self._positions: dict[Partition, int] = {}  # of partitions that were started
+        self._restored: dict[Partition, int] = {}  # changelog records read
         self._lost: set[Partition] = set()
         self._gained = set(topics.partitions)
         self._polls = 0
@@ -136,6 +158,22 @@ class MemoryLog:
                     fetched = self._fetch()
         return Polled(assigned, revoked, fetched)
 
+    def inspect(self, partition: Partition) -> Source:
+        count = sum(other.topic == partition.topic for other in self._topics.partitions)
+        topic_id, committed = self._topics.topic_ids[partition.topic], self._topics.committed.get(partition)
+        return Source(topic_id, count, *self._topics.bounds(partition), committed)
+
+    def restore(self, partition: Partition) -> Stored:
+        records = self._topics.changelog[partition]
+        begin = self._restored.get(partition, 0)
+        some = records[begin : begin + RESTORED_AT_ONCE]
+        self._restored[partition] = begin + len(some)
+        return Stored([r.key for r in some], [r.value for r in some], begin + len(some), len(records))
+
+    def start(self, partition: Partition, offset: int | None) -> int:
+        self._positions[partition] = self._topics.bounds(partition)[0] if offset is None else offset
+        return self._positions[partition]
+
     def commit(self, commits: Sequence[Commit]) -> None:
         self._commits += 1
         for fault in self._script:
@@ -146,7 +184,7 @@ class MemoryLog:
             if isinstance(fault, Migrate) and fault.commit == self._commits:
                 self._start_anew()
                 raise TaskMigrated(f"scripted migration at commit {self._commits}")
-        foreign = [c.partition for c in commits if not self._owns(c.partition) or c.partition not in self._positions]
+        foreign = [c.partition for c in commits if not self._owns(c.partition) or c.partition not in self._owned]
         if foreign:
             self._start_anew()
             raise TaskMigrated(f"{', '.join(map(str, foreign))}: owned by another worker")
@@ -154,21 +192,21 @@ class MemoryLog:
 
     def close(self) -> None:
         self._topics.owners = {p: owner for p, owner in self._topics.owners.items() if owner is not self}
-        self._positions = {}
-        self._gained = set()
+        self._owned, self._positions, self._gained = set(), {}, set()
 
     def _rebalance(self) -> tuple[tuple[Partition, ...], tuple[Partition, ...]]:
         lost, gained = self._lost, self._gained
-        lost |= {partition for partition in self._positions if not self._owns(partition)}
+        lost |= {partition for partition in self._owned if not self._owns(partition)}
         for fault in self._script:
             if isinstance(fault, Revoke) and fault.poll == self._polls:
-                lost |= set(fault.partitions) & self._positions.keys()
+                lost |= set(fault.partitions) & self._owned
             if isinstance(fault, Assign) and fault.poll == self._polls:
-                gained |= set(fault.partitions) - (self._positions.keys() - lost)
+                gained |= set(fault.partitions) - (self._owned - lost)
         gained = {partition for partition in gained if self._owns(partition)}
-        for partition in lost:
-            del self._positions[partition]
-        self._positions |= {partition: self._topics.committed.get(partition, 0) for partition in gained}
+        self._owned = (self._owned - lost) | gained
+        for partition in lost | gained:
+            self._positions.pop(partition, None)
+            self._restored.pop(partition, None)
         self._lost, self._gained = set(), set()
         return tuple(sorted(lost)), tuple(sorted(gained))
 
@@ -187,14 +225,17 @@ class MemoryLog:
         return tuple(fetched)
 
     def _write(self, commits: Sequence[Commit]) -> None:
-        for partition, next_offset, anomalies, dead_letters in commits:
-            self._topics.committed[partition] = next_offset
-            self._topics.anomalies[partition] += anomalies
-            self._topics.dead_letters[partition] += dead_letters
+        for commit in commits:
+            self._topics.committed[commit.partition] = commit.next_offset
+            self._topics.anomalies[commit.partition] += commit.anomalies
+            self._topics.dead_letters[commit.partition] += commit.dead_letters
+            self._topics.changelog[commit.partition] += commit.pages
+            if commit.marker is not None:
+                self._topics.changelog[commit.partition].append(commit.marker)
 
     def _start_anew(self) -> None:
-        self._lost = set(self._positions)
-        self._gained = {partition for partition in self._positions if self._owns(partition)}
+        self._lost = set(self._owned)
+        self._gained = {partition for partition in self._owned if self._owns(partition)}
 
     def _owns(self, partition: Partition) -> bool:
         return self._topics.owners.get(partition) is self

@@ -48,13 +48,14 @@ class Metrics:
         stages: Iterable[str],
         reasons: Iterable[str],
         severities: Iterable[str],
+        problems: Iterable[str],
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """stages, reasons, severities: every label there will be, so that each series starts at 0."""
+        """stages, reasons, severities, problems: every label there will be, so that each series starts at 0."""
         self._board = board
         self._build = build
-        self._reasons, self._severities = tuple(reasons), tuple(severities)
+        self._reasons, self._severities, self._problems = tuple(reasons), tuple(severities), tuple(problems)
         self._clock, self._monotonic = clock, monotonic
         self._latency = _Histogram(LATENCY_S)
         self._batch = _Histogram(BATCH_READINGS)
@@ -138,6 +139,23 @@ class Metrics:
         yield CounterMetricFamily(
             "telltale_transaction_aborts", "Transactions that failed; their records are judged again.", counts.aborts
         )
+        yield CounterMetricFamily(
+            "telltale_streams_evicted", "Streams forgotten because they were idle.", counts.evicted
+        )
+        yield CounterMetricFamily("telltale_pages_written", "Pages of state written.", counts.pages_written)
+        yield CounterMetricFamily(
+            "telltale_page_bytes_written", "Bytes of pages and rosters, before compression.", counts.page_bytes_written
+        )
+        yield CounterMetricFamily(
+            "telltale_readings_replayed", "Readings judged again, silently, after a restore.", counts.replayed
+        )
+        yield _by(
+            CounterMetricFamily(
+                "telltale_state_problems", "What was found wrong with a partition's state.", labels=["problem"]
+            ),
+            counts.problems,
+            self._problems,
+        )
 
     def _gauges(self) -> Iterator[Metric]:
         status = self._board.read()
@@ -160,6 +178,17 @@ class Metrics:
             ("telltale_streams_warming", "Streams still learning what is normal.", lambda p: p.warming),
             ("telltale_state_bytes", "Memory that the streams' state takes.", lambda p: p.state_bytes),
             ("telltale_anomalies_open", "Anomalies open now.", lambda p: p.alarms_open),
+            (
+                "telltale_replay_records",
+                "Records that would be judged again after a crash.",
+                lambda p: p.replay_records,
+            ),
+            ("telltale_partition_ready", "1 when the partition has its memory.", lambda p: float(p.stage == "running")),
+            (
+                "telltale_recovery_progress_ratio",
+                "How far the partition's memory is restored; 1 when it is done.",
+                lambda p: p.progress,
+            ),
         ):
             yield _by_partition(name, meaning, status.partitions, value)
 

@@ -9,19 +9,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.alarm import Change
 from models.detection import Detector, Readings, Verdicts
 from models.packing import pack
 from models.rows import Rows
+from service import failpoints
 from service.log import Commit, Fetched
+from service.slab import NO_SLOT
 from service.task import PartitionTask
-from service.wire import Decoder, Event, ReadingBatch, Reject, dead_letter, encode_event, event
+from service.wire import Decoder, Event, ReadingBatch, Reason, Reject, dead_letter, encode_event, event
 
 # A call costs 1.4 ms however few readings it is given; with many it gains nothing by more, and the net loses its cache.
 TOGETHER = 4_096
+
+Bools = NDArray[np.bool_]
 
 
 class Processed(NamedTuple):
@@ -33,42 +39,127 @@ class Processed(NamedTuple):
     rejects: list[Reject]
     events: list[Event]
     stage_s: Mapping[str, float]  # seconds each stage took, of all batches judged together, told with the first
+    evicted: int = 0  # idle streams that were forgotten before it
+
+
+class _Piece(NamedTuple):
+    """What is judged in one go: a batch, or the part of one between two ticks of its partition's clock."""
+
+    fetched: Fetched
+    task: PartitionTask
+    batch: ReadingBatch
+    rejects: list[Reject]
+    idle_before: int | None = None  # first, forget streams without a reading since this offset
+
+
+class _Judged(NamedTuple):
+    batch: ReadingBatch  # the readings there was room for
+    rejects: list[Reject]  # the others too
+    verdicts: Verdicts | None
+    evicted: int
 
 
 class Pipeline:
     """Judges batches with one checkpoint. Has no state of its own: that is in the task."""
 
-    def __init__(self, detector: Detector, digest: str, max_future_ms: int) -> None:
-        """digest: the checkpoint's. max_future_ms: how far a reading may be ahead of its own record's timestamp."""
+    def __init__(self, detector: Detector, digest: str, max_future_ms: int, max_streams: int | None = None) -> None:
+        """digest: the checkpoint's. max_future_ms: how far a reading may be ahead of its own record's timestamp.
+
+        max_streams: of a partition; the readings of any further stream become dead letters. None: no limit.
+        """
         self.detector = detector
         self.digest = digest
+        self.max_streams = max_streams
         self._decoder = Decoder(detector.features, max_future_ms)
 
     def process_all(self, work: Sequence[tuple[Fetched, PartitionTask]]) -> list[Processed]:
-        """Judge what was fetched of several partitions, small batches together; each has a task of its own."""
-        return [one for group in _groups(work) for one in self._process_together(group)]
+        """Judge what was fetched of several partitions, small batches together; each has a task of its own.
 
-    def process(self, fetched: Fetched, task: PartitionTask) -> Processed:
-        """Judge what was fetched of the task's partition; the task's slab is moved on to after it."""
-        return self._process_together([(fetched, task)])[0]
-
-    def _process_together(self, group: Sequence[tuple[Fetched, PartitionTask]]) -> list[Processed]:
+        In the order of `work`; a batch during which idle streams are forgotten comes back in several pieces.
+        """
         clock = _Stopwatch()
-        decoded = [self._decoder.decode(fetched) for fetched, _ in group]
+        pieces = [piece for fetched, task in work for piece in self._pieces(fetched, task)]
         clock.lap("decode")
-        readable = [(batch, task) for (batch, _), (_, task) in zip(decoded, group, strict=True) if batch.keys]
-        judged = iter(self._judge(readable, clock) if readable else [])
+        if work:
+            failpoints.reach("decode")
+        done = [one for group in _groups(pieces) for one in self._process_together(group)]
+        return [done[0]._replace(stage_s={**clock.laps, **done[0].stage_s}), *done[1:]] if done else []
+
+    def process(self, fetched: Fetched, task: PartitionTask) -> list[Processed]:
+        """Judge what was fetched of the task's partition; the task's slab is moved on to after it."""
+        return self.process_all([(fetched, task)])
+
+    def decode(self, fetched: Fetched) -> ReadingBatch:
+        """The readings among what was fetched."""
+        return self._decoder.decode(fetched)[0]
+
+    def relive(self, batch: ReadingBatch, slots: Tensor, task: PartitionTask) -> None:
+        """Judge readings again of streams that are in the slab at `slots` (N,), and tell nobody."""
+        if batch.keys:
+            self._judge([(batch, task)], [slots], _Stopwatch())
+
+    def _pieces(self, fetched: Fetched, task: PartitionTask) -> Iterator[_Piece]:
+        batch, rejects = self._decoder.decode(fetched)
+        ticks = task.clock.advance(batch.readings.times_ms.numpy()) if batch.keys else []
+        if not ticks:
+            yield _Piece(fetched, task, batch, rejects)
+            return
+        offsets = batch.readings.offsets.numpy()
+        at = [int(offsets[tick]) for tick in ticks]
+        records = np.searchsorted(fetched.offsets, at).tolist()
+        idle = {record: task.clock.tick(offset) for record, offset in zip(records, at, strict=True)}
+        for begin, end in pairwise(sorted({0, *records, len(fetched.keys)})):
+            first, last = np.searchsorted(offsets, fetched.offsets[[begin, end - 1]]).tolist()
+            last += int(last < len(offsets) and offsets[last] == fetched.offsets[end - 1])
+            mine = [reject._replace(record=reject.record - begin) for reject in rejects if begin <= reject.record < end]
+            readings = batch.part(np.arange(first, last))
+            yield _Piece(fetched.part(begin, end), task, readings, mine, idle.get(begin))
+
+    def _process_together(self, group: Sequence[_Piece]) -> list[Processed]:
+        clock = _Stopwatch()
+        admitted = [self._admit(piece) for piece in group]
+        clock.lap("slots")
+        readable = [
+            (one.batch, piece.task, slots)
+            for piece, (one, slots) in zip(group, admitted, strict=True)
+            if one.batch.keys
+        ]
+        judged = iter(
+            self._judge([one[:2] for one in readable], [one[2] for one in readable], clock) if readable else []
+        )
         done = [
-            self._tell(fetched, task, batch, rejects, next(judged) if batch.keys else None)
-            for (fetched, task), (batch, rejects) in zip(group, decoded, strict=True)
+            self._tell(piece, one._replace(verdicts=next(judged)) if one.batch.keys else one)
+            for piece, (one, _) in zip(group, admitted, strict=True)
         ]
         clock.lap("tell")
         return [done[0]._replace(stage_s=clock.laps), *done[1:]]
 
-    def _judge(self, work: Sequence[tuple[ReadingBatch, PartitionTask]], clock: "_Stopwatch") -> list[Verdicts]:
+    def _admit(self, piece: _Piece) -> tuple[_Judged, Tensor]:
+        """The readings that are to be judged, and the slots (N,) of their streams."""
+        task, batch, rejects = piece.task, piece.batch, piece.rejects
+        evicted = 0
+        if piece.idle_before is not None:
+            evicted = len(task.slab.evict_idle(piece.idle_before, int(piece.fetched.offsets[0])))
+            task.open_alarms = self.detector.count_alarms(task.slab.rows)
+        slots = task.slab.slots(batch.keys, self.max_streams) if batch.keys else torch.empty(0, dtype=torch.int64)
+        if len(slots) and int(slots.min()) == NO_SLOT:
+            out = (slots == NO_SLOT).numpy()
+            rejects = sorted([*rejects, *self._beyond_limit(piece, out)])
+            batch, slots = batch.part(np.flatnonzero(~out)), slots[~out]
+        if len(slots) and int(batch.readings.offsets[0]) <= task.covered:
+            fresh = (task.slab.applied[slots] < batch.readings.offsets).numpy()
+            batch, slots = batch.part(np.flatnonzero(fresh)), slots[fresh]
+        return _Judged(batch, rejects, None, evicted), slots
+
+    def _beyond_limit(self, piece: _Piece, out: Bools) -> Iterator[Reject]:
+        detail = f"a new stream, but {self.max_streams} are remembered of this partition, which is its limit"
+        for record in np.searchsorted(piece.fetched.offsets, piece.batch.readings.offsets.numpy()[out]).tolist():
+            yield Reject(record, Reason.STREAM_LIMIT, detail)
+
+    def _judge(
+        self, work: Sequence[tuple[ReadingBatch, PartitionTask]], slots: Sequence[Tensor], clock: "_Stopwatch"
+    ) -> list[Verdicts]:
         """Judge the batches of one or more partitions in one call, as if their slabs were one behind the other."""
-        slots = [task.slab.slots(batch.keys) for batch, task in work]
-        clock.lap("slots")
         begins = list(accumulate((task.slab.room for _, task in work), initial=0))
         waves = pack(torch.cat([own + begin for own, begin in zip(slots, begins, strict=False)]))
         clock.lap("pack")
@@ -87,21 +178,13 @@ class Pipeline:
         for (batch, task), own, place in zip(work, own_slots, places, strict=True):
             mine = after if len(work) == 1 else after.take(place)
             task.slab.scatter(own, mine, applied[place], int(batch.readings.offsets[0]))
-            latest = int(batch.readings.times_ms.max())
-            task.event_time_ms = latest if task.event_time_ms is None else max(task.event_time_ms, latest)
         clock.lap("scatter")
         ends = list(accumulate((len(batch.keys) for batch, _ in work), initial=0))
         return [verdicts.part(begin, end) for begin, end in pairwise(ends)]
 
-    def _tell(
-        self,
-        fetched: Fetched,
-        task: PartitionTask,
-        batch: ReadingBatch,
-        rejects: list[Reject],
-        verdicts: Verdicts | None,
-    ) -> Processed:
+    def _tell(self, piece: _Piece, judged: _Judged) -> Processed:
         """Put into words what was found, and note in the task how far it has come."""
+        fetched, task, (batch, rejects, verdicts, evicted) = piece.fetched, piece.task, judged
         events: list[Event] = []
         if verdicts is not None:
             features = self.detector.features
@@ -111,17 +194,34 @@ class Pipeline:
         anomalies = tuple(map(encode_event, events))
         dead_letters = tuple(dead_letter(fetched, reject) for reject in rejects)
         commit = Commit(fetched.partition, fetched.next_offset, anomalies, dead_letters)
-        return Processed(commit, batch, verdicts, rejects, events, {})
+        processed = Processed(commit, batch, verdicts, rejects, events, {}, evicted)
+        task.counts.update(_counted(processed))
+        return processed
 
 
-def _groups(work: Sequence[tuple[Fetched, PartitionTask]]) -> Iterator[list[tuple[Fetched, PartitionTask]]]:
-    """What is judged in one call: neighbours, as long as they are few readings."""
-    group: list[tuple[Fetched, PartitionTask]] = []
-    for one in work:
-        if group and sum(len(fetched.keys) for fetched, _ in (*group, one)) > TOGETHER:
+def _counted(one: Processed) -> Mapping[str, int]:
+    """What became of a batch's records."""
+    fate = one.verdicts.fate if one.verdicts else None
+    late, duplicate = (int(fate.late.sum()), int(fate.duplicate.sum())) if fate else (0, 0)
+    return {
+        "judged": len(one.batch.keys) - late - duplicate,
+        "late": late,
+        "duplicate": duplicate,
+        "rejected": len(one.rejects),
+        "evicted": one.evicted,
+    }
+
+
+def _groups(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:
+    """What is judged in one call: neighbours, as long as they are few readings and no two of one partition."""
+    group: list[_Piece] = []
+    readings = 0
+    for one in pieces:
+        if group and (readings + len(one.batch.keys) > TOGETHER or one.task is group[-1].task):
             yield group
-            group = []
+            group, readings = [], 0
         group.append(one)
+        readings += len(one.batch.keys)
     if group:
         yield group
 

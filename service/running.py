@@ -15,16 +15,21 @@ from prometheus_client import CollectorRegistry
 
 from models.alarm import Severity
 from models.checkpoint import Checkpoint, load
+from models.numerics import self_test
 from service import status
 from service.api import Server
 from service.api import app as http_app
+from service.changelog import Layout
 from service.errors import LogUnavailable
-from service.kafka_log import KafkaLog, check_topics
+from service.kafka_log import KafkaLog
 from service.metrics import Build, Metrics
 from service.pipeline import Pipeline
+from service.recovery import RecoveryRules
 from service.settings import Settings, client_options
+from service.state_writer import StateWriter
 from service.status import StatusBoard
-from service.worker import REASONS, STAGES, Worker, first_status
+from service.watchdog import Watchdog
+from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 
 BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
 
@@ -41,7 +46,9 @@ def run_service(settings: Settings) -> None:
         signal.signal(number, lambda received, _frame: _stop(stop, judging, received))
     torch.set_num_threads(1)  # more are slower here, and change bits
     checkpoint = load(settings.checkpoint)
-    board, metrics, registry = observed(checkpoint)
+    numerics = self_test(checkpoint.detector)
+    board, metrics, registry = observed(checkpoint, numerics)
+    watchdog = Watchdog(board, BEAT_LIMIT_S)
     server = None
     if settings.http.enabled:
         server = Server(
@@ -51,42 +58,64 @@ def run_service(settings: Settings) -> None:
         )
         server.start()
     try:
-        pipeline = Pipeline(checkpoint.detector, checkpoint.digest, int(settings.limits.max_future_s * 1000))
-        worker = Worker(_kafka_log(settings), pipeline, board, metrics, stop)
-        _announce(settings, checkpoint)
+        worker = kafka_worker(settings, checkpoint, numerics, board, metrics, stop)
+        _announce(settings, checkpoint, numerics)
         gc.collect()
         gc.freeze()  # what is loaded by now lives as long as the process
         gc.set_threshold(100_000, 50, 100)
         judging.set()
-        worker.run(check=lambda: _require(server))
+        watchdog.start()
+        try:
+            worker.run(check=lambda: _require(server))
+        finally:
+            watchdog.stop()
     finally:
         if server is not None:
             server.stop()
     lines.info("stopped", readings=board.read().counts.readings)
 
 
-def observed(checkpoint: Checkpoint) -> tuple[StatusBoard, Metrics, CollectorRegistry]:
+def observed(checkpoint: Checkpoint, numerics: str) -> tuple[StatusBoard, Metrics, CollectorRegistry]:
     """What a worker with this checkpoint is watched through."""
     features = checkpoint.detector.features
     board = StatusBoard(first_status(status.Checkpoint(str(checkpoint.path), checkpoint.digest, features)))
     registry = CollectorRegistry()
-    build = Build(version("telltale"), platform.python_version(), torch.__version__, "")
+    build = Build(version("telltale"), platform.python_version(), torch.__version__, numerics)
     severities = [severity.name.lower() for severity in Severity]
-    return board, Metrics(registry, board, build, STAGES, REASONS, severities), registry
+    return board, Metrics(registry, board, build, STAGES, REASONS, severities, PROBLEMS), registry
 
 
-def _kafka_log(settings: Settings) -> KafkaLog:
-    kafka, client = settings.kafka, client_options(settings)
-    check_topics(kafka.bootstrap_servers, kafka.topics, (kafka.anomalies_topic, kafka.dead_letters_topic), client)
-    me = kafka.instance or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+def kafka_worker(
+    settings: Settings,
+    checkpoint: Checkpoint,
+    numerics: str,
+    board: StatusBoard,
+    metrics: Metrics,
+    stop: threading.Event,
+) -> Worker:
+    """A worker on the cluster that the settings name. numerics: fingerprint of this machine's arithmetic."""
+    me = settings.kafka.instance or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+    transactional_id = f"{settings.kafka.group}-{me}"
+    detector, limits = checkpoint.detector, settings.limits
+    pipeline = Pipeline(detector, checkpoint.digest, int(limits.max_future_s * 1000), limits.max_streams)
+    layout = Layout.of(checkpoint.digest, detector.rows_for([]))
+    writer = StateWriter(settings.kafka.group, layout, numerics, transactional_id, settings.state.flush_interval_s)
+    rules = RecoveryRules(settings.state.when_lost == "reset", settings.state.prime_readings)
+    log = _kafka_log(settings, me, transactional_id)
+    return Worker(log, pipeline, writer, rules, board, metrics, stop, limits.stream_ttl_s)
+
+
+def _kafka_log(settings: Settings, me: str, transactional_id: str) -> KafkaLog:
+    kafka = settings.kafka
     return KafkaLog(
         kafka.topics,
         kafka.group,
         kafka.bootstrap_servers,
         kafka.anomalies_topic,
         kafka.dead_letters_topic,
-        transactional_id=f"{kafka.group}-{me}",
-        client={"client_id": f"telltale-{me}", **client},
+        kafka.changelog_topic,
+        transactional_id=transactional_id,
+        client={"client_id": f"telltale-{me}", **client_options(settings)},
         group_instance_id=kafka.instance,
         auto_offset_reset=kafka.auto_offset_reset,
         max_poll_records=kafka.max_poll_records,
@@ -95,7 +124,7 @@ def _kafka_log(settings: Settings) -> KafkaLog:
     )
 
 
-def _announce(settings: Settings, checkpoint: Checkpoint) -> None:
+def _announce(settings: Settings, checkpoint: Checkpoint, numerics: str) -> None:
     architecture = checkpoint.description.architecture
     lines.info(
         "started",
@@ -104,6 +133,7 @@ def _announce(settings: Settings, checkpoint: Checkpoint) -> None:
         digest=checkpoint.digest[:12],
         features=len(architecture.features),
         hidden=architecture.hidden,
+        numerics=numerics,
         streams_known=len(checkpoint.detector.known),
         topics=list(settings.kafka.topics),
         group=settings.kafka.group,

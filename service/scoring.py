@@ -29,17 +29,14 @@ def score(
     """Judge everything in `log`, which reads `series`. tell: is called with the number of readings done."""
     task = PartitionTask(FILES, StateSlab(pipeline.detector.rows_for))
     columns = [_Columns(len(one.times_ms), len(pipeline.detector.features)) for one in series]
-    anomalies = late = duplicate = rejected = 0
+    anomalies = 0
     while fetched := log.poll(0).fetched:
-        judged = pipeline.process(fetched[0], task)
-        log.commit([judged.commit])
-        _keep(judged, log, columns)
-        rejected += len(judged.rejects)
-        anomalies += sum(event.change == "opened" for event in judged.events)
-        if judged.verdicts is not None:
-            late += int(judged.verdicts.fate.late.sum())
-            duplicate += int(judged.verdicts.fate.duplicate.sum())
-        tell(judged.commit.next_offset)
+        for judged in pipeline.process(fetched[0], task):
+            log.commit([judged.commit])
+            _keep(judged, log, columns)
+            anomalies += sum(event.change == "opened" for event in judged.events)
+            tell(judged.commit.next_offset)
+    late, duplicate, rejected = (task.counts[name] for name in ("late", "duplicate", "rejected"))
     return Scored(_table(series, columns, pipeline.detector.features), anomalies, late, duplicate, rejected)
 
 

@@ -114,6 +114,10 @@ class KafkaSettings(Section):
     dead_letters_topic: Topic = Field(
         default="telltale.dead-letters", description="topic the records go to that cannot be read"
     )
+    changelog_topic: Topic = Field(
+        default="telltale.changelog",
+        description="compacted topic that the streams' memory is kept in; several groups may share it",
+    )
     auto_offset_reset: Literal["earliest", "latest"] = Field(
         default="earliest",
         description="where a group without offsets starts; earliest, so that streams are warm when they are up to date",
@@ -183,11 +187,13 @@ class KafkaSettings(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        outputs = (self.anomalies_topic, self.dead_letters_topic)
+        outputs = (self.anomalies_topic, self.dead_letters_topic, self.changelog_topic)
         if looped := set(outputs) & set(self.topics):
             raise _wrong(f"no topic that Telltale writes to itself ({looped.pop()})", "topics")
         if outputs[0] == outputs[1]:
             raise _wrong("another topic than anomalies_topic", "dead_letters_topic")
+        if outputs[2] in outputs[:2]:
+            raise _wrong("another topic than those of anomalies and dead letters", "changelog_topic")
         if self.transaction_timeout_ms > self.session_timeout_ms:
             raise _wrong(f"at most session_timeout_ms ({self.session_timeout_ms})", "transaction_timeout_ms")
         self._agree_on_login()
@@ -244,6 +250,44 @@ class LimitSettings(Section):
         "would make every reading after it a late one",
     )
 
+    max_streams: Whole = Field(
+        default=200_000,
+        ge=1,
+        le=100_000_000,
+        description="streams remembered of one partition, some 800 bytes each; the readings of any further one become "
+        "dead letters, reason stream_limit",
+    )
+    stream_ttl_s: Number = Field(
+        default=2_592_000.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="s of event time, as it passes in its partition, after which a stream without a reading is "
+        "forgotten; it starts anew if it comes back",
+    )
+
+
+class StateSettings(Section):
+    flush_interval_s: Number = Field(
+        default=10.0,
+        gt=0,
+        le=3_600,
+        allow_inf_nan=False,
+        description="s after which a changed page of state is in the changelog; what came since is judged again after "
+        "a crash",
+    )
+    when_lost: Literal["fail", "reset"] = Field(
+        default="fail",
+        description="fail: end, with exit code 1, when a partition's state cannot be restored (input deleted before it "
+        "was judged again, topic made anew, changelog empty); reset: go on without it, and say so on the topic of "
+        "anomalies",
+    )
+    prime_readings: Whole = Field(
+        default=512,
+        ge=0,
+        le=100_000,
+        description="latest readings of each stream with which a new checkpoint is warmed up, silently",
+    )
+
 
 class Settings(BaseSettings):
     """Everything that can be set. Made by `load`; cli.py hands its values on as plain arguments."""
@@ -264,6 +308,7 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    state: StateSettings = Field(default_factory=StateSettings)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

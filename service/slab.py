@@ -15,6 +15,7 @@ from service.wire import StreamKey
 
 PAGE_ROWS = 128
 NOTHING_APPLIED = -1
+NO_SLOT = -1
 
 
 class Page(NamedTuple):
@@ -36,10 +37,12 @@ class StateSlab:
         self._rows_for = rows_for
         self._slots: dict[StreamKey, int] = {}
         self._keys: list[StreamKey | None] = []  # by slot; None: free
-        self._free: list[int] = []
+        self._free: dict[int, None] = {}  # as a set that remembers its order
         self._rows = rows_for([])
         self._applied = torch.empty(0, dtype=torch.int64)
         self._dirty_since = torch.empty(0, dtype=torch.int64)  # by page: offset of the first change not written, or -1
+        self._through: dict[int, int] = {}  # of pages that were loaded
+        self._regrouped: set[int] = set()  # pages whose membership changed since they were written
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -58,17 +61,32 @@ class StateSlab:
         return len(self._applied)
 
     @property
+    def pages(self) -> int:
+        """Pages there are: 0 to pages - 1."""
+        return -(-len(self._keys) // PAGE_ROWS)
+
+    @property
     def rows(self) -> Rows:
-        """All rows, those of free slots too: to look at, not to change."""
+        """All rows, those of free slots (zeros) too: to look at, not to change."""
         return self._rows
 
-    def slots(self, keys: Sequence[StreamKey]) -> Tensor:
-        """The slot of each of N keys, (N,) int64. A new stream gets a fresh row."""
-        found = list(map(self._slots.get, keys))
+    @property
+    def applied(self) -> Tensor:
+        """(room,) int64: offset of the last reading in each row, -1 where there is none: to look at."""
+        return self._applied
+
+    def slots(self, keys: Sequence[StreamKey], limit: int | None = None) -> Tensor:
+        """The slot of each of N keys, (N,) int64. A new stream gets a fresh row, or -1 beyond `limit` streams."""
+        found: list[int | None] = list(map(self._slots.get, keys))
         if None in found:
-            self._add(list(dict.fromkeys(key for key, slot in zip(keys, found, strict=True) if slot is None)))
-            found = list(map(self._slots.get, keys))
+            new = list(dict.fromkeys(key for key, slot in zip(keys, found, strict=True) if slot is None))
+            self._add(new if limit is None else new[: max(0, limit - len(self._slots))])
+            return self.find(keys)
         return torch.tensor(found)
+
+    def find(self, keys: Sequence[StreamKey]) -> Tensor:
+        """The slot of each of N keys, (N,) int64; -1 for a stream that is not there."""
+        return torch.tensor([self._slots.get(key, NO_SLOT) for key in keys], dtype=torch.int64)
 
     def gather(self, slots: Tensor) -> Rows:
         """Copies of the rows at `slots` (S,)."""
@@ -86,16 +104,24 @@ class StateSlab:
 
     def evict(self, key: StreamKey, offset: int) -> None:
         """Forget a stream, because of the reading at `offset`; its slot may be given to another."""
-        slot = self._slots.pop(key)
-        self._keys[slot] = None
-        self._free.append(slot)
-        self._applied[slot] = NOTHING_APPLIED
-        self._soil(torch.tensor([slot]), offset)
+        self._forget([self._slots[key]], offset)
+
+    def evict_idle(self, before: int, offset: int) -> list[StreamKey]:
+        """Forget, because of the reading at `offset`, all streams without a reading at or after offset `before`."""
+        idle = ((self._applied[: len(self._keys)] < before).nonzero().squeeze(1)).tolist()
+        idle = [slot for slot in idle if self._keys[slot] is not None]
+        keys = [key for slot in idle if (key := self._keys[slot]) is not None]
+        self._forget(idle, offset)
+        return keys
 
     def dirty_pages(self) -> list[tuple[int, int]]:
         """(page, offset of its first change that is not written), the oldest change first."""
         dirty = (self._dirty_since >= 0).nonzero().squeeze(1).tolist()
         return sorted(((page, int(self._dirty_since[page])) for page in dirty), key=lambda item: item[1])
+
+    def regrouped_pages(self) -> list[int]:
+        """Pages whose membership changed since they were written: these are written with the next commit."""
+        return sorted(self._regrouped)
 
     def page(self, number: int, through: int) -> Page:
         """A copy of a page; everything before offset `through` has been applied."""
@@ -107,27 +133,65 @@ class StateSlab:
     def clean(self, number: int) -> None:
         """A page has been written: it is not dirty any more."""
         self._dirty_since[number] = -1
+        self._regrouped.discard(number)
 
     def load(self, page: Page) -> None:
-        """Put a written page back where it was. The slots must be free: pages are loaded into an empty slab."""
-        if not len(page.slots):
-            return
-        last = int(page.slots.max())
-        self._make_room(last + 1)
-        for slot in range(len(self._keys), last + 1):
-            self._keys.append(None)
-            self._free.append(slot)
-        for slot, key in zip(page.slots.tolist(), page.keys, strict=True):
-            self._slots[key] = slot
-            self._keys[slot] = key
-            self._free.remove(slot)
-        self._rows.put(page.slots, page.rows)
-        self._applied[page.slots] = page.applied
+        """Put a written page back where it was. A stream that is in two pages belongs to the one with higher `through`.
+
+        The page that loses it is marked, so that it is written again without it.
+        """
+        self._reserve(page.number)
+        self._through[page.number] = page.through
+        kept = [n for n, key in enumerate(page.keys) if self._take_over(key, page)]
+        slots = page.slots[kept]
+        for slot, n in zip(slots.tolist(), kept, strict=True):
+            self._slots[page.keys[n]] = slot
+            self._keys[slot] = page.keys[n]
+            self._free.pop(slot, None)
+        some = torch.tensor(kept, dtype=torch.int64)
+        self._rows.put(slots, page.rows.take(some))
+        self._applied[slots] = page.applied[some]
+
+    def load_cold(self, number: int, places: Sequence[int], keys: Sequence[StreamKey], since: int) -> None:
+        """Make room for a page whose rows are lost or mean nothing: its streams start with fresh rows.
+
+        places: of each stream in the page. The page is dirty since offset `since`; readings before it count as applied.
+        """
+        slots = torch.tensor(places, dtype=torch.int64) + number * PAGE_ROWS
+        applied = torch.full((len(keys),), since - 1)
+        self.load(Page(number, since, slots, tuple(keys), self._rows_for(keys), applied))
+        self._soil(torch.tensor([number * PAGE_ROWS]), since)
+
+    def regroup(self, number: int) -> None:
+        """Let a page be written, with its roster, at the next commit."""
+        self._regrouped.add(number)
+
+    def _take_over(self, key: StreamKey, page: Page) -> bool:
+        """Whether `page` is the one that a stream belongs to; if so, no other has it afterwards."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return True
+        other = slot // PAGE_ROWS
+        loser = other if self._through[other] < page.through else page.number
+        if loser == other:
+            self._forget([slot], page.through)
+        self._regrouped.add(loser)
+        self._soil(torch.tensor([loser * PAGE_ROWS]), page.through)
+        return loser == other
+
+    def _reserve(self, number: int) -> None:
+        """Let a page be there, with free slots."""
+        end = (number + 1) * PAGE_ROWS
+        self._make_room(end)
+        self._free.update(dict.fromkeys(range(len(self._keys), end)))
+        self._keys += [None] * (end - len(self._keys))
 
     def _add(self, keys: list[StreamKey]) -> None:
+        if not keys:
+            return
         slots = []
         for key in keys:
-            slot = self._free.pop() if self._free else len(self._keys)
+            slot = self._free.popitem()[0] if self._free else len(self._keys)
             if slot == len(self._keys):
                 self._keys.append(key)
             self._keys[slot] = key
@@ -135,6 +199,23 @@ class StateSlab:
             slots.append(slot)
         self._make_room(len(self._keys))
         self._rows.put(torch.tensor(slots), self._rows_for(keys))
+        self._regrouped.update(slot // PAGE_ROWS for slot in slots)
+
+    def _forget(self, slots: Sequence[int], offset: int) -> None:
+        if not slots:
+            return
+        for slot in slots:
+            key = self._keys[slot]
+            if key is not None:
+                del self._slots[key]
+            self._keys[slot] = None
+            self._free[slot] = None
+        freed = torch.tensor(slots)
+        for column in self._rows:
+            column[freed] = 0
+        self._applied[freed] = NOTHING_APPLIED
+        self._soil(freed, offset)
+        self._regrouped.update(slot // PAGE_ROWS for slot in slots)
 
     def _make_room(self, streams: int) -> None:
         """Grow by doubling, in whole pages."""

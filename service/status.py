@@ -37,6 +37,16 @@ class PartitionStatus:
     warming: int = 0  # streams that are still learning what is normal
     state_bytes: int = 0
     alarms_open: int = 0
+    stage: str = "running"  # restoring, priming, replaying or running
+    progress: float = 1.0  # of the stage, 0 to 1
+    replay_from: int | None = None  # from where the input would be judged again after a crash
+
+    @property
+    def replay_records(self) -> int | None:
+        """Records that would be judged again after a crash."""
+        if self.next_offset is None or self.replay_from is None:
+            return None
+        return max(0, self.next_offset - self.replay_from)
 
     @property
     def lag(self) -> int | None:
@@ -59,6 +69,11 @@ class Counts:
     closed: Mapping[str, int] = field(default_factory=dict)  # by the severity of their peak
     transactions: int = 0  # committed
     aborts: int = 0
+    evicted: int = 0  # idle streams that were forgotten
+    replayed: int = 0  # readings judged again after a restore
+    problems: Mapping[str, int] = field(default_factory=dict)  # what was found wrong with the state, by kind
+    pages_written: int = 0
+    page_bytes_written: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     WRONG_FEATURES = "wrong_features"
     NOT_A_NUMBER = "not_a_number"
     OUT_OF_RANGE = "out_of_range"
+    STREAM_LIMIT = "stream_limit"
 
 
 class Reject(NamedTuple):
@@ -62,6 +63,14 @@ class ReadingBatch(NamedTuple):
     keys: list[StreamKey]
     readings: Readings
     record_times_ms: NDArray[np.int64]  # (N,) when the records were produced; -1 where unknown
+
+    def part(self, index: NDArray[np.int64]) -> "ReadingBatch":
+        """The readings at `index`, which rises."""
+        where = torch.from_numpy(index)
+        readings = Readings(*(column[where] for column in self.readings))
+        return ReadingBatch(
+            self.partition, [self.keys[n] for n in index.tolist()], readings, self.record_times_ms[index]
+        )
 
 
 class Decoder:
@@ -317,6 +326,7 @@ _CHANGE_NAMES = {
 }
 _CLOSED_AS = {Change.RECOVERED: "recovered", Change.LEVEL_SHIFT: "level_shift"}
 EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
+STATE_LOST = "telltale.state.lost"
 
 
 def event(
@@ -357,6 +367,38 @@ def event(
     identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{opened}/{change}/{transition.severity.name}"))
     kind = f"telltale.anomaly.{change}"
     return Event("1.0", identity, f"/telltale/{topic}", kind, stream, time, "application/json", anomaly)
+
+
+class StateLost(msgspec.Struct, frozen=True):
+    """A stream, or a whole partition, whose memory could not be restored; it starts anew at this offset."""
+
+    stream: str | None  # None: all of the partition, or it is not known which
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """A CloudEvents 1.0 envelope, on the topic of anomalies, about the service's own memory."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    datacontenttype: str
+    data: StateLost
+
+
+def state_lost(lost: StateLost) -> Record:
+    """Tell that a stream's memory is lost. Its id is the same whenever the same loss is told again."""
+    where = f"{lost.topic}/{lost.partition}"
+    subject = where if lost.stream is None else lost.stream
+    identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{where}/{lost.offset}/{subject}/state.lost/{lost.reason}"))
+    notice = Notice("1.0", identity, f"/telltale/{lost.topic}", STATE_LOST, subject, "application/json", lost)
+    return Record(subject.encode(), msgspec.json.encode(notice), EVENT_HEADERS)
 
 
 def encode_event(told: Event) -> Record:

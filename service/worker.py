@@ -13,21 +13,26 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
-from service.errors import TaskMigrated
-from service.log import Log, Partition, Polled
+from service import failpoints
+from service.errors import LogUnavailable, TaskMigrated
+from service.log import Commit, Fetched, Log, Partition, Polled, Record
 from service.log_lines import Seldom
 from service.metrics import Metrics
 from service.pipeline import Pipeline, Processed
+from service.recovery import Problem, Recovery, RecoveryRules
 from service.slab import StateSlab
+from service.state_writer import StateWriter
 from service.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard, newest
-from service.task import PartitionTask
+from service.task import EventClock, PartitionTask, Stage
 from service.wire import Event, Reason
 
 STAGES = ("poll", "decode", "slots", "pack", "gather", "observe", "scatter", "tell", "commit")
 REASONS = tuple(reason.value for reason in Reason)
+PROBLEMS = tuple(problem.value for problem in Problem)
 POLL_S = 0.5  # longest wait for records: so soon a stop is noticed
 SURVEY_S = 1.0  # between two counts of the streams that are still warming up
 STREAMS_NAMED = 5  # in one log line
+FLUSH_WITHIN_S = 3.0  # when told to stop: what is not written by then is judged again by the next worker
 
 lines = structlog.get_logger("telltale.worker")
 
@@ -41,12 +46,16 @@ class _Tally:
     duplicate: int = 0
     transactions: int = 0
     aborts: int = 0
+    evicted: int = 0
+    replayed: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
     changed: dict[str, Counter[str]] = field(default_factory=dict)  # by transition, by severity
 
     def add(self, judged: Sequence[Processed]) -> None:
         for one in judged:
             self.readings += len(one.batch.keys)
+            self.evicted += one.evicted
             if one.verdicts is not None:
                 self.late += int(one.verdicts.fate.late.sum())
                 self.duplicate += int(one.verdicts.fate.duplicate.sum())
@@ -55,7 +64,7 @@ class _Tally:
                 self.changed.setdefault(event.change, Counter())[event.data.severity] += 1
         self.transactions += 1
 
-    def counts(self) -> Counts:
+    def counts(self, writer: StateWriter) -> Counts:
         opened, updated, closed = (dict(self.changed.get(change, {})) for change in ("opened", "updated", "closed"))
         return Counts(
             readings=self.readings,
@@ -67,6 +76,11 @@ class _Tally:
             closed=closed,
             transactions=self.transactions,
             aborts=self.aborts,
+            evicted=self.evicted,
+            replayed=self.replayed,
+            problems=dict(self.problems),
+            pages_written=writer.pages_written,
+            page_bytes_written=writer.bytes_written,
         )
 
 
@@ -74,14 +88,29 @@ class Worker:
     """Drives one log with one pipeline until it is told to stop."""
 
     def __init__(
-        self, log: Log, pipeline: Pipeline, board: StatusBoard, metrics: Metrics, stop: threading.Event
+        self,
+        log: Log,
+        pipeline: Pipeline,
+        writer: StateWriter,
+        rules: RecoveryRules,
+        board: StatusBoard,
+        metrics: Metrics,
+        stop: threading.Event,
+        idle_s: float | None = None,
     ) -> None:
+        """idle_s: seconds of event time after which a stream without readings is forgotten; None: never."""
         self._log = log
         self._pipeline = pipeline
+        self._writer = writer
+        self._rules = rules
         self._board = board
         self._metrics = metrics
         self._stop = stop
+        self._idle_s = idle_s
         self._tasks: dict[Partition, PartitionTask] = {}
+        self._recoveries: dict[Partition, Recovery] = {}
+        self._notices: dict[Partition, list[Record]] = {}
+        self._migrated = False
         self._tally = _Tally()
         self._warming: dict[Partition, int] = {}
         self._surveyed_s = -SURVEY_S
@@ -90,46 +119,123 @@ class Worker:
     def run(self, check: Callable[[], None] = lambda: None) -> None:
         """Until `stop` is set. What was polled by then is judged and committed; the log is closed in any case.
 
-        check: called every round; raises when the process must not go on.
+        check: called every round; raises when the process must not go on. Raises LogUnavailable when, at the end, the
+        state could not be written: the next worker judges the last readings again.
         """
         try:
             while not self._stop.is_set():
                 self.turn()
                 check()
             self._publish(State.STOPPING, [])
+            self.flush()
         finally:
             self._log.close()
 
     def turn(self, timeout_s: float = POLL_S) -> list[Processed]:
         """One round: returns what was judged and committed in it."""
         began = time.perf_counter()
-        polled = self._log.poll(timeout_s)
+        polled = self._log.poll(0.0 if self._recoveries else timeout_s)
         self._open_and_close(polled)
         self._metrics.observe_stages({"poll": time.perf_counter() - began})
-        judged = self._pipeline.process_all([(one, self._tasks[one.partition]) for one in polled.fetched])
-        if judged and not self._commit(judged):
+        try:
+            work = self._recover(polled.fetched)
+            judged = self._pipeline.process_all(work)
+            self._commit(judged, self._commits(judged))
+        except TaskMigrated as migrated:
+            self._drop_tasks(str(migrated))
             judged = []
         self._publish(State.RUNNING, [event for one in judged for event in one.events])
         return judged
 
+    def flush(self) -> None:
+        """Write all that is not written yet, as far as there is time for it. Raises LogUnavailable if that fails."""
+        if self._migrated:
+            raise LogUnavailable("the last commit failed: what it would have written is judged again at the next start")
+        ends_s = time.monotonic() + FLUSH_WITHIN_S
+        while time.monotonic() < ends_s:
+            commits = [
+                self._writer.complete(Commit(task.partition, task.next_offset), task, pages)
+                for task in self._tasks.values()
+                if task.partition not in self._recoveries
+                and task.next_offset is not None
+                and (pages := self._writer.all_due(task))
+            ]
+            if not commits:
+                return
+            try:
+                self._commit([], commits)
+            except TaskMigrated as migrated:
+                raise LogUnavailable(
+                    f"the state could not be written, its last readings are judged again at the next start: {migrated}"
+                ) from migrated
+
     def _open_and_close(self, polled: Polled) -> None:
         for partition in polled.revoked:
+            failpoints.reach("revoke")
             self._tasks.pop(partition, None)
+            self._recoveries.pop(partition, None)
+            self._notices.pop(partition, None)
             lines.info("partition_revoked", topic=partition.topic, partition=partition.number)
         for partition in polled.assigned:
-            self._tasks[partition] = PartitionTask(partition, StateSlab(self._pipeline.detector.rows_for))
+            task = PartitionTask(partition, StateSlab(self._pipeline.detector.rows_for), EventClock(self._idle_s))
+            self._tasks[partition] = task
+            writer = self._writer
+            self._recoveries[partition] = Recovery(
+                self._log, self._pipeline, writer.group, writer.layout, writer.numerics, self._rules, task
+            )
+            self._migrated = False
             lines.info("partition_assigned", topic=partition.topic, partition=partition.number)
 
-    def _commit(self, judged: Sequence[Processed]) -> bool:
-        """Write everything or nothing. False: other workers have the partitions now, and all tasks are dropped."""
+    def _drop_tasks(self, reason: str) -> None:
+        """Other workers have the partitions now, or may have: the next poll says which begin anew."""
+        self._tasks.clear()
+        self._recoveries.clear()
+        self._notices.clear()
+        self._migrated = True
+        self._tally.aborts += 1
+        lines.warning("tasks_migrated", reason=reason)
+
+    def _recover(self, fetched: Sequence[Fetched]) -> list[tuple[Fetched, PartitionTask]]:
+        """Let every task without its memory go on towards it; returns what is to be judged for the first time."""
+        work = []
+        for one in fetched:
+            recovery = self._recoveries.get(one.partition)
+            rest = one if recovery is None else recovery.take(one)
+            if rest is not None:
+                work.append((rest, self._tasks[one.partition]))
+        for partition, recovery in list(self._recoveries.items()):
+            recovery.step()
+            if recovery.task.stage is Stage.RUNNING:
+                del self._recoveries[partition]
+                self._notices[partition] = recovery.notices
+                self._tally.replayed += recovery.replayed
+                self._tally.problems.update(problem.value for problem in recovery.problems)
+        return work
+
+    def _commits(self, judged: Sequence[Processed]) -> list[Commit]:
+        """What was judged, with the pages that are due, also of partitions of which nothing was fetched."""
+        commits = [one.commit for one in judged]
+        last = {commit.partition: n for n, commit in enumerate(commits)}
+        for partition, task in self._tasks.items():
+            if partition in self._recoveries or task.next_offset is None:
+                continue
+            pages, notices = self._writer.due(task), self._notices.get(partition, ())
+            if partition not in last and (pages or notices):
+                last[partition] = len(commits)
+                commits.append(Commit(partition, task.next_offset))
+            if partition in last:
+                commit = commits[last[partition]]
+                commit = commit._replace(anomalies=(*notices, *commit.anomalies))
+                commits[last[partition]] = self._writer.complete(commit, task, pages)
+        return commits
+
+    def _commit(self, judged: Sequence[Processed], commits: Sequence[Commit]) -> None:
+        """Write everything or nothing. Raises TaskMigrated."""
+        if not commits:
+            return
         began = time.perf_counter()
-        try:
-            self._log.commit([one.commit for one in judged])
-        except TaskMigrated as migrated:
-            self._tasks.clear()
-            self._tally.aborts += 1
-            lines.warning("tasks_migrated", reason=str(migrated))
-            return False
+        self._log.commit(commits)
+        failpoints.reach("after_commit")
         commit_s = time.perf_counter() - began
         self._metrics.observe_transaction(commit_s)
         self._metrics.observe_stages({"commit": commit_s})
@@ -137,9 +243,10 @@ class Worker:
         for one in judged:
             self._metrics.observe_batch(len(one.batch.keys), one.batch.record_times_ms, now_ms)
             self._metrics.observe_stages(one.stage_s)
+        for commit in commits:
+            self._notices.pop(commit.partition, None)
         self._tally.add(judged)
         self._report(judged)
-        return True
 
     def _report(self, judged: Iterable[Processed]) -> None:
         """A line for the anomalies of this round, and one now and then for each reason of rejects."""
@@ -185,7 +292,7 @@ class Worker:
                 beat_s=now_s,
                 checkpoint=last.checkpoint,
                 partitions=tuple(map(self._partition_status, self._tasks.values())),
-                counts=self._tally.counts(),
+                counts=self._tally.counts(self._writer),
                 recent=newest([msgspec.to_builtins(event) for event in events[-100:]], last.recent),
             )
         )
@@ -196,7 +303,10 @@ class Worker:
             number=task.partition.number,
             next_offset=task.next_offset,
             end_offset=task.end_offset,
-            event_time_ms=task.event_time_ms,
+            event_time_ms=task.clock.latest_ms,
+            stage=task.stage,
+            progress=task.progress,
+            replay_from=task.replay_from,
             streams=len(task.slab),
             warming=self._warming.get(task.partition, 0),
             state_bytes=task.slab.nbytes,

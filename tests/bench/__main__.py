@@ -2,7 +2,8 @@
 
 For 1,000 and for 100,000 streams: a bare KafkaConsumer.poll() loop and a whole worker (columns, decode, judge,
 transactions) take turns on the same topic, each in a process of its own on one core; medians and their ratio are
-printed. Then the time from producing a reading to its anomaly, at 1,000 readings a second.
+printed, and what the worker loses by writing its state. Then how long restoring that state takes, and the time from
+producing a reading to its anomaly, at 1,000 readings a second.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.kafka_log import CHANGELOG
 from tests.bench import load
 
 if TYPE_CHECKING:
@@ -25,14 +27,16 @@ if TYPE_CHECKING:
 PARTITIONS = 8
 LATENCY_RATE = 1_000
 LATENCY_STREAMS = 200
+VERSIONS = 3  # of every page in a changelog that is restored
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--readings", type=int, default=1_000_000, help="in each topic")
-    parser.add_argument("--streams", type=int, nargs="+", default=[1_000, 100_000])
+    parser.add_argument("--streams", type=int, nargs="*", default=[1_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3, help="of bare loop and worker, taking turns")
     parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--restore", type=int, nargs="*", default=[100_000], help="streams to restore")
     parser.add_argument("--latency-seconds", type=float, default=20.0)
     args = parser.parse_args()
     print(f"machine: {_machine()}", flush=True)
@@ -44,22 +48,26 @@ def main() -> None:
             topics = _topics(broker, "bench")
             load.fill(broker.bootstrap_servers, topics[0], streams, args.readings)
             _throughput(broker.bootstrap_servers, topics, streams, args)
+        for streams in args.restore:
+            _restore(broker.bootstrap_servers, _topics(broker, "restore"), streams, args)
         if args.latency_seconds:
             _latency(broker.bootstrap_servers, _topics(broker, "latency"), args)
 
 
 def _topics(broker: "Broker", name: str) -> list[str]:
-    """An input topic and those of its anomalies and dead letters."""
-    return [broker.create_topic(PARTITIONS, f"{name}{what}") for what in ("", "-anomalies", "-dead-letters")]
+    """An input topic and those of its anomalies, dead letters and state."""
+    plain = [broker.create_topic(PARTITIONS, f"{name}{what}") for what in ("", "-anomalies", "-dead-letters")]
+    return [*plain, broker.create_topic(PARTITIONS, f"{name}-changelog", CHANGELOG)]
 
 
 def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> None:
-    bare, worked = [], []
+    bare, worked, forgot = [], [], []
     for number in range(args.rounds):
         group, sizes = f"bench-{streams}-{number}", (str(streams), str(args.readings), str(args.hidden))
         bare.append(_child("bare", servers, topics[0], str(args.readings)))
-        worked.append(_child("work", servers, *topics, group, *sizes))
-    bare_rate, rate = (statistics.median(run["rate"] for run in runs) for runs in (bare, worked))
+        worked.append(_child("work", servers, *topics, group, *sizes, "keep"))
+        forgot.append(_child("work", servers, *topics, f"{group}-forgetful", *sizes, "forget"))
+    bare_rate, rate, without = (statistics.median(run["rate"] for run in runs) for runs in (bare, worked, forgot))
     middle = min(worked, key=lambda run: abs(run["rate"] - rate))
     stages = middle["stage_us"]
     lines = (
@@ -67,12 +75,31 @@ def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Na
         f"  bare poll() loop  {bare_rate:>9,.0f} records a second   ({_all(bare)})",
         f"  worker            {rate:>9,.0f} readings a second  ({_all(worked)})",
         f"  share             {rate / bare_rate:>9.2f}",
+        f"  without state     {without:>9,.0f} readings a second  ({_all(forgot)})",
+        f"  state costs       {1 - rate / without:>9.1%} of throughput, {middle['page_mb']:.1f} MB of pages a second",
         f"  us a reading      {sum(stages.values()):>9.2f} = {', '.join(f'{k} {v:.2f}' for k, v in stages.items())}",
         f"  memory            {middle['rss_mb']:>9,.0f} MB resident, {middle['rss_before_mb']:,.0f} before it began",
         f"  state             {middle['row_bytes']:>9,.0f} bytes a row, {middle['bytes_per_stream']:,.0f} resident",
     )
     print("\n".join(lines), flush=True)
     print(flush=True)
+
+
+def _restore(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> None:
+    """From a changelog three times its compacted size, as it is before the cleaner has come round."""
+    group = "bench-restore"
+    megabytes = load.store(servers, topics, group, streams, args.hidden, VERSIONS)
+    runs = [
+        _child("restore", servers, *topics, group, str(streams), str(args.hidden)) for _ in range(max(1, args.rounds))
+    ]
+    seconds = sorted(run["seconds"] for run in runs)
+    size = f"{VERSIONS * megabytes:,.0f} MB of changelog, {megabytes:,.0f} MB compacted"
+    print(
+        f"restore of {streams:,} streams from {size}\n"
+        f"  median {statistics.median(seconds):.2f} s  ({', '.join(f'{s:.2f}' for s in seconds)}),"
+        f" {max(run['rss_mb'] for run in runs):,.0f} MB resident\n",
+        flush=True,
+    )
 
 
 def _all(runs: list[dict[str, Any]]) -> str:

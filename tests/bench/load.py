@@ -1,4 +1,4 @@
-"""What the benchmark's processes do: fill a topic, poll it bare, work through it, wait for anomalies."""
+"""What the benchmark's processes do: fill a topic, poll it bare, work through it, restore, wait for anomalies."""
 
 import gc
 import json
@@ -20,13 +20,20 @@ from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
 from models.rows import Channels, Rows, Scalars, fresh
 from service import kafka_log
-from service.log import Record
+from service.changelog import Layout
+from service.log import Commit, Partition, Record
 from service.metrics import Build, Metrics
 from service.pipeline import Pipeline
+from service.recovery import RecoveryRules
+from service.slab import StateSlab
+from service.state_writer import StateWriter
 from service.status import Checkpoint, StatusBoard
-from service.worker import REASONS, STAGES, Worker, first_status
+from service.task import PartitionTask
+from service.wire import StreamKey
+from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 
 START_MS = 1_760_000_000_000
+FLUSH_INTERVAL_S = 10.0  # the service's default
 SPIKE_EVERY = 61  # readings of a stream: one more than a rest, and no divisor of the number of streams
 
 
@@ -64,16 +71,24 @@ def bare(servers: str, topic: str, readings: int) -> None:
     consumer.close()
 
 
-def work(servers: str, topics: list[str], group: str, streams: int, readings: int, hidden: int) -> None:
-    """A whole worker, from its first records to the last commit."""
+def work(
+    servers: str, topics: list[str], group: str, streams: int, readings: int, hidden: int, keeps_state: bool
+) -> None:
+    """A whole worker, from when it knows all streams to the last commit.
+
+    keeps_state: whether it writes pages and markers, as the service does.
+    """
     _one_core()
-    worker, log, registry = _worker(servers, topics, group, streams, hidden)
-    while not worker.turn(timeout_s=0.1) and not registry.get_sample_value("telltale_partitions"):
-        pass
+    worker, log, registry = _worker(servers, topics, group, streams, hidden, keeps_state)
+    while not _all_ready(registry):
+        worker.turn(timeout_s=0.1)
     before = psutil.Process().memory_info().rss
     _settle()
     seen = int(registry.get_sample_value("telltale_readings_total") or 0)
+    while seen < min(streams, readings // 2):
+        seen += sum(len(one.batch.keys) for one in worker.turn())
     spent = _stage_seconds(registry)
+    written = _page_bytes(registry)
     first, began = seen, time.perf_counter()
     while seen < readings:
         seen += sum(len(one.batch.keys) for one in worker.turn())
@@ -84,6 +99,7 @@ def work(servers: str, topics: list[str], group: str, streams: int, readings: in
         {
             "rate": (seen - first) / seconds,
             "stage_us": {stage: 1e6 * value / (seen - first) for stage, value in stages.items()},
+            "page_mb": (_page_bytes(registry) - written) / 2**20 / seconds,
             "rss_mb": rss / 2**20,
             "rss_before_mb": before / 2**20,
             "row_bytes": fresh(1, ForecasterConfig(("value",), hidden=hidden)).bytes_per_stream,
@@ -93,10 +109,62 @@ def work(servers: str, topics: list[str], group: str, streams: int, readings: in
     log.close()
 
 
+def store(servers: str, topics: list[str], group: str, streams: int, hidden: int, versions: int) -> float:
+    """Write the pages of so many streams several times over, then their markers; returns MB of one version.
+
+    The input topic is empty: nothing is to be replayed.
+    """
+    detector = _detector(streams, hidden)
+    layout = Layout.of("0" * 64, detector.rows_for([]))
+    found = kafka_log.identify_topic(servers, topics[0])
+    tasks = []
+    for number in range(found.partitions):
+        task = PartitionTask(Partition(topics[0], number), StateSlab(detector.rows_for), next_offset=0)
+        task.topic_id, task.partitions = found.topic_id, found.partitions
+        task.slab.slots([StreamKey(_key(n)) for n in range(number, streams, found.partitions)])
+        task.slab.rows.hidden.uniform_(-1, 1)  # what zeros would compress to
+        task.slab.rows.cell.uniform_(-1, 1)
+        tasks.append(task)
+    size = 0
+
+    def records() -> Iterator[tuple[Record, int]]:
+        nonlocal size
+        for version in range(versions):
+            for task in tasks:
+                writer = StateWriter(group, layout, "bench", group, 10.0)
+                pages = list(range(task.slab.pages))
+                commit = writer.complete(Commit(task.partition, 0), task, pages)
+                size += writer.bytes_written
+                yield from ((page, task.partition.number) for page in commit.pages)
+                if version == versions - 1 and commit.marker is not None:
+                    yield commit.marker, task.partition.number
+
+    kafka_log.produce(servers, topics[3], records())
+    return size / versions / 2**20
+
+
+def restore(servers: str, topics: list[str], group: str, streams: int, hidden: int) -> None:
+    """Seconds from the assignment of the partitions to when all of them have their memory."""
+    _one_core()
+    worker, log, registry = _worker(servers, topics, group, 0, hidden, keeps_state=True)
+    _settle()
+    while not registry.get_sample_value("telltale_partitions"):
+        worker.turn(timeout_s=0.1)
+    began = time.perf_counter()
+    while not _all_ready(registry):
+        worker.turn(timeout_s=0.1)
+    seconds = time.perf_counter() - began
+    found = _sum(registry, "telltale_streams")
+    log.close()
+    if found != streams:
+        raise SystemExit(f"{found} streams restored, expected {streams}")
+    _say({"seconds": seconds, "rss_mb": psutil.Process().memory_info().rss / 2**20})
+
+
 def serve(servers: str, topics: list[str], group: str, streams: int, hidden: int) -> None:
     """A worker that goes on until SIGTERM; says when it is ready."""
-    worker, _, registry = _worker(servers, topics, group, streams, hidden)
-    while not registry.get_sample_value("telltale_partitions"):
+    worker, _, registry = _worker(servers, topics, group, streams, hidden, keeps_state=True)
+    while not _all_ready(registry):
         worker.turn(timeout_s=0.1)
     _settle()
     _say("ready")
@@ -155,17 +223,30 @@ def _key(stream: int) -> bytes:
     return b"plant-%02d/sensor-%06d" % (stream % 20, stream)
 
 
+class _Forgetful(StateWriter):
+    """Keeps nothing: what state writing costs is seen beside it."""
+
+    def due(self, task: PartitionTask) -> list[int]:
+        return []
+
+    def complete(self, commit: Commit, task: PartitionTask, pages: list[int]) -> Commit:
+        return commit
+
+
 def _worker(
-    servers: str, topics: list[str], group: str, streams: int, hidden: int
+    servers: str, topics: list[str], group: str, streams: int, hidden: int, keeps_state: bool
 ) -> tuple[Worker, kafka_log.KafkaLog, CollectorRegistry]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    log = kafka_log.KafkaLog(topics[:1], group, servers, topics[1], topics[2], transactional_id=group)
+    log = kafka_log.KafkaLog(topics[:1], group, servers, topics[1], topics[2], topics[3], transactional_id=group)
     board = StatusBoard(first_status(Checkpoint("bench", "0" * 64, ("value",))))
     registry = CollectorRegistry()
-    metrics = Metrics(registry, board, Build("", "", "", ""), STAGES, REASONS, ("minor", "major", "critical"))
+    metrics = Metrics(registry, board, Build("", "", "", ""), STAGES, REASONS, ("minor", "major", "critical"), PROBLEMS)
     pipeline = Pipeline(_detector(streams, hidden), "0" * 64, max_future_ms=10**15)
-    return Worker(log, pipeline, board, metrics, threading.Event()), log, registry
+    layout = Layout.of("0" * 64, pipeline.detector.rows_for([]))
+    writer = (StateWriter if keeps_state else _Forgetful)(group, layout, "bench", group, FLUSH_INTERVAL_S)
+    rules = RecoveryRules(reset=False, prime_readings=0)
+    return Worker(log, pipeline, writer, rules, board, metrics, threading.Event()), log, registry
 
 
 def _detector(streams: int, hidden: int) -> Detector:
@@ -180,6 +261,20 @@ def _detector(streams: int, hidden: int) -> Detector:
         rows.scalars[:, Scalars._fields.index(name)] = value
     warm = Rows(*(column.expand(streams, *column.shape[1:]) for column in rows))
     return Detector(forecaster, DetectorConfig(), {_key(stream): stream for stream in range(streams)}, warm)
+
+
+def _all_ready(registry: CollectorRegistry) -> bool:
+    partitions = registry.get_sample_value("telltale_partitions")
+    return bool(partitions) and _sum(registry, "telltale_partition_ready") == partitions
+
+
+def _sum(registry: CollectorRegistry, name: str) -> float:
+    samples = [sample for family in registry.collect() for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == name)
+
+
+def _page_bytes(registry: CollectorRegistry) -> float:
+    return registry.get_sample_value("telltale_page_bytes_written_total") or 0.0
 
 
 def _stage_seconds(registry: CollectorRegistry) -> dict[str, float]:
@@ -210,9 +305,11 @@ def main(arguments: list[str]) -> None:
     if what == "bare":
         bare(servers, rest[0], int(rest[1]))
     elif what == "work":
-        work(servers, rest[:3], rest[3], int(rest[4]), int(rest[5]), int(rest[6]))
+        work(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]), int(rest[7]), rest[8] == "keep")
+    elif what == "restore":
+        restore(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]))
     else:
-        serve(servers, rest[:3], rest[3], int(rest[4]), int(rest[5]))
+        serve(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]))
 
 
 if __name__ == "__main__":

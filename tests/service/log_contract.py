@@ -58,6 +58,8 @@ class Reader:
         self.owned.difference_update(polled.revoked)
         assert self.owned.isdisjoint(polled.assigned), "assigned twice"
         self.owned.update(polled.assigned)
+        for partition in polled.assigned:
+            self.log.start(partition, self.log.inspect(partition).committed)
         assert self.owned.issuperset(f.partition for f in polled.fetched), "fetched what is not assigned"
         self.assigned += polled.assigned
         self.revoked += polled.revoked

@@ -38,7 +38,7 @@ def board() -> StatusBoard:
 @pytest.fixture(scope="module")
 def server(board: StatusBoard) -> Iterator[Server]:
     registry = CollectorRegistry()
-    Metrics(registry, board, Build("0", "3", "2", "f"), ["poll"], ["bad_json"], ["minor"])
+    Metrics(registry, board, Build("0", "3", "2", "f"), ["poll"], ["bad_json"], ["minor"], ["corrupt"])
     server = Server(app(board, registry, BEAT_LIMIT_S, "0.1.0", lambda: NOW_S), "127.0.0.1", 0)
     server.start()
     yield server

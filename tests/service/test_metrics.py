@@ -32,6 +32,7 @@ class Scrape:
             stages=["poll", "decode"],
             reasons=["bad_json", "bad_key"],
             severities=["minor", "major"],
+            problems=["corrupt"],
             clock=lambda: 100.0,
             monotonic=lambda: 91.0,
         )

@@ -103,7 +103,7 @@ def a_task(detector: Detector) -> PartitionTask:
 
 def run(detector: Detector, batches: Iterable[Fetched]) -> tuple[list[Processed], PartitionTask]:
     pipeline, task = Pipeline(detector, DIGEST, max_future_ms=86_400_000), a_task(detector)
-    return [pipeline.process(batch, task) for batch in batches], task
+    return [one for batch in batches for one in pipeline.process(batch, task)], task
 
 
 def told(judged: Iterable[Processed]) -> list[Record]:
@@ -231,12 +231,12 @@ def test_how_many_records_a_poll_brings_changes_no_byte(
     pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
     task = PartitionTask(partition, StateSlab(detector.rows_for))
     while fetches := log.poll(0.0).fetched:
-        log.commit([pipeline.process(fetch, task).commit for fetch in fetches])
+        log.commit([one.commit for fetch in fetches for one in pipeline.process(fetch, task)])
     assert topics.committed == {partition: len(records)}
 
     whole = topics.fetch(partition, 0, len(records))
     assert whole is not None
-    expected = pipeline.process(whole, PartitionTask(partition, StateSlab(detector.rows_for)))
+    (expected,) = pipeline.process(whole, PartitionTask(partition, StateSlab(detector.rows_for)))
     assert topics.anomalies[partition] == list(expected.commit.anomalies) != []
 
 
@@ -261,7 +261,7 @@ def test_partitions_judged_together_are_judged_as_if_each_were_alone(
     apart = {p: PartitionTask(p, StateSlab(detector.rows_for)) for p in partitions}
     for fetches in rounds:
         found = pipeline.process_all([(one, together[one.partition]) for one in fetches])
-        wanted = [pipeline.process(one, apart[one.partition]) for one in fetches]
+        wanted = [done for one in fetches for done in pipeline.process(one, apart[one.partition])]
         assert [one.commit for one in found] == [one.commit for one in wanted]
         assert [one.events for one in found] == [one.events for one in wanted]
         if any(one.verdicts is not None for one in wanted):
@@ -322,7 +322,7 @@ def test_the_task_moves_on_to_what_the_log_says_comes_next(detector: Detector, h
     records = sent(history)[:10]
     pipeline, task = Pipeline(detector, DIGEST, max_future_ms=86_400_000), a_task(detector)
     after_a_gap = fetched(records, end_offset=5_000)._replace(next_offset=records[-1].offset + 4)
-    one = pipeline.process(after_a_gap, task)
+    (one,) = pipeline.process(after_a_gap, task)
     assert one.commit.partition == HERE
     assert one.commit.next_offset == task.next_offset == records[-1].offset + 4
     assert task.end_offset == 5_000

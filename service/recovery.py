@@ -1,0 +1,398 @@
+"""How a task gets its memory back: restore the pages, prime those of another checkpoint, replay the input. In slices.
+
+A database's fuzzy checkpoint and redo (Gray & Reuter 1993, ch. 11), with Kafka as the log. The marker says that
+everything before offset E is judged and told, and everything before R <= E is in the pages. The pages are loaded; the
+input from R to E is judged again through the very same code, telling nobody; then the task goes on from E. A reading
+that is in its row already is skipped, and a stream that is in no page is left out: membership is written at once, so
+there it was rejected or has been forgotten since.
+
+What is not as it should be has a policy each: `Problem` lists them.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import structlog
+import torch
+from torch import Tensor
+
+from service import failpoints
+from service.changelog import (
+    Collected,
+    Layout,
+    Lost,
+    Marker,
+    Origin,
+    Stale,
+    UnreadableRecord,
+    read_marker,
+    read_page,
+    roster_agrees,
+)
+from service.errors import LostState
+from service.log import Fetched, Log, Record, Source
+from service.pipeline import Bools, Pipeline
+from service.slab import NO_SLOT, PAGE_ROWS, Page
+from service.task import PartitionTask, Stage
+from service.wire import ReadingBatch, StateLost, StreamKey, state_lost
+
+SLICE_S = 0.05  # of restoring, in one round of the loop
+PRIME_REACH = 16  # at most so many times the readings wanted are looked through for each stream
+
+lines = structlog.get_logger("telltale.recovery")
+
+
+class Problem(StrEnum):
+    """What was found wrong with a partition's state; the label of a metric, and `reason` of a notice."""
+
+    CORRUPT = "corrupt"  # a page or the marker: its bytes are not those that were written
+    VERSION = "version"  # a page or the marker is of a version that this code does not know
+    FOREIGN = "foreign"  # a page or the marker of another partition or group
+    MISSING = "missing"  # a page that the marker counts
+    EMPTY = "empty"  # offsets are committed, but the changelog has no marker
+    RETENTION = "retention"  # the input was deleted before it had been judged again
+    RECREATED = "recreated"  # the input topic is not the one that the state is of
+    PARTITIONS = "partitions_added"  # keys now go to other partitions
+    NUMERICS = "numerics"  # another machine's arithmetic may differ in the last bit
+    BEHIND = "behind"  # the group's offsets are ahead of the marker
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryRules:
+    """What is decided by settings. reset: go on without what is lost, and tell; otherwise LostState is raised."""
+
+    reset: bool
+    prime_readings: int
+
+
+class Recovery:
+    """One task's way from its assignment to RUNNING."""
+
+    def __init__(
+        self,
+        log: Log,
+        pipeline: Pipeline,
+        group: str,
+        layout: Layout,
+        numerics: str,
+        rules: RecoveryRules,
+        task: PartitionTask,
+    ) -> None:
+        self.task = task
+        self.problems: list[Problem] = []  # to be counted
+        self.notices: list[Record] = []  # to go out with the task's first commit
+        self.replayed = 0  # readings judged again
+        self._log = log
+        self._pipeline = pipeline
+        self._origin = Origin(group, task.partition)
+        self._layout = layout
+        self._numerics = numerics
+        self._rules = rules
+        self._collected = Collected(self._origin)
+        self._began_s = time.monotonic()
+        self._steps = self._restore()
+        self._next_offset = 0  # E
+        self._replay_from = 0  # R
+        self._begin_at: int | None = None  # where a partition without state begins; None: as the log is set up
+        self._priming: _Priming | None = None
+        task.stage = Stage.RESTORING
+
+    def step(self) -> None:
+        """Go on for a slice of time, unless it is the input's turn (`take`). Raises LostState."""
+        ends_s = time.monotonic() + SLICE_S
+        while self.task.stage is Stage.RESTORING and time.monotonic() < ends_s:
+            next(self._steps)
+
+    def take(self, fetched: Fetched) -> Fetched | None:
+        """Judge again what lies before E; returns the rest, which is to be judged for the first time."""
+        if self.task.stage is Stage.PRIMING and self._priming is not None:
+            self._prime(fetched, self._priming)
+            return None
+        if self.task.stage is not Stage.REPLAYING:
+            return fetched
+        old = int(np.searchsorted(fetched.offsets, self._next_offset))
+        if old:
+            self._replay(fetched.part(0, old))
+            failpoints.reach("replay")
+        if fetched.next_offset >= self._next_offset:
+            self._finish()
+            return fetched.part(old, len(fetched.keys)) if old < len(fetched.keys) else None
+        return None
+
+    # --- restore
+
+    def _restore(self) -> Iterator[None]:
+        """Each step does a little; the last leaves another stage."""
+        task, reached = self.task, 0.0
+        while True:
+            stored = self._log.restore(task.partition)
+            self._collected.add(stored.keys, stored.values)
+            task.progress = stored.read / stored.size if stored.size else 1.0
+            for share in (0.1, 0.5, 0.9):
+                if reached < share <= task.progress:
+                    failpoints.reach(f"restore_{share * 100:.0f}")
+            reached = task.progress
+            if stored.read >= stored.size:
+                break
+            yield
+        source = self._log.inspect(task.partition)
+        task.topic_id, task.partitions = source.topic_id, source.partitions
+        marker = self._usable_marker(source)
+        if marker is None:
+            self._collected = Collected(self._origin)  # whatever there is belongs to no offset
+            self._next_offset = self._log.start(task.partition, self._begin_at)
+            task.checkpoint_from = task.primed_from = self._next_offset
+            self._finish()
+            yield
+            return
+        same = (marker.checkpoint, marker.names) == (self._layout.checkpoint, self._layout.names)
+        self._apply(marker, source, same)
+        stale: list[Stale] = []
+        for number in range(marker.pages):
+            found = read_page(self._collected, self._layout, number)
+            if isinstance(found, Page) and (not same or found.through < task.checkpoint_from):
+                # This checkpoint's, but another has judged since: it may have been replaced and put back.
+                places = (found.slots - number * PAGE_ROWS).tolist()
+                found = Stale(number, tuple(places), found.keys)
+            self._load(found)
+            stale += [found] if isinstance(found, Stale) else []
+            yield
+        self._collected = Collected(self._origin)
+        if stale:
+            self._begin_priming([key for page in stale for key in page.keys], source)
+        else:
+            self._begin_replay()
+        yield
+
+    def _usable_marker(self, source: Source) -> Marker | None:
+        """None: begin anew, because this partition is new or its state is lost."""
+        value = self._collected.marker
+        if value is None:
+            if source.committed is None and not self._collected.pages:
+                return None
+            problem, detail = Problem.EMPTY, "the changelog has no marker of this partition, but offsets are committed"
+        else:
+            try:
+                marker = read_marker(self._origin, value)
+            except UnreadableRecord as error:
+                problem, detail = Problem(error.reason), str(error)
+            else:
+                if marker.topic_id == source.topic_id and marker.next_offset <= source.end:
+                    return marker
+                problem = Problem.RECREATED
+                detail = (
+                    f"the state is of topic {marker.topic_id}, judged up to offset {marker.next_offset}; found topic "
+                    f"{source.topic_id}, which ends at {source.end}"
+                )
+        if problem is not Problem.RECREATED:
+            self._begin_at = source.committed
+        self._lose(problem, detail, self._begin_at or 0)
+        return None
+
+    def _apply(self, marker: Marker, source: Source, same: bool) -> None:
+        """Take over what the marker says, where the input still has what it needs.
+
+        same: the marker was written by this checkpoint, for rows that are laid out like these.
+        """
+        task = self.task
+        self._next_offset = marker.next_offset
+        if source.committed is not None and source.committed > marker.next_offset:
+            detail = f"offsets are committed up to {source.committed}, the marker says {marker.next_offset}"
+            self._note(Problem.BEHIND, detail)
+            self._next_offset = source.committed
+        task.checkpoint_from = marker.checkpoint_from if same else self._next_offset
+        reach = PRIME_REACH * self._rules.prime_readings * marker.streams
+        task.primed_from = marker.primed_from if same else max(0, self._next_offset - reach)
+        self._replay_from = min(marker.replay_from, self._next_offset)
+        if self._replay_from < source.begin:
+            detail = f"has to be judged again from offset {self._replay_from}, but its topic begins at {source.begin}"
+            self._lose(Problem.RETENTION, detail, self._next_offset)
+            self._replay_from = source.begin
+            self._next_offset = max(self._next_offset, source.begin)
+        if marker.numerics != self._numerics:
+            detail = f"the state was computed with arithmetic {marker.numerics}, this machine's is {self._numerics}"
+            self._note(Problem.NUMERICS, detail)
+        if marker.partitions < source.partitions:
+            detail = (
+                f"the topic had {marker.partitions} partitions and has {source.partitions}: streams whose keys go "
+                "to another one now start anew there"
+            )
+            self._note(Problem.PARTITIONS, detail)
+            self._tell(None, Problem.PARTITIONS, detail)
+        task.clock.restore(marker.event_time_ms, marker.ticks)
+        task.counts.update(marker.counts)
+
+    def _load(self, found: Page | Stale | Lost) -> None:
+        slab = self.task.slab
+        if isinstance(found, Page):
+            slab.load(found)
+            if not roster_agrees(self._collected, found):
+                slab.regroup(found.number)
+        elif isinstance(found, Stale):
+            slab.load_cold(found.number, found.places, found.keys, self.task.checkpoint_from)
+        else:
+            problem = Problem(found.reason)
+            self._note(problem, found.detail)
+            slab.load_cold(found.number, (), (), self._next_offset)
+            slab.regroup(found.number)
+            for stream in (None,) if found.streams is None else found.streams:
+                self._tell(stream, problem, found.detail)
+
+    # --- prime
+
+    def _begin_priming(self, keys: list[StreamKey], source: Source) -> None:
+        slots = self.task.slab.find(keys)
+        until, wanted = self.task.checkpoint_from, self._rules.prime_readings
+        first = max(self.task.primed_from, source.begin)
+        self._priming = _Priming(slots, self.task.slab.room, until, wanted, first)
+        lines.info("priming", **self._where(), streams=len(keys), readings=wanted, before_offset=until)
+        self.task.stage, self.task.progress = Stage.PRIMING, 0.0
+        self._look_from(self._priming)
+
+    def _look_from(self, priming: "_Priming") -> None:
+        if priming.begin >= priming.until:
+            self._begin_replay()
+        else:
+            self._log.start(self.task.partition, priming.begin)
+
+    def _prime(self, fetched: Fetched, priming: "_Priming") -> None:
+        """First count how many readings each stream has before the offset, then judge the last of them."""
+        end = int(np.searchsorted(fetched.offsets, priming.until))
+        if end:
+            batch = self._pipeline.decode(fetched.part(0, end))
+            slots = self.task.slab.find(batch.keys)
+            if priming.counting:
+                priming.count(slots)
+            else:
+                chosen = priming.choose(slots)
+                self._relive(batch, slots, chosen)
+        self.task.progress = priming.progress(fetched.next_offset)
+        if fetched.next_offset >= priming.until:
+            if priming.counting:
+                priming.look_further_back()
+                self._look_from(priming)
+            else:
+                self._begin_replay()
+
+    # --- replay
+
+    def _begin_replay(self) -> None:
+        self._priming = None
+        if self._replay_from >= self._next_offset:
+            self._log.start(self.task.partition, self._next_offset)
+            self._finish()
+            return
+        self.task.stage, self.task.progress = Stage.REPLAYING, 0.0
+        self._log.start(self.task.partition, self._replay_from)
+
+    def _replay(self, fetched: Fetched) -> None:
+        batch = self._pipeline.decode(fetched)
+        if batch.keys:
+            slots = self.task.slab.find(batch.keys)
+            fresh = (slots != NO_SLOT) & (self.task.slab.applied[slots] < batch.readings.offsets)
+            self._relive(batch, slots, fresh.numpy())
+        done = fetched.next_offset - self._replay_from
+        self.task.progress = min(1.0, done / max(1, self._next_offset - self._replay_from))
+
+    def _relive(self, batch: ReadingBatch, slots: Tensor, chosen: Bools) -> None:
+        index = np.flatnonzero(chosen)
+        self.replayed += len(index)
+        self._pipeline.relive(batch.part(index), slots[torch.from_numpy(index)], self.task)
+
+    def _finish(self) -> None:
+        task = self.task
+        task.stage, task.progress = Stage.RUNNING, 1.0
+        task.next_offset = self._next_offset
+        task.open_alarms = self._pipeline.detector.count_alarms(task.slab.rows)
+        task.covered = int(task.slab.applied.max()) if task.slab.room else -1
+        lines.info(
+            "state_restored",
+            **self._where(),
+            streams=len(task.slab),
+            pages=task.slab.pages,
+            next_offset=self._next_offset,
+            replay_from=self._replay_from,
+            replayed=self.replayed,
+            seconds=round(time.monotonic() - self._began_s, 3),
+        )
+
+    # --- what is wrong
+
+    def _lose(self, problem: Problem, detail: str, offset: int) -> None:
+        """The state of all of the partition is affected."""
+        if not self._rules.reset:
+            raise LostState(
+                f"{self.task.partition}: {detail}. With `state.when_lost: reset` the service goes on without what is "
+                "lost, and tells so on the topic of anomalies"
+            )
+        self._next_offset = offset
+        self._note(problem, detail)
+        self._tell(None, problem, detail)
+
+    def _note(self, problem: Problem, detail: str) -> None:
+        self.problems.append(problem)
+        lines.warning("state_problem", **self._where(), problem=problem.value, detail=detail)
+
+    def _tell(self, stream: StreamKey | None, problem: Problem, detail: str) -> None:
+        name = None if stream is None else stream.decode(errors="replace")
+        lost = StateLost(name, problem.value, detail, *self.task.partition, self._next_offset)
+        self.notices.append(state_lost(lost))
+
+    def _where(self) -> dict[str, object]:
+        return {"topic": self.task.partition.topic, "partition": self.task.partition.number}
+
+
+class _Priming:
+    """Which readings before an offset are the last few of each stream.
+
+    The input is looked through from ever further back until every stream has as many as wanted, or all of it was
+    looked through from `first` on. What is chosen depends on the input alone, not on which streams are still to prime.
+    """
+
+    def __init__(self, slots: Tensor, room: int, until: int, wanted: int, first: int) -> None:
+        """slots: of the streams to prime, in a slab of `room`. first: offset before which nothing is looked at."""
+        self.until = until
+        self.counting = True
+        self._wanted = wanted
+        self._mine = np.zeros(room, dtype=bool)
+        self._mine[slots.numpy()] = True
+        self._span = 2 * wanted * len(slots)
+        self._first = first
+        self._counts = np.zeros(room, dtype=np.int64)
+
+    @property
+    def begin(self) -> int:
+        return max(self._first, self.until - self._span)
+
+    def count(self, slots: Tensor) -> None:
+        known = slots.numpy()[slots.numpy() != NO_SLOT]
+        self._counts += np.bincount(known, minlength=len(self._counts))
+
+    def look_further_back(self) -> None:
+        """After all was counted: count again from further back, or go on to choose."""
+        if self.begin > self._first and (self._counts[self._mine] < self._wanted).any():
+            self._span *= 4
+            self._counts[:] = 0
+        else:
+            self.counting = False
+            self._counts -= self._wanted  # what is left are those to pass over
+
+    def choose(self, slots: Tensor) -> Bools:
+        """Of N readings, those that are among the last few of a stream to prime; (N,)."""
+        index = slots.numpy()
+        chosen = np.zeros(len(index), dtype=bool)
+        known = np.flatnonzero(index != NO_SLOT)
+        known = known[self._mine[index[known]]]
+        order = known[np.argsort(index[known], kind="stable")]
+        streams, firsts, counts = np.unique(index[order], return_index=True, return_counts=True)
+        nth = np.arange(len(order)) - np.repeat(firsts, counts)
+        chosen[order] = nth >= np.repeat(self._counts[streams], counts)
+        self._counts[streams] -= counts
+        return chosen
+
+    def progress(self, next_offset: int) -> float:
+        done = (next_offset - self.begin) / max(1, self.until - self.begin)
+        return min(1.0, done) / 2 + (0.0 if self.counting else 0.5)
