@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from models.rows import Bools, Channels, Doubles, Scalars
+from models.rows import NO_MINUS, Bools, Channels, Doubles, Scalars
 
 FARTHEST = 1e6  # spreads; residuals are cut there, so that squares stay finite
 SMALLEST_NOISE = 1e-4  # variance in spreads: a residual of a hundredth of a spread is never strange
@@ -89,14 +89,14 @@ def judge(
     surprise = surprise_of(np.minimum(deviation, LARGEST_DEVIATION))
     by_residual = surprise / scalars.threshold
     by_range = _range_score(values, channels, config.range_share)
-    score = np.maximum(by_residual, by_range) * (scalars.age > config.warm_up)
+    score = np.maximum(by_residual, by_range) * (scalars.age > config.warm_up)  # neither is ever -0.0
     return Strangeness(score, surprise, by_range > by_residual)
 
 
 def surprise_of(deviation: Doubles) -> Doubles:
     """-log10 of the probability that a normal variable is further than `deviation` above its mean."""
     surprise: Doubles = torch.special.log_ndtr(torch.from_numpy(-deviation)).numpy() * -LOG10_E
-    return surprise
+    return surprise + NO_MINUS
 
 
 def _range_score(values: Doubles, channels: Channels[Doubles], share: float) -> Doubles:
@@ -106,7 +106,7 @@ def _range_score(values: Doubles, channels: Channels[Doubles], share: float) -> 
     outside = np.maximum(values - high, low - values)
     furthest = np.fmax.reduce(outside / margin, axis=1)
     score: Doubles = np.minimum(np.fmax(furthest, 0.0), HIGHEST_RANGE_SCORE)
-    return score
+    return score + NO_MINUS
 
 
 def learn_residuals(

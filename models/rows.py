@@ -16,6 +16,10 @@ from torch import Tensor
 
 from models.forecaster import ForecasterConfig
 
+# Added, makes +0.0 of -0.0 and changes nothing else. Of two zeros, numpy's minimum and maximum return the one or the
+# other depending on how many numbers they are given; among zeros of one sign it does not matter.
+NO_MINUS = 0.0
+
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 T = TypeVar("T", float, Doubles)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.rows import Bools, Channels, Doubles, Scalars
+from models.rows import NO_MINUS, Bools, Channels, Doubles, Scalars
 
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
 
@@ -27,10 +27,10 @@ def hold(values: Doubles, last: Doubles) -> Held:
 
     values: (T, S, F), last: (S, F).
     """
-    missing = np.isnan(values)
+    held = values + NO_MINUS
+    missing = np.isnan(held)
     if not missing.any():
-        return Held(values, None)
-    held = values.copy()
+        return Held(held, None)
     for wave in range(len(held)):
         before = held[wave - 1] if wave else last
         np.copyto(held[wave], before, where=missing[wave])
