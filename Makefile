@@ -13,7 +13,7 @@ CODE := service models tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint types format demo bench kafka clean
+.PHONY: help setup test lint types format demo bench faults soak kafka clean
 
 help: ## Show what there is to make
 	@echo 'make TARGET, where TARGET is one of:'
@@ -41,6 +41,12 @@ demo: $(READY) ## Watch a simulated plant for DEMO_SECONDS=150 seconds (KAFKA=1:
 
 bench: $(READY) ## Measure throughput and latency on this machine (ARGS='--help')
 	$(RUN)python -m tests.bench $(ARGS)
+
+faults: $(READY) ## Kill, stop and cut off workers and brokers for up to an hour, and compare every byte (ARGS='--small')
+	$(RUN)python -m tests.faults $(ARGS)
+
+soak: $(READY) ## A fault every 15 s under load for half an hour; memory, threads and files must stay (ARGS='--minutes 30')
+	$(RUN)python -m tests.faults soak $(ARGS)
 
 kafka: ## Run a Kafka broker on this machine, without Docker; Ctrl-C ends it (ARGS='--port 9092')
 	deploy/kafka/broker start $(ARGS)

@@ -286,6 +286,8 @@ def _read_roster(collected: Collected, number: int) -> tuple[StreamKey, ...] | N
         )
     except UnreadableRecord:
         return None
+    if header.page != number:
+        return None
     return tuple(map(StreamKey, header.keys))
 
 

@@ -6,7 +6,8 @@ fetched. Whatever fails in between, the producer is thrown away and every partit
 
 What is private to kafka-python 3.0 and used here all the same, each with its reason beside it: `_ColumnarRecords`
 (fetching columns), `_EndTransactionOnce` (a lost commit is not retried), `_wait` (a commit has a time limit),
-`_drop` (closing does not wait), `_check_reachable` (a broker that never answers is noticed).
+`_drop` (closing does not wait), `_check_reachable` (a broker that never answers is noticed), the coordinator's
+`_join_task` in `poll` (the client may forget a join that one poll has begun and the next should end).
 """
 
 import logging
@@ -46,6 +47,7 @@ FAILED_COMMITS_IN_A_ROW = 5  # more is not another worker's doing: end the proce
 PRODUCE_FLUSH_EVERY = 20_000  # the client's queue has no bound of its own
 METADATA_MAX_AGE_MS = 30_000  # so soon new partitions are seen, and topics that were deleted
 SILENT_AFTER_S = 30.0  # of one who looks on: there is something to read, and nothing comes
+STUCK_AFTER_S = 1.0  # a transaction takes milliseconds: one that is open for so long is that of a worker that is gone
 GONE_AFTER_S = 10.0  # a topic that cannot be seen for so long is gone; a broker that restarts knows none for a while
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a page of 128 rows with 4 layers of 512 hidden units takes 2 MB
 # Compacted, in segments small enough that the cleaner comes round: it leaves the last one alone.
@@ -125,6 +127,8 @@ class KafkaLog:
         _require_fast_checksums()
         _silence_client_below_warning()
         self._servers = bootstrap_servers
+        self._group = group
+        self._client = client
         self._anomalies_topic = anomalies_topic
         self._dead_letters_topic = dead_letters_topic
         self._changelog_topic = changelog_topic
@@ -152,6 +156,7 @@ class KafkaLog:
         self._producer_settings: dict[str, object] = {
             **common,
             "transactional_id": transactional_id,
+            "allow_auto_create_topics": False,
             "transaction_timeout_ms": transaction_timeout_ms,
             "acks": "all",
             "compression_type": "lz4",
@@ -202,6 +207,8 @@ class KafkaLog:
             drained: dict[TopicPartition, list[Any]] = {}
             left_s = timeout_s
             while not drained and not self._events and not self._fresh and left_s >= 0:
+                if self._consumer._coordinator._join_task is not None:
+                    self._consumer._coordinator.request_rejoin()
                 try:
                     drained = self._consumer.poll(timeout_ms=min(left_s, POLL_SLICE_S) * 1000)
                 except kafka_errors.RetriableError as error:
@@ -242,9 +249,32 @@ class KafkaLog:
             if self._restoring.partition != partition:
                 return Stored([], [], 0, 1)
             stored = self._changelog.read(self._restoring)
+            if self._changelog.stuck_s > STUCK_AFTER_S:
+                self._end_transactions_of_the_gone(partition)
         if stored.read >= stored.size:
             self._restoring = None
         return stored
+
+    def _end_transactions_of_the_gone(self, partition: Partition) -> None:
+        """Do not wait for the time limit of a transaction that the last owner of this partition left open.
+
+        Taking over a transactional id ends what is open under it. Should its worker live, it is fenced, and starts
+        anew: this partition is not its any more.
+        """
+        try:
+            with _admin(self._servers, self._client) as admin:
+                for name in _open_transactions(admin, TopicPartition(self._changelog_topic, partition.number)):
+                    if name.startswith(f"{self._group}-") and name != self._producer_settings["transactional_id"]:
+                        log.warning("ending the open transaction of a worker that is gone", transactional_id=name)
+                        settings = {**self._producer_settings, "transactional_id": name}
+                        producer = KafkaProducer(**settings, bootstrap_timeout_ms=RECONNECT_WITHIN_S * 1000)
+                        try:
+                            producer.init_transactions()
+                        finally:
+                            _drop(producer)
+        except (TelltaleError, kafka_errors.KafkaError) as error:
+            log.warning("waiting for the end of an open transaction", partition=str(partition), reason=_said(error))
+        self._changelog.stuck_s = 0.0
 
     def start(self, partition: Partition, offset: int | None) -> int:
         tp = TopicPartition(*partition)
@@ -261,10 +291,14 @@ class KafkaLog:
             self._first_offsets.setdefault(partition, offset)
             if partition not in self._owned or tp not in self._consumer.assignment():
                 raise TaskMigrated(f"{partition}: not assigned to this worker any more")
+            self._started.add(partition)  # first: an assignment that comes just now must not pause it again
             self._consumer.seek(tp, offset)
             self._consumer.resume(tp)
-        self._started.add(partition)
         return offset
+
+    def position(self, partition: Partition) -> int:
+        with self._starting_anew(f"reading {partition}"):
+            return int(self._consumer.position(TopicPartition(*partition), timeout_ms=1_000))
 
     def commit(self, commits: Sequence[Commit]) -> None:
         if not commits:
@@ -442,6 +476,7 @@ class _ChangelogReader:
 
     def __init__(self, topic: str, settings: Mapping[str, object], columnar: bool) -> None:
         self._topic = topic
+        self.stuck_s = 0.0  # seconds of reading without getting on
         settings = {**settings, "group_id": None, "max_partition_fetch_bytes": 8 * 1024 * 1024}
         self._consumer: Any = KafkaConsumer(
             **settings, isolation_level="read_committed", max_poll_records=100_000, fetch_max_wait_ms=50
@@ -465,8 +500,10 @@ class _ChangelogReader:
         size = restoring.end - restoring.begin
         if size <= 0:
             return Stored([], [], 0, 0)
+        began_s, before = time.monotonic(), self._consumer.position(tp, timeout_ms=1_000)
         columns = _drained(self._consumer.poll(timeout_ms=POLL_SLICE_S * 1000).get(tp, []))
         position = self._consumer.position(tp, timeout_ms=1_000)
+        self.stuck_s = self.stuck_s + time.monotonic() - began_s if position == before else 0.0
         keys, values = (columns.keys, columns.values) if columns else ([], [])
         if position >= restoring.end:
             self._consumer.unsubscribe()
@@ -685,6 +722,15 @@ def _end_transactions_once(producer: Any) -> None:
     manager._begin_completing_transaction = begin_completing
 
 
+def _open_transactions(admin: Any, tp: TopicPartition) -> list[str]:
+    """The transactional ids under which something is written to a partition that is not committed yet."""
+    producers = admin.describe_producers([tp])[tp].active_producers
+    starts = {one.producer_id: one.current_transaction_start_offset for one in producers}
+    ids = [number for number, start in starts.items() if start is not None and start >= 0]
+    found = admin.list_transactions(producer_id_filters=ids) if ids else {}
+    return sorted({listing.transactional_id for listings in found.values() for listing in listings})
+
+
 def _wait(producer: Any, result: Any, deadline: float) -> None:
     """Wait for a step of the transaction, but not for ever, as the client's public methods do."""
     producer._sender.wakeup()
@@ -844,6 +890,7 @@ def produce(
             bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
             compression_type="lz4",
             linger_ms=20,
+            allow_auto_create_topics=False,
             batch_size=256 * 1024,
             max_request_size=MAX_MESSAGE_BYTES,
             metrics_enabled=False,
@@ -1112,6 +1159,9 @@ class UnjoinedLog:
         self._position, self._heard_at = offset, time.monotonic()
         return offset
 
+    def position(self, partition: Partition) -> int:  # noqa: ARG002  (of the one that is being read)
+        return self._position
+
     def commit(self, commits: Sequence[Commit]) -> None:
         """Pages and markers alone, in one transaction; the group's offsets stay where they are."""
         deadline = time.monotonic() + CONNECT_WITHIN_S
@@ -1120,10 +1170,12 @@ class UnjoinedLog:
                 bootstrap_servers=self._servers.split(","),
                 bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
                 transactional_id=f"{self._group}-import-{uuid.uuid4().hex[:8]}",
-                transaction_timeout_ms=CONNECT_WITHIN_S * 1000,
+                transaction_timeout_ms=int(CONNECT_WITHIN_S * 1000),
                 acks="all",
                 compression_type="lz4",
                 max_request_size=MAX_MESSAGE_BYTES,
+                retry_backoff_ms=5,
+                max_block_ms=CONNECT_WITHIN_S * 1000,
                 metrics_enabled=False,
                 **self._client,
             )

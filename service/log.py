@@ -126,6 +126,9 @@ class Log(Protocol):
         None: from the beginning or the end, as the log is set up to begin where nothing is known.
         """
 
+    def position(self, partition: Partition) -> int:
+        """Where a started partition goes on: everything before it has been fetched, or is nothing to be fetched."""
+
     def commit(self, commits: Sequence[Commit]) -> None:
         """Write all of it, or nothing of it: outputs, changelog and offsets move together.
 

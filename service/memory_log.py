@@ -174,6 +174,9 @@ class MemoryLog:
         self._positions[partition] = self._topics.bounds(partition)[0] if offset is None else offset
         return self._positions[partition]
 
+    def position(self, partition: Partition) -> int:
+        return self._positions[partition]
+
     def commit(self, commits: Sequence[Commit]) -> None:
         self._commits += 1
         for fault in self._script:

@@ -102,9 +102,18 @@ class Recovery:
 
     def step(self) -> None:
         """Go on for a slice of time, unless it is the input's turn (`take`). Raises LostState."""
+        if self.task.stage in (Stage.PRIMING, Stage.REPLAYING):
+            self._pass_over(self._log.position(self.task.partition))
         ends_s = time.monotonic() + SLICE_S
         while self.task.stage is Stage.RESTORING and time.monotonic() < ends_s:
             next(self._steps)
+
+    def _pass_over(self, position: int) -> None:
+        """What is left before E may be records that nobody gets to see: control records, aborted transactions."""
+        if self._priming is not None and position >= self._priming.until:
+            self._looked_through(self._priming)
+        elif self.task.stage is Stage.REPLAYING and position >= self._next_offset:
+            self._finish()
 
     def take(self, fetched: Fetched) -> Fetched | None:
         """Judge again what lies before E; returns the rest, which is to be judged for the first time."""
@@ -209,9 +218,8 @@ class Recovery:
         self._replay_from = min(marker.replay_from, self._next_offset)
         if self._replay_from < source.begin:
             detail = f"has to be judged again from offset {self._replay_from}, but its topic begins at {source.begin}"
-            self._lose(Problem.RETENTION, detail, self._next_offset)
+            self._lose(Problem.RETENTION, detail, max(self._next_offset, source.begin))
             self._replay_from = source.begin
-            self._next_offset = max(self._next_offset, source.begin)
         if marker.numerics != self._numerics:
             detail = f"the state was computed with arithmetic {marker.numerics}, this machine's is {self._numerics}"
             self._note(Problem.NUMERICS, detail)
@@ -271,11 +279,15 @@ class Recovery:
                 self._relive(batch, slots, chosen)
         self.task.progress = priming.progress(fetched.next_offset)
         if fetched.next_offset >= priming.until:
-            if priming.counting:
-                priming.look_further_back()
-                self._look_from(priming)
-            else:
-                self._begin_replay()
+            self._looked_through(priming)
+
+    def _looked_through(self, priming: "_Priming") -> None:
+        """All that there is before the offset was counted, or judged."""
+        if priming.counting:
+            priming.look_further_back()
+            self._look_from(priming)
+        else:
+            self._begin_replay()
 
     # --- replay
 

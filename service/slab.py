@@ -116,8 +116,14 @@ class StateSlab:
 
     def dirty_pages(self) -> list[tuple[int, int]]:
         """(page, offset of its first change that is not written), the oldest change first."""
-        dirty = (self._dirty_since >= 0).nonzero().squeeze(1).tolist()
-        return sorted(((page, int(self._dirty_since[page])) for page in dirty), key=lambda item: item[1])
+        dirty = (self._dirty_since >= 0).nonzero().squeeze(1)
+        since, order = torch.sort(self._dirty_since[dirty], stable=True)
+        return list(zip(dirty[order].tolist(), since.tolist(), strict=True))
+
+    def dirty_since(self) -> int | None:
+        """Offset of the first change that is not written; None: everything is."""
+        dirty = self._dirty_since[self._dirty_since >= 0]
+        return int(dirty.min()) if len(dirty) else None
 
     def regrouped_pages(self) -> list[int]:
         """Pages whose membership changed since they were written: these are written with the next commit."""

@@ -45,7 +45,7 @@ class StateWriter:
         dirty = [page for page, _ in task.slab.dirty_pages()]
         task.credit = task.credit + task.slab.pages * elapsed_s / self._interval_s if dirty else 0.0
         some = min(int(task.credit), PAGES_AT_ONCE, len(dirty))
-        task.credit -= some
+        task.credit = task.credit - some if some < len(dirty) else 0.0  # not saved up for when more pages are busy
         return sorted({*dirty[:some], *task.slab.regrouped_pages()})
 
     def all_due(self, task: PartitionTask) -> list[int]:

@@ -79,5 +79,5 @@ class PartitionTask:
     @property
     def replay_from(self) -> int | None:
         """From where the input would have to be judged again if this process ended now."""
-        dirty = self.slab.dirty_pages()
-        return dirty[0][1] if dirty else self.next_offset
+        since = self.slab.dirty_since()
+        return self.next_offset if since is None else since

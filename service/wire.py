@@ -396,7 +396,8 @@ def state_lost(lost: StateLost) -> Record:
     """Tell that a stream's memory is lost. Its id is the same whenever the same loss is told again."""
     where = f"{lost.topic}/{lost.partition}"
     subject = where if lost.stream is None else lost.stream
-    identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{where}/{lost.offset}/{subject}/state.lost/{lost.reason}"))
+    what = f"{where}/{lost.offset}/{subject}/state.lost/{lost.reason}/{lost.detail}"  # of two pages, only that differs
+    identity = str(uuid.uuid5(ANOMALY_NAMESPACE, what))
     notice = Notice("1.0", identity, f"/telltale/{lost.topic}", STATE_LOST, subject, "application/json", lost)
     return Record(subject.encode(), msgspec.json.encode(notice), EVENT_HEADERS)
 

@@ -134,7 +134,8 @@ class Worker:
     def turn(self, timeout_s: float = POLL_S) -> list[Processed]:
         """One round: returns what was judged and committed in it."""
         began = time.perf_counter()
-        polled = self._log.poll(0.0 if self._recoveries else timeout_s)
+        restoring = any(recovery.task.stage is Stage.RESTORING for recovery in self._recoveries.values())
+        polled = self._log.poll(0.0 if restoring else timeout_s)
         self._open_and_close(polled)
         self._metrics.observe_stages({"poll": time.perf_counter() - began})
         try:
@@ -216,17 +217,18 @@ class Worker:
         """What was judged, with the pages that are due, also of partitions of which nothing was fetched."""
         commits = [one.commit for one in judged]
         last = {commit.partition: n for n, commit in enumerate(commits)}
+        first = {commit.partition: n for n, commit in reversed(list(enumerate(commits)))}
         for partition, task in self._tasks.items():
             if partition in self._recoveries or task.next_offset is None:
                 continue
             pages, notices = self._writer.due(task), self._notices.get(partition, ())
             if partition not in last and (pages or notices):
-                last[partition] = len(commits)
+                first[partition] = last[partition] = len(commits)
                 commits.append(Commit(partition, task.next_offset))
             if partition in last:
-                commit = commits[last[partition]]
-                commit = commit._replace(anomalies=(*notices, *commit.anomalies))
-                commits[last[partition]] = self._writer.complete(commit, task, pages)
+                told = commits[first[partition]]
+                commits[first[partition]] = told._replace(anomalies=(*notices, *told.anomalies))
+                commits[last[partition]] = self._writer.complete(commits[last[partition]], task, pages)
         return commits
 
     def _commit(self, judged: Sequence[Processed], commits: Sequence[Commit]) -> None:

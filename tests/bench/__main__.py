@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of bare loop and worker, taking turns")
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--restore", type=int, nargs="*", default=[100_000], help="streams to restore")
+    parser.add_argument("--take-over", type=int, default=100_000, help="streams of two workers of which one is killed")
     parser.add_argument("--latency-seconds", type=float, default=20.0)
     args = parser.parse_args()
     print(f"machine: {_machine()}", flush=True)
@@ -50,6 +51,8 @@ def main() -> None:
             _throughput(broker.bootstrap_servers, topics, streams, args)
         for streams in args.restore:
             _restore(broker.bootstrap_servers, _topics(broker, "restore"), streams, args)
+        if args.take_over:
+            _take_over(broker.bootstrap_servers, _topics(broker, "takeover"), args)
         if args.latency_seconds:
             _latency(broker.bootstrap_servers, _topics(broker, "latency"), args)
 
@@ -97,9 +100,51 @@ def _restore(servers: str, topics: list[str], streams: int, args: argparse.Names
     print(
         f"restore of {streams:,} streams from {size}\n"
         f"  median {statistics.median(seconds):.2f} s  ({', '.join(f'{s:.2f}' for s in seconds)}),"
+        f" {statistics.median(run['cpu_s'] for run in runs):.2f} s of processor,"
         f" {max(run['rss_mb'] for run in runs):,.0f} MB resident\n",
         flush=True,
     )
+
+
+def _take_over(servers: str, topics: list[str], args: argparse.Namespace) -> None:
+    """From kill -9 of one of two workers, a transaction open, to when the other has the memory of all partitions."""
+    group, streams = "bench-takeover", args.take_over
+    load.store(servers, topics, group, streams, args.hidden, 1)
+    seconds = []
+    for _ in range(args.rounds):
+        sizes = (str(streams), str(args.hidden))
+        stays = _start("share", servers, *topics, group, *sizes, "stays")
+        dies = _start("share", servers, *topics, group, *sizes, "dies")
+        try:
+            _until(stays, lambda told: told["ready"] == PARTITIONS / 2)
+            _until(dies, lambda told: told["ready"] == PARTITIONS / 2)
+            assert dies.stdin is not None
+            dies.stdin.write("\n")
+            dies.stdin.flush()
+            load.trickle(servers, topics[0], streams, dies)
+            began = time.monotonic()
+            seconds.append(_until(stays, lambda told: told["ready"] == PARTITIONS)["at"] - began)
+        finally:
+            for process in (stays, dies):
+                process.kill()
+                process.wait()
+    print(
+        f"take-over of half of {streams:,} streams after kill -9, a session of {load.SESSION_S:.0f} s\n"
+        f"  median {statistics.median(seconds):.1f} s  ({', '.join(f'{s:.1f}' for s in seconds)})\n",
+        flush=True,
+    )
+
+
+def _until(process: "subprocess.Popen[str]", holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first thing it says of which this holds."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if not line.startswith("{"):
+            continue  # a line of the log
+        told: dict[str, Any] = json.loads(line)
+        if holds(told):
+            return told
+    raise SystemExit(f"a worker ended with {process.wait()}")
 
 
 def _all(runs: list[dict[str, Any]]) -> str:
@@ -135,7 +180,12 @@ def _child(what: str, *arguments: str) -> dict[str, Any]:
 def _start(what: str, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-W", "ignore", "-m", "tests.bench.load", what, *arguments]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=_environment()
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=_environment(),
     )
 
 

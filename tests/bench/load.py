@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
 from models.rows import Channels, Rows, Scalars, fresh
-from service import kafka_log
+from service import failpoints, kafka_log
 from service.changelog import Layout
 from service.log import Commit, Partition, Record
 from service.metrics import Build, Metrics
@@ -32,6 +33,7 @@ from service.task import PartitionTask
 from service.wire import StreamKey
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 
+SESSION_S = 10.0  # the service's default
 START_MS = 1_760_000_000_000
 FLUSH_INTERVAL_S = 10.0  # the service's default
 SPIKE_EVERY = 61  # readings of a stream: one more than a rest, and no divisor of the number of streams
@@ -150,15 +152,15 @@ def restore(servers: str, topics: list[str], group: str, streams: int, hidden: i
     _settle()
     while not registry.get_sample_value("telltale_partitions"):
         worker.turn(timeout_s=0.1)
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     while not _all_ready(registry):
         worker.turn(timeout_s=0.1)
-    seconds = time.perf_counter() - began
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - spent
     found = _sum(registry, "telltale_streams")
     log.close()
     if found != streams:
         raise SystemExit(f"{found} streams restored, expected {streams}")
-    _say({"seconds": seconds, "rss_mb": psutil.Process().memory_info().rss / 2**20})
+    _say({"seconds": seconds, "cpu_s": cpu_s, "rss_mb": psutil.Process().memory_info().rss / 2**20})
 
 
 def serve(servers: str, topics: list[str], group: str, streams: int, hidden: int) -> None:
@@ -169,6 +171,28 @@ def serve(servers: str, topics: list[str], group: str, streams: int, hidden: int
     _settle()
     _say("ready")
     worker.run()
+
+
+def share(servers: str, topics: list[str], group: str, streams: int, hidden: int, dies: bool) -> None:
+    """One of two workers; says whenever the number of its partitions that have their memory changes.
+
+    dies: with a transaction open, at the first commit after a line was written to its stdin.
+    """
+    worker, _, registry = _worker(servers, topics, group, 0, hidden, keeps_state=True)
+    _settle()
+    if dies:
+        threading.Thread(target=_die_when_told, daemon=True).start()
+    ready = 0.0
+    while True:
+        worker.turn(timeout_s=0.05)
+        if _sum(registry, "telltale_partition_ready") != ready:
+            ready = _sum(registry, "telltale_partition_ready")
+            _say({"ready": ready, "at": time.monotonic(), "streams": _sum(registry, "telltale_streams")})
+
+
+def _die_when_told() -> None:
+    sys.stdin.readline()
+    failpoints.arm(lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == "after_marker" else None)
 
 
 def time_anomalies(
@@ -200,6 +224,18 @@ def time_anomalies(
                     told.append((now_ms - event["data"]["channels"][0]["observed"]) % 1e9)
     consumer.close()
     return told
+
+
+def trickle(servers: str, topic: str, streams: int, reader: "subprocess.Popen[str]") -> None:
+    """Readings of all streams in turn, a few hundred at a time, until a process that reads them has ended."""
+    begin = 0
+    while reader.poll() is None:
+        some = range(begin, begin + 500)
+        now_ms = time.time_ns() // 1_000_000
+        kafka_log.produce(
+            servers, topic, ((Record(_key(n % streams), b'{"timestamp":%d,"value":0.5}' % now_ms), None) for n in some)
+        )
+        begin += len(some)
 
 
 def _send_spikes(servers: str, topic: str, streams: int, rate: int, seconds: float) -> None:
@@ -306,6 +342,8 @@ def main(arguments: list[str]) -> None:
         bare(servers, rest[0], int(rest[1]))
     elif what == "work":
         work(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]), int(rest[7]), rest[8] == "keep")
+    elif what == "share":
+        share(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]), rest[7] == "dies")
     elif what == "restore":
         restore(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]))
     else:

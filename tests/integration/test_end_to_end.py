@@ -78,7 +78,7 @@ class Names(NamedTuple):
 
 def new_names() -> Names:
     run = f"plant-{uuid.uuid4().hex[:8]}"
-    return Names(*(f"{run}.{name}" for name in ("readings", "anomalies", "dead-letters", "changelog")), run)
+    return Names(f"{run}.readings", f"{run}.anomalies", f"{run}.dead-letters", f"{run}.changelog", run)
 
 
 def made_topics(broker: Broker) -> Names:

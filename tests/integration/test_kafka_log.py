@@ -17,8 +17,8 @@ from service import kafka_log
 from service.errors import LogUnavailable, RefusedInput, RefusedSetting, TaskMigrated
 from service.kafka_log import KafkaLog, TopicSpec, check_topics, create_topics, describe_topics, produce
 from service.log import Commit, Fetched, Log, Partition, Record
-from tests.integration.proxy import END_TXN, Proxy
 from tests.kafka import KEEP, Broker
+from tests.proxy import END_TXN, Proxy
 from tests.service.log_contract import WITHIN_S, LogContract, Reader, World, readings
 
 # Of a connection that is refused or broken off, the client leaves the socket to the garbage collector.
@@ -31,13 +31,15 @@ class KafkaWorld:
     def __init__(self, broker: Broker, partitions: int = 2, **settings: Any) -> None:
         self.broker = broker
         self.group = f"group-{uuid.uuid4().hex[:10]}"
-        self.topic, self.anomalies_topic, self.dead_letters_topic = (
-            f"{self.group}-{name}" for name in ("readings", "anomalies", "dead-letters")
+        self.topic, self.anomalies_topic, self.dead_letters_topic, self.changelog_topic = (
+            f"{self.group}-{name}" for name in ("readings", "anomalies", "dead-letters", "changelog")
         )
         self.settings = settings
         self.opened: list[KafkaLog] = []
         names = (self.topic, self.anomalies_topic, self.dead_letters_topic)
-        create_topics(broker.bootstrap_servers, {name: TopicSpec(partitions, 1, KEEP) for name in names})
+        specs = {name: TopicSpec(partitions, 1, KEEP) for name in names}
+        specs[self.changelog_topic] = TopicSpec(partitions, 1, kafka_log.CHANGELOG)
+        create_topics(broker.bootstrap_servers, specs)
 
     def open(self, max_poll_records: int = 20_000, **settings: Any) -> KafkaLog:
         log = KafkaLog(
@@ -46,6 +48,7 @@ class KafkaWorld:
             self.broker.bootstrap_servers,
             self.anomalies_topic,
             self.dead_letters_topic,
+            self.changelog_topic,
             **{
                 "transactional_id": f"{self.group}-worker",
                 "max_poll_records": max_poll_records,
@@ -401,7 +404,7 @@ def test_a_broker_that_does_not_come_back_ends_the_worker(proxied: KafkaWorld, p
 def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_log, "CONNECT_WITHIN_S", 0.5)
     with pytest.raises(LogUnavailable, match=r"could not connect to 127.0.0.1:9 within 0 s: .*ECONNREFUSED"):
-        KafkaLog(["readings"], "g", "127.0.0.1:9", "anomalies", "dead-letters", transactional_id="t")
+        KafkaLog(["readings"], "g", "127.0.0.1:9", "anomalies", "dead-letters", "changelog", transactional_id="t")
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------
@@ -426,13 +429,13 @@ def test_a_wrong_mechanism_is_told(kafka: Broker, monkeypatch: pytest.MonkeyPatc
 
 def test_a_transaction_may_not_outlive_its_session() -> None:
     with pytest.raises(RefusedSetting, match="expected at most session_timeout_ms 10000"):
-        KafkaLog(["a"], "g", "127.0.0.1:9", "b", "c", transactional_id="t", transaction_timeout_ms=60_000)
+        KafkaLog(["a"], "g", "127.0.0.1:9", "b", "c", "d", transactional_id="t", transaction_timeout_ms=60_000)
 
 
 def test_slow_checksums_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kafka.record.util.crc32c_c", None)
     with pytest.raises(LogUnavailable, match="crc32c"):
-        KafkaLog(["readings"], "g", "127.0.0.1:9", "anomalies", "dead-letters", transactional_id="t")
+        KafkaLog(["readings"], "g", "127.0.0.1:9", "anomalies", "dead-letters", "changelog", transactional_id="t")
 
 
 def test_the_client_stays_silent_below_warning_whatever_the_level(

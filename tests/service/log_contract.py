@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from service.errors import TaskMigrated
-from service.log import Commit, Fetched, Log, Partition, Record
+from service.log import Commit, Fetched, Log, Partition, Record, Source
 
 WITHIN_S = 20.0
 TIMES_MS = 1_700_000_000_000
@@ -45,8 +45,10 @@ def readings(count: int, start: int = 0) -> list[Record]:
 class Reader:
     """Polls a log and keeps what came, by partition."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, starts: bool = True) -> None:
+        """starts: every partition where its group stands, as soon as it is assigned."""
         self.log = log
+        self.starts = starts
         self.owned: set[Partition] = set()
         self.assigned: list[Partition] = []
         self.revoked: list[Partition] = []
@@ -58,8 +60,9 @@ class Reader:
         self.owned.difference_update(polled.revoked)
         assert self.owned.isdisjoint(polled.assigned), "assigned twice"
         self.owned.update(polled.assigned)
-        for partition in polled.assigned:
-            self.log.start(partition, self.log.inspect(partition).committed)
+        if self.starts:
+            for partition in polled.assigned:
+                self.log.start(partition, self.log.inspect(partition).committed)
         assert self.owned.issuperset(f.partition for f in polled.fetched), "fetched what is not assigned"
         self.assigned += polled.assigned
         self.revoked += polled.revoked
@@ -91,6 +94,21 @@ class Reader:
         """One commit a partition, for everything that has come, with one anomaly each."""
         ends = {f.partition: f.next_offset for f in self.fetched}
         return [Commit(p, end, (Record(b"s", b"anomaly %d" % end),), ()) for p, end in ends.items()]
+
+
+def restored(log: Log, partition: Partition) -> list[tuple[bytes | None, bytes | None]]:
+    """All that the partition's changelog holds, in order."""
+    found: list[tuple[bytes | None, bytes | None]] = []
+    deadline, read = time.monotonic() + WITHIN_S, -1
+    while True:
+        assert time.monotonic() < deadline, f"{read} read within {WITHIN_S} s"
+        stored = log.restore(partition)
+        assert len(stored.keys) == len(stored.values)
+        assert read <= stored.read <= stored.size
+        read = stored.read
+        found += zip(stored.keys, stored.values, strict=True)
+        if stored.read == stored.size:
+            return found
 
 
 class LogContract:
@@ -275,6 +293,160 @@ class LogContract:
         assert reader.offsets(1) == list(range(10))
         log.commit(reader.commits())
         assert [n for n, _ in world.anomalies()] == [0, 0, 1]
+
+    # --- the changelog, and where to begin
+
+    def test_of_a_partition_that_is_not_started_nothing_is_fetched(self, world: World) -> None:
+        world.append(0, readings(10))
+        world.append(1, readings(10, 100))
+        log = world.open()
+        reader = Reader(log, starts=False).until_owned(2)
+        assert [reader.poll(0.05) for _ in range(4)] == [()] * 4
+        assert log.start(Partition(world.topic, 1), 3) == 3
+        reader.until(7)
+        for _ in range(3):
+            reader.poll(0.05)
+        assert reader.offsets(0) == []
+        assert reader.offsets(1) == [3, 4, 5, 6, 7, 8, 9]
+
+    def test_starting_again_goes_back_or_ahead(self, world: World) -> None:
+        world.append(0, readings(20))
+        log = world.open(max_poll_records=6)
+        reader = Reader(log).until(12)
+        here = Partition(world.topic, 0)
+        reader.fetched.clear()
+        log.start(here, 4)
+        reader.until(6)
+        assert reader.offsets(0) == [4, 5, 6, 7, 8, 9]
+        reader.fetched.clear()
+        log.start(here, 17)
+        reader.until(3)
+        assert reader.offsets(0) == [17, 18, 19]
+        assert [f.next_offset for f in reader.fetched] == [20]
+
+    def test_without_an_offset_it_starts_at_the_beginning(self, world: World) -> None:
+        world.append(0, readings(5))
+        log = world.open()
+        reader = Reader(log, starts=False).until_owned(2)
+        assert log.start(Partition(world.topic, 0), None) == 0
+        assert log.start(Partition(world.topic, 1), None) == 0
+        assert reader.until(5).offsets(0) == [0, 1, 2, 3, 4]
+
+    def test_a_partition_is_looked_at(self, world: World) -> None:
+        world.append(0, readings(10))
+        here, other = Partition(world.topic, 0), Partition(world.topic, 1)
+        log = world.open()
+        reader = Reader(log).until(10)
+        before, empty = log.inspect(here), log.inspect(other)
+        assert before == Source(before.topic_id, 2, 0, 10, None)
+        assert empty == Source(before.topic_id, 2, 0, 0, None)
+        assert before.topic_id
+        log.commit([Commit(here, 7)])
+        assert log.inspect(here) == before._replace(committed=7)
+        log.close()
+        again = world.open()
+        Reader(again, starts=False).until_owned(2)
+        assert again.inspect(here) == before._replace(committed=7)
+        assert reader.revoked == []
+
+    def test_the_changelog_comes_back_in_the_order_it_was_committed(self, world: World) -> None:
+        here, other = Partition(world.topic, 0), Partition(world.topic, 1)
+        world.append(0, readings(10))
+        log = world.open()
+        Reader(log).until(10)
+        pages = [Record(b"page-%d" % n, bytes([n]) * 40_000) for n in range(6)]
+        log.commit([Commit(here, 2, pages=tuple(pages[:3]), marker=Record(b"marker", b"2"))])
+        log.commit(
+            [
+                Commit(here, 3),
+                Commit(here, 4, pages=(pages[3],), marker=Record(b"marker", b"4")),
+                Commit(other, 0, pages=(pages[4],)),
+            ]
+        )
+        log.commit([Commit(here, 5, pages=(Record(b"page-1", b""), Record(b"page-2", None)))])
+        log.close()
+        again = world.open()
+        Reader(again, starts=False).until_owned(2)
+        assert restored(again, here) == [
+            *[(page.key, page.value) for page in pages[:3]],
+            (b"marker", b"2"),
+            (b"page-3", pages[3].value),
+            (b"marker", b"4"),
+            (b"page-1", b""),
+            (b"page-2", None),
+        ]
+        assert restored(again, other) == [(b"page-4", pages[4].value)]
+
+    def test_an_empty_changelog_is_all_read_at_once(self, world: World) -> None:
+        log = world.open()
+        Reader(log, starts=False).until_owned(2)
+        assert restored(log, Partition(world.topic, 0)) == []
+
+    def test_a_changelog_of_any_length_is_read_to_its_end(self, world: World) -> None:
+        here = Partition(world.topic, 1)
+        log = world.open()
+        Reader(log).until_owned(2)
+        written = [Record(b"page-%d" % n, b"x" * 9_000) for n in range(450)]
+        log.commit([Commit(here, 0, pages=tuple(written[:300]))])
+        log.commit([Commit(here, 0, pages=tuple(written[300:]))])
+        log.close()
+        again = world.open()
+        Reader(again, starts=False).until_owned(2)
+        assert restored(again, here) == [(record.key, record.value) for record in written]
+
+    def test_memory_can_be_restored_while_another_partition_is_read(self, world: World) -> None:
+        here, other = Partition(world.topic, 0), Partition(world.topic, 1)
+        log = world.open()
+        Reader(log).until_owned(2)
+        log.commit([Commit(here, 0, pages=tuple(Record(b"page-%d" % n, b"x" * 9_000) for n in range(250)))])
+        log.close()
+        world.append(1, readings(50))
+        again = world.open(max_poll_records=5)
+        reader = Reader(again, starts=False).until_owned(2)
+        again.start(other, None)
+        found = 0
+        while (stored := again.restore(here)).read < stored.size:
+            found += len(stored.keys)
+            reader.poll(0.0)
+        assert found + len(stored.keys) == 250
+        assert reader.until(50).offsets(1) == list(range(50))
+
+    def test_of_a_refused_commit_no_page_and_no_marker_is_ever_seen(self, world: World) -> None:
+        here = Partition(world.topic, 0)
+        world.append(0, readings(10))
+        log = world.open()
+        reader = Reader(log).until(10)
+        log.commit([Commit(here, 5, pages=(Record(b"page", b"first"),), marker=Record(b"marker", b"5"))])
+        world.evict(log)
+        with pytest.raises(TaskMigrated):
+            log.commit([Commit(here, 9, pages=(Record(b"page", b"second"),), marker=Record(b"marker", b"9"))])
+        log.close()
+        again = world.open()
+        reader = Reader(again, starts=False).until_owned(2)
+        assert restored(again, here) == [(b"page", b"first"), (b"marker", b"5")]
+        assert again.inspect(here).committed == 5
+        again.start(here, 5)
+        assert reader.until(5).offsets(0) == [5, 6, 7, 8, 9]
+
+    def test_a_partition_that_comes_back_is_restored_and_started_anew(self, world: World) -> None:
+        here = Partition(world.topic, 0)
+        world.append(0, readings(10))
+        log = world.open()
+        reader = Reader(log).until(10)
+        assert restored(log, here) == []
+        log.commit([Commit(here, 5, pages=(Record(b"page", b"first"),))])
+        with pytest.raises(TaskMigrated):
+            log.commit([Commit(here, 9, pages=(Record(b"page", b"second"),)), Commit(Partition(world.topic, 99), 1)])
+        reader.fetched.clear()
+        reader.starts = False
+        deadline = time.monotonic() + WITHIN_S
+        while len(reader.assigned) < 4:
+            assert time.monotonic() < deadline, "the partitions did not come back"
+            assert reader.poll(0.05) == ()
+        assert [reader.poll(0.05) for _ in range(3)] == [()] * 3
+        assert restored(log, here) == [(b"page", b"first")]
+        log.start(here, log.inspect(here).committed)
+        assert reader.until(5).offsets(0) == [5, 6, 7, 8, 9]
 
     def test_closing_twice_is_safe(self, world: World) -> None:
         log = world.open()

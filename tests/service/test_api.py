@@ -87,6 +87,38 @@ def test_a_worker_without_a_partition_is_ready(client: httpx.Client, board: Stat
     assert "no partition is assigned" in answer.json()["reason"]
 
 
+def test_a_worker_is_ready_when_all_of_its_partitions_have_their_memory(
+    client: httpx.Client, board: StatusBoard
+) -> None:
+    there = PartitionStatus("plant", 0, 10, 15)
+    stages = [("restoring", 0.254), ("priming", 0.0), ("replaying", 0.999)]
+    for count, (stage, progress) in enumerate(stages, 1):
+        busy = tuple(PartitionStatus("plant", n, stage=stage, progress=progress) for n in range(1, count + 1))
+        publish(board, partitions=(there, *busy))
+        assert client.get("/livez").status_code == 200
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["status"] == "failing"
+        said = ", ".join(f"plant-{n} {stage} {100 * progress:.0f} %" for n in range(1, count + 1))
+        assert answer.json()["reason"] == f"{count} of {count + 1} partitions: {said}"
+    publish(board, partitions=(there, PartitionStatus("plant", 1, 3, 3)))
+    assert client.get("/readyz").json() == {"status": "ready", "reason": "2 partitions"}
+
+
+def test_of_many_partitions_without_memory_some_are_named(client: httpx.Client, board: StatusBoard) -> None:
+    publish(board, partitions=tuple(PartitionStatus("plant", n, stage="restoring", progress=0.5) for n in range(1_000)))
+    reason = client.get("/readyz").json()["reason"]
+    assert reason.startswith("1000 of 1000 partitions: plant-0 restoring 50 %, plant-1 ")
+    assert reason.endswith(" more")
+    assert len(reason) < 300
+
+
+def test_the_status_says_how_far_a_partition_is(client: httpx.Client, board: StatusBoard) -> None:
+    publish(board, partitions=(PartitionStatus("plant", 0, 10, 15, stage="replaying", progress=0.25, replay_from=4),))
+    (partition,) = client.get("/api/v1/status").json()["partitions"]
+    assert (partition["stage"], partition["progress"], partition["replay_from"]) == ("replaying", 0.25, 4)
+
+
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.errors import TaskMigrated
-from service.log import Commit, Log, Partition, Record
+from service.log import Commit, Log, Partition, Polled, Record
 from service.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from tests.service.log_contract import LogContract, Reader, World, readings
 
@@ -73,15 +73,21 @@ def test_a_migration_gives_everything_back_at_what_is_committed() -> None:
         log.commit(reader.commits())
     assert topics.committed == {}
     polled = log.poll(0.0)
-    assert polled.revoked == polled.assigned == (P0, P1)
-    assert [len(f.keys) for f in polled.fetched] == [10, 10]
+    assert polled == Polled((P0, P1), (P0, P1), ())
+    for partition in polled.assigned:
+        log.start(partition, log.inspect(partition).committed)
+    assert [len(f.keys) for f in log.poll(0.0).fetched] == [10, 10]
 
 
 def test_a_script_moves_partitions_between_polls() -> None:
     topics = two_partitions_of_ten()
     script: list[Fault] = [Revoke(2, (P1,)), Assign(4, (P1,)), Revoke(5, (P0,)), Assign(5, (P0,))]
     log = MemoryLog(topics, script, max_poll_records=4)
-    polls = [log.poll(0.0) for _ in range(6)]
+    polls = []
+    for _ in range(6):
+        polls.append(log.poll(0.0))
+        for partition in polls[-1].assigned:
+            log.start(partition, None)
     assert [(p.revoked, p.assigned) for p in polls] == [
         ((), (P0, P1)),
         ((P1,), ()),
@@ -108,7 +114,7 @@ def test_a_worker_that_opens_takes_over_and_the_older_one_hears_of_it() -> None:
 def test_a_waiting_poll_sees_what_another_thread_appends() -> None:
     topics = Topics({"readings": 1})
     log = MemoryLog(topics)
-    log.poll(0.0)
+    Reader(log).until_owned(1)
     writer = Thread(target=topics.append, args=(P0, readings(5)))
     writer.start()
     assert len(Reader(log).log.poll(10.0).fetched[0].keys) == 5
@@ -119,9 +125,14 @@ def test_the_same_script_does_the_same_every_time() -> None:
     def run() -> list[tuple[tuple[Partition, int, int], ...]]:
         topics = two_partitions_of_ten()
         log = MemoryLog(topics, [Revoke(2, (P0,)), Assign(3, (P0,))], max_poll_records=3)
-        return [
-            tuple((f.partition, int(f.offsets[0]), f.next_offset) for f in log.poll(0.0).fetched) for _ in range(12)
-        ]
+        found = []
+        for _ in range(12):
+            polled = log.poll(0.0)
+            for partition in polled.assigned:
+                log.start(partition, None)
+            found.append(tuple((f.partition, int(f.offsets[0]), f.next_offset) for f in polled.fetched))
+        assert any(found)
+        return found
 
     assert run() == run()
 

@@ -106,6 +106,22 @@ def test_a_partition_has_its_series_while_it_is_here(scrape: Scrape) -> None:
     assert not [labels for _, labels in scrape.samples() if ("topic", "plant") in labels]
 
 
+def test_what_becomes_of_the_memory_is_told(scrape: Scrape) -> None:
+    assert scrape.value("telltale_state_problems_total", problem="corrupt") == 0
+    counts = Counts(evicted=1, replayed=2, problems={"corrupt": 3}, pages_written=4, page_bytes_written=500)
+    busy = PartitionStatus("plant", 3, 90, 100, stage="replaying", progress=0.25, replay_from=50)
+    scrape.board.publish(dataclasses.replace(STATUS, counts=counts, partitions=(busy, PartitionStatus("plant", 4))))
+    assert scrape.value("telltale_streams_evicted_total") == 1
+    assert scrape.value("telltale_readings_replayed_total") == 2
+    assert scrape.value("telltale_state_problems_total", problem="corrupt") == 3
+    assert scrape.value("telltale_pages_written_total") == 4
+    assert scrape.value("telltale_page_bytes_written_total") == 500
+    of, other = {"topic": "plant", "partition": "3"}, {"topic": "plant", "partition": "4"}
+    assert scrape.value("telltale_replay_records", **of) == 40
+    assert [scrape.value("telltale_partition_ready", **labels) for labels in (of, other)] == [0, 1]
+    assert [scrape.value("telltale_recovery_progress_ratio", **labels) for labels in (of, other)] == [0.25, 1]
+
+
 def test_a_partition_that_nothing_was_fetched_of_has_no_lag_yet(scrape: Scrape) -> None:
     scrape.board.publish(dataclasses.replace(STATUS, partitions=(PartitionStatus("plant", 0),)))
     names = {name for name, labels in scrape.samples() if ("topic", "plant") in labels}
@@ -152,6 +168,7 @@ def test_no_series_names_a_stream(scrape: Scrape) -> None:
     labels = {name for _, pairs in scrape.samples() for name, _ in pairs}
     labels |= {"topic", "partition"}
     known = {"le", "stage", "reason", "severity", "version", "python", "torch", "numerics", "digest", "features"}
+    known |= {"problem"}
     assert labels == known | {"topic", "partition"}
 
 

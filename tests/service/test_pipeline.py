@@ -1,6 +1,7 @@
 """The hot path: what goes in as bytes is judged as the detector judges it, one reading at a time."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from service.log import Commit, Fetched, Partition, Record
 from service.memory_log import MemoryLog, Topics
 from service.pipeline import Pipeline, Processed
 from service.slab import StateSlab
-from service.task import PartitionTask
+from service.task import EventClock, PartitionTask
 from service.wire import Reason, StreamKey, decode_event, encode_reading, rfc3339
 from tests.data import QUICK, Batch, faulty, some_forecaster
 
@@ -205,7 +206,7 @@ def test_how_a_partition_is_cut_into_batches_changes_no_byte(detector: Detector,
     found, wanted = (one.slab.gather(one.slab.slots(streams)) for one in (task, whole_task))
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
     assert task.open_alarms == whole_task.open_alarms
-    assert task.event_time_ms == whole_task.event_time_ms
+    assert task.clock.latest_ms == whole_task.clock.latest_ms
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -228,6 +229,8 @@ def test_how_many_records_a_poll_brings_changes_no_byte(
     records = [at.record for at in sent(history)]
     topics.append(partition, records)
     log = MemoryLog(topics, max_poll_records=max_poll_records)
+    assert log.poll(0.0).assigned == (partition,)
+    log.start(partition, None)
     pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
     task = PartitionTask(partition, StateSlab(detector.rows_for))
     while fetches := log.poll(0.0).fetched:
@@ -246,7 +249,7 @@ def test_partitions_judged_together_are_judged_as_if_each_were_alone(
 ) -> None:
     """Three partitions with the same streams in each, one of them with bad records, and one with nothing else."""
     pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
-    good = sent(history)
+    good = sent(history)[: 300 if at_once == 1 else 1_200]
     feeds = [good, with_bad_ones(good)[7:], good[100:], [At(n, BAD[n % len(BAD)]) for n in range(40)]]
     partitions = [Partition("readings", number) for number in range(len(feeds))]
     rounds = [
@@ -270,9 +273,9 @@ def test_partitions_judged_together_are_judged_as_if_each_were_alone(
         mine, other = together[partition], apart[partition]
         assert len(mine.slab) == len(other.slab)
         assert all(torch.equal(a, b) for a, b in zip(mine.slab.rows, other.slab.rows, strict=True))
-        assert (mine.next_offset, mine.event_time_ms, mine.open_alarms) == (
+        assert (mine.next_offset, mine.clock.latest_ms, mine.open_alarms) == (
             other.next_offset,
-            other.event_time_ms,
+            other.clock.latest_ms,
             other.open_alarms,
         )
 
@@ -284,7 +287,7 @@ def test_bad_records_become_dead_letters_and_harm_no_other(detector: Detector, h
     (spoilt,), task = run(detector, [fetched(mixed)])
     assert spoilt.commit.anomalies == clean.commit.anomalies
     assert torch.equal(scores([spoilt]), scores([clean]))
-    assert task.event_time_ms == clean_task.event_time_ms
+    assert task.clock.latest_ms == clean_task.clock.latest_ms
     streams = [key(stream) for stream in range(9)]
     found, wanted = (one.slab.gather(one.slab.slots(streams)) for one in (task, clean_task))
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
@@ -315,7 +318,7 @@ def test_a_batch_of_nothing_but_bad_records_moves_the_offset_alone(detector: Det
     assert one.events == []
     assert one.commit == Commit(HERE, len(BAD), (), one.commit.dead_letters)
     assert len(one.commit.dead_letters) == len(one.rejects) == len(BAD)
-    assert (task.next_offset, task.event_time_ms, len(task.slab)) == (len(BAD), None, 0)
+    assert (task.next_offset, task.clock.latest_ms, len(task.slab)) == (len(BAD), None, 0)
 
 
 def test_the_task_moves_on_to_what_the_log_says_comes_next(detector: Detector, history: Batch) -> None:
@@ -326,14 +329,14 @@ def test_the_task_moves_on_to_what_the_log_says_comes_next(detector: Detector, h
     assert one.commit.partition == HERE
     assert one.commit.next_offset == task.next_offset == records[-1].offset + 4
     assert task.end_offset == 5_000
-    assert task.event_time_ms == int(history.readings.times_ms[:10].max())
+    assert task.clock.latest_ms == int(history.readings.times_ms[:10].max())
 
 
 def test_event_time_never_goes_back(detector: Detector) -> None:
     times = [5_000, 9_000, 3_000]
     records = [At(n, Record(b"s", encode_reading(FEATURES, time, [1.0, 2.0]))) for n, time in enumerate(times)]
     judged, task = run(detector, cut(records, [1, 2]))
-    assert task.event_time_ms == 9_000
+    assert task.clock.latest_ms == 9_000
     assert [one.commit.next_offset for one in judged] == [1, 2, 3]
 
 
@@ -352,3 +355,148 @@ def test_every_stage_is_timed(detector: Detector, history: Batch) -> None:
     (one,), _ = run(detector, [fetched(sent(history)[:50])])
     assert list(one.stage_s) == ["decode", "slots", "pack", "gather", "observe", "scatter", "tell"]
     assert all(seconds >= 0 for seconds in one.stage_s.values())
+
+
+# --- room for streams, and an end for idle ones
+
+
+def come_and_go(seed: int, readings: int = 600) -> list[At]:
+    """Streams that come, stay and go while event time passes, jumps once, and is late at times."""
+    random = np.random.default_rng(seed)
+    records, time_ms = [], 1_700_000_000_000
+    for n in range(readings):
+        time_ms += int(random.integers(0, 2_000)) + (10_000_000 if n == 300 else 0)
+        stream = n // 60 + int(random.integers(12))
+        late_ms = int(random.integers(0, 20_000)) if n % 13 == 0 else 0
+        value = b"?" if n % 17 == 0 else encode_reading(FEATURES, time_ms - late_ms, [float(n), float(stream)])
+        records.append(At(3 * n, Record(key(stream), value, (), None)))
+    return records
+
+
+class Reckoned(NamedTuple):
+    """What becomes of a history by the rules alone, told in other words than the code's."""
+
+    beyond_limit: list[int]  # offsets
+    evicted: int
+    last: dict[StreamKey, int]  # offset of the last reading of each stream that is remembered at the end
+
+
+def reckon(records: Sequence[At], max_streams: int, idle_ms: int | None) -> Reckoned:
+    last: dict[StreamKey, int] = {}
+    beyond: list[int] = []
+    ticks: list[int] = []
+    evicted, latest = 0, -1
+    for offset, record in records:
+        found = re.search(rb'"timestamp":(\d+)', record.value or b"")
+        if found is None or record.key is None:
+            continue
+        time_ms, stream = int(found[1]), StreamKey(record.key)
+        before, latest = latest, max(latest, time_ms)
+        if idle_ms is not None and before >= 0 and latest * 16 // idle_ms != before * 16 // idle_ms:
+            if len(ticks) >= 16:
+                idle = [name for name, seen in last.items() if seen < ticks[-16]]
+                evicted += len(idle)
+                last = {name: seen for name, seen in last.items() if name not in idle}
+            ticks.append(offset)
+        if stream in last or len(last) < max_streams:
+            last[stream] = offset
+        else:
+            beyond.append(offset)
+    return Reckoned(beyond, evicted, last)
+
+
+@pytest.mark.parametrize(("size", "seed"), [(1, 0), (7, 1), (64, 2), (600, 0)])
+@pytest.mark.parametrize(("max_streams", "idle_s"), [(9, None), (1_000, 40.0), (9, 40.0), (0, None)])
+def test_who_is_remembered_depends_on_the_readings_alone(
+    detector: Detector, max_streams: int, idle_s: float | None, seed: int, size: int
+) -> None:
+    records = come_and_go(seed)
+    expected = reckon(records, max_streams, None if idle_s is None else int(idle_s * 1_000))
+    pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000, max_streams=max_streams)
+    task = PartitionTask(HERE, StateSlab(detector.rows_for), EventClock(idle_s))
+    judged = [one for batch in cut(records, range(0, 600, size)) for one in pipeline.process(batch, task)]
+    letters = [dict(letter.headers) for one in judged for letter in one.commit.dead_letters]
+    beyond = [int(head["telltale-offset"]) for head in letters if head["telltale-reason"] == b"stream_limit"]
+    assert beyond == expected.beyond_limit
+    assert [int(head["telltale-offset"]) for head in letters] == sorted(int(h["telltale-offset"]) for h in letters)
+    pages = [task.slab.page(number, 0) for number in range(task.slab.pages)]
+    assert {k: o for page in pages for k, o in zip(page.keys, page.applied.tolist(), strict=True)} == expected.last
+    assert len(task.slab) == len(expected.last) <= max_streams
+    assert sum(one.evicted for one in judged) == task.counts["evicted"] == expected.evicted
+    assert bool(expected.evicted) == (idle_s is not None)
+    assert bool(beyond) == (max_streams < 1_000)
+    counts = task.counts
+    assert sum(counts[fate] for fate in ("judged", "late", "duplicate", "rejected")) == len(records)
+    assert [one.commit.next_offset for one in judged] == sorted(one.commit.next_offset for one in judged)
+    assert judged[-1].commit.next_offset == records[-1].offset + 1
+
+
+def test_streams_that_are_known_are_judged_as_if_nobody_had_been_turned_away(
+    detector: Detector, history: Batch, by_hand: tuple[list[Verdicts], dict[int, Rows]]
+) -> None:
+    _, rows = by_hand
+    strangers = [
+        At(at.offset + 1, Record(b"stranger-%d" % n, encode_reading(FEATURES, 1_700_000_000_000, [1.0, 2.0])))
+        for n, at in enumerate(sent(history))
+        if n >= 400
+    ]
+    records = sorted([*sent(history), *strangers])
+    known = {stream for stream, _ in zip(history.streams.tolist(), range(400), strict=False)}
+    pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000, max_streams=len(known))
+    task = a_task(detector)
+    judged = [one for batch in cut(records, range(0, len(records), 90)) for one in pipeline.process(batch, task)]
+    (clean,), _ = run(detector, [fetched([at for at in sent(history) if int((at.record.key or b"")[7:]) in known])])
+    assert told(judged) == list(clean.commit.anomalies)
+    for stream in known:
+        row = task.slab.gather(task.slab.find([key(stream)]))
+        assert all(torch.equal(a, b) for a, b in zip(row, rows[stream], strict=True))
+    assert len(task.slab) == len(known)
+    (letter, *_) = [letter for one in judged for letter in one.commit.dead_letters]
+    assert (letter.key, letter.value) == strangers[0].record[:2]
+    assert f"{len(known)} are remembered" in dict(letter.headers)["telltale-detail"].decode()
+
+
+def test_after_an_eviction_there_is_room_again_for_a_stream_that_starts_fresh(detector: Detector) -> None:
+    def at(n: int, stream: int, time_s: int) -> At:
+        return At(n, Record(key(stream), encode_reading(FEATURES, time_s * 1_000, [1.0, float(n)])))
+
+    ticking = [at(n, 0, n) for n in range(20)]
+    records = [at(0, 1, 0), *[one._replace(offset=one.offset + 1) for one in ticking], at(30, 2, 20), at(31, 1, 20)]
+    pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000, max_streams=2)
+    task = PartitionTask(HERE, StateSlab(detector.rows_for), EventClock(16.0))
+    judged = pipeline.process(fetched(records), task)
+    assert (key(0) in task.slab, key(1) in task.slab, key(2) in task.slab) == (True, False, True)
+    assert [letter.key for one in judged for letter in one.commit.dead_letters] == [key(1)]
+    alone = a_task(detector)
+    pipeline.process(fetched(records[-2:-1]), alone)
+    found, wanted = (one.slab.gather(one.slab.find([key(2)])) for one in (task, alone))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_an_alarm_of_a_stream_that_is_forgotten_is_not_open_any_more(detector: Detector, history: Batch) -> None:
+    pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
+    task = PartitionTask(HERE, StateSlab(detector.rows_for), EventClock(16.0))
+    spikes = [
+        At(n, Record(key(0), encode_reading(FEATURES, n, [n % 3 + (1e6 if n > 150 else 0.0), 1.0]))) for n in range(155)
+    ]
+    pipeline.process(fetched(spikes), task)
+    assert task.open_alarms == 1
+    clock = [At(200 + n, Record(key(1), encode_reading(FEATURES, 1_000 * n, [1.0, 1.0]))) for n in range(20)]
+    pipeline.process(fetched(clock), task)
+    assert key(0) not in task.slab
+    assert task.open_alarms == 0
+
+
+def test_readings_that_are_in_a_row_already_are_not_judged_twice(detector: Detector, history: Batch) -> None:
+    """As after a restore, when the input is read from before them."""
+    pipeline, records = Pipeline(detector, DIGEST, max_future_ms=86_400_000), sent(history)
+    (whole,), expected = run(detector, [fetched(records)])
+    task = a_task(detector)
+    pipeline.process(fetched(records[:700]), task)
+    task.covered = records[699].offset
+    (again,) = pipeline.process(fetched(records[300:]), task)
+    assert torch.equal(task.slab.rows.scalars, expected.slab.rows.scalars)
+    assert len(again.batch.keys) == len(records) - 700
+    assert list(again.commit.anomalies) == [
+        record for record in whole.commit.anomalies if decode_event(record.value or b"").data.offset > task.covered
+    ]

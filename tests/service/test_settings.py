@@ -51,6 +51,9 @@ def test_without_anything_set_the_defaults_hold() -> None:
     assert settings.kafka.anomalies_topic == "telltale.anomalies"
     assert settings.http.host == "127.0.0.1"
     assert settings.origin("http.host") == "default"
+    assert settings.kafka.changelog_topic == "telltale.changelog"
+    assert (settings.limits.max_streams, settings.limits.stream_ttl_s) == (200_000, 30 * 86_400)
+    assert settings.state.when_lost == "fail"
 
 
 def test_an_option_goes_before_the_environment_and_this_before_the_file(
@@ -209,6 +212,21 @@ def test_whatever_the_file_holds_it_is_read_or_refused(text: str, tmp_path_facto
         ({"kafka__sasl_username": "me"}, "kafka.sasl_username: found 'me', expected none, or SASL_SSL"),
         ({"kafka__ssl_cafile": "/dev/null"}, "kafka.ssl_cafile: found '/dev/null', expected none, or TLS"),
         ({"kafka__ssl_cafile": "/nowhere"}, "expected a file that can be read (No such file or directory)"),
+        ({"kafka__topics": ["telltale.changelog"]}, "expected no topic that Telltale writes to itself"),
+        (
+            {"kafka__changelog_topic": "telltale.anomalies"},
+            "kafka.changelog_topic: found 'telltale.anomalies', expected another topic than those of",
+        ),
+        (
+            {"kafka__changelog_topic": "telltale.dead-letters"},
+            "expected another topic than those of anomalies and dead letters",
+        ),
+        ({"limits__max_streams": 0}, "limits.max_streams: found 0, expected"),
+        ({"limits__stream_ttl_s": 0}, "limits.stream_ttl_s: found 0, expected"),
+        ({"state__flush_interval_s": 0}, "state.flush_interval_s: found 0, expected"),
+        ({"state__flush_interval_s": 3_601}, "state.flush_interval_s: found 3601, expected"),
+        ({"state__when_lost": "ignore"}, "state.when_lost: found 'ignore', expected 'fail' or 'reset'"),
+        ({"state__prime_readings": -1}, "state.prime_readings: found -1, expected"),
         ({"http__host": ""}, "http.host: found '', expected to have at least 1 character"),
     ],
 )

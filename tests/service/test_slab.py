@@ -232,6 +232,63 @@ def test_evicting_an_unknown_stream_is_an_error() -> None:
         StateSlab(fresh_rows).evict(key(0), 0)
 
 
+# --- room, and an end for idle streams
+
+
+def test_beyond_the_limit_new_streams_get_no_slot_and_known_ones_keep_theirs() -> None:
+    slab = StateSlab(fresh_rows)
+    first = slab.slots([key(0), key(1)], limit=3).tolist()
+    assert slab.slots([key(5), key(1), key(6), key(5), key(0)], limit=3).tolist() == [2, first[1], -1, 2, first[0]]
+    assert slab.slots([key(6), key(7)], limit=3).tolist() == [-1, -1]
+    assert slab.slots([key(0), key(8)], limit=1).tolist() == [first[0], -1]
+    assert len(slab) == 3
+    assert key(6) not in slab
+    slab.evict(key(1), 0)
+    assert slab.slots([key(6), key(7)], limit=3).tolist() == [first[1], -1]
+
+
+def test_finding_a_stream_does_not_make_it_known() -> None:
+    slab = StateSlab(fresh_rows)
+    (slot,) = slab.slots([key(3)]).tolist()
+    assert slab.find([key(4), key(3)]).tolist() == [-1, slot]
+    assert key(4) not in slab
+    assert slab.find([]).dtype == torch.int64
+
+
+def test_streams_without_a_reading_since_an_offset_are_forgotten_and_their_pages_written() -> None:
+    slab = StateSlab(fresh_rows)
+    for n in range(300):
+        write(slab, [key(n)], 1.0, n)
+    for number in range(3):
+        slab.clean(number)
+    assert slab.evict_idle(before=130, offset=500) == keys(130)
+    assert slab.evict_idle(before=130, offset=501) == []
+    assert len(slab) == 170
+    assert slab.regrouped_pages() == [0, 1]
+    assert slab.dirty_pages() == [(0, 500), (1, 500)]
+    assert (slab.rows.scalars[:130] == 0).all()
+    assert marks(slab.gather(slab.find(keys(170, 130)))) == [1.0] * 170
+    new = slab.slots(keys(140, start=1_000)).tolist()
+    assert sorted(new[:130]) == list(range(130))
+    assert slab.pages == 3
+
+
+def test_membership_is_to_be_written_once_whoever_changed_it() -> None:
+    slab = StateSlab(fresh_rows)
+    assert slab.regrouped_pages() == []
+    write(slab, keys(130), 1.0, 0)
+    assert slab.regrouped_pages() == [0, 1]
+    slab.clean(0)
+    slab.clean(1)
+    write(slab, keys(130), 2.0, 1)
+    assert slab.regrouped_pages() == []
+    slab.evict(key(129), 2)
+    assert slab.regrouped_pages() == [1]
+    slab.clean(1)
+    slab.regroup(0)
+    assert slab.regrouped_pages() == [0]
+
+
 # --- restoring
 
 
@@ -275,6 +332,35 @@ def test_a_restored_slab_takes_new_streams_without_touching_the_old() -> None:
     assert len(set(new.tolist()) | set(again.slots(keys(200 - PAGE_ROWS, PAGE_ROWS)).tolist())) == 572
     assert equal(again.gather(new), fresh(500, CONFIG))
     assert marks(again.gather(again.slots(keys(200 - PAGE_ROWS, PAGE_ROWS)))) == [1.0] * 72
+
+
+def test_a_stream_in_two_pages_belongs_to_the_one_that_was_written_later() -> None:
+    """And the other is written anew, without it."""
+    older, newer = StateSlab(fresh_rows), StateSlab(fresh_rows)
+    write(older, keys(3), 1.0, 10)
+    newer.slots(keys(PAGE_ROWS, start=1_000))
+    write(newer, [key(1)], 2.0, 20)
+    pages = [older.page(0, 11), newer.page(1, 21)]
+    for order in (pages, pages[::-1]):
+        again = restored(order)
+        assert marks(again.gather(again.find(keys(3)))) == [1.0, 2.0, 1.0]
+        assert again.find([key(1)]).tolist() == [PAGE_ROWS]
+        assert (again.page(0, 0).keys, again.page(1, 0).keys) == ((key(0), key(2)), (key(1),))
+        assert again.regrouped_pages() == [0]
+        assert [page for page, _ in again.dirty_pages()] == [0]
+        assert again.slots([key(9)]).tolist()[0] not in again.find([key(0), key(1), key(2)]).tolist()
+
+
+def test_streams_whose_rows_are_lost_keep_their_places_and_start_fresh() -> None:
+    slab = StateSlab(fresh_rows)
+    slab.load_cold(2, [5, 0], [key(1), key(2)], since=700)
+    assert slab.find([key(1), key(2)]).tolist() == [2 * PAGE_ROWS + 5, 2 * PAGE_ROWS]
+    assert equal(slab.gather(slab.find([key(1), key(2)])), fresh(2, CONFIG))
+    assert slab.applied[slab.find([key(1), key(2)])].tolist() == [699, 699]
+    assert slab.dirty_pages() == [(2, 700)]
+    assert slab.pages == 3
+    slab.load_cold(0, [], [], since=800)
+    assert slab.dirty_pages() == [(2, 700), (0, 800)]
 
 
 def test_a_page_whose_streams_were_all_evicted_loads_as_nothing() -> None:

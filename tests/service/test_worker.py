@@ -11,14 +11,17 @@ from structlog.testing import capture_logs
 
 from models.alarm import Severity
 from models.detection import Detector
+from service.changelog import Layout
 from service.errors import LogUnavailable
 from service.log import Commit, Partition, Polled, Record
 from service.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.metrics import Build, Metrics
 from service.pipeline import Pipeline
+from service.recovery import RecoveryRules
+from service.state_writer import StateWriter
 from service.status import Checkpoint, State, Status, StatusBoard
 from service.wire import decode_event, encode_reading
-from service.worker import REASONS, STAGES, Worker, first_status
+from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 from tests.data import QUICK, some_forecaster
 
 FEATURES = ("f0", "f1")
@@ -69,7 +72,14 @@ def calm(detector: Detector) -> Topics:
 class Service:
     """A worker with everything it is watched through."""
 
-    def __init__(self, detector: Detector, topics: Topics, script: Sequence[Fault] = (), log: MemoryLog | None = None):
+    def __init__(
+        self,
+        detector: Detector,
+        topics: Topics,
+        script: Sequence[Fault] = (),
+        log: MemoryLog | None = None,
+        flush_interval_s: float = 10.0,
+    ):
         self.topics = topics
         self.log = log or MemoryLog(topics, script, max_poll_records=ROUND)
         self.board = StatusBoard(first_status(Checkpoint("plant.safetensors", DIGEST, FEATURES)))
@@ -81,10 +91,13 @@ class Service:
             STAGES,
             REASONS,
             [severity.name.lower() for severity in Severity],
+            PROBLEMS,
         )
         self.stop = threading.Event()
         pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
-        self.worker = Worker(self.log, pipeline, self.board, metrics, self.stop)
+        layout = Layout.of(DIGEST, detector.rows_for([]))
+        self.writer = StateWriter("group", layout, "numerics", "writer", flush_interval_s)
+        self.worker = Worker(self.log, pipeline, self.writer, RecoveryRules(False, 0), self.board, metrics, self.stop)
         self.statuses: list[Status] = []
 
     def run_until(self, done: Callable[[], bool], rounds: int = 200) -> None:
@@ -192,11 +205,12 @@ def test_tasks_that_migrated_are_dropped_and_judged_anew(detector: Detector, cal
     with capture_logs() as logs:
         service.run_until(service.idle)
     assert_whole(service.topics, calm)
-    first, second = service.statuses[:2]
-    assert (first.partitions, first.counts.readings, first.counts.transactions) == ((), 0, 0)
-    assert first.counts.aborts == second.counts.aborts == 1
-    assert first.recent == ()
-    assert [partition.next_offset for partition in second.partitions].count(ROUND) == 1
+    _, migrated, assigned, judged = service.statuses[:4]
+    assert (migrated.partitions, migrated.counts.readings, migrated.counts.transactions) == ((), 0, 0)
+    assert migrated.counts.aborts == judged.counts.aborts == 1
+    assert migrated.recent == ()
+    assert [partition.next_offset for partition in assigned.partitions] == [0, 0]
+    assert [partition.next_offset for partition in judged.partitions].count(ROUND) == 1
     (line,) = [entry for entry in logs if entry["event"] == "tasks_migrated"]
     assert line["reason"] == "scripted migration at commit 1"
     assert service.metric("telltale_transaction_aborts_total") == 1
@@ -214,7 +228,7 @@ def test_a_migration_loses_no_record_and_commits_none_twice(detector: Detector) 
         assert offsets == list(range(5, READINGS, 10))
 
 
-def test_a_partition_that_is_revoked_is_forgotten_and_comes_back_anew(detector: Detector, calm: Topics) -> None:
+def test_a_partition_that_is_revoked_is_let_go_and_comes_back_with_its_memory(detector: Detector, calm: Topics) -> None:
     script: list[Fault] = [Revoke(2, (P1,)), Assign(8, (P1,))]
     service = Service(detector, two_partitions(), script)
     with capture_logs() as logs:
@@ -229,13 +243,13 @@ def test_a_partition_that_is_revoked_is_forgotten_and_comes_back_anew(detector: 
         ("partition_revoked", "readings", 1),
         ("partition_assigned", "readings", 1),
     ]
-    assert service.topics.anomalies[P0] == calm.anomalies[P0]
+    assert_whole(service.topics, calm)
 
 
-def test_a_partition_lost_and_given_back_in_one_poll_starts_anew(detector: Detector) -> None:
+def test_a_partition_lost_and_given_back_in_one_poll_is_restored(detector: Detector) -> None:
     value = encode_reading(FEATURES, 1_700_000_000_000, [1.0, 2.0])
-    moved: list[Fault] = [Revoke(2, (P0,)), Assign(2, (P0,))]
-    for script, streams in (([], [1, 2]), (moved, [1, 1])):
+    moved: list[Fault] = [Revoke(3, (P0,)), Assign(3, (P0,))]
+    for script, streams in (([], [0, 1, 2]), (moved, [0, 1, 1, 2])):
         topics = Topics({"readings": 1})
         topics.append(P0, [Record(b"before", value)] * ROUND + [Record(b"after", value)] * ROUND)
         service = Service(detector, topics, script)
@@ -249,9 +263,56 @@ def test_a_partition_is_published_before_anything_was_fetched_from_it(detector: 
     status = service.board.read()
     assert status.state == State.RUNNING
     assert [(p.topic, p.number, p.next_offset, p.lag, p.streams) for p in status.partitions] == [
-        ("readings", 0, None, None, 0),
-        ("readings", 1, None, None, 0),
+        ("readings", 0, 0, None, 0),
+        ("readings", 1, 0, None, 0),
     ]
+
+
+def test_while_memory_is_restored_and_replayed_the_status_says_how_far_it_is(detector: Detector) -> None:
+    topics = two_partitions()
+    with pytest.raises(Crashed):
+        Service(detector, topics, [Crash(9)], flush_interval_s=1e6).run_until(lambda: False)
+    service = Service(detector, topics)
+    service.run_until(service.idle)
+    stages = [partition.stage for status in service.statuses for partition in status.partitions]
+    assert list(dict.fromkeys(stages)) == ["replaying", "running"]
+    for number in (0, 1):
+        replay = [p.progress for s in service.statuses for p in s.partitions if p.number == number]
+        assert replay == sorted(replay)
+        assert [progress for progress in replay if 0 < progress < 1]
+    replayed = service.board.read().counts.replayed
+    assert replayed == sum(ROUND * 3 for _ in PARTITIONS) * 9 / 10  # the first page with its new streams was written
+    assert service.metric("telltale_readings_replayed_total") == replayed
+    assert service.metric("telltale_partition_ready", partition="1") == 1
+
+
+def test_told_to_stop_it_writes_all_of_its_memory_first(detector: Detector) -> None:
+    """The next worker has nothing to judge again."""
+    topics = two_partitions()
+    first = Service(detector, topics, flush_interval_s=1e6)
+    first.run_until(lambda: sum(topics.committed.values()) == READINGS)
+    second = Service(detector, topics)
+    second.run_until(lambda: len(second.statuses) == 1)
+    status = second.statuses[0]
+    assert [(p.stage, p.next_offset, p.replay_from) for p in status.partitions] == [
+        ("running", topics.committed[partition], topics.committed[partition]) for partition in PARTITIONS
+    ]
+    assert [p.streams for p in status.partitions] == [STREAMS, STREAMS]
+    assert status.counts.replayed == 0
+
+
+@pytest.mark.parametrize("at", [8, 9])
+def test_a_stop_whose_last_commit_fails_says_so(detector: Detector, calm: Topics, at: int) -> None:
+    """Either the last one with readings, after which nothing may be written any more, or that with the state."""
+    topics = two_partitions()
+    service = Service(detector, topics, [Migrate(at)], flush_interval_s=1e6)
+    with pytest.raises(LogUnavailable, match="judged again at the next start"):
+        service.run_until(lambda: len(service.statuses) == 9)
+    assert service.topics.owners == {}
+    assert_whole(topics, calm)
+    again = Service(detector, topics)
+    again.run_until(again.idle)
+    assert_whole(topics, calm)
 
 
 def test_counts_and_status_are_those_of_what_is_committed(detector: Detector, calm: Topics) -> None:
@@ -308,19 +369,23 @@ def test_metrics_move_with_the_work(detector: Detector, calm: Topics) -> None:
     service = Service(detector, two_partitions())
     assert service.metric("telltale_readings_total") == 0
     service.worker.turn()
+    assert service.metric("telltale_readings_total") == 0
+    service.worker.turn()
     first = service.metric("telltale_readings_total")
     assert first == ROUND * 9 / 10
-    assert service.metric("telltale_lag_records", partition="1") == READINGS - ROUND
+    assert service.metric("telltale_lag_records", partition="0") == READINGS - ROUND
     service.run_until(service.idle)
     assert service.metric("telltale_readings_total") == 2 * READINGS * 9 / 10
     assert service.metric("telltale_records_rejected_total", reason="bad_json") == 2 * READINGS / 10
-    assert service.metric("telltale_transactions_total") == 2 * READINGS / ROUND
+    assert service.metric("telltale_transactions_total") == 2 * READINGS / ROUND  # when last published
     assert service.metric("telltale_lag_records", partition="0") == 0
     assert service.metric("telltale_batch_size_readings_count") == 2 * READINGS / ROUND
     assert service.metric("telltale_batch_size_readings_sum") == 2 * READINGS * 9 / 10
-    assert service.metric("telltale_transaction_duration_seconds_count") == 2 * READINGS / ROUND
+    assert service.metric("telltale_transaction_duration_seconds_count") == 2 * READINGS / ROUND + 1  # with the memory
     for stage in STAGES:
         assert service.metric("telltale_stage_duration_seconds_count", stage=stage) >= 2 * READINGS / ROUND
+    assert service.metric("telltale_pages_written_total") >= 2
+    assert service.metric("telltale_page_bytes_written_total") > 2 * STREAMS * 500
     opened = [
         record
         for told in calm.anomalies.values()
@@ -394,17 +459,19 @@ def test_a_check_that_fails_ends_the_run_and_closes_the_log(detector: Detector) 
     service = Service(detector, topics)
 
     def check() -> None:
-        raise LogUnavailable("the HTTP server ended by itself")
+        if topics.committed:
+            raise LogUnavailable("the HTTP server ended by itself")
 
-    with pytest.raises(LogUnavailable):
+    with pytest.raises(LogUnavailable, match="HTTP server"):
         service.worker.run(check)
     assert topics.owners == {}
     assert sum(topics.committed.values()) == ROUND
 
 
-def test_streams_that_warm_up_are_counted(detector: Detector) -> None:
+def test_streams_that_warm_up_are_counted(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.worker.SURVEY_S", 0.0)
     service = Service(detector, two_partitions())
-    service.worker.turn()
+    service.run_until(lambda: bool(service.topics.committed))
     assert sum(partition.warming for partition in service.board.read().partitions) > 0
 
 

@@ -1,0 +1,193 @@
+"""Rows in which workers are killed, stopped, started and ended."""
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from tests.faults.figures import Cast, Figures
+from tests.faults.scene import SESSION_MS, Fault, Scene, wait_until
+
+IN_A_COMMIT = (
+    "decode",
+    "before_begin",
+    "after_begin",
+    "after_anomalies",
+    "after_pages_half",
+    "after_pages",
+    "after_marker",
+    "after_offsets",
+    "during_commit",
+    "after_commit",
+)
+IN_A_RECOVERY = ("restore_10", "restore_50", "restore_90", "replay")
+DURING_COMMIT_MS = 6.0
+AT_RANDOM = 0.4  # of the kills: at any moment, not at a fail-point
+REACHED_WITHIN_S = 10.0
+SESSION_S = SESSION_MS / 1000
+
+
+def kills(cast: Cast, count: int, workers: int) -> Figures:
+    """kill -9 at every fail-point in turn and at random, under load."""
+    chance = random.Random(cast.seed)
+    points = (*(("revoke",) if workers == 1 else ()), *IN_A_RECOVERY, *IN_A_COMMIT)
+    plan = [_kill(points[n % len(points)], chance) for n in range(count - int(count * AT_RANDOM))]
+    plan += [None] * (count - len(plan))
+    chance.shuffle(plan)
+    killed: Counter[str] = Counter()
+    took_s: list[float] = []
+    with Scene(*cast) as scene:
+        slots = [f"w{n}" for n in range(workers)]
+        began = time.monotonic()
+        _each(slots, plan, lambda slot, fault, moment: _kill_once(scene, slot, fault, moment, killed, took_s), chance)
+        seconds = time.monotonic() - began
+        outcome = scene.finish(tuple(slots))
+    figures = Figures.of(f"kill -9, {workers} worker{'s' if workers > 1 else ''}", sum(killed.values()), outcome)
+    figures.extra |= {
+        "at": dict(sorted(killed.items())),
+        "replayed": _replayed(scene),
+        "s a kill": round(seconds / count, 2),
+    }
+    missed = sum(at for point, at in killed.items() if point.startswith("not at"))
+    figures.require(missed <= count // 20, f"{missed} fail-points were not reached")
+    return figures
+
+
+def _kill(point: str, chance: random.Random) -> Fault | None:
+    hit = 1 if point in IN_A_RECOVERY or point == "revoke" else chance.randrange(1, 9)
+    return Fault(point, hit, within_ms=DURING_COMMIT_MS if point == "during_commit" else 0.0)
+
+
+def _kill_once(
+    scene: Scene, slot: str, fault: Fault | None, moment: random.Random, killed: Counter[str], took_s: list[float]
+) -> None:
+    child = scene.start(slot, fault)
+    if fault is None:
+        child.ended.wait(moment.uniform(0.02, 1.5))
+        at = "random"
+    elif fault.point == "revoke":
+        at = "revoke" if _reaches_revoke(scene, slot) else "not at revoke"
+    else:
+        at = fault.point if child.ended.wait(REACHED_WITHIN_S) else f"not at {fault.point}"
+    child.signal(signal.SIGKILL)
+    code = child.wait(5)
+    killed[at if code < 0 else f"ended with {code}"] += 1
+
+
+def _reaches_revoke(scene: Scene, slot: str) -> bool:
+    """Let another worker join, so that this one loses some of its partitions."""
+    child = scene.workers[slot]
+    restored = scene.said("state_restored", slot)
+    wait_until(
+        lambda: child.ended.is_set() or scene.said("state_restored", slot) >= restored + scene.partitions, 15, "a start"
+    )
+    other = scene.start(f"{slot}-joins", member=False)
+    reached = child.ended.wait(REACHED_WITHIN_S)
+    other.signal(signal.SIGTERM)
+    other.wait(15)
+    return reached
+
+
+def kills_in_recovery(cast: Cast, count: int) -> Figures:
+    """A kill, and three more, each in the recovery from the one before."""
+    chance = random.Random(cast.seed)
+    depths: Counter[str] = Counter()
+    with Scene(*cast) as scene:
+        for _ in range(count):
+            chain = [chance.choice(IN_A_COMMIT[3:]), *(chance.choice(IN_A_RECOVERY) for _ in range(3))]
+            for depth, point in enumerate(chain):
+                child = scene.start("w0", Fault(point, 1 if depth else chance.randrange(2, 12)))
+                reached = child.ended.wait(REACHED_WITHIN_S)
+                child.signal(signal.SIGKILL)
+                child.wait(5)
+                depths[f"depth {depth}" if reached else f"not at {point}"] += 1
+        outcome = scene.finish()
+    figures = Figures.of("kill -9 in recovery, 3 deep", count, outcome)
+    figures.extra |= {"reached": dict(sorted(depths.items()))}
+    figures.require(depths["depth 3"] == count, f"the third kill was reached {depths['depth 3']} times of {count}")
+    return figures
+
+
+def stops(cast: Cast, count: int, *, control: bool = False) -> Figures:
+    """SIGSTOP for longer than the session, mostly within a commit, while a third worker goes on.
+
+    control: with offsets sent in the group's name alone. Then the oracle must find what is told twice.
+    """
+    chance = random.Random(cast.seed)
+    stopped: Counter[str] = Counter()
+    plan: list[Fault | None] = [
+        Fault(p, chance.randrange(3, 9), signal.SIGSTOP) for p in _cycle(("decode", *IN_A_COMMIT[:8]), count)
+    ]
+    with Scene(*cast, control=control) as scene:
+        scene.start("w2")
+        _each(("w0", "w1"), plan, lambda slot, fault, moment: _stop_once(scene, slot, fault, moment, stopped), chance)
+        lines = scene.lines()
+        outcome = scene.finish(("w2",))
+    name = "negative control: the group's name alone" if control else "SIGSTOP longer than the session"
+    figures = Figures.of(name, sum(stopped.values()), outcome)
+    fenced = sum(line["event"] == "tasks_migrated" for line in lines)
+    figures.extra |= {"fenced": fenced, "at": dict(sorted(stopped.items()))}
+    if control:
+        figures.expects_differences = True
+        figures.require(outcome.differences.twice > 0, "the oracle found nothing that was told twice")
+    else:
+        figures.require(fenced > 0, "no worker was fenced")
+    return figures
+
+
+def _stop_once(scene: Scene, slot: str, fault: Fault | None, moment: random.Random, stopped: Counter[str]) -> None:
+    assert fault is not None
+    child = scene.start(slot, fault)
+    if not child.stopped.wait(REACHED_WITHIN_S):
+        child.signal(signal.SIGSTOP)
+        child.stopped.wait(5)
+        stopped["random"] += 1
+    else:
+        stopped[fault.point] += 1
+    held = threading.Event()
+    held.wait(SESSION_S + moment.uniform(0.5, 1.5))
+    said = _noticed(scene, slot)
+    child.signal(signal.SIGCONT)
+    with suppress(TimeoutError):  # it may have had no partition; whether anything was fenced is counted over all
+        wait_until(lambda: child.ended.is_set() or _noticed(scene, slot) > said, 3.0, "fencing")
+    child.signal(signal.SIGTERM)
+    child.signal(signal.SIGCONT)  # it may have stopped again
+    if not child.ended.wait(3):
+        child.signal(signal.SIGKILL)
+        child.wait(5)
+
+
+def _noticed(scene: Scene, slot: str) -> int:
+    """How often the worker saw that its partitions are others' now."""
+    return scene.said("tasks_migrated", slot) + scene.said("partition_revoked", slot)
+
+
+def _each(
+    slots: Sequence[str],
+    plan: Sequence[Fault | None],
+    once: Callable[[str, Fault | None, random.Random], None],
+    chance: random.Random,
+) -> None:
+    """Deal the plan out to the slots, which work at the same time."""
+
+    def work(slot: str, mine: Sequence[Fault | None], seed: float) -> None:
+        moment = random.Random(seed)
+        for fault in mine:
+            once(slot, fault, moment)
+
+    with ThreadPoolExecutor(len(slots)) as threads:
+        done = [threads.submit(work, slot, plan[n :: len(slots)], chance.random()) for n, slot in enumerate(slots)]
+        for one in done:
+            one.result()
+
+
+def _cycle(points: Sequence[str], count: int) -> list[str]:
+    return [points[n % len(points)] for n in range(count)]
+
+
+def _replayed(scene: Scene) -> int:
+    return sum(line["replayed"] for line in scene.lines() if line["event"] == "state_restored")

@@ -1,0 +1,81 @@
+"""Workers on the log in memory: many faults a second, without a broker."""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry
+
+from models.checkpoint import Checkpoint
+from service.changelog import Layout
+from service.log import Partition, Record
+from service.memory_log import Fault, MemoryLog, Topics
+from service.metrics import Build, Metrics
+from service.recovery import RecoveryRules
+from service.state_writer import StateWriter
+from service.status import Checkpoint as Shown
+from service.status import StatusBoard
+from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
+from tests.faults.oracle import Expected, Undisturbed, new_task
+from tests.faults.worker import Telling
+
+GROUP = "faults"
+MAX_FUTURE_MS = 86_400_000
+
+
+class Clock:
+    """Time as the schedule wants it."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Incarnation:
+    """A worker from its start to its end, one way or another."""
+
+    def __init__(
+        self, loaded: Checkpoint, topics: Topics, ttl_s: float, script: Sequence[Fault] = (), flush_s: float = 1.0
+    ) -> None:
+        self.clock = Clock()
+        self.log = MemoryLog(topics, script)
+        detector = loaded.detector
+        board = StatusBoard(first_status(Shown(str(loaded.path), loaded.digest, detector.features)))
+        metrics = Metrics(
+            CollectorRegistry(), board, Build("", "", "", ""), STAGES, REASONS, ["minor", "major", "critical"], PROBLEMS
+        )
+        layout = Layout.of(loaded.digest, detector.rows_for([]))
+        writer = StateWriter(GROUP, layout, "numerics", "writer", flush_s, self.clock)
+        self.worker = Worker(
+            self.log,
+            Telling(detector, loaded.digest, MAX_FUTURE_MS),
+            writer,
+            RecoveryRules(reset=False, prime_readings=50),
+            board,
+            metrics,
+            threading.Event(),
+            ttl_s,
+        )
+
+    def turn(self, records: int) -> None:
+        """One round, of at most so many records."""
+        self.log._max_poll_records = records
+        self.worker.turn(timeout_s=0.0)
+
+
+def filled(inputs: Mapping[Partition, Iterable[Record]]) -> Topics:
+    topics = Topics({"readings": len(inputs)})
+    for partition, records in inputs.items():
+        topics.append(partition, records)
+    return topics
+
+
+def undisturbed(loaded: Checkpoint, topics: Topics, partition: Partition, ttl_s: float) -> Expected:
+    """The partition judged one reading a step."""
+    pipeline = Telling(loaded.detector, loaded.digest, MAX_FUTURE_MS)
+    judge = Undisturbed(pipeline, new_task(pipeline, partition, ttl_s))
+    fetched = topics.fetch(partition, 0, 10**9)
+    assert fetched is not None
+    judge.judge(fetched)
+    return judge.finish()

@@ -1,0 +1,150 @@
+"""Half an hour under load with a fault every 15 s: nothing leaks, nothing differs.
+
+Two workers are killed, stopped, ended and cut off in turn. The third suffers what happens to the group and the network,
+but its process lives from the beginning to the end: its memory, threads and files are what is measured.
+"""
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from tests.faults.figures import Cast, Figures
+from tests.faults.nursery import Child
+from tests.faults.outages import Keeper
+from tests.faults.scene import SESSION_MS, Scene
+from tests.proxy import END_TXN, Proxy
+
+FAULT_EVERY_S = 15.0
+WATCH_EVERY_S = 5.0
+SETTLED_AFTER_S = 600.0  # until then memory may grow: caches, the allocator's arenas, the slabs
+MOST_SLOPE_MIB_H = 8.0
+RATE = 1_000.0
+STEP = 211  # readings a step of the oracle: millions are too many for one
+FAULTS = ("kill", "stop", "end", "reset", "half-open", "late end", "black hole", "delay")
+
+held = threading.Event()  # never set: to let something last
+
+
+def soak(cast: Cast, minutes: float) -> Figures:
+    """A fault every 15 s, for so many minutes."""
+    chance = random.Random(cast.seed)
+    happened: Counter[str] = Counter()
+    proxy, watched = Proxy(), Proxy()
+    began = time.monotonic()
+    try:
+        with Scene(*cast, rate=RATE, step=STEP) as scene:
+            steady = scene.start("steady", proxy=watched.url)
+            with Keeper(scene, ("w0", "w1"), proxy.url) as keeper:
+                scene.wait_for_progress(60)
+                watch = _Watch(steady)
+                for number in count(1):
+                    held.wait(max(0.0, began + number * FAULT_EVERY_S - time.monotonic()))
+                    if time.monotonic() - began > minutes * 60:
+                        break
+                    kind = FAULTS[chance.randrange(len(FAULTS))]
+                    happened[kind] += 1
+                    _fail(scene, kind, chance, proxy, watched)
+                watch.stop()
+                keeper.stop()
+            alive = not steady.ended.is_set()
+            outcome = scene.finish(("w0", "w1", "steady"))
+    finally:
+        proxy.stop()
+        watched.stop()
+    figures = Figures.of(f"soak of {minutes:.0f} min", sum(happened.values()), outcome)
+    figures.extra |= {"faults": dict(sorted(happened.items())), "restarts": keeper.restarts, **watch.figures()}
+    figures.require(alive, "the steady worker ended")
+    figures.failures += watch.failures()
+    return figures
+
+
+def _fail(scene: Scene, kind: str, chance: random.Random, proxy: Proxy, watched: Proxy) -> None:
+    """One fault, over within seconds. Network faults fall on the steady worker as often as on the others."""
+    child = scene.workers[chance.choice(("w0", "w1"))]
+    way = chance.choice((proxy, watched))
+    if kind == "kill":
+        child.signal(signal.SIGKILL)
+    elif kind == "end":
+        child.signal(signal.SIGTERM)
+    elif kind == "stop":
+        child.signal(signal.SIGSTOP)
+        held.wait(SESSION_MS / 1000 + chance.uniform(0.5, 2.0))
+        child.signal(signal.SIGCONT)
+    elif kind == "reset":
+        way.reset()
+    elif kind == "delay":
+        way.delay(0.2)
+        held.wait(5.0)
+    elif kind == "late end":
+        way.keep_back(END_TXN)
+        if way.kept.wait(5.0):
+            held.wait(chance.uniform(0.0, 1.0))
+            way.deliver()
+    else:
+        way.hang(requests=kind != "half-open", replies=True)
+        held.wait(chance.uniform(2.0, 6.0))
+    way.resume()
+
+
+class _Watch:
+    """How much a process holds, every few seconds."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._samples: list[tuple[float, int, int, int]] = []  # s, bytes, threads, files
+        self._stop = threading.Event()
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def figures(self) -> dict[str, object]:
+        settled = self._settled()
+        if len(settled) < 3:
+            return {"memory": "not watched for long enough"}
+        return {
+            "MiB/h": round(self._slope(), 1),
+            "MiB": f"{settled[0][1] / 2**20:.0f} to {settled[-1][1] / 2**20:.0f}",
+            "threads": f"{min(s[2] for s in settled)} to {max(s[2] for s in settled)}",
+            "files": f"{min(s[3] for s in settled)} to {max(s[3] for s in settled)}",
+        }
+
+    def failures(self) -> list[str]:
+        settled = self._settled()
+        if len(settled) < 3:
+            return []
+        wrong = []
+        if settled[-1][0] > 1.5 * SETTLED_AFTER_S and self._slope() > MOST_SLOPE_MIB_H:
+            wrong.append(f"memory grows by {self._slope():.1f} MiB/h, expected at most {MOST_SLOPE_MIB_H:.0f}")
+        third = len(settled) // 3
+        for name, column in (("threads", 2), ("files", 3)):  # faults make some more for a while: the least counts
+            first, last = (min(s[column] for s in part) for part in (settled[:third], settled[-third:]))
+            if first != last:
+                wrong.append(f"{name}: {first} at first, {last} at last")
+        return wrong
+
+    def _slope(self) -> float:
+        """MiB an hour, by least squares."""
+        seconds, held_bytes = np.array([s[:2] for s in self._settled()], dtype=np.float64).T
+        return float(np.polyfit(seconds / 3600, held_bytes / 2**20, 1)[0])
+
+    def _settled(self) -> list[tuple[float, int, int, int]]:
+        last = self._samples[-1][0] if self._samples else 0.0
+        return [sample for sample in self._samples if sample[0] >= min(SETTLED_AFTER_S, last / 3)]
+
+    def _look(self) -> None:
+        process = Path("/proc") / str(self._child.pid)
+        while not self._stop.wait(WATCH_EVERY_S) and not self._child.ended.is_set():
+            status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+            held_bytes, threads = int(status["VmRSS"].split()[0]) * 1024, int(status["Threads"])
+            files = len(list((process / "fd").iterdir()))
+            self._samples.append((time.monotonic() - self._began, held_bytes, threads, files))
