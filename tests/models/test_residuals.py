@@ -252,3 +252,15 @@ def test_an_unknown_channel_has_no_range_and_hides_no_other() -> None:
         known = judge(np.zeros((1, 2)), np.array([[7.0, 2.0]]), None, channels, scalars, ScoreConfig())
     assert known.score[0] == HIGHEST_RANGE_SCORE
     assert known.out_of_range[0]
+
+
+@pytest.mark.parametrize("streams", [1, 2, 7, 8, 9, 16, 33])
+def test_a_score_of_nothing_is_a_zero_without_a_sign_however_many_streams_there_are(streams: int) -> None:
+    channels, scalars = Columns.of(fresh(streams, ForecasterConfig(("a",)))).views()
+    channels.low[:], channels.high[:] = -1.0, 1.0  # inside it, and the spread is not known: -1 / infinity
+    scalars.age[:], scalars.typical[:], scalars.variance[:] = 1_000.0, 40.0, 1.0
+    nothing = np.zeros((streams, 1))
+    found = judge(nothing, nothing, None, channels, scalars, ScoreConfig())
+    assert (found.score == 0.0).all()
+    assert not np.signbit(found.score).any()
+    assert not np.signbit(found.surprise).any()
