@@ -105,8 +105,9 @@ class Recovery:
         if self.task.stage in (Stage.PRIMING, Stage.REPLAYING):
             self._pass_over(self._log.position(self.task.partition))
         ends_s = time.monotonic() + SLICE_S
-        while self.task.stage is Stage.RESTORING and time.monotonic() < ends_s:
-            next(self._steps)
+        goes_on = True
+        while goes_on and self.task.stage is Stage.RESTORING and time.monotonic() < ends_s:
+            goes_on = next(self._steps)
 
     def _pass_over(self, position: int) -> None:
         """What is left before E may be records that nobody gets to see: control records, aborted transactions."""
@@ -133,8 +134,8 @@ class Recovery:
 
     # --- restore
 
-    def _restore(self) -> Iterator[None]:
-        """Each step does a little; the last leaves another stage."""
+    def _restore(self) -> Iterator[bool]:
+        """Each step does a little, and says whether the next can do more at once; the last leaves another stage."""
         task, reached = self.task, 0.0
         while True:
             stored = self._log.restore(task.partition)
@@ -146,7 +147,7 @@ class Recovery:
             reached = task.progress
             if stored.read >= stored.size:
                 break
-            yield
+            yield bool(stored.keys)  # else it is another partition's turn, or nothing has come yet
         source = self._log.inspect(task.partition)
         task.topic_id, task.partitions = source.topic_id, source.partitions
         marker = self._usable_marker(source)
@@ -155,7 +156,7 @@ class Recovery:
             self._next_offset = self._log.start(task.partition, self._begin_at)
             task.checkpoint_from = task.primed_from = self._next_offset
             self._finish()
-            yield
+            yield False
             return
         same = (marker.checkpoint, marker.names) == (self._layout.checkpoint, self._layout.names)
         self._apply(marker, source, same)
@@ -168,13 +169,13 @@ class Recovery:
                 found = Stale(number, tuple(places), found.keys)
             self._load(found)
             stale += [found] if isinstance(found, Stale) else []
-            yield
+            yield True
         self._collected = Collected(self._origin)
         if stale:
             self._begin_priming([key for page in stale for key in page.keys], source)
         else:
             self._begin_replay()
-        yield
+        yield False
 
     def _usable_marker(self, source: Source) -> Marker | None:
         """None: begin anew, because this partition is new or its state is lost."""

@@ -12,7 +12,7 @@ from service.changelog import Layout, Marker, Origin, marker_record, page_record
 from service.log import Commit
 from service.task import PartitionTask
 
-PAGES_AT_ONCE = 160  # of one partition, in one transaction: 16 MB at 64 hidden units
+PAGES_AT_ONCE = 512  # of one partition, in one transaction: 50 MB at 64 hidden units, half a second's work
 
 
 class StateWriter:

@@ -71,6 +71,7 @@ def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Na
         worked.append(_child("work", servers, *topics, group, *sizes, "keep"))
         forgot.append(_child("work", servers, *topics, f"{group}-forgetful", *sizes, "forget"))
     bare_rate, rate, without = (statistics.median(run["rate"] for run in runs) for runs in (bare, worked, forgot))
+    cpu_us = [statistics.median(run["cpu_us"] for run in runs) for runs in (worked, forgot)]
     middle = min(worked, key=lambda run: abs(run["rate"] - rate))
     stages = middle["stage_us"]
     lines = (
@@ -80,6 +81,7 @@ def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Na
         f"  share             {rate / bare_rate:>9.2f}",
         f"  without state     {without:>9,.0f} readings a second  ({_all(forgot)})",
         f"  state costs       {1 - rate / without:>9.1%} of throughput, {middle['page_mb']:.1f} MB of pages a second",
+        f"  processor time    {cpu_us[0]:>9.2f} us a reading, {cpu_us[1]:.2f} without state",
         f"  us a reading      {sum(stages.values()):>9.2f} = {', '.join(f'{k} {v:.2f}' for k, v in stages.items())}",
         f"  memory            {middle['rss_mb']:>9,.0f} MB resident, {middle['rss_before_mb']:,.0f} before it began",
         f"  state             {middle['row_bytes']:>9,.0f} bytes a row, {middle['bytes_per_stream']:,.0f} resident",

@@ -87,20 +87,21 @@ def work(
     before = psutil.Process().memory_info().rss
     _settle()
     seen = int(registry.get_sample_value("telltale_readings_total") or 0)
-    while seen < min(streams, readings // 2):
+    while _sum(registry, "telltale_streams") < min(streams, readings // 2):
         seen += sum(len(one.batch.keys) for one in worker.turn())
     spent = _stage_seconds(registry)
     written = _page_bytes(registry)
-    first, began = seen, time.perf_counter()
+    first, began, spent_s = seen, time.perf_counter(), time.process_time()
     while seen < readings:
         seen += sum(len(one.batch.keys) for one in worker.turn())
-    seconds = time.perf_counter() - began
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - spent_s
     rss = psutil.Process().memory_info().rss
     stages = {stage: after - spent[stage] for stage, after in _stage_seconds(registry).items()}
     _say(
         {
             "rate": (seen - first) / seconds,
             "stage_us": {stage: 1e6 * value / (seen - first) for stage, value in stages.items()},
+            "cpu_us": 1e6 * cpu_s / (seen - first),
             "page_mb": (_page_bytes(registry) - written) / 2**20 / seconds,
             "rss_mb": rss / 2**20,
             "rss_before_mb": before / 2**20,
