@@ -45,7 +45,7 @@ CLOSE_WITHIN_S = 1.0
 POLL_SLICE_S = 0.1  # a poll returns this soon after a rebalance, though no records have come
 FAILED_COMMITS_IN_A_ROW = 5  # more is not another worker's doing: end the process
 PRODUCE_FLUSH_EVERY = 20_000  # the client's queue has no bound of its own
-METADATA_MAX_AGE_MS = 30_000  # so soon new partitions are seen, and topics that were deleted
+METADATA_MAX_AGE_MS = 15_000  # so soon new partitions are seen, and topics that were deleted
 SILENT_AFTER_S = 30.0  # of one who looks on: there is something to read, and nothing comes
 STUCK_AFTER_S = 1.0  # a transaction takes milliseconds: one that is open for so long is that of a worker that is gone
 GONE_AFTER_S = 10.0  # a topic that cannot be seen for so long is gone; a broker that restarts knows none for a while
@@ -126,6 +126,7 @@ class KafkaLog:
             )
         _require_fast_checksums()
         _silence_client_below_warning()
+        self._topics = tuple(topics)
         self._servers = bootstrap_servers
         self._group = group
         self._client = client
@@ -453,11 +454,11 @@ class KafkaLog:
         """Raise when an input topic is gone, or another one has taken its name: its offsets would mean nothing."""
         now_s = time.monotonic()
         cluster = self._consumer._cluster
-        for topic in {partition.topic for partition in self._started}:
+        for topic in self._topics:
             found, known = str(cluster.topic_id(topic) or ""), self._topic_ids.get(topic, "")
             if found and known and found != known:
                 raise LogUnavailable(f"{self._servers}: topic {topic} was deleted and made anew while it was read")
-            if not known or cluster.partitions_for_topic(topic):
+            if cluster.partitions_for_topic(topic):
                 self._seen_at[topic] = now_s
             elif now_s - self._seen_at.get(topic, now_s) > GONE_AFTER_S:
                 raise LogUnavailable(f"{self._servers}: topic {topic} is gone")

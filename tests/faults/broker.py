@@ -15,7 +15,9 @@ ANSWERS_WITHIN_S = 60.0
 class OwnBroker:
     """deploy/kafka/broker, ended with the suite."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        """settings: of the broker, with _ for the dots in their names."""
+        self._settings = [f"{name.replace('_', '.')}={value}" for name, value in settings.items()]
         self._folder = tempfile.TemporaryDirectory(prefix="telltale-faults-kafka-", ignore_cleanup_errors=True)
         self._port = _free_ports(2)
         self._output = Path(self._folder.name) / "output"
@@ -54,7 +56,10 @@ class OwnBroker:
     def _start(self) -> "subprocess.Popen[bytes]":
         with self._output.open("a") as out:
             process = subprocess.Popen(
-                [BROKER_SCRIPT, "start", "--port", str(self._port), "--dir", f"{self._folder.name}/broker"],
+                [
+                    *(BROKER_SCRIPT, "start", "--port", str(self._port), "--dir", f"{self._folder.name}/broker"),
+                    *(word for setting in self._settings for word in ("--set", setting)),
+                ],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 preexec_fn=_end_with_parent,  # noqa: PLW1509

@@ -4,6 +4,7 @@
 talk through pipes, a line of JSON a message. The nursery ends with its parent, and every child with the nursery.
 """
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -41,7 +42,8 @@ class Child:
     def signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if not self.ended.is_set():
-            os.kill(self.pid, number)  # not reaped before the nursery says so, or just now: then nobody has the pid yet
+            with contextlib.suppress(ProcessLookupError):  # reaped just now, and the nursery is about to say so
+                os.kill(self.pid, number)
 
     def wait(self, within_s: float) -> int:
         """The exit code."""
