@@ -10,7 +10,7 @@ What is not as it should be has a policy each: `Problem` lists them.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -108,6 +108,8 @@ class Recovery:
         goes_on = True
         while goes_on and self.task.stage is Stage.RESTORING and time.monotonic() < ends_s:
             goes_on = next(self._steps)
+        if self.task.stage is not Stage.RESTORING:
+            self._steps.close()  # a suspended generator and its object hold each other, and the slab with them
 
     def _pass_over(self, position: int) -> None:
         """What is left before E may be records that nobody gets to see: control records, aborted transactions."""
@@ -134,7 +136,7 @@ class Recovery:
 
     # --- restore
 
-    def _restore(self) -> Iterator[bool]:
+    def _restore(self) -> Generator[bool, None, None]:
         """Each step does a little, and says whether the next can do more at once; the last leaves another stage."""
         task, reached = self.task, 0.0
         while True:

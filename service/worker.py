@@ -4,6 +4,7 @@ Nothing is uncommitted between two polls, so a rebalance has nothing to flush, a
 that was told. An unknown error ends the process: a restart is the recovery.
 """
 
+import gc
 import threading
 import time
 from collections import Counter
@@ -177,6 +178,8 @@ class Worker:
             self._recoveries.pop(partition, None)
             self._notices.pop(partition, None)
             lines.info("partition_revoked", topic=partition.topic, partition=partition.number)
+        if polled.revoked:
+            gc.collect()
         for partition in polled.assigned:
             task = PartitionTask(partition, StateSlab(self._pipeline.detector.rows_for), EventClock(self._idle_s))
             self._tasks[partition] = task
@@ -188,12 +191,18 @@ class Worker:
             lines.info("partition_assigned", topic=partition.topic, partition=partition.number)
 
     def _drop_tasks(self, reason: str) -> None:
-        """Other workers have the partitions now, or may have: the next poll says which begin anew."""
+        """Other workers have the partitions now, or may have: the next poll says which begin anew.
+
+        Recoveries that were under way and producers that were dropped are cycles, with whole slabs and open sockets in
+        them: they are collected at once, here and where partitions are revoked, as the collector itself hardly ever
+        comes round in a process that was told to leave it be.
+        """
         self._tasks.clear()
         self._recoveries.clear()
         self._notices.clear()
         self._migrated = True
         self._tally.aborts += 1
+        gc.collect()
         lines.warning("tasks_migrated", reason=reason)
 
     def _recover(self, fetched: Sequence[Fetched]) -> list[tuple[Fetched, PartitionTask]]:

@@ -1,6 +1,8 @@
 """The loop, on the log in memory with faults that happen when the script says so."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -480,3 +482,18 @@ def _no_thread_is_left() -> Iterator[None]:
     before = threading.active_count()
     yield
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("fault", [Revoke(3, (P0, P1)), Migrate(commit=2)])
+def test_the_memory_of_partitions_that_are_gone_is_free_at_once(detector: Detector, fault: Fault) -> None:
+    service = Service(detector, two_partitions(), [fault])
+    gc.disable()  # as good as it is in the service
+    try:
+        service.worker.turn(0.0)
+        slabs = [weakref.ref(task.slab) for task in service.worker._tasks.values()]
+        assert len(slabs) == 2
+        while not service.worker._migrated and service.worker._tasks:
+            service.worker.turn(0.0)
+        assert [slab() for slab in slabs] == [None, None]
+    finally:
+        gc.enable()
