@@ -44,6 +44,7 @@ RECONNECT_WITHIN_S = 5.0  # a poll after a failed commit takes at most this much
 CLOSE_WITHIN_S = 1.0
 POLL_SLICE_S = 0.1  # a poll returns this soon after a rebalance, though no records have come
 FAILED_COMMITS_IN_A_ROW = 5  # more is not another worker's doing: end the process
+LEAST_POLL_RECORDS = 100  # so few can be written within any time limit
 PRODUCE_FLUSH_EVERY = 20_000  # the client's queue has no bound of its own
 METADATA_MAX_AGE_MS = 15_000  # so soon new partitions are seen, and topics that were deleted
 SILENT_AFTER_S = 30.0  # of one who looks on: there is something to read, and nothing comes
@@ -134,7 +135,7 @@ class KafkaLog:
         self._dead_letters_topic = dead_letters_topic
         self._changelog_topic = changelog_topic
         self._auto_offset_reset = auto_offset_reset
-        self._max_poll_records = max_poll_records
+        self._max_poll_records = self._at_once = max_poll_records
         self._unreachable_after_s = unreachable_after_s
         self._transaction_timeout_s = transaction_timeout_ms / 1000
         self._events: deque[_Assigned | _Lost] = deque()
@@ -211,7 +212,7 @@ class KafkaLog:
                 if self._consumer._coordinator._join_task is not None:
                     self._consumer._coordinator.request_rejoin()
                 try:
-                    drained = self._consumer.poll(timeout_ms=min(left_s, POLL_SLICE_S) * 1000)
+                    drained = self._consumer.poll(min(left_s, POLL_SLICE_S) * 1000, max_records=self._at_once)
                 except kafka_errors.RetriableError as error:
                     log.warning("a poll was interrupted", reason=_said(error))
                     break
@@ -312,11 +313,13 @@ class KafkaLog:
                 self._write(commits, self._membership)
         except TaskMigrated as error:
             self._failed_commits += 1
+            self._at_once = max(LEAST_POLL_RECORDS, self._at_once // 4)  # it may have been too much for the time limit
             if self._failed_commits >= FAILED_COMMITS_IN_A_ROW:
                 raise LogUnavailable(f"{self._failed_commits} commits in a row failed, the last: {error}") from error
             raise
         else:
             self._failed_commits = 0
+            self._at_once = min(self._max_poll_records, 2 * self._at_once)
 
     @contextmanager
     def _starting_anew(self, what: str) -> Iterator[None]:
@@ -780,6 +783,7 @@ ERRORS: tuple[tuple[tuple[type[Exception], ...], type[TelltaleError] | None, str
             kafka_errors.OutOfOrderSequenceNumberError,
             kafka_errors.UnknownProducerIdError,
             kafka_errors.TransactionAbortedError,
+            kafka_errors.IllegalStateError,  # the client has noticed it, and is making a new epoch
         ),
         TaskMigrated,
         "the transaction was ended by another",

@@ -102,7 +102,12 @@ def run(orders: Mapping[str, Any]) -> int:
     undisturbed = Undisturbed(*judges(orders, partition), orders["step"], keep_dead_letters=keep)
     until, end = Path(orders["until"]), None
     tp = TopicPartition(*partition)
-    consumer: Any = KafkaConsumer(bootstrap_servers=orders["servers"], enable_auto_commit=False, max_poll_records=2000)
+    consumer: Any = KafkaConsumer(
+        bootstrap_servers=orders["servers"],
+        bootstrap_timeout_ms=600_000,  # the broker may be the one that is killed
+        enable_auto_commit=False,
+        max_poll_records=2000,
+    )
     consumer.assign([tp])
     consumer.seek_to_beginning(tp)
     while end is None or undisturbed.expected.end < end:
