@@ -91,6 +91,10 @@ def test_the_commands_are_those_that_are_documented() -> None:
         "config check",
         "topics create",
         "topics check",
+        "state show",
+        "state export",
+        "state import",
+        "replay",
     }
 
 
