@@ -484,7 +484,7 @@ def test_after_a_commit_that_failed_polls_are_smaller_and_grow_again(world: Kafk
     with pytest.raises(TaskMigrated):
         log.commit(reader.commits())
     reader.fetched.clear()
-    sizes = []
+    sizes: list[int] = []
     while sum(sizes) < 800:
         if fetched := reader.poll():
             sizes.append(sum(len(one.keys) for one in fetched))
