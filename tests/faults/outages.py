@@ -136,9 +136,9 @@ def late_end_of_transaction(cast: Cast, count: int) -> Figures:
     chance = random.Random(cast.seed)
     how: Counter[str] = Counter()
     with Scene(*cast, rate=150, partitions=PARTITIONS) as scene, in_front(scene, ("w0",)) as (proxy, keeper):
-        for _ in range(count):
+        for number in range(count):
             scene.wait_for_progress(60)
-            break_off = chance.random() < 0.7
+            break_off = number % 4 < 3
             proxy.keep_back(END_TXN, break_off=break_off)
             assert proxy.kept.wait(30), "no transaction was ended"
             held.wait(chance.uniform(0.0, 1.2) if break_off else SESSION_MS / 1000 + chance.uniform(0.0, 1.0))

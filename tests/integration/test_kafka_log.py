@@ -474,21 +474,3 @@ def test_what_is_produced_is_counted_and_goes_to_its_partition(kafka: Broker) ->
     assert all(w.partition in (3, by_key.get(w.record.key, 3)) for w in seen)
     with pytest.raises(LogUnavailable, match="Unrecognized partition 7"):
         produce(kafka.bootstrap_servers, topic, [(written[0], 7)])
-
-
-def test_after_a_commit_that_failed_polls_are_smaller_and_grow_again(world: KafkaWorld) -> None:
-    world.append(0, readings(800))
-    log = world.open(max_poll_records=400)
-    reader = Reader(log).until(400)
-    world.evict(log)
-    with pytest.raises(TaskMigrated):
-        log.commit(reader.commits())
-    reader.fetched.clear()
-    sizes: list[int] = []
-    while sum(sizes) < 800:
-        if fetched := reader.poll():
-            sizes.append(sum(len(one.keys) for one in fetched))
-            log.commit(reader.commits())
-    assert sizes[0] <= 100
-    assert max(sizes) <= 400
-    assert any(size > 100 for size in sizes)
