@@ -436,13 +436,11 @@ class KafkaLog:
 
     def _fetched(self, partition: Partition, parts: list[Any]) -> Fetched:
         tp = TopicPartition(*partition)
-        chunks = [part for part in parts if isinstance(part, _Chunk)]
-        records = [part for part in parts if not isinstance(part, _Chunk)]
-        if records:  # the client's own way: without the hook, or batches of an older format
-            chunks.append(_Chunk(_columns(records), self._consumer.position(tp, timeout_ms=1_000)))
-        chunks.sort(key=lambda chunk: int(chunk.columns.offsets[0]))
-        columns = chunks[0].columns if len(chunks) == 1 else _joined([chunk.columns for chunk in chunks])
-        next_offset = chunks[-1].next_offset
+        columns = _drained(parts) or _columns([])
+        if all(isinstance(part, _Chunk) for part in parts):
+            next_offset = max(part.next_offset for part in parts)
+        else:
+            next_offset = self._consumer.position(tp, timeout_ms=1_000)
         end_offset = self._consumer.highwater(tp) if self._ends is None else self._ends.get(tp)
         return Fetched(partition, *columns, next_offset, max(next_offset, end_offset or 0))
 
@@ -672,11 +670,15 @@ def _columns(records: list[Any]) -> Columns:
 
 
 def _drained(parts: list[Any]) -> Columns | None:
-    """What a poll returned of one partition, whether the client decoded it or we did."""
-    columns = [part.columns for part in parts if isinstance(part, _Chunk)]
+    """What a poll returned of one partition, in order of the offsets.
+
+    Where we do not decode, without the hook or for batches of an older format, the client does.
+    """
+    found = [part.columns for part in parts if isinstance(part, _Chunk)]
     records = [part for part in parts if not isinstance(part, _Chunk)]
-    columns += [_columns(records)] if records else []
-    return _joined(columns) if columns else None
+    found += [_columns(records)] if records else []
+    found.sort(key=lambda columns: int(columns.offsets[0]))
+    return _joined(found) if len(found) > 1 else found[0] if found else None
 
 
 def _joined(parts: list[Columns]) -> Columns:

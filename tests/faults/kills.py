@@ -28,6 +28,7 @@ IN_A_RECOVERY = ("restore_10", "restore_50", "restore_90", "replay")
 DURING_COMMIT_MS = 6.0
 AT_RANDOM = 0.4  # of the kills: at any moment, not at a fail-point
 REACHED_WITHIN_S = 10.0
+TRIES = 3  # a fail-point is not on every worker's way: nothing to replay, no partition to commit
 SESSION_S = SESSION_MS / 1000
 
 
@@ -35,15 +36,14 @@ def kills(cast: Cast, count: int, workers: int) -> Figures:
     """kill -9 at every fail-point in turn and at random, under load."""
     chance = random.Random(cast.seed)
     points = (*(("revoke",) if workers == 1 else ()), *IN_A_RECOVERY, *IN_A_COMMIT)
-    plan = [_kill(points[n % len(points)], chance) for n in range(count - int(count * AT_RANDOM))]
+    plan = [_planned(points[n % len(points)], chance) for n in range(count - int(count * AT_RANDOM))]
     plan += [None] * (count - len(plan))
     chance.shuffle(plan)
     killed: Counter[str] = Counter()
-    took_s: list[float] = []
     with Scene(*cast) as scene:
         slots = [f"w{n}" for n in range(workers)]
         began = time.monotonic()
-        _each(slots, plan, lambda slot, fault, moment: _kill_once(scene, slot, fault, moment, killed, took_s), chance)
+        _each(slots, plan, lambda slot, fault, moment: _kill(scene, slot, fault, moment, killed), chance)
         seconds = time.monotonic() - began
         outcome = scene.finish(tuple(slots))
     figures = Figures.of(f"kill -9, {workers} worker{'s' if workers > 1 else ''}", sum(killed.values()), outcome)
@@ -52,30 +52,33 @@ def kills(cast: Cast, count: int, workers: int) -> Figures:
         "replayed": _replayed(scene),
         "s a kill": round(seconds / count, 2),
     }
-    missed = sum(at for point, at in killed.items() if point.startswith("not at"))
-    figures.require(missed <= count // 20, f"{missed} fail-points were not reached")
+    planned = Counter("random" if fault is None else fault.point for fault in plan)
+    missed = {point: many - killed[point] for point, many in planned.items() if killed[point] < many}
+    figures.require(not missed, f"not reached in {TRIES} tries: {missed}")
     return figures
 
 
-def _kill(point: str, chance: random.Random) -> Fault | None:
+def _planned(point: str, chance: random.Random) -> Fault | None:
     hit = 1 if point in IN_A_RECOVERY or point == "revoke" else chance.randrange(1, 9)
     return Fault(point, hit, within_ms=DURING_COMMIT_MS if point == "during_commit" else 0.0)
 
 
-def _kill_once(
-    scene: Scene, slot: str, fault: Fault | None, moment: random.Random, killed: Counter[str], took_s: list[float]
-) -> None:
-    child = scene.start(slot, fault)
-    if fault is None:
-        child.ended.wait(moment.uniform(0.02, 1.5))
-        at = "random"
-    elif fault.point == "revoke":
-        at = "revoke" if _reaches_revoke(scene, slot) else "not at revoke"
-    else:
-        at = fault.point if child.ended.wait(REACHED_WITHIN_S) else f"not at {fault.point}"
-    child.signal(signal.SIGKILL)
-    code = child.wait(5)
-    killed[at if code < 0 else f"ended with {code}"] += 1
+def _kill(scene: Scene, slot: str, fault: Fault | None, moment: random.Random, killed: Counter[str]) -> None:
+    for _ in range(TRIES):
+        child = scene.start(slot, fault)
+        if fault is None:
+            child.ended.wait(moment.uniform(0.02, 1.5))
+            reached = True
+        elif fault.point == "revoke":
+            reached = _reaches_revoke(scene, slot)
+        else:
+            reached = child.ended.wait(REACHED_WITHIN_S)
+        at = fault.point if fault else "random"
+        child.signal(signal.SIGKILL)
+        code = child.wait(5)
+        killed[f"ended with {code}" if code >= 0 else at if reached else f"not at {at}"] += 1
+        if reached:
+            return
 
 
 def _reaches_revoke(scene: Scene, slot: str) -> bool:

@@ -5,6 +5,7 @@ remembered and what was committed against the oracle.
 """
 
 import json
+import shutil
 import signal
 import tempfile
 import threading
@@ -115,6 +116,7 @@ class Scene:
         """
         self.servers = broker.bootstrap_servers
         self.folder = Path(tempfile.mkdtemp(prefix="telltale-faults-"))
+        self._as_wanted = False
         self.partitions = partitions
         self._broker, self._nursery = broker, nursery
         self._checkpoint = write_checkpoint(self.folder / "quick.safetensors")
@@ -150,6 +152,8 @@ class Scene:
             child.signal(signal.SIGKILL)
         self.feed.stop()
         self.witness.stop()
+        if self._as_wanted:  # otherwise the logs say why
+            shutil.rmtree(self.folder)
 
     # --- workers
 
@@ -250,6 +254,7 @@ class Scene:
         if (at := self._group_offsets()) != ends:
             differences.other.append(f"committed {at}, the input ends at {ends}")
         self._judge(ends, differences)
+        self._as_wanted = self._control or differences.none
         return Outcome(sum(ends.values()), differences, Counter(line["event"] for line in self.lines()))
 
     def _end_all(self, differences: Differences) -> None:

@@ -26,9 +26,6 @@ from tests.kafka import Broker
 from tests.proxy import END_TXN, PRODUCE, SYNC_GROUP, Proxy
 from tests.service.log_contract import WITHIN_S, Reader, readings
 
-# Of a connection that is refused or broken off, the client leaves the socket to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 GROUP_OFFSET = OffsetAndMetadata(100, "", -1)
 
 

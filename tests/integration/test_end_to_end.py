@@ -33,9 +33,6 @@ from tests.command_line import Telltale, command_line, settings_of
 from tests.data import QUICK, data_folder, faulty, some_forecaster
 from tests.kafka import Broker, Written
 
-# Of a connection that is refused or broken off, the client leaves the socket to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 WITHIN_S = 60.0
 PARTITIONS = 2
 COMMAND = Path(sys.executable).parent / "telltale"

@@ -34,6 +34,7 @@ STREAMS = 40
 # Pages are written when their streams come, and then hardly ever: there is much to be judged again.
 LAZY = {"TELLTALE_STATE__FLUSH_INTERVAL_S": "3600", "TELLTALE_KAFKA__MAX_POLL_RECORDS": "200"}
 PART = plant_records(streams=STREAMS, readings=6_000)
+VERSION_AT = 4  # in a page's bytes
 FIRST, SECOND = PART[: len(PART) // 2], PART[len(PART) // 2 :]
 
 
@@ -54,28 +55,54 @@ def notices(broker: Broker, names: Names) -> list[dict[str, Any]]:
     return [event for event in events if event["type"] == STATE_LOST]
 
 
-def test_a_damaged_page_costs_its_own_streams_their_memory_and_says_so_for_each(kafka: Broker, quick: Path) -> None:
+def flipped(page: bytearray) -> bytes:
+    page[len(page) // 2] ^= 4
+    return bytes(page)
+
+
+def of_another_version(page: bytearray) -> bytes:
+    page[VERSION_AT] += 1
+    return bytes(page)
+
+
+def cut_short(page: bytearray) -> bytes:
+    return bytes(page[: len(page) // 3])
+
+
+DAMAGE = (flipped, cut_short, of_another_version)
+
+
+def test_damaged_pages_cost_their_own_streams_their_memory_and_say_so_for_each(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, FIRST)
     assert run_to_the_end(kafka, quick, names, len(FIRST)) == []
-    origin = Origin(names.group, Partition(names.topic, 1))
-    mine = [one.record for one in kafka.read_committed(names.changelog) if one.partition == 1]
-    collected = Collected(origin)
-    collected.add([record.key for record in mine], [record.value for record in mine])
     checkpoint = load(quick)
-    page = read_page(collected, Layout.of(checkpoint.digest, checkpoint.detector.rows_for([])), 0)
-    assert isinstance(page, Page)
-    assert page.keys
+    layout = Layout.of(checkpoint.digest, checkpoint.detector.rows_for([]))
+    written = kafka.read_committed(names.changelog)
+    lost, damaged = set(), []
+    occupied = sorted({number for number, _ in FIRST})
+    for number, damage in zip(occupied, DAMAGE, strict=False):
+        origin = Origin(names.group, Partition(names.topic, number))
+        mine = [one.record for one in written if one.partition == number]
+        collected = Collected(origin)
+        collected.add([record.key for record in mine], [record.value for record in mine])
+        page = read_page(collected, layout, 0)
+        assert isinstance(page, Page)
+        assert page.keys
+        lost |= {(key.decode(), number) for key in page.keys}
+        damaged.append((number, Record(page_key(origin, 0), damage(bytearray(collected.pages[0])))))
 
-    damaged = bytearray(collected.pages[0])
-    damaged[len(damaged) // 2] ^= 4
-    kafka.produce(names.changelog, [(1, Record(page_key(origin, 0), bytes(damaged)))])
+    kafka.produce(names.changelog, damaged)
     kafka.produce(names.topic, SECOND)
-    (problem,) = run_to_the_end(kafka, quick, names, len(SECOND))
-    assert (problem["problem"], problem["partition"]) == ("corrupt", 1)
+    problems = run_to_the_end(kafka, quick, names, len(SECOND))
+    assert sorted((problem["problem"], problem["partition"]) for problem in problems) == [
+        ("corrupt", number) for number in occupied
+    ]
     found = notices(kafka, names)
-    assert sorted(event["data"]["stream"] for event in found) == sorted(key.decode() for key in page.keys)
-    assert {(event["data"]["reason"], event["data"]["partition"]) for event in found} == {("corrupt", 1)}
+    assert {event["data"]["reason"] for event in found} == {"corrupt"}
+    told = [(event["data"]["stream"], event["data"]["partition"]) for event in found]
+    assert len(told) == len(lost)
+    assert set(told) == lost
 
     assert run_to_the_end(kafka, quick, names, 0) == []
     assert notices(kafka, names) == found

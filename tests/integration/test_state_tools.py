@@ -22,9 +22,6 @@ from tests.data import QUICK, some_forecaster
 from tests.integration.test_end_to_end import Names, made_topics, new_names, service, wait_until
 from tests.kafka import Broker
 
-# Of a connection that is refused or broken off, the client leaves the socket to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 FEATURES = ("f0", "f1")
 STREAMS = ("line-1/pump", "line-1/fan", "line-2/oven")
 PUMP = STREAMS[0]
