@@ -76,7 +76,7 @@ def _joined(name: str, found: Iterable[Figures]) -> Figures:
 
 
 ROWS: dict[str, Row] = {
-    "kills": Row(_kills(14, 26), _kills(250, 750)),
+    "kills": Row(_kills(17, 23), _kills(400, 600)),
     "recovery": Row(lambda cast: kills.kills_in_recovery(cast, 3), _halves(kills.kills_in_recovery, 30)),
     "stops": Row(lambda cast: kills.stops(cast, 8), _halves(kills.stops, 200)),
     "control": Row(lambda cast: kills.stops(cast, 8, control=True), lambda cast: kills.stops(cast, 20, control=True)),
