@@ -9,14 +9,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for folder in ("models", "service") for path in sorted((ROOT / folder).glob("*.py"))]
 
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}.{path.stem}"
+
+
 # What the service takes of the models: what judges, and the types that it hands over.
 OPEN_TO_THE_SERVICE = {"detection", "checkpoint", "packing", "alarm", "rows", "series"}
 # How a model comes to be is for the commands that make one.
 TRAINING = {"forecaster", "training", "synthetic"}
-MAKE_MODELS = {"cli", "trainer", "feeding", "demo"}
+MAKE_MODELS = {"options", "cli_models", "cli_kafka", "trainer", "feeding", "demo"}
 # Which bits this machine makes is measured where a command begins, and handed on as a word.
 NUMERICS = {"numerics"}
-MEASURE_NUMERICS = {"cli", "running", "demo"}
+MEASURE_NUMERICS = {"cli_state", "running", "demo"}
+
+# What a person calls: reads Settings, builds everything, prints.
+COMMANDS = {name_of(path) for path in SOURCES if path.stem.startswith("cli") or path.stem == "options"}
 
 # Module: who may import it, and why.
 ONLY_IN = {
@@ -33,12 +41,21 @@ ONLY_IN = {
     "yaml": {"service.settings"},
     "fastapi": {"service.api", "service.demo"},  # the demo serves the same app
     "uvicorn": {"service.api"},
-    "typer": {"service.cli"},
-    "rich": {"service.cli", "service.trainer", "service.demo"},
+    "typer": COMMANDS,
+    "rich": {*COMMANDS, "service.trainer", "service.demo"},
+    "plotly": {"models.report"},
     "safetensors": {"models.checkpoint", "service.state_file"},
-    "service.settings": {"service.cli", "service.running", "service.feeding"},
+    "service.settings": {*COMMANDS, "service.running", "service.feeding"},
     "service.cli": set(),
-    "service.kafka_log": {"service.cli", "service.running", "service.feeding", "service.demo"},
+    **{key: {"service.cli"} for key in sorted(COMMANDS - {"service.cli", "service.options"})},
+    "service.options": COMMANDS,
+    "service.kafka_log": {
+        "service.cli_kafka",
+        "service.cli_state",
+        "service.running",
+        "service.feeding",
+        "service.demo",
+    },
     "service.memory_log": {"service.demo"},
     "service.record_batches": {"service.kafka_log"},
     # What a changelog record is made of concerns those that write, restore or look at state.
@@ -49,14 +66,14 @@ ONLY_IN = {
         "service.replay",
         "service.state_file",
         # to say what a row is made of:
-        "service.cli",
+        "service.cli_state",
         "service.running",
         "service.demo",
     },
     "service.state_writer": {
         "service.worker",
         "service.inspection",  # what is imported is written as a worker writes it
-        "service.cli",
+        "service.cli_state",
         "service.running",
         "service.demo",
     },
@@ -69,9 +86,9 @@ ONLY_IN = {
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.
     "service.failpoints": {"service.kafka_log", "service.pipeline", "service.recovery", "service.worker"},
     "service.watchdog": {"service.running"},
-    "service.inspection": {"service.cli", "service.replay"},
-    "service.state_file": {"service.cli", "service.inspection"},
-    "service.replay": {"service.cli"},
+    "service.inspection": {"service.cli_state", "service.replay"},
+    "service.state_file": {"service.cli_state", "service.inspection"},
+    "service.replay": {"service.cli_state"},
 }
 BANNED = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 # An adapter knows the port and the errors; beside them only what is listed here.
@@ -80,10 +97,6 @@ ADAPTERS = {
     "memory_log": set[str](),
     "file_log": {"wire"},  # its records are written as `telltale produce` writes them
 }
-
-
-def name_of(path: Path) -> str:
-    return f"{path.parent.name}.{path.stem}"
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -115,7 +128,7 @@ def modules(package: str) -> list[str]:
 def test_the_sources_are_found() -> None:
     assert {"service.pipeline", "models.detection"} <= set(IMPORTS)
     assert "detection" in from_package("service.pipeline", "models")
-    assert "torch" in IMPORTS["service.cli"], "late imports count"
+    assert "torch" in IMPORTS["service.options"], "late imports count"
 
 
 @pytest.mark.parametrize("module", modules("models"))

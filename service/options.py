@@ -1,0 +1,133 @@
+"""Options that several commands take, what is made of them, and where commands print."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from service.errors import RefusedInput, RefusedSetting
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.checkpoint import Checkpoint
+    from models.series import Series
+    from service.settings import Settings
+
+out = Console(highlight=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+Data = Annotated[
+    list[Path] | None,
+    typer.Option("--data", metavar="PATH...", help="CSV or Parquet files, or folders of them; several may follow."),
+]
+MoreData = Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More data files.", hidden=True)]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings. [TELLTALE_CONFIG]")]
+Topics = Annotated[list[str] | None, typer.Option("--topic", help="Input topic; may be given several times.")]
+Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Brokers to ask first.")]
+CheckpointFile = Annotated[Path | None, typer.Option("--checkpoint", help="File of the trained model.")]
+Group = Annotated[str | None, typer.Option("--group", help="Consumer group whose state it is.")]
+PartitionNumber = Annotated[
+    int | None, typer.Option("--partition", min=0, help="The one it is in, if producers choose; else by the key.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def load_settings(config: Path | None, overrides: dict[str, object]) -> "Settings":
+    from service import log_lines
+    from service.settings import load, secrets
+
+    settings = load(config, overrides)
+    log_lines.configure(settings.log.level, settings.log.format, secrets(settings))
+    return settings
+
+
+def quiet_settings(
+    config: Path | None, checkpoint: Path | None, topics: list[str] | None, group: str | None, servers: str | None
+) -> "Settings":
+    """Those of a command that looks at the state: what it has to say is its output, not a log."""
+    from service import log_lines
+    from service.settings import secrets
+
+    settings = load_settings(
+        config,
+        {
+            "checkpoint": checkpoint,
+            "kafka.topics": topics or None,
+            "kafka.group": group,
+            "kafka.bootstrap_servers": servers,
+        },
+    )
+    log_lines.configure("ERROR", settings.log.format, secrets(settings))
+    return settings
+
+
+def data_paths(data: list[Path] | None, more: list[Path] | None) -> list[Path]:
+    """`--data A B C`: the shell makes one option and two arguments of it."""
+    paths = [*(data or []), *(more or [])]
+    if not paths:
+        raise RefusedSetting("--data is missing, expected CSV or Parquet files, or folders of them")
+    return paths
+
+
+def check_part(part: str) -> None:
+    if part not in ("all", "train", "test"):
+        raise RefusedSetting(f"--part is {part!r}, expected all, train or test")
+
+
+def make_room(*files: Path | None) -> None:
+    """Find out before the work, not after it, that a result cannot be written."""
+    for file in files:
+        if file is not None:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RefusedInput(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def read_data(paths: list[Path], features: tuple[str, ...] | None = None) -> "list[Series]":
+    from models.series import read_series
+
+    return read_series(paths, features)
+
+
+def load_checkpoint(path: Path) -> "Checkpoint":
+    from models.checkpoint import load
+
+    return load(path)
+
+
+def simulated(streams: int, seed: int) -> "list[Series]":
+    from service.feeding import simulated_series
+
+    return simulated_series(streams, seed)
+
+
+def device_of(name: str) -> "torch.device":
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise RefusedSetting(f"--device is {name!r}, expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RefusedSetting("--device is cuda, but torch finds no CUDA device here")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def one_thread() -> None:
+    """One thread, so that the bits are those of the service; more would not be faster."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def counting(what: str, total: int) -> "Iterator[Callable[[int], None]]":
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    with Bars(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err) as bars:
+        bar = bars.add_task(what, total=total)
+        yield lambda done: bars.update(bar, completed=done)
