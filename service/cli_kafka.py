@@ -105,36 +105,36 @@ def topics_create(
     config: Config = None,
 ) -> None:
     """Make the topics that are missing: inputs, anomalies, dead letters, changelog. Others stay as they are."""
-    from service import kafka_log
+    from service import kafka_topics
     from service.settings import client_options
 
     settings = load_settings(config, {"kafka.topics": topic or None, "kafka.bootstrap_servers": bootstrap_servers})
     kafka = settings.kafka
     client = client_options(settings)
-    inputs = kafka_log.describe_topics(kafka.bootstrap_servers, kafka.topics, client)
+    inputs = kafka_topics.describe_topics(kafka.bootstrap_servers, kafka.topics, client)
     widest = max([partitions, *(spec.partitions for spec in inputs.values() if spec)])
-    specs = {name: kafka_log.TopicSpec(partitions, replication) for name in kafka.topics}
+    specs = {name: kafka_topics.TopicSpec(partitions, replication) for name in kafka.topics}
     outputs = (kafka.anomalies_topic, kafka.dead_letters_topic)
-    specs |= {name: kafka_log.TopicSpec(widest, replication) for name in outputs}
-    specs[kafka.changelog_topic] = kafka_log.TopicSpec(widest, replication, kafka_log.CHANGELOG)
-    made = kafka_log.create_topics(kafka.bootstrap_servers, specs, client)
+    specs |= {name: kafka_topics.TopicSpec(widest, replication) for name in outputs}
+    specs[kafka.changelog_topic] = kafka_topics.TopicSpec(widest, replication, kafka_topics.CHANGELOG)
+    made = kafka_topics.create_topics(kafka.bootstrap_servers, specs, client)
     for name, spec in specs.items():
         out.print(f"{name}: {f'made, {spec.partitions} partitions' if name in made else 'there already'}")
-    kafka_log.check_topics(kafka.bootstrap_servers, kafka.topics, outputs, client, kafka.changelog_topic)
+    kafka_topics.check_topics(kafka.bootstrap_servers, kafka.topics, outputs, client, kafka.changelog_topic)
 
 
 @topics_app.command("check", epilog="Example: telltale topics check --topic readings")
 def topics_check(topic: Topics = None, bootstrap_servers: Servers = None, config: Config = None) -> None:
     """Check that all topics are there, the others as wide as the inputs, and the changelog compacted."""
-    from service import kafka_log
+    from service import kafka_topics
     from service.settings import client_options
 
     settings = load_settings(config, {"kafka.topics": topic or None, "kafka.bootstrap_servers": bootstrap_servers})
     kafka, client = settings.kafka, client_options(settings)
     outputs = (kafka.anomalies_topic, kafka.dead_letters_topic)
-    kafka_log.check_topics(kafka.bootstrap_servers, kafka.topics, outputs, client, kafka.changelog_topic)
+    kafka_topics.check_topics(kafka.bootstrap_servers, kafka.topics, outputs, client, kafka.changelog_topic)
     every = (*kafka.topics, *outputs, kafka.changelog_topic)
-    for name, spec in kafka_log.describe_topics(kafka.bootstrap_servers, every, client).items():
+    for name, spec in kafka_topics.describe_topics(kafka.bootstrap_servers, every, client).items():
         if spec is not None:
             out.print(f"{name}: {spec.partitions} partitions, {spec.replication} copies")
 

@@ -28,7 +28,7 @@ from service.options import (
 if TYPE_CHECKING:
     from service.changelog import Layout
     from service.inspection import Search
-    from service.kafka_log import UnjoinedLog
+    from service.kafka_unjoined import UnjoinedLog
     from service.pipeline import Pipeline
     from service.settings import Settings
     from service.wire import StreamKey
@@ -208,7 +208,7 @@ def _key(stream: str) -> "StreamKey":
 
 def _search(settings: "Settings", partition: int | None) -> "Search":
     from service.inspection import Search
-    from service.kafka_log import partition_of
+    from service.kafka_topics import partition_of
 
     return Search(settings.kafka.group, settings.kafka.topics, partition, partition_of)
 
@@ -216,7 +216,7 @@ def _search(settings: "Settings", partition: int | None) -> "Search":
 @contextmanager
 def _unjoined(settings: "Settings", group: str | None = None) -> "Iterator[UnjoinedLog]":
     """The log, looked at from outside. group: whose committed offsets count."""
-    from service.kafka_log import UnjoinedLog
+    from service.kafka_unjoined import UnjoinedLog
     from service.settings import client_options
 
     kafka = settings.kafka
@@ -228,7 +228,7 @@ def _unjoined(settings: "Settings", group: str | None = None) -> "Iterator[Unjoi
 
 
 def _require_idle(settings: "Settings") -> None:
-    from service.kafka_log import members_of
+    from service.kafka_topics import members_of
     from service.settings import client_options
 
     kafka = settings.kafka

@@ -26,7 +26,7 @@ from models.forecaster import ForecasterConfig
 from models.numerics import self_test
 from models.synthetic import FEATURES, Fault, FaultKind, PlantSimulator
 from models.training import TrainingConfig
-from service import kafka_log
+from service import kafka_log, kafka_topics
 from service.api import Server
 from service.api import app as http_app
 from service.changelog import Layout
@@ -121,9 +121,9 @@ def _log(servers: str | None) -> Iterator[tuple[Log, Callable[[Sequence[Record]]
             yield memory, lambda records: _append(topics, records)
     else:
         names = [f"demo-{run}", *(f"demo-{run}.{what}" for what in ("anomalies", "dead-letters", "changelog"))]
-        specs = {name: kafka_log.TopicSpec(PARTITIONS, 1) for name in names[:3]}
-        specs[names[3]] = kafka_log.TopicSpec(PARTITIONS, 1, kafka_log.CHANGELOG)
-        kafka_log.create_topics(servers, specs)
+        specs = {name: kafka_topics.TopicSpec(PARTITIONS, 1) for name in names[:3]}
+        specs[names[3]] = kafka_topics.TopicSpec(PARTITIONS, 1, kafka_topics.CHANGELOG)
+        kafka_topics.create_topics(servers, specs)
         group = f"demo-{run}"
         with closing(kafka_log.KafkaLog(names[:1], group, servers, *names[1:], transactional_id=group)) as log:
             yield log, lambda records: _produce(servers, names[0], records)
@@ -136,7 +136,7 @@ def _append(topics: Topics, records: Sequence[Record]) -> None:
 
 
 def _produce(servers: str, topic: str, records: Sequence[Record]) -> None:
-    kafka_log.produce(servers, topic, ((record, None) for record in records))
+    kafka_topics.produce(servers, topic, ((record, None) for record in records))
 
 
 def _stream(

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.series import Series
 from models.synthetic import FEATURES, Plant, PlantSimulator
-from service import kafka_log
+from service import kafka_topics
 from service.errors import RefusedInput
 from service.file_log import FileLog
 from service.log import Record
@@ -85,9 +85,9 @@ def plant_records(piece: Plant) -> Iterator[Record]:
 def feed(records: Iterator[Record], settings: Settings, rate: float | None) -> tuple[int, float]:
     """Send records to the first input topic, `rate` a second. Returns how many were sent, and in how many seconds."""
     kafka = settings.kafka
-    kafka_log.check_topics(kafka.bootstrap_servers, kafka.topics, (), client_options(settings))
+    kafka_topics.check_topics(kafka.bootstrap_servers, kafka.topics, (), client_options(settings))
     began = time.monotonic()
-    sent = kafka_log.produce(
+    sent = kafka_topics.produce(
         kafka.bootstrap_servers,
         kafka.topics[0],
         ((record, None) for record in (paced(records, rate) if rate else records)),

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
 from models.rows import Channels, Rows, Scalars, fresh
-from service import failpoints, kafka_log
+from service import failpoints, kafka_log, kafka_topics
 from service.changelog import Layout
 from service.log import Commit, Partition, Record
 from service.metrics import Build, Metrics
@@ -49,7 +49,7 @@ def fill(servers: str, topic: str, streams: int, readings: int) -> None:
             value = b'{"timestamp":%d,"value":%a}' % (START_MS + wave * 1000, noise[n % 65_536])
             yield Record(_key(stream), value), None
 
-    kafka_log.produce(servers, topic, records())
+    kafka_topics.produce(servers, topic, records())
 
 
 def bare(servers: str, topic: str, readings: int) -> None:
@@ -119,7 +119,7 @@ def store(servers: str, topics: list[str], group: str, streams: int, hidden: int
     """
     detector = _detector(streams, hidden)
     layout = Layout.of("0" * 64, detector.rows_for([]))
-    found = kafka_log.identify_topic(servers, topics[0])
+    found = kafka_topics.identify_topic(servers, topics[0])
     tasks = []
     for number in range(found.partitions):
         task = PartitionTask(Partition(topics[0], number), StateSlab(detector.rows_for), next_offset=0)
@@ -142,7 +142,7 @@ def store(servers: str, topics: list[str], group: str, streams: int, hidden: int
                 if version == versions - 1 and commit.marker is not None:
                     yield commit.marker, task.partition.number
 
-    kafka_log.produce(servers, topics[3], records())
+    kafka_topics.produce(servers, topics[3], records())
     return size / versions / 2**20
 
 
@@ -233,7 +233,7 @@ def trickle(servers: str, topic: str, streams: int, reader: "subprocess.Popen[st
     while reader.poll() is None:
         some = range(begin, begin + 500)
         now_ms = time.time_ns() // 1_000_000
-        kafka_log.produce(
+        kafka_topics.produce(
             servers, topic, ((Record(_key(n % streams), b'{"timestamp":%d,"value":0.5}' % now_ms), None) for n in some)
         )
         begin += len(some)

@@ -24,7 +24,7 @@ from kafka.errors import KafkaError
 from models import checkpoint
 from models.detection import Detector
 from service.changelog import Collected, Layout, Lost, Marker, Origin, Stale, read_marker, read_page
-from service.kafka_log import CHANGELOG
+from service.kafka_topics import CHANGELOG
 from service.log import Partition, Record
 from service.slab import StateSlab
 from tests.data import QUICK, some_forecaster

@@ -1,7 +1,7 @@
 """What kafka-python does wrong today, on the bare client, and that Telltale's way is safe in the same place.
 
 Each defect stands here as it is, so that a version of the client which mends it, or changes it, is noticed: the test
-then says what `service/kafka_log.py` no longer needs. Telltale's way is beside it, or named where another test has it.
+then says what `service/kafka_*.py` no longer needs. Telltale's way is beside it, or named where another test has it.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from kafka import errors as kafka_errors
 from kafka.admin import KafkaAdminClient, MemberToRemove
 from kafka.structs import ConsumerGroupMetadata
 
-from service import kafka_log
 from service.errors import TaskMigrated
+from service.kafka_transactions import drop
 from tests.integration.test_kafka_log import KafkaWorld, wait_until
 from tests.kafka import Broker
 from tests.proxy import END_TXN, PRODUCE, SYNC_GROUP, Proxy
@@ -44,7 +44,7 @@ class Bench:
         common = {"transactional_id": f"{self.group}-worker", "retry_backoff_ms": 5, "reconnect_backoff_max_ms": 50}
         servers = self.broker.bootstrap_servers
         producer = KafkaProducer(**{"bootstrap_servers": servers, "proxy_url": self.proxy.url, **common, **settings})
-        self.closing.callback(kafka_log._drop, producer)
+        self.closing.callback(drop, producer)
         producer.init_transactions()
         producer.begin_transaction()
         return producer

@@ -23,7 +23,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from models import checkpoint as checkpoints
 from models.detection import Detector
-from service.kafka_log import CHANGELOG, TopicSpec, create_topics
+from service.kafka_topics import CHANGELOG, TopicSpec, create_topics
 from service.log import Fetched, Partition, Record
 from service.pipeline import Pipeline
 from service.slab import StateSlab

@@ -13,13 +13,19 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, MemberToRemove
 from structlog.testing import capture_logs
 
-from service import kafka_log
+from service import kafka_client, kafka_columns, kafka_log, kafka_topics
 from service.errors import LogUnavailable, RefusedInput, RefusedSetting, TaskMigrated
-from service.kafka_log import KafkaLog, TopicSpec, check_topics, create_topics, describe_topics, produce
+from service.kafka_log import KafkaLog
+from service.kafka_topics import CHANGELOG, TopicSpec, check_topics, create_topics, describe_topics, produce
 from service.log import Commit, Fetched, Log, Partition, Record
 from tests.kafka import KEEP, Broker
 from tests.proxy import END_TXN, Proxy
 from tests.service.log_contract import WITHIN_S, LogContract, Reader, World, readings
+
+
+def connect_within(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (kafka_client, kafka_log, kafka_topics):
+        monkeypatch.setattr(module, "CONNECT_WITHIN_S", seconds)
 
 
 class KafkaWorld:
@@ -35,7 +41,7 @@ class KafkaWorld:
         self.opened: list[KafkaLog] = []
         names = (self.topic, self.anomalies_topic, self.dead_letters_topic)
         specs = {name: TopicSpec(partitions, 1, KEEP) for name in names}
-        specs[self.changelog_topic] = TopicSpec(partitions, 1, kafka_log.CHANGELOG)
+        specs[self.changelog_topic] = TopicSpec(partitions, 1, CHANGELOG)
         create_topics(broker.bootstrap_servers, specs)
 
     def open(self, max_poll_records: int = 20_000, **settings: Any) -> KafkaLog:
@@ -181,7 +187,7 @@ def test_columns_are_what_the_clients_own_decoder_gives(world: KafkaWorld) -> No
 
 def test_a_client_that_is_made_otherwise_decodes_by_itself(world: KafkaWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.append(0, readings(10))
-    monkeypatch.setattr(kafka_log, "_partition_records", lambda *_, **__: None)
+    monkeypatch.setattr(kafka_columns, "_partition_records", lambda *_, **__: None)
     with capture_logs() as logged:
         reader = Reader(world.open()).until(10)
     assert [w["event"] for w in logged] == ["records are decoded one by one"]
@@ -382,7 +388,7 @@ def test_a_commit_into_silence_ends_in_time_and_the_worker_recovers(
     with pytest.raises(TaskMigrated):
         log.commit(reader.commits())
     assert time.monotonic() - start < 4.0
-    monkeypatch.setattr(kafka_log, "CONNECT_WITHIN_S", 1.0)
+    connect_within(1.0, monkeypatch)
     with pytest.raises(TaskMigrated, match="looking at"):
         reader.poll(0.1)
     proxy.resume()
@@ -401,7 +407,7 @@ def test_a_broker_that_does_not_come_back_ends_the_worker(proxied: KafkaWorld, p
 
 
 def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_log, "CONNECT_WITHIN_S", 2)
+    connect_within(2, monkeypatch)
     with pytest.raises(LogUnavailable, match=r"could not connect to 127.0.0.1:9 within 2 s: .*ECONNREFUSED"):
         KafkaLog(["readings"], "g", "127.0.0.1:9", "anomalies", "dead-letters", "changelog", transactional_id="t")
 
@@ -419,7 +425,7 @@ def test_missing_and_narrow_topics_are_refused_by_name(kafka: Broker, world: Kaf
 
 
 def test_a_wrong_mechanism_is_told(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_log, "CONNECT_WITHIN_S", 0.5)
+    connect_within(0.5, monkeypatch)
     secret = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_plain_username": "u"}
     with pytest.raises(LogUnavailable, match=r"topics of|connect") as refused:
         check_topics(kafka.bootstrap_servers, ["a"], ["b"], {**secret, "sasl_plain_password": "hunter2"})

@@ -20,7 +20,7 @@ from kafka.admin import (
 from models.checkpoint import load
 from service.changelog import Collected, Layout, Origin, page_key, read_page
 from service.errors import LogUnavailable, RefusedInput
-from service.kafka_log import check_topics
+from service.kafka_topics import check_topics
 from service.log import Partition, Record
 from service.slab import Page
 from service.wire import STATE_LOST

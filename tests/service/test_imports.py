@@ -26,9 +26,12 @@ MEASURE_NUMERICS = {"cli_state", "running", "demo"}
 # What a person calls: reads Settings, builds everything, prints.
 COMMANDS = {name_of(path) for path in SOURCES if path.stem.startswith("cli") or path.stem == "options"}
 
+# All that knows the Kafka client.
+KAFKA = {name_of(path) for path in SOURCES if path.stem.startswith("kafka_")}
+
 # Module: who may import it, and why.
 ONLY_IN = {
-    "kafka": {"service.kafka_log"},
+    "kafka": KAFKA,
     "crc32c": {"service.record_batches"},
     "prometheus_client": {
         "service.metrics",
@@ -49,15 +52,18 @@ ONLY_IN = {
     "service.cli": set(),
     **{key: {"service.cli"} for key in sorted(COMMANDS - {"service.cli", "service.options"})},
     "service.options": COMMANDS,
-    "service.kafka_log": {
+    "service.kafka_log": {"service.running", "service.demo"},
+    "service.kafka_unjoined": {"service.cli_state"},
+    "service.kafka_topics": {
+        "service.kafka_log",  # asks before it starts
         "service.cli_kafka",
         "service.cli_state",
-        "service.running",
         "service.feeding",
         "service.demo",
     },
+    **{f"service.kafka_{name}": KAFKA for name in ("client", "columns", "transactions", "changelog")},
     "service.memory_log": {"service.demo"},
-    "service.record_batches": {"service.kafka_log"},
+    "service.record_batches": {"service.kafka_columns", "service.kafka_client"},
     # What a changelog record is made of concerns those that write, restore or look at state.
     "service.changelog": {
         "service.state_writer",
@@ -93,7 +99,11 @@ ONLY_IN = {
 BANNED = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 # An adapter knows the port and the errors; beside them only what is listed here.
 ADAPTERS = {
-    "kafka_log": {"record_batches", "failpoints"},  # the format of the bytes it fetches; where a commit may fail
+    # The format of the bytes that are fetched; where a commit may fail.
+    **{
+        name.split(".")[1]: {"record_batches", "failpoints", *(other.split(".")[1] for other in KAFKA)}
+        for name in KAFKA
+    },
     "memory_log": set[str](),
     "file_log": {"wire"},  # its records are written as `telltale produce` writes them
 }

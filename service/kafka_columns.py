@@ -1,0 +1,164 @@
+"""Fetching columns: kafka-python's consumer with its decoder replaced, where it is made as expected."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import kafka
+import numpy as np
+import structlog
+from kafka import TopicPartition
+from kafka import errors as kafka_errors
+from kafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
+from kafka.consumer.fetcher import Fetcher
+from kafka.record import MemoryRecords
+from kafka.record.default_records import DefaultRecordBatchBuilder
+
+from service.log import Partition
+from service.record_batches import BatchReader, Columns, CorruptBatch, all_of_format_2
+
+log = structlog.get_logger()
+
+
+class Chunk(NamedTuple):
+    columns: Columns
+    next_offset: int
+
+
+class _Taken:
+    """What the fetcher takes for the list of records: as long as one, but holding a single chunk."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._chunk = chunk
+
+    def __len__(self) -> int:
+        return len(self._chunk.columns.offsets)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return iter((self._chunk,))
+
+
+class _ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
+    """The client's own holder of one partition's fetched bytes, with its decoder replaced."""
+
+    def __init__(self, fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> None:
+        super().__init__(fetch_offset, tp, records, **settings)
+        self._data = records._buffer
+        self._reader: BatchReader | None = None
+
+    def take(self, n: int | None = None) -> _Taken:
+        try:
+            if self._reader is None:
+                aborted = [(a.first_offset, a.producer_id) for a in self.aborted_transactions]
+                self._reader = BatchReader(self._data, self.fetch_offset, aborted, _decompress)
+            columns = self._reader.take(n)
+        except CorruptBatch as error:
+            raise CorruptBatch(f"{self.topic_partition.topic}-{self.topic_partition.partition}, {error}") from error
+        self.next_fetch_offset = self._reader.next_offset
+        self.leader_epoch = self._reader.leader_epoch
+        self.bytes_read = len(self._data)
+        self.records_read += len(columns.offsets)
+        if self._reader.exhausted:
+            self.drain()
+        return _Taken(Chunk(columns, self.next_fetch_offset))
+
+
+CODECS: Mapping[int, Callable[[bytes], bytes]] = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
+
+
+def _decompress(codec: int, data: memoryview) -> bytes:
+    if codec not in CODECS:
+        raise CorruptBatch(f"a batch with codec {codec}, expected one of 0 to {max(CODECS)}")
+    return bytes(CODECS[codec](bytes(data)))
+
+
+def _partition_records(fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> Any:
+    columnar = all_of_format_2(records._buffer)
+    return (_ColumnarRecords if columnar else Fetcher.PartitionRecords)(fetch_offset, tp, records, **settings)
+
+
+def fetch_columns(consumer: Any) -> dict[TopicPartition, int] | None:
+    """Let the consumer fetch columns, and note how far its partitions could be read (the last stable offset).
+
+    None, with a warning, where this version of the client is not made as expected: it then decodes by itself.
+    """
+    try:
+        fetcher = consumer._fetcher
+        parse = fetcher._parse_fetched_data
+        if fetcher.PartitionRecords is not Fetcher.PartitionRecords or not _decodes_a_sample(fetcher):
+            raise AttributeError("a sample was not decoded to what was written")
+    except Exception as error:  # whatever a changed client raises, there is another way
+        log.warning("records are decoded one by one", client=f"kafka-python {kafka.__version__}", reason=repr(error))
+        return None
+    ends: dict[TopicPartition, int] = {}
+
+    def parse_and_note(completed: Any) -> Any:
+        data = completed.partition_data
+        if data.error_code == kafka_errors.OffsetOutOfRangeError.errno:
+            log.warning(
+                "records were deleted before they were read",
+                partition=str(Partition(*completed.topic_partition)),
+                offset=completed.fetched_offset,
+            )
+        elif data.error_code == 0:
+            stable = data.last_stable_offset
+            ends[completed.topic_partition] = stable if stable >= 0 else data.high_watermark
+        return parse(completed)
+
+    fetcher.PartitionRecords = _partition_records
+    fetcher._parse_fetched_data = parse_and_note
+    return ends
+
+
+def _decodes_a_sample(fetcher: Any) -> bool:
+    """Two records, through the same arguments with which the fetcher makes its holders of records."""
+    builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1024)
+    rows: list[tuple[bytes | None, bytes | None, int]] = [(b"k", b'{"value":1}', 7), (None, None, 9)]
+    for delta, (key, value, time_ms) in enumerate(rows):
+        builder.append(delta, time_ms, key, value, [])
+    part = _partition_records(
+        0,
+        TopicPartition("sample", 0),
+        MemoryRecords(bytes(builder.build())),
+        key_deserializer=fetcher.config["key_deserializer"],
+        value_deserializer=fetcher.config["value_deserializer"],
+        check_crcs=fetcher.config["check_crcs"],
+        isolation_level=fetcher._isolation_level,
+        aborted_transactions=[],
+        metric_aggregator=None,
+        on_drain=lambda _: None,
+    )
+    taken: list[Any] = []
+    taken.extend(part.take(10))
+    ((keys, values, offsets, times_ms), next_offset) = taken[0]
+    found = list(zip(keys, values, times_ms.tolist(), strict=True))
+    return found == rows and offsets.tolist() == [0, 1] and next_offset == part.next_fetch_offset == 2 and not part
+
+
+def columns_of(records: list[Any]) -> Columns:
+    return Columns(
+        [record.key for record in records],
+        [record.value for record in records],
+        np.array([record.offset for record in records], dtype=np.int64),
+        np.array([record.timestamp for record in records], dtype=np.int64),
+    )
+
+
+def drained(parts: list[Any]) -> Columns | None:
+    """What a poll returned of one partition, in order of the offsets.
+
+    Where we do not decode, without the hook or for batches of an older format, the client does.
+    """
+    found = [part.columns for part in parts if isinstance(part, Chunk)]
+    records = [part for part in parts if not isinstance(part, Chunk)]
+    found += [columns_of(records)] if records else []
+    found.sort(key=lambda columns: int(columns.offsets[0]))
+    return joined(found) if len(found) > 1 else found[0] if found else None
+
+
+def joined(parts: list[Columns]) -> Columns:
+    return Columns(
+        [key for part in parts for key in part.keys],
+        [value for part in parts for value in part.values],
+        np.concatenate([part.offsets for part in parts]),
+        np.concatenate([part.times_ms for part in parts]),
+    )
