@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.errors import KafkaTimeoutError
 from structlog.testing import capture_logs
 
-from service import kafka_client, kafka_columns, kafka_log, kafka_topics
+from service import failpoints, kafka_client, kafka_columns, kafka_log, kafka_topics
 from service.errors import LogUnavailable, RefusedInput, RefusedSetting, TaskMigrated
 from service.kafka_log import KafkaLog
 from service.kafka_topics import CHANGELOG, TopicSpec, check_topics, create_topics, describe_topics, produce
@@ -357,6 +358,30 @@ def test_a_commit_whose_answer_is_lost_is_not_repeated_and_cannot_end_the_next_o
     assert world.anomalies() == []
     log.commit(reader.commits())
     assert [r.value for _, r in world.anomalies()] == [b"anomaly 10"]
+
+
+def test_polls_shrink_after_a_failed_commit_and_grow_back(world: KafkaWorld) -> None:
+    world.append(0, readings(4_000))
+    log = world.open(max_poll_records=800)
+    reader = Reader(log).until(800)
+
+    def fail(point: str) -> None:
+        if point == "after_begin":
+            raise KafkaTimeoutError("a time limit that was too short for so much")
+
+    failpoints.arm(fail)
+    try:
+        with pytest.raises(TaskMigrated):
+            log.commit(reader.commits())
+    finally:
+        failpoints.arm(None)
+    sizes = []
+    while len(sizes) < 4:
+        reader.fetched.clear()
+        for fetched in reader.until(1).fetched:
+            sizes.append(len(fetched.values))
+            log.commit(reader.commits())
+    assert sizes == [200, 400, 800, 800]
 
 
 # --- a broker that is gone -----------------------------------------------------------------------------------------
