@@ -41,8 +41,8 @@ TTL_S = 1_200.0  # of event time, which passes a second a record of a partition
 MAX_FUTURE_S = 86_400.0
 AT_ONCE = 20_000  # readings handed to the client between two looks at the clock
 TICK_S = 0.1  # between two handfuls of readings: fewer, larger transactions leave the machine to the faults
-DRAINED_WITHIN_S = 60.0
-JUDGED_WITHIN_S = 900.0
+DRAINED_WITHIN_S = 300.0  # a machine that does much else besides judges on, but not fast
+JUDGED_WITHIN_S = 1_800.0
 STOPPED_WITHIN_S = 15.0
 
 
