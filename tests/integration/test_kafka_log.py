@@ -375,7 +375,7 @@ def test_polls_shrink_after_a_failed_commit_and_grow_back(world: KafkaWorld) -> 
             log.commit(reader.commits())
     finally:
         failpoints.arm(None)
-    sizes = []
+    sizes: list[int] = []
     while len(sizes) < 4:
         reader.fetched.clear()
         for fetched in reader.until(1).fetched:
