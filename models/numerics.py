@@ -7,6 +7,7 @@ Sizes: T waves, S streams, F features.
 """
 
 import hashlib
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ def self_test(detector: Detector) -> str:
     if threads != 1:
         raise UnsteadyNumerics(f"torch computes with {threads} threads, expected 1: more share each batch out anew")
     check_steady(detector.forecaster)
-    return fingerprint()
+    return fingerprint(detector.forecaster.config.cell)
 
 
 def check_steady(forecaster: Forecaster) -> None:
@@ -90,9 +91,10 @@ def company(count: int) -> Tensor:
     return (torch.arange(count) * 617 + count) % STREAMS
 
 
-def fingerprint() -> str:
-    """16 hexadecimal digits that say which bits this machine and these libraries make; of no checkpoint."""
-    outcome = judge(Detector.cold(golden_net(), RULES), golden(NET), torch.arange(COUNTS[-1]))
+def fingerprint(cell: str = NET.cell) -> str:
+    """16 hexadecimal digits that say which bits this machine and these libraries make of a cell; of no checkpoint."""
+    net = golden_net(cell)
+    outcome = judge(Detector.cold(net, RULES), golden(net.config), torch.arange(COUNTS[-1]))
     digest = hashlib.sha256()
     for column in outcome:
         digest.update(column.contiguous().numpy().tobytes())
@@ -175,14 +177,17 @@ def _golden_rows(config: ForecasterConfig, kinds: _Kinds, centre: Tensor, spread
         *((lived & kinds.in_alarm, "alarm", 1.0), (lived & kinds.in_alarm, "length", RULES.alarm.adopt_after - 3.0)),
     ):
         scalars[which, Scalars._fields.index(scalar)] = number
-    hidden, cell = (_fractions((STREAMS, config.layers, config.hidden), seed).float() for seed in (4, 5))
+    hidden, cell = (
+        _fractions((STREAMS, config.layers, width), seed).float()
+        for width, seed in ((config.hidden, 4), (config.cell_width, 5))
+    )
     hidden[kinds.fresh], cell[kinds.fresh] = 0, 0
     return Rows(hidden, cell, channels, scalars)
 
 
-def golden_net() -> Forecaster:
+def golden_net(cell: str = NET.cell) -> Forecaster:
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # what draws numbers after this draws the same as before
-        net = Forecaster(NET)
+        net = Forecaster(replace(NET, cell=cell))
         for seed, parameter in enumerate(net.parameters(), 6):
             parameter.copy_(_fractions(tuple(parameter.shape), seed) / 4)
     return net.eval()

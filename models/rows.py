@@ -115,8 +115,8 @@ class Rows(NamedTuple):
     """The rows of S streams: stream first, as a slab keeps them."""
 
     hidden: Tensor  # (S, L, H) float32
-    cell: Tensor  # (S, L, H) float32
-    channels: Tensor  # (S, C, F) float64
+    cell: Tensor  # (S, L, H) float32; (S, L, 0) for a recurrence without a cell
+    channels: Tensor  # (S, C, F) float64; (S, C + E, F) where symptoms are remembered too: see kinds
     scalars: Tensor  # (S, K) float64
 
     def take(self, index: Tensor) -> "Rows":
@@ -160,14 +160,13 @@ class Columns(NamedTuple):
 
     def views(self) -> tuple[Channels[Doubles], Scalars[Doubles]]:
         """The statistics by name, each (S, F) or (S,): to be changed in place."""
-        return Channels[Doubles](*self.channels.numpy()), Scalars[Doubles](*self.scalars.numpy())
+        channels = self.channels[: len(Channels._fields)]  # behind them may be symptoms: see kinds
+        return Channels[Doubles](*channels.numpy()), Scalars[Doubles](*self.scalars.numpy())
 
 
 def fresh(streams: int, config: ForecasterConfig) -> Rows:
     """Rows of streams that have never been seen."""
-    memory = torch.zeros(streams, config.layers, config.hidden)
+    hidden, cell = (torch.zeros(streams, config.layers, width) for width in (config.hidden, config.cell_width))
     channels = torch.tensor(FRESH_CHANNELS, dtype=torch.float64)[:, None].expand(-1, len(config.features))
     scalars = torch.tensor(FRESH_SCALARS, dtype=torch.float64)
-    return Rows(
-        memory, memory.clone(), channels.expand(streams, -1, -1).contiguous(), scalars.expand(streams, -1).contiguous()
-    )
+    return Rows(hidden, cell, channels.expand(streams, -1, -1).contiguous(), scalars.expand(streams, -1).contiguous())

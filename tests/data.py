@@ -19,6 +19,7 @@ from torch import Tensor
 from models.alarm import AlarmConfig
 from models.detection import Detector, DetectorConfig, Readings, Transition
 from models.forecaster import Forecaster, ForecasterConfig
+from models.kinds import KindsHead, shapes
 from models.packing import pack
 from models.residuals import ScoreConfig
 from models.rows import Rows
@@ -44,15 +45,21 @@ def data_folder() -> Path:
     return folder
 
 
-def some_forecaster(features: int, hidden: int = 16, layers: int = 1, seed: int = 0) -> Forecaster:
+def some_forecaster(features: int, hidden: int = 16, layers: int = 1, seed: int = 0, cell: str = "lstm") -> Forecaster:
     """A forecaster whose every weight matters: an untrained one's head is 0 and would not show what it remembers."""
-    config = ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=hidden, layers=layers)
+    config = ForecasterConfig(tuple(f"f{n}" for n in range(features)), cell, hidden, layers)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         forecaster = Forecaster(config)
         for parameter in forecaster.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.2)
     return forecaster.eval()
+
+
+def some_kinds(hidden: int = 16, units: int = 8, seed: int = 0) -> KindsHead:
+    """A head that has learned nothing, but whose every weight matters."""
+    random = np.random.default_rng(seed)
+    return KindsHead(*(random.normal(0, 0.3, shape) for shape in shapes(hidden, units)))
 
 
 class Batch(NamedTuple):

@@ -7,6 +7,7 @@ import torch
 
 from models.cells import CellState
 from models.forecaster import CLIP, Forecaster, ForecasterConfig
+from models.rows import fresh
 from tests.data import some_forecaster
 
 
@@ -53,6 +54,18 @@ def test_a_fresh_memory_is_empty() -> None:
     assert not hidden.any()
     assert not cell.any()
     assert hidden.data_ptr() != cell.data_ptr()
+
+
+@pytest.mark.parametrize("cell", ["feedforward", "rnn-tanh", "rnn-relu", "gru"])
+def test_a_memory_without_a_cell_has_no_numbers_in_it(cell: str) -> None:
+    forecaster = some_forecaster(1, layers=2, cell=cell)
+    state = forecaster.fresh(7)
+    assert (state.hidden.shape, state.cell.shape) == ((2, 7, 16), (2, 7, 0))
+    _, after = forecaster.observe(torch.zeros(3, 7, forecaster.config.inputs), state)
+    assert (after.hidden.shape, after.cell.shape) == ((2, 7, 16), (2, 7, 0))
+    rows = fresh(7, forecaster.config)
+    assert (rows.hidden.shape, rows.cell.shape) == ((7, 2, 16), (7, 2, 0))
+    assert rows.bytes_per_stream == fresh(7, some_forecaster(1, layers=2).config).bytes_per_stream - 2 * 16 * 4
 
 
 def test_the_net_is_shown_values_differences_elapsed_time_and_phases() -> None:

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import numerics, residuals
-from models.cells import LSTM, CellState
+from models import cells, numerics, residuals
+from models.cells import CELLS, LSTM, CellState
 from models.detection import Detector
 from models.forecaster import Forecaster
 from models.numerics import (
@@ -84,6 +84,19 @@ def test_every_net_that_a_checkpoint_may_hold_is_steady(features: int, hidden: i
     check_steady(some_forecaster(features, hidden, layers))
 
 
+@pytest.mark.parametrize("cell", sorted(CELLS.keys() - {"lstm"}))
+@pytest.mark.parametrize(("features", "hidden", "layers"), [(1, 16, 1), (8, 32, 2), (38, 64, 1), (1, 64, 2)])
+def test_so_is_every_other_cell(features: int, hidden: int, layers: int, cell: str) -> None:
+    check_steady(some_forecaster(features, hidden, layers, cell=cell))
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS.keys() - {"lstm"}))
+def test_a_cell_that_is_left_without_company_is_refused(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "COMPANY", 1)
+    with pytest.raises(UnsteadyNumerics, match=r"^(hidden|expected) of golden stream"):
+        check_steady(some_forecaster(3, hidden=64, cell=cell))
+
+
 def test_the_golden_readings_take_every_way_through_the_arithmetic() -> None:
     forecaster = some_forecaster(3)
     given = golden(forecaster.config)
@@ -135,6 +148,13 @@ def test_the_fingerprint_is_of_the_machine_and_not_of_the_checkpoint() -> None:
     assert self_test(cold(features=3, hidden=32, layers=2, seed=1)) == first == fingerprint()
 
 
+def test_each_cell_has_its_own_kernels_and_so_its_own_fingerprint() -> None:
+    found = {cell: self_test(Detector.cold(some_forecaster(1, cell=cell))) for cell in CELLS}
+    assert len(set(found.values())) == len(CELLS)
+    assert found == {cell: fingerprint(cell) for cell in CELLS}
+    assert found["lstm"] == fingerprint()
+
+
 @only_x86
 def test_functions_with_other_bits_have_another_fingerprint() -> None:
     there = in_another_process("print(numerics.fingerprint())", PLAIN_FUNCTIONS)
@@ -184,7 +204,7 @@ def step_by_step(self: LSTM, inputs: Tensor, state: CellState) -> tuple[Tensor, 
 
 def forgetful(self: Forecaster, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
     """Every call starts from nothing: right for a whole history in one call, and only there."""
-    return self.recurrence(inputs, self.fresh(inputs.shape[1]))  # type: ignore[no-any-return]
+    return self.recurrence(inputs, self.fresh(inputs.shape[1]))
 
 
 def noise_of_all(channels: Channels[Doubles]) -> Doubles:

@@ -59,13 +59,13 @@ MARKER = Marker(
 )
 
 
-def random_rows(count: int, seed: int) -> Rows:
+def random_rows(count: int, seed: int, config: ForecasterConfig = CONFIG) -> Rows:
     """All bits at random: NaNs with every payload, infinities, denormal numbers."""
     generator = torch.Generator().manual_seed(seed)
     columns = []
-    for column in fresh(count, CONFIG):
+    for column in fresh(count, config):
         bits = torch.randint(0, 256, (column.nbytes,), generator=generator, dtype=torch.uint8)
-        columns.append(bits.view(column.dtype).reshape(column.shape) if count else column)
+        columns.append(bits.view(column.dtype).reshape(column.shape) if column.numel() else column)
     return Rows(*columns)
 
 
@@ -125,6 +125,20 @@ def test_a_page_comes_back_to_the_last_bit(
         column.zero_()  # may be written to
     assert not roster_agrees(collected(record), page)
     assert roster_agrees(collected(record, roster_record(HERE, number, page.keys)), page)
+
+
+@pytest.mark.parametrize("streams", [0, 1, PAGE_ROWS])
+def test_a_page_of_streams_without_a_cell_comes_back_to_the_last_bit(streams: int) -> None:
+    config = replace(CONFIG, cell="gru")
+    layout = Layout.of("ab" * 32, fresh(0, config))
+    assert layout.row_bytes == LAYOUT.row_bytes - CONFIG.layers * CONFIG.hidden * 4
+    assert layout.names != LAYOUT.names
+    names = [b"stream-%d" % n for n in range(streams)]
+    page = page_of(names, range(streams))._replace(rows=random_rows(streams, 5, config))
+    found = read_page(collected(page_record(HERE, layout, page)), layout, 0)
+    assert isinstance(found, Page)
+    assert bits(found) == bits(page)
+    assert found.rows.cell.shape == (streams, 2, 0)
 
 
 @given(

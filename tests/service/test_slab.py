@@ -1,6 +1,7 @@
 """Where memory is kept: a slot a stream, pages of 128, and a restored slab that is the slab."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -320,6 +321,24 @@ def test_pages_may_be_loaded_in_any_order(order: list[int]) -> None:
     again = restored([slab.page(number, 300) for number in order])
     assert_same(again, slab, keys(300))
     assert again.dirty_pages() == []
+
+
+def test_a_slab_of_streams_without_a_cell_is_restored_from_its_pages() -> None:
+    config = replace(CONFIG, cell="gru")
+
+    def without_a_cell(streams: Sequence[bytes]) -> Rows:
+        return fresh(len(streams), config)
+
+    slab, again = StateSlab(without_a_cell), StateSlab(without_a_cell)
+    slots = slab.slots(keys(300))
+    rows = marked([float(n) for n in range(300)])
+    slab.scatter(slots, rows._replace(cell=rows.cell[..., :0]), torch.arange(300), 0)
+    slab.evict(key(17), 300)
+    for number in (2, 0, 1):
+        again.load(slab.page(number, 300))
+    assert_same(again, slab, keys(300))
+    assert marks(again.gather(again.find([key(0), key(299)]))) == [0.0, 299.0]
+    assert again.gather(slots[:5]).cell.shape == (5, 2, 0)
 
 
 def test_a_restored_slab_takes_new_streams_without_touching_the_old() -> None:
