@@ -1,8 +1,9 @@
 """A trained detector's file: one safetensors file, its description in the header. Never pickle.
 
-Tensors: `forecaster.*` (weights) and `streams.*` (the rows of the streams it was trained on, and their keys). The
-header's `telltale` entry is the Description as JSON. Loading reads the file once, hashes and parses the same bytes,
-and refuses what it does not know, saying what was found and what was expected.
+Tensors: `forecaster.*` (weights), `streams.*` (the rows of the streams it was trained on, and their keys) and, where it
+has a head that names kinds of fault, `kinds.*`. The header's `telltale` entry is the Description as JSON. Loading reads
+the file once, hashes and parses the same bytes, and refuses what it does not know, saying what was found and what was
+expected.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from torch import Tensor
 from models.alarm import AlarmConfig
 from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
+from models.kinds import KINDS, SYMPTOMS, TENSORS, KindsHead, shapes, with_symptoms
 from models.residuals import ScoreConfig
 from models.rows import Channels, Rows, Scalars, fresh
 
@@ -80,6 +82,17 @@ class Metrics(_Part):
     ended: str
 
 
+class Kinds(_Part):
+    """How the head that names kinds of fault did on series it was not taught with. Counts: a row a true kind."""
+
+    names: tuple[str, ...]  # of the rows and columns
+    streams: int  # that it was judged on
+    at_end: tuple[tuple[int, ...], ...]  # what it says when a fault ends, alarm or not
+    at_alarm: tuple[tuple[int, ...], ...]  # its last word in the fault's alarm; last column: there was none
+    macro_f1_at_end: float
+    macro_f1_at_alarm: float  # of the faults that opened an alarm
+
+
 class Versions(_Part):
     telltale: str
     torch: str
@@ -97,6 +110,7 @@ class Description(_Part):
     training: dict[str, float | int | str]  # settings of the run
     data: TrainingData
     metrics: Metrics
+    kinds: Kinds | None = None  # None: the checkpoint has no such head
     versions: Versions
     tensors_sha256: str
 
@@ -111,19 +125,27 @@ class Checkpoint(NamedTuple):
 
 
 def describe(
-    detector: Detector, created: str, training: Mapping[str, float | int | str], data: TrainingData, metrics: Metrics
+    detector: Detector,
+    created: str,
+    training: Mapping[str, float | int | str],
+    data: TrainingData,
+    metrics: Metrics,
+    kinds: Kinds | None = None,
 ) -> Description:
-    """created: RFC 3339. The tensors' hash is filled in by save()."""
+    """created: RFC 3339. kinds: of a detector with such a head, and of no other. save() fills in the tensors' hash."""
+    if (kinds is None) != (detector.kinds is None):
+        raise ValueError("a head for kinds and its report: expected both or neither")
     config = detector.forecaster.config
     return Description(
         schema_version=1,
         created=created,
         architecture=Architecture(**asdict(config)),
         judgement=Judgement(score=asdict(detector.config.score), alarm=asdict(detector.config.alarm)),
-        row=_row_names(),
+        row=_row_names(detector.kinds is not None),
         training=dict(training),
         data=data,
         metrics=metrics,
+        kinds=kinds,
         versions=Versions(
             telltale=_version(),
             torch=str(torch.__version__).split("+", maxsplit=1)[0],
@@ -138,12 +160,15 @@ def save(path: Path, detector: Detector, description: Description) -> str:
     tensors = {f"forecaster.{name}": weight for name, weight in detector.forecaster.state_dict().items()}
     tensors |= {f"streams.{name}": column for name, column in zip(Rows._fields, detector.known_rows, strict=True)}
     keys = sorted(detector.known, key=detector.known.__getitem__)
+    if detector.kinds is not None:
+        tensors |= {f"kinds.{name}": tensor for name, tensor in detector.kinds.tensors().items()}
     tensors["streams.keys"] = torch.frombuffer(bytearray(b"".join(keys) or b"\0"), dtype=torch.uint8)
     tensors["streams.key_lengths"] = torch.tensor([len(key) for key in keys], dtype=torch.int64)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     described = description.model_copy(update={"tensors_sha256": _sha256_of_tensors(save_tensors(tensors))})
-    content = save_tensors(tensors, metadata={HEADER: described.model_dump_json()})
+    unsaid = {"kinds"} if described.kinds is None else None  # so that it reads as it did before there were heads
+    content = save_tensors(tensors, metadata={HEADER: described.model_dump_json(exclude=unsaid)})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as file:
@@ -175,7 +200,7 @@ def load(path: Path) -> Checkpoint:
         )
     except (TypeError, ValueError) as error:
         raise UnusableCheckpoint(f"{path}: {error}") from error
-    detector = _rebuild(path, tensors, architecture, config)
+    detector = _rebuild(path, tensors, architecture, config, description.kinds is not None)
     return Checkpoint(detector, description, hashlib.sha256(content).hexdigest(), path)
 
 
@@ -188,7 +213,7 @@ def _config(kind: type[C], said: Mapping[str, float | int]) -> C:
 
 
 def _rebuild(
-    path: Path, tensors: dict[str, Tensor], architecture: ForecasterConfig, config: DetectorConfig
+    path: Path, tensors: dict[str, Tensor], architecture: ForecasterConfig, config: DetectorConfig, has_kinds: bool
 ) -> Detector:
     """Refuses a size that nobody trains before it takes the memory for it."""
     lengths = tensors.get("streams.key_lengths", torch.empty(0, dtype=torch.int64))
@@ -200,6 +225,7 @@ def _rebuild(
         )
     forecaster = Forecaster(architecture)
     weights, rows = forecaster.state_dict(), fresh(0, architecture)
+    rows = with_symptoms(rows) if has_kinds else rows
     keys = tensors.get("streams.keys", torch.empty(0, dtype=torch.uint8))
     expected = {
         "streams.keys": (torch.Size([keys.numel()]), torch.uint8),
@@ -210,10 +236,14 @@ def _rebuild(
         f"streams.{name}": (torch.Size([streams, *column.shape[1:]]), column.dtype)
         for name, column in zip(Rows._fields, rows, strict=True)
     }
+    if has_kinds:
+        sizes = shapes(architecture.hidden, units=len(tensors.get("kinds.bias", ())))
+        expected |= {f"kinds.{n}": (torch.Size(size), torch.float64) for n, size in zip(TENSORS, sizes, strict=True)}
     _check_tensors(path, tensors, expected)
+    kinds = KindsHead.of({name: tensors[f"kinds.{name}"] for name in TENSORS}) if has_kinds else None
     known = _split(path, bytes(keys.numpy()), lengths.tolist())
     forecaster.load_state_dict({name: tensors[f"forecaster.{name}"] for name in weights})
-    return Detector(forecaster, config, known, Rows(*(tensors[f"streams.{name}"] for name in Rows._fields)))
+    return Detector(forecaster, config, known, Rows(*(tensors[f"streams.{name}"] for name in Rows._fields)), kinds)
 
 
 def _check_tensors(
@@ -280,8 +310,12 @@ def _description(path: Path, content: bytes) -> Description:
         raise UnusableCheckpoint(
             f"{path}: description, {place}: {first['msg']}, found {first['input']!r:.80}"
         ) from error
-    if description.row != _row_names():
+    if description.row != _row_names(description.kinds is not None):
         raise UnusableCheckpoint(f"{path}: its rows hold other statistics than this version's: train again")
+    if description.kinds is not None and description.kinds.names != KINDS:
+        raise UnusableCheckpoint(
+            f"{path}: its head names {', '.join(description.kinds.names)}, expected {', '.join(KINDS)}"
+        )
     return description
 
 
@@ -302,8 +336,9 @@ def _sha256_of_tensors(content: bytes) -> str:
     return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
 
 
-def _row_names() -> dict[str, tuple[str, ...]]:
-    return {"channels": Channels._fields, "scalars": Scalars._fields}
+def _row_names(has_kinds: bool) -> dict[str, tuple[str, ...]]:
+    names = {"channels": Channels._fields, "scalars": Scalars._fields}
+    return {**names, "symptoms": SYMPTOMS} if has_kinds else names
 
 
 def _version() -> str:

@@ -3,8 +3,8 @@
 Sizes: N readings of a batch, T waves, S streams, F features.
 
 A stream's verdicts depend on that stream's readings alone: not on its neighbours, nor on where batches end. What
-makes that true to the last bit: the fused recurrence (cells.LSTM), a head that multiplies and sums, row-wise
-statistics in exactly rounded arithmetic, and no clock, no randomness, no statistics across streams.
+makes that true to the last bit: the recurrence's one numeric path (cells.Recurrence), a head that multiplies and sums,
+row-wise statistics in exactly rounded arithmetic, and no clock, no randomness, no statistics across streams.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ from models import alarm, residuals, scaling
 from models.alarm import AlarmConfig, Change, Severity
 from models.cells import CellState
 from models.forecaster import Forecaster
+from models.kinds import Guess, KindsHead, follow, symptoms_of, with_symptoms
 from models.packing import Waves, pack
 from models.residuals import ScoreConfig
 from models.rows import Channels, Columns, Doubles, Rows, Scalars, fresh
@@ -58,6 +59,7 @@ class Transition:
     opened_offset: int
     opened_ms: int
     share: tuple[float, ...]  # of each channel in this reading's residual; sums to 1, or is 0 where there is none
+    guess: Guess | None = None  # what kind of fault it looks like by now; None: no head that could say
 
 
 class Verdicts(NamedTuple):
@@ -123,24 +125,39 @@ class _Expected(NamedTuple):
 
     predicted: Tensor
     residual: Tensor
+    memory: Tensor  # (T, S, H): the top layer's h after each wave
 
 
 class Detector:
     """A forecaster and the rules that turn its residuals into alarms, with the streams it was trained on.
 
     known: the row each training stream ended with, so that it goes on warm where it left off.
+    kinds: names the kind of fault when an alarm changes; None: nobody does, and rows remember no symptoms.
     """
 
-    def __init__(self, forecaster: Forecaster, config: DetectorConfig, known: Mapping[bytes, int], rows: Rows) -> None:
+    def __init__(
+        self,
+        forecaster: Forecaster,
+        config: DetectorConfig,
+        known: Mapping[bytes, int],
+        rows: Rows,
+        kinds: KindsHead | None = None,
+    ) -> None:
         self.forecaster = forecaster.eval()
         self.config = config
         self.known = known
         self.known_rows = rows
+        self.kinds = kinds
 
     @classmethod
     def cold(cls, forecaster: Forecaster, config: DetectorConfig | None = None) -> Self:
         """A detector that knows no stream yet."""
         return cls(forecaster, config or DetectorConfig(), {}, fresh(0, forecaster.config))
+
+    def with_kinds(self, kinds: KindsHead) -> "Detector":
+        """The same detector with this head; what it knows of streams remembers symptoms from now on."""
+        rows = self.known_rows if self.kinds is not None else with_symptoms(self.known_rows)
+        return Detector(self.forecaster, self.config, self.known, rows, kinds)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -149,6 +166,8 @@ class Detector:
     def rows_for(self, keys: Sequence[bytes]) -> Rows:
         """The rows that new streams start with: warm where they were trained on, else fresh."""
         rows = fresh(len(keys), self.forecaster.config)
+        if self.kinds is not None:
+            rows = with_symptoms(rows)
         warm = [(place, self.known[key]) for place, key in enumerate(keys) if key in self.known]
         if warm:
             places, known = torch.tensor(warm).T
@@ -238,8 +257,8 @@ class Detector:
             strange = residuals.judge(standardised, values, present, channels, scalars, self.config.score)
             score[wave] = strange.score
 
-            learns, weight = everyone, everywhere
-            if restless or strange.score.max() >= 1.0:
+            learns, weight, change = everyone, everywhere, None
+            if restless or (strange.score >= 1.0).any():
                 step = alarm.step(
                     strange.score,
                     strange.out_of_range,
@@ -252,11 +271,16 @@ class Detector:
                 )
                 learns, weight = step.learns, np.broadcast_to(step.learns[:, None], values.shape)
                 restless = alarm.is_restless(scalars)
-                if step.change.any():
-                    _note(step.change, block.readings[wave], strange, standardised, scalars, sheet)
+                change = step.change if step.change.any() else None
             alarms[wave] = scalars.alarm
             if present is not None:
                 weight = weight * present
+            if self.kinds is not None:
+                before = held.values[wave - 1] if wave else channels.last
+                follow(standardised, values, before, present, weight, channels, symptoms_of(columns))
+            if change is not None:
+                guesses = self._guess(change, columns, expected.memory[wave])
+                _note(change, block.readings[wave], strange, standardised, scalars, guesses, sheet)
             residuals.learn_residuals(
                 residual[wave], strange.surprise, weight, learns, channels, scalars, self.config.score
             )
@@ -285,7 +309,15 @@ class Detector:
         columns.cell.copy_(after.cell)
 
         predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]))
-        return _Expected(predicted, (scaled - predicted).clamp(-residuals.FARTHEST, residuals.FARTHEST))
+        return _Expected(predicted, (scaled - predicted).clamp(-residuals.FARTHEST, residuals.FARTHEST), memory)
+
+    def _guess(self, change: NDArray[np.int64], columns: Columns, memory: Tensor) -> Mapping[int, Guess]:
+        """What the anomalies of the streams that changed look like. memory: (S, H), after this wave."""
+        if self.kinds is None:
+            return {}
+        symptoms, spoken = symptoms_of(columns), memory.double().numpy()
+        changed = change.nonzero()[0].tolist()
+        return {stream: self.kinds.name(symptoms[:, stream], spoken[stream]) for stream in changed}
 
 
 def _move_scales(columns: Columns, config: AlarmConfig) -> None:
@@ -304,6 +336,7 @@ def _note(
     strange: residuals.Strangeness,
     standardised: Doubles,
     scalars: Scalars[Doubles],
+    guesses: Mapping[int, Guess],
     sheet: _Sheet,
 ) -> None:
     """Write the wave's transitions down: rare, so one at a time."""
@@ -320,6 +353,7 @@ def _note(
                 opened_offset=int(scalars.opened_offset[stream]),
                 opened_ms=int(scalars.opened_ms[stream]),
                 share=tuple((squares / max(float(squares.sum()), 1e-12)).tolist()),
+                guess=guesses.get(stream),
             )
         )
 

@@ -287,7 +287,7 @@ class Anomaly(msgspec.Struct, frozen=True):
     stream: str
     status: str  # open, closed
     severity: str  # minor, major, critical: by the peak so far
-    kind: str  # prediction: the memory did not expect it; range: outside everything seen before
+    kind: str  # what opened it (see opened_by), or, of a checkpoint with a head for kinds, what fault it looks like
     closed_as: str | None  # recovered; level_shift: it lasted and is the new normal
     score: float
     peak: float
@@ -298,6 +298,9 @@ class Anomaly(msgspec.Struct, frozen=True):
     topic: str
     partition: int
     offset: int
+    # Only of a checkpoint with a head for kinds; a checkpoint without one says in `kind` what is in opened_by here.
+    kind_probability: float | UnsetType = UNSET  # 0..1, among the kinds there are
+    opened_by: str | UnsetType = UNSET  # prediction: the memory did not expect it; range: outside everything seen
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -347,12 +350,13 @@ def event(
         for name, observed, expected, lower, upper, share in zip(features, *columns, transition.share, strict=True)
     ]
     offset = int(batch.readings.offsets[n])
+    opened_by, guess = "range" if transition.out_of_range else "prediction", transition.guess
     anomaly = Anomaly(
         anomaly=str(uuid.uuid5(ANOMALY_NAMESPACE, opened)),
         stream=stream,
         status="open" if closed_as is None else "closed",
         severity=transition.severity.name.lower(),
-        kind="range" if transition.out_of_range else "prediction",
+        kind=opened_by if guess is None else guess.kind.value,
         closed_as=closed_as,
         score=transition.score,
         peak=transition.peak,
@@ -363,6 +367,8 @@ def event(
         topic=topic,
         partition=partition,
         offset=offset,
+        kind_probability=UNSET if guess is None else guess.probability,
+        opened_by=UNSET if guess is None else opened_by,
     )
     identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{opened}/{change}/{transition.severity.name}"))
     kind = f"telltale.anomaly.{change}"

@@ -14,8 +14,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from models.cells import CELLS
 from models.checkpoint import (
     Description,
+    Kinds,
     Metrics,
     TrainingData,
     UnusableCheckpoint,
@@ -24,21 +26,28 @@ from models.checkpoint import (
     save,
 )
 from models.detection import Detector
+from models.forecaster import ForecasterConfig
+from models.kinds import KINDS, SYMPTOMS, TENSORS
 from models.rows import Channels, Rows, Scalars
-from tests.data import QUICK, faulty, judge, some_forecaster
+from models.series import Series
+from models.training import TrainingConfig, fit, prime
+from tests.data import QUICK, faulty, judge, some_forecaster, some_kinds
 
 KEYS = [f"pump/ü {n}".encode() for n in range(12)]
 KNOWN = 5
+CPU = torch.device("cpu")
 Header = dict[str, Any]
 
 
-def some_detector(features: int = 2, layers: int = 1, known: int = KNOWN) -> Detector:
+def some_detector(features: int = 2, layers: int = 1, known: int = KNOWN, *, names_kinds: bool = False) -> Detector:
     first = Detector.cold(some_forecaster(features, layers=layers), QUICK)
+    if names_kinds:
+        first = first.with_kinds(some_kinds())
     if not known:
         return first
     rows = judge(first, faulty(features, seed=1, readings=500), first.rows_for(KEYS)).rows
     some = torch.arange(known)
-    return Detector(first.forecaster, QUICK, {KEYS[n]: n for n in range(known)}, rows.take(some))
+    return Detector(first.forecaster, QUICK, {KEYS[n]: n for n in range(known)}, rows.take(some), first.kinds)
 
 
 def described(detector: Detector) -> Description:
@@ -46,7 +55,22 @@ def described(detector: Detector) -> Description:
     metrics = Metrics(
         epochs=3, best_epoch=2, loss=0.1, validation_loss=0.2, persistence_loss=None, seconds=1.5, ended="epochs"
     )
-    return describe(detector, "2026-01-31T23:59:00Z", {"epochs": 3, "seed": 0}, data, metrics)
+    kinds = Kinds(
+        names=KINDS,
+        streams=2,
+        at_end=((3,) * 6,) * 6,
+        at_alarm=((2,) * 7,) * 6,
+        macro_f1_at_end=0.5,
+        macro_f1_at_alarm=0.25,
+    )
+    return describe(
+        detector,
+        "2026-01-31T23:59:00Z",
+        {"epochs": 3, "seed": 0},
+        data,
+        metrics,
+        kinds if detector.kinds is not None else None,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +137,87 @@ def test_what_is_loaded_judges_as_what_was_saved(path: Path, features: int, laye
     assert loaded.forecaster.config == detector.forecaster.config
     batch = faulty(features, seed=2, readings=600)
     before, after = (judge(one, batch, one.rows_for(KEYS), [100, 350]) for one in (detector, loaded))
+    assert before.transitions == after.transitions
+    for found, expected in zip((*after[:7], *after.rows), (*before[:7], *before.rows), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_head_that_names_kinds_says_the_same_after_loading(path: Path) -> None:
+    detector = some_detector(names_kinds=True)
+    said = described(detector)
+    save(path, detector, said)
+    loaded = load(path)
+    assert loaded.description.kinds == said.kinds
+    assert loaded.description.row["symptoms"] == SYMPTOMS
+    batch = faulty(2, seed=2, readings=600)
+    before, after = (judge(one, batch, one.rows_for(KEYS), [100]) for one in (detector, loaded.detector))
+    assert before.transitions == after.transitions
+    assert any(one.guess is not None for one in after.transitions)
+    for found, expected in zip(after.rows, before.rows, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_checkpoint_without_a_head_says_nothing_of_kinds(content: bytes) -> None:
+    """So a version that knows of no heads reads it, and its bytes are those that version would write."""
+    header, _ = split(content)
+    assert "kinds" not in json.loads(header["__metadata__"]["telltale"])
+    assert "symptoms" not in json.loads(header["__metadata__"]["telltale"])["row"]
+    assert not any(name.startswith("kinds.") for name in header)
+
+
+def test_a_head_and_its_report_belong_together() -> None:
+    plain, with_head = described(some_detector()), some_detector(names_kinds=True)
+    with pytest.raises(ValueError, match="expected both or neither"):
+        describe(with_head, plain.created, plain.training, plain.data, plain.metrics)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["row"].pop("symptoms"), "its rows hold other statistics than this version's: train again"),
+        (lambda d: d["row"].update(symptoms=["push"]), "its rows hold other statistics than this version's"),
+        (lambda d: d["kinds"].update(names=["spike"]), "its head names spike, expected spike, level_shift"),
+        (lambda d: d.pop("kinds"), "its rows hold other statistics than this version's"),
+    ],
+)
+def test_a_head_that_this_version_does_not_know_is_refused(
+    path: Path, change: Callable[[Header], Any], message: str
+) -> None:
+    detector = some_detector(names_kinds=True)
+    save(path, detector, described(detector))
+    assert message in refused(path, redescribed(path.read_bytes(), change))
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_head_without_one_of_its_tensors_or_with_another_shape_is_refused(path: Path, name: str) -> None:
+    detector = some_detector(names_kinds=True)
+    save(path, detector, described(detector))
+    good = path.read_bytes()
+    assert "kinds." in refused(path, rebuilt(good, lambda tensors: tensors.pop(f"kinds.{name}")))
+    wider = lambda tensors: tensors.update({f"kinds.{name}": torch.zeros(3, 99, dtype=torch.float64)})  # noqa: E731
+    assert "kinds." in refused(path, rebuilt(good, wider))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_net_of_any_cell_learns_and_when_loaded_judges_the_same(path: Path, cell: str) -> None:
+    place = np.arange(400)
+    series = [
+        Series(f"s{n}", path, ("a",), place, place * 60_000, np.sin(place[:, None] / 4 + n), place < 0)
+        for n in range(4)
+    ]
+    fitted = fit(series, ForecasterConfig(("a",), cell, 16), TrainingConfig(epochs=3, side_by_side=2), CPU)
+    assert fitted.epochs[-1].loss < 0.8 * fitted.epochs[0].loss
+    assert fitted.best is not None
+    assert fitted.best.validation_loss < fitted.persistence_loss
+
+    detector = prime(fitted.forecaster, QUICK, series)
+    save(path, detector, described(detector))
+    loaded = load(path).detector
+    assert loaded.forecaster.config.cell == cell
+    batch = faulty(1, seed=3, readings=300)
+    streams = [b"s0", b"s1", *KEYS]  # two of them known
+    before, after = (judge(one, batch, one.rows_for(streams), [70]) for one in (detector, loaded))
+    assert before.transitions
     assert before.transitions == after.transitions
     for found, expected in zip((*after[:7], *after.rows), (*before[:7], *before.rows), strict=True):
         np.testing.assert_array_equal(found, expected)

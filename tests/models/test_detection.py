@@ -14,13 +14,14 @@ from torch import Tensor
 from models.alarm import Change, Severity
 from models.detection import BAND_NOISES, LATE_LIMIT, Detector, DetectorConfig, Readings
 from models.forecaster import Forecaster, ForecasterConfig
+from models.kinds import SYMPTOMS
 from models.packing import pack
 from models.residuals import noise_of
 from models.rows import Channels, Columns, Doubles, Rows, Scalars, fresh
 from models.scaling import spread_of
 from models.series import read_series
 from models.training import prime, usable
-from tests.data import QUICK, Batch, Judged, batch_of, data_folder, faulty, judge, some_forecaster
+from tests.data import QUICK, Batch, Judged, batch_of, data_folder, faulty, judge, some_forecaster, some_kinds
 
 STREAMS = 12
 READINGS = 2_000
@@ -85,22 +86,25 @@ def calm(readings: int, seed: int = 0, features: int = 1) -> NDArray[np.float64]
     return np.random.default_rng(seed).uniform(96, 104, (readings, features))
 
 
-def knowing(features: int, layers: int = 1) -> Detector:
+def knowing(features: int, layers: int = 1, cell: str = "lstm", *, names_kinds: bool = False) -> Detector:
     """A detector that knows every other stream of `faulty` from before."""
-    first = Detector.cold(some_forecaster(features, layers=layers), QUICK)
+    first = Detector.cold(some_forecaster(features, layers=layers, cell=cell), QUICK)
+    if names_kinds:
+        first = first.with_kinds(some_kinds())
     before = faulty(features, seed=99, readings=600)
     offsets, times_ms, values = before.readings
     before = before._replace(readings=Readings(offsets - 10_000, times_ms - 10**10, values))
     rows = judge(first, before, first.rows_for(KEYS)).rows
     some = torch.arange(0, STREAMS, 2)
-    return Detector(first.forecaster, QUICK, {KEYS[n]: k for k, n in enumerate(some.tolist())}, rows.take(some))
+    known = {KEYS[n]: k for k, n in enumerate(some.tolist())}
+    return Detector(first.forecaster, QUICK, known, rows.take(some), first.kinds)
 
 
 class Case:
     """A history, and what is thought of it one reading at a time: the oracle."""
 
-    def __init__(self, features: int) -> None:
-        self.detector = knowing(features)
+    def __init__(self, features: int, *, names_kinds: bool = False) -> None:
+        self.detector = knowing(features, names_kinds=names_kinds)
         self.batch = faulty(features, seed=features, readings=READINGS)
         self.rows = self.detector.rows_for(KEYS)
         self.one_by_one = judge(self.detector, self.batch, self.rows, range(1, READINGS))
@@ -109,6 +113,12 @@ class Case:
 @pytest.fixture(scope="module", params=[1, 3], ids=["one channel", "three channels"])
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
+
+
+@pytest.fixture(scope="module")
+def named() -> Case:
+    """With a head that names kinds, and so with rows that remember symptoms."""
+    return Case(3, names_kinds=True)
 
 
 def test_the_history_has_everything_in_it_that_can_go_wrong(case: Case) -> None:
@@ -125,6 +135,35 @@ def test_the_history_has_everything_in_it_that_can_go_wrong(case: Case) -> None:
 @pytest.mark.parametrize("size", [7, 250, 5_000])
 def test_batches_of_any_size_are_judged_as_one_reading_at_a_time(case: Case, size: int) -> None:
     assert_same(judge(case.detector, case.batch, case.rows, range(size, READINGS, size)), case.one_by_one)
+
+
+@pytest.mark.parametrize("size", [7, 5_000])
+def test_kinds_are_named_and_symptoms_remembered_alike_in_batches_of_any_size(named: Case, size: int) -> None:
+    judged = judge(named.detector, named.batch, named.rows, range(size, READINGS, size))
+    assert_same(judged, named.one_by_one)
+    guesses = [one.guess for one in judged.transitions]
+    assert len({guess.kind for guess in guesses if guess is not None}) > 1
+    assert None not in guesses
+
+
+def test_a_head_that_names_kinds_changes_nothing_else(named: Case) -> None:
+    without = knowing(3)
+    plain = judge(without, named.batch, without.rows_for(KEYS))
+    judged = named.one_by_one
+    assert [replace(one, guess=None) for one in judged.transitions] == list(plain.transitions)
+    for name in Judged._fields[:7]:
+        assert same_bits(getattr(judged, name), getattr(plain, name)), name
+    channels = judged.rows.channels[:, : len(Channels._fields)]
+    assert_same_rows(judged.rows._replace(channels=channels), plain.rows)
+    assert judged.rows.channels.shape[1] == len(Channels._fields) + len(SYMPTOMS)
+
+
+def test_a_stream_with_symptoms_is_judged_as_if_it_were_alone(named: Case) -> None:
+    for stream in range(0, STREAMS, 3):
+        mine = named.batch.part(named.batch.streams == stream)
+        own = named.rows.take(torch.tensor([stream]))
+        alone = judge(named.detector, mine._replace(streams=torch.zeros_like(mine.streams)), own)
+        assert_same(alone, of_stream(named.one_by_one, named.batch, stream))
 
 
 @settings(max_examples=6, deadline=None)
@@ -160,9 +199,12 @@ def test_slots_may_be_numbered_in_any_order(case: Case) -> None:
     assert_same(judged._replace(rows=judged.rows.take(order.argsort())), case.one_by_one)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_a_stream_is_judged_as_if_it_were_alone_however_deep_the_net(layers: int) -> None:
-    detector, batch = knowing(1, layers), faulty(1, seed=5, readings=400)
+@pytest.mark.parametrize(
+    ("cell", "layers"),
+    [("lstm", 1), ("lstm", 2), ("lstm", 3), ("lstm-peephole", 2), ("gru", 1), ("feedforward", 1)],
+)
+def test_a_stream_is_judged_as_if_it_were_alone_whatever_the_net(cell: str, layers: int) -> None:
+    detector, batch = knowing(1, layers, cell), faulty(1, seed=5, readings=400)
     rows = detector.rows_for(KEYS)
     together = judge(detector, batch, rows)
     assert_same(judge(detector, batch, rows, range(1, 400)), together)
@@ -456,6 +498,19 @@ def test_other_values_at_the_same_time_are_judged() -> None:
     assert changes(judged)[0] == (200, Change.OPENED)
 
 
+FLOATS = st.one_of(
+    st.floats(-3.4e38, 3.4e38), st.sampled_from([0.0, 1.0, 3.4e38, -3.4e38, 1e-300]), st.just(float("nan"))
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(odd=st.lists(FLOATS, min_size=1, max_size=60), before=st.sampled_from([0, 1, 130]))
+def test_whatever_is_read_symptoms_stay_finite_and_kinds_have_a_probability(odd: list[float], before: int) -> None:
+    judged = alone(cold().with_kinds(some_kinds()), np.concatenate([calm(before)[:, 0], odd]))
+    assert judged.rows.channels[:, len(Channels._fields) :].isfinite().all()
+    assert all(one.guess is not None and 1 / 6 < one.guess.probability <= 1 for one in judged.transitions)
+
+
 @pytest.mark.parametrize("level", [0.0, 7.0, -1e6, 1e30])
 def test_a_sensor_that_never_moves_is_silent_until_it_does(level: float) -> None:
     values = np.full(600, level)
@@ -503,11 +558,6 @@ def test_readings_that_hold_nothing_are_no_harm() -> None:
     assert judged.score.max() < 0.5
     assert not judged.transitions
     assert judged.rows.hidden.isfinite().all()
-
-
-FLOATS = st.one_of(
-    st.floats(-3.4e38, 3.4e38), st.sampled_from([0.0, 1.0, 3.4e38, -3.4e38, 1e-300]), st.just(float("nan"))
-)
 
 
 @settings(max_examples=40, deadline=None)

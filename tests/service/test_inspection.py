@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from service.pipeline import Pipeline
 from service.state_file import Luggage
 from service.state_writer import StateWriter
 from service.wire import StreamKey, rfc3339
-from tests.data import QUICK, some_forecaster
+from tests.data import QUICK, some_forecaster, some_kinds
 from tests.service.onlooker import (
     DIGEST,
     GROUP,
@@ -95,6 +96,16 @@ def test_a_stream_is_shown_as_it_was_after_the_last_reading_in_its_page(
     assert state.hidden_norm == pytest.approx(float(rows.hidden.norm()))
     assert [channel.name for channel in state.channels] == ["f0", "f1"]
     assert state.channels[1].spread == float(rows.channels[0, 4, 1])
+
+
+def test_a_stream_that_remembers_symptoms_is_shown_as_any_other(detector: Detector) -> None:
+    named, states = detector.with_kinds(some_kinds()), []
+    for one in (detector, named):
+        topics = plant()
+        Service(topics, P0, one).run(MIDDLE)
+        found = find(Onlooker(topics), search(), key(0), Layout.of(DIGEST, one.rows_for([])))
+        states.append(shown(found, key(0), one, DIGEST))
+    assert states[0] == states[1]
 
 
 def test_what_is_shown_says_how_old_it_may_be_and_whose_it_is(
@@ -221,6 +232,19 @@ def test_a_file_holds_what_was_put_into_it(tmp_path: Path, luggage: Luggage, lay
     assert found.keys == WANTED
     assert found.carried.streams == luggage.carried.streams
     assert (found.carried.numerics, found.carried.checkpoint) == (NUMERICS, DIGEST)
+
+
+def test_a_file_holds_streams_without_a_cell_too(tmp_path: Path, luggage: Luggage) -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows = Detector.cold(some_forecaster(2, cell="gru")).rows_for([b"a", b"b"])
+    rows.hidden.copy_(torch.randn(rows.hidden.shape, generator=generator))
+    layout = Layout.of(DIGEST, rows)
+    path = tmp_path / "rows.state"
+    carried = msgspec.structs.replace(luggage.carried, names=layout.names, shapes=layout.shapes)
+    state_file.save(path, Luggage(carried, rows, luggage.applied))
+    found = state_file.load(path, layout)
+    assert same_bits(found.rows, rows)
+    assert found.rows.cell.shape == (2, 1, 0)
 
 
 def test_a_file_that_is_damaged_anywhere_is_refused(tmp_path: Path, luggage: Luggage, layout: Layout) -> None:

@@ -29,9 +29,9 @@ from service.slab import PAGE_ROWS, StateSlab
 from service.state_writer import StateWriter
 from service.status import Checkpoint, StatusBoard
 from service.task import EventClock, PartitionTask, Stage
-from service.wire import STATE_LOST, Notice, StreamKey, encode_reading
+from service.wire import STATE_LOST, Notice, StreamKey, decode_event, encode_reading
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
-from tests.data import QUICK, faulty, some_forecaster
+from tests.data import QUICK, faulty, some_forecaster, some_kinds
 
 FEATURES = ("f0", "f1")
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
@@ -293,6 +293,34 @@ def test_a_crash_at_any_point_changes_nothing(
     assert reached > 1
     Service(plant, topics, (), flush_interval_s).until_idle()
     assert_as_calm(plant, topics, calm)
+
+
+def test_a_memory_without_a_cell_survives_crashes_as_well(history: list[Record]) -> None:
+    plant = Plant(Detector.cold(some_forecaster(2, cell="gru"), QUICK))
+    calm = plant.calm(topics_with(history))
+    assert len(calm.anomalies) > 5
+    topics = topics_with(history)
+    ends(Service(plant, topics, [Crash(4)], 2.5))
+    topics.compact()
+    ends(Service(plant, topics, [Crash(3, written=True)], 2.5, max_poll_records=170))
+    Service(plant, topics, max_poll_records=400).until_idle()
+    assert_as_calm(plant, topics, calm)
+
+
+@pytest.mark.parametrize("flush_interval_s", [SOON, SELDOM])
+def test_symptoms_and_the_kinds_that_are_named_from_them_survive_a_crash_as_well(
+    history: list[Record], calm: Told, flush_interval_s: float
+) -> None:
+    plant = Plant(Detector.cold(some_forecaster(2), QUICK).with_kinds(some_kinds()))
+    named = plant.calm(topics_with(history))
+    assert len(named.anomalies) == len(calm.anomalies)
+    assert len({decode_event(record.value or b"").data.kind for record in named.anomalies}) > 1
+    topics = topics_with(history)
+    ends(Service(plant, topics, [Crash(4)], flush_interval_s))
+    topics.compact()
+    ends(Service(plant, topics, [Crash(3, written=True)], flush_interval_s, max_poll_records=170))
+    Service(plant, topics, (), flush_interval_s, max_poll_records=400).until_idle()
+    assert_as_calm(plant, topics, named)
 
 
 def test_crashes_during_the_recovery_of_crashes_change_nothing(plant: Plant, history: list[Record], calm: Told) -> None:

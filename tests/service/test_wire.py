@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from models.alarm import Change, Severity
 from models.detection import Fate, Readings, Transition, Verdicts
+from models.kinds import Guess, Kind
 from service.log import Fetched, Partition, Record
 from service.wire import (
     MAX_KEY_BYTES,
@@ -660,6 +661,21 @@ def test_every_change_has_its_type_and_status(change: Change, kind: str, status:
 
 def test_the_range_rule_has_its_own_kind() -> None:
     assert told(replace(OPENED, out_of_range=True)).data.kind == "range"
+
+
+@pytest.mark.parametrize(("out_of_range", "opened_by"), [(False, "prediction"), (True, "range")])
+def test_where_a_head_names_the_kind_what_opened_the_anomaly_is_told_beside_it(
+    out_of_range: bool, opened_by: str
+) -> None:
+    plain = replace(OPENED, out_of_range=out_of_range)
+    named = replace(plain, guess=Guess(Kind.LEVEL_SHIFT, 0.875))
+    before, after = (json.loads(encode_event(told(one)).value or b"") for one in (plain, named))
+    assert after["data"].pop("kind_probability") == 0.875
+    assert after["data"].pop("opened_by") == before["data"]["kind"] == opened_by
+    assert after["data"].pop("kind") == "level_shift"
+    del before["data"]["kind"]
+    assert after == before, "and nothing else is different"
+    assert decode_event(encode_event(told(named)).value or b"") == told(named)
 
 
 def test_an_event_is_a_cloudevent() -> None:
