@@ -1,9 +1,10 @@
 """Commands that make models and judge files with them: train, score, checkpoint."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+from rich.console import Console
 
 from service.errors import RefusedSetting
 from service.options import (
@@ -11,6 +12,7 @@ from service.options import (
     Config,
     Data,
     MoreData,
+    Servers,
     check_part,
     counting,
     data_paths,
@@ -20,59 +22,200 @@ from service.options import (
     make_room,
     one_thread,
     out,
+    quiet_settings,
     read_data,
     simulated,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from models.series import Series
 
 app = typer.Typer()
 checkpoint_app = typer.Typer(no_args_is_help=True, help="Look at a trained model's file.")
 app.add_typer(checkpoint_app, name="checkpoint")
 
 
-@app.command(epilog="Example: telltale train --data plant/*.parquet --out plant.safetensors")
+class _Learned(NamedTuple):
+    """Streams to learn from, without test rows, and where they are from, for people."""
+
+    series: "list[Series]"
+    source: str
+    files: int
+
+
+@app.command(epilog="Example: telltale train --data plant/*.parquet --out plant.safetensors --report plant.html")
 def train(
     out_file: Annotated[Path, typer.Option("--out", help="Checkpoint file to write.")],
     data: Data = None,
     more: MoreData = None,
+    from_topic: Annotated[str | None, typer.Option(help="Train on what this topic holds instead of files.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Of the topic: from this record time on; 7d, 12h, 90m ago, or RFC 3339.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Of the topic: up to this record time; now if not given.")] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Of the topic; those of its first readings if not given.")
+    ] = None,
+    bootstrap_servers: Servers = None,
     simulate: Annotated[int, typer.Option(help="Train on this many simulated streams instead of files.")] = 0,
+    cell: Annotated[
+        str, typer.Option(help="feedforward, rnn-tanh, rnn-relu, lstm, lstm-peephole or gru: what remembers.")
+    ] = "lstm",
     hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
-    layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of the LSTM.")] = 1,
+    layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of the recurrent net.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
     chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
     learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Of Adam, at the start.")] = 3e-3,
+    precision: Annotated[
+        str, typer.Option(help="auto, float32 or bfloat16; auto: bfloat16 on a GPU that has it.")
+    ] = "auto",
     max_seconds: Annotated[float | None, typer.Option(help="Stop training when this runs out.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Keep the run in this file, and go on from there if there is one in it.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file to write, on how training went.")] = None,
+    kinds: Annotated[bool, typer.Option("--kinds", help="Learn to name kinds of fault too.")] = False,
     seed: Annotated[int, typer.Option(help="Two runs with one seed on one machine give the same weights.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    config: Config = None,
 ) -> None:
     """Learn what is normal from sensor series, and write a checkpoint.
 
-    Rows with `part` = test are never trained on, labels are never read. Ctrl-C saves the best so far.
+    Rows with `part` = test are never trained on, labels are never read. Ctrl-C saves the best so far. The data may be
+    larger than memory: it is laid out on disk, where TMPDIR says. Under torchrun several processes train together.
     """
     import math
 
+    if from_topic and (data or simulate):
+        raise RefusedSetting("--from-topic: expected no --data and no --simulate beside it")
+    if not from_topic and (since or until or features):
+        raise RefusedSetting("--since, --until and --features are of a topic, but --from-topic is missing")
+    paths = [] if from_topic or simulate else data_paths(data, more)
+
+    from models.distributed import joined
     from models.forecaster import ForecasterConfig
     from models.training import TrainingConfig, usable
     from service.trainer import train as train_and_save
 
-    series = simulated(simulate, seed) if simulate else read_data(data_paths(data, more))
-    make_room(out_file)
-    parts = usable(series)
+    _check_training(cell, hidden, precision)
+    make_room(out_file, resume, report)
+    with joined(device_of(device)) as ranks:
+        say = out if ranks.first else Console(quiet=True)
+        if from_topic:
+            learned = _from_topic(from_topic, since, until, features, bootstrap_servers, config, say)
+        elif simulate:
+            learned = _Learned(simulated(simulate, seed), f"{simulate} simulated streams", 1)
+        else:
+            learned = _from_files(paths, say)
+        parts = usable(learned.series)
+        architecture = ForecasterConfig(parts[0].features, cell, hidden, layers)
+        training = TrainingConfig(
+            epochs=epochs,
+            patience=patience,
+            chunk_readings=chunk,
+            learning_rate=learning_rate,
+            budget_s=math.inf if max_seconds is None else max_seconds,
+            precision=precision,
+            seed=seed,
+        )
+        short = len(learned.series) - len(parts)
+        readings = sum(len(one.times_ms) for one in parts)
+        say.print(
+            f"{len(parts)} streams{f', {short} too short' if short else ''}, {readings:,} readings to train on, "
+            f"{len(parts[0].features)} features"
+        )
+        train_and_save(
+            parts,
+            parts,
+            architecture,
+            training,
+            ranks.device,
+            out_file,
+            say,
+            source=learned.source,
+            files=learned.files,
+            state=resume,
+            report=report,
+            kinds=kinds,
+            ranks=ranks,
+        )
+
+
+def _check_training(cell: str, hidden: int, precision: str) -> None:
+    from models.cells import CELLS
+    from models.training import PRECISIONS
+
+    if cell not in CELLS:
+        raise RefusedSetting(f"--cell is {cell!r}, expected one of {', '.join(CELLS)}")
     if hidden % 16:
         raise RefusedSetting(f"--hidden is {hidden}, expected a multiple of 16")
-    architecture = ForecasterConfig(parts[0].features, hidden=hidden, layers=layers)
-    training = TrainingConfig(
-        epochs=epochs,
-        patience=patience,
-        chunk_readings=chunk,
-        learning_rate=learning_rate,
-        budget_s=math.inf if max_seconds is None else max_seconds,
-        seed=seed,
-    )
-    readings = sum(len(one.times_ms) for one in parts)
-    left_out = f", {len(series) - len(parts)} too short" if len(parts) < len(series) else ""
-    out.print(f"{len(parts)} streams{left_out}, {readings:,} readings to train on, {len(parts[0].features)} features")
-    train_and_save(parts, parts, architecture, training, device_of(device), out_file, out)
+    if precision not in PRECISIONS:
+        raise RefusedSetting(f"--precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+
+
+def _from_files(paths: list[Path], say: Console) -> _Learned:
+    from models import spool
+
+    tables = spool.look(paths)
+    with _reading(sum(table.rows for table in tables), say) as tell:
+        series = spool.read(tables, tell)
+    return _Learned(series, ", ".join(map(str, paths)), len(tables))
+
+
+def _from_topic(
+    topic: str,
+    since: str | None,
+    until: str | None,
+    features: str | None,
+    servers: str | None,
+    config: Path | None,
+    say: Console,
+) -> _Learned:
+    import time
+    from contextlib import closing
+
+    from service import history
+    from service.kafka_unjoined import UnjoinedLog
+    from service.settings import client_options
+    from service.wire import Decoder
+
+    settings = quiet_settings(config, None, [topic], None, servers)
+    now_ms = round(time.time() * 1000)
+    begin, end = _moment("--since", since, now_ms), _moment("--until", until, now_ms)
+    with closing(UnjoinedLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
+        stretches = history.stretches(log, topic, begin, end)
+        records = sum(stretch.end - stretch.begin for stretch in stretches)
+        names = tuple(features.split(",")) if features else history.features_in(log, stretches)
+        decoder = Decoder(names, int(settings.limits.max_future_s * 1000))
+        with _reading(records, say) as tell:
+            found = history.read(log, stretches, decoder, tell)
+    dropped = {**found.rejected, "late": found.late, "duplicate": found.duplicate}
+    dropped["of streams in another partition"] = found.elsewhere
+    left_out = ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count) or "nothing"
+    say.print(f"{topic}: {records:,} records of {len(stretches)} partitions; left out: {left_out}")
+    return _Learned(found.series, f"topic {topic}", 0)
+
+
+def _reading(total: int, say: Console) -> "AbstractContextManager[Callable[[int], None]]":
+    """A bar, of the process that tells."""
+    from contextlib import nullcontext
+
+    return nullcontext(lambda _: None) if say.quiet else counting("reading", total)
+
+
+def _moment(option: str, text: str | None, now_ms: int) -> int | None:
+    from service.history import moment_ms
+
+    try:
+        return None if text is None else moment_ms(text, now_ms)
+    except ValueError as error:
+        raise RefusedSetting(
+            f"{option} is {text!r}, expected so long ago as 7d, 12h or 90m, or RFC 3339 with an offset"
+        ) from error
 
 
 @app.command(epilog="Example: telltale score --checkpoint plant.safetensors --data plant/ --out scores.parquet")

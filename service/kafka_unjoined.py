@@ -35,15 +35,18 @@ class UnjoinedLog:
     def __init__(
         self,
         bootstrap_servers: str,
-        changelog_topic: str,
+        changelog_topic: str | None,
         client: Mapping[str, object] | None = None,
         group: str | None = None,
     ) -> None:
-        """group: whose committed offsets `inspect` tells; None: as if there were none."""
+        """changelog_topic: None for who has no business with state, and neither restores nor commits.
+
+        group: whose committed offsets `inspect` tells; None: as if there were none.
+        """
         require_fast_checksums()
         silence_client_below_warning()
         self._servers = bootstrap_servers
-        self._changelog_topic = changelog_topic
+        self._changelog_topic = changelog_topic or ""
         self._client = client or {}
         self._group = group
         self._restoring: Restoring | None = None
@@ -67,9 +70,11 @@ class UnjoinedLog:
                 fetch_max_wait_ms=50,
             )
         columnar = fetch_columns(self._consumer) is not None
-        with connecting(bootstrap_servers):
-            self._changelog = ChangelogReader(changelog_topic, settings, columnar)
-        self.partitions(changelog_topic)
+        self._changelog: ChangelogReader | None = None
+        if changelog_topic is not None:
+            with connecting(bootstrap_servers):
+                self._changelog = ChangelogReader(changelog_topic, settings, columnar)
+            self.partitions(changelog_topic)
 
     def partitions(self, topic: str) -> int:
         """How many a topic has. Raises RefusedInput when it is not there."""
@@ -107,7 +112,16 @@ class UnjoinedLog:
             topic_id = str(self._consumer._cluster.topic_id(partition.topic) or "")
         return Source(topic_id, count, begin, end, committed)
 
+    def offset_at(self, partition: Partition, time_ms: int) -> int | None:
+        """The first offset whose record has this timestamp or a later one; None: no record has."""
+        tp = TopicPartition(*partition)
+        with translated(f"looking at {partition}"):
+            found = self._consumer.offsets_for_times({tp: time_ms}, timeout_ms=CONNECT_WITHIN_S * 1000)[tp]
+        return None if found is None else int(found.offset)
+
     def restore(self, partition: Partition) -> Stored:
+        if self._changelog is None:
+            raise ValueError("this log was opened without a changelog")
         with translated(f"reading {self._changelog_topic} on {self._servers}"):
             if self._restoring is None or self._restoring.partition != partition:
                 self._restoring = self._changelog.begin(partition)
@@ -168,7 +182,8 @@ class UnjoinedLog:
             drop(producer)
 
     def close(self) -> None:
-        self._changelog.close()
+        if self._changelog is not None:
+            self._changelog.close()
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 1000)
 
     def _check_heard(self, heard: bool) -> None:

@@ -1,4 +1,4 @@
-"""`telltale train`: a bar while it learns, a line on how it went, and one file at the end."""
+"""`telltale train`: a bar while it learns, a few lines on how it went, and one file at the end, or two."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +13,11 @@ from rich.progress import Progress as Bars
 
 from models import checkpoint
 from models.detection import Detector, DetectorConfig
+from models.distributed import ALONE, Ranks
 from models.forecaster import ForecasterConfig
-from models.series import Series
+from models.kinds import KINDS
+from models.kinds_training import KindsConfig, learn_kinds, scores
+from models.series import Series, UnusableData
 from models.training import Fitted, Progress, TrainingConfig, fit, prime
 
 
@@ -26,15 +29,31 @@ def train(
     device: torch.device,
     path: Path,
     out: Console,
+    *,
+    source: str = "a simulated plant",
+    files: int = 1,
+    state: Path | None = None,
+    report: Path | None = None,
+    kinds: bool = False,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Fit a forecaster on `learn_from`, warm the memories of all `parts` up with it, and write the checkpoint."""
-    err = Console(stderr=True, highlight=False)
+    """Fit a forecaster on `learn_from`, warm the memories of all `parts` up with it, and write the checkpoint.
+
+    source, files: where the data is from, for people, and how many files that is. state: the run's, see fit(). report:
+    HTML file to write. kinds: teach a head that names kinds of fault too. Of several processes the first one writes.
+    """
+    err = Console(stderr=True, highlight=False, quiet=not ranks.first)
     with _progress(training.epochs, err) as tell:
-        fitted = fit(learn_from, architecture, training, device, tell)
+        fitted = fit(learn_from, architecture, training, device, tell, state, ranks)
+    if not ranks.first:
+        return
     _report(fitted, out)
+    judged = None
     try:
         with err.status("warming up the streams' memories"):
             detector = prime(fitted.forecaster, DetectorConfig(), parts)
+        if kinds:
+            detector, judged = _name_kinds(detector, parts, training.seed, err, out)
     except KeyboardInterrupt:
         out.print("interrupted: saved without the streams' memories, which will have to warm up in service")
         detector = Detector.cold(fitted.forecaster)
@@ -45,7 +64,7 @@ def train(
         datetime.now(UTC).isoformat(timespec="seconds"),
         {name: value if value != float("inf") else "none" for name, value in asdict(training).items()},
         checkpoint.TrainingData(
-            files=len({one.path for one in parts}),
+            files=files,
             streams=len(parts),
             readings=sum(map(len, times)),
             first_ms=int(min(time.min() for time in times)),
@@ -60,9 +79,40 @@ def train(
             seconds=round(fitted.seconds, 1),
             ended=fitted.ended,
         ),
+        judged,
     )
     digest = checkpoint.save(path, detector, description)
     out.print(f"{path}  sha256 {digest[:12]}  {path.stat().st_size / 1e6:.1f} MB")
+    if report is not None:
+        from models.training_report import training_report  # noqa: PLC0415  (who wants none need not wait for plotly)
+
+        with err.status("writing the report"):
+            training_report(fitted, learn_from, training, source).write(report)
+        out.print(f"{report}  the report")
+
+
+def _name_kinds(
+    detector: Detector, parts: Sequence[Series], seed: int, err: Console, out: Console
+) -> tuple[Detector, checkpoint.Kinds | None]:
+    """The same detector with a head that names kinds of fault, unless these series cannot teach one."""
+    columns = (TextColumn("learning to name kinds of fault"), BarColumn(), TimeElapsedColumn())
+    try:
+        with Bars(*columns, console=err) as bars:
+            bar = bars.add_task("", total=1.0)
+            detector, report, streams = learn_kinds(
+                detector, parts, KindsConfig(), seed, lambda done: bars.update(bar, completed=done)
+            )
+    except UnusableData as error:
+        out.print(f"saved without a head for kinds of fault: {error}")
+        return detector, None
+    return detector, checkpoint.Kinds(
+        names=tuple(KINDS),
+        streams=streams,
+        at_end=tuple(map(tuple, report.at_end.tolist())),
+        at_alarm=tuple(map(tuple, report.at_alarm.tolist())),
+        macro_f1_at_end=scores(report.at_end).macro_f1,
+        macro_f1_at_alarm=scores(report.at_alarm).macro_f1,
+    )
 
 
 @contextmanager
@@ -93,15 +143,15 @@ def _progress(epochs: int, err: Console) -> Iterator[Callable[[Progress], None]]
 
 
 def _report(fitted: Fitted, out: Console) -> None:
-    """How training ended, in one line; in another what to do when it did not learn."""
+    """How training ended, in one line; in others what went poorly, and what to try."""
     best = fitted.best
     if best is None:
-        out.print(f"ended before one epoch was done: {fitted.ended}; the forecaster expects no change")
-        return
-    gain = 100 * (1 - best.validation_loss / fitted.persistence_loss) if fitted.persistence_loss else 0.0
-    out.print(
-        f"{len(fitted.epochs)} epochs, {fitted.seconds:.0f} s, ended: {fitted.ended}; best is {best.number}: "
-        f"validation loss {best.validation_loss:.4f}, {gain:.0f} % below expecting no change"
-    )
-    if gain <= 0:
-        out.print("it forecasts no better than `the same as before`: try more data, --epochs or --hidden")
+        out.print(f"ended before one epoch was good: {fitted.ended}; the forecaster expects no change")
+    else:
+        gain = 100 * (1 - best.validation_loss / fitted.persistence_loss) if fitted.persistence_loss else 0.0
+        out.print(
+            f"{len(fitted.epochs)} epochs, {fitted.seconds:.0f} s, ended: {fitted.ended}; best is {best.number}: "
+            f"validation loss {best.validation_loss:.4f}, {gain:.0f} % below expecting no change"
+        )
+    for remark in fitted.remarks:
+        out.print(remark)

@@ -3,11 +3,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from models import windows
 from models.alarm import AlarmConfig
+from models.cells import CELLS
 from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
 from models.residuals import ScoreConfig
@@ -169,6 +172,75 @@ def test_without_a_part_to_validate_on_it_trains_all_the_same() -> None:
     fitted = fit(some_series(), NET, replace(FAST, validation_share=0.0), CPU)
     assert len(fitted.epochs) == FAST.epochs
     assert fitted.forecaster.head_weight.any()
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_in_bfloat16_it_learns_as_in_float32(cell: str) -> None:
+    """The recurrence is rounded to 8 bits while it learns; weights, head and validation are not.
+
+    The peephole's equations are a function with a gradient of its own, which is computed in float32 all the same.
+    """
+    net = replace(NET, cell=cell)
+    fine, coarse = (fit(some_series(), net, replace(FAST, precision=name), CPU) for name in ("float32", "bfloat16"))
+    assert (coarse.epochs == fine.epochs) == (cell == "lstm-peephole")
+    for found, expected in zip(coarse.epochs, fine.epochs, strict=True):
+        assert found.loss == pytest.approx(expected.loss, rel=0.05)
+        assert found.validation_loss == pytest.approx(expected.validation_loss, rel=0.05)
+    assert all(weight.dtype == torch.float32 for weight in weights_of(coarse.forecaster))
+
+
+def test_on_a_cpu_the_default_is_float32_and_what_is_not_known_is_refused() -> None:
+    usual, asked = fit(some_series(), NET, FAST, CPU), fit(some_series(), NET, replace(FAST, precision="float32"), CPU)
+    assert usual.epochs == asked.epochs
+    with pytest.raises(ValueError, match="precision is 'half', expected one of auto, float32, bfloat16"):
+        replace(FAST, precision="half")
+
+
+def test_what_is_expected_while_it_learns_is_what_is_expected_in_service() -> None:
+    forecaster = some_forecaster(5, hidden=64)
+    memory, scaled = torch.randn(40, 64), torch.randn(40, 5)
+    learning = forecaster.predict(memory, scaled)
+    with torch.inference_mode():
+        serving = forecaster.predict(memory, scaled)
+    torch.testing.assert_close(learning.detach(), serving, atol=1e-6, rtol=1e-6)
+
+
+def test_the_reach_is_that_of_the_chain_rule_written_out() -> None:
+    """dL/dh backwards through h' = tanh(W x + U h + b), reading by reading, in float64."""
+    chunk = 24
+    part = series(noisy_sine(2 * chunk, 0))
+    training = replace(FAST, epochs=1, chunk_readings=chunk, validation_share=0.0)
+    fitted = fit([part], replace(NET, cell="rnn-tanh"), training, CPU)
+    scaled = torch.from_numpy(windows.scaled(part).stretch(0, 2 * chunk)).unsqueeze(1)
+    times = torch.from_numpy(part.times_ms).unsqueeze(1)
+    elapsed = torch.full((2 * chunk, 1), 60.0)
+    elapsed[0] = 0
+    inputs = fitted.forecaster.inputs(scaled, scaled[0], elapsed, times).double().numpy()[:, 0]
+    weights = {name: weight.double().numpy() for name, weight in fitted.forecaster.state_dict().items()}
+    w, u, b, c = (weights[f"recurrence.fused.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    memory = [np.zeros(16)]
+    for one in inputs[:-1]:
+        memory.append(np.tanh(w @ one + b + u @ memory[-1] + c))
+    values = scaled.double().numpy()[:, 0, 0]
+    expected = weights["persistence"][0] * values[-2] + weights["head_weight"][0] @ memory[-1] + weights["head_bias"][0]
+    newest = oldest = np.clip(expected - values[-1], -1, 1) * weights["head_weight"][0]
+    for after in reversed(memory[chunk + 1 :]):
+        oldest = u.T @ (oldest * (1 - after**2))
+    assert fitted.epochs[0].reach == pytest.approx(np.linalg.norm(oldest) / np.linalg.norm(newest), rel=1e-3)
+
+
+def test_memory_is_flat_over_epochs(tmp_path: Path) -> None:
+    resident: list[int] = []
+    process = psutil.Process()
+
+    def tell(progress: Progress) -> None:
+        if progress.epoch:
+            resident.append(process.memory_info().rss)
+
+    training = replace(FAST, epochs=30, patience=30)
+    fit(some_series(), NET, training, CPU, tell, tmp_path / "run", save_every_s=0)
+    assert len(resident) == 30
+    assert max(resident[10:]) - resident[9] < 3 * 2**20
 
 
 def test_missing_values_and_dead_channels_are_no_harm() -> None:

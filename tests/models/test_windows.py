@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from models import windows
 from models.series import Series
 from models.windows import Chunk, Lane, Scaled, batches, chunks, scale_of, scaled, split_by_time
 from tests.data import some_forecaster
@@ -44,7 +45,7 @@ def test_a_series_is_scaled_by_its_own_mean_and_deviation() -> None:
     centre, spread = scale_of(series(values))
     np.testing.assert_allclose(centre, np.nanmean(values, axis=0))
     np.testing.assert_allclose(spread, np.nanstd(values, axis=0, ddof=1))
-    found = scaled(series(values)).values
+    found = scaled(series(values)).stretch(0, 400)
     np.testing.assert_allclose(found, (values - centre) / spread, rtol=1e-5, atol=1e-6)
     assert np.isnan(found[7, 0])
 
@@ -56,7 +57,7 @@ def test_a_channel_that_never_moves_or_never_comes_is_zeros_or_missing() -> None
     assert centre[:2].tolist() == [7.0, 2.0]
     assert spread[0] == pytest.approx(7e-6, rel=1e-2)
     assert spread[1] == math.inf
-    found = scaled(series(values)).values
+    found = scaled(series(values)).stretch(0, 50)
     assert not found[:, 0].any()
     assert found[3, 1] == 0
     assert np.isfinite(found[:, 2]).all()
@@ -169,3 +170,55 @@ def test_walking_chunk_by_chunk_is_one_long_pass(chunk_readings: int) -> None:
 
     with torch.inference_mode():
         assert torch.equal(walk(chunk_readings), walk(1_000))
+
+
+def all_at_once(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centre and spread as they are defined, from all of a series in memory."""
+    known = np.isfinite(values).sum(0)
+    centre = np.where(np.isfinite(values), values, 0.0).sum(0) / np.maximum(known, 1)
+    squares = np.where(np.isfinite(values), (values - centre) ** 2, 0.0).sum(0)
+    spread = np.maximum(np.sqrt(squares / np.maximum(known - 1, 1)), np.abs(centre) * 1e-6 + 1e-9)
+    return centre, np.where(known >= 2, spread, np.inf)
+
+
+@pytest.mark.parametrize("features", [2, 3, 19])
+@pytest.mark.parametrize("piece_readings", [1, 7, 256, 1_000, 5_000])
+def test_the_scale_has_the_same_bits_in_pieces_as_all_at_once(
+    monkeypatch: pytest.MonkeyPatch, features: int, piece_readings: int
+) -> None:
+    values = np.random.default_rng(features).lognormal(3, 2, (3_001, features))
+    values[np.random.default_rng(0).random(values.shape) < 0.1] = np.nan
+    monkeypatch.setattr(windows, "PIECE_VALUES", piece_readings * features)
+    for found, expected in zip(scale_of(series(values)), all_at_once(values), strict=True):
+        assert np.array_equal(found, expected)
+
+
+def test_one_channel_has_the_same_scale_in_pieces_but_for_the_last_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numpy adds a single column pair by pair, not row by row."""
+    values = np.random.default_rng(1).lognormal(3, 2, (100_001, 1))
+    for found, expected in zip(scale_of(series(values)), all_at_once(values), strict=True):
+        assert np.array_equal(found, expected), "all of it is one piece"
+    monkeypatch.setattr(windows, "PIECE_VALUES", 999)
+    for found, expected in zip(scale_of(series(values)), all_at_once(values), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    readings=st.lists(st.integers(1, 90), min_size=1, max_size=5),
+    chunk_readings=st.integers(1, 40),
+    loaded=st.integers(1, 100),
+)
+def test_how_many_readings_are_loaded_at_once_changes_nothing(
+    readings: list[int], chunk_readings: int, loaded: int
+) -> None:
+    lanes = [Lane(stretch(n + 3, features=2, seed=n), 3, n + 3, 3 + n // 2) for n in sorted(readings, reverse=True)]
+    for lane in lanes:
+        lane.series.values[np.random.default_rng(1).random(lane.series.values.shape) < 0.3] = np.nan
+    expected = list(chunks(lanes, chunk_readings))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(windows, "LOADED_READINGS", loaded)
+        found = list(chunks(lanes, chunk_readings))
+    for one, other in zip(found, expected, strict=True):
+        for column, same in zip(one, other, strict=True):
+            assert torch.equal(column, same)
