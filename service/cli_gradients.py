@@ -1,0 +1,174 @@
+"""Commands that look at how cells remember: gradients through time, and tasks that need a long memory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.errors import RefusedSetting
+from service.options import (
+    CheckpointFile,
+    Data,
+    MoreData,
+    counting,
+    data_paths,
+    device_of,
+    load_checkpoint,
+    make_room,
+    one_thread,
+    out,
+    read_data,
+    simulated,
+)
+
+app = typer.Typer()
+
+SIMULATED_STREAMS = 20
+Cells = Annotated[
+    list[str] | None, typer.Option("--cell", metavar="NAME", help="May be given several times; else every cell.")
+]
+Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report and the CSV files.")]
+
+
+@app.command(epilog="Example: telltale gradients --cell lstm --cell rnn-tanh --data plant/ --out gradients/")
+def gradients(
+    folder: Folder,
+    checkpoint: CheckpointFile = None,
+    cell: Cells = None,
+    data: Data = None,
+    more: MoreData = None,
+    hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
+    layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of each cell.")] = 1,
+    lags: Annotated[int, typer.Option(min=2, help="Readings that gradients are followed back.")] = 200,
+    losses: Annotated[int, typer.Option(min=1, help="How many losses are followed back.")] = 256,
+    epochs: Annotated[int, typer.Option(min=1, help="Of training each cell, at most.")] = 40,
+    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Of Adam, at the start.")] = 3e-3,
+    max_seconds: Annotated[float | None, typer.Option(help="Of training each cell.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and places.")] = 0,
+) -> None:
+    """Measure how far back the gradient of a loss reaches: at initialisation, and after training.
+
+    Cells are trained on the data, a checkpoint is taken as it is. Without --data it is the simulated plant.
+    """
+    import math
+
+    from models.forecaster import ForecasterConfig
+    from models.gradients import Flow, draw_windows, flows, flows_at_first
+    from models.gradients_report import FLOW_HEADER, flow_report, flow_rows, write_flows
+    from models.training import TrainingConfig, fit, usable
+
+    if checkpoint and cell:
+        raise RefusedSetting("--checkpoint and --cell are both there, expected one of them")
+    names = _cells(cell)
+    make_room(folder / "gradients.html")
+    one_thread()
+    ready = load_checkpoint(checkpoint).detector.forecaster if checkpoint else None
+    expected = ready.config.features if ready else None
+    series = read_data(data_paths(data, more), expected) if data else simulated(SIMULATED_STREAMS, seed)
+    parts = usable(series)
+    if expected not in (None, parts[0].features):
+        raise RefusedSetting(f"the simulated plant has not the features of {checkpoint}: --data is missing")
+    chunk = draw_windows(parts, lags, losses, seed)
+    configs = [ready.config] if ready else [ForecasterConfig(parts[0].features, name, hidden, layers) for name in names]
+    training = TrainingConfig(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        budget_s=math.inf if max_seconds is None else max_seconds,
+        seed=seed,
+    )
+    found: list[Flow] = []
+    remarks: list[str] = []
+    with counting("cells", len(configs)) as tell:
+        for done, config in enumerate(configs, 1):
+            found += flows_at_first(config, chunk, lags, seed)
+            fitted = None if ready else fit(parts, config, training, device_of("cpu"))
+            if fitted and fitted.best is None:
+                remarks.append(
+                    f"{config.cell}: {fitted.ended} before it had learned anything: nothing to measure then."
+                )
+            elif trained := ready or (fitted and fitted.forecaster):
+                found += flows(trained, chunk, lags, "trained")
+            tell(done)
+    write_flows(folder / "gradients.csv", found)
+    readings = sum(len(one.times_ms) for one in parts)
+    one = configs[0]
+    about = f"{losses} losses of {len(parts)} streams, {readings:,} readings; {one.layers} x {one.hidden} units"
+    flow_report(found, about, remarks).write(folder / "gradients.html")
+    _show(FLOW_HEADER, flow_rows(found))
+    for remark in remarks:
+        out.print(remark)
+    out.print(f"{folder / 'gradients.html'}  {about}")
+
+
+@app.command("memory-tasks", epilog="Example: telltale memory-tasks --cell lstm --lag 50 --lag 100 --out memory/")
+def memory_tasks(
+    folder: Folder,
+    task: Annotated[list[str] | None, typer.Option("--task", help="adding or recall; else both.")] = None,
+    cell: Cells = None,
+    lag: Annotated[list[int] | None, typer.Option("--lag", min=3, help="Else 50, 100, 200, 500 and 1,000.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each, with seeds from 1 on.")] = 3,
+    chrono: Annotated[bool, typer.Option(help="Gated cells also with biases for memories of that length.")] = True,
+    hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 32,
+    updates: Annotated[int, typer.Option(min=1, help="Of the weights, at most, 32 sequences each.")] = 3_000,
+    hopeless_after: Annotated[int, typer.Option(min=1, help="Updates after which chance is a verdict.")] = 1_500,
+    max_seconds: Annotated[float | None, typer.Option(help="For each run.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = 2,
+) -> None:
+    """Measure which cell still learns at which lag: the adding problem and delayed recall.
+
+    What has been tried is in DIR/memory-tasks.csv and is not tried again: a run that was interrupted goes on.
+    """
+    import math
+    from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+    from multiprocessing import get_context
+
+    from models.gradients_report import memory_report, outcome_table
+    from models.memory_tasks import TASKS, Budget, attempt_all, read_outcomes, trials, write_outcome
+
+    names = _known("--task", task, tuple(TASKS))
+    path = folder / "memory-tasks.csv"
+    make_room(path)
+    limit_s = math.inf if max_seconds is None else max_seconds
+    budget = Budget(hidden=hidden, updates=updates, hopeless_after=hopeless_after, limit_s=limit_s)
+    asked = trials(names, _cells(cell), lag or (50, 100, 200, 500, 1000), range(1, seeds + 1), chrono=chrono)
+    found = read_outcomes(path, budget)
+    one_thread()
+    pool: Executor = (
+        ThreadPoolExecutor(1)
+        if processes == 1
+        else ProcessPoolExecutor(processes, get_context("spawn"), one_thread)  # a fork of torch's threads may hang
+    )
+    with counting("trials", len(asked)) as tell, pool:
+        for outcome in attempt_all(asked, budget, found, pool):
+            write_outcome(path, outcome, budget)
+            found.append(outcome)
+            tell(len(found))
+    memory_report(found, budget).write(folder / "memory-tasks.html")
+    _show(*outcome_table(found))
+    out.print(f"{folder / 'memory-tasks.html'}")
+
+
+def _cells(names: list[str] | None) -> list[str]:
+    from models.cells import CELLS
+
+    return _known("--cell", names, tuple(CELLS))
+
+
+def _known(option: str, names: list[str] | None, known: Sequence[str]) -> list[str]:
+    """Those asked for, each once; all if none is."""
+    for name in names or ():
+        if name not in known:
+            raise RefusedSetting(f"{option} is {name!r}, expected one of {', '.join(known)}")
+    return list(dict.fromkeys(names or known))
+
+
+def _show(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for place, name in enumerate(header):
+        table.add_column(name, justify="right" if place > 1 else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(str, row))
+    out.print(table)
