@@ -1,0 +1,81 @@
+"""The command that compares cells on given data: telltale compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.errors import RefusedSetting
+from service.options import Data, MoreData, data_paths, device_of, make_room, one_thread, out
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: telltale compare --data history/ --cells feedforward,lstm,gru --out comparison/")
+def compare(
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the page, the tables and the runs.")],
+    data: Data = None,
+    more: MoreData = None,
+    cells: Annotated[str | None, typer.Option(metavar="NAME,…", help="Which cells; else all of them.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Nets of each cell, with seeds 0, 1, 2, …")] = 3,
+    hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
+    layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of each net.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
+    patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
+    chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
+    processes: Annotated[int, typer.Option(min=1, help="Nets trained side by side, a thread each.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train every cell on the same data with the same budget, and say which memory is worth it.
+
+    Files in one folder are a set, which one net learns. Runs are kept in DIR/runs as soon as they are done: started
+    again, the command goes on from there. Labels are read for the figures of detection alone, never in training.
+    """
+    from models.cells import CELLS
+    from models.comparison import Plan, Run, find_sets
+    from models.comparison import compare as compare_cells
+    from models.comparison_report import MARK, comparison_report
+    from models.comparison_tables import OVER_SETS, cost_table, rank_table, summarise, table, write
+    from models.training import TrainingConfig
+
+    names = tuple(CELLS) if cells is None else tuple(dict.fromkeys(name.strip() for name in cells.split(",")))
+    if unknown := [name for name in names if name not in CELLS]:
+        raise RefusedSetting(f"--cells has {unknown[0]!r}, expected some of {', '.join(CELLS)}")
+    if hidden % 16:
+        raise RefusedSetting(f"--hidden is {hidden}, expected a multiple of 16")
+    sets = find_sets(data_paths(data, more))
+    make_room(folder / "comparison.html")
+    one_thread()
+    training = TrainingConfig(epochs=epochs, patience=patience, chunk_readings=chunk)
+    plan = Plan(names, seeds, hidden, layers, training)
+    total = len(sets) * len(names) * seeds
+    out.print(f"{total} nets: of {', '.join(names)}; on {', '.join(sets)}; seeds 0 to {seeds - 1}")
+    done = 0
+
+    def tell(run: Run) -> None:
+        nonlocal done
+        done += 1
+        name, cell, seed = run.job
+        went = f"{run.epochs} epochs, {run.seconds:.0f} s, {run.ended}; validation error {run.validation_error:.4f}"
+        out.print(f"{done:>{len(str(total))}}/{total}  {name}  {cell}  seed {seed}: {went}")
+
+    comparison = compare_cells(sets, plan, folder, device_of(device), processes, tell)
+    summaries = summarise(comparison)
+    for name in dict.fromkeys(one.set for one in summaries):
+        _print(name, *table(summaries, name))
+        _print(f"{name}: what it costs", *cost_table(summaries, name))
+    if len(sets) > 1:
+        _print(f"mean place over {OVER_SETS}", *rank_table(summaries))
+    out.print(MARK)
+    write(comparison, plan, folder)
+    comparison_report(comparison, plan).write(folder / "comparison.html")
+    out.print(f"{folder / 'comparison.html'}  and comparison.csv, .json and .md beside it")
+
+
+def _print(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Lines as wide as they must be: a table that is fitted into a terminal cuts figures short."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    out.print(f"\n{title}")
+    for line in [header, ["-" * width for width in widths], *rows]:
+        name, *figures = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        out.print("  ".join([name.strip().ljust(widths[0]), *figures]))
