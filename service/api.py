@@ -3,18 +3,22 @@
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import msgspec
 import structlog
 import uvicorn
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 
-from service.errors import RefusedSetting
+from models.forecasting import MOST_STEPS
+from service.errors import RefusedSetting, TelltaleError
+from service.insights import ExplanationSeen, ForecastSeen, Insight
 from service.status import RECENT_LIMIT, PartitionStatus, State, Status, StatusBoard
+from service.watching import KEPT_READINGS, NotNow, TooMuchAsked, UnheldStream
+from service.wire import MAX_KEY_BYTES, StreamKey
 
 SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
@@ -26,6 +30,9 @@ MAX_CONNECTIONS = 64
 START_WITHIN_S = 10.0
 STOP_WITHIN_S = 5.0
 NAMED = 8  # partitions in one answer
+ASK_AGAIN_S = 2
+MAX_INTERVAL_S = 366 * 86_400.0
+STATUS_OF: dict[type[TelltaleError], int] = {UnheldStream: 404, TooMuchAsked: 429, NotNow: 503}
 
 log = structlog.get_logger("telltale.http")
 
@@ -36,8 +43,13 @@ def app(
     beat_limit_s: float,
     version: str,
     monotonic: Callable[[], float] = time.monotonic,
+    insight: Insight | None = None,
 ) -> FastAPI:
-    """The HTTP interface. beat_limit_s: how long the worker's loop may take to come round and still be alive."""
+    """The HTTP interface.
+
+    beat_limit_s: how long the worker's loop may take to come round and still be alive. insight: what looks into live
+    streams; None: nothing does.
+    """
     api = FastAPI(title="Telltale", version=version, docs_url=None, redoc_url=None)
 
     @api.get("/")
@@ -84,7 +96,76 @@ def app(
         """The latest anomaly events, newest first, as they went out."""
         return _json({"anomalies": board.read().recent[:limit]})
 
+    if insight is not None:
+        api.include_router(_insights(insight))
     return api
+
+
+Stream = Annotated[str, Query(min_length=1, max_length=MAX_KEY_BYTES, description="The stream's key.")]
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    404: {"description": "This worker holds no such stream."},
+    429: {"description": "As many streams are watched, or answers computed, as there may be: ask again."},
+    503: {"description": "Its memory is being restored, or too little is known yet: ask again."},
+}
+
+
+def _insights(insight: Insight) -> APIRouter:
+    """Questions about live streams. They are answered in threads: neither the event loop nor the worker waits."""
+    router = APIRouter(prefix="/api/v1")
+
+    @router.get("/explanation", responses={200: _schema(ExplanationSeen), **REFUSALS})
+    def explanation(
+        stream: Stream,
+        readings: Annotated[int, Query(ge=1, le=KEPT_READINGS, description="At most so many, the latest.")] = 128,
+        units: Annotated[bool, Query(description="Every unit's activation too, not only their quantiles.")] = False,
+    ) -> Response:
+        """What a stream's memory did at its latest readings: gates, cell state, and which channels drove an alarm.
+
+        A stream is watched from when it is first asked for until a minute after it was last asked for; its readings
+        are kept meanwhile, and only those can be explained. A diagnostic, not a cause.
+        """
+        return _answer(lambda: insight.explanation(StreamKey(stream.encode()), readings, units))
+
+    @router.get("/forecast", responses={200: _schema(ForecastSeen), **REFUSALS})
+    def forecast(
+        stream: Stream,
+        steps: Annotated[int, Query(ge=1, le=MOST_STEPS, description="Readings ahead.")] = 48,
+        interval_s: Annotated[
+            float | None,
+            Query(gt=0, le=MAX_INTERVAL_S, description="Between two readings; else the median of those kept."),
+        ] = None,
+    ) -> Response:
+        """A stream's next readings, with the bands they will be in.
+
+        Bands come from the readings kept since the stream is watched: with a few hundred they are tried out on them,
+        with fewer they are wider guesses.
+        """
+        return _answer(lambda: insight.forecast(StreamKey(stream.encode()), steps, interval_s))
+
+    return router
+
+
+def _schema(answer: type[msgspec.Struct]) -> dict[str, Any]:
+    """The OpenAPI description of an answer that msgspec writes."""
+    (schema,), parts = msgspec.json.schema_components([answer], ref_template="{name}")
+    return {"content": {"application/json": {"schema": _inlined(schema, parts)}}}
+
+
+def _inlined(schema: Any, parts: Mapping[str, Any]) -> Any:
+    if isinstance(schema, dict):
+        whole = parts[schema["$ref"]] if "$ref" in schema else schema
+        return {name: _inlined(part, parts) for name, part in whole.items()}
+    return [_inlined(part, parts) for part in schema] if isinstance(schema, list) else schema
+
+
+def _answer(ask: Callable[[], msgspec.Struct]) -> Response:
+    try:
+        return _json(ask())
+    except tuple(STATUS_OF) as error:
+        refused = _json({"reason": str(error)}, STATUS_OF[type(error)])
+        if refused.status_code != 404:
+            refused.headers["Retry-After"] = str(ASK_AGAIN_S)
+        return refused
 
 
 class Server:

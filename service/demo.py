@@ -32,6 +32,7 @@ from service.api import app as http_app
 from service.changelog import Layout
 from service.errors import RefusedSetting
 from service.feeding import PLANT_STEP_S, PLANT_TRAINING_READINGS, plant, plant_records, plant_series
+from service.insights import Insight
 from service.log import Log, Partition, Record
 from service.memory_log import MemoryLog, Topics
 from service.pipeline import Pipeline
@@ -39,6 +40,7 @@ from service.recovery import RecoveryRules
 from service.running import BEAT_LIMIT_S, observed
 from service.state_writer import StateWriter
 from service.trainer import train
+from service.watching import Watching
 from service.wire import Event, rfc3339
 from service.worker import Worker
 
@@ -74,7 +76,10 @@ def run_demo(seconds: float, streams: int, servers: str | None, http_port: int, 
         checkpoint = load(path)
     numerics = self_test(checkpoint.detector)
     board, metrics, registry = observed(checkpoint, numerics)
-    server = _serve(http_app(board, registry, BEAT_LIMIT_S, version("telltale")), http_port, out)
+    watching = Watching()
+    insight = Insight(checkpoint.detector, checkpoint.digest, watching)
+    api = http_app(board, registry, BEAT_LIMIT_S, version("telltale"), insight=insight)
+    server = _serve(api, http_port, out)
     out.print(f"look at http://127.0.0.1:{server.port}/metrics, /readyz and /api/v1/anomalies while it runs\n")
     try:
         with _log(servers) as (log, send):
@@ -82,7 +87,7 @@ def run_demo(seconds: float, streams: int, servers: str | None, http_port: int, 
             layout = Layout.of(checkpoint.digest, checkpoint.detector.rows_for([]))
             writer = StateWriter("demo", layout, numerics, "demo", flush_interval_s=10.0)
             rules = RecoveryRules(reset=False, prime_readings=0)
-            worker = Worker(log, pipeline, writer, rules, board, metrics, threading.Event())
+            worker = Worker(log, pipeline, writer, rules, board, metrics, threading.Event(), watching=watching)
             show = _Show(out)
             _stream(simulator, worker, send, show, max(ends_at, time.monotonic() + seconds * STREAMING_SHARE))
     finally:

@@ -21,6 +21,7 @@ from service.api import Server
 from service.api import app as http_app
 from service.changelog import Layout
 from service.errors import LogUnavailable
+from service.insights import Insight
 from service.kafka_log import KafkaLog
 from service.metrics import Build, Metrics
 from service.pipeline import Pipeline
@@ -29,6 +30,7 @@ from service.settings import Settings, client_options
 from service.state_writer import StateWriter
 from service.status import StatusBoard
 from service.watchdog import Watchdog
+from service.watching import Watching
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 
 BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
@@ -48,17 +50,23 @@ def run_service(settings: Settings) -> None:
     checkpoint = load(settings.checkpoint)
     numerics = self_test(checkpoint.detector)
     board, metrics, registry = observed(checkpoint, numerics)
-    watchdog = Watchdog(board, BEAT_LIMIT_S)
+    watchdog, watching = Watchdog(board, BEAT_LIMIT_S), Watching()
     server = None
     if settings.http.enabled:
         server = Server(
-            http_app(board, registry, BEAT_LIMIT_S, version("telltale")),
+            http_app(
+                board,
+                registry,
+                BEAT_LIMIT_S,
+                version("telltale"),
+                insight=Insight(checkpoint.detector, checkpoint.digest, watching),
+            ),
             settings.http.host,
             settings.http.port,
         )
         server.start()
     try:
-        worker = kafka_worker(settings, checkpoint, numerics, board, metrics, stop)
+        worker = kafka_worker(settings, checkpoint, numerics, board, metrics, watching, stop)
         _announce(settings, checkpoint, numerics)
         gc.collect()
         gc.freeze()  # what is loaded by now lives as long as the process
@@ -91,6 +99,7 @@ def kafka_worker(
     numerics: str,
     board: StatusBoard,
     metrics: Metrics,
+    watching: Watching,
     stop: threading.Event,
 ) -> Worker:
     """A worker on the cluster that the settings name. numerics: fingerprint of this machine's arithmetic."""
@@ -102,7 +111,7 @@ def kafka_worker(
     writer = StateWriter(settings.kafka.group, layout, numerics, transactional_id, settings.state.flush_interval_s)
     rules = RecoveryRules(settings.state.when_lost == "reset", settings.state.prime_readings)
     log = _kafka_log(settings, me, transactional_id)
-    return Worker(log, pipeline, writer, rules, board, metrics, stop, limits.stream_ttl_s)
+    return Worker(log, pipeline, writer, rules, board, metrics, stop, limits.stream_ttl_s, watching)
 
 
 def _kafka_log(settings: Settings, me: str, transactional_id: str) -> KafkaLog:

@@ -25,6 +25,7 @@ from service.slab import StateSlab
 from service.state_writer import StateWriter
 from service.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard, newest
 from service.task import EventClock, PartitionTask, Stage
+from service.watching import Watching
 from service.wire import Event, Reason
 
 STAGES = ("poll", "decode", "slots", "pack", "gather", "observe", "scatter", "tell", "commit")
@@ -98,8 +99,12 @@ class Worker:
         metrics: Metrics,
         stop: threading.Event,
         idle_s: float | None = None,
+        watching: Watching | None = None,
     ) -> None:
-        """idle_s: seconds of event time after which a stream without readings is forgotten; None: never."""
+        """idle_s: seconds of event time after which a stream without readings is forgotten; None: never.
+
+        watching: the streams that somebody looks at.
+        """
         self._log = log
         self._pipeline = pipeline
         self._writer = writer
@@ -108,6 +113,7 @@ class Worker:
         self._metrics = metrics
         self._stop = stop
         self._idle_s = idle_s
+        self._watching = watching or Watching()
         self._tasks: dict[Partition, PartitionTask] = {}
         self._recoveries: dict[Partition, Recovery] = {}
         self._notices: dict[Partition, list[Record]] = {}
@@ -147,6 +153,8 @@ class Worker:
             self._drop_tasks(str(migrated))
             judged = []
         self._publish(State.RUNNING, [event for one in judged for event in one.events])
+        if self._watching.wanted:
+            self._watching.follow(self._tasks.values(), judged)
         return judged
 
     def flush(self) -> None:

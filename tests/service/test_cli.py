@@ -95,6 +95,11 @@ def test_the_commands_are_those_that_are_documented() -> None:
         "state export",
         "state import",
         "replay",
+        "compare",
+        "gradients",
+        "memory-tasks",
+        "inspect",
+        "forecast",
     }
 
 

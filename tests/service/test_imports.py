@@ -17,8 +17,30 @@ def name_of(path: Path) -> str:
 # What the service takes of the models: what judges, and the types that it hands over.
 OPEN_TO_THE_SERVICE = {"detection", "checkpoint", "packing", "alarm", "rows", "series"}
 # How a model comes to be is for the commands that make one.
-TRAINING = {"forecaster", "training", "synthetic"}
-MAKE_MODELS = {"options", "cli_models", "cli_kafka", "trainer", "feeding", "demo"}
+TRAINING = {"forecaster", "training", "synthetic", "spool"}
+MAKE_MODELS = {
+    "options",
+    "cli_models",
+    "cli_kafka",
+    "trainer",
+    "history",
+    "feeding",
+    "demo",
+    "cli_gradients",
+    "cli_compare",
+}
+# What a run of training can be asked for.
+RUNS = {"cells", "distributed", "kinds", "kinds_training", "training_report"}
+RUN_TRAINING = {"cli_models", "trainer"}
+# How cells remember is measured on its own, apart from any service.
+MEMORY = {"cells", "gradients", "gradients_report", "memory_tasks"}
+MEASURE_MEMORY = {"cli_gradients"}
+# Which of them is worth it, on given data.
+COMPARISON = {"cells", "comparison", "comparison_report", "comparison_tables"}
+COMPARE = {"cli_compare"}
+# What the memory did and what comes next is asked by people, of files and of live streams.
+INSIGHT = {"explanation", "explanation_report", "forecasting"}
+LOOK_INTO_MODELS = {"insights", "api", "cli_inspect"}
 # Which bits this machine makes is measured where a command begins, and handed on as a word.
 NUMERICS = {"numerics"}
 MEASURE_NUMERICS = {"cli_state", "running", "demo"}
@@ -46,14 +68,20 @@ ONLY_IN = {
     "uvicorn": {"service.api"},
     "typer": COMMANDS,
     "rich": {*COMMANDS, "service.trainer", "service.demo"},
-    "plotly": {"models.report"},
-    "safetensors": {"models.checkpoint", "service.state_file"},
+    "plotly": {
+        "models.report",
+        "models.training_report",
+        "models.comparison_report",
+        "models.gradients_report",
+        "models.explanation_report",
+    },
+    "safetensors": {"models.checkpoint", "models.training_state", "service.state_file"},
     "service.settings": {*COMMANDS, "service.running", "service.feeding"},
     "service.cli": set(),
     **{key: {"service.cli"} for key in sorted(COMMANDS - {"service.cli", "service.options"})},
     "service.options": COMMANDS,
     "service.kafka_log": {"service.running", "service.demo"},
-    "service.kafka_unjoined": {"service.cli_state"},
+    "service.kafka_unjoined": {"service.cli_state", "service.cli_models"},
     "service.kafka_topics": {
         "service.kafka_log",  # asks before it starts
         "service.cli_kafka",
@@ -92,9 +120,18 @@ ONLY_IN = {
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.
     "service.failpoints": {"service.kafka_log", "service.pipeline", "service.recovery", "service.worker"},
     "service.watchdog": {"service.running"},
-    "service.inspection": {"service.cli_state", "service.replay"},
+    "service.inspection": {
+        "service.cli_state",
+        "service.replay",
+        "service.cli_inspect",  # how a table is printed
+        "service.history",  # a log that is looked at
+    },
     "service.state_file": {"service.cli_state", "service.inspection"},
-    "service.replay": {"service.cli_state"},
+    "service.replay": {
+        "service.cli_state",
+        "service.cli_inspect",  # how a time is written
+        "service.history",  # the same, and how a stretch of a partition is read
+    },
 }
 BANNED = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 # An adapter knows the port and the errors; beside them only what is listed here.
@@ -150,7 +187,11 @@ def test_models_never_import_the_service(module: str) -> None:
 def test_the_service_takes_of_the_models_what_judges(module: str) -> None:
     name = module.split(".")[1]
     allowed = OPEN_TO_THE_SERVICE | (TRAINING if name in MAKE_MODELS else set())
+    allowed |= INSIGHT if name in LOOK_INTO_MODELS else set()
+    allowed |= RUNS if name in RUN_TRAINING else set()
     allowed |= NUMERICS if name in MEASURE_NUMERICS else set()
+    allowed |= MEMORY if name in MEASURE_MEMORY else set()
+    allowed |= COMPARISON if name in COMPARE else set()
     assert from_package(module, "models") <= allowed
 
 
