@@ -27,7 +27,7 @@ IN_A_COMMIT = (
 IN_A_RECOVERY = ("restore_10", "restore_50", "restore_90", "replay")
 DURING_COMMIT_MS = 6.0
 AT_RANDOM = 0.4  # of the kills: at any moment, not at a fail-point
-REACHED_WITHIN_S = 10.0
+REACHED_WITHIN_S = 15.0
 TRIES = 3  # a fail-point is not on every worker's way: nothing to replay, no partition to commit
 SESSION_S = SESSION_MS / 1000
 
