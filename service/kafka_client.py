@@ -66,10 +66,17 @@ def translated(where: str, interrupted: type[TelltaleError] = LogUnavailable) ->
     except TelltaleError:
         raise
     except Exception as error:
+        if _is_given_up(error):
+            raise interrupted(f"{where}: no answer ({said(error)})") from error
         for kinds, ours, meaning in ERRORS:
             if isinstance(error, kinds):
                 raise (ours or interrupted)(f"{where}: {meaning} ({said(error)})") from error
         raise
+
+
+def _is_given_up(error: Exception) -> bool:
+    """Whether the client says that a transaction's request got no answer; it has no class of error for that."""
+    return type(error) is kafka_errors.KafkaError and "Could not execute transactional request" in str(error)
 
 
 @contextmanager

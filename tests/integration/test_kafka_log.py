@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, MemberToRemove
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import KafkaError, KafkaTimeoutError
 from structlog.testing import capture_logs
 
 from service import failpoints, kafka_client, kafka_columns, kafka_log, kafka_topics
@@ -420,6 +420,15 @@ def test_a_commit_into_silence_ends_in_time_and_the_worker_recovers(
     proxy.reset()
     wait_until(lambda: len(world.anomalies()) == 10, lambda: judge(reader))
     assert [r.value for _, r in world.anomalies()] == [r.value for r in readings(10)]
+
+
+def test_a_transaction_that_the_client_gives_up_is_one_that_failed_like_others() -> None:
+    silence = KafkaError("Could not execute transactional request for unknown reasons: [Error 7] RequestTimedOutError")
+    with pytest.raises(TaskMigrated, match="no answer"), kafka_client.translated("a commit", interrupted=TaskMigrated):
+        raise silence
+    refusal = KafkaError("something else")
+    with pytest.raises(LogUnavailable), kafka_client.translated("a commit", interrupted=TaskMigrated):
+        raise refusal
 
 
 def test_a_broker_that_does_not_come_back_ends_the_worker(proxied: KafkaWorld, proxy: Proxy) -> None:
