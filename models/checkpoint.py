@@ -8,7 +8,6 @@ expected.
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -28,6 +27,7 @@ from models.forecaster import Forecaster, ForecasterConfig
 from models.kinds import KINDS, SYMPTOMS, TENSORS, KindsHead, shapes, with_symptoms
 from models.residuals import ScoreConfig
 from models.rows import Channels, Rows, Scalars, fresh
+from models.tensor_file import sha256_of_tensors, write_whole
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4 * 2**30
@@ -166,16 +166,11 @@ def save(path: Path, detector: Detector, description: Description) -> str:
     tensors["streams.key_lengths"] = torch.tensor([len(key) for key in keys], dtype=torch.int64)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
-    described = description.model_copy(update={"tensors_sha256": _sha256_of_tensors(save_tensors(tensors))})
+    described = description.model_copy(update={"tensors_sha256": sha256_of_tensors(save_tensors(tensors))})
     unsaid = {"kinds"} if described.kinds is None else None  # so that it reads as it did before there were heads
     content = save_tensors(tensors, metadata={HEADER: described.model_dump_json(exclude=unsaid)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -183,7 +178,7 @@ def load(path: Path) -> Checkpoint:
     """Read, verify and rebuild a detector. Raises UnusableCheckpoint."""
     content = _read(path)
     description = _description(path, content)
-    found = _sha256_of_tensors(content)
+    found = sha256_of_tensors(content)
     if found != description.tensors_sha256:
         raise UnusableCheckpoint(
             f"{path}: the tensors' SHA-256 is {found[:12]}…, the header says {description.tensors_sha256[:12]}…: "
@@ -330,10 +325,6 @@ def _header(path: Path, content: bytes) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise UnusableCheckpoint(f"{path}: not a safetensors file: its header is not an object")
     return header
-
-
-def _sha256_of_tensors(content: bytes) -> str:
-    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
 
 
 def _row_names(has_kinds: bool) -> dict[str, tuple[str, ...]]:

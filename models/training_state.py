@@ -6,7 +6,6 @@ and its identity, which is what a run must have in common with the one it goes o
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from models.series import Series
+from models.tensor_file import sha256_of_tensors, write_whole
 
 SCHEMA_VERSION = 1
 HEADER = "telltale-training"
@@ -60,7 +60,7 @@ class Keeper:
     def write(self) -> None:
         """Write the newest state, in one piece: the file is the old one or the new one, whole."""
         if self._path is not None and self._newest is not None:
-            _write(self._path, pack(self._newest, self._identity))
+            write_whole(self._path, pack(self._newest, self._identity))
             self._written_s = time.monotonic()
 
 
@@ -70,7 +70,7 @@ def pack(state: State, identity: Identity) -> bytes:
         "schema_version": SCHEMA_VERSION,
         "identity": dict(identity),
         "values": state.values,
-        "tensors_sha256": _sha256_of_tensors(save_tensors(tensors)),
+        "tensors_sha256": sha256_of_tensors(save_tensors(tensors)),
     }
     return save_tensors(tensors, metadata={HEADER: json.dumps(header)})
 
@@ -82,7 +82,7 @@ def unpack(path: Path, content: bytes, identity: Identity) -> State:
         raise UnusableState(
             f"{path}: schema version {header.get('schema_version')}, this version of Telltale reads {SCHEMA_VERSION}"
         )
-    if header["tensors_sha256"] != _sha256_of_tensors(content):
+    if header["tensors_sha256"] != sha256_of_tensors(content):
         raise UnusableState(f"{path}: the tensors are not those that were written: the file was damaged or changed")
     found = header["identity"]
     for name in sorted(found.keys() | identity.keys()):
@@ -118,16 +118,3 @@ def _header(path: Path, content: bytes) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise UnusableState(f"{path}: not the state of a run of training: its header is not an object")
     return header
-
-
-def _sha256_of_tensors(content: bytes) -> str:
-    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

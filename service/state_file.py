@@ -5,9 +5,7 @@ entry is Carried as JSON. Reading takes the file once, checks it, and refuses wh
 found and what was expected.
 """
 
-import hashlib
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +17,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from models.rows import Channels, Rows, Scalars
+from models.tensor_file import sha256_of_tensors, write_whole
 from service.changelog import Layout
 from service.errors import RefusedInput
 from service.wire import MAX_KEY_BYTES, StreamKey
@@ -72,14 +71,9 @@ def save(path: Path, luggage: Luggage) -> None:
     """Write the file in one piece: it is whole or it is not there."""
     tensors = {name: column.contiguous() for name, column in zip(Rows._fields, luggage.rows, strict=True)}
     tensors["applied"] = luggage.applied.contiguous()
-    carried = msgspec.structs.replace(luggage.carried, tensors_sha256=_sha256_of_tensors(save_tensors(tensors)))
+    carried = msgspec.structs.replace(luggage.carried, tensors_sha256=sha256_of_tensors(save_tensors(tensors)))
     content = save_tensors(tensors, metadata={HEADER: msgspec.json.encode(carried).decode()})
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_whole(path, content)
 
 
 def load(path: Path, layout: Layout) -> Luggage:
@@ -87,7 +81,7 @@ def load(path: Path, layout: Layout) -> Luggage:
     content = _read(path)
     carried = _carried(path, content)
     _require_layout(path, carried, layout)
-    found = _sha256_of_tensors(content)
+    found = sha256_of_tensors(content)
     if found != carried.tensors_sha256:
         raise RefusedInput(
             f"{path}: the tensors' SHA-256 is {found[:12]}…, the header says {carried.tensors_sha256[:12]}…: the file"
@@ -139,7 +133,3 @@ def _carried(path: Path, content: bytes) -> Carried:
         return msgspec.json.decode(header["__metadata__"][HEADER], type=Carried)
     except (ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
         raise RefusedInput(f"{path}: not a file of exported state: {error!r}") from error
-
-
-def _sha256_of_tensors(content: bytes) -> str:
-    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
