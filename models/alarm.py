@@ -2,8 +2,9 @@
 
 closed --score >= 1--> open --score < close_below for close_after readings--> closed (recovered), rests
                        open --adopt_after readings--> closed (level_shift): what lasts is the new normal
-An alarm that is open, or a score that would open one, teaches nothing: an anomaly that passes leaves no trace in
-scale, statistics or calibration.
+An alarm that is open, or a score that would open one, teaches the scale and the level nothing. What is usual of
+residuals, and the threshold, do learn from an alarm's first readings (`learn_first`): what comes again and again
+becomes usual, what lasts does not hide itself.
 """
 
 from dataclasses import dataclass
@@ -19,16 +20,19 @@ from models.rows import Bools, Channels, Doubles, Scalars
 @dataclass(frozen=True, slots=True)
 class AlarmConfig:
     close_below: float = 0.5  # score
-    close_after: int = 8  # calm readings in a row
-    rest: int = 32  # readings after closing in which none opens
-    adopt_after: int = 256  # readings after which an open alarm is the new normal
+    close_after: int = 32  # calm readings in a row
+    rest: int = 64  # readings after closing in which none opens
+    learn_first: int = 32  # readings of an alarm that what is usual of residuals, and the threshold, learn from
+    adopt_after: int = 512  # readings after which an open alarm is the new normal
     relearn: int = 128  # readings for which the new normal is learned whatever its score, and none opens
     major_at: float = 2.0  # peak score
     critical_at: float = 4.0
 
     def __post_init__(self) -> None:
-        if min(self.close_after, self.adopt_after, self.relearn) < 1 or self.rest < 0:
-            raise ValueError("close_after, adopt_after and relearn: expected at least 1 each; rest: at least 0")
+        if min(self.close_after, self.adopt_after, self.relearn) < 1 or min(self.rest, self.learn_first) < 0:
+            raise ValueError(
+                "close_after, adopt_after and relearn: expected at least 1 each; rest and learn_first: at least 0"
+            )
         if not 0 < self.close_below <= 1 <= self.major_at <= self.critical_at:
             raise ValueError("expected 0 < close_below <= 1 <= major_at <= critical_at")
 
@@ -53,7 +57,8 @@ class Step(NamedTuple):
     """What one wave did; each (S,)."""
 
     change: NDArray[np.int64]  # Change
-    learns: Doubles  # 1 where the reading may be learned from
+    learns: Doubles  # 1 where scale and level may learn from the reading
+    becomes_usual: Doubles  # 1 where the residuals' memories and the threshold may
 
 
 def is_restless(scalars: Scalars[Doubles]) -> bool:
@@ -97,9 +102,11 @@ def step(
         np.copyto(relearn, config.relearn, where=shifts)
     np.copyto(scalars.alarm, is_open & ~closes)
 
+    becomes_usual = ~is_open | (scalars.length <= config.learn_first)
     change = np.where(opens, Change.OPENED, np.where(rises, Change.UPDATED, Change.NONE))
     closed = np.where(shifts, Change.LEVEL_SHIFT, Change.RECOVERED)
-    return Step(np.where(closes, closed, change), learns.astype(np.float64))
+    changed = np.where(closes, closed, change)
+    return Step(changed, learns.astype(np.float64), becomes_usual.astype(np.float64))
 
 
 def _open(

@@ -1,33 +1,34 @@
 """Which memory is worth it, on given data: every cell trained with the same budget, with several seeds, side by side.
 
-A set is what lies in one folder: files with the same features, which one net can learn together. Every run (a set, a
-cell, a seed) is kept in a file of its own as soon as it is done; what is there already is not trained again.
+Every run (a set, a cell, a seed) is kept in a file of its own as soon as it is done; what is there already is not
+trained again.
 """
 
 import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models import evaluation, scaling
+from models import evaluation, kept_runs
+from models.baselines import last_value
 from models.cells import CELLS
 from models.detection import Detector, DetectorConfig, Readings, Verdicts
 from models.evaluation import Figures
 from models.forecaster import MINUTE_MS, Forecaster, ForecasterConfig
+from models.kept_runs import side_by_side
 from models.packing import pack
+from models.priming import prime
 from models.rows import Rows, fresh
-from models.series import Series, UnusableData, find_files, read_series
-from models.training import TrainingConfig, fit, prime, usable
+from models.series import read_series
+from models.training import TrainingConfig, fit, usable
 
 BUDGET = ("epochs", "patience", "chunk_readings", "lane_readings", "side_by_side", "learning_rate", "budget_s")
 # Speed is measured on a made load, so that it is that of the cell and not of how many streams a set has.
@@ -79,17 +80,6 @@ class Comparison(NamedTuple):
     speeds: dict[str, dict[str, float]]  # set, cell: readings judged a second of processor time, one thread
 
 
-def find_sets(paths: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """The data files by the name of the folder they lie in."""
-    sets: dict[str, list[Path]] = {}
-    for path in find_files(paths):
-        sets.setdefault(path.resolve().parent.name, []).append(path)
-    for name, files in sets.items():
-        if len(folders := sorted({str(path.resolve().parent) for path in files})) > 1:
-            raise UnusableData(f"{folders[0]} and {folders[1]}: two folders named {name}; a set is named by its folder")
-    return {name: tuple(files) for name, files in sets.items()}
-
-
 def compare(
     sets: Mapping[str, tuple[Path, ...]],
     plan: Plan,
@@ -106,26 +96,15 @@ def compare(
     runs = {job: run for job in jobs if (run := _kept(folder, job, plan, sets[job.set]))}
     for run in runs.values():
         tell(run)
-    for run in _results([(job, sets[job.set], plan, device) for job in jobs if job not in runs], processes):
+    for run in side_by_side(
+        train_and_judge, [(job, sets[job.set], plan, device) for job in jobs if job not in runs], processes
+    ):
         _keep(folder, run, plan, sets[run.job.set])
         runs[run.job] = run
         tell(run)
     features = {job.set: run.features for job, run in runs.items()}
     speeds = {name: _speeds(folder / "runs" / name, features[name], plan) for name in sets}
     return Comparison([runs[job] for job in jobs], speeds)
-
-
-def _results(todo: Sequence[tuple[Job, tuple[Path, ...], Plan, torch.device]], processes: int) -> Iterator[Run]:
-    if processes == 1:
-        yield from (train_and_judge(*one) for one in todo)
-        return
-    with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        futures = [pool.submit(train_and_judge, *one) for one in todo]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def train_and_judge(job: Job, files: Sequence[Path], plan: Plan, device: torch.device) -> Run:
@@ -156,15 +135,9 @@ def train_and_judge(job: Job, files: Sequence[Path], plan: Plan, device: torch.d
         validation_error=fitted.best.validation_loss if fitted.best else math.nan,
         no_change_validation=fitted.persistence_loss,
         test_error=evaluation.forecast_error([one.expected for one in tested], tested, labels, spreads),
-        no_change_test=evaluation.forecast_error([_no_change(one.series) for one in tested], tested, labels, spreads),
+        no_change_test=evaluation.forecast_error([last_value(one.series) for one in tested], tested, labels, spreads),
         figures=evaluation.measure([one for one, _ in labelled], [label for _, label in labelled]),
     )
-
-
-def _no_change(series: Series) -> evaluation.Doubles:
-    """The last value known before each reading, (R, F)."""
-    nothing = np.full_like(series.values[:1], np.nan)
-    return np.concatenate([nothing, scaling.hold(series.values, nothing[0]).values[:-1]])
 
 
 def _speeds(folder: Path, features: Sequence[str], plan: Plan) -> dict[str, float]:
@@ -174,7 +147,7 @@ def _speeds(folder: Path, features: Sequence[str], plan: Plan) -> dict[str, floa
     if kept.get("load") == load and set(plan.cells) <= set(kept["speeds"]):
         return {cell: kept["speeds"][cell] for cell in plan.cells}
     speeds = measure_speeds({cell: plan.architecture(cell, features) for cell in plan.cells})
-    write_json(path, {"load": load, "speeds": speeds})
+    kept_runs.write_json(path, {"load": load, "speeds": speeds})
     return speeds
 
 
@@ -215,24 +188,17 @@ class _Load:
 
 def _kept(folder: Path, job: Job, plan: Plan, files: Sequence[Path]) -> Run | None:
     """A run that was done before with the same settings on the same files."""
-    path = _path(folder, job)
-    if not path.exists():
+    run = kept_runs.kept(_path(folder, job), _settings(plan, files))
+    if run is None:
         return None
-    kept = json.loads(path.read_text())
-    if kept["settings"] != _nullable(_settings(plan, files)):
-        return None
-    run = _known(kept["run"])
-    return Run(job, **run | {"features": tuple(run["features"]), "figures": Figures(**_known(run["figures"]))})
-
-
-def _known(kept: dict[str, Any]) -> dict[str, Any]:
-    return {name: math.nan if value is None else value for name, value in kept.items()}
+    figures = Figures(**kept_runs.known(run["figures"]))
+    return Run(job, **run | {"features": tuple(run["features"]), "figures": figures})
 
 
 def _keep(folder: Path, run: Run, plan: Plan, files: Sequence[Path]) -> None:
     kept = run._asdict() | {"figures": run.figures._asdict()}
     del kept["job"]
-    write_json(_path(folder, run.job), {"settings": _settings(plan, files), "run": kept})
+    kept_runs.keep(_path(folder, run.job), _settings(plan, files), kept)
 
 
 def _path(folder: Path, job: Job) -> Path:
@@ -243,22 +209,3 @@ def _settings(plan: Plan, files: Sequence[Path]) -> dict[str, object]:
     """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
     budget = {name: getattr(plan.training, name) for name in BUDGET}
     return {"hidden": plan.hidden, "layers": plan.layers, **budget, "files": [file.name for file in files]}
-
-
-def write_json(path: Path, content: object) -> None:
-    """All of it or nothing: an interrupted run must not leave half a file for the next one. NaN becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(_nullable(content), indent=1) + "\n")
-    unfinished.replace(path)
-
-
-def _nullable(content: object) -> object:
-    """JSON knows no NaN, and no infinity."""
-    if isinstance(content, Mapping):
-        return {name: _nullable(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_nullable(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content

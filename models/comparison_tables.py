@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from models.comparison import Comparison, Job, Plan, Run, write_json
+from models.comparison import Comparison, Job, Plan, Run
 from models.evaluation import Doubles
+from models.kept_runs import write_json
 
 OVER_SETS = "all sets"
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import alarm, residuals, scaling
+from models import alarm, level, residuals, scaling
 from models.alarm import AlarmConfig, Change, Severity
 from models.cells import CellState
 from models.forecaster import Forecaster
@@ -257,7 +257,7 @@ class Detector:
             strange = residuals.judge(standardised, values, present, channels, scalars, self.config.score)
             score[wave] = strange.score
 
-            learns, weight, change = everyone, everywhere, None
+            learns, usual, weight, change = everyone, everyone, everywhere, None
             if restless or (strange.score >= 1.0).any():
                 step = alarm.step(
                     strange.score,
@@ -269,22 +269,23 @@ class Detector:
                     scalars,
                     self.config.alarm,
                 )
-                learns, weight = step.learns, np.broadcast_to(step.learns[:, None], values.shape)
+                learns, usual = step.learns, step.becomes_usual
+                weight = np.broadcast_to(learns[:, None], values.shape)
                 restless = alarm.is_restless(scalars)
                 change = step.change if step.change.any() else None
             alarms[wave] = scalars.alarm
+            heard = weight if usual is everyone else np.broadcast_to(usual[:, None], values.shape)
             if present is not None:
-                weight = weight * present
+                weight, heard = weight * present, heard * present
             if self.kinds is not None:
                 before = held.values[wave - 1] if wave else channels.last
                 follow(standardised, values, before, present, weight, channels, symptoms_of(columns))
             if change is not None:
                 guesses = self._guess(change, columns, expected.memory[wave])
                 _note(change, block.readings[wave], strange, standardised, scalars, guesses, sheet)
-            residuals.learn_residuals(
-                residual[wave], strange.surprise, weight, learns, channels, scalars, self.config.score
-            )
+            residuals.learn_residuals(residual[wave], strange, heard, usual, channels, scalars, self.config.score)
             scaling.learn_scale(values, weight, channels)
+            level.learn_level(values, weight, learns, channels, scalars)
 
         np.copyto(scalars.time_ms, times[-1])
         np.copyto(channels.last, held.values[-1])

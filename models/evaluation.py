@@ -7,13 +7,16 @@
 - Recall, precision and F1 of events: an event is a run of labelled readings, an alarm a run of readings with the alarm
   open (it opens at score 1.0). An event is found if an alarm overlaps it; an alarm that overlaps no event is false.
 - Delay: readings from an event's first one to the first with the alarm open; the median over the events found.
+- Of single readings: F1, false-alarm rate (share of the unlabelled readings with the alarm open) and missed-alarm rate
+  (share of the labelled ones without).
 
 Nothing is point-adjusted: with that, random scores look almost perfect (Kim et al. 2022).
-Sizes: R readings of a stream, K distinct scores.
+Sizes: R readings of a stream, F features, K distinct scores, S streams, D draws of streams.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,23 +28,44 @@ from numpy.typing import NDArray
 from models.detection import Detector, Readings
 from models.forecaster import CLIP
 from models.packing import pack
+from models.rows import Rows
 from models.series import Series
 from models.windows import scale_of
 
 LARGEST_BUFFER = 100  # readings, as in TSB-AD where a series has no period of its own
 BATCH_READINGS = 512  # of each stream at once; what comes out does not depend on it
+DAY_MS = 86_400_000
 
 Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
 
 
 class Judged(NamedTuple):
-    """What a detector said of one stream's test part, R readings in order."""
+    """What a detector said of one stream, R readings in order."""
 
-    series: Series  # that part alone
+    series: Series
     score: Doubles  # (R,); 0 where a late or duplicate reading was not judged
     alarm: Bools  # (R,) open after this reading
     expected: Doubles  # (R, F); NaN where nothing was
+    lower: Doubles  # (R, F) of the expected band
+    upper: Doubles  # (R, F)
+
+
+class Tally(NamedTuple):
+    """What the figures of one stream are made of: its readings, counted."""
+
+    readings: int
+    days: float  # of event time
+    labelled: int
+    events: int
+    hits: int
+    alarms: int
+    false: int
+    delays: tuple[int, ...]
+    open_in_events: int  # readings
+    open_outside: int
+    vus_pr: float  # NaN without an event
+    auc_pr: float
 
 
 class Figures(NamedTuple):
@@ -59,45 +83,78 @@ class Figures(NamedTuple):
     delay: float  # median, in readings
     events: int
     anomalous: float  # share of the readings that are labelled: what the areas of a random score come to
+    false_alarms_a_day: float = math.nan  # of a stream
+    alarms_a_day: float = math.nan
+    point_f1: float = math.nan
+    false_alarm_rate: float = math.nan
+    missed_alarm_rate: float = math.nan
 
 
 def backtest(detector: Detector, series: Sequence[Series]) -> list[Judged]:
     """Judge the test part of every series as the service would have; series without one are left out.
 
     A stream that the detector was trained on goes on from where its training part ended; any other one starts with its
-    first reading.
+    first reading. Offsets are those of number().
     """
-    tested = [one for one in series if one.test.any()]
-    known = [one.key.encode() in detector.known for one in tested]
-    judged = [one.select(one.test) if warm else one for one, warm in zip(tested, known, strict=True)]
+    tested = [(one, offsets) for one, offsets in zip(series, number(series), strict=True) if one.test.any()]
+    whole = [one.key.encode() not in detector.known for one, _ in tested]
+    kept = [one.test | cold for (one, _), cold in zip(tested, whole, strict=True)]
+    judged = [one.select(keep) for (one, _), keep in zip(tested, kept, strict=True)]
+    offsets = [numbers[keep] for (_, numbers), keep in zip(tested, kept, strict=True)]
     rows = detector.rows_for([one.key.encode() for one in judged])
-    results = [_unjudged(one) for one in judged]
-    for begin in range(0, max((len(one.rows) for one in judged), default=0), BATCH_READINGS):
+    return [_test_part(one) for one in go_through(detector, judged, offsets, rows)]
+
+
+def number(series: Sequence[Series]) -> list[NDArray[np.int64]]:
+    """An offset for every reading of every series, counted through from 0."""
+    borders = np.cumsum([0, *(len(one.rows) for one in series)])
+    return [np.arange(begin, end) for begin, end in pairwise(borders.tolist())]
+
+
+def go_through(
+    detector: Detector, series: Sequence[Series], offsets: Sequence[NDArray[np.int64]], rows: Rows
+) -> list[Judged]:
+    """Judge all readings of every series from its row in `rows`, which becomes that after its last reading."""
+    results = [_unjudged(one) for one in series]
+    seen = [np.zeros(len(one.rows), bool) for one in series]
+    for begin in range(0, max((len(one.rows) for one in series), default=0), BATCH_READINGS):
         stretch = slice(begin, begin + BATCH_READINGS)
-        busy = [n for n, one in enumerate(judged) if begin < len(one.rows)]
-        times = np.concatenate([judged[n].times_ms[stretch] for n in busy])
-        values = np.concatenate([judged[n].values[stretch] for n in busy])
-        lengths = [len(judged[n].times_ms[stretch]) for n in busy]
+        busy = [n for n, one in enumerate(series) if begin < len(one.rows)]
+        lengths = [len(series[n].rows[stretch]) for n in busy]
         waves = pack(torch.from_numpy(np.repeat(busy, lengths)))
-        readings = Readings(torch.arange(len(times)), torch.from_numpy(times), torch.from_numpy(values))
+        readings = Readings(
+            torch.from_numpy(np.concatenate([offsets[n][stretch] for n in busy])),
+            torch.from_numpy(np.concatenate([series[n].times_ms[stretch] for n in busy])),
+            torch.from_numpy(np.concatenate([series[n].values[stretch] for n in busy])),
+        )
         verdicts, after = detector.observe(readings, waves, rows.take(waves.slots))
         rows.put(waves.slots, after)
         borders = np.cumsum(lengths)[:-1]
-        pieces = (np.split(column.numpy(), borders) for column in (verdicts.score, verdicts.alarm, verdicts.expected))
-        for n, score, alarm, expected in zip(busy, *pieces, strict=True):
-            into = results[n]
-            into.score[stretch], into.alarm[stretch], into.expected[stretch] = score, alarm, expected
-    return [_test_part(one) for one in results]
+        said = (verdicts.score, verdicts.alarm, verdicts.expected, verdicts.lower, verdicts.upper)
+        for of, column in zip(zip(*(one[1:] for one in results), strict=True), said, strict=True):
+            for n, piece in zip(busy, np.split(column.numpy(), borders), strict=True):
+                of[n][stretch] = piece
+        for n, piece in zip(busy, np.split(verdicts.fate.judged.numpy(), borders), strict=True):
+            seen[n][stretch] = piece
+    return [one._replace(alarm=_held(one.alarm, known)) for one, known in zip(results, seen, strict=True)]
 
 
 def _unjudged(series: Series) -> Judged:
     readings = len(series.rows)
-    return Judged(series, np.zeros(readings), np.zeros(readings, bool), np.full(series.values.shape, np.nan))
+    expected, lower, upper = (np.full(series.values.shape, np.nan) for _ in range(3))
+    return Judged(series, np.zeros(readings), np.zeros(readings, bool), expected, lower, upper)
+
+
+def _held(alarm: Bools, judged: Bools) -> Bools:
+    """A late or duplicate reading closes no alarm: it is as open as after the reading judged before it."""
+    last = np.maximum.accumulate(np.where(judged, np.arange(len(alarm)), -1))
+    return alarm[last] & (last >= 0)
 
 
 def _test_part(judged: Judged) -> Judged:
-    test = judged.series.test
-    return Judged(judged.series.select(test), judged.score[test], judged.alarm[test], judged.expected[test])
+    series, score, alarm, *bands = judged
+    test = series.test
+    return Judged(series.select(test), score[test], alarm[test], *(band[test] for band in bands))
 
 
 def read_labels(series: Sequence[Series]) -> list[Bools | None]:
@@ -120,25 +177,75 @@ def _label_column(path: Path) -> Bools | None:
 
 def measure(tested: Sequence[Judged], labels: Sequence[Bools], buffer: int = LARGEST_BUFFER) -> Figures:
     """The figures of streams that were judged, against the labels of the same readings."""
-    pairs = list(zip(tested, labels, strict=True))
-    areas = [(vus_pr(label, one.score, buffer), auc_pr(label, one.score)) for one, label in pairs if label.any()]
-    found = [find_events(label, one.alarm) for one, label in pairs]
-    readings = sum(map(len, labels))
-    events, hits = sum(one.events for one in found), sum(one.hits for one in found)
-    alarms, false = sum(one.alarms for one in found), sum(one.false for one in found)
-    recall, precision = _share(hits, events), _share(alarms - false, alarms)
-    delays = [delay for one in found for delay in one.delays]
-    return Figures(
-        vus_pr=mean(area[0] for area in areas),
-        auc_pr=mean(area[1] for area in areas),
-        recall=recall,
-        precision=precision,
-        f1=_f1(recall, precision),
-        false_alarms=10_000 * _share(false, readings),
-        delay=float(np.median(delays)) if delays else math.nan,
-        events=events,
-        anomalous=_share(sum(int(label.sum()) for label in labels), readings),
+    tallies = [tally(one, label, buffer) for one, label in zip(tested, labels, strict=True)]
+    figures = weigh(tallies, np.ones((1, len(tallies))))
+    return Figures._make(figures[name].item() for name in Figures._fields)._replace(
+        events=int(figures["events"].item())
     )
+
+
+def tally(judged: Judged, label: Bools, buffer: int = LARGEST_BUFFER) -> Tally:
+    """label: (R,), of the readings that were judged."""
+    found = find_events(label, judged.alarm)
+    times = judged.series.times_ms
+    return Tally(
+        readings=len(label),
+        days=float(np.ptp(times)) / DAY_MS if len(times) else 0.0,
+        labelled=int(label.sum()),
+        **found._asdict(),
+        open_in_events=int((judged.alarm & label).sum()),
+        open_outside=int((judged.alarm & ~label).sum()),
+        vus_pr=vus_pr(label, judged.score, buffer),
+        auc_pr=auc_pr(label, judged.score),
+    )
+
+
+def weigh(tallies: Sequence[Tally], weights: Doubles) -> dict[str, Doubles]:
+    """The figures of streams that count `weights` times each, (D, S): those of Figures by name, each (D,)."""
+    counts = {
+        name: weights @ np.array([getattr(one, name) for one in tallies], np.float64)
+        for name in Tally._fields
+        if name not in ("delays", "vus_pr", "auc_pr")
+    }
+    areas = {name: _weighted_mean([getattr(one, name) for one in tallies], weights) for name in ("vus_pr", "auc_pr")}
+    calm = counts["readings"] - counts["labelled"]
+    recall = _shares(counts["hits"], counts["events"])
+    precision = _shares(counts["alarms"] - counts["false"], counts["alarms"])
+    right = counts["open_in_events"]
+    point_recall, point_precision = (
+        _shares(right, counts["labelled"]),
+        _shares(right, right + counts["open_outside"]),
+    )
+    return {
+        **areas,
+        "recall": recall,
+        "precision": precision,
+        "f1": _f1(recall, precision),
+        "false_alarms": 10_000 * _shares(counts["false"], counts["readings"]),
+        "delay": _weighted_median([one.delays for one in tallies], weights),
+        "events": counts["events"],
+        "anomalous": _shares(counts["labelled"], counts["readings"]),
+        "false_alarms_a_day": _shares(counts["false"], counts["days"]),
+        "alarms_a_day": _shares(counts["alarms"], counts["days"]),
+        "point_f1": _f1(point_recall, point_precision),
+        "false_alarm_rate": _shares(counts["open_outside"], calm),
+        "missed_alarm_rate": 1 - point_recall,
+    }
+
+
+def _weighted_mean(values: Sequence[float], weights: Doubles) -> Doubles:
+    """Of those that are not NaN."""
+    column = np.array(values, np.float64)
+    known = np.isfinite(column)
+    return _shares(weights[:, known] @ column[known], weights[:, known].sum(1))
+
+
+def _weighted_median(delays: Sequence[Sequence[int]], weights: Doubles) -> Doubles:
+    lengths = [len(one) for one in delays]
+    flat = np.array([delay for one in delays for delay in one], np.float64)
+    times = np.repeat(weights, lengths, axis=1).astype(np.int64)
+    drawn = (np.repeat(flat, of) for of in times)
+    return np.array([np.median(one) if len(one) else math.nan for one in drawn])
 
 
 def forecast_error(
@@ -247,18 +354,12 @@ def _ranked(score: Doubles) -> tuple[NDArray[np.int64], Doubles]:
     return rank, np.cumsum(np.bincount(rank, minlength=len(distinct))).astype(np.float64)
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
+def _shares(part: Doubles, whole: Doubles) -> Doubles:
+    shares: Doubles = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return shares
 
 
-def _f1(recall: float, precision: float) -> float:
+def _f1(recall: Doubles, precision: Doubles) -> Doubles:
     """0 where events are missed by never alarming, NaN where there are no events."""
-    if math.isnan(recall):
-        return math.nan
-    return 2 * recall * precision / (recall + precision) if recall > 0 else 0.0
-
-
-def mean(values: Iterable[float]) -> float:
-    """Of those that are not NaN; NaN if none is left."""
-    kept = [value for value in values if not math.isnan(value)]
-    return sum(kept) / len(kept) if kept else math.nan
+    both = np.where(recall > 0, recall + precision, 1.0)
+    return np.where(np.isnan(recall), np.nan, np.where(recall > 0, 2 * recall * precision / both, 0.0))

@@ -114,14 +114,21 @@ def explain(detector: Detector, row: Rows, readings: Readings, shown: int | None
     if begin:
         _, row = _judge(detector, _part(readings, 0, begin), row)
     seen = _part(readings, begin, len(readings.offsets))
-    if not len(seen.offsets):
-        return Explained(seen, _nothing(detector, seen), (), ())
+    explained = trace(detector, row, seen)
+    told = [t for t in explained.verdicts.transitions if t.change in (Change.OPENED, Change.UPDATED)]
+    accounts = tuple(
+        _account(detector, row, seen, explained.verdicts, explained.layers, one) for one in told[-MOST_ACCOUNTS:]
+    )
+    return explained._replace(accounts=accounts)
+
+
+def trace(detector: Detector, row: Rows, readings: Readings) -> Explained:
+    """The same of all readings without accounting for alarms, which takes most of the time: for whoever looks on."""
+    if not len(readings.offsets):
+        return Explained(readings, _nothing(detector, readings), (), ())
     ear, heard = _listening(detector)
-    verdicts, _ = _judge(ear, seen, row)
-    layers = _layers(detector, heard, verdicts.fate.judged.numpy())
-    told = [t for t in verdicts.transitions if t.change in (Change.OPENED, Change.UPDATED)]
-    accounts = tuple(_account(detector, row, seen, verdicts, layers, one) for one in told[-MOST_ACCOUNTS:])
-    return Explained(seen, verdicts, layers, accounts)
+    verdicts, _ = _judge(ear, readings, row)
+    return Explained(readings, verdicts, _layers(detector, heard, verdicts.fate.judged.numpy()), ())
 
 
 def _judge(detector: Detector, readings: Readings, row: Rows) -> tuple[Verdicts, Rows]:

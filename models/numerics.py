@@ -28,8 +28,16 @@ WAVES = 5
 NET = ForecasterConfig(("a", "b", "c"), hidden=64, layers=2)
 # Every rule comes into force within a few waves.
 RULES = DetectorConfig(
-    ScoreConfig(warm_up=64, smooth_readings=2, long_readings=256, block_readings=16, blocks=8),
-    AlarmConfig(close_after=1, rest=2, adopt_after=64, relearn=4),
+    ScoreConfig(
+        warm_up=64,
+        smooth_readings=2,
+        level_readings=2,
+        long_readings=256,
+        block_readings=16,
+        blocks=8,
+        range_share=0.1,
+    ),
+    AlarmConfig(close_after=1, rest=2, learn_first=2, adopt_after=64, relearn=4),
 )
 START_MS = 1_700_000_000_000
 
@@ -133,6 +141,7 @@ def golden(config: ForecasterConfig) -> Golden:
     values = centre + _fractions((WAVES, STREAMS, features), seed=2) * spread
     values += (64 * spread) * kinds.in_alarm.unsqueeze(1)
     values -= (4 * spread) * ((stream % 28 == 7) & (wave == 1)).unsqueeze(2)
+    values -= (8 * spread) * ((stream % 28 == 21) & (wave == WAVES - 1)).unsqueeze(2)
     values[:, kinds.tiny] = _fractions((WAVES, STREAMS, features), seed=3)[:, kinds.tiny] * 2.0**-1058
     values[3, stream % 6 == 1, 0] = torch.nan
     step_ms = 1_000 * (1 + stream * 37 % STREAMS) ** 2  # a second to eleven days, so every phase of day and week
@@ -166,12 +175,20 @@ def _golden_rows(config: ForecasterConfig, kinds: _Kinds, centre: Tensor, spread
         "bias": torch.tensor(0.015625),
         "noise": torch.tensor(1.0),
         "level": centre + 64 * spread,
+        "tilt": torch.tensor(0.375),
+        "block_mean": centre + spread / 8,
+        "last_block": centre - spread / 8,
+        "within": spread * spread,
+        "wander": spread * spread / 4,
     }.items():
         channels[lived, Channels._fields.index(channel)] = column.expand_as(centre)[lived].double()
     for which, scalar, number in (
         *((lived, "age", 200.0), (lived & kinds.moving, "age", 253.0), (lived, "rescale_at", 256.0)),
         *((lived, "time_ms", float(START_MS)), (lived, "learned", 180.0), (lived, "smooth", 0.875)),
         *((lived, "typical", 0.75), (lived, "variance", 0.0625), (lived, "threshold", 4.0)),
+        *((lived, "tilt_typical", 0.25), (lived, "tilt_variance", 0.015625)),
+        *((lived, "level_seen", 23.0), (lived, "level_blocks", 7.0)),
+        *((lived, "range_mean", 0.5), (lived, "range_variance", 0.25), (lived, "range_threshold", 1.5)),
         *((lived, "block_seen", 13.0), (lived, "block_peak", 2.0), (lived, "blocks", 5.0)),
         *((lived, "peak_mean", 1.5), (lived, "peak_variance", 0.25)),
         *((lived & kinds.in_alarm, "alarm", 1.0), (lived & kinds.in_alarm, "length", RULES.alarm.adopt_after - 3.0)),

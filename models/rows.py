@@ -39,6 +39,11 @@ class Channels(NamedTuple, Generic[T]):
     bias: T  # long mean of the residual, in spreads
     noise: T  # long variance of the residual
     level: T  # mean since the open alarm opened
+    tilt: T  # short mean of the distance from the mean, in what the level wanders; see level
+    block_mean: T  # of the level's block so far
+    last_block: T  # mean of the one before
+    within: T  # long variance within blocks
+    wander: T  # long mean square of what the means of neighbouring blocks differ by
 
 
 class Scalars(NamedTuple, Generic[T]):
@@ -53,12 +58,20 @@ class Scalars(NamedTuple, Generic[T]):
     smooth: T  # short mean of the strength
     typical: T  # long mean of `smooth`
     variance: T  # long variance of `smooth`
+    tilt_typical: T  # long mean of the tilt's strength over the channels
+    tilt_variance: T  # long variance of it
+    level_seen: T  # learned readings in the level's block
+    level_blocks: T  # finished ones
     block_seen: T  # learned readings in the calibration block
     block_peak: T  # largest surprise in it
     blocks: T  # finished blocks
     peak_mean: T  # mean and variance of the blocks' peaks
     peak_variance: T
-    threshold: T  # the surprise that scores 1.0; at first that of one reading in 100,000
+    threshold: T  # the surprise that scores 1.0; at first a high one
+    range_peak: T  # the same for how far outside the range readings lie: the largest in the block
+    range_mean: T
+    range_variance: T
+    range_threshold: T
     alarm: T  # 1 while open
     opened_offset: T
     opened_ms: T
@@ -82,6 +95,11 @@ FRESH_CHANNELS: Channels[float] = Channels(
     bias=0.0,
     noise=0.0,
     level=0.0,
+    tilt=0.0,
+    block_mean=0.0,
+    last_block=0.0,
+    within=0.0,
+    wander=0.0,
 )
 FRESH_SCALARS: Scalars[float] = Scalars(
     age=0.0,
@@ -93,12 +111,20 @@ FRESH_SCALARS: Scalars[float] = Scalars(
     smooth=0.0,
     typical=0.0,
     variance=0.0,
+    tilt_typical=0.0,
+    tilt_variance=0.0,
+    level_seen=0.0,
+    level_blocks=0.0,
     block_seen=0.0,
     block_peak=0.0,
     blocks=0.0,
     peak_mean=0.0,
     peak_variance=0.0,
     threshold=5.0,
+    range_peak=0.0,
+    range_mean=0.0,
+    range_variance=0.0,
+    range_threshold=1.0,
     alarm=0.0,
     opened_offset=-1.0,
     opened_ms=0.0,

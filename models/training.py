@@ -18,18 +18,13 @@ from torch import Tensor, nn
 
 from models import diagnosis, windows
 from models.cells import CellState
-from models.detection import Detector, DetectorConfig, Readings
 from models.distributed import ALONE, Ranks, interrupts
 from models.forecaster import CLIP, Forecaster, ForecasterConfig
-from models.packing import pack
-from models.rows import FRESH_SCALARS, Channels, Rows, Scalars, fresh
 from models.series import Series, UnusableData
 from models.training_state import Identity, Keeper, State, fingerprint, unpack
 from models.windows import Chunk, Lane
 
 SHORTEST_SERIES = 32  # readings; a stream with fewer teaches nothing and is left out
-ALARM = ("alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length", "quiet", "rest", "relearn")
-PRIME_READINGS = 512  # of each stream at once, while the trained net goes through the training part
 PRECISIONS = ("auto", "float32", "bfloat16")
 MAY_DIFFER = ("epochs", "budget_s")  # how long a run may last says nothing of its course: it can be gone on with
 DIVERGED = 10.0  # an epoch's loss, as a multiple of the lowest one, if it is also worse than expecting no change
@@ -458,39 +453,3 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _copy(forecaster: Forecaster) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in forecaster.state_dict().items()}
-
-
-def prime(forecaster: Forecaster, config: DetectorConfig, series: Sequence[Series]) -> Detector:
-    """A detector whose training streams start warm: scale, calibration and last memory after all of `series`.
-
-    The scale is that of the whole part from its first reading on; everything else comes from going through the part
-    with the very detector that will go on from there. Alarms that are still open at its end are forgotten.
-    """
-    detector = Detector.cold(forecaster, config)
-    rows = fresh(len(series), forecaster.config)
-    for stream, one in enumerate(series):
-        centre, spread = map(torch.from_numpy, windows.scale_of(one))
-        rows.channels[stream, Channels._fields.index("centre")] = centre
-        rows.channels[stream, Channels._fields.index("spread")] = spread
-        rows.scalars[stream, Scalars._fields.index("rescale_at")] = 2.0 ** math.ceil(math.log2(2 * len(one.times_ms)))
-    for begin in range(0, max(len(one.times_ms) for one in series), PRIME_READINGS):
-        _go_through(detector, series, begin, rows)
-    _forget_alarms(rows)
-    return Detector(forecaster, config, {one.key.encode(): stream for stream, one in enumerate(series)}, rows)
-
-
-def _go_through(detector: Detector, series: Sequence[Series], begin: int, rows: Rows) -> None:
-    stretch = slice(begin, begin + PRIME_READINGS)
-    streams = np.concatenate([np.full(len(one.times_ms[stretch]), stream) for stream, one in enumerate(series)])
-    times = np.concatenate([one.times_ms[stretch] for one in series])
-    values = np.concatenate([one.values[stretch] for one in series])
-    waves = pack(torch.from_numpy(streams))
-    readings = Readings(torch.arange(len(times)), torch.from_numpy(times), torch.from_numpy(values))
-    _, after = detector.observe(readings, waves, rows.take(waves.slots))
-    rows.put(waves.slots, after)
-
-
-def _forget_alarms(rows: Rows) -> None:
-    for name in ALARM:
-        place = Scalars._fields.index(name)
-        rows.scalars[:, place] = FRESH_SCALARS[place]

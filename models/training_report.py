@@ -18,10 +18,11 @@ from plotly.subplots import make_subplots
 from models.detection import BAND_NOISES, DetectorConfig, Readings
 from models.forecaster import Forecaster
 from models.packing import pack
+from models.priming import prime
 from models.report import COLOURS, Report
 from models.rows import Doubles
 from models.series import Series
-from models.training import Epoch, Fitted, TrainingConfig, prime
+from models.training import Epoch, Fitted, TrainingConfig
 from models.windows import pieces_of, scale_of
 
 JUDGED_STREAMS = 24

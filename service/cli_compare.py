@@ -32,10 +32,11 @@ def compare(
     again, the command goes on from there. Labels are read for the figures of detection alone, never in training.
     """
     from models.cells import CELLS
-    from models.comparison import Plan, Run, find_sets
+    from models.comparison import Plan, Run
     from models.comparison import compare as compare_cells
     from models.comparison_report import MARK, comparison_report
     from models.comparison_tables import OVER_SETS, cost_table, rank_table, summarise, table, write
+    from models.kept_runs import find_sets
     from models.training import TrainingConfig
 
     names = tuple(CELLS) if cells is None else tuple(dict.fromkeys(name.strip() for name in cells.split(",")))

@@ -17,8 +17,9 @@ from models.distributed import ALONE, Ranks
 from models.forecaster import ForecasterConfig
 from models.kinds import KINDS
 from models.kinds_training import KindsConfig, learn_kinds, scores
+from models.priming import prime
 from models.series import Series, UnusableData
-from models.training import Fitted, Progress, TrainingConfig, fit, prime
+from models.training import Fitted, Progress, TrainingConfig, fit
 
 
 def train(

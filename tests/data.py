@@ -25,8 +25,17 @@ from models.residuals import ScoreConfig
 from models.rows import Rows
 
 QUICK = DetectorConfig(
-    ScoreConfig(warm_up=80, long_readings=256, block_readings=16, blocks=8),
-    AlarmConfig(close_after=4, rest=8, adopt_after=48, relearn=24),
+    ScoreConfig(
+        warm_up=80,
+        smooth_readings=10,
+        level_readings=10,
+        long_readings=256,
+        block_readings=16,
+        blocks=8,
+        range_share=0.1,
+        training_readings=0,
+    ),
+    AlarmConfig(close_below=0.5, close_after=4, rest=8, learn_first=4, adopt_after=48, relearn=24),
 )
 """Everything that takes hundreds of readings by default happens within a few dozen."""
 
@@ -141,7 +150,7 @@ def _faulty_stream(
         values[:] = 7.0
     values[readings // 2 : readings // 2 + 15] += 70 * (1 + stream)
     if stream % 2:
-        values[3 * readings // 4 :] -= 90 * (1 + stream)
+        values[3 * readings // 4 :] -= 400 * (1 + stream)
     values[random.random(readings) < 0.01] += 90 * (1 + stream)
     values[random.random(values.shape) < 0.03] = np.nan
     values[random.random(readings) < 0.01] = np.nan

@@ -19,8 +19,9 @@ from models.detection import DetectorConfig
 from models.forecaster import ForecasterConfig
 from models.kinds import KINDS
 from models.kinds_training import KindsConfig, Report, evaluate_kinds, fit_kinds, scores
+from models.priming import prime
 from models.series import find_files, read_series
-from models.training import TrainingConfig, fit, prime, usable
+from models.training import TrainingConfig, fit, usable
 
 SETS = ("nab", "skab", "asd", "smd")
 

@@ -28,9 +28,10 @@ from models.checkpoint import (
 from models.detection import Detector
 from models.forecaster import ForecasterConfig
 from models.kinds import KINDS, SYMPTOMS, TENSORS
+from models.priming import prime
 from models.rows import Channels, Rows, Scalars
 from models.series import Series
-from models.training import TrainingConfig, fit, prime
+from models.training import TrainingConfig, fit
 from tests.data import QUICK, faulty, judge, some_forecaster, some_kinds
 
 KEYS = [f"pump/ü {n}".encode() for n in range(12)]

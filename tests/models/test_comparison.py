@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from models import comparison
-from models.comparison import Comparison, Job, Plan, Run, compare, find_sets
+from models.comparison import Comparison, Job, Plan, Run, compare
 from models.comparison_report import comparison_report
 from models.comparison_tables import (
     MEASURES,
@@ -27,9 +27,11 @@ from models.comparison_tables import (
 from models.detection import DetectorConfig
 from models.evaluation import Figures
 from models.forecaster import ForecasterConfig
+from models.kept_runs import find_sets
+from models.priming import prime
 from models.series import UnusableData, read_series
 from models.synthetic import FEATURES, plant, to_frame
-from models.training import TrainingConfig, fit, prime, usable
+from models.training import TrainingConfig, fit, usable
 from service.file_log import FileLog
 from service.pipeline import Pipeline
 from service.scoring import score

@@ -16,20 +16,25 @@ from models.detection import BAND_NOISES, LATE_LIMIT, Detector, DetectorConfig, 
 from models.forecaster import Forecaster, ForecasterConfig
 from models.kinds import SYMPTOMS
 from models.packing import pack
+from models.priming import prime
 from models.residuals import noise_of
 from models.rows import Channels, Columns, Doubles, Rows, Scalars, fresh
 from models.scaling import spread_of
 from models.series import read_series
-from models.training import prime, usable
+from models.training import usable
 from tests.data import QUICK, Batch, Judged, batch_of, data_folder, faulty, judge, some_forecaster, some_kinds
 
 STREAMS = 12
 READINGS = 2_000
 KEYS = [f"stream-{n}".encode() for n in range(STREAMS)]
-FROZEN_CHANNELS = ("known", "mean", "square", "centre", "spread", "low", "high", "bias", "noise")
-FROZEN_SCALARS = (
-    *("rescale_at", "learned", "typical", "variance", "block_seen", "block_peak", "blocks"),
-    *("peak_mean", "peak_variance", "threshold"),
+SCALE_CHANNELS = ("known", "mean", "square", "centre", "spread", "low", "high")
+LEVEL_CHANNELS = ("block_mean", "last_block", "within", "wander")
+RESIDUAL_CHANNELS = ("bias", "noise")
+LEVEL_SCALARS = ("rescale_at", "level_seen", "level_blocks")
+RESIDUAL_SCALARS = (
+    *("learned", "typical", "variance", "tilt_typical", "tilt_variance"),
+    *("block_seen", "block_peak", "blocks", "peak_mean", "peak_variance", "threshold"),
+    *("range_peak", "range_mean", "range_variance", "range_threshold"),
 )
 
 
@@ -316,17 +321,30 @@ def test_a_spike_is_found_at_its_reading(spike: float) -> None:
     assert judged.score[:400].max() < 1
 
 
-def test_an_anomaly_that_passes_leaves_no_trace() -> None:
+def assert_unmoved(one: Rows, other: Rows, channels: Sequence[str], scalars: Sequence[str]) -> None:
+    for now, then, names in zip(statistics(one), statistics(other), (channels, scalars), strict=True):
+        for name in names:
+            np.testing.assert_array_equal(getattr(now, name), getattr(then, name), err_msg=name)
+
+
+def test_an_anomaly_that_passes_leaves_no_trace_in_scale_and_level() -> None:
     detector, values = cold(2), calm(320, features=2)
     values[300:312] += 60
     before = alone(detector, values[:300])
     during = alone(detector, values[:312])
     assert during.alarm[300:].all()
-    for now, then, names in zip(
-        statistics(during.rows), statistics(before.rows), (FROZEN_CHANNELS, FROZEN_SCALARS), strict=True
-    ):
-        for name in names:
-            np.testing.assert_array_equal(getattr(now, name), getattr(then, name), err_msg=name)
+    assert_unmoved(during.rows, before.rows, SCALE_CHANNELS + LEVEL_CHANNELS, LEVEL_SCALARS)
+
+
+def test_of_an_anomaly_only_the_first_readings_become_usual() -> None:
+    detector, values = cold(2), calm(320, features=2)
+    values[300:312] += 60
+    before, first, later = (alone(detector, values[:n]) for n in (300, 300 + QUICK.alarm.learn_first, 312))
+    assert later.alarm[300:].all()
+    assert_unmoved(later.rows, first.rows, RESIDUAL_CHANNELS, RESIDUAL_SCALARS)
+    for name in ("learned", "typical", "variance"):
+        then, now = (float(getattr(statistics(one.rows)[1], name)[0]) for one in (before, first))
+        assert now > then, name
 
 
 def test_a_reading_that_opens_an_alarm_is_not_learned_and_the_one_that_closes_it_neither() -> None:
@@ -400,10 +418,11 @@ def test_back_at_the_old_level_after_a_shift_is_an_anomaly() -> None:
 def test_an_alarm_that_grows_is_updated_and_never_becomes_milder() -> None:
     detector = cold()
     values = calm(330)
-    channels, _ = statistics(alone(detector, values[:300]).rows)
-    margin = QUICK.score.range_share * float(np.maximum(channels.high - channels.low, channels.spread * 5)[0, 0])
+    channels, scalars = statistics(alone(detector, values[:300]).rows)
+    width = float(np.maximum(channels.high - channels.low, channels.spread * 5)[0, 0])
+    margin = QUICK.score.range_share * width * float(scalars.range_threshold[0])
     top = float(channels.high[0, 0])
-    for n, score in enumerate((1.2, 1.3, 2.5, 1.1, 5.0, 1.0)):
+    for n, score in enumerate((1.2, 1.3, 2.5, 1.1, 50.0, 1.0)):
         values[300 + n] = top + score * margin
     judged = alone(detector, values[:306])
     assert judged.score[300] >= 1

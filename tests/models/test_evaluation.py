@@ -19,15 +19,20 @@ from models.evaluation import (
     backtest,
     find_events,
     forecast_error,
+    go_through,
     measure,
+    number,
     range_auc_pr,
     read_labels,
+    tally,
     training_spread,
     vus_pr,
+    weigh,
 )
 from models.packing import pack
+from models.priming import prime
 from models.series import Series, read_series
-from models.training import prime, usable
+from models.training import usable
 from tests.data import QUICK, some_forecaster
 
 
@@ -163,7 +168,8 @@ def test_figures_of_several_streams_count_events_together_and_average_areas() ->
     alarms = [marks("..#..#...."), marks("####....##")]
     series = some_series(np.zeros((10, 1)), 0)
     scores = [np.array([0, 0, 9, 9, 0, 5, 0, 0, 1, 1.0]), np.ones(10)]
-    tested = [Judged(series, score, alarm, np.zeros((10, 1))) for score, alarm in zip(scores, alarms, strict=True)]
+    band = [np.zeros((10, 1))] * 3
+    tested = [Judged(series, score, alarm, *band) for score, alarm in zip(scores, alarms, strict=True)]
     figures = measure(tested, labels, buffer=4)
     assert (figures.recall, figures.precision, figures.delay) == (1 / 2, 1 / 4, 0)
     assert figures.f1 == pytest.approx(1 / 3)
@@ -173,12 +179,41 @@ def test_figures_of_several_streams_count_events_together_and_average_areas() ->
     assert figures.vus_pr == vus_pr(labels[0], scores[0], 4)
 
 
+def test_figures_of_single_readings_and_of_days_are_counted_by_hand() -> None:
+    series = some_series(np.zeros((10, 1)), 0)._replace(times_ms=np.arange(10) * 6 * 3_600_000)  # 54 hours
+    bands = [np.zeros((10, 1))] * 3
+    tested = [Judged(series, np.zeros(10), marks(alarm), *bands) for alarm in ("..#..##...", "#.........")]
+    figures = measure(tested, [marks("..##......"), marks("........##")], buffer=2)
+    assert figures.alarms_a_day == pytest.approx(3 / 4.5)
+    assert figures.false_alarms_a_day == pytest.approx(2 / 4.5)
+    assert figures.point_f1 == pytest.approx(2 * 1 / (2 * 1 + 3 + 3)), "one right, three wrong, three missed"
+    assert figures.false_alarm_rate == pytest.approx(3 / 16)
+    assert figures.missed_alarm_rate == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_streams_that_count_several_times_are_as_if_they_were_there_several_times(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    tested, labels = [], []
+    for n in range(5):
+        label, score = some_labels(10 * seed + n, 60)
+        series = some_series(np.zeros((60, 1)), 0, f"pump-{n}")
+        tested.append(Judged(series, score, score > 0.9, *[np.zeros((60, 1))] * 3))
+        labels.append(label if n else np.zeros(60, bool))
+    weights = random.integers(0, 4, (6, 5))
+    weighed = weigh([tally(one, label, 4) for one, label in zip(tested, labels, strict=True)], weights.astype(float))
+    for draw, times in enumerate(weights.tolist()):
+        places = [n for n, count in enumerate(times) for _ in range(count)]
+        by_hand = measure([tested[n] for n in places], [labels[n] for n in places], 4)
+        assert {name: column[draw] for name, column in weighed.items()} == pytest.approx(by_hand._asdict(), nan_ok=True)
+
+
 def test_without_labels_nothing_is_measured_and_without_alarms_there_is_no_precision() -> None:
     nothing = measure([], [])
     assert nothing.events == 0
     assert all(math.isnan(figure) for name, figure in nothing._asdict().items() if name != "events")
     silent = measure(
-        [Judged(some_series(np.zeros((4, 1)), 0), np.zeros(4), marks("...."), np.zeros((4, 1)))], [marks(".##.")]
+        [Judged(some_series(np.zeros((4, 1)), 0), np.zeros(4), marks("...."), *[np.zeros((4, 1))] * 3)], [marks(".##.")]
     )
     assert (silent.recall, silent.f1, silent.false_alarms) == (0, 0, 0)
     assert math.isnan(silent.precision)
@@ -222,6 +257,9 @@ def test_a_backtest_judges_the_test_part_as_the_service_does() -> None:
         np.testing.assert_array_equal(one.score, scores)
         np.testing.assert_array_equal(one.alarm, alarms)
         np.testing.assert_array_equal(one.expected, expected)
+        known = np.isfinite(one.expected)
+        assert (one.lower[known] < one.expected[known]).all()
+        assert (one.expected[known] < one.upper[known]).all()
     assert any(one.alarm.any() for one in tested), "else nothing was compared"
 
 
@@ -244,6 +282,21 @@ def test_what_comes_later_changes_nothing_that_was_said_before() -> None:
         same = 360 - int((~whole.test).sum())
         np.testing.assert_array_equal(before.score[:same], after.score[:same])
         assert (before.score[same:] != after.score[same:]).any()
+
+
+def test_a_reading_that_is_not_judged_leaves_an_open_alarm_open() -> None:
+    values = np.random.default_rng(4).normal(size=(300, 1))
+    values[200:] += 50
+    series = some_series(values, 0)
+    again = np.sort(np.append(np.arange(300), 210))  # the 210th reading comes twice
+    detector = Detector.cold(some_forecaster(1), QUICK)
+    once, twice = (
+        go_through(detector, [one], number([one]), detector.rows_for([b"pump"]))[0]
+        for one in (series, series.select(again))
+    )
+    assert once.alarm[209:212].all()
+    np.testing.assert_array_equal(twice.alarm, once.alarm[again])
+    assert twice.score[211] == 0, "it was not judged"
 
 
 def test_series_without_a_test_part_are_not_judged() -> None:
@@ -284,7 +337,7 @@ def test_the_forecast_error_is_of_calm_readings_in_spreads_of_the_training_part(
     assert np.isnan(spread[1:]).all(), "neither a channel that stands still nor one known once has a spread"
     part = series.select(series.test)
     expected = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [80.0, 0.0, 0.0]])
-    tested = Judged(part, np.zeros(3), marks("..."), expected)
+    tested = Judged(part, np.zeros(3), marks("..."), expected, expected, expected)
     spreads = np.array([2.0, np.nan, 0.1])
     error = forecast_error([expected], [tested], [marks("..#")], [spreads])
     assert error == pytest.approx((4 / 2 + 10 + 10) / 3), "errors of 20 and 30 spreads are cut at 10"

@@ -9,7 +9,7 @@ import torch
 from models.alarm import Change
 from models.cells import CELLS
 from models.detection import Detector, Readings
-from models.explanation import FEWEST_CALM, Explained, explain, rank_correlation
+from models.explanation import FEWEST_CALM, Explained, explain, rank_correlation, trace
 from models.forecaster import Forecaster, ForecasterConfig
 from models.packing import pack
 from models.rows import Rows, fresh
@@ -176,6 +176,18 @@ def test_explaining_changes_neither_the_detector_nor_the_row() -> None:
     assert all(torch.equal(*pair) for pair in zip(detector.forecaster.parameters(), weights, strict=True))
     hooks = [hook for module in detector.forecaster.modules() for hook in module._forward_pre_hooks]
     assert hooks == []
+
+
+def test_a_trace_is_the_explanation_without_its_accounts() -> None:
+    detector, readings = Detector.cold(some_forecaster(5), QUICK), with_a_jump(2)
+    row = detector.rows_for([b"one"])
+    explained, traced = explain(detector, row, readings), trace(detector, row, readings)
+    assert explained.accounts
+    assert traced.accounts == ()
+    assert torch.equal(traced.verdicts.score, explained.verdicts.score)
+    for mine, other in zip(traced.layers, explained.layers, strict=True):
+        for gate, same in zip(mine.gates, other.gates, strict=True):
+            np.testing.assert_array_equal(gate.units, same.units)
 
 
 def test_of_no_readings_nothing_is_said() -> None:

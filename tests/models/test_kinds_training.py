@@ -12,9 +12,9 @@ from models.forecaster import Forecaster, ForecasterConfig
 from models.kinds import KINDS, SYMPTOMS, KindsHead
 from models.kinds_training import KindsConfig, evaluate_kinds, fit_kinds, learn_kinds, scores, watchful
 from models.packing import pack
+from models.priming import prime
 from models.rows import Channels, Scalars
 from models.series import Series, UnusableData
-from models.training import prime
 from tests.data import QUICK, some_forecaster
 
 QUICKLY = KindsConfig(faults=240, judged=120, epochs=40, cold=160)

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from models.forecaster import ForecasterConfig
 from models.residuals import (
     HIGHEST_RANGE_SCORE,
-    LARGEST_DEVIATION,
     SETTLING,
+    SMALLEST_DEVIATION,
     SMALLEST_NOISE,
-    SMALLEST_VARIANCE,
+    STRONGEST,
     ScoreConfig,
     Strangeness,
     judge,
@@ -20,7 +20,7 @@ from models.residuals import (
     strength_of,
     surprise_of,
 )
-from models.rows import Channels, Columns, Doubles, Scalars, fresh
+from models.rows import FRESH_SCALARS, Channels, Columns, Doubles, Scalars, fresh
 
 Statistics = tuple[Channels[Doubles], Scalars[Doubles]]
 
@@ -30,29 +30,32 @@ def fresh_statistics(streams: int = 1, features: int = 1) -> Statistics:
     return Columns.of(fresh(streams, config)).views()
 
 
-def learn(residuals: NDArray[np.float64], surprises: NDArray[np.float64], config: ScoreConfig) -> Statistics:
-    """One stream of one channel, long past its warm-up, learns every reading; `smooth` is the residual too."""
+def saying(surprise: float, outside: float = 0.0) -> Strangeness:
+    return Strangeness(np.zeros(1), np.array([surprise]), np.array([outside]), np.zeros(1, bool))
+
+
+def learn(
+    residuals: NDArray[np.float64],
+    surprises: NDArray[np.float64],
+    config: ScoreConfig,
+    outsides: NDArray[np.float64] | None = None,
+) -> Statistics:
+    """One stream of one channel, long past its warm-up, learns every reading; smooth and tilt are the residual too."""
     channels, scalars = fresh_statistics()
     scalars.age[:] = 10_000
-    for residual, surprise in zip(residuals, surprises, strict=True):
-        scalars.smooth[:] = residual
+    outsides = np.zeros(len(residuals)) if outsides is None else outsides
+    for residual, surprise, outside in zip(residuals, surprises, outsides, strict=True):
+        scalars.smooth[:] = channels.tilt[:] = residual
         learn_residuals(
-            np.array([[residual]]), np.array([surprise]), np.ones((1, 1)), np.ones(1), channels, scalars, config
+            np.array([[residual]]), saying(surprise, outside), np.ones((1, 1)), np.ones(1), channels, scalars, config
         )
     return channels, scalars
 
 
-def test_surprise_is_the_logarithm_of_the_normal_tail() -> None:
-    deviations = np.linspace(-6, 35, 400)
-    oracle = [-math.log10(math.erfc(deviation / math.sqrt(2)) / 2) for deviation in deviations]
-    np.testing.assert_allclose(surprise_of(deviations), oracle, rtol=1e-9, atol=1e-12)
-
-
-def test_surprise_of_the_farthest_deviations_is_finite_and_rises() -> None:
-    surprise = surprise_of(np.array([-1e6, -40.0, 0.0, 30.0, LARGEST_DEVIATION, 40.0, 1e3, 1e6]))
-    assert np.isfinite(surprise).all()
-    assert (np.diff(surprise) >= 0).all()
-    assert surprise[2] == pytest.approx(math.log10(2))
+def test_surprise_is_the_power_three_halves_of_what_is_above_the_usual() -> None:
+    deviations = np.linspace(-6, 1_000, 400)
+    oracle = [max(deviation, 0.0) ** 1.5 for deviation in deviations.tolist()]
+    np.testing.assert_allclose(surprise_of(deviations), oracle, rtol=1e-12)
 
 
 def test_surprise_has_the_same_bits_in_any_company() -> None:
@@ -68,6 +71,12 @@ def test_strength_is_the_root_mean_square_over_the_channels_that_are_there() -> 
     np.testing.assert_allclose(strength_of(standardised, None), [math.sqrt(25 / 3), math.sqrt(1 / 3), 0])
     np.testing.assert_allclose(strength_of(standardised, present), [math.sqrt(25 / 3), 1, 0])
     np.testing.assert_array_equal(strength_of(np.array([[-2.5], [0.5]]), None), [2.5, 0.5])
+
+
+def test_a_channel_that_is_off_without_measure_is_no_stronger_than_the_strongest() -> None:
+    standardised = np.array([[1e6, 0.0, 0.0, 0.0], [STRONGEST, 0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(strength_of(standardised, None), [STRONGEST / 2, STRONGEST / 2])
+    assert strength_of(np.array([[-1e6]]), None)[0] == STRONGEST
 
 
 @pytest.mark.parametrize("features", [1, 2, 8, 9, 38, 129])
@@ -94,6 +103,9 @@ def test_long_memories_are_mean_and_variance_while_they_fill() -> None:
     settled = counted[SETTLING:]
     assert scalars.typical[0] == pytest.approx(settled.mean())
     assert scalars.variance[0] == pytest.approx(settled.var())
+    strengths = np.minimum(np.abs(settled), STRONGEST)
+    assert scalars.tilt_typical[0] == pytest.approx(strengths.mean())
+    assert scalars.tilt_variance[0] == pytest.approx(strengths.var())
 
 
 def test_long_memories_forget_at_a_steady_rate_when_they_are_full() -> None:
@@ -114,7 +126,7 @@ def test_what_may_not_be_learned_changes_nothing() -> None:
     config = ScoreConfig()
     channels, scalars = learn(np.arange(100.0), np.arange(100.0), config)
     before = [statistic.copy() for statistic in (*channels, *scalars)]
-    learn_residuals(np.array([[9e5]]), np.array([300.0]), np.zeros((1, 1)), np.zeros(1), channels, scalars, config)
+    learn_residuals(np.array([[9e5]]), saying(300.0, 9.0), np.zeros((1, 1)), np.zeros(1), channels, scalars, config)
     for now, then in zip((*channels, *scalars), before, strict=True):
         np.testing.assert_array_equal(now, then)
 
@@ -124,7 +136,7 @@ def test_a_missing_channel_learns_nothing_while_the_others_do() -> None:
     channels, scalars = fresh_statistics(features=2)
     weight = np.array([[1.0, 0.0]])
     for residual in range(30):
-        learn_residuals(np.full((1, 2), float(residual)), np.zeros(1), weight, np.ones(1), channels, scalars, config)
+        learn_residuals(np.full((1, 2), float(residual)), saying(0.0), weight, np.ones(1), channels, scalars, config)
     assert channels.bias[0].tolist() == [pytest.approx(np.arange(16, 30).mean()), 0]
 
 
@@ -142,10 +154,19 @@ def test_the_threshold_is_what_a_gumbel_law_through_the_block_peaks_exceeds_at_t
     assert scalars.blocks[0] == 6
 
 
+def test_the_range_has_a_threshold_of_the_same_kind_that_never_sinks_below_its_margin() -> None:
+    config = ScoreConfig(block_readings=10, blocks=32, false_alarm_rate=1e-4, lowest_threshold=0.5)
+    peaks = np.random.default_rng(3).uniform(0, 5, (6, 10))
+    _, of_surprise = learn(np.zeros(60), peaks.ravel(), config)
+    _, of_range = learn(np.zeros(60), np.zeros(60), config, peaks.ravel())
+    assert of_range.range_threshold[0] == of_surprise.threshold[0] > 1
+    assert of_surprise.range_threshold[0] == 1.0
+
+
 def test_a_threshold_waits_for_four_blocks_and_never_sinks_below_the_lowest() -> None:
     config = ScoreConfig(block_readings=10, lowest_threshold=4.0)
     for readings in (0, 39):
-        assert learn(np.zeros(readings), np.ones(readings), config)[1].threshold[0] == 5.0
+        assert learn(np.zeros(readings), np.ones(readings), config)[1].threshold[0] == FRESH_SCALARS.threshold
     assert learn(np.zeros(40), np.ones(40), config)[1].threshold[0] == 4.0
 
 
@@ -158,7 +179,7 @@ def test_blocks_long_ago_are_forgotten() -> None:
 
 
 def test_nothing_from_before_the_end_of_the_warm_up_sets_the_threshold() -> None:
-    config = ScoreConfig(warm_up=25, block_readings=10, lowest_threshold=0.5)
+    config = ScoreConfig(warm_up=25, block_readings=10, lowest_threshold=0.5, false_alarm_rate=1e-4)
     random = np.random.default_rng(4)
     after = random.uniform(0, 5, 50)
     thresholds = []
@@ -166,9 +187,7 @@ def test_nothing_from_before_the_end_of_the_warm_up_sets_the_threshold() -> None
         channels, scalars = fresh_statistics()
         for surprise in (*np.full(25, loud), *after):
             scalars.age[:] += 1
-            learn_residuals(
-                np.zeros((1, 1)), np.array([surprise]), np.ones((1, 1)), np.ones(1), channels, scalars, config
-            )
+            learn_residuals(np.zeros((1, 1)), saying(surprise), np.ones((1, 1)), np.ones(1), channels, scalars, config)
         thresholds.append(float(scalars.threshold[0]))
     assert thresholds[0] == thresholds[1]
     peaks = after.reshape(5, 10).max(axis=1).tolist()
@@ -196,11 +215,27 @@ def test_the_score_is_the_surprise_of_the_smoothed_strength_over_the_threshold()
     channels, scalars = fresh_statistics()
     scalars.age[:], scalars.smooth[:], scalars.typical[:], scalars.variance[:] = 500, 2.0, 1.0, 0.25
     scalars.threshold[:] = 8.0
-    strange = judge_one(2.0, 0.0, (channels, scalars))
-    deviation = 1 / math.sqrt(0.25 + SMALLEST_VARIANCE)
-    assert strange.surprise[0] == pytest.approx(-math.log10(math.erfc(deviation / math.sqrt(2)) / 2))
+    strange = judge_one(2.0, 0.0, (channels, scalars), ScoreConfig(usual_share=0.3))
+    deviation = 1 / (0.5 + 0.3 + SMALLEST_DEVIATION)
+    assert strange.surprise[0] == pytest.approx(deviation**1.5)
     assert strange.score[0] == pytest.approx(strange.surprise[0] / 8)
     assert not strange.out_of_range[0]
+
+
+@pytest.mark.parametrize(("weight", "by"), [(0.5, "residual"), (0.8, "level"), (0.0, "residual")])
+def test_of_residual_and_level_the_one_further_from_its_usual_counts(weight: float, by: str) -> None:
+    channels, scalars = fresh_statistics()
+    scalars.age[:], scalars.smooth[:], scalars.typical[:], scalars.variance[:] = 500, 2.0, 1.0, 0.25
+    channels.tilt[:], scalars.tilt_typical[:], scalars.tilt_variance[:] = -1.0, 0.5, 0.01
+    channels.known[:] = 1  # the level is not known yet: its tilt only fades
+    config = ScoreConfig(level_weight=weight, level_readings=99, usual_share=0.0)
+    strange = judge_one(2.0, 0.0, (channels, scalars), config)
+    deviations = {
+        "residual": 1 / (0.5 + SMALLEST_DEVIATION),
+        "level": weight * (1 - 0.02 - 0.5) / (0.1 + SMALLEST_DEVIATION),
+    }
+    assert max(deviations, key=lambda name: deviations[name]) == by
+    assert strange.surprise[0] == pytest.approx(deviations[by] ** 1.5)
 
 
 def test_the_score_is_0_until_the_warm_up_is_over() -> None:
@@ -230,6 +265,7 @@ def test_the_range_rule_scores_1_at_its_share_of_the_range_outside_it(value: flo
     channels, scalars = fresh_statistics()
     channels.low[:], channels.high[:], channels.spread[:] = 0.0, 10.0, 1.0
     scalars.age[:], scalars.typical[:] = 500, 1_000  # the residual says nothing
+    channels.mean[:] = value  # nor does the level
     strange = judge_one(0.0, value, (channels, scalars), ScoreConfig(range_share=0.05))
     assert strange.score[0] == pytest.approx(score, abs=1e-9)
     assert strange.out_of_range[0] == (score > 0)
@@ -245,11 +281,12 @@ def test_a_narrow_range_is_judged_by_the_spread_instead() -> None:
 def test_an_unknown_channel_has_no_range_and_hides_no_other() -> None:
     channels, scalars = fresh_statistics(features=2)
     scalars.age[:], scalars.typical[:] = 500, 1_000
+    config = ScoreConfig(range_share=0.1)
     with np.errstate(all="ignore"):
-        unknown = judge(np.zeros((1, 2)), np.array([[7.0, 7.0]]), None, channels, scalars, ScoreConfig())
+        unknown = judge(np.zeros((1, 2)), np.array([[7.0, 7.0]]), None, channels, scalars, config)
         assert unknown.score[0] == pytest.approx(0, abs=1e-9)
         channels.low[0, 1], channels.high[0, 1], channels.spread[0, 1] = 0, 1, 0.1
-        known = judge(np.zeros((1, 2)), np.array([[7.0, 2.0]]), None, channels, scalars, ScoreConfig())
+        known = judge(np.zeros((1, 2)), np.array([[7.0, 2.0]]), None, channels, scalars, config)
     assert known.score[0] == HIGHEST_RANGE_SCORE
     assert known.out_of_range[0]
 

@@ -13,10 +13,11 @@ from models.alarm import AlarmConfig
 from models.cells import CELLS
 from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
+from models.priming import prime
 from models.residuals import ScoreConfig
 from models.rows import Channels, Columns, Doubles, Scalars
 from models.series import Series, UnusableData
-from models.training import SHORTEST_SERIES, Epoch, Fitted, Progress, TrainingConfig, fit, prime, usable
+from models.training import SHORTEST_SERIES, Epoch, Fitted, Progress, TrainingConfig, fit, usable
 from tests.data import Batch, batch_of, judge, some_forecaster
 
 CPU = torch.device("cpu")

@@ -96,6 +96,7 @@ def test_the_commands_are_those_that_are_documented() -> None:
         "state import",
         "replay",
         "compare",
+        "evaluate",
         "gradients",
         "memory-tasks",
         "inspect",
