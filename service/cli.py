@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 from rich.markup import escape
 
-from service import cli_compare, cli_gradients, cli_inspect, cli_kafka, cli_models, cli_state
+from service import cli_compare, cli_evaluate, cli_gradients, cli_inspect, cli_kafka, cli_models, cli_state
 from service.errors import RefusedSetting, TelltaleError
 from service.options import err
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for commands in (cli_models, cli_kafka, cli_state, cli_gradients, cli_compare, cli_inspect):
+for commands in (cli_models, cli_kafka, cli_state, cli_gradients, cli_compare, cli_evaluate, cli_inspect):
     app.add_typer(commands.app)
 
 
