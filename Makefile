@@ -13,15 +13,15 @@ CODE := service models tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint types format demo bench faults soak kafka clean
+.PHONY: help setup test lint types format demo bench faults soak e2e kafka clean
 
 help: ## Show what there is to make
 	@echo 'make TARGET, where TARGET is one of:'
-	@sed -nE 's/^([a-z]+):.* ## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z0-9]+):.* ## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Make .venv with everything in it (TORCH_BACKEND=cpu: the small build of torch)
 
-test: $(READY) ## Run all tests; some need Docker, or Java 17 and Maven, for a Kafka broker (ARGS='-k name')
+test: $(READY) ## Run all tests; some need Docker, or Java 17 and Maven, for a Kafka broker, some Chromium or Prometheus (ARGS='-k name')
 	$(RUN)python -m pytest $(ARGS)
 
 lint: $(READY) ## Check style and formatting
@@ -47,6 +47,9 @@ faults: $(READY) ## Kill, stop and cut off workers and brokers for up to an hour
 
 soak: $(READY) ## A fault every 15 s under load for half an hour; memory, threads and files must stay (ARGS='--minutes 30')
 	$(RUN)python -m tests.faults soak $(ARGS)
+
+e2e: $(READY) ## Build the image, start docker-compose.yml, kill the service under load; needs a Docker engine with Compose
+	TORCH_BACKEND=$(TORCH_BACKEND) $(RUN)python -m pytest -rP tests/e2e/deployment.py $(ARGS)
 
 kafka: ## Run a Kafka broker on this machine, without Docker; Ctrl-C ends it (ARGS='--port 9092')
 	deploy/kafka/broker start $(ARGS)

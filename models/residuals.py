@@ -4,7 +4,7 @@
 2. deviation: how far the smoothed strength is above its own long memory, in standard deviations (what anomaly
    likelihood takes the tail of: Lavin & Ahmad 2015); the same of the stream's distance from its own level (see level);
    the larger of the two counts;
-3. score: the surprise, a power of the deviation, over the stream's threshold, which comes from the peaks of its own
+3. score: the surprise, the square of the deviation, over the stream's threshold, which comes from the peaks of its own
    recent blocks, taken as Gumbel distributed (block maxima: Coles 2001, ch. 3; parameters by the method of moments);
 4. or, if that is more, how far the reading lies outside the range learned so far, with a threshold of the same kind.
 
@@ -23,6 +23,9 @@ from models.rows import NO_MINUS, Bools, Channels, Doubles, Scalars
 
 FARTHEST = 1e6  # spreads; residuals are cut there, so that squares stay finite
 STRONGEST = 30.0  # noises: a channel further off than that is not stranger, and does not drown the others
+LARGEST_LEARNED = (
+    100.0  # noises: of a residual further off than that no more is learned, or one glitch made a stream deaf
+)
 SMALLEST_NOISE = 1e-4  # variance in spreads: a residual of a hundredth of a spread is never strange
 SMALLEST_DEVIATION = 0.05  # of a strength, which is around 1, beside its standard deviation
 SETTLING = 48  # readings that the residual's noise is learned from before the strength, which it scales, is
@@ -127,9 +130,9 @@ def _deviation(now: Doubles, usual: Doubles, variance: Doubles, config: ScoreCon
 
 
 def surprise_of(deviation: Doubles) -> Doubles:
-    """The power 3/2 of a deviation above 0: between a normal law's tail, a square, and a heavy one, a logarithm."""
+    """The square of a deviation above 0: as a normal law's tail goes, but for factors that the threshold has too."""
     above = np.maximum(deviation, 0.0) + NO_MINUS
-    surprise: Doubles = above * np.sqrt(above)
+    surprise: Doubles = above * above
     return surprise
 
 
@@ -154,7 +157,9 @@ def learn_residuals(
     """Take one wave into the long memories. residual: (S, F) in spreads; weight: (S, F), learns: (S,), 0 or 1."""
     learned = scalars.learned
     learned += learns
-    _follow(channels.bias, channels.noise, residual, _rate(learned, config)[:, None] * weight)
+    farthest = np.where(learned > SETTLING, LARGEST_LEARNED, np.inf)[:, None] * noise_of(channels)
+    near = np.clip(residual, channels.bias - farthest, channels.bias + farthest)
+    _follow(channels.bias, channels.noise, near, _rate(learned, config)[:, None] * weight)
     rate = _rate(learned - SETTLING, config) * learns
     _follow(scalars.typical, scalars.variance, scalars.smooth, rate)
     _follow(scalars.tilt_typical, scalars.tilt_variance, tilt_of(channels), rate)

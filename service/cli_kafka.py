@@ -76,15 +76,19 @@ def produce(
     simulate: Annotated[int, typer.Option(help="Send this many simulated streams instead of files.")] = 0,
     readings: Annotated[int, typer.Option(help="Of each simulated stream; 0: until stopped.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
+    go_on: Annotated[
+        bool,
+        typer.Option("--go-on", help="Of the simulation: from the topic's last reading, as if it had never stopped."),
+    ] = False,
     config: Config = None,
 ) -> None:
     """Send readings to a topic: series from files, side by side as if they were live, or a simulated plant."""
-    from service.feeding import feed, file_records, simulated_records
+    from service.feeding import feed, file_records, sent_until_ms, simulated_records
 
     settings = load_settings(config, {"kafka.topics": topic or None, "kafka.bootstrap_servers": bootstrap_servers})
     check_part(part)
     records = (
-        simulated_records(simulate, readings, seed)
+        simulated_records(simulate, readings, seed, sent_until_ms(settings) if go_on else 0)
         if simulate
         else file_records(read_data(data_paths(data, more)), part)
     )

@@ -27,7 +27,7 @@ from models.numerics import self_test
 from models.synthetic import FEATURES, Fault, FaultKind, PlantSimulator
 from models.training import TrainingConfig
 from service import kafka_log, kafka_topics
-from service.api import Server
+from service.addresses import names_for
 from service.api import app as http_app
 from service.changelog import Layout
 from service.errors import RefusedSetting
@@ -38,7 +38,9 @@ from service.memory_log import MemoryLog, Topics
 from service.pipeline import Pipeline
 from service.recovery import RecoveryRules
 from service.running import BEAT_LIMIT_S, observed
+from service.serving import Server
 from service.state_writer import StateWriter
+from service.streams import Streams
 from service.trainer import train
 from service.watching import Watching
 from service.wire import Event, rfc3339
@@ -76,18 +78,28 @@ def run_demo(seconds: float, streams: int, servers: str | None, http_port: int, 
         checkpoint = load(path)
     numerics = self_test(checkpoint.detector)
     board, metrics, registry = observed(checkpoint, numerics)
-    watching = Watching()
+    watching, held = Watching(), Streams()
     insight = Insight(checkpoint.detector, checkpoint.digest, watching)
-    api = http_app(board, registry, BEAT_LIMIT_S, version("telltale"), insight=insight)
+    api = http_app(
+        board,
+        registry,
+        BEAT_LIMIT_S,
+        version("telltale"),
+        insight=insight,
+        streams=held,
+        names=names_for("127.0.0.1", ()),
+    )
     server = _serve(api, http_port, out)
-    out.print(f"look at http://127.0.0.1:{server.port}/metrics, /readyz and /api/v1/anomalies while it runs\n")
+    out.print(f"look at http://127.0.0.1:{server.port}/ while it runs\n")
     try:
         with _log(servers) as (log, send):
             pipeline = Pipeline(checkpoint.detector, checkpoint.digest, max_future_ms=86_400_000)
             layout = Layout.of(checkpoint.digest, checkpoint.detector.rows_for([]))
             writer = StateWriter("demo", layout, numerics, "demo", flush_interval_s=10.0)
             rules = RecoveryRules(reset=False, prime_readings=0)
-            worker = Worker(log, pipeline, writer, rules, board, metrics, threading.Event(), watching=watching)
+            worker = Worker(
+                log, pipeline, writer, rules, board, metrics, threading.Event(), watching=watching, streams=held
+            )
             show = _Show(out)
             _stream(simulator, worker, send, show, max(ends_at, time.monotonic() + seconds * STREAMING_SHARE))
     finally:

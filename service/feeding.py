@@ -1,5 +1,6 @@
 """`telltale produce`: readings from files or from the simulated plant, to a topic."""
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from models.series import Series
-from models.synthetic import FEATURES, Plant, PlantSimulator
+from models.synthetic import FEATURES, START_MS, Plant, PlantSimulator
 from service import kafka_topics
 from service.errors import RefusedInput
 from service.file_log import FileLog
@@ -62,10 +63,15 @@ def plant_series(piece: Plant) -> list[Series]:
     ]
 
 
-def simulated_records(streams: int, readings: int, seed: int) -> Iterator[Record]:
-    """The plant from where training ended. readings: of each stream; 0: without end."""
+def simulated_records(streams: int, readings: int, seed: int, after_ms: int = 0) -> Iterator[Record]:
+    """The plant from where training ended, or from the step after `after_ms` if that is later.
+
+    readings: of each stream; 0: without end.
+    """
     simulator = plant(streams, seed)
-    simulator.advance(PLANT_TRAINING_READINGS)
+    gone = int((after_ms - START_MS) // (PLANT_STEP_S * 1000)) + 1
+    for begin in range(0, max(gone, PLANT_TRAINING_READINGS), PLANT_TRAINING_READINGS):
+        simulator.advance(min(PLANT_TRAINING_READINGS, max(gone, PLANT_TRAINING_READINGS) - begin))
     left = readings or -1
     while left:
         some = SLICE_READINGS if left < 0 else min(left, SLICE_READINGS)
@@ -80,6 +86,19 @@ def plant_records(piece: Plant) -> Iterator[Record]:
         stream, place = streams[n], places[n]
         value = encode_reading(FEATURES, int(piece.times_ms[stream, place]), piece.values[stream, place].tolist())
         yield Record(piece.keys[stream].encode(), value)
+
+
+def sent_until_ms(settings: Settings) -> int:
+    """The time of the latest reading at the ends of the first input topic's partitions; 0 where there is none.
+
+    Of a topic that simulated_records filled: others may write their times otherwise.
+    """
+    kafka = settings.kafka
+    values = kafka_topics.last_values(kafka.bootstrap_servers, kafka.topics[0], client_options(settings))
+    try:
+        return max((int(json.loads(value)["timestamp"]) for value in values), default=0)
+    except (ValueError, TypeError, KeyError):
+        raise RefusedInput(f"{kafka.topics[0]}: its last records are not the simulated plant's") from None
 
 
 def feed(records: Iterator[Record], settings: Settings, rate: float | None) -> tuple[int, float]:

@@ -4,7 +4,7 @@ Sizes: N readings shown, L layers, K steps. Numbers that are not known are null.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from models.detection import Detector, Readings, Verdicts
-from models.explanation import CAVEAT, Account, Explained, Layer, explain
+from models.explanation import CAVEAT, Account, Explained, Gate, Layer, explain, trace
 from models.forecasting import Forecast, ForecastConfig, UnknownInterval, forecast
 from service.log import Partition
 from service.watching import NotNow, TooMuchAsked, Watching
@@ -108,6 +108,18 @@ class ExplanationSeen(msgspec.Struct, frozen=True, kw_only=True):
     alarms: list[AccountSeen]
 
 
+class TraceSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream's readings since it is watched, or since the last that was seen, with what the memory did at each."""
+
+    stream: str
+    topic: str
+    partition: int
+    features: list[str]
+    anew: bool  # these are all there are: forget what was seen before
+    readings: list[ReadingSeen]
+    layers: list[LayerSeen]  # bottom first
+
+
 class BandSeen(msgspec.Struct, frozen=True):
     """Where the value will be with this probability."""
 
@@ -161,6 +173,25 @@ class Insight:
             explained = explain(self._detector, view.row_before, view.readings, readings)
             return seen_explanation(explained, self._detector.features, key, self._digest, view.partition, units)
 
+    def expect(self, keys: Iterable[StreamKey]) -> None:
+        """Keep the readings of streams that somebody may want to look at soon, as far as there is room."""
+        for key in keys:
+            self._watching.expect(key)
+
+    def trace(self, key: StreamKey, after: int | None = None) -> TraceSeen:
+        """after: offset of the last reading that was seen. Raises UnheldStream, NotNow and TooMuchAsked.
+
+        A few readings more cost little: judged again are those of the last part that was kept, not all of them.
+        """
+        view = self._watching.look(key)
+        anew = after is None or bool(view.parts and int(view.readings.offsets[0]) > after)
+        if after is not None and not anew:
+            view = view.since(after + 1)
+        with self._turn():
+            traced = trace(self._detector, view.row_before, view.readings)
+            seen = 0 if anew or after is None else int((view.readings.offsets <= after).sum())
+            return _seen_trace(traced, seen, self._detector.features, key, view.partition, anew)
+
     def forecast(self, key: StreamKey, steps: int, interval_s: float | None = None) -> ForecastSeen:
         """Raises UnheldStream, NotNow and TooMuchAsked."""
         view = self._watching.look(key)
@@ -202,6 +233,27 @@ def seen_explanation(
         readings=list(_readings(explained.readings, explained.verdicts)),
         layers=[_layer(layer, units) for layer in explained.layers],
         alarms=[_account(one, explained.readings, features) for one in explained.accounts],
+    )
+
+
+def _seen_trace(
+    traced: Explained, seen: int, features: Sequence[str], key: bytes, partition: Partition, anew: bool
+) -> TraceSeen:
+    """seen: how many of the readings, from the first, are known to whoever asked."""
+    layers = [
+        Layer(
+            tuple(Gate(gate.name, gate.units[seen:]) for gate in layer.gates), layer.memory[seen:], layer.change[seen:]
+        )
+        for layer in traced.layers
+    ]
+    return TraceSeen(
+        stream=key.decode(),
+        topic=partition.topic,
+        partition=partition.number,
+        features=list(features),
+        anew=anew,
+        readings=list(_readings(traced.readings, traced.verdicts))[seen:],
+        layers=[_layer(layer, units=False) for layer in layers] if seen < len(traced.readings.offsets) else [],
     )
 
 

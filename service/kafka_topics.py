@@ -1,5 +1,6 @@
 """Topics: making and checking them, who reads them, and writing readings into them."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -91,6 +92,40 @@ def produce(
 def _raise_first(failures: list[Exception]) -> None:
     if failures:
         raise failures[0]
+
+
+def last_values(bootstrap_servers: str, topic: str, client: Mapping[str, object] | None = None) -> list[bytes]:
+    """What the last record of each partition holds; of those that have none, nothing."""
+    check_topics(bootstrap_servers, [topic], (), client)
+    silence_client_below_warning()
+    with connecting(bootstrap_servers):
+        consumer: Any = KafkaConsumer(
+            bootstrap_servers=bootstrap_servers.split(","),
+            bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
+            allow_auto_create_topics=False,
+            enable_auto_commit=False,
+            fetch_max_wait_ms=20,
+            **(client or {}),
+        )
+    try:
+        with translated(f"reading {topic} on {bootstrap_servers}"):
+            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+            begins, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+            waiting = {partition for partition in partitions if ends[partition] > begins[partition]}
+            consumer.assign(list(waiting))
+            for partition in waiting:
+                consumer.seek(partition, ends[partition] - 1)
+            found: list[bytes] = []
+            deadline = time.monotonic() + CONNECT_WITHIN_S
+            while waiting and time.monotonic() < deadline:
+                for partition, records in consumer.poll(timeout_ms=200).items():
+                    found += [records[0].value or b""] if partition in waiting else []
+                    waiting.discard(partition)
+    finally:
+        consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 1000)
+    if waiting:
+        raise LogUnavailable(f"reading {topic} on {bootstrap_servers}: nothing came within {CONNECT_WITHIN_S:.0f} s")
+    return found
 
 
 def create_topics(

@@ -2,10 +2,11 @@
 
 Counters and gauges are read from the StatusBoard when somebody scrapes; histograms are filled by the worker, once a
 batch. Nothing here takes a lock: the worker's thread swaps references, the scraping thread reads them. Labels hold
-topics, partitions and fixed words only: no stream's name, however many streams there are. A partition that went away
-takes its series with it.
+topics, partitions, channels and fixed words only, however many streams there are; one metric names streams, at most
+100 and only where that is asked for. What went away takes its series with it.
 """
 
+import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.utils import floatToGoString
 
-from service.status import PartitionStatus, StatusBoard
+from service.status import Notified, PartitionStatus, StatusBoard
 
 # From a record that is judged in the poll it arrives with, to one that waited for a restart or behind a backlog.
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -26,6 +27,9 @@ BATCH_READINGS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000, 100_000)
 STAGE_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 # A commit takes 5 to 20 ms; the transaction's time limit is 10 s.
 TRANSACTION_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# 100,000 streams take half a second from pages; a long replay takes minutes.
+RESTORE_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+NOBODY_NOTIFIED: Mapping[str, Notified] = {}
 
 
 class Build(NamedTuple):
@@ -51,16 +55,24 @@ class Metrics:
         problems: Iterable[str],
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        notified: Callable[[], Mapping[str, Notified]] = lambda: NOBODY_NOTIFIED,
+        top_streams: int = 0,
     ) -> None:
-        """stages, reasons, severities, problems: every label there will be, so that each series starts at 0."""
+        """stages, reasons, severities, problems: every label there will be, so that each series starts at 0.
+
+        notified: what became of the notifications, by kind of receiver. top_streams: how many streams may be named.
+        """
         self._board = board
         self._build = build
         self._reasons, self._severities, self._problems = tuple(reasons), tuple(severities), tuple(problems)
         self._clock, self._monotonic = clock, monotonic
+        self._notified = notified
+        self._top_streams = top_streams
         self._latency = _Histogram(LATENCY_S)
         self._batch = _Histogram(BATCH_READINGS)
         self._stages = {stage: _Histogram(STAGE_S) for stage in stages}
         self._transaction = _Histogram(TRANSACTION_S)
+        self._restore = _Histogram(RESTORE_S)
         registry.register(self)
         ProcessCollector(registry=registry)
 
@@ -79,11 +91,17 @@ class Metrics:
         """Count a transaction that was committed."""
         self._transaction.observe([seconds])
 
+    def observe_restore(self, seconds: float) -> None:
+        """Count a partition that has its memory back."""
+        self._restore.observe([seconds])
+
     def collect(self) -> Iterator[Metric]:
         """Every series as it stands; called by the registry."""
         yield from self._identity()
         yield from self._counters()
+        yield from self._notifications()
         yield from self._gauges()
+        yield from self._anomalies()
         yield from self._histograms()
 
     def describe(self) -> Iterable[Metric]:
@@ -97,9 +115,16 @@ class Metrics:
             "The trained model that judges.",
             {"digest": checkpoint.digest, "features": str(len(checkpoint.features))},
         )
+        if checkpoint.loaded_ms is not None:
+            yield GaugeMetricFamily(
+                "telltale_checkpoint_load_timestamp_seconds",
+                "When the checkpoint was last loaded, Unix time.",
+                checkpoint.loaded_ms / 1000,
+            )
 
     def _counters(self) -> Iterator[Metric]:
-        counts, severities = self._board.read().counts, self._severities
+        status, severities = self._board.read(), self._severities
+        counts = status.counts
         yield CounterMetricFamily(
             "telltale_readings", "Readings that were read, late and duplicate ones among them.", counts.readings
         )
@@ -135,9 +160,21 @@ class Metrics:
             counts.closed,
             severities,
         )
+        yield _by(
+            CounterMetricFamily(
+                "telltale_anomaly_channels",
+                "Anomalies opened, by the channel with most share in what was strange.",
+                labels=["channel"],
+            ),
+            counts.channels,
+            status.checkpoint.features,
+        )
         yield CounterMetricFamily("telltale_transactions", "Transactions committed.", counts.transactions)
         yield CounterMetricFamily(
             "telltale_transaction_aborts", "Transactions that failed; their records are judged again.", counts.aborts
+        )
+        yield CounterMetricFamily(
+            "telltale_partition_assignments", "Partitions that came to this worker, each time.", counts.assigned
         )
         yield CounterMetricFamily(
             "telltale_streams_evicted", "Streams forgotten because they were idle.", counts.evicted
@@ -156,6 +193,21 @@ class Metrics:
             counts.problems,
             self._problems,
         )
+
+    def _notifications(self) -> Iterator[Metric]:
+        notified = self._notified()
+        for name, meaning, counts in (
+            ("telltale_notifications_sent", "Alerts and events that a receiver took.", _of_each(notified, "sent")),
+            ("telltale_notification_failures", "Requests to a receiver that failed.", _of_each(notified, "failures")),
+            ("telltale_notifications_dropped", "Alerts and events given up.", _of_each(notified, "dropped")),
+        ):
+            yield _by(CounterMetricFamily(name, meaning, labels=["receiver"]), counts, list(notified))
+        waiting = GaugeMetricFamily(
+            "telltale_notifications_waiting", "Alerts and events not delivered yet.", labels=["receiver"]
+        )
+        for kind, one in notified.items():
+            waiting.add_metric([kind], one.waiting)
+        yield waiting
 
     def _gauges(self) -> Iterator[Metric]:
         status = self._board.read()
@@ -177,11 +229,20 @@ class Metrics:
             ("telltale_streams", "Streams remembered.", lambda p: p.streams),
             ("telltale_streams_warming", "Streams still learning what is normal.", lambda p: p.warming),
             ("telltale_state_bytes", "Memory that the streams' state takes.", lambda p: p.state_bytes),
-            ("telltale_anomalies_open", "Anomalies open now.", lambda p: p.alarms_open),
+            (
+                "telltale_anomaly_peak_ratio",
+                "Highest score of any anomaly that is open, in alarm thresholds; 0 where none is.",
+                lambda p: p.open_peak,
+            ),
             (
                 "telltale_replay_records",
                 "Records that would be judged again after a crash.",
                 lambda p: p.replay_records,
+            ),
+            (
+                "telltale_dirty_page_age_seconds",
+                "How long the oldest change of state has not been written; 0 where everything is.",
+                lambda p: p.unwritten_s,
             ),
             ("telltale_partition_ready", "1 when the partition has its memory.", lambda p: float(p.stage == "running")),
             (
@@ -192,11 +253,32 @@ class Metrics:
         ):
             yield _by_partition(name, meaning, status.partitions, value)
 
+    def _anomalies(self) -> Iterator[Metric]:
+        """Which are open now, and, where it is asked for, of which streams."""
+        partitions = self._board.read().partitions
+        family = GaugeMetricFamily(
+            "telltale_anomalies_open", "Anomalies open now.", labels=["topic", "partition", "severity"]
+        )
+        for one in partitions:
+            for severity in self._severities:
+                family.add_metric([one.topic, str(one.number), severity], one.open_by_severity.get(severity, 0))
+        yield family
+        top = GaugeMetricFamily(
+            "telltale_top_stream_peak_ratio",
+            "Highest score of a stream's open anomaly, in alarm thresholds; only of the streams with the highest.",
+            labels=["topic", "partition", "stream"],
+        )
+        named = [(peak, one.topic, str(one.number), stream) for one in partitions for stream, peak in one.strongest]
+        for peak, *whose in heapq.nlargest(self._top_streams, named):
+            top.add_metric(whose, peak)
+        yield top
+
     def _histograms(self) -> Iterator[Metric]:
         for name, meaning, histogram in (
             ("telltale_verdict_latency_seconds", "From producing a record to its committed verdict.", self._latency),
             ("telltale_batch_size_readings", "Readings in a batch.", self._batch),
             ("telltale_transaction_duration_seconds", "From begin to commit of a transaction.", self._transaction),
+            ("telltale_restore_duration_seconds", "From a partition's assignment to its memory.", self._restore),
         ):
             family = HistogramMetricFamily(name, meaning, labels=[])
             family.add_metric([], *histogram.read())
@@ -234,6 +316,10 @@ def _by(family: CounterMetricFamily, counts: Mapping[str, int], labels: Sequence
     for label in labels:
         family.add_metric([label], counts.get(label, 0))
     return family
+
+
+def _of_each(notified: Mapping[str, Notified], count: str) -> Mapping[str, int]:
+    return {kind: getattr(one, count) for kind, one in notified.items()}
 
 
 def _by_partition(

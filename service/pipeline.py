@@ -178,9 +178,13 @@ class Pipeline:
         for (batch, task), own, place in zip(work, own_slots, places, strict=True):
             mine = after if len(work) == 1 else after.take(place)
             task.slab.scatter(own, mine, applied[place], int(batch.readings.offsets[0]))
-        clock.lap("scatter")
         ends = list(accumulate((len(batch.keys) for batch, _ in work), initial=0))
-        return [verdicts.part(begin, end) for begin, end in pairwise(ends)]
+        parts = [verdicts.part(begin, end) for begin, end in pairwise(ends)]
+        for (_, task), own, part in zip(work, slots, parts, strict=True):
+            judged = part.fate.judged
+            task.slab.note_scores(own[judged], part.score[judged])
+        clock.lap("scatter")
+        return parts
 
     def _tell(self, piece: _Piece, judged: _Judged) -> Processed:
         """Put into words what was found, and note in the task how far it has come."""

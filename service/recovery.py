@@ -85,6 +85,7 @@ class Recovery:
         self.problems: list[Problem] = []  # to be counted
         self.notices: list[Record] = []  # to go out with the task's first commit
         self.replayed = 0  # readings judged again
+        self.seconds = 0.0  # from the assignment to the first reading that is new; 0: not there yet
         self._log = log
         self._pipeline = pipeline
         self._origin = Origin(group, task.partition)
@@ -323,6 +324,7 @@ class Recovery:
         task.next_offset = self._next_offset
         task.open_alarms = self._pipeline.detector.count_alarms(task.slab.rows)
         task.covered = int(task.slab.applied.max()) if task.slab.room else -1
+        self.seconds = time.monotonic() - self._began_s
         lines.info(
             "state_restored",
             **self._where(),
@@ -331,7 +333,7 @@ class Recovery:
             next_offset=self._next_offset,
             replay_from=self._replay_from,
             replayed=self.replayed,
-            seconds=round(time.monotonic() - self._began_s, 3),
+            seconds=round(self.seconds, 3),
         )
 
     # --- what is wrong

@@ -6,29 +6,36 @@ import platform
 import signal
 import socket
 import threading
+import time
 import uuid
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 import structlog
 import torch
 from prometheus_client import CollectorRegistry
 
-from models.alarm import Severity
 from models.checkpoint import Checkpoint, load
 from models.numerics import self_test
 from service import status
-from service.api import Server
+from service.addresses import names_for
 from service.api import app as http_app
+from service.api import metrics_app
 from service.changelog import Layout
+from service.delivery import Receiver
 from service.errors import LogUnavailable
 from service.insights import Insight
 from service.kafka_log import KafkaLog
 from service.metrics import Build, Metrics
+from service.notifying import ALERTMANAGER, RECEIVERS, WEBHOOK, Notifier, alerts_url
+from service.open_alarms import SEVERITIES
 from service.pipeline import Pipeline
 from service.recovery import RecoveryRules
-from service.settings import Settings, client_options
+from service.serving import Server
+from service.settings import HttpSettings, Settings, authorization, client_options
 from service.state_writer import StateWriter
-from service.status import StatusBoard
+from service.status import Notified, StatusBoard
+from service.streams import Streams
 from service.watchdog import Watchdog
 from service.watching import Watching
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
@@ -49,48 +56,95 @@ def run_service(settings: Settings) -> None:
     torch.set_num_threads(1)  # more are slower here, and change bits
     checkpoint = load(settings.checkpoint)
     numerics = self_test(checkpoint.detector)
-    board, metrics, registry = observed(checkpoint, numerics)
-    watchdog, watching = Watchdog(board, BEAT_LIMIT_S), Watching()
-    server = None
-    if settings.http.enabled:
-        server = Server(
-            http_app(
-                board,
-                registry,
-                BEAT_LIMIT_S,
-                version("telltale"),
-                insight=Insight(checkpoint.detector, checkpoint.digest, watching),
-            ),
-            settings.http.host,
-            settings.http.port,
-        )
+    notifier = notifier_of(settings)
+    board, metrics, registry = observed(checkpoint, numerics, notifier.notified, settings.metrics.top_streams)
+    watchdog, watching, streams = Watchdog(board, BEAT_LIMIT_S), Watching(), Streams()
+    servers = _servers(settings.http, checkpoint, board, registry, watching, streams)
+    for server in servers:
         server.start()
     try:
-        worker = kafka_worker(settings, checkpoint, numerics, board, metrics, watching, stop)
+        worker = kafka_worker(settings, checkpoint, numerics, board, metrics, watching, streams, notifier, stop)
         _announce(settings, checkpoint, numerics)
         gc.collect()
         gc.freeze()  # what is loaded by now lives as long as the process
         gc.set_threshold(100_000, 50, 100)
         judging.set()
         watchdog.start()
+        notifier.start()
         try:
-            worker.run(check=lambda: _require(server))
+            worker.run(check=lambda: _require(servers))
         finally:
             watchdog.stop()
+            notifier.stop()
     finally:
-        if server is not None:
+        for server in servers:
             server.stop()
     lines.info("stopped", readings=board.read().counts.readings)
 
 
-def observed(checkpoint: Checkpoint, numerics: str) -> tuple[StatusBoard, Metrics, CollectorRegistry]:
-    """What a worker with this checkpoint is watched through."""
-    features = checkpoint.detector.features
-    board = StatusBoard(first_status(status.Checkpoint(str(checkpoint.path), checkpoint.digest, features)))
+def _servers(
+    http: HttpSettings,
+    checkpoint: Checkpoint,
+    board: StatusBoard,
+    registry: CollectorRegistry,
+    watching: Watching,
+    streams: Streams,
+) -> list[Server]:
+    """What this process is asked through, not started yet: none, one, or one more for the metrics alone."""
+    if not http.enabled:
+        return []
+    alone = http.metrics_port is not None
+    api = http_app(
+        board,
+        None if alone else registry,
+        BEAT_LIMIT_S,
+        version("telltale"),
+        insight=Insight(checkpoint.detector, checkpoint.digest, watching),
+        streams=streams,
+        token=None if http.token is None else http.token.get_secret_value(),
+        names=names_for(http.host, http.names),
+    )
+    servers = [Server(api, http.host, http.port)]
+    if http.metrics_port is not None:
+        # Who scrapes asks by address, not by one of the names that people use.
+        metrics = metrics_app(registry, version("telltale"), names_for(http.metrics_host, ()))
+        servers.append(Server(metrics, http.metrics_host, http.metrics_port, "http.metrics_"))
+    return servers
+
+
+def observed(
+    checkpoint: Checkpoint,
+    numerics: str,
+    notified: Callable[[], Mapping[str, Notified]] = dict,
+    top_streams: int = 0,
+) -> tuple[StatusBoard, Metrics, CollectorRegistry]:
+    """What a worker with this checkpoint is watched through; the checkpoint was loaded just now."""
+    features, loaded_ms = checkpoint.detector.features, time.time_ns() // 1_000_000
+    board = StatusBoard(first_status(status.Checkpoint(str(checkpoint.path), checkpoint.digest, features, loaded_ms)))
     registry = CollectorRegistry()
     build = Build(version("telltale"), platform.python_version(), torch.__version__, numerics)
-    severities = [severity.name.lower() for severity in Severity]
-    return board, Metrics(registry, board, build, STAGES, REASONS, severities, PROBLEMS), registry
+    metrics = Metrics(
+        registry,
+        board,
+        build,
+        STAGES,
+        REASONS,
+        SEVERITIES,
+        PROBLEMS,
+        notified=notified,
+        top_streams=top_streams,
+    )
+    return board, metrics, registry
+
+
+def notifier_of(settings: Settings) -> Notifier:
+    """Whoever is to be told; without a receiver it costs nothing."""
+    urls = {
+        ALERTMANAGER: map(alerts_url, settings.notifications.alertmanager_urls),
+        WEBHOOK: settings.notifications.webhook_urls,
+    }
+    receivers = [Receiver(kind, url, authorization(settings, kind)) for kind in RECEIVERS for url in urls[kind]]
+    return Notifier(receivers, settings.notifications.min_severity)
 
 
 def kafka_worker(
@@ -100,6 +154,8 @@ def kafka_worker(
     board: StatusBoard,
     metrics: Metrics,
     watching: Watching,
+    streams: Streams,
+    notifier: Notifier,
     stop: threading.Event,
 ) -> Worker:
     """A worker on the cluster that the settings name. numerics: fingerprint of this machine's arithmetic."""
@@ -111,7 +167,20 @@ def kafka_worker(
     writer = StateWriter(settings.kafka.group, layout, numerics, transactional_id, settings.state.flush_interval_s)
     rules = RecoveryRules(settings.state.when_lost == "reset", settings.state.prime_readings)
     log = _kafka_log(settings, me, transactional_id)
-    return Worker(log, pipeline, writer, rules, board, metrics, stop, limits.stream_ttl_s, watching)
+    return Worker(
+        log,
+        pipeline,
+        writer,
+        rules,
+        board,
+        metrics,
+        stop,
+        limits.stream_ttl_s,
+        watching,
+        streams,
+        notifier,
+        top_streams=settings.metrics.top_streams,
+    )
 
 
 def _kafka_log(settings: Settings, me: str, transactional_id: str) -> KafkaLog:
@@ -150,8 +219,8 @@ def _announce(settings: Settings, checkpoint: Checkpoint, numerics: str) -> None
     )
 
 
-def _require(server: Server | None) -> None:
-    if server is not None and server.failed:
+def _require(servers: Sequence[Server]) -> None:
+    if any(server.failed for server in servers):
         raise LogUnavailable("the HTTP server ended by itself: nobody could watch this process any more")
 
 

@@ -8,9 +8,10 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -33,6 +34,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.addresses import is_loopback
 from service.errors import RefusedSetting
 
 PREFIX = "TELLTALE_"
@@ -43,6 +45,7 @@ MAX_SECRET_BYTES = 65_536
 # What Kubernetes puts into every pod of a namespace that has a Service named telltale-something.
 SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_|$)")
 SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+SECRET = ("password", "authorization", "token", "urls")  # in the name of a setting; in an address may be a login
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
@@ -88,12 +91,34 @@ def _readable_file(value: Path) -> Path:
         raise _wrong(f"a file that can be read ({error.strerror})") from None
 
 
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or parts.username is not None:
+        raise _wrong("http:// or https:// with a host and no login in it")
+    return value
+
+
+def _authorization(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not re.fullmatch(r"Bearer [!-~]+|Basic [ -~]+", value.get_secret_value()):
+        raise _wrong('"Bearer TOKEN" or "Basic USER:PASSWORD"')
+    return value
+
+
+def _token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]{16,}", value.get_secret_value()):
+        raise _wrong("at least 16 letters, digits and signs, without blanks")
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Number = Annotated[float, BeforeValidator(_no_boolean)]
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Topic = Annotated[str, AfterValidator(_topic)]
 File = Annotated[Path, AfterValidator(_readable_file)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
+Urls = Annotated[tuple[Annotated[str, AfterValidator(_url)], ...], NoDecode, BeforeValidator(_split)]
+Authorization = Annotated[SecretStr | None, AfterValidator(_authorization)]
 
 
 class Section(BaseModel):
@@ -173,17 +198,7 @@ class KafkaSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, given: object) -> object:
-        if not isinstance(given, dict):
-            return given
-        read = {}
-        for name in ("sasl_password", "ssl_key_password"):
-            file = given.get(f"{name}_file")
-            if file is None:
-                continue
-            if given.get(name) is not None:
-                raise _wrong(f"{name} or {name}_file, not both", name)
-            read[name] = SecretStr(_read_secret(file, f"{name}_file"))
-        return {**given, **read}
+        return _with_secrets_from_files(given, ("sasl_password", "ssl_key_password"))
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -224,11 +239,48 @@ class KafkaSettings(Section):
 
 
 class HttpSettings(Section):
-    enabled: bool = Field(default=True, description="whether health, metrics and the API are served at all")
+    enabled: bool = Field(default=True, description="whether the page, the API, health and metrics are served at all")
     host: Name = Field(
-        default="127.0.0.1", description="address to listen on; there is no login, so by default this machine alone"
+        default="127.0.0.1",
+        description="address to listen on; any that others can reach needs a token, so by default this machine alone",
     )
     port: Whole = Field(default=8080, ge=0, le=65_535, description="TCP port to listen on; 0: any that is free")
+    token: Token | None = Field(
+        default=None,
+        description="secret; who asks for anything but health must bring it (Authorization: Bearer TOKEN; the page "
+        "asks for it); at least 16 characters, better in a file",
+    )
+    token_file: Path | None = Field(default=None, description="file that holds token")
+    names: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(),
+        description="host names that requests may be for, in the environment with commas; beside this machine's own "
+        "where only it can ask; where others can and none is given: any",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="allow others to ask without a token; for a network where everybody may see everything",
+    )
+    metrics_port: Whole | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="TCP port that serves /metrics and nothing else, without a token; null: they are on port, with all "
+        "the rest",
+    )
+    metrics_host: Name = Field(default="127.0.0.1", description="address to listen on for metrics_port")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: object) -> object:
+        return _with_secrets_from_files(given, ("token",))
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.enabled and self.token is None and not self.insecure and not is_loopback(self.host):
+            raise _wrong(
+                "127.0.0.1, or a token beside it, as others could ask here (insecure: true allows it without)", "host"
+            )
+        return self
 
 
 class LogSettings(Section):
@@ -289,6 +341,50 @@ class StateSettings(Section):
     )
 
 
+class MetricsSettings(Section):
+    top_streams: Whole = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="streams with an open anomaly, those with the highest peaks, that metrics name; 0: none, as every "
+        "name is a series of its own in Prometheus",
+    )
+
+
+class NotificationSettings(Section):
+    alertmanager_urls: Urls = Field(
+        default=(), description="Alertmanagers that anomalies are pushed to as alerts, each of them: http://host:9093"
+    )
+    alertmanager_authorization: Authorization = Field(
+        default=None, description='secret; "Bearer TOKEN" or "Basic USER:PASSWORD"; better in a file'
+    )
+    alertmanager_authorization_file: Path | None = Field(
+        default=None, description="file that holds alertmanager_authorization"
+    )
+    webhook_urls: Urls = Field(
+        default=(), description="where every message on the topic of anomalies is posted to, as the same CloudEvent"
+    )
+    webhook_authorization: Authorization = Field(
+        default=None, description='secret; "Bearer TOKEN" or "Basic USER:PASSWORD"; better in a file'
+    )
+    webhook_authorization_file: Path | None = Field(default=None, description="file that holds webhook_authorization")
+    min_severity: Literal["minor", "major", "critical"] = Field(
+        default="minor", description="minor, major or critical; an anomaly is told of once it is as severe as that"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: object) -> object:
+        return _with_secrets_from_files(given, ("alertmanager_authorization", "webhook_authorization"))
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for kind in ("alertmanager", "webhook"):
+            if getattr(self, f"{kind}_authorization") is not None and not getattr(self, f"{kind}_urls"):
+                raise _wrong(f"none without {kind}_urls", f"{kind}_authorization")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Made by `load`; cli.py hands its values on as plain arguments."""
 
@@ -309,6 +405,8 @@ class Settings(BaseSettings):
     log: LogSettings = Field(default_factory=LogSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     state: StateSettings = Field(default_factory=StateSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    notifications: NotificationSettings = Field(default_factory=NotificationSettings)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -358,8 +456,13 @@ def load(config_file: Path | None, overrides: Mapping[str, object]) -> Settings:
 
 def secrets(settings: Settings) -> tuple[str, ...]:
     """Every secret among the settings, for the log to leave out."""
-    found = [getattr(settings.kafka, name) for name in ("sasl_password", "ssl_key_password")]
-    return tuple(secret.get_secret_value() for secret in found if secret is not None)
+    kafka, notifications = settings.kafka, settings.notifications
+    given = (kafka.sasl_password, kafka.ssl_key_password, settings.http.token)
+    headers = (notifications.alertmanager_authorization, notifications.webhook_authorization)
+    found, logins = ([one.get_secret_value() for one in some if one is not None] for some in (given, headers))
+    # Of what travels as a header, also the part that is the secret: without "Bearer", and the password alone.
+    parts = [part for login in logins for part in (login.partition(" ")[2], login.rpartition(":")[2])]
+    return tuple(filter(None, (*found, *logins, *parts)))
 
 
 def client_options(settings: Settings) -> dict[str, object]:
@@ -377,6 +480,11 @@ def client_options(settings: Settings) -> dict[str, object]:
         "sasl_plain_password": _text(kafka.sasl_password),
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def authorization(settings: Settings, kind: str) -> str | None:
+    """How to log in with the notifications' receivers, alertmanager or webhook. A secret: never log it."""
+    return _text(getattr(settings.notifications, f"{kind}_authorization"))
 
 
 def shown(settings: Settings) -> str:
@@ -551,6 +659,21 @@ def _value(loader: _Loader, node: yaml.Node) -> object:
     return value
 
 
+def _with_secrets_from_files(given: object, names: Sequence[str]) -> object:
+    """A section as it was given, and in it what the files hold that its fields NAME_file name."""
+    if not isinstance(given, dict):
+        return given
+    read = {}
+    for name in names:
+        file = given.get(f"{name}_file")
+        if file is None:
+            continue
+        if given.get(name) is not None:
+            raise _wrong(f"{name} or {name}_file, not both", name)
+        read[name] = SecretStr(_read_secret(file, f"{name}_file"))
+    return {**given, **read}
+
+
 def _read_secret(file: object, field: str) -> str:
     """What the file holds, less the newline that an editor adds."""
     try:
@@ -580,7 +703,7 @@ def _line(detail: ErrorDetails, given: Mapping[str, Given]) -> str:
 
 
 def _quoted(path: str, value: object) -> str:
-    if "password" in path:  # the file's name too: it may be the password itself, in the wrong place
+    if any(secret in path for secret in SECRET):  # the file's name too: it may be the secret itself, in the wrong place
         return "a value that is not shown"
     if value is None or isinstance(value, dict):
         return "nothing" if value is None else "a mapping"

@@ -7,7 +7,9 @@ rows are a page, the unit in which state is written. A slot belongs to its strea
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.rows import Rows
@@ -37,9 +39,11 @@ class StateSlab:
         self._rows_for = rows_for
         self._slots: dict[StreamKey, int] = {}
         self._keys: list[StreamKey | None] = []  # by slot; None: free
+        self._listed: tuple[StreamKey | None, ...] | None = None  # the same, as last handed out; None: it has changed
         self._free: dict[int, None] = {}  # as a set that remembers its order
         self._rows = rows_for([])
         self._applied = torch.empty(0, dtype=torch.int64)
+        self._scores = np.empty(0, np.float32)
         self._dirty_since = torch.empty(0, dtype=torch.int64)  # by page: offset of the first change not written, or -1
         self._through: dict[int, int] = {}  # of pages that were loaded
         self._regrouped: set[int] = set()  # pages whose membership changed since they were written
@@ -75,6 +79,21 @@ class StateSlab:
         """(room,) int64: offset of the last reading in each row, -1 where there is none: to look at."""
         return self._applied
 
+    @property
+    def keys(self) -> tuple[StreamKey | None, ...]:
+        """By slot, None where it is free; the same object until the streams change."""
+        if self._listed is None:
+            self._listed = tuple(self._keys)
+        return self._listed
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """(room,) score of the last reading judged of each stream, NaN where none was since it is here: to look at.
+
+        No part of what is remembered: a restored stream has none until its next reading.
+        """
+        return self._scores
+
     def slots(self, keys: Sequence[StreamKey], limit: int | None = None) -> Tensor:
         """The slot of each of N keys, (N,) int64. A new stream gets a fresh row, or -1 beyond `limit` streams."""
         found: list[int | None] = list(map(self._slots.get, keys))
@@ -101,6 +120,10 @@ class StateSlab:
         self._rows.put(slots, rows)
         self._applied[slots] = applied
         self._soil(slots, since)
+
+    def note_scores(self, slots: Tensor, scores: Tensor) -> None:
+        """slots, scores: (N,), in offset order: of a stream's several scores the last one stays."""
+        self._scores[slots.numpy()] = scores.numpy()
 
     def evict(self, key: StreamKey, offset: int) -> None:
         """Forget a stream, because of the reading at `offset`; its slot may be given to another."""
@@ -147,6 +170,7 @@ class StateSlab:
         The page that loses it is marked, so that it is written again without it.
         """
         self._reserve(page.number)
+        self._listed = None
         self._through[page.number] = page.through
         kept = [n for n, key in enumerate(page.keys) if self._take_over(key, page)]
         slots = page.slots[kept]
@@ -195,6 +219,7 @@ class StateSlab:
     def _add(self, keys: list[StreamKey]) -> None:
         if not keys:
             return
+        self._listed = None
         slots = []
         for key in keys:
             slot = self._free.popitem()[0] if self._free else len(self._keys)
@@ -210,6 +235,7 @@ class StateSlab:
     def _forget(self, slots: Sequence[int], offset: int) -> None:
         if not slots:
             return
+        self._listed = None
         for slot in slots:
             key = self._keys[slot]
             if key is not None:
@@ -220,6 +246,7 @@ class StateSlab:
         for column in self._rows:
             column[freed] = 0
         self._applied[freed] = NOTHING_APPLIED
+        self._scores[freed.numpy()] = np.nan
         self._soil(freed, offset)
         self._regrouped.update(slot // PAGE_ROWS for slot in slots)
 
@@ -232,6 +259,7 @@ class StateSlab:
         more = pages * PAGE_ROWS - room
         self._rows = Rows(*(torch.cat([column, column.new_zeros(more, *column.shape[1:])]) for column in self._rows))
         self._applied = torch.cat([self._applied, torch.full((more,), NOTHING_APPLIED)])
+        self._scores = np.concatenate([self._scores, np.full(more, np.nan, np.float32)])
         clean = torch.full((pages - len(self._dirty_since),), -1)
         self._dirty_since = torch.cat([self._dirty_since, clean])
 

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 RECENT_LIMIT = 100  # anomaly events that a status keeps
+DETAILS_LIMIT = 200  # open anomalies of which it keeps the latest event
 
 
 class State(StrEnum):
@@ -22,6 +23,7 @@ class Checkpoint:
     path: str
     digest: str
     features: tuple[str, ...]
+    loaded_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class PartitionStatus:
     warming: int = 0  # streams that are still learning what is normal
     state_bytes: int = 0
     alarms_open: int = 0
+    open_by_severity: Mapping[str, int] = field(default_factory=dict)  # as last surveyed, like what follows
+    open_peak: float = 0.0  # highest score of any alarm that is open; 0: none is
+    strongest: tuple[tuple[str, float], ...] = ()  # streams with an open alarm and its peak; as many as were asked for
+    unwritten_s: float = 0.0  # for how long its oldest change of state has not been in the changelog
     stage: str = "running"  # restoring, priming, replaying or running
     progress: float = 1.0  # of the stage, 0 to 1
     replay_from: int | None = None  # from where the input would be judged again after a crash
@@ -69,11 +75,22 @@ class Counts:
     closed: Mapping[str, int] = field(default_factory=dict)  # by the severity of their peak
     transactions: int = 0  # committed
     aborts: int = 0
+    assigned: int = 0  # partitions that came to this worker, each time they did
+    channels: Mapping[str, int] = field(default_factory=dict)  # anomalies opened, by the channel with most share
     evicted: int = 0  # idle streams that were forgotten
     replayed: int = 0  # readings judged again after a restore
     problems: Mapping[str, int] = field(default_factory=dict)  # what was found wrong with the state, by kind
     pages_written: int = 0
     page_bytes_written: int = 0
+
+
+class Notified(NamedTuple):
+    """What became of the notifications for one kind of receiver since the process started."""
+
+    sent: int = 0  # alerts and events that were taken
+    failures: int = 0  # requests that failed; they are tried again
+    dropped: int = 0  # refused for what they are, or pushed out by newer ones
+    waiting: int = 0  # now
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +105,8 @@ class Status:
     partitions: tuple[PartitionStatus, ...] = ()
     counts: Counts = field(default_factory=Counts)
     recent: tuple[Mapping[str, Any], ...] = ()  # anomaly events, newest first
+    told: int = 0  # anomaly events since the start: the newest of `recent` is number `told`
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of open anomalies, see still_open
 
 
 class StatusBoard:
@@ -106,3 +125,20 @@ class StatusBoard:
 def newest(told: Iterable[Mapping[str, Any]], recent: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
     """`recent` with the events told since, which come oldest first, at its front."""
     return tuple(islice(chain(reversed(list(told)), recent), RECENT_LIMIT))
+
+
+def still_open(
+    told: Iterable[Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """What is known of anomalies that have not closed, by their id: `before` with the events told since.
+
+    Not all that are open: those of before the start are not in it, nor the oldest of very many. Which streams are in
+    alarm is in their rows.
+    """
+    known = dict(before)
+    for event in told:
+        data = event["data"]
+        known.pop(data["anomaly"], None)
+        if data["status"] == "open":
+            known[data["anomaly"]] = data
+    return dict(islice(known.items(), max(0, len(known) - DETAILS_LIMIT), None))

@@ -1,6 +1,6 @@
 """One partition's unit of work: its memory, and how far it has come."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -55,6 +55,27 @@ class EventClock:
         return before
 
 
+class Milestones:
+    """When a partition came to which offset: how old a change is that is known by its offset alone.
+
+    One mark for each time it is told, those that lie before what is still asked for are let go.
+    """
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[int, float]] = deque()  # (everything before this offset, was judged by then)
+
+    def pass_on(self, next_offset: int, now_s: float) -> None:
+        """The partition has come to this offset."""
+        if not self._marks or next_offset > self._marks[-1][0]:
+            self._marks.append((next_offset, now_s))
+
+    def reached_s(self, offset: int) -> float | None:
+        """When the reading at `offset` was judged; None: nothing is known of it. Ask for rising offsets."""
+        while self._marks and self._marks[0][0] <= offset:
+            self._marks.popleft()
+        return self._marks[0][1] if self._marks else None
+
+
 @dataclass(slots=True)
 class PartitionTask:
     """Lives from the assignment of its partition to its revocation."""
@@ -75,6 +96,7 @@ class PartitionTask:
     progress: float = 1.0  # of the stage, 0 to 1
     asked_s: float | None = None  # when it was last asked which pages are due
     credit: float = 0.0  # pages that could have been written since
+    milestones: Milestones = field(default_factory=Milestones)
 
     @property
     def replay_from(self) -> int | None:

@@ -67,6 +67,10 @@ class View(NamedTuple):
     def readings(self) -> Readings:
         return join([part.readings for part in self.parts], self.row.channels.shape[-1])
 
+    def since(self, offset: int) -> "View":
+        """The same without the parts that end before `offset`: what is left may begin before it."""
+        return self._replace(parts=tuple(part for part in self.parts if int(part.readings.offsets[-1]) >= offset))
+
 
 def join(pieces: Sequence[Readings], features: int) -> Readings:
     nothing = torch.empty(0, dtype=torch.int64)
@@ -116,6 +120,14 @@ class Watching:
             if isinstance(watch.answer, View):
                 return watch.answer
             raise watch.answer or NotNow("no answer")
+
+    def expect(self, key: StreamKey) -> None:
+        """Watch a stream that somebody may want to look at soon, while half of the places are free for questions."""
+        with self._changed:
+            if key in self._watches:
+                self._watches[key].asked_s = self._monotonic()
+            elif len(self._watches) < self._most_streams // 2:
+                self._watches[key] = _Watch(self._monotonic())
 
     def follow(self, tasks: Collection[PartitionTask], judged: Sequence[Processed]) -> None:
         """At the end of a round: take in what was judged and committed in it, and let everybody see it."""

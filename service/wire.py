@@ -340,7 +340,7 @@ def event(
     key, topic, partition = batch.keys[n], batch.partition.topic, batch.partition.number
     stream, time = key.decode(), rfc3339(int(batch.readings.times_ms[n]))
     change, closed_as = _CHANGE_NAMES[transition.change], _CLOSED_AS.get(transition.change)
-    opened = f"{topic}/{partition}/{transition.opened_offset}/{stream}"
+    opened = _opening(batch.partition, transition.opened_offset, stream)
     columns = [
         [_known(value) for value in column[n].tolist()]
         for column in (batch.readings.values, verdicts.expected, verdicts.lower, verdicts.upper)
@@ -352,7 +352,7 @@ def event(
     offset = int(batch.readings.offsets[n])
     opened_by, guess = "range" if transition.out_of_range else "prediction", transition.guess
     anomaly = Anomaly(
-        anomaly=str(uuid.uuid5(ANOMALY_NAMESPACE, opened)),
+        anomaly=anomaly_id(batch.partition, transition.opened_offset, stream),
         stream=stream,
         status="open" if closed_as is None else "closed",
         severity=transition.severity.name.lower(),
@@ -373,6 +373,15 @@ def event(
     identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{opened}/{change}/{transition.severity.name}"))
     kind = f"telltale.anomaly.{change}"
     return Event("1.0", identity, f"/telltale/{topic}", kind, stream, time, "application/json", anomaly)
+
+
+def anomaly_id(partition: Partition, opened_offset: int, stream: str) -> str:
+    """What an anomaly is called in all of its events: by the reading at which it opened."""
+    return str(uuid.uuid5(ANOMALY_NAMESPACE, _opening(partition, opened_offset, stream)))
+
+
+def _opening(partition: Partition, opened_offset: int, stream: str) -> str:
+    return f"{partition.topic}/{partition.number}/{opened_offset}/{stream}"
 
 
 class StateLost(msgspec.Struct, frozen=True):

@@ -8,8 +8,9 @@ import gc
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -19,11 +20,14 @@ from service.errors import LogUnavailable, TaskMigrated
 from service.log import Commit, Fetched, Log, Partition, Polled, Record
 from service.log_lines import Seldom
 from service.metrics import Metrics
+from service.notifying import Notifier
+from service.open_alarms import by_severity, open_alarms, strongest
 from service.pipeline import Pipeline, Processed
 from service.recovery import Problem, Recovery, RecoveryRules
 from service.slab import StateSlab
 from service.state_writer import StateWriter
-from service.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard, newest
+from service.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard, newest, still_open
+from service.streams import Streams
 from service.task import EventClock, PartitionTask, Stage
 from service.watching import Watching
 from service.wire import Event, Reason
@@ -48,11 +52,13 @@ class _Tally:
     duplicate: int = 0
     transactions: int = 0
     aborts: int = 0
+    assigned: int = 0
     evicted: int = 0
     replayed: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     changed: dict[str, Counter[str]] = field(default_factory=dict)  # by transition, by severity
+    channels: Counter[str] = field(default_factory=Counter)  # opened, by the channel with most share
 
     def add(self, judged: Sequence[Processed]) -> None:
         for one in judged:
@@ -64,6 +70,8 @@ class _Tally:
             self.rejected.update(reject.reason.value for reject in one.rejects)
             for event in one.events:
                 self.changed.setdefault(event.change, Counter())[event.data.severity] += 1
+                if event.change == "opened":
+                    self.channels[max(event.data.channels, key=lambda channel: channel.share).name] += 1
         self.transactions += 1
 
     def counts(self, writer: StateWriter) -> Counts:
@@ -78,12 +86,27 @@ class _Tally:
             closed=closed,
             transactions=self.transactions,
             aborts=self.aborts,
+            assigned=self.assigned,
+            channels=dict(self.channels),
             evicted=self.evicted,
             replayed=self.replayed,
             problems=dict(self.problems),
             pages_written=writer.pages_written,
             page_bytes_written=writer.bytes_written,
         )
+
+
+class _Survey(NamedTuple):
+    """What is counted of a partition's rows, once in a while."""
+
+    warming: int
+    open_by_severity: Mapping[str, int]
+    open_peak: float
+    strongest: tuple[tuple[str, float], ...]
+    unwritten_s: float
+
+
+NOT_SURVEYED = _Survey(0, {}, 0.0, (), 0.0)
 
 
 class Worker:
@@ -100,10 +123,14 @@ class Worker:
         stop: threading.Event,
         idle_s: float | None = None,
         watching: Watching | None = None,
+        streams: Streams | None = None,
+        notifier: Notifier | None = None,
+        top_streams: int = 0,
     ) -> None:
         """idle_s: seconds of event time after which a stream without readings is forgotten; None: never.
 
-        watching: the streams that somebody looks at.
+        watching: the streams that somebody looks at. streams: all of them, for whoever asks. notifier: who tells
+        people; None: nobody does. top_streams: those with the strongest open alarms that the status names.
         """
         self._log = log
         self._pipeline = pipeline
@@ -114,12 +141,15 @@ class Worker:
         self._stop = stop
         self._idle_s = idle_s
         self._watching = watching or Watching()
+        self._streams = streams or Streams()
+        self._notifier = notifier
+        self._top_streams = top_streams
         self._tasks: dict[Partition, PartitionTask] = {}
         self._recoveries: dict[Partition, Recovery] = {}
         self._notices: dict[Partition, list[Record]] = {}
         self._migrated = False
         self._tally = _Tally()
-        self._warming: dict[Partition, int] = {}
+        self._surveys: dict[Partition, _Survey] = {}
         self._surveyed_s = -SURVEY_S
         self._seldom = Seldom(interval_s=10.0)
 
@@ -155,6 +185,10 @@ class Worker:
         self._publish(State.RUNNING, [event for one in judged for event in one.events])
         if self._watching.wanted:
             self._watching.follow(self._tasks.values(), judged)
+        if self._streams.wanted:
+            self._streams.publish(self._tasks.values(), time.time_ns() // 1_000_000)
+        if self._notifier is not None:
+            self._notifier.look(self._tasks.values())
         return judged
 
     def flush(self) -> None:
@@ -191,6 +225,7 @@ class Worker:
         for partition in polled.assigned:
             task = PartitionTask(partition, StateSlab(self._pipeline.detector.rows_for), EventClock(self._idle_s))
             self._tasks[partition] = task
+            self._tally.assigned += 1
             writer = self._writer
             self._recoveries[partition] = Recovery(
                 self._log, self._pipeline, writer.group, writer.layout, writer.numerics, self._rules, task
@@ -226,6 +261,7 @@ class Worker:
             if recovery.task.stage is Stage.RUNNING:
                 del self._recoveries[partition]
                 self._notices[partition] = recovery.notices
+                self._metrics.observe_restore(recovery.seconds)
                 self._tally.replayed += recovery.replayed
                 self._tally.problems.update(problem.value for problem in recovery.problems)
         return work
@@ -262,10 +298,11 @@ class Worker:
         for one in judged:
             self._metrics.observe_batch(len(one.batch.keys), one.batch.record_times_ms, now_ms)
             self._metrics.observe_stages(one.stage_s)
-        for commit in commits:
-            self._notices.pop(commit.partition, None)
+        notices = [notice for commit in commits for notice in self._notices.pop(commit.partition, ())]
         self._tally.add(judged)
         self._report(judged)
+        if self._notifier is not None:
+            self._notifier.tell(judged, notices)
 
     def _report(self, judged: Iterable[Processed]) -> None:
         """A line for the anomalies of this round, and one now and then for each reason of rejects."""
@@ -298,11 +335,9 @@ class Worker:
         now_s = time.monotonic()
         if now_s - self._surveyed_s >= SURVEY_S:
             self._surveyed_s = now_s
-            self._warming = {
-                partition: self._pipeline.detector.count_warming(task.slab.rows)
-                for partition, task in self._tasks.items()
-            }
+            self._surveys = {partition: self._survey(task, now_s) for partition, task in self._tasks.items()}
         last = self._board.read()
+        told = [msgspec.to_builtins(event) for event in events[-100:]]
         self._board.publish(
             Status(
                 state=state,
@@ -312,11 +347,27 @@ class Worker:
                 checkpoint=last.checkpoint,
                 partitions=tuple(map(self._partition_status, self._tasks.values())),
                 counts=self._tally.counts(self._writer),
-                recent=newest([msgspec.to_builtins(event) for event in events[-100:]], last.recent),
+                recent=newest(told, last.recent),
+                told=last.told + len(events),
+                details=still_open(told, last.details) if told else last.details,
             )
         )
 
+    def _survey(self, task: PartitionTask, now_s: float) -> "_Survey":
+        if task.next_offset is not None:
+            task.milestones.pass_on(task.next_offset, now_s)
+        changed_s = task.milestones.reached_s(task.replay_from or 0)
+        alarms = open_alarms(task.slab)
+        return _Survey(
+            self._pipeline.detector.count_warming(task.slab.rows),
+            by_severity(alarms),
+            max((alarm.peak for alarm in alarms), default=0.0),
+            strongest(alarms, self._top_streams),
+            0.0 if changed_s is None else now_s - changed_s,
+        )
+
     def _partition_status(self, task: PartitionTask) -> PartitionStatus:
+        survey = self._surveys.get(task.partition, NOT_SURVEYED)
         return PartitionStatus(
             topic=task.partition.topic,
             number=task.partition.number,
@@ -327,9 +378,13 @@ class Worker:
             progress=task.progress,
             replay_from=task.replay_from,
             streams=len(task.slab),
-            warming=self._warming.get(task.partition, 0),
+            warming=survey.warming,
             state_bytes=task.slab.nbytes,
             alarms_open=task.open_alarms,
+            open_by_severity=survey.open_by_severity,
+            open_peak=survey.open_peak,
+            strongest=survey.strongest,
+            unwritten_s=survey.unwritten_s,
         )
 
 

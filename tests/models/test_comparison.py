@@ -121,7 +121,7 @@ def test_what_a_cell_costs_is_what_its_equations_say(compared: tuple[Path, Plan,
     inputs, head = 2 * features + 5, hidden * features + 2 * features
     biases = 2  # torch's kernels have one for the input and one for the memory
     assert of["lstm"].parameters == 4 * hidden * (inputs + hidden + biases) + head
-    statistics = 8 * (11 * features + 24)
+    statistics = 8 * (16 * features + 32)
     assert of["lstm"].bytes_per_stream == 4 * 2 * hidden + statistics
     assert of["feedforward"].bytes_per_stream < of["lstm"].bytes_per_stream
     assert of["feedforward"].parameters < of["lstm"].parameters

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from models.forecaster import ForecasterConfig
 from models.residuals import (
     HIGHEST_RANGE_SCORE,
+    LARGEST_LEARNED,
     SETTLING,
     SMALLEST_DEVIATION,
     SMALLEST_NOISE,
@@ -52,9 +53,9 @@ def learn(
     return channels, scalars
 
 
-def test_surprise_is_the_power_three_halves_of_what_is_above_the_usual() -> None:
+def test_surprise_is_the_square_of_what_is_above_the_usual() -> None:
     deviations = np.linspace(-6, 1_000, 400)
-    oracle = [max(deviation, 0.0) ** 1.5 for deviation in deviations.tolist()]
+    oracle = [max(deviation, 0.0) ** 2 for deviation in deviations.tolist()]
     np.testing.assert_allclose(surprise_of(deviations), oracle, rtol=1e-12)
 
 
@@ -129,6 +130,17 @@ def test_what_may_not_be_learned_changes_nothing() -> None:
     learn_residuals(np.array([[9e5]]), saying(300.0, 9.0), np.zeros((1, 1)), np.zeros(1), channels, scalars, config)
     for now, then in zip((*channels, *scalars), before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_of_a_residual_without_measure_no_more_is_learned_than_of_a_large_one() -> None:
+    calm = np.random.default_rng(8).normal(0, 1, 300)
+    channels, _ = learn(calm, np.zeros(300), ScoreConfig())
+    largest = float(channels.bias[0, 0] + LARGEST_LEARNED * noise_of(channels)[0, 0])
+    noises = [
+        float(noise_of(learn(np.append(calm, last), np.zeros(301), ScoreConfig())[0])[0, 0]) for last in (largest, 1e6)
+    ]
+    assert noises[0] == pytest.approx(noises[1])
+    assert noises[1] < 8
 
 
 def test_a_missing_channel_learns_nothing_while_the_others_do() -> None:
@@ -217,7 +229,7 @@ def test_the_score_is_the_surprise_of_the_smoothed_strength_over_the_threshold()
     scalars.threshold[:] = 8.0
     strange = judge_one(2.0, 0.0, (channels, scalars), ScoreConfig(usual_share=0.3))
     deviation = 1 / (0.5 + 0.3 + SMALLEST_DEVIATION)
-    assert strange.surprise[0] == pytest.approx(deviation**1.5)
+    assert strange.surprise[0] == pytest.approx(deviation**2)
     assert strange.score[0] == pytest.approx(strange.surprise[0] / 8)
     assert not strange.out_of_range[0]
 
@@ -235,7 +247,7 @@ def test_of_residual_and_level_the_one_further_from_its_usual_counts(weight: flo
         "level": weight * (1 - 0.02 - 0.5) / (0.1 + SMALLEST_DEVIATION),
     }
     assert max(deviations, key=lambda name: deviations[name]) == by
-    assert strange.surprise[0] == pytest.approx(deviations[by] ** 1.5)
+    assert strange.surprise[0] == pytest.approx(deviations[by] ** 2)
 
 
 def test_the_score_is_0_until_the_warm_up_is_over() -> None:

@@ -1,20 +1,25 @@
 """The HTTP interface, asked over a socket."""
 
 import dataclasses
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import plotly.offline
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from service.api import Server, app
+from service import api_page
+from service.api import app
 from service.errors import RefusedSetting
 from service.metrics import Build, Metrics
+from service.serving import Server
 from service.status import Checkpoint, PartitionStatus, State, Status, StatusBoard
 
 BEAT_LIMIT_S = 5.0
@@ -159,13 +164,42 @@ def test_a_limit_that_is_none_is_refused(client: httpx.Client, limit: str) -> No
     assert client.get("/api/v1/anomalies", params={"limit": limit}).status_code == 422
 
 
-def test_the_index_names_paths_that_are_there(client: httpx.Client) -> None:
-    for path in client.get("/").json()["paths"]:
-        assert client.get(path).status_code == 200
+def test_the_page_and_its_files_are_kept_by_browsers_until_they_change(client: httpx.Client) -> None:
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    for path in ("/", *re.findall(r'(?:src|href)="(/page/[^"]+)"', page.text)):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["cache-control"] != "no-store"
+        again = client.get(path, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        plain = client.get(path, headers={"Accept-Encoding": "identity"})
+        assert "content-encoding" not in plain.headers
+        assert plain.content == answer.content
+
+
+def test_every_file_of_the_page_is_served_and_no_other(client: httpx.Client) -> None:
+    folder = Path(api_page.__file__).parent / "page"
+    for file in folder.iterdir():
+        path = "/" if file.name == "index.html" else f"/page/{file.name}"
+        assert client.get(path).content == file.read_bytes()
+    for path in ("/page/", "/page/index.html", "/page/../api.py", "/page/%2e%2e/api.py", "/page/none.js"):
+        assert client.get(path).status_code == 404
+
+
+def test_the_chart_script_is_the_one_that_the_installed_package_brings(client: httpx.Client) -> None:
+    assert client.get("/page/plotly.js").text == plotly.offline.get_plotlyjs()
+
+
+def test_nothing_but_this_services_own_scripts_may_run_in_the_page(client: httpx.Client) -> None:
+    policy = dict(part.strip().split(" ", 1) for part in client.get("/").headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["connect-src"] == "'self'"
+    assert not re.search(r"<script(?![^>]*\ssrc=)|\son\w+=|javascript:|https?://", client.get("/").text)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE"])
-@pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/status"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/status", "/page/page.js"])
 def test_nothing_can_be_changed(client: httpx.Client, method: str, path: str) -> None:
     assert client.request(method, path).status_code == 405
 
@@ -208,7 +242,7 @@ def test_a_host_that_is_not_this_machine_is_a_refused_setting(board: StatusBoard
 
 def test_a_server_that_was_stopped_is_gone_and_has_not_failed(board: StatusBoard) -> None:
     with served(_index(board)) as server:
-        assert httpx.get(f"http://127.0.0.1:{server.port}/", trust_env=False).status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{server.port}/livez", trust_env=False).status_code == 503
         assert not server.failed
     assert not server.failed
     server.stop()

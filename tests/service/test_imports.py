@@ -28,19 +28,23 @@ MAKE_MODELS = {
     "demo",
     "cli_gradients",
     "cli_compare",
+    "cli_evaluate",
 }
 # What a run of training can be asked for.
-RUNS = {"cells", "distributed", "kinds", "kinds_training", "training_report"}
+RUNS = {"cells", "distributed", "kinds", "kinds_training", "priming", "training_report"}
 RUN_TRAINING = {"cli_models", "trainer"}
 # How cells remember is measured on its own, apart from any service.
 MEMORY = {"cells", "gradients", "gradients_report", "memory_tasks"}
 MEASURE_MEMORY = {"cli_gradients"}
 # Which of them is worth it, on given data.
-COMPARISON = {"cells", "comparison", "comparison_report", "comparison_tables"}
+COMPARISON = {"cells", "comparison", "comparison_report", "comparison_tables", "kept_runs"}
 COMPARE = {"cli_compare"}
+# How well anomalies are found, beside simple detectors.
+EVALUATION = {"benchmark", "evaluation_report", "evaluation_tables", "kept_runs"}
+EVALUATE = {"cli_evaluate"}
 # What the memory did and what comes next is asked by people, of files and of live streams.
 INSIGHT = {"explanation", "explanation_report", "forecasting"}
-LOOK_INTO_MODELS = {"insights", "api", "cli_inspect"}
+LOOK_INTO_MODELS = {"insights", "api_insights", "cli_inspect"}
 # Which bits this machine makes is measured where a command begins, and handed on as a word.
 NUMERICS = {"numerics"}
 MEASURE_NUMERICS = {"cli_state", "running", "demo"}
@@ -51,6 +55,15 @@ COMMANDS = {name_of(path) for path in SOURCES if path.stem.startswith("cli") or 
 # All that knows the Kafka client.
 KAFKA = {name_of(path) for path in SOURCES if path.stem.startswith("kafka_")}
 
+# All that knows the web framework.
+HTTP = {
+    *(name_of(path) for path in SOURCES if path.stem.startswith("api")),
+    "service.access",
+    "service.answers",
+    "service.following",
+    "service.serving",
+}
+
 # Module: who may import it, and why.
 ONLY_IN = {
     "kafka": KAFKA,
@@ -60,12 +73,13 @@ ONLY_IN = {
         "service.api",
         "service.running",  # makes the registry that both of them get
     },
-    "pydantic": {"service.settings", "service.wire", "service.api", "models.checkpoint"},
+    "pydantic": {"service.settings", "service.wire", "models.checkpoint"},
     "pydantic_core": {"service.settings"},
     "pydantic_settings": {"service.settings"},
     "yaml": {"service.settings"},
-    "fastapi": {"service.api", "service.demo"},  # the demo serves the same app
-    "uvicorn": {"service.api"},
+    "fastapi": {*HTTP, "service.demo"},  # the demo serves the same app
+    "starlette": HTTP,
+    "uvicorn": {"service.serving"},
     "typer": COMMANDS,
     "rich": {*COMMANDS, "service.trainer", "service.demo"},
     "plotly": {
@@ -74,6 +88,8 @@ ONLY_IN = {
         "models.comparison_report",
         "models.gradients_report",
         "models.explanation_report",
+        "models.evaluation_report",
+        "models.series_report",
     },
     "safetensors": {"models.checkpoint", "models.training_state", "service.state_file"},
     "service.settings": {*COMMANDS, "service.running", "service.feeding"},
@@ -120,6 +136,11 @@ ONLY_IN = {
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.
     "service.failpoints": {"service.kafka_log", "service.pipeline", "service.recovery", "service.worker"},
     "service.watchdog": {"service.running"},
+    # What goes out over HTTP is put together in one place, and told by the worker alone.
+    "service.notifying": {"service.worker", "service.running"},
+    "service.delivery": {"service.notifying", "service.alert_book", "service.running"},
+    "service.alert_book": {"service.notifying"},
+    "service.open_alarms": {"service.worker", "service.notifying", "service.alert_book", "service.running"},
     "service.inspection": {
         "service.cli_state",
         "service.replay",
@@ -192,6 +213,7 @@ def test_the_service_takes_of_the_models_what_judges(module: str) -> None:
     allowed |= NUMERICS if name in MEASURE_NUMERICS else set()
     allowed |= MEMORY if name in MEASURE_MEMORY else set()
     allowed |= COMPARISON if name in COMPARE else set()
+    allowed |= EVALUATION if name in EVALUATE else set()
     assert from_package(module, "models") <= allowed
 
 

@@ -14,8 +14,9 @@ from models.detection import Detector
 from models.explanation import CAVEAT, explain
 from models.forecasting import ForecastConfig, forecast
 from service import insights
-from service.api import Server, app
+from service.api import app
 from service.insights import ExplanationSeen, ForecastSeen, Insight, seen_explanation, seen_forecast
+from service.serving import Server
 from service.watching import KEPT_READINGS, TooMuchAsked, Watching
 from service.wire import StreamKey
 from tests.data import QUICK, some_forecaster

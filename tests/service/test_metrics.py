@@ -12,9 +12,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from service.metrics import LATENCY_S, Build, Metrics
-from service.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard
+from service.status import Checkpoint, Counts, Notified, PartitionStatus, State, Status, StatusBoard
 
-STATUS = Status(State.STARTING, 50_000, 50_000, 90.0, Checkpoint("c", "abc", ("flow", "heat")))
+STATUS = Status(State.STARTING, 50_000, 50_000, 90.0, Checkpoint("c", "abc", ("flow", "heat"), 45_000))
 BUILD = Build("0.1.0", "3.11.7", "2.15.0", "f00d")
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -25,6 +25,7 @@ class Scrape:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.board = StatusBoard(STATUS)
+        self.notified = {"webhook": Notified()}
         self.metrics = Metrics(
             self.registry,
             self.board,
@@ -35,6 +36,8 @@ class Scrape:
             problems=["corrupt"],
             clock=lambda: 100.0,
             monotonic=lambda: 91.0,
+            notified=lambda: self.notified,
+            top_streams=3,
         )
 
     def samples(self) -> Samples:
@@ -58,6 +61,10 @@ def test_every_series_is_there_from_the_start_and_at_zero(scrape: Scrape) -> Non
     assert scrape.value("telltale_transaction_aborts_total") == 0
     assert scrape.value("telltale_stage_duration_seconds_count", stage="poll") == 0
     assert scrape.value("telltale_verdict_latency_seconds_bucket", le="+Inf") == 0
+    assert scrape.value("telltale_anomaly_channels_total", channel="heat") == 0
+    for what in ("notifications_sent", "notification_failures", "notifications_dropped"):
+        assert scrape.value(f"telltale_{what}_total", receiver="webhook") == 0
+    assert scrape.value("telltale_restore_duration_seconds_count") == 0
 
 
 def test_what_runs_is_told(scrape: Scrape) -> None:
@@ -65,6 +72,7 @@ def test_what_runs_is_told(scrape: Scrape) -> None:
     assert scrape.value("telltale_checkpoint_info", digest="abc", features="2") == 1
     assert scrape.value("telltale_beat_age_seconds") == 1.0
     assert scrape.value("telltale_start_time_seconds") == 50.0
+    assert scrape.value("telltale_checkpoint_load_timestamp_seconds") == 45.0
     assert scrape.value("process_resident_memory_bytes") > 0
 
 
@@ -79,6 +87,8 @@ def test_counters_are_those_of_the_status(scrape: Scrape) -> None:
         closed={"major": 1},
         transactions=6,
         aborts=1,
+        assigned=8,
+        channels={"heat": 5},
     )
     scrape.board.publish(dataclasses.replace(STATUS, counts=counts))
     assert scrape.value("telltale_readings_total") == 10
@@ -89,10 +99,25 @@ def test_counters_are_those_of_the_status(scrape: Scrape) -> None:
     assert scrape.value("telltale_anomalies_closed_total", severity="minor") == 0
     assert scrape.value("telltale_transactions_total") == 6
     assert scrape.value("telltale_transaction_aborts_total") == 1
+    assert scrape.value("telltale_partition_assignments_total") == 8
+    assert scrape.value("telltale_anomaly_channels_total", channel="heat") == 5
+    assert scrape.value("telltale_anomaly_channels_total", channel="flow") == 0
 
 
 def test_a_partition_has_its_series_while_it_is_here(scrape: Scrape) -> None:
-    partition = PartitionStatus("plant", 3, 10, 15, 40_000, streams=7, warming=2, state_bytes=4_200, alarms_open=1)
+    partition = PartitionStatus(
+        "plant",
+        3,
+        10,
+        15,
+        40_000,
+        streams=7,
+        warming=2,
+        state_bytes=4_200,
+        open_by_severity={"major": 2},
+        open_peak=3.5,
+        unwritten_s=20.0,
+    )
     scrape.board.publish(dataclasses.replace(STATUS, partitions=(partition,)))
     of = {"topic": "plant", "partition": "3"}
     assert scrape.value("telltale_lag_records", **of) == 5
@@ -100,7 +125,10 @@ def test_a_partition_has_its_series_while_it_is_here(scrape: Scrape) -> None:
     assert scrape.value("telltale_streams", **of) == 7
     assert scrape.value("telltale_streams_warming", **of) == 2
     assert scrape.value("telltale_state_bytes", **of) == 4_200
-    assert scrape.value("telltale_anomalies_open", **of) == 1
+    assert scrape.value("telltale_anomalies_open", severity="major", **of) == 2
+    assert scrape.value("telltale_anomalies_open", severity="minor", **of) == 0
+    assert scrape.value("telltale_anomaly_peak_ratio", **of) == 3.5
+    assert scrape.value("telltale_dirty_page_age_seconds", **of) == 20.0
     assert scrape.value("telltale_partitions") == 1
     scrape.board.publish(STATUS)
     assert not [labels for _, labels in scrape.samples() if ("topic", "plant") in labels]
@@ -164,11 +192,39 @@ def test_stages_and_transactions_are_counted(scrape: Scrape) -> None:
     assert scrape.value("telltale_transaction_duration_seconds_bucket", le="0.02") == 1
 
 
+def test_what_became_of_notifications_is_told(scrape: Scrape) -> None:
+    scrape.notified = {"webhook": Notified(sent=5, failures=4, dropped=3, waiting=2)}
+    assert scrape.value("telltale_notifications_sent_total", receiver="webhook") == 5
+    assert scrape.value("telltale_notification_failures_total", receiver="webhook") == 4
+    assert scrape.value("telltale_notifications_dropped_total", receiver="webhook") == 3
+    assert scrape.value("telltale_notifications_waiting", receiver="webhook") == 2
+
+
+def test_a_restore_is_counted_with_its_duration(scrape: Scrape) -> None:
+    scrape.metrics.observe_restore(0.4)
+    assert scrape.value("telltale_restore_duration_seconds_sum") == 0.4
+    assert scrape.value("telltale_restore_duration_seconds_bucket", le="0.5") == 1
+
+
+def test_of_the_strongest_streams_as_many_are_named_as_may_be_and_they_go_with_their_anomalies(scrape: Scrape) -> None:
+    def named() -> dict[str, float]:
+        return {dict(labels)["stream"]: v for (name, labels), v in scrape.samples().items() if "top_stream" in name}
+
+    many = PartitionStatus("plant", 0, strongest=(("a", 9.0), ("b", 5.0), ("c", 1.5)))
+    same = PartitionStatus("plant", 1, strongest=(('quo"te\\n', 7.0), ("d", 1.2)))
+    scrape.board.publish(dataclasses.replace(STATUS, partitions=(many, same)))
+    assert named() == {"a": 9.0, 'quo"te\\n': 7.0, "b": 5.0}
+    scrape.board.publish(dataclasses.replace(STATUS, partitions=(same,)))
+    assert named() == {'quo"te\\n': 7.0, "d": 1.2}
+    scrape.board.publish(STATUS)
+    assert named() == {}
+
+
 def test_no_series_names_a_stream(scrape: Scrape) -> None:
     labels = {name for _, pairs in scrape.samples() for name, _ in pairs}
     labels |= {"topic", "partition"}
     known = {"le", "stage", "reason", "severity", "version", "python", "torch", "numerics", "digest", "features"}
-    known |= {"problem"}
+    known |= {"problem", "channel", "receiver"}
     assert labels == known | {"topic", "partition"}
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service.errors import RefusedSetting
-from service.settings import PATHS, VARIABLES, Settings, client_options, load, secrets, shown
+from service.settings import PATHS, VARIABLES, Settings, authorization, client_options, load, secrets, shown
 
 CANARY = "canary-Pa55word"
 LOGIN = {
@@ -59,11 +59,11 @@ def test_without_anything_set_the_defaults_hold() -> None:
 def test_an_option_goes_before_the_environment_and_this_before_the_file(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file.write_text("http:\n  port: 1\n  host: from-file\nkafka:\n  group: from-file\n")
+    file.write_text("http:\n  port: 1\n  host: localhost\nkafka:\n  group: from-file\n")
     monkeypatch.setenv("TELLTALE_HTTP__PORT", "2")
     monkeypatch.setenv("TELLTALE_KAFKA__GROUP", "from-environment")
     settings = load(file, {"http.port": 3, "http.host": None})
-    assert (settings.http.port, settings.kafka.group, settings.http.host) == (3, "from-environment", "from-file")
+    assert (settings.http.port, settings.kafka.group, settings.http.host) == (3, "from-environment", "localhost")
     assert settings.origin("http.port") == "command line"
     assert settings.origin("kafka.group") == "environment variable TELLTALE_KAFKA__GROUP"
     assert settings.origin("http.host") == f"{file}, line 3"
@@ -315,6 +315,92 @@ def test_a_secret_is_given_once_and_is_not_empty(tmp_path: Path) -> None:
     assert "expected sasl_password or sasl_password_file, not both" in refusal(
         kafka__sasl_password_file=str(secret), kafka__sasl_password=CANARY
     )
+
+
+NOTIFIED = {
+    "notifications.alertmanager_urls": ["http://one:9093", "https://two/prefix"],
+    "notifications.alertmanager_authorization": f"Bearer {CANARY}",
+    "notifications.webhook_urls": "http://hook/path?key=1",
+    "notifications.webhook_authorization": f"Basic ann:{CANARY} too",
+}
+
+
+def test_a_login_for_notifications_never_shows_and_is_handed_to_whom_it_is_for() -> None:
+    settings = load(None, NOTIFIED)
+    assert settings.notifications.webhook_urls == ("http://hook/path?key=1",)
+    assert authorization(settings, "alertmanager") == f"Bearer {CANARY}"
+    assert authorization(settings, "webhook") == f"Basic ann:{CANARY} too"
+    assert CANARY not in shown(settings) + repr(settings) + settings.model_dump_json()
+    assert {CANARY, f"{CANARY} too", f"ann:{CANARY} too"} <= set(secrets(settings))
+
+
+def test_a_login_for_notifications_is_read_from_its_file(tmp_path: Path) -> None:
+    secret = tmp_path / "login"
+    secret.write_text(f"Bearer {CANARY}\n")
+    given = {**NOTIFIED, "notifications.webhook_authorization_file": str(secret)}
+    del given["notifications.webhook_authorization"]
+    assert authorization(load(None, given), "webhook") == f"Bearer {CANARY}"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("webhook_urls", f"https://ann:{CANARY}@hook", "http:// or https:// with a host and no login in it"),
+        ("webhook_urls", f"ftp://hook/{CANARY}", "http:// or https:// with a host and no login in it"),
+        ("alertmanager_urls", [CANARY], "http:// or https:// with a host and no login in it"),
+        ("webhook_authorization", CANARY, '"Bearer TOKEN" or "Basic USER:PASSWORD"'),
+        ("webhook_authorization", f"Bearer {CANARY}\nX-Forged: 1", '"Bearer TOKEN" or "Basic USER:PASSWORD"'),
+        ("alertmanager_urls", [], "none without alertmanager_urls"),
+    ],
+)
+def test_where_notifications_cannot_go_is_said_without_what_may_be_secret(
+    path: str, value: object, expected: str
+) -> None:
+    with pytest.raises(RefusedSetting) as refused:
+        load(None, {**NOTIFIED, f"notifications.{path}": value})
+    assert expected in str(refused.value)
+    assert CANARY not in str(refused.value)
+
+
+TOKEN = "token-0123456789-0123456789"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "plant-7.example", "localhost.example"])
+def test_others_can_ask_only_with_a_token_or_where_a_person_says_so(host: str) -> None:
+    assert f"http.host: found '{host}', expected 127.0.0.1, or a token beside it" in refusal(http__host=host)
+    assert load(None, {"http.host": host, "http.token": TOKEN}).http.token is not None
+    assert load(None, {"http.host": host, "http.insecure": True}).http.token is None
+    assert load(None, {"http.host": host, "http.enabled": False}).http.host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_this_machine_may_ask_without(host: str) -> None:
+    assert load(None, {"http.host": host}).http.token is None
+
+
+@pytest.mark.parametrize("token", ["", "short", "with a blank in it, long", "ümläute-0123456789-0123"])
+def test_a_token_that_is_short_or_travels_in_no_header_is_refused_and_not_shown(token: str) -> None:
+    said = refusal(http__token=token)
+    assert said == (
+        "http.token: found a value that is not shown, expected at least 16 letters, digits and signs, without blanks "
+        "(command line)"
+    )
+
+
+def test_a_token_is_read_from_its_file_and_never_shows(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    settings = load(None, {"http.token_file": str(file)})
+    assert settings.http.token is not None
+    assert settings.http.token.get_secret_value() == TOKEN
+    assert TOKEN not in shown(settings) + repr(settings)
+    assert TOKEN in secrets(settings)
+    assert "expected token or token_file, not both" in refusal(http__token_file=str(file), http__token=TOKEN)
+
+
+@pytest.mark.parametrize("streams", [-1, 101])
+def test_metrics_name_a_hundred_streams_at_most(streams: int) -> None:
+    assert "metrics.top_streams" in refusal(metrics__top_streams=streams)
 
 
 def test_what_is_shown_can_be_loaded_again(file: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -218,6 +219,38 @@ def test_an_evicted_stream_is_forgotten_and_its_slot_used_again() -> None:
     assert reused == int(slots[4])
     assert equal(slab.gather(torch.tensor([reused])), fresh(1, CONFIG))
     assert slab.page(0, through=7).applied.tolist() == [5] * 4 + [NOTHING_APPLIED] + [5] * 5
+
+
+def test_a_streams_last_score_is_known_until_it_is_forgotten_and_belongs_to_nobody_else() -> None:
+    slab = StateSlab(fresh_rows)
+    slots = slab.slots(keys(3))
+    assert np.isnan(slab.scores[:3]).all()
+    slab.note_scores(slots[[0, 1, 0]], torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64))
+    assert slab.scores[slots[:2].numpy()].tolist() == [0.75, 0.25]
+    assert np.isnan(slab.scores[int(slots[2])])
+    slab.slots(keys(1_000))  # it grows
+    assert slab.scores[slots[:2].numpy()].tolist() == [0.75, 0.25]
+    assert len(slab.scores) == slab.room
+    slab.evict(key(0), 7)
+    assert int(slab.slots([key(5_000)])[0]) == int(slots[0])
+    assert np.isnan(slab.scores[int(slots[0])])
+
+
+def test_keys_by_slot_are_one_object_until_the_streams_change() -> None:
+    slab = StateSlab(fresh_rows)
+    slab.slots(keys(3))
+    listed = slab.keys
+    assert listed == tuple(keys(3))
+    slab.slots(keys(3))
+    assert slab.keys is listed
+    slab.evict(key(1), 5)
+    assert list(slab.keys) == [key(0), None, key(2)]
+    slab.slots([key(9)])
+    assert list(slab.keys) == [key(0), key(9), key(2)]
+    again = StateSlab(fresh_rows)
+    assert again.keys == ()
+    again.load(slab.page(0, 10))
+    assert again.keys[:3] == slab.keys
 
 
 def test_an_evicted_stream_that_comes_back_starts_fresh() -> None:

@@ -5,7 +5,18 @@ import threading
 
 import pytest
 
-from service.status import RECENT_LIMIT, Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard, newest
+from service.status import (
+    DETAILS_LIMIT,
+    RECENT_LIMIT,
+    Checkpoint,
+    Counts,
+    PartitionStatus,
+    State,
+    Status,
+    StatusBoard,
+    newest,
+    still_open,
+)
 
 CHECKPOINT = Checkpoint("/checkpoints/pump.safetensors", "abc", ("temperature",))
 
@@ -52,3 +63,19 @@ def test_the_latest_events_are_kept_newest_first() -> None:
     assert [event["n"] for event in recent] == [2, 1, 0]
     many = newest(({"n": n} for n in range(250)), recent)
     assert [event["n"] for event in many] == list(range(249, 249 - RECENT_LIMIT, -1))
+
+
+def event(anomaly: str, status: str = "open", severity: str = "minor") -> dict[str, dict[str, str]]:
+    return {"data": {"anomaly": anomaly, "status": status, "severity": severity}}
+
+
+def test_of_anomalies_that_have_not_closed_the_latest_event_is_known() -> None:
+    before = still_open([event("a"), event("b"), event("c")], {})
+    after = still_open([event("a", severity="major"), event("b", "closed"), event("d"), event("x", "closed")], before)
+    assert {name: data["severity"] for name, data in after.items()} == {"c": "minor", "a": "major", "d": "minor"}
+    assert list(before) == ["a", "b", "c"], "what was published does not change"
+
+
+def test_of_very_many_open_anomalies_the_latest_are_known() -> None:
+    known = still_open([event(str(n)) for n in range(DETAILS_LIMIT + 3)], {"old": {}})
+    assert list(known) == [str(n) for n in range(3, DETAILS_LIMIT + 3)]

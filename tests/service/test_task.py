@@ -13,7 +13,7 @@ from models.forecaster import ForecasterConfig
 from models.rows import Rows, fresh
 from service.log import Partition
 from service.slab import PAGE_ROWS, StateSlab
-from service.task import IDLE_TICKS, EventClock, PartitionTask, Stage
+from service.task import IDLE_TICKS, EventClock, Milestones, PartitionTask, Stage
 from service.wire import StreamKey
 
 IDLE_S = 16.0  # so that it ticks every second
@@ -104,3 +104,23 @@ def test_a_task_judges_again_from_its_oldest_change_that_is_not_written() -> Non
     assert task.replay_from == 40
     task.slab.clean(0)
     assert task.replay_from == 50
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=40))
+def test_milestones_say_by_when_a_reading_was_judged(steps: list[tuple[int, int]]) -> None:
+    """steps: how far the partition comes in each second, and how many readings further back is asked each time."""
+    milestones, history, asked, at = Milestones(), list[tuple[int, float]](), 0, 0
+    for second, (further, on) in enumerate(steps):
+        at += further
+        milestones.pass_on(at, float(second))
+        history.append((at, float(second)))
+        asked = min(at, asked + on)
+        assert milestones.reached_s(asked) == next((time_s for end, time_s in history if end > asked), None)
+
+
+def test_milestones_that_nobody_asks_for_any_more_are_let_go() -> None:
+    milestones = Milestones()
+    for second in range(1_000):
+        milestones.pass_on(10 * second, float(second))
+        assert milestones.reached_s(10 * second) is None
+    assert len(milestones._marks) == 0

@@ -357,3 +357,32 @@ def test_many_who_ask_at_once_get_the_same_view(detector: Detector) -> None:
             service.turn()
     rows = [one.result().row for one in asked]
     assert all(same(rows[0], row) for row in rows)
+
+
+def test_what_came_since_an_offset_is_in_the_parts_that_are_left_and_they_lead_to_the_row(detector: Detector) -> None:
+    service = Service(detector, one_partition(sent()))
+    service.turn(2)
+    service.look()
+    service.turn(5)
+    view = service.watching.look(PUMP)
+    offsets = view.readings.offsets
+    assert len(view.parts) > 1
+    for seen in (-1, int(offsets[0]), int(offsets[PART_READINGS]), int(offsets[-2]), int(offsets[-1]), 10**9):
+        rest = view.since(seen + 1)
+        assert torch.equal(rest.readings.offsets[rest.readings.offsets > seen], offsets[offsets > seen])
+        assert same(rest.row, judge(detector, rest.readings, rest.row_before) if rest.parts else view.row)
+    assert view.since(int(offsets[-1]) + 1).parts == ()
+
+
+def test_streams_that_may_be_looked_at_soon_are_watched_in_half_of_the_places(detector: Detector) -> None:
+    keys = tuple(f"s{n}".encode() for n in range(8))
+    service = Service(detector, one_partition(sent(keys=keys)), watching=Watching(most_streams=4))
+    service.turn(3)
+    for key in keys:
+        service.watching.expect(StreamKey(key))
+    service.turn(3)
+    assert len(service.watching.look(StreamKey(b"s1")).readings.offsets) > 0
+    assert len(service.look(StreamKey(b"s2")).readings.offsets) == 0
+    assert len(service.look(StreamKey(b"s3")).readings.offsets) == 0
+    with pytest.raises(TooMuchAsked):
+        service.watching.look(StreamKey(b"s4"))

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 
@@ -398,6 +399,51 @@ def test_metrics_move_with_the_work(detector: Detector, calm: Topics) -> None:
         service.metric("telltale_anomalies_opened_total", severity=severity.name.lower()) for severity in Severity
     )
     assert found == len(opened)
+
+
+def test_what_is_open_is_surveyed_by_severity_and_the_strongest_is_named(detector: Detector) -> None:
+    topics = Topics({"readings": 2})
+    for partition in PARTITIONS:
+        topics.append(partition, sent(partition.number)[: 133 * STREAMS])  # up to the middle of the first fault
+    service = Service(detector, topics)
+    service.worker._top_streams = 2
+    service.run_until(lambda: topics.committed == dict.fromkeys(PARTITIONS, 133 * STREAMS))
+    assert sum(one.alarms_open for one in service.board.read().partitions) >= STREAMS
+    service.worker._surveyed_s = 0.0  # it is time again
+    service.worker._publish(State.RUNNING, [])
+    for one in service.board.read().partitions:
+        assert sum(one.open_by_severity.values()) == one.alarms_open
+        assert (one.open_peak >= 1.0) == (one.alarms_open > 0)
+        peaks = [peak for _, peak in one.strongest]
+        assert len(peaks) == min(2, one.alarms_open)
+        assert peaks == sorted(peaks, reverse=True)
+        assert peaks[:1] in ([], [one.open_peak])
+
+
+def test_channels_and_assignments_are_counted(detector: Detector, calm: Topics) -> None:
+    service = Service(detector, two_partitions(), [Revoke(2, (P1,)), Assign(8, (P1,))])
+    service.run_until(service.idle)
+    events = [decode_event(record.value or b"") for told in calm.anomalies.values() for record in told]
+    most = [max(event.data.channels, key=lambda one: one.share).name for event in events if event.change == "opened"]
+    counts = service.board.read().counts
+    assert counts.channels == {name: most.count(name) for name in set(most)}
+    assert counts.assigned == 3
+    assert service.metric("telltale_restore_duration_seconds_count") == 3
+
+
+@pytest.mark.parametrize(("flush_interval_s", "waits"), [(1e-9, False), (3_600.0, True)])
+def test_the_age_of_what_is_not_written_is_known(detector: Detector, flush_interval_s: float, waits: bool) -> None:
+    began_s = time.monotonic()
+    service = Service(detector, two_partitions(), flush_interval_s=flush_interval_s)
+    while not service.idle():
+        service.worker._surveyed_s = 0.0  # each round
+        service.worker.turn(0.0)
+    service.worker.turn(0.0)
+    ages_s = [partition.unwritten_s for partition in service.board.read().partitions]
+    assert [age_s > 0 for age_s in ages_s] == [waits, waits]
+    assert max(ages_s) < time.monotonic() - began_s
+    service.stop.set()
+    service.worker.run()
 
 
 def test_the_latency_is_that_of_every_record_that_was_read(detector: Detector) -> None:

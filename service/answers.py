@@ -1,0 +1,57 @@
+"""How HTTP's answers are made: msgspec writes them, and describes them for OpenAPI; errors have a status each."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Query, Response
+
+from service.errors import TelltaleError
+from service.watching import NotNow, TooMuchAsked, UnheldStream
+from service.wire import MAX_KEY_BYTES, StreamKey
+
+ASK_AGAIN_S = 2
+STATUS_OF: dict[type[TelltaleError], int] = {UnheldStream: 404, TooMuchAsked: 429, NotNow: 503}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    404: {"description": "This worker holds no such stream."},
+    429: {"description": "As many streams are watched, or answers computed, as there may be: ask again."},
+    503: {"description": "Its memory is being restored, or too little is known yet: ask again."},
+}
+Stream = Annotated[str, Query(min_length=1, max_length=MAX_KEY_BYTES, description="The stream's key.")]
+
+
+def to_key(stream: str) -> StreamKey:
+    return StreamKey(stream.encode())
+
+
+def answer(ask: Callable[[], msgspec.Struct]) -> Response:
+    """What `ask` returns, or why it could not."""
+    try:
+        return json_of(ask())
+    except tuple(STATUS_OF) as error:
+        return refusal(error)
+
+
+def refusal(error: TelltaleError) -> Response:
+    refused = json_of({"reason": str(error)}, STATUS_OF[type(error)])
+    if refused.status_code != 404:
+        refused.headers["Retry-After"] = str(ASK_AGAIN_S)
+    return refused
+
+
+def json_of(content: object, status_code: int = 200) -> Response:
+    """msgspec writes dataclasses as they are, and NaN and infinity as null."""
+    return Response(msgspec.json.encode(content), status_code, media_type="application/json")
+
+
+def schema(answer: type) -> dict[str, Any]:
+    """The OpenAPI description of an answer that msgspec writes."""
+    (whole,), parts = msgspec.json.schema_components([answer], ref_template="{name}")
+    return {"content": {"application/json": {"schema": _inlined(whole, parts)}}}
+
+
+def _inlined(schema: Any, parts: Mapping[str, Any]) -> Any:
+    if isinstance(schema, dict):
+        whole = parts[schema["$ref"]] if "$ref" in schema else schema
+        return {name: _inlined(part, parts) for name, part in whole.items()}
+    return [_inlined(part, parts) for part in schema] if isinstance(schema, list) else schema

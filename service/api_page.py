@@ -1,0 +1,78 @@
+"""HTTP: the live page's own files. They hold no data, so they are for everybody; what the page shows, it asks for.
+
+The chart library's script is the one that an installed package brings.
+"""
+
+import gzip
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from fastapi import APIRouter, Request, Response
+
+FOLDER = Path(__file__).parent / "page"
+CHART_SCRIPT = "plotly.js"
+CHECKED = "no-cache"  # kept, but asked about each time, which an ETag makes short
+KEPT_A_WEEK = "private, max-age=604800"  # several megabytes, and any version will do
+
+
+class File(NamedTuple):
+    """How a file of the page is found and sent."""
+
+    path: Callable[[], Path]
+    media_type: str
+    cache_control: str = CHECKED
+
+
+def chart_script() -> Path:
+    """Found without importing the package, which takes a second that a service need not spend."""
+    package = find_spec("plotly")
+    if package is None or not package.submodule_search_locations:
+        raise FileNotFoundError("the package plotly, whose script draws the page's charts, is not installed")
+    return Path(package.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+
+
+FILES = {
+    "/": File(lambda: FOLDER / "index.html", "text/html"),
+    "/page/page.css": File(lambda: FOLDER / "page.css", "text/css"),
+    "/page/page.js": File(lambda: FOLDER / "page.js", "text/javascript"),
+    "/page/chart.js": File(lambda: FOLDER / "chart.js", "text/javascript"),
+    "/page/service.js": File(lambda: FOLDER / "service.js", "text/javascript"),
+    f"/page/{CHART_SCRIPT}": File(chart_script, "text/javascript", KEPT_A_WEEK),
+}
+PATHS = frozenset(FILES)
+
+
+class _Read(NamedTuple):
+    content: bytes
+    packed: bytes
+    etag: str
+
+
+def router() -> APIRouter:
+    api = APIRouter(include_in_schema=False)
+    for path in FILES:
+        api.add_api_route(path, _sender(path))
+    return api
+
+
+def _sender(path: str) -> Callable[[Request], Response]:
+    def send(request: Request) -> Response:
+        file, read = FILES[path], _read(path)
+        headers = {"ETag": read.etag, "Cache-Control": file.cache_control, "Vary": "Accept-Encoding"}
+        if request.headers.get("if-none-match") == read.etag:
+            return Response(status_code=304, headers=headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(read.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=file.media_type)
+        return Response(read.content, headers=headers, media_type=file.media_type)
+
+    return send
+
+
+@cache
+def _read(path: str) -> _Read:
+    content = FILES[path].path().read_bytes()
+    return _Read(content, gzip.compress(content, 6, mtime=0), f'"{hashlib.sha256(content).hexdigest()[:16]}"')

@@ -1,0 +1,90 @@
+"""Whether a worker lives, whether it judges all that it is assigned, and its state in a few figures."""
+
+import msgspec
+
+from service.status import State, Status
+
+NAMED = 8  # partitions in one answer
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The service's own state."""
+
+    version: str
+    state: str  # starting, running, stopping
+    ready: bool
+    reason: str  # why it is not ready; else what it has
+    started_ms: int
+    published_ms: int  # when the worker last said something
+    beat_age_s: float  # since the worker's loop last came round
+    checkpoint: str  # digest
+    features: list[str]
+    partitions: int
+    partitions_ready: int  # that have their memory
+    lag: int  # records not judged yet, of all partitions of which it is known
+    event_time_ms: int | None  # latest time of any reading judged
+    streams: int
+    warming: int  # streams that are still learning what is normal
+    anomalies_open: int
+    readings: int  # since the start, as what follows
+    rejected: int
+    late: int
+    told: int  # anomaly events
+
+
+def summary(status: Status, version: str, beat_limit_s: float, now_s: float) -> Summary:
+    """now_s: time.monotonic(). beat_limit_s: see stuck."""
+    partitions = status.partitions
+    wrong = unready(status, beat_limit_s, now_s)
+    return Summary(
+        version=version,
+        state=status.state,
+        ready=wrong is None,
+        reason=wrong or assigned(status),
+        started_ms=status.started_ms,
+        published_ms=status.published_ms,
+        beat_age_s=round(now_s - status.beat_s, 3),
+        checkpoint=status.checkpoint.digest,
+        features=list(status.checkpoint.features),
+        partitions=len(partitions),
+        partitions_ready=sum(one.stage == "running" for one in partitions),
+        lag=sum(one.lag or 0 for one in partitions),
+        event_time_ms=max((one.event_time_ms for one in partitions if one.event_time_ms is not None), default=None),
+        streams=sum(one.streams for one in partitions),
+        warming=sum(one.warming for one in partitions),
+        anomalies_open=sum(one.alarms_open for one in partitions),
+        readings=status.counts.readings,
+        rejected=sum(status.counts.rejected.values()),
+        late=status.counts.late,
+        told=status.told,
+    )
+
+
+def stuck(status: Status, beat_limit_s: float, now_s: float) -> str | None:
+    """beat_limit_s: how long the worker's loop may take to come round and still be alive."""
+    silent_s = now_s - status.beat_s
+    return f"the worker's loop has not come round for {silent_s:.1f} s" if silent_s > beat_limit_s else None
+
+
+def unready(status: Status, beat_limit_s: float, now_s: float) -> str | None:
+    """Why it does not judge all that it is assigned; None: it does."""
+    return stuck(status, beat_limit_s, now_s) or _not_running(status) or _recovering(status)
+
+
+def assigned(status: Status) -> str:
+    count = len(status.partitions)
+    return f"{count} partitions" if count else "no partition is assigned: other workers have them all"
+
+
+def _not_running(status: Status) -> str | None:
+    return None if status.state is State.RUNNING else f"the worker is {status.state}"
+
+
+def _recovering(status: Status) -> str | None:
+    """Which partitions do not have their memory back yet."""
+    busy = [p for p in status.partitions if p.stage != "running"]
+    if not busy:
+        return None
+    some = ", ".join(f"{p.topic}-{p.number} {p.stage} {100 * p.progress:.0f} %" for p in busy[:NAMED])
+    more = f" and {len(busy) - NAMED} more" if len(busy) > NAMED else ""
+    return f"{len(busy)} of {len(status.partitions)} partitions: {some}{more}"

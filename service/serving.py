@@ -1,0 +1,131 @@
+"""A web server in a thread of its own, so that a slow reader cannot hold the worker up."""
+
+import socket
+import threading
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from service.errors import RefusedSetting
+
+# Everything comes from here, and no script is in a page's own text. Styles may be: the chart library writes its own,
+# others with every version, and a style runs nothing.
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "style-src 'self' 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Content-Security-Policy", CONTENT_POLICY),
+]
+MAX_CONNECTIONS = 64
+START_WITHIN_S = 10.0
+STOP_WITHIN_S = 5.0
+
+log = structlog.get_logger("telltale.http")
+
+
+def ending_of(api: FastAPI) -> threading.Event:
+    """Set when the app's server stops: answers without end have to end then."""
+    if not hasattr(api.state, "ending"):
+        api.state.ending = threading.Event()
+    ending: threading.Event = api.state.ending
+    return ending
+
+
+class Server:
+    """Serves the app from a thread of its own, so that a slow reader cannot hold the worker up."""
+
+    def __init__(self, api: FastAPI, host: str, port: int, setting: str = "http.") -> None:
+        """port: 0 takes any that is free; `port` tells which once the server has started.
+
+        setting: what the settings of host and port begin with, for whoever reads why the address cannot be had.
+        """
+        self.host, self.port = host, port
+        self._setting = setting
+        self._ending = ending_of(api)
+        self._uvicorn = _Uvicorn(_config(api))
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Listen, and return once requests are answered. Raises RefusedSetting if the address cannot be had."""
+        listener = _listen(self.host, self.port, self._setting)
+        self.port = listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="http", daemon=True)
+        self._thread.start()
+        if not self._uvicorn.up.wait(START_WITHIN_S) or self.failed:
+            raise RuntimeError(f"the HTTP server did not come up on {self.host}:{self.port} in {START_WITHIN_S:.0f} s")
+        log.info("http_listening" if self._setting == "http." else "metrics_listening", host=self.host, port=self.port)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended without being told to. Then end the process too: nobody can watch it any more."""
+        return self._thread is not None and not self._stopping and not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Answer what is under way and end. Safe to call twice."""
+        self._stopping = True
+        self._ending.set()
+        self._uvicorn.should_exit = True
+        if self._thread is not None:
+            self._thread.join(STOP_WITHIN_S)
+
+    def _run(self, listener: socket.socket) -> None:
+        try:
+            self._uvicorn.run(sockets=[listener])
+        except (Exception, SystemExit) as error:
+            log.exception("http_failed", error=str(error))
+        finally:
+            listener.close()
+            self._uvicorn.up.set()  # nobody shall wait for a server that has ended
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, and when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+def _config(api: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        api,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        headers=SECURITY_HEADERS,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=1,
+        h11_max_incomplete_event_size=16_384,
+    )
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except socket.gaierror as error:
+        raise RefusedSetting(
+            f"{setting}host: found {host!r}, expected an address of this machine ({error.strerror})"
+        ) from error
+    try:
+        return socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
+    except OSError as error:
+        raise RefusedSetting(f"{setting}port: cannot listen on {host}, port {port}: {error.strerror}") from error

@@ -1,0 +1,73 @@
+"""docker-compose.yml read as text: what every service must have, and that it sets what there is."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.settings import VARIABLES
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text()
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+ONE_SHOT = {"topics", "trainer"}
+
+
+@pytest.fixture(params=SERVICES)
+def service(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found: dict[str, Any] = SERVICES[request.param]
+    return found
+
+
+def test_ports_are_published_on_this_machine_alone(service: dict[str, Any]) -> None:
+    assert [port for port in service.get("ports", []) if not port.startswith("127.0.0.1:")] == []
+
+
+def test_everything_has_a_limit_and_rights_no_further_than_its_work(service: dict[str, Any]) -> None:
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["logging"]["options"]["max-size"]
+
+
+def test_images_are_pinned_and_a_container_has_no_name_that_a_second_one_would_want(service: dict[str, Any]) -> None:
+    assert re.search(r":v?[0-9]+\.[0-9]+\.[0-9]+$|:local}$", service["image"])
+    assert "container_name" not in service
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_ends_by_itself_is_waited_for_and_the_rest_starts_again(name: str) -> None:
+    service = SERVICES[name]
+    assert service["restart"] == ("no" if name in ONE_SHOT else "unless-stopped")
+    for other, wait in service.get("depends_on", {}).items():
+        assert wait["condition"] == ("service_completed_successfully" if other in ONE_SHOT else "service_healthy")
+
+
+def test_only_the_broker_may_write_beside_its_volumes() -> None:
+    assert [name for name, service in SERVICES.items() if not service.get("read_only")] == ["kafka"]
+
+
+def test_every_setting_of_the_service_is_one_it_knows() -> None:
+    set_here = {name for service in SERVICES.values() for name in service.get("environment", {})}
+    set_here |= set(re.findall(r"export (TELLTALE_\w+)", TEXT))
+    ours = {name for name in set_here if name.startswith("TELLTALE_")}
+    assert ours
+    assert ours - set(VARIABLES) == set()
+
+
+def test_env_example_has_every_variable_with_the_value_that_holds_without_it() -> None:
+    example = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    used = dict(re.findall(r"\$\{(\w+):?-([^}]*)\}", TEXT))
+    assert used == example
+
+
+def test_what_is_mounted_from_the_repository_is_there_and_cannot_be_written() -> None:
+    mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", []) if mount.startswith("./")]
+    assert len(mounts) == 5
+    for mount in mounts:
+        source, _, rest = mount.partition(":")
+        assert (ROOT / source).exists(), source
+        assert rest.endswith(":ro")
