@@ -111,7 +111,8 @@ def _require_layout(path: Path, carried: Carried, layout: Layout) -> None:
             f"{path}: its rows are checkpoint {carried.checkpoint[:12]}'s and mean nothing to"
             f" {layout.checkpoint[:12]}, the one given"
         )
-    if (carried.names, carried.shapes) != (layout.names, layout.shapes):
+    named = carried.channels, carried.scalars
+    if (carried.names, carried.shapes, *named) != (layout.names, layout.shapes, Channels._fields, Scalars._fields):
         raise RefusedInput(f"{path}: its rows hold other quantities than this version's: export it again")
     keys = [one.stream for one in carried.streams]
     if not keys or len(keys) != len(set(keys)) or not all(1 <= len(key.encode()) <= MAX_KEY_BYTES for key in keys):
