@@ -62,6 +62,8 @@ class Notifier:
 
     def tell(self, judged: Sequence[Processed], notices: Sequence[Record]) -> None:
         """What was committed: verdicts with their events, and what else went to the topic of anomalies."""
+        if not self._routes:
+            return
         events, records = [], list(notices)
         for one in judged:
             for event, record in zip(one.events, one.commit.anomalies, strict=True):

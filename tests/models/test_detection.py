@@ -415,6 +415,19 @@ def test_back_at_the_old_level_after_a_shift_is_an_anomaly() -> None:
     assert (800, Change.OPENED) in changes(alone(cold(), values))
 
 
+def test_a_spike_that_comes_every_day_is_told_every_day_and_weighs_less_and_less() -> None:
+    day, days, bigger = 288, 16, 14
+    values = np.random.default_rng(0).normal(50, 1, day * days)[:, None]
+    values[2 * day + 100 :: day] += 20
+    values[bigger * day + 7] += 100
+    detector = Detector.cold(Forecaster(ForecasterConfig(("value",), hidden=16)))
+    judged = judge(detector, batch_of(values, step_ms=300_000), detector.rows_for([b"a"]))
+    opened = {one.reading // day: one.score for one in judged.transitions if one.change == Change.OPENED}
+    assert sorted(opened) == list(range(2, days))
+    assert opened[12] < 0.6 * opened[2]
+    assert opened[bigger] > 3 * opened[12], "a spike of another size is not lost among them"
+
+
 def test_an_alarm_that_grows_is_updated_and_never_becomes_milder() -> None:
     detector = cold()
     values = calm(330)
