@@ -283,7 +283,9 @@ class Detector:
             if change is not None:
                 guesses = self._guess(change, columns, expected.memory[wave])
                 _note(change, block.readings[wave], strange, standardised, scalars, guesses, sheet)
-            residuals.learn_residuals(residual[wave], strange, heard, usual, channels, scalars, self.config.score)
+            residuals.learn_residuals(
+                residual[wave], noise[wave], strange, heard, usual, channels, scalars, self.config.score
+            )
             scaling.learn_scale(values, weight, channels)
             level.learn_level(values, weight, learns, channels, scalars)
 

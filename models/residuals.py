@@ -74,6 +74,7 @@ class Strangeness(NamedTuple):
 
     score: Doubles
     surprise: Doubles
+    tilt: Doubles  # root mean square over the channels
     outside: Doubles  # the range learned so far, in margins
     out_of_range: Bools  # the range says more than residual and level
 
@@ -107,21 +108,17 @@ def judge(
     smooth = scalars.smooth
     smooth += (strength_of(standardised, present) - smooth) * (2 / (config.smooth_readings + 1))
     follow_level(values, present, channels, scalars, config.level_readings)
+    tilt = strength_of(channels.tilt, None)
     deviation = np.maximum(
         _deviation(smooth, scalars.typical, scalars.variance, config) * config.residual_weight,
-        _deviation(tilt_of(channels), scalars.tilt_typical, scalars.tilt_variance, config) * config.level_weight,
+        _deviation(tilt, scalars.tilt_typical, scalars.tilt_variance, config) * config.level_weight,
     )
     surprise = surprise_of(deviation)
     outside = _outside(values, channels, config.range_share)
     by_residual = surprise / scalars.threshold
     by_range = np.minimum(outside / scalars.range_threshold, HIGHEST_RANGE_SCORE)
     score = np.maximum(by_residual, by_range) * (scalars.age > config.warm_up)  # neither is ever -0.0
-    return Strangeness(score, surprise, outside, by_range > by_residual)
-
-
-def tilt_of(channels: Channels[Doubles]) -> Doubles:
-    """Root mean square of the tilt over the channels, (S,)."""
-    return strength_of(channels.tilt, None)
+    return Strangeness(score, surprise, tilt, outside, by_range > by_residual)
 
 
 def _deviation(now: Doubles, usual: Doubles, variance: Doubles, config: ScoreConfig) -> Doubles:
@@ -147,6 +144,7 @@ def _outside(values: Doubles, channels: Channels[Doubles], share: float) -> Doub
 
 def learn_residuals(
     residual: Doubles,
+    noise: Doubles,
     strange: Strangeness,
     weight: Doubles,
     learns: Doubles,
@@ -154,15 +152,18 @@ def learn_residuals(
     scalars: Scalars[Doubles],
     config: ScoreConfig,
 ) -> None:
-    """Take one wave into the long memories. residual: (S, F) in spreads; weight: (S, F), learns: (S,), 0 or 1."""
+    """Take one wave into the long memories.
+
+    residual: (S, F) in spreads. noise: (S, F), what noise_of() says before. weight: (S, F), learns: (S,), 0 or 1.
+    """
     learned = scalars.learned
     learned += learns
-    farthest = np.where(learned > SETTLING, LARGEST_LEARNED, np.inf)[:, None] * noise_of(channels)
+    farthest = np.where(learned > SETTLING, LARGEST_LEARNED, np.inf)[:, None] * noise
     near = np.clip(residual, channels.bias - farthest, channels.bias + farthest)
     _follow(channels.bias, channels.noise, near, _rate(learned, config)[:, None] * weight)
     rate = _rate(learned - SETTLING, config) * learns
     _follow(scalars.typical, scalars.variance, scalars.smooth, rate)
-    _follow(scalars.tilt_typical, scalars.tilt_variance, tilt_of(channels), rate)
+    _follow(scalars.tilt_typical, scalars.tilt_variance, strange.tilt, rate)
 
     scored = learns * (scalars.age > config.warm_up)
     seen = scalars.block_seen

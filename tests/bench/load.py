@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -19,7 +20,9 @@ from prometheus_client import CollectorRegistry
 
 from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
-from models.rows import Channels, Rows, Scalars, fresh
+from models.priming import prime
+from models.rows import Rows, fresh
+from models.series import Series
 from service import failpoints, kafka_log, kafka_topics
 from service.changelog import Layout
 from service.log import Commit, Partition, Record
@@ -35,6 +38,7 @@ from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 
 SESSION_S = 10.0  # the service's default
 START_MS = 1_760_000_000_000
+TRAINED_READINGS = 4_096  # that the streams are warm from
 FLUSH_INTERVAL_S = 10.0  # the service's default
 SPIKE_EVERY = 61  # readings of a stream: one more than a rest, and no divisor of the number of streams
 
@@ -287,17 +291,15 @@ def _worker(
 
 
 def _detector(streams: int, hidden: int) -> Detector:
-    """Untrained, which costs the same; its streams are warm, so that every reading is scored."""
-    forecaster = Forecaster(ForecasterConfig(("value",), hidden=hidden))
-    rows = fresh(1, forecaster.config)
-    channels = {"known": 4096.0, "square": 4095.0, "spread": 1.0, "low": -6.0, "high": 6.0, "noise": 2.0}
-    scalars = {"age": 4096.0, "rescale_at": 2.0**20, "learned": 4096.0, "typical": 0.8, "variance": 0.1}
-    for name, value in channels.items():
-        rows.channels[:, Channels._fields.index(name)] = value
-    for name, value in scalars.items():
-        rows.scalars[:, Scalars._fields.index(name)] = value
-    warm = Rows(*(column.expand(streams, *column.shape[1:]) for column in rows))
-    return Detector(forecaster, DetectorConfig(), {_key(stream): stream for stream in range(streams)}, warm)
+    """Untrained, which costs the same; its streams are warm, as a training part of noise leaves them."""
+    rows = np.arange(TRAINED_READINGS)
+    values = np.random.default_rng(2).normal(size=(len(rows), 1))
+    noise = Series(
+        "", Path(), ("value",), rows, START_MS - (len(rows) - rows) * 1000, values, np.zeros(len(rows), bool)
+    )
+    one = prime(Forecaster(ForecasterConfig(noise.features, hidden=hidden)), DetectorConfig(), [noise])
+    warm = Rows(*(column.expand(streams, *column.shape[1:]) for column in one.known_rows))
+    return Detector(one.forecaster, one.config, {_key(stream): stream for stream in range(streams)}, warm)
 
 
 def _all_ready(registry: CollectorRegistry) -> bool:

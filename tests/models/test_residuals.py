@@ -31,8 +31,23 @@ def fresh_statistics(streams: int = 1, features: int = 1) -> Statistics:
     return Columns.of(fresh(streams, config)).views()
 
 
-def saying(surprise: float, outside: float = 0.0) -> Strangeness:
-    return Strangeness(np.zeros(1), np.array([surprise]), np.array([outside]), np.zeros(1, bool))
+def saying(surprise: float, outside: float = 0.0, tilt: float = 0.0) -> Strangeness:
+    one = np.ones(1)
+    return Strangeness(0 * one, surprise * one, tilt * one, outside * one, np.zeros(1, bool))
+
+
+def take(
+    residual: Doubles,
+    strange: Strangeness,
+    statistics: Statistics,
+    config: ScoreConfig,
+    weight: Doubles | None = None,
+    learns: float = 1.0,
+) -> None:
+    """One wave of one stream. residual, weight: (1, F)."""
+    channels, scalars = statistics
+    weight = np.ones_like(residual) if weight is None else weight
+    learn_residuals(residual, noise_of(channels), strange, weight, np.array([learns]), channels, scalars, config)
 
 
 def learn(
@@ -46,10 +61,9 @@ def learn(
     scalars.age[:] = 10_000
     outsides = np.zeros(len(residuals)) if outsides is None else outsides
     for residual, surprise, outside in zip(residuals, surprises, outsides, strict=True):
-        scalars.smooth[:] = channels.tilt[:] = residual
-        learn_residuals(
-            np.array([[residual]]), saying(surprise, outside), np.ones((1, 1)), np.ones(1), channels, scalars, config
-        )
+        scalars.smooth[:] = residual
+        strange = saying(surprise, outside, min(abs(float(residual)), STRONGEST))
+        take(np.array([[residual]]), strange, (channels, scalars), config)
     return channels, scalars
 
 
@@ -127,7 +141,7 @@ def test_what_may_not_be_learned_changes_nothing() -> None:
     config = ScoreConfig()
     channels, scalars = learn(np.arange(100.0), np.arange(100.0), config)
     before = [statistic.copy() for statistic in (*channels, *scalars)]
-    learn_residuals(np.array([[9e5]]), saying(300.0, 9.0), np.zeros((1, 1)), np.zeros(1), channels, scalars, config)
+    take(np.array([[9e5]]), saying(300.0, 9.0), (channels, scalars), config, np.zeros((1, 1)), learns=0.0)
     for now, then in zip((*channels, *scalars), before, strict=True):
         np.testing.assert_array_equal(now, then)
 
@@ -148,7 +162,7 @@ def test_a_missing_channel_learns_nothing_while_the_others_do() -> None:
     channels, scalars = fresh_statistics(features=2)
     weight = np.array([[1.0, 0.0]])
     for residual in range(30):
-        learn_residuals(np.full((1, 2), float(residual)), saying(0.0), weight, np.ones(1), channels, scalars, config)
+        take(np.full((1, 2), float(residual)), saying(0.0), (channels, scalars), config, weight)
     assert channels.bias[0].tolist() == [pytest.approx(np.arange(16, 30).mean()), 0]
 
 
@@ -199,7 +213,7 @@ def test_nothing_from_before_the_end_of_the_warm_up_sets_the_threshold() -> None
         channels, scalars = fresh_statistics()
         for surprise in (*np.full(25, loud), *after):
             scalars.age[:] += 1
-            learn_residuals(np.zeros((1, 1)), saying(surprise), np.ones((1, 1)), np.ones(1), channels, scalars, config)
+            take(np.zeros((1, 1)), saying(surprise), (channels, scalars), config)
         thresholds.append(float(scalars.threshold[0]))
     assert thresholds[0] == thresholds[1]
     peaks = after.reshape(5, 10).max(axis=1).tolist()
