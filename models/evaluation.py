@@ -25,9 +25,9 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from models.detection import Detector, Readings
+from models.detection import Detector
 from models.forecaster import CLIP
-from models.packing import pack
+from models.judging import judge_series
 from models.rows import Rows
 from models.series import Series
 from models.windows import scale_of
@@ -120,16 +120,10 @@ def go_through(
     for begin in range(0, max((len(one.rows) for one in series), default=0), BATCH_READINGS):
         stretch = slice(begin, begin + BATCH_READINGS)
         busy = [n for n, one in enumerate(series) if begin < len(one.rows)]
-        lengths = [len(series[n].rows[stretch]) for n in busy]
-        waves = pack(torch.from_numpy(np.repeat(busy, lengths)))
-        readings = Readings(
-            torch.from_numpy(np.concatenate([offsets[n][stretch] for n in busy])),
-            torch.from_numpy(np.concatenate([series[n].times_ms[stretch] for n in busy])),
-            torch.from_numpy(np.concatenate([series[n].values[stretch] for n in busy])),
-        )
-        verdicts, after = detector.observe(readings, waves, rows.take(waves.slots))
-        rows.put(waves.slots, after)
-        borders = np.cumsum(lengths)[:-1]
+        pieces, busy_rows = [series[n].select(stretch) for n in busy], rows.take(torch.tensor(busy))
+        verdicts = judge_series(detector, pieces, busy_rows, [offsets[n][stretch] for n in busy])
+        rows.put(torch.tensor(busy), busy_rows)
+        borders = np.cumsum([len(one.rows) for one in pieces])[:-1]
         said = (verdicts.score, verdicts.alarm, verdicts.expected, verdicts.lower, verdicts.upper)
         for of, column in zip(zip(*(one[1:] for one in results), strict=True), said, strict=True):
             for n, piece in zip(busy, np.split(column.numpy(), borders), strict=True):

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import windows
-from models.detection import Detector, Readings, Transition, Verdicts
+from models.detection import Detector, Readings, Transition
 from models.injection import SETTLED, Fault, disturb, draw
+from models.judging import judge_series
 from models.kinds import EVIDENCE, KINDS, Guess, KindsHead, evidence_of
 from models.packing import pack
 from models.rows import Bools, Channels, Doubles, Rows, Scalars
@@ -162,7 +163,7 @@ def watchful(detector: Detector, series: Sequence[Series]) -> Detector:
     pieces = [_warm(watcher, one, SYMPTOMS_GO_BACK) for one in mine]
     for begin in range(0, SYMPTOMS_GO_BACK, AT_ONCE):
         if any(len(one.times_ms) > begin for one in pieces):
-            rows, _ = _observe(watcher, pieces, slice(begin, begin + AT_ONCE), rows)
+            judge_series(watcher, [one.select(slice(begin, begin + AT_ONCE)) for one in pieces], rows)
     places = torch.tensor([watcher.known[one.key.encode()] for one in mine])
     channels = watcher.known_rows.channels.clone()
     channels[places, len(Channels._fields) :] = rows.channels[:, len(Channels._fields) :]
@@ -252,7 +253,7 @@ def _look_for_calm(
             if begin in begins:
                 kept[n][begin] = rows.take(torch.tensor([n]))
         part = slice(begin, begin + GRID)
-        rows, verdicts = _observe(detector, pieces, part, rows)
+        verdicts = judge_series(detector, [one.select(part) for one in pieces], rows)
         lengths = [len(one[part]) for one in calm]
         for n, alarm in enumerate(torch.split(verdicts.alarm, lengths)):
             calm[n][part] = ~alarm.numpy()
@@ -269,20 +270,6 @@ def _warm(detector: Detector, series: Series, readings: int) -> Series:
     clock = detector.known_rows.scalars[detector.known[series.key.encode()], Scalars._fields.index("time_ms")]
     weeks = max(0, (int(clock) - int(piece.times_ms.min())) // WEEK_MS + 1)
     return piece._replace(times_ms=piece.times_ms + weeks * WEEK_MS)
-
-
-def _observe(detector: Detector, series: Sequence[Series], part: slice, rows: Rows) -> tuple[Rows, Verdicts]:
-    """Judge a part of each series, one after another. rows: of all of them, before and after."""
-    lengths = [len(one.times_ms[part]) for one in series]
-    streams = np.repeat(np.arange(len(series)), lengths)
-    times = np.concatenate([one.times_ms[part] for one in series])
-    values = np.concatenate([one.values[part] for one in series])
-    waves = pack(torch.from_numpy(streams))
-    readings = Readings(torch.arange(len(times)), torch.from_numpy(times), torch.from_numpy(values))
-    verdicts, after = detector.observe(readings, waves, rows.take(waves.slots))
-    rows = Rows(*(column.clone() for column in rows))
-    rows.put(waves.slots, after)
-    return rows, verdicts
 
 
 def _go_through(

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from models import windows
-from models.detection import Detector, DetectorConfig, Readings
+from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
-from models.packing import pack
+from models.judging import judge_series
 from models.residuals import ScoreConfig
 from models.rows import FRESH_SCALARS, Channels, Rows, Scalars, fresh
 from models.series import Series
@@ -27,7 +26,8 @@ def prime(forecaster: Forecaster, config: DetectorConfig, series: Sequence[Serie
     detector = Detector.cold(forecaster, config)
     rows = starting_rows(series, forecaster.config)
     for begin in range(0, max(len(one.times_ms) for one in series), PRIME_READINGS):
-        _go_through(detector, series, begin, rows)
+        stretch = slice(begin, begin + PRIME_READINGS)
+        judge_series(detector, [one.select(stretch) for one in series], rows)
     settle(rows, config.score)
     return Detector(forecaster, config, {one.key.encode(): stream for stream, one in enumerate(series)}, rows)
 
@@ -58,14 +58,3 @@ def settle(rows: Rows, config: ScoreConfig) -> None:
     weight = torch.where(known > 0, least / known, 1.0).clamp(min=1.0)
     square *= weight
     known *= weight
-
-
-def _go_through(detector: Detector, series: Sequence[Series], begin: int, rows: Rows) -> None:
-    stretch = slice(begin, begin + PRIME_READINGS)
-    streams = np.concatenate([np.full(len(one.times_ms[stretch]), stream) for stream, one in enumerate(series)])
-    times = np.concatenate([one.times_ms[stretch] for one in series])
-    values = np.concatenate([one.values[stretch] for one in series])
-    waves = pack(torch.from_numpy(streams))
-    readings = Readings(torch.arange(len(times)), torch.from_numpy(times), torch.from_numpy(values))
-    _, after = detector.observe(readings, waves, rows.take(waves.slots))
-    rows.put(waves.slots, after)

@@ -33,8 +33,8 @@ class Series(NamedTuple):
     values: NDArray[np.float64]  # (R, F), NaN where missing
     test: NDArray[np.bool_]  # (R,) part = test: never trained on
 
-    def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "Series":
-        """Some of the readings, by mask or place."""
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "Series":
+        """Some of the readings, by mask, place or stretch (a stretch is no copy)."""
         return self._replace(
             rows=self.rows[keep], times_ms=self.times_ms[keep], values=self.values[keep], test=self.test[keep]
         )

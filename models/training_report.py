@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
-import torch
 from plotly.subplots import make_subplots
 
-from models.detection import BAND_NOISES, DetectorConfig, Readings
+from models.detection import BAND_NOISES, DetectorConfig
 from models.forecaster import Forecaster
-from models.packing import pack
+from models.judging import judge_series
 from models.priming import prime
 from models.report import COLOURS, Report
 from models.rows import Doubles
@@ -179,14 +178,11 @@ def _judge(forecaster: Forecaster, series: Sequence[Series], training: TrainingC
         return []
     some = np.linspace(0, len(long_enough) - 1, min(len(long_enough), JUDGED_STREAMS)).astype(int)
     chosen = [long_enough[n] for n in some]
-    before = [_stretch(series[n], max(0, borders[n] - WARM_READINGS), borders[n]) for n in chosen]
-    after = [_stretch(series[n], borders[n], borders[n] + JUDGED_READINGS) for n in chosen]
+    before = [series[n].select(slice(max(0, borders[n] - WARM_READINGS), borders[n])) for n in chosen]
+    after = [series[n].select(slice(borders[n], borders[n] + JUDGED_READINGS)) for n in chosen]
     detector = prime(forecaster, DetectorConfig(), before)
-    waves = pack(torch.from_numpy(np.repeat(np.arange(len(after)), [len(one.times_ms) for one in after])))
-    times, values = (np.concatenate([getattr(one, name) for one in after]) for name in ("times_ms", "values"))
-    readings = Readings(torch.arange(len(times)), torch.from_numpy(times), torch.from_numpy(values))
-    verdicts, _ = detector.observe(readings, waves, detector.known_rows.take(waves.slots))
-    expected = verdicts.expected.numpy()
+    verdicts = judge_series(detector, after, detector.known_rows)
+    values, expected = np.concatenate([one.values for one in after]), verdicts.expected.numpy()
     noise = (verdicts.upper.numpy() - expected) / BAND_NOISES
     judged = []
     begin = 0
@@ -207,10 +203,6 @@ def _moves(column: Doubles) -> bool:
     """A channel that never does is forecast perfectly, and would flatter the bands."""
     known = column[np.isfinite(column)]
     return len(known) > 0 and bool(known.min() < known.max())
-
-
-def _stretch(series: Series, begin: int, end: int) -> Series:
-    return series.select(np.arange(begin, min(end, len(series.times_ms))))
 
 
 def _examples(judged: Sequence[_Judged]) -> go.Figure:
