@@ -11,7 +11,6 @@ from models.comparison_tables import (
     MEASURES,
     MEASURES_OVER_SETS,
     OVER_SETS,
-    Measure,
     Summary,
     cost_table,
     rank_table,
@@ -19,6 +18,7 @@ from models.comparison_tables import (
     table,
 )
 from models.report import COLOURS, Report
+from models.tables import Measure
 
 DRAWN = ("validation_error", "test_error", "vus_pr", "f1")
 DRAWN_OVER_SETS = ("validation_share", "test_share", "vus_pr", "f1")

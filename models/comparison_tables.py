@@ -8,24 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 
 from models.comparison import Comparison, Job, Plan, Run
-from models.evaluation import Doubles
 from models.kept_runs import write_json
+from models.tables import Measure, figure, markdown, spread_of, write_csv
 
 OVER_SETS = "all sets"
-
-
-class Measure(NamedTuple):
-    """A column of the tables."""
-
-    name: str
-    title: str
-    digits: int
-    better: int  # -1: less is, +1: more is, 0: not to be ranked
-
-
 MEASURES = (
     Measure("validation_error", "validation error", 4, -1),
     Measure("test_error", "test error", 4, -1),
@@ -48,11 +36,7 @@ COSTS = (
 MEASURES_OVER_SETS = (
     Measure("validation_share", "validation error", 3, -1),
     Measure("test_share", "test error", 3, -1),
-    Measure("vus_pr", "VUS-PR", 3, 1),
-    Measure("auc_pr", "AUC-PR", 3, 1),
-    Measure("recall", "recall", 2, 1),
-    Measure("f1", "F1", 2, 1),
-    Measure("false_alarms", "false alarms", 1, -1),
+    *(one for one in MEASURES if one.name in ("vus_pr", "auc_pr", "recall", "f1", "false_alarms")),
 )
 RANKED = ("validation_error", "test_error", "vus_pr", "f1")
 
@@ -114,16 +98,12 @@ def _summarise(
         for cell, runs in cells.items()
     }
     mean = {cell: {name: float(column.mean()) for name, column in of.items()} for cell, of in by_measure.items()}
-    spread = {cell: {name: _spread(column) for name, column in of.items()} for cell, of in by_measure.items()}
+    spread = {cell: {name: spread_of(column) for name, column in of.items()} for cell, of in by_measure.items()}
     best = {m.name: best_of({c: (mean[c][m.name], spread[c][m.name]) for c in cells}, m.better) for m in measures}
     return [
         Summary(name, cell, mean[cell], spread[cell], frozenset(m.name for m in measures if cell in best[m.name]))
         for cell in cells
     ]
-
-
-def _spread(values: Doubles) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def best_of(cells: Mapping[str, tuple[float, float]], better: int) -> set[str]:
@@ -168,10 +148,7 @@ def _table(summaries: Sequence[Summary], name: str, measures: Sequence[Measure])
 
 def _cell(summary: Summary, measure: Measure) -> str:
     mean, spread = summary.mean[measure.name], summary.spread[measure.name]
-    if math.isnan(mean):
-        return "-"
-    varies = f" ± {spread:,.{measure.digits}f}" if spread else ""
-    return f"{mean:,.{measure.digits}f}{varies}{' *' if measure.name in summary.best else ''}"
+    return figure(measure, mean, spread or None, best=measure.name in summary.best)
 
 
 def rank_table(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
@@ -188,18 +165,13 @@ def write(comparison: Comparison, plan: Plan, folder: Path) -> None:
         {**run.job._asdict(), "ended": run.ended, **_numbers(run, comparison.speeds[run.job.set][run.job.cell])}
         for run in comparison.runs
     ]
-    pl.DataFrame(rows).with_columns(pl.selectors.float().fill_nan(None)).write_csv(folder / "comparison.csv")
+    write_csv(rows, folder / "comparison.csv")
     summaries = summarise(comparison)
     told = [one._asdict() | {"best": sorted(one.best)} for one in summaries]
     write_json(folder / "comparison.json", {"plan": asdict(plan), "summaries": told, "runs": rows})
     parts = []
     for name in dict.fromkeys(one.set for one in summaries):
-        parts += [f"## {name}\n", _markdown(*table(summaries, name)), _markdown(*cost_table(summaries, name))]
+        parts += [f"## {name}\n", markdown(*table(summaries, name)), markdown(*cost_table(summaries, name))]
     if OVER_SETS in {one.set for one in summaries}:
-        parts += ["## mean place over the sets\n", _markdown(*rank_table(summaries))]
+        parts += ["## mean place over the sets\n", markdown(*rank_table(summaries))]
     (folder / "comparison.md").write_text("\n".join(parts))
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 
 from models.benchmark import Run, weigh
 from models.evaluation import Doubles
 from models.kept_runs import write_json
+from models.tables import Measure, figure, markdown, spread_of, write_csv
 
 OVER_SETS = "mean over sets"
 DRAWS = 1_000
@@ -23,15 +23,6 @@ MARK = (
     f"± is the standard deviation over seeds. * marks the best of a column and those that cannot be told from it: the "
     f"middle {TIE} % of {DRAWS:,} draws of series, the same for both, hold a difference of 0."
 )
-
-
-class Measure(NamedTuple):
-    """A column of the tables."""
-
-    name: str
-    title: str
-    digits: int
-    better: int  # -1: less is, +1: more is
 
 
 MEASURES = (
@@ -146,7 +137,7 @@ def _summarise(name: str, of: Mapping[str, _Figures], measures: Sequence[Measure
             detector,
             len(next(iter(one.found.values()))),
             {measure.name: float(one.found[measure.name].mean()) for measure in measures},
-            {measure.name: _spread(one.found[measure.name]) for measure in measures},
+            {measure.name: spread_of(one.found[measure.name]) for measure in measures},
             frozenset(measure.name for measure in measures if detector in best[measure.name]),
         )
         for detector, one in of.items()
@@ -175,10 +166,6 @@ def _ties(one: tuple[float, Doubles], best: tuple[float, Doubles]) -> bool:
     return bool(low <= 0 <= high)
 
 
-def _spread(values: Doubles) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
 def table(
     summaries: Sequence[Summary], name: str, measures: Sequence[Measure] = MEASURES
 ) -> tuple[list[str], list[list[str]]]:
@@ -188,11 +175,8 @@ def table(
 
 
 def _cell(summary: Summary, measure: Measure) -> str:
-    mean, spread = summary.mean[measure.name], summary.spread[measure.name]
-    if math.isnan(mean):
-        return "-"
-    varies = f" ± {spread:,.{measure.digits}f}" if summary.seeds > 1 else ""
-    return f"{mean:,.{measure.digits}f}{varies}{' *' if measure.name in summary.best else ''}"
+    spread = summary.spread[measure.name] if summary.seeds > 1 else None
+    return figure(measure, summary.mean[measure.name], spread, best=measure.name in summary.best)
 
 
 def facts(runs: Sequence[Run], name: str) -> str:
@@ -223,7 +207,7 @@ def write(runs: Sequence[Run], summaries: Sequence[Summary], folder: Path) -> No
         }
         for run in runs
     ]
-    pl.DataFrame(rows).with_columns(pl.selectors.float().fill_nan(None)).write_csv(folder / "evaluation.csv")
+    write_csv(rows, folder / "evaluation.csv")
     told = [one._asdict() | {"best": sorted(one.best)} for one in summaries]
     write_json(folder / "evaluation.json", {"summaries": told, "runs": rows})
     parts = []
@@ -231,10 +215,5 @@ def write(runs: Sequence[Run], summaries: Sequence[Summary], folder: Path) -> No
         parts.append(f"## {name}\n")
         if name != OVER_SETS:
             parts.append(f"{facts(runs, name)}.\n")
-        parts += [_markdown(*each) for each in tables(summaries, name)]
+        parts += [markdown(*each) for each in tables(summaries, name)]
     (folder / "evaluation.md").write_text("\n".join([*parts, f"{MARK}\n"]))
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

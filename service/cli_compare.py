@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service.errors import RefusedSetting
-from service.options import Data, MoreData, data_paths, device_of, make_room, one_thread, out
+from service.options import Data, MoreData, data_paths, device_of, make_room, one_thread, out, print_table
 
 app = typer.Typer()
 
@@ -63,20 +63,13 @@ def compare(
     comparison = compare_cells(sets, plan, folder, device_of(device), processes, tell)
     summaries = summarise(comparison)
     for name in dict.fromkeys(one.set for one in summaries):
-        _print(name, *table(summaries, name))
-        _print(f"{name}: what it costs", *cost_table(summaries, name))
+        for title, each in ((name, table), (f"{name}: what it costs", cost_table)):
+            out.print(f"\n{title}")
+            print_table(*each(summaries, name))
     if len(sets) > 1:
-        _print(f"mean place over {OVER_SETS}", *rank_table(summaries))
+        out.print(f"\nmean place over {OVER_SETS}")
+        print_table(*rank_table(summaries))
     out.print(MARK)
     write(comparison, plan, folder)
     comparison_report(comparison, plan).write(folder / "comparison.html")
     out.print(f"{folder / 'comparison.html'}  and comparison.csv, .json and .md beside it")
-
-
-def _print(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """Lines as wide as they must be: a table that is fitted into a terminal cuts figures short."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    out.print(f"\n{title}")
-    for line in [header, ["-" * width for width in widths], *rows]:
-        name, *figures = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        out.print("  ".join([name.strip().ljust(widths[0]), *figures]))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service.errors import RefusedSetting
-from service.options import CheckpointFile, device_of, load_checkpoint, make_room, one_thread, out
+from service.options import CheckpointFile, device_of, load_checkpoint, make_room, one_thread, out, print_table
 
 app = typer.Typer()
 
@@ -71,17 +71,9 @@ def evaluate(
     for name in dict.fromkeys(one.set for one in summaries):
         out.print(f"\n{name}" + (f": {facts(runs, name)}" if name != OVER_SETS else ""))
         for header, rows in tables(summaries, name):
-            _print(header, rows)
+            print_table(header, rows)
     out.print(f"\n{MARK}")
     write(runs, summaries, folder)
     evaluation_report(runs, summaries).write(folder / "evaluation.html")
     pages = ", ".join(f"{name}.html" for name in sets)
     out.print(f"{folder / 'evaluation.html'}  and {pages}, evaluation.csv, .json and .md beside it")
-
-
-def _print(header: list[str], rows: list[list[str]]) -> None:
-    """Lines as wide as they must be: a table that is fitted into a terminal cuts figures short."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for line in [header, ["-" * width for width in widths], *rows]:
-        name, *figures = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        out.print("  ".join([name.strip().ljust(widths[0]), *figures]))

@@ -106,6 +106,14 @@ def simulated(streams: int, seed: int) -> "list[Series]":
     return simulated_series(streams, seed)
 
 
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Lines as wide as they must be: a table that is fitted into a terminal cuts figures short."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for line in [header, ["-" * width for width in widths], *rows]:
+        name, *figures = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        out.print("  ".join([name.strip().ljust(widths[0]), *figures]))
+
+
 def device_of(name: str) -> "torch.device":
     import torch
 

@@ -7,7 +7,8 @@ import pytest
 
 from models.benchmark import NAB_FIGURES, NET_ALONE, WHOLE, Run
 from models.evaluation import Tally
-from models.evaluation_tables import MEASURES, OVER_SETS, Measure, best_of, summarise, table
+from models.evaluation_tables import MEASURES, OVER_SETS, best_of, summarise, table
+from models.tables import Measure
 
 VUS = next(measure for measure in MEASURES if measure.name == "vus_pr")
 DELAY = next(measure for measure in MEASURES if measure.name == "delay")
