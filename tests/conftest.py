@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.needed import needed
+
 if TYPE_CHECKING:
+    from tests.command_line import Telltale
     from tests.kafka import Broker
 
 pytest.register_assert_rewrite("tests.service.log_contract")
@@ -23,24 +27,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
+@pytest.fixture(scope="module")
+def telltale() -> "Iterator[Telltale]":
+    from tests.command_line import command_line  # noqa: PLC0415  (what needs no command need not wait for it)
+
+    with command_line() as telltale:
+        yield telltale
+
+
+@pytest.fixture
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is run is run in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def kafka(pytestconfig: pytest.Config) -> "Iterator[Broker]":
     """A running broker, or a failure that says what to install; never a skip."""
     from tests.kafka import NoBroker, running_broker  # noqa: PLC0415  (0.4 s to import)
 
-    brokers = running_broker()
-    missing = ""
-    try:
-        broker = brokers.__enter__()
-    except NoBroker as reason:
-        missing = str(reason)
-    if missing:
-        pytest.fail(missing, pytrace=False)
-    pytestconfig.stash[BROKER] = broker
-    try:
+    with needed(running_broker(), NoBroker) as broker:
+        pytestconfig.stash[BROKER] = broker
         yield broker
-    finally:
-        brokers.__exit__(None, None, None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -20,6 +20,7 @@ from tests.e2e.compose import PROJECT, WORKERS, Deployment, NoEngine, deployed, 
 from tests.faults import oracle
 from tests.faults.memory import filled
 from tests.kafka import Written
+from tests.needed import needed
 
 pytestmark = pytest.mark.timeout(1_800)
 
@@ -36,20 +37,10 @@ READINGS, ANOMALIES = DEFAULTS.kafka.topics[0], DEFAULTS.kafka.anomalies_topic
 @pytest.fixture(scope="module")
 def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """Everything up, or a failure that says what to install; never a skip."""
-    up = deployed()
-    missing = ""
-    try:
-        deployment = up.__enter__()
-    except NoEngine as reason:
-        missing = str(reason)
-    if missing:
-        pytest.fail(missing, pytrace=False)
-    try:
+    with needed(deployed(), NoEngine) as deployment:
         yield deployment
         if request.session.testsfailed:
             print(deployment.explain())
-    finally:
-        up.__exit__(None, None, None)
 
 
 def opened(deployment: Deployment) -> list[Written]:

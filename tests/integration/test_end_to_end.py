@@ -29,7 +29,7 @@ from service.pipeline import Pipeline
 from service.slab import StateSlab
 from service.task import PartitionTask
 from service.wire import MAX_VALUE_BYTES, Reason, decode_event, encode_reading, rfc3339
-from tests.command_line import Telltale, command_line, settings_of
+from tests.command_line import Telltale, settings_of
 from tests.data import QUICK, data_folder, faulty, some_forecaster
 from tests.kafka import Broker, Written
 
@@ -37,12 +37,6 @@ WITHIN_S = 60.0
 PARTITIONS = 2
 COMMAND = Path(sys.executable).parent / "telltale"
 NOW_MS = 1_700_000_000_000
-
-
-@pytest.fixture(scope="module")
-def telltale() -> Iterator[Telltale]:
-    with command_line() as telltale:
-        yield telltale
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -1,7 +1,6 @@
 """Training on what a real topic holds: the same series as the files that it was produced from."""
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,19 +13,13 @@ from service import history
 from service.kafka_unjoined import UnjoinedLog
 from service.log import Record
 from service.wire import Decoder, encode_reading
-from tests.command_line import Telltale, command_line
+from tests.command_line import Telltale
 from tests.kafka import Broker
 
 PARTITIONS = 2
 DAY_MS = 86_400_000
 FEATURES = ("flow", "heat")
 TRAIN = ("--hidden", 16, "--epochs", 1)
-
-
-@pytest.fixture(scope="module")
-def telltale() -> Iterator[Telltale]:
-    with command_line() as telltale:
-        yield telltale
 
 
 @pytest.fixture

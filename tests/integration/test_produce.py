@@ -1,18 +1,8 @@
 """`telltale produce` on a real topic."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from service.log import Record
-from tests.command_line import Telltale, command_line
+from tests.command_line import Telltale
 from tests.kafka import Broker
-
-
-@pytest.fixture(scope="module")
-def telltale() -> Iterator[Telltale]:
-    with command_line() as telltale:
-        yield telltale
 
 
 def test_a_plant_that_goes_on_sends_what_one_that_never_stopped_sends(kafka: Broker, telltale: Telltale) -> None:

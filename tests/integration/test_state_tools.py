@@ -18,7 +18,7 @@ from service.kafka_topics import members_of, partition_of, produce
 from service.kafka_unjoined import UnjoinedLog
 from service.log import Commit, Fetched, Partition, Record
 from service.wire import decode_event, encode_reading
-from tests.command_line import Telltale, command_line
+from tests.command_line import Telltale
 from tests.data import QUICK, some_forecaster
 from tests.integration.test_end_to_end import Names, made_topics, new_names, service, wait_until
 from tests.kafka import Broker
@@ -29,12 +29,6 @@ PUMP = STREAMS[0]
 FIRST_MS = 1_700_000_000_000
 READINGS = 240  # of each stream; the pump has a fault at the 150th
 FAULT = range(150, 156)
-
-
-@pytest.fixture(scope="module")
-def telltale() -> Iterator[Telltale]:
-    with command_line() as telltale:
-        yield telltale
 
 
 def saved(path: Path, seed: int) -> Path:

@@ -23,12 +23,7 @@ FEATURES = ("flow", "pressure")
 START_MS = 1_700_000_000_000
 
 
-@pytest.fixture
-def telltale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Telltale]:
-    """Run in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    with command_line() as telltale:
-        yield telltale
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def waves(readings: int, phase: float, jump: float = 0.0) -> pl.DataFrame:

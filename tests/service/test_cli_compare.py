@@ -1,19 +1,12 @@
 """`telltale compare`: the table, the files and what is refused."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from models.synthetic import plant, to_frame
-from tests.command_line import Telltale, command_line
-
-
-@pytest.fixture
-def telltale() -> Iterator[Telltale]:
-    with command_line() as telltale:
-        yield telltale
+from tests.command_line import Telltale
 
 
 def test_cells_are_compared_and_a_second_call_trains_nothing(telltale: Telltale, tmp_path: Path) -> None:

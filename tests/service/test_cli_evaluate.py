@@ -1,19 +1,12 @@
 """`telltale evaluate`: the tables, the files and what is refused."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from models.synthetic import plant, to_frame
-from tests.command_line import Telltale, command_line
-
-
-@pytest.fixture
-def telltale() -> Iterator[Telltale]:
-    with command_line() as telltale:
-        yield telltale
+from tests.command_line import Telltale
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,15 @@
 """`telltale gradients` and `telltale memory-tasks`: what they write, what they print, what they refuse."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from tests.command_line import Telltale, command_line
+from tests.command_line import Telltale
 
-
-@pytest.fixture
-def telltale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Telltale]:
-    """Run in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    with command_line() as telltale:
-        yield telltale
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture

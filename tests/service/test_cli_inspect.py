@@ -1,7 +1,6 @@
 """`telltale inspect` and `telltale forecast` on files: what they print, write and refuse."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,12 +15,7 @@ from tests.service.test_cli import waves
 READINGS = 400
 
 
-@pytest.fixture
-def telltale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Telltale]:
-    """Run in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    with command_line() as telltale:
-        yield telltale
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture(scope="module")

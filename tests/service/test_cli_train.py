@@ -1,22 +1,15 @@
 """`telltale train`: where its data may come from, and what a run can be asked for."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from tests.command_line import Telltale, command_line
+from tests.command_line import Telltale
 
 QUICK = ("--hidden", 16, "--epochs", 1)
-
-
-@pytest.fixture(scope="module")
-def telltale() -> Iterator[Telltale]:
-    with command_line() as telltale:
-        yield telltale
 
 
 @pytest.fixture
