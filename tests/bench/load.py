@@ -40,7 +40,7 @@ SESSION_S = 10.0  # the service's default
 START_MS = 1_760_000_000_000
 TRAINED_READINGS = 4_096  # that the streams are warm from
 FLUSH_INTERVAL_S = 10.0  # the service's default
-SPIKE_EVERY = 61  # readings of a stream: one more than a rest, and no divisor of the number of streams
+SPIKE_EVERY = 251  # readings of a stream: longer than an alarm holds and rests, and no divisor of the number of streams
 
 
 def fill(servers: str, topic: str, streams: int, readings: int) -> None:
