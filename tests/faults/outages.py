@@ -177,6 +177,7 @@ def terminations(cast: Cast, count: int, alone: int) -> Figures:
             before = scene.said("state_restored")
             scene.start("w0", proxy=proxy.url)
             scene.wait_for_start(before)
+            scene.wait_for_progress(60)  # one that has judged nothing yet has nothing to write, and ends with 0
             held.wait(chance.uniform(0.0, 0.5))
             proxy.hang()
             held.wait(chance.uniform(0.0, 1.0))
