@@ -7,18 +7,29 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import VARIABLES
+from service.addresses import names_for
+from service.settings import VARIABLES, HttpSettings, load
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+PROMETHEUS = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
 ONE_SHOT = {"topics", "trainer"}
+VARIABLE = re.compile(r"\$\{(\w+):?-([^}]*)\}")  # and the value that holds without it
 
 
 @pytest.fixture(params=SERVICES)
 def service(request: pytest.FixtureRequest) -> dict[str, Any]:
     found: dict[str, Any] = SERVICES[request.param]
     return found
+
+
+@pytest.fixture
+def http(monkeypatch: pytest.MonkeyPatch) -> HttpSettings:
+    """How the service listens, read by its own settings; they would refuse what does not go together."""
+    for name, value in SERVICES["telltale"]["environment"].items():
+        monkeypatch.setenv(name, VARIABLE.sub(r"\2", value))
+    return load(None, {}).http
 
 
 def test_ports_are_published_on_this_machine_alone(service: dict[str, Any]) -> None:
@@ -58,9 +69,22 @@ def test_every_setting_of_the_service_is_one_it_knows() -> None:
     assert ours - set(VARIABLES) == set()
 
 
+def test_the_page_answers_to_no_name_that_another_site_could_let_point_here(http: HttpSettings) -> None:
+    assert names_for(http.host, http.names) == frozenset({"localhost", "127.0.0.1"})
+
+
+def test_metrics_are_where_prometheus_looks_for_them_and_are_not_published(http: HttpSettings) -> None:
+    (job,) = (job for job in PROMETHEUS["scrape_configs"] if job["job_name"] == "telltale")
+    (found,) = job["dns_sd_configs"]
+    assert found["names"] == ["telltale"]
+    assert found["port"] == http.metrics_port
+    assert names_for(http.metrics_host, ()) is None  # a worker is scraped by its address
+    assert [port.rpartition(":")[2] for port in SERVICES["telltale"]["ports"]] == [str(http.port)]
+
+
 def test_env_example_has_every_variable_with_the_value_that_holds_without_it() -> None:
     example = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    used = dict(re.findall(r"\$\{(\w+):?-([^}]*)\}", TEXT))
+    used = dict(VARIABLE.findall(TEXT))
     assert used == example
 
 

@@ -5,6 +5,7 @@ The image is built from the Dockerfile as it is. The tests go on from each other
 
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,17 @@ def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
         yield deployment
         if request.session.testsfailed:
             print(deployment.explain())
+
+
+def answered(url: str, name: str | None = None) -> int:
+    """The status of what is answered; name: the host that the request says it is for, where that is not the URL's."""
+    request = urllib.request.Request(url, headers={} if name is None else {"Host": name})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
 
 
 def opened(deployment: Deployment) -> list[Written]:
@@ -101,8 +113,16 @@ def test_faults_of_the_plant_are_on_the_topic_of_anomalies_within_two_minutes(de
     wait_until(
         lambda: deployment.states()["telltale"] == ["healthy 0"], SEEN_WITHIN_S, "the service's own health check"
     )
-    with urllib.request.urlopen(f"http://{deployment.compose('port', 'telltale', '8080').strip()}/") as page:
-        assert page.status == 200
+
+
+def test_the_page_is_for_a_browser_on_this_machine_and_metrics_are_for_prometheus_alone(
+    deployment: Deployment,
+) -> None:
+    published = deployment.compose("port", "telltale", "8080").strip()
+    assert answered(f"http://{published}/") == 200
+    assert answered(f"http://{published.replace('127.0.0.1', 'localhost')}/api/v1/summary") == 200
+    assert answered(f"http://{published}/api/v1/summary", name="another.example") == 421
+    assert answered(f"http://{published}/metrics") == 404
 
 
 def test_the_image_runs_as_a_user_without_rights_and_holds_nothing_to_build_with(deployment: Deployment) -> None:
