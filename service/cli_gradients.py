@@ -18,6 +18,7 @@ from service.options import (
     make_room,
     one_thread,
     out,
+    print_table,
     read_data,
     simulated,
 )
@@ -95,7 +96,7 @@ def gradients(
     one = configs[0]
     about = f"{losses} losses of {len(parts)} streams, {readings:,} readings; {one.layers} x {one.hidden} units"
     flow_report(found, about, remarks).write(folder / "gradients.html")
-    _show(FLOW_HEADER, flow_rows(found))
+    print_table([*FLOW_HEADER], flow_rows(found))
     for remark in remarks:
         out.print(remark)
     out.print(f"{folder / 'gradients.html'}  {about}")
@@ -145,7 +146,7 @@ def memory_tasks(
             found.append(outcome)
             tell(len(found))
     memory_report(found, budget).write(folder / "memory-tasks.html")
-    _show(*outcome_table(found))
+    print_table(*outcome_table(found))
     out.print(f"{folder / 'memory-tasks.html'}")
 
 
@@ -161,14 +162,3 @@ def _known(option: str, names: list[str] | None, known: Sequence[str]) -> list[s
         if name not in known:
             raise RefusedSetting(f"{option} is {name!r}, expected one of {', '.join(known)}")
     return list(dict.fromkeys(names or known))
-
-
-def _show(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for place, name in enumerate(header):
-        table.add_column(name, justify="right" if place > 1 else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(str, row))
-    out.print(table)
