@@ -24,7 +24,7 @@ from torch import Tensor
 from models.alarm import AlarmConfig
 from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
-from models.kinds import KINDS, SYMPTOMS, TENSORS, KindsHead, shapes, with_symptoms
+from models.kinds import KINDS, SYMPTOMS, TENSORS, VOTES, KindsHead, shapes, with_symptoms
 from models.residuals import ScoreConfig
 from models.rows import Channels, Rows, Scalars, fresh
 from models.tensor_file import sha256_of_tensors, write_whole
@@ -329,7 +329,7 @@ def _header(path: Path, content: bytes) -> dict[str, Any]:
 
 def _row_names(has_kinds: bool) -> dict[str, tuple[str, ...]]:
     names = {"channels": Channels._fields, "scalars": Scalars._fields}
-    return {**names, "symptoms": SYMPTOMS} if has_kinds else names
+    return {**names, "symptoms": SYMPTOMS, "votes": VOTES} if has_kinds else names
 
 
 def _version() -> str:

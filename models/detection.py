@@ -20,7 +20,17 @@ from models import alarm, level, residuals, scaling
 from models.alarm import AlarmConfig, Change, Severity
 from models.cells import CellState
 from models.forecaster import Forecaster
-from models.kinds import Guess, KindsHead, follow, symptoms_of, with_symptoms
+from models.kinds import (
+    ASKED_TOGETHER,
+    VOTE_EVERY,
+    Guess,
+    KindsHead,
+    follow,
+    symptoms_of,
+    vote_of,
+    votes_of,
+    with_symptoms,
+)
 from models.packing import Waves, pack
 from models.residuals import ScoreConfig
 from models.rows import Channels, Columns, Doubles, Rows, Scalars, fresh
@@ -59,7 +69,7 @@ class Transition:
     opened_offset: int
     opened_ms: int
     share: tuple[float, ...]  # of each channel in this reading's residual; sums to 1, or is 0 where there is none
-    guess: Guess | None = None  # what kind of fault it looks like by now; None: no head that could say
+    guess: Guess | None = None  # what fault it looks like now; closed: all along; None: no head that could say
 
 
 class Verdicts(NamedTuple):
@@ -272,7 +282,7 @@ class Detector:
                 learns, usual = step.learns, step.becomes_usual
                 weight = np.broadcast_to(learns[:, None], values.shape)
                 restless = alarm.is_restless(scalars)
-                change = step.change if step.change.any() else None
+                change = step.change
             alarms[wave] = scalars.alarm
             heard = weight if usual is everyone else np.broadcast_to(usual[:, None], values.shape)
             if present is not None:
@@ -281,7 +291,7 @@ class Detector:
                 before = held.values[wave - 1] if wave else channels.last
                 follow(standardised, values, before, present, weight, channels, symptoms_of(columns))
             if change is not None:
-                guesses = self._guess(change, columns, expected.memory[wave])
+                guesses = self._guess(change, scalars, columns, expected.memory[wave])
                 _note(change, block.readings[wave], strange, standardised, scalars, guesses, sheet)
             residuals.learn_residuals(
                 residual[wave], noise[wave], strange, heard, usual, channels, scalars, self.config.score
@@ -314,13 +324,29 @@ class Detector:
         predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]))
         return _Expected(predicted, (scaled - predicted).clamp(-residuals.FARTHEST, residuals.FARTHEST), memory)
 
-    def _guess(self, change: NDArray[np.int64], columns: Columns, memory: Tensor) -> Mapping[int, Guess]:
-        """What the anomalies of the streams that changed look like. memory: (S, H), after this wave."""
-        if self.kinds is None:
+    def _guess(
+        self, change: NDArray[np.int64], scalars: Scalars[Doubles], columns: Columns, memory: Tensor
+    ) -> Mapping[int, Guess]:
+        """What the anomalies of the streams that changed look like; collects votes. memory: (S, H), after this wave.
+
+        While an anomaly is open, that is what the head says of it now; when it closes, what most votes are for.
+        """
+        in_alarm = (scalars.alarm > 0) | (change > 0)
+        if self.kinds is None or not in_alarm.any():
             return {}
-        symptoms, spoken = symptoms_of(columns), memory.double().numpy()
-        changed = change.nonzero()[0].tolist()
-        return {stream: self.kinds.name(symptoms[:, stream], spoken[stream]) for stream in changed}
+        symptoms, votes, length = symptoms_of(columns), votes_of(columns), scalars.length
+        asked = in_alarm & ((length % VOTE_EVERY == 1) | (change == Change.UPDATED))
+        votes[:, in_alarm & (length == 1)] = 0.0
+        guesses: dict[int, Guess] = {}
+        streams = asked.nonzero()[0]
+        for begin in range(0, len(streams), ASKED_TOGETHER):
+            some = streams[begin : begin + ASKED_TOGETHER]
+            likely = self.kinds.probabilities(symptoms[:, some], memory[some].double().numpy())
+            votes[:, some] += vote_of(likely).T
+            guesses.update((stream, Guess.of(likely[n])) for n, stream in enumerate(some.tolist()) if change[stream])
+        for stream in (change >= Change.RECOVERED).nonzero()[0].tolist():
+            guesses[stream] = Guess.of(votes[:, stream])
+        return guesses
 
 
 def _move_scales(columns: Columns, config: AlarmConfig) -> None:

@@ -2,8 +2,9 @@
 
 A stream whose checkpoint has this head remembers more: per channel, short means of seven signals at three speeds, so
 that what happened in the last hundred readings can still be told apart when the alarm closes. They are O(1), causal and
-exactly rounded (see rows). The head itself is asked for one stream at a time, and alarms change rarely: arrays always
-have the same shape, so its bits do not depend on a batch either.
+exactly rounded (see rows). The head itself is asked at few of an alarm's readings, of a few streams together; it works
+element by element and sums along a stream's own axes, so its bits do not depend on a batch either. What it says is kept
+while the alarm is open, as a vote: when the alarm closes the symptoms have faded, and the votes have not.
 Sizes: S streams, F features, H hidden units, E symptoms a channel, D pieces of evidence a channel, U units of the head.
 """
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.rows import Bools, Channels, Columns, Doubles, Rows
+from models.rows import Bools, Channels, Columns, Doubles, Rows, Scalars
 
 FARTHEST = 16.0  # spreads, or noises of the residual: further off says no more about the kind
 SPEEDS = (4, 16, 64)  # readings that a mean goes back, about; powers of two, so that their inverses are exact
@@ -25,6 +26,8 @@ USUAL = ("stir", "still", "nought")  # signals whose calm value must be known to
 USUAL_READINGS = 512  # calm readings that the usual value goes back
 BASE_READINGS = 128  # calm readings that the base goes back
 DECIMALS = 3  # of a probability
+VOTE_EVERY = 8  # readings of an open alarm: the head costs more than judging the reading does
+ASKED_TOGETHER = 64  # streams: bounds the memory it takes
 
 
 class Kind(StrEnum):
@@ -62,24 +65,52 @@ _USUAL_SIGNALS = [SIGNALS.index(signal) for signal in USUAL]
 _PRESENT = np.array(True)
 
 
+VOTES = tuple(f"votes_{kind}" for kind in KINDS)
+"""What is remembered a stream beside rows.Scalars, in this order; each (S,) float64. All begin at 0.
+
+How likely each kind was at the readings of the last alarm at which the head was asked, added up, in thousandths: whole
+numbers, so that the last bits of an exponential stay out of the row.
+"""
+
+
 class Guess(NamedTuple):
     """The kind that is most likely, and how likely the head takes it to be among the six."""
 
     kind: Kind
     probability: float  # rounded
 
+    @classmethod
+    def of(cls, likely: Doubles) -> Self:
+        """likely: (kinds,), in the proportions of the probabilities."""
+        best = int(likely.argmax())
+        return cls(KINDS[best], round(float(likely[best] / np.add.reduce(likely)), DECIMALS))
+
 
 def with_symptoms(rows: Rows) -> Rows:
-    """Rows that can also remember symptoms; these are as of streams that have never been seen."""
+    """Rows that can also remember symptoms and votes; these are as of streams that have never been seen."""
     streams, _, features = rows.channels.shape
-    nothing = rows.channels.new_zeros(streams, len(SYMPTOMS), features)
-    return rows._replace(channels=torch.cat([rows.channels, nothing], dim=1))
+    symptoms = rows.channels.new_zeros(streams, len(SYMPTOMS), features)
+    votes = rows.scalars.new_zeros(streams, len(VOTES))
+    channels, scalars = torch.cat([rows.channels, symptoms], dim=1), torch.cat([rows.scalars, votes], dim=1)
+    return rows._replace(channels=channels, scalars=scalars)
 
 
 def symptoms_of(columns: Columns) -> Doubles:
     """The symptoms of streams that remember them, (E, S, F): to be changed in place."""
     found: Doubles = columns.channels[len(Channels._fields) :].numpy()
     return found
+
+
+def votes_of(columns: Columns) -> Doubles:
+    """The votes of streams that remember symptoms, (kinds, S): to be changed in place."""
+    found: Doubles = columns.scalars[len(Scalars._fields) :].numpy()
+    return found
+
+
+def vote_of(likely: Doubles) -> Doubles:
+    """What is added to the votes. likely: (..., kinds)."""
+    vote: Doubles = np.rint(likely * 10**DECIMALS)
+    return vote
 
 
 def follow(
@@ -170,19 +201,21 @@ class KindsHead:
 
     def name(self, symptoms: Doubles, memory: Doubles) -> Guess:
         """Of one stream. symptoms: (E, F); memory: (H,), what the top layer's h is now."""
-        probabilities = self.probabilities(symptoms, memory)
-        best = int(probabilities.argmax())
-        return Guess(KINDS[best], round(float(probabilities[best]), DECIMALS))
+        return Guess.of(self.probabilities(symptoms, memory))
 
     def probabilities(self, symptoms: Doubles, memory: Doubles) -> Doubles:
-        """How likely each kind is, (kinds,). Multiply and sum, not a matrix product: see forecaster."""
+        """How likely each kind is, (..., kinds), of one stream or several: the bits are the same.
+
+        symptoms: (E, ..., F); memory: (..., H). Multiply and sum, not a matrix product: see forecaster.
+        """
         shown = evidence_of(symptoms)
-        remembered = np.add.reduce(self.memory * memory, axis=1) + self.bias
-        units = np.maximum(np.add.reduce(shown[:, None] * self.evidence, axis=2) + remembered, 0.0)
-        logits = np.add.reduce(units[:, None] * self.out, axis=2) + self.out_bias
-        likely = np.exp(logits - logits.max())
-        of_kinds: Doubles = np.add.reduce(likely, axis=0)
-        of_kinds /= np.add.reduce(of_kinds)
+        remembered = np.add.reduce(self.memory * memory[..., None, :], axis=-1) + self.bias
+        weighted = np.add.reduce(shown[..., None, :] * self.evidence, axis=-1)
+        units = np.maximum(weighted + remembered[..., None, :], 0.0)
+        logits = np.add.reduce(units[..., None, :] * self.out, axis=-1) + self.out_bias
+        likely = np.exp(logits - logits.max(axis=(-2, -1), keepdims=True))
+        of_kinds: Doubles = np.add.reduce(likely, axis=-2)
+        of_kinds /= np.add.reduce(of_kinds, axis=-1, keepdims=True)
         return of_kinds
 
     def tensors(self) -> dict[str, Tensor]:

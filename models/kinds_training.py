@@ -89,11 +89,10 @@ def evaluate_kinds(
     last: list[int] = [len(KINDS)] * len(courses)
 
     def count(one: _Seen) -> None:
-        named = KINDS.index(one.guess.kind)
         if one.transition is None:
-            at_end[KINDS.index(one.fault.kind), named] += 1
-        elif one.opened_at < one.fault.end:
-            last[one.course] = named
+            at_end[KINDS.index(one.fault.kind), KINDS.index(one.guess.kind)] += 1
+        elif one.transition.guess is not None and one.opened_at < one.fault.end:
+            last[one.course] = KINDS.index(one.transition.guess.kind)
 
     _go_through(detector, courses, count, tell)
     for course, named in zip(courses, last, strict=True):
@@ -190,7 +189,7 @@ class _Seen(NamedTuple):
     fault: Fault
     transition: Transition | None
     opened_at: int  # the reading at which the alarm opened
-    guess: Guess
+    guess: Guess  # what the head says of that; where the alarm closes, the transition tells another: see detection
     evidence: Doubles  # (F, D)
     memory: Doubles  # (H,)
 
@@ -307,7 +306,7 @@ def _look(
 ) -> _Seen:
     symptoms = rows.channels[course, len(Channels._fields) :].numpy()
     memory = rows.hidden[course, -1].double().numpy()
-    guess = _head_of(detector).name(symptoms, memory)  # of a transition, the one that it tells
+    guess = _head_of(detector).name(symptoms, memory)
     fault = courses[course].fault
     return _Seen(course, fault, transition, opened_at, guess, evidence_of(symptoms), memory)
 

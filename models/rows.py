@@ -143,7 +143,7 @@ class Rows(NamedTuple):
     hidden: Tensor  # (S, L, H) float32
     cell: Tensor  # (S, L, H) float32; (S, L, 0) for a recurrence without a cell
     channels: Tensor  # (S, C, F) float64; (S, C + E, F) where symptoms are remembered too: see kinds
-    scalars: Tensor  # (S, K) float64
+    scalars: Tensor  # (S, K) float64; (S, K + V) where symptoms and votes are: see kinds
 
     def take(self, index: Tensor) -> "Rows":
         return Rows(*(column.index_select(0, index) for column in self))
@@ -186,8 +186,9 @@ class Columns(NamedTuple):
 
     def views(self) -> tuple[Channels[Doubles], Scalars[Doubles]]:
         """The statistics by name, each (S, F) or (S,): to be changed in place."""
-        channels = self.channels[: len(Channels._fields)]  # behind them may be symptoms: see kinds
-        return Channels[Doubles](*channels.numpy()), Scalars[Doubles](*self.scalars.numpy())
+        channels = self.channels[: len(Channels._fields)]  # behind them may be symptoms and votes: see kinds
+        scalars = self.scalars[: len(Scalars._fields)]
+        return Channels[Doubles](*channels.numpy()), Scalars[Doubles](*scalars.numpy())
 
 
 def fresh(streams: int, config: ForecasterConfig) -> Rows:

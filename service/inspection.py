@@ -228,7 +228,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 def shown(found: Found, stream: StreamKey, detector: Detector, digest: str) -> Shown:
-    scalars = Scalars[float](*found.rows.scalars[0].tolist())
+    scalars = Scalars[float](*found.rows.scalars[0, : len(Scalars._fields)].tolist())
     channels = Channels[Doubles](*found.rows.channels[0, : len(Channels._fields)].numpy())
     alarm = None
     if scalars.alarm:

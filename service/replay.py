@@ -546,10 +546,12 @@ def _differing(found: Rows | None, expected: Rows) -> Iterator[str]:
     for name, one, other in zip(("h", "c"), found[:2], expected[:2], strict=True):
         if not torch.equal(one.view(torch.int32), other.view(torch.int32)):
             yield name
-    names = (Channels._fields, Scalars._fields)
-    for fields, column, other in zip(names, found[2:], expected[2:], strict=True):
+    names, beyond = (Channels._fields, Scalars._fields), ("symptoms", "votes")
+    for fields, more, column, other in zip(names, beyond, found[2:], expected[2:], strict=True):
         same = column[0].view(torch.int64) == other[0].view(torch.int64)
-        yield from (name for name, equal in zip(fields, same, strict=True) if not bool(equal.all()))
+        yield from (name for name, equal in zip(fields, same, strict=False) if not bool(equal.all()))
+        if not bool(same[len(fields) :].all()):
+            yield more
 
 
 def _cut(fetched: Fetched, borders: Sequence[int]) -> Iterator[Fetched]:

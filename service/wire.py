@@ -299,6 +299,7 @@ class Anomaly(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     # Only of a checkpoint with a head for kinds; a checkpoint without one says in `kind` what is in opened_by here.
+    # Of an open anomaly what it looks like now, of a closed one what it looked like all along.
     kind_probability: float | UnsetType = UNSET  # 0..1, among the kinds there are
     opened_by: str | UnsetType = UNSET  # prediction: the memory did not expect it; range: outside everything seen
 

@@ -27,7 +27,7 @@ from models.checkpoint import (
 )
 from models.detection import Detector
 from models.forecaster import ForecasterConfig
-from models.kinds import KINDS, SYMPTOMS, TENSORS
+from models.kinds import KINDS, SYMPTOMS, TENSORS, VOTES
 from models.priming import prime
 from models.rows import Channels, Rows, Scalars
 from models.series import Series
@@ -150,6 +150,7 @@ def test_a_head_that_names_kinds_says_the_same_after_loading(path: Path) -> None
     loaded = load(path)
     assert loaded.description.kinds == said.kinds
     assert loaded.description.row["symptoms"] == SYMPTOMS
+    assert loaded.description.row["votes"] == VOTES
     batch = faulty(2, seed=2, readings=600)
     before, after = (judge(one, batch, one.rows_for(KEYS), [100]) for one in (detector, loaded.detector))
     assert before.transitions == after.transitions
@@ -162,7 +163,7 @@ def test_a_checkpoint_without_a_head_says_nothing_of_kinds(content: bytes) -> No
     """So a version that knows of no heads reads it, and its bytes are those that version would write."""
     header, _ = split(content)
     assert "kinds" not in json.loads(header["__metadata__"]["telltale"])
-    assert "symptoms" not in json.loads(header["__metadata__"]["telltale"])["row"]
+    assert set(json.loads(header["__metadata__"]["telltale"])["row"]) == {"channels", "scalars"}
     assert not any(name.startswith("kinds.") for name in header)
 
 
@@ -176,6 +177,7 @@ def test_a_head_and_its_report_belong_together() -> None:
     ("change", "message"),
     [
         (lambda d: d["row"].pop("symptoms"), "its rows hold other statistics than this version's: train again"),
+        (lambda d: d["row"].pop("votes"), "its rows hold other statistics than this version's: train again"),
         (lambda d: d["row"].update(symptoms=["push"]), "its rows hold other statistics than this version's"),
         (lambda d: d["kinds"].update(names=["spike"]), "its head names spike, expected spike, level_shift"),
         (lambda d: d.pop("kinds"), "its rows hold other statistics than this version's"),

@@ -14,7 +14,7 @@ from torch import Tensor
 from models.alarm import Change, Severity
 from models.detection import BAND_NOISES, LATE_LIMIT, Detector, DetectorConfig, Readings
 from models.forecaster import Forecaster, ForecasterConfig
-from models.kinds import SYMPTOMS
+from models.kinds import SYMPTOMS, VOTES, Guess
 from models.packing import pack
 from models.priming import prime
 from models.residuals import noise_of
@@ -159,8 +159,48 @@ def test_a_head_that_names_kinds_changes_nothing_else(named: Case) -> None:
     for name in Judged._fields[:7]:
         assert same_bits(getattr(judged, name), getattr(plain, name)), name
     channels = judged.rows.channels[:, : len(Channels._fields)]
-    assert_same_rows(judged.rows._replace(channels=channels), plain.rows)
+    scalars = judged.rows.scalars[:, : len(Scalars._fields)]
+    assert_same_rows(judged.rows._replace(channels=channels, scalars=scalars), plain.rows)
     assert judged.rows.channels.shape[1] == len(Channels._fields) + len(SYMPTOMS)
+    assert judged.rows.scalars.shape[1] == len(Scalars._fields) + len(VOTES)
+
+
+def likely_now(detector: Detector, rows: Rows, stream: int) -> Doubles:
+    """What the head says of a stream as its row is."""
+    assert detector.kinds is not None
+    symptoms = rows.channels[stream, len(Channels._fields) :].numpy()
+    return detector.kinds.probabilities(symptoms, rows.hidden[stream, -1].double().numpy())
+
+
+def test_an_open_anomaly_is_named_by_how_it_looks_and_a_closed_one_by_how_it_looked_all_along(named: Case) -> None:
+    """All along: at its 1st, 9th, 17th, ... reading and wherever it became more severe, each as much."""
+    rows, length = named.rows, [0] * STREAMS
+    looked: list[list[Doubles]] = [[] for _ in range(STREAMS)]
+    closed = long = faded = 0
+    for n, stream in enumerate(named.batch.streams.tolist()):
+        judged = judge(named.detector, named.batch.part(torch.tensor([n])), rows)
+        rows = judged.rows
+        told = judged.transitions[0] if judged.transitions else None
+        change = told.change if told else Change.NONE
+        if not told and not judged.alarm[0]:  # a reading that is dropped counts for nothing, too
+            continue
+        if change is Change.OPENED:
+            looked[stream], length[stream] = [], 0
+        length[stream] += 1
+        now = likely_now(named.detector, rows, stream)
+        if length[stream] % 8 == 1 or change is Change.UPDATED:
+            looked[stream].append(np.round(now, 3))
+        if told is None:
+            continue
+        closes = change in (Change.RECOVERED, Change.LEVEL_SHIFT)
+        expected = Guess.of(np.mean(looked[stream], axis=0) if closes else now)
+        assert told.guess == expected
+        closed += closes
+        long += closes and len(looked[stream]) > 2
+        faded += closes and Guess.of(now).kind is not expected.kind
+    assert closed > 5
+    assert long > 0
+    assert faded > 0, "some would be named otherwise by how they look when they close"
 
 
 def test_a_stream_with_symptoms_is_judged_as_if_it_were_alone(named: Case) -> None:
@@ -540,6 +580,7 @@ FLOATS = st.one_of(
 def test_whatever_is_read_symptoms_stay_finite_and_kinds_have_a_probability(odd: list[float], before: int) -> None:
     judged = alone(cold().with_kinds(some_kinds()), np.concatenate([calm(before)[:, 0], odd]))
     assert judged.rows.channels[:, len(Channels._fields) :].isfinite().all()
+    assert judged.rows.scalars[:, len(Scalars._fields) :].isfinite().all()
     assert all(one.guess is not None and 1 / 6 < one.guess.probability <= 1 for one in judged.transitions)
 
 

@@ -14,6 +14,8 @@ from models.kinds import (
     SPEEDS,
     SYMPTOMS,
     USUAL,
+    VOTES,
+    Guess,
     Kind,
     KindsHead,
     evidence_of,
@@ -22,7 +24,7 @@ from models.kinds import (
     symptoms_of,
     with_symptoms,
 )
-from models.rows import Channels, Columns, Doubles
+from models.rows import Channels, Columns, Doubles, Scalars
 from tests.data import QUICK, Judged, batch_of, judge, some_forecaster, some_kinds
 
 READINGS, STREAMS, FEATURES = 300, 3, 2
@@ -91,7 +93,10 @@ def test_rows_with_symptoms_are_the_same_rows_with_more_in_them() -> None:
     assert more.channels.shape == (2, len(Channels._fields) + len(SYMPTOMS), FEATURES)
     assert not more.channels[:, len(Channels._fields) :].any()
     assert (more.channels[:, : len(Channels._fields)] == rows.channels).all()
-    assert more.bytes_per_stream - rows.bytes_per_stream == len(SYMPTOMS) * FEATURES * 8
+    assert more.scalars.shape == (2, len(Scalars._fields) + len(KINDS))
+    assert not more.scalars[:, len(Scalars._fields) :].any()
+    assert (more.scalars[:, : len(Scalars._fields)] == rows.scalars).all()
+    assert more.bytes_per_stream - rows.bytes_per_stream == (len(SYMPTOMS) * FEATURES + len(VOTES)) * 8
 
 
 def watched(values: NDArray[np.float64]) -> Judged:
@@ -148,6 +153,21 @@ def test_a_head_is_a_hidden_layer_and_a_softmax_over_channels_and_kinds() -> Non
     guess = head.name(symptoms, memory)
     assert guess.kind is KINDS[int(expected.argmax())]
     assert guess.probability == pytest.approx(expected.max(), abs=0.0005)
+
+
+@pytest.mark.parametrize("features", [1, 3, 38])
+def test_streams_that_are_asked_of_together_get_the_bits_that_each_gets_alone(features: int) -> None:
+    head, random = some_kinds(units=32), np.random.default_rng(5)
+    symptoms, memory = random.gamma(1, 2, (len(SYMPTOMS), 67, features)), random.normal(size=(67, 16))
+    alone = np.stack([head.probabilities(symptoms[:, n], memory[n]) for n in range(67)])
+    for together in (1, 2, 7, 8, 64, 67):
+        some = random.permutation(67)[:together]
+        np.testing.assert_array_equal(head.probabilities(symptoms[:, some], memory[some]), alone[some])
+
+
+def test_a_guess_is_the_likeliest_kind_and_its_share() -> None:
+    assert Guess.of(np.array([0.5, 0.25, 2.0, 1.0, 0.25, 0.0])) == Guess(Kind.DRIFT, 0.5)
+    assert Guess.of(np.array([0.0, 0.0, 0.0, 0.0, 1.0, 2.0])) == Guess(Kind.DROPOUT, 0.667)
 
 
 def test_a_blank_head_takes_every_kind_to_be_as_likely() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from models import kinds_training
+from models.alarm import Change
 from models.detection import Detector, DetectorConfig, Readings
 from models.forecaster import Forecaster, ForecasterConfig
 from models.kinds import KINDS, SYMPTOMS, KindsHead
@@ -40,7 +41,10 @@ def plant(streams: int, seed: int, readings: int = 700) -> list[Series]:
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     """Untrained, it expects no change: what is told of kinds then comes from the residual alone."""
-    return prime(Forecaster(ForecasterConfig(("f0", "f1"), hidden=16)).eval(), QUICK, plant(4, seed=1))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        forecaster = Forecaster(ForecasterConfig(("f0", "f1"), hidden=16))
+    return prime(forecaster.eval(), QUICK, plant(4, seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +60,7 @@ def test_kinds_are_named_on_machines_that_were_never_seen(taught: Detector) -> N
     told = report.at_alarm[:, :-1]
     assert told.sum() >= 0.3 * report.at_alarm.sum()
     assert (report.at_alarm.sum(1) == report.at_end.sum(1)).all(), "each fault is counted once in either"
-    # Chance is a sixth; an alarm closes some time after its fault, when the symptoms have faded.
-    assert told.trace() / told.sum() > 0.55
+    assert told.trace() / told.sum() > 0.7, "chance is a sixth"
 
 
 def test_the_same_seed_is_the_same_head_and_the_same_report(detector: Detector) -> None:
@@ -102,7 +105,8 @@ def test_what_a_detector_knows_is_the_same_but_for_the_symptoms(detector: Detect
     assert watcher.known == detector.known
     before, after = detector.known_rows, watcher.known_rows
     assert torch.equal(after.channels[:, : len(Channels._fields)], before.channels)
-    assert torch.equal(after.scalars, before.scalars)
+    assert torch.equal(after.scalars[:, : len(Scalars._fields)], before.scalars)
+    assert not after.scalars[:, len(Scalars._fields) :].any()
     assert torch.equal(after.hidden, before.hidden)
     symptoms = dict(zip(SYMPTOMS, after.channels[:, len(Channels._fields) :].unbind(1), strict=True))
     mean = before.channels[:, Channels._fields.index("mean")]
@@ -122,13 +126,16 @@ def test_a_known_stream_goes_on_after_its_last_reading_at_the_same_time_of_the_w
 
 
 def test_what_is_named_is_what_the_service_tells(taught: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An example is looked at after the batch, a transition is told in the middle of one: the words are the same."""
+    """An example is looked at after the batch, a transition is told in the middle of one: the words are the same.
+
+    But for the last word of an alarm, which is not about that moment alone.
+    """
     told = []
     usual = kinds_training._look
 
     def look(*arguments: object) -> kinds_training._Seen:
         seen: kinds_training._Seen = usual(*arguments)  # type: ignore[arg-type]
-        if seen.transition is not None:
+        if seen.transition is not None and seen.transition.change in (Change.OPENED, Change.UPDATED):
             told.append((seen.guess, seen.transition.guess))
         return seen
 

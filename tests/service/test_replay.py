@@ -15,7 +15,7 @@ from service.replay import Question, Replayed, lines_of, replay, time_ms
 from service.slab import StateSlab
 from service.task import EventClock, PartitionTask
 from service.wire import StreamKey, decode_event, encode_reading, rfc3339
-from tests.data import QUICK, some_forecaster
+from tests.data import QUICK, some_forecaster, some_kinds
 from tests.service.onlooker import (
     DIGEST,
     FEATURES,
@@ -241,6 +241,32 @@ def test_a_state_that_is_not_what_comes_out_is_said_to_differ(detector: Detector
     found = replayed(topics, detector, opened_ms(anomalies_of(topics, key(0))[1]), key(0))
     assert found.checks[0].differs[:2] == ("h", "c")
     assert "DIFFERS from the changelog's: h, c, " in "\n".join(lines_of(found))
+
+
+def test_an_anomaly_whose_kind_is_named_is_told_again_byte_for_byte(detector: Detector) -> None:
+    named, topics = detector.with_kinds(some_kinds()), plant()
+    Service(topics, P0, named, flush_interval_s=1.0).run()
+    from_a_page = 0
+    for events in anomalies_of(topics, key(1)):
+        found = replayed(topics, named, opened_ms(events), key(1))
+        assert [one for one in told(found) if one in events] == events
+        assert found.checks
+        assert not any(check.differs for check in found.checks)
+        from_a_page += found.begins > 0
+    assert from_a_page > 1
+
+
+def test_a_state_that_remembers_other_guesses_is_said_to_differ_in_its_votes(detector: Detector) -> None:
+    topics, strange = plant(), plant()
+    Service(topics, P0, detector.with_kinds(some_kinds())).run()
+    Service(strange, P0, detector.with_kinds(some_kinds(seed=1))).run()
+    topics.compact()
+    strange.compact()
+    (page,) = [one for one in strange.changelog[P0] if b"/page/" in (one.key or b"")]
+    replace_newest(topics, P0, "page", lambda _: page)
+    events = anomalies_of(topics, key(0))[1]
+    found = replayed(topics, detector.with_kinds(some_kinds()), opened_ms(events), key(0))
+    assert found.checks[0].differs == ("votes",)
 
 
 def test_a_stream_that_was_forgotten_is_forgotten_again(detector: Detector) -> None:
