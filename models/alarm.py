@@ -2,9 +2,9 @@
 
 closed --score >= 1--> open --score < close_below for close_after readings--> closed (recovered), rests
                        open --adopt_after readings--> closed (level_shift): what lasts is the new normal
-An alarm that is open, or a score that would open one, teaches the scale and the level nothing. What is usual of
-residuals, and the threshold, do learn from an alarm's first readings (`learn_first`): what comes again and again
-becomes usual, what lasts does not hide itself.
+An alarm that is open, or a score that would open one, teaches the scale, the level and the range nothing. What is usual
+of residuals and tilts does learn from an alarm's first readings (`learn_first`): what comes again and again becomes
+usual, what lasts does not hide itself. Thresholds learn from all: where peaks are frequent, more is asked of one.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from models.rows import Bools, Channels, Doubles, Scalars
 
 @dataclass(frozen=True, slots=True)
 class AlarmConfig:
-    close_below: float = 0.5  # score
-    close_after: int = 32  # calm readings in a row
+    close_below: float = 0.7  # score
+    close_after: int = 40  # calm readings in a row
     rest: int = 64  # readings after closing in which none opens
-    learn_first: int = 32  # readings of an alarm that what is usual of residuals, and the threshold, learn from
+    learn_first: int = 32  # readings of an alarm from which what is usual of residuals and tilts is learned
     adopt_after: int = 512  # readings after which an open alarm is the new normal
     relearn: int = 128  # readings for which the new normal is learned whatever its score, and none opens
     major_at: float = 2.0  # peak score
@@ -58,7 +58,7 @@ class Step(NamedTuple):
 
     change: NDArray[np.int64]  # Change
     learns: Doubles  # 1 where scale and level may learn from the reading
-    becomes_usual: Doubles  # 1 where the residuals' memories and the threshold may
+    becomes_usual: Doubles  # 1 where the residuals' and tilts' memories may
 
 
 def is_restless(scalars: Scalars[Doubles]) -> bool:

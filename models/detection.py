@@ -253,6 +253,8 @@ class Detector:
         offsets, times = block.offsets.numpy(), block.times_ms.double().numpy()
         score, alarms = np.empty_like(offsets), np.empty_like(offsets)
         bias, noise = np.empty_like(residual), np.empty_like(residual)
+        season, watched, phases = columns.season(), columns.watched(), level.phases_at(block.times_ms.numpy())
+        days = level.days_between(times, np.where(scalars.age > 0, scalars.time_ms, times[0]))
         everyone, everywhere = np.ones_like(scalars.age), np.ones_like(channels.last)
         restless = alarm.is_restless(scalars)
         age = scalars.age
@@ -260,12 +262,11 @@ class Detector:
             values, present = held.values[wave], None if held.present is None else held.present[wave]
             age += 1
             bias[wave] = channels.bias
-            noise[wave] = residuals.noise_of(channels)
-            standardised = (residual[wave] - bias[wave]) / noise[wave]
-            if present is not None:
-                standardised *= present
-            strange = residuals.judge(standardised, values, present, channels, scalars, self.config.score)
-            score[wave] = strange.score
+            distance = level.distance_from(values, phases[:, wave], season, channels)
+            strange = residuals.judge(
+                residual[wave], distance, values, present, channels, scalars, watched, self.config.score
+            )
+            score[wave], noise[wave], standardised = strange.score, strange.noise[0], strange.standardised[0]
 
             learns, usual, weight, change = everyone, everyone, everywhere, None
             if restless or (strange.score >= 1.0).any():
@@ -293,11 +294,9 @@ class Detector:
             if change is not None:
                 guesses = self._guess(change, scalars, columns, expected.memory[wave])
                 _note(change, block.readings[wave], strange, standardised, scalars, guesses, sheet)
-            residuals.learn_residuals(
-                residual[wave], noise[wave], strange, heard, usual, channels, scalars, self.config.score
-            )
+            residuals.learn_usual(strange, heard, usual, scalars, watched, self.config.score)
+            level.learn_season(distance, weight, days[wave] * learns, phases[:, wave], season, scalars)
             scaling.learn_scale(values, weight, channels)
-            level.learn_level(values, weight, learns, channels, scalars)
 
         np.copyto(scalars.time_ms, times[-1])
         np.copyto(channels.last, held.values[-1])
@@ -356,7 +355,7 @@ def _move_scales(columns: Columns, config: AlarmConfig) -> None:
         scaling.adopt_level(adopted, channels, scalars)
     due = scalars.age == scalars.rescale_at
     if due.any():
-        scaling.move_scale(due, channels, scalars)
+        scaling.move_scale(due, columns)
 
 
 def _note(

@@ -135,7 +135,7 @@ def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor
         known = np.isfinite(channels.spread)
         spread = np.where(known, channels.spread, 1.0)
         before = torch.from_numpy(np.where(known, (channels.last - channels.centre) / spread, 0.0))
-        bias, noise = torch.from_numpy(channels.bias), torch.from_numpy(residuals.noise_of(channels))
+        bias, noise = torch.from_numpy(channels.bias), torch.from_numpy(residuals.noise_of(channels.noise))
     state = CellState(columns.hidden.contiguous(), columns.cell.contiguous())
     clock_ms = torch.from_numpy(scalars.time_ms).long()
     memory, futures = state.hidden[-1], []

@@ -1,70 +1,84 @@
-"""How far a stream is from its own level, measured by how far that level wanders.
+"""How far a stream is from its own level, as it is at this time of the day and of the week.
 
-A distance from the long mean says little where the mean wanders by itself: a temperature drifts, a load comes and goes.
-So it is measured in standard deviations of a random walk plus noise (the local level model: Harvey 1989, ch. 2): the
-noise within blocks of BLOCK readings, and HORIZON steps of the walk, whose step is what the means of neighbouring
-blocks differ by beyond that noise. A short signed mean of that distance, the tilt, is what is judged: noise cancels in
-it, a lasting shift does not. Sizes: S streams, F features, one wave.
+A net that sees a slow drift follows it, and its residual says nothing; and one step ahead, "as before" is too good a
+forecast for a net to learn that the morning's rise is missing. So the distance from the stream's long mean and season
+is followed beside the residual, signed and smoothed (the tilt): noise cancels in it, what lasts does not. What a tilt
+is worth is told as of a residual, by its own long mean and variance: where the level wanders by itself, it must go
+further.
+
+The season is a Fourier series with the periods of a day, half a day, a week and half a week, its terms learned by
+least mean squares (Widrow & Hoff 1960). A reading counts by the time it stands for: readings of twenty minutes teach
+nothing of a day, however many they are. Where there is no season the terms stay near 0.
+Sizes: T waves, S streams, F features, P = 8 terms.
 """
 
+import math
+
 import numpy as np
+from numpy.typing import NDArray
 
 from models.rows import Bools, Channels, Doubles, Scalars
 
-BLOCK = 25  # readings
-HORIZON = 16  # blocks that the level may have wandered
-BLOCKS = 64  # that the noise and the step remember
-SMALLEST_SHARE = 1e-3  # of the level itself: a distance of less than that is none
-SMALLEST_SPREADS = 0.05
-FARTHEST = 30.0  # standard deviations: what is further out is not stranger
+FARTHEST = 1e6  # spreads; distances are cut there, so that squares stay finite
+FARTHEST_LEARNED = 30.0  # spreads: what is further off teaches the season no more
+MEMORY_DAYS = 14.0  # that the season goes back; a plain mean over the days before that
+LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no more than after an hour
+DAY_MS = 86_400_000
+MINUTE_MS = 60_000
+WEEK_MINUTES = 7 * 24 * 60
+PERIODS_A_WEEK = (7, 14, 1, 2)  # of the terms, in the order of rows.SEASON: a day, half of one, a week, half of one
 
 
-def follow_level(
-    values: Doubles, present: Bools | None, channels: Channels[Doubles], scalars: Scalars[Doubles], readings: int
-) -> None:
-    """Move the tilt (S, F) by one wave. values: (S, F), held; readings: length of its memory."""
-    distance = (values - channels.mean) / wander_of(channels, scalars)
-    np.copyto(distance, 0.0, where=channels.known < 2)
-    np.clip(distance, -FARTHEST, FARTHEST, out=distance)
-    step = (distance - channels.tilt) * (2 / (readings + 1))
+def _phase_table() -> Doubles:
+    """Sine and cosine of every period at each minute of the week, (P, 10080); of float32, which libraries agree on."""
+    angles = np.outer(PERIODS_A_WEEK, np.arange(WEEK_MINUTES)) * (2 * math.pi / WEEK_MINUTES)
+    table = np.stack([np.sin(angles), np.cos(angles)], axis=1).reshape(-1, WEEK_MINUTES)
+    return table.astype(np.float32).astype(np.float64)
+
+
+PHASES = _phase_table()
+
+
+def phases_at(times_ms: NDArray[np.int64]) -> Doubles:
+    """The season's terms at these times (T, S), UTC: (P, T, S, 1)."""
+    phases: Doubles = PHASES[:, times_ms // MINUTE_MS % WEEK_MINUTES, np.newaxis]
+    return phases
+
+
+def days_between(times_ms: Doubles, clock_ms: Doubles) -> Doubles:
+    """What readings stand for, in days since the stream's last one, (T, S). times_ms: (T, S), clock_ms: (S,)."""
+    days = np.diff(times_ms, axis=0, prepend=clock_ms[np.newaxis]) / DAY_MS
+    return np.clip(days, 0.0, LONGEST_DAYS)
+
+
+def distance_from(values: Doubles, phase: Doubles, season: Doubles, channels: Channels[Doubles]) -> Doubles:
+    """Of one wave from its level, (S, F), in spreads; 0 while the spread is not known.
+
+    values: (S, F), held. phase: (P, S, 1). season: (P, S, F).
+    """
+    terms = season * phase
+    terms = terms[:4] + terms[4:]  # added in pairs: in one order, whatever the sizes are
+    terms = terms[:2] + terms[2:]
+    distance = (values - channels.mean) / channels.spread
+    distance -= terms[0] + terms[1]
+    np.maximum(distance, -FARTHEST, out=distance)
+    return np.minimum(distance, FARTHEST, out=distance)
+
+
+def follow_level(distance: Doubles, present: Bools | None, tilt: Doubles, readings: int) -> None:
+    """Move the tilt (S, F) by one wave. readings: length of its memory."""
+    step = (distance - tilt) * (2 / (readings + 1))
     if present is not None:
         step *= present
-    tilt = channels.tilt
     tilt += step
 
 
-def wander_of(channels: Channels[Doubles], scalars: Scalars[Doubles]) -> Doubles:
-    """Standard deviation of the distance from the level that is to be expected, (S, F); infinite while unknown."""
-    walk = np.maximum(channels.wander - channels.within * (2 / BLOCK), 0.0)
-    least = channels.mean * SMALLEST_SHARE
-    share = channels.spread * SMALLEST_SPREADS
-    wanders = np.sqrt(channels.within + walk * HORIZON + least * least + share * share)
-    return np.where((scalars.level_blocks >= 2)[:, None], wanders, channels.spread)
-
-
-def learn_level(
-    values: Doubles, weight: Doubles, learns: Doubles, channels: Channels[Doubles], scalars: Scalars[Doubles]
+def learn_season(
+    distance: Doubles, weight: Doubles, days: Doubles, phase: Doubles, season: Doubles, scalars: Scalars[Doubles]
 ) -> None:
-    """Take one wave into the noise and the walk; after scaling.learn_scale(). weight: (S, F), learns: (S,), 0 or 1."""
-    seen = scalars.level_seen
-    seen += learns
-    from_mean = values - channels.block_mean
-    block_mean = channels.block_mean
-    block_mean += from_mean * weight / np.maximum(seen, 1)[:, None]
-    square = from_mean * (values - block_mean)
-    within = channels.within
-    within += (square - within) * (weight / np.minimum(np.maximum(channels.known, 1), BLOCKS * BLOCK))
-    full = seen >= BLOCK
-    if full.any():
-        _end_blocks(full, channels, scalars)
-
-
-def _end_blocks(full: Bools, channels: Channels[Doubles], scalars: Scalars[Doubles]) -> None:
-    blocks = scalars.level_blocks
-    blocks += full
-    step = channels.block_mean - channels.last_block
-    rate = (full & (blocks >= 2)) / np.clip(blocks - 1, 1, BLOCKS)
-    wander = channels.wander
-    wander += (step * step - wander) * rate[:, None]
-    np.copyto(channels.last_block, channels.block_mean, where=full[:, None])
-    np.copyto(scalars.level_seen, 0.0, where=full)
+    """Take one wave into the season. weight: (S, F), 0 or 1; days: (S,), what its readings stand for, or 0."""
+    learned = scalars.days
+    learned += days
+    rate = 2 * days / np.minimum(np.maximum(learned, 1.0), MEMORY_DAYS)
+    near = np.minimum(np.maximum(distance, -FARTHEST_LEARNED), FARTHEST_LEARNED)
+    season += near * weight * rate[:, np.newaxis] * phase

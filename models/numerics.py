@@ -19,7 +19,7 @@ from models.detection import Detector, DetectorConfig, Readings, Verdicts
 from models.forecaster import Forecaster, ForecasterConfig
 from models.packing import pack
 from models.residuals import ScoreConfig
-from models.rows import FRESH_CHANNELS, FRESH_SCALARS, Channels, Rows, Scalars
+from models.rows import FRESH_CHANNELS, FRESH_SCALARS, SEASON, Channels, Rows, Scalars
 
 COUNTS = (1, 2, 3, 5, 7, 12, 64, 333)  # streams judged together; kernels change their ways between these
 STREAMS = 1_000  # judged together for comparison
@@ -176,10 +176,9 @@ def _golden_rows(config: ForecasterConfig, kinds: _Kinds, centre: Tensor, spread
         "noise": torch.tensor(1.0),
         "level": centre + 64 * spread,
         "tilt": torch.tensor(0.375),
-        "block_mean": centre + spread / 8,
-        "last_block": centre - spread / 8,
-        "within": spread * spread,
-        "wander": spread * spread / 4,
+        "tilt_bias": torch.tensor(0.03125),
+        "tilt_noise": torch.tensor(0.25),
+        **{term: torch.tensor((n + 1) / 64) for n, term in enumerate(Channels._fields[SEASON])},
     }.items():
         channels[lived, Channels._fields.index(channel)] = column.expand_as(centre)[lived].double()
     for which, scalar, number in (
@@ -187,8 +186,9 @@ def _golden_rows(config: ForecasterConfig, kinds: _Kinds, centre: Tensor, spread
         *((lived, "time_ms", float(START_MS)), (lived, "learned", 180.0), (lived, "smooth", 0.875)),
         *((lived, "typical", 0.75), (lived, "variance", 0.0625), (lived, "threshold", 4.0)),
         *((lived, "tilt_typical", 0.25), (lived, "tilt_variance", 0.015625)),
-        *((lived, "level_seen", 23.0), (lived, "level_blocks", 7.0)),
-        *((lived, "range_mean", 0.5), (lived, "range_variance", 0.25), (lived, "range_threshold", 1.5)),
+        *((lived, "days", 2.5), (lived, "tilt_block_peak", 1.0), (lived, "tilt_threshold", 3.0)),
+        *((lived, "tilt_peak_mean", 0.75), (lived, "tilt_peak_variance", 0.0625)),
+        *((lived, "range_peak_mean", 0.5), (lived, "range_peak_variance", 0.25), (lived, "range_threshold", 1.5)),
         *((lived, "block_seen", 13.0), (lived, "block_peak", 2.0), (lived, "blocks", 5.0)),
         *((lived, "peak_mean", 1.5), (lived, "peak_variance", 0.25)),
         *((lived & kinds.in_alarm, "alarm", 1.0), (lived & kinds.in_alarm, "length", RULES.alarm.adopt_after - 3.0)),

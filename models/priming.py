@@ -37,7 +37,8 @@ def starting_rows(series: Sequence[Series], config: ForecasterConfig) -> Rows:
     rows = fresh(len(series), config)
     for stream, one in enumerate(series):
         centre, spread = map(torch.from_numpy, windows.scale_of(one))
-        rows.channels[stream, Channels._fields.index("centre")] = centre
+        for name in ("centre", "mean"):  # the first reading replaces the mean, and is judged by this one
+            rows.channels[stream, Channels._fields.index(name)] = centre
         rows.channels[stream, Channels._fields.index("spread")] = spread
         rows.scalars[stream, Scalars._fields.index("rescale_at")] = 2.0 ** math.ceil(math.log2(2 * len(one.times_ms)))
     return rows

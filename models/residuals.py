@@ -1,15 +1,18 @@
 """From residual to score: how strange a reading is, on one scale for every stream and model. 1.0 is the threshold.
 
-1. strength: the residual in units of this stream's own residual noise, root mean square over its channels;
-2. deviation: how far the smoothed strength is above its own long memory, in standard deviations (what anomaly
-   likelihood takes the tail of: Lavin & Ahmad 2015); the same of the stream's distance from its own level (see level);
-   the larger of the two counts;
-3. score: the surprise, the square of the deviation, over the stream's threshold, which comes from the peaks of its own
-   recent blocks, taken as Gumbel distributed (block maxima: Coles 2001, ch. 3; parameters by the method of moments);
-4. or, if that is more, how far the reading lies outside the range learned so far, with a threshold of the same kind.
+Three things are looked at, each over a threshold of its own; the one that is furthest over it is the score.
+
+1. residual: in units of this stream's own residual noise, root mean square over its channels (the strength), smoothed;
+2. level: the same of the tilt, the smoothed distance from the stream's own level (see level);
+   of both, how far they are above their own long mean, in standard deviations (what anomaly likelihood takes the tail
+   of: Lavin & Ahmad 2015);
+3. range: how far the reading lies outside the range learned so far.
+
+The thresholds come from the peaks of the stream's own recent blocks, taken as Gumbel distributed (block maxima: Coles
+2001, ch. 3; parameters by the method of moments).
 
 Everything is O(1) a reading and lives in the stream's row. Unknown channels have infinite spreads, so the caller holds
-np.errstate(all="ignore"). Sizes: S streams, F features, one wave.
+np.errstate(all="ignore"). Sizes: S streams, F features, one wave; 2: residual and level, 3: and range.
 """
 
 import math
@@ -19,16 +22,14 @@ from typing import NamedTuple
 import numpy as np
 
 from models.level import follow_level
-from models.rows import NO_MINUS, Bools, Channels, Doubles, Scalars
+from models.rows import NO_MINUS, Bools, Channels, Doubles, Scalars, Watched
 
-FARTHEST = 1e6  # spreads; residuals are cut there, so that squares stay finite
+FARTHEST = 1e6  # spreads, or margins of the range; cut there, so that squares stay finite
 STRONGEST = 30.0  # noises: a channel further off than that is not stranger, and does not drown the others
-LARGEST_LEARNED = (
-    100.0  # noises: of a residual further off than that no more is learned, or one glitch made a stream deaf
-)
-SMALLEST_NOISE = 1e-4  # variance in spreads: a residual of a hundredth of a spread is never strange
+LARGEST_LEARNED = 100.0  # noises: of what is further off no more is learned, or one glitch made a stream deaf
+SMALLEST_NOISE = 1e-4  # variance in spreads: a hundredth of a spread is never strange
 SMALLEST_DEVIATION = 0.05  # of a strength, which is around 1, beside its standard deviation
-SETTLING = 48  # readings that the residual's noise is learned from before the strength, which it scales, is
+SETTLING = 48  # readings that a noise is learned from before the strength, which it scales, is
 HIGHEST_RANGE_SCORE = 8.0
 FIRST_BLOCKS = 4  # that a threshold waits for
 EULER_GAMMA = 0.5772156649015329
@@ -39,15 +40,15 @@ class ScoreConfig:
     warm_up: int = 128  # readings of an unknown stream before its first score; 64 go into settling
     residual_weight: float = 1.0  # of the residual's deviation; 0: the net is not listened to
     level_weight: float = 0.5  # of the level's deviation; 0: only the net is listened to, and the range
-    smooth_readings: int = 30  # length of the strength's short memory
-    level_readings: int = 40  # length of the tilt's
+    smooth_readings: int = 40  # length of the strength's short memory
+    level_readings: int = 45  # length of the tilt's
     usual_share: float = 0.2  # of what is usual, added to its standard deviation: what is always 0 may be a little more
-    long_readings: int = 4096  # length of the long memories
+    long_readings: int = 8192  # length of the long memories
     block_readings: int = 64  # a calibration block
-    blocks: int = 64  # blocks the thresholds remember
-    false_alarm_rate: float = 4e-3  # a smoothed reading, aimed at by the threshold: an alarm is a run of such
-    lowest_threshold: float = 2.5  # surprise
-    range_share: float = 0.5  # further outside the range than this share of it scores above 1
+    blocks: int = 128  # blocks the thresholds remember
+    false_alarm_rate: float = 2e-3  # a smoothed reading, aimed at by a threshold: an alarm is a run of such
+    lowest_threshold: float = 1.5  # deviation
+    range_share: float = 0.75  # further outside the range than this share of it scores above 1
     training_readings: int = 4096  # what a training part taught weighs at least as much as so many readings
 
     def __post_init__(self) -> None:
@@ -63,6 +64,16 @@ class ScoreConfig:
             raise ValueError("residual_weight, level_weight and usual_share: expected at least 0")
 
     @property
+    def weights(self) -> Doubles:
+        """Of the deviations of residual and level, (2, 1)."""
+        return np.array(((self.residual_weight,), (self.level_weight,)))
+
+    @property
+    def lowest(self) -> Doubles:
+        """Thresholds of residual, level and range, (3, 1); the range's is its margin."""
+        return np.array(((self.lowest_threshold,), (self.lowest_threshold,), (1.0,)))
+
+    @property
     def deviations(self) -> float:
         """Of the blocks' peaks, that a Gumbel law through them exceeds at the wanted rate, above their mean."""
         exceedance = -math.log(self.false_alarm_rate * self.block_readings)
@@ -70,67 +81,74 @@ class ScoreConfig:
 
 
 class Strangeness(NamedTuple):
-    """What one wave of readings looks like; each (S,)."""
+    """What one wave of readings looks like."""
 
-    score: Doubles
-    surprise: Doubles
-    tilt: Doubles  # root mean square over the channels
-    outside: Doubles  # the range learned so far, in margins
-    out_of_range: Bools  # the range says more than residual and level
+    score: Doubles  # (S,)
+    out_of_range: Bools  # (S,): the range says more than residual and level
+    peaks: Doubles  # (3, S): deviations of residual and level, weighted; how far outside the range, in margins
+    strength: Doubles  # (2, S): the residual's, smoothed, and the tilt's
+    seen: Doubles  # (2, S, F): residual and tilt, in spreads
+    noise: Doubles  # (2, S, F): standard deviations of both
+    standardised: Doubles  # (2, S, F): how far they are from their long means, in noises; 0 where a value is missing
+    scored: Doubles  # (S,): 1 where the stream is past its warm-up
 
 
-def noise_of(channels: Channels[Doubles]) -> Doubles:
-    """Standard deviation of the residual, (S, F), in spreads."""
-    return np.sqrt(channels.noise + SMALLEST_NOISE)
+def noise_of(variance: Doubles) -> Doubles:
+    """Standard deviations of residuals or tilts, of any shape, in spreads."""
+    return np.sqrt(variance + SMALLEST_NOISE)
 
 
 def strength_of(standardised: Doubles, present: Bools | None) -> Doubles:
-    """Root mean square over the channels (S, F) -> (S,), missing ones left out, each cut at STRONGEST."""
+    """Root mean square over the channels (..., F) -> (...,), missing ones left out, each cut at STRONGEST."""
     strengths = np.minimum(np.abs(standardised), STRONGEST)
-    if standardised.shape[1] == 1:
-        alone: Doubles = strengths[:, 0]
+    if standardised.shape[-1] == 1:
+        alone: Doubles = strengths[..., 0]
         return alone
-    squares = np.add.reduce(strengths * strengths, axis=1)
-    channels = standardised.shape[1] if present is None else np.maximum(np.add.reduce(present, axis=1), 1)
+    squares = np.add.reduce(strengths * strengths, axis=-1)
+    channels = standardised.shape[-1] if present is None else np.maximum(np.add.reduce(present, axis=-1), 1)
     strength: Doubles = np.sqrt(squares / channels)
     return strength
 
 
 def judge(
-    standardised: Doubles,
+    residual: Doubles,
+    distance: Doubles,
     values: Doubles,
     present: Bools | None,
     channels: Channels[Doubles],
     scalars: Scalars[Doubles],
+    watched: Watched,
     config: ScoreConfig,
 ) -> Strangeness:
-    """Score one wave. standardised: residual over its noise (S, F); values: (S, F), held. Moves `smooth` and `tilt`."""
+    """Score one wave. Moves `smooth` and `tilt`.
+
+    residual, and distance from the level (level.distance_from()): (S, F), in spreads. values: (S, F), held. present:
+    (S, F), or None where nothing is missing.
+    """
+    follow_level(distance, present, channels.tilt, config.level_readings)
+    seen = np.empty((2, *residual.shape))
+    seen[0], seen[1] = residual, channels.tilt
+    noise = noise_of(watched.noise)
+    standardised = (seen - watched.bias) / noise
+    if present is None:
+        strength = strength_of(standardised, None)
+    else:
+        standardised *= present
+        strength = strength_of(standardised, np.broadcast_to(present, standardised.shape))
     smooth = scalars.smooth
-    smooth += (strength_of(standardised, present) - smooth) * (2 / (config.smooth_readings + 1))
-    follow_level(values, present, channels, scalars, config.level_readings)
-    tilt = strength_of(channels.tilt, None)
-    deviation = np.maximum(
-        _deviation(smooth, scalars.typical, scalars.variance, config) * config.residual_weight,
-        _deviation(tilt, scalars.tilt_typical, scalars.tilt_variance, config) * config.level_weight,
-    )
-    surprise = surprise_of(deviation)
-    outside = _outside(values, channels, config.range_share)
-    by_residual = surprise / scalars.threshold
-    by_range = np.minimum(outside / scalars.range_threshold, HIGHEST_RANGE_SCORE)
-    score = np.maximum(by_residual, by_range) * (scalars.age > config.warm_up)  # neither is ever -0.0
-    return Strangeness(score, surprise, tilt, outside, by_range > by_residual)
+    smooth += (strength[0] - smooth) * (2 / (config.smooth_readings + 1))
+    strength[0] = smooth
 
-
-def _deviation(now: Doubles, usual: Doubles, variance: Doubles, config: ScoreConfig) -> Doubles:
-    deviation: Doubles = (now - usual) / (np.sqrt(variance) + usual * config.usual_share + SMALLEST_DEVIATION)
-    return deviation
-
-
-def surprise_of(deviation: Doubles) -> Doubles:
-    """The square of a deviation above 0: as a normal law's tail goes, but for factors that the threshold has too."""
-    above = np.maximum(deviation, 0.0) + NO_MINUS
-    surprise: Doubles = above * above
-    return surprise
+    peaks = np.empty((3, len(smooth)))
+    above = np.maximum(strength - watched.typical, 0.0) + NO_MINUS
+    usual = np.sqrt(watched.variance) + watched.typical * config.usual_share + SMALLEST_DEVIATION
+    np.divide(above * config.weights, usual, out=peaks[:2])
+    peaks[2] = _outside(values, channels, config.range_share)
+    over = peaks / watched.threshold  # never -0.0
+    by_deviation, by_range = np.maximum(over[0], over[1]), np.minimum(over[2], HIGHEST_RANGE_SCORE)
+    scored = (scalars.age > config.warm_up).astype(np.float64)
+    score = np.maximum(by_deviation, by_range) * scored
+    return Strangeness(score, by_range > by_deviation, peaks, strength, seen, noise, standardised, scored)
 
 
 def _outside(values: Doubles, channels: Channels[Doubles], share: float) -> Doubles:
@@ -142,37 +160,31 @@ def _outside(values: Doubles, channels: Channels[Doubles], share: float) -> Doub
     return outside + NO_MINUS
 
 
-def learn_residuals(
-    residual: Doubles,
-    noise: Doubles,
+def learn_usual(
     strange: Strangeness,
     weight: Doubles,
     learns: Doubles,
-    channels: Channels[Doubles],
     scalars: Scalars[Doubles],
+    watched: Watched,
     config: ScoreConfig,
 ) -> None:
-    """Take one wave into the long memories.
+    """Take one wave into the long memories, and into the thresholds, which learn from every reading that is scored.
 
-    residual: (S, F) in spreads. noise: (S, F), what noise_of() says before. weight: (S, F), learns: (S,), 0 or 1.
+    weight: (S, F), learns: (S,), 0 or 1.
     """
     learned = scalars.learned
     learned += learns
-    farthest = np.where(learned > SETTLING, LARGEST_LEARNED, np.inf)[:, None] * noise
-    near = np.clip(residual, channels.bias - farthest, channels.bias + farthest)
-    _follow(channels.bias, channels.noise, near, _rate(learned, config)[:, None] * weight)
-    rate = _rate(learned - SETTLING, config) * learns
-    _follow(scalars.typical, scalars.variance, scalars.smooth, rate)
-    _follow(scalars.tilt_typical, scalars.tilt_variance, strange.tilt, rate)
+    farthest = np.where((learned > SETTLING)[:, np.newaxis], strange.noise * LARGEST_LEARNED, np.inf)
+    near = np.minimum(np.maximum(strange.seen, watched.bias - farthest), watched.bias + farthest)
+    _follow(watched.bias, watched.noise, near, _rate(learned, config)[:, np.newaxis] * weight)
+    _follow(watched.typical, watched.variance, strange.strength, _rate(learned - SETTLING, config) * learns)
 
-    scored = learns * (scalars.age > config.warm_up)
     seen = scalars.block_seen
-    seen += scored
-    np.maximum(scalars.block_peak, strange.surprise * scored, out=scalars.block_peak)
-    np.maximum(scalars.range_peak, strange.outside * scored, out=scalars.range_peak)
+    seen += strange.scored
+    np.maximum(watched.block_peak, strange.peaks * strange.scored, out=watched.block_peak)
     full = seen >= config.block_readings
     if full.any():
-        _calibrate(full, scalars, config)
+        _calibrate(full, scalars, watched, config)
 
 
 def _rate(learned: Doubles, config: ScoreConfig) -> Doubles:
@@ -190,17 +202,13 @@ def _follow(mean: Doubles, variance: Doubles, value: Doubles, rate: Doubles) -> 
     variance *= 1 - rate
 
 
-def _calibrate(full: Bools, scalars: Scalars[Doubles], config: ScoreConfig) -> None:
+def _calibrate(full: Bools, scalars: Scalars[Doubles], watched: Watched, config: ScoreConfig) -> None:
     """Blocks are full: what a Gumbel law through their peaks exceeds at the wanted rate scores 1.0."""
     blocks = scalars.blocks
     blocks += full
-    rate = full / np.clip(blocks, 1, config.blocks)
-    for peak, mean, variance, threshold, lowest in (
-        (scalars.block_peak, scalars.peak_mean, scalars.peak_variance, scalars.threshold, config.lowest_threshold),
-        (scalars.range_peak, scalars.range_mean, scalars.range_variance, scalars.range_threshold, 1.0),
-    ):
-        _follow(mean, variance, peak, rate)
-        exceeded = np.maximum(mean + np.sqrt(variance) * config.deviations, lowest)
-        np.copyto(threshold, exceeded, where=full & (blocks >= FIRST_BLOCKS))
-        np.copyto(peak, 0.0, where=full)
+    _follow(watched.peak_mean, watched.peak_variance, watched.block_peak, full / np.clip(blocks, 1, config.blocks))
+    exceeded = watched.peak_mean + np.sqrt(watched.peak_variance) * config.deviations
+    np.maximum(exceeded, config.lowest, out=exceeded)
+    np.copyto(watched.threshold, exceeded, where=full & (blocks >= FIRST_BLOCKS))
+    np.copyto(watched.block_peak, 0.0, where=full)
     np.copyto(scalars.block_seen, 0.0, where=full)

@@ -36,14 +36,20 @@ class Channels(NamedTuple, Generic[T]):
     last: T  # the last value that was not missing
     low: T  # the range learned so far
     high: T
-    bias: T  # long mean of the residual, in spreads
-    noise: T  # long variance of the residual
     level: T  # mean since the open alarm opened
-    tilt: T  # short mean of the distance from the mean, in what the level wanders; see level
-    block_mean: T  # of the level's block so far
-    last_block: T  # mean of the one before
-    within: T  # long variance within blocks
-    wander: T  # long mean square of what the means of neighbouring blocks differ by
+    tilt: T  # short mean of the distance from mean and season, in spreads; see level
+    bias: T  # long mean of the residual, in spreads
+    tilt_bias: T  # of the tilt
+    noise: T  # long variance of the residual
+    tilt_noise: T  # of the tilt
+    day_sin: T  # the season's terms, in spreads: see level
+    day_cos: T
+    half_day_sin: T
+    half_day_cos: T
+    week_sin: T
+    week_cos: T
+    half_week_sin: T
+    half_week_cos: T
 
 
 class Scalars(NamedTuple, Generic[T]):
@@ -55,22 +61,25 @@ class Scalars(NamedTuple, Generic[T]):
     late_run: T  # late readings dropped in a row
     learned: T  # readings in the residual statistics; the first 16 only warm the memory up
     relearn: T  # readings for which an adopted level is learned whatever its score
-    smooth: T  # short mean of the strength
+    smooth: T  # short mean of the residual's strength
     typical: T  # long mean of `smooth`
+    tilt_typical: T  # of the tilt's strength
     variance: T  # long variance of `smooth`
-    tilt_typical: T  # long mean of the tilt's strength over the channels
-    tilt_variance: T  # long variance of it
-    level_seen: T  # learned readings in the level's block
-    level_blocks: T  # finished ones
-    block_seen: T  # learned readings in the calibration block
-    block_peak: T  # largest surprise in it
+    tilt_variance: T  # of the tilt's strength
+    days: T  # that the season has learned from
+    block_seen: T  # scored readings in the calibration block
     blocks: T  # finished blocks
-    peak_mean: T  # mean and variance of the blocks' peaks
-    peak_variance: T
-    threshold: T  # the surprise that scores 1.0; at first a high one
-    range_peak: T  # the same for how far outside the range readings lie: the largest in the block
-    range_mean: T
-    range_variance: T
+    block_peak: T  # the residual's largest deviation in the block
+    tilt_block_peak: T  # the level's
+    range_block_peak: T  # how far outside the range a reading of it lay
+    peak_mean: T  # long mean of the blocks' peaks
+    tilt_peak_mean: T
+    range_peak_mean: T
+    peak_variance: T  # long variance of them
+    tilt_peak_variance: T
+    range_peak_variance: T
+    threshold: T  # what scores 1.0; at first a high one
+    tilt_threshold: T
     range_threshold: T
     alarm: T  # 1 while open
     opened_offset: T
@@ -92,14 +101,20 @@ FRESH_CHANNELS: Channels[float] = Channels(
     last=0.0,
     low=math.inf,
     high=-math.inf,
-    bias=0.0,
-    noise=0.0,
     level=0.0,
     tilt=0.0,
-    block_mean=0.0,
-    last_block=0.0,
-    within=0.0,
-    wander=0.0,
+    bias=0.0,
+    tilt_bias=0.0,
+    noise=0.0,
+    tilt_noise=0.0,
+    day_sin=0.0,
+    day_cos=0.0,
+    half_day_sin=0.0,
+    half_day_cos=0.0,
+    week_sin=0.0,
+    week_cos=0.0,
+    half_week_sin=0.0,
+    half_week_cos=0.0,
 )
 FRESH_SCALARS: Scalars[float] = Scalars(
     age=0.0,
@@ -110,20 +125,23 @@ FRESH_SCALARS: Scalars[float] = Scalars(
     relearn=0.0,
     smooth=0.0,
     typical=0.0,
-    variance=0.0,
     tilt_typical=0.0,
+    variance=0.0,
     tilt_variance=0.0,
-    level_seen=0.0,
-    level_blocks=0.0,
+    days=0.0,
     block_seen=0.0,
-    block_peak=0.0,
     blocks=0.0,
+    block_peak=0.0,
+    tilt_block_peak=0.0,
+    range_block_peak=0.0,
     peak_mean=0.0,
+    tilt_peak_mean=0.0,
+    range_peak_mean=0.0,
     peak_variance=0.0,
+    tilt_peak_variance=0.0,
+    range_peak_variance=0.0,
     threshold=5.0,
-    range_peak=0.0,
-    range_mean=0.0,
-    range_variance=0.0,
+    tilt_threshold=5.0,
     range_threshold=1.0,
     alarm=0.0,
     opened_offset=-1.0,
@@ -135,6 +153,37 @@ FRESH_SCALARS: Scalars[float] = Scalars(
     quiet=0.0,
     rest=0.0,
 )
+
+
+def _together(fields: tuple[str, ...], first: str, last: str) -> slice:
+    return slice(fields.index(first), fields.index(last) + 1)
+
+
+SEASON = _together(Channels._fields, "day_sin", "half_week_cos")
+WATCHED_CHANNELS = tuple(_together(Channels._fields, name, f"tilt_{name}") for name in ("bias", "noise"))
+WATCHED_SCALARS = (
+    *(_together(Scalars._fields, name, f"tilt_{name}") for name in ("typical", "variance")),
+    *(
+        _together(Scalars._fields, name, f"range_{name}")
+        for name in ("block_peak", "peak_mean", "peak_variance", "threshold")
+    ),
+)
+
+
+class Watched(NamedTuple):
+    """What is remembered alike of residual and level (2), or of residual, level and range (3), one behind the other.
+
+    They are reckoned with together: numpy's cost a call is most of what judging a wave of a few hundred streams takes.
+    """
+
+    bias: Doubles  # (2, S, F)
+    noise: Doubles  # (2, S, F)
+    typical: Doubles  # (2, S)
+    variance: Doubles  # (2, S)
+    block_peak: Doubles  # (3, S)
+    peak_mean: Doubles  # (3, S)
+    peak_variance: Doubles  # (3, S)
+    threshold: Doubles  # (3, S)
 
 
 class Rows(NamedTuple):
@@ -189,6 +238,16 @@ class Columns(NamedTuple):
         channels = self.channels[: len(Channels._fields)]  # behind them may be symptoms and votes: see kinds
         scalars = self.scalars[: len(Scalars._fields)]
         return Channels[Doubles](*channels.numpy()), Scalars[Doubles](*scalars.numpy())
+
+    def season(self) -> Doubles:
+        """The season's terms together, (P, S, F): to be changed in place."""
+        terms: Doubles = self.channels[SEASON].numpy()
+        return terms
+
+    def watched(self) -> Watched:
+        """To be changed in place."""
+        channels, scalars = self.channels.numpy(), self.scalars.numpy()
+        return Watched(*(channels[of] for of in WATCHED_CHANNELS), *(scalars[of] for of in WATCHED_SCALARS))
 
 
 def fresh(streams: int, config: ForecasterConfig) -> Rows:

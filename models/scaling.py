@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.rows import NO_MINUS, Bools, Channels, Doubles, Scalars
+from models.rows import NO_MINUS, Bools, Channels, Columns, Doubles, Scalars
 
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
 
@@ -49,13 +49,16 @@ def learn_scale(values: Doubles, weight: Doubles, channels: Channels[Doubles]) -
     np.maximum(channels.high, values, out=channels.high, where=taken)
 
 
-def move_scale(due: Bools, channels: Channels[Doubles], scalars: Scalars[Doubles]) -> None:
-    """Derive centre and spread anew for the streams in `due` (S,); their residual statistics are re-expressed."""
+def move_scale(due: Bools, columns: Columns) -> None:
+    """Derive centre and spread anew for the streams in `due` (S,); what is told in spreads is re-expressed."""
+    channels, scalars = columns.views()
+    watched = columns.watched()
     spread = spread_of(channels)
     shrink = np.where(np.isfinite(channels.spread), channels.spread / spread, 1.0)
     some = due[:, None]
-    np.multiply(channels.bias, shrink, out=channels.bias, where=some)
-    np.multiply(channels.noise, shrink * shrink, out=channels.noise, where=some)
+    for in_spreads in (watched.bias, channels.tilt, columns.season()):
+        np.multiply(in_spreads, shrink, out=in_spreads, where=some)
+    np.multiply(watched.noise, shrink * shrink, out=watched.noise, where=some)
     np.copyto(channels.centre, channels.mean, where=some)
     np.copyto(channels.spread, spread, where=some)
     np.multiply(scalars.rescale_at, 2, out=scalars.rescale_at, where=due)

@@ -220,7 +220,8 @@ class Shown(msgspec.Struct, frozen=True):
     readings: int  # judged
     scored: bool
     warm_up: int
-    threshold: float
+    residual_threshold: float  # deviation from what is usual that scores 1.0
+    level_threshold: float
     alarm: ShownAlarm | None
     hidden_norm: float
     cell_norm: float
@@ -251,7 +252,8 @@ def shown(found: Found, stream: StreamKey, detector: Detector, digest: str) -> S
         readings=int(scalars.age),
         scored=scalars.age > detector.config.score.warm_up,
         warm_up=detector.config.score.warm_up,
-        threshold=scalars.threshold,
+        residual_threshold=scalars.threshold,
+        level_threshold=scalars.tilt_threshold,
         alarm=alarm,
         hidden_norm=float(found.rows.hidden.double().norm()),
         cell_norm=float(found.rows.cell.double().norm()),
@@ -282,7 +284,7 @@ def lines_of(state: Shown, flush_interval_s: float) -> Iterator[str]:
     )
     given = "the one given" if state.is_given_checkpoint else "NOT the one given"
     judged = f"{state.readings:,} readings judged, " + (
-        f"scored, threshold at a surprise of {state.threshold:.4g}"
+        f"scored, thresholds: residual {state.residual_threshold:.4g}, level {state.level_threshold:.4g} deviations"
         if state.scored
         else f"warming up: not scored before the {state.warm_up + 1}th"
     )

@@ -7,84 +7,176 @@ import pytest
 from numpy.typing import NDArray
 
 from models.forecaster import ForecasterConfig
-from models.level import BLOCK, FARTHEST, HORIZON, follow_level, learn_level, wander_of
+from models.level import (
+    DAY_MS,
+    FARTHEST,
+    FARTHEST_LEARNED,
+    LONGEST_DAYS,
+    MEMORY_DAYS,
+    PERIODS_A_WEEK,
+    WEEK_MINUTES,
+    days_between,
+    distance_from,
+    follow_level,
+    learn_season,
+    phases_at,
+)
 from models.rows import Channels, Columns, Doubles, Scalars, fresh
 
-Statistics = tuple[Channels[Doubles], Scalars[Doubles]]
+HOUR_MS = 3_600_000
+Values = NDArray[np.float64]
 
 
-def learned(values: NDArray[np.float64], spread: float = 0.0) -> Statistics:
-    """After these readings, (N, F), the mean being theirs."""
-    features = values.shape[1]
-    config = ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)
-    channels, scalars = Columns.of(fresh(1, config)).views()
-    channels.spread[:] = spread
-    for value in values:
-        channels.known[:] += 1
-        learn_level(value[None], np.ones((1, features)), np.ones(1), channels, scalars)
-    channels.mean[:] = values.mean(0)
-    return channels, scalars
+class Stream:
+    """A level that is known already, and the season as it is learned."""
+
+    def __init__(self, mean: float = 0.0, spread: float = 1.0, features: int = 1) -> None:
+        columns = Columns.of(fresh(1, ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)))
+        self.channels: Channels[Doubles]
+        self.scalars: Scalars[Doubles]
+        self.channels, self.scalars = columns.views()
+        self.season = columns.season()
+        self.channels.known[:], self.channels.mean[:], self.channels.spread[:] = 100, mean, spread
+
+    def distance(self, value: Values | float, time_ms: int) -> Doubles:
+        phase = phases_at(np.array([[time_ms]]))[:, 0]
+        return distance_from(np.full((1, 1), value), phase, self.season, self.channels)
+
+    def learn(self, values: Values, step_ms: int) -> Values:
+        """Take in readings, (N,), step_ms apart; returns how far each was from where the level was thought to be."""
+        times = np.arange(len(values)) * step_ms
+        days = days_between(times[:, None].astype(np.float64), np.zeros(1))
+        phases = phases_at(times[:, None])
+        distances = []
+        for value, day, phase in zip(values, days, phases.swapaxes(0, 1), strict=True):
+            distance = distance_from(np.full((1, 1), value), phase, self.season, self.channels)
+            learn_season(distance, np.ones((1, 1)), day, phase, self.season, self.scalars)
+            distances.append(float(distance[0, 0]))
+        return np.array(distances)
 
 
-def test_noise_is_the_variance_within_blocks_and_the_walk_what_their_means_differ_by() -> None:
-    values = np.random.default_rng(0).normal(0, 2, (8, BLOCK)) + np.arange(8)[:, None] * 5
-    channels, _ = learned(values.reshape(-1, 1))
-    means = values.mean(1)
-    assert channels.wander[0, 0] == pytest.approx((np.diff(means) ** 2).mean())
-    assert channels.within[0, 0] == pytest.approx(values.var(1).mean())
-    assert channels.last_block[0, 0] == pytest.approx(means[-1])
+def rhythm(readings: int, step_ms: int, period_ms: float) -> Values:
+    values: Values = 10 * np.sin(2 * math.pi * np.arange(readings) * step_ms / period_ms + 1)
+    return values
 
 
-def test_a_level_that_stays_wanders_by_its_noise_and_one_that_drifts_by_far_more() -> None:
-    noise = np.random.default_rng(1).normal(0, 1, 40 * BLOCK)
-    drift = np.linspace(0, 40, len(noise))
-    wanders = wander_of(*learned(np.stack([noise, noise + drift], axis=1)))[0]
-    assert wanders[0] == pytest.approx(1, rel=0.2)
-    assert wanders[1] == pytest.approx(math.sqrt(1 + HORIZON), rel=0.2)  # a step of 1 a block
+@pytest.mark.parametrize("period_ms", [DAY_MS, DAY_MS / 2, 7 * DAY_MS, 3.5 * DAY_MS])
+def test_a_rhythm_of_the_season_is_expected_once_it_has_been_seen(period_ms: float) -> None:
+    values = rhythm(60 * 24, HOUR_MS, period_ms)
+    distances = Stream().learn(values, HOUR_MS)
+    assert np.abs(distances[-7 * 24 :]).max() < 0.3
 
 
-def test_until_two_blocks_are_known_a_level_wanders_by_the_streams_spread() -> None:
-    for readings, known in ((2 * BLOCK - 1, False), (2 * BLOCK, True)):
-        channels, scalars = learned(np.random.default_rng(2).normal(size=(readings, 1)), spread=7.0)
-        assert (wander_of(channels, scalars)[0, 0] == 7.0) is not known
+def test_a_rhythm_of_another_period_is_not_taken_for_the_season() -> None:
+    values = rhythm(60 * 24, HOUR_MS, 1.37 * DAY_MS)
+    distances = Stream().learn(values, HOUR_MS)
+    assert np.std(distances[-7 * 24 :]) > 0.9 * np.std(values)
 
 
-def test_the_tilt_is_a_short_mean_of_the_signed_distance_in_what_the_level_wanders() -> None:
-    channels, scalars = learned(np.random.default_rng(3).normal(10, 1, (4 * BLOCK, 1)))
-    centre, wanders = float(channels.mean[0, 0]), float(wander_of(channels, scalars)[0, 0])
-    tilt = 0.0
-    for value in (12.0, 7.0, 11.0, 1e9):
-        follow_level(np.array([[value]]), None, channels, scalars, 9)
-        tilt += (max(-FARTHEST, min(FARTHEST, (value - centre) / wanders)) - tilt) * 0.2
-        assert channels.tilt[0, 0] == pytest.approx(tilt)
+def test_noise_teaches_no_season() -> None:
+    noise = np.random.default_rng(0).normal(0, 1, 60 * 288)
+    stream = Stream()
+    distances = stream.learn(noise, 300_000)
+    assert np.abs(stream.season).max() < 0.1
+    assert np.std(distances) < 1.02 * np.std(noise)
 
 
-def test_noise_cancels_in_the_tilt_and_a_small_lasting_shift_does_not() -> None:
-    random = np.random.default_rng(4)
-    channels, scalars = learned(random.normal(0, 1, (40 * BLOCK, 1)))
-    tilts = []
-    for shift in (0.0, 1.5):
-        channels.tilt[:] = 0
-        for value in random.normal(shift, 1, 200):
-            follow_level(np.array([[value]]), None, channels, scalars, 40)
-        tilts.append(float(channels.tilt[0, 0]))
-    assert abs(tilts[0]) < 0.6
-    assert tilts[1] > 1
+def test_a_reading_counts_by_the_time_it_stands_for() -> None:
+    shift = np.full(1_200, 5.0)  # readings a second apart: twenty minutes of a fault
+    stream = Stream()
+    stream.learn(shift, 1_000)
+    assert np.abs(stream.season).max() < 0.2
+    of_minutes, of_hours = Stream(), Stream()
+    of_minutes.learn(rhythm(14 * 288, 300_000, DAY_MS), 300_000)
+    of_hours.learn(rhythm(14 * 24, HOUR_MS, DAY_MS), HOUR_MS)
+    np.testing.assert_allclose(of_minutes.season, of_hours.season, atol=0.3)
 
 
-def test_a_missing_value_moves_neither_tilt_nor_level() -> None:
-    channels, scalars = learned(np.random.default_rng(5).normal(size=(3 * BLOCK, 2)))
-    before = [statistic[0, 1] for statistic in (channels.tilt, channels.block_mean, channels.within)]
+def test_the_season_changes_with_the_plant_within_weeks() -> None:
+    before, after = rhythm(80 * 24, HOUR_MS, DAY_MS), -rhythm(40 * 24, HOUR_MS, DAY_MS)
+    distances = Stream().learn(np.concatenate([before, after]), HOUR_MS)
+    assert np.abs(distances[80 * 24 : 81 * 24]).max() > 15
+    assert np.abs(distances[-24:]).max() < 10 * 2 * math.exp(-40 / MEMORY_DAYS) + 1
+
+
+def test_days_are_those_since_the_streams_last_reading_and_an_hour_at_most() -> None:
+    times_ms = np.array([[0.0, 1e6], [6e4, 1e6 + HOUR_MS], [DAY_MS, 1e6 + 2 * HOUR_MS]])
+    days = days_between(times_ms, np.array([0.0, 1e6 - 3.6e5]))
+    hour = LONGEST_DAYS
+    np.testing.assert_allclose(days, [[0, hour / 10], [hour / 60, hour], [hour, hour]])
+
+
+def test_phases_are_sine_and_cosine_of_the_time_of_the_week() -> None:
+    minute = 12_345
+    found = phases_at(np.array([[minute * 60_000, (minute + WEEK_MINUTES) * 60_000 + 59_999]]))
+    angles = [2 * math.pi * periods * minute / WEEK_MINUTES for periods in PERIODS_A_WEEK]
+    expected = [of(angle) for angle in angles for of in (math.sin, math.cos)]
+    np.testing.assert_allclose(found[:, 0, 0, 0], expected, atol=1e-6)
+    np.testing.assert_array_equal(found[:, 0, 0], found[:, 0, 1])
+
+
+@pytest.mark.parametrize(("streams", "features"), [(1, 1), (1, 2), (7, 1), (33, 5), (256, 38)])
+def test_a_distance_has_the_same_bits_in_any_company(streams: int, features: int) -> None:
+    random = np.random.default_rng(1)
+    columns = Columns.of(fresh(streams, ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)))
+    columns.channels.numpy()[:] = random.normal(size=columns.channels.shape)
+    channels, _ = columns.views()
+    channels.known[:] = 9
+    values, phases = random.normal(size=(streams, features)), phases_at(random.integers(0, 10**12, (1, streams)))[:, 0]
+    together = distance_from(values, phases, columns.season(), channels)
+    for n in range(streams):
+        one = slice(n, n + 1)
+        of_one = Channels(*(statistic[one] for statistic in channels))
+        alone = distance_from(values[one], phases[:, one], columns.season()[:, one], of_one)
+        np.testing.assert_array_equal(alone, together[one])
+
+
+def test_there_is_no_distance_while_the_spread_is_not_known() -> None:
+    stream = Stream(mean=3.0, spread=np.inf)
+    assert stream.distance(7.0, 0)[0, 0] == 0.0
+    stream.channels.spread[:] = 2.0
+    assert stream.distance(7.0, 0)[0, 0] == 2.0
+
+
+def test_a_distance_is_cut_where_its_square_would_not_be_finite() -> None:
+    stream = Stream()
+    assert [stream.distance(value, 0)[0, 0] for value in (-1e300, 999.0, 1e300)] == [-FARTHEST, 999.0, FARTHEST]
+
+
+def test_the_tilt_is_a_short_mean_of_the_signed_distance() -> None:
+    tilt, expected = np.zeros((1, 1)), 0.0
+    for distance in (4.0, -6.0, 1.0, 30.0):
+        follow_level(np.array([[distance]]), None, tilt, 9)
+        expected += (distance - expected) * 0.2
+        assert tilt[0, 0] == pytest.approx(expected)
+
+
+def test_a_missing_value_moves_neither_tilt_nor_season() -> None:
+    stream = Stream(features=2)
     present = np.array([[True, False]])
-    follow_level(np.full((1, 2), 50.0), present, channels, scalars, 9)
-    learn_level(np.full((1, 2), 50.0), present.astype(float), np.ones(1), channels, scalars)
-    assert [statistic[0, 1] for statistic in (channels.tilt, channels.block_mean, channels.within)] == before
-    assert channels.tilt[0, 0] > 1
+    distance, phase = np.full((1, 2), 5.0), phases_at(np.array([[HOUR_MS]]))[:, 0]
+    follow_level(distance, present, stream.channels.tilt, 9)
+    learn_season(distance, present * 1.0, np.full(1, LONGEST_DAYS), phase, stream.season, stream.scalars)
+    assert stream.channels.tilt[0].tolist() == [pytest.approx(1.0), 0]
+    assert np.abs(stream.season[:, 0, 0]).max() > 0
+    assert not stream.season[:, 0, 1].any()
 
 
-def test_what_may_not_be_learned_moves_no_level() -> None:
-    channels, scalars = learned(np.random.default_rng(6).normal(size=(3 * BLOCK + 3, 1)))
-    before = [statistic.copy() for statistic in (*channels, *scalars)]
-    learn_level(np.array([[1e6]]), np.zeros((1, 1)), np.zeros(1), channels, scalars)
-    for now, then in zip((*channels, *scalars), before, strict=True):
-        np.testing.assert_array_equal(now, then)
+def test_what_may_not_be_learned_moves_no_season() -> None:
+    stream = Stream()
+    stream.learn(rhythm(100, HOUR_MS, DAY_MS), HOUR_MS)
+    season, days = stream.season.copy(), stream.scalars.days.copy()
+    phase = phases_at(np.array([[HOUR_MS]]))[:, 0]
+    learn_season(np.full((1, 1), 50.0), np.zeros((1, 1)), np.zeros(1), phase, stream.season, stream.scalars)
+    np.testing.assert_array_equal(stream.season, season)
+    np.testing.assert_array_equal(stream.scalars.days, days)
+
+
+def test_a_glitch_teaches_the_season_no_more_than_a_large_distance_does() -> None:
+    seasons = []
+    for value in (FARTHEST_LEARNED, 1e5):
+        stream = Stream()
+        stream.learn(np.array([0.0, value]), HOUR_MS)
+        seasons.append(stream.season.copy())
+    np.testing.assert_array_equal(seasons[0], seasons[1])
+    assert np.abs(seasons[0]).max() > 1

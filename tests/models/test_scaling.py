@@ -6,15 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.forecaster import ForecasterConfig
-from models.rows import Channels, Columns, Doubles, Scalars, fresh
+from models.rows import SEASON, Channels, Columns, Doubles, Scalars, fresh
 from models.scaling import adopt_level, hold, learn_scale, move_scale, spread_of
 
 NAN = math.nan
 
 
+def fresh_columns(streams: int, features: int) -> Columns:
+    return Columns.of(fresh(streams, ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)))
+
+
 def fresh_statistics(streams: int, features: int) -> tuple[Channels[Doubles], Scalars[Doubles]]:
-    config = ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)
-    return Columns.of(fresh(streams, config)).views()
+    return fresh_columns(streams, features).views()
 
 
 def learned(values: Doubles, weight: Doubles | None = None) -> Channels[Doubles]:
@@ -85,11 +88,12 @@ def test_a_channel_that_never_moved_has_a_small_spread_that_is_not_0(level: floa
 
 def test_the_scale_moves_only_where_it_is_due() -> None:
     values = np.random.default_rng(2).normal(50, 4, (20, 3, 2))
-    channels, scalars = fresh_statistics(3, 2)
+    columns = fresh_columns(3, 2)
+    channels, scalars = columns.views()
     for wave in values:
         learn_scale(wave, np.ones((3, 2)), channels)
     scalars.rescale_at[:] = (8, 16, 32)
-    move_scale(np.array([False, True, False]), channels, scalars)
+    move_scale(np.array([False, True, False]), columns)
     np.testing.assert_allclose(channels.centre[1], values[:, 1].mean(0))
     np.testing.assert_allclose(channels.spread[1], values[:, 1].std(0, ddof=1))
     assert channels.centre[[0, 2]].any() == 0
@@ -97,26 +101,33 @@ def test_the_scale_moves_only_where_it_is_due() -> None:
     assert scalars.rescale_at.tolist() == [8, 32, 32]
 
 
-def test_residual_statistics_mean_the_same_in_the_new_scale() -> None:
+MEANS = ("bias", "tilt", "tilt_bias", *Channels._fields[SEASON])
+VARIANCES = ("noise", "tilt_noise")
+
+
+def test_what_is_told_in_spreads_means_the_same_in_the_new_scale() -> None:
     random = np.random.default_rng(3)
-    channels, scalars = fresh_statistics(1, 3)
+    columns = fresh_columns(1, 3)
+    channels, _ = columns.views()
     for wave in random.normal(0, 5, (30, 1, 3)):
         learn_scale(wave, np.ones((1, 3)), channels)
     channels.spread[:] = random.uniform(1, 20, (1, 3))
-    channels.bias[:] = random.normal(size=(1, 3))
-    channels.noise[:] = random.uniform(0.1, 3, (1, 3))
-    bias, noise = channels.bias * channels.spread, channels.noise * channels.spread**2
-    move_scale(np.array([True]), channels, scalars)
-    np.testing.assert_allclose(channels.bias * channels.spread, bias)
-    np.testing.assert_allclose(channels.noise * channels.spread**2, noise)
+    powers = dict.fromkeys(MEANS, 1) | dict.fromkeys(VARIANCES, 2)
+    for name in powers:
+        getattr(channels, name)[:] = random.uniform(0.1, 3, (1, 3))
+    before = {name: getattr(channels, name) * channels.spread**power for name, power in powers.items()}
+    move_scale(np.array([True]), columns)
+    for name, power in powers.items():
+        np.testing.assert_allclose(getattr(channels, name) * channels.spread**power, before[name], err_msg=name)
 
 
-def test_a_first_spread_leaves_residual_statistics_as_they_are() -> None:
-    channels, scalars = fresh_statistics(1, 1)
+def test_a_first_spread_leaves_what_is_told_in_spreads_as_it_is() -> None:
+    columns = fresh_columns(1, 1)
+    channels, _ = columns.views()
     for value in (3.0, 8.0):
         learn_scale(np.array([[value]]), np.ones((1, 1)), channels)
     channels.bias[:], channels.noise[:] = 0.25, 0.5
-    move_scale(np.array([True]), channels, scalars)
+    move_scale(np.array([True]), columns)
     assert (channels.bias[0, 0], channels.noise[0, 0]) == (0.25, 0.5)
 
 
