@@ -39,10 +39,13 @@ def _phase_table() -> Doubles:
 PHASES = _phase_table()
 
 
-def phases_at(times_ms: NDArray[np.int64]) -> Doubles:
-    """The season's terms at these times (T, S), UTC: (P, T, S, 1)."""
-    phases: Doubles = PHASES[:, times_ms // MINUTE_MS % WEEK_MINUTES, np.newaxis]
-    return phases
+def phases_at(times_ms: NDArray[np.int64], features: int) -> Doubles:
+    """The season's terms at these times (T, S), UTC, the same for every channel: (P, T, S, F).
+
+    Written out for each channel, since numpy goes through a short last axis it has to stretch far more slowly.
+    """
+    phases: Doubles = PHASES[:, times_ms // MINUTE_MS % WEEK_MINUTES]
+    return phases.repeat(features).reshape(*phases.shape, features)
 
 
 def days_between(times_ms: Doubles, clock_ms: Doubles) -> Doubles:
@@ -54,7 +57,7 @@ def days_between(times_ms: Doubles, clock_ms: Doubles) -> Doubles:
 def distance_from(values: Doubles, phase: Doubles, season: Doubles, channels: Channels[Doubles]) -> Doubles:
     """Of one wave from its level, (S, F), in spreads; 0 while the spread is not known.
 
-    values: (S, F), held. phase: (P, S, 1). season: (P, S, F).
+    values: (S, F), held. phase, season: (P, S, F).
     """
     terms = season * phase
     terms = terms[:4] + terms[4:]  # added in pairs: in one order, whatever the sizes are
@@ -81,4 +84,4 @@ def learn_season(
     learned += days
     rate = 2 * days / np.minimum(np.maximum(learned, 1.0), MEMORY_DAYS)
     near = np.minimum(np.maximum(distance, -FARTHEST_LEARNED), FARTHEST_LEARNED)
-    season += near * weight * rate[:, np.newaxis] * phase
+    season += phase * (near * weight * rate[:, np.newaxis])

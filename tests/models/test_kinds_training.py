@@ -18,7 +18,7 @@ from models.rows import Channels, Scalars
 from models.series import Series, UnusableData
 from tests.data import QUICK, some_forecaster
 
-QUICKLY = KindsConfig(faults=240, judged=120, epochs=40, cold=160)
+QUICKLY = KindsConfig(faults=480, judged=120, epochs=60, cold=160)
 FEATURES = 2
 
 

@@ -39,14 +39,14 @@ class Stream:
         self.channels.known[:], self.channels.mean[:], self.channels.spread[:] = 100, mean, spread
 
     def distance(self, value: Values | float, time_ms: int) -> Doubles:
-        phase = phases_at(np.array([[time_ms]]))[:, 0]
+        phase = phases_at(np.array([[time_ms]]), 1)[:, 0]
         return distance_from(np.full((1, 1), value), phase, self.season, self.channels)
 
     def learn(self, values: Values, step_ms: int) -> Values:
         """Take in readings, (N,), step_ms apart; returns how far each was from where the level was thought to be."""
         times = np.arange(len(values)) * step_ms
         days = days_between(times[:, None].astype(np.float64), np.zeros(1))
-        phases = phases_at(times[:, None])
+        phases = phases_at(times[:, None], 1)
         distances = []
         for value, day, phase in zip(values, days, phases.swapaxes(0, 1), strict=True):
             distance = distance_from(np.full((1, 1), value), phase, self.season, self.channels)
@@ -108,11 +108,11 @@ def test_days_are_those_since_the_streams_last_reading_and_an_hour_at_most() -> 
 
 def test_phases_are_sine_and_cosine_of_the_time_of_the_week() -> None:
     minute = 12_345
-    found = phases_at(np.array([[minute * 60_000, (minute + WEEK_MINUTES) * 60_000 + 59_999]]))
+    found = phases_at(np.array([[minute * 60_000, (minute + WEEK_MINUTES) * 60_000 + 59_999]]), 3)
     angles = [2 * math.pi * periods * minute / WEEK_MINUTES for periods in PERIODS_A_WEEK]
     expected = [of(angle) for angle in angles for of in (math.sin, math.cos)]
     np.testing.assert_allclose(found[:, 0, 0, 0], expected, atol=1e-6)
-    np.testing.assert_array_equal(found[:, 0, 0], found[:, 0, 1])
+    np.testing.assert_array_equal(found, np.broadcast_to(found[:, :1, :1, :1], (8, 1, 2, 3)))
 
 
 @pytest.mark.parametrize(("streams", "features"), [(1, 1), (1, 2), (7, 1), (33, 5), (256, 38)])
@@ -122,7 +122,10 @@ def test_a_distance_has_the_same_bits_in_any_company(streams: int, features: int
     columns.channels.numpy()[:] = random.normal(size=columns.channels.shape)
     channels, _ = columns.views()
     channels.known[:] = 9
-    values, phases = random.normal(size=(streams, features)), phases_at(random.integers(0, 10**12, (1, streams)))[:, 0]
+    values, phases = (
+        random.normal(size=(streams, features)),
+        phases_at(random.integers(0, 10**12, (1, streams)), features)[:, 0],
+    )
     together = distance_from(values, phases, columns.season(), channels)
     for n in range(streams):
         one = slice(n, n + 1)
@@ -154,7 +157,7 @@ def test_the_tilt_is_a_short_mean_of_the_signed_distance() -> None:
 def test_a_missing_value_moves_neither_tilt_nor_season() -> None:
     stream = Stream(features=2)
     present = np.array([[True, False]])
-    distance, phase = np.full((1, 2), 5.0), phases_at(np.array([[HOUR_MS]]))[:, 0]
+    distance, phase = np.full((1, 2), 5.0), phases_at(np.array([[HOUR_MS]]), 1)[:, 0]
     follow_level(distance, present, stream.channels.tilt, 9)
     learn_season(distance, present * 1.0, np.full(1, LONGEST_DAYS), phase, stream.season, stream.scalars)
     assert stream.channels.tilt[0].tolist() == [pytest.approx(1.0), 0]
@@ -166,7 +169,7 @@ def test_what_may_not_be_learned_moves_no_season() -> None:
     stream = Stream()
     stream.learn(rhythm(100, HOUR_MS, DAY_MS), HOUR_MS)
     season, days = stream.season.copy(), stream.scalars.days.copy()
-    phase = phases_at(np.array([[HOUR_MS]]))[:, 0]
+    phase = phases_at(np.array([[HOUR_MS]]), 1)[:, 0]
     learn_season(np.full((1, 1), 50.0), np.zeros((1, 1)), np.zeros(1), phase, stream.season, stream.scalars)
     np.testing.assert_array_equal(stream.season, season)
     np.testing.assert_array_equal(stream.scalars.days, days)
