@@ -29,6 +29,7 @@ from models.evaluation import Figures
 from models.forecaster import ForecasterConfig
 from models.kept_runs import find_sets
 from models.priming import prime
+from models.rows import Channels, Scalars
 from models.series import UnusableData, read_series
 from models.synthetic import FEATURES, plant, to_frame
 from models.training import TrainingConfig, fit, usable
@@ -121,7 +122,7 @@ def test_what_a_cell_costs_is_what_its_equations_say(compared: tuple[Path, Plan,
     inputs, head = 2 * features + 5, hidden * features + 2 * features
     biases = 2  # torch's kernels have one for the input and one for the memory
     assert of["lstm"].parameters == 4 * hidden * (inputs + hidden + biases) + head
-    statistics = 8 * (16 * features + 32)
+    statistics = 8 * (len(Channels._fields) * features + len(Scalars._fields))
     assert of["lstm"].bytes_per_stream == 4 * 2 * hidden + statistics
     assert of["feedforward"].bytes_per_stream < of["lstm"].bytes_per_stream
     assert of["feedforward"].parameters < of["lstm"].parameters

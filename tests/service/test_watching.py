@@ -49,13 +49,13 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 def sent(keys: Sequence[bytes] = (PUMP, FAN), readings: int = READINGS, seed: int = 0) -> list[Record]:
-    """Streams in turn, with jumps, late readings, duplicates and a bad record now and then."""
+    """Streams in turn, with jumps, each further than the last, late readings, duplicates, a bad record now and then."""
     random = np.random.default_rng(seed)
     records: list[Record] = []
     for n in range(readings):
         place = n // len(keys)
         time_ms = 1_700_000_000_000 + 60_000 * (place - (20 if place % 50 == 49 else 0))
-        values = random.normal(size=2) + (40 if place % 150 in range(130, 136) else 0)
+        values = random.normal(size=2) + (40 * (1 + place // 150) ** 2 if place % 150 in range(130, 136) else 0)
         value = b"{" if n % 97 == 5 else encode_reading(FEATURES, time_ms, values.tolist())
         if place % 60 == 55:
             value = records[-len(keys)].value or b""
