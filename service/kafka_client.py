@@ -126,14 +126,20 @@ def require_fast_checksums() -> None:
 
 
 def silence_client_below_warning() -> None:
-    """Whatever the log level is: below WARNING the client writes passwords."""
+    """Whatever the log level is: below WARNING the client writes passwords. Errors that are none are left out too."""
     names = [name for name in logging.root.manager.loggerDict if name == "kafka" or name.startswith("kafka.")]
     for name in names:
-        logging.getLogger(name).addFilter(_is_warning)
+        logging.getLogger(name).addFilter(_is_worth_telling)
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # it warns of every pause of this process
     parent = logging.getLogger("kafka")
     parent.setLevel(max(parent.level, logging.WARNING))  # for those that are not there yet
 
 
-def _is_warning(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING and not _is_closing(record)
+
+
+def _is_closing(record: logging.LogRecord) -> bool:
+    """Whether the client complains that it closed a connection itself while it was asking for the metadata."""
+    about = record.args if isinstance(record.args, tuple) else ()
+    return record.name == "kafka.cluster" and any(isinstance(one, kafka_errors.Cancelled) for one in about)

@@ -306,7 +306,7 @@ class LimitSettings(Section):
         default=200_000,
         ge=1,
         le=100_000_000,
-        description="streams remembered of one partition, some 800 bytes each; the readings of any further one become "
+        description="streams remembered of one partition, some 1 KB each; the readings of any further one become "
         "dead letters, reason stream_limit",
     )
     stream_ttl_s: Number = Field(

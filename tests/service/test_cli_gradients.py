@@ -30,6 +30,7 @@ def test_gradients_of_cells_and_of_a_checkpoint(telltale: Telltale, pump: Path, 
     asked = ("--data", pump, "--lags", 30, "--losses", 8)
     cells = ("--cell", "rnn-tanh", "--cell", "lstm", "--hidden", 16, "--epochs", 1)
     said = telltale.does("gradients", *asked, *cells, "--out", "flow")
+    assert "…" not in said, "no figure is cut to fit the terminal"
     assert said.count("lstm") == 6, "at first, with chrono biases and trained; along h and along c"
     assert said.count("rnn-tanh") == 2
     lines = lines_of(tmp_path / "flow" / "gradients.csv")
