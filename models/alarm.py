@@ -47,6 +47,14 @@ class Change(IntEnum):
     LEVEL_SHIFT = 4
 
 
+class OpenedBy(IntEnum):
+    """What was furthest over its threshold when an alarm opened, in the order of residuals.Strangeness.over."""
+
+    PREDICTION = 0  # the residual: the memory did not expect it
+    LEVEL = 1  # readings that stay where they should not be at this hour
+    RANGE = 2  # a reading outside everything seen before
+
+
 class Severity(IntEnum):
     MINOR = 0
     MAJOR = 1
@@ -68,7 +76,7 @@ def is_restless(scalars: Scalars[Doubles]) -> bool:
 
 def step(
     score: Doubles,
-    out_of_range: Bools,
+    furthest: NDArray[np.int64],
     values: Doubles,
     times_ms: Doubles,
     offsets: Doubles,
@@ -78,14 +86,14 @@ def step(
 ) -> Step:
     """Let one wave of scores (S,) work on the alarms, in place.
 
-    out_of_range: (S,) bool, whether the score is the range rule's. values: (S, F). times_ms, offsets: (S,) float64.
+    furthest: (S,) OpenedBy, what the score is of. values: (S, F). times_ms, offsets: (S,) float64.
     """
     hot = score >= 1.0
     was_open = scalars.alarm > 0
     opens = hot & ~was_open & (scalars.rest <= 0)
     is_open = was_open | opens
     if opens.any():
-        _open(opens, offsets, times_ms, out_of_range, channels, scalars)
+        _open(opens, offsets, times_ms, furthest, channels, scalars)
     learns = ~is_open & (~hot | (scalars.relearn > 0))
 
     rises = closes = shifts = np.zeros_like(opens)
@@ -113,13 +121,13 @@ def _open(
     opens: Bools,
     offsets: Doubles,
     times_ms: Doubles,
-    out_of_range: Bools,
+    furthest: NDArray[np.int64],
     channels: Channels[Doubles],
     scalars: Scalars[Doubles],
 ) -> None:
     np.copyto(scalars.opened_offset, offsets, where=opens)
     np.copyto(scalars.opened_ms, times_ms, where=opens)
-    np.copyto(scalars.opened_by, out_of_range, where=opens)
+    np.copyto(scalars.opened_by, furthest, where=opens)
     for statistic in (scalars.peak, scalars.severity, scalars.length, scalars.quiet):
         np.copyto(statistic, 0.0, where=opens)
     np.copyto(channels.level, 0.0, where=opens[:, None])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import alarm, level, residuals, scaling
-from models.alarm import AlarmConfig, Change, Severity
+from models.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.cells import CellState
 from models.forecaster import Forecaster
 from models.kinds import (
@@ -63,12 +63,12 @@ class Transition:
     reading: int  # index into the batch
     change: Change
     severity: Severity
-    out_of_range: bool  # the range rule opened it, not the residual
+    opened_by: OpenedBy
     score: float
     peak: float
     opened_offset: int
     opened_ms: int
-    share: tuple[float, ...]  # of each channel in this reading's residual; sums to 1, or is 0 where there is none
+    share: tuple[float, ...]  # of each channel in the residual or, if that opened it, the tilt; sums to 1, or is 0
     guess: Guess | None = None  # what fault it looks like now; closed: all along; None: no head that could say
 
 
@@ -273,7 +273,7 @@ class Detector:
             if restless or (strange.score >= 1.0).any():
                 step = alarm.step(
                     strange.score,
-                    strange.out_of_range,
+                    strange.over.argmax(axis=0),
                     values,
                     times[wave],
                     offsets[wave],
@@ -294,7 +294,7 @@ class Detector:
                 follow(standardised, values, before, present, weight, channels, symptoms_of(columns))
             if change is not None:
                 guesses = self._guess(change, scalars, columns, expected.memory[wave])
-                _note(change, block.readings[wave], strange, standardised, scalars, guesses, sheet)
+                _note(change, block.readings[wave], strange, scalars, guesses, sheet)
             residuals.learn_usual(strange, heard, usual, scalars, watched, self.config.score)
             level.learn_season(distance, weight, days[wave] * learns, phases[:, wave], season, scalars)
             scaling.learn_scale(values, weight, channels)
@@ -363,20 +363,21 @@ def _note(
     change: NDArray[np.int64],
     readings: Tensor,
     strange: residuals.Strangeness,
-    standardised: Doubles,
     scalars: Scalars[Doubles],
     guesses: Mapping[int, Guess],
     sheet: _Sheet,
 ) -> None:
     """Write the wave's transitions down: rare, so one at a time."""
     for stream in change.nonzero()[0].tolist():
-        squares = standardised[stream] * standardised[stream]
+        opened_by = OpenedBy(int(scalars.opened_by[stream]))
+        standardised = strange.standardised[1 if opened_by is OpenedBy.LEVEL else 0, stream]
+        squares = standardised * standardised
         sheet.transitions.append(
             Transition(
                 reading=int(readings[stream]),
                 change=Change(int(change[stream])),
                 severity=Severity(int(scalars.severity[stream])),
-                out_of_range=bool(scalars.opened_by[stream]),
+                opened_by=opened_by,
                 score=float(strange.score[stream]),
                 peak=float(scalars.peak[stream]),
                 opened_offset=int(scalars.opened_offset[stream]),

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from models.alarm import Change
+from models.alarm import Change, OpenedBy
 from models.detection import Readings
 from models.explanation import CAVEAT, Account, Explained, Gate
 from models.forecasting import Band, Forecast
@@ -19,6 +19,11 @@ PAST_SHOWN = 4  # readings before a forecast, for each step of it
 PANEL = 190  # pixels
 ALARM = "#d55e00"
 BAND = "rgba(0, 114, 178, 0.18)"
+OPENED_BY = {
+    OpenedBy.PREDICTION: "",
+    OpenedBy.LEVEL: ", off its level",
+    OpenedBy.RANGE: ", outside the range seen before",
+}
 
 Times = NDArray[np.datetime64]
 
@@ -163,7 +168,7 @@ def _tell(report: Report, account: Account, explained: Explained, features: Sequ
     what = "opened" if told.change is Change.OPENED else "became more severe"
     report.text(
         f"{when} UTC: the alarm {what}, {told.severity.name.lower()}, score {told.score:.2f}"
-        f"{', outside the range seen before' if told.out_of_range else ''}. {agreement(account, features)}"
+        f"{OPENED_BY[told.opened_by]}. {agreement(account, features)}"
     )
     order = np.argsort(-np.array(account.weight), kind="stable")[: 2 * CHANNELS_SHOWN].tolist()
     if len(features) > 1:

@@ -84,7 +84,9 @@ class Strangeness(NamedTuple):
     """What one wave of readings looks like."""
 
     score: Doubles  # (S,)
-    out_of_range: Bools  # (S,): the range says more than residual and level
+    over: (
+        Doubles  # (3, S): residual, level and range, over their thresholds: the largest is the score, once there is one
+    )
     peaks: Doubles  # (3, S): deviations of residual and level, weighted; how far outside the range, in margins
     strength: Doubles  # (2, S): the residual's, smoothed, and the tilt's
     seen: Doubles  # (2, S, F): residual and tilt, in spreads
@@ -145,10 +147,10 @@ def judge(
     np.divide(above * config.weights, usual, out=peaks[:2])
     peaks[2] = _outside(values, channels, config.range_share)
     over = peaks / watched.threshold  # never -0.0
-    by_deviation, by_range = np.maximum(over[0], over[1]), np.minimum(over[2], HIGHEST_RANGE_SCORE)
+    np.minimum(over[2], HIGHEST_RANGE_SCORE, out=over[2])
     scored = (scalars.age > config.warm_up).astype(np.float64)
-    score = np.maximum(by_deviation, by_range) * scored
-    return Strangeness(score, by_range > by_deviation, peaks, strength, seen, noise, standardised, scored)
+    score = np.maximum(np.maximum(over[0], over[1]), over[2]) * scored
+    return Strangeness(score, over, peaks, strength, seen, noise, standardised, scored)
 
 
 def _outside(values: Doubles, channels: Channels[Doubles], share: float) -> Doubles:

@@ -84,7 +84,7 @@ class Scalars(NamedTuple, Generic[T]):
     alarm: T  # 1 while open
     opened_offset: T
     opened_ms: T
-    opened_by: T  # 1 where the range rule opened it
+    opened_by: T  # alarm.OpenedBy
     peak: T  # highest score since it opened
     severity: T
     length: T  # readings since it opened

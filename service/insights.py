@@ -83,7 +83,7 @@ class AccountSeen(msgspec.Struct, frozen=True):
 
     change: str  # opened, updated
     severity: str
-    by_range: bool  # the range rule opened it, not the residual
+    opened_by: str  # prediction, level or range
     score: float
     time: str
     opened_at: str
@@ -329,7 +329,7 @@ def _account(one: Account, readings: Readings, features: Sequence[str]) -> Accou
     return AccountSeen(
         change=told.change.name.lower(),
         severity=told.severity.name.lower(),
-        by_range=told.out_of_range,
+        opened_by=told.opened_by.name.lower(),
         score=told.score,
         time=rfc3339(int(times_ms[told.reading])),
         opened_at=rfc3339(told.opened_ms),

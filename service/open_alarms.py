@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from models.alarm import Severity
+from models.alarm import OpenedBy, Severity
 from models.rows import Scalars
 from service.slab import StateSlab
 from service.wire import StreamKey
@@ -21,7 +21,7 @@ class HeldAlarm(NamedTuple):
     opened_ms: int
     severity: str  # by the peak so far
     peak: float  # highest score since it opened
-    out_of_range: bool  # the range rule opened it, not the residual
+    opened_by: OpenedBy
 
 
 def open_alarms(slab: StateSlab) -> list[HeldAlarm]:
@@ -31,8 +31,8 @@ def open_alarms(slab: StateSlab) -> list[HeldAlarm]:
     wanted = [_COLUMN[name] for name in ("opened_offset", "opened_ms", "severity", "peak", "opened_by")]
     rows = zip(slots.tolist(), scalars[slots][:, wanted].tolist(), strict=True)
     return [
-        HeldAlarm(key, int(offset), int(opened_ms), SEVERITIES[int(severity)], peak, by_range > 0)
-        for slot, (offset, opened_ms, severity, peak, by_range) in rows
+        HeldAlarm(key, int(offset), int(opened_ms), SEVERITIES[int(severity)], peak, OpenedBy(int(opened_by)))
+        for slot, (offset, opened_ms, severity, peak, opened_by) in rows
         if (key := slab.keys[slot]) is not None
     ]
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alarm import Severity
+from models.alarm import OpenedBy, Severity
 from models.rows import Scalars
 from service.log import Partition
 from service.task import PartitionTask
@@ -49,7 +49,7 @@ class OpenAlarm(msgspec.Struct, frozen=True):
     anomaly: str  # id, the same as in its events
     severity: str  # minor, major, critical: by the peak so far
     opened_at: str
-    opened_by: str  # prediction: the memory did not expect it; range: outside everything seen
+    opened_by: str  # prediction, level or range: see wire.Anomaly
     peak: float  # highest score since it opened
     readings: int  # since it opened
 
@@ -236,7 +236,7 @@ def _open_alarm(partition: Partition, stream: str, row: Mapping[str, float]) -> 
         anomaly=anomaly_id(partition, int(row["opened_offset"]), stream),
         severity=Severity(int(row["severity"])).name.lower(),
         opened_at=rfc3339(int(row["opened_ms"])),
-        opened_by="range" if row["opened_by"] else "prediction",
+        opened_by=OpenedBy(int(row["opened_by"])).name.lower(),
         peak=row["peak"],
         readings=int(row["length"]),
     )

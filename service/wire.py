@@ -301,7 +301,9 @@ class Anomaly(msgspec.Struct, frozen=True):
     # Only of a checkpoint with a head for kinds; a checkpoint without one says in `kind` what is in opened_by here.
     # Of an open anomaly what it looks like now, of a closed one what it looked like all along.
     kind_probability: float | UnsetType = UNSET  # 0..1, among the kinds there are
-    opened_by: str | UnsetType = UNSET  # prediction: the memory did not expect it; range: outside everything seen
+    # prediction: the memory did not expect it; level: readings that stay where they should not be at this hour;
+    # range: outside everything seen
+    opened_by: str | UnsetType = UNSET
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -351,7 +353,7 @@ def event(
         for name, observed, expected, lower, upper, share in zip(features, *columns, transition.share, strict=True)
     ]
     offset = int(batch.readings.offsets[n])
-    opened_by, guess = "range" if transition.out_of_range else "prediction", transition.guess
+    opened_by, guess = transition.opened_by.name.lower(), transition.guess
     anomaly = Anomaly(
         anomaly=anomaly_id(batch.partition, transition.opened_offset, stream),
         stream=stream,

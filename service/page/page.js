@@ -209,9 +209,10 @@ function recentRow(event) {
 const changeName = (change, data) =>
   ({ opened: "opened", updated: "got worse", closed: data.closed_as === "level_shift" ? "is the new normal" : "is over" })[change];
 
-const kindName = (kind) => ({ prediction: "not expected", range: "outside its range" })[kind] ?? kind.replaceAll("_", " ");
+const kindName = (kind) => ({ prediction: "not expected", level: "off its level", range: "outside its range" })[kind] ?? kind.replaceAll("_", " ");
 
-// The channels that it came from: by their share in the residual; where there is none, those outside their band.
+// The channels that it came from: by their share in the residual, or in the distance from the level where that opened it;
+// where there is none, those outside their band.
 function shares(channels) {
   if (channels.length === 1) return channels[0].name;
   const most = channels.filter((one) => one.share >= 0.1).sort((one, other) => other.share - one.share);

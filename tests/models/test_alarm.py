@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from models.alarm import AlarmConfig, Change, Severity, is_restless, step
+from models.alarm import AlarmConfig, Change, OpenedBy, Severity, is_restless, step
 from models.forecaster import ForecasterConfig
 from models.rows import Channels, Columns, Doubles, Scalars, fresh
 
@@ -23,13 +23,15 @@ class Streams:
         self.learned: list[list[bool]] = []
         self.open: list[list[bool]] = []
 
-    def take(self, scores: Sequence[Sequence[float]], value: float = 0.0, out_of_range: bool = False) -> None:
+    def take(
+        self, scores: Sequence[Sequence[float]], value: float = 0.0, furthest: OpenedBy = OpenedBy.PREDICTION
+    ) -> None:
         """scores: (T, S)."""
         for wave in np.array(scores, dtype=np.float64):
             many = len(wave)
             now = step(
                 wave,
-                np.full(many, out_of_range),
+                np.full(many, int(furthest)),
                 np.full((many, 1), value),
                 np.full(many, self.seen * 1_000.0),
                 np.full(many, 100.0 + self.seen),
@@ -63,10 +65,10 @@ def test_low_scores_change_nothing_and_are_learned() -> None:
 def test_an_alarm_opens_at_1_and_remembers_where() -> None:
     streams = Streams()
     streams.take([[0.2], [0.9]])
-    streams.take([[1.0]], out_of_range=True)
+    streams.take([[1.0]], furthest=OpenedBy.RANGE)
     assert changes(streams) == [(2, Change.OPENED)]
     scalars = streams.scalars
-    assert (scalars.opened_offset[0], scalars.opened_ms[0], scalars.opened_by[0]) == (102, 2_000, 1)
+    assert (scalars.opened_offset[0], scalars.opened_ms[0], scalars.opened_by[0]) == (102, 2_000, OpenedBy.RANGE)
     assert (scalars.length[0], scalars.peak[0], scalars.quiet[0]) == (1, 1.0, 0)
     assert is_restless(scalars)
 

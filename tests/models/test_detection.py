@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.alarm import Change, Severity
+from models.alarm import Change, OpenedBy, Severity
 from models.detection import BAND_NOISES, LATE_LIMIT, Detector, DetectorConfig, Readings
 from models.forecaster import Forecaster, ForecasterConfig
 from models.kinds import SYMPTOMS, VOTES, Guess
@@ -125,7 +125,7 @@ def named() -> Case:
 def test_the_history_has_everything_in_it_that_can_go_wrong(case: Case) -> None:
     judged = case.one_by_one
     assert {one.change for one in judged.transitions} >= {Change.OPENED, Change.RECOVERED, Change.LEVEL_SHIFT}
-    assert {one.out_of_range for one in judged.transitions} == {False, True}
+    assert {one.opened_by for one in judged.transitions} >= {OpenedBy.PREDICTION, OpenedBy.RANGE}
     assert judged.late.sum() > LATE_LIMIT
     assert judged.duplicate.sum() > 10
     assert case.batch.readings.values.isnan().any()
@@ -443,6 +443,17 @@ def test_a_new_level_is_known_from_its_alarm_on() -> None:
     spread = statistics(alone(cold(), values[:500]).rows)[0]
     assert spread_of(channels)[0, 0] == pytest.approx(spread_of(spread)[0, 0], rel=0.05)
     assert scalars.alarm[0] == 0
+
+
+def test_where_the_level_opened_an_alarm_the_channels_are_those_that_left_theirs() -> None:
+    """A slow drift of one channel, that an expectation of no change follows, and a residual of noise in both."""
+    values = calm(600, features=2)
+    values[400:, 1] += np.minimum(np.arange(200) * 0.25, 12)
+    forecaster = Forecaster(ForecasterConfig(("steady", "drifting"), hidden=16))
+    detector = Detector.cold(forecaster, replace(QUICK, score=replace(QUICK.score, range_share=2.0)))
+    opened = next(one for one in alone(detector, values).transitions if one.reading >= 400)
+    assert opened.opened_by is OpenedBy.LEVEL
+    assert opened.share[1] > 0.7
 
 
 def test_back_at_the_old_level_after_a_shift_is_an_anomaly() -> None:

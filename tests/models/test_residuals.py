@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.alarm import OpenedBy
 from models.forecaster import ForecasterConfig
 from models.residuals import (
     HIGHEST_RANGE_SCORE,
@@ -50,7 +51,7 @@ def saying(seen: Seen, statistics: Statistics, config: ScoreConfig) -> Strangene
     pair = np.broadcast_to(np.array(seen.residuals), (2, 1, len(seen.residuals)))
     return Strangeness(
         score=np.zeros(1),
-        out_of_range=np.zeros(1, bool),
+        over=np.zeros((3, 1)),
         peaks=np.array([[seen.residual], [seen.level], [seen.outside]]),
         strength=np.full((2, 1), seen.strength),
         seen=pair,
@@ -255,7 +256,7 @@ def test_the_score_is_the_deviation_of_the_smoothed_strength_over_the_threshold(
     strange = judge_one(2.0, 0.0, statistics, ScoreConfig(usual_share=0.3))
     assert strange.peaks[0, 0] == pytest.approx(1 / (0.5 + 0.3 + SMALLEST_DEVIATION))
     assert strange.score[0] == pytest.approx(strange.peaks[0, 0] / 8)
-    assert not strange.out_of_range[0]
+    assert strange.over[:, 0].argmax() == OpenedBy.PREDICTION
 
 
 def test_a_deviation_below_the_usual_is_none() -> None:
@@ -281,6 +282,7 @@ def test_of_residual_and_level_the_one_further_over_its_threshold_counts(weight:
         "level": weight * (tilt - 1) / (0.5 + SMALLEST_DEVIATION) / 8,
     }
     assert max(scores, key=lambda name: scores[name]) == by
+    assert strange.over[:, 0].argmax() == (OpenedBy.LEVEL if by == "level" else OpenedBy.PREDICTION)
     assert strange.score[0] == pytest.approx(scores[by])
 
 
@@ -313,7 +315,7 @@ def test_the_range_rule_scores_1_at_its_share_of_the_range_outside_it(value: flo
     scalars.age[:], scalars.typical[:] = 500, 1_000  # the residual says nothing
     strange = judge_one(0.0, value, statistics, ScoreConfig(range_share=0.05))
     assert strange.score[0] == pytest.approx(score, abs=1e-9)
-    assert strange.out_of_range[0] == (score > 0)
+    assert (strange.over[:, 0].argmax() == OpenedBy.RANGE) == (score > 0)
 
 
 def test_a_narrow_range_is_judged_by_the_spread_instead() -> None:
@@ -332,7 +334,7 @@ def test_an_unknown_channel_has_no_range_and_hides_no_other() -> None:
     channels.low[0, 1], channels.high[0, 1], channels.spread[0, 1] = 0, 1, 0.1
     known = judge_one(0.0, 7.0, statistics, config)
     assert known.score[0] == HIGHEST_RANGE_SCORE
-    assert known.out_of_range[0]
+    assert known.over[:, 0].argmax() == OpenedBy.RANGE
 
 
 @pytest.mark.parametrize("streams", [1, 2, 7, 8, 9, 16, 33])

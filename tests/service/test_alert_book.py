@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from models.alarm import OpenedBy
 from service.alert_book import RESEND_S, RESOLVED_FOR_S, VALID_S, AlertBook
 from service.log import Partition
 from service.open_alarms import HeldAlarm
@@ -55,7 +56,7 @@ def changed(
 
 
 def held(stream: str = "pump", severity: str = "minor", peak: float = 2.25, offset: int = 7) -> HeldAlarm:
-    return HeldAlarm(StreamKey(stream.encode()), offset, OPENED_MS, severity, peak, False)
+    return HeldAlarm(StreamKey(stream.encode()), offset, OPENED_MS, severity, peak, OpenedBy.PREDICTION)
 
 
 def sent(book: AlertBook, taken: bool = True) -> list[dict[str, Any]]:

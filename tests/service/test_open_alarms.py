@@ -51,7 +51,7 @@ def test_the_open_alarms_of_the_rows_are_those_that_the_events_leave_open(detect
         anomaly = left[anomaly_id(P0, one.opened_offset, one.key.decode())]
         assert (one.severity, one.key.decode()) == (anomaly.severity, anomaly.stream)
         assert one.peak >= anomaly.peak
-        assert one.out_of_range == (anomaly.kind == "range")
+        assert one.opened_by.name.lower() == anomaly.kind
     counts = by_severity(found)
     assert counts == {name: sum(one.severity == name for one in left.values()) for name in counts}
     peaks = sorted((one.peak for one in found), reverse=True)

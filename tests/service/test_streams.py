@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from models.alarm import OpenedBy
 from models.detection import Detector
 from models.rows import Scalars
 from service.log import Partition
@@ -91,7 +92,7 @@ def test_an_open_alarm_is_shown_under_the_id_of_its_events(detector: Detector) -
     set_row(
         task, b"pump", 3.5, age=500, time_ms=7_000, alarm=1, opened_offset=81, opened_ms=5_000, peak=4.5, severity=2
     )
-    set_row(task, b"pump", length=9, opened_by=1)
+    set_row(task, b"pump", length=9, opened_by=OpenedBy.RANGE)
     (seen,) = made(task).find(alarm=True).streams
     assert (seen.stream, seen.score, seen.time) == ("pump", 3.5, rfc3339(7_000))
     assert seen.alarm is not None

@@ -18,7 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.alarm import Change, Severity
+from models.alarm import Change, OpenedBy, Severity
 from models.detection import Fate, Readings, Transition, Verdicts
 from models.kinds import Guess, Kind
 from service.log import Fetched, Partition, Record
@@ -598,7 +598,7 @@ def test_a_dead_letter_keeps_missing_parts_missing_and_its_detail_short() -> Non
 # --- events
 
 HEX = "0123456789abcdef" * 4
-OPENED = Transition(1, Change.OPENED, Severity.MINOR, False, 1.25, 1.25, 13, NOW_MS + 5_000, (0.75, 0.25))
+OPENED = Transition(1, Change.OPENED, Severity.MINOR, OpenedBy.PREDICTION, 1.25, 1.25, 13, NOW_MS + 5_000, (0.75, 0.25))
 
 
 def told(
@@ -660,18 +660,18 @@ def test_every_change_has_its_type_and_status(change: Change, kind: str, status:
 
 
 def test_the_range_rule_has_its_own_kind() -> None:
-    assert told(replace(OPENED, out_of_range=True)).data.kind == "range"
+    assert told(replace(OPENED, opened_by=OpenedBy.RANGE)).data.kind == "range"
 
 
-@pytest.mark.parametrize(("out_of_range", "opened_by"), [(False, "prediction"), (True, "range")])
+@pytest.mark.parametrize("opened_by", OpenedBy)
 def test_where_a_head_names_the_kind_what_opened_the_anomaly_is_told_beside_it(
-    out_of_range: bool, opened_by: str
+    opened_by: OpenedBy,
 ) -> None:
-    plain = replace(OPENED, out_of_range=out_of_range)
+    plain = replace(OPENED, opened_by=opened_by)
     named = replace(plain, guess=Guess(Kind.LEVEL_SHIFT, 0.875))
     before, after = (json.loads(encode_event(told(one)).value or b"") for one in (plain, named))
     assert after["data"].pop("kind_probability") == 0.875
-    assert after["data"].pop("opened_by") == before["data"]["kind"] == opened_by
+    assert after["data"].pop("opened_by") == before["data"]["kind"] == opened_by.name.lower()
     assert after["data"].pop("kind") == "level_shift"
     del before["data"]["kind"]
     assert after == before, "and nothing else is different"
