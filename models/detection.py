@@ -103,6 +103,7 @@ class _Block(NamedTuple):
     readings: Tensor  # (T, S) int64: index into the batch
     offsets: Tensor  # (T, S) float64
     times_ms: Tensor  # (T, S) int64
+    elapsed_ms: Tensor  # (T, S) float64: since the stream's last reading
     values: Tensor  # (T, S, F)
 
     @property
@@ -223,7 +224,8 @@ class Detector:
             busy = columns.first(run.readings.shape[1])
             for index in torch.split(run.readings, LONGEST_BLOCK):
                 offsets, times_ms, values = readings.offsets[index], readings.times_ms[index], readings.values[index]
-                self._observe_block(_Block(index, offsets.double(), times_ms, values), busy, sheet)
+                block = _Block(index, offsets.double(), times_ms, _elapsed_ms(times_ms, busy), values)
+                self._observe_block(block, busy, sheet)
 
     def _observe_block(self, block: _Block, columns: Columns, sheet: _Sheet) -> None:
         """Judge a block in pieces between which some stream's scale moves, so that it is constant within each."""
@@ -245,17 +247,17 @@ class Detector:
         """Judge T waves of S streams whose scale does not move before the last of them."""
         channels, scalars = columns.views()
         held = scaling.hold(block.values.numpy(), channels.last)
+        offsets, times = block.offsets.numpy(), block.times_ms.double().numpy()
         expected = self._expect(block, torch.from_numpy(held.values), columns)
         residual = expected.residual.numpy()
         if held.present is not None:
             residual = np.where(held.present, residual, 0.0)
 
-        offsets, times = block.offsets.numpy(), block.times_ms.double().numpy()
         score, alarms = np.empty_like(offsets), np.empty_like(offsets)
         bias, noise = np.empty_like(residual), np.empty_like(residual)
         season, watched = columns.season(), columns.watched()
         phases = level.phases_at(block.times_ms.numpy(), len(self.features))
-        days = level.days_between(times, np.where(scalars.age > 0, scalars.time_ms, times[0]))
+        days = level.days_of(block.elapsed_ms.numpy())
         everyone, everywhere = np.ones_like(scalars.age), np.ones_like(channels.last)
         restless = alarm.is_restless(scalars)
         age = scalars.age
@@ -305,16 +307,11 @@ class Detector:
 
     def _expect(self, block: _Block, values: Tensor, columns: Columns) -> _Expected:
         """What was expected of every reading from the memory before it, and how far off it is."""
-        channels, scalars = columns.views()
-        centre, spread, last, age, time_ms = map(
-            torch.from_numpy, (channels.centre, channels.spread, channels.last, scalars.age, scalars.time_ms)
-        )
+        channels, _ = columns.views()
+        centre, spread, last = map(torch.from_numpy, (channels.centre, channels.spread, channels.last))
         scaled = (values - centre) / spread
         before = (last - centre) / spread
-        clock = torch.where(age > 0, time_ms, block.times_ms[0].double())
-        elapsed_s = torch.diff(block.times_ms.double(), dim=0, prepend=clock.unsqueeze(0)).clamp(min=0) / 1000
-
-        inputs = self.forecaster.inputs(scaled, before, elapsed_s, block.times_ms)
+        inputs = self.forecaster.inputs(scaled, before, block.elapsed_ms / 1000, block.times_ms)
         state = CellState(columns.hidden.contiguous(), columns.cell.contiguous())
         memory, after = self.forecaster.observe(inputs, state)
         memory_before = torch.cat([state.hidden[-1:], memory[:-1]])
@@ -331,8 +328,10 @@ class Detector:
 
         While an anomaly is open, that is what the head says of it now; when it closes, what most votes are for.
         """
+        if self.kinds is None:
+            return {}
         in_alarm = (scalars.alarm > 0) | (change > 0)
-        if self.kinds is None or not in_alarm.any():
+        if not in_alarm.any():
             return {}
         symptoms, votes, length = symptoms_of(columns), votes_of(columns), scalars.length
         asked = in_alarm & ((length % VOTE_EVERY == 1) | (change == Change.UPDATED))
@@ -347,6 +346,14 @@ class Detector:
         for stream in (change >= Change.RECOVERED).nonzero()[0].tolist():
             guesses[stream] = Guess.of(votes[:, stream])
         return guesses
+
+
+def _elapsed_ms(times_ms: Tensor, columns: Columns) -> Tensor:
+    """Since each stream's last reading, its clock standing before the first of these; (T, S)."""
+    _, scalars = columns.views()
+    times = times_ms.double().numpy()
+    clock = np.where(scalars.age > 0, scalars.time_ms, times[0])
+    return torch.from_numpy(np.maximum(np.diff(times, axis=0, prepend=clock[np.newaxis]), 0.0))
 
 
 def _move_scales(columns: Columns, config: AlarmConfig) -> None:

@@ -4,6 +4,7 @@ Sizes: T waves, S streams, F features, H hidden units, L layers, I = 2 F + 5 inp
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +67,7 @@ class Forecaster(nn.Module):
         self.head_weight = nn.Parameter(torch.zeros(features, config.hidden))
         self.head_bias = nn.Parameter(torch.zeros(features))
         self.phases: Tensor
-        self.register_buffer("phases", _phase_table(), persistent=False)
+        self.register_buffer("phases", phase_table((7, 1)), persistent=False)
 
     def fresh(self, streams: int) -> CellState:
         """The memory of streams that have not been seen: zeros."""
@@ -113,8 +114,11 @@ class Forecaster(nn.Module):
         return self.persistence * scaled + (change + self.head_bias)
 
 
-def _phase_table() -> Tensor:
-    """Sine and cosine of the phase of the day and of the week, for each minute of the week: (10080, 4)."""
+def phase_table(periods_a_week: Sequence[int]) -> Tensor:
+    """Sine and cosine of the phase of every period at each minute of the week, (10080, 2 P) float32.
+
+    Single precision, since libraries agree on it: the last bits of a sine are their own.
+    """
     minute = torch.arange(WEEK_MINUTES, dtype=torch.float64)
-    day, week = minute / (24 * 60) * 2 * math.pi, minute / WEEK_MINUTES * 2 * math.pi
-    return torch.stack([day.sin(), day.cos(), week.sin(), week.cos()], dim=1).float()
+    angles = [minute / (WEEK_MINUTES // periods) * 2 * math.pi for periods in periods_a_week]
+    return torch.stack([of for angle in angles for of in (angle.sin(), angle.cos())], dim=1).float()

@@ -12,11 +12,10 @@ nothing of a day, however many they are. Where there is no season the terms stay
 Sizes: T waves, S streams, F features, P = 8 terms.
 """
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
+from models.forecaster import MINUTE_MS, WEEK_MINUTES, phase_table
 from models.rows import Bools, Channels, Doubles, Scalars
 
 FARTHEST = 1e6  # spreads; distances are cut there, so that squares stay finite
@@ -24,19 +23,8 @@ FARTHEST_LEARNED = 30.0  # spreads: what is further off teaches the season no mo
 MEMORY_DAYS = 14.0  # that the season goes back; a plain mean over the days before that
 LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no more than after an hour
 DAY_MS = 86_400_000
-MINUTE_MS = 60_000
-WEEK_MINUTES = 7 * 24 * 60
 PERIODS_A_WEEK = (7, 14, 1, 2)  # of the terms, in the order of rows.SEASON: a day, half of one, a week, half of one
-
-
-def _phase_table() -> Doubles:
-    """Sine and cosine of every period at each minute of the week, (P, 10080); of float32, which libraries agree on."""
-    angles = np.outer(PERIODS_A_WEEK, np.arange(WEEK_MINUTES)) * (2 * math.pi / WEEK_MINUTES)
-    table = np.stack([np.sin(angles), np.cos(angles)], axis=1).reshape(-1, WEEK_MINUTES)
-    return table.astype(np.float32).astype(np.float64)
-
-
-PHASES = _phase_table()
+PHASES: Doubles = phase_table(PERIODS_A_WEEK).double().T.contiguous().numpy()  # (P, 10080)
 
 
 def phases_at(times_ms: NDArray[np.int64], features: int) -> Doubles:
@@ -48,10 +36,9 @@ def phases_at(times_ms: NDArray[np.int64], features: int) -> Doubles:
     return phases.repeat(features).reshape(*phases.shape, features)
 
 
-def days_between(times_ms: Doubles, clock_ms: Doubles) -> Doubles:
-    """What readings stand for, in days since the stream's last one, (T, S). times_ms: (T, S), clock_ms: (S,)."""
-    days = np.diff(times_ms, axis=0, prepend=clock_ms[np.newaxis]) / DAY_MS
-    return np.clip(days, 0.0, LONGEST_DAYS)
+def days_of(elapsed_ms: Doubles) -> Doubles:
+    """What readings stand for, in days. elapsed_ms: since the stream's last one, at least 0, of any shape."""
+    return np.minimum(elapsed_ms / DAY_MS, LONGEST_DAYS)
 
 
 def distance_from(values: Doubles, phase: Doubles, season: Doubles, channels: Channels[Doubles]) -> Doubles:

@@ -22,7 +22,7 @@ from models.forecaster import Forecaster, ForecasterConfig
 from models.kinds import KindsHead, shapes
 from models.packing import pack
 from models.residuals import ScoreConfig
-from models.rows import Rows
+from models.rows import Columns, Rows, fresh
 
 QUICK = DetectorConfig(
     ScoreConfig(
@@ -52,6 +52,11 @@ def data_folder() -> Path:
             pytrace=False,
         )
     return folder
+
+
+def fresh_columns(streams: int = 1, features: int = 1) -> Columns:
+    """Of streams that have never been seen."""
+    return Columns.of(fresh(streams, ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)))
 
 
 def some_forecaster(features: int, hidden: int = 16, layers: int = 1, seed: int = 0, cell: str = "lstm") -> Forecaster:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from models.alarm import AlarmConfig, Change, OpenedBy, Severity, is_restless, step
-from models.forecaster import ForecasterConfig
-from models.rows import Channels, Columns, Doubles, Scalars, fresh
+from models.rows import Channels, Doubles, Scalars
+from tests.data import fresh_columns
 
 CONFIG = AlarmConfig(close_below=0.5, close_after=3, rest=4, adopt_after=10, relearn=6)
 
@@ -17,7 +17,7 @@ class Streams:
         self.config = config
         self.channels: Channels[Doubles]
         self.scalars: Scalars[Doubles]
-        self.channels, self.scalars = Columns.of(fresh(streams, ForecasterConfig(("a",), hidden=16))).views()
+        self.channels, self.scalars = fresh_columns(streams).views()
         self.seen = 0
         self.changes: list[list[Change]] = []
         self.learned: list[list[bool]] = []

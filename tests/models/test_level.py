@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.forecaster import ForecasterConfig
+from models.forecaster import WEEK_MINUTES
 from models.level import (
     DAY_MS,
     FARTHEST,
@@ -14,14 +14,14 @@ from models.level import (
     LONGEST_DAYS,
     MEMORY_DAYS,
     PERIODS_A_WEEK,
-    WEEK_MINUTES,
-    days_between,
+    days_of,
     distance_from,
     follow_level,
     learn_season,
     phases_at,
 )
-from models.rows import Channels, Columns, Doubles, Scalars, fresh
+from models.rows import Channels, Doubles, Scalars
+from tests.data import fresh_columns
 
 HOUR_MS = 3_600_000
 Values = NDArray[np.float64]
@@ -31,7 +31,7 @@ class Stream:
     """A level that is known already, and the season as it is learned."""
 
     def __init__(self, mean: float = 0.0, spread: float = 1.0, features: int = 1) -> None:
-        columns = Columns.of(fresh(1, ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)))
+        columns = fresh_columns(features=features)
         self.channels: Channels[Doubles]
         self.scalars: Scalars[Doubles]
         self.channels, self.scalars = columns.views()
@@ -45,7 +45,7 @@ class Stream:
     def learn(self, values: Values, step_ms: int) -> Values:
         """Take in readings, (N,), step_ms apart; returns how far each was from where the level was thought to be."""
         times = np.arange(len(values)) * step_ms
-        days = days_between(times[:, None].astype(np.float64), np.zeros(1))
+        days = days_of(np.diff(times, prepend=0)[:, None].astype(np.float64))
         phases = phases_at(times[:, None], 1)
         distances = []
         for value, day, phase in zip(values, days, phases.swapaxes(0, 1), strict=True):
@@ -101,7 +101,8 @@ def test_the_season_changes_with_the_plant_within_weeks() -> None:
 
 def test_days_are_those_since_the_streams_last_reading_and_an_hour_at_most() -> None:
     times_ms = np.array([[0.0, 1e6], [6e4, 1e6 + HOUR_MS], [DAY_MS, 1e6 + 2 * HOUR_MS]])
-    days = days_between(times_ms, np.array([0.0, 1e6 - 3.6e5]))
+    clock_ms = np.array([[0.0, 1e6 - 3.6e5]])
+    days = days_of(np.diff(times_ms, axis=0, prepend=clock_ms))
     hour = LONGEST_DAYS
     np.testing.assert_allclose(days, [[0, hour / 10], [hour / 60, hour], [hour, hour]])
 
@@ -118,7 +119,7 @@ def test_phases_are_sine_and_cosine_of_the_time_of_the_week() -> None:
 @pytest.mark.parametrize(("streams", "features"), [(1, 1), (1, 2), (7, 1), (33, 5), (256, 38)])
 def test_a_distance_has_the_same_bits_in_any_company(streams: int, features: int) -> None:
     random = np.random.default_rng(1)
-    columns = Columns.of(fresh(streams, ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)))
+    columns = fresh_columns(streams, features)
     columns.channels.numpy()[:] = random.normal(size=columns.channels.shape)
     channels, _ = columns.views()
     channels.known[:] = 9

@@ -8,7 +8,6 @@ import pytest
 from numpy.typing import NDArray
 
 from models.alarm import OpenedBy
-from models.forecaster import ForecasterConfig
 from models.residuals import (
     HIGHEST_RANGE_SCORE,
     LARGEST_LEARNED,
@@ -23,7 +22,8 @@ from models.residuals import (
     noise_of,
     strength_of,
 )
-from models.rows import FRESH_SCALARS, Channels, Columns, Doubles, Scalars, Watched, fresh
+from models.rows import FRESH_SCALARS, Channels, Doubles, Scalars, Watched
+from tests.data import fresh_columns
 
 
 class Statistics(NamedTuple):
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 def fresh_statistics(streams: int = 1, features: int = 1) -> Statistics:
-    columns = Columns.of(fresh(streams, ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)))
+    columns = fresh_columns(streams, features)
     return Statistics(*columns.views(), columns.watched())
 
 

@@ -5,15 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.forecaster import ForecasterConfig
-from models.rows import SEASON, Channels, Columns, Doubles, Scalars, fresh
+from models.rows import SEASON, Channels, Doubles, Scalars
 from models.scaling import adopt_level, hold, learn_scale, move_scale, spread_of
+from tests.data import fresh_columns
 
 NAN = math.nan
-
-
-def fresh_columns(streams: int, features: int) -> Columns:
-    return Columns.of(fresh(streams, ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)))
 
 
 def fresh_statistics(streams: int, features: int) -> tuple[Channels[Doubles], Scalars[Doubles]]:
