@@ -25,9 +25,10 @@ from models.alarm import AlarmConfig
 from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
 from models.kinds import KINDS, SYMPTOMS, TENSORS, VOTES, KindsHead, shapes, with_symptoms
+from models.output_file import write_or_keep
 from models.residuals import ScoreConfig
 from models.rows import Channels, Rows, Scalars, fresh
-from models.tensor_file import sha256_of_tensors, write_whole
+from models.tensor_file import sha256_of_tensors
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4 * 2**30
@@ -156,7 +157,7 @@ def describe(
 
 
 def save(path: Path, detector: Detector, description: Description) -> str:
-    """Write the file in one piece: it is whole or it is not there. Returns its digest."""
+    """Write the file in one piece: it is whole or it is not there. Returns its digest. Raises UnwrittenOutput."""
     tensors = {f"forecaster.{name}": weight for name, weight in detector.forecaster.state_dict().items()}
     tensors |= {f"streams.{name}": column for name, column in zip(Rows._fields, detector.known_rows, strict=True)}
     keys = sorted(detector.known, key=detector.known.__getitem__)
@@ -169,8 +170,7 @@ def save(path: Path, detector: Detector, description: Description) -> str:
     described = description.model_copy(update={"tensors_sha256": sha256_of_tensors(save_tensors(tensors))})
     unsaid = {"kinds"} if described.kinds is None else None  # so that it reads as it did before there were heads
     content = save_tensors(tensors, metadata={HEADER: described.model_dump_json(exclude=unsaid)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
+    write_or_keep(path, content)
     return hashlib.sha256(content).hexdigest()
 
 

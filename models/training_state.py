@@ -17,8 +17,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from models.output_file import write_whole
 from models.series import Series
-from models.tensor_file import sha256_of_tensors, write_whole
+from models.tensor_file import sha256_of_tensors
 
 SCHEMA_VERSION = 1
 HEADER = "telltale-training"

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from service.errors import RefusedSetting
-from service.options import Data, MoreData, data_paths, device_of, make_room, one_thread, out, print_table
+from service.options import Data, MoreData, data_paths, device_of, one_thread, out, print_table
+from service.output_files import check_outputs
 
 app = typer.Typer()
 
@@ -45,7 +46,7 @@ def compare(
     if hidden % 16:
         raise RefusedSetting(f"--hidden is {hidden}, expected a multiple of 16")
     sets = find_sets(data_paths(data, more))
-    make_room(folder / "comparison.html")
+    check_outputs(folder / "comparison.html")
     one_thread()
     training = TrainingConfig(epochs=epochs, patience=patience, chunk_readings=chunk)
     plan = Plan(names, seeds, hidden, layers, training)

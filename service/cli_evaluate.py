@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from service.errors import RefusedSetting
-from service.options import CheckpointFile, device_of, load_checkpoint, make_room, one_thread, out, print_table
+from service.options import CheckpointFile, device_of, load_checkpoint, one_thread, out, print_table
+from service.output_files import check_outputs
 
 app = typer.Typer()
 
@@ -54,7 +55,7 @@ def evaluate(
     if checkpoint:
         found = load_checkpoint(checkpoint)
         trained = Trained(found.detector.forecaster, found.detector.config, found.digest, checkpoint)
-    make_room(folder / "evaluation.html")
+    check_outputs(folder / "evaluation.html")
     one_thread()
     plan = Plan(seeds, hidden, TrainingConfig(epochs=epochs, patience=patience), trained, baselines)
 

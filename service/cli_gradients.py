@@ -15,13 +15,13 @@ from service.options import (
     data_paths,
     device_of,
     load_checkpoint,
-    make_room,
     one_thread,
     out,
     print_table,
     read_data,
     simulated,
 )
+from service.output_files import check_outputs
 
 app = typer.Typer()
 
@@ -62,7 +62,7 @@ def gradients(
     if checkpoint and cell:
         raise RefusedSetting("--checkpoint and --cell are both there, expected one of them")
     names = _cells(cell)
-    make_room(folder / "gradients.html")
+    check_outputs(folder / "gradients.html")
     one_thread()
     ready = load_checkpoint(checkpoint).detector.forecaster if checkpoint else None
     expected = ready.config.features if ready else None
@@ -129,7 +129,7 @@ def memory_tasks(
 
     names = _known("--task", task, tuple(TASKS))
     path = folder / "memory-tasks.csv"
-    make_room(path)
+    check_outputs(path)
     limit_s = math.inf if max_seconds is None else max_seconds
     budget = Budget(hidden=hidden, updates=updates, hopeless_after=hopeless_after, limit_s=limit_s)
     asked = trials(names, _cells(cell), lag or (50, 100, 200, 500, 1000), range(1, seeds + 1), chrono=chrono)

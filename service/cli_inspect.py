@@ -16,11 +16,11 @@ from service.options import (
     data_paths,
     load_checkpoint,
     load_settings,
-    make_room,
     one_thread,
     out,
     read_data,
 )
+from service.output_files import check_outputs
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
@@ -71,7 +71,7 @@ def inspect(
     from service.insights import seen_explanation
 
     loaded, series = _stream(config, checkpoint, data, more, stream, part)
-    make_room(out_file)
+    check_outputs(out_file)
     past, row = _readings(series), loaded.detector.rows_for([stream.encode()])
     told = _transitions(loaded, series)
     begin, end = _window(series, told, _milliseconds("--around", around), readings)
@@ -117,7 +117,7 @@ def forecast(
     from service.inspection import aligned
 
     loaded, series = _stream(config, checkpoint, data, more, stream, part)
-    make_room(out_file)
+    check_outputs(out_file)
     readings, end = _readings(series), _end(series, _milliseconds("--after", after))
     begin = max(0, end - PAST_READINGS)
     row = loaded.detector.rows_for([stream.encode()])

@@ -19,13 +19,13 @@ from service.options import (
     device_of,
     load_checkpoint,
     load_settings,
-    make_room,
     one_thread,
     out,
     quiet_settings,
     read_data,
     simulated,
 )
+from service.output_files import check_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ def train(
     from service.trainer import train as train_and_save
 
     _check_training(cell, hidden, precision)
-    make_room(out_file, resume, report)
+    check_outputs(out_file, resume, report)
     with joined(device_of(device)) as ranks:
         say = out if ranks.first else Console(quiet=True)
         if from_topic:
@@ -242,7 +242,7 @@ def score(
 
     settings = load_settings(config, {"checkpoint": checkpoint})
     check_part(part)
-    make_room(out_file, anomalies)
+    check_outputs(out_file, anomalies)
     loaded = load_checkpoint(settings.checkpoint)
     one_thread()
     series = select(read_data(data_paths(data, more), loaded.detector.features), part)

@@ -19,11 +19,11 @@ from service.options import (
     Topics,
     err,
     load_checkpoint,
-    make_room,
     one_thread,
     out,
     quiet_settings,
 )
+from service.output_files import check_outputs
 
 if TYPE_CHECKING:
     from service.changelog import Layout
@@ -86,7 +86,7 @@ def state_export(
     from service.inspection import pack_up
 
     settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
-    make_room(out_file)
+    check_outputs(out_file)
     pipeline, layout = _judges(settings)
     keys = [_key(one) for one in stream]
     with _unjoined(settings) as log:

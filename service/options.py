@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from service.errors import RefusedInput, RefusedSetting
+from service.errors import RefusedSetting
 
 if TYPE_CHECKING:
     import torch
@@ -76,16 +76,6 @@ def data_paths(data: list[Path] | None, more: list[Path] | None) -> list[Path]:
 def check_part(part: str) -> None:
     if part not in ("all", "train", "test"):
         raise RefusedSetting(f"--part is {part!r}, expected all, train or test")
-
-
-def make_room(*files: Path | None) -> None:
-    """Find out before the work, not after it, that a result cannot be written."""
-    for file in files:
-        if file is not None:
-            try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise RefusedInput(f"{file}: cannot be written: {error.strerror}") from error
 
 
 def read_data(paths: list[Path], features: tuple[str, ...] | None = None) -> "list[Series]":

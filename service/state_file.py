@@ -16,8 +16,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from models.output_file import write_or_keep
 from models.rows import Channels, Rows, Scalars
-from models.tensor_file import sha256_of_tensors, write_whole
+from models.tensor_file import sha256_of_tensors
 from service.changelog import Layout
 from service.errors import RefusedInput
 from service.wire import MAX_KEY_BYTES, StreamKey
@@ -68,12 +69,12 @@ class Luggage(NamedTuple):
 
 
 def save(path: Path, luggage: Luggage) -> None:
-    """Write the file in one piece: it is whole or it is not there."""
+    """Write the file in one piece: it is whole or it is not there. Raises UnwrittenOutput."""
     tensors = {name: column.contiguous() for name, column in zip(Rows._fields, luggage.rows, strict=True)}
     tensors["applied"] = luggage.applied.contiguous()
     carried = msgspec.structs.replace(luggage.carried, tensors_sha256=sha256_of_tensors(save_tensors(tensors)))
     content = save_tensors(tensors, metadata={HEADER: msgspec.json.encode(carried).decode()})
-    write_whole(path, content)
+    write_or_keep(path, content)
 
 
 def load(path: Path, layout: Layout) -> Luggage:

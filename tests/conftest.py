@@ -12,6 +12,7 @@ from tests.needed import needed
 if TYPE_CHECKING:
     from tests.command_line import Telltale
     from tests.kafka import Broker
+    from tests.small_disk import SmallDisk
 
 pytest.register_assert_rewrite("tests.service.log_contract")
 
@@ -39,6 +40,15 @@ def telltale() -> "Iterator[Telltale]":
 def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is run is run in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> "Iterator[SmallDisk]":
+    """A file system of 1 MiB; skips where none can be mounted."""
+    from tests.small_disk import small_disk  # noqa: PLC0415
+
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        yield disk
 
 
 @pytest.fixture(scope="session")

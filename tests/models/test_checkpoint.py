@@ -28,6 +28,7 @@ from models.checkpoint import (
 from models.detection import Detector
 from models.forecaster import ForecasterConfig
 from models.kinds import KINDS, SYMPTOMS, TENSORS, VOTES
+from models.output_file import UnwrittenOutput
 from models.priming import prime
 from models.rows import Channels, Rows, Scalars
 from models.series import Series
@@ -471,7 +472,7 @@ def files_no_longer_than(limit: int) -> Iterator[None]:
 def test_a_failure_while_writing_leaves_the_old_file(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     detector = some_detector(features=3)
-    with files_no_longer_than(len(content) // 2), pytest.raises(OSError, match="File too large"):
+    with files_no_longer_than(len(content) // 2), pytest.raises(UnwrittenOutput, match="File too large"):
         save(path, detector, described(detector))
     assert path.read_bytes() == content
     assert load(path).detector.features == ("f0", "f1")
