@@ -2,18 +2,21 @@
 
 PYTHON ?= python3
 DEMO_SECONDS ?= 150
+WORKERS ?= 4
 TORCH_BACKEND ?=
 ARGS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
+PACKAGES := PYTHON=$(PYTHON) .ci/packages
 UV := $(if $(shell uv --version 2>/dev/null),uv,build/uv/bin/uv)
 CODE := service models tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test lint types format demo bench faults soak e2e kafka clean
+.NOTPARALLEL:
+.PHONY: help setup check test programs lint types format demo bench faults soak e2e kafka clean
 
 help: ## Show what there is to make
 	@echo 'make TARGET, where TARGET is one of:'
@@ -21,8 +24,17 @@ help: ## Show what there is to make
 
 setup: $(READY) ## Make .venv with everything in it (TORCH_BACKEND=cpu: the small build of torch)
 
-test: $(READY) ## Run all tests; some need Docker, or Java 17 and Maven, for a Kafka broker, some Chromium or Prometheus (ARGS='-k name')
-	$(RUN)python -m pytest $(ARGS)
+check: $(READY) ## Style, types, and the tests that need Python alone, in a minute and a half (ARGS='-k name')
+	$(RUN)ruff check $(CODE)
+	$(RUN)ruff format --check $(CODE)
+	$(RUN)mypy
+	$(RUN)python -m pytest -m 'not programs' --numprocesses 2 $(ARGS)
+
+test: programs $(READY) ## Run all tests, WORKERS=4 at a time; on Debian, what they need is installed first (ARGS='-k name')
+	$(RUN)python -m pytest --numprocesses $(WORKERS) $(ARGS)
+
+programs:
+	@$(PACKAGES) python broker browser prometheus
 
 lint: $(READY) ## Check style and formatting
 	$(RUN)ruff check $(CODE)
@@ -36,22 +48,27 @@ format: $(READY) ## Rewrite the code in the form that lint expects
 	$(RUN)ruff format $(CODE)
 
 demo: $(READY) ## Watch a simulated plant for DEMO_SECONDS=150 seconds (KAFKA=1: through a broker of its own, or HOST:PORT)
+	@$(if $(filter 1,$(KAFKA)),$(PACKAGES) java)
 	@$(if $(filter 1,$(KAFKA)),deploy/kafka/with-broker )$(RUN)telltale demo --seconds $(DEMO_SECONDS) \
 	  $(if $(KAFKA),--kafka $(patsubst 1,env,$(KAFKA)))
 
 bench: $(READY) ## Measure throughput and latency on this machine (ARGS='--help')
+	@$(PACKAGES) broker
 	$(RUN)python -m tests.bench $(ARGS)
 
 faults: $(READY) ## Kill, stop and cut off workers and brokers for up to an hour, and compare every byte (ARGS='--small')
+	@$(PACKAGES) java
 	$(RUN)python -m tests.faults $(ARGS)
 
 soak: $(READY) ## A fault every 15 s under load for half an hour; memory, threads and files must stay (ARGS='--minutes 30')
+	@$(PACKAGES) java
 	$(RUN)python -m tests.faults soak $(ARGS)
 
 e2e: $(READY) ## Build the image, start docker-compose.yml, kill the service under load; needs a Docker engine with Compose
 	TORCH_BACKEND=$(TORCH_BACKEND) $(RUN)python -m pytest -rP tests/e2e/deployment.py $(ARGS)
 
 kafka: ## Run a Kafka broker on this machine, without Docker; Ctrl-C ends it (ARGS='--port 9092')
+	@$(PACKAGES) java
 	deploy/kafka/broker start $(ARGS)
 
 clean: ## Remove what can be made again, .venv and downloaded jars included
@@ -60,6 +77,7 @@ clean: ## Remove what can be made again, .venv and downloaded jars included
 
 # Only when what is to be installed has changed.
 $(READY): pyproject.toml constraints.txt | $(filter build/%,$(UV))
+	@$(PACKAGES) python
 	test -x $(RUN)python || $(UV) venv --python $(PYTHON) $(VENV)
 	$(UV) pip install --python $(RUN)python --constraint constraints.txt --build-constraint constraints.txt \
 	  $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable . --group dev
@@ -67,6 +85,7 @@ $(READY): pyproject.toml constraints.txt | $(filter build/%,$(UV))
 
 # In a folder of its own: a system's Python may refuse packages from outside (PEP 668), and uv needs nothing of it.
 build/uv/bin/uv:
+	@$(PACKAGES) python
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target build/uv uv \
 	  || { rm -rf build/uv && $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv; } \
 	  || { echo 'uv is missing and could not be installed: https://docs.astral.sh/uv/ tells how' >&2; exit 1; }

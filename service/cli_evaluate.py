@@ -12,7 +12,7 @@ from service.output_files import check_outputs
 app = typer.Typer()
 
 
-@app.command(epilog="Example: telltale evaluate ../shared/data --set nab --seeds 1 --out evaluation/")
+@app.command(epilog="Example: telltale evaluate history/ --checkpoint plant.safetensors --out evaluation/")
 def evaluate(
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="CSV or Parquet files, or folders of them.")],
     only: Annotated[

@@ -1,9 +1,14 @@
-"""What every test runs with: one torch thread, and a Kafka broker for those that ask for one."""
+"""What every test runs with: one torch thread, and a Kafka broker for those that ask for one.
+
+What a test asks for says where it runs. `programs` is the mark of those that need programs beside Python; `make check`
+leaves them out. Several processes (`--numprocesses 4 --dist loadgroup`) share the modules among them: a module's tests
+stay together, with what they have in common, except the rows of the fault suite, which take minutes each.
+"""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,12 +25,25 @@ pytest.register_assert_rewrite("tests.service.log_contract")
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 
-BROKER: "pytest.StashKey[Broker]" = pytest.StashKey()
+PROGRAMS = frozenset({"kafka", "java", "browser", "tools"})
+"""The fixtures that are programs, or fail without them."""
+
+BROKERS: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Importing kafka-python 3.0 warns on Python 3.11 and 3.12: it reads its message schemas with read_text().
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks select tests, and before groups are made of them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        asked = frozenset(getattr(item, "fixturenames", ()))
+        if asked & PROGRAMS:
+            item.add_marker("programs")
+        together = item.name if "nursery" in asked else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(together.rpartition("/")[2]))
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +75,31 @@ def kafka(pytestconfig: pytest.Config) -> "Iterator[Broker]":
     from tests.kafka import NoBroker, running_broker  # noqa: PLC0415  (0.4 s to import)
 
     with needed(running_broker(), NoBroker) as broker:
-        pytestconfig.stash[BROKER] = broker
+        pytestconfig.stash[BROKERS] = [f"{broker.kind}, {broker.bootstrap_servers}"]
         yield broker
 
 
+@pytest.fixture(scope="session")
+def java() -> None:
+    """What a broker runs on that a test may kill, or set up as it likes; a skip with what to install."""
+    from tests.kafka import NoBroker, require_java  # noqa: PLC0415
+
+    try:
+        require_java()
+    except NoBroker as reason:
+        pytest.skip(f"this test starts a broker of its own: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of several processes
+        session.config.workeroutput["brokers"] = session.config.stash.get(BROKERS, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    node.config.stash.setdefault(BROKERS, []).extend(getattr(node, "workeroutput", {}).get("brokers", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    broker = config.stash.get(BROKER, None)
-    if broker is not None:
-        terminalreporter.write_line(f"Kafka: {broker.kind}, {broker.bootstrap_servers}")
+    for broker in config.stash.get(BROKERS, ()):
+        terminalreporter.write_line(f"Kafka: {broker}")

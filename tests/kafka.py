@@ -255,6 +255,13 @@ def _local() -> Generator[str, None, None]:
                 broker.wait()
 
 
+def require_java() -> None:
+    """Raises NoBroker, saying what to install, unless BROKER_SCRIPT can run here."""
+    ran = subprocess.run([BROKER_SCRIPT, "check"], capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise NoBroker(ran.stderr.strip())
+
+
 def _end_with_parent() -> None:
     """Let the kernel end this child when the tests are killed (Linux: PR_SET_PDEATHSIG). Runs between fork and exec."""
     if sys.platform == "linux":

@@ -2,7 +2,8 @@
 
 Of every set, the files take turns: the even ones train forecaster and head, by their `train` rows alone; the odd ones
 are judged, whole, from a cold start, with faults only where the detector finds nothing in the series as it is. One
-configuration for all sets. `python -m tests.bench.kinds --data ../shared/data` prints what docs/kinds.md says.
+configuration for all sets. `python -m tests.bench.kinds --data benchmarks/` prints what docs/kinds.md says;
+docs/evaluation.md says what lies in that folder.
 """
 
 import argparse
@@ -28,7 +29,7 @@ SETS = ("nab", "skab", "asd", "smd")
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--data", type=Path, default=Path("../shared/data"))
+    arguments.add_argument("--data", type=Path, default=Path("benchmarks"), help="a folder for each set")
     arguments.add_argument("--sets", default=",".join(SETS))
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--cell", default="lstm")

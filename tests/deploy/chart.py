@@ -6,6 +6,7 @@ Kubernetes and of the two operators say of their API; an unknown field is an err
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -37,11 +38,20 @@ EITHER = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": ["string", "integer"],
     "io.k8s.apimachinery.pkg.api.resource.Quantity": ["string", "number"],
 }
-BUILT_WITHIN_S = 900.0
+BUILT_WITHIN_S = 1_800.0
+GO = (1, 24)  # an older one may fetch this by itself, from 1.21 on
+NEEDED = (
+    f"the chart's tests need Go {GO[0]}.{GO[1]} or newer, which builds {' and '.join(TOOLS)} and fetches the schemas "
+    "of Kubernetes"
+)
 
 
 class NoTools(Exception):
-    """helm or kubeconform are not to be had here; the message says what to install."""
+    """helm or kubeconform could not be built."""
+
+
+class NoGo(NoTools):
+    """There is no Go here that could build them; the message says which is needed."""
 
 
 @cache
@@ -176,10 +186,7 @@ def _module(module: str) -> Path:
 
 def _go(*arguments: str, **environment: str) -> str:
     if shutil.which("go") is None:
-        raise NoTools(
-            f"the chart's tests need {', '.join(TOOLS)} on the PATH or Go 1.24 to build them, and Go for the "
-            "schemas of Kubernetes: https://go.dev/dl"
-        )
+        raise NoGo(f"{NEEDED}; found no Go: https://go.dev/dl")
     ended = subprocess.run(
         ["go", *arguments],
         cwd="/",  # outside of any module
@@ -190,5 +197,15 @@ def _go(*arguments: str, **environment: str) -> str:
         timeout=BUILT_WITHIN_S,
     )
     if ended.returncode:
-        raise NoTools(f"go {' '.join(arguments)}: {ended.stderr.strip()[-1000:]}")
+        failed = f"go {' '.join(arguments)}: {ended.stderr.strip()[-1000:]}"
+        raise NoGo(f"{NEEDED}; found {_go_version()}: {failed}") if _is_old(_go_version()) else NoTools(failed)
     return ended.stdout
+
+
+def _go_version() -> str:
+    return subprocess.run(["go", "version"], cwd="/", capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _is_old(version: str) -> bool:
+    found = re.search(r"go(\d+)\.(\d+)", version)
+    return found is not None and tuple(map(int, found.groups())) < GO

@@ -95,20 +95,24 @@ def says(*command: object) -> str:
     return ran.stdout + ran.stderr
 
 
+@pytest.mark.programs
 def test_prometheus_takes_its_configuration_and_its_rules() -> None:
     said = says("promtool", "check", "config", DEPLOY / "prometheus/prometheus.yml")
     assert "2 rule files found" in said
     assert f"{len(ALERTS)} rules found" in said
 
 
+@pytest.mark.programs
 def test_alertmanager_takes_its_configuration() -> None:
     assert "SUCCESS" in says("amtool", "check-config", DEPLOY / "alertmanager/alertmanager.yml")
 
 
+@pytest.mark.programs
 def test_the_rule_tests_hold() -> None:
     assert "SUCCESS" in says("promtool", "test", "rules", DEPLOY / "prometheus/tests/alerts.yml")
 
 
+@pytest.mark.programs
 def test_a_rule_test_that_is_wrong_is_told_of(tmp_path: Path) -> None:
     """The same tests with every alert expected at another time must fail: they can."""
     wrong = json.loads(json.dumps(RULE_TESTS))
@@ -206,6 +210,7 @@ def test_no_stream_is_named_by_a_series_but_where_it_is_asked_for() -> None:
     assert named == {"telltale_top_stream_peak_ratio"}
 
 
+@pytest.mark.programs
 def test_prometheus_finds_no_fault_with_names_and_units() -> None:
     exposed = subprocess.run(
         [program("promtool"), "check", "metrics"], input=generate_latest(registry()), capture_output=True, check=False

@@ -12,7 +12,7 @@ from tests.faults.nursery import Nursery
 from tests.kafka import Broker
 
 # Of a connection that is refused or broken off, the client leaves the socket to the garbage collector.
-pytestmark = [pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"), pytest.mark.timeout(1_800)]
 
 SEED = int(os.environ.get("TELLTALE_TEST_FAULT_SEED") or random.SystemRandom().randrange(2**31))
 
@@ -55,6 +55,7 @@ def test_workers_that_join_and_leave_change_nothing_and_work_goes_on(kafka: Brok
     assert found("members", kafka, nursery).passed
 
 
+@pytest.mark.usefixtures("java")
 def test_a_broker_or_a_network_that_fails_changes_nothing_and_work_goes_on_after_it(
     kafka: Broker, nursery: Nursery
 ) -> None:

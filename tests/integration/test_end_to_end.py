@@ -30,7 +30,7 @@ from service.slab import StateSlab
 from service.task import PartitionTask
 from service.wire import MAX_VALUE_BYTES, Reason, decode_event, encode_reading, rfc3339
 from tests.command_line import Telltale, settings_of
-from tests.data import QUICK, data_folder, faulty, some_forecaster
+from tests.data import QUICK, data_folder, faulty, some_forecaster, some_machines
 from tests.kafka import Broker, Written
 
 WITHIN_S = 60.0
@@ -229,7 +229,7 @@ def by_stream(events: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]
     return streams
 
 
-@pytest.mark.parametrize("some_files", [some_skab, some_asd], ids=["skab", "asd"])
+@pytest.mark.parametrize("some_files", [some_machines, some_skab, some_asd], ids=["plant", "skab", "asd"])
 def test_what_is_told_online_is_what_is_told_offline(
     kafka: Broker,
     telltale: Telltale,

@@ -158,7 +158,7 @@ def test_a_topic_that_is_deleted_and_made_anew_while_it_is_read_ends_the_service
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Broker]:
+def guarded(java: None) -> Iterator[Broker]:
     """A broker that asks who may do what."""
     authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
     with OwnBroker(

@@ -1,7 +1,8 @@
 """What a detector promises. Sizes: N readings in offset order, S streams, F features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,18 @@ from models.rows import SEASON, Channels, Columns, Doubles, Rows, Scalars, fresh
 from models.scaling import spread_of
 from models.series import read_series
 from models.training import usable
-from tests.data import QUICK, Batch, Judged, batch_of, data_folder, faulty, judge, some_forecaster, some_kinds
+from tests.data import (
+    QUICK,
+    Batch,
+    Judged,
+    batch_of,
+    data_folder,
+    faulty,
+    judge,
+    some_forecaster,
+    some_kinds,
+    some_machines,
+)
 
 STREAMS = 12
 READINGS = 2_000
@@ -261,16 +273,24 @@ def test_the_default_config_is_judged_alike_in_batches_of_any_size() -> None:
         assert_same(judge(detector, batch, rows, range(size, 2_500, size)), together)
 
 
-def test_real_series_are_judged_alike_in_batches_of_any_size() -> None:
+def some_nab(folder: Path) -> list[Path]:
     names = ("realKnownCause__nyc_taxi", "realTraffic__TravelTime_387", "realTweets__Twitter_volume_AAPL")
     found = [path for name in names if (path := data_folder() / "nab" / f"{name}.parquet").exists()]
     assert len(found) >= 2
-    series = read_series(found)
-    detector = prime(some_forecaster(1), DetectorConfig(), usable(series))
+    return found
+
+
+@pytest.mark.parametrize("some_files", [some_machines, some_nab], ids=["plant", "nab"])
+def test_whole_series_are_judged_alike_in_batches_of_any_size(
+    some_files: Callable[[Path], list[Path]], tmp_path: Path
+) -> None:
+    series = read_series(some_files(tmp_path))
+    features = len(series[0].features)
+    detector = prime(some_forecaster(features), DetectorConfig(), usable(series))
     readings = 1_500
     rest = [one.select(one.test) for one in series]
     times = np.stack([one.times_ms[:readings] for one in rest], axis=1).ravel()
-    values = np.stack([one.values[:readings] for one in rest], axis=1).reshape(-1, 1)
+    values = np.stack([one.values[:readings] for one in rest], axis=1).reshape(-1, features)
     number = torch.arange(len(times))
     batch = Batch(number % len(series), Readings(number, torch.from_numpy(times), torch.from_numpy(values)))
     rows = detector.rows_for([one.key.encode() for one in series])
