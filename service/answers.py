@@ -1,10 +1,14 @@
-"""How HTTP's answers are made: msgspec writes them, and describes them for OpenAPI; errors have a status each."""
+"""How HTTP's answers are made: msgspec writes them, and describes them for OpenAPI; errors have a status each.
+
+HEAD is GET without the body, for every path.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import Query, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import TelltaleError
 from service.watching import NotNow, TooMuchAsked, UnheldStream
@@ -55,3 +59,30 @@ def _inlined(schema: Any, parts: Mapping[str, Any]) -> Any:
         whole = parts[schema["$ref"]] if "$ref" in schema else schema
         return {name: _inlined(part, parts) for name, part in whole.items()}
     return [_inlined(part, parts) for part in schema] if isinstance(schema, list) else schema
+
+
+class Head:
+    """Answers HEAD with what GET would answer, up to the body; the server leaves the body away."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message.get("more_body"):
+                await send({"type": "http.response.body"})
+                raise _Answered
+            await send(message)
+
+        try:
+            await self._app({**scope, "method": "GET"}, receive, send_head)
+        except* _Answered:
+            pass
+
+
+class _Answered(Exception):
+    """An answer without end needs no more than its head."""

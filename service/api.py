@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 
 from service import api_insights, api_page, api_streams
 from service.access import Access
-from service.answers import json_of, schema
+from service.answers import Head, json_of, schema
 from service.following import Followers
 from service.health import Summary, assigned, stuck, summary, unready
 from service.insights import Insight
@@ -43,6 +43,7 @@ def app(
     who may ask, see Access.
     """
     api = FastAPI(title="Telltale", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
+    api.add_middleware(Head)
     api.add_middleware(Access, token=token, names=names, public=api_page.PATHS)
 
     def state(status: Status) -> Summary:
@@ -64,6 +65,7 @@ def app(
 def metrics_app(registry: CollectorRegistry, version: str, names: frozenset[str] | None) -> FastAPI:
     """/metrics and nothing else, for an address of its own: whoever can reach it may read them."""
     api = FastAPI(title="Telltale metrics", version=version, openapi_url=None, docs_url=None, redoc_url=None)
+    api.add_middleware(Head)
     api.add_middleware(Access, token=None, names=names, public=())
     api.include_router(_metrics(registry))
     return api

@@ -47,9 +47,12 @@ PATHS = frozenset(FILES)
 
 
 class _Read(NamedTuple):
+    """A file, as it is and compressed; each has a tag of its own, as they are different bytes."""
+
     content: bytes
-    packed: bytes
     etag: str
+    packed: bytes
+    packed_etag: str
 
 
 def router() -> APIRouter:
@@ -62,17 +65,35 @@ def router() -> APIRouter:
 def _sender(path: str) -> Callable[[Request], Response]:
     def send(request: Request) -> Response:
         file, read = FILES[path], _read(path)
-        headers = {"ETag": read.etag, "Cache-Control": file.cache_control, "Vary": "Accept-Encoding"}
-        if request.headers.get("if-none-match") == read.etag:
+        packs = _takes_gzip(request.headers.get("accept-encoding", ""))
+        content, etag = (read.packed, read.packed_etag) if packs else (read.content, read.etag)
+        headers = {"ETag": etag, "Cache-Control": file.cache_control, "Vary": "Accept-Encoding"}
+        if _is_known(etag, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(read.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=file.media_type)
-        return Response(read.content, headers=headers, media_type=file.media_type)
+        if packs:
+            headers["Content-Encoding"] = "gzip"
+        return Response(content, headers=headers, media_type=file.media_type)
 
     return send
+
+
+def _is_known(etag: str, tags: str) -> bool:
+    """tags: an If-None-Match header. Weak ones match too: a proxy that compresses marks a tag so."""
+    known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
+    return etag in known or "*" in known
+
+
+def _takes_gzip(encodings: str) -> bool:
+    """encodings: an Accept-Encoding header."""
+    for one in encodings.lower().split(","):
+        name, _, weight = one.partition(";")
+        if name.strip() in ("gzip", "*"):
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
 
 
 @cache
 def _read(path: str) -> _Read:
     content = FILES[path].path().read_bytes()
-    return _Read(content, gzip.compress(content, 6, mtime=0), f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return _Read(content, f'"{digest}"', gzip.compress(content, 6, mtime=0), f'"{digest}-gzip"')

@@ -7,6 +7,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service.connections import SWEEP_S, Connection
 from service.errors import RefusedSetting
 
 # Everything comes from here, and no script is in a page's own text. Styles may be: the chart library writes its own,
@@ -23,7 +24,8 @@ SECURITY_HEADERS = [
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Content-Security-Policy", CONTENT_POLICY),
 ]
-MAX_CONNECTIONS = 64
+BACKLOG = 128
+TICK_S = 0.1  # between two calls of uvicorn's on_tick
 START_WITHIN_S = 10.0
 STOP_WITHIN_S = 5.0
 
@@ -68,6 +70,11 @@ class Server:
         """Whether it has ended without being told to. Then end the process too: nobody can watch it any more."""
         return self._thread is not None and not self._stopping and not self._thread.is_alive()
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._uvicorn.server_state.connections)
+
     def stop(self) -> None:
         """Answer what is under way and end. Safe to call twice."""
         self._stopping = True
@@ -97,21 +104,28 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def on_tick(self, counter: int) -> bool:
+        if counter % round(SWEEP_S / TICK_S) == 0:
+            for one in self.server_state.connections.copy():
+                if isinstance(one, Connection):
+                    one.look()
+        return await super().on_tick(counter)
+
 
 def _config(api: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         api,
         loop="asyncio",
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # not a line for each request that is none
         access_log=False,
         proxy_headers=False,
         server_header=False,
         headers=SECURITY_HEADERS,
-        limit_concurrency=MAX_CONNECTIONS,
+        backlog=BACKLOG,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=16_384,
@@ -126,6 +140,6 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
             f"{setting}host: found {host!r}, expected an address of this machine ({error.strerror})"
         ) from error
     try:
-        return socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         raise RefusedSetting(f"{setting}port: cannot listen on {host}, port {port}: {error.strerror}") from error

@@ -178,6 +178,23 @@ def test_the_page_and_its_files_are_kept_by_browsers_until_they_change(client: h
         assert plain.content == answer.content
 
 
+@pytest.mark.parametrize("tags", ["W/{}", '"other", {}', '{} , "other"', "*"])
+def test_a_tag_is_known_however_it_comes_back(client: httpx.Client, tags: str) -> None:
+    etag = client.get("/page/page.js").headers["etag"]
+    assert client.get("/page/page.js", headers={"If-None-Match": tags.format(etag)}).status_code == 304
+    assert client.get("/page/page.js", headers={"If-None-Match": f'"{etag.strip(chr(34))}x"'}).status_code == 200
+
+
+def test_compressed_bytes_have_a_tag_of_their_own(client: httpx.Client) -> None:
+    packed, plain = (
+        client.get("/page/page.js", headers={"Accept-Encoding": encoding}) for encoding in ("gzip", "identity")
+    )
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.headers["etag"] != plain.headers["etag"]
+    refused = client.get("/page/page.js", headers={"Accept-Encoding": "gzip;q=0"})
+    assert "content-encoding" not in refused.headers
+
+
 def test_every_file_of_the_page_is_served_and_no_other(client: httpx.Client) -> None:
     folder = Path(api_page.__file__).parent / "page"
     for file in folder.iterdir():
@@ -202,6 +219,17 @@ def test_nothing_but_this_services_own_scripts_may_run_in_the_page(client: httpx
 @pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/status", "/page/page.js"])
 def test_nothing_can_be_changed(client: httpx.Client, method: str, path: str) -> None:
     assert client.request(method, path).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "path", ["/livez", "/readyz", "/metrics", "/", "/page/plotly.js", "/openapi.json", "/api/v1/status", "/nowhere"]
+)
+def test_head_tells_what_get_would_without_the_body(client: httpx.Client, path: str) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    if path != "/metrics":  # what they tell changes
+        assert head.headers["content-length"] == get.headers["content-length"]
 
 
 @pytest.mark.parametrize("path", ["/livez", "/nowhere", "/api/v1/anomalies?limit=0", "/docs"])

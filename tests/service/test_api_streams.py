@@ -336,6 +336,12 @@ def test_a_stream_that_is_not_there_is_said_once_and_the_rest_goes_on(detector: 
         assert [listener.next().name for _ in range(3)] == ["summary"] * 3
 
 
+def test_head_of_the_events_takes_no_listeners_place(published: Published) -> None:
+    for _ in range(following.MOST_FOLLOWERS + 1):
+        answer = httpx.head(f"{published.url}events", trust_env=False, timeout=WITHIN_S)
+        assert (answer.status_code, answer.headers["content-type"][:17]) == (200, "text/event-stream")
+
+
 def test_events_end_when_the_server_stops_and_soon(published: Published) -> None:
     with listening(published.url) as listener:
         listener.next("summary")

@@ -60,6 +60,7 @@ HTTP = {
     *(name_of(path) for path in SOURCES if path.stem.startswith("api")),
     "service.access",
     "service.answers",
+    "service.connections",
     "service.following",
     "service.serving",
 }
@@ -79,7 +80,10 @@ ONLY_IN = {
     "yaml": {"service.settings"},
     "fastapi": {*HTTP, "service.demo"},  # the demo serves the same app
     "starlette": HTTP,
-    "uvicorn": {"service.serving"},
+    "uvicorn": {
+        "service.serving",
+        "service.connections",  # what uvicorn's own connection lacks
+    },
     "typer": COMMANDS,
     "rich": {*COMMANDS, "service.trainer", "service.demo"},
     "plotly": {
