@@ -44,11 +44,11 @@ class Notifier:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """min_severity: what has not reached it is told to nobody."""
-        self._told_severities = frozenset(SEVERITIES[SEVERITIES.index(min_severity) :])
+        self._told_severities = SEVERITIES[SEVERITIES.index(min_severity) :]
         self._monotonic = monotonic
         self._looked_s = -RESEND_S
         self._running: frozenset[Partition] = frozenset()
-        self._routes = [_route(receiver) for receiver in receivers]
+        self._routes = [_route(receiver, self._told_severities) for receiver in receivers]
         self._books = [route.box for route in self._routes if isinstance(route.box, AlertBook)]
         self._queues = [route.box for route in self._routes if isinstance(route.box, EventQueue)]
 
@@ -108,6 +108,6 @@ class Notifier:
             route.sender.wake()
 
 
-def _route(receiver: Receiver) -> _Route:
-    box = AlertBook() if receiver.kind == ALERTMANAGER else EventQueue(CLOUD_EVENT)
+def _route(receiver: Receiver, severities: Sequence[str]) -> _Route:
+    box = AlertBook(severities) if receiver.kind == ALERTMANAGER else EventQueue(CLOUD_EVENT)
     return _Route(Sender(receiver, box), box)

@@ -67,11 +67,17 @@ class Served:
 
 
 @contextmanager
-def running_alertmanager(folder: Path) -> Iterator[Served]:
+def running_alertmanager(folder: Path, hook: str | None = None) -> Iterator[Served]:
+    """hook: where every receiver sends to, at /RECEIVER, within a second; None: they send nothing, as deployed."""
     port = _free_port()
+    file = DEPLOY / "alertmanager" / "alertmanager.yml"
+    if hook is not None:
+        config = yaml.safe_load(file.read_text())
+        file = folder / "alertmanager.yml"
+        file.write_text(yaml.safe_dump(_sending(config, hook)))
     command = [
         program("prometheus-alertmanager"),
-        f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}",
+        f"--config.file={file}",
         f"--storage.path={folder / 'alertmanager'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",  # alone
@@ -95,6 +101,15 @@ def running_prometheus(folder: Path, target: str, alertmanager: str) -> Iterator
     ]
     with _serving(command, port, folder / "prometheus.log") as served:
         yield served
+
+
+def _sending(deployed: Any, hook: str) -> Any:
+    config = copy.deepcopy(deployed)
+    config["route"] = {**config["route"], "group_wait": "1s", "group_interval": "2s"}
+    config["receivers"] = [
+        {**one, "webhook_configs": [{"url": f"{hook}/{one['name']}"}]} for one in config["receivers"]
+    ]
+    return config
 
 
 def _on_this_machine(deployed: Any, target: str, alertmanager: str) -> Any:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import yaml
 
+from service.open_alarms import SEVERITIES
 from service.wire import decode_event
 from tests.integration.test_end_to_end import (
     NOW_MS,
@@ -145,14 +146,30 @@ def test_an_anomaly_fires_an_alert_that_alertmanager_shows(scene: Scene) -> None
 def test_an_anomaly_shows_up_in_alertmanager_under_its_stream_and_goes_when_it_closes(
     scene: Scene, tmp_path: Path
 ) -> None:
-    wait_until(lambda: [one["labels"]["stream"] for one in scene.pushed()] == [BROKEN], "the anomaly is pushed")
-    (alert,) = scene.pushed()
+    def reached() -> list[str]:
+        """Severities for which there is an alert, the highest first."""
+        return sorted((one["labels"]["severity"] for one in scene.pushed()), key=SEVERITIES.index, reverse=True)
+
+    wait_until(lambda: reached() == ["critical", "major", "minor"], "the anomaly is pushed with each severity")
+    alerts = {alert["labels"]["severity"]: alert for alert in scene.pushed()}
     event = last_event(scene)
-    assert alert["labels"]["anomaly"] == event["data"]["anomaly"]
-    assert alert["labels"]["topic"] == scene.names.topic
-    assert alert["annotations"]["severity"] == event["data"]["severity"]
-    assert alert["annotations"]["summary"].startswith(f"{BROKEN}: f0 ")
-    assert alert["receivers"] == [{"name": "plant"}]
+    for severity, alert in alerts.items():
+        assert alert["labels"] == {
+            "alertname": "TelltaleAnomaly",
+            "stream": BROKEN,
+            "topic": scene.names.topic,
+            "anomaly": event["data"]["anomaly"],
+            "severity": severity,
+        }
+        assert alert["annotations"]["severity"] == event["data"]["severity"] == "critical"
+        assert alert["annotations"]["summary"].startswith(f"{BROKEN}: f0 ")
+    assert {severity: alert["receivers"] for severity, alert in alerts.items()} == {
+        "minor": [{"name": "plant"}],
+        "major": [{"name": "plant"}],
+        "critical": [{"name": "plant-critical"}],
+    }
+    inhibited = {severity: bool(alert["status"]["inhibitedBy"]) for severity, alert in alerts.items()}
+    assert inhibited == {"minor": True, "major": True, "critical": False}
 
     calm = plant(tmp_path / "calm.parquet", 80, broken_from=80, broken_until=80, first=LOAD)
     with producing(scene.broker, scene.names, calm, 10_000):

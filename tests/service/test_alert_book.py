@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from models.alarm import OpenedBy
-from service.alert_book import RESEND_S, RESOLVED_FOR_S, VALID_S, AlertBook
+from service.alert_book import AHEAD_S, RESEND_S, RESOLVED_FOR_S, VALID_S, AlertBook
 from service.log import Partition
-from service.open_alarms import HeldAlarm
+from service.open_alarms import SEVERITIES, HeldAlarm
 from service.wire import Anomaly, Channel, Event, StreamKey, anomaly_id
 
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
@@ -60,7 +60,7 @@ def held(stream: str = "pump", severity: str = "minor", peak: float = 2.25, offs
 
 
 def sent(book: AlertBook, taken: bool = True) -> list[dict[str, Any]]:
-    """The alerts that are said now."""
+    """The alerts that are sent now, in one request."""
     letter = book.next()
     if letter is None:
         return []
@@ -69,6 +69,10 @@ def sent(book: AlertBook, taken: bool = True) -> list[dict[str, Any]]:
     alerts: list[dict[str, Any]] = json.loads(letter.body)
     assert len(alerts) == letter.notifications
     return alerts
+
+
+def severities(alerts: list[dict[str, Any]]) -> list[str]:
+    return [alert["labels"]["severity"] for alert in alerts]
 
 
 # --- alerts
@@ -83,6 +87,7 @@ def test_an_open_anomaly_is_an_alert_that_says_what_is_strange() -> None:
         "stream": "pump",
         "topic": "readings",
         "anomaly": anomaly_id(P0, 7, "pump"),
+        "severity": "minor",
     }
     assert alert["annotations"]["summary"] == "pump: heat 9, expected 2.5 to 3.5; rpm 800, expected 990.125 to 1010"
     assert (alert["annotations"]["severity"], alert["annotations"]["peak"]) == ("minor", "2.25")
@@ -104,15 +109,62 @@ def test_it_is_said_again_as_long_as_it_is_open() -> None:
     assert RESEND_S < VALID_S / 3, "three messages may be lost before it is taken for resolved"
 
 
-def test_a_worse_one_is_the_same_alert_with_other_annotations() -> None:
-    book = AlertBook(clock=Clock())
+def test_a_rise_adds_an_alert_of_the_higher_severity_and_changes_no_label() -> None:
+    clock = Clock()
+    book = AlertBook(clock=clock)
     book.tell([changed("opened")])
-    (minor,) = sent(book)
+    (opened,) = sent(book)
+    book.tell([changed("updated", severity="major")])
+    (first,) = sent(book)
+    assert first["labels"] == {**opened["labels"], "severity": "major"}
+    clock.now_s += AHEAD_S
+    major, minor = sent(book)
+    assert {**major, "endsAt": ""} == {**first, "endsAt": ""}
+    assert minor["labels"] == opened["labels"]
+    assert minor["startsAt"] == major["startsAt"] == opened["startsAt"]
+    assert minor["endsAt"] == major["endsAt"] > opened["endsAt"], "neither is resolved"
+    assert minor["annotations"]["severity"] == "major", "what it has come to is an annotation of each"
+
+
+def test_the_highest_severity_is_known_before_those_that_it_inhibits_and_all_end_in_one_request() -> None:
+    clock = Clock()
+    book = AlertBook(clock=clock)
+    book.tell([changed("opened", severity="critical")])
+    assert book.waiting == 3
+    assert severities(sent(book, taken=False)) == severities(sent(book)) == ["critical"]
+    assert book.waiting == 3
+    assert sent(book) == []
+    assert book.idle_s() == AHEAD_S
+    clock.now_s += AHEAD_S
+    assert severities(sent(book)) == ["critical", "major", "minor"]
+    assert book.waiting == 0
+    clock.now_s += RESEND_S
+    assert severities(sent(book)) == ["critical", "major", "minor"]
+    book.tell([changed("closed", severity="critical")])
+    ended = sent(book)
+    assert severities(ended) == ["critical", "major", "minor"]
+    assert {alert["endsAt"] for alert in ended} == {"2027-01-15T08:00:31.000Z"}
+
+
+def test_one_that_closes_before_its_lower_alerts_were_sent_ends_them_all_the_same() -> None:
+    book = AlertBook(clock=Clock())
+    book.tell([changed("opened", severity="major")])
+    assert severities(sent(book)) == ["major"]
+    book.tell([changed("closed", severity="major")])
+    assert severities(sent(book)) == ["major", "minor"]
+    assert book.waiting == 0
+
+
+def test_there_is_no_alert_for_a_severity_below_the_least_that_is_told() -> None:
+    clock = Clock()
+    book = AlertBook(("major", "critical"), clock=clock)
+    book.tell([changed("updated", severity="major")])
+    assert severities(sent(book)) == ["major"]
     book.tell([changed("updated", severity="critical")])
-    (critical,) = sent(book)
-    assert critical["labels"] == minor["labels"]
-    assert critical["startsAt"] == minor["startsAt"]
-    assert critical["annotations"]["severity"] == "critical"
+    book.look(P1, [held(severity="critical")])
+    assert severities(sent(book)) == ["critical", "critical"]
+    clock.now_s += AHEAD_S
+    assert severities(sent(book)) == ["critical", "major"] * 2
 
 
 def test_a_closed_one_is_said_to_be_resolved_for_five_minutes() -> None:
@@ -140,8 +192,8 @@ def test_what_was_not_taken_stays_due_and_a_change_on_the_way_is_not_lost() -> N
     book.tell([changed("updated", severity="major")])
     book.settle(letter)
     (alert,) = sent(book)
-    assert alert["annotations"]["severity"] == "major"
-    assert book.waiting == 0
+    assert alert["labels"]["severity"] == "major"
+    assert book.waiting == 2
 
 
 def test_one_that_nobody_was_told_of_is_not_resolved_either() -> None:
@@ -160,26 +212,34 @@ def test_a_reading_from_the_future_opens_an_alert_now() -> None:
     assert sent(book)[0]["endsAt"] == "2023-11-14T21:13:20.000Z"
 
 
-def test_there_are_no_more_alerts_than_there_is_room_for() -> None:
+def test_there_are_no_more_anomalies_than_there_is_room_for_and_those_there_are_may_rise() -> None:
     book = AlertBook(most=3, clock=Clock())
     book.tell([changed("opened", f"pump-{n}") for n in range(5)])
-    book.tell([changed("updated", "pump-0")])
-    assert sorted(alert["labels"]["stream"] for alert in sent(book)) == ["pump-0", "pump-1", "pump-2"]
+    assert book.pushed_out == 2
+    book.tell([changed("updated", "pump-0", severity="critical")])
+    told = [(alert["labels"]["stream"], alert["labels"]["severity"]) for alert in sent(book)]
+    assert sorted(told) == [("pump-0", "critical"), ("pump-1", "minor"), ("pump-2", "minor")]
     assert book.pushed_out == 2
 
 
 # --- what the rows say
 
 
-def test_after_a_restart_the_rows_tell_of_the_same_alert() -> None:
-    before, after = AlertBook(clock=Clock()), AlertBook(clock=Clock())
-    before.tell([changed("opened")])
-    after.look(P0, [held()])
-    (told,), (found,) = sent(before), sent(after)
-    assert (found["labels"], found["startsAt"]) == (told["labels"], told["startsAt"])
-    assert found["annotations"]["summary"] == "pump: anomalous since 2023-11-14T22:13:20.000Z"
-    after.tell([changed("updated", severity="major")])
-    assert sent(after)[0]["annotations"]["summary"].startswith("pump: heat 9")
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_after_a_restart_the_rows_tell_of_the_same_alerts(severity: str) -> None:
+    clock = Clock()
+    before, after = AlertBook(clock=clock), AlertBook(clock=clock)
+    before.tell([changed("opened", severity=severity)])
+    after.look(P0, [held(severity=severity)])
+    assert severities(sent(before)) == severities(sent(after)) == [severity]
+    clock.now_s += RESEND_S
+    told, found = sent(before), sent(after)
+    assert [(one["labels"], one["startsAt"]) for one in found] == [(one["labels"], one["startsAt"]) for one in told]
+    assert {one["annotations"]["summary"] for one in found} == {"pump: anomalous since 2023-11-14T22:13:20.000Z"}
+    after.tell([changed("updated", severity="critical")])
+    (again,) = sent(after)[:1]
+    assert again["labels"] == {**told[0]["labels"], "severity": "critical"}
+    assert again["annotations"]["summary"].startswith("pump: heat 9")
 
 
 def test_rows_that_say_the_same_change_nothing() -> None:

@@ -116,7 +116,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_judging(detector: Detector) -> N
             route.sender.join(10.0)
 
 
-def test_after_a_restart_what_is_open_is_said_again_under_the_same_name(detector: Detector) -> None:
+def test_after_a_restart_what_is_open_is_sent_again_with_the_same_labels(detector: Detector) -> None:
     """The first worker told nobody; the second knows the alarms from the changelog alone."""
     topics = Topics({"readings": 2})
     for partition in PARTITIONS:
@@ -125,15 +125,22 @@ def test_after_a_restart_what_is_open_is_said_again_under_the_same_name(detector
     first = Service(detector, topics)
     first.run_until(lambda: topics.committed == everything)
     last = {
-        event.data.anomaly: event.data.status
+        event.data.anomaly: event.data
         for partition in PARTITIONS
         for event in (decode_event(record.value or b"") for record in topics.anomalies[partition])
     }
-    still_open = {name for name, status in last.items() if status == "open"}
-    assert len(still_open) >= STREAMS
+    still_open = {
+        (name, severity)
+        for name, data in last.items()
+        if data.status == "open"
+        for severity in SEVERITIES[: SEVERITIES.index(data.severity) + 1]
+    }
+    assert len({name for name, _ in still_open}) >= STREAMS
+    assert {severity for _, severity in still_open} == set(SEVERITIES)
 
-    def said(receiver: Listening) -> set[str]:
-        return {alert["labels"]["anomaly"] for body in receiver.taken for alert in json.loads(body)}
+    def said(receiver: Listening) -> set[tuple[str, str]]:
+        alerts = [alert["labels"] for body in receiver.taken for alert in json.loads(body)]
+        return {(labels["anomaly"], labels["severity"]) for labels in alerts}
 
     with listening() as receiver:
         notifier = Notifier([Receiver(ALERTMANAGER, alerts_url(receiver.url))])
