@@ -157,8 +157,33 @@ def marker_key(origin: Origin) -> bytes:
     return f"{origin.partition.topic}/{MARKER}/{origin.group}".encode()
 
 
+def group_of(key: bytes) -> str | None:
+    """Whose record it is; None: not a key that anything here writes."""
+    parsed = _parse(key)
+    return None if parsed is None else parsed.group
+
+
+class _Key(NamedTuple):
+    topic: str
+    kind: str
+    number: int
+    group: str
+
+
 def _key(origin: Origin, kind: str, number: int) -> bytes:
     return f"{origin.partition.topic}/{kind}/{number}/{origin.group}".encode()
+
+
+def _parse(key: bytes) -> _Key | None:
+    """A topic's name has no slash, so whatever a group is called, its key can be read in one way alone."""
+    topic, _, rest = key.decode(errors="replace").partition("/")
+    kind, _, rest = rest.partition("/")
+    number, group = "0", rest
+    if kind in (PAGE, ROSTER):
+        number, _, group = rest.partition("/")
+    if kind not in (PAGE, ROSTER, MARKER) or not _NUMBER.fullmatch(number):
+        return None
+    return _Key(topic, kind, int(number), group)
 
 
 # --- writing
@@ -214,28 +239,19 @@ class Collected:
     def add(self, keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> None:
         """Take in records in the order of the changelog."""
         for key, value in zip(keys, values, strict=True):
-            kind, number, mine = self._parse(key or b"")
-            if not kind:
+            parsed = _parse(key or b"")
+            if parsed is None:
                 self.foreign += 1
-            elif mine and kind == MARKER:
+                continue
+            mine = (parsed.topic, parsed.group) == (self.origin.partition.topic, self.origin.group)
+            if mine and parsed.kind == MARKER:
                 self.marker = value
             elif mine:
-                held = self.pages if kind == PAGE else self.rosters
+                held = self.pages if parsed.kind == PAGE else self.rosters
                 if value is None:
-                    held.pop(number, None)
+                    held.pop(parsed.number, None)
                 else:
-                    held[number] = value
-
-    def _parse(self, key: bytes) -> tuple[str, int, bool]:
-        """(kind, number, whether it is of this origin); no kind: not a key of ours or anybody's like us."""
-        topic, _, rest = key.decode(errors="replace").partition("/")
-        kind, _, rest = rest.partition("/")
-        number, group = "0", rest
-        if kind in (PAGE, ROSTER):
-            number, _, group = rest.partition("/")
-        if kind not in (PAGE, ROSTER, MARKER) or not _NUMBER.fullmatch(number):
-            return "", 0, False
-        return kind, int(number), (topic, group) == (self.origin.partition.topic, self.origin.group)
+                    held[parsed.number] = value
 
 
 def read_marker(origin: Origin, value: bytes) -> Marker:

@@ -13,6 +13,7 @@ from service.log import Partition, Stored
 
 log = structlog.get_logger()
 
+KEY_WITHIN_S = 2.0
 POLL_SLICE_S = 0.1  # a poll returns this soon after a rebalance, though no records have come
 
 
@@ -61,6 +62,17 @@ class ChangelogReader:
         if position >= restoring.end:
             self._consumer.unsubscribe()
         return Stored(keys, values, min(size, position - restoring.begin), size)
+
+    def key_at(self, partition: Partition, offset: int) -> bytes | None:
+        """The key of a record of the partition's changelog, committed or not; None: it has not come in time."""
+        tp = TopicPartition(self._topic, partition.number)
+        self._watcher.assign([tp])
+        self._watcher.seek(tp, offset)
+        try:
+            records = self._watcher.poll(timeout_ms=KEY_WITHIN_S * 1000, max_records=1).get(tp, [])
+        finally:
+            self._watcher.unsubscribe()
+        return records[0].key if records and records[0].offset == offset else None
 
     def close(self) -> None:
         for consumer in (self._consumer, self._watcher):

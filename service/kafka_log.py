@@ -23,6 +23,7 @@ from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
 from service import failpoints
+from service.changelog import group_of
 from service.errors import LogUnavailable, RefusedSetting, TaskMigrated, TelltaleError
 from service.kafka_changelog import ChangelogReader, Restoring
 from service.kafka_client import (
@@ -37,7 +38,7 @@ from service.kafka_client import (
 )
 from service.kafka_columns import Chunk, columns_of, drained, fetch_columns
 from service.kafka_topics import admin_of, check_topics
-from service.kafka_transactions import drop, end_transactions_once, open_transactions, send, wait_for
+from service.kafka_transactions import drop, init_transactions, open_transactions, send, wait_for
 from service.log import Commit, Fetched, Partition, Polled, Source, Stored
 
 log = structlog.get_logger()
@@ -112,6 +113,7 @@ class KafkaLog:
         self._topics = tuple(topics)
         self._servers = bootstrap_servers
         self._group = group
+        self._transactional_id = transactional_id
         self._client = client
         self._anomalies_topic = anomalies_topic
         self._dead_letters_topic = dead_letters_topic
@@ -243,22 +245,28 @@ class KafkaLog:
         """Do not wait for the time limit of a transaction that the last owner of this partition left open.
 
         Taking over a transactional id ends what is open under it. Should its worker live, it is fenced, and starts
-        anew: this partition is not its any more.
+        anew: this partition is not its any more. Whose it is says the key of the first record that was written in it,
+        not its id: ids that earlier versions gave (GROUP-INSTANCE) may be of several groups.
         """
         try:
             with admin_of(self._servers, self._client) as admin:
-                for name in open_transactions(admin, TopicPartition(self._changelog_topic, partition.number)):
-                    if name.startswith(f"{self._group}-") and name != self._producer_settings["transactional_id"]:
-                        log.warning("ending the open transaction of a worker that is gone", transactional_id=name)
-                        settings = {**self._producer_settings, "transactional_id": name}
-                        producer = KafkaProducer(**settings, bootstrap_timeout_ms=RECONNECT_WITHIN_S * 1000)
-                        try:
-                            producer.init_transactions()
-                        finally:
-                            drop(producer)
+                found = open_transactions(admin, TopicPartition(self._changelog_topic, partition.number))
+            for name, begin in found.items():
+                key = self._changelog.key_at(partition, begin)
+                if name != self._transactional_id and key is not None and group_of(key) == self._group:
+                    log.warning("ending the open transaction of a worker that is gone", transactional_id=name)
+                    self._take_over(name)
         except (TelltaleError, kafka_errors.KafkaError) as error:
             log.warning("waiting for the end of an open transaction", partition=str(partition), reason=said(error))
         self._changelog.stuck_s = 0.0
+
+    def _take_over(self, transactional_id: str) -> None:
+        settings = {**self._producer_settings, "transactional_id": transactional_id}
+        producer = KafkaProducer(**settings, bootstrap_timeout_ms=RECONNECT_WITHIN_S * 1000)
+        try:
+            init_transactions(producer, transactional_id)
+        finally:
+            drop(producer)
 
     def start(self, partition: Partition, offset: int | None) -> int:
         tp = TopicPartition(*partition)
@@ -376,8 +384,7 @@ class KafkaLog:
             within_s = RECONNECT_WITHIN_S if connect_within_s is None else connect_within_s
             producer = KafkaProducer(**self._producer_settings, bootstrap_timeout_ms=within_s * 1000)
             try:
-                end_transactions_once(producer)
-                producer.init_transactions()
+                init_transactions(producer, self._transactional_id)
                 for topic in (self._anomalies_topic, self._dead_letters_topic, self._changelog_topic):
                     producer.partitions_for(topic)  # else the first send waits for it, beyond the time limit
             except BaseException:

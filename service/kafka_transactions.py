@@ -48,13 +48,27 @@ def end_transactions_once(producer: Any) -> None:
     manager._begin_completing_transaction = begin_completing
 
 
-def open_transactions(admin: Any, tp: TopicPartition) -> list[str]:
-    """The transactional ids under which something is written to a partition that is not committed yet."""
+def init_transactions(producer: Any, transactional_id: str) -> None:
+    """Take the id over from whoever had it: what is open under it ends. Raises LogUnavailable where it is not ours."""
+    end_transactions_once(producer)
+    try:
+        producer.init_transactions()
+    except kafka_errors.TransactionalIdAuthorizationFailedError as error:
+        group, slash, _ = transactional_id.partition("/")
+        raise LogUnavailable(
+            f"transactional id {transactional_id}: not allowed, expected a right to WRITE on all transactional ids that"
+            f" begin with {group}{slash}"
+        ) from error
+
+
+def open_transactions(admin: Any, tp: TopicPartition) -> dict[str, int]:
+    """What is written to a partition and not committed yet: its transactional id, the offset of its first record."""
     producers = admin.describe_producers([tp])[tp].active_producers
     starts = {one.producer_id: one.current_transaction_start_offset for one in producers}
-    ids = [number for number, start in starts.items() if start is not None and start >= 0]
-    found = admin.list_transactions(producer_id_filters=ids) if ids else {}
-    return sorted({listing.transactional_id for listings in found.values() for listing in listings})
+    starts = {number: start for number, start in starts.items() if start is not None and start >= 0}
+    found = admin.list_transactions(producer_id_filters=list(starts)) if starts else {}
+    listings = (listing for listings in found.values() for listing in listings)
+    return {one.transactional_id: starts[one.producer_id] for one in listings if one.producer_id in starts}
 
 
 def wait_for(producer: Any, result: Any, deadline: float) -> None:

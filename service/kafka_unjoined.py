@@ -1,7 +1,6 @@
 """The log from outside the group, for commands that look at it."""
 
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +18,9 @@ from service.kafka_client import (
     translated,
 )
 from service.kafka_columns import columns_of, drained, fetch_columns
-from service.kafka_transactions import drop, end_transactions_once, send, wait_for
+from service.kafka_transactions import drop, init_transactions, send, wait_for
 from service.log import Commit, Fetched, Partition, Polled, Source, Stored
+from service.transactional_ids import import_id
 
 SILENT_AFTER_S = 30.0  # of one who looks on: there is something to read, and nothing comes
 
@@ -148,11 +148,12 @@ class UnjoinedLog:
     def commit(self, commits: Sequence[Commit]) -> None:
         """Pages and markers alone, in one transaction; the group's offsets stay where they are."""
         deadline = time.monotonic() + CONNECT_WITHIN_S
+        transactional_id = import_id(self._group or "")
         with connecting(self._servers):
             producer: Any = KafkaProducer(
                 bootstrap_servers=self._servers.split(","),
                 bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
-                transactional_id=f"{self._group}-import-{uuid.uuid4().hex[:8]}",
+                transactional_id=transactional_id,
                 transaction_timeout_ms=int(CONNECT_WITHIN_S * 1000),
                 acks="all",
                 compression_type="lz4",
@@ -164,8 +165,7 @@ class UnjoinedLog:
             )
         try:
             with translated(f"a transaction on {self._servers}"):
-                end_transactions_once(producer)
-                producer.init_transactions()
+                init_transactions(producer, transactional_id)
                 producer.begin_transaction()
                 records = [
                     (commit.partition.number, record)

@@ -36,6 +36,7 @@ from service.settings import HttpSettings, Settings, authorization, client_optio
 from service.state_writer import StateWriter
 from service.status import Notified, StatusBoard
 from service.streams import Streams
+from service.transactional_ids import worker_id
 from service.watchdog import Watchdog
 from service.watching import Watching
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
@@ -160,7 +161,7 @@ def kafka_worker(
 ) -> Worker:
     """A worker on the cluster that the settings name. numerics: fingerprint of this machine's arithmetic."""
     me = settings.kafka.instance or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-    transactional_id = f"{settings.kafka.group}-{me}"
+    transactional_id = worker_id(settings.kafka.group, me)
     detector, limits = checkpoint.detector, settings.limits
     pipeline = Pipeline(detector, checkpoint.digest, int(limits.max_future_s * 1000), limits.max_streams)
     layout = Layout.of(checkpoint.digest, detector.rows_for([]))

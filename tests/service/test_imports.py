@@ -119,6 +119,7 @@ ONLY_IN = {
         "service.inspection",
         "service.replay",
         "service.state_file",
+        "service.kafka_log",  # whose an open transaction is, its records' keys say
         # to say what a row is made of:
         "service.cli_state",
         "service.running",
@@ -166,6 +167,8 @@ ADAPTERS = {
         name.split(".")[1]: {"record_batches", "failpoints", *(other.split(".")[1] for other in KAFKA)}
         for name in KAFKA
     },
+    "kafka_log": {"record_batches", "failpoints", "changelog", *(name.split(".")[1] for name in KAFKA)},
+    "kafka_unjoined": {"transactional_ids", *(name.split(".")[1] for name in KAFKA)},
     "memory_log": set[str](),
     "file_log": {"wire"},  # its records are written as `telltale produce` writes them
 }
