@@ -7,6 +7,7 @@ reading from the memory before it, measure how far off that was, follow the grad
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -433,14 +434,26 @@ def _reach(forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConf
     if len(inputs) < 2 or not chunk.judged[-1].any():
         return math.nan
     oldest = CellState(*(part.detach().requires_grad_() for part in state))
-    _, newest = forecaster.observe(inputs[:-1], oldest)
-    predicted = forecaster.predict(newest.hidden[-1], chunk.values[-2].clamp(-CLIP, CLIP))
-    off = nn.functional.smooth_l1_loss(predicted, chunk.values[-1].clamp(-CLIP, CLIP), reduction="none")
-    loss = torch.where(chunk.judged[-1], off, 0.0).sum()
-    gradients = torch.autograd.grad(loss, [*newest, *oldest], allow_unused=True)
+    with training_mode(forecaster):
+        _, newest = forecaster.observe(inputs[:-1], oldest)
+        predicted = forecaster.predict(newest.hidden[-1], chunk.values[-2].clamp(-CLIP, CLIP))
+        off = nn.functional.smooth_l1_loss(predicted, chunk.values[-1].clamp(-CLIP, CLIP), reduction="none")
+        loss = torch.where(chunk.judged[-1], off, 0.0).sum()
+        gradients = torch.autograd.grad(loss, [*newest, *oldest], allow_unused=True)
     lengths = [0.0 if gradient is None else float(gradient.norm()) for gradient in gradients]
     now, then = math.hypot(*lengths[:2]), math.hypot(*lengths[2:])
     return then / now if now else math.nan
+
+
+@contextmanager
+def training_mode(net: nn.Module) -> Iterator[None]:
+    """What a gradient is taken through is computed in this mode: cuDNN keeps nothing for one in evaluation mode."""
+    before = net.training
+    net.train()
+    try:
+        yield
+    finally:
+        net.train(before)
 
 
 def _to(chunk: Chunk, device: torch.device) -> Chunk:

@@ -7,6 +7,8 @@ import psutil
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from models import windows
 from models.alarm import AlarmConfig
@@ -17,7 +19,7 @@ from models.priming import prime
 from models.residuals import ScoreConfig
 from models.rows import Channels, Columns, Doubles, Scalars
 from models.series import Series, UnusableData
-from models.training import SHORTEST_SERIES, Epoch, Fitted, Progress, TrainingConfig, fit, usable
+from models.training import SHORTEST_SERIES, Epoch, Fitted, Progress, TrainingConfig, fit, training_mode, usable
 from tests.data import Batch, batch_of, judge, some_forecaster
 
 CPU = torch.device("cpu")
@@ -228,6 +230,60 @@ def test_the_reach_is_that_of_the_chain_rule_written_out() -> None:
     for after in reversed(memory[chunk + 1 :]):
         oldest = u.T @ (oldest * (1 - after**2))
     assert fitted.epochs[0].reach == pytest.approx(np.linalg.norm(oldest) / np.linalg.norm(newest), rel=1e-3)
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_every_gradient_is_taken_through_a_net_in_training_mode(cell: str) -> None:
+    """cuDNN refuses any other. A CPU does not, so that the mode itself is looked at."""
+    modes: set[tuple[bool, bool]] = set()
+
+    def look(module: nn.Module, _: object) -> None:
+        if isinstance(module, Forecaster | CELLS[cell] | nn.RNNBase):
+            modes.add((torch.is_grad_enabled(), module.training))
+
+    hook = register_module_forward_pre_hook(look)
+    try:
+        fitted = fit(some_series(), replace(NET, cell=cell), replace(FAST, epochs=2), CPU)
+    finally:
+        hook.remove()
+    assert math.isfinite(fitted.epochs[-1].reach)
+    assert modes >= {(True, True), (False, False)}  # it learned, and it was validated
+    assert (True, False) not in modes
+    assert not any(module.training for module in fitted.forecaster.modules())
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_training_mode_is_left_as_it_was_found(before: bool) -> None:
+    forecaster = some_forecaster(1).train(before)
+    with pytest.raises(KeyboardInterrupt), training_mode(forecaster):
+        assert all(module.training for module in forecaster.modules())
+        raise KeyboardInterrupt
+    assert all(module.training == before for module in forecaster.modules())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_on_a_gpu_it_learns_as_on_a_cpu_and_goes_on_where_it_was_interrupted(
+    cell: str, precision: str, tmp_path: Path
+) -> None:
+    net, gpu = replace(NET, cell=cell), torch.device("cuda")
+    on_cpu = fit(some_series(), net, replace(FAST, precision="float32"), CPU)
+    training = replace(FAST, precision=precision)
+    on_gpu = fit(some_series(), net, training, gpu)
+    assert [epoch.validation_loss for epoch in on_gpu.epochs] == pytest.approx(
+        [epoch.validation_loss for epoch in on_cpu.epochs], rel=0.05
+    )
+    assert all(math.isfinite(epoch.reach) for epoch in on_gpu.epochs)
+    assert {weight.device.type for weight in weights_of(on_gpu.forecaster)} == {"cpu"}
+
+    def interrupt(progress: Progress) -> None:
+        if progress.epoch:
+            raise KeyboardInterrupt
+
+    while (fitted := fit(some_series(), net, training, gpu, interrupt, tmp_path / "run")).ended == "interrupted":
+        pass
+    assert [epoch.loss for epoch in fitted.epochs] == pytest.approx([epoch.loss for epoch in on_gpu.epochs], rel=0.01)
 
 
 def test_memory_is_flat_over_epochs(tmp_path: Path) -> None:
