@@ -255,9 +255,14 @@ def test_every_gradient_is_taken_through_a_net_in_training_mode(cell: str) -> No
 @pytest.mark.parametrize("before", [True, False])
 def test_training_mode_is_left_as_it_was_found(before: bool) -> None:
     forecaster = some_forecaster(1).train(before)
-    with pytest.raises(KeyboardInterrupt), training_mode(forecaster):
-        assert all(module.training for module in forecaster.modules())
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with training_mode(forecaster):
+            assert all(module.training for module in forecaster.modules())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert all(module.training == before for module in forecaster.modules())
 
 
