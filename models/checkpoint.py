@@ -29,6 +29,7 @@ from models.output_file import write_or_keep
 from models.residuals import ScoreConfig
 from models.rows import Channels, Rows, Scalars, fresh
 from models.tensor_file import sha256_of_tensors
+from models.wording import counted
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4 * 2**30
@@ -215,7 +216,7 @@ def _rebuild(
     streams = lengths.numel()
     if architecture.layers > MAX_LAYERS or architecture.hidden > MAX_HIDDEN:
         raise UnusableCheckpoint(
-            f"{path}: {architecture.layers} layers of {architecture.hidden} hidden units, "
+            f"{path}: {counted(architecture.layers, 'layer')} of {architecture.hidden} hidden units, "
             f"expected at most {MAX_LAYERS} of {MAX_HIDDEN}"
         )
     forecaster = Forecaster(architecture)

@@ -19,6 +19,7 @@ from models.comparison_tables import (
 )
 from models.report import COLOURS, Report
 from models.tables import Measure
+from models.wording import counted
 
 DRAWN = ("validation_error", "test_error", "vus_pr", "f1")
 DRAWN_OVER_SETS = ("validation_share", "test_share", "vus_pr", "f1")
@@ -86,9 +87,11 @@ def _about(sets: Sequence[str], plan: Plan) -> str:
 
 def _facts(runs: Sequence[Run]) -> str:
     first = runs[0]
-    facts = [f"{len(first.features)} features"]
+    facts = [counted(len(first.features), "feature")]
     if first.figures.events:
-        facts.append(f"{first.figures.events} events in {100 * first.figures.anomalous:.1f} % of the test readings")
+        facts.append(
+            f"{counted(first.figures.events, 'event')} in {100 * first.figures.anomalous:.1f} % of the test readings"
+        )
     facts.append(f"expecting no change: validation error {first.no_change_validation:.4f}")
     if not math.isnan(first.no_change_test):
         facts.append(f"test error {first.no_change_test:.4f}")

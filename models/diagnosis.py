@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from models.forecaster import ForecasterConfig
+from models.wording import counted
 
 if TYPE_CHECKING:
     from models.training import Epoch, TrainingConfig
@@ -50,7 +51,7 @@ def _divergence(
         )
     if skipped := sum(epoch.not_finite for epoch in epochs):
         yield (
-            f"{skipped} steps had a gradient that is not finite and were left out. "
+            f"Left out: {counted(skipped, 'step')} with a gradient that is not finite. "
             f"{slower}; look for absurd values in the data."
         )
 
@@ -59,16 +60,19 @@ def _gradients(
     epochs: "Sequence[Epoch]", best: "Epoch | None", training: "TrainingConfig", config: ForecasterConfig
 ) -> Iterator[str]:
     """Of vanishing, the weights that are kept decide; explosions are looked for in all epochs."""
-    back, slower = training.chunk_readings, f"a smaller --learning-rate than {training.learning_rate:g}"
+    back, slower = (
+        counted(training.chunk_readings, "reading"),
+        f"a smaller --learning-rate than {training.learning_rate:g}",
+    )
     better = f"--cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else slower
     grown = max((epoch.reach for epoch in epochs if not math.isnan(epoch.reach)), default=0.0)
     if grown > EXPLODED:
-        yield f"Gradients explode: over {back} readings they grow {grown:.0e}-fold. Try {better}, or a shorter --chunk."
+        yield f"Gradients explode: over {back} they grow {grown:.0e}-fold. Try {better}, or a shorter --chunk."
     left = (best or epochs[-1]).reach
     if config.cell != "feedforward" and left < VANISHED:
         what = f"{left:.0e} of their length" if left else "nothing"
         yield (
-            f"Gradients vanish: over {back} readings they shrink to {what}, and what is that far back teaches nothing. "
+            f"Gradients vanish: over {back} they shrink to {what}, and what is that far back teaches nothing. "
             f"If it matters, try {better}; if not, a shorter --chunk costs nothing."
         )
     cut = sum(epoch.cut for epoch in epochs) / len(epochs)

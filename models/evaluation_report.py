@@ -8,6 +8,7 @@ from plotly.subplots import make_subplots
 from models.benchmark import Run
 from models.evaluation_tables import MARK, OVER_SETS, Summary, facts, tables
 from models.report import COLOURS, Report
+from models.wording import counted
 
 DEFINITIONS = {
     "Areas": (
@@ -44,7 +45,7 @@ def evaluation_report(runs: Sequence[Run], summaries: Sequence[Summary]) -> Repo
     seeds = 1 + max(run.seed for run in runs)
     report = Report(
         "How well anomalies are found",
-        f"{', '.join(sets)}; {seeds} seed{'s' * (seeds != 1)}. Every series of a set can be looked at on a page of its "
+        f"{', '.join(sets)}; {counted(seeds, 'seed')}. Every series of a set can be looked at on a page of its "
         f"own beside this one: {', '.join(f'{name}.html' for name in sets)}.",
     )
     report.text(MARK)

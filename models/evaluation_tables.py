@@ -15,6 +15,7 @@ from models.benchmark import Run, weigh
 from models.evaluation import Doubles
 from models.kept_runs import write_json
 from models.tables import Measure, figure, markdown, spread_of, write_csv
+from models.wording import counted
 
 OVER_SETS = "mean over sets"
 DRAWS = 1_000
@@ -185,8 +186,8 @@ def facts(runs: Sequence[Run], name: str) -> str:
     readings, labelled = (sum(getattr(one, of) for one in first.tallies) for of in ("readings", "labelled"))
     events, days = sum(one.events for one in first.tallies), sum(one.days for one in first.tallies)
     return (
-        f"{len(first.tallies)} series, {readings:,} test readings of {first.features} "
-        f"feature{'s' * (first.features != 1)}, {days:,.1f} stream-days, {events} events in "
+        f"{len(first.tallies)} series, {counted(readings, 'test reading')} of {counted(first.features, 'feature')}, "
+        f"{days:,.1f} stream-days, {counted(events, 'event')} in "
         f"{100 * labelled / readings:.1f} % of the readings"
     )
 

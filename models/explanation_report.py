@@ -13,6 +13,7 @@ from models.detection import Readings
 from models.explanation import CAVEAT, Account, Explained, Gate
 from models.forecasting import Band, Forecast
 from models.report import COLOURS, Report
+from models.wording import counted
 
 CHANNELS_SHOWN = 4  # of many, those that matter most
 PAST_SHOWN = 4  # readings before a forecast, for each step of it
@@ -40,7 +41,7 @@ def explanation_report(explained: Explained, subject: Subject) -> Report:
     times, opened = _times(explained.readings), _alarms(explained)
     report = Report(
         f"{subject.stream}: the memory laid open",
-        f"{len(times):,} readings, {len(opened)} alarm{'s' * (len(opened) != 1)}, "
+        f"{counted(len(times), 'reading')}, {counted(len(opened), 'alarm')}, "
         f"checkpoint {subject.checkpoint[:12]}. {CAVEAT}",
     )
     report.heading("Readings, score and gates")
@@ -60,7 +61,7 @@ def forecast_report(ahead: Forecast, past: Readings, came: Readings, subject: Su
     """past: readings up to the forecast. came: those after it, where they are known already; else none."""
     steps, interval_s = len(ahead.times_ms), ahead.interval_ms / 1000
     report = Report(
-        f"{subject.stream}: the next {steps} readings",
+        f"{subject.stream}: the next {counted(steps, 'reading')}",
         f"One every {interval_s:,.0f} s, checkpoint {subject.checkpoint[:12]}. {width_of(ahead)}",
     )
     shown = Readings(*(column[-PAST_SHOWN * steps :] for column in past))
@@ -81,7 +82,7 @@ def forecast_report(ahead: Forecast, past: Readings, came: Readings, subject: Su
 def width_of(ahead: Forecast) -> str:
     """Where the bands' width comes from, for people."""
     drawn = (
-        f"Paths are drawn with {ahead.residuals:,} residuals of the stream's own past"
+        f"Paths are drawn with {counted(ahead.residuals, 'residual')} of the stream's own past"
         if ahead.residuals
         else "Too few residuals are known, so paths are drawn with normal ones"
     )

@@ -19,6 +19,7 @@ from models.detection import BAND_NOISES, Detector, Readings, Verdicts
 from models.forecaster import Forecaster
 from models.packing import pack
 from models.rows import Columns, Doubles, Rows, Scalars
+from models.wording import counted
 
 LEVELS = (0.5, 0.8, 0.95)
 MOST_STEPS = 1_000
@@ -157,7 +158,8 @@ def _interval(readings: Readings) -> int:
     apart = np.diff(np.unique(readings.times_ms.numpy()))
     if not len(apart):
         raise UnknownInterval(
-            f"{len(readings.offsets)} readings do not tell how far apart a stream's are, expected 2 or an interval"
+            f"{counted(len(readings.offsets), 'reading')} cannot tell how far apart a stream's are, "
+            "expected 2 or an interval"
         )
     return max(1, int(np.median(apart)))
 

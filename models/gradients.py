@@ -23,6 +23,7 @@ from models.chrono import GATED, remember_for
 from models.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.series import Series, UnusableData
 from models.windows import Chunk, Lane
+from models.wording import counted
 
 WARM_UP = 64  # readings that fill the memory before the first lag that is asked about
 SETTLED = 10  # lags; from here on the decay is taken to be the recurrence's own, not the head's
@@ -104,7 +105,7 @@ def draw_windows(series: Sequence[Series], lags: int, count: int, seed: int) -> 
     ends = np.array([max(0, len(one.times_ms) - waves + 1) for one in series])
     if not ends.sum():
         longest = max((len(one.times_ms) for one in series), default=0)
-        raise UnusableData(f"the longest stream has {longest} readings, {lags} lags take at least {waves}")
+        raise UnusableData(f"the longest stream has {counted(longest, 'reading')}, {lags} lags take at least {waves}")
     places = np.random.default_rng(seed).integers(ends.sum(), size=count)
     borders = np.cumsum(ends)
     whose = np.searchsorted(borders, places, side="right")

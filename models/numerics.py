@@ -20,6 +20,7 @@ from models.forecaster import Forecaster, ForecasterConfig
 from models.packing import pack
 from models.residuals import ScoreConfig
 from models.rows import FRESH_CHANNELS, FRESH_SCALARS, SEASON, Channels, Rows, Scalars
+from models.wording import counted
 
 COUNTS = (1, 2, 3, 5, 7, 12, 64, 333)  # streams judged together; kernels change their ways between these
 STREAMS = 1_000  # judged together for comparison
@@ -226,7 +227,7 @@ def _require_same(found: Outcome, expected: Outcome, some: Tensor, waves: int) -
         if len(different):
             place = tuple(different[0].tolist())
             raise UnsteadyNumerics(
-                f"{_name_of(name, place)} of golden stream {int(some[place[0]])}: judged among {len(some)} streams, "
+                f"{_name_of(name, place)} of golden stream {int(some[place[0]])}: judged among {counted(len(some), 'stream')}, "
                 f"{waves} of {WAVES} waves a call, it is {_exactly(one[place])}, among {STREAMS} in one call it is "
                 f"{_exactly(other[place])}, expected the same bits (torch {torch.__version__})"
             )

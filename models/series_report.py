@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 from models.evaluation import Bools, Doubles, Judged, find_events, runs
 from models.report import COLOURS, Report
+from models.wording import counted
 
 BUCKETS = 600  # of a line; each keeps its lowest and its highest reading
 CHANNELS_SHOWN = 3  # of many, those with the largest share of the residual
@@ -36,7 +37,7 @@ def _facts(judged: Judged, label: Bools) -> str:
     found = find_events(label, judged.alarm)
     delay = f" (median delay {np.median(found.delays):g} readings)" if found.delays else ""
     return (
-        f"{len(label):,} readings. Events: {found.events}, found: {found.hits}{delay}. "
+        f"{counted(len(label), 'reading')}. Events: {found.events}, found: {found.hits}{delay}. "
         f"Alarms: {found.alarms}, false: {found.false}."
     )
 

@@ -24,6 +24,7 @@ from models.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.series import Series, UnusableData
 from models.training_state import Identity, Keeper, State, fingerprint, unpack
 from models.windows import Chunk, Lane
+from models.wording import counted
 
 SHORTEST_SERIES = 32  # readings; a stream with fewer teaches nothing and is left out
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -93,7 +94,8 @@ def usable(series: Sequence[Series]) -> list[Series]:
     if not long_enough:
         longest = max((len(one.times_ms) for one in parts), default=0)
         raise UnusableData(
-            f"no stream has {SHORTEST_SERIES} readings to train on; of {len(parts)} streams the longest has {longest}"
+            f"no stream has {SHORTEST_SERIES} readings to train on; of {counted(len(parts), 'stream')} "
+            f"the longest has {longest}"
         )
     return long_enough
 

@@ -23,6 +23,7 @@ from models.rows import Doubles
 from models.series import Series
 from models.training import Epoch, Fitted, TrainingConfig
 from models.windows import pieces_of, scale_of
+from models.wording import compared, counted
 
 JUDGED_STREAMS = 24
 WARM_READINGS = 2048  # at most, of each of them: those before its validation part
@@ -56,12 +57,13 @@ class _Judged(NamedTuple):
 
 def training_report(fitted: Fitted, series: Sequence[Series], training: TrainingConfig, source: str) -> Report:
     """series: what fit() was given. source: where it is from, for people."""
-    config = fitted.forecaster.config
+    config, readings = fitted.forecaster.config, sum(len(one.times_ms) for one in series)
     report = Report(
         "A run of training",
-        f"{source}: {len(series):,} streams, {sum(len(one.times_ms) for one in series):,} readings, "
-        f"{len(config.features)} features; {config.cell}, {config.hidden} hidden units, {config.layers} layers; "
-        f"{len(fitted.epochs)} epochs in {fitted.seconds:.0f} s, ended: {fitted.ended}.",
+        f"{source}: {counted(len(series), 'stream')}, {counted(readings, 'reading')}, "
+        f"{counted(len(config.features), 'feature')}; {config.cell}, {config.hidden} hidden units, "
+        f"{counted(config.layers, 'layer')}; {counted(len(fitted.epochs), 'epoch')} in {fitted.seconds:.0f} s, "
+        f"ended: {fitted.ended}.",
     )
     _verdict(report, fitted)
     if fitted.epochs:
@@ -103,11 +105,8 @@ def _verdict(report: Report, fitted: Fitted) -> None:
     if best is None:
         report.text("No epoch was better than expecting no change: the forecaster does just that.")
     elif fitted.persistence_loss > 0:
-        gain = 100 * (1 - best.validation_loss / fitted.persistence_loss)
-        report.text(
-            f"The weights are those of epoch {best.number}: validation loss {best.validation_loss:.4f}, "
-            f"{abs(gain):.0f} % {'below' if gain >= 0 else 'above'} that of expecting no change."
-        )
+        off = compared(best.validation_loss, fitted.persistence_loss, "that of expecting no change")
+        report.text(f"The weights are those of epoch {best.number}: validation loss {best.validation_loss:.4f}, {off}.")
     for remark in fitted.remarks or ("Nothing in the course of training stands out.",):
         report.text(remark)
 
@@ -232,7 +231,7 @@ def _calibration(report: Report, judged: Sequence[_Judged]) -> None:
     standardised = np.concatenate([one.standardised for one in judged])
     streams = len({one.stream for one in judged})
     report.heading("Residuals and bands")
-    report.text(f"Of {len(standardised):,} validation values, of {streams} streams:")
+    report.text(f"Of {counted(len(standardised), 'validation value')}, of {counted(streams, 'stream')}:")
     rows = []
     for level in LEVELS:
         half = NormalDist().inv_cdf((1 + level) / 2)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from models.wording import counted
 from service.errors import RefusedSetting
 from service.options import Data, MoreData, data_paths, device_of, one_thread, out, print_table
 from service.output_files import check_outputs
@@ -51,14 +52,15 @@ def compare(
     training = TrainingConfig(epochs=epochs, patience=patience, chunk_readings=chunk)
     plan = Plan(names, seeds, hidden, layers, training)
     total = len(sets) * len(names) * seeds
-    out.print(f"{total} nets: of {', '.join(names)}; on {', '.join(sets)}; seeds 0 to {seeds - 1}")
+    out.print(f"{counted(total, 'net')}: of {', '.join(names)}; on {', '.join(sets)}; {counted(seeds, 'seed')}")
     done = 0
 
     def tell(run: Run) -> None:
         nonlocal done
         done += 1
         name, cell, seed = run.job
-        went = f"{run.epochs} epochs, {run.seconds:.0f} s, {run.ended}; validation error {run.validation_error:.4f}"
+        went = f"{counted(run.epochs, 'epoch')}, {run.seconds:.0f} s, {run.ended}"
+        went += f"; validation error {run.validation_error:.4f}"
         out.print(f"{done:>{len(str(total))}}/{total}  {name}  {cell}  seed {seed}: {went}")
 
     comparison = compare_cells(sets, plan, folder, device_of(device), processes, tell)

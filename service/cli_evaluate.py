@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from models.wording import counted
 from service.errors import RefusedSetting
 from service.options import CheckpointFile, device_of, load_checkpoint, one_thread, out, print_table
 from service.output_files import check_outputs
@@ -64,7 +65,7 @@ def evaluate(
             sum(getattr(one, name) for one in run.tallies) for name in ("hits", "events", "alarms", "false")
         )
         trained_in = f" trained in {run.seconds:.0f} s, {run.ended};" if run.ended else ""
-        said = f"{hits} of {events} events, {alarms} alarms, {false} false"
+        said = f"{hits} of {counted(events, 'event')}, {counted(alarms, 'alarm')}, {false} false"
         out.print(f"{run.set}  {run.detector}  seed {run.seed}:{trained_in} {said}")
 
     runs = judge_sets(sets, plan, folder, device_of(device), processes, tell)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from models.wording import counted
 from service.errors import RefusedSetting
 from service.options import (
     CheckpointFile,
@@ -94,7 +95,8 @@ def gradients(
     write_flows(folder / "gradients.csv", found)
     readings = sum(len(one.times_ms) for one in parts)
     one = configs[0]
-    about = f"{losses} losses of {len(parts)} streams, {readings:,} readings; {one.layers} x {one.hidden} units"
+    about = f"{counted(losses, 'loss', 'losses')} of {counted(len(parts), 'stream')}, "
+    about += f"{counted(readings, 'reading')}; {one.layers} x {one.hidden} units"
     flow_report(found, about, remarks).write(folder / "gradients.html")
     print_table([*FLOW_HEADER], flow_rows(found))
     for remark in remarks:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.wording import counted
 from service.errors import RefusedInput, RefusedSetting
 from service.options import (
     AsJson,
@@ -85,7 +86,9 @@ def inspect(
         return
     _show(loaded, series, told, explained)
     if out_file is not None:
-        out.print(f"{out_file}  {end - begin:,} readings, {len(explained.accounts)} alarms accounted for")
+        out.print(
+            f"{out_file}  {counted(end - begin, 'reading')}, {counted(len(explained.accounts), 'alarm')} accounted for"
+        )
 
 
 @app.command(
@@ -133,7 +136,7 @@ def forecast(
             msgspec.json.encode(seen_forecast(ahead, loaded.detector.features, stream.encode(), loaded.digest)).decode()
         )
         return
-    out.print(f"{stream}  {steps} readings, one every {ahead.interval_ms / 1000:g} s. {width_of(ahead)}")
+    out.print(f"{stream}  {counted(steps, 'reading')}, one every {ahead.interval_ms / 1000:g} s. {width_of(ahead)}")
     for line in aligned(_steps(ahead, loaded.detector.features)):
         out.print(line)
     if out_file is not None:
@@ -229,7 +232,7 @@ def _show(loaded: "Checkpoint", series: "Series", told: "tuple[Transition, ...]"
     from service.wire import rfc3339
 
     first, last = (rfc3339(int(explained.readings.times_ms[n])) for n in (0, -1))
-    out.print(f"{series.key}  {len(series.times_ms):,} readings; the memory from {first} to {last}. {CAVEAT}")
+    out.print(f"{series.key}  {counted(len(series.times_ms), 'reading')}; the memory from {first} to {last}. {CAVEAT}")
     accounts = {}
     for account in explained.accounts:  # the latest of each alarm
         accounts[account.transition.opened_offset] = account

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from models.wording import counted
 from service.errors import RefusedSetting
 from service.options import (
     CheckpointFile,
@@ -123,7 +124,8 @@ def topics_create(
     specs[kafka.changelog_topic] = kafka_topics.TopicSpec(widest, replication, kafka_topics.CHANGELOG)
     made = kafka_topics.create_topics(kafka.bootstrap_servers, specs, client)
     for name, spec in specs.items():
-        out.print(f"{name}: {f'made, {spec.partitions} partitions' if name in made else 'there already'}")
+        width = counted(spec.partitions, "partition")
+        out.print(f"{name}: {f'made, {width}' if name in made else 'there already'}")
     kafka_topics.check_topics(kafka.bootstrap_servers, kafka.topics, outputs, client, kafka.changelog_topic)
 
 
@@ -140,7 +142,7 @@ def topics_check(topic: Topics = None, bootstrap_servers: Servers = None, config
     every = (*kafka.topics, *outputs, kafka.changelog_topic)
     for name, spec in kafka_topics.describe_topics(kafka.bootstrap_servers, every, client).items():
         if spec is not None:
-            out.print(f"{name}: {spec.partitions} partitions, {spec.replication} copies")
+            out.print(f"{name}: {counted(spec.partitions, 'partition')}, {counted(spec.replication, 'copy', 'copies')}")
 
 
 @config_app.command("show", epilog="Example: telltale config show > telltale.yaml")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 from rich.console import Console
 
+from models.wording import counted
 from service.errors import RefusedSetting
 from service.options import (
     CheckpointFile,
@@ -108,7 +109,7 @@ def train(
         if from_topic:
             learned = _from_topic(from_topic, since, until, features, bootstrap_servers, config, say)
         elif simulate:
-            learned = _Learned(simulated(simulate, seed), f"{simulate} simulated streams", 1)
+            learned = _Learned(simulated(simulate, seed), counted(simulate, "simulated stream"), 1)
         else:
             learned = _from_files(paths, say)
         parts = usable(learned.series)
@@ -125,8 +126,8 @@ def train(
         short = len(learned.series) - len(parts)
         readings = sum(len(one.times_ms) for one in parts)
         say.print(
-            f"{len(parts)} streams{f', {short} too short' if short else ''}, {readings:,} readings to train on, "
-            f"{len(parts[0].features)} features"
+            f"{counted(len(parts), 'stream')}{f', {short} too short' if short else ''}, "
+            f"{counted(readings, 'reading')} to train on, {counted(len(parts[0].features), 'feature')}"
         )
         train_and_save(
             parts,
@@ -196,7 +197,7 @@ def _from_topic(
     dropped = {**found.rejected, "late": found.late, "duplicate": found.duplicate}
     dropped["of streams in another partition"] = found.elsewhere
     left_out = ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count) or "nothing"
-    say.print(f"{topic}: {records:,} records of {len(stretches)} partitions; left out: {left_out}")
+    say.print(f"{topic}: {counted(records, 'record')} of {counted(len(stretches), 'partition')}; left out: {left_out}")
     return _Learned(found.series, f"topic {topic}", 0)
 
 
@@ -255,7 +256,10 @@ def score(
     scored.table.write_parquet(out_file)
     counts = {"late": scored.late, "duplicate": scored.duplicate, "rejected": scored.rejected}
     dropped = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    out.print(f"{out_file}  {len(scored.table):,} readings{dropped}, {scored.anomalies:,} anomalies")
+    out.print(
+        f"{out_file}  {counted(len(scored.table), 'reading')}{dropped}, "
+        f"{counted(scored.anomalies, 'anomaly', 'anomalies')}"
+    )
 
 
 @checkpoint_app.command("show", epilog="Example: telltale checkpoint show plant.safetensors")
@@ -276,7 +280,8 @@ def checkpoint_verify(path: Annotated[Path, typer.Argument(help="Checkpoint file
     loaded = load_checkpoint(path)
     architecture = loaded.description.architecture
     out.print(
-        f"{path}: good. {architecture.cell}, {architecture.hidden} hidden units, {architecture.layers} layers, "
-        f"{len(architecture.features)} features, {len(loaded.detector.known)} streams known, "
+        f"{path}: good. {architecture.cell}, {architecture.hidden} hidden units, "
+        f"{counted(architecture.layers, 'layer')}, {counted(len(architecture.features), 'feature')}, "
+        f"{counted(len(loaded.detector.known), 'stream')} known, "
         f"sha256 {loaded.digest[:12]}"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from models.wording import counted
 from service.errors import RefusedInput, RefusedSetting
 from service.options import (
     AsJson,
@@ -129,8 +130,7 @@ def state_import(
         _require_idle(settings)  # reading may have taken a while
         log.commit(commits)
     for where, streams in put.items():
-        many = "1 stream" if streams == 1 else f"{streams} streams"
-        out.print(f"{where}: {many}, for group {settings.kafka.group}")
+        out.print(f"{where}: {counted(streams, 'stream')}, for group {settings.kafka.group}")
     if luggage.carried.numerics != numerics:
         err.print(
             f"[yellow]the rows were computed with arithmetic {escape(luggage.carried.numerics)}, this machine's is"

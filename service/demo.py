@@ -26,6 +26,7 @@ from models.forecaster import ForecasterConfig
 from models.numerics import self_test
 from models.synthetic import FEATURES, Fault, FaultKind, PlantSimulator
 from models.training import TrainingConfig
+from models.wording import counted
 from service import kafka_log, kafka_topics
 from service.addresses import names_for
 from service.api import app as http_app
@@ -66,8 +67,8 @@ def run_demo(seconds: float, streams: int, servers: str | None, http_port: int, 
     """seconds: how long all of it takes, if the machine keeps up. servers: a broker; None: the log in memory."""
     ends_at = time.monotonic() + seconds
     out.print(
-        f"[bold]A plant of {streams} machines[/], {', '.join(FEATURES)} every {PLANT_STEP_S / 60:.0f} minutes: "
-        "daily and weekly rhythm, shifts, noise, coupled channels."
+        f"[bold]A plant of {counted(streams, 'machine')}[/], {', '.join(FEATURES)} every "
+        f"{PLANT_STEP_S / 60:.0f} minutes: daily and weekly rhythm, shifts, noise, coupled channels."
     )
     simulator = plant(streams, seed)
     torch.set_num_threads(2)
@@ -123,7 +124,9 @@ def _train(simulator: PlantSimulator, path: Path, budget_s: float, seed: int, ou
     parts = plant_series(simulator.advance(PLANT_TRAINING_READINGS))
     readings = sum(len(one.times_ms) for one in parts)
     some = parts[:: -(-len(parts) // TRAINED_ON)]
-    out.print(f"Two weeks without a fault: {readings:,} readings. The net learns from {len(some)} of the machines.")
+    out.print(
+        f"Two weeks without a fault: {counted(readings, 'reading')}. The net learns from {len(some)} of the machines."
+    )
     training = TrainingConfig(epochs=40, budget_s=budget_s, lane_readings=512, side_by_side=64, seed=seed)
     train(parts, some, ForecasterConfig(FEATURES), training, torch.device("cpu"), path, out)
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from models.wording import counted
 from service.status import State, Status
 
 NAMED = 8  # partitions in one answer
@@ -73,7 +74,7 @@ def unready(status: Status, beat_limit_s: float, now_s: float) -> str | None:
 
 def assigned(status: Status) -> str:
     count = len(status.partitions)
-    return f"{count} partitions" if count else "no partition is assigned: other workers have them all"
+    return counted(count, "partition") if count else "no partition is assigned: other workers have them all"
 
 
 def _not_running(status: Status) -> str | None:

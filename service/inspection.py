@@ -17,6 +17,7 @@ from torch import Tensor
 from models.alarm import Severity
 from models.detection import Detector
 from models.rows import Channels, Doubles, Rows, Scalars
+from models.wording import counted
 from service.changelog import (
     Collected,
     Layout,
@@ -107,7 +108,7 @@ def find(log: OutsideLog, search: Search, stream: StreamKey, layout: Layout) -> 
         found = _find(collected, marker, stream, layout)
         if found is not None:
             return found
-        looked.append(f"{partition} ({marker.streams:,} streams)")
+        looked.append(f"{partition} ({counted(marker.streams, 'stream')})")
         damaged += _damaged(collected, marker, layout)
     if not looked:
         raise search.no_state()
@@ -283,7 +284,7 @@ def lines_of(state: Shown, flush_interval_s: float) -> Iterator[str]:
         else f"the row holds all before {state.through:,}: rows are at most {flush_interval_s:g} s old"
     )
     given = "the one given" if state.is_given_checkpoint else "NOT the one given"
-    judged = f"{state.readings:,} readings judged, " + (
+    judged = f"{counted(state.readings, 'reading')} judged, " + (
         f"scored, thresholds: residual {state.residual_threshold:.4g}, level {state.level_threshold:.4g} deviations"
         if state.scored
         else f"warming up: not scored before the {state.warm_up + 1}th"
@@ -443,7 +444,9 @@ def _put(task: PartitionTask, keys: Sequence[StreamKey], rows: Rows, writer: Sta
     next_offset = task.next_offset or 0
     slots = task.slab.slots(keys, limit)
     if int(slots.min()) == NO_SLOT:
-        raise RefusedInput(f"{task.partition}: {len(task.slab)} streams are remembered, which is limits.max_streams")
+        raise RefusedInput(
+            f"{task.partition}: it remembers {counted(len(task.slab), 'stream')}, which is limits.max_streams"
+        )
     task.slab.scatter(slots, rows, torch.full((len(keys),), next_offset - 1), next_offset)
     pages = {*task.slab.regrouped_pages(), *(slots // PAGE_ROWS).tolist()}
     return writer.complete(Commit(task.partition, next_offset), task, sorted(pages))

@@ -19,6 +19,7 @@ import structlog
 import torch
 from torch import Tensor
 
+from models.wording import counted
 from service import failpoints
 from service.changelog import (
     Collected,
@@ -229,8 +230,8 @@ class Recovery:
             self._note(Problem.NUMERICS, detail)
         if marker.partitions < source.partitions:
             detail = (
-                f"the topic had {marker.partitions} partitions and has {source.partitions}: streams whose keys go "
-                "to another one now start anew there"
+                f"the topic had {counted(marker.partitions, 'partition')} and has {source.partitions}: streams whose "
+                "keys go to another one now start anew there"
             )
             self._note(Problem.PARTITIONS, detail)
             self._tell(None, Problem.PARTITIONS, detail)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from models.rows import Channels, Rows, Scalars
+from models.wording import counted
 from service.changelog import Collected, Layout, Marker, Origin, Stale, UnreadableRecord, read_marker, read_page
 from service.errors import RefusedInput
 from service.inspection import POLL_S, OutsideLog, Search, aligned
@@ -350,7 +351,7 @@ def _at_take_over(life: _Life, batch: ReadingBatch, past: _Past) -> _Beginning:
     records = sum(marker.counts.get(fate, 0) for fate in ("judged", "late", "duplicate", "rejected"))
     if past.predecessor or records > marker.next_offset - marker.checkpoint_from:
         life.prime(batch)
-        what += f", warmed up by the {len(batch.keys)} readings before it"
+        what += f", warmed up by the {counted(len(batch.keys), 'reading')} before it"
     return _Beginning(life, marker.checkpoint_from, what)
 
 
@@ -574,7 +575,9 @@ def lines_of(found: Replayed) -> Iterator[str]:
     rows = [_cells(reading, len(found.features)) for reading in found.readings]
     yield from aligned([_heading(found.features), *rows])
     yield ""
-    yield f"{len(found.events)} events of the anomalies that touch these readings" + (":" if found.events else "")
+    yield f"{counted(len(found.events), 'event')} of the anomalies that touch these readings" + (
+        ":" if found.events else ""
+    )
     yield from (bytes(event).decode() for event in found.events)
     yield from _verdict_of_checks(found)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from models.output_file import write_or_keep
 from models.rows import Channels, Rows, Scalars
 from models.tensor_file import sha256_of_tensors
+from models.wording import counted
 from service.changelog import Layout
 from service.errors import RefusedInput
 from service.wire import MAX_KEY_BYTES, StreamKey
@@ -117,7 +118,7 @@ def _require_layout(path: Path, carried: Carried, layout: Layout) -> None:
         raise RefusedInput(f"{path}: its rows hold other quantities than this version's: export it again")
     keys = [one.stream for one in carried.streams]
     if not keys or len(keys) != len(set(keys)) or not all(1 <= len(key.encode()) <= MAX_KEY_BYTES for key in keys):
-        raise RefusedInput(f"{path}: names {len(keys)} streams, expected at least one, and none twice")
+        raise RefusedInput(f"{path}: names {counted(len(keys), 'stream')}, expected at least one, and none twice")
 
 
 def _read(path: Path) -> bytes:

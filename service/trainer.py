@@ -20,6 +20,7 @@ from models.kinds_training import KindsConfig, learn_kinds, scores
 from models.priming import prime
 from models.series import Series, UnusableData
 from models.training import Fitted, Progress, TrainingConfig, fit
+from models.wording import compared, counted
 
 
 def train(
@@ -149,10 +150,10 @@ def _report(fitted: Fitted, out: Console) -> None:
     if best is None:
         out.print(f"ended before one epoch was good: {fitted.ended}; the forecaster expects no change")
     else:
-        gain = 100 * (1 - best.validation_loss / fitted.persistence_loss) if fitted.persistence_loss else 0.0
+        off = compared(best.validation_loss, fitted.persistence_loss, "that of expecting no change")
         out.print(
-            f"{len(fitted.epochs)} epochs, {fitted.seconds:.0f} s, ended: {fitted.ended}; best is {best.number}: "
-            f"validation loss {best.validation_loss:.4f}, {gain:.0f} % below expecting no change"
+            f"{counted(len(fitted.epochs), 'epoch')}, {fitted.seconds:.0f} s, ended: {fitted.ended}; "
+            f"best is {best.number}: validation loss {best.validation_loss:.4f}, {off}"
         )
     for remark in fitted.remarks:
         out.print(remark)

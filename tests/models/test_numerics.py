@@ -268,7 +268,7 @@ def test_more_than_one_thread_is_refused() -> None:
 def test_a_refusal_says_how_many_rows_and_which_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(residuals, "_outside", lambda values, *_: values[:, 0] * 0 + 1e-9 * len(values))
     message = (
-        r"score of golden stream (\d+): judged among 1 streams, 5 of 5 waves a call, it is (\S+), "
+        r"score of golden stream (\d+): judged among 1 stream, 5 of 5 waves a call, it is (\S+), "
         r"among 1000 in one call it is (\S+), expected the same bits \(torch .+\)"
     )
     with pytest.raises(ValueError, match=message) as refused:

@@ -111,7 +111,7 @@ def test_test_rows_are_never_trained_on() -> None:
 def test_parts_too_short_to_learn_from_are_left_out() -> None:
     long, short = series(noisy_sine(SHORTEST_SERIES, 0), "long"), series(noisy_sine(200, 0), "short", test_from=31)
     assert [one.key for one in usable([short, long])] == ["long"]
-    with pytest.raises(UnusableData, match="no stream has 32 readings to train on; of 1 streams the longest has 31"):
+    with pytest.raises(UnusableData, match="no stream has 32 readings to train on; of 1 stream the longest has 31"):
         usable([short])
 
 

@@ -46,7 +46,7 @@ def fitted(series: list[Series]) -> Fitted:
 
 def test_it_says_what_was_learned_from_what(fitted: Fitted, series: list[Series], tmp_path: Path) -> None:
     said = text_of(training_report(fitted, series, FAST, "plant/"), tmp_path / "report.html")
-    assert "plant/: 2 streams, 2,500 readings, 2 features; lstm, 16 hidden units, 1 layers; 2 epochs" in said
+    assert "plant/: 2 streams, 2,500 readings, 2 features; lstm, 16 hidden units, 1 layer; 2 epochs" in said
     assert fitted.best is not None
     assert f"epoch {fitted.best.number}: validation loss {fitted.best.validation_loss:.4f}" in said
     first, last = "2001-09-09 01:46:40 UTC", "2001-09-10 02:45:40 UTC"

@@ -64,7 +64,7 @@ def publish(board: StatusBoard, **changes: Any) -> None:
 def test_a_worker_whose_loop_comes_round_is_alive_and_ready(client: httpx.Client) -> None:
     assert client.get("/livez").status_code == 200
     ready = client.get("/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "reason": "1 partitions"})
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "reason": "1 partition"})
 
 
 def test_a_worker_whose_loop_is_stuck_is_neither(client: httpx.Client, board: StatusBoard) -> None:

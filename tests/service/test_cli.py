@@ -364,7 +364,7 @@ def test_checkpoint_verify_says_that_a_checkpoint_is_good(telltale: Telltale, ch
     ran = telltale("checkpoint", "verify", checkpoint)
     assert (ran.code, ran.err) == (0, "")
     said = " ".join(ran.out.split())
-    assert "good. lstm, 16 hidden units, 1 layers, 2 features, 3 streams known" in said
+    assert "good. lstm, 16 hidden units, 1 layer, 2 features, 3 streams known" in said
 
 
 @pytest.mark.parametrize("name", ["plant[1].safetensors", "[bold]x.safetensors", "a" * 190 + ".safetensors"])

@@ -18,7 +18,7 @@ def test_cells_are_compared_and_a_second_call_trains_nothing(telltale: Telltale,
     said = telltale.does(*arguments)
     assert "2 nets: of feedforward, gru; on press; seeds 0 to 0" in said
     assert "VUS-PR" in said
-    assert "2/2  press  gru  seed 0: 1 epochs" in said
+    assert "2/2  press  gru  seed 0: 1 epoch," in said
     runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*.json")}
     assert sorted(path.name for path in runs) == ["feedforward-0.json", "gru-0.json", "speed.json"]
     assert (tmp_path / "out" / "comparison.html").stat().st_size > 10_000

@@ -38,7 +38,7 @@ def test_parts_of_a_plant_are_learned_from_as_one_history(telltale: Telltale, pl
     whole = tmp_path / "whole.parquet"
     pl.concat([pl.read_parquet(path) for path in sorted(plant.iterdir())]).write_parquet(whole)
     said = telltale.does("train", "--data", plant, "--out", tmp_path / "parts", *QUICK)
-    assert "2 streams, 800 readings to train on, 1 features" in said
+    assert "2 streams, 800 readings to train on, 1 feature" in said
     telltale.does("train", "--data", whole, "--out", tmp_path / "whole", *QUICK)
     parts, one = (described(telltale, tmp_path / name) for name in ("parts", "whole"))
     assert parts["tensors_sha256"] == one["tensors_sha256"]

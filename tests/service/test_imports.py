@@ -15,7 +15,17 @@ def name_of(path: Path) -> str:
 
 
 # What the service takes of the models: what judges, and the types that it hands over.
-OPEN_TO_THE_SERVICE = {"detection", "checkpoint", "packing", "tensor_file", "alarm", "rows", "series", "output_file"}
+OPEN_TO_THE_SERVICE = {
+    "detection",
+    "checkpoint",
+    "packing",
+    "tensor_file",
+    "alarm",
+    "rows",
+    "series",
+    "output_file",
+    "wording",
+}
 # How a model comes to be is for the commands that make one.
 TRAINING = {"forecaster", "training", "synthetic", "spool"}
 MAKE_MODELS = {

@@ -113,7 +113,7 @@ def test_a_forecast_right_after_the_first_question_needs_an_interval(detector: D
         live.service.turn(12)
         early = live.ask("forecast", stream="fan")
         assert (early.status_code, early.headers["retry-after"]) == (503, "2")
-        assert "0 readings do not tell how far apart" in early.json()["reason"]
+        assert "0 readings cannot tell how far apart" in early.json()["reason"]
         given = live.ask("forecast", stream="fan", interval_s=30, steps=2)
         assert given.status_code == 200
         assert given.json()["residuals"] == 0

@@ -353,7 +353,7 @@ def test_rows_do_not_go_to_where_another_checkpoint_judges(
 
 
 def test_rows_do_not_go_beyond_the_limit_on_streams(luggage: Luggage, pipeline: Pipeline, writer: StateWriter) -> None:
-    with pytest.raises(RefusedInput, match=r"plant-0: 1 streams are remembered, which is limits\.max_streams"):
+    with pytest.raises(RefusedInput, match=r"plant-0: it remembers 1 stream, which is limits\.max_streams"):
         unpack(Onlooker(Topics({TOPIC: 2})), search(group="other"), luggage, pipeline, writer, Limits(1, 1e9))
 
 
