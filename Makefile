@@ -86,6 +86,7 @@ $(READY): pyproject.toml constraints.txt | $(filter build/%,$(UV))
 # In a folder of its own: a system's Python may refuse packages from outside (PEP 668), and uv needs nothing of it.
 build/uv/bin/uv:
 	@$(PACKAGES) python
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target build/uv uv \
-	  || { rm -rf build/uv && $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv; } \
-	  || { echo 'uv is missing and could not be installed: https://docs.astral.sh/uv/ tells how' >&2; exit 1; }
+	@if $(PYTHON) -m pip --version >/dev/null 2>&1; \
+	  then $(PYTHON) -m pip install --quiet --disable-pip-version-check --target build/uv uv; \
+	  else $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet --disable-pip-version-check uv; fi \
+	  || { rm -rf build/uv; echo 'uv is missing and could not be installed: https://docs.astral.sh/uv/ tells how' >&2; exit 1; }

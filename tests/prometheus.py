@@ -29,7 +29,7 @@ PACKAGES = {
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
 }
-UP_WITHIN_S = 20.0
+UP_WITHIN_S = 180.0
 
 
 def program(name: str) -> str:
@@ -49,7 +49,7 @@ class Served:
     def get(self, path: str, **query: str) -> Any:
         whole = f"{self.url}{path}?{urllib.parse.urlencode(query)}"
         try:
-            with urllib.request.urlopen(whole, timeout=10) as answer:
+            with urllib.request.urlopen(whole, timeout=60) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -133,7 +133,7 @@ def _serving(command: list[str], port: int, log: Path) -> Iterator[Served]:
     finally:
         server.terminate()
         try:
-            server.wait(10)
+            server.wait(60)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()

@@ -32,7 +32,7 @@ EVERY_S = 0.2  # between two readings of a stream, from then on
 SHOWN_WITHIN_MS = 3_000
 SPANS = "#chart .shapelayer path[d$='Z']"  # shapes that are closed: the threshold is a line
 
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=60_000)
 
 
 class Plant:

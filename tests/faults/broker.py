@@ -9,8 +9,6 @@ from typing import Self
 
 from tests.kafka import BROKER_SCRIPT, Broker, NoBroker, _answers_within, _end_with_parent, _free_ports
 
-ANSWERS_WITHIN_S = 60.0
-
 
 class OwnBroker:
     """deploy/kafka/broker, ended with the suite."""
@@ -40,7 +38,7 @@ class OwnBroker:
     def end(self) -> None:
         """In good order, as an operator would."""
         self._process.terminate()
-        self._process.wait(60)
+        self._process.wait(120)
 
     def start(self) -> None:
         """Start again; answers when this returns."""

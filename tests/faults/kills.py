@@ -27,8 +27,9 @@ IN_A_COMMIT = (
 IN_A_RECOVERY = ("restore_10", "restore_50", "restore_90", "replay")
 DURING_COMMIT_MS = 6.0
 AT_RANDOM = 0.4  # of the kills: at any moment, not at a fail-point
-REACHED_WITHIN_S = 15.0
-TRIES = 3  # a fail-point is not on every worker's way: nothing to replay, no partition to commit
+REACHED_WITHIN_S = 15.0  # at the first try, and twice as long at each other: a machine may have much else to do
+STARTED_WITHIN_S, ENDED_WITHIN_S = 180.0, 60.0
+TRIES = 5  # a fail-point is not on every worker's way: nothing to replay, no partition to commit
 SESSION_S = SESSION_MS / 1000
 
 
@@ -66,34 +67,37 @@ def _planned(point: str, chance: random.Random) -> Fault | None:
 
 
 def _kill(scene: Scene, slot: str, fault: Fault | None, moment: random.Random, killed: Counter[str]) -> None:
-    for _ in range(TRIES):
+    for number in range(TRIES):
+        within_s = REACHED_WITHIN_S * 2**number
         child = scene.start(slot, fault)
         if fault is None:
             child.ended.wait(moment.uniform(0.02, 1.5))
             reached = True
         elif fault.point == "revoke":
-            reached = _reaches_revoke(scene, slot)
+            reached = _reaches_revoke(scene, slot, within_s)
         else:
-            reached = child.ended.wait(REACHED_WITHIN_S)
+            reached = child.ended.wait(within_s)
         at = fault.point if fault else "random"
         child.signal(signal.SIGKILL)
-        code = child.wait(5)
+        code = child.wait(ENDED_WITHIN_S)
         killed[f"ended with {code}" if code >= 0 else at if reached else f"not at {at}"] += 1
         if reached:
             return
 
 
-def _reaches_revoke(scene: Scene, slot: str) -> bool:
+def _reaches_revoke(scene: Scene, slot: str, within_s: float) -> bool:
     """Let another worker join, so that this one loses some of its partitions."""
     child = scene.workers[slot]
     restored = scene.said("state_restored", slot)
     wait_until(
-        lambda: child.ended.is_set() or scene.said("state_restored", slot) >= restored + scene.partitions, 15, "a start"
+        lambda: child.ended.is_set() or scene.said("state_restored", slot) >= restored + scene.partitions,
+        STARTED_WITHIN_S,
+        "a start",
     )
     other = scene.start(f"{slot}-joins", member=False)
-    reached = child.ended.wait(REACHED_WITHIN_S)
+    reached = child.ended.wait(within_s)
     other.signal(signal.SIGTERM)
-    other.wait(15)
+    other.wait(ENDED_WITHIN_S)
     return reached
 
 
@@ -105,11 +109,11 @@ def kills_in_recovery(cast: Cast, count: int) -> Figures:
         for _ in range(count):
             chain = [chance.choice(IN_A_COMMIT[3:]), *(chance.choice(IN_A_RECOVERY) for _ in range(3))]
             for depth, point in enumerate(chain):
-                for _ in range(TRIES):
+                for number in range(TRIES):
                     child = scene.start("w0", Fault(point, 1 if depth else chance.randrange(2, 12)))
-                    reached = child.ended.wait(REACHED_WITHIN_S)
+                    reached = child.ended.wait(REACHED_WITHIN_S * 2**number)
                     child.signal(signal.SIGKILL)
-                    child.wait(5)
+                    child.wait(ENDED_WITHIN_S)
                     depths[f"depth {depth}" if reached else f"not at {point}"] += 1
                     if reached:
                         break
@@ -166,7 +170,7 @@ def _stop_once(scene: Scene, slot: str, fault: Fault | None, moment: random.Rand
     child.signal(signal.SIGCONT)  # it may have stopped again
     if not child.ended.wait(3):
         child.signal(signal.SIGKILL)
-        child.wait(5)
+        child.wait(ENDED_WITHIN_S)
 
 
 def _noticed(scene: Scene, slot: str) -> int:

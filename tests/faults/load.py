@@ -11,15 +11,17 @@ from service.log import Record
 from service.wire import encode_reading
 from tests.faults import plant
 from tests.faults.figures import Cast, Figures
-from tests.faults.scene import PARTITIONS, Scene, wait_until
+from tests.faults.scene import PARTITIONS, STARTED_WITHIN_S, Scene, wait_until
 
 CALM_S = 10.0
 CHANGE_EVERY_S = 1.5
 AHEAD = 3_000  # readings that wait to be judged
 POLL_RECORDS = 200  # few, so that a machine of two cores is enough for four workers and all around them
 LEAST_SHARE = 0.2
+MEMBERS_SESSION_MS = 10_000  # workers leave in good order: it is not about heartbeats that a busy machine sends late
 STEP = 499  # readings a step of the oracle, where there are too many for one
 MOST_WORKERS = 4
+PROGRESS_WITHIN_S, FLOOD_WITHIN_S = 300.0, 1_500.0
 
 held = threading.Event()  # never set: to let something last
 
@@ -27,10 +29,15 @@ held = threading.Event()  # never set: to let something last
 def members(cast: Cast, count: int) -> Figures:
     """A worker joins or leaves every 1.5 s; how much is judged meanwhile, against how much in calm."""
     chance = random.Random(cast.seed)
-    with Scene(*cast, ahead=AHEAD, step=STEP, settings={"kafka.max_poll_records": POLL_RECORDS}) as scene:
+    settings = {
+        "kafka.max_poll_records": POLL_RECORDS,
+        "kafka.session_timeout_ms": MEMBERS_SESSION_MS,
+        "kafka.transaction_timeout_ms": MEMBERS_SESSION_MS,
+    }
+    with Scene(*cast, ahead=AHEAD, step=STEP, settings=settings) as scene:
         scene.start("w0")
         scene.start("w1", member=False)
-        scene.wait_for_progress(60)
+        scene.wait_for_progress(PROGRESS_WITHIN_S)
         calm = _rate(scene, CALM_S)
         began, before, extra, joined = time.monotonic(), _judged(scene), ["w1"], 1
         for change in range(count):
@@ -95,15 +102,17 @@ def new_keys(cast: Cast, count: int) -> Figures:
         source=source, settings=settings, held_back=True,
     ) as scene:  # fmt: skip
         child = scene.start("w0")
-        wait_until(lambda: scene.said("http_listening", "w0") == 1, 30, "the HTTP port")
+        wait_until(lambda: scene.said("http_listening", "w0") == 1, STARTED_WITHIN_S, "the HTTP port")
         scene.feed.go(PARTITIONS * KNOWN * WARM)
-        wait_until(lambda: sum(scene.committed().values()) >= PARTITIONS * KNOWN * WARM, 60, "the known streams")
+        wait_until(
+            lambda: sum(scene.committed().values()) >= PARTITIONS * KNOWN * WARM, PROGRESS_WITHIN_S, "the known streams"
+        )
         series, before = _series(scene), _memory(child.pid)
         began = time.monotonic()
         scene.feed.go()
-        wait_until(lambda: scene.feed.exhausted, 600, "a million readings written")
+        wait_until(lambda: scene.feed.exhausted, FLOOD_WITHIN_S, "a million readings written")
         ends = scene.feed.ends()
-        wait_until(lambda: scene.committed() == ends, 600, "a million readings judged")
+        wait_until(lambda: scene.committed() == ends, FLOOD_WITHIN_S, "a million readings judged")
         seconds = time.monotonic() - began
         after, most = _series(scene), _memory(child.pid, "VmHWM")
         outcome = scene.finish()
@@ -143,7 +152,7 @@ def _flood(seed: int, partition: int, count: int) -> Iterator[Record]:
 def _series(scene: Scene) -> set[str]:
     """Name and labels of every metric."""
     port = next(line["port"] for line in scene.lines("w0") if line["event"] == "http_listening")
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         text = answer.read().decode()
     return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
 

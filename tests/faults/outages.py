@@ -69,7 +69,7 @@ def on_the_way(cast: Cast, kind: str, count: int) -> Figures:
     """The network between workers and broker fails `count` times; the broker and the readings are well."""
     progress_s: list[float] = []
     with Scene(*cast, rate=RATE, partitions=PARTITIONS) as scene, in_front(scene, ("w0", "w1")) as (proxy, keeper):
-        scene.wait_for_progress(60)
+        scene.wait_for_progress(300)
         for _ in range(count):
             _break(proxy, kind)
             proxy.resume()
@@ -98,7 +98,7 @@ def at_the_broker(own: OwnBroker, cast: Cast, kind: str, count: int) -> Figures:
     """The broker itself dies, restarts or stands still."""
     progress_s: list[float] = []
     with Scene(*cast, rate=RATE, partitions=PARTITIONS) as scene, Keeper(scene, ("w0", "w1")) as keeper:
-        scene.wait_for_progress(60)
+        scene.wait_for_progress(300)
         for _ in range(count):
             if kind == "stop":
                 own.stop()
@@ -137,10 +137,10 @@ def late_end_of_transaction(cast: Cast, count: int) -> Figures:
     how: Counter[str] = Counter()
     with Scene(*cast, rate=150, partitions=PARTITIONS) as scene, in_front(scene, ("w0",)) as (proxy, keeper):
         for number in range(count):
-            scene.wait_for_progress(60)
+            scene.wait_for_progress(300)
             break_off = number % 4 < 3
             proxy.keep_back(END_TXN, break_off=break_off)
-            assert proxy.kept.wait(30), "no transaction was ended"
+            assert proxy.kept.wait(120), "no transaction was ended"
             held.wait(chance.uniform(0.0, 1.2) if break_off else SESSION_MS / 1000 + chance.uniform(0.0, 1.0))
             try:
                 proxy.deliver(anew=chance.random() < 0.5)
@@ -177,7 +177,7 @@ def terminations(cast: Cast, count: int, alone: int) -> Figures:
             before = scene.said("state_restored")
             scene.start("w0", proxy=proxy.url)
             scene.wait_for_start(before)
-            scene.wait_for_progress(60)  # one that has judged nothing yet has nothing to write, and ends with 0
+            scene.wait_for_progress(300)  # one that has judged nothing yet has nothing to write, and ends with 0
             held.wait(chance.uniform(0.0, 0.5))
             proxy.hang()
             held.wait(chance.uniform(0.0, 1.0))

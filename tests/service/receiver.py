@@ -7,7 +7,7 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-WITHIN_S = 20.0
+WITHIN_S = 120.0
 
 
 class Posted(NamedTuple):

@@ -15,7 +15,7 @@ from service.watchdog import EXIT_STUCK, Watchdog
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = Checkpoint("plant.safetensors", "abc", ("a",))
-ENDS_WITHIN_S = 30.0
+ENDS_WITHIN_S = 180.0
 
 PROGRAM = """
 import os, select, sys, threading, time
