@@ -12,6 +12,7 @@ READY := $(VENV)/.ready
 PACKAGES := PYTHON=$(PYTHON) .ci/packages
 UV := $(if $(shell uv --version 2>/dev/null),uv,build/uv/bin/uv)
 CODE := service models tests
+TOGETHER := --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -28,10 +29,10 @@ check: $(READY) ## Style, types, and the tests that need Python alone, in a minu
 	$(RUN)ruff check $(CODE)
 	$(RUN)ruff format --check $(CODE)
 	$(RUN)mypy
-	$(RUN)python -m pytest -m 'not programs' --numprocesses 2 $(ARGS)
+	$(RUN)python -m pytest -m 'not programs' --numprocesses 2 $(TOGETHER) $(ARGS)
 
 test: programs $(READY) ## Run all tests, WORKERS=4 at a time; on Debian, what they need is installed first (ARGS='-k name')
-	$(RUN)python -m pytest --numprocesses $(WORKERS) $(ARGS)
+	$(RUN)python -m pytest --numprocesses $(WORKERS) $(TOGETHER) $(ARGS)
 
 programs:
 	@$(PACKAGES) python broker browser prometheus

@@ -2,16 +2,18 @@
 
 What a test asks for says where it runs. `programs` is the mark of those that need programs beside Python; `make check`
 leaves them out. Several processes (`--numprocesses 4 --dist loadgroup`) share the modules among them: a module's tests
-stay together, with what they have in common, except the rows of the fault suite, which take minutes each.
+stay together, with what they have in common, except the rows of the fault suite, which take minutes each. Beside a test
+that is marked `alone` nothing else runs; those come last.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.alone import Turns
 from tests.needed import needed
 
 if TYPE_CHECKING:
@@ -28,11 +30,15 @@ os.environ["MKL_NUM_THREADS"] = "1"
 PROGRAMS = frozenset({"kafka", "java", "browser", "tools"})
 """The fixtures that are programs, or fail without them."""
 
+TURNS: pytest.StashKey[Turns] = pytest.StashKey()
 BROKERS: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Importing kafka-python 3.0 warns on Python 3.11 and 3.12: it reads its message schemas with read_text().
+    if hasattr(config, "workerinput"):  # one of several processes, each of which has a folder in the run's
+        config.stash[TURNS] = Turns(config._tmp_path_factory.getbasetemp().parent)
+        config.add_cleanup(config.stash[TURNS].close)
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
@@ -43,7 +49,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if asked & PROGRAMS:
             item.add_marker("programs")
         together = item.name if "nursery" in asked else item.nodeid.partition("::")[0]
+        if item.get_closest_marker("alone"):
+            together = "alone"
         item.add_marker(pytest.mark.xdist_group(together.rpartition("/")[2]))
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # waiting for a turn does not count as the test's own time
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    turns = item.config.stash.get(TURNS, None)
+    if turns is None:
+        return (yield)
+    with turns.turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="module")

@@ -238,8 +238,7 @@ class Scene:
                 self.start(slot)
         try:
             while not self._drained(ends, slots):
-                at = self.committed()
-                wait_until(lambda: self._drained(ends, slots) or self.committed() != at, MOVES_WITHIN_S, "more judged")  # noqa: B023
+                self._wait_for_more(ends, slots)
         except TimeoutError as error:
             self._explain()
             raise TimeoutError(
@@ -278,6 +277,10 @@ class Scene:
             if self.workers[slot].ended.is_set():  # a restart is the recovery
                 self.start(slot)
         return self.committed() == ends
+
+    def _wait_for_more(self, ends: Mapping[int, int], slots: tuple[str, ...]) -> None:
+        at = self.committed()
+        wait_until(lambda: self._drained(ends, slots) or self.committed() != at, MOVES_WITHIN_S, "more readings judged")
 
     def _is_up(self, slot: str) -> bool:
         """Whether it would end in good order: before that, a first SIGTERM ends a worker at once."""
