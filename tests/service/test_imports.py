@@ -244,7 +244,7 @@ def test_a_library_is_known_where_it_belongs_and_nowhere_else(owned: str) -> Non
     assert found <= ONLY_IN[owned]
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
 def test_an_adapter_knows_the_port_and_the_errors(adapter: str) -> None:
     assert from_package(f"service.{adapter}", "service") <= {"log", "errors"} | ADAPTERS[adapter]
 
