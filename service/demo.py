@@ -34,7 +34,7 @@ from service.changelog import Layout
 from service.errors import RefusedSetting
 from service.feeding import PLANT_STEP_S, PLANT_TRAINING_READINGS, plant, plant_records, plant_series
 from service.insights import Insight
-from service.log import Log, Partition, Record
+from service.log import MemberLog, Partition, Record
 from service.memory_log import MemoryLog, Topics
 from service.pipeline import Pipeline
 from service.recovery import RecoveryRules
@@ -132,7 +132,7 @@ def _train(simulator: PlantSimulator, path: Path, budget_s: float, seed: int, ou
 
 
 @contextmanager
-def _log(servers: str | None) -> Iterator[tuple[Log, Callable[[Sequence[Record]], None]]]:
+def _log(servers: str | None) -> Iterator[tuple[MemberLog, Callable[[Sequence[Record]], None]]]:
     """A log with fresh topics, and how to send readings to it."""
     run = uuid.uuid4().hex[:8]
     if servers is None:

@@ -21,8 +21,8 @@ class Summary(msgspec.Struct, frozen=True):
     checkpoint: str  # digest
     features: list[str]
     partitions: int
-    partitions_ready: int  # that have their memory
-    lag: int  # records not judged yet, of all partitions of which it is known
+    partitions_ready: int  # that are judged
+    lag: int | None  # records not judged yet; None: not known of every partition
     event_time_ms: int | None  # latest time of any reading judged
     streams: int
     warming: int  # streams that are still learning what is normal
@@ -48,8 +48,8 @@ def summary(status: Status, version: str, beat_limit_s: float, now_s: float) -> 
         checkpoint=status.checkpoint.digest,
         features=list(status.checkpoint.features),
         partitions=len(partitions),
-        partitions_ready=sum(one.stage == "running" for one in partitions),
-        lag=sum(one.lag or 0 for one in partitions),
+        partitions_ready=sum(one.ready for one in partitions),
+        lag=_lag(status),
         event_time_ms=max((one.event_time_ms for one in partitions if one.event_time_ms is not None), default=None),
         streams=sum(one.streams for one in partitions),
         warming=sum(one.warming for one in partitions),
@@ -69,7 +69,7 @@ def stuck(status: Status, beat_limit_s: float, now_s: float) -> str | None:
 
 def unready(status: Status, beat_limit_s: float, now_s: float) -> str | None:
     """Why it does not judge all that it is assigned; None: it does."""
-    return stuck(status, beat_limit_s, now_s) or _not_running(status) or _recovering(status)
+    return stuck(status, beat_limit_s, now_s) or _not_running(status) or _not_joined(status) or _not_judged(status)
 
 
 def assigned(status: Status) -> str:
@@ -81,11 +81,22 @@ def _not_running(status: Status) -> str | None:
     return None if status.state is State.RUNNING else f"the worker is {status.state}"
 
 
-def _recovering(status: Status) -> str | None:
-    """Which partitions do not have their memory back yet."""
-    busy = [p for p in status.partitions if p.stage != "running"]
+def _not_joined(status: Status) -> str | None:
+    return None if status.joined else "the group has not said yet which partitions are this worker's"
+
+
+def _not_judged(status: Status) -> str | None:
+    """Which partitions do not have their memory back yet, or wait for something else."""
+    busy = [p for p in status.partitions if not p.ready]
     if not busy:
         return None
-    some = ", ".join(f"{p.topic}-{p.number} {p.stage} {100 * p.progress:.0f} %" for p in busy[:NAMED])
+    some = ", ".join(
+        f"{p.topic}-{p.number} {p.waits_for or f'{p.stage} {100 * p.progress:.0f} %'}" for p in busy[:NAMED]
+    )
     more = f" and {len(busy) - NAMED} more" if len(busy) > NAMED else ""
     return f"{len(busy)} of {len(status.partitions)} partitions: {some}{more}"
+
+
+def _lag(status: Status) -> int | None:
+    known = [one.lag for one in status.partitions if one.lag is not None]
+    return sum(known) if status.joined and len(known) == len(status.partitions) else None

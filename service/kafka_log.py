@@ -25,6 +25,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from service import failpoints
 from service.changelog import group_of
 from service.errors import LogUnavailable, RefusedSetting, TaskMigrated, TelltaleError
+from service.kafka_backlogs import BacklogWatch
 from service.kafka_changelog import ChangelogReader, Restoring
 from service.kafka_client import (
     CLOSE_WITHIN_S,
@@ -39,7 +40,7 @@ from service.kafka_client import (
 from service.kafka_columns import Chunk, columns_of, drained, fetch_columns
 from service.kafka_topics import admin_of, check_topics
 from service.kafka_transactions import drop, init_transactions, open_transactions, send, wait_for
-from service.log import Commit, Fetched, Partition, Polled, Source, Stored
+from service.log import Backlog, Commit, Fetched, Partition, Polled, Source, Stored
 
 log = structlog.get_logger()
 
@@ -180,6 +181,7 @@ class KafkaLog:
                 max_partition_fetch_bytes=max_partition_fetch_bytes,
             )
         self._ends = fetch_columns(self._consumer) if columnar else None
+        self._backlogs = BacklogWatch(self._consumer)
         with connecting(bootstrap_servers):
             self._changelog = ChangelogReader(changelog_topic, reading, columnar=self._ends is not None)
         self._heard_at = time.monotonic()
@@ -189,6 +191,7 @@ class KafkaLog:
 
     def poll(self, timeout_s: float) -> Polled:
         deadline = time.monotonic() + timeout_s
+        self._backlogs.ask(self._owned, self._owned - self._started)
         with translated(f"polling {self._servers}"):
             polled: dict[TopicPartition, list[Any]] = {}
             left_s = timeout_s
@@ -213,6 +216,12 @@ class KafkaLog:
             self._check_reachable()
         self._check_same_topics()
         return Polled(assigned, revoked, fetched)
+
+    def backlogs(self) -> dict[Partition, Backlog] | None:
+        if self._membership is None:
+            return None
+        watch = self._backlogs
+        return {p: Backlog(watch.end(p), watch.passed(p, p in self._started)) for p in sorted(self._owned)}
 
     def inspect(self, partition: Partition) -> Source:
         tp = TopicPartition(*partition)
@@ -308,6 +317,8 @@ class KafkaLog:
                 raise LogUnavailable(f"{self._failed_commits} commits in a row failed, the last: {error}") from error
             raise
         else:
+            for commit in commits:
+                self._backlogs.note_committed(commit.partition, commit.next_offset)
             self._failed_commits = 0
             self._at_once = min(self._max_poll_records, 2 * self._at_once)
 
@@ -409,6 +420,7 @@ class KafkaLog:
             event = self._events.popleft()
             if isinstance(event, _Lost):
                 owned = fresh = frozenset()
+                self._membership = None
                 continue
             kept = event.partitions & owned
             if not _follows(self._membership, event.membership):
@@ -421,6 +433,7 @@ class KafkaLog:
             self._first_offsets.pop(partition, None)
         self._owned, self._fresh = owned, frozenset()
         self._halt({*revoked, *assigned})
+        self._backlogs.forget({*revoked, *assigned})
         return tuple(sorted(assigned)), tuple(sorted(revoked))
 
     def _fetched(self, partition: Partition, parts: list[Any]) -> Fetched:

@@ -4,7 +4,7 @@ Adapters: kafka_log (a cluster), file_log (CSV, Parquet, pipes), memory_log (tes
 cross it as columns, never as an object each: how bytes become columns is the adapter's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -70,6 +70,13 @@ class Polled(NamedTuple):
     assigned: tuple[Partition, ...]
     revoked: tuple[Partition, ...]
     fetched: tuple[Fetched, ...]
+
+
+class Backlog(NamedTuple):
+    """How far an assigned partition goes, as far as the log knows by now."""
+
+    end: int | None  # the first offset that could not be read yet; None: not heard yet, or not for long
+    passed: int | None  # everything before it is committed, or is nothing to be read; None: not known yet
 
 
 class Source(NamedTuple):
@@ -138,3 +145,13 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Leave at once; what was not committed stays uncommitted. Safe to call twice."""
+
+
+class MemberLog(Log, Protocol):
+    """The log of a worker: a group assigns its partitions."""
+
+    def backlogs(self) -> Mapping[Partition, Backlog] | None:
+        """Of every assigned partition, at once: nothing is waited for. Ask when all that was polled is committed.
+
+        None: the group has not said yet which partitions are this worker's, or has thrown it out.
+        """

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.errors import TaskMigrated
-from service.log import Commit, Fetched, Partition, Polled, Record, Source, Stored
+from service.log import Backlog, Commit, Fetched, Partition, Polled, Record, Source, Stored
 
 
 class Crashed(BaseException):
@@ -158,6 +158,11 @@ class MemoryLog:
                     fetched = self._fetch()
         return Polled(assigned, revoked, fetched)
 
+    def backlogs(self) -> Mapping[Partition, Backlog]:
+        return {
+            partition: Backlog(self._topics.bounds(partition)[1], self._passed(partition)) for partition in self._owned
+        }
+
     def inspect(self, partition: Partition) -> Source:
         count = sum(other.topic == partition.topic for other in self._topics.partitions)
         topic_id, committed = self._topics.topic_ids[partition.topic], self._topics.committed.get(partition)
@@ -226,6 +231,10 @@ class MemoryLog:
                 left -= len(part.keys)
                 self._positions[partition] = part.next_offset
         return tuple(fetched)
+
+    def _passed(self, partition: Partition) -> int | None:
+        known = (self._topics.committed.get(partition), self._positions.get(partition))
+        return max((offset for offset in known if offset is not None), default=None)
 
     def _write(self, commits: Sequence[Commit]) -> None:
         for commit in commits:

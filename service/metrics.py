@@ -220,7 +220,7 @@ class Metrics:
         yield GaugeMetricFamily("telltale_partitions", "Partitions this worker has.", len(status.partitions))
         now_s = self._clock()
         for name, meaning, value in (
-            ("telltale_lag_records", "Records not judged yet.", lambda p: p.lag),
+            ("telltale_lag_records", "Records not judged yet; absent while it is not known.", lambda p: p.lag),
             (
                 "telltale_event_time_lag_seconds",
                 "From the latest reading's own time to now.",
@@ -244,7 +244,7 @@ class Metrics:
                 "How long the oldest change of state has not been written; 0 where everything is.",
                 lambda p: p.unwritten_s,
             ),
-            ("telltale_partition_ready", "1 when the partition has its memory.", lambda p: float(p.stage == "running")),
+            ("telltale_partition_ready", "1 when the partition is judged.", lambda p: float(p.ready)),
             (
                 "telltale_recovery_progress_ratio",
                 "How far the partition's memory is restored; 1 when it is done.",

@@ -193,7 +193,7 @@ class Pipeline:
         if verdicts is not None:
             features = self.detector.features
             events = [event(batch, verdicts, change, features, self.digest) for change in verdicts.transitions]
-        task.next_offset, task.end_offset = fetched.next_offset, fetched.end_offset
+        task.next_offset = fetched.next_offset
         task.open_alarms += _opened(verdicts)
         anomalies = tuple(map(encode_event, events))
         dead_letters = tuple(dead_letter(fetched, reject) for reject in rejects)

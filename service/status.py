@@ -32,8 +32,8 @@ class PartitionStatus:
 
     topic: str
     number: int
-    next_offset: int | None = None  # everything before it has been judged; None: nothing fetched yet
-    end_offset: int | None = None  # of the log, when last fetched from
+    next_offset: int | None = None  # everything before it has been judged; None: not known yet
+    end_offset: int | None = None  # of the log, as the brokers last said; None: not known
     event_time_ms: int | None = None  # latest time of any reading judged
     streams: int = 0
     warming: int = 0  # streams that are still learning what is normal
@@ -46,6 +46,12 @@ class PartitionStatus:
     stage: str = "running"  # restoring, priming, replaying or running
     progress: float = 1.0  # of the stage, 0 to 1
     replay_from: int | None = None  # from where the input would be judged again after a crash
+    waits_for: str = ""  # why it is not judged though nothing is left to restore; empty: it is
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is judged."""
+        return self.stage == "running" and not self.waits_for
 
     @property
     def replay_records(self) -> int | None:
@@ -103,6 +109,7 @@ class Status:
     beat_s: float  # time.monotonic() when the loop last came round
     checkpoint: Checkpoint
     partitions: tuple[PartitionStatus, ...] = ()
+    joined: bool = True  # whether its group has said which partitions are this worker's
     counts: Counts = field(default_factory=Counts)
     recent: tuple[Mapping[str, Any], ...] = ()  # anomaly events, newest first
     told: int = 0  # anomaly events since the start: the newest of `recent` is number `told`

@@ -85,7 +85,6 @@ class PartitionTask:
     clock: EventClock = field(default_factory=lambda: EventClock(None))
     stage: Stage = Stage.RUNNING
     next_offset: int | None = None  # everything before it has been judged; None: not known yet
-    end_offset: int | None = None  # of the log, when last fetched from
     open_alarms: int = 0
     covered: int = -1  # readings up to this offset may be in a row already
     counts: Counter[str] = field(default_factory=Counter)  # what became of the partition's records, ever

@@ -17,7 +17,7 @@ import structlog
 
 from service import failpoints
 from service.errors import LogUnavailable, TaskMigrated
-from service.log import Commit, Fetched, Log, Partition, Polled, Record
+from service.log import Backlog, Commit, Fetched, MemberLog, Partition, Polled, Record
 from service.log_lines import Seldom
 from service.metrics import Metrics
 from service.notifying import Notifier
@@ -107,6 +107,7 @@ class _Survey(NamedTuple):
 
 
 NOT_SURVEYED = _Survey(0, {}, 0.0, (), 0.0)
+NOT_HEARD = Backlog(None, None)
 
 
 class Worker:
@@ -114,7 +115,7 @@ class Worker:
 
     def __init__(
         self,
-        log: Log,
+        log: MemberLog,
         pipeline: Pipeline,
         writer: StateWriter,
         rules: RecoveryRules,
@@ -147,6 +148,7 @@ class Worker:
         self._tasks: dict[Partition, PartitionTask] = {}
         self._recoveries: dict[Partition, Recovery] = {}
         self._notices: dict[Partition, list[Record]] = {}
+        self._begun: set[Partition] = set()  # of which something was judged, or there was nothing to judge
         self._migrated = False
         self._tally = _Tally()
         self._surveys: dict[Partition, _Survey] = {}
@@ -219,6 +221,7 @@ class Worker:
             self._tasks.pop(partition, None)
             self._recoveries.pop(partition, None)
             self._notices.pop(partition, None)
+            self._begun.discard(partition)
             lines.info("partition_revoked", topic=partition.topic, partition=partition.number)
         if polled.revoked:
             gc.collect()
@@ -243,6 +246,7 @@ class Worker:
         self._tasks.clear()
         self._recoveries.clear()
         self._notices.clear()
+        self._begun.clear()
         self._migrated = True
         self._tally.aborts += 1
         gc.collect()
@@ -300,6 +304,7 @@ class Worker:
             self._metrics.observe_stages(one.stage_s)
         notices = [notice for commit in commits for notice in self._notices.pop(commit.partition, ())]
         self._tally.add(judged)
+        self._begun.update(one.commit.partition for one in judged)
         self._report(judged)
         if self._notifier is not None:
             self._notifier.tell(judged, notices)
@@ -336,7 +341,7 @@ class Worker:
         if now_s - self._surveyed_s >= SURVEY_S:
             self._surveyed_s = now_s
             self._surveys = {partition: self._survey(task, now_s) for partition, task in self._tasks.items()}
-        last = self._board.read()
+        last, backlogs = self._board.read(), self._log.backlogs()
         told = [msgspec.to_builtins(event) for event in events[-100:]]
         self._board.publish(
             Status(
@@ -345,7 +350,11 @@ class Worker:
                 published_ms=time.time_ns() // 1_000_000,
                 beat_s=now_s,
                 checkpoint=last.checkpoint,
-                partitions=tuple(map(self._partition_status, self._tasks.values())),
+                partitions=tuple(
+                    self._partition_status(task, (backlogs or {}).get(task.partition, NOT_HEARD))
+                    for task in self._tasks.values()
+                ),
+                joined=backlogs is not None,
                 counts=self._tally.counts(self._writer),
                 recent=newest(told, last.recent),
                 told=last.told + len(events),
@@ -366,13 +375,24 @@ class Worker:
             0.0 if changed_s is None else now_s - changed_s,
         )
 
-    def _partition_status(self, task: PartitionTask) -> PartitionStatus:
+    def _waits_for(self, task: PartitionTask, backlog: Backlog) -> str:
+        if task.stage is not Stage.RUNNING:
+            return ""  # the stage says it
+        if backlog.end is None:
+            return "how far it goes is not known"
+        return "" if task.partition in self._begun else "nothing of it is judged yet"
+
+    def _partition_status(self, task: PartitionTask, backlog: Backlog) -> PartitionStatus:
         survey = self._surveys.get(task.partition, NOT_SURVEYED)
+        next_offset = max((o for o in (task.next_offset, backlog.passed) if o is not None), default=None)
+        if task.stage is Stage.RUNNING and backlog.end is not None and (next_offset or 0) >= backlog.end:
+            self._begun.add(task.partition)
         return PartitionStatus(
             topic=task.partition.topic,
             number=task.partition.number,
-            next_offset=task.next_offset,
-            end_offset=task.end_offset,
+            next_offset=next_offset,
+            end_offset=backlog.end,
+            waits_for=self._waits_for(task, backlog),
             event_time_ms=task.clock.latest_ms,
             stage=task.stage,
             progress=task.progress,

@@ -5,14 +5,14 @@ written. Its topic has two partitions; all its logs are workers of one group.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 import pytest
 
 from service.errors import TaskMigrated
-from service.log import Commit, Fetched, Log, Partition, Record, Source
+from service.log import Backlog, Commit, Fetched, Log, MemberLog, Partition, Record, Source
 
 WITHIN_S = 180.0
 TIMES_MS = 1_700_000_000_000
@@ -21,7 +21,7 @@ TIMES_MS = 1_700_000_000_000
 class World(Protocol):
     topic: str
 
-    def open(self, max_poll_records: int = 20_000) -> Log:
+    def open(self, max_poll_records: int = 20_000) -> MemberLog:
         """A worker; if there was one before it in the same test, this is that one, restarted."""
 
     def append(self, partition: int, records: Sequence[Record]) -> None: ...
@@ -109,6 +109,21 @@ def restored(log: Log, partition: Partition) -> list[tuple[bytes | None, bytes |
         found += zip(stored.keys, stored.values, strict=True)
         if stored.read == stored.size:
             return found
+
+
+def until_backlogs(log: MemberLog, wanted: dict[Partition, Backlog], poll: Callable[[], object] | None = None) -> None:
+    """Look until the log says so; it asks while it is polled, and nothing comes of a poll for no time."""
+    deadline = time.monotonic() + WITHIN_S
+    while (found := log.backlogs()) != wanted:
+        assert time.monotonic() < deadline, f"{found}, not {wanted} within {WITHIN_S} s"
+        (poll or asking(log))()
+
+
+def asking(log: MemberLog) -> Callable[[], object]:
+    def ask() -> None:
+        assert log.poll(0.0).fetched == ()
+
+    return ask
 
 
 class LogContract:
@@ -217,6 +232,28 @@ class LogContract:
         reader = Reader(world.open(max_poll_records=6)).until(20)
         assert [f.end_offset for f in reader.fetched] == [20] * len(reader.fetched)
         assert [f.end_offset - f.next_offset for f in reader.fetched] == [14, 8, 2, 0]
+
+    def test_how_far_each_partition_goes_is_known_before_anything_is_fetched_and_stays_true(self, world: World) -> None:
+        here, other = Partition(world.topic, 0), Partition(world.topic, 1)
+        world.append(0, readings(20))
+        first = world.open()
+        reader = Reader(first).until(20)
+        first.commit([Commit(here, 8)])
+        first.close()
+        log = world.open(max_poll_records=5)
+        reader = Reader(log, starts=False).until_owned(2)
+        until_backlogs(log, {here: Backlog(20, 8), other: Backlog(0, None)})
+        log.start(here, 8)
+        log.start(other, None)
+        reader.until(5)
+        until_backlogs(log, {here: Backlog(20, 13), other: Backlog(0, 0)})
+        world.append(0, readings(30, 20))  # while what was fetched before is still being handed out
+        world.append(1, readings(3))
+        until_backlogs(log, {here: Backlog(50, 50), other: Backlog(3, 3)}, lambda: reader.poll(0.05))
+        log.commit([Commit(here, 30)])
+        known = log.backlogs()
+        assert known is not None
+        assert known[here] == Backlog(50, 50)
 
     def test_outputs_and_offsets_move_together(self, world: World) -> None:
         world.append(0, readings(10))

@@ -20,7 +20,7 @@ class MemoryWorld:
     def __init__(self) -> None:
         self.topics = Topics({self.topic: 2})
 
-    def open(self, max_poll_records: int = 20_000) -> Log:
+    def open(self, max_poll_records: int = 20_000) -> MemoryLog:
         return MemoryLog(self.topics, max_poll_records=max_poll_records)
 
     def append(self, partition: int, records: Sequence[Record]) -> None:

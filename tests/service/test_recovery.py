@@ -398,6 +398,7 @@ class Sleeper:
         self._log = log
         self.inspect, self.restore, self.start = log.inspect, log.restore, log.start
         self.position, self.commit, self.close = log.position, log.commit, log.close
+        self.backlogs = log.backlogs
 
     def poll(self, timeout_s: float) -> Polled:
         return Polled((), (), self._log._fetch())

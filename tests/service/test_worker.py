@@ -16,6 +16,7 @@ from models.alarm import Severity
 from models.detection import Detector
 from service.changelog import Layout
 from service.errors import LogUnavailable
+from service.health import summary, unready
 from service.log import Commit, Partition, Polled, Record
 from service.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.metrics import Build, Metrics
@@ -266,9 +267,50 @@ def test_a_partition_is_published_before_anything_was_fetched_from_it(detector: 
     status = service.board.read()
     assert status.state == State.RUNNING
     assert [(p.topic, p.number, p.next_offset, p.lag, p.streams) for p in status.partitions] == [
-        ("readings", 0, 0, None, 0),
-        ("readings", 1, 0, None, 0),
+        ("readings", 0, 0, 0, 0),
+        ("readings", 1, 0, 0, 0),
     ]
+    assert [p.ready for p in status.partitions] == [True, True], "there is nothing to be judged"
+
+
+def test_with_a_backlog_it_is_ready_once_something_of_it_is_judged_and_its_lag_is_true_before(
+    detector: Detector,
+) -> None:
+    topics = two_partitions()
+    service = Service(detector, topics)
+    service.worker.turn(0.0)
+    before = service.board.read()
+    assert [p.lag for p in before.partitions] == [READINGS, READINGS]
+    assert unready(before, 60.0, before.beat_s) == (
+        "2 of 2 partitions: readings-0 nothing of it is judged yet, readings-1 nothing of it is judged yet"
+    )
+    assert service.metric("telltale_lag_records", partition="1") == READINGS
+    assert service.metric("telltale_partition_ready", partition="1") == 0
+    service.worker.turn(0.0)
+    half = service.board.read()
+    assert (unready(half, 60.0, half.beat_s) or "").startswith("1 of 2 partitions: ")
+    service.worker.turn(0.0)
+    after = service.board.read()
+    assert unready(after, 60.0, after.beat_s) is None
+    assert sum(p.lag or 0 for p in after.partitions) == 2 * READINGS - sum(topics.committed.values())
+
+
+def test_before_its_group_has_said_what_it_has_it_is_not_ready_and_nobody_knows_the_lag(detector: Detector) -> None:
+    service = Service(detector, two_partitions(), log=Unheard(two_partitions()))
+    service.worker.turn(0.0)
+    status = service.board.read()
+    assert summary(status, "1", 60.0, status.beat_s).lag is None
+    assert "has not said yet which partitions" in (unready(status, 60.0, status.beat_s) or "")
+
+
+class Unheard(MemoryLog):
+    """Its group has not answered."""
+
+    def poll(self, timeout_s: float) -> Polled:
+        return Polled((), (), ())
+
+    def backlogs(self) -> None:  # type: ignore[override]
+        return None
 
 
 def test_while_memory_is_restored_and_replayed_the_status_says_how_far_it_is(detector: Detector) -> None:
