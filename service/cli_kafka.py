@@ -109,7 +109,11 @@ def topics_create(
     replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 1,
     config: Config = None,
 ) -> None:
-    """Make the topics that are missing: inputs, anomalies, dead letters, changelog. Others stay as they are."""
+    """Make the topics that are missing: inputs, anomalies, dead letters, changelog.
+
+    Where anomalies, dead letters or changelog have fewer partitions than the widest input, they get the missing ones;
+    nothing in them moves.
+    """
     from service import kafka_topics
     from service.settings import client_options
 
@@ -123,9 +127,16 @@ def topics_create(
     specs |= {name: kafka_topics.TopicSpec(widest, replication) for name in outputs}
     specs[kafka.changelog_topic] = kafka_topics.TopicSpec(widest, replication, kafka_topics.CHANGELOG)
     made = kafka_topics.create_topics(kafka.bootstrap_servers, specs, client)
+    widest_input = max(spec.partitions if spec else partitions for spec in inputs.values())
+    beside = dict.fromkeys((*outputs, kafka.changelog_topic), widest_input)
+    widened = kafka_topics.widen_topics(kafka.bootstrap_servers, beside, client)
     for name, spec in specs.items():
-        width = counted(spec.partitions, "partition")
-        out.print(f"{name}: {f'made, {width}' if name in made else 'there already'}")
+        if name in made:
+            out.print(f"{name}: made, {counted(spec.partitions, 'partition')}")
+        elif name in widened:
+            out.print(f"{name}: widened from {widened[name]} to {counted(beside[name], 'partition')}")
+        else:
+            out.print(f"{name}: there already")
     kafka_topics.check_topics(kafka.bootstrap_servers, kafka.topics, outputs, client, kafka.changelog_topic)
 
 

@@ -40,6 +40,11 @@ class ChangelogReader:
         if columnar:
             fetch_columns(self._consumer)
 
+    @property
+    def cluster(self) -> Any:
+        """What the client knows of topics; of one that looks at this topic alone, so that others may be added."""
+        return self._watcher._cluster
+
     def begin(self, partition: Partition) -> Restoring:
         tp = TopicPartition(self._topic, partition.number)
         wait_ms = CONNECT_WITHIN_S * 1000

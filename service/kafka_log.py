@@ -40,6 +40,7 @@ from service.kafka_client import (
 from service.kafka_columns import Chunk, columns_of, drained, fetch_columns
 from service.kafka_topics import admin_of, check_topics
 from service.kafka_transactions import drop, init_transactions, open_transactions, send, wait_for
+from service.kafka_widths import Widths
 from service.log import Backlog, Commit, Fetched, Partition, Polled, Source, Stored
 
 log = structlog.get_logger()
@@ -124,7 +125,8 @@ class KafkaLog:
         self._unreachable_after_s = unreachable_after_s
         self._transaction_timeout_s = transaction_timeout_ms / 1000
         self._events: deque[_Assigned | _Lost] = deque()
-        self._owned: frozenset[Partition] = frozenset()
+        self._given: frozenset[Partition] = frozenset()  # by the group
+        self._owned: frozenset[Partition] = frozenset()  # of these, those that can be served
         self._fresh: frozenset[Partition] = frozenset()  # to be reported as starting anew
         self._started: set[Partition] = set()  # the others are paused until `start`
         self._first_offsets: dict[Partition, int] = {}  # where partitions without a committed offset began
@@ -154,7 +156,8 @@ class KafkaLog:
             "max_block_ms": RECONNECT_WITHIN_S * 1000,
             "metrics_enabled": False,
         }
-        check_topics(bootstrap_servers, topics, (anomalies_topic, dead_letters_topic), client, changelog_topic)
+        outputs = (anomalies_topic, dead_letters_topic)
+        counts = check_topics(bootstrap_servers, topics, outputs, client, changelog_topic)
         reading: dict[str, object] = {
             **common,
             "bootstrap_timeout_ms": CONNECT_WITHIN_S * 1000,
@@ -184,6 +187,7 @@ class KafkaLog:
         self._backlogs = BacklogWatch(self._consumer)
         with connecting(bootstrap_servers):
             self._changelog = ChangelogReader(changelog_topic, reading, columnar=self._ends is not None)
+        self._widths = Widths(self._changelog.cluster, {name: counts[name] for name in (*outputs, changelog_topic)})
         self._heard_at = time.monotonic()
         self._consumer.subscribe(topics, listener=_Rebalances(self._consumer, self._events, self._started))
         for topic in topics:  # else the group's leader may assign before it knows the partitions, and then again
@@ -191,7 +195,7 @@ class KafkaLog:
 
     def poll(self, timeout_s: float) -> Polled:
         deadline = time.monotonic() + timeout_s
-        self._backlogs.ask(self._owned, self._owned - self._started)
+        self._backlogs.ask(self._given, self._given - self._started)
         with translated(f"polling {self._servers}"):
             polled: dict[TopicPartition, list[Any]] = {}
             left_s = timeout_s
@@ -220,8 +224,17 @@ class KafkaLog:
     def backlogs(self) -> dict[Partition, Backlog] | None:
         if self._membership is None:
             return None
+        counts = {topic: len(self._consumer._cluster.partitions_for_topic(topic) or ()) for topic in self._topics}
         watch = self._backlogs
-        return {p: Backlog(watch.end(p), watch.passed(p, p in self._started)) for p in sorted(self._owned)}
+        return {
+            p: Backlog(
+                watch.end(p),
+                watch.passed(p, p in self._started),
+                counts[p.topic],
+                "" if p in self._owned else self._widths.refusal(p, counts[p.topic]),
+            )
+            for p in sorted(self._given)
+        }
 
     def inspect(self, partition: Partition) -> Source:
         tp = TopicPartition(*partition)
@@ -415,26 +428,35 @@ class KafkaLog:
         A partition kept over a rebalance is in neither: the client keeps its position, and nobody else can have had
         it if the new generation follows ours directly. If one lies between, another worker may have: start anew.
         """
-        known, owned, fresh = self._owned, self._owned, self._fresh
+        known, given, fresh = self._owned, self._given, self._fresh
         while self._events:
             event = self._events.popleft()
             if isinstance(event, _Lost):
-                owned = fresh = frozenset()
+                given = fresh = frozenset()
                 self._membership = None
                 continue
-            kept = event.partitions & owned
+            kept = event.partitions & given
             if not _follows(self._membership, event.membership):
                 kept = frozenset()
             fresh = (fresh & kept) | (event.partitions - kept)
-            owned = event.partitions
+            given = event.partitions
             self._membership = event.membership
+        owned = self._servable(given)
+        fresh = (fresh | (owned - known)) & owned
         revoked, assigned = (known - owned) | (known & fresh), owned & fresh
         for partition in known - owned:
             self._first_offsets.pop(partition, None)
-        self._owned, self._fresh = owned, frozenset()
+        self._given, self._owned, self._fresh = given, owned, frozenset()
         self._halt({*revoked, *assigned})
         self._backlogs.forget({*revoked, *assigned})
         return tuple(sorted(assigned)), tuple(sorted(revoked))
+
+    def _servable(self, given: frozenset[Partition]) -> frozenset[Partition]:
+        """Those that have a partition of the same number in every topic that is written to."""
+        owned, grown = self._widths.servable(given)
+        if grown:
+            self._drop_producer()  # it knows no partitions but those that there were
+        return owned
 
     def _fetched(self, partition: Partition, parts: list[Any]) -> Fetched:
         tp = TopicPartition(*partition)

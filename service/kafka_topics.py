@@ -148,6 +148,21 @@ def create_topics(
     return tuple(missing)
 
 
+def widen_topics(
+    bootstrap_servers: str, partitions: Mapping[str, int], client: Mapping[str, object] | None = None
+) -> dict[str, int]:
+    """Add partitions to topics that have fewer, and return how many those had. Only for topics of which a record's
+    partition is chosen, not hashed from its key: there it moves nothing.
+    """
+    with admin_of(bootstrap_servers, client) as admin:
+        described = admin.describe_topics(list(partitions))
+        had = {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+        narrow = {name: count for name, count in had.items() if count < partitions[name]}
+        if narrow:
+            admin.create_partitions({name: partitions[name] for name in narrow})
+    return narrow
+
+
 def describe_topics(
     bootstrap_servers: str, topics: Sequence[str], client: Mapping[str, object] | None = None
 ) -> dict[str, TopicSpec | None]:
@@ -190,9 +205,11 @@ def check_topics(
     outputs: Sequence[str],
     client: Mapping[str, object] | None = None,
     changelog: str | None = None,
-) -> None:
-    """Raise RefusedInput unless all exist, every other topic has at least as many partitions as each input, and the
-    changelog is compacted and can be read.
+) -> dict[str, int]:
+    """How many partitions each of them has.
+
+    Raises RefusedInput unless all exist, every other topic has at least as many as each input, and the changelog is
+    compacted and can be read.
     """
     others = (*outputs, *([changelog] if changelog else []))
     with admin_of(bootstrap_servers, client) as admin:
@@ -210,12 +227,19 @@ def check_topics(
     widest = max(inputs, key=lambda name: counts[name])
     narrow = [name for name in others if counts[name] < counts[widest]]
     if narrow:
-        raise RefusedInput(
-            f"{bootstrap_servers}: {', '.join(f'{name} has {counts[name]}' for name in narrow)} partitions, expected at"
-            f" least the {counts[widest]} of {widest}"
-        )
+        found = {name: counts[name] for name in narrow}
+        raise RefusedInput(f"{bootstrap_servers}: {too_narrow(found, counts[widest], widest)}")
     if changelog:
         _check_changelog(bootstrap_servers, changelog, client)
+    return counts
+
+
+def too_narrow(found: Mapping[str, int], expected: int, topic: str) -> str:
+    """found: topics with fewer partitions than the `expected` of an input topic."""
+    some = ", ".join(f"{name} has {count}" for name, count in found.items())
+    return (
+        f"{some} partitions, expected at least the {expected} of {topic}; `telltale topics create` adds what is missing"
+    )
 
 
 def _check_changelog(bootstrap_servers: str, topic: str, client: Mapping[str, object] | None) -> None:

@@ -77,6 +77,8 @@ class Backlog(NamedTuple):
 
     end: int | None  # the first offset that could not be read yet; None: not heard yet, or not for long
     passed: int | None  # everything before it is committed, or is nothing to be read; None: not known yet
+    partitions: int = 0  # of its topic, as far as the log knows by now
+    refused: str = ""  # why it cannot be served: it is in no Polled until it can
 
 
 class Source(NamedTuple):

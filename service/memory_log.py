@@ -71,15 +71,29 @@ class Topics:
     """
 
     def __init__(self, partitions: Mapping[str, int]) -> None:
-        self.partitions = tuple(Partition(topic, n) for topic, count in partitions.items() for n in range(count))
+        self.partitions: tuple[Partition, ...] = ()
         self.committed: dict[Partition, int] = {}
-        self.anomalies: dict[Partition, list[Record]] = {partition: [] for partition in self.partitions}
-        self.dead_letters: dict[Partition, list[Record]] = {partition: [] for partition in self.partitions}
-        self.changelog: dict[Partition, list[Record]] = {partition: [] for partition in self.partitions}
+        self.anomalies: dict[Partition, list[Record]] = {}
+        self.dead_letters: dict[Partition, list[Record]] = {}
+        self.changelog: dict[Partition, list[Record]] = {}
         self.topic_ids = {topic: f"id-of-{topic}" for topic in partitions}
         self.owners: dict[Partition, MemoryLog] = {}
         self.changed = Condition()
-        self._records = {partition: _Records() for partition in self.partitions}
+        self._records: dict[Partition, _Records] = {}
+        for topic, count in partitions.items():
+            self.add_partitions(topic, count)
+
+    def add_partitions(self, topic: str, count: int) -> None:
+        """More of them, empty; a worker that is there already is not given them."""
+        first = self.count(topic)
+        for partition in (Partition(topic, number) for number in range(first, first + count)):
+            self.partitions += (partition,)
+            self._records[partition] = _Records()
+            for told in (self.anomalies, self.dead_letters, self.changelog):
+                told[partition] = []
+
+    def count(self, topic: str) -> int:
+        return sum(partition.topic == topic for partition in self.partitions)
 
     def append(self, partition: Partition, records: Iterable[Record]) -> None:
         """Write records at the partition's end; a poll that waits in another thread sees them at once."""
@@ -160,11 +174,14 @@ class MemoryLog:
 
     def backlogs(self) -> Mapping[Partition, Backlog]:
         return {
-            partition: Backlog(self._topics.bounds(partition)[1], self._passed(partition)) for partition in self._owned
+            partition: Backlog(
+                self._topics.bounds(partition)[1], self._passed(partition), self._topics.count(partition.topic)
+            )
+            for partition in self._owned
         }
 
     def inspect(self, partition: Partition) -> Source:
-        count = sum(other.topic == partition.topic for other in self._topics.partitions)
+        count = self._topics.count(partition.topic)
         topic_id, committed = self._topics.topic_ids[partition.topic], self._topics.committed.get(partition)
         return Source(topic_id, count, *self._topics.bounds(partition), committed)
 

@@ -34,7 +34,7 @@ from service.changelog import (
     roster_agrees,
 )
 from service.errors import LostState
-from service.log import Fetched, Log, Record, Source
+from service.log import Fetched, Log, Partition, Record, Source
 from service.pipeline import Bools, Pipeline
 from service.slab import NO_SLOT, PAGE_ROWS, Page
 from service.task import PartitionTask, Stage
@@ -67,6 +67,17 @@ class RecoveryRules:
 
     reset: bool
     prime_readings: int
+
+
+def partitions_added(partition: Partition, had: int, has: int, next_offset: int) -> Record:
+    """What is to be told of a partition whose topic has more partitions than the marker says."""
+    detail = (
+        f"the topic had {counted(had, 'partition')} and has {has}: streams whose keys go to another one now start again"
+        " there"
+    )
+    problem = Problem.PARTITIONS.value
+    lines.warning("state_problem", topic=partition.topic, partition=partition.number, problem=problem, detail=detail)
+    return state_lost(StateLost(None, problem, detail, *partition, next_offset))
 
 
 class Recovery:
@@ -229,12 +240,10 @@ class Recovery:
             detail = f"the state was computed with arithmetic {marker.numerics}, this machine's is {self._numerics}"
             self._note(Problem.NUMERICS, detail)
         if marker.partitions < source.partitions:
-            detail = (
-                f"the topic had {counted(marker.partitions, 'partition')} and has {source.partitions}: streams whose "
-                "keys go to another one now start anew there"
+            self.problems.append(Problem.PARTITIONS)
+            self.notices.append(
+                partitions_added(task.partition, marker.partitions, source.partitions, self._next_offset)
             )
-            self._note(Problem.PARTITIONS, detail)
-            self._tell(None, Problem.PARTITIONS, detail)
         task.clock.restore(marker.event_time_ms, marker.ticks)
         task.counts.update(marker.counts)
 

@@ -1,9 +1,7 @@
 """`telltale run`: build the service from its settings, and run it until it is told to stop."""
 
 import gc
-import os
 import platform
-import signal
 import socket
 import threading
 import time
@@ -35,6 +33,7 @@ from service.serving import Server
 from service.settings import HttpSettings, Settings, authorization, client_options
 from service.state_writer import StateWriter
 from service.status import Notified, StatusBoard
+from service.stopping import Stopping
 from service.streams import Streams
 from service.transactional_ids import worker_id
 from service.watchdog import Watchdog
@@ -49,11 +48,11 @@ lines = structlog.get_logger("telltale")
 def run_service(settings: Settings) -> None:
     """Until SIGTERM or Ctrl-C; what is polled by then is judged and committed.
 
-    A second signal ends it at once, and so does a first one that comes before there is anything to commit.
+    A second signal ends it at once, and so does a first one that comes before there is anything to commit. With brokers
+    that do not answer it ends all the same, soon: see stopping.
     """
-    stop, judging = threading.Event(), threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: _stop(stop, judging, received))
+    stopping = Stopping()
+    stopping.listen()
     torch.set_num_threads(1)  # more are slower here, and change bits
     checkpoint = load(settings.checkpoint)
     numerics = self_test(checkpoint.detector)
@@ -64,16 +63,18 @@ def run_service(settings: Settings) -> None:
     for server in servers:
         server.start()
     try:
-        worker = kafka_worker(settings, checkpoint, numerics, board, metrics, watching, streams, notifier, stop)
+        worker = kafka_worker(
+            settings, checkpoint, numerics, board, metrics, watching, streams, notifier, stopping.told
+        )
         _announce(settings, checkpoint, numerics)
         gc.collect()
         gc.freeze()  # what is loaded by now lives as long as the process
         gc.set_threshold(100_000, 50, 100)
-        judging.set()
+        stopping.note_judging()
         watchdog.start()
         notifier.start()
         try:
-            worker.run(check=lambda: _require(servers))
+            worker.run(check=lambda: _require(servers), flushed=stopping.note_written)
         finally:
             watchdog.stop()
             notifier.stop()
@@ -223,10 +224,3 @@ def _announce(settings: Settings, checkpoint: Checkpoint, numerics: str) -> None
 def _require(servers: Sequence[Server]) -> None:
     if any(server.failed for server in servers):
         raise LogUnavailable("the HTTP server ended by itself: nobody could watch this process any more")
-
-
-def _stop(stop: threading.Event, judging: threading.Event, received: int) -> None:
-    if stop.is_set() or not judging.is_set():
-        os._exit(128 + received)
-    stop.set()
-    lines.info("stopping", signal=signal.Signals(received).name)

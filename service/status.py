@@ -43,7 +43,7 @@ class PartitionStatus:
     open_peak: float = 0.0  # highest score of any alarm that is open; 0: none is
     strongest: tuple[tuple[str, float], ...] = ()  # streams with an open alarm and its peak; as many as were asked for
     unwritten_s: float = 0.0  # for how long its oldest change of state has not been in the changelog
-    stage: str = "running"  # restoring, priming, replaying or running
+    stage: str = "running"  # waiting, restoring, priming, replaying or running
     progress: float = 1.0  # of the stage, 0 to 1
     replay_from: int | None = None  # from where the input would be judged again after a crash
     waits_for: str = ""  # why it is not judged though nothing is left to restore; empty: it is

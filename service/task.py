@@ -16,6 +16,7 @@ IDLE_TICKS = 16  # an idle stream is one without a reading for so many
 class Stage(StrEnum):
     """What a task is doing about its memory."""
 
+    WAITING = "waiting"  # cannot be served yet: topics that it needs are not there
     RESTORING = "restoring"  # reads its pages from the changelog
     PRIMING = "priming"  # warms streams up whose pages are another checkpoint's
     REPLAYING = "replaying"  # judges again, telling nobody, what came after the pages were written

@@ -71,12 +71,18 @@ class Watchdog:
                 return
 
     def _say_and_end(self, silent_s: float) -> None:
-        words = threading.Thread(target=_last_words, args=(silent_s, self._board.read().state), daemon=True)
-        try:
-            words.start()  # fails where no more threads are to be had
-            words.join(LAST_WORDS_S)
-        finally:
-            self._end()
+        state = self._board.read().state
+        say_and_end(lambda: _last_words(silent_s, state), self._end)
+
+
+def say_and_end(say: Callable[[], None], end: Callable[[], None], within_s: float = LAST_WORDS_S) -> None:
+    """The end comes whether or not anybody listens to what is said before it."""
+    words = threading.Thread(target=say, daemon=True)
+    try:
+        words.start()  # fails where no more threads are to be had
+        words.join(within_s)
+    finally:
+        end()
 
 
 def _last_words(silent_s: float, state: str) -> None:

@@ -8,7 +8,7 @@ import gc
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from service.metrics import Metrics
 from service.notifying import Notifier
 from service.open_alarms import by_severity, open_alarms, strongest
 from service.pipeline import Pipeline, Processed
-from service.recovery import Problem, Recovery, RecoveryRules
+from service.recovery import Problem, Recovery, RecoveryRules, partitions_added
 from service.slab import StateSlab
 from service.state_writer import StateWriter
 from service.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard, newest, still_open
@@ -149,16 +149,18 @@ class Worker:
         self._recoveries: dict[Partition, Recovery] = {}
         self._notices: dict[Partition, list[Record]] = {}
         self._begun: set[Partition] = set()  # of which something was judged, or there was nothing to judge
+        self._backlogs: Mapping[Partition, Backlog] = {}  # as last published
         self._migrated = False
         self._tally = _Tally()
         self._surveys: dict[Partition, _Survey] = {}
         self._surveyed_s = -SURVEY_S
         self._seldom = Seldom(interval_s=10.0)
 
-    def run(self, check: Callable[[], None] = lambda: None) -> None:
+    def run(self, check: Callable[[], None] = lambda: None, flushed: Callable[[], None] = lambda: None) -> None:
         """Until `stop` is set. What was polled by then is judged and committed; the log is closed in any case.
 
-        check: called every round; raises when the process must not go on. Raises LogUnavailable when, at the end, the
+        check: called every round; raises when the process must not go on. flushed: called when, told to stop, all is
+        written. Raises LogUnavailable when, at the end, the
         state could not be written: the next worker judges the last readings again.
         """
         try:
@@ -167,6 +169,7 @@ class Worker:
                 check()
             self._publish(State.STOPPING, [])
             self.flush()
+            flushed()
         finally:
             self._log.close()
 
@@ -178,6 +181,7 @@ class Worker:
         self._open_and_close(polled)
         self._metrics.observe_stages({"poll": time.perf_counter() - began})
         try:
+            self._tell_of_added_partitions()
             work = self._recover(polled.fetched)
             judged = self._pipeline.process_all(work)
             self._commit(judged, self._commits(judged))
@@ -270,6 +274,16 @@ class Worker:
                 self._tally.problems.update(problem.value for problem in recovery.problems)
         return work
 
+    def _tell_of_added_partitions(self) -> None:
+        """Once for each partition: the marker of the same commit counts them all. One that recovers tells by itself."""
+        for partition, task in self._tasks.items():
+            count = self._backlogs.get(partition, NOT_HEARD).partitions
+            if partition not in self._recoveries and task.next_offset is not None and count > task.partitions:
+                notice = partitions_added(partition, task.partitions, count, task.next_offset)
+                self._notices.setdefault(partition, []).append(notice)
+                self._tally.problems[Problem.PARTITIONS.value] += 1
+                task.partitions = count
+
     def _commits(self, judged: Sequence[Processed]) -> list[Commit]:
         """What was judged, with the pages that are due, also of partitions of which nothing was fetched."""
         commits = [one.commit for one in judged]
@@ -342,6 +356,7 @@ class Worker:
             self._surveyed_s = now_s
             self._surveys = {partition: self._survey(task, now_s) for partition, task in self._tasks.items()}
         last, backlogs = self._board.read(), self._log.backlogs()
+        self._backlogs = backlogs or {}
         told = [msgspec.to_builtins(event) for event in events[-100:]]
         self._board.publish(
             Status(
@@ -350,10 +365,7 @@ class Worker:
                 published_ms=time.time_ns() // 1_000_000,
                 beat_s=now_s,
                 checkpoint=last.checkpoint,
-                partitions=tuple(
-                    self._partition_status(task, (backlogs or {}).get(task.partition, NOT_HEARD))
-                    for task in self._tasks.values()
-                ),
+                partitions=tuple(self._partition_statuses()),
                 joined=backlogs is not None,
                 counts=self._tally.counts(self._writer),
                 recent=newest(told, last.recent),
@@ -374,6 +386,20 @@ class Worker:
             strongest(alarms, self._top_streams),
             0.0 if changed_s is None else now_s - changed_s,
         )
+
+    def _partition_statuses(self) -> Iterator[PartitionStatus]:
+        for partition, task in self._tasks.items():
+            yield self._partition_status(task, self._backlogs.get(partition, NOT_HEARD))
+        for partition, backlog in self._backlogs.items():
+            if backlog.refused:
+                yield PartitionStatus(
+                    *partition,
+                    next_offset=backlog.passed,
+                    end_offset=backlog.end,
+                    stage=Stage.WAITING,
+                    progress=0.0,
+                    waits_for=backlog.refused,
+                )
 
     def _waits_for(self, task: PartitionTask, backlog: Backlog) -> str:
         if task.stage is not Stage.RUNNING:

@@ -1,15 +1,17 @@
 """Rows in which the broker, or the way to it, fails; and those in which a worker is told to stop."""
 
 import random
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 
 from tests.faults.broker import OwnBroker
 from tests.faults.figures import Cast, Figures
-from tests.faults.scene import SESSION_MS, Outcome, Scene, wait_until
+from tests.faults.scene import SESSION_MS, Fault, Outcome, Scene, wait_until
 from tests.proxy import END_TXN, Proxy
 
 PROGRESS_WITHIN_S = 15.0
@@ -18,7 +20,8 @@ DELAY_S = 0.2
 DOWN_S = 4.0
 ON_THE_WAY = ("black hole", "requests lost", "replies lost", "reset", "delay")
 AT_THE_BROKER = ("kill -9", "restart", "stop")
-EXIT_WITHIN_S, EXIT_ALONE_WITHIN_S = 5.0, 15.0
+EXIT_WITHIN_S = 5.0
+HUNG_AT = ("restored", "under load", "in a restore", "in a commit", "for a while")  # when the broker is stopped
 RATE, PARTITIONS = 60.0, 2
 
 held = threading.Event()  # never set: to let an outage last
@@ -156,7 +159,7 @@ def late_end_of_transaction(cast: Cast, count: int) -> Figures:
 
 
 def terminations(cast: Cast, count: int, alone: int) -> Figures:
-    """SIGTERM under load, `count` times; and `alone` times with the broker gone."""
+    """SIGTERM under load, `count` times; and `alone` times with no way to the broker."""
     chance = random.Random(cast.seed)
     took_s: list[float] = []
     alone_s: list[float] = []
@@ -192,11 +195,50 @@ def terminations(cast: Cast, count: int, alone: int) -> Figures:
     figures.extra |= {"exit at most": f"{slowest:.1f} s; {slowest_alone:.1f} s", "replayed": replayed}
     figures.failures += wrong
     figures.require(slowest <= EXIT_WITHIN_S, f"exit within {EXIT_WITHIN_S:.0f} s: {slowest:.1f} s")
-    figures.require(
-        slowest_alone <= EXIT_ALONE_WITHIN_S, f"exit within {EXIT_ALONE_WITHIN_S:.0f} s: {slowest_alone:.1f} s"
-    )
+    figures.require(slowest_alone <= EXIT_WITHIN_S, f"exit within {EXIT_WITHIN_S:.0f} s: {slowest_alone:.1f} s")
     figures.require(replayed == 0, f"{replayed} readings were replayed after SIGTERM")
     return figures
+
+
+def hung_terminations(own: OwnBroker, cast: Cast, count: int) -> Figures:
+    """SIGTERM while the broker stands still with all its connections, `count` times, at each of several moments."""
+    took_s: list[float] = []
+    codes: Counter[str] = Counter()
+    with Scene(*cast, rate=RATE, partitions=PARTITIONS) as scene:
+        for number in range(count):
+            moment = HUNG_AT[number % len(HUNG_AT)]
+            _hang(own, scene, moment)
+            seconds, code = _end(scene)
+            took_s.append(seconds)
+            codes[f"{moment}: {code}"] += 1
+            own.resume()
+        outcome = scene.finish()
+    figures = Figures.of("SIGTERM while the broker stands still", count, outcome)
+    in_time = sum(seconds <= EXIT_WITHIN_S for seconds in took_s)
+    figures.extra |= {"exit codes": dict(codes), "in time": f"{in_time} of {count}"}
+    figures.extra |= {"exit s": f"{min(took_s):.1f}, {median(took_s):.1f}, {max(took_s):.1f}"}
+    figures.require(in_time == count, f"exit within {EXIT_WITHIN_S:.0f} s: {in_time} of {count}, {max(took_s):.1f} s")
+    loud = ("under load: 1", "in a commit: 1", "for a while: 1")  # there is something that cannot be written
+    figures.require(all(c in loud or c.split(":")[0] in ("restored", "in a restore") for c in codes), f"{dict(codes)}")
+    return figures
+
+
+def _hang(own: OwnBroker, scene: Scene, moment: str) -> None:
+    """Let the worker come to that moment, and stop the broker."""
+    points = {"in a restore": "restore_50", "in a commit": "after_pages"}
+    before = scene.said("state_restored")
+    if moment in points:
+        child = scene.start("w0", Fault(points[moment], number=signal.SIGSTOP))
+        assert child.stopped.wait(60), f"{points[moment]} was not reached"
+        own.stop()
+        child.signal(signal.SIGCONT)
+        return
+    scene.start("w0")
+    scene.wait_for_start(before)
+    if moment != "restored":
+        scene.wait_for_progress(60)
+    own.stop()
+    held.wait(2.0 if moment == "for a while" else 0.0)
 
 
 def _end(scene: Scene) -> tuple[float, int]:

@@ -60,6 +60,21 @@ def _outages(count: int) -> Play:
     return play
 
 
+def _terminations(count: int, alone: int, hung: int) -> Play:
+    """Under load and cut off on the suite's broker; on another one that stands still meanwhile."""
+
+    def play(cast: Cast) -> Figures:
+        def hanging() -> Figures:
+            with OwnBroker() as own:
+                return outages.hung_terminations(own, cast._replace(broker=own.broker), hung)
+
+        return _added(
+            "SIGTERM: load, cut off, broker stopped", [lambda: outages.terminations(cast, count, alone), hanging]
+        )
+
+    return play
+
+
 def _added(name: str, plays: Iterable[Callable[[], Figures]]) -> Figures:
     """Played at the same time."""
     plays = list(plays)
@@ -85,7 +100,7 @@ ROWS: dict[str, Row] = {
     "late-end": Row(
         lambda cast: outages.late_end_of_transaction(cast, 4), _halves(outages.late_end_of_transaction, 100)
     ),
-    "sigterm": Row(lambda cast: outages.terminations(cast, 4, 1), lambda cast: outages.terminations(cast, 40, 10)),
+    "sigterm": Row(_terminations(4, 1, 5), _terminations(40, 10, 20)),
     "pages": Row(lambda cast: apart.pages(cast, 100), lambda cast: apart.pages(cast, 1_000)),
     "new-keys": Row(lambda cast: load.new_keys(cast, 1_000_000), lambda cast: load.new_keys(cast, 1_000_000)),
     "schedules": Row(lambda cast: apart.schedules(cast, 10, 4_000), lambda cast: apart.schedules(cast, 50, 20_000)),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def test_a_workers_lag_is_true_from_the_first_moment_and_it_is_ready_when_it_jud
         assert len({lag(sample) for sample in known}) > 5, "it was seen at work"
         kafka.produce(names.topic, BACKLOG[:100])
         wait_until(lambda: judged(running.status()) == len(BACKLOG) + 100, "what came later")
-    for before, after in zip(samples, samples[1:], strict=False):
+    for before, after in pairwise(samples):
         assert not before["ready"] or judged(after) > 0  # asked for after the status: one round later, at most
 
 

@@ -242,18 +242,18 @@ class LogContract:
         first.close()
         log = world.open(max_poll_records=5)
         reader = Reader(log, starts=False).until_owned(2)
-        until_backlogs(log, {here: Backlog(20, 8), other: Backlog(0, None)})
+        until_backlogs(log, {here: Backlog(20, 8, 2), other: Backlog(0, None, 2)})
         log.start(here, 8)
         log.start(other, None)
         reader.until(5)
-        until_backlogs(log, {here: Backlog(20, 13), other: Backlog(0, 0)})
+        until_backlogs(log, {here: Backlog(20, 13, 2), other: Backlog(0, 0, 2)})
         world.append(0, readings(30, 20))  # while what was fetched before is still being handed out
         world.append(1, readings(3))
-        until_backlogs(log, {here: Backlog(50, 50), other: Backlog(3, 3)}, lambda: reader.poll(0.05))
+        until_backlogs(log, {here: Backlog(50, 50, 2), other: Backlog(3, 3, 2)}, lambda: reader.poll(0.05))
         log.commit([Commit(here, 30)])
         known = log.backlogs()
         assert known is not None
-        assert known[here] == Backlog(50, 50)
+        assert known[here] == Backlog(50, 50, 2)
 
     def test_outputs_and_offsets_move_together(self, world: World) -> None:
         world.append(0, readings(10))

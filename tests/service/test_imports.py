@@ -150,7 +150,8 @@ ONLY_IN = {
     },
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.
     "service.failpoints": {"service.kafka_log", "service.pipeline", "service.recovery", "service.worker"},
-    "service.watchdog": {"service.running"},
+    "service.watchdog": {"service.running", "service.stopping"},
+    "service.stopping": {"service.running"},
     # What goes out over HTTP is put together in one place, and told by the worker alone.
     "service.notifying": {"service.worker", "service.running"},
     "service.delivery": {"service.notifying", "service.alert_book", "service.running"},

@@ -1,6 +1,8 @@
 """The loop, on the log in memory with faults that happen when the script says so."""
 
+import contextlib
 import gc
+import json
 import threading
 import time
 import weakref
@@ -24,7 +26,7 @@ from service.pipeline import Pipeline
 from service.recovery import RecoveryRules
 from service.state_writer import StateWriter
 from service.status import Checkpoint, State, Status, StatusBoard
-from service.wire import decode_event, encode_reading
+from service.wire import STATE_LOST, decode_event, encode_reading
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 from tests.data import QUICK, some_forecaster
 
@@ -293,6 +295,40 @@ def test_with_a_backlog_it_is_ready_once_something_of_it_is_judged_and_its_lag_i
     after = service.board.read()
     assert unready(after, 60.0, after.beat_s) is None
     assert sum(p.lag or 0 for p in after.partitions) == 2 * READINGS - sum(topics.committed.values())
+
+
+@pytest.mark.parametrize("fault", [None, Crash(4), Crash(4, written=True), Migrate(4)], ids=str)
+def test_partitions_that_are_added_while_it_runs_are_told_of_once(detector: Detector, fault: Fault | None) -> None:
+    topics = two_partitions()
+    service = Service(detector, topics, [fault] if fault else [])
+
+    def done() -> bool:
+        if len(service.statuses) == 4 and topics.count("readings") == 2:
+            topics.add_partitions("readings", 2)
+        return all(topics.committed.get(partition) == READINGS for partition in PARTITIONS)
+
+    with contextlib.suppress(Crashed):
+        service.run_until(done)
+    if not done():
+        service = Service(detector, topics)
+        service.run_until(done)
+    told = [record for partition in PARTITIONS for record in topics.anomalies[partition] if is_state_lost(record)]
+    assert [(lost["reason"], lost["stream"], lost["partition"]) for lost in map(lost_of, told)] == [
+        ("partitions_added", None, 0),
+        ("partitions_added", None, 1),
+    ]
+    again = Service(detector, topics)
+    again.run_until(lambda: len(again.statuses) == 3)
+    assert again.board.read().counts.problems == {}
+
+
+def is_state_lost(record: Record) -> bool:
+    return bool(json.loads(record.value or b"{}")["type"] == STATE_LOST)
+
+
+def lost_of(record: Record) -> dict[str, object]:
+    data: dict[str, object] = json.loads(record.value or b"")["data"]
+    return data
 
 
 def test_before_its_group_has_said_what_it_has_it_is_not_ready_and_nobody_knows_the_lag(detector: Detector) -> None:
