@@ -10,16 +10,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 
 from service import api_insights, api_page, api_streams
-from service.access import Access
+from service.access import PROBES, Access
 from service.answers import Head, json_of, schema
 from service.following import Followers
 from service.health import Summary, assigned, stuck, summary, unready
 from service.insights import Insight
 from service.serving import ending_of
 from service.status import RECENT_LIMIT, Checkpoint, Counts, PartitionStatus, Status, StatusBoard
-from service.streams import Streams
+from service.streams import Tables
+from service.turns import InTurn, Turns
 from service.wire import Event
 
+METRICS = "/metrics"
+RENDERED_S = 0.2  # who scrapes sooner gets the same text: it takes a few milliseconds to write
 DESCRIPTION = """What a Telltale worker holds and has found; nothing can be changed. A worker answers for its own
 partitions: where several share a group, ask each. Numbers that are not known are null; scores are 1.0 at the alarm
 threshold. Where a token is set, it goes with every request: `Authorization: Bearer TOKEN`."""
@@ -32,18 +35,21 @@ def app(
     version: str,
     monotonic: Callable[[], float] = time.monotonic,
     insight: Insight | None = None,
-    streams: Streams | None = None,
+    streams: Tables | None = None,
     token: str | None = None,
     names: frozenset[str] | None = None,
+    turns: Turns | None = None,
 ) -> FastAPI:
     """The HTTP interface.
 
     registry: None: metrics are not served here. beat_limit_s: how long the worker's loop may take to come round and
     still be alive. insight: what looks into live streams, streams: what lists them; None: nothing does. token, names:
-    who may ask, see Access.
+    who may ask, see Access. turns: in which requests are answered; None: as they come.
     """
+    turns = turns or Turns()
     api = FastAPI(title="Telltale", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
     api.add_middleware(Head)
+    api.add_middleware(InTurn, turns=turns, at_once={*PROBES, METRICS})
     api.add_middleware(Access, token=token, names=names, public=api_page.PATHS)
 
     def state(status: Status) -> Summary:
@@ -54,7 +60,7 @@ def app(
         api.include_router(_metrics(registry))
     api.include_router(_published(board, state, monotonic))
     if streams is not None:
-        followers = Followers(board, state, ending_of(api), insight)
+        followers = Followers(board, state, ending_of(api), insight, turns)
         api.include_router(api_streams.router(streams, board, insight, followers))
     if insight is not None:
         api.include_router(api_insights.router(insight))
@@ -91,17 +97,21 @@ def _health(board: StatusBoard, beat_limit_s: float, monotonic: Callable[[], flo
     return api
 
 
-def _metrics(registry: CollectorRegistry) -> APIRouter:
+def _metrics(registry: CollectorRegistry, monotonic: Callable[[], float] = time.monotonic) -> APIRouter:
     api = APIRouter(tags=["health"])
+    rendered: dict[str, tuple[float, bytes]] = {}  # by content type: when, and what
 
-    @api.get("/metrics")
+    @api.get(METRICS)
     async def metrics(request: Request) -> Response:
         """Prometheus or OpenMetrics text, whichever is asked for."""
         try:
             encode, content_type = choose_encoder(request.headers.get("accept", ""))
         except TypeError:  # the library's answer to an Accept header whose version is no number
             encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
-        return Response(encode(registry), headers={"content-type": content_type})
+        made_s, text = rendered.get(content_type, (-RENDERED_S, b""))
+        if monotonic() - made_s >= RENDERED_S:
+            made_s, text = rendered[content_type] = monotonic(), encode(registry)
+        return Response(text, headers={"content-type": content_type})
 
     return api
 

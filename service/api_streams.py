@@ -3,14 +3,15 @@
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from service.answers import REFUSALS, Stream, answer, refusal, schema, to_key
 from service.following import EventStream, Followers, describe_events
 from service.insights import Insight
 from service.status import Status, StatusBoard
-from service.streams import Order, Streams, StreamSeen
+from service.streams import Order, StreamSeen, Tables
+from service.turns import address_of
 from service.watching import TooMuchAsked
 from service.wire import Channel, rfc3339
 
@@ -45,7 +46,7 @@ class OpenAnomalies(msgspec.Struct, frozen=True):
     anomalies: list[OpenAnomaly]
 
 
-def router(streams: Streams, board: StatusBoard, insight: Insight | None, followers: Followers) -> APIRouter:
+def router(streams: Tables, board: StatusBoard, insight: Insight | None, followers: Followers) -> APIRouter:
     """Answered in threads, but for the events: neither the event loop nor the worker waits."""
     api = APIRouter(prefix="/api/v1")
 
@@ -94,12 +95,14 @@ def router(streams: Streams, board: StatusBoard, insight: Insight | None, follow
         "/events", tags=["events"], response_class=StreamingResponse, responses={200: describe_events(), **REFUSALS}
     )
     async def events(
-        stream: Stream | None = None, last_event_id: Annotated[str | None, Header(max_length=64)] = None
+        request: Request,
+        stream: Stream | None = None,
+        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
     ) -> Response:
         """Server-sent events, until whoever asked goes away."""
         key = None if stream is None else to_key(stream)
         try:
-            return EventStream(followers.tell(key, last_event_id))
+            return EventStream(followers.tell(key, last_event_id, address_of(request.scope)))
         except TooMuchAsked as error:
             return refusal(error)
 

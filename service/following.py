@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.errors import TelltaleError
 from service.insights import Insight
 from service.status import Status, StatusBoard
+from service.turns import Turns
 from service.watching import NotNow, TooMuchAsked, UnheldStream
 from service.wire import StreamKey
 
@@ -39,37 +40,41 @@ class Followers:
         summary: Callable[[Status], msgspec.Struct],
         ending: threading.Event,
         insight: Insight | None,
+        turns: Turns,
         most: int = MOST_FOLLOWERS,
     ) -> None:
         self._board = board
         self._summary = summary
         self._ending = ending
         self._insight = insight
+        self._turns = turns
         self._most = most
         self._count = 0
 
-    def tell(self, key: StreamKey | None, last_id: str | None) -> AsyncIterator[bytes]:
+    def tell(self, key: StreamKey | None, last_id: str | None, address: str = "") -> AsyncIterator[bytes]:
         """key: the stream whose readings are wanted. last_id: of the last anomaly that the listener was told of.
+
+        address: the listener's. Readings wait for their turn in its line, as any answer does.
 
         Raises TooMuchAsked where as many listen as there may be.
         """
         if self._count >= self._most:
             raise TooMuchAsked(f"{self._count} listen already, which is as many as there may be")
-        return self._lines(key, last_id)
+        return self._lines(key, last_id, address)
 
-    async def _lines(self, key: StreamKey | None, last_id: str | None) -> AsyncIterator[bytes]:
+    async def _lines(self, key: StreamKey | None, last_id: str | None, address: str) -> AsyncIterator[bytes]:
         self._count += 1
         try:
-            async for name, data, number in self._events(key, last_id):
+            async for name, data, number in self._events(key, last_id, address):
                 yield _line(name, data, number)
         finally:
             self._count -= 1
 
     async def _events(
-        self, key: StreamKey | None, last_id: str | None
+        self, key: StreamKey | None, last_id: str | None, address: str
     ) -> AsyncIterator[tuple[str, object, str | None]]:
         told, gap = _place(self._board.read(), last_id)
-        look = _StreamLook(self._insight, key)
+        look = _StreamLook(self._insight, key, self._turns, address)
         ticks = 0
         if gap:
             yield "gap", {}, None
@@ -93,9 +98,11 @@ class Followers:
 class _StreamLook:
     """What is new of one stream."""
 
-    def __init__(self, insight: Insight | None, key: StreamKey | None) -> None:
+    def __init__(self, insight: Insight | None, key: StreamKey | None, turns: Turns, address: str) -> None:
         self._insight = insight
         self._key = key
+        self._turns = turns
+        self._address = address
         self._after: int | None = None
         self._excuse: str | None = None
 
@@ -103,7 +110,11 @@ class _StreamLook:
         if self._insight is None or self._key is None:
             return []
         try:
-            traced = await asyncio.to_thread(self._insight.trace, self._key, self._after)
+            await self._turns.take(self._address)
+            try:
+                traced = await asyncio.to_thread(self._insight.trace, self._key, self._after)
+            finally:
+                self._turns.give_back()
         except (UnheldStream, NotNow, TooMuchAsked) as error:
             return self._excused(error)
         first, self._excuse = self._after is None, None

@@ -16,10 +16,10 @@ from models.detection import Detector, Readings, Verdicts
 from models.explanation import CAVEAT, Account, Explained, Gate, Layer, explain, trace
 from models.forecasting import Forecast, ForecastConfig, UnknownInterval, forecast
 from service.log import Partition
-from service.watching import NotNow, TooMuchAsked, Watching
+from service.watching import NotNow, TooMuchAsked, Views
 from service.wire import StreamKey, rfc3339
 
-AT_ONCE = 2  # answers that are computed side by side: the worker is on the same cores
+AT_ONCE = 1  # answers that are computed side by side: the worker is on the same cores
 WAIT_S = 2.0  # for one's turn
 DIGITS = 5  # of a gate's activation
 
@@ -159,7 +159,7 @@ class ForecastSeen(msgspec.Struct, frozen=True, kw_only=True):
 class Insight:
     """Answers about live streams; called from HTTP's threads, never from the worker's."""
 
-    def __init__(self, detector: Detector, digest: str, watching: Watching, at_once: int = AT_ONCE) -> None:
+    def __init__(self, detector: Detector, digest: str, watching: Views, at_once: int = AT_ONCE) -> None:
         """digest: the checkpoint's."""
         self._detector = detector
         self._digest = digest

@@ -7,6 +7,7 @@ topics, partitions, channels and fixed words only, however many streams there ar
 """
 
 import heapq
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -41,8 +42,18 @@ class Build(NamedTuple):
     numerics: str  # fingerprint of the arithmetic: workers that differ in it may differ in the last bit
 
 
+class Counted(NamedTuple):
+    """What is counted beside the status, as it goes to another process: histograms by name, and notifications."""
+
+    histograms: dict[str, tuple[list[int], float]]  # values in each bucket, and the sum of all
+    notified: dict[str, Notified]
+
+
 class Metrics:
-    """A collector. The worker's thread calls `observe_…`; a scrape calls `collect`."""
+    """A collector. The worker's thread calls `observe_…`; a scrape calls `collect`.
+
+    Where another process is scraped, `take` lets its copy show what `counted` told here.
+    """
 
     def __init__(
         self,
@@ -74,7 +85,8 @@ class Metrics:
         self._transaction = _Histogram(TRANSACTION_S)
         self._restore = _Histogram(RESTORE_S)
         registry.register(self)
-        ProcessCollector(registry=registry)
+        worker = os.getpid()
+        ProcessCollector(registry=registry, pid=lambda: worker)
 
     def observe_batch(self, readings: int, record_times_ms: NDArray[np.int64], now_ms: int) -> None:
         """Count a batch whose verdicts are committed. record_times_ms: when each was produced, -1 where unknown."""
@@ -94,6 +106,20 @@ class Metrics:
     def observe_restore(self, seconds: float) -> None:
         """Count a partition that has its memory back."""
         self._restore.observe([seconds])
+
+    def counted(self) -> Counted:
+        """Costs little, however much has been counted."""
+        return Counted({name: one.counted for name, one in self._named.items()}, dict(self._notified()))
+
+    def take(self, counted: Counted) -> None:
+        for name, histogram in counted.histograms.items():
+            self._named[name].take(*histogram)
+        self._notified = lambda: counted.notified
+
+    @property
+    def _named(self) -> Mapping[str, "_Histogram"]:
+        whole = {"latency": self._latency, "batch": self._batch}
+        return {**whole, "transaction": self._transaction, "restore": self._restore, **self._stages}
 
     def collect(self) -> Iterator[Metric]:
         """Every series as it stands; called by the registry."""
@@ -305,6 +331,14 @@ class _Histogram:
         counts, total = self._counted
         added = np.bincount(buckets, minlength=len(self._labels))
         self._counted = (counts + added, total + float(np.sum(values)))
+
+    @property
+    def counted(self) -> tuple[list[int], float]:
+        counts, total = self._counted
+        return counts.tolist(), total
+
+    def take(self, counts: Sequence[int], total: float) -> None:
+        self._counted = (np.array(counts, np.int64), total)
 
     def read(self) -> tuple[list[tuple[str, float]], float]:
         """(upper bound, values up to it) of every bucket, and the sum of all values."""

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 import structlog
@@ -36,8 +36,11 @@ from service.status import Notified, StatusBoard
 from service.stopping import Stopping
 from service.streams import Streams
 from service.transactional_ids import worker_id
+from service.turns import Brake, Share, Turns
 from service.watchdog import Watchdog
 from service.watching import Watching
+from service.web_link import RemoteStreams, RemoteWatching, WebEnd
+from service.web_process import WebProcess
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 
 BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
@@ -59,9 +62,9 @@ def run_service(settings: Settings) -> None:
     notifier = notifier_of(settings)
     board, metrics, registry = observed(checkpoint, numerics, notifier.notified, settings.metrics.top_streams)
     watchdog, watching, streams = Watchdog(board, BEAT_LIMIT_S), Watching(), Streams()
-    servers = _servers(settings.http, checkpoint, board, registry, watching, streams)
-    for server in servers:
-        server.start()
+    web = _web(settings.http, checkpoint, board, metrics, registry, watching, streams)
+    if web is not None:
+        web.start()
     try:
         worker = kafka_worker(
             settings, checkpoint, numerics, board, metrics, watching, streams, notifier, stopping.told
@@ -74,43 +77,55 @@ def run_service(settings: Settings) -> None:
         watchdog.start()
         notifier.start()
         try:
-            worker.run(check=lambda: _require(servers), flushed=stopping.note_written)
+            worker.run(check=lambda: _require(web), flushed=stopping.note_written)
         finally:
             watchdog.stop()
             notifier.stop()
     finally:
-        for server in servers:
-            server.stop()
+        if web is not None:
+            web.stop()
     lines.info("stopped", readings=board.read().counts.readings)
 
 
-def _servers(
+def _web(
     http: HttpSettings,
     checkpoint: Checkpoint,
     board: StatusBoard,
+    metrics: Metrics,
     registry: CollectorRegistry,
     watching: Watching,
     streams: Streams,
-) -> list[Server]:
-    """What this process is asked through, not started yet: none, one, or one more for the metrics alone."""
+) -> WebProcess | None:
+    """What this process is asked through, not started yet; None: it is not."""
     if not http.enabled:
-        return []
+        return None
+    return WebProcess(
+        board, metrics, streams, watching, lambda worker: _servers(http, checkpoint, board, registry, worker)
+    )
+
+
+def _servers(
+    http: HttpSettings, checkpoint: Checkpoint, board: StatusBoard, registry: CollectorRegistry, worker: WebEnd
+) -> list[Server]:
+    """One, or one more for the metrics alone."""
     alone = http.metrics_port is not None
     api = http_app(
         board,
         None if alone else registry,
         BEAT_LIMIT_S,
         version("telltale"),
-        insight=Insight(checkpoint.detector, checkpoint.digest, watching),
-        streams=streams,
+        insight=Insight(checkpoint.detector, checkpoint.digest, RemoteWatching(worker)),
+        streams=RemoteStreams(worker),
         token=None if http.token is None else http.token.get_secret_value(),
         names=names_for(http.host, http.names),
+        turns=Turns(Share(http.processor_share)),
     )
-    servers = [Server(api, http.host, http.port)]
+    brake = Brake()
+    servers = [Server(api, http.host, http.port, brake=brake)]
     if http.metrics_port is not None:
         # Who scrapes asks by address, not by one of the names that people use.
-        metrics = metrics_app(registry, version("telltale"), names_for(http.metrics_host, ()))
-        servers.append(Server(metrics, http.metrics_host, http.metrics_port, "http.metrics_"))
+        scraped = metrics_app(registry, version("telltale"), names_for(http.metrics_host, ()))
+        servers.append(Server(scraped, http.metrics_host, http.metrics_port, "http.metrics_", brake))
     return servers
 
 
@@ -221,6 +236,6 @@ def _announce(settings: Settings, checkpoint: Checkpoint, numerics: str) -> None
     )
 
 
-def _require(servers: Sequence[Server]) -> None:
-    if any(server.failed for server in servers):
+def _require(web: WebProcess | None) -> None:
+    if web is not None and web.failed:
         raise LogUnavailable("the HTTP server ended by itself: nobody could watch this process any more")

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Callable
 
 import structlog
 import uvicorn
@@ -43,26 +44,42 @@ def ending_of(api: FastAPI) -> threading.Event:
 class Server:
     """Serves the app from a thread of its own, so that a slow reader cannot hold the worker up."""
 
-    def __init__(self, api: FastAPI, host: str, port: int, setting: str = "http.") -> None:
+    def __init__(
+        self, api: FastAPI, host: str, port: int, setting: str = "http.", brake: Callable[[], None] = lambda: None
+    ) -> None:
         """port: 0 takes any that is free; `port` tells which once the server has started.
 
         setting: what the settings of host and port begin with, for whoever reads why the address cannot be had.
+        brake: called now and then in the event loop; it may sleep, and all answers with it.
         """
         self.host, self.port = host, port
         self._setting = setting
         self._ending = ending_of(api)
-        self._uvicorn = _Uvicorn(_config(api))
+        self._uvicorn = _Uvicorn(_config(api), brake)
+        self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._stopping = False
 
+    def listen(self) -> None:
+        """Take the address; answers come from start() on. Raises RefusedSetting if it cannot be had."""
+        self._listener = _listen(self.host, self.port, self._setting)
+        self.port = self._listener.getsockname()[1]
+
+    def leave(self) -> None:
+        """Give up the address here: another process has it."""
+        if self._listener is not None:
+            self._listener.close()
+
     def start(self) -> None:
         """Listen, and return once requests are answered. Raises RefusedSetting if the address cannot be had."""
-        listener = _listen(self.host, self.port, self._setting)
-        self.port = listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._run, args=(listener,), name="http", daemon=True)
+        if self._listener is None:
+            self.listen()
+        self._thread = threading.Thread(target=self._run, args=(self._listener,), name="http", daemon=True)
         self._thread.start()
         if not self._uvicorn.up.wait(START_WITHIN_S) or self.failed:
             raise RuntimeError(f"the HTTP server did not come up on {self.host}:{self.port} in {START_WITHIN_S:.0f} s")
+
+    def announce(self) -> None:
         log.info("http_listening" if self._setting == "http." else "metrics_listening", host=self.host, port=self.port)
 
     @property
@@ -96,8 +113,9 @@ class Server:
 class _Uvicorn(uvicorn.Server):
     """uvicorn, and when it is up."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, brake: Callable[[], None]) -> None:
         super().__init__(config)
+        self._brake = brake
         self.up = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -105,6 +123,7 @@ class _Uvicorn(uvicorn.Server):
         self.up.set()
 
     async def on_tick(self, counter: int) -> bool:
+        self._brake()
         if counter % round(SWEEP_S / TICK_S) == 0:
             for one in self.server_state.connections.copy():
                 if isinstance(one, Connection):

@@ -268,6 +268,14 @@ class HttpSettings(Section):
         "the rest",
     )
     metrics_host: Name = Field(default="127.0.0.1", description="address to listen on for metrics_port")
+    processor_share: Number = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="share of one processor that answering may take, 1.0 is all of it; requests beyond it wait, but "
+        "for health and metrics; judging has as much less where there is no other processor",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -180,6 +180,14 @@ class StreamTable:
             readings=int(row["age"]),
             alarm=_open_alarm(part.partition, name, row) if row["alarm"] else None,
         )
+
+
+class Tables(Protocol):
+    """Where the table can be had: here, or from another process."""
+
+    def look(self) -> StreamTable:
+        """The latest table. Raises NotNow where there is none."""
+        ...
 
 
 class Streams:

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -76,6 +76,18 @@ def join(pieces: Sequence[Readings], features: int) -> Readings:
     nothing = torch.empty(0, dtype=torch.int64)
     none = Readings(nothing, nothing, torch.empty(0, features, dtype=torch.float64))
     return Readings(*map(torch.cat, zip(none, *pieces, strict=True)))
+
+
+class Views(Protocol):
+    """Where streams can be looked at: here, or from another process."""
+
+    def look(self, key: StreamKey) -> View:
+        """The stream as it last was. Raises UnheldStream, NotNow and TooMuchAsked."""
+        ...
+
+    def expect(self, key: StreamKey) -> None:
+        """Watch a stream that somebody may want to look at soon."""
+        ...
 
 
 @dataclass(slots=True)

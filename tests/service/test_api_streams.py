@@ -27,10 +27,15 @@ from service.following import EventStream, Followers
 from service.health import Summary, summary
 from service.insights import Insight, TraceSeen
 from service.log import Record
+from service.metrics import Build, Metrics
 from service.serving import STOP_WITHIN_S, Server
 from service.status import RECENT_LIMIT, Checkpoint, State, Status, StatusBoard
-from service.streams import Streams
+from service.streams import Streams, Tables
+from service.turns import Turns
+from service.watching import Views
+from service.web_link import Link, RemoteStreams, RemoteWatching, WebEnd, WorkerEnd
 from service.wire import encode_reading
+from service.worker import STAGES
 from tests.data import QUICK, some_forecaster
 from tests.service.test_watching import DIGEST, FEATURES, P0, PUMP, Service, one_partition, sent
 
@@ -57,12 +62,26 @@ def readings_of(key: bytes, first: int, count: int, level: float = 0.0) -> list[
 class Live:
     """A worker that turns all the time, behind a socket."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, linked: bool) -> None:
+        """linked: HTTP knows the worker through a link alone, as where it is a process of its own."""
         self.topics = one_partition([])
         self.service = Service(detector, self.topics)
-        self.board = self.service.board
-        insight = Insight(detector, DIGEST, self.service.watching)
-        api = app(self.board, CollectorRegistry(), 1e9, "0.1.0", insight=insight, streams=self.service.worker._streams)
+        self.board = board = self.service.board
+        watching: Views = self.service.watching
+        streams: Tables = self.service.worker._streams
+        self._links: list[Link] = []
+        self._linked: list[WorkerEnd | WebEnd] = []
+        if linked:
+            self._links = [Link(end) for end in socket.socketpair()]
+            worker_end = WorkerEnd(self._links[0], board, metrics_of(board), streams, watching)
+            board = StatusBoard(board.read())
+            web_end = WebEnd(self._links[1], board, metrics_of(board))
+            watching, streams = RemoteWatching(web_end), RemoteStreams(web_end)
+            self._linked = [worker_end, web_end]
+            for end in self._linked:
+                end.start()
+        insight = Insight(detector, DIGEST, watching)
+        api = app(board, CollectorRegistry(), 1e9, "0.1.0", insight=insight, streams=streams)
         self.server = Server(api, "127.0.0.1", 0)
         self.server.start()
         self.url = f"http://127.0.0.1:{self.server.port}/api/v1/"
@@ -88,6 +107,22 @@ class Live:
         self.server.stop()
         self._ended.set()
         self._thread.join()
+        for link in self._links:
+            link.finish()
+        for end in self._linked:
+            assert end.ended.wait(WITHIN_S)
+        for link in self._links:
+            link.close()
+
+
+def metrics_of(board: StatusBoard) -> Metrics:
+    return Metrics(CollectorRegistry(), board, Build("0", "3", "2", "f"), STAGES, [], [], [])
+
+
+@pytest.fixture(params=[False, True], ids=["here", "linked"])
+def live(request: pytest.FixtureRequest, detector: Detector) -> Iterator[Live]:
+    with closing(Live(detector, request.param)) as live:
+        yield live
 
 
 class Told(NamedTuple):
@@ -167,69 +202,67 @@ def published() -> Iterator[Published]:
 # --- lists
 
 
-def test_streams_are_sorted_searched_and_paged_while_the_worker_turns(detector: Detector) -> None:
-    with closing(Live(detector)) as live:
-        keys = [f"line-{n % 2}/pump-{n:02d}" for n in range(30)]
-        for key in keys:
-            live.send(readings_of(key.encode(), 0, 120))
-        live.send(readings_of(b"line-1/sick", 0, 120) + readings_of(b"line-1/sick", 120, 12, level=60))
-        while live.board.read().counts.readings < 31 * 120 + 12:
-            assert live._thread.is_alive()
-        deadline = time.monotonic() + WITHIN_S
-        while (found := live.get("streams"))["held"] < 31 or found["streams"][0]["stream"] != "line-1/sick":
-            assert time.monotonic() < deadline
-        assert found["found"] == 31
-        assert found["streams"][0]["score"] > 1
-        scores = [one["score"] for one in found["streams"]]
-        assert scores == sorted(scores, reverse=True)
-        found = live.get("streams", search="LINE-1/pump", offset=10, limit=3)
-        assert (found["held"], found["found"], len(found["streams"])) == (31, 15, 3)
-        (wrong,) = live.get("streams", alarm=True)["streams"]
-        assert wrong["stream"] == "line-1/sick"
+def test_streams_are_sorted_searched_and_paged_while_the_worker_turns(live: Live) -> None:
+    keys = [f"line-{n % 2}/pump-{n:02d}" for n in range(30)]
+    for key in keys:
+        live.send(readings_of(key.encode(), 0, 120))
+    live.send(readings_of(b"line-1/sick", 0, 120) + readings_of(b"line-1/sick", 120, 12, level=60))
+    while live.board.read().counts.readings < 31 * 120 + 12:
+        assert live._thread.is_alive()
+    deadline = time.monotonic() + WITHIN_S
+    while (found := live.get("streams"))["held"] < 31 or found["streams"][0]["stream"] != "line-1/sick":
+        assert time.monotonic() < deadline
+    assert found["found"] == 31
+    assert found["streams"][0]["score"] > 1
+    scores = [one["score"] for one in found["streams"]]
+    assert scores == sorted(scores, reverse=True)
+    found = live.get("streams", search="LINE-1/pump", offset=10, limit=3)
+    assert (found["held"], found["found"], len(found["streams"])) == (31, 15, 3)
+    (wrong,) = live.get("streams", alarm=True)["streams"]
+    assert wrong["stream"] == "line-1/sick"
 
-        wrong = live.get("anomalies/open")
-        assert wrong["found"] == 1
-        (anomaly,) = wrong["anomalies"]
-        told = live.get("anomalies")["anomalies"]
-        opened = next(event["data"] for event in told if event["subject"] == "line-1/sick")
-        assert anomaly["stream"]["alarm"]["anomaly"] == opened["anomaly"]
-        assert anomaly["stream"]["alarm"]["opened_at"] == opened["opened_at"]
-        assert anomaly["kind"] == opened["kind"]
-        assert [one["name"] for one in anomaly["channels"]] == list(FEATURES)
+    wrong = live.get("anomalies/open")
+    assert wrong["found"] == 1
+    (anomaly,) = wrong["anomalies"]
+    told = live.get("anomalies")["anomalies"]
+    opened = next(event["data"] for event in told if event["subject"] == "line-1/sick")
+    assert anomaly["stream"]["alarm"]["anomaly"] == opened["anomaly"]
+    assert anomaly["stream"]["alarm"]["opened_at"] == opened["opened_at"]
+    assert anomaly["kind"] == opened["kind"]
+    assert [one["name"] for one in anomaly["channels"]] == list(FEATURES)
 
-        # What is wrong is watched without being asked for: its readings are there when somebody looks.
-        live.send(readings_of(b"line-1/sick", 132, 3, level=60))
-        while live.board.read().counts.readings < 31 * 120 + 15:
-            assert live._thread.is_alive()
-        assert len(live.get("readings", stream="line-1/sick")["readings"]) == 3
+    # What is wrong is watched without being asked for: its readings are there when somebody looks.
+    live.send(readings_of(b"line-1/sick", 132, 3, level=60))
+    while live.board.read().counts.readings < 31 * 120 + 15:
+        assert live._thread.is_alive()
+    assert len(live.get("readings", stream="line-1/sick")["readings"]) == 3
 
 
-def test_readings_come_once_and_are_those_of_the_explanation(detector: Detector) -> None:
-    with closing(Live(detector)) as live:
-        live.send(sent(readings=200))
-        while live.board.read().counts.readings < 190:
-            assert live._thread.is_alive()
-        first = live.get("readings", stream=PUMP.decode())
-        assert (first["anew"], first["readings"], first["layers"]) == (True, [], [])
-        live.send(sent(readings=600, seed=1)[200:])
-        while live.board.read().counts.readings < 570:
-            assert live._thread.is_alive()
-        seen: list[Any] = []
-        gates: list[float] = []
-        after = -1
-        whole = live.get("readings", stream=PUMP.decode(), after=after)
-        assert whole["anew"]
-        middle = whole["readings"][70]["offset"]
-        rest = live.get("readings", stream=PUMP.decode(), after=middle)
-        assert not rest["anew"]
-        assert rest["readings"] == whole["readings"][71:]
-        seen, gates = rest["readings"], rest["layers"][0]["gates"][1]["mean"]
-        assert gates == whole["layers"][0]["gates"][1]["mean"][71:]
-        nothing = live.get("readings", stream=PUMP.decode(), after=seen[-1]["offset"])
-        assert (nothing["anew"], nothing["readings"], nothing["layers"]) == (False, [], [])
-        view = live.service.watching.look(PUMP)
-        offline = explain(detector, view.row_before, view.readings)
-        assert [one["score"] for one in whole["readings"]] == offline.verdicts.score.tolist()
+def test_readings_come_once_and_are_those_of_the_explanation(live: Live, detector: Detector) -> None:
+    live.send(sent(readings=200))
+    while live.board.read().counts.readings < 190:
+        assert live._thread.is_alive()
+    first = live.get("readings", stream=PUMP.decode())
+    assert (first["anew"], first["readings"], first["layers"]) == (True, [], [])
+    live.send(sent(readings=600, seed=1)[200:])
+    while live.board.read().counts.readings < 570:
+        assert live._thread.is_alive()
+    seen: list[Any] = []
+    gates: list[float] = []
+    after = -1
+    whole = live.get("readings", stream=PUMP.decode(), after=after)
+    assert whole["anew"]
+    middle = whole["readings"][70]["offset"]
+    rest = live.get("readings", stream=PUMP.decode(), after=middle)
+    assert not rest["anew"]
+    assert rest["readings"] == whole["readings"][71:]
+    seen, gates = rest["readings"], rest["layers"][0]["gates"][1]["mean"]
+    assert gates == whole["layers"][0]["gates"][1]["mean"][71:]
+    nothing = live.get("readings", stream=PUMP.decode(), after=seen[-1]["offset"])
+    assert (nothing["anew"], nothing["readings"], nothing["layers"]) == (False, [], [])
+    view = live.service.watching.look(PUMP)
+    offline = explain(detector, view.row_before, view.readings)
+    assert [one["score"] for one in whole["readings"]] == offline.verdicts.score.tolist()
 
 
 @pytest.mark.parametrize(
@@ -246,28 +279,27 @@ def test_while_the_worker_does_not_come_round_there_is_an_answer_all_the_same(pu
     assert "has not come round" in answer.json()["reason"]
 
 
-def test_answers_are_described_and_the_descriptions_hold(detector: Detector) -> None:
-    with closing(Live(detector)) as live:
-        document = httpx.get(f"{live.url}../../openapi.json", trust_env=False).json()
-        live.send(sent(readings=20))
-        for path, answer, parameters in (
-            ("streams", StreamsFound, {}),
-            ("anomalies/open", OpenAnomalies, {}),
-            ("readings", TraceSeen, {"stream": PUMP.decode()}),
-            ("summary", Summary, {}),
-            ("status", StatusSeen, {}),
-        ):
-            described = document["paths"][f"/api/v1/{path}"]["get"]
-            assert described["description"]
-            schema = described["responses"]["200"]["content"]["application/json"]["schema"]
-            assert set(schema["properties"]) == {field.name for field in msgspec.structs.fields(answer)}
-            assert "$ref" not in str(schema)
-            if path != "readings":
-                msgspec.json.decode(live.client.get(path, params=parameters).content, type=answer)
-        assert "text/event-stream" in document["paths"]["/api/v1/events"]["get"]["responses"]["200"]["content"]
-        partition = live.get("status")["partitions"][0]
-        shown = document["paths"]["/api/v1/status"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-        assert set(partition) == set(shown["properties"]["partitions"]["items"]["properties"])
+def test_answers_are_described_and_the_descriptions_hold(live: Live) -> None:
+    document = httpx.get(f"{live.url}../../openapi.json", trust_env=False).json()
+    live.send(sent(readings=20))
+    for path, answer, parameters in (
+        ("streams", StreamsFound, {}),
+        ("anomalies/open", OpenAnomalies, {}),
+        ("readings", TraceSeen, {"stream": PUMP.decode()}),
+        ("summary", Summary, {}),
+        ("status", StatusSeen, {}),
+    ):
+        described = document["paths"][f"/api/v1/{path}"]["get"]
+        assert described["description"]
+        schema = described["responses"]["200"]["content"]["application/json"]["schema"]
+        assert set(schema["properties"]) == {field.name for field in msgspec.structs.fields(answer)}
+        assert "$ref" not in str(schema)
+        if path != "readings":
+            msgspec.json.decode(live.client.get(path, params=parameters).content, type=answer)
+    assert "text/event-stream" in document["paths"]["/api/v1/events"]["get"]["responses"]["200"]["content"]
+    partition = live.get("status")["partitions"][0]
+    shown = document["paths"]["/api/v1/status"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert set(partition) == set(shown["properties"]["partitions"]["items"]["properties"])
 
 
 # --- events
@@ -310,27 +342,26 @@ def test_more_than_is_still_known_is_a_gap_and_then_what_is_known(published: Pub
         assert listener.next("gap", "anomaly").data["id"] == "51"
 
 
-def test_the_chosen_streams_readings_come_first_all_then_what_is_new(detector: Detector) -> None:
-    with closing(Live(detector)) as live:
-        live.send(sent(readings=100))
-        while live.board.read().counts.readings < 95:
-            assert live._thread.is_alive()
-        with listening(live.url, stream=PUMP.decode()) as listener:
-            first = listener.next("readings").data
-            assert (first["anew"], first["readings"], first["stream"]) == (True, [], PUMP.decode())
-            live.send(readings_of(PUMP, 5_000, 3))
-            seen = listener.next("readings").data["readings"]
-            live.send(readings_of(PUMP, 5_003, 2))
-            while len(seen) < 5:
-                told = listener.next("readings").data
-                assert not told["anew"]
-                assert len(told["layers"][0]["gates"][0]["mean"]) == len(told["readings"])
-                seen += told["readings"]
-            assert len({one["offset"] for one in seen}) == 5
+def test_the_chosen_streams_readings_come_first_all_then_what_is_new(live: Live) -> None:
+    live.send(sent(readings=100))
+    while live.board.read().counts.readings < 95:
+        assert live._thread.is_alive()
+    with listening(live.url, stream=PUMP.decode()) as listener:
+        first = listener.next("readings").data
+        assert (first["anew"], first["readings"], first["stream"]) == (True, [], PUMP.decode())
+        live.send(readings_of(PUMP, 5_000, 3))
+        seen = listener.next("readings").data["readings"]
+        live.send(readings_of(PUMP, 5_003, 2))
+        while len(seen) < 5:
+            told = listener.next("readings").data
+            assert not told["anew"]
+            assert len(told["layers"][0]["gates"][0]["mean"]) == len(told["readings"])
+            seen += told["readings"]
+        assert len({one["offset"] for one in seen}) == 5
 
 
-def test_a_stream_that_is_not_there_is_said_once_and_the_rest_goes_on(detector: Detector) -> None:
-    with closing(Live(detector)) as live, listening(live.url, stream="nobody") as listener:
+def test_a_stream_that_is_not_there_is_said_once_and_the_rest_goes_on(live: Live) -> None:
+    with listening(live.url, stream="nobody") as listener:
         told = listener.next("stream").data
         assert told == {"stream": "nobody", "reason": "this worker holds no stream 'nobody'"}
         assert [listener.next().name for _ in range(3)] == ["summary"] * 3
@@ -389,7 +420,9 @@ def test_a_listener_that_takes_nothing_in_time_makes_room(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "TAKEN_WITHIN_S", 0.05)
-    followers = Followers(published.board, lambda status: summary(status, "0", 1e9, 0.0), threading.Event(), None, 1)
+    followers = Followers(
+        published.board, lambda status: summary(status, "0", 1e9, 0.0), threading.Event(), None, Turns(), 1
+    )
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.body":
