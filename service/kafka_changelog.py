@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from service.kafka_client import CLOSE_WITHIN_S, CONNECT_WITHIN_S
-from service.kafka_columns import drained, fetch_columns
-from service.log import Partition, Stored
+from service.kafka_client import CLOSE_WITHIN_S, CONNECT_WITHIN_S, MAX_MESSAGE_BYTES
+from service.kafka_columns import Budget, drained, fetch_columns
+from service.log import Partition, Stored, Unreadable
+from service.record_batches import Bounds, CorruptBatch
 
 log = structlog.get_logger()
 
 KEY_WITHIN_S = 2.0
+LARGEST_KEY = 1024 * 1024  # of a page: what a record may have beside its value
 POLL_SLICE_S = 0.1  # a poll returns this soon after a rebalance, though no records have come
 
 
@@ -38,7 +40,7 @@ class ChangelogReader:
         # What is written but not yet committed counts too: a transaction of the last owner may still be committed.
         self._watcher: Any = KafkaConsumer(**settings, isolation_level="read_uncommitted")
         if columnar:
-            fetch_columns(self._consumer)
+            fetch_columns(self._consumer, Budget(bounds=Bounds(MAX_MESSAGE_BYTES + LARGEST_KEY)))
 
     @property
     def cluster(self) -> Any:
@@ -64,6 +66,9 @@ class ChangelogReader:
         position = self._consumer.position(tp, timeout_ms=1_000)
         self.stuck_s = self.stuck_s + time.monotonic() - began_s if position == before else 0.0
         keys, values = (columns.keys, columns.values) if columns else ([], [])
+        for value in values:
+            if isinstance(value, Unreadable):
+                raise CorruptBatch(f"{tp.topic}-{tp.partition}, {value.detail}")
         if position >= restoring.end:
             self._consumer.unsubscribe()
         return Stored(keys, values, min(size, position - restoring.begin), size)

@@ -1,6 +1,10 @@
-"""Fetching columns: kafka-python's consumer with its decoder replaced, where it is made as expected."""
+"""Fetching columns: kafka-python's consumer with its decoder replaced, where it is made as expected.
 
-from collections.abc import Callable, Iterator, Mapping
+A poll is bounded in bytes too: what a few compressed megabytes stand for may be far more than there is memory.
+"""
+
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import kafka
@@ -8,13 +12,12 @@ import numpy as np
 import structlog
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
-from kafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from kafka.consumer.fetcher import Fetcher
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
-from service.log import Partition
-from service.record_batches import BatchReader, Columns, CorruptBatch, all_of_format_2
+from service.log import POLL_BYTES, KeptHeaders, Partition
+from service.record_batches import BatchReader, Bounds, Columns, CorruptBatch, all_of_format_2, joined
 
 log = structlog.get_logger()
 
@@ -24,14 +27,28 @@ class Chunk(NamedTuple):
     next_offset: int
 
 
-class _Taken:
-    """What the fetcher takes for the list of records: as long as one, but holding a single chunk."""
+class Budget:
+    """How many bytes of decompressed records one poll may bring; it always may bring one record."""
 
-    def __init__(self, chunk: Chunk) -> None:
+    def __init__(self, poll_bytes: int = POLL_BYTES, bounds: Bounds | None = None) -> None:
+        self.poll_bytes = poll_bytes
+        self.bounds = bounds or Bounds()
+        self.left = poll_bytes
+
+    def renew(self) -> None:
+        self.left = self.poll_bytes
+
+
+class _Taken:
+    """What the fetcher takes for the list of records, but holding a single chunk."""
+
+    def __init__(self, chunk: Chunk, counts_as: int) -> None:
+        """counts_as: so many records; more than there are where no more are to be taken in this poll."""
         self._chunk = chunk
+        self._counts_as = counts_as
 
     def __len__(self) -> int:
-        return len(self._chunk.columns.offsets)
+        return self._counts_as
 
     def __iter__(self) -> Iterator[Chunk]:
         return iter((self._chunk,))
@@ -40,50 +57,49 @@ class _Taken:
 class _ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """The client's own holder of one partition's fetched bytes, with its decoder replaced."""
 
-    def __init__(self, fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> None:
+    def __init__(self, budget: Budget, fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> None:
         super().__init__(fetch_offset, tp, records, **settings)
+        self._budget = budget
         self._data = records._buffer
         self._reader: BatchReader | None = None
 
     def take(self, n: int | None = None) -> _Taken:
+        budget = self._budget
         try:
             if self._reader is None:
                 aborted = [(a.first_offset, a.producer_id) for a in self.aborted_transactions]
-                self._reader = BatchReader(self._data, self.fetch_offset, aborted, _decompress)
-            columns = self._reader.take(n)
+                self._reader = BatchReader(self._data, self.fetch_offset, aborted, budget.bounds)
+            columns = self._reader.take(n, budget.left)
         except CorruptBatch as error:
             raise CorruptBatch(f"{self.topic_partition.topic}-{self.topic_partition.partition}, {error}") from error
+        count = len(columns.offsets)
         self.next_fetch_offset = self._reader.next_offset
         self.leader_epoch = self._reader.leader_epoch
         self.bytes_read = len(self._data)
-        self.records_read += len(columns.offsets)
+        self.records_read += count
+        budget.left -= columns.size
         if self._reader.exhausted:
             self.drain()
-        return _Taken(Chunk(columns, self.next_fetch_offset))
+        is_last = n is not None and (budget.left <= 0 or (count < n and not self._reader.exhausted))
+        return _Taken(Chunk(columns, self.next_fetch_offset), n if is_last and n is not None and count else count)
 
 
-CODECS: Mapping[int, Callable[[bytes], bytes]] = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
+def _partition_records(budget: Budget, fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> Any:
+    if all_of_format_2(records._buffer):
+        return _ColumnarRecords(budget, fetch_offset, tp, records, **settings)
+    return Fetcher.PartitionRecords(fetch_offset, tp, records, **settings)
 
 
-def _decompress(codec: int, data: memoryview) -> bytes:
-    if codec not in CODECS:
-        raise CorruptBatch(f"a batch with codec {codec}, expected one of 0 to {max(CODECS)}")
-    return bytes(CODECS[codec](bytes(data)))
-
-
-def _partition_records(fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> Any:
-    columnar = all_of_format_2(records._buffer)
-    return (_ColumnarRecords if columnar else Fetcher.PartitionRecords)(fetch_offset, tp, records, **settings)
-
-
-def fetch_columns(consumer: Any) -> dict[TopicPartition, int] | None:
+def fetch_columns(consumer: Any, budget: Budget | None = None) -> dict[TopicPartition, int] | None:
     """Let the consumer fetch columns, and note how far its partitions could be read (the last stable offset).
 
-    None, with a warning, where this version of the client is not made as expected: it then decodes by itself.
+    budget: of each poll. None, with a warning, where this version of the client is not made as expected: it then
+    decodes by itself, and holds whatever a fetch stands for.
     """
+    budget = budget or Budget()
     try:
         fetcher = consumer._fetcher
-        parse = fetcher._parse_fetched_data
+        parse, take_fetched = fetcher._parse_fetched_data, fetcher.fetched_records
         if fetcher.PartitionRecords is not Fetcher.PartitionRecords or not _decodes_a_sample(fetcher):
             raise AttributeError("a sample was not decoded to what was written")
     except Exception as error:  # whatever a changed client raises, there is another way
@@ -104,8 +120,13 @@ def fetch_columns(consumer: Any) -> dict[TopicPartition, int] | None:
             ends[completed.topic_partition] = stable if stable >= 0 else data.high_watermark
         return parse(completed)
 
-    fetcher.PartitionRecords = _partition_records
+    def take_within_budget(*arguments: Any, **settings: Any) -> Any:
+        budget.renew()
+        return take_fetched(*arguments, **settings)
+
+    fetcher.PartitionRecords = partial(_partition_records, budget)
     fetcher._parse_fetched_data = parse_and_note
+    fetcher.fetched_records = take_within_budget
     return ends
 
 
@@ -116,6 +137,7 @@ def _decodes_a_sample(fetcher: Any) -> bool:
     for delta, (key, value, time_ms) in enumerate(rows):
         builder.append(delta, time_ms, key, value, [])
     part = _partition_records(
+        Budget(),
         0,
         TopicPartition("sample", 0),
         MemoryRecords(bytes(builder.build())),
@@ -129,17 +151,21 @@ def _decodes_a_sample(fetcher: Any) -> bool:
     )
     taken: list[Any] = []
     taken.extend(part.take(10))
-    ((keys, values, offsets, times_ms), next_offset) = taken[0]
+    ((keys, values, offsets, times_ms, *_), next_offset) = taken[0]
     found = list(zip(keys, values, times_ms.tolist(), strict=True))
     return found == rows and offsets.tolist() == [0, 1] and next_offset == part.next_fetch_offset == 2 and not part
 
 
 def columns_of(records: list[Any]) -> Columns:
+    """What the client has decoded."""
+    by_offset = {record.offset: record for record in records}
     return Columns(
         [record.key for record in records],
         [record.value for record in records],
         np.array([record.offset for record in records], dtype=np.int64),
         np.array([record.timestamp for record in records], dtype=np.int64),
+        lambda offset: KeptHeaders(tuple(by_offset[offset].headers)),
+        sum(len(record.key or b"") + len(record.value or b"") for record in records),
     )
 
 
@@ -152,13 +178,4 @@ def drained(parts: list[Any]) -> Columns | None:
     records = [part for part in parts if not isinstance(part, Chunk)]
     found += [columns_of(records)] if records else []
     found.sort(key=lambda columns: int(columns.offsets[0]))
-    return joined(found) if len(found) > 1 else found[0] if found else None
-
-
-def joined(parts: list[Columns]) -> Columns:
-    return Columns(
-        [key for part in parts for key in part.keys],
-        [value for part in parts for value in part.values],
-        np.concatenate([part.offsets for part in parts]),
-        np.concatenate([part.times_ms for part in parts]),
-    )
+    return joined(found) if found else None

@@ -26,6 +26,8 @@ from service import failpoints
 from service.changelog import group_of
 from service.errors import LogUnavailable, RefusedSetting, TaskMigrated, TelltaleError
 from service.kafka_backlogs import BacklogWatch
+from service.fitting import MAX_MESSAGE_BYTES as USUAL_MESSAGE_BYTES
+from service.fitting import fitted
 from service.kafka_changelog import ChangelogReader, Restoring
 from service.kafka_client import (
     CLOSE_WITHIN_S,
@@ -37,11 +39,12 @@ from service.kafka_client import (
     silence_client_below_warning,
     translated,
 )
-from service.kafka_columns import Chunk, columns_of, drained, fetch_columns
-from service.kafka_topics import admin_of, check_topics
+from service.kafka_columns import Budget, Chunk, columns_of, drained, fetch_columns
+from service.kafka_topics import admin_of, check_topics, max_message_bytes
 from service.kafka_transactions import drop, init_transactions, open_transactions, send, wait_for
 from service.kafka_widths import Widths
-from service.log import Backlog, Commit, Fetched, Partition, Polled, Source, Stored
+from service.log import POLL_BYTES, Backlog, Commit, Fetched, Partition, Polled, Record, Source, Stored
+from service.record_batches import Bounds
 
 log = structlog.get_logger()
 
@@ -49,9 +52,17 @@ RECONNECT_WITHIN_S = 5.0  # a poll after a failed commit takes at most this much
 POLL_SLICE_S = 0.1  # a poll returns this soon after a rebalance, though no records have come
 FAILED_COMMITS_IN_A_ROW = 5  # more is not another worker's doing: end the process
 LEAST_POLL_RECORDS = 100  # so few can be written within any time limit
+LEAST_POLL_BYTES = 1024 * 1024
 METADATA_MAX_AGE_MS = 15_000  # so soon new partitions are seen, and topics that were deleted
 STUCK_AFTER_S = 1.0  # a transaction takes milliseconds: one that is open for so long is that of a worker that is gone
 GONE_AFTER_S = 10.0  # a topic that cannot be seen for so long is gone; a broker that restarts knows none for a while
+
+
+REFUSED_LETTER = (
+    kafka_errors.MessageSizeTooLargeError,
+    kafka_errors.RecordListTooLargeError,
+    kafka_errors.InvalidTimestampError,
+)
 
 
 class _Membership(Protocol):
@@ -68,6 +79,10 @@ class _Assigned(NamedTuple):
 
 class _Lost(NamedTuple):
     """The group has thrown this worker out: what it owned may be another's by now."""
+
+
+class _LettersRefused(Exception):
+    """The topic of dead letters takes smaller records, or other times, than it is believed to."""
 
 
 class KafkaLog:
@@ -95,6 +110,7 @@ class KafkaLog:
         fetch_max_bytes: int = 16 * 1024 * 1024,
         max_partition_fetch_bytes: int = 1024 * 1024,
         unreachable_after_s: float = 60.0,
+        max_poll_bytes: int = POLL_BYTES,
         columnar: bool = True,
     ) -> None:
         """client: settings that every client takes (security, client_id).
@@ -102,7 +118,8 @@ class KafkaLog:
         transactional_id: this worker's own; a restart with the same one ends what the dead worker left open.
         group_instance_id: with it a restarted worker gets its partitions back at once, but one that is stopped keeps
         them until session_timeout_ms is over. A worker that does not poll for max_poll_interval_ms is thrown out.
-        columnar=False takes the client's own way of decoding.
+        max_poll_bytes: of decompressed records; a poll brings one at least. columnar=False takes the client's own
+        decoding, which knows no such bound.
         """
         if transaction_timeout_ms > session_timeout_ms:
             # A dead worker's partitions would wait for its transaction, not for its session.
@@ -122,6 +139,7 @@ class KafkaLog:
         self._changelog_topic = changelog_topic
         self._auto_offset_reset = auto_offset_reset
         self._max_poll_records = self._at_once = max_poll_records
+        self._max_poll_bytes = max_poll_bytes
         self._unreachable_after_s = unreachable_after_s
         self._transaction_timeout_s = transaction_timeout_ms / 1000
         self._events: deque[_Assigned | _Lost] = deque()
@@ -158,6 +176,10 @@ class KafkaLog:
         }
         outputs = (anomalies_topic, dead_letters_topic)
         counts = check_topics(bootstrap_servers, topics, outputs, client, changelog_topic)
+        self._letter_bytes = self._asked_letter_bytes() or USUAL_MESSAGE_BYTES
+        self._letters_have_times = True
+        # What goes out whole has to come in whole.
+        self._budget = Budget(max_poll_bytes, Bounds(max(Bounds().record_bytes, 2 * self._letter_bytes)))
         reading: dict[str, object] = {
             **common,
             "bootstrap_timeout_ms": CONNECT_WITHIN_S * 1000,
@@ -183,7 +205,7 @@ class KafkaLog:
                 max_poll_records=max_poll_records,
                 max_partition_fetch_bytes=max_partition_fetch_bytes,
             )
-        self._ends = fetch_columns(self._consumer) if columnar else None
+        self._ends = fetch_columns(self._consumer, self._budget) if columnar else None
         self._backlogs = BacklogWatch(self._consumer)
         with connecting(bootstrap_servers):
             self._changelog = ChangelogReader(changelog_topic, reading, columnar=self._ends is not None)
@@ -322,10 +344,12 @@ class KafkaLog:
                 foreign = [str(commit.partition) for commit in commits if commit.partition not in self._owned]
                 if foreign or self._membership is None:
                     raise TaskMigrated(f"{', '.join(foreign)}: not assigned to this worker")
-                self._write(commits, self._membership)
+                self._write_what_fits(commits, self._membership)
         except TaskMigrated as error:
             self._failed_commits += 1
-            self._at_once = max(LEAST_POLL_RECORDS, self._at_once // 4)  # it may have been too much for the time limit
+            # It may have been too much for the time limit.
+            self._at_once = max(LEAST_POLL_RECORDS, self._at_once // 4)
+            self._budget.poll_bytes = max(LEAST_POLL_BYTES, self._budget.poll_bytes // 4)
             if self._failed_commits >= FAILED_COMMITS_IN_A_ROW:
                 raise LogUnavailable(f"{self._failed_commits} commits in a row failed, the last: {error}") from error
             raise
@@ -334,6 +358,7 @@ class KafkaLog:
                 self._backlogs.note_committed(commit.partition, commit.next_offset)
             self._failed_commits = 0
             self._at_once = min(self._max_poll_records, 2 * self._at_once)
+            self._budget.poll_bytes = min(self._max_poll_bytes, 2 * self._budget.poll_bytes)
 
     @contextmanager
     def _starting_anew(self, what: str) -> Iterator[None]:
@@ -367,30 +392,85 @@ class KafkaLog:
         except kafka_errors.KafkaError as error:
             log.warning("did not leave the consumer group", reason=str(error))
 
+    def _write_what_fits(self, commits: Sequence[Commit], membership: _Membership) -> None:
+        """Write, and again with other dead letters while their topic refuses them: nothing else is refused for them."""
+        while True:
+            try:
+                self._write(commits, membership)
+            except _LettersRefused as refused:
+                cause = refused.__cause__
+                if isinstance(cause, kafka_errors.InvalidTimestampError):
+                    self._letters_have_times = False
+                else:
+                    asked = self._asked_letter_bytes()
+                    fewer = self._letter_bytes // 4
+                    self._letter_bytes = asked if asked is not None and asked < self._letter_bytes else fewer
+                log.warning(
+                    "dead_letters_refused",
+                    topic=self._dead_letters_topic,
+                    reason=said(refused),
+                    max_bytes=self._letter_bytes,
+                    with_times=self._letters_have_times,
+                )
+            else:
+                return
+
+    def _asked_letter_bytes(self) -> int | None:
+        """What the topic of dead letters takes; None where that may not be asked."""
+        found = max_message_bytes(self._servers, self._dead_letters_topic, self._client)
+        return None if found is None else min(found, MAX_MESSAGE_BYTES)
+
+    def _letter(self, record: Record) -> Record:
+        if not self._letters_have_times and record.time_ms is not None:
+            time = ("telltale-time-ms", str(record.time_ms).encode())
+            record = record._replace(headers=(*record.headers, time), time_ms=None)
+        return fitted(record, self._letter_bytes)
+
+    def _raise_refused(self, sent: Sequence[tuple[str, Any]]) -> None:
+        """Where a record was refused, raise that: of the others it is only said that the transaction is over."""
+        for topic, future in sent:
+            error = future.exception
+            if topic == self._dead_letters_topic and isinstance(error, REFUSED_LETTER):
+                raise _LettersRefused(said(error)) from error
+            if isinstance(error, kafka_errors.MessageSizeTooLargeError):
+                raise LogUnavailable(
+                    f"{self._servers}: a record is too large for {topic}, and may not be cut: set max.message.bytes of"
+                    f" that topic higher ({said(error)})"
+                ) from error
+
     def _write(self, commits: Sequence[Commit], membership: _Membership) -> None:
         """The transaction. Sends, flush, every future checked, offsets, commit; nothing after the offsets."""
         deadline = time.monotonic() + self._transaction_timeout_s
+        sent: list[tuple[str, Any]] = []
+
+        def write(topic: str, number: int, record: Record) -> None:
+            sent.append((topic, send(producer, topic, number, record)))
+
         try:
             producer = self._transactional_producer()
             failpoints.reach("before_begin")
             producer.begin_transaction()
             failpoints.reach("after_begin")
-            sent = []
             for commit in commits:
                 number = commit.partition.number
-                sent += [send(producer, self._anomalies_topic, number, record) for record in commit.anomalies]
-                sent += [send(producer, self._dead_letters_topic, number, record) for record in commit.dead_letters]
+                for record in commit.anomalies:
+                    write(self._anomalies_topic, number, record)
+                for record in commit.dead_letters:
+                    write(self._dead_letters_topic, number, self._letter(record))
             failpoints.reach("after_anomalies")
             pages = [(commit.partition.number, page) for commit in commits for page in commit.pages]
-            sent += [send(producer, self._changelog_topic, *page) for page in pages[: len(pages) // 2]]
+            for page in pages[: len(pages) // 2]:
+                write(self._changelog_topic, *page)
             failpoints.reach("after_pages_half")
-            sent += [send(producer, self._changelog_topic, *page) for page in pages[len(pages) // 2 :]]
+            for page in pages[len(pages) // 2 :]:
+                write(self._changelog_topic, *page)
             failpoints.reach("after_pages")
-            markers = [(commit.partition.number, commit.marker) for commit in commits if commit.marker is not None]
-            sent += [send(producer, self._changelog_topic, *marker) for marker in markers]
+            for commit in commits:
+                if commit.marker is not None:
+                    write(self._changelog_topic, commit.partition.number, commit.marker)
             failpoints.reach("after_marker")
             producer.flush(timeout=max(0.0, deadline - time.monotonic()))
-            for future in sent:
+            for _, future in sent:
                 future.get(timeout=0)
             offsets = {TopicPartition(*c.partition): OffsetAndMetadata(c.next_offset, "", -1) for c in commits}
             manager = producer._transaction_manager
@@ -398,8 +478,10 @@ class KafkaLog:
             failpoints.reach("after_offsets")
             failpoints.reach("during_commit")
             wait_for(producer, manager.begin_commit(), deadline)
-        except BaseException:
+        except BaseException as error:
             self._drop_producer()
+            if isinstance(error, kafka_errors.KafkaError):
+                self._raise_refused(sent)
             raise
 
     def _transactional_producer(self, connect_within_s: float | None = None) -> Any:
@@ -466,7 +548,7 @@ class KafkaLog:
         else:
             next_offset = self._consumer.position(tp, timeout_ms=1_000)
         end_offset = self._consumer.highwater(tp) if self._ends is None else self._ends.get(tp)
-        return Fetched(partition, *columns, next_offset, max(next_offset, end_offset or 0))
+        return Fetched(partition, *columns[:4], next_offset, max(next_offset, end_offset or 0), columns.headers)
 
     def _check_reachable(self) -> None:
         """Raise when neither records, nor a rebalance, nor a heartbeat's answer has come for long."""

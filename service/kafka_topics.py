@@ -11,7 +11,7 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.partitioner import murmur2
 
-from service.errors import LogUnavailable, RefusedInput
+from service.errors import LogUnavailable, RefusedInput, TelltaleError
 from service.kafka_client import (
     CLOSE_WITHIN_S,
     CONNECT_WITHIN_S,
@@ -183,6 +183,19 @@ def describe_topics(
         else None
         for name in topics
     }
+
+
+def max_message_bytes(bootstrap_servers: str, topic: str, client: Mapping[str, object] | None = None) -> int | None:
+    """The largest batch that a topic takes; None, with a warning, where that may not be asked."""
+    name = "max.message.bytes"
+    try:
+        with admin_of(bootstrap_servers, client) as admin:
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic, {name: None})
+            found = admin.describe_configs([resource], config_filter="all").get("topic", {})
+        return int(found[topic][name]["value"])
+    except (TelltaleError, KeyError) as error:
+        log.warning("what a topic takes could not be asked", topic=topic, setting=name, reason=str(error))
+        return None
 
 
 class TopicIdentity(NamedTuple):

@@ -96,7 +96,7 @@ class UnjoinedLog:
                 columns = drained(polled.get(tp, [])) or columns_of([])
                 position = self._consumer.position(tp, timeout_ms=1_000)
                 if position != self._position:
-                    fetched.append(Fetched(Partition(*tp), *columns, position, position))
+                    fetched.append(Fetched(Partition(*tp), *columns[:4], position, position, columns.headers))
                 self._position = position
         self._check_heard(bool(fetched))
         return Polled((), (), tuple(fetched))

@@ -4,13 +4,14 @@ Adapters: kafka_log (a cluster), file_log (CSV, Parquet, pipes), memory_log (tes
 cross it as columns, never as an object each: how bytes become columns is the adapter's business.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Int64s = NDArray[np.int64]
+POLL_BYTES = 32 * 1024 * 1024  # of records that one poll brings, unless it is a single one: 20,000 of 1.6 kB
 
 
 class Partition(NamedTuple):
@@ -23,13 +24,53 @@ class Partition(NamedTuple):
         return f"{self.topic}-{self.number}"
 
 
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
 class Record(NamedTuple):
     """A message to be written."""
 
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Headers = ()
     time_ms: int | None = None
+
+
+class Cut(bytes):
+    """The first bytes of a key or value that is too large to be held whole, and what is known of all of it."""
+
+    size: int
+    sha256: str
+
+    def __new__(cls, kept: bytes, size: int, sha256: str) -> Self:
+        """size: in bytes, of all of it, as is sha256 (hex)."""
+        cut = super().__new__(cls, kept)
+        cut.size, cut.sha256 = size, sha256
+        return cut
+
+
+class Unreadable(Cut):
+    """Stands for records that cannot be told apart: the batch that they came in, as it was stored."""
+
+    detail: str
+
+    def __new__(cls, kept: bytes, size: int, sha256: str, detail: str = "") -> Self:
+        """detail: which offsets these are, what was found and what was expected."""
+        unreadable = super().__new__(cls, kept, size, sha256)
+        unreadable.detail = detail
+        return unreadable
+
+
+class KeptHeaders(NamedTuple):
+    """A record's headers, as far as they are held."""
+
+    kept: Headers = ()
+    left_out: int = 0
+
+
+def no_headers(offset: int) -> KeptHeaders:  # noqa: ARG001  (of every record the same)
+    """Of a log whose records have none."""
+    return KeptHeaders()
 
 
 class Fetched(NamedTuple):
@@ -37,7 +78,8 @@ class Fetched(NamedTuple):
 
     times_ms: the records' own timestamps, -1 where there is none. next_offset: where the partition goes on
     after them (past control records too). end_offset: the first offset that could not be read yet; the
-    partition's lag is end_offset - next_offset.
+    partition's lag is end_offset - next_offset. A key or value may be a `Cut`, a value without a key `Unreadable`.
+    headers: finds those of the record at an offset; only few records are asked for theirs.
     """
 
     partition: Partition
@@ -47,6 +89,7 @@ class Fetched(NamedTuple):
     times_ms: Int64s
     next_offset: int
     end_offset: int
+    headers: Callable[[int], KeptHeaders] = no_headers
 
     def part(self, begin: int, end: int) -> "Fetched":
         """Records begin to end (0 <= begin < end <= N), as if they had been fetched alone."""

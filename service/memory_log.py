@@ -5,7 +5,7 @@ one worker's end of it. Nothing is random and no clock is read, so the same scri
 """
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Condition
 from typing import NamedTuple
@@ -13,7 +13,20 @@ from typing import NamedTuple
 import numpy as np
 
 from service.errors import TaskMigrated
-from service.log import Backlog, Commit, Fetched, Partition, Polled, Record, Source, Stored
+from service.fitting import MAX_MESSAGE_BYTES, fitted
+from service.log import (
+    POLL_BYTES,
+    Backlog,
+    Commit,
+    Fetched,
+    Headers,
+    KeptHeaders,
+    Partition,
+    Polled,
+    Record,
+    Source,
+    Stored,
+)
 
 
 class Crashed(BaseException):
@@ -59,6 +72,8 @@ class _Records:
         self.values: list[bytes | None] = []
         self.offsets = array("q")
         self.times_ms = array("q")
+        self.sizes = array("q")  # in bytes, each with those before it
+        self.headers: dict[int, Headers] = {}  # by offset, of those that have some
         self.begin = 0
         self.end = 0
 
@@ -104,6 +119,10 @@ class Topics:
                 into.values.append(record.value)
                 into.offsets.append(into.end)
                 into.times_ms.append(-1 if record.time_ms is None else record.time_ms)
+                size = len(record.key or b"") + len(record.value or b"")
+                into.sizes.append(size + (into.sizes[-1] if into.sizes else 0))
+                if record.headers:
+                    into.headers[into.end] = record.headers
                 into.end += 1
             self.changed.notify_all()
 
@@ -126,13 +145,15 @@ class Topics:
         records = self._records[partition]
         return records.begin, records.end
 
-    def fetch(self, partition: Partition, offset: int, limit: int) -> Fetched | None:
-        """At most `limit` records from `offset` on; None where there are none."""
+    def fetch(self, partition: Partition, offset: int, limit: int, max_bytes: int = POLL_BYTES) -> Fetched | None:
+        """At most `limit` records from `offset` on, and `max_bytes` of them but one at least; None: there are none."""
         records = self._records[partition]
         first = bisect_left(records.offsets, max(offset, records.begin))
         last = min(first + limit, len(records.offsets))
         if first >= last:
             return None
+        before = records.sizes[first - 1] if first else 0
+        last = max(first + 1, min(last, bisect_right(records.sizes, before + max_bytes)))
         next_offset = records.end if last == len(records.offsets) else records.offsets[last - 1] + 1
         return Fetched(
             partition,
@@ -142,16 +163,24 @@ class Topics:
             np.array(records.times_ms[first:last], dtype=np.int64),
             next_offset,
             records.end,
+            lambda offset: KeptHeaders(records.headers.get(offset, ())),
         )
 
 
 class MemoryLog:
     """One worker's end of some `Topics`. The worker that opened last owns every partition."""
 
-    def __init__(self, topics: Topics, script: Sequence[Fault] = (), max_poll_records: int = 20_000) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        script: Sequence[Fault] = (),
+        max_poll_records: int = 20_000,
+        max_poll_bytes: int = POLL_BYTES,
+    ) -> None:
         self._topics = topics
         self._script = tuple(script)
         self._max_poll_records = max_poll_records
+        self._max_poll_bytes = max_poll_bytes
         self._owned: set[Partition] = set()
         self._positions: dict[Partition, int] = {}  # of partitions that were started
         self._restored: dict[Partition, int] = {}  # changelog records read
@@ -236,16 +265,18 @@ class MemoryLog:
         return tuple(sorted(lost)), tuple(sorted(gained))
 
     def _fetch(self) -> tuple[Fetched, ...]:
-        """Up to max_poll_records over all partitions; every poll another partition comes first."""
+        """Up to max_poll_records and max_poll_bytes over all partitions; every poll another partition comes first."""
         fetched: list[Fetched] = []
-        left = self._max_poll_records
+        left, left_bytes = self._max_poll_records, self._max_poll_bytes
         owned = sorted(self._positions)
         first = self._polls % len(owned) if owned else 0
         for partition in owned[first:] + owned[:first]:
-            part = self._topics.fetch(partition, self._positions[partition], left) if left else None
+            room = left > 0 and left_bytes > 0
+            part = self._topics.fetch(partition, self._positions[partition], left, left_bytes) if room else None
             if part is not None:
                 fetched.append(part)
                 left -= len(part.keys)
+                left_bytes -= sum(len(one or b"") for column in (part.keys, part.values) for one in column)
                 self._positions[partition] = part.next_offset
         return tuple(fetched)
 
@@ -257,7 +288,8 @@ class MemoryLog:
         for commit in commits:
             self._topics.committed[commit.partition] = commit.next_offset
             self._topics.anomalies[commit.partition] += commit.anomalies
-            self._topics.dead_letters[commit.partition] += commit.dead_letters
+            letters = [fitted(record, MAX_MESSAGE_BYTES) for record in commit.dead_letters]
+            self._topics.dead_letters[commit.partition] += letters
             self._topics.changelog[commit.partition] += commit.pages
             if commit.marker is not None:
                 self._topics.changelog[commit.partition].append(commit.marker)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from models.alarm import Change
 from models.detection import Readings, Transition, Verdicts
 from service.errors import RejectedReading
-from service.log import Fetched, Partition, Record
+from service.log import Cut, Fetched, Partition, Record, Unreadable
 
 StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: UTF-8, 1 to 256 bytes
 
@@ -46,6 +46,7 @@ class Reason(StrEnum):
     NOT_A_NUMBER = "not_a_number"
     OUT_OF_RANGE = "out_of_range"
     STREAM_LIMIT = "stream_limit"
+    UNREADABLE_BATCH = "unreadable_batch"
 
 
 class Reject(NamedTuple):
@@ -145,6 +146,7 @@ class Decoder:
             zip(fetched.keys, fetched.values, fetched.times_ms.tolist(), strict=True)
         ):
             try:
+                _check_readable(value)
                 _check_key(key)
                 time, row = self._read(value)
                 if record_time >= 0 and time > record_time + self.max_future_ms:
@@ -168,7 +170,7 @@ class Decoder:
         if value is None:
             raise RejectedReading(Reason.MISSING_VALUE, "the record has no value")
         if len(value) > MAX_VALUE_BYTES:
-            raise RejectedReading(Reason.TOO_LARGE, f"{len(value)} bytes, expected at most {MAX_VALUE_BYTES}")
+            raise RejectedReading(Reason.TOO_LARGE, f"{_size(value)} bytes, expected at most {MAX_VALUE_BYTES}")
         try:
             message = self._decode(value)
         except msgspec.ValidationError as error:
@@ -221,11 +223,21 @@ def _is_utf8(key: bytes) -> bool:
     return True
 
 
+def _check_readable(value: bytes | None) -> None:
+    if isinstance(value, Unreadable):
+        raise RejectedReading(Reason.UNREADABLE_BATCH, value.detail)
+
+
+def _size(data: bytes) -> int:
+    """Of all of it, in bytes."""
+    return data.size if isinstance(data, Cut) else len(data)
+
+
 def _check_key(key: bytes | None) -> None:
     if key is None:
         raise RejectedReading(Reason.MISSING_KEY, "the record has no key, expected the stream's name")
     if not 1 <= len(key) <= MAX_KEY_BYTES:
-        raise RejectedReading(Reason.BAD_KEY, f"key of {len(key)} bytes, expected 1 to {MAX_KEY_BYTES}")
+        raise RejectedReading(Reason.BAD_KEY, f"key of {_size(key)} bytes, expected 1 to {MAX_KEY_BYTES}")
     if not _is_utf8(key):
         raise RejectedReading(Reason.BAD_KEY, "the key is not UTF-8")
 
@@ -256,16 +268,20 @@ def encode_reading(features: Sequence[str], time_ms: int, values: Sequence[float
 
 
 def dead_letter(fetched: Fetched, reject: Reject) -> Record:
-    """The untouched record, with the reason in its headers."""
+    """The record as it came, with the reason behind its own headers. It may be larger than its topic takes."""
     n = reject.record
+    offset, time_ms = int(fetched.offsets[n]), int(fetched.times_ms[n])
+    came_with = fetched.headers(offset)
+    left_out = (("telltale-headers-left-out", str(came_with.left_out).encode()),) if came_with.left_out else ()
     headers = (
+        *came_with.kept,
         ("telltale-reason", reject.reason.encode()),
         ("telltale-detail", reject.detail.encode(errors="replace")[:1024]),
         ("telltale-topic", fetched.partition.topic.encode()),
         ("telltale-partition", str(fetched.partition.number).encode()),
-        ("telltale-offset", str(int(fetched.offsets[n])).encode()),
+        ("telltale-offset", str(offset).encode()),
+        *left_out,
     )
-    time_ms = int(fetched.times_ms[n])
     return Record(fetched.keys[n], fetched.values[n], headers, time_ms if time_ms >= 0 else None)
 
 

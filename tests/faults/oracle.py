@@ -18,13 +18,13 @@ import torch
 from kafka import KafkaConsumer, TopicPartition
 
 from models import checkpoint
-from service.log import Fetched, Partition, Record
+from service.log import Fetched, Headers, KeptHeaders, Partition, Record
 from service.pipeline import Pipeline
 from service.slab import Page, StateSlab
 from service.task import EventClock, PartitionTask
 from tests.faults.worker import Telling, telling_of, verdict_offset
 
-Told = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]  # key, value, headers
+Told = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
 State = dict[bytes, tuple[int, bytes]]  # by stream: offset of its last reading, all bits of its row
 
 
@@ -134,6 +134,7 @@ def new_task(pipeline: Pipeline, partition: Partition, ttl_s: float | None) -> P
 
 
 def _fetched(partition: Partition, records: Sequence[Any]) -> Fetched:
+    by_offset = {record.offset: record for record in records}
     return Fetched(
         partition,
         [record.key for record in records],
@@ -142,6 +143,7 @@ def _fetched(partition: Partition, records: Sequence[Any]) -> Fetched:
         np.array([record.timestamp for record in records], np.int64),
         records[-1].offset + 1,
         records[-1].offset + 1,
+        lambda offset: KeptHeaders(tuple(by_offset[offset].headers)),
     )
 
 

@@ -121,7 +121,17 @@ ONLY_IN = {
     },
     **{f"service.kafka_{name}": KAFKA for name in ("client", "columns", "transactions", "changelog")},
     "service.memory_log": {"service.demo"},
-    "service.record_batches": {"service.kafka_columns", "service.kafka_client"},
+    "service.record_batches": {
+        "service.kafka_columns",
+        "service.kafka_client",
+        # how much of a record is held:
+        "service.kafka_log",
+        "service.kafka_changelog",
+    },
+    # What decompresses is known where batches are read, and nowhere else.
+    **{key: {"service.inflating"} for key in ("lz4", "zstandard", "snappy")},
+    "service.inflating": {"service.record_batches"},
+    "service.fitting": {"service.kafka_log", "service.memory_log"},
     # What a changelog record is made of concerns those that write, restore or look at state.
     "service.changelog": {
         "service.state_writer",
@@ -173,14 +183,14 @@ ONLY_IN = {
 BANNED = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 # An adapter knows the port and the errors; beside them only what is listed here.
 ADAPTERS = {
-    # The format of the bytes that are fetched; where a commit may fail.
+    # The format of the bytes that are fetched; where a commit may fail; how large a dead letter may be.
     **{
-        name.split(".")[1]: {"record_batches", "failpoints", *(other.split(".")[1] for other in KAFKA)}
+        name.split(".")[1]: {"record_batches", "failpoints", "fitting", *(other.split(".")[1] for other in KAFKA)}
         for name in KAFKA
     },
-    "kafka_log": {"record_batches", "failpoints", "changelog", *(name.split(".")[1] for name in KAFKA)},
-    "kafka_unjoined": {"transactional_ids", *(name.split(".")[1] for name in KAFKA)},
-    "memory_log": set[str](),
+    "kafka_log": {"record_batches", "failpoints", "fitting", "changelog", *(name.split(".")[1] for name in KAFKA)},
+    "kafka_unjoined": {"record_batches", "fitting", "transactional_ids", *(name.split(".")[1] for name in KAFKA)},
+    "memory_log": {"fitting"},  # its topic of dead letters takes what a broker's does
     "file_log": {"wire"},  # its records are written as `telltale produce` writes them
 }
 

@@ -21,6 +21,7 @@ from service.slab import StateSlab
 from service.task import EventClock, PartitionTask
 from service.wire import Reason, StreamKey, decode_event, encode_reading, rfc3339
 from tests.data import QUICK, Batch, faulty, some_forecaster
+from tests.records import headers_of
 
 FEATURES = ("f0", "f1")
 DIGEST = "0123456789abcdef" * 4
@@ -297,7 +298,7 @@ def test_bad_records_become_dead_letters_and_harm_no_other(detector: Detector, h
     assert [(letter.key, letter.value, letter.time_ms) for letter in letters] == [
         (at.record.key, at.record.value, at.record.time_ms) for at in bad
     ]
-    headers = [dict(letter.headers) for letter in letters]
+    headers = [headers_of(letter) for letter in letters]
     assert [int(header["telltale-offset"]) for header in headers] == [at.offset for at in bad]
     assert {header["telltale-topic"] for header in headers} == {b"readings"}
     assert {header["telltale-partition"] for header in headers} == {b"2"}
@@ -414,7 +415,7 @@ def test_who_is_remembered_depends_on_the_readings_alone(
     pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000, max_streams=max_streams)
     task = PartitionTask(HERE, StateSlab(detector.rows_for), EventClock(idle_s))
     judged = [one for batch in cut(records, range(0, 600, size)) for one in pipeline.process(batch, task)]
-    letters = [dict(letter.headers) for one in judged for letter in one.commit.dead_letters]
+    letters = [headers_of(letter) for one in judged for letter in one.commit.dead_letters]
     beyond = [int(head["telltale-offset"]) for head in letters if head["telltale-reason"] == b"stream_limit"]
     assert beyond == expected.beyond_limit
     assert [int(head["telltale-offset"]) for head in letters] == sorted(int(h["telltale-offset"]) for h in letters)
@@ -452,7 +453,7 @@ def test_streams_that_are_known_are_judged_as_if_nobody_had_been_turned_away(
     assert len(task.slab) == len(known)
     (letter, *_) = [letter for one in judged for letter in one.commit.dead_letters]
     assert (letter.key, letter.value) == strangers[0].record[:2]
-    assert f"{len(known)} are remembered" in dict(letter.headers)["telltale-detail"].decode()
+    assert f"{len(known)} are remembered" in headers_of(letter)["telltale-detail"].decode()
 
 
 def test_after_an_eviction_there_is_room_again_for_a_stream_that_starts_fresh(detector: Detector) -> None:

@@ -32,6 +32,7 @@ from service.task import EventClock, PartitionTask, Stage
 from service.wire import STATE_LOST, Notice, StreamKey, decode_event, encode_reading
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 from tests.data import QUICK, faulty, some_forecaster, some_kinds
+from tests.records import headers_of
 
 FEATURES = ("f0", "f1")
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
@@ -747,7 +748,7 @@ def test_offsets_ahead_of_the_marker_are_not_told_again(plant: Plant, history: l
     offsets = [msgspec.json.decode(r.value or b"")["data"]["offset"] for r in topics.anomalies[P0][told:]]
     assert offsets
     assert min(offsets) >= 1_000
-    dead = [int(dict(letter.headers)["telltale-offset"]) for letter in topics.dead_letters[P0]]
+    dead = [int(headers_of(letter)["telltale-offset"]) for letter in topics.dead_letters[P0]]
     assert not [offset for offset in dead if 900 <= offset < 1_000]
 
 
@@ -922,7 +923,7 @@ def test_limits_hold_across_crashes_and_wherever_batches_end(
             Service(plant, topics, [crash], interval_s, int(random.choice([7, 31, 90]))).until_idle()
     assert workers > 1
     assert_as_calm(plant, topics, expected)
-    reasons = {dict(letter.headers)["telltale-reason"] for letter in topics.dead_letters[P0]}
+    reasons = {headers_of(letter)["telltale-reason"] for letter in topics.dead_letters[P0]}
     assert (b"stream_limit" in reasons) == (max_streams is not None)
     assert (expected.counts["evicted"] > 10) == (idle_s is not None)
 

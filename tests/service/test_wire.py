@@ -42,6 +42,7 @@ from service.wire import (
     rfc3339,
     state_lost,
 )
+from tests.records import headers_of
 
 FEATURES = ("flow", "pressure")
 HERE = Partition("plant.readings", 3)
@@ -591,8 +592,8 @@ def test_a_dead_letter_keeps_missing_parts_missing_and_its_detail_short() -> Non
     _, rejects = decoder().decode(whole)
     first, second = (dead_letter(whole, reject) for reject in rejects)
     assert (first.key, first.value, first.time_ms) == (None, None, None)
-    assert dict(first.headers)["telltale-reason"] == b"missing_key"
-    assert len(dict(second.headers)["telltale-detail"]) == 1_024
+    assert headers_of(first)["telltale-reason"] == b"missing_key"
+    assert len(headers_of(second)["telltale-detail"]) == 1_024
 
 
 # --- events

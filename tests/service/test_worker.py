@@ -29,6 +29,7 @@ from service.status import Checkpoint, State, Status, StatusBoard
 from service.wire import STATE_LOST, decode_event, encode_reading
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 from tests.data import QUICK, some_forecaster
+from tests.records import headers_of
 
 FEATURES = ("f0", "f1")
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
@@ -135,9 +136,7 @@ def told_before(topics: Topics, partition: Partition, offset: int) -> list[Recor
 
 
 def dead_before(topics: Topics, partition: Partition, offset: int) -> list[Record]:
-    return [
-        letter for letter in topics.dead_letters[partition] if int(dict(letter.headers)["telltale-offset"]) < offset
-    ]
+    return [letter for letter in topics.dead_letters[partition] if int(headers_of(letter)["telltale-offset"]) < offset]
 
 
 def assert_whole(topics: Topics, calm: Topics) -> None:
@@ -230,7 +229,7 @@ def test_a_migration_loses_no_record_and_commits_none_twice(detector: Detector) 
     assert counts.aborts == 2
     assert sum(map(len, service.topics.dead_letters.values())) == 2 * READINGS / 10
     for partition in PARTITIONS:
-        offsets = [int(dict(letter.headers)["telltale-offset"]) for letter in service.topics.dead_letters[partition]]
+        offsets = [int(headers_of(letter)["telltale-offset"]) for letter in service.topics.dead_letters[partition]]
         assert offsets == list(range(5, READINGS, 10))
 
 
