@@ -1,7 +1,9 @@
 """The log on a real broker: the contract, rebalances, lost brokers, and what readers of its outputs see."""
 
 import contextlib
+import hashlib
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -10,18 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 from kafka import KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, MemberToRemove
 from kafka.errors import KafkaError, KafkaTimeoutError
 from structlog.testing import capture_logs
 
 from service import failpoints, kafka_client, kafka_columns, kafka_log, kafka_topics
 from service.errors import LogUnavailable, RefusedInput, RefusedSetting, TaskMigrated
+from service.fitting import record_bytes
 from service.kafka_log import KafkaLog
 from service.kafka_topics import CHANGELOG, TopicSpec, check_topics, create_topics, describe_topics, produce
-from service.log import Commit, Fetched, Log, Partition, Record
+from service.log import Commit, Fetched, Headers, Log, Partition, Record
 from tests.kafka import KEEP, Broker
 from tests.proxy import END_TXN, Proxy
-from tests.service.log_contract import WITHIN_S, LogContract, Reader, World, readings
+from tests.records import headers_of
+from tests.service.log_contract import TIMES_MS, WITHIN_S, LogContract, Reader, World, readings
 
 
 def connect_within(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,16 +329,107 @@ def test_a_static_worker_restarts_at_once_and_keeps_its_partitions(world: KafkaW
 
 
 def test_outputs_of_a_transaction_that_fails_half_way_are_never_seen(world: KafkaWorld, kafka: Broker) -> None:
-    world.dead_letters_topic = kafka.create_topic(2, configs={"max.message.bytes": "1000"})
+    world.anomalies_topic = kafka.create_topic(2, configs={"max.message.bytes": "1000"})
     world.append(0, readings(3))
     log = world.open()
     Reader(log).until(3)
-    big = Record(b"s", b"".join(uuid.uuid4().bytes for _ in range(200)))  # not compressible
-    with pytest.raises(LogUnavailable, match="too large"):
-        log.commit([Commit(Partition(world.topic, 0), 3, (Record(b"s", b"anomaly"),), (big,))])
+    big = Record(b"s", os.urandom(3_200))  # not compressible
+    with pytest.raises(LogUnavailable, match=f"too large for {world.anomalies_topic}, .* set max.message.bytes"):
+        log.commit([Commit(Partition(world.topic, 0), 3, (Record(b"s", b"anomaly"), big), (Record(b"s", b"dead"),))])
     log.close()
     assert Reader(world.open()).until(3).offsets(0) == [0, 1, 2]
     assert world.anomalies() == world.dead_letters() == []
+
+
+# --- dead letters that their topic takes
+
+
+def rejected(size: int, headers: Headers = ()) -> Record:
+    return Record(b"s", os.urandom(size), (*headers, ("telltale-reason", b"too_large")), TIMES_MS)
+
+
+def set_config(world: KafkaWorld, topic: str, name: str, value: str) -> None:
+    with KafkaAdminClient(bootstrap_servers=world.broker.bootstrap_servers) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {name: value})])
+
+
+def assert_cut(letter: Record, record: Record, max_bytes: int) -> None:
+    """The beginning of the value, with what is known of all of it; and no shorter than it has to be."""
+    value, headers = record.value or b"", headers_of(letter)
+    assert letter.value == value[: len(letter.value or b"")]
+    assert max_bytes - 1_000 < record_bytes(letter) <= max_bytes
+    assert int(headers["telltale-value-bytes"]) == len(value)
+    assert headers["telltale-value-sha256"].decode() == hashlib.sha256(value).hexdigest()
+
+
+def test_a_dead_letter_is_cut_to_what_its_topic_takes(world: KafkaWorld, kafka: Broker) -> None:
+    world.dead_letters_topic = kafka.create_topic(2, configs={"max.message.bytes": "5000"})
+    world.append(0, readings(3))
+    log = world.open()
+    Reader(log).until(3)
+    records = [rejected(size) for size in (100, 4_000, 6_000, 200_000)]
+    log.commit([Commit(Partition(world.topic, 0), 3, (Record(b"s", b"anomaly"),), tuple(records))])
+    letters = [letter for _, letter in world.dead_letters()]
+    assert letters[:2] == records[:2]
+    for letter, record in zip(letters[2:], records[2:], strict=True):
+        assert_cut(letter, record, 5_000)
+    assert [letter.time_ms for letter in letters] == [TIMES_MS] * 4
+    assert len(world.anomalies()) == 1
+
+
+def test_a_topic_of_dead_letters_that_comes_to_take_less_ends_nothing(world: KafkaWorld) -> None:
+    world.append(0, readings(3))
+    log = world.open()
+    Reader(log).until(3)
+    set_config(world, world.dead_letters_topic, "max.message.bytes", "20000")
+    records = [rejected(size) for size in (100, 8_000, 15_000, 8_000, 900_000)]
+    with capture_logs() as logged:
+        log.commit([Commit(Partition(world.topic, 0), 3, (Record(b"s", b"anomaly"),), tuple(records))])
+    assert [line["max_bytes"] for line in logged if line["event"] == "dead_letters_refused"] == [20_000]
+    letters = [letter for _, letter in world.dead_letters()]
+    assert letters[:4] == records[:4]
+    assert_cut(letters[4], records[4], 20_000)
+    assert len(world.anomalies()) == 1
+    log.close()
+    world.append(0, readings(1, 3))
+    assert Reader(world.open()).until(1).offsets(0) == [3]
+
+
+def test_without_leave_to_ask_what_a_topic_takes_letters_are_cut_until_they_fit(
+    world: KafkaWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_log, "max_message_bytes", lambda *_: None)
+    world.append(0, readings(3))
+    log = world.open()
+    Reader(log).until(3)
+    set_config(world, world.dead_letters_topic, "max.message.bytes", "20000")
+    record = rejected(900_000)
+    log.commit([Commit(Partition(world.topic, 0), 3, (), (record,))])
+    ((_, letter),) = world.dead_letters()
+    assert_cut(letter, record, 1_048_588 // 64)
+
+
+def test_a_topic_that_takes_no_dead_letter_at_all_says_which_setting_to_raise(world: KafkaWorld) -> None:
+    world.append(0, readings(3))
+    log = world.open()
+    Reader(log).until(3)
+    set_config(world, world.dead_letters_topic, "max.message.bytes", "200")
+    with pytest.raises(RefusedInput, match=r"takes at least \d+ bytes, its topic takes 200: set max.message.bytes"):
+        log.commit([Commit(Partition(world.topic, 0), 3, (), (rejected(900),))])
+    assert world.dead_letters() == []
+
+
+def test_a_time_that_the_topic_of_dead_letters_refuses_goes_into_a_header(world: KafkaWorld) -> None:
+    set_config(world, world.dead_letters_topic, "message.timestamp.before.max.ms", "3600000")
+    world.append(0, readings(3))
+    log = world.open()
+    Reader(log).until(3)
+    record = rejected(100)
+    log.commit([Commit(Partition(world.topic, 0), 3, (), (record,))])
+    ((_, letter),) = world.dead_letters()
+    assert (letter.key, letter.value) == (record.key, record.value)
+    assert int(headers_of(letter)["telltale-time-ms"]) == TIMES_MS
+    assert letter.time_ms != TIMES_MS
 
 
 def test_a_commit_whose_answer_is_lost_is_not_repeated_and_cannot_end_the_next_one(
