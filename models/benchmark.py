@@ -23,6 +23,7 @@ from models.kept_runs import side_by_side
 from models.priming import prime
 from models.series import Series, UnusableData, read_series
 from models.series_report import set_report
+from models.time_units import TimeUnit
 from models.training import TrainingConfig, fit, usable
 
 WHOLE = "Telltale"
@@ -50,6 +51,7 @@ class Plan:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     trained: Trained | None = None  # instead of training; there is one seed then
     baselines: bool = True
+    time_unit: TimeUnit | None = None  # see read_series()
 
     @property
     def config(self) -> DetectorConfig:
@@ -110,7 +112,7 @@ def evaluate(
 
 def _jobs(name: str, files: Sequence[Path], plan: Plan) -> Iterator[Job]:
     """The first file of a set says which features it has, and with that which baselines there are."""
-    features = read_series(files[:1])[0].features
+    features = read_series(files[:1], unit=plan.time_unit)[0].features
     if plan.trained and features != plan.trained.forecaster.config.features:
         raise UnusableData(
             f"{plan.trained.path}: its features are {', '.join(plan.trained.forecaster.config.features)}, "
@@ -122,7 +124,7 @@ def _jobs(name: str, files: Sequence[Path], plan: Plan) -> Iterator[Job]:
 
 
 def _do(job: Job, files: Sequence[Path], plan: Plan, folder: Path, device: torch.device) -> tuple[Job, tuple[Run, ...]]:
-    series = read_series(files)
+    series = read_series(files, unit=plan.time_unit)
     labels = _test_labels(job.set, series)
     if job.detector == WHOLE:
         net, seconds, ended = _net(series, plan, job.seed, device)
@@ -236,6 +238,7 @@ def _page(folder: Path, name: str) -> Path:
 def _settings(job: Job, plan: Plan, files: Sequence[Path]) -> dict[str, object]:
     """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
     settings: dict[str, object] = {"files": [file.name for file in files], "judgement": asdict(plan.config)}
+    settings |= {"time_unit": plan.time_unit} if plan.time_unit else {}  # runs of earlier versions know of none
     if job.detector == WHOLE and plan.trained:
         return settings | {"checkpoint": plan.trained.digest}
     if job.detector == WHOLE:

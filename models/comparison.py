@@ -28,6 +28,7 @@ from models.packing import pack
 from models.priming import prime
 from models.rows import Rows, fresh
 from models.series import read_series
+from models.time_units import TimeUnit
 from models.training import TrainingConfig, fit, usable
 
 BUDGET = ("epochs", "patience", "chunk_readings", "lane_readings", "side_by_side", "learning_rate", "budget_s")
@@ -47,6 +48,7 @@ class Plan:
     hidden: int = 64
     layers: int = 1
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    time_unit: TimeUnit | None = None  # see read_series()
 
     def architecture(self, cell: str, features: Sequence[str]) -> ForecasterConfig:
         return ForecasterConfig(tuple(features), cell=cell, hidden=self.hidden, layers=self.layers)
@@ -109,7 +111,7 @@ def compare(
 
 def train_and_judge(job: Job, files: Sequence[Path], plan: Plan, device: torch.device) -> Run:
     """One run, from the files to the figures."""
-    series = read_series(files)
+    series = read_series(files, unit=plan.time_unit)
     parts = usable(series)
     torch.optim.Adam([torch.zeros(1)])  # the first one of a process imports for seconds, which are not training
     began = time.process_time()
@@ -208,4 +210,5 @@ def _path(folder: Path, job: Job) -> Path:
 def _settings(plan: Plan, files: Sequence[Path]) -> dict[str, object]:
     """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
     budget = {name: getattr(plan.training, name) for name in BUDGET}
+    budget |= {"time_unit": plan.time_unit} if plan.time_unit else {}  # runs of earlier versions know of none
     return {"hidden": plan.hidden, "layers": plan.layers, **budget, "files": [file.name for file in files]}

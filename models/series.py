@@ -1,10 +1,11 @@
 """Sensor series in files: CSV or Parquet, one or many streams a file.
 
-Columns: `timestamp` (integer milliseconds, a datetime, or RFC 3339 text), the features (every other numeric column),
-and optionally `stream` (else the file is one stream, named after it), `part` (`train` or `test`) and `label` (read by
-evaluation only). An empty, NaN or infinite value is a missing one.
+Columns: `timestamp` (integer milliseconds, numbers in a unit that is named, a datetime, or RFC 3339 text), the features
+(every other numeric column), and optionally `stream` (else the file is one stream, named after it), `part` (`train` or
+`test`) and `label` (read by evaluation only). An empty, NaN or infinite value is a missing one.
 """
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from models.stream_key import all_without_flaw, flaw_of
+from models.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
 
 NOT_FEATURES = ("timestamp", "stream", "label", "part")
 SUFFIXES = (".csv", ".parquet")
@@ -58,11 +62,16 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
-def read_series(paths: Iterable[Path], features: Sequence[str] | None = None) -> list[Series]:
-    """Every stream of the files, which must all have the features given, or those of the first file."""
+def read_series(
+    paths: Iterable[Path], features: Sequence[str] | None = None, unit: TimeUnit | None = None
+) -> list[Series]:
+    """Every stream of the files, which must all have the features given, or those of the first file.
+
+    unit: of timestamps that are numbers; None: milliseconds, and an error where they look like another unit.
+    """
     series: list[Series] = []
     for path in find_files(paths):
-        found = _read_file(path, features)
+        found = _read_file(path, features, unit)
         features = found[0].features
         series += found
     if not series:
@@ -85,14 +94,28 @@ class Piece(NamedTuple):
 class FileCheck:
     """Checks the rows of one file, which come in one piece or in several; what is wrong names file and row."""
 
-    def __init__(self, path: Path, columns: pl.Schema, empty: Collection[str], features: Sequence[str] | None) -> None:
-        """columns: of the whole file. empty: those without any value. features: expected; None: what there is."""
+    def __init__(
+        self,
+        path: Path,
+        columns: pl.Schema,
+        empty: Collection[str],
+        features: Sequence[str] | None,
+        unit: TimeUnit | None = None,
+    ) -> None:
+        """columns: of the whole file. empty: those without any value. features: expected; None: what there is.
+
+        unit: see read_series().
+        """
         if "timestamp" not in columns:
             raise UnusableData(f"{path}: no column `timestamp`, found {', '.join(columns)}")
+        if "stream" not in columns and (flaw := flaw_of(os.fsencode(path.stem))):
+            raise UnusableData(f"{path}: its name cannot be that of its stream: {flaw}")
         self.path = path
         self.features = _features(path, columns, empty, features)
         self._begin = 0
         self._zoned: bool | None = None
+        self._unit = unit
+        self._before: dict[TimeUnit, float] = {}  # latest time so far that is before those that look like a unit
 
     def check(self, frame: pl.DataFrame) -> Piece:
         """The next rows of the file."""
@@ -113,21 +136,25 @@ class FileCheck:
             raise UnusableData(f"{self.path}: row {self._first(streams.is_null())} has no stream")
         if (streams.str.len_bytes() == 0).any():
             raise UnusableData(f"{self.path}: row {self._first(streams.str.len_bytes() == 0)} has an empty stream name")
+        names = streams.unique(maintain_order=True).to_list()
+        if not all_without_flaw([name.encode() for name in names]):
+            name, flaw = next((name, flaw) for name in names if (flaw := flaw_of(name.encode())))
+            raise UnusableData(
+                f"{self.path}: row {self._first(streams == name)}: {name!r} cannot be a stream's name: {flaw}"
+            )
         return streams
 
     def _times_ms(self, column: pl.Series) -> NDArray[np.int64]:
         if column.null_count():
             raise UnusableData(f"{self.path}: row {self._first(column.is_null())} has no timestamp")
-        if column.dtype.is_integer():
-            times = column
+        if column.dtype.is_integer() or column.dtype.is_float():
+            times = self._in_milliseconds(column)
         elif isinstance(column.dtype, pl.Datetime):
             times = column.dt.epoch("ms")
         elif column.dtype == pl.String:
             times = self._parse_times(column).dt.epoch("ms")
         else:
-            raise UnusableData(
-                f"{self.path}: timestamp is {column.dtype}, expected milliseconds, a datetime or RFC 3339 text"
-            )
+            self._refuse_kind(column.dtype, "")
         result: NDArray[np.int64] = times.cast(pl.Int64).to_numpy().copy()
         early = np.flatnonzero(result < 0)
         if len(early):
@@ -135,6 +162,52 @@ class FileCheck:
                 f"{self.path}: row {self._begin + early[0]}: timestamp {result[early[0]]} is before 1970"
             )
         return result
+
+    def _in_milliseconds(self, column: pl.Series) -> pl.Series:
+        """Numbers, in the unit that was named; what is rounded is no more than half a millisecond."""
+        unit = self._unit or TimeUnit.MS
+        if column.dtype.is_float():
+            if not column.is_finite().all():
+                raise UnusableData(f"{self.path}: row {self._first(~column.is_finite())} has no timestamp")
+            self._check_unit(column.cast(pl.Float64).to_numpy(), unit)
+            if self._unit is None:
+                self._refuse_kind(column.dtype, "; --time-unit ms reads numbers with fractions")
+            return (column.cast(pl.Float64) * 1000 / unit.per_second).round()
+        whole = column.cast(pl.Int64, strict=False)
+        if whole.null_count():
+            place = int(whole.is_null().arg_max() or 0)
+            self._refuse_unit(column[place], place, unit)
+        self._check_unit(whole.to_numpy(), unit)
+        return whole * 1000 if unit == TimeUnit.S else whole // (unit.per_second // 1000)
+
+    def _check_unit(self, numbers: NDArray[np.int64] | NDArray[np.float64], unit: TimeUnit) -> None:
+        """Refuse numbers that are times of today in another unit, or of after the year 9999 in this one."""
+        late = np.flatnonzero(numbers > min(MAX_TIMESTAMP_MS * unit.per_second // 1000, 2**63 - 1))
+        if len(late):
+            self._refuse_unit(numbers[late[0]].item(), int(late[0]), unit)
+        shorter = [] if self._unit == TimeUnit.MS else [one for one in TimeUnit if one.per_second < unit.per_second]
+        for other in shorter:
+            first, end = other.window
+            within = np.flatnonzero((numbers >= first) & (numbers < end))
+            before = self._before[other] = max(self._before.get(other, -1), numbers[numbers < first].max(initial=-1))
+            # A clock that begins at zero passes through such numbers, but does not leap into them.
+            if len(within) and 2 * before < numbers[within].min():
+                self._refuse_unit(numbers[within[0]].item(), int(within[0]), unit)
+
+    def _refuse_unit(self, number: float, place: int, unit: TimeUnit) -> NoReturn:
+        where = f"{self.path}: row {self._begin + place}: timestamp {number}"
+        likely = looks_like(number)
+        if likely is None or likely == unit:
+            raise UnusableData(f"{where} is after the year 9999 in {unit.word}")
+        as_it_is = "; a clock that begins at zero is read by --time-unit ms" if self._unit is None else ""
+        raise UnusableData(
+            f"{where} looks like {likely.word}: expected {unit.word}; --time-unit {likely} reads it{as_it_is}"
+        )
+
+    def _refuse_kind(self, kind: pl.DataType, hint: str) -> NoReturn:
+        raise UnusableData(
+            f"{self.path}: timestamp is {kind}, expected milliseconds, a datetime or RFC 3339 text{hint}"
+        )
 
     def _parse_times(self, column: pl.Series) -> pl.Series:
         """Text with an offset from UTC, or without one: then it is UTC; the same in all of the file."""
@@ -161,10 +234,10 @@ class FileCheck:
         return self._begin + int(found.arg_max() or 0)
 
 
-def _read_file(path: Path, features: Sequence[str] | None) -> list[Series]:
+def _read_file(path: Path, features: Sequence[str] | None, unit: TimeUnit | None) -> list[Series]:
     frame = _load(path)
     empty = [name for name in frame.columns if frame[name].null_count() == len(frame)]
-    check = FileCheck(path, frame.schema, empty, features)
+    check = FileCheck(path, frame.schema, empty, features, unit)
     if frame.is_empty():
         raise UnusableData(f"{path}: no rows")
     piece = check.check(frame)

@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from models.series import NOT_FEATURES, FileCheck, Series, UnusableData, find_files, readable
+from models.time_units import TimeUnit
 
 PIECE_VALUES = 2 * 1024 * 1024  # numbers that are in memory at once: 16 MB, and a few copies of them
 CSV_PIECE_BYTES = 16 * 1024 * 1024
@@ -175,15 +176,18 @@ def look(paths: Iterable[Path]) -> list[Table]:
     return tables
 
 
-def read(tables: Sequence[Table], tell: Callable[[int], None] = lambda _: None) -> list[Series]:
+def read(
+    tables: Sequence[Table], tell: Callable[[int], None] = lambda _: None, unit: TimeUnit | None = None
+) -> list[Series]:
     """What may be trained on of every stream, checked as `series.read_series` does; no `part` = test is in it.
 
-    A stream may go on in a later file, with readings later than all before. tell: is called with the rows done.
+    A stream may go on in a later file, with readings later than all before. tell: is called with the rows done. unit:
+    see read_series().
     """
     features: tuple[str, ...] | None = None
     checks = []
     for table in tables:
-        checks.append(FileCheck(table.path, table.columns, table.empty, features))
+        checks.append(FileCheck(table.path, table.columns, table.empty, features, unit))
         features = checks[0].features
         if not table.rows:
             raise UnusableData(f"{table.path}: no rows")

@@ -10,9 +10,10 @@ import msgspec
 from fastapi import Query, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models.stream_key import MAX_KEY_BYTES
 from service.errors import TelltaleError
 from service.watching import NotNow, TooMuchAsked, UnheldStream
-from service.wire import MAX_KEY_BYTES, StreamKey
+from service.wire import StreamKey
 
 ASK_AGAIN_S = 2
 STATUS_OF: dict[type[TelltaleError], int] = {UnheldStream: 404, TooMuchAsked: 429, NotNow: 503}

@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 from models.rows import Channels, Rows, Scalars
+from models.stream_key import MAX_KEY_BYTES
 from service.log import Partition, Record
 from service.slab import PAGE_ROWS, Page
-from service.wire import MAX_KEY_BYTES, StreamKey
+from service.wire import StreamKey
 
 VERSION = 1  # of the container and its headers
 MAGIC = b"TTCL"

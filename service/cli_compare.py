@@ -7,7 +7,7 @@ import typer
 
 from models.wording import counted
 from service.errors import RefusedSetting
-from service.options import Data, MoreData, data_paths, device_of, one_thread, out, print_table
+from service.options import Data, MoreData, Unit, data_paths, device_of, one_thread, out, print_table
 from service.output_files import check_outputs
 
 app = typer.Typer()
@@ -18,6 +18,7 @@ def compare(
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the page, the tables and the runs.")],
     data: Data = None,
     more: MoreData = None,
+    time_unit: Unit = None,
     cells: Annotated[str | None, typer.Option(metavar="NAME,…", help="Which cells; else all of them.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each cell, with seeds 0, 1, 2, …")] = 3,
     hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
@@ -50,7 +51,7 @@ def compare(
     check_outputs(folder / "comparison.html")
     one_thread()
     training = TrainingConfig(epochs=epochs, patience=patience, chunk_readings=chunk)
-    plan = Plan(names, seeds, hidden, layers, training)
+    plan = Plan(names, seeds, hidden, layers, training, time_unit)
     total = len(sets) * len(names) * seeds
     out.print(f"{counted(total, 'net')}: of {', '.join(names)}; on {', '.join(sets)}; {counted(seeds, 'seed')}")
     done = 0

@@ -7,7 +7,7 @@ import typer
 
 from models.wording import counted
 from service.errors import RefusedSetting
-from service.options import CheckpointFile, device_of, load_checkpoint, one_thread, out, print_table
+from service.options import CheckpointFile, Unit, device_of, load_checkpoint, one_thread, out, print_table
 from service.output_files import check_outputs
 
 app = typer.Typer()
@@ -20,6 +20,7 @@ def evaluate(
         list[str] | None, typer.Option("--set", metavar="NAME", help="Only this set; may be given several times.")
     ] = None,
     checkpoint: CheckpointFile = None,
+    time_unit: Unit = None,
     train: Annotated[bool, typer.Option("--train", help="Train a net on each set: the default.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each set, with seeds 0, 1, 2, …")] = 5,
     hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
@@ -58,7 +59,9 @@ def evaluate(
         trained = Trained(found.detector.forecaster, found.detector.config, found.digest, checkpoint)
     check_outputs(folder / "evaluation.html")
     one_thread()
-    plan = Plan(seeds, hidden, TrainingConfig(epochs=epochs, patience=patience), trained, baselines)
+    plan = Plan(
+        seeds, hidden, TrainingConfig(epochs=epochs, patience=patience), trained, baselines, time_unit=time_unit
+    )
 
     def tell(run: Run) -> None:
         hits, events, alarms, false = (

@@ -12,6 +12,7 @@ from service.options import (
     CheckpointFile,
     Data,
     MoreData,
+    Unit,
     counting,
     data_paths,
     device_of,
@@ -40,6 +41,7 @@ def gradients(
     cell: Cells = None,
     data: Data = None,
     more: MoreData = None,
+    time_unit: Unit = None,
     hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
     layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of each cell.")] = 1,
     lags: Annotated[int, typer.Option(min=2, help="Readings that gradients are followed back.")] = 200,
@@ -67,7 +69,7 @@ def gradients(
     one_thread()
     ready = load_checkpoint(checkpoint).detector.forecaster if checkpoint else None
     expected = ready.config.features if ready else None
-    series = read_data(data_paths(data, more), expected) if data else simulated(SIMULATED_STREAMS, seed)
+    series = read_data(data_paths(data, more), expected, time_unit) if data else simulated(SIMULATED_STREAMS, seed)
     parts = usable(series)
     if expected not in (None, parts[0].features):
         raise RefusedSetting(f"the simulated plant has not the features of {checkpoint}: --data is missing")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.time_units import TimeUnit
 from models.wording import counted
 from service.errors import RefusedInput, RefusedSetting
 from service.options import (
@@ -13,6 +14,7 @@ from service.options import (
     Config,
     Data,
     MoreData,
+    Unit,
     check_part,
     data_paths,
     load_checkpoint,
@@ -54,6 +56,7 @@ def inspect(
     ] = None,
     readings: Annotated[int, typer.Option(min=1, max=MOST_READINGS, help="How many around that time.")] = 512,
     part: Part = "all",
+    time_unit: Unit = None,
     out_file: Page = None,
     as_json: AsJson = False,
     units: Annotated[
@@ -71,7 +74,7 @@ def inspect(
     from models.explanation_report import Subject, explanation_report
     from service.insights import seen_explanation
 
-    loaded, series = _stream(config, checkpoint, data, more, stream, part)
+    loaded, series = _stream(config, checkpoint, data_paths(data, more), stream, part, time_unit)
     check_outputs(out_file)
     past, row = _readings(series), loaded.detector.rows_for([stream.encode()])
     told = _transitions(loaded, series)
@@ -105,6 +108,7 @@ def forecast(
         typer.Option(metavar="TIME", help="RFC 3339 or milliseconds: forecast from there, not from the end."),
     ] = None,
     part: Part = "all",
+    time_unit: Unit = None,
     seed: Annotated[int, typer.Option(help="Of the paths that are drawn.")] = 0,
     out_file: Page = None,
     as_json: AsJson = False,
@@ -119,7 +123,7 @@ def forecast(
     from service.insights import seen_forecast
     from service.inspection import aligned
 
-    loaded, series = _stream(config, checkpoint, data, more, stream, part)
+    loaded, series = _stream(config, checkpoint, data_paths(data, more), stream, part, time_unit)
     check_outputs(out_file)
     readings, end = _readings(series), _end(series, _milliseconds("--after", after))
     begin = max(0, end - PAST_READINGS)
@@ -144,7 +148,7 @@ def forecast(
 
 
 def _stream(
-    config: Path | None, checkpoint: Path | None, data: list[Path] | None, more: list[Path] | None, key: str, part: str
+    config: Path | None, checkpoint: Path | None, paths: list[Path], key: str, part: str, unit: TimeUnit | None
 ) -> "tuple[Checkpoint, Series]":
     """The model, and the stream's readings in the files."""
     from service.feeding import select
@@ -153,7 +157,7 @@ def _stream(
     check_part(part)
     loaded = load_checkpoint(settings.checkpoint)
     one_thread()
-    series = select(read_data(data_paths(data, more), loaded.detector.features), part)
+    series = select(read_data(paths, loaded.detector.features, unit), part)
     for one in series:
         if one.key == key:
             return loaded, one

@@ -16,6 +16,7 @@ from service.options import (
     MoreData,
     Servers,
     Topics,
+    Unit,
     check_part,
     data_paths,
     load_settings,
@@ -74,6 +75,7 @@ def produce(
         float | None, typer.Option(min=0.001, help="Readings a second; as fast as it goes if not given.")
     ] = None,
     part: Annotated[str, typer.Option(help="all, train or test: which rows of the files.")] = "all",
+    time_unit: Unit = None,
     simulate: Annotated[int, typer.Option(help="Send this many simulated streams instead of files.")] = 0,
     readings: Annotated[int, typer.Option(help="Of each simulated stream; 0: until stopped.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
@@ -91,7 +93,7 @@ def produce(
     records = (
         simulated_records(simulate, readings, seed, sent_until_ms(settings) if go_on else 0)
         if simulate
-        else file_records(read_data(data_paths(data, more)), part)
+        else file_records(read_data(data_paths(data, more), unit=time_unit), part)
     )
     sent, seconds = feed(records, settings, rate)
     out.print(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 from rich.console import Console
 
+from models.time_units import TimeUnit
 from models.wording import counted
 from service.errors import RefusedSetting
 from service.options import (
@@ -14,6 +15,7 @@ from service.options import (
     Data,
     MoreData,
     Servers,
+    Unit,
     check_part,
     counting,
     data_paths,
@@ -61,6 +63,7 @@ def train(
         str | None, typer.Option(metavar="A,B,C", help="Of the topic; those of its first readings if not given.")
     ] = None,
     bootstrap_servers: Servers = None,
+    time_unit: Unit = None,
     simulate: Annotated[int, typer.Option(help="Train on this many simulated streams instead of files.")] = 0,
     cell: Annotated[
         str, typer.Option(help="feedforward, rnn-tanh, rnn-relu, lstm, lstm-peephole or gru: what remembers.")
@@ -111,7 +114,7 @@ def train(
         elif simulate:
             learned = _Learned(simulated(simulate, seed), counted(simulate, "simulated stream"), 1)
         else:
-            learned = _from_files(paths, say)
+            learned = _from_files(paths, time_unit, say)
         parts = usable(learned.series)
         architecture = ForecasterConfig(parts[0].features, cell, hidden, layers)
         training = TrainingConfig(
@@ -158,12 +161,12 @@ def _check_training(cell: str, hidden: int, precision: str) -> None:
         raise RefusedSetting(f"--precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
 
 
-def _from_files(paths: list[Path], say: Console) -> _Learned:
+def _from_files(paths: list[Path], unit: TimeUnit | None, say: Console) -> _Learned:
     from models import spool
 
     tables = spool.look(paths)
     with _reading(sum(table.rows for table in tables), say) as tell:
-        series = spool.read(tables, tell)
+        series = spool.read(tables, tell, unit)
     return _Learned(series, ", ".join(map(str, paths)), len(tables))
 
 
@@ -191,7 +194,8 @@ def _from_topic(
         stretches = history.stretches(log, topic, begin, end)
         records = sum(stretch.end - stretch.begin for stretch in stretches)
         names = tuple(features.split(",")) if features else history.features_in(log, stretches)
-        decoder = Decoder(names, int(settings.limits.max_future_s * 1000))
+        limits = settings.limits
+        decoder = Decoder(names, int(limits.max_future_s * 1000), int(limits.max_past_s * 1000))
         with _reading(records, say) as tell:
             found = history.read(log, stretches, decoder, tell)
     dropped = {**found.rejected, "late": found.late, "duplicate": found.duplicate}
@@ -226,6 +230,7 @@ def score(
     data: Data = None,
     more: MoreData = None,
     part: Annotated[str, typer.Option(help="all, train or test: which rows of the files.")] = "all",
+    time_unit: Unit = None,
     anomalies: Annotated[Path | None, typer.Option(help="File for the anomalies too, as JSON lines.")] = None,
     config: Config = None,
 ) -> None:
@@ -246,7 +251,7 @@ def score(
     check_outputs(out_file, anomalies)
     loaded = load_checkpoint(settings.checkpoint)
     one_thread()
-    series = select(read_data(data_paths(data, more), loaded.detector.features), part)
+    series = select(read_data(data_paths(data, more), loaded.detector.features, time_unit), part)
     pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000))
     with ExitStack() as stack:
         told = stack.enter_context(anomalies.open("w")) if anomalies else None

@@ -193,12 +193,14 @@ def _judges(settings: "Settings") -> "tuple[Pipeline, Layout]":
 
     loaded = load_checkpoint(settings.checkpoint)
     one_thread()
-    pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000))
+    future_ms, past_ms = (int(bound * 1000) for bound in (settings.limits.max_future_s, settings.limits.max_past_s))
+    pipeline = Pipeline(loaded.detector, loaded.digest, future_ms, max_past_ms=past_ms)
     return pipeline, Layout.of(loaded.digest, loaded.detector.rows_for([]))
 
 
 def _key(stream: str) -> "StreamKey":
-    from service.wire import MAX_KEY_BYTES, StreamKey
+    from models.stream_key import MAX_KEY_BYTES
+    from service.wire import StreamKey
 
     key = stream.encode()
     if not 1 <= len(key) <= MAX_KEY_BYTES:

@@ -11,9 +11,10 @@ from typing import TextIO
 import numpy as np
 
 from models.series import Series
+from models.stream_key import flaw_of
 from service.errors import RefusedInput
 from service.log import Commit, Fetched, Int64s, Partition, Polled, Record
-from service.wire import MAX_KEY_BYTES, StreamKey, encode_reading
+from service.wire import StreamKey, encode_reading
 
 FILES = Partition("files", 0)
 
@@ -82,8 +83,8 @@ class FileLog:
 
 def _key(series: Series) -> StreamKey:
     key = series.key.encode()
-    if not 1 <= len(key) <= MAX_KEY_BYTES:
-        raise RefusedInput(f"{series.path}: stream name of {len(key)} bytes, expected 1 to {MAX_KEY_BYTES}")
+    if flaw := flaw_of(key):
+        raise RefusedInput(f"{series.path}: stream {series.key!r}: {flaw}")
     return StreamKey(key)
 
 

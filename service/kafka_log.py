@@ -25,9 +25,9 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from service import failpoints
 from service.changelog import group_of
 from service.errors import LogUnavailable, RefusedSetting, TaskMigrated, TelltaleError
-from service.kafka_backlogs import BacklogWatch
 from service.fitting import MAX_MESSAGE_BYTES as USUAL_MESSAGE_BYTES
 from service.fitting import fitted
+from service.kafka_backlogs import BacklogWatch
 from service.kafka_changelog import ChangelogReader, Restoring
 from service.kafka_client import (
     CLOSE_WITHIN_S,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from models.time_units import TimeUnit
 from service.errors import RefusedSetting
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ Data = Annotated[
     typer.Option("--data", metavar="PATH...", help="CSV or Parquet files, or folders of them; several may follow."),
 ]
 MoreData = Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More data files.", hidden=True)]
+Unit = Annotated[
+    TimeUnit | None,
+    typer.Option(
+        "--time-unit",
+        help="Unit of timestamps that are numbers. Default: ms, and an error where they look like another unit.",
+    ),
+]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings. [TELLTALE_CONFIG]")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Input topic; may be given several times.")]
 Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Brokers to ask first.")]
@@ -78,10 +86,12 @@ def check_part(part: str) -> None:
         raise RefusedSetting(f"--part is {part!r}, expected all, train or test")
 
 
-def read_data(paths: list[Path], features: tuple[str, ...] | None = None) -> "list[Series]":
+def read_data(
+    paths: list[Path], features: tuple[str, ...] | None = None, unit: TimeUnit | None = None
+) -> "list[Series]":
     from models.series import read_series
 
-    return read_series(paths, features)
+    return read_series(paths, features, unit)
 
 
 def load_checkpoint(path: Path) -> "Checkpoint":

@@ -62,15 +62,22 @@ class _Judged(NamedTuple):
 class Pipeline:
     """Judges batches with one checkpoint. Has no state of its own: that is in the task."""
 
-    def __init__(self, detector: Detector, digest: str, max_future_ms: int, max_streams: int | None = None) -> None:
-        """digest: the checkpoint's. max_future_ms: how far a reading may be ahead of its own record's timestamp.
+    def __init__(
+        self,
+        detector: Detector,
+        digest: str,
+        max_future_ms: int,
+        max_streams: int | None = None,
+        max_past_ms: int | None = None,
+    ) -> None:
+        """digest: the checkpoint's. max_future_ms, max_past_ms: see Decoder.
 
         max_streams: of a partition; the readings of any further stream become dead letters. None: no limit.
         """
         self.detector = detector
         self.digest = digest
         self.max_streams = max_streams
-        self._decoder = Decoder(detector.features, max_future_ms)
+        self._decoder = Decoder(detector.features, max_future_ms, max_past_ms)
 
     def process_all(self, work: Sequence[tuple[Fetched, PartitionTask]]) -> list[Processed]:
         """Judge what was fetched of several partitions, small batches together; each has a task of its own.

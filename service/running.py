@@ -179,7 +179,8 @@ def kafka_worker(
     me = settings.kafka.instance or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     transactional_id = worker_id(settings.kafka.group, me)
     detector, limits = checkpoint.detector, settings.limits
-    pipeline = Pipeline(detector, checkpoint.digest, int(limits.max_future_s * 1000), limits.max_streams)
+    future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
+    pipeline = Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms)
     layout = Layout.of(checkpoint.digest, detector.rows_for([]))
     writer = StateWriter(settings.kafka.group, layout, numerics, transactional_id, settings.state.flush_interval_s)
     rules = RecoveryRules(settings.state.when_lost == "reset", settings.state.prime_readings)

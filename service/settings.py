@@ -309,7 +309,14 @@ class LimitSettings(Section):
         description="s that a reading may be ahead of its record's own timestamp; further ahead it is rejected, as it "
         "would make every reading after it a late one",
     )
-
+    max_past_s: Number = Field(
+        default=946_080_000.0,
+        gt=0,
+        le=10_000_000_000,
+        allow_inf_nan=False,
+        description="s that a reading may be behind its record's own timestamp (the default: 30 years); further behind "
+        "it is rejected: seconds that are read as milliseconds are of January 1970",
+    )
     max_streams: Whole = Field(
         default=200_000,
         ge=1,

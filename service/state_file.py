@@ -18,11 +18,12 @@ from torch import Tensor
 
 from models.output_file import write_or_keep
 from models.rows import Channels, Rows, Scalars
+from models.stream_key import MAX_KEY_BYTES
 from models.tensor_file import sha256_of_tensors
 from models.wording import counted
 from service.changelog import Layout
 from service.errors import RefusedInput
-from service.wire import MAX_KEY_BYTES, StreamKey
+from service.wire import StreamKey
 
 VERSION = 1
 HEADER = "telltale_state"

@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 
 from models.alarm import Change
 from models.detection import Readings, Transition, Verdicts
+from models.stream_key import all_without_flaw, flaw_of
+from models.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
 from service.errors import RejectedReading
 from service.log import Cut, Fetched, Partition, Record, Unreadable
 
-StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: UTF-8, 1 to 256 bytes
+StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: see models.stream_key
 
-MAX_KEY_BYTES = 256
 MAX_VALUE_BYTES = 65_536
-MAX_TIMESTAMP_MS = 253_402_300_799_999  # the last millisecond of the year 9999
+SECONDS = TimeUnit.S.window
 MAX_VALUE = 3.4e38  # the largest float32
 ANOMALY_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "anomalies.telltale")
 
@@ -42,6 +43,7 @@ class Reason(StrEnum):
     BAD_JSON = "bad_json"
     BAD_TIMESTAMP = "bad_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"
+    PAST_TIMESTAMP = "past_timestamp"
     WRONG_FEATURES = "wrong_features"
     NOT_A_NUMBER = "not_a_number"
     OUT_OF_RANGE = "out_of_range"
@@ -77,10 +79,15 @@ class ReadingBatch(NamedTuple):
 class Decoder:
     """Reads messages for a checkpoint with these features."""
 
-    def __init__(self, features: Sequence[str], max_future_ms: int) -> None:
-        """max_future_ms: how far a reading may be ahead of its own record's timestamp."""
+    def __init__(self, features: Sequence[str], max_future_ms: int, max_past_ms: int | None = None) -> None:
+        """max_future_ms, max_past_ms: how far a reading may be ahead of its own record's timestamp, and behind it.
+
+        max_past_ms is None where records have no time of their own that says anything: files, whose times are checked
+        when they are read. Else a record without one (-1) is refused only if its reading's time looks like seconds.
+        """
         self.features = tuple(features)
         self.max_future_ms = max_future_ms
+        self.max_past_ms = max_past_ms
         fields = [f"f{n}" for n in range(len(self.features))]
         named = msgspec.defstruct(
             "Values", [(name, float | None) for name in fields], rename=dict(zip(fields, self.features, strict=True))
@@ -123,10 +130,20 @@ class Decoder:
             or times.max() > MAX_TIMESTAMP_MS
         ):
             return None
-        known = fetched.times_ms >= 0
-        if (times[known] > fetched.times_ms[known] + self.max_future_ms).any():
+        if self._far_from_record(times, fetched.times_ms).any():
             return None
         return times, columns
+
+    def _far_from_record(self, times: NDArray[np.int64], record_times: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(N,) which readings' times are not to be believed beside their records'."""
+        known = record_times >= 0
+        far = known & (times - self.max_future_ms > record_times)
+        if self.max_past_ms is None:
+            return far
+        first, end = SECONDS
+        doubtful = ~known | ((record_times >= first) & (record_times < end))
+        early = np.where(doubtful, (times >= first) & (times < end), times < record_times - self.max_past_ms)
+        return far | early
 
     def _columns(self, messages: list[Any]) -> NDArray[np.float64]:
         """(N, F) of messages that are all written in the same way; raises if they are not."""
@@ -142,29 +159,49 @@ class Decoder:
     def _decode_carefully(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
         """One record at a time, so that a bad one harms no other and is told why."""
         good, times, rows, rejects = [], [], [], []
-        for n, (key, value, record_time) in enumerate(
-            zip(fetched.keys, fetched.values, fetched.times_ms.tolist(), strict=True)
-        ):
+        flaws = {key: _key_flaw(key) for key in set(fetched.keys)}
+        for n, (key, value) in enumerate(zip(fetched.keys, fetched.values, strict=True)):
             try:
                 _check_readable(value)
-                _check_key(key)
+                if flaw := flaws[key]:
+                    raise RejectedReading(*flaw)
                 time, row = self._read(value)
-                if record_time >= 0 and time > record_time + self.max_future_ms:
-                    raise RejectedReading(
-                        Reason.FUTURE_TIMESTAMP,
-                        f"timestamp {time} is {(time - record_time) / 1000:.0f} s ahead of its record's, "
-                        f"expected at most {self.max_future_ms / 1000:.0f} s",
-                    )
             except RejectedReading as rejected:
                 rejects.append(Reject(n, Reason(rejected.reason), str(rejected)))
             else:
                 good.append(n)
                 times.append(time)
                 rows.append(row)
+        all_times, record_times = np.array(times, np.int64), fetched.times_ms[good]
+        far = self._far_from_record(all_times, record_times)
+        rejects += [
+            Reject(good[place], *self._why_far(times[place], int(record_times[place])))
+            for place in np.flatnonzero(far).tolist()
+        ]
+        near = np.flatnonzero(~far).tolist()
+        good, rows = [good[place] for place in near], [rows[place] for place in near]
         keys = [StreamKey(fetched.keys[n] or b"") for n in good]
         some = fetched._replace(offsets=fetched.offsets[good], times_ms=fetched.times_ms[good])
         columns = np.array(rows, np.float64).reshape(len(rows), len(self.features))
-        return _batch(some, keys, np.array(times, np.int64), columns), rejects
+        return _batch(some, keys, all_times[near], columns), sorted(rejects)
+
+    def _why_far(self, time: int, record_time: int) -> tuple[Reason, str]:
+        """What is said of a time that is not to be believed beside its record's."""
+        if record_time >= 0 and time > record_time + self.max_future_ms:
+            ahead = f"timestamp {time} is {(time - record_time) / 1000:.0f} s ahead of its record's"
+            limit = f"expected at most {self.max_future_ms / 1000:.0f} s (limits.max_future_s)"
+            return Reason.FUTURE_TIMESTAMP, f"{ahead}, {limit}"
+        begin = _unit_hint(time) if looks_like(time) == TimeUnit.S else f"timestamp {time}"
+        if record_time < 0:
+            where = "and its record has no time"
+        elif looks_like(record_time) == TimeUnit.S:
+            where = f"and its record's time, {record_time}, looks like seconds too"
+        else:
+            where = (
+                f"{(record_time - time) / 1000:.0f} s behind its record's, "
+                f"expected at most {(self.max_past_ms or 0) / 1000:.0f} s (limits.max_past_s)"
+            )
+        return Reason.PAST_TIMESTAMP, f"{begin}; as milliseconds it is {rfc3339(time)}, {where}"
 
     def _read(self, value: bytes | None) -> tuple[int, list[float | None]]:
         if value is None:
@@ -179,6 +216,8 @@ class Decoder:
             raise RejectedReading(Reason.BAD_JSON, str(error)) from error
         time = _milliseconds(message)
         if not 0 <= time <= MAX_TIMESTAMP_MS:
+            if looks_like(time):
+                raise RejectedReading(Reason.BAD_TIMESTAMP, _unit_hint(time))
             raise RejectedReading(Reason.BAD_TIMESTAMP, f"timestamp {time} ms, expected 0 to {MAX_TIMESTAMP_MS}")
         return time, self._row(message)
 
@@ -210,17 +249,7 @@ def _batch(
 
 
 def _all_good(keys: list[bytes], values: list[bytes]) -> bool:
-    if min(map(len, keys)) < 1 or max(map(len, keys)) > MAX_KEY_BYTES or max(map(len, values)) > MAX_VALUE_BYTES:
-        return False
-    return b"".join(keys).isascii() or all(map(_is_utf8, keys))
-
-
-def _is_utf8(key: bytes) -> bool:
-    try:
-        key.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return max(map(len, values)) <= MAX_VALUE_BYTES and all_without_flaw(keys)
 
 
 def _check_readable(value: bytes | None) -> None:
@@ -233,13 +262,17 @@ def _size(data: bytes) -> int:
     return data.size if isinstance(data, Cut) else len(data)
 
 
-def _check_key(key: bytes | None) -> None:
+def _key_flaw(key: bytes | None) -> tuple[Reason, str] | None:
+    """Why a record with this key cannot be read; None if the key is not why."""
     if key is None:
-        raise RejectedReading(Reason.MISSING_KEY, "the record has no key, expected the stream's name")
-    if not 1 <= len(key) <= MAX_KEY_BYTES:
-        raise RejectedReading(Reason.BAD_KEY, f"key of {_size(key)} bytes, expected 1 to {MAX_KEY_BYTES}")
-    if not _is_utf8(key):
-        raise RejectedReading(Reason.BAD_KEY, "the key is not UTF-8")
+        return Reason.MISSING_KEY, "the record has no key, expected the stream's name"
+    flaw = flaw_of(key, _size(key))
+    return (Reason.BAD_KEY, flaw) if flaw else None
+
+
+def _unit_hint(number: int) -> str:
+    unit = looks_like(number)
+    return f"timestamp {number} looks like {unit.word if unit else 'no unit'}: expected milliseconds"
 
 
 def _milliseconds(message: Any) -> int:

@@ -89,7 +89,8 @@ def differences(deployment: Deployment, checkpoint: Checkpoint) -> oracle.Differ
     readings, told = deployment.kafka.read_committed(READINGS), deployment.kafka.read_committed(ANOMALIES)
     print(f"{len(readings):,} readings on the topic, {len(told):,} messages about anomalies")
     limits = DEFAULTS.limits
-    pipeline = Pipeline(checkpoint.detector, checkpoint.digest, int(limits.max_future_s * 1000), limits.max_streams)
+    future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
+    pipeline = Pipeline(checkpoint.detector, checkpoint.digest, future_ms, limits.max_streams, past_ms)
     found = oracle.Differences()
     for number in sorted({one.partition for one in readings}):
         partition = Partition(READINGS, number)

@@ -125,7 +125,8 @@ def judges(orders: Mapping[str, Any], partition: Partition) -> tuple[Pipeline, P
     """What judges as a worker with these orders does, and a task that has seen nothing yet."""
     loaded = checkpoint.load(Path(orders["checkpoint"]))
     kind = Telling if orders["tell"] is None else telling_of(orders["tell"].encode())
-    pipeline = kind(loaded.detector, loaded.digest, int(orders["max_future_s"] * 1000), orders["max_streams"])
+    future_ms, past_ms = (int(orders[name] * 1000) for name in ("max_future_s", "max_past_s"))
+    pipeline = kind(loaded.detector, loaded.digest, future_ms, orders["max_streams"], past_ms)
     return pipeline, new_task(pipeline, partition, orders["ttl_s"])
 
 

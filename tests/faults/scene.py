@@ -39,6 +39,7 @@ SESSION_MS = 1_500  # the broker allows 1,000; a heartbeat comes every 500
 FLUSH_S = 1.0
 TTL_S = 1_200.0  # of event time, which passes a second a record of a partition
 MAX_FUTURE_S = 86_400.0
+MAX_PAST_S = 946_080_000.0
 AT_ONCE = 20_000  # readings handed to the client between two looks at the clock
 TICK_S = 0.1  # between two handfuls of readings: fewer, larger transactions leave the machine to the faults
 MOVES_WITHIN_S = 180.0  # a machine that does much else besides judges on, but not fast
@@ -177,6 +178,7 @@ class Scene:
             "kafka.session_timeout_ms": SESSION_MS,
             "kafka.transaction_timeout_ms": SESSION_MS,
             "limits.max_future_s": MAX_FUTURE_S,
+            "limits.max_past_s": MAX_PAST_S,
             "limits.max_streams": self._max_streams,
             "limits.stream_ttl_s": self._ttl_s,
             "state.flush_interval_s": FLUSH_S,
@@ -367,6 +369,7 @@ class Scene:
             "ttl_s": self._ttl_s,
             "keep_dead_letters": "dead_letters" in self._outputs,
             "max_future_s": MAX_FUTURE_S,
+            "max_past_s": MAX_PAST_S,
             "max_streams": self._max_streams,
             "step": self._step,
             "tell": self._tell,

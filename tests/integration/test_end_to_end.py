@@ -300,6 +300,7 @@ BAD: dict[Reason, Record] = {
     Reason.BAD_JSON: good(0)._replace(value=b"\x00\x01\xffnot json", headers=(("trace", b"\xff"),)),
     Reason.BAD_TIMESTAMP: good(0)._replace(value=b'{"timestamp":"yesterday","values":[1,2]}'),
     Reason.FUTURE_TIMESTAMP: good(0)._replace(value=encode_reading(["f0", "f1"], NOW_MS + 2 * DAY_MS, [1.0, 2.0])),
+    Reason.PAST_TIMESTAMP: good(0)._replace(value=encode_reading(["f0", "f1"], NOW_MS // 1000, [1.0, 2.0])),
     Reason.WRONG_FEATURES: good(0)._replace(value=b'{"timestamp":1,"values":[1,2,3]}'),
     Reason.NOT_A_NUMBER: good(0)._replace(value=b'{"timestamp":1,"values":["1",2]}'),
     Reason.OUT_OF_RANGE: good(0)._replace(value=b'{"timestamp":1,"values":[1e39,2]}'),

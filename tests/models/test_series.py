@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from models.series import Series, UnusableData, find_files, read_series
+from models.time_units import TimeUnit
 from tests.data import data_folder
 
 Columns = Mapping[str, Sequence[object]]
@@ -164,6 +165,15 @@ def test_times_may_be_datetimes_of_any_unit_and_zone(tmp_path: Path, unit: str, 
             "row 1: timestamp '2026-01-31T23:59:00', expected RFC 3339",
         ),
         ({"timestamp": [1, 2], "x": [1.0, 2], "stream": ["a", None]}, "row 1 has no stream"),
+        (
+            {"timestamp": [1, 2, 3], "x": [1.0, 2, 3], "stream": ["a", '"b"', '"b"']},
+            'row 1: \'"b"\' cannot be a stream\'s name: the key "b" is in JSON quotes',
+        ),
+        ({"timestamp": [1], "x": [1.0], "stream": ["a" * 257]}, "key of 257 bytes, expected 1 to 256"),
+        (
+            {"timestamp": [1.5], "x": [1.0]},
+            "timestamp is Float64, expected milliseconds, a datetime or RFC 3339 text; ",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named(file: Path, columns: Columns, message: str) -> None:
@@ -253,7 +263,7 @@ def test_a_stream_in_two_files_is_refused(tmp_path: Path) -> None:
 def test_both_formats_hold_the_same(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     columns = {
-        "timestamp": random.integers(0, 10**12, 50).tolist(),
+        "timestamp": random.integers(10**11, 10**12, 50).tolist(),
         "x": random.normal(size=50).tolist(),
         "stream": random.choice(["a", "b"], 50).tolist(),
         "part": random.choice(["train", "test"], 50).tolist(),
@@ -277,3 +287,88 @@ def test_real_series_are_what_their_list_says() -> None:
         assert len(series.times_ms) == entry["rows"]
         assert (~series.test).sum() == entry["train_rows"]
         assert np.isfinite(series.values).all(axis=1).mean() > 0.9
+
+
+SECONDS = 1_767_571_200
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (
+            [SECONDS, SECONDS + 60],
+            f"row 0: timestamp {SECONDS} looks like seconds: expected milliseconds; --time-unit s",
+        ),
+        ([SECONDS + 0.25], f"row 0: timestamp {SECONDS}.25 looks like seconds: expected milliseconds; --time-unit s"),
+        ([SECONDS * 1000, SECONDS], f"row 1: timestamp {SECONDS} looks like seconds"),
+        ([0, SECONDS], f"row 1: timestamp {SECONDS} looks like seconds"),
+        (
+            [SECONDS * 10**6],
+            f"timestamp {SECONDS}000000 looks like microseconds: expected milliseconds; --time-unit us",
+        ),
+        ([1, SECONDS * 10**9], f"row 1: timestamp {SECONDS}000000000 looks like nanoseconds: expected milliseconds; -"),
+        ([300 * 10**12], "row 0: timestamp 300000000000000 is after the year 9999 in milliseconds"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_numbers_in_another_unit_are_refused_and_the_option_named(
+    tmp_path: Path, suffix: str, times: list[float], message: str
+) -> None:
+    file = write(tmp_path / f"a{suffix}", {"timestamp": times, "x": [1.0] * len(times)})
+    with pytest.raises(UnusableData) as refused:
+        read_series([file])
+    assert f"{file}: " in str(refused.value)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("unit", "times"),
+    [
+        (TimeUnit.S, [SECONDS, SECONDS + 60]),
+        (TimeUnit.S, [SECONDS + 0.0, SECONDS + 60.0004]),
+        (TimeUnit.MS, [SECONDS * 1000, SECONDS * 1000 + 60_000]),
+        (TimeUnit.MS, [SECONDS * 1000 + 0.25, SECONDS * 1000 + 59_999.75]),
+        (TimeUnit.US, [SECONDS * 10**6, SECONDS * 10**6 + 60_000_000]),
+        (TimeUnit.NS, [SECONDS * 10**9 + 999_999, SECONDS * 10**9 + 60 * 10**9]),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_unit_that_is_named_reads_them(tmp_path: Path, suffix: str, unit: TimeUnit, times: list[float]) -> None:
+    file = write(tmp_path / f"a{suffix}", {"timestamp": times, "x": [1.0, 2.0]})
+    (one,) = read_series([file], unit=unit)
+    assert one.times_ms.tolist() == [SECONDS * 1000, SECONDS * 1000 + 60_000]
+
+
+@pytest.mark.parametrize(
+    ("unit", "time", "message"),
+    [
+        (TimeUnit.S, SECONDS * 1000, "looks like milliseconds: expected seconds; --time-unit ms reads it"),
+        (TimeUnit.US, SECONDS * 1000, "looks like milliseconds: expected microseconds; --time-unit ms reads it"),
+        (TimeUnit.NS, SECONDS, "looks like seconds: expected nanoseconds; --time-unit s reads it"),
+    ],
+)
+def test_a_unit_that_is_named_wrongly_is_refused(file: Path, unit: TimeUnit, time: int, message: str) -> None:
+    write(file, {"timestamp": [time], "x": [1.0]})
+    with pytest.raises(UnusableData, match=message):
+        read_series([file], unit=unit)
+
+
+def test_a_clock_that_begins_at_zero_is_read(file: Path) -> None:
+    days = [n * 3_600_000 for n in range(24 * 60)]
+    write(file, {"timestamp": days, "x": [1.0] * len(days)})
+    (one,) = read_series([file])
+    assert one.times_ms.tolist() == days
+    write(file, {"timestamp": [SECONDS], "x": [1.0]})
+    (one,) = read_series([file], unit=TimeUnit.MS)
+    assert one.times_ms.tolist() == [SECONDS]
+
+
+def test_datetimes_and_text_need_no_unit(file: Path) -> None:
+    write(file, {"timestamp": ["1970-01-21T10:59:31.200Z"], "x": [1.0]})
+    assert read_series([file], unit=TimeUnit.S)[0].times_ms.tolist() == [SECONDS]
+
+
+def test_a_file_whose_name_cannot_be_a_key_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / '"pump-1".csv', {"timestamp": [1], "x": [1.0]})
+    with pytest.raises(UnusableData, match=r"its name cannot be that of its stream: the key .* is in JSON quotes"):
+        read_series([file])

@@ -106,6 +106,10 @@ BAD: list[Columns] = [
     {"timestamp": ["2026-01-31T23:59:00Z", "yesterday"], "x": [1.0, 2]},
     {"timestamp": ["2026-01-31T23:58:00Z", "2026-01-31T23:59:00Z", "2026-01-31T23:59:00"], "x": [1.0, 2, 3]},
     {"timestamp": [1, 2, 3], "x": [1.0, 2, 3], "stream": ["a", "a", None]},
+    {"timestamp": [1, 2, 1_767_571_200], "x": [1.0, 2, 3]},
+    {"timestamp": [1_767_571_200, 1_767_571_200_000], "x": [1.0, 2]},
+    {"timestamp": [1, 2, 1_767_571_200_000_000], "x": [1.0, 2, 3]},
+    {"timestamp": [1, 2, 3], "x": [1.0, 2, 3], "stream": ["a", "a", '"b"']},
     {"timestamp": [], "x": []},
 ]
 
@@ -150,10 +154,10 @@ def test_types_of_csv_columns_are_inferred_from_all_rows(
 
 def test_a_line_break_inside_quotes_ends_no_row(tmp_path: Path, piece_rows: int) -> None:
     path = tmp_path / "a.csv"
-    path.write_text('timestamp,x,stream\n1,2.5,"pump\n1"\n2,3.5,"pump\n1"\n3,4.5,other')
+    path.write_text('timestamp,x,stream,part\n1,2.5,pump,"train\n1"\n2,3.5,pump,"train\n1"\n3,4.5,other,test')
     found = read(path)
     assert_same(found, read_series([path]))
-    assert [one.key for one in found] == ["pump\n1", "other"]
+    assert [(one.key, len(one.times_ms)) for one in found] == [("pump", 2), ("other", 0)]
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.csv", b""), ("a.parquet", b"PAR1 and no more")])

@@ -15,17 +15,9 @@ def name_of(path: Path) -> str:
 
 
 # What the service takes of the models: what judges, and the types that it hands over.
-OPEN_TO_THE_SERVICE = {
-    "detection",
-    "checkpoint",
-    "packing",
-    "tensor_file",
-    "alarm",
-    "rows",
-    "series",
-    "output_file",
-    "wording",
-}
+OPEN_TO_THE_SERVICE = {"detection", "checkpoint", "packing", "tensor_file", "alarm", "rows", "series"}
+# And what is the same for both: how files and counts are written, what can be a key, and the units of times.
+OPEN_TO_THE_SERVICE |= {"output_file", "stream_key", "time_units", "wording"}
 # How a model comes to be is for the commands that make one.
 TRAINING = {"forecaster", "training", "synthetic", "spool"}
 MAKE_MODELS = {

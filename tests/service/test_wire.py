@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from models.alarm import Change, OpenedBy, Severity
 from models.detection import Fate, Readings, Transition, Verdicts
 from models.kinds import Guess, Kind
+from models.stream_key import MAX_KEY_BYTES, flaw_of
+from models.time_units import MAX_TIMESTAMP_MS
 from service.log import Fetched, Partition, Record
 from service.wire import (
-    MAX_KEY_BYTES,
-    MAX_TIMESTAMP_MS,
     MAX_VALUE,
     MAX_VALUE_BYTES,
     Decoder,
@@ -48,6 +48,7 @@ FEATURES = ("flow", "pressure")
 HERE = Partition("plant.readings", 3)
 NOW_MS = 1_790_000_000_000
 DAY_MS = 86_400_000
+YEAR_MS = 365 * DAY_MS
 VALID = b'{"timestamp":1790000000000,"values":{"flow":1.5,"pressure":-2e3}}'
 
 
@@ -68,7 +69,7 @@ def fetched(
 
 
 def decoder(features: Sequence[str] = FEATURES) -> Decoder:
-    return Decoder(features, DAY_MS)
+    return Decoder(features, DAY_MS, max_past_ms=30 * YEAR_MS)
 
 
 def read(value: bytes, features: Sequence[str] = FEATURES) -> tuple[int, list[float]]:
@@ -184,9 +185,15 @@ def test_of_a_key_written_twice_the_last_counts(value: bytes, expected: tuple[in
         b"k" * MAX_KEY_BYTES,
         "°" * (MAX_KEY_BYTES // 2),
         "pompe n°1",
-        b"nul\0byte",
-        b"cr\r\nlf",
-        b"\x1b[31mred",
+        "ポンプ/一号",
+        b"42",
+        b'a "quoted" name',
+        b'"half quoted',
+        b'"',
+        b"{6F9619FF-8B86-D011-B42D-00CF4FC964FF}",
+        b"[hall 3] pump",
+        b"[hall 3]",
+        b"$SYS/broker/uptime",
         "\u202eright-to-left",
         b'quote" brace}',
         b"../../etc/passwd",
@@ -195,13 +202,21 @@ def test_of_a_key_written_twice_the_last_counts(value: bytes, expected: tuple[in
         b" ",
     ],
 )
-def test_any_utf_8_of_1_to_256_bytes_names_a_stream(key: bytes | str) -> None:
+def test_any_text_of_1_to_256_bytes_names_a_stream(key: bytes | str) -> None:
     name = key.encode() if isinstance(key, str) else key
     batch, rejects = decoder().decode(fetched([VALID], [name]))
     assert (batch.keys, rejects) == ([name], [])
 
 
 # --- what is not, and why
+
+
+TEXT = "expected the stream's name as text, as a StringSerializer writes it (Kafka Connect: StringConverter)"
+EXTRACT = "Kafka Connect's ExtractField$Key takes a field out of it"
+REGISTRY = (
+    "the key begins with a zero byte and the schema id 7, as the Avro, Protobuf and JSON Schema serializers of a schema"
+    f" registry write it: {TEXT}"
+)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +230,23 @@ def test_any_utf_8_of_1_to_256_bytes_names_a_stream(key: bytes | str) -> None:
         ("pompe n°1".encode("latin-1"), Reason.BAD_KEY, "the key is not UTF-8"),
         (b"\xc0\xaf", Reason.BAD_KEY, "the key is not UTF-8"),
         (b"\xed\xa0\x80", Reason.BAD_KEY, "the key is not UTF-8"),
+        (b"cr\r\nlf", Reason.BAD_KEY, rf"the key cr\x0d\x0alf has the control character U+000D at character 2: {TEXT}"),
+        (b"pump-1\n", Reason.BAD_KEY, rf"the key pump-1\x0a has the control character U+000A at character 6: {TEXT}"),
+        (b"\x7f", Reason.BAD_KEY, rf"the key \x7f has the control character U+007F at character 0: {TEXT}"),
+        (b"a\xc2\x85", Reason.BAD_KEY, rf"the key a\x85 has the control character U+0085 at character 1: {TEXT}"),
+        (b"\x0cpump-1", Reason.BAD_KEY, rf"the key \x0cpump-1 has the control character U+000C at character 0: {TEXT}"),
+        (b"\0\0\0\7", Reason.BAD_KEY, f"the key is 4 bytes, as the integer 7 is serialized: {TEXT}"),
+        (bytes(7) + b"A", Reason.BAD_KEY, f"the key is 8 bytes, as the integer 65 is serialized: {TEXT}"),
+        (b"\0\0\0\0\7\x0cpump-1", Reason.BAD_KEY, REGISTRY),
+        (b"\0\0\0\0\7\x04p1", Reason.BAD_KEY, REGISTRY),
+        (b"\0\0\0\0\7\xe8\x07" + b"p" * 200, Reason.BAD_KEY, REGISTRY),
+        (
+            b'"pump-1"',
+            Reason.BAD_KEY,
+            f'the key "pump-1" is in JSON quotes, as a JSON serializer writes a text: {TEXT}',
+        ),
+        (b'{"id":1}', Reason.BAD_KEY, f'the key {{"id":1}} is a JSON object: {TEXT}; {EXTRACT}'),
+        (b' ["a", 1] ', Reason.BAD_KEY, f'the key  ["a", 1]  is a JSON array: {TEXT}; {EXTRACT}'),
     ],
 )
 def test_a_key_that_names_no_stream_is_refused(key: bytes | None, reason: Reason, detail: str) -> None:
@@ -284,8 +316,84 @@ def test_a_reading_from_the_future_of_its_record_is_refused() -> None:
     assert reject.reason == Reason.FUTURE_TIMESTAMP
     assert reject.detail == (
         f"timestamp {NOW_MS + DAY_MS + 1} is 86400 s ahead of its record's, expected at most 86400 s"
+        " (limits.max_future_s)"
     )
     assert decode(400 * DAY_MS, record_ms=-1)[1] == []
+
+
+SECONDS_READ = "timestamp 1767571200 looks like seconds: expected milliseconds; as milliseconds it is"
+
+
+@pytest.mark.parametrize(
+    ("written", "record_ms", "reason", "detail"),
+    [
+        (
+            "1767571200",
+            NOW_MS,
+            Reason.PAST_TIMESTAMP,
+            (
+                f"{SECONDS_READ} 1970-01-21T10:59:31.200Z, 1788232429 s behind its record's, "
+                "expected at most 946080000 s (limits.max_past_s)"
+            ),
+        ),
+        ("1767571200.25", NOW_MS, Reason.PAST_TIMESTAMP, None),
+        (
+            "1767571200",
+            -1,
+            Reason.PAST_TIMESTAMP,
+            f"{SECONDS_READ} 1970-01-21T10:59:31.200Z, and its record has no time",
+        ),
+        (
+            "1767571200",
+            1_767_571_201,
+            Reason.PAST_TIMESTAMP,
+            f"{SECONDS_READ} 1970-01-21T10:59:31.200Z, and its record's time, 1767571201, looks like seconds too",
+        ),
+        (
+            "1767571200000000",
+            NOW_MS,
+            Reason.BAD_TIMESTAMP,
+            "timestamp 1767571200000000 looks like microseconds: expected milliseconds",
+        ),
+        ("1767571200000000.5", -1, Reason.BAD_TIMESTAMP, None),
+        (
+            "1767571200000000000",
+            -1,
+            Reason.BAD_TIMESTAMP,
+            "timestamp 1767571200000000000 looks like nanoseconds: expected milliseconds",
+        ),
+        (
+            '"1980-01-01T00:00:00Z"',
+            NOW_MS,
+            Reason.PAST_TIMESTAMP,
+            (
+                "timestamp 315532800000; as milliseconds it is 1980-01-01T00:00:00.000Z, "
+                "1474467200 s behind its record's, expected at most 946080000 s (limits.max_past_s)"
+            ),
+        ),
+    ],
+)
+def test_a_time_far_from_its_records_is_refused_and_the_likely_unit_is_named(
+    written: str, record_ms: int, reason: Reason, detail: str | None
+) -> None:
+    bad = b'{"timestamp":%b,"values":[1,2]}' % written.encode()
+    batch, (reject,) = decoder().decode(fetched([VALID, bad, VALID], times_ms=[NOW_MS, record_ms, NOW_MS]))
+    assert (reject.record, reject.reason) == (1, reason)
+    assert len(batch.keys) == 2
+    assert "looks like" in reject.detail if detail is None else reject.detail == detail
+
+
+def test_a_history_of_thirty_years_is_read() -> None:
+    oldest = NOW_MS - 30 * YEAR_MS
+    values = [encode_reading(FEATURES, time, [1.0, 2.0]) for time in (oldest, oldest - 1)]
+    batch, (reject,) = decoder().decode(fetched(values, times_ms=[NOW_MS] * 2))
+    assert batch.readings.times_ms.tolist() == [oldest]
+    assert (reject.record, reject.reason) == (1, Reason.PAST_TIMESTAMP)
+
+
+def test_a_clock_that_begins_at_zero_is_read_where_records_have_no_time() -> None:
+    batch, rejects = Decoder(FEATURES, DAY_MS).decode(fetched([b'{"timestamp":1767571200,"values":[1,2]}']))
+    assert (batch.readings.times_ms.tolist(), rejects) == ([1_767_571_200], [])
 
 
 NESTED = b'{"timestamp":1,"values":[1,2],"x":%b}'
@@ -423,6 +531,8 @@ finite = st.floats(-MAX_VALUE, MAX_VALUE)
 numbers = st.one_of(finite, st.none(), st.integers(-(10**20), 10**20))
 timestamps = st.one_of(
     st.integers(0, MAX_TIMESTAMP_MS),
+    st.integers(300_000_000, 5_000_000_000),
+    st.integers(NOW_MS - 31 * YEAR_MS, NOW_MS + 2 * DAY_MS),
     st.floats(0, float(MAX_TIMESTAMP_MS)),
     st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)).map(lambda at: at.isoformat() + "Z"),  # noqa: DTZ001
 )
@@ -445,7 +555,12 @@ def encoded(features: Sequence[str]) -> st.SearchStrategy[bytes]:
 
 
 keys = st.one_of(st.sampled_from([b"a", b"b", "ü".encode()]), st.text(min_size=1, max_size=64).map(str.encode))
-bad_keys = st.one_of(st.none(), st.just(b""), st.just(b"\xff"), st.just(b"k" * 257))
+keys = keys.filter(lambda key: flaw_of(key) is None)
+bad_keys = st.one_of(
+    st.none(),
+    st.sampled_from([b"", b"\xff", b"k" * 257, b"\0\0\0\7", b"\x0cpump-1", b'"pump-1"', b"[1]", b"a\xc2\x80", b"\n"]),
+    st.binary(max_size=8).filter(lambda key: flaw_of(key) is not None),
+)
 bad_values = st.one_of(
     st.none(), st.binary(max_size=40), st.sampled_from([v for v, _ in CORPUS.values() if len(v) < 1_000])
 )
@@ -453,7 +568,7 @@ bad_values = st.one_of(
 
 def records(features: Sequence[str]) -> st.SearchStrategy[list[tuple[bytes | None, bytes | None, int]]]:
     """(key, value, record time) of good and bad records in any mix."""
-    good, times = encoded(features), st.sampled_from([-1, 0, NOW_MS, MAX_TIMESTAMP_MS])
+    good, times = encoded(features), st.sampled_from([-1, 0, 1_767_571_200, NOW_MS, MAX_TIMESTAMP_MS])
     return st.lists(
         st.one_of(
             st.tuples(keys, good, times),
@@ -512,8 +627,9 @@ def test_a_flawless_batch_reads_the_same_with_a_bad_record_behind_it(
     data: st.DataObject, features: Sequence[str]
 ) -> None:
     values = data.draw(st.lists(encoded(features), min_size=1, max_size=12))
-    flawless, no_rejects = decoder(features).decode(fetched(values))
-    spoilt, (reject,) = decoder(features).decode(fetched([*values, b"{"]))
+    of_files = Decoder(features, DAY_MS)
+    flawless, no_rejects = of_files.decode(fetched(values))
+    spoilt, (reject,) = of_files.decode(fetched([*values, b"{"]))
     assert no_rejects == []
     assert reject.record == len(values)
     assert flawless.keys == spoilt.keys
@@ -557,7 +673,8 @@ def test_a_feature_may_have_any_name_that_a_forecaster_takes(name: str) -> None:
 @settings(deadline=None)
 @given(st.lists(st.one_of(finite, st.just(math.nan)), min_size=2, max_size=2), st.integers(0, MAX_TIMESTAMP_MS))
 def test_a_reading_comes_back_as_it_was_sent(values: list[float], time_ms: int) -> None:
-    found_ms, found = read(encode_reading(FEATURES, time_ms, values))
+    batch, _ = Decoder(FEATURES, DAY_MS).decode(fetched([encode_reading(FEATURES, time_ms, values)]))
+    found_ms, found = int(batch.readings.times_ms[0]), batch.readings.values[0].tolist()
     assert found_ms == time_ms
     assert same(found, [math.nan if math.isnan(value) else value for value in values])
 

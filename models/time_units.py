@@ -1,0 +1,40 @@
+"""The units in which people write times as numbers, and which of them a number looks like."""
+
+from enum import StrEnum
+
+MAX_TIMESTAMP_MS = 253_402_300_799_999  # the last millisecond of the year 9999
+# Between these a number is told from the same moment in another unit: a second of 1980 to 2100 is a millisecond of
+# January or February 1970, and a microsecond of then a millisecond of the year 11968 or later.
+EARLIEST_S = 315_532_800  # 1980
+LATEST_S = 4_102_444_800  # 2100
+
+
+class TimeUnit(StrEnum):
+    """What one is, of the time since 1970."""
+
+    MS = "ms"
+    S = "s"
+    US = "us"
+    NS = "ns"
+
+    @property
+    def per_second(self) -> int:
+        return {"ms": 10**3, "s": 1, "us": 10**6, "ns": 10**9}[self.value]
+
+    @property
+    def word(self) -> str:
+        return {"ms": "milliseconds", "s": "seconds", "us": "microseconds", "ns": "nanoseconds"}[self.value]
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """The numbers that look like times in this unit: from, and to below. No number is in two of them."""
+        return EARLIEST_S * self.per_second, LATEST_S * self.per_second
+
+
+def looks_like(number: float) -> TimeUnit | None:
+    """The unit in which a number is a time between 1980 and 2100, if there is one."""
+    for unit in TimeUnit:
+        first, end = unit.window
+        if first <= number < end:
+            return unit
+    return None
