@@ -40,6 +40,9 @@ FILES = {
     "/page/page.css": File(lambda: FOLDER / "page.css", "text/css"),
     "/page/page.js": File(lambda: FOLDER / "page.js", "text/javascript"),
     "/page/chart.js": File(lambda: FOLDER / "chart.js", "text/javascript"),
+    "/page/standing.js": File(lambda: FOLDER / "standing.js", "text/javascript"),
+    "/page/ticking.js": File(lambda: FOLDER / "ticking.js", "text/javascript"),
+    "/page/words.js": File(lambda: FOLDER / "words.js", "text/javascript"),
     "/page/service.js": File(lambda: FOLDER / "service.js", "text/javascript"),
     f"/page/{CHART_SCRIPT}": File(chart_script, "text/javascript", KEPT_A_WEEK),
 }

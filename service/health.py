@@ -5,7 +5,10 @@ import msgspec
 from models.wording import counted
 from service.status import State, Status
 
-NAMED = 8  # partitions in one answer
+NAMED = 8  # partitions or topics in one answer
+# A worker whose loop takes longer is alive, but what it last said is no longer true of now. A round takes 0.5 s where
+# nothing comes, and at most that under full load.
+FRESH_S = 3.0
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -22,20 +25,25 @@ class Summary(msgspec.Struct, frozen=True):
     features: list[str]
     partitions: int
     partitions_ready: int  # that are judged
-    lag: int | None  # records not judged yet; None: not known of every partition
+    topics: list[str]  # of the partitions, some of them where there are many
+    lag: int | None  # records not judged yet; null: not known of every partition
     event_time_ms: int | None  # latest time of any reading judged
     streams: int
+    judged: int  # streams that have learned what is normal, of partitions that are judged
     warming: int  # streams that are still learning what is normal
     anomalies_open: int
     readings: int  # since the start, as what follows
-    rejected: int
+    rejected: int  # records that could not be read: dead letters
+    rejected_by_reason: dict[str, int]
     late: int
+    duplicate: int
     told: int  # anomaly events
 
 
 def summary(status: Status, version: str, beat_limit_s: float, now_s: float) -> Summary:
     """now_s: time.monotonic(). beat_limit_s: see stuck."""
-    partitions = status.partitions
+    partitions, counts = status.partitions, status.counts
+    ready = [one for one in partitions if one.ready]
     wrong = unready(status, beat_limit_s, now_s)
     return Summary(
         version=version,
@@ -48,15 +56,19 @@ def summary(status: Status, version: str, beat_limit_s: float, now_s: float) -> 
         checkpoint=status.checkpoint.digest,
         features=list(status.checkpoint.features),
         partitions=len(partitions),
-        partitions_ready=sum(one.ready for one in partitions),
+        partitions_ready=len(ready),
+        topics=sorted({one.topic for one in partitions})[:NAMED],
         lag=_lag(status),
         event_time_ms=max((one.event_time_ms for one in partitions if one.event_time_ms is not None), default=None),
         streams=sum(one.streams for one in partitions),
+        judged=sum(one.streams - one.warming for one in ready),
         warming=sum(one.warming for one in partitions),
         anomalies_open=sum(one.alarms_open for one in partitions),
-        readings=status.counts.readings,
-        rejected=sum(status.counts.rejected.values()),
-        late=status.counts.late,
+        readings=counts.readings,
+        rejected=sum(counts.rejected.values()),
+        rejected_by_reason={reason: count for reason, count in counts.rejected.items() if count},
+        late=counts.late,
+        duplicate=counts.duplicate,
         told=status.told,
     )
 
@@ -68,8 +80,14 @@ def stuck(status: Status, beat_limit_s: float, now_s: float) -> str | None:
 
 
 def unready(status: Status, beat_limit_s: float, now_s: float) -> str | None:
-    """Why it does not judge all that it is assigned; None: it does."""
-    return stuck(status, beat_limit_s, now_s) or _not_running(status) or _not_joined(status) or _not_judged(status)
+    """Why it does not judge all that it is assigned, or nobody knows whether it does; None: it does."""
+    return (
+        stuck(status, beat_limit_s, now_s)
+        or _not_running(status)
+        or stuck(status, min(FRESH_S, beat_limit_s), now_s)
+        or _not_joined(status)
+        or _not_judged(status)
+    )
 
 
 def assigned(status: Status) -> str:

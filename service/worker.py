@@ -99,6 +99,7 @@ class _Tally:
 class _Survey(NamedTuple):
     """What is counted of a partition's rows, once in a while."""
 
+    streams: int
     warming: int
     open_by_severity: Mapping[str, int]
     open_peak: float
@@ -106,7 +107,7 @@ class _Survey(NamedTuple):
     unwritten_s: float
 
 
-NOT_SURVEYED = _Survey(0, {}, 0.0, (), 0.0)
+NOT_SURVEYED = _Survey(0, 0, {}, 0.0, (), 0.0)
 NOT_HEARD = Backlog(None, None)
 
 
@@ -380,6 +381,7 @@ class Worker:
         changed_s = task.milestones.reached_s(task.replay_from or 0)
         alarms = open_alarms(task.slab)
         return _Survey(
+            len(task.slab),
             self._pipeline.detector.count_warming(task.slab.rows),
             by_severity(alarms),
             max((alarm.peak for alarm in alarms), default=0.0),
@@ -424,7 +426,8 @@ class Worker:
             progress=task.progress,
             replay_from=task.replay_from,
             streams=len(task.slab),
-            warming=survey.warming,
+            # Those that came since the survey are learning, until it is known that they are not.
+            warming=min(len(task.slab), survey.warming + max(0, len(task.slab) - survey.streams)),
             state_bytes=task.slab.nbytes,
             alarms_open=task.open_alarms,
             open_by_severity=survey.open_by_severity,

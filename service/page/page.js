@@ -1,67 +1,128 @@
 // The live page: what is wrong now, the strangest streams, the chosen one's chart, what happened lately.
 
 import { Chart } from "./chart.js";
-import { ask, follow } from "./service.js";
+import { Refused, ask, follow } from "./service.js";
+import { Lately, Since, serviceTime, standing } from "./standing.js";
+import { ago, clock, duration, number, rounded, score, since } from "./words.js";
 
 const PAGE = 25; // streams
 const LIST_EVERY_MS = 2000;
+const SILENT_EVERY_MS = 10_000;
 const RECENT = 60;
 const SEARCH_AFTER_MS = 150;
+const CLOCKS_APART_MS = 60_000;
+const LONGEST_STREAM = 256; // bytes
+const NAME_SHOWN = 60; // characters of an address that names no stream
 
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("chart"));
-const numbers = new Intl.NumberFormat("en");
 const page = {
   stream: null, // that is chosen
+  excused: false, // it has been said why none is
   skipped: 0,
   recent: [], // anomaly events, newest first
-  last: null, // summary
+  lately: new Lately(), // summaries
+  opened: new Since(),
+  heard: null, // since the last summary came
+  lost: false, // the connection has ended
+  refused: null, // why the service does not tell
+  silent: [], // streams that have been silent longest
+  found: null, // open anomalies, as last listed; null: not known
   end: () => {},
 };
 
-// --- the service's own state
+// --- how the service stands
 
 function showSummary(summary) {
-  const restoring = summary.partitions - summary.partitions_ready;
-  showState(summary.ready ? "ready" : restoring ? "busy" : "gone", summary.ready ? "ready" : summary.reason);
-  $("state").title = summary.reason;
-  const warming = summary.warming ? `, ${numbers.format(summary.warming)} learning` : "";
-  $("figure-streams").textContent = numbers.format(summary.streams) + warming;
-  $("figure-lag").textContent = numbers.format(summary.lag);
-  $("figure-newest").textContent = summary.event_time_ms === null ? "–" : ago(summary.event_time_ms);
-  $("figure-newest").title = summary.event_time_ms === null ? "" : clock(summary.event_time_ms);
+  page.lately.add(summary);
+  page.heard = new Since();
+  page.refused = null;
+  showStanding();
+}
+
+// Called with every summary and twice a second: what has not been heard of in time is not shown as it was.
+function showStanding() {
+  const now = standing({ ...page, asking: $("ask").open });
+  const open = now.fresh ? page.lately.now.anomalies_open : 0;
+  showState(now.state, now.text);
+  showTitle(`${open ? `(${open}) ` : ""}${now.short ? `${now.short} · ` : ""}Telltale`, open ? "open" : now.state);
+  document.body.dataset.fresh = now.fresh;
+  showUnjudged(now.items);
+  showWell(now, open);
+  if (page.lately.now) showFigures(page.lately.now, now.fresh);
+}
+
+function showFigures(summary, fresh) {
+  const learning = summary.warming ? `, ${number(summary.warming)} learning` : "";
+  $("figure-streams").textContent = number(summary.streams) + learning;
+  const rate = fresh ? page.lately.rate : null;
+  $("figure-rate").textContent = rate === null ? "–" : rounded(rate);
+  $("figure-lag").textContent = summary.lag === null || !fresh ? "unknown" : number(summary.lag);
+  const at = summary.event_time_ms;
+  $("figure-newest").textContent = at === null ? "–" : ago(at, serviceNow());
+  $("figure-newest").title = at === null ? "" : clock(at);
   $("build").textContent = `Telltale ${summary.version}, checkpoint ${summary.checkpoint.slice(0, 12)}.`;
-  showRate(summary);
+  const apart = Date.now() - serviceNow();
+  $("clocks").hidden = Math.abs(apart) < CLOCKS_APART_MS;
+  $("clocks").textContent = `This browser's clock is ${duration(Math.abs(apart) / 1000)} ${apart > 0 ? "ahead of" : "behind"} the service's.`;
 }
 
-function showRate(summary) {
-  const last = page.last;
-  if (last === null || last.started_ms !== summary.started_ms) {
-    page.last = summary;
-  } else if (summary.published_ms - last.published_ms >= 1500) {
-    const rate = (1000 * (summary.readings - last.readings)) / (summary.published_ms - last.published_ms);
-    $("figure-rate").textContent = numbers.format(rate < 10 ? Math.round(10 * rate) / 10 : Math.round(rate));
-    page.last = summary;
-  }
-}
+// By the service's clock: a browser's may be wrong.
+const serviceNow = () => (page.lately.now ? serviceTime(page.lately.now, page.heard) : Date.now());
 
-function showState(state, text) {
+function showState(state, words) {
   $("state").dataset.state = state;
-  if ($("state").textContent !== text) $("state").textContent = text; // what does not change is not read out again
+  if ($("state").textContent !== words) $("state").textContent = words; // what does not change is not read out again
+}
+
+// The window's title and icon are all that is seen of a page in the background.
+function showTitle(title, state) {
+  if (document.title !== title) document.title = title;
+  if ($("icon").dataset.state === state) return;
+  $("icon").dataset.state = state;
+  $("icon").href = `data:image/svg+xml,${encodeURIComponent(icon(...ICONS[state]))}`;
+}
+
+const ROUND = "<circle cx='8' cy='8' r='6'/>";
+const SQUARE = "<rect x='2' y='2' width='12' height='12'/>";
+const ICONS = {
+  ready: ["#0a8f66", ROUND],
+  busy: ["#b47a00", ROUND],
+  open: ["#c22f3c", ROUND],
+  gone: ["#c22f3c", SQUARE],
+  waiting: ["#7d8794", ROUND],
+};
+const icon = (colour, shape) => `<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' fill='${colour}'>${shape}</svg>`;
+
+function showUnjudged(items) {
+  const shown = JSON.stringify(items);
+  if ($("unjudged-list").dataset.shown === shown) return;
+  $("unjudged-list").dataset.shown = shown;
+  $("unjudged").hidden = items.length === 0;
+  $("unjudged-list").replaceChildren(...items.map((one) => item(text("p", one.text, one.grave ? "grave" : ""))));
+}
+
+// That nothing is wrong is said only of streams that are judged.
+function showWell({ fresh, well }, open) {
+  const listed = page.found > 0 || open > 0 || (fresh && page.found === null);
+  const said = listed ? "" : (well?.text ?? (fresh ? "Nothing is judged now, so nothing can be found wrong." : "Not known."));
+  $("open-none").hidden = listed;
+  $("open-none").className = well?.whole ? "calm" : "faint";
+  if ($("open-none").textContent !== said) $("open-none").textContent = said;
 }
 
 // --- what is wrong now
 
 async function showOpen() {
   const { found, anomalies } = await ask("anomalies/open", { limit: 100 });
-  document.title = found ? `(${found}) Telltale` : "Telltale";
-  $("open-count").textContent = found ? numbers.format(found) : "";
+  page.found = found;
+  $("open-count").textContent = found ? number(found) : "";
   $("open-count").classList.toggle("hot", found > 0);
-  $("open-none").hidden = found > 0;
   $("open-more").hidden = found <= anomalies.length;
-  $("open-more").textContent = `and ${numbers.format(found - anomalies.length)} more, less strange than these`;
+  $("open-more").textContent = `and ${number(found - anomalies.length)} more, less strange than these`;
   replace($("open"), anomalies.map(openRow));
-  if (page.stream === null && anomalies.length) choose(anomalies[0].stream.stream);
+  showStanding();
+  if (page.stream === null && !page.excused && anomalies.length) choose(anomalies[0].stream.stream);
 }
 
 function openRow({ stream, kind, channels }) {
@@ -95,10 +156,10 @@ async function showStreams() {
     page.skipped = 0;
     return showStreams();
   }
-  $("streams-count").textContent = parameters.search ? `${numbers.format(found)} of ${numbers.format(held)}` : numbers.format(held);
+  $("streams-count").textContent = parameters.search ? `${number(found)} of ${number(held)}` : number(held);
   $("place").textContent = found
-    ? `${numbers.format(page.skipped + 1)} to ${numbers.format(page.skipped + streams.length)} of ${numbers.format(found)}`
-    : "no stream has that in its name";
+    ? `${number(page.skipped + 1)} to ${number(page.skipped + streams.length)} of ${number(found)}`
+    : parameters.search ? "no stream has that in its name" : "none yet";
   $("before").disabled = page.skipped === 0;
   $("after").disabled = page.skipped + streams.length >= found;
   replace($("streams"), streams.map(streamRow));
@@ -107,9 +168,11 @@ async function showStreams() {
 function streamRow(stream) {
   const row = pick(stream.stream, "stream");
   const silent = $("sort").value === "silence";
-  row.append(text("span", stream.stream, "name"), silent ? text("span", ago(stream.time), "since") : gauge(stream));
+  row.append(text("span", stream.stream, "name"), silent ? text("span", lastOf(stream), "since") : gauge(stream));
   return item(row);
 }
+
+const lastOf = ({ time }) => (time === null ? "never" : ago(new Date(time), serviceNow()));
 
 function gauge(stream) {
   const box = text("span", "", stream.score >= 1 || stream.alarm ? "gauge hot" : "gauge");
@@ -121,10 +184,15 @@ function gauge(stream) {
   return box;
 }
 
+async function lookForSilent() {
+  page.silent = (await ask("streams", { sort: "silence", limit: PAGE })).streams;
+}
+
 // --- the chosen stream
 
 function choose(stream) {
   page.stream = stream;
+  page.excused = false;
   history.replaceState(null, "", `#${encodeURIComponent(stream)}`);
   $("chosen-title").textContent = stream;
   $("chosen-note").textContent = "Its readings are kept from now on.";
@@ -132,6 +200,18 @@ function choose(stream) {
   chart.clear();
   markChosen();
   listen();
+}
+
+function unchoose(why) {
+  const listening = page.stream !== null;
+  page.stream = null;
+  page.excused = true;
+  $("chosen-title").textContent = "No stream is chosen";
+  $("chosen-note").textContent = why;
+  $("legend").hidden = $("channel").hidden = true;
+  chart.clear();
+  markChosen();
+  if (listening) listen();
 }
 
 function markChosen() {
@@ -253,30 +333,6 @@ function replace(list, content) {
   if (focused !== undefined) [...list.querySelectorAll(".pick")].find((row) => row.dataset.stream === focused)?.focus();
 }
 
-// --- words for numbers and times
-
-const score = (value) => value.toFixed(value < 10 ? 2 : 1);
-
-function clock(time) {
-  const date = new Date(time);
-  const day = date.toDateString() === new Date().toDateString() ? "" : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} `;
-  return day + date.toLocaleTimeString("en-GB");
-}
-
-function ago(time) {
-  if (time === null) return "never";
-  const seconds = (Date.now() - new Date(time)) / 1000;
-  return Math.abs(seconds) < 30 * 86_400 ? `${duration(Math.max(0, seconds))} ago` : clock(time);
-}
-
-const since = (opened, latest) => duration(Math.max(0, (new Date(latest) - new Date(opened)) / 1000));
-
-function duration(seconds) {
-  if (seconds < 100) return `${Math.round(seconds)} s`;
-  if (seconds < 100 * 60) return `${Math.round(seconds / 60)} min`;
-  return seconds < 48 * 3600 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
-}
-
 // --- what comes by itself
 
 const HEARD = {
@@ -293,10 +349,19 @@ const HEARD = {
 
 function listen() {
   page.end();
-  page.end = follow(page.stream, (name, data) => HEARD[name]?.(data), (connected) => {
-    if (!connected) showState("gone", "the service does not answer");
-    else quietly(refresh);
+  page.end = follow(page.stream, (name, data) => HEARD[name]?.(data), (connected, error) => {
+    page.lost = !connected;
+    page.refused = null;
+    if (connected) quietly(refresh);
+    else if (error instanceof Refused) refuse(error);
+    showStanding();
   });
+}
+
+// What cannot be told of a stream is told without one.
+function refuse({ status, message }) {
+  if (status === 422 && page.stream !== null) unchoose(`The service refuses to tell of this stream: ${message}`);
+  else page.refused = message;
 }
 
 async function refresh() {
@@ -354,13 +419,55 @@ $("theme").addEventListener("click", () => {
 prefersDark.addEventListener("change", () => showTheme());
 showTheme(localStorage.getItem("telltale-theme"));
 
-setInterval(() => {
-  if (document.hidden) return;
-  quietly(showOpen);
-  quietly(showStreams);
-}, LIST_EVERY_MS);
+// --- the page's own clock
 
-const named = () => decodeURIComponent(location.hash.slice(1));
-addEventListener("hashchange", () => named() && choose(named()));
-if (named()) choose(named());
-else listen();
+let listed = new Since();
+let looked = null;
+
+function tick() {
+  showStanding();
+  if (document.hidden || document.body.dataset.fresh !== "true") return;
+  if (listed.ms >= LIST_EVERY_MS) {
+    listed = new Since();
+    quietly(showOpen);
+    quietly(showStreams);
+  }
+  if (looked === null || looked.ms >= SILENT_EVERY_MS) {
+    looked = new Since();
+    quietly(lookForSilent);
+  }
+}
+
+new Worker("/page/ticking.js").addEventListener("message", tick);
+document.addEventListener("visibilitychange", tick);
+
+// --- the stream that the address names
+
+// {stream}, {stream: null}: none is named, or {excuse}: what is wrong with it.
+function named() {
+  const encoded = location.hash.slice(1);
+  const shown = encoded.length > NAME_SHOWN ? `${encoded.slice(0, NAME_SHOWN)}…` : encoded;
+  let stream;
+  try {
+    stream = decodeURIComponent(encoded);
+  } catch {
+    return { stream: null, excuse: `This page's address ends with #${shown}, which is not a stream's name as an address writes it.` };
+  }
+  if (new TextEncoder().encode(stream).length > LONGEST_STREAM) {
+    return { stream: null, excuse: `This page's address names a stream of more than ${LONGEST_STREAM} bytes: #${shown}. No stream has a name that long.` };
+  }
+  return { stream: stream || null };
+}
+
+function chooseNamed() {
+  const { stream, excuse } = named();
+  if (stream !== null) choose(stream);
+  else if (excuse) unchoose(`${excuse} Choose a stream on the left.`);
+}
+
+addEventListener("hashchange", () => {
+  const { stream } = named();
+  if (stream === null || stream !== page.stream) chooseNamed();
+});
+chooseNamed();
+if (page.stream === null) listen();

@@ -3,6 +3,8 @@
 
 const TOKEN = "telltale-token";
 const WAIT_MS = [500, 1000, 2000, 5000];
+const ANSWER_WITHIN_MS = 10_000;
+const SILENT_MS = 10_000; // events come every second: a connection that is silent for so long is taken for broken
 
 export class Refused extends Error {
   constructor(status, reason) {
@@ -18,12 +20,14 @@ export async function ask(path, parameters = {}) {
   return answer.json();
 }
 
+// options: headers, and signal, which gives what ends a try: there are several where the token has to be asked for.
 async function request(path, parameters, options = {}) {
   const query = new URLSearchParams(parameters);
   for (;;) {
     const token = sessionStorage.getItem(TOKEN);
     const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
-    const answer = await fetch(`/api/v1/${path}?${query}`, { ...options, headers });
+    const signal = options.signal?.() ?? AbortSignal.timeout(ANSWER_WITHIN_MS);
+    const answer = await fetch(`/api/v1/${path}?${query}`, { headers, signal });
     if (answer.status === 401) {
       await askForToken(token);
     } else if (answer.ok) {
@@ -57,16 +61,17 @@ function askForToken(refused) {
   return asking;
 }
 
-// Calls tell(name, data) with every event, and connected(whether) as the connection comes and goes. After a break it
-// goes on behind the last anomaly it knows. Returns how to end it.
+// Calls tell(name, data) with every event, and connected(whether, error) as the connection comes and goes. After a break
+// it goes on behind the last anomaly it knows. Returns how to end it.
 export function follow(stream, tell, connected) {
   const end = new AbortController();
   let lastId = null;
   let failures = 0;
 
-  async function listen() {
+  async function listen(silence) {
     const headers = { Accept: "text/event-stream", ...(lastId && { "Last-Event-ID": lastId }) };
-    const answer = await request("events", stream === null ? {} : { stream }, { headers, signal: end.signal });
+    const signal = () => AbortSignal.any([end.signal, silence.begin()]);
+    const answer = await request("events", stream === null ? {} : { stream }, { headers, signal });
     connected(true);
     failures = 0;
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -74,6 +79,7 @@ export function follow(stream, tell, connected) {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
+      silence.begin();
       const blocks = (text + value).split("\n\n");
       text = blocks.pop();
       for (const block of blocks) {
@@ -86,11 +92,32 @@ export function follow(stream, tell, connected) {
 
   (async () => {
     while (!end.signal.aborted) {
-      await listen().catch(() => {});
+      const silence = new Silence(SILENT_MS);
+      const error = await listen(silence).catch((error) => error);
+      silence.end();
       if (end.signal.aborted) return;
-      connected(false);
+      connected(false, error);
       await new Promise((resolve) => setTimeout(resolve, WAIT_MS[Math.min(failures++, WAIT_MS.length - 1)]));
     }
   })();
   return () => end.abort();
+}
+
+// Ends a try when nothing has come for so long.
+class Silence {
+  constructor(ms) {
+    this.ms = ms;
+    this.controller = new AbortController();
+  }
+
+  begin() {
+    clearTimeout(this.timer);
+    if (this.controller.signal.aborted) this.controller = new AbortController(); // while the token was asked for
+    this.timer = setTimeout(() => this.controller.abort(), this.ms);
+    return this.controller.signal;
+  }
+
+  end() {
+    clearTimeout(this.timer);
+  }
 }

@@ -1,8 +1,9 @@
-"""The live page in a real browser, shown by a real service that reads from a real broker."""
+"""The live page in a real browser, shown by a real service that reads from a real broker.
 
-import math
+What it says of how the service stands is in test_standing and test_standing_live.
+"""
+
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,85 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from kafka import KafkaProducer
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, expect
 
-from models import checkpoint as checkpoints
-from models.detection import Detector
-from service.wire import encode_reading
 from tests.browser.chromium import running_browser
-from tests.data import QUICK, some_forecaster
-from tests.integration.test_end_to_end import Service, made_topics
+from tests.browser.scene import EVERY_S, Opened, Plant, visited
+from tests.integration.test_end_to_end import Service, made_topics, quick
 from tests.kafka import Broker
 
+__all__ = ["quick"]  # a fixture
+
 TOKEN = "a-token-of-the-tests"
-FEATURES = ("f0", "f1")
 STREAMS = tuple(f"line-{n % 3:02d}/pump-{n:03d}" for n in range(40))
 SICK, OTHER = STREAMS[7], STREAMS[8]
 HISTORY = 240  # readings of each stream that are there before anybody looks
-EVERY_S = 0.2  # between two readings of a stream, from then on
 SHOWN_WITHIN_MS = 3_000
 SPANS = "#chart .shapelayer path[d$='Z']"  # shapes that are closed: the threshold is a line
 
 expect.set_options(timeout=60_000)
 
 
-class Plant:
-    """Streams of readings to a topic, in the time that the wall clock shows; one of them can be made sick."""
-
-    def __init__(self, broker: Broker, topic: str) -> None:
-        self._producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers, linger_ms=0)
-        self._topic = topic
-        self._random = np.random.default_rng(0)
-        self._step = 0
-        self._started_s = time.time()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="plant")
-        self.sick: frozenset[str] = frozenset()
-
-    def send_history(self) -> None:
-        while self._step < HISTORY:
-            self._send()
-        self._producer.flush()
-        self._thread.start()
-
-    def close(self) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._producer.close()
-
-    def _run(self) -> None:
-        while not self._ended.wait(EVERY_S):
-            self._send()
-
-    def _send(self) -> None:
-        time_ms = round(1000 * (self._started_s + (self._step - HISTORY) * EVERY_S))
-        for n, stream in enumerate(STREAMS):
-            values = 20 + n + math.sin(self._step / 12 + n) + self._random.normal(0, 0.1, len(FEATURES))
-            values[0] += 25 if stream in self.sick else 0
-            self._producer.send(self._topic, encode_reading(FEATURES, time_ms, values.tolist()), stream.encode())
-        self._step += 1
-
-
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "quick.safetensors"
-    detector = Detector.cold(some_forecaster(len(FEATURES)), QUICK)
-    data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoints.Metrics(
-        epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
-    )
-    checkpoints.save(path, detector, checkpoints.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
-    return path
-
-
-@pytest.fixture(scope="module")
-def running(kafka: Broker, checkpoint: Path) -> Iterator[Service]:
-    service = Service(
-        kafka, checkpoint, made_topics(kafka), TELLTALE_HTTP__TOKEN=TOKEN, TELLTALE_HTTP__METRICS_PORT="0"
-    )
+def running(kafka: Broker, quick: Path) -> Iterator[Service]:
+    service = Service(kafka, quick, made_topics(kafka), TELLTALE_HTTP__TOKEN=TOKEN, TELLTALE_HTTP__METRICS_PORT="0")
     try:
         yield service.until_listening()
     finally:
@@ -97,8 +42,9 @@ def running(kafka: Broker, checkpoint: Path) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def plant(kafka: Broker, running: Service) -> Iterator[Plant]:
-    with closing(Plant(kafka, running.names.topic)) as plant:
-        plant.send_history()
+    with closing(Plant(kafka, running.names.topic, STREAMS, HISTORY)) as plant:
+        plant.send(HISTORY)
+        plant.start()
         yield plant
 
 
@@ -108,35 +54,10 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-class Opened:
-    """The page, and what its console said."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        page.on("console", self._note)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    def _note(self, message: ConsoleMessage) -> None:
-        # Being asked for the token is an answer 401, which the console shows as an error.
-        if message.type in ("error", "warning") and "401" not in message.text:
-            self.complaints.append(message.text)
-
-    def charted(self) -> dict[str, Any]:
-        """What the chart shows, as the chart library has it."""
-        shown: dict[str, Any] = self.page.evaluate(
-            "() => { const traces = document.getElementById('chart').data;"
-            " return {names: traces.map((t) => t.name), value: traces.find((t) => t.name === 'f0').y.at(-1)}; }"
-        )
-        return shown
-
-
 @contextmanager
 def opened(browser: Browser, running: Service, stream: str = "", **context: Any) -> Iterator[Opened]:
     """The page after the token has been given, with a stream chosen by its address."""
-    with closing(browser.new_context(viewport={"width": 1280, "height": 800}, **context)) as session:
-        shown = Opened(session.new_page())
-        shown.page.goto(f"http://127.0.0.1:{running.port}/#{stream}")
+    with visited(browser, f"http://127.0.0.1:{running.port}/#{stream}", **context) as shown:
         shown.page.locator("#token").fill(TOKEN)
         shown.page.locator("#ask button").click()
         expect(shown.page.locator("#state")).to_have_text("ready")
@@ -148,13 +69,14 @@ def test_the_page_asks_for_the_token_and_again_after_a_wrong_one(browser: Browse
     with closing(browser.new_context()) as session:
         page = session.new_page()
         page.goto(f"http://127.0.0.1:{running.port}/")
+        expect(page.locator("#state")).to_have_text("a token is needed")
         page.locator("#token").fill("not-the-token-at-all")
         page.keyboard.press("Enter")
         expect(page.locator("#ask-note")).to_have_text("That was not this service's token.")
         expect(page.locator("#figure-streams")).not_to_have_text(re.compile(r"\d"))
         page.locator("#token").fill(TOKEN)
         page.keyboard.press("Enter")
-        expect(page.locator("#state")).to_have_text("ready")
+        expect(page.locator("#figure-streams")).to_have_text(re.compile(r"\d"))
         assert page.evaluate("() => document.cookie + JSON.stringify(localStorage)") == "{}"
 
 
@@ -236,11 +158,3 @@ def test_both_themes_are_there_and_can_be_changed(
         assert shown.page.evaluate(paper) == (scheme == "light")
         shown.page.reload()
         assert shown.page.evaluate(paper) == (scheme == "light")
-
-
-def test_the_page_says_when_the_service_is_gone(browser: Browser, running: Service) -> None:
-    """The last test here: it ends the service."""
-    with opened(browser, running) as shown:
-        running.process.kill()
-        expect(shown.page.locator("#state")).to_have_text("the service does not answer")
-        shown.complaints.clear()  # that nobody answers

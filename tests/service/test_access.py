@@ -14,7 +14,8 @@ from service.status import Checkpoint, State, Status, StatusBoard
 TOKEN = "0123456789abcdef"
 BOARD = StatusBoard(Status(State.RUNNING, 1_000, 2_000, 99.0, Checkpoint("/x", "abc", ("f0",))))
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-OPEN_PATHS = ("/livez", "/readyz", "/", "/page/page.js", "/page/page.css", "/page/chart.js", "/page/plotly.js")
+PAGE = ("page.js", "page.css", "chart.js", "plotly.js", "standing.js", "words.js", "ticking.js", "service.js")
+OPEN_PATHS = ("/livez", "/readyz", "/", *(f"/page/{name}" for name in PAGE))
 CLOSED_PATHS = ("/metrics", "/api/v1/status", "/api/v1/anomalies", "/api/v1/summary", "/openapi.json", "/nowhere")
 
 

@@ -18,9 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from service import api_page
 from service.api import app
 from service.errors import RefusedSetting
+from service.health import FRESH_S
 from service.metrics import Build, Metrics
 from service.serving import Server
-from service.status import Checkpoint, PartitionStatus, State, Status, StatusBoard
+from service.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard
 
 BEAT_LIMIT_S = 5.0
 NOW_S = 100.0
@@ -73,6 +74,41 @@ def test_a_worker_whose_loop_is_stuck_is_neither(client: httpx.Client, board: St
         answer = client.get(path)
         assert answer.status_code == 503
         assert answer.json() == {"status": "failing", "reason": "the worker's loop has not come round for 5.5 s"}
+
+
+def test_a_worker_that_has_not_come_round_for_three_seconds_is_alive_and_not_ready(
+    client: httpx.Client, board: StatusBoard
+) -> None:
+    publish(board, beat_s=NOW_S - FRESH_S)
+    assert client.get("/readyz").status_code == 200
+    publish(board, beat_s=NOW_S - FRESH_S - 0.5)
+    assert client.get("/livez").status_code == 200
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "the worker's loop has not come round for 3.5 s")
+    assert client.get("/api/v1/summary").json()["ready"] is False
+
+
+def test_a_worker_that_starts_need_not_come_round_yet(client: httpx.Client, board: StatusBoard) -> None:
+    publish(board, state=State.STARTING, beat_s=NOW_S - FRESH_S - 0.5)
+    assert client.get("/readyz").json()["reason"] == "the worker is starting"
+
+
+def test_the_summary_tells_what_is_judged_from_what_is_not(client: httpx.Client, board: StatusBoard) -> None:
+    partitions = (
+        PartitionStatus("plant", 0, 10, 15, streams=30, warming=4),
+        PartitionStatus("yard", 0, 10, 12, streams=7, warming=7),
+    )
+    counts = Counts(rejected={"bad_json": 3, "bad_key": 0}, late=5, duplicate=2)
+    publish(board, partitions=partitions, counts=counts)
+    summary = client.get("/api/v1/summary").json()
+    assert (summary["streams"], summary["judged"], summary["warming"], summary["lag"]) == (37, 26, 11, 7)
+    assert (summary["rejected"], summary["rejected_by_reason"]) == (3, {"bad_json": 3})
+    assert (summary["late"], summary["duplicate"], summary["topics"]) == (5, 2, ["plant", "yard"])
+    restoring = PartitionStatus("yard", 0, None, None, streams=7, stage="restoring")
+    publish(board, partitions=(partitions[0], restoring))
+    summary = client.get("/api/v1/summary").json()
+    assert summary["judged"] == 26, "streams of a partition without its memory are not judged"
+    assert summary["lag"] is None, "not known of one is not known of all"
 
 
 @pytest.mark.parametrize("state", [State.STARTING, State.STOPPING])

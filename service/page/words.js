@@ -1,0 +1,32 @@
+// Words for numbers and times.
+
+const numbers = new Intl.NumberFormat("en");
+
+export const number = (value) => numbers.format(value);
+
+export const rounded = (value) => numbers.format(value < 10 ? Math.round(10 * value) / 10 : Math.round(value));
+
+export const score = (value) => value.toFixed(value < 10 ? 2 : 1);
+
+export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
+
+export function clock(time) {
+  const date = new Date(time);
+  const day = date.toDateString() === new Date().toDateString() ? "" : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} `;
+  return day + date.toLocaleTimeString("en-GB");
+}
+
+export function duration(seconds) {
+  if (seconds < 100) return `${Math.round(seconds)} s`;
+  if (seconds < 100 * 60) return `${Math.round(seconds / 60)} min`;
+  return seconds < 48 * 3600 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
+}
+
+// How a time lies to now: both in milliseconds, by the same clock.
+export function ago(time, now) {
+  const seconds = Math.round((now - time) / 1000);
+  if (seconds < -1) return `${duration(-seconds)} ahead`;
+  return seconds < 30 * 86_400 ? `${duration(Math.max(0, seconds))} ago` : clock(time);
+}
+
+export const since = (opened, latest) => duration(Math.max(0, (new Date(latest) - new Date(opened)) / 1000));

@@ -1,0 +1,112 @@
+"""What the tests of the page share: readings in the time that the clock shows, and the page as somebody opened it."""
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import numpy as np
+from kafka import KafkaProducer
+from playwright.sync_api import Browser, ConsoleMessage, Page
+
+from service.wire import encode_reading
+from tests.kafka import Broker
+
+FEATURES = ("f0", "f1")
+EVERY_S = 0.2  # between two readings of a stream
+
+
+class Plant:
+    """Streams of readings to a topic, in the time that the wall clock shows; some of them can be made sick."""
+
+    def __init__(self, broker: Broker, topic: str, streams: Sequence[str], history: int) -> None:
+        """history: readings of each stream that lie before now."""
+        self._producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers, linger_ms=0)
+        self._topic = topic
+        self._streams = streams
+        self._random = np.random.default_rng(0)
+        self._step = 0
+        self._first_s = time.time() - history * EVERY_S
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="plant")
+        self.sick: frozenset[str] = frozenset()
+
+    def send(self, readings: int) -> None:
+        """Of each stream, and wait until they are there."""
+        for _ in range(readings):
+            self._send()
+        self._producer.flush()
+
+    def send_record(self, value: bytes, stream: str) -> None:
+        """Any bytes, in the partition of that stream."""
+        self._producer.send(self._topic, value, stream.encode())
+        self._producer.flush()
+
+    def send_ahead(self, stream: str, ahead_s: float) -> None:
+        """One reading whose time is that far ahead."""
+        reading = encode_reading(
+            FEATURES, round(1000 * (time.time() + ahead_s)), [20.0 + self._streams.index(stream)] * 2
+        )
+        self.send_record(reading, stream)
+
+    def start(self) -> None:
+        """Go on by itself."""
+        self._thread.start()
+
+    @property
+    def started(self) -> bool:
+        return self._thread.ident is not None
+
+    def close(self) -> None:
+        self._ended.set()
+        if self.started:
+            self._thread.join()
+        self._producer.close()
+
+    def _run(self) -> None:
+        while not self._ended.wait(EVERY_S):
+            self._send()
+
+    def _send(self) -> None:
+        time_ms = round(1000 * (self._first_s + self._step * EVERY_S))
+        for n, stream in enumerate(self._streams):
+            values = 20 + n + math.sin(self._step / 12 + n) + self._random.normal(0, 0.1, len(FEATURES))
+            values[0] += 25 if stream in self.sick else 0
+            self._producer.send(self._topic, encode_reading(FEATURES, time_ms, values.tolist()), stream.encode())
+        self._step += 1
+
+
+class Opened:
+    """The page, and what its console said."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _note(self, message: ConsoleMessage) -> None:
+        # Being asked for the token is an answer 401, which the console shows as an error.
+        if message.type in ("error", "warning") and "401" not in message.text:
+            self.complaints.append(message.text)
+
+    def charted(self) -> dict[str, Any]:
+        """What the chart shows, as the chart library has it."""
+        shown: dict[str, Any] = self.page.evaluate(
+            "() => { const traces = document.getElementById('chart').data;"
+            " return {names: traces.map((t) => t.name), value: traces.find((t) => t.name === 'f0').y.at(-1)}; }"
+        )
+        return shown
+
+
+@contextmanager
+def visited(browser: Browser, url: str, script: str = "", **context: Any) -> Iterator[Opened]:
+    """The page at `url`. script: what runs in it first."""
+    with closing(browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})) as session:
+        shown = Opened(session.new_page())
+        if script:
+            shown.page.add_init_script(script)
+        shown.page.goto(url)
+        yield shown
