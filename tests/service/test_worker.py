@@ -600,6 +600,17 @@ def test_streams_that_warm_up_are_counted(detector: Detector, monkeypatch: pytes
     assert sum(partition.warming for partition in service.board.read().partitions) > 0
 
 
+def test_streams_that_came_since_they_were_counted_are_not_taken_for_judged(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.worker.SURVEY_S", 1e9)  # the first round counts, before any stream is there
+    service = Service(detector, two_partitions())
+    service.run_until(lambda: bool(service.topics.committed))
+    partitions = service.board.read().partitions
+    assert sum(one.streams for one in partitions) > 0
+    assert [one.warming for one in partitions] == [one.streams for one in partitions]
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     before = threading.active_count()
