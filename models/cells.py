@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, pad
 
+from models.names import CELL_NAMES
+
 COMPANY = 16  # streams: a matrix product's bits for a row are the same in every product of a multiple of so many rows
 CEILING = 1e4  # of a rectified unit: a thousand times what the farthest reading is shown as, and its squares are finite
 
@@ -372,14 +374,9 @@ class GRU(nn.Module):
         return CellState(torch.stack(hiddens), state.cell), gates
 
 
-CELLS: dict[str, type[Feedforward | TanhRNN | ReluRNN | LSTM | PeepholeLSTM | GRU]] = {
-    "feedforward": Feedforward,
-    "rnn-tanh": TanhRNN,
-    "rnn-relu": ReluRNN,
-    "lstm": LSTM,
-    "lstm-peephole": PeepholeLSTM,
-    "gru": GRU,
-}
+CELLS: dict[str, type[Feedforward | TanhRNN | ReluRNN | LSTM | PeepholeLSTM | GRU]] = dict(
+    zip(CELL_NAMES, (Feedforward, TanhRNN, ReluRNN, LSTM, PeepholeLSTM, GRU), strict=True)
+)
 """Every recurrence a checkpoint may name."""
 
 

@@ -21,6 +21,7 @@ from torch import Generator, Tensor, nn
 
 from models.cells import CELLS, CellState
 from models.chrono import GATED, remember_for
+from models.names import TASK_NAMES
 from models.series import UnusableData
 
 SYMBOLS = 4  # that may have to be recalled, and as many that mean nothing
@@ -77,8 +78,8 @@ def _wrong(answered: Tensor, answers: Tensor) -> Tensor:
     return (answered.argmax(-1) != answers).float()
 
 
-TASKS = {
-    "adding": Task(
+_TASKS = (
+    Task(
         name="adding",
         title="The adding problem",
         text="Two of the first ten numbers are marked; after the lag, filled with numbers that are not, a quarter of "
@@ -91,7 +92,7 @@ TASKS = {
         learned_below=0.04,
         chance=1 / 6,  # the mean distance from 0 of a quarter of the sum of two numbers in -1..1
     ),
-    "recall": Task(
+    Task(
         name="recall",
         title="Delayed recall",
         text="One of four symbols is shown; after the lag, filled with four other symbols at random, it is due. "
@@ -104,7 +105,8 @@ TASKS = {
         learned_below=0.01,
         chance=1 - 1 / SYMBOLS,
     ),
-}
+)
+TASKS = dict(zip(TASK_NAMES, _TASKS, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,9 +227,10 @@ def _require_same(found: Outcome, expected: Outcome, some: Tensor, waves: int) -
         if len(different):
             place = tuple(different[0].tolist())
             raise UnsteadyNumerics(
-                f"{_name_of(name, place)} of golden stream {int(some[place[0]])}: judged among {counted(len(some), 'stream')}, "
-                f"{waves} of {WAVES} waves a call, it is {_exactly(one[place])}, among {STREAMS} in one call it is "
-                f"{_exactly(other[place])}, expected the same bits (torch {torch.__version__})"
+                f"{_name_of(name, place)} of golden stream {int(some[place[0]])}: judged among "
+                f"{counted(len(some), 'stream')}, {waves} of {WAVES} waves a call, it is {_exactly(one[place])}, "
+                f"among {STREAMS} in one call it is {_exactly(other[place])}, expected the same bits "
+                f"(torch {torch.__version__})"
             )
 
 

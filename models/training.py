@@ -21,13 +21,13 @@ from models import diagnosis, windows
 from models.cells import CellState
 from models.distributed import ALONE, Ranks, interrupts
 from models.forecaster import CLIP, Forecaster, ForecasterConfig
+from models.names import PRECISIONS
 from models.series import Series, UnusableData
 from models.training_state import Identity, Keeper, State, fingerprint, unpack
 from models.windows import Chunk, Lane
 from models.wording import counted
 
 SHORTEST_SERIES = 32  # readings; a stream with fewer teaches nothing and is left out
-PRECISIONS = ("auto", "float32", "bfloat16")
 MAY_DIFFER = ("epochs", "budget_s")  # how long a run may last says nothing of its course: it can be gone on with
 DIVERGED = 10.0  # an epoch's loss, as a multiple of the lowest one, if it is also worse than expecting no change
 HOPELESS = CLIP  # an epoch's loss, in spreads: further off than the net is ever shown a value to be

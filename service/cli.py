@@ -4,24 +4,55 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or setting. What a command needs is 
 takes two seconds, which `--help` and a typing error should not cost.
 """
 
+import inspect
+import re
 import sys
-from typing import NoReturn
+from importlib.metadata import version
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
 
 from service import cli_compare, cli_evaluate, cli_gradients, cli_inspect, cli_kafka, cli_models, cli_state
 from service.errors import RefusedSetting, TelltaleError
-from service.options import err
+from service.options import err, out
 
 app = typer.Typer(
     name="telltale",
-    help="Streaming anomaly detection that remembers: an LSTM's state for every Kafka stream.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        out.print(f"telltale {version('telltale')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Streaming anomaly detection that remembers: an LSTM's state for every Kafka stream."""
+
+
+def _wrap_by_paragraph(commands: typer.Typer) -> None:
+    """Help is laid out in the width of the terminal; a docstring's lines end where those of the source do."""
+    for command in commands.registered_commands:
+        text = inspect.cleandoc((command.callback and command.callback.__doc__) or "")
+        command.help = "\n\n".join(re.sub(r"\s*\n\s*", " ", paragraph) for paragraph in text.split("\n\n"))
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _wrap_by_paragraph(group.typer_instance)
+
+
 for commands in (cli_models, cli_kafka, cli_state, cli_gradients, cli_compare, cli_evaluate, cli_inspect):
+    _wrap_by_paragraph(commands.app)
     app.add_typer(commands.app)
 
 

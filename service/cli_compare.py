@@ -5,9 +5,22 @@ from typing import Annotated
 
 import typer
 
+from models.names import CELL_NAMES
 from models.wording import counted
-from service.errors import RefusedSetting
-from service.options import Data, MoreData, Unit, data_paths, device_of, one_thread, out, print_table
+from service.option_checks import names_among, split
+from service.options import (
+    Data,
+    Device,
+    Force,
+    Hidden,
+    MoreData,
+    Unit,
+    data_paths,
+    device_of,
+    one_thread,
+    out,
+    print_table,
+)
 from service.output_files import check_outputs
 
 app = typer.Typer()
@@ -19,22 +32,30 @@ def compare(
     data: Data = None,
     more: MoreData = None,
     time_unit: Unit = None,
-    cells: Annotated[str | None, typer.Option(metavar="NAME,…", help="Which cells; else all of them.")] = None,
+    cells: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,…", callback=names_among(*CELL_NAMES), help="Which cells; else all of them."),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each cell, with seeds 0, 1, 2, …")] = 3,
-    hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
+    hidden: Hidden = 64,
     layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of each net.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
     chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
     processes: Annotated[int, typer.Option(min=1, help="Nets trained side by side, a thread each.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
+    force: Force = False,
 ) -> None:
     """Train every cell on the same data with the same budget, and say which memory is worth it.
 
     Files in one folder are a set, which one net learns. Runs are kept in DIR/runs as soon as they are done: started
     again, the command goes on from there. Labels are read for the figures of detection alone, never in training.
     """
-    from models.cells import CELLS
+    names = CELL_NAMES if cells is None else tuple(split(cells))
+    paths = data_paths(data, more)
+    written = [folder / f"comparison.{suffix}" for suffix in ("html", "csv", "json", "md")]
+    check_outputs(*written, force=force or (folder / "runs").is_dir())  # where runs are kept it goes on
+
     from models.comparison import Plan, Run
     from models.comparison import compare as compare_cells
     from models.comparison_report import MARK, comparison_report
@@ -42,13 +63,7 @@ def compare(
     from models.kept_runs import find_sets
     from models.training import TrainingConfig
 
-    names = tuple(CELLS) if cells is None else tuple(dict.fromkeys(name.strip() for name in cells.split(",")))
-    if unknown := [name for name in names if name not in CELLS]:
-        raise RefusedSetting(f"--cells has {unknown[0]!r}, expected some of {', '.join(CELLS)}")
-    if hidden % 16:
-        raise RefusedSetting(f"--hidden is {hidden}, expected a multiple of 16")
-    sets = find_sets(data_paths(data, more))
-    check_outputs(folder / "comparison.html")
+    sets = find_sets(paths)
     one_thread()
     training = TrainingConfig(epochs=epochs, patience=patience, chunk_readings=chunk)
     plan = Plan(names, seeds, hidden, layers, training, time_unit)

@@ -7,7 +7,19 @@ import typer
 
 from models.wording import counted
 from service.errors import RefusedSetting
-from service.options import CheckpointFile, Unit, device_of, load_checkpoint, one_thread, out, print_table
+from service.options import (
+    CheckpointFile,
+    Device,
+    Force,
+    Hidden,
+    Unit,
+    data_paths,
+    device_of,
+    load_checkpoint,
+    one_thread,
+    out,
+    print_table,
+)
 from service.output_files import check_outputs
 
 app = typer.Typer()
@@ -23,7 +35,7 @@ def evaluate(
     time_unit: Unit = None,
     train: Annotated[bool, typer.Option("--train", help="Train a net on each set: the default.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each set, with seeds 0, 1, 2, …")] = 5,
-    hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
+    hidden: Hidden = 64,
     epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
     baselines: Annotated[bool, typer.Option(help="Simple detectors to compare with.")] = True,
@@ -31,13 +43,21 @@ def evaluate(
         Path, typer.Option("--out", metavar="DIR", help="Folder for the pages, the tables and the runs.")
     ] = Path("evaluation"),
     processes: Annotated[int, typer.Option(min=1, help="Detectors at work side by side, a thread each.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda: where nets are trained.")] = "auto",
+    device: Device = "auto",
+    force: Force = False,
 ) -> None:
     """Judge labelled series as the service would, and say how many events were found and how many alarms were false.
 
     Files in one folder are a set, which one net learns: from rows with `part` = train, and never a label. Runs are kept
     in DIR/runs as soon as they are done: started again, the command goes on from there.
     """
+    if checkpoint and train:
+        raise RefusedSetting("--checkpoint: expected no --train beside it")
+    paths = data_paths(data, None)
+    written = [folder / f"evaluation.{suffix}" for suffix in ("html", "csv", "json", "md")]
+    goes_on = (folder / "runs").is_dir()  # what is written then is made of the runs that are kept there
+    check_outputs(*written, force=force or goes_on)
+
     from models.benchmark import Plan, Run, Trained
     from models.benchmark import evaluate as judge_sets
     from models.evaluation_report import evaluation_report
@@ -45,11 +65,7 @@ def evaluate(
     from models.kept_runs import find_sets
     from models.training import TrainingConfig
 
-    if checkpoint and train:
-        raise RefusedSetting("--checkpoint: expected no --train beside it")
-    if hidden % 16:
-        raise RefusedSetting(f"--hidden is {hidden}, expected a multiple of 16")
-    sets = find_sets(data)
+    sets = find_sets(paths)
     if unknown := [name for name in only or [] if name not in sets]:
         raise RefusedSetting(f"--set is {unknown[0]!r}, expected one of {', '.join(sets)}")
     sets = {name: files for name, files in sets.items() if not only or name in only}
@@ -57,7 +73,7 @@ def evaluate(
     if checkpoint:
         found = load_checkpoint(checkpoint)
         trained = Trained(found.detector.forecaster, found.detector.config, found.digest, checkpoint)
-    check_outputs(folder / "evaluation.html")
+    check_outputs(*(folder / f"{name}.html" for name in sets), force=force or goes_on)
     one_thread()
     plan = Plan(
         seeds, hidden, TrainingConfig(epochs=epochs, patience=patience), trained, baselines, time_unit=time_unit

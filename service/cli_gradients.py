@@ -6,11 +6,17 @@ from typing import Annotated
 
 import typer
 
+from models.names import CELL_NAMES, TASK_NAMES
 from models.wording import counted
 from service.errors import RefusedSetting
+from service.option_checks import listed, seconds, some_of
 from service.options import (
+    MOST_SEED,
     CheckpointFile,
     Data,
+    Force,
+    Hidden,
+    LearningRate,
     MoreData,
     Unit,
     counting,
@@ -29,7 +35,10 @@ app = typer.Typer()
 
 SIMULATED_STREAMS = 20
 Cells = Annotated[
-    list[str] | None, typer.Option("--cell", metavar="NAME", help="May be given several times; else every cell.")
+    list[str] | None,
+    typer.Option(
+        "--cell", metavar="NAME", callback=some_of(*CELL_NAMES), help="May be given several times; else every cell."
+    ),
 ]
 Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the report and the CSV files.")]
 
@@ -42,19 +51,26 @@ def gradients(
     data: Data = None,
     more: MoreData = None,
     time_unit: Unit = None,
-    hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
+    hidden: Hidden = 64,
     layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of each cell.")] = 1,
     lags: Annotated[int, typer.Option(min=2, help="Readings that gradients are followed back.")] = 200,
     losses: Annotated[int, typer.Option(min=1, help="How many losses are followed back.")] = 256,
     epochs: Annotated[int, typer.Option(min=1, help="Of training each cell, at most.")] = 40,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Of Adam, at the start.")] = 3e-3,
-    max_seconds: Annotated[float | None, typer.Option(help="Of training each cell.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and places.")] = 0,
+    learning_rate: LearningRate = 3e-3,
+    max_seconds: Annotated[float | None, typer.Option(callback=seconds, help="Of training each cell.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of weights, order and places.")] = 0,
+    force: Force = False,
 ) -> None:
     """Measure how far back the gradient of a loss reaches: at initialisation, and after training.
 
     Cells are trained on the data, a checkpoint is taken as it is. Without --data it is the simulated plant.
     """
+    if checkpoint and cell:
+        raise RefusedSetting("--checkpoint and --cell are both there, expected one of them")
+    names = _each(cell, CELL_NAMES)
+    paths = data_paths(data, more) if data or more else []
+    check_outputs(folder / "gradients.html", folder / "gradients.csv", force=force)
+
     import math
 
     from models.forecaster import ForecasterConfig
@@ -62,14 +78,10 @@ def gradients(
     from models.gradients_report import FLOW_HEADER, flow_report, flow_rows, write_flows
     from models.training import TrainingConfig, fit, usable
 
-    if checkpoint and cell:
-        raise RefusedSetting("--checkpoint and --cell are both there, expected one of them")
-    names = _cells(cell)
-    check_outputs(folder / "gradients.html")
     one_thread()
     ready = load_checkpoint(checkpoint).detector.forecaster if checkpoint else None
     expected = ready.config.features if ready else None
-    series = read_data(data_paths(data, more), expected, time_unit) if data else simulated(SIMULATED_STREAMS, seed)
+    series = read_data(paths, expected, time_unit) if paths else simulated(SIMULATED_STREAMS, seed)
     parts = usable(series)
     if expected not in (None, parts[0].features):
         raise RefusedSetting(f"the simulated plant has not the features of {checkpoint}: --data is missing")
@@ -109,7 +121,10 @@ def gradients(
 @app.command("memory-tasks", epilog="Example: telltale memory-tasks --cell lstm --lag 50 --lag 100 --out memory/")
 def memory_tasks(
     folder: Folder,
-    task: Annotated[list[str] | None, typer.Option("--task", help="adding or recall; else both.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", callback=some_of(*TASK_NAMES), help=f"{listed(TASK_NAMES)}; else both."),
+    ] = None,
     cell: Cells = None,
     lag: Annotated[list[int] | None, typer.Option("--lag", min=3, help="Else 50, 100, 200, 500 and 1,000.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each, with seeds from 1 on.")] = 3,
@@ -117,26 +132,28 @@ def memory_tasks(
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 32,
     updates: Annotated[int, typer.Option(min=1, help="Of the weights, at most, 32 sequences each.")] = 3_000,
     hopeless_after: Annotated[int, typer.Option(min=1, help="Updates after which chance is a verdict.")] = 1_500,
-    max_seconds: Annotated[float | None, typer.Option(help="For each run.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(callback=seconds, help="For each run.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = 2,
+    force: Force = False,
 ) -> None:
     """Measure which cell still learns at which lag: the adding problem and delayed recall.
 
     What has been tried is in DIR/memory-tasks.csv and is not tried again: a run that was interrupted goes on.
     """
+    names, path = _each(task, TASK_NAMES), folder / "memory-tasks.csv"
+    check_outputs(path, force=True)  # what has been tried is added to
+    check_outputs(folder / "memory-tasks.html", force=force or path.exists())
+
     import math
     from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
     from multiprocessing import get_context
 
     from models.gradients_report import memory_report, outcome_table
-    from models.memory_tasks import TASKS, Budget, attempt_all, read_outcomes, trials, write_outcome
+    from models.memory_tasks import Budget, attempt_all, read_outcomes, trials, write_outcome
 
-    names = _known("--task", task, tuple(TASKS))
-    path = folder / "memory-tasks.csv"
-    check_outputs(path)
     limit_s = math.inf if max_seconds is None else max_seconds
     budget = Budget(hidden=hidden, updates=updates, hopeless_after=hopeless_after, limit_s=limit_s)
-    asked = trials(names, _cells(cell), lag or (50, 100, 200, 500, 1000), range(1, seeds + 1), chrono=chrono)
+    asked = trials(names, _each(cell, CELL_NAMES), lag or (50, 100, 200, 500, 1000), range(1, seeds + 1), chrono=chrono)
     found = read_outcomes(path, budget)
     one_thread()
     pool: Executor = (
@@ -154,15 +171,6 @@ def memory_tasks(
     out.print(f"{folder / 'memory-tasks.html'}")
 
 
-def _cells(names: list[str] | None) -> list[str]:
-    from models.cells import CELLS
-
-    return _known("--cell", names, tuple(CELLS))
-
-
-def _known(option: str, names: list[str] | None, known: Sequence[str]) -> list[str]:
+def _each(names: list[str] | None, known: Sequence[str]) -> list[str]:
     """Those asked for, each once; all if none is."""
-    for name in names or ():
-        if name not in known:
-            raise RefusedSetting(f"{option} is {name!r}, expected one of {', '.join(known)}")
     return list(dict.fromkeys(names or known))

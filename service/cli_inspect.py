@@ -8,14 +8,17 @@ import typer
 from models.time_units import TimeUnit
 from models.wording import counted
 from service.errors import RefusedInput, RefusedSetting
+from service.option_checks import file_of
 from service.options import (
+    MOST_SEED,
     AsJson,
     CheckpointFile,
     Config,
     Data,
+    Force,
     MoreData,
+    Part,
     Unit,
-    check_part,
     data_paths,
     load_checkpoint,
     load_settings,
@@ -39,8 +42,10 @@ STREAMS_NAMED = 5  # in a message
 app = typer.Typer()
 
 Stream = Annotated[str, typer.Option(help="Key of the stream; for a file without a column `stream`, its name.")]
-Part = Annotated[str, typer.Option(help="all, train or test: which rows of the files.")]
-Page = Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="Page with the plots.")]
+Page = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE.html", callback=file_of(".html", ".htm"), help="Page with the plots."),
+]
 
 
 @app.command(
@@ -62,12 +67,16 @@ def inspect(
     units: Annotated[
         bool, typer.Option(help="With --json: every unit's activation, not only their quantiles.")
     ] = False,
+    force: Force = False,
     config: Config = None,
 ) -> None:
     """What the gates did, and which channels drove an alarm: a stream's readings judged again, the memory laid open.
 
     The verdicts are those of `telltale score`, to the bit. All is a diagnostic, not a cause.
     """
+    around_ms = _milliseconds("--around", around)
+    check_outputs(out_file, force=force)
+
     import msgspec
 
     from models.explanation import explain
@@ -75,10 +84,9 @@ def inspect(
     from service.insights import seen_explanation
 
     loaded, series = _stream(config, checkpoint, data_paths(data, more), stream, part, time_unit)
-    check_outputs(out_file)
     past, row = _readings(series), loaded.detector.rows_for([stream.encode()])
     told = _transitions(loaded, series)
-    begin, end = _window(series, told, _milliseconds("--around", around), readings)
+    begin, end = _window(series, told, around_ms, readings)
     explained = explain(loaded.detector, row, _part(past, 0, end), end - begin)
     if out_file is not None:
         subject = Subject(stream, loaded.detector.features, loaded.digest)
@@ -109,12 +117,16 @@ def forecast(
     ] = None,
     part: Part = "all",
     time_unit: Unit = None,
-    seed: Annotated[int, typer.Option(help="Of the paths that are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the paths that are drawn.")] = 0,
     out_file: Page = None,
     as_json: AsJson = False,
+    force: Force = False,
     config: Config = None,
 ) -> None:
     """A stream's next readings, with bands that were tried out on its own past."""
+    after_ms = _milliseconds("--after", after)
+    check_outputs(out_file, force=force)
+
     import msgspec
 
     from models.explanation_report import Subject, forecast_report, width_of
@@ -124,8 +136,7 @@ def forecast(
     from service.inspection import aligned
 
     loaded, series = _stream(config, checkpoint, data_paths(data, more), stream, part, time_unit)
-    check_outputs(out_file)
-    readings, end = _readings(series), _end(series, _milliseconds("--after", after))
+    readings, end = _readings(series), _end(series, after_ms)
     begin = max(0, end - PAST_READINGS)
     row = loaded.detector.rows_for([stream.encode()])
     if begin:
@@ -151,11 +162,11 @@ def _stream(
     config: Path | None, checkpoint: Path | None, paths: list[Path], key: str, part: str, unit: TimeUnit | None
 ) -> "tuple[Checkpoint, Series]":
     """The model, and the stream's readings in the files."""
+    settings = load_settings(config, {"checkpoint": checkpoint})
+    loaded = load_checkpoint(settings.checkpoint)
+
     from service.feeding import select
 
-    settings = load_settings(config, {"checkpoint": checkpoint})
-    check_part(part)
-    loaded = load_checkpoint(settings.checkpoint)
     one_thread()
     series = select(read_data(paths, loaded.detector.features, unit), part)
     for one in series:
@@ -167,7 +178,7 @@ def _stream(
 
 
 def _milliseconds(option: str, text: str | None) -> int | None:
-    from service.replay import time_ms
+    from service.moments import time_ms
 
     try:
         return None if text is None else time_ms(text)

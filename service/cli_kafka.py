@@ -9,19 +9,23 @@ from rich.console import Console
 
 from models.wording import counted
 from service.errors import RefusedSetting
+from service.option_checks import finite
 from service.options import (
+    MOST_SEED,
     CheckpointFile,
     Config,
     Data,
     MoreData,
+    Part,
     Servers,
     Topics,
     Unit,
-    check_part,
     data_paths,
     load_settings,
     out,
     read_data,
+    sending,
+    until_told_to_stop,
 )
 
 app = typer.Typer()
@@ -47,8 +51,6 @@ def run(
 
     Every option is also an environment variable and a line of the YAML file: see `telltale config show`.
     """
-    from service.running import run_service
-
     settings = load_settings(
         config,
         {
@@ -60,6 +62,9 @@ def run(
             "log.format": log_format,
         },
     )
+
+    from service.running import run_service
+
     run_service(settings)
 
 
@@ -72,13 +77,14 @@ def produce(
     more: MoreData = None,
     bootstrap_servers: Servers = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Readings a second; as fast as it goes if not given.")
+        float | None,
+        typer.Option(min=0.001, callback=finite, help="Readings a second; as fast as it goes if not given."),
     ] = None,
-    part: Annotated[str, typer.Option(help="all, train or test: which rows of the files.")] = "all",
+    part: Part = "all",
     time_unit: Unit = None,
-    simulate: Annotated[int, typer.Option(help="Send this many simulated streams instead of files.")] = 0,
-    readings: Annotated[int, typer.Option(help="Of each simulated stream; 0: until stopped.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
+    simulate: Annotated[int, typer.Option(min=0, help="Send this many simulated streams instead of files.")] = 0,
+    readings: Annotated[int, typer.Option(min=0, help="Of each simulated stream; 0: until stopped.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the simulation.")] = 0,
     go_on: Annotated[
         bool,
         typer.Option("--go-on", help="Of the simulation: from the topic's last reading, as if it had never stopped."),
@@ -86,19 +92,27 @@ def produce(
     config: Config = None,
 ) -> None:
     """Send readings to a topic: series from files, side by side as if they were live, or a simulated plant."""
-    from service.feeding import feed, file_records, sent_until_ms, simulated_records
-
+    if simulate and (data or more):
+        raise RefusedSetting("--simulate: expected no --data beside it")
+    if not simulate and (readings or go_on):
+        raise RefusedSetting("--readings and --go-on are of the simulation, but --simulate is missing")
     settings = load_settings(config, {"kafka.topics": topic or None, "kafka.bootstrap_servers": bootstrap_servers})
-    check_part(part)
-    records = (
-        simulated_records(simulate, readings, seed, sent_until_ms(settings) if go_on else 0)
-        if simulate
-        else file_records(read_data(data_paths(data, more), unit=time_unit), part)
-    )
-    sent, seconds = feed(records, settings, rate)
-    out.print(
-        f"{sent:,} readings to {settings.kafka.topics[0]} in {seconds:.1f} s, {sent / max(seconds, 1e-9):,.0f} a second"
-    )
+    paths = [] if simulate else data_paths(data, more)
+
+    from service.feeding import feed, file_records, select, sent_until_ms, simulated_records
+
+    with until_told_to_stop() as stop:
+        if simulate:
+            total = simulate * readings or None  # at most: some are missing, as they are in a plant
+            records = simulated_records(simulate, readings, seed, sent_until_ms(settings) if go_on else 0)
+        else:
+            series = select(read_data(paths, unit=time_unit), part)
+            total, records = sum(len(one.times_ms) for one in series), file_records(series, "all")
+        with sending(total) as tell:
+            sent, seconds = feed(records, settings, rate, tell, stop)
+    where, speed = settings.kafka.topics[0], sent / max(seconds, 1e-9)
+    ended = ", then told to stop" if stop.is_set() else ""
+    out.print(f"{counted(sent, 'reading')} to {where} in {seconds:.1f} s, {speed:,.0f} a second{ended}")
 
 
 @topics_app.command("create", epilog="Example: telltale topics create --topic readings --partitions 8")
@@ -175,7 +189,7 @@ def config_check(config: Config = None) -> None:
 
 @app.command(epilog="Example: telltale demo --seconds 120")
 def demo(
-    seconds: Annotated[float, typer.Option(min=10, help="How long all of it may take.")] = 150.0,
+    seconds: Annotated[float, typer.Option(min=10, callback=finite, help="How long all of it may take.")] = 150.0,
     streams: Annotated[int, typer.Option(min=8, help="Streams of the simulated plant.")] = 200,
     kafka: Annotated[
         str | None,
@@ -184,14 +198,15 @@ def demo(
             help="Go through this broker, not the log in memory; env: the one that KAFKA_BOOTSTRAP_SERVERS names.",
         ),
     ] = None,
-    http_port: Annotated[int, typer.Option(help="Port of health, metrics and API; 0: any.")] = 8080,
-    seed: Annotated[int, typer.Option(help="Of the plant and the training.")] = 0,
+    http_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of health, metrics and API; 0: any.")] = 8080,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the plant and the training.")] = 0,
 ) -> None:
     """A plant with faults, a model trained on it, and every anomaly beside the fault that caused it."""
+    if kafka == "env" and not (kafka := os.environ.get("KAFKA_BOOTSTRAP_SERVERS")):
+        raise RefusedSetting("--kafka is env, but KAFKA_BOOTSTRAP_SERVERS is not set")
+
     from service import log_lines
     from service.demo import run_demo
 
     log_lines.configure("WARNING", "auto")
-    if kafka == "env" and not (kafka := os.environ.get("KAFKA_BOOTSTRAP_SERVERS")):
-        raise RefusedSetting("--kafka is env, but KAFKA_BOOTSTRAP_SERVERS is not set")
     run_demo(seconds, streams, kafka, http_port, seed, Console(highlight=False, soft_wrap=True))

@@ -6,17 +6,24 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 from rich.console import Console
 
+from models.names import CELL_NAMES, PRECISIONS
 from models.time_units import TimeUnit
 from models.wording import counted
 from service.errors import RefusedSetting
+from service.option_checks import file_of, listed, one_of, seconds
 from service.options import (
+    MOST_SEED,
     CheckpointFile,
     Config,
     Data,
+    Device,
+    Force,
+    Hidden,
+    LearningRate,
     MoreData,
+    Part,
     Servers,
     Unit,
-    check_part,
     counting,
     data_paths,
     device_of,
@@ -34,7 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    import polars as pl
+
     from models.series import Series
+
+TABLES = (".parquet", ".csv")  # what scores are written as
 
 app = typer.Typer()
 checkpoint_app = typer.Typer(no_args_is_help=True, help="Look at a trained model's file.")
@@ -64,27 +75,35 @@ def train(
     ] = None,
     bootstrap_servers: Servers = None,
     time_unit: Unit = None,
-    simulate: Annotated[int, typer.Option(help="Train on this many simulated streams instead of files.")] = 0,
+    simulate: Annotated[int, typer.Option(min=0, help="Train on this many simulated streams instead of files.")] = 0,
     cell: Annotated[
-        str, typer.Option(help="feedforward, rnn-tanh, rnn-relu, lstm, lstm-peephole or gru: what remembers.")
+        str, typer.Option(callback=one_of(*CELL_NAMES), help=f"{listed(CELL_NAMES)}: what remembers.")
     ] = "lstm",
-    hidden: Annotated[int, typer.Option(min=16, help="Hidden units a layer, a multiple of 16.")] = 64,
+    hidden: Hidden = 64,
     layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of the recurrent net.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
     chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Of Adam, at the start.")] = 3e-3,
+    learning_rate: LearningRate = 3e-3,
     precision: Annotated[
-        str, typer.Option(help="auto, float32 or bfloat16; auto: bfloat16 on a GPU that has it.")
+        str,
+        typer.Option(callback=one_of(*PRECISIONS), help=f"{listed(PRECISIONS)}; auto: bfloat16 on a GPU that has it."),
     ] = "auto",
-    max_seconds: Annotated[float | None, typer.Option(help="Stop training when this runs out.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(callback=seconds, help="Stop training when this runs out.")
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Keep the run in this file, and go on from there if there is one in it.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML file to write, on how training went.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(callback=file_of(".html", ".htm"), help="HTML file to write, on how training went.")
+    ] = None,
     kinds: Annotated[bool, typer.Option("--kinds", help="Learn to name kinds of fault too.")] = False,
-    seed: Annotated[int, typer.Option(help="Two runs with one seed on one machine give the same weights.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Two runs with one seed on one machine give the same weights.")
+    ] = 0,
+    device: Device = "auto",
+    force: Force = False,
     config: Config = None,
 ) -> None:
     """Learn what is normal from sensor series, and write a checkpoint.
@@ -94,19 +113,25 @@ def train(
     """
     import math
 
-    if from_topic and (data or simulate):
+    if from_topic and (data or more or simulate):
         raise RefusedSetting("--from-topic: expected no --data and no --simulate beside it")
     if not from_topic and (since or until or features):
         raise RefusedSetting("--since, --until and --features are of a topic, but --from-topic is missing")
+    if simulate and (data or more):
+        raise RefusedSetting("--simulate: expected no --data beside it")
+    for option, text in (("--since", since), ("--until", until)):
+        if text is not None:
+            _moment(option, text, 0)
     paths = [] if from_topic or simulate else data_paths(data, more)
+    goes_on = resume is not None and resume.exists()  # then its results are those of the same run
+    check_outputs(out_file, report, force=force or goes_on)
+    check_outputs(resume, force=True)
 
     from models.distributed import joined
     from models.forecaster import ForecasterConfig
     from models.training import TrainingConfig, usable
     from service.trainer import train as train_and_save
 
-    _check_training(cell, hidden, precision)
-    check_outputs(out_file, resume, report)
     with joined(device_of(device)) as ranks:
         say = out if ranks.first else Console(quiet=True)
         if from_topic:
@@ -147,18 +172,6 @@ def train(
             kinds=kinds,
             ranks=ranks,
         )
-
-
-def _check_training(cell: str, hidden: int, precision: str) -> None:
-    from models.cells import CELLS
-    from models.training import PRECISIONS
-
-    if cell not in CELLS:
-        raise RefusedSetting(f"--cell is {cell!r}, expected one of {', '.join(CELLS)}")
-    if hidden % 16:
-        raise RefusedSetting(f"--hidden is {hidden}, expected a multiple of 16")
-    if precision not in PRECISIONS:
-        raise RefusedSetting(f"--precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
 
 
 def _from_files(paths: list[Path], unit: TimeUnit | None, say: Console) -> _Learned:
@@ -213,7 +226,7 @@ def _reading(total: int, say: Console) -> "AbstractContextManager[Callable[[int]
 
 
 def _moment(option: str, text: str | None, now_ms: int) -> int | None:
-    from service.history import moment_ms
+    from service.moments import moment_ms
 
     try:
         return None if text is None else moment_ms(text, now_ms)
@@ -225,13 +238,19 @@ def _moment(option: str, text: str | None, now_ms: int) -> int | None:
 
 @app.command(epilog="Example: telltale score --checkpoint plant.safetensors --data plant/ --out scores.parquet")
 def score(
-    out_file: Annotated[Path, typer.Option("--out", help="Parquet file to write, a row a reading.")],
+    out_file: Annotated[
+        Path,
+        typer.Option(
+            "--out", callback=file_of(*TABLES), help="File to write, a row a reading: Parquet or CSV, by its name."
+        ),
+    ],
     checkpoint: CheckpointFile = None,
     data: Data = None,
     more: MoreData = None,
-    part: Annotated[str, typer.Option(help="all, train or test: which rows of the files.")] = "all",
+    part: Part = "all",
     time_unit: Unit = None,
     anomalies: Annotated[Path | None, typer.Option(help="File for the anomalies too, as JSON lines.")] = None,
+    force: Force = False,
     config: Config = None,
 ) -> None:
     """Judge files with the very code of the service; rows come out in the order of the files.
@@ -239,6 +258,11 @@ def score(
     Columns: stream, timestamp (ms), score (1.0 is the alarm threshold), alarm, and expected_, lower_ and upper_ for
     every feature. Late and duplicate readings are not judged: score 0 and no band.
     """
+    settings = load_settings(config, {"checkpoint": checkpoint})
+    paths = data_paths(data, more)
+    check_outputs(out_file, anomalies, force=force)
+    loaded = load_checkpoint(settings.checkpoint)
+
     from contextlib import ExitStack
 
     from service.feeding import select
@@ -246,25 +270,34 @@ def score(
     from service.pipeline import Pipeline
     from service.scoring import score as score_files
 
-    settings = load_settings(config, {"checkpoint": checkpoint})
-    check_part(part)
-    check_outputs(out_file, anomalies)
-    loaded = load_checkpoint(settings.checkpoint)
     one_thread()
-    series = select(read_data(data_paths(data, more), loaded.detector.features, time_unit), part)
+    series = select(read_data(paths, loaded.detector.features, time_unit), part)
     pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000))
     with ExitStack() as stack:
         told = stack.enter_context(anomalies.open("w")) if anomalies else None
         log = FileLog(series, told)
         tell = stack.enter_context(counting("judging", len(log)))
         scored = score_files(log, series, pipeline, tell)
-    scored.table.write_parquet(out_file)
+    _write_table(scored.table, out_file)
     counts = {"late": scored.late, "duplicate": scored.duplicate, "rejected": scored.rejected}
     dropped = "".join(f", {count} {what}" for what, count in counts.items() if count)
     out.print(
         f"{out_file}  {counted(len(scored.table), 'reading')}{dropped}, "
         f"{counted(scored.anomalies, 'anomaly', 'anomalies')}"
     )
+
+
+def _write_table(table: "pl.DataFrame", path: Path) -> None:
+    import io
+
+    from models.output_file import write_or_keep
+
+    content = io.BytesIO()
+    if path.suffix.lower() == ".csv":
+        table.write_csv(content)
+    else:
+        table.write_parquet(content)
+    write_or_keep(path, content.getvalue())
 
 
 @checkpoint_app.command("show", epilog="Example: telltale checkpoint show plant.safetensors")

@@ -14,6 +14,7 @@ from service.options import (
     AsJson,
     CheckpointFile,
     Config,
+    Force,
     Group,
     PartitionNumber,
     Servers,
@@ -76,18 +77,20 @@ def state_export(
     group: Group = None,
     checkpoint: CheckpointFile = None,
     bootstrap_servers: Servers = None,
+    force: Force = False,
     config: Config = None,
 ) -> None:
     """Write what streams remember to a file, for `telltale state import`; the service goes on meanwhile.
 
     Every row is brought up to where its partition has been judged, as a worker would do it that takes over.
     """
+    settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
+    check_outputs(out_file, force=force)
+
     from models.numerics import self_test
     from service import state_file
     from service.inspection import pack_up
 
-    settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
-    check_outputs(out_file)
     pipeline, layout = _judges(settings)
     keys = [_key(one) for one in stream]
     with _unjoined(settings) as log:
@@ -112,13 +115,14 @@ def state_import(
 
     A stream that is there already goes on with the imported row. One transaction: all of it, or nothing.
     """
+    settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
+    _one_topic(settings)
+
     from models.numerics import self_test
     from service import state_file
     from service.inspection import Limits, unpack
     from service.state_writer import StateWriter
 
-    settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
-    _one_topic(settings)
     pipeline, layout = _judges(settings)
     luggage = state_file.load(path, layout)
     _require_idle(settings)
@@ -156,11 +160,7 @@ def replay(
 
     With another --checkpoint than the service's: what that one would have said. Nothing is written anywhere.
     """
-    import msgspec
-
-    from models.numerics import self_test
-    from service.replay import Question, lines_of, time_ms
-    from service.replay import replay as judge_again
+    from service.moments import time_ms
 
     settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
     _one_topic(settings)
@@ -168,6 +168,13 @@ def replay(
         around_ms = time_ms(around)
     except ValueError as error:
         raise RefusedSetting(f"--around is {around!r}, expected RFC 3339 with an offset, or milliseconds") from error
+
+    import msgspec
+
+    from models.numerics import self_test
+    from service.replay import Question, lines_of
+    from service.replay import replay as judge_again
+
     pipeline, layout = _judges(settings)
     ttl_s, prime_readings = settings.limits.stream_ttl_s, settings.state.prime_readings
     question = Question(_key(stream), around_ms, readings, ttl_s, prime_readings)

@@ -1,9 +1,10 @@
 """`telltale produce`: readings from files or from the simulated plant, to a topic."""
 
 import json
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ PLANT_STEP_S = 300.0
 PLANT_TRAINING_READINGS = 2 * 7 * 288  # of each stream: two weeks without a fault, then faults begin
 PLANT_FAULT_EVERY = 3_000.0  # readings of a stream between two faults
 SLICE_READINGS = 12  # of each stream, simulated at once
+TOLD_EVERY = 100  # records between two words on progress
 PACE_S = 0.02  # shortest wait when a rate is kept
 
 
@@ -101,25 +103,51 @@ def sent_until_ms(settings: Settings) -> int:
         raise RefusedInput(f"{kafka.topics[0]}: its last records are not the simulated plant's") from None
 
 
-def feed(records: Iterator[Record], settings: Settings, rate: float | None) -> tuple[int, float]:
-    """Send records to the first input topic, `rate` a second. Returns how many were sent, and in how many seconds."""
+def feed(
+    records: Iterator[Record],
+    settings: Settings,
+    rate: float | None,
+    tell: Callable[[int], None] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> tuple[int, float]:
+    """Send records to the first input topic, `rate` a second. Returns how many were sent, and in how many seconds.
+
+    The time is that of sending: what it takes to make the first record, such as to simulate what came before, is not in
+    it. tell: is called with the number of records taken so far. stop: when set, no more is taken, and what was taken is
+    sent.
+    """
     kafka = settings.kafka
     kafka_topics.check_topics(kafka.bootstrap_servers, kafka.topics, (), client_options(settings))
+    first = list(islice(records, 1))
+    stop = stop or threading.Event()
+    taken = chain(first, records)
     began = time.monotonic()
     sent = kafka_topics.produce(
         kafka.bootstrap_servers,
         kafka.topics[0],
-        ((record, None) for record in (paced(records, rate) if rate else records)),
+        ((record, None) for record in _told(paced(taken, rate, stop) if rate else taken, tell, stop)),
         client_options(settings),
     )
     return sent, time.monotonic() - began
 
 
-def paced(records: Iterator[Record], rate: float) -> Iterator[Record]:
-    """The same records, no faster than `rate` a second."""
+def _told(records: Iterator[Record], tell: Callable[[int], None], stop: threading.Event) -> Iterator[Record]:
+    count = 0
+    for record in records:
+        if stop.is_set():
+            return
+        yield record
+        count += 1
+        if count % TOLD_EVERY == 0:
+            tell(count)
+    tell(count)
+
+
+def paced(records: Iterator[Record], rate: float, stop: threading.Event) -> Iterator[Record]:
+    """The same records, no faster than `rate` a second, until `stop` is set."""
     began = time.monotonic()
     sent = 0
     while some := list(islice(records, max(1, int(rate * PACE_S)))):
         yield from some
         sent += len(some)
-        time.sleep(max(0.0, began + sent / rate - time.monotonic()))
+        stop.wait(max(0.0, began + sent / rate - time.monotonic()))

@@ -5,7 +5,6 @@ Sizes: N readings of a batch, S streams, F features.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,11 +19,10 @@ from models.spool import Spool, Streams
 from service.errors import RefusedInput
 from service.inspection import OutsideLog
 from service.log import Partition
-from service.replay import input_of, time_ms
+from service.replay import input_of
 from service.wire import Decoder, ReadingBatch
 
 LOOKED_AT = 1_000  # records of a partition, to find out which features the readings have
-UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 
 
 class HistoricLog(OutsideLog, Protocol):
@@ -50,13 +48,6 @@ class History(NamedTuple):
     late: int
     duplicate: int
     elsewhere: int  # of streams that are in another partition too, where they were found first
-
-
-def moment_ms(text: str, now_ms: int) -> int:
-    """A time before now (7d, 12h, 90m), milliseconds, or RFC 3339. Raises ValueError."""
-    if ago := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text):
-        return max(0, now_ms - round(float(ago[1]) * UNITS_S[ago[2]] * 1000))
-    return time_ms(text)
 
 
 def stretches(log: HistoricLog, topic: str, since_ms: int | None, until_ms: int | None) -> list[Stretch]:

@@ -1,5 +1,8 @@
 """Options that several commands take, what is made of them, and where commands print."""
 
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +12,8 @@ import typer
 from rich.console import Console
 
 from models.time_units import TimeUnit
-from service.errors import RefusedSetting
+from service.errors import RefusedInput, RefusedSetting
+from service.option_checks import finite, multiple_of_16, one_of
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
     from models.series import Series
     from service.settings import Settings
+
+MOST_SEED = 2**32 - 1
+LINE_EVERY_S = 10.0  # on progress, where there is no terminal to draw a bar on
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
@@ -33,6 +40,13 @@ Unit = Annotated[
         help="Unit of timestamps that are numbers. Default: ms, and an error where they look like another unit.",
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there already.")]
+Part = Annotated[
+    str, typer.Option(callback=one_of("all", "train", "test"), help="all, train or test: which rows of the files.")
+]
+Device = Annotated[str, typer.Option(callback=one_of("auto", "cpu", "cuda"), help="auto, cpu or cuda.")]
+Hidden = Annotated[int, typer.Option(min=16, callback=multiple_of_16, help="Hidden units a layer, a multiple of 16.")]
+LearningRate = Annotated[float, typer.Option(min=1e-6, max=1.0, callback=finite, help="Of Adam, at the start.")]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings. [TELLTALE_CONFIG]")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Input topic; may be given several times.")]
 Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Brokers to ask first.")]
@@ -78,12 +92,10 @@ def data_paths(data: list[Path] | None, more: list[Path] | None) -> list[Path]:
     paths = [*(data or []), *(more or [])]
     if not paths:
         raise RefusedSetting("--data is missing, expected CSV or Parquet files, or folders of them")
+    for path in paths:
+        if not path.exists():
+            raise RefusedInput(f"{path}: no such file or folder")
     return paths
-
-
-def check_part(part: str) -> None:
-    if part not in ("all", "train", "test"):
-        raise RefusedSetting(f"--part is {part!r}, expected all, train or test")
 
 
 def read_data(
@@ -95,6 +107,8 @@ def read_data(
 
 
 def load_checkpoint(path: Path) -> "Checkpoint":
+    if not path.exists():  # told before torch is imported
+        raise RefusedInput(f"{path}: cannot be read: No such file or directory")
     from models.checkpoint import load
 
     return load(path)
@@ -117,8 +131,6 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
 def device_of(name: str) -> "torch.device":
     import torch
 
-    if name not in ("auto", "cpu", "cuda"):
-        raise RefusedSetting(f"--device is {name!r}, expected auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise RefusedSetting("--device is cuda, but torch finds no CUDA device here")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
@@ -139,3 +151,63 @@ def counting(what: str, total: int) -> "Iterator[Callable[[int], None]]":
     with Bars(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err) as bars:
         bar = bars.add_task(what, total=total)
         yield lambda done: bars.update(bar, completed=done)
+
+
+@contextmanager
+def sending(total: int | None) -> "Iterator[Callable[[int], None]]":
+    """Tell how many readings were sent: as a bar on a terminal, else as a line now and then. total: None: no end."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    began = time.monotonic()
+    if not err.is_terminal:
+        yield _Lines(total, began).tell
+        return
+    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Bars(TextColumn("sent"), *columns, console=err) as bars:
+        bar = bars.add_task("", total=total)
+
+        def tell(sent: int) -> None:
+            rate = sent / max(time.monotonic() - began, 1e-9)
+            bars.update(bar, completed=sent, description=f"{rate:,.0f} a second")
+
+        yield tell
+
+
+class _Lines:
+    def __init__(self, total: int | None, began: float) -> None:
+        self._total = total
+        self._began = self._told = began
+
+    def tell(self, sent: int) -> None:
+        now = time.monotonic()
+        if now - self._told < LINE_EVERY_S:
+            return
+        self._told = now
+        of = f" of {self._total:,} readings ({100 * sent / self._total:.0f} %)" if self._total else " readings"
+        err.print(f"sent {sent:,}{of}, {sent / (now - self._began):,.0f} a second", soft_wrap=True)
+
+
+@contextmanager
+def until_told_to_stop() -> "Iterator[threading.Event]":
+    """An event that Ctrl-C and SIGTERM set, the first time; a second one ends the process as always."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(_number: int, _frame: object) -> None:
+        stop.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        restore()

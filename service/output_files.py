@@ -9,14 +9,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from models.output_file import is_special, part_of
-from service.errors import RefusedInput
+from service.errors import RefusedInput, RefusedSetting
 
 LEAST_BYTES = 4096  # where nothing is known of a file's size yet
 
 
-def check_outputs(*files: Path | None) -> None:
-    """Find out before the work, not after it, that a result cannot be written. None: an output nobody asked for."""
-    check_room({file: LEAST_BYTES for file in files if file is not None})
+def check_outputs(*files: Path | None, force: bool = False) -> None:
+    """Find out before the work, not after it, that a result cannot be written. None: an output nobody asked for.
+
+    force: whether a file that is there may be overwritten. What is no regular file, such as a pipe, always may.
+    """
+    asked = [file for file in files if file is not None]
+    if there := [] if force else [file for file in asked if file.exists() and not is_special(file)]:
+        raise RefusedSetting(f"{', '.join(map(str, there))}: there already; --force overwrites")
+    check_room(dict.fromkeys(asked, LEAST_BYTES))
 
 
 def check_room(sizes: Mapping[Path, int]) -> None:

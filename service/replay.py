@@ -11,7 +11,6 @@ forgets idle streams.
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from itertools import pairwise, takewhile
 from typing import NamedTuple
 
@@ -132,16 +131,6 @@ def _judge_again(
         if window.full and not stories.open_in(window) and checks.reached(window.last):
             break
     return window, stories, checks
-
-
-def time_ms(text: str) -> int:
-    """Milliseconds, or RFC 3339. Raises ValueError."""
-    if text.isascii() and text.isdigit():
-        return int(text)
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError("no offset from UTC")
-    return round(time.timestamp() * 1000)
 
 
 def input_of(log: OutsideLog, partition: Partition, begin: int, end: int) -> Iterator[Fetched]:

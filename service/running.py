@@ -1,6 +1,5 @@
 """`telltale run`: build the service from its settings, and run it until it is told to stop."""
 
-import gc
 import platform
 import socket
 import threading
@@ -24,6 +23,7 @@ from service.delivery import Receiver
 from service.errors import LogUnavailable
 from service.insights import Insight
 from service.kafka_log import KafkaLog
+from service.memory import MemoryKeeper, memory_limit, settle
 from service.metrics import Build, Metrics
 from service.notifying import ALERTMANAGER, RECEIVERS, WEBHOOK, Notifier, alerts_url
 from service.open_alarms import SEVERITIES
@@ -62,17 +62,17 @@ def run_service(settings: Settings) -> None:
     notifier = notifier_of(settings)
     board, metrics, registry = observed(checkpoint, numerics, notifier.notified, settings.metrics.top_streams)
     watchdog, watching, streams = Watchdog(board, BEAT_LIMIT_S), Watching(), Streams()
+    memory = MemoryKeeper(memory_limit(), checkpoint.detector.rows_for([b""]).bytes_per_stream)
     web = _web(settings.http, checkpoint, board, metrics, registry, watching, streams)
     if web is not None:
         web.start()
     try:
         worker = kafka_worker(
-            settings, checkpoint, numerics, board, metrics, watching, streams, notifier, stopping.told
+            settings, checkpoint, numerics, board, metrics, watching, streams, notifier, stopping.told, memory
         )
         _announce(settings, checkpoint, numerics)
-        gc.collect()
-        gc.freeze()  # what is loaded by now lives as long as the process
-        gc.set_threshold(100_000, 50, 100)
+        memory.foresee(list(checkpoint.detector.known))
+        settle()
         stopping.note_judging()
         watchdog.start()
         notifier.start()
@@ -174,6 +174,7 @@ def kafka_worker(
     streams: Streams,
     notifier: Notifier,
     stop: threading.Event,
+    memory: MemoryKeeper | None = None,
 ) -> Worker:
     """A worker on the cluster that the settings name. numerics: fingerprint of this machine's arithmetic."""
     me = settings.kafka.instance or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
@@ -198,6 +199,7 @@ def kafka_worker(
         streams,
         notifier,
         top_streams=settings.metrics.top_streams,
+        memory=memory,
     )
 
 

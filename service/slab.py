@@ -257,7 +257,7 @@ class StateSlab:
             return
         pages = -(-max(streams, 2 * room) // PAGE_ROWS)
         more = pages * PAGE_ROWS - room
-        self._rows = Rows(*(torch.cat([column, column.new_zeros(more, *column.shape[1:])]) for column in self._rows))
+        self._rows = Rows(*(_grown(column, pages * PAGE_ROWS) for column in self._rows))
         self._applied = torch.cat([self._applied, torch.full((more,), NOTHING_APPLIED)])
         self._scores = np.concatenate([self._scores, np.full(more, np.nan, np.float32)])
         clean = torch.full((pages - len(self._dirty_since),), -1)
@@ -267,3 +267,10 @@ class StateSlab:
         pages = slots // PAGE_ROWS
         since = self._dirty_since[pages]
         self._dirty_since[pages] = torch.where(since < 0, offset, since)
+
+
+def _grown(column: Tensor, rows: int) -> Tensor:
+    """A column with zeros behind it. These are the system's own: memory is taken where something is written to them."""
+    grown = torch.from_numpy(np.zeros((rows, *column.shape[1:]), column.numpy().dtype))
+    grown[: len(column)] = column
+    return grown

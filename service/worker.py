@@ -19,6 +19,7 @@ from service import failpoints
 from service.errors import LogUnavailable, TaskMigrated
 from service.log import Backlog, Commit, Fetched, MemberLog, Partition, Polled, Record
 from service.log_lines import Seldom
+from service.memory import MemoryKeeper
 from service.metrics import Metrics
 from service.notifying import Notifier
 from service.open_alarms import by_severity, open_alarms, strongest
@@ -128,11 +129,13 @@ class Worker:
         streams: Streams | None = None,
         notifier: Notifier | None = None,
         top_streams: int = 0,
+        memory: MemoryKeeper | None = None,
     ) -> None:
         """idle_s: seconds of event time after which a stream without readings is forgotten; None: never.
 
         watching: the streams that somebody looks at. streams: all of them, for whoever asks. notifier: who tells
-        people; None: nobody does. top_streams: those with the strongest open alarms that the status names.
+        people; None: nobody does. top_streams: those with the strongest open alarms that the status names. memory: what
+        keeps the process's memory within bounds; None: nothing does.
         """
         self._log = log
         self._pipeline = pipeline
@@ -146,6 +149,7 @@ class Worker:
         self._streams = streams or Streams()
         self._notifier = notifier
         self._top_streams = top_streams
+        self._memory = memory
         self._tasks: dict[Partition, PartitionTask] = {}
         self._recoveries: dict[Partition, Recovery] = {}
         self._notices: dict[Partition, list[Record]] = {}
@@ -196,6 +200,8 @@ class Worker:
             self._streams.publish(self._tasks.values(), time.time_ns() // 1_000_000)
         if self._notifier is not None:
             self._notifier.look(self._tasks.values())
+        if self._memory is not None:
+            self._memory.look(sum(len(task.slab) for task in self._tasks.values()))
         return judged
 
     def flush(self) -> None:

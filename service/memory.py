@@ -1,0 +1,206 @@
+"""What the process holds: given back to the system now and then, and held against what it may hold.
+
+Two things make memory grow in a worker that has all its streams. The Kafka client's futures, batches and responses are
+cycles: a few dozen objects a transaction, with megabytes of pages and fetched bytes behind them. Python's collector
+counts objects, so it comes round after thousands of transactions. And buffers of all sizes, made and dropped by several
+threads, leave gaps that the allocator keeps. So both are asked, at an interval, to give back what is free.
+"""
+
+import ctypes
+import gc
+import os
+import resource
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+TIDY_S = 10.0  # between two times that memory is given back; each takes 10 to 40 ms
+LOOK_S = 1.0  # between two looks at what is held
+NEAR = (0.95, 0.9, 0.8)  # shares of the limit at which it is told
+FAR = 0.75  # below which it may be told again
+INDEX_BYTES = 230  # of a stream beside its row and its name: key, slot, places in the index
+
+HINT = (
+    "raise the container's limit, add workers (they share the partitions), lower limits.max_streams or"
+    " limits.stream_ttl_s; docs/deployment.md says what a number of streams needs"
+)
+
+lines = structlog.get_logger("telltale.memory")
+
+
+class Limit(NamedTuple):
+    """What the process may hold, and who says so."""
+
+    bytes: int
+    origin: str
+
+
+def settle() -> None:
+    """What is loaded by now lives as long as the process: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+def give_back() -> None:
+    """Break up cycles that nobody reaches any more, and let the system have the pages that are free."""
+    gc.collect()
+    if _trim is not None:
+        _trim(0)
+
+
+def _malloc_trim() -> Callable[[int], int] | None:
+    """glibc's; other C libraries have none."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return None
+    trim.argtypes, trim.restype = (ctypes.c_size_t,), ctypes.c_int
+    found: Callable[[int], int] = trim
+    return found
+
+
+_trim = _malloc_trim()
+
+
+def resident_bytes(proc: Path = Path("/proc")) -> int | None:
+    """What the process holds in memory; None where the system does not say."""
+    try:
+        return int((proc / "self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def memory_limit(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Limit | None:
+    """The lowest of the limits there are: of the container, of the process, of the machine."""
+    found = [
+        *_of_cgroups(proc, cgroups),
+        *(
+            Limit(soft, f"ulimit ({name})")
+            for name, soft in (
+                ("address space", resource.getrlimit(resource.RLIMIT_AS)[0]),
+                ("data", resource.getrlimit(resource.RLIMIT_DATA)[0]),
+            )
+            if soft != resource.RLIM_INFINITY
+        ),
+        Limit(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "the machine's memory"),
+    ]
+    return min(found, default=None)
+
+
+def _of_cgroups(proc: Path, cgroups: Path) -> list[Limit]:
+    """memory.max of the process's cgroup and of those above it (v2), or memory.limit_in_bytes (v1)."""
+    try:
+        entries = [line.split(":", 2) for line in (proc / "self/cgroup").read_text().splitlines()]
+    except OSError:
+        return []
+    found = []
+    for number, controllers, path in (entry for entry in entries if len(entry) == 3):
+        if number == "0":
+            root, name = cgroups, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = cgroups / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        folder = root / path.lstrip("/")
+        for place in (folder, *folder.parents):
+            limit = _number_in(place / name)
+            if limit is not None:
+                found.append(Limit(limit, f"the container's {name}"))
+            if place == root:
+                break
+    return found
+
+
+def _number_in(file: Path) -> int | None:
+    """None where there is no such file, or no limit in it."""
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() and int(text) < 1 << 62 else None  # v1 writes "none" as a huge number
+
+
+def bytes_per_stream(row_bytes: int, name_bytes: float) -> int:
+    """What a stream takes in a worker, on average: its row, its name and its places in the index."""
+    return round(row_bytes + name_bytes + INDEX_BYTES)
+
+
+class MemoryKeeper:
+    """The worker's: asked every round, it does something every few seconds."""
+
+    def __init__(
+        self,
+        limit: Limit | None,
+        row_bytes: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        resident: Callable[[], int | None] = resident_bytes,
+    ) -> None:
+        """row_bytes: of one stream's row, as the checkpoint lays it out."""
+        self.limit = limit
+        self._row_bytes = row_bytes
+        self._clock = clock
+        self._resident = resident
+        self._tidied_s = self._looked_s = clock()
+        self._told = 0.0  # the highest share of NEAR that was told of
+
+    def look(self, streams: int) -> None:
+        """streams: how many the worker remembers now."""
+        now_s = self._clock()
+        if now_s - self._tidied_s >= TIDY_S:
+            self._tidied_s = now_s
+            give_back()
+        if now_s - self._looked_s >= LOOK_S:
+            self._looked_s = now_s
+            self._compare(streams)
+
+    def foresee(self, keys: Sequence[bytes]) -> None:
+        """Warn before the work begins if the streams that the checkpoint knows will not fit. Told once."""
+        held = self._resident()
+        if self.limit is None or held is None or not keys:
+            return
+        name_bytes = sum(map(len, keys)) / len(keys)
+        needed = held + len(keys) * bytes_per_stream(self._row_bytes, name_bytes)
+        if needed > NEAR[-1] * self.limit.bytes:
+            lines.warning(
+                "memory_may_not_suffice",
+                streams_known=len(keys),
+                needed_mb=_mb(needed),
+                **self._figures(held, self.limit),
+                hint=HINT,
+            )
+
+    def _compare(self, streams: int) -> None:
+        held = self._resident()
+        if self.limit is None or held is None:
+            return
+        share = held / self.limit.bytes
+        if share < FAR:
+            self._told = 0.0
+        reached = next((near for near in NEAR if share >= near), 0.0)
+        if reached > self._told:
+            self._told = reached
+            room = max(0, self.limit.bytes - held) // bytes_per_stream(self._row_bytes, 0)
+            lines.warning(
+                "memory_near_limit",
+                streams=streams,
+                room_for_streams=room,
+                **self._figures(held, self.limit),
+                hint=HINT,
+            )
+
+    def _figures(self, held: int, limit: Limit) -> dict[str, object]:
+        return {
+            "resident_mb": _mb(held),
+            "limit_mb": _mb(limit.bytes),
+            "limit_of": limit.origin,
+            "row_bytes": self._row_bytes,
+        }
+
+
+def _mb(size: int) -> int:
+    return round(size / 2**20)

@@ -1,0 +1,105 @@
+"""What an option may be, checked when the command line is read: before anything heavy is imported.
+
+Each of these makes the callback of a typer option. A name that is not known is told in the same words everywhere, with
+the nearest one there is.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+
+from service.errors import RefusedSetting
+
+T = TypeVar("T")
+Check = Callable[[typer.CallbackParam, T], T]
+
+
+def one_of(*choices: str) -> Check[str | None]:
+    """One of a few names."""
+
+    def check(param: typer.CallbackParam, value: str | None) -> str | None:
+        if value is not None:
+            _require(_option(param), value, choices, listed(choices))
+        return value
+
+    return check
+
+
+def some_of(*choices: str) -> Check[list[str] | None]:
+    """An option that may be given several times: each one of a few names."""
+
+    def check(param: typer.CallbackParam, values: list[str] | None) -> list[str] | None:
+        for value in values or ():
+            _require(_option(param), value, choices, listed(choices))
+        return values
+
+    return check
+
+
+def names_among(*choices: str) -> Check[str | None]:
+    """Several of a few names in one option, with commas between."""
+
+    def check(param: typer.CallbackParam, value: str | None) -> str | None:
+        for name in split(value) if value is not None else ():
+            _require(_option(param), name, choices, f"some of {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def finite(param: typer.CallbackParam, value: float | None) -> float | None:
+    """A number; the bounds of an option keep out neither NaN nor, at an open end, infinity."""
+    if value is not None and not math.isfinite(value):
+        raise RefusedSetting(f"{_option(param)} is {value}, expected a finite number")
+    return value
+
+
+def seconds(param: typer.CallbackParam, value: float | None) -> float | None:
+    """A time that something may take."""
+    if value is not None and not 0 < value < math.inf:
+        raise RefusedSetting(f"{_option(param)} is {value:g}, expected seconds, more than 0")
+    return value
+
+
+def multiple_of_16(param: typer.CallbackParam, value: int) -> int:
+    """Hidden units: only then are a stream's bits the same in every batch."""
+    if value % 16:
+        raise RefusedSetting(f"{_option(param)} is {value}, expected a multiple of 16")
+    return value
+
+
+def file_of(*suffixes: str) -> Check[Path | None]:
+    """A file whose suffix says what is written."""
+
+    def check(param: typer.CallbackParam, value: Path | None) -> Path | None:
+        if value is not None and value.suffix.lower() not in suffixes:
+            raise RefusedSetting(f"{_option(param)} is {str(value)!r}, expected a name that ends in {listed(suffixes)}")
+        return value
+
+    return check
+
+
+def split(names: str) -> list[str]:
+    """Names with commas between, each once."""
+    return list(dict.fromkeys(name.strip() for name in names.split(",")))
+
+
+def listed(choices: Sequence[str]) -> str:
+    """a, b or c."""
+    *first, last = choices
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _require(option: str, value: str, choices: Sequence[str], expected: str) -> None:
+    if value not in choices:
+        nearest = difflib.get_close_matches(value, choices, 1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise RefusedSetting(f"{option} is {value!r}, expected {expected}{hint}")
+
+
+def _option(param: typer.CallbackParam) -> str:
+    return str(param.opts[0])
