@@ -38,10 +38,10 @@ class Stopping:
         """From the main thread, before anything that may hang."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: self._receive(received))
-        threading.Thread(target=self._watch, name="stopping", daemon=True).start()
 
     def note_judging(self) -> None:
-        """From now on a stop is worth waiting for."""
+        """From now on a stop is worth waiting for. To be called after the last fork: a thread begins."""
+        threading.Thread(target=self._watch, name="stopping", daemon=True).start()
         self._judging.set()
 
     def note_written(self) -> None:
