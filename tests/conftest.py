@@ -36,10 +36,14 @@ BROKERS: pytest.StashKey[list[str]] = pytest.StashKey()
 
 def pytest_configure(config: pytest.Config) -> None:
     # Importing kafka-python 3.0 warns on Python 3.11 and 3.12: it reads its message schemas with read_text().
+    config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
     if hasattr(config, "workerinput"):  # one of several processes, each of which has a folder in the run's
         config.stash[TURNS] = Turns(config._tmp_path_factory.getbasetemp().parent)
         config.add_cleanup(config.stash[TURNS].close)
-    config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks select tests, and before groups are made of them
