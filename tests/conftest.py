@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if hasattr(config, "workerinput"):  # one of several processes, each of which has a folder in the run's
-        config.stash[TURNS] = Turns(config._tmp_path_factory.getbasetemp().parent)
+        config.stash[TURNS] = Turns(config._tmp_path_factory.getbasetemp().parent)  # type: ignore[attr-defined]
         config.add_cleanup(config.stash[TURNS].close)
 
 
