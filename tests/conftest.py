@@ -2,12 +2,13 @@
 
 What a test asks for says where it runs. `programs` is the mark of those that need programs beside Python; `make check`
 leaves them out. Several processes (`--numprocesses 4 --dist loadgroup`) share the modules among them: a module's tests
-stay together, with what they have in common, except the rows of the fault suite, which take minutes each. Beside a test
-that is marked `alone` nothing else runs; those come last.
+stay together, with what they have in common, except the rows of the fault suite, which take minutes: two are played at
+a time. Beside a test that is marked `alone` nothing else runs; those come last.
 """
 
 import os
 from collections.abc import Generator, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +48,24 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks select tests, and before groups are made of them
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    lanes = cycle(("faults-1", "faults-2"))
     for item in items:
         asked = frozenset(getattr(item, "fixturenames", ()))
         if asked & PROGRAMS:
             item.add_marker("programs")
-        together = item.name if "nursery" in asked else item.nodeid.partition("::")[0]
-        if item.get_closest_marker("alone"):
+        together = item.nodeid.partition("::")[0].removeprefix("tests/").removesuffix(".py")
+        if "nursery" in asked:
+            together = next(lanes)
+        if _is_alone(item):
             together = "alone"
-        item.add_marker(pytest.mark.xdist_group(together.rpartition("/")[2]))
-    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+        item.add_marker(pytest.mark.xdist_group(together))
+    if TURNS in config.stash:
+        items.sort(key=_is_alone)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # waiting for a turn does not count as the test's own time
@@ -64,7 +73,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     turns = item.config.stash.get(TURNS, None)
     if turns is None:
         return (yield)
-    with turns.turn(alone=item.get_closest_marker("alone") is not None):
+    with turns.turn(alone=_is_alone(item)):
         return (yield)
 
 
