@@ -121,7 +121,7 @@ def _progress_s(scene: Scene) -> float:
     """From now until readings have been told of in every partition that were not before."""
     before = dict(scene.witness.told)
     return wait_until(
-        lambda: all(told > before.get(number, -1) for number, told in dict(scene.witness.told).items()), 120, "progress"
+        lambda: all(told > before.get(number, -1) for number, told in dict(scene.witness.told).items()), 300, "progress"
     )
 
 
