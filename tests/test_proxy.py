@@ -230,6 +230,14 @@ def test_connections_are_refused_until_the_proxy_resumes(
     new_client().connected()
 
 
+def round_trip_s(client: Client) -> float:
+    start = time.monotonic()
+    client.send(b"at once")
+    client.answer()
+    return time.monotonic() - start
+
+
+@pytest.mark.alone
 def test_a_delay_is_added_each_way_and_does_not_add_up(proxy: Proxy, client: Client) -> None:
     proxy.delay(0.1)
     start = time.monotonic()
@@ -238,12 +246,9 @@ def test_a_delay_is_added_each_way_and_does_not_add_up(proxy: Proxy, client: Cli
     answers = [client.answer() for _ in range(20)]
     took_s = time.monotonic() - start
     assert answers == [(number, b"late") for number in range(1, 21)]
-    assert 0.2 <= took_s < 0.5
+    assert 0.2 <= took_s < 2.0  # one after another, they would take 4 s
     proxy.resume()
-    start = time.monotonic()
-    client.send(b"at once")
-    client.answer()
-    assert time.monotonic() - start < 0.1
+    assert min(round_trip_s(client) for _ in range(20)) < 0.1
 
 
 @pytest.mark.parametrize("anew", [True, False])

@@ -210,7 +210,7 @@ class LogContract:
         start = time.monotonic()
         assert log.poll(0.2) == ((), (), ())
         assert log.poll(0.0) == ((), (), ())
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < 5.0
 
     def test_offsets_have_gaps_and_reading_goes_on_after_them(self, world: World) -> None:
         world.append(0, readings(3))

@@ -305,6 +305,7 @@ def test_answers_are_described_and_the_descriptions_hold(live: Live) -> None:
 # --- events
 
 
+@pytest.mark.alone
 def test_whoever_listens_hears_of_the_service_every_second_and_of_anomalies_as_they_come(published: Published) -> None:
     with listening(published.url) as listener:
         first = listener.next("summary")
