@@ -6,8 +6,8 @@ from models.wording import counted
 from service.status import State, Status
 
 NAMED = 8  # partitions or topics in one answer
-# A worker whose loop takes longer is alive, but what it last said is no longer true of now. A round takes 0.5 s where
-# nothing comes, and at most that under full load.
+# A worker whose loop takes longer is alive, but what it last said is no longer true of now. A round takes half a second
+# where nothing comes, and tenths of a second under full load.
 FRESH_S = 3.0
 
 
