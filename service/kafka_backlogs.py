@@ -6,7 +6,8 @@ those alone who wait for the answer.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from kafka import TopicPartition
@@ -18,16 +19,21 @@ ASK_EVERY_S = 1.0
 KNOWN_FOR_S = 10.0  # an end of which nothing is heard for longer is not known any more
 COMMITTED_WITHIN_S = 5.0
 
+_Offsets = tuple[dict[TopicPartition, Any], object]  # what was found, and what is to be asked for again
+
 
 class BacklogWatch:
     """Asks, keeps the answers. The caller's thread reads them, the client's writes them."""
 
-    def __init__(self, consumer: Any) -> None:
+    def __init__(self, consumer: Any, from_the_beginning: bool) -> None:
+        """from_the_beginning: where a group begins that has committed nothing; otherwise at the end."""
         self._consumer = consumer
+        self._first = OffsetSpec.EARLIEST if from_the_beginning else OffsetSpec.LATEST
         self._ends: dict[TopicPartition, tuple[int, float]] = {}  # with when it was heard
-        self._committed: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}  # or where the group begins that has committed nothing
+        self._never: frozenset[TopicPartition] = frozenset()  # of which nothing is committed
         self._asked_s = -ASK_EVERY_S
-        self._asking: dict[object, Any] = {}  # by broker, what it has not answered yet
+        self._asking: dict[object, Any] = {}  # what is not answered yet, by whom was asked what
 
     def ask(self, given: Collection[Partition], waiting: Collection[Partition]) -> None:
         """Ask where these partitions end, and of those that are not started where their group stands."""
@@ -35,20 +41,28 @@ class BacklogWatch:
         if not given or now_s - self._asked_s < ASK_EVERY_S:
             return
         self._asked_s = now_s
+        wanted = frozenset(TopicPartition(*partition) for partition in waiting)
+        self._ask_for_offsets({TopicPartition(*partition) for partition in given}, OffsetSpec.LATEST, self._heard_ends)
+        self._ask_for_offsets(self._never & wanted, self._first, self._heard_first)
+        if wanted and self._is_free("committed"):
+            coordinator = self._consumer._coordinator
+            self._asking["committed"] = self._consumer._manager.call_soon(
+                coordinator.fetch_committed_offsets_async, list(wanted), COMMITTED_WITHIN_S * 1000
+            )
+            self._asking["committed"].add_callback(partial(self._heard_committed, wanted))
+
+    def _ask_for_offsets(
+        self, partitions: Collection[TopicPartition], spec: OffsetSpec, heard: Callable[[_Offsets], None]
+    ) -> None:
+        """Each broker for itself: one that does not answer must not keep the others' answers from us."""
         manager, fetcher = self._consumer._manager, self._consumer._fetcher
         by_leader: dict[object, dict[TopicPartition, OffsetSpec]] = {}
-        for tp in (TopicPartition(*partition) for partition in given):
-            by_leader.setdefault(manager.cluster.leader_for_partition(tp), {})[tp] = OffsetSpec.LATEST
+        for tp in partitions:
+            by_leader.setdefault(manager.cluster.leader_for_partition(tp), {})[tp] = spec
         for leader, specs in by_leader.items():
-            if self._is_free(leader):
-                self._asking[leader] = manager.call_soon(fetcher._send_list_offsets_requests, specs)
-                self._asking[leader].add_callback(self._heard_ends)
-        if waiting and self._is_free("committed"):
-            coordinator, wanted = self._consumer._coordinator, [TopicPartition(*partition) for partition in waiting]
-            self._asking["committed"] = manager.call_soon(
-                coordinator.fetch_committed_offsets_async, wanted, COMMITTED_WITHIN_S * 1000
-            )
-            self._asking["committed"].add_callback(self._heard_committed)
+            if self._is_free((leader, heard)):
+                self._asking[leader, heard] = manager.call_soon(fetcher._send_list_offsets_requests, specs)
+                self._asking[leader, heard].add_callback(heard)
 
     def end(self, partition: Partition) -> int | None:
         """The first offset that could not be read yet."""
@@ -76,9 +90,14 @@ class BacklogWatch:
         asked = self._asking.get(whom)
         return asked is None or bool(asked.is_done)
 
-    def _heard_ends(self, answer: tuple[dict[TopicPartition, Any], object]) -> None:
+    def _heard_ends(self, answer: _Offsets) -> None:
         now_s = time.monotonic()
         self._ends.update({tp: (int(found.offset), now_s) for tp, found in answer[0].items()})
 
-    def _heard_committed(self, answer: dict[TopicPartition, Any]) -> None:
+    def _heard_first(self, answer: _Offsets) -> None:
+        for tp, found in answer[0].items():
+            self._committed.setdefault(tp, int(found.offset))
+
+    def _heard_committed(self, wanted: frozenset[TopicPartition], answer: dict[TopicPartition, Any]) -> None:
         self._committed.update({tp: int(found.offset) for tp, found in answer.items()})
+        self._never = wanted - answer.keys()

@@ -190,7 +190,7 @@ class KafkaLog:
             "metrics_enabled": False,
         }
         self._producer: Any = None
-        with connecting(bootstrap_servers):
+        with connecting(bootstrap_servers, client):
             self._transactional_producer(CONNECT_WITHIN_S)
             self._consumer: Any = KafkaConsumer(
                 **reading,
@@ -206,8 +206,8 @@ class KafkaLog:
                 max_partition_fetch_bytes=max_partition_fetch_bytes,
             )
         self._ends = fetch_columns(self._consumer, self._budget) if columnar else None
-        self._backlogs = BacklogWatch(self._consumer)
-        with connecting(bootstrap_servers):
+        self._backlogs = BacklogWatch(self._consumer, auto_offset_reset == "earliest")
+        with connecting(bootstrap_servers, client):
             self._changelog = ChangelogReader(changelog_topic, reading, columnar=self._ends is not None)
         self._widths = Widths(self._changelog.cluster, {name: counts[name] for name in (*outputs, changelog_topic)})
         self._heard_at = time.monotonic()

@@ -280,9 +280,9 @@ class MemoryLog:
                 self._positions[partition] = part.next_offset
         return tuple(fetched)
 
-    def _passed(self, partition: Partition) -> int | None:
+    def _passed(self, partition: Partition) -> int:
         known = (self._topics.committed.get(partition), self._positions.get(partition))
-        return max((offset for offset in known if offset is not None), default=None)
+        return max((offset for offset in known if offset is not None), default=self._topics.bounds(partition)[0])
 
     def _write(self, commits: Sequence[Commit]) -> None:
         for commit in commits:

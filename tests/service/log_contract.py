@@ -242,7 +242,7 @@ class LogContract:
         first.close()
         log = world.open(max_poll_records=5)
         reader = Reader(log, starts=False).until_owned(2)
-        until_backlogs(log, {here: Backlog(20, 8, 2), other: Backlog(0, None, 2)})
+        until_backlogs(log, {here: Backlog(20, 8, 2), other: Backlog(0, 0, 2)})
         log.start(here, 8)
         log.start(other, None)
         reader.until(5)
