@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from service import cli_compare, cli_evaluate, cli_gradients, cli_inspect, cli_kafka, cli_models, cli_state
 from service.errors import RefusedSetting, TelltaleError
+from service.exhaustion import exhausted
 from service.options import err, out
 
 app = typer.Typer(
@@ -68,8 +69,11 @@ def main() -> NoReturn:
         if type(error).__module__.startswith("models."):  # UnusableData, UnusableCheckpoint
             _fail(error, 1)
         raise
-    except OSError as error:
-        if error.filename is None:
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if (said := exhausted(error)) is not None:
+            sys.stderr.write(f"telltale: {said}\n")  # plainly: there may be too little for anything else
+            sys.exit(1)
+        if not isinstance(error, OSError) or error.filename is None:
             raise
         _fail(TelltaleError(f"{error.filename}: {error.strerror}"), 1)
     sys.exit(0)

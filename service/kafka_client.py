@@ -1,14 +1,17 @@
 """What all uses of kafka-python share: its errors in our words, connecting, and what it may log."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import structlog
 from kafka import errors as kafka_errors
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record import util
 
 from service.errors import LogUnavailable, RefusedSetting, TaskMigrated, TelltaleError
+from service.kafka_diagnosis import diagnosis, tls_context
 from service.record_batches import CorruptBatch
 
 log = structlog.get_logger()
@@ -80,37 +83,71 @@ def _is_given_up(error: Exception) -> bool:
 
 
 @contextmanager
-def connecting(bootstrap_servers: str) -> Iterator[None]:
-    """Say which servers could not be reached, and why: the client raises only that it could not."""
+def connecting(bootstrap_servers: str, client: Mapping[str, object] | None = None) -> Iterator[None]:
+    """Say which servers could not be reached, and why: the client raises only that it could not.
+
+    client: the settings it is given. Raises RefusedSetting when a file among them cannot be used.
+    """
+    client = client or {}
+    if str(client.get("security_protocol", "")).endswith("SSL"):
+        tls_context(client)
     complaints = _Complaints()
-    client = logging.getLogger("kafka.net")
-    client.addHandler(complaints)
-    client.propagate = False  # a line for every attempt would hide the one that says why
+    loggers = [logging.getLogger(name) for name in ("kafka.net", "kafka.cluster")]
+    for logger in loggers:
+        logger.addHandler(complaints)
+        logger.propagate = False  # a line for every attempt would hide the one that says why
     try:
         with translated(f"connecting to {bootstrap_servers}"):
             try:
                 yield
             except kafka_errors.KafkaTimeoutError as error:
-                why = f": {complaints.last}" if complaints.last else ""
+                why = _why(complaints.last, bootstrap_servers, client)
                 raise LogUnavailable(
                     f"could not connect to {bootstrap_servers} within {CONNECT_WITHIN_S:.0f} s{why}"
                 ) from error
     finally:
-        client.removeHandler(complaints)
-        client.propagate = True
+        for logger in loggers:
+            logger.removeHandler(complaints)
+            logger.propagate = True
+
+
+def _why(last: Exception | None, bootstrap_servers: str, client: Mapping[str, object]) -> str:
+    if isinstance(last, kafka_errors.SaslAuthenticationFailedError):
+        word = str(last).rpartition("SaslAuthenticationFailedError: ")[2]  # the broker's
+        return f": the login failed, see kafka.sasl_username and kafka.sasl_password ({word})"
+    found = diagnosis(bootstrap_servers, client)
+    return f": {found}" if found else f": {last}" if last else ""
 
 
 class _Complaints(logging.Handler):
-    """Keeps why the last connection failed; at these levels the client writes no secrets."""
+    """Keeps why the last connection failed: what the broker said of a login rather than that it hung up."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.last = ""
+        self.last: Exception | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if "failed: " in message and "Bootstrap failed" not in message:
-            self.last = message.split("failed: ", 1)[1].split(" (backoff")[0]
+        about = record.args if isinstance(record.args, tuple) else ()
+        for one in about:
+            if isinstance(one, Exception) and not isinstance(self.last, kafka_errors.SaslAuthenticationFailedError):
+                self.last = one
+
+
+def _heard_out(receive: Callable[[Any], tuple[bytes, Exception | None]]) -> Any:
+    """What has come, and then, when it is asked for again, that the connection has ended.
+
+    The client throws away what came together with the end: the broker's word on why it hangs up.
+    """
+
+    def receive_before_the_end(transport: Any) -> tuple[bytes, Exception | None]:
+        data, error = receive(transport)
+        return data, None if data else error
+
+    return receive_before_the_end
+
+
+KafkaTCPTransport._sock_recv = _heard_out(KafkaTCPTransport._sock_recv)
+KafkaSSLTransport._sock_recv = _heard_out(KafkaSSLTransport._sock_recv)
 
 
 def said(error: Exception) -> str:
@@ -140,6 +177,6 @@ def _is_worth_telling(record: logging.LogRecord) -> bool:
 
 
 def _is_closing(record: logging.LogRecord) -> bool:
-    """Whether the client complains that it closed a connection itself while it was asking for the metadata."""
+    """Whether the client complains that it closed a connection itself while something was under way on it."""
     about = record.args if isinstance(record.args, tuple) else ()
-    return record.name == "kafka.cluster" and any(isinstance(one, kafka_errors.Cancelled) for one in about)
+    return any(isinstance(one, kafka_errors.Cancelled) for one in about)

@@ -59,7 +59,7 @@ def produce(
     """
     require_fast_checksums()
     silence_client_below_warning()
-    with connecting(bootstrap_servers):
+    with connecting(bootstrap_servers, client):
         producer: Any = KafkaProducer(
             bootstrap_servers=bootstrap_servers.split(","),
             bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
@@ -98,7 +98,7 @@ def last_values(bootstrap_servers: str, topic: str, client: Mapping[str, object]
     """What the last record of each partition holds; of those that have none, nothing."""
     check_topics(bootstrap_servers, [topic], (), client)
     silence_client_below_warning()
-    with connecting(bootstrap_servers):
+    with connecting(bootstrap_servers, client):
         consumer: Any = KafkaConsumer(
             bootstrap_servers=bootstrap_servers.split(","),
             bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
@@ -265,7 +265,7 @@ def _check_changelog(bootstrap_servers: str, topic: str, client: Mapping[str, ob
         policy = found.configs.get("cleanup.policy", "delete") if found else ""
         if policy != "compact":
             raise RefusedInput(f"{bootstrap_servers}: {topic} has cleanup.policy={policy}, expected compact")
-    with connecting(bootstrap_servers):
+    with connecting(bootstrap_servers, client):
         consumer: Any = KafkaConsumer(
             bootstrap_servers=bootstrap_servers.split(","),
             bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
@@ -286,7 +286,7 @@ def _check_changelog(bootstrap_servers: str, topic: str, client: Mapping[str, ob
 @contextmanager
 def admin_of(bootstrap_servers: str, client: Mapping[str, object] | None) -> Iterator[Any]:
     silence_client_below_warning()
-    with connecting(bootstrap_servers):
+    with connecting(bootstrap_servers, client):
         admin = KafkaAdminClient(
             bootstrap_servers=bootstrap_servers.split(","),
             bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,

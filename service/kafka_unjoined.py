@@ -60,7 +60,7 @@ class UnjoinedLog:
             "metrics_enabled": False,
             **self._client,
         }
-        with connecting(bootstrap_servers):
+        with connecting(bootstrap_servers, self._client):
             self._consumer: Any = KafkaConsumer(
                 **settings,
                 group_id=group,
@@ -72,7 +72,7 @@ class UnjoinedLog:
         columnar = fetch_columns(self._consumer) is not None
         self._changelog: ChangelogReader | None = None
         if changelog_topic is not None:
-            with connecting(bootstrap_servers):
+            with connecting(bootstrap_servers, self._client):
                 self._changelog = ChangelogReader(changelog_topic, settings, columnar)
             self.partitions(changelog_topic)
 
@@ -149,7 +149,7 @@ class UnjoinedLog:
         """Pages and markers alone, in one transaction; the group's offsets stay where they are."""
         deadline = time.monotonic() + CONNECT_WITHIN_S
         transactional_id = import_id(self._group or "")
-        with connecting(self._servers):
+        with connecting(self._servers, self._client):
             producer: Any = KafkaProducer(
                 bootstrap_servers=self._servers.split(","),
                 bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,

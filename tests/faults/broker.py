@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,11 +14,15 @@ from tests.kafka import BROKER_SCRIPT, Broker, NoBroker, _answers_within, _end_w
 class OwnBroker:
     """deploy/kafka/broker, ended with the suite."""
 
-    def __init__(self, **settings: str) -> None:
-        """settings: of the broker, with _ for the dots in their names."""
-        self._settings = [f"{name.replace('_', '.')}={value}" for name, value in settings.items()]
+    def __init__(self, more: Mapping[str, str] | None = None, **settings: str) -> None:
+        """settings: of the broker, with _ for the dots in their names. more: others, by their very names.
+
+        In values, PORT is the port of the broker's own listener.
+        """
+        named = {name.replace("_", "."): value for name, value in settings.items()} | dict(more or {})
         self._folder = tempfile.TemporaryDirectory(prefix="telltale-faults-kafka-", ignore_cleanup_errors=True)
         self._port = _free_ports(2)
+        self._settings = [f"{name}={value.replace('PORT', str(self._port))}" for name, value in named.items()]
         self._output = Path(self._folder.name) / "output"
         self.broker = Broker(f"127.0.0.1:{self._port}", "own")
         self._process = self._start()

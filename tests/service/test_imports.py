@@ -106,6 +106,7 @@ ONLY_IN = {
     "service.kafka_unjoined": {"service.cli_state", "service.cli_models"},
     "service.kafka_topics": {
         "service.kafka_log",  # asks before it starts
+        "service.kafka_widths",  # says the same while it runs
         "service.cli_kafka",
         "service.cli_state",
         "service.feeding",
