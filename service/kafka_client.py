@@ -129,7 +129,9 @@ class _Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         about = record.args if isinstance(record.args, tuple) else ()
         for one in about:
-            if isinstance(one, Exception) and not isinstance(self.last, kafka_errors.SaslAuthenticationFailedError):
+            only_late = isinstance(one, kafka_errors.KafkaTimeoutError) and self.last is not None
+            refused = isinstance(self.last, kafka_errors.SaslAuthenticationFailedError)
+            if isinstance(one, Exception) and not only_late and not refused:
                 self.last = one
 
 
