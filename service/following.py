@@ -75,24 +75,33 @@ class Followers:
     ) -> AsyncIterator[tuple[str, object, str | None]]:
         told, gap = _place(self._board.read(), last_id)
         look = _StreamLook(self._insight, key, self._turns, address)
-        ticks = 0
+        ticks, looking = 0, None
         if gap:
             yield "gap", {}, None
-        while not self._ending.is_set():
-            status = self._board.read()
-            new = status.told - told
-            if new > len(status.recent):
-                yield "gap", {}, f"{status.started_ms}-{status.told - len(status.recent)}"
-            for number, event in enumerate(reversed(status.recent[:new]), status.told - min(new, len(status.recent))):
-                yield "anomaly", event, f"{status.started_ms}-{number + 1}"
-            told = status.told
-            if ticks % round(SUMMARY_S / LOOK_S) == 0:
-                yield "summary", self._summary(status), None
-            if ticks % round(READINGS_S / LOOK_S) == 0:
-                for name, data in await look.news():
-                    yield name, data, None
-            ticks += 1
-            await asyncio.sleep(LOOK_S)
+        try:
+            while not self._ending.is_set():
+                status = self._board.read()
+                new = status.told - told
+                if new > len(status.recent):
+                    yield "gap", {}, f"{status.started_ms}-{status.told - len(status.recent)}"
+                known = min(new, len(status.recent))
+                for number, event in enumerate(reversed(status.recent[:known]), status.told - known):
+                    yield "anomaly", event, f"{status.started_ms}-{number + 1}"
+                told = status.told
+                if ticks % round(SUMMARY_S / LOOK_S) == 0:
+                    yield "summary", self._summary(status), None
+                # Readings may have to wait for their turn, and the sign of life must not.
+                if looking is None and ticks % round(READINGS_S / LOOK_S) == 0:
+                    looking = asyncio.create_task(look.news())
+                ticks += 1
+                await asyncio.sleep(LOOK_S)
+                if looking is not None and looking.done():
+                    for name, data in looking.result():
+                        yield name, data, None
+                    looking = None
+        finally:
+            if looking is not None:
+                looking.cancel()
 
 
 class _StreamLook:

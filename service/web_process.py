@@ -1,9 +1,10 @@
 """HTTP in a process of its own, so that answering takes neither the judging thread's lock nor its processor.
 
 It is a fork of the worker's process, made when the checkpoint is loaded and before there are threads: what is loaded is
-shared, and what it has for itself is a tenth of what a fresh one would. It has a lower priority. It lives as long as
-the worker does: where the worker ends in order, so does it, after its last answers; where it is killed, it is killed
-too. Where it ends by itself, the worker says so, and ends.
+shared, and what it has for itself is a tenth of what a fresh one would. What it may take of a processor is bounded (see
+turns), and its priority is the worker's: with a lower one, probes wait for seconds where the machine has much else to
+do. It lives as long as the worker does: where the worker ends in order, so does it, after its last answers; where it is
+killed, it is killed too. Where it ends by itself, the worker says so, and ends.
 """
 
 import ctypes
@@ -24,7 +25,6 @@ from service.streams import Tables
 from service.watching import Views
 from service.web_link import Link, WebEnd, WorkerEnd
 
-NICE = 10  # beside the judging thread on one core: a tenth of it
 START_WITHIN_S = 60.0
 WATCH_S = 0.2  # between two looks whether its servers still run
 GRACE_S = 1.0  # beyond what a server takes to stop
@@ -105,7 +105,6 @@ class WebProcess:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OBEYS_THE_WORKER)
         _die_with(worker)
         self._link.close()
-        os.nice(NICE)
         for server in self._servers:
             server.start()
         self._web_end.start()

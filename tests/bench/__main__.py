@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.kafka_topics import CHANGELOG
-from tests.bench import load
+from tests.bench import http, load
 
 if TYPE_CHECKING:
     from tests.kafka import Broker
@@ -39,12 +39,20 @@ def main() -> None:
     parser.add_argument("--restore", type=int, nargs="*", default=[100_000], help="streams to restore")
     parser.add_argument("--take-over", type=int, default=100_000, help="streams of two workers of which one is killed")
     parser.add_argument("--latency-seconds", type=float, default=20.0)
+    parser.add_argument("--http", action="store_true", help="only: what forty HTTP clients take of judging")
+    parser.add_argument("--one-processor", action="store_true", help="with --http: on one processor's quota (as root)")
+    parser.add_argument("--windows", type=int, default=6, help="with --http: quiet ones, and as many with clients")
     args = parser.parse_args()
     print(f"machine: {_machine()}", flush=True)
     from tests.kafka import running_broker  # noqa: PLC0415
 
     with running_broker() as broker:
         print(f"broker: {broker.kind}; {PARTITIONS} partitions; {args.hidden} hidden units; one feature\n", flush=True)
+        if args.http:
+            topics = _topics(broker, "http")
+            servers = broker.bootstrap_servers
+            print(http.measure(servers, topics, args.readings, args.windows, args.hidden, args.one_processor))
+            return
         for streams in args.streams:
             topics = _topics(broker, "bench")
             load.fill(broker.bootstrap_servers, topics[0], streams, args.readings)

@@ -260,6 +260,10 @@ def _send_spikes(servers: str, topic: str, streams: int, rate: int, seconds: flo
     producer.close()
 
 
+def stream_name(stream: int) -> str:
+    return _key(stream).decode()
+
+
 def _key(stream: int) -> bytes:
     return b"plant-%02d/sensor-%06d" % (stream % 20, stream)
 

@@ -20,7 +20,7 @@ from starlette.types import Message
 
 from models.detection import Detector
 from models.explanation import explain
-from service import following
+from service import following, turns
 from service.api import StatusSeen, app
 from service.api_streams import OpenAnomalies, StreamsFound
 from service.following import EventStream, Followers
@@ -31,7 +31,7 @@ from service.metrics import Build, Metrics
 from service.serving import STOP_WITHIN_S, Server
 from service.status import RECENT_LIMIT, Checkpoint, State, Status, StatusBoard
 from service.streams import Streams, Tables
-from service.turns import Turns
+from service.turns import Share, Turns
 from service.watching import Views
 from service.web_link import Link, RemoteStreams, RemoteWatching, WebEnd, WorkerEnd
 from service.wire import encode_reading
@@ -64,6 +64,7 @@ class Live:
 
     def __init__(self, detector: Detector, linked: bool) -> None:
         """linked: HTTP knows the worker through a link alone, as where it is a process of its own."""
+        self.detector = detector
         self.topics = one_partition([])
         self.service = Service(detector, self.topics)
         self.board = board = self.service.board
@@ -372,6 +373,26 @@ def test_head_of_the_events_takes_no_listeners_place(published: Published) -> No
     for _ in range(following.MOST_FOLLOWERS + 1):
         answer = httpx.head(f"{published.url}events", trust_env=False, timeout=WITHIN_S)
         assert (answer.status_code, answer.headers["content-type"][:17]) == (200, "text/event-stream")
+
+
+def test_the_sign_of_life_comes_while_readings_wait_for_their_turn(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "WAIT_S", 2 * WITHIN_S)
+    used_up = Turns(Share(1e-9, burst_s=1e-9))
+    insight = Insight(live.detector, DIGEST, live.service.watching)
+    followers = Followers(
+        live.board, lambda status: summary(status, "0", 1e9, 0.0), threading.Event(), insight, used_up
+    )
+
+    async def listen() -> None:
+        summaries = 0
+        async for line in followers.tell(PUMP, None):
+            assert line.startswith(b"event: summary")
+            summaries += 1
+            if summaries == 3:
+                assert used_up.waiting == 1
+                return
+
+    asyncio.run(asyncio.wait_for(listen(), WITHIN_S))
 
 
 def test_events_end_when_the_server_stops_and_soon(published: Published) -> None:

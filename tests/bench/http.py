@@ -1,0 +1,131 @@
+"""What HTTP takes of judging: a worker with and without forty clients, in turns, on a topic with a backlog."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import torch
+from kafka import KafkaConsumer, TopicPartition
+
+from models import checkpoint as checkpoints
+from models.detection import Detector, DetectorConfig
+from models.forecaster import Forecaster, ForecasterConfig
+from tests.bench import load
+from tests.http_clients import clients
+
+CLIENTS = 40
+STREAMS = 2_000
+WINDOW_S, SETTLE_S = 8.0, 1.0
+READY_WITHIN_S = 300.0
+ONE_PROCESSOR_CGROUP = Path("/sys/fs/cgroup/cpu/telltale-bench")  # cgroup v1, as root
+
+
+def measure(servers: str, topics: list[str], readings: int, windows: int, hidden: int, limited: bool) -> str:
+    """limited: the worker and its HTTP process on one processor's quota, as with Compose; else on two processors."""
+    load.fill(servers, topics[0], STREAMS, readings)
+    with TemporaryDirectory() as folder, (Path(folder) / "worker.log").open("w") as log:
+        path = _checkpoint(Path(folder), hidden)
+        worker = subprocess.Popen(
+            [Path(sys.executable).parent / "telltale", "run", "--checkpoint", path, "--http-port", "0"],
+            env={**os.environ, **_settings(servers, topics)},
+            stderr=log,
+        )
+        try:
+            if limited:
+                _limit(worker.pid)
+            return _in_turns(worker, Path(log.name), servers, topics[0], windows, limited)
+        finally:
+            worker.kill()
+            worker.wait()
+            if limited:
+                ONE_PROCESSOR_CGROUP.rmdir()
+
+
+def _in_turns(
+    worker: "subprocess.Popen[bytes]", log: Path, servers: str, topic: str, windows: int, limited: bool
+) -> str:
+    port = _port(worker, log)
+    consumer = KafkaConsumer(bootstrap_servers=[servers], group_id="bench-http", enable_auto_commit=False)
+    partitions = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic))]
+
+    def judged() -> int:
+        return sum(consumer.committed(one) or 0 for one in partitions)
+
+    deadline = time.monotonic() + READY_WITHIN_S
+    while not judged():
+        if worker.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"the worker does not judge: exit code {worker.poll()}")
+        time.sleep(0.5)
+    (web,) = psutil.Process(worker.pid).children()
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    used_s = 0.0
+    names = [load.stream_name(n) for n in range(STREAMS)]
+    with clients(port, CLIENTS, names) as asking:
+        for number in range(2 * windows):
+            asks = bool(number % 2)
+            (asking.go if asks else asking.rest)()
+            time.sleep(SETTLE_S)
+            first, began, spent = judged(), time.monotonic(), sum(web.cpu_times()[:2])
+            time.sleep(WINDOW_S)
+            rates[asks].append((judged() - first) / (time.monotonic() - began))
+            used_s += (sum(web.cpu_times()[:2]) - spent) * asks
+        got = asking.answers()
+    consumer.close()
+    quiet, asked = (statistics.median(rates[asks]) for asks in (False, True))
+    if not min(rates[False]):
+        raise SystemExit("the backlog was judged before all was measured: give more --readings")
+    where = "one processor's quota" if limited else "no limit"
+    return "\n".join(
+        (
+            f"HTTP: {CLIENTS} clients that ask without a pause, {STREAMS:,} streams, {where}, median of {windows}",
+            f"  quiet         {quiet:>9,.0f} readings a second  ({', '.join(f'{r:,.0f}' for r in rates[False])})",
+            f"  with clients  {asked:>9,.0f} readings a second  ({', '.join(f'{r:,.0f}' for r in rates[True])})",
+            f"  lost          {1 - asked / quiet:>9.1%}",
+            f"  its share     {used_s / (windows * WINDOW_S):>9.1%} of one processor; answers by status: {got}",
+            f"  its memory    {web.memory_full_info().uss / 2**20:>9,.0f} MB of its own",
+        )
+    )
+
+
+def _checkpoint(folder: Path, hidden: int) -> Path:
+    """Untrained, which costs the same."""
+    torch.manual_seed(0)
+    detector = Detector.cold(Forecaster(ForecasterConfig(("value",), hidden=hidden)), DetectorConfig())
+    data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
+    metrics = checkpoints.Metrics(
+        epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
+    )
+    path = folder / "bench.safetensors"
+    checkpoints.save(path, detector, checkpoints.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
+    return path
+
+
+def _settings(servers: str, topics: list[str]) -> dict[str, str]:
+    names = ("TOPICS", "ANOMALIES_TOPIC", "DEAD_LETTERS_TOPIC", "CHANGELOG_TOPIC")
+    return {
+        "TELLTALE_KAFKA__BOOTSTRAP_SERVERS": servers,
+        "TELLTALE_KAFKA__GROUP": "bench-http",
+        "TELLTALE_LOG__FORMAT": "json",
+        **{f"TELLTALE_KAFKA__{name}": topic for name, topic in zip(names, topics, strict=True)},
+    }
+
+
+def _port(worker: "subprocess.Popen[bytes]", log: Path) -> int:
+    while worker.poll() is None:
+        for line in log.read_text().splitlines():
+            if '"http_listening"' in line:
+                return int(json.loads(line)["port"])
+        time.sleep(0.2)
+    raise SystemExit(f"the worker ended with {worker.returncode}: {log.read_text()}")
+
+
+def _limit(pid: int) -> None:
+    ONE_PROCESSOR_CGROUP.mkdir(exist_ok=True)
+    (ONE_PROCESSOR_CGROUP / "cpu.cfs_quota_us").write_text("100000")
+    (ONE_PROCESSOR_CGROUP / "cgroup.procs").write_text(str(pid))
