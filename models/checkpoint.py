@@ -9,7 +9,7 @@ expected.
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -36,6 +36,7 @@ MAX_BYTES = 4 * 2**30
 MAX_HIDDEN = 1024
 MAX_LAYERS = 4
 HEADER = "telltale"
+HEADER_BYTES = 65_536  # about what the description takes, and a head that names kinds
 
 C = TypeVar("C", ScoreConfig, AlarmConfig)
 
@@ -173,6 +174,15 @@ def save(path: Path, detector: Detector, description: Description) -> str:
     content = save_tensors(tensors, metadata={HEADER: described.model_dump_json(exclude=unsaid)})
     write_or_keep(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def expected_bytes(architecture: ForecasterConfig, keys: Iterable[str], *, kinds: bool = False) -> tuple[int, int]:
+    """About how large the file of a forecaster will be that knows these streams, and of its weights alone."""
+    with torch.random.fork_rng():
+        weights = sum(weight.nbytes for weight in Forecaster(architecture).state_dict().values())
+    row = fresh(1, architecture)
+    each = (with_symptoms(row) if kinds else row).bytes_per_stream + torch.int64.itemsize
+    return weights + sum(each + len(key.encode()) for key in keys) + HEADER_BYTES, weights
 
 
 def load(path: Path) -> Checkpoint:

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.comparison import Comparison, Job, Plan, Run
 from models.kept_runs import write_json
+from models.output_file import write_or_keep
 from models.tables import Measure, figure, markdown, spread_of, write_csv
 
 OVER_SETS = "all sets"
@@ -174,4 +175,4 @@ def write(comparison: Comparison, plan: Plan, folder: Path) -> None:
         parts += [f"## {name}\n", markdown(*table(summaries, name)), markdown(*cost_table(summaries, name))]
     if OVER_SETS in {one.set for one in summaries}:
         parts += ["## mean place over the sets\n", markdown(*rank_table(summaries))]
-    (folder / "comparison.md").write_text("\n".join(parts))
+    write_or_keep(folder / "comparison.md", "\n".join(parts))

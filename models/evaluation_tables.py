@@ -14,6 +14,7 @@ import numpy as np
 from models.benchmark import Run, weigh
 from models.evaluation import Doubles
 from models.kept_runs import write_json
+from models.output_file import write_or_keep
 from models.tables import Measure, figure, markdown, spread_of, write_csv
 from models.wording import counted
 
@@ -217,4 +218,4 @@ def write(runs: Sequence[Run], summaries: Sequence[Summary], folder: Path) -> No
         if name != OVER_SETS:
             parts.append(f"{facts(runs, name)}.\n")
         parts += [markdown(*each) for each in tables(summaries, name)]
-    (folder / "evaluation.md").write_text("\n".join([*parts, f"{MARK}\n"]))
+    write_or_keep(folder / "evaluation.md", "\n".join([*parts, f"{MARK}\n"]))

@@ -1,6 +1,7 @@
 """What was measured of gradients and of long memories, as tables, CSV and pages."""
 
 import csv
+import io
 import math
 import statistics
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import plotly.graph_objects as go
 from models.cells import CELLS
 from models.gradients import Flow
 from models.memory_tasks import JUDGED_BATCHES, TASKS, Budget, Outcome, Trial
+from models.output_file import write_or_keep
 from models.report import COLOURS, Report
 
 SHOWN_LAGS = (1, 10, 50, 100, 200)
@@ -57,12 +59,13 @@ def flow_rows(flows: Sequence[Flow]) -> list[list[str]]:
 
 def write_flows(path: Path, flows: Sequence[Flow]) -> None:
     """A line a lag: the median, and the tenth and ninetieth percentile."""
-    with path.open("w", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(["cell", "moment", "memory", "lag", "median", "low", "high"])
-        for flow in flows:
-            for lag, norms in enumerate(zip(flow.middle, flow.low, flow.high, strict=True), 1):
-                lines.writerow([flow.cell, flow.moment, flow.memory, lag, *(f"{norm:.6g}" for norm in norms)])
+    text = io.StringIO()
+    lines = csv.writer(text)
+    lines.writerow(["cell", "moment", "memory", "lag", "median", "low", "high"])
+    for flow in flows:
+        for lag, norms in enumerate(zip(flow.middle, flow.low, flow.high, strict=True), 1):
+            lines.writerow([flow.cell, flow.moment, flow.memory, lag, *(f"{norm:.6g}" for norm in norms)])
+    write_or_keep(path, text.getvalue())
 
 
 def flow_report(flows: Sequence[Flow], about: str, remarks: Sequence[str] = ()) -> Report:

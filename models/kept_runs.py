@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from models.output_file import write_or_keep
 from models.series import UnusableData, find_files
 
 T = TypeVar("T")
@@ -62,10 +63,7 @@ def known(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_json(path: Path, content: object) -> None:
     """All of it or nothing: an interrupted run must not leave half a file for the next one. NaN becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(_nullable(content), indent=1) + "\n")
-    unfinished.replace(path)
+    write_or_keep(path, json.dumps(_nullable(content), indent=1) + "\n")
 
 
 def _nullable(content: object) -> object:

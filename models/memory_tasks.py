@@ -7,6 +7,7 @@ Sizes: T readings a sequence, S sequences, I inputs, H hidden units.
 """
 
 import csv
+import io
 import math
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from torch import Generator, Tensor, nn
 from models.cells import CELLS, CellState
 from models.chrono import GATED, remember_for
 from models.names import TASK_NAMES
+from models.output_file import write_or_keep
 from models.series import UnusableData
 
 SYMBOLS = 4  # that may have to be recalled, and as many that mean nothing
@@ -257,12 +259,13 @@ def write_outcome(path: Path, outcome: Outcome, budget: Budget) -> None:
         "took_s": round(outcome.took_s, 1),
     }
     line = {**outcome.trial._asdict(), **how, **asdict(budget)}
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(line))
-        if new:
-            writer.writeheader()
-        writer.writerow(line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(line))
+    before = path.read_bytes() if path.exists() else b""
+    if not before:
+        writer.writeheader()
+    writer.writerow(line)
+    write_or_keep(path, before + text.getvalue().encode())
 
 
 def read_outcomes(path: Path, budget: Budget) -> list[Outcome]:

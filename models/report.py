@@ -13,6 +13,8 @@ import plotly.graph_objects as go
 import plotly.io
 import plotly.offline
 
+from models.output_file import write_or_keep
+
 # Told apart also by those who do not tell red from green (Okabe & Ito 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 PLOT_HEIGHT = 380  # pixels
@@ -76,10 +78,10 @@ class Report:
 
     def write(self, path: Path) -> None:
         title, summary = html.escape(self.title), html.escape(self.summary)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
+        write_or_keep(
+            path,
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
             f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
             f"<script>{plotly.offline.get_plotlyjs()}</script></head>\n"
-            f'<body><h1>{title}</h1>\n<p class="faint">{summary}</p>\n' + "\n".join(self._parts) + "</body></html>\n"
+            f'<body><h1>{title}</h1>\n<p class="faint">{summary}</p>\n' + "\n".join(self._parts) + "</body></html>\n",
         )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from models.output_file import write_or_keep
 from models.rows import Doubles
 
 
@@ -39,4 +40,5 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def write_csv(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """NaN becomes an empty cell."""
-    pl.DataFrame(rows).with_columns(pl.selectors.float().fill_nan(None)).write_csv(path)
+    text = pl.DataFrame(rows).with_columns(pl.selectors.float().fill_nan(None)).write_csv()
+    write_or_keep(path, text)

@@ -85,6 +85,7 @@ class Fitted(NamedTuple):
     seconds: float
     ended: str  # converged, epochs, budget, interrupted, diverged
     remarks: tuple[str, ...]  # what went wrong or poorly and what to try, a sentence or two each
+    unwritten: str | None = None  # why the run's state could not be written at the end, and where it is instead
 
 
 def usable(series: Sequence[Series]) -> list[Series]:
@@ -161,12 +162,13 @@ def fit(
                 tell(Progress(1.0, run.epochs[-1]))
         except KeyboardInterrupt:
             ended = "interrupted"
-    keeper.write()
+    unwritten = keeper.finish()
     run.forecaster.load_state_dict(run.best_weights)
     ended = ended or "epochs"
     remarks = diagnosis.remarks(run.epochs, run.persistence_loss, ended, training, config)
     forecaster = run.forecaster.cpu().eval()
-    return Fitted(forecaster, run.epochs, run.best, run.persistence_loss, time.monotonic() - started, ended, remarks)
+    seconds = time.monotonic() - started
+    return Fitted(forecaster, run.epochs, run.best, run.persistence_loss, seconds, ended, remarks, unwritten)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from models.output_file import write_whole
+from models.output_file import UnwrittenOutput, write_or_keep, write_whole
 from models.series import Series
 from models.tensor_file import sha256_of_tensors
 
@@ -59,10 +60,24 @@ class Keeper:
             self.write()
 
     def write(self) -> None:
-        """Write the newest state, in one piece: the file is the old one or the new one, whole."""
+        """Write the newest state, in one piece: the file is the old one or the new one, whole.
+
+        A run does not end because there is no room for it: the next write tries again.
+        """
         if self._path is not None and self._newest is not None:
-            write_whole(self._path, pack(self._newest, self._identity))
+            with suppress(OSError):
+                write_whole(self._path, pack(self._newest, self._identity))
             self._written_s = time.monotonic()
+
+    def finish(self) -> str | None:
+        """Write it a last time. Returns what is to be told where that fails, and where the state is instead."""
+        if self._path is None or self._newest is None:
+            return None
+        try:
+            write_or_keep(self._path, pack(self._newest, self._identity))
+        except UnwrittenOutput as error:
+            return str(error)
+        return None
 
 
 def pack(state: State, identity: Identity) -> bytes:

@@ -35,13 +35,11 @@ from service.options import (
     read_data,
     simulated,
 )
-from service.output_files import check_outputs
+from service.output_files import check_outputs, check_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-
-    import polars as pl
 
     from models.series import Series
 
@@ -263,41 +261,37 @@ def score(
     check_outputs(out_file, anomalies, force=force)
     loaded = load_checkpoint(settings.checkpoint)
 
-    from contextlib import ExitStack
+    import io
 
+    from models.output_file import write_each, write_or_keep
     from service.feeding import select
     from service.file_log import FileLog
     from service.pipeline import Pipeline
+    from service.scoring import row_bytes
     from service.scoring import score as score_files
 
     one_thread()
     series = select(read_data(paths, loaded.detector.features, time_unit), part)
     pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000))
-    with ExitStack() as stack:
-        told = stack.enter_context(anomalies.open("w")) if anomalies else None
-        log = FileLog(series, told)
-        tell = stack.enter_context(counting("judging", len(log)))
+    told, table = io.StringIO(), io.BytesIO()
+    log = FileLog(series, told if anomalies else None)
+    check_room({out_file: row_bytes(len(pipeline.detector.features)) * len(log)})
+    with counting("judging", len(log)) as tell:
         scored = score_files(log, series, pipeline, tell)
-    _write_table(scored.table, out_file)
+    if out_file.suffix.lower() == ".csv":
+        scored.table.write_csv(table)
+    else:
+        scored.table.write_parquet(table)
+    writes: list[Callable[[], object]] = [lambda: write_or_keep(out_file, table.getvalue())]
+    if anomalies:
+        writes.append(lambda: write_or_keep(anomalies, told.getvalue()))
+    write_each(*writes)
     counts = {"late": scored.late, "duplicate": scored.duplicate, "rejected": scored.rejected}
     dropped = "".join(f", {count} {what}" for what, count in counts.items() if count)
     out.print(
         f"{out_file}  {counted(len(scored.table), 'reading')}{dropped}, "
         f"{counted(scored.anomalies, 'anomaly', 'anomalies')}"
     )
-
-
-def _write_table(table: "pl.DataFrame", path: Path) -> None:
-    import io
-
-    from models.output_file import write_or_keep
-
-    content = io.BytesIO()
-    if path.suffix.lower() == ".csv":
-        table.write_csv(content)
-    else:
-        table.write_parquet(content)
-    write_or_keep(path, content.getvalue())
 
 
 @checkpoint_app.command("show", epilog="Example: telltale checkpoint show plant.safetensors")

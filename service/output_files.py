@@ -12,6 +12,7 @@ from models.output_file import is_special, part_of
 from service.errors import RefusedInput, RefusedSetting
 
 LEAST_BYTES = 4096  # where nothing is known of a file's size yet
+PAGE_BYTES = 6 * 2**20  # of a page with plots: the chart library's script is in it
 
 
 def check_outputs(*files: Path | None, force: bool = False) -> None:
@@ -22,7 +23,7 @@ def check_outputs(*files: Path | None, force: bool = False) -> None:
     asked = [file for file in files if file is not None]
     if there := [] if force else [file for file in asked if file.exists() and not is_special(file)]:
         raise RefusedSetting(f"{', '.join(map(str, there))}: there already; --force overwrites")
-    check_room(dict.fromkeys(asked, LEAST_BYTES))
+    check_room({file: PAGE_BYTES if file.suffix == ".html" else LEAST_BYTES for file in asked})
 
 
 def check_room(sizes: Mapping[Path, int]) -> None:

@@ -23,6 +23,11 @@ class Scored(NamedTuple):
     rejected: int  # could not be read, for a value out of range
 
 
+def row_bytes(features: int) -> int:
+    """About what a row of the table takes in Parquet: score, and a band a feature, which hardly shrink."""
+    return 4 * (1 + 3 * features)
+
+
 def score(
     log: FileLog, series: Sequence[Series], pipeline: Pipeline, tell: Callable[[int], None] = lambda _: None
 ) -> Scored:

@@ -17,10 +17,14 @@ from models.distributed import ALONE, Ranks
 from models.forecaster import ForecasterConfig
 from models.kinds import KINDS
 from models.kinds_training import KindsConfig, learn_kinds, scores
+from models.output_file import UnwrittenOutput, write_each
 from models.priming import prime
 from models.series import Series, UnusableData
 from models.training import Fitted, Progress, TrainingConfig, fit
 from models.wording import compared, counted
+from service.output_files import PAGE_BYTES, check_room
+
+STATE_PER_WEIGHTS = 4  # a run holds its weights, the best ones, and Adam's two means of their gradients
 
 
 def train(
@@ -45,8 +49,10 @@ def train(
     HTML file to write. kinds: teach a head that names kinds of fault too. Of several processes the first one writes.
     """
     err = Console(stderr=True, highlight=False, quiet=not ranks.first)
-    with _progress(training.epochs, err) as tell:
-        fitted = fit(learn_from, architecture, training, device, tell, state, ranks)
+    if ranks.first:
+        _require_room(parts, architecture, path, state, report, kinds=kinds)
+    with _progress(training.epochs, err) as tell_progress:
+        fitted = fit(learn_from, architecture, training, device, tell_progress, state, ranks)
     if not ranks.first:
         return
     _report(fitted, out)
@@ -83,14 +89,42 @@ def train(
         ),
         judged,
     )
-    digest = checkpoint.save(path, detector, description)
-    out.print(f"{path}  sha256 {digest[:12]}  {path.stat().st_size / 1e6:.1f} MB")
-    if report is not None:
+
+    def save() -> None:
+        digest = checkpoint.save(path, detector, description)
+        out.print(f"{path}  sha256 {digest[:12]}  {path.stat().st_size / 1e6:.1f} MB")
+
+    def save_report() -> None:
         from models.training_report import training_report  # noqa: PLC0415  (who wants none need not wait for plotly)
 
         with err.status("writing the report"):
-            training_report(fitted, learn_from, training, source).write(report)
+            training_report(fitted, learn_from, training, source).write(report or Path())
         out.print(f"{report}  the report")
+
+    def tell_of_state() -> None:
+        if fitted.unwritten:
+            raise UnwrittenOutput(fitted.unwritten)
+
+    write_each(save, *([save_report] if report else []), tell_of_state)
+
+
+def _require_room(
+    parts: Sequence[Series],
+    architecture: ForecasterConfig,
+    path: Path,
+    state: Path | None,
+    report: Path | None,
+    *,
+    kinds: bool,
+) -> None:
+    """Training must not end at a full disk."""
+    size, weights = checkpoint.expected_bytes(architecture, (one.key for one in parts), kinds=kinds)
+    sizes = {path: size}
+    if state:
+        sizes[state] = STATE_PER_WEIGHTS * weights + checkpoint.HEADER_BYTES
+    if report:
+        sizes[report] = PAGE_BYTES
+    check_room(sizes)
 
 
 def _name_kinds(

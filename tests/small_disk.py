@@ -18,8 +18,10 @@ class SmallDisk(NamedTuple):
     def fill(self, leave: int = 0) -> None:
         """Take all of its room but so many bytes, in the file `ballast`."""
         free = os.statvfs(self.folder)
+        take = free.f_bavail * free.f_frsize - leave
         with (self.folder / "ballast").open("ab") as file:
-            os.posix_fallocate(file.fileno(), file.tell(), free.f_bavail * free.f_frsize - leave)
+            if take > 0:
+                os.posix_fallocate(file.fileno(), file.tell(), take)
 
 
 @contextmanager
