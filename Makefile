@@ -61,7 +61,7 @@ faults: $(READY) ## Kill, stop and cut off workers and brokers for up to an hour
 	@$(PACKAGES) java
 	$(RUN)python -m tests.faults $(ARGS)
 
-soak: $(READY) ## A fault every 15 s under load for half an hour; memory, threads and files must stay (ARGS='--minutes 30')
+soak: $(READY) ## A fault every 15 s under load for 20 minutes; memory, threads and files must stay (ARGS='--minutes 20')
 	@$(PACKAGES) java
 	$(RUN)python -m tests.faults soak $(ARGS)
 

@@ -21,7 +21,7 @@ TIDY_S = 10.0  # between two times that memory is given back; each takes 10 to 4
 LOOK_S = 1.0  # between two looks at what is held
 NEAR = (0.95, 0.9, 0.8)  # shares of the limit at which it is told
 FAR = 0.75  # below which it may be told again
-INDEX_BYTES = 230  # of a stream beside its row and its name: key, slot, places in the index
+INDEX_BYTES = 220  # of a stream beside its row and its name: key, slot, places in the index
 
 HINT = (
     "raise the container's limit, add workers (they share the partitions), lower limits.max_streams or"

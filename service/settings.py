@@ -46,6 +46,10 @@ MAX_SECRET_BYTES = 65_536
 SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_|$)")
 SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 SECRET = ("password", "authorization", "token", "urls")  # in the name of a setting; in an address may be a login
+# What people agree on: YAML 1.1 takes 010 for eight, 1:30 for ninety and 0x10 for sixteen.
+DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+LEADING_ZERO = re.compile(r"\s*[-+]?0[0-9_a-zA-Z]")
+WHOLE = re.compile(r"0|[1-9][0-9]*")
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
@@ -57,6 +61,15 @@ def _wrong(expected: str, field: str = "") -> PydanticCustomError:
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
         raise _wrong("a number")
+    if isinstance(value, str) and LEADING_ZERO.match(value):
+        raise _wrong("a number in decimal, without leading zeros")
+    return value
+
+
+def _printable(value: str) -> str:
+    """Of a name: a NUL ends it in other programs, other control characters change what a log or a terminal shows."""
+    if not value.isprintable() or value != value.strip():
+        raise _wrong("a name without control characters, and without blanks around it")
     return value
 
 
@@ -72,7 +85,7 @@ def _split(value: object) -> object:
 def _servers(value: str) -> str:
     for server in value.split(","):
         host, _, port = server.strip().rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        if not host or not host.isprintable() or not WHOLE.fullmatch(port) or not 0 < int(port) < 65_536:
             raise _wrong("host:port, or several with commas between")
     return value
 
@@ -80,6 +93,12 @@ def _servers(value: str) -> str:
 def _topic(value: str) -> str:
     if not TOPIC_NAME.fullmatch(value) or value in (".", ".."):
         raise _wrong("a topic name: 1 to 249 letters, digits, dots, underscores and hyphens")
+    return value
+
+
+def _path_name(value: Path) -> Path:
+    if not str(value).isprintable():
+        raise _wrong("a path without control characters")
     return value
 
 
@@ -112,9 +131,10 @@ def _token(value: SecretStr) -> SecretStr:
 
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Number = Annotated[float, BeforeValidator(_no_boolean)]
-Name = Annotated[str, Field(min_length=1, max_length=255)]
+Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
 Topic = Annotated[str, AfterValidator(_topic)]
-File = Annotated[Path, AfterValidator(_readable_file)]
+FilePath = Annotated[Path, AfterValidator(_path_name)]
+File = Annotated[FilePath, AfterValidator(_readable_file)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 Urls = Annotated[tuple[Annotated[str, AfterValidator(_url)], ...], NoDecode, BeforeValidator(_split)]
@@ -180,14 +200,14 @@ class KafkaSettings(Section):
     )
     sasl_username: Name | None = Field(default=None, description="who logs in")
     sasl_password: Secret | None = Field(default=None, description="secret; better in a file")
-    sasl_password_file: Path | None = Field(default=None, description="file that holds sasl_password")
+    sasl_password_file: FilePath | None = Field(default=None, description="file that holds sasl_password")
     ssl_cafile: File | None = Field(
         default=None, description="PEM file of the authority that signed the brokers' certificates; null: the system's"
     )
     ssl_certfile: File | None = Field(default=None, description="PEM file of this client's certificate (mTLS)")
     ssl_keyfile: File | None = Field(default=None, description="PEM file of the certificate's private key")
     ssl_key_password: Secret | None = Field(default=None, description="secret; what ssl_keyfile is encrypted with")
-    ssl_key_password_file: Path | None = Field(default=None, description="file that holds ssl_key_password")
+    ssl_key_password_file: FilePath | None = Field(default=None, description="file that holds ssl_key_password")
     ssl_check_hostname: bool = Field(
         default=True, description="whether a broker's certificate must name the host that was asked for"
     )
@@ -250,7 +270,7 @@ class HttpSettings(Section):
         description="secret; who asks for anything but health must bring it (Authorization: Bearer TOKEN; the page "
         "asks for it); at least 16 characters, better in a file",
     )
-    token_file: Path | None = Field(default=None, description="file that holds token")
+    token_file: FilePath | None = Field(default=None, description="file that holds token")
     names: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(),
         description="host names that requests may be for, in the environment with commas; beside this machine's own "
@@ -373,7 +393,7 @@ class NotificationSettings(Section):
     alertmanager_authorization: Authorization = Field(
         default=None, description='secret; "Bearer TOKEN" or "Basic USER:PASSWORD"; better in a file'
     )
-    alertmanager_authorization_file: Path | None = Field(
+    alertmanager_authorization_file: FilePath | None = Field(
         default=None, description="file that holds alertmanager_authorization"
     )
     webhook_urls: Urls = Field(
@@ -382,7 +402,9 @@ class NotificationSettings(Section):
     webhook_authorization: Authorization = Field(
         default=None, description='secret; "Bearer TOKEN" or "Basic USER:PASSWORD"; better in a file'
     )
-    webhook_authorization_file: Path | None = Field(default=None, description="file that holds webhook_authorization")
+    webhook_authorization_file: FilePath | None = Field(
+        default=None, description="file that holds webhook_authorization"
+    )
     min_severity: Literal["minor", "major", "critical"] = Field(
         default="minor", description="minor, major or critical; an anomaly is told of once it is as severe as that"
     )
@@ -412,7 +434,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,  # docker compose passes a variable that is unset on as an empty one
     )
 
-    checkpoint: Path = Field(
+    checkpoint: FilePath = Field(
         default=Path("telltale.safetensors"), description="file of the trained model to judge with"
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
@@ -592,6 +614,9 @@ def _nearest(name: str, known: Mapping[str, str] | tuple[str, ...]) -> str:
 # --- the file
 
 
+YAML_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses aliases: a few of them make a file of gigabytes, and a setting is written where it is meant."""
 
@@ -667,11 +692,25 @@ def _settings_of(loader: _Loader, node: yaml.MappingNode, section: str, file: Pa
 
 
 def _value(loader: _Loader, node: yaml.Node) -> object:
+    _require_decimal(node)
     try:
         value: object = loader.construct_object(node, deep=True)
     except (ValueError, yaml.constructor.ConstructorError):
         raise _RefusedYaml("a value that YAML cannot read, put it in quotes", node.start_mark) from None
     return value
+
+
+def _require_decimal(node: yaml.Node) -> None:
+    """Refuse a number that YAML does not read as a person does, in a list too."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _require_decimal(item)
+    elif node.tag in YAML_NUMBERS and not DECIMAL.fullmatch(node.value) and not node.value.lstrip("+-").startswith("."):
+        raise _RefusedYaml(
+            "a number that YAML reads in another base than ten (a leading 0, 0x, 0b, a colon or an underscore); "
+            "write it in decimal, or in quotes if it is a name",
+            node.start_mark,
+        )
 
 
 def _with_secrets_from_files(given: object, names: Sequence[str]) -> object:

@@ -1,7 +1,7 @@
 """`make faults`: every row of the fault suite in its full size, and a table of what was found.
 
     python -m tests.faults [--seed N] [--small] [ROW ...]     at most an hour for all; --small: as in CI
-    python -m tests.faults soak [--minutes 30] [--seed N]
+    python -m tests.faults soak [--minutes 20] [--seed N]
 
 The exit code is 1 if a row failed. The seed that is printed plays the same schedule again.
 """
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="which rows; without: all but the soak")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     parser.add_argument("--small", action="store_true", help="in the sizes of CI")
-    parser.add_argument("--minutes", type=float, default=30.0, help="of the soak")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of the soak")
     args = parser.parse_args()
     from tests.faults import suite  # noqa: PLC0415
     from tests.faults.figures import HEADING, Cast  # noqa: PLC0415

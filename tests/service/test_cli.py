@@ -281,7 +281,7 @@ def test_a_damaged_checkpoint_is_refused(telltale: Telltale, checkpoint: Path, d
 
 def test_a_checkpoint_of_other_features_is_refused_by_name(telltale: Telltale, checkpoint: Path) -> None:
     Path("x.csv").write_text("timestamp,flow,heat\n1,2,3\n")
-    said = telltale.refuses("score", "--checkpoint", checkpoint, "--data", "x.csv", "--out", "y", code=1)
+    said = telltale.refuses("score", "--checkpoint", checkpoint, "--data", "x.csv", "--out", "y.csv", code=1)
     assert said == "telltale: x.csv: found features flow, heat; expected pressure as well"
 
 
@@ -312,7 +312,7 @@ def test_data_takes_several_files_and_folders(telltale: Telltale, plant: Path) -
     (plant_copy := Path("folder")).mkdir()
     (plant_copy / "mill.csv").write_bytes((plant / "mill.csv").read_bytes())
     files = [plant / "boiler.csv", plant / "pump.csv"]
-    common = ["--out", "x.safetensors", "--hidden", 16, "--epochs", 1]
+    common = ["--out", "x.safetensors", "--force", "--hidden", 16, "--epochs", 1]
     for arguments in (
         ["--data", *files, plant_copy],
         ["--data", files[0], "--data", files[1], "--data", plant_copy],
@@ -325,7 +325,7 @@ def test_data_takes_several_files_and_folders(telltale: Telltale, plant: Path) -
 
 
 def trained(telltale: Telltale, *data: Path) -> str:
-    telltale.does("train", "--data", *data, "--out", "x", "--hidden", 16, "--epochs", 1)
+    telltale.does("train", "--data", *data, "--out", "x", "--force", "--hidden", 16, "--epochs", 1)
     shown = json.loads(telltale.does("checkpoint", "show", "x"))
     assert isinstance(shown["tensors_sha256"], str)
     return shown["tensors_sha256"]
@@ -434,3 +434,34 @@ def test_a_password_is_not_shown(telltale: Telltale) -> None:
     ran = telltale("config", "show", "--config", "telltale.yaml")
     assert ran.code == 0
     assert "canary-word" not in ran.out + ran.err
+
+
+# --- what is there already
+
+
+def test_a_checkpoint_is_overwritten_only_by_force(telltale: Telltale, plant: Path) -> None:
+    common = ["train", "--data", plant / "pump.csv", "--hidden", 16, "--epochs", 1]
+    Path("x").write_text("precious\n")
+    Path("x.html").write_text("precious\n")
+    said = telltale.refuses(*common, "--out", "x", "--report", "x.html", code=2)
+    assert said == "telltale: x, x.html: there already; --force overwrites"
+    assert Path("x").read_text() == Path("x.html").read_text() == "precious\n"
+    telltale.does(*common, "--out", "x", "--report", "x.html", "--force")
+    telltale.does("checkpoint", "verify", "x")
+
+
+def test_a_run_that_goes_on_overwrites_what_it_wrote(telltale: Telltale, plant: Path) -> None:
+    common = ["train", "--data", plant / "pump.csv", "--hidden", 16, "--out", "x", "--resume", "run"]
+    telltale.does(*common, "--epochs", 1)
+    telltale.does(*common, "--epochs", 2)
+    assert json.loads(telltale.does("checkpoint", "show", "x"))["metrics"]["epochs"] == 2
+
+
+def test_scores_are_the_same_in_both_formats(telltale: Telltale, plant: Path, checkpoint: Path) -> None:
+    common = ["score", "--checkpoint", checkpoint, "--data", plant]
+    for name in ("scores.csv", "scores.parquet"):
+        telltale.does(*common, "--out", name)
+    table, text = pl.read_parquet("scores.parquet"), pl.read_csv("scores.csv", schema_overrides={"stream": pl.String})
+    assert text.columns == table.columns
+    assert text.cast(dict(table.schema)).equals(table)
+    assert Path("scores.csv").read_text().splitlines()[0].startswith("stream,timestamp,score,alarm,expected_flow")

@@ -32,7 +32,7 @@ def test_cells_are_compared_and_a_second_call_trains_nothing(telltale: Telltale,
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        (["--cells", "lstm,elman"], "--cells has 'elman', expected some of feedforward, rnn-tanh"),
+        (["--cells", "lstm,elman"], "--cells is 'elman', expected some of feedforward, rnn-tanh"),
         (["--hidden", "20"], "--hidden is 20, expected a multiple of 16"),
         ([], "--data is missing"),
     ],

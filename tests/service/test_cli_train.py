@@ -81,8 +81,8 @@ def test_a_run_goes_on_from_its_file(telltale: Telltale, plant: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "x", "--cell", "transformer"], "--cell is 'transformer', expected one of feedforward, rnn-tanh"),
-        (["--data", "x", "--precision", "float8"], "--precision is 'float8', expected one of auto, float32, bfloat16"),
+        (["--data", "x", "--cell", "transformer"], "--cell is 'transformer', expected feedforward, rnn-tanh"),
+        (["--data", "x", "--precision", "float8"], "--precision is 'float8', expected auto, float32 or bfloat16"),
         (
             ["--data", "x", "--since", "7d"],
             "--since, --until and --features are of a topic, but",

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from models.detection import Detector, Readings
 from models.packing import pack
 from service.errors import RefusedInput
-from service.history import Admission, Stretch, features_in, moment_ms, read, stretches
+from service.history import Admission, Stretch, features_in, read, stretches
 from service.log import Commit, Fetched, Partition, Polled, Source, Stored
+from service.moments import moment_ms
 from service.wire import Decoder, encode_reading
 from tests.data import some_forecaster
 

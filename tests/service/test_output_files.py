@@ -14,7 +14,7 @@ from tests.small_disk import SmallDisk, names_in
 
 def test_an_output_that_can_be_written_leaves_no_trace_of_the_check(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("old")
-    check_outputs(tmp_path / "new", None, tmp_path / "old", Path("/dev/null"))
+    check_outputs(tmp_path / "new", None, tmp_path / "old", Path("/dev/null"), force=True)
     check_room({tmp_path / "new": 1_000_000})
     assert names_in(tmp_path) == ["old"]
     assert (tmp_path / "old").read_text() == "old"

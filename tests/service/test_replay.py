@@ -10,8 +10,9 @@ from service.changelog import Layout
 from service.errors import RefusedInput
 from service.log import Partition, Record
 from service.memory_log import Topics
+from service.moments import time_ms
 from service.pipeline import Pipeline
-from service.replay import Question, Replayed, lines_of, replay, time_ms
+from service.replay import Question, Replayed, lines_of, replay
 from service.slab import StateSlab
 from service.task import EventClock, PartitionTask
 from service.wire import StreamKey, decode_event, encode_reading, rfc3339

@@ -126,6 +126,46 @@ def test_an_error_names_section_value_expectation_and_origin(file: Path, monkeyp
     ]
 
 
+@pytest.mark.parametrize("number", ["010", "0x1F90", "1:30", "8_080", "-007", "0o17", "1_0.5", "[1, 010]"])
+def test_a_number_that_yaml_reads_in_another_base_than_ten_is_refused(file: Path, number: str) -> None:
+    said = refusal_of(file, f"log:\n  level: INFO\nhttp:\n  port: {number}\n")
+    assert said.startswith(f"{file}, line 4: found a number that YAML reads in another base than ten")
+    assert "write it in decimal, or in quotes" in said
+
+
+def test_a_name_that_is_a_number_with_a_leading_zero_is_read_in_quotes(file: Path) -> None:
+    file.write_text('kafka:\n  instance: "007"\nlimits:\n  stream_ttl_s: 1.5e3\n  max_future_s: .5\n')
+    settings = load(file, {})
+    assert settings.kafka.instance == "007"
+    assert (settings.limits.stream_ttl_s, settings.limits.max_future_s) == (1_500, 0.5)
+
+
+def test_leading_zeros_are_refused_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELLTALE_HTTP__PORT", "010")
+    assert refusal() == (
+        "http.port: found '010', expected a number in decimal, without leading zeros"
+        " (environment variable TELLTALE_HTTP__PORT)"
+    )
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\tb", "a\nb", "a\x1bb", "a\u202eb", " a", "a "])
+@pytest.mark.parametrize("setting", ["kafka.group", "kafka.instance", "http.host", "http.names"])
+def test_a_name_with_control_characters_or_blanks_around_it_is_refused(setting: str, name: str) -> None:
+    if setting == "http.names" and name.strip() != name:
+        return  # a list with commas, whose parts are stripped
+    assert "without control characters" in refusal(**{setting.replace(".", "__"): name})
+
+
+@pytest.mark.parametrize("setting", ["checkpoint", "kafka.ssl_cafile", "http.token_file"])
+def test_a_path_with_control_characters_is_refused(setting: str) -> None:
+    assert setting in refusal(**{setting.replace(".", "__"): "a\0b"})
+
+
+@pytest.mark.parametrize("servers", ["a\0b:9092", "kafka:09092", "kafka:\u0663"])
+def test_brokers_are_hosts_and_decimal_ports(servers: str) -> None:
+    assert "expected host:port" in refusal(kafka__bootstrap_servers=servers)
+
+
 def test_an_unknown_key_suggests_the_nearest(file: Path) -> None:
     assert refusal_of(file, "kafka:\n  topic: a\n") == (
         f"kafka.topic: unknown, did you mean kafka.topics? ({file}, line 2)"
