@@ -93,9 +93,7 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Keep the run in this file, and go on from there if there is one in it.")
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(callback=file_of(".html", ".htm"), help="HTML file to write, on how training went.")
-    ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file to write, on how training went.")] = None,
     kinds: Annotated[bool, typer.Option("--kinds", help="Learn to name kinds of fault too.")] = False,
     seed: Annotated[
         int, typer.Option(min=0, max=MOST_SEED, help="Two runs with one seed on one machine give the same weights.")

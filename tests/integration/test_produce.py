@@ -1,5 +1,11 @@
 """`telltale produce` on a real topic."""
 
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 from service.log import Record
 from tests.command_line import Telltale
 from tests.kafka import Broker
@@ -25,3 +31,32 @@ def test_another_topic_than_the_plants_is_not_gone_on_from(kafka: Broker, tellta
     kafka.produce(topic, [(0, Record(b"pump", b'{"value": 1}'))])
     where = ("--topic", topic, "--bootstrap-servers", kafka.bootstrap_servers)
     assert "not the simulated plant's" in telltale.refuses("produce", "--simulate", 3, "--go-on", *where, code=1)
+
+
+def test_what_was_sent_until_it_was_told_to_stop_is_told_and_is_there(kafka: Broker, tmp_path: Path) -> None:
+    topic = kafka.create_topic(1)
+    where = ("--topic", topic, "--bootstrap-servers", kafka.bootstrap_servers)
+    command = [str(Path(sys.executable).parent / "telltale"), "produce", "--simulate", "3", "--rate", "100", *where]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as plant:
+        while not kafka.read_committed(topic):
+            assert plant.poll() is None
+        plant.send_signal(signal.SIGINT)
+        said, _ = plant.communicate(timeout=60)
+    assert plant.returncode == 0
+    told = re.fullmatch(rf"([\d,]+) readings to {topic} in ([\d.]+) s, (\d+) a second, then told to stop\n", said)
+    assert told is not None, said
+    assert int(told[1].replace(",", "")) == len(kafka.read_committed(topic))
+
+
+def test_the_time_told_is_that_of_sending_and_progress_is_told_meanwhile(kafka: Broker, tmp_path: Path) -> None:
+    """At 40 readings a second 480 take 12 s, whatever the weeks before them take to simulate."""
+    topic = kafka.create_topic(1)
+    where = ("--topic", topic, "--bootstrap-servers", kafka.bootstrap_servers)
+    asked = ("--simulate", "8", "--readings", "60", "--rate", "40")
+    command = [str(Path(sys.executable).parent / "telltale"), "produce", *asked, *where]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    told = re.fullmatch(rf"(\d+) readings to {topic} in ([\d.]+) s, .*\n", ran.stdout)
+    assert told is not None, ran.stdout
+    assert int(told[1]) == len(kafka.read_committed(topic))
+    assert float(told[2]) >= int(told[1]) / 40 - 0.1
+    assert re.search(r"sent \d+ of 480 readings \(\d+ %\), \d+ a second", ran.stderr), ran.stderr

@@ -122,7 +122,7 @@ def test_score_estimates_what_it_needs(telltale: Telltale, disk: SmallDisk) -> N
 def test_what_score_has_found_is_written_or_not_there(telltale: Telltale) -> None:
     telltale.does(*TRAIN, "--out", "a.safetensors")
     telltale.does(
-        "score", "--checkpoint", "a.safetensors", "--data", "pump.csv", "--out", "s", "--anomalies", "/dev/null"
+        "score", "--checkpoint", "a.safetensors", "--data", "pump.csv", "--out", "s.parquet", "--anomalies", "/dev/null"
     )
-    assert len(pl.read_parquet("s")) == 200
+    assert len(pl.read_parquet("s.parquet")) == 200
     assert Path("/dev/null").is_char_device()

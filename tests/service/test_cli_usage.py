@@ -27,7 +27,6 @@ WRONG = [
     (["train", "--data", "x.csv", "--out", "y", "--learning-rate", "nan"], "--learning-rate is nan"),
     (["train", "--data", "x.csv", "--out", "y", "--seed", "-1"], "--seed"),
     (["train", "--data", "x.csv", "--out", "y", "--device", "cdua"], "expected auto, cpu or cuda; did you mean cuda?"),
-    (["train", "--data", "x.csv", "--out", "y", "--report", "y.pdf"], "--report is 'y.pdf', expected a name that ends"),
     (["train", "--simulate", "3", "--data", "x.csv", "--out", "y"], "--simulate: expected no --data beside it"),
     (["train", "--simulate", "-3", "--out", "y"], "--simulate"),
     (["train", "--from-topic", "t", "--since", "soon", "--out", "y"], "--since is 'soon'"),
