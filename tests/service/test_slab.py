@@ -13,6 +13,7 @@ from torch import Tensor
 from models.detection import Detector, DetectorConfig
 from models.forecaster import Forecaster, ForecasterConfig
 from models.rows import Rows, fresh
+from service.memory import resident_bytes
 from service.slab import NOTHING_APPLIED, PAGE_ROWS, Page, StateSlab
 from service.wire import StreamKey
 
@@ -484,3 +485,17 @@ def test_a_slab_restored_from_its_pages_equals_the_slab(script: list[tuple[str, 
         assert torch.equal(found.slots, page.slots)
         assert torch.equal(found.applied, page.applied)
         assert equal(found.rows, page.rows)
+
+
+def test_spare_room_takes_no_memory_before_it_is_used() -> None:
+    slab = StateSlab(lambda keys: fresh(len(keys), ForecasterConfig(("a",), hidden=64)))
+    slab.slots([StreamKey(b"%d" % n) for n in range(40_000)])
+    before, room = resident_bytes(), slab.room
+    assert before is not None
+    slab.slots([StreamKey(b"one more")])
+    after = resident_bytes()
+    assert after is not None
+    assert slab.room >= 2 * room
+    assert slab.nbytes > 75_000_000
+    assert after - before < 15_000_000
+    assert not any(column[40_001:].any() for column in slab.rows)
