@@ -1,9 +1,10 @@
 """What the process holds: given back to the system now and then, and held against what it may hold.
 
-Two things make memory grow in a worker that has all its streams. The Kafka client's futures, batches and responses are
-cycles: a few dozen objects a transaction, with megabytes of pages and fetched bytes behind them. Python's collector
-counts objects, so it comes round after thousands of transactions. And buffers of all sizes, made and dropped by several
-threads, leave gaps that the allocator keeps. So both are asked, at an interval, to give back what is free.
+Two things make memory grow in a worker that has all its streams. What the Kafka client leaves of a poll that timed out
+(an exception, its traceback, the frames with fetched bytes in them) is a cycle: some 30 objects a round with up to
+megabytes behind them, while Python's collector counts objects and comes round after thousands of rounds. And buffers of
+all sizes, made and dropped by several threads, leave gaps that the allocator keeps. So both are asked, at an interval,
+to give back what is free.
 """
 
 import ctypes

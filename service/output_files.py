@@ -21,7 +21,7 @@ def check_outputs(*files: Path | None, force: bool = False) -> None:
     force: whether a file that is there may be overwritten. What is no regular file, such as a pipe, always may.
     """
     asked = [file for file in files if file is not None]
-    if there := [] if force else [file for file in asked if file.exists() and not is_special(file)]:
+    if there := [] if force else [file for file in asked if file.is_file()]:
         raise RefusedSetting(f"{', '.join(map(str, there))}: there already; --force overwrites")
     check_room({file: PAGE_BYTES if file.suffix == ".html" else LEAST_BYTES for file in asked})
 

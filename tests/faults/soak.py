@@ -44,7 +44,7 @@ def soak(cast: Cast, minutes: float) -> Figures:
         with Scene(*cast, rate=RATE, step=STEP) as scene:
             steady = scene.start("steady", proxy=watched.url)
             with Keeper(scene, ("w0", "w1"), proxy.url) as keeper:
-                scene.wait_for_progress(60)
+                scene.wait_for_progress(300)
                 watch = _Watch(steady)
                 for number in count(1):
                     held.wait(max(0.0, began + number * FAULT_EVERY_S - time.monotonic()))

@@ -177,7 +177,7 @@ def test_hidden_must_be_a_multiple_of_16(telltale: Telltale, plant: Path) -> Non
 
 def test_a_device_that_is_not_there_is_refused(telltale: Telltale, plant: Path) -> None:
     ran = telltale("train", "--data", plant, "--out", "x", "--device", "tpu")
-    assert (ran.code, ran.err) == (2, "telltale: --device is 'tpu', expected auto, cpu or cuda\n")
+    assert (ran.code, ran.err) == (2, "telltale: --device is 'tpu', expected auto, cpu or cuda; did you mean cpu?\n")
 
 
 def test_score_refuses_a_part_it_does_not_know(telltale: Telltale, plant: Path, checkpoint: Path) -> None:

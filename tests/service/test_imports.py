@@ -52,7 +52,7 @@ NUMERICS = {"numerics"}
 MEASURE_NUMERICS = {"cli_state", "running", "demo"}
 
 # What a person calls: reads Settings, builds everything, prints.
-COMMANDS = {name_of(path) for path in SOURCES if path.stem.startswith("cli") or path.stem == "options"}
+COMMANDS = {name_of(path) for path in SOURCES if path.stem.startswith("cli") or path.stem.startswith("option")}
 
 # All that knows the Kafka client.
 KAFKA = {name_of(path) for path in SOURCES if path.stem.startswith("kafka_")}
@@ -100,7 +100,8 @@ ONLY_IN = {
     "safetensors": {"models.checkpoint", "models.training_state", "service.state_file"},
     "service.settings": {*COMMANDS, "service.running", "service.feeding"},
     "service.cli": set(),
-    **{key: {"service.cli"} for key in sorted(COMMANDS - {"service.cli", "service.options"})},
+    **{key: {"service.cli"} for key in sorted(COMMANDS - {"service.cli", "service.options", "service.option_checks"})},
+    "service.option_checks": COMMANDS,
     "service.options": COMMANDS,
     "service.kafka_log": {"service.running", "service.demo"},
     "service.kafka_unjoined": {"service.cli_state", "service.cli_models"},

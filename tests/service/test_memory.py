@@ -139,7 +139,7 @@ def settled() -> Iterator[None]:
 
 
 class Cycle:
-    """As the client's futures and batches are: few objects, and a buffer behind them."""
+    """As what the client leaves of a poll: few objects, and a buffer behind them."""
 
     def __init__(self) -> None:
         self.me = self

@@ -27,7 +27,7 @@ def test_a_missing_folder_is_made(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_with_the_path_and_the_reason(disk: SmallDisk) -> None:
     disk.fill()
-    with pytest.raises(RefusedInput, match=r"disk/a\.html: cannot be written: No space left on device$"):
+    with pytest.raises(RefusedInput, match=r"disk/a\.html: cannot be written: No space left on device"):
         check_outputs(disk.folder / "a.html")
 
 

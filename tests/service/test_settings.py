@@ -153,12 +153,12 @@ def test_leading_zeros_are_refused_from_the_environment_too(monkeypatch: pytest.
 def test_a_name_with_control_characters_or_blanks_around_it_is_refused(setting: str, name: str) -> None:
     if setting == "http.names" and name.strip() != name:
         return  # a list with commas, whose parts are stripped
-    assert "without control characters" in refusal(**{setting.replace(".", "__"): name})
+    assert "without control characters" in refusal(None, **{setting.replace(".", "__"): name})
 
 
 @pytest.mark.parametrize("setting", ["checkpoint", "kafka.ssl_cafile", "http.token_file"])
 def test_a_path_with_control_characters_is_refused(setting: str) -> None:
-    assert setting in refusal(**{setting.replace(".", "__"): "a\0b"})
+    assert setting in refusal(None, **{setting.replace(".", "__"): "a\0b"})
 
 
 @pytest.mark.parametrize("servers", ["a\0b:9092", "kafka:09092", "kafka:\u0663"])
