@@ -8,6 +8,7 @@ import difflib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -66,9 +67,14 @@ def _no_boolean(value: object) -> object:
     return value
 
 
+def _without_control(text: str) -> bool:
+    """No control characters, none that change the direction of writing, no half of a pair."""
+    return not any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in text)
+
+
 def _printable(value: str) -> str:
     """Of a name: a NUL ends it in other programs, other control characters change what a log or a terminal shows."""
-    if not value.isprintable() or value != value.strip():
+    if not _without_control(value) or value != value.strip(" "):
         raise _wrong("a name without control characters, and without blanks around it")
     return value
 
@@ -85,7 +91,7 @@ def _split(value: object) -> object:
 def _servers(value: str) -> str:
     for server in value.split(","):
         host, _, port = server.strip().rpartition(":")
-        if not host or not host.isprintable() or not WHOLE.fullmatch(port) or not 0 < int(port) < 65_536:
+        if not host or not _without_control(host) or not WHOLE.fullmatch(port) or not 0 < int(port) < 65_536:
             raise _wrong("host:port, or several with commas between")
     return value
 
@@ -97,7 +103,7 @@ def _topic(value: str) -> str:
 
 
 def _path_name(value: Path) -> Path:
-    if not str(value).isprintable():
+    if not _without_control(str(value)):
         raise _wrong("a path without control characters")
     return value
 

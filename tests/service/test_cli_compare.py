@@ -16,7 +16,7 @@ def test_cells_are_compared_and_a_second_call_trains_nothing(telltale: Telltale,
     arguments = ["compare", "--data", tmp_path / "press", "--cells", "feedforward, gru", "--seeds", 1, "--hidden", 16]
     arguments += ["--epochs", 1, "--out", tmp_path / "out", "--device", "cpu"]
     said = telltale.does(*arguments)
-    assert "2 nets: of feedforward, gru; on press; seeds 0 to 0" in said
+    assert "2 nets: of feedforward, gru; on press; 1 seed" in said
     assert "VUS-PR" in said
     assert "2/2  press  gru  seed 0: 1 epoch," in said
     runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*.json")}

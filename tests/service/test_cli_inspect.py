@@ -83,7 +83,7 @@ def test_inspect_writes_a_page(telltale: Telltale, plant: Path, checkpoint: Path
     told = telltale.does(
         *("inspect", "--checkpoint", checkpoint, "--data", plant, "--stream", "mill", "--part", "test", "--out", page)
     )
-    assert "alarms accounted for" in told
+    assert "accounted for" in told
     text = page.read_text()
     assert "mill: the memory laid open" in text
     assert "A diagnostic, not a cause" in text

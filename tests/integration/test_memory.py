@@ -1,0 +1,52 @@
+"""What a worker holds while it polls a real broker."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from service.kafka_log import KafkaLog
+from service.kafka_topics import CHANGELOG
+from service.log import Partition
+from service.memory import TIDY_S, MemoryKeeper, settle
+from tests.kafka import Broker
+
+POLLS = 100
+
+
+@pytest.fixture
+def thresholds() -> Iterator[None]:
+    """The collector's are afterwards as they were."""
+    before = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.usefixtures("thresholds")
+def test_what_polls_leave_behind_is_collected_by_the_clock(kafka: Broker) -> None:
+    """By the count of objects, as the service sets it, Python's collector would come round after thousands of polls."""
+    topics = [kafka.create_topic(1, name) for name in ("readings", "anomalies", "dead-letters")]
+    changelog = kafka.create_topic(1, "changelog", CHANGELOG)
+    clock = Clock()
+    keeper = MemoryKeeper(None, 1_000, clock=clock)
+    servers = kafka.bootstrap_servers
+    with closing(KafkaLog(topics[:1], "memory", servers, *topics[1:], changelog, transactional_id="memory")) as log:
+        while not log.poll(0.5).assigned:
+            pass
+        log.start(Partition(topics[0], 0), None)
+        settle()
+        for _ in range(POLLS):
+            log.poll(0.02)
+        clock.now_s += TIDY_S
+        keeper.look(0)
+        assert gc.collect() < POLLS
