@@ -40,7 +40,9 @@ def test_what_polls_leave_behind_is_collected_by_the_clock(kafka: Broker) -> Non
     clock = Clock()
     keeper = MemoryKeeper(None, 1_000, clock=clock)
     servers = kafka.bootstrap_servers
-    with closing(KafkaLog(topics[:1], "memory", servers, *topics[1:], changelog, transactional_id="memory")) as log:
+    with closing(
+        KafkaLog(topics[:1], "memory", servers, topics[1], topics[2], changelog, transactional_id="memory")
+    ) as log:
         while not log.poll(0.5).assigned:
             pass
         log.start(Partition(topics[0], 0), None)
