@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import structlog
 
-TIDY_S = 10.0  # between two times that memory is given back; each takes 10 to 40 ms
+TIDY_S = 10.0  # between two times that memory is given back; each takes some 10 ms, where 100 MB are free
 LOOK_S = 1.0  # between two looks at what is held
 NEAR = (0.95, 0.9, 0.8)  # shares of the limit at which it is told
 FAR = 0.75  # below which it may be told again
