@@ -8,14 +8,15 @@ expected.
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -28,13 +29,21 @@ from models.kinds import KINDS, SYMPTOMS, TENSORS, VOTES, KindsHead, shapes, wit
 from models.output_file import write_or_keep
 from models.residuals import ScoreConfig
 from models.rows import Channels, Rows, Scalars, fresh
+from models.stream_key import MAX_KEY_BYTES
 from models.tensor_file import sha256_of_tensors
 from models.wording import counted
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4 * 2**30
+MAX_HEADER_BYTES = 8 * 2**20
+MAX_FEATURES = 4096
+MAX_NAME = 256  # characters
 MAX_HIDDEN = 1024
 MAX_LAYERS = 4
+MAX_COUNT = 2**53
+MAX_MESSAGE = 2_000  # characters: what was found is quoted, and may be anything
+MOST_READINGS = 10_000_000  # that a count in the judgement may be
+LARGEST_FACTOR = 1e6  # that a weight, share or threshold in it may be
 HEADER = "telltale"
 HEADER_BYTES = 65_536  # about what the description takes, and a head that names kinds
 
@@ -44,16 +53,25 @@ C = TypeVar("C", ScoreConfig, AlarmConfig)
 class UnusableCheckpoint(ValueError):
     """A file is not a checkpoint this version can run: says what was found and what was expected."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…")
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+Text = Annotated[str, Field(max_length=MAX_NAME)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Number = Annotated[float, Field(ge=0)]
+
+
 class Architecture(_Part):
-    features: tuple[str, ...]
-    cell: str
-    hidden: int
-    layers: int
+    features: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_FEATURES)]
+    cell: Text
+    hidden: Annotated[int, Field(ge=16, le=MAX_HIDDEN)]
+    layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 
 
 class Judgement(_Part):
@@ -66,47 +84,47 @@ class Judgement(_Part):
 class TrainingData(_Part):
     """What the forecaster was trained on."""
 
-    files: int
-    streams: int
-    readings: int
-    first_ms: int
-    last_ms: int
+    files: Count
+    streams: Count
+    readings: Count
+    first_ms: Count
+    last_ms: Count
 
 
 class Metrics(_Part):
     """How training ended. Losses: Huber, one step ahead, in spreads."""
 
-    epochs: int
-    best_epoch: int
-    loss: float | None
-    validation_loss: float | None
-    persistence_loss: float | None  # of "the same as before" on the validation part
-    seconds: float
-    ended: str
+    epochs: Count
+    best_epoch: Count
+    loss: Number | None
+    validation_loss: Number | None
+    persistence_loss: Number | None  # of "the same as before" on the validation part
+    seconds: Number
+    ended: Text
 
 
 class Kinds(_Part):
     """How the head that names kinds of fault did on series it was not taught with. Counts: a row a true kind."""
 
     names: tuple[str, ...]  # of the rows and columns
-    streams: int  # that it was judged on
-    at_end: tuple[tuple[int, ...], ...]  # what it says when a fault ends, alarm or not
-    at_alarm: tuple[tuple[int, ...], ...]  # its last word in the fault's alarm; last column: there was none
+    streams: Count  # that it was judged on
+    at_end: tuple[tuple[Count, ...], ...]  # what it says when a fault ends, alarm or not
+    at_alarm: tuple[tuple[Count, ...], ...]  # its last word in the fault's alarm; last column: there was none
     macro_f1_at_end: float
     macro_f1_at_alarm: float  # of the faults that opened an alarm
 
 
 class Versions(_Part):
-    telltale: str
-    torch: str
-    python: str
+    telltale: Text
+    torch: Text
+    python: Text
 
 
 class Description(_Part):
     """What a checkpoint says of itself."""
 
     schema_version: Literal[1]
-    created: str
+    created: Text
     architecture: Architecture
     judgement: Judgement
     row: dict[str, tuple[str, ...]]  # the names of a row's statistics, in their order
@@ -197,7 +215,7 @@ def load(path: Path) -> Checkpoint:
         )
     try:
         tensors = load_tensors(content)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:  # the others: of its reader
         raise UnusableCheckpoint(f"{path}: not a safetensors file: {error}") from error
     try:
         architecture = ForecasterConfig(**description.architecture.model_dump())
@@ -215,22 +233,24 @@ def _config(kind: type[C], said: Mapping[str, float | int]) -> C:
     names = {field.name for field in fields(kind)}
     if said.keys() != names:
         raise ValueError(f"judgement: found {', '.join(sorted(said))}; expected {', '.join(sorted(names))}")
+    for field in fields(kind):
+        found, whole = said[field.name], field.type in (int, "int")
+        most = MOST_READINGS if whole else LARGEST_FACTOR
+        if isinstance(found, bool) or (whole and not isinstance(found, int)) or not 0 <= found <= most:
+            expected = f"a whole number from 0 to {most:,}" if whole else f"a number from 0 to {most:,.0f}"
+            raise ValueError(f"judgement, {field.name} is {found!r}, expected {expected}")
     return kind(**said)  # type: ignore[arg-type]
 
 
 def _rebuild(
     path: Path, tensors: dict[str, Tensor], architecture: ForecasterConfig, config: DetectorConfig, has_kinds: bool
 ) -> Detector:
-    """Refuses a size that nobody trains before it takes the memory for it."""
+    """Takes no memory that the file does not account for: what the header asks for is compared with its tensors."""
     lengths = tensors.get("streams.key_lengths", torch.empty(0, dtype=torch.int64))
     streams = lengths.numel()
-    if architecture.layers > MAX_LAYERS or architecture.hidden > MAX_HIDDEN:
-        raise UnusableCheckpoint(
-            f"{path}: {counted(architecture.layers, 'layer')} of {architecture.hidden} hidden units, "
-            f"expected at most {MAX_LAYERS} of {MAX_HIDDEN}"
-        )
-    forecaster = Forecaster(architecture)
-    weights, rows = forecaster.state_dict(), fresh(0, architecture)
+    with torch.device("meta"):  # shapes alone
+        weights = Forecaster(architecture).state_dict()
+    rows = fresh(0, architecture)
     rows = with_symptoms(rows) if has_kinds else rows
     keys = tensors.get("streams.keys", torch.empty(0, dtype=torch.uint8))
     expected = {
@@ -243,11 +263,12 @@ def _rebuild(
         for name, column in zip(Rows._fields, rows, strict=True)
     }
     if has_kinds:
-        sizes = shapes(architecture.hidden, units=len(tensors.get("kinds.bias", ())))
+        sizes = shapes(architecture.hidden, units=tensors.get("kinds.bias", torch.empty(0)).numel())
         expected |= {f"kinds.{n}": (torch.Size(size), torch.float64) for n, size in zip(TENSORS, sizes, strict=True)}
     _check_tensors(path, tensors, expected)
     kinds = KindsHead.of({name: tensors[f"kinds.{name}"] for name in TENSORS}) if has_kinds else None
     known = _split(path, bytes(keys.numpy()), lengths.tolist())
+    forecaster = Forecaster(architecture)
     forecaster.load_state_dict({name: tensors[f"forecaster.{name}"] for name in weights})
     return Detector(forecaster, config, known, Rows(*(tensors[f"streams.{name}"] for name in Rows._fields)), kinds)
 
@@ -272,7 +293,9 @@ def _check_tensors(
 
 def _split(path: Path, joined: bytes, lengths: Sequence[int]) -> dict[bytes, int]:
     """Each stream's key, and its place among the rows."""
-    if any(length < 1 for length in lengths) or sum(lengths) != (len(joined) if lengths else 0):
+    if wrong := [length for length in lengths if not 1 <= length <= MAX_KEY_BYTES]:
+        raise UnusableCheckpoint(f"{path}: a stream key of {wrong[0]} bytes, expected 1 to {MAX_KEY_BYTES}")
+    if sum(lengths) != (len(joined) if lengths else 0):
         raise UnusableCheckpoint(
             f"{path}: the stream keys are {len(joined)} bytes, their lengths add to {sum(lengths)}"
         )
@@ -302,7 +325,7 @@ def _description(path: Path, content: bytes) -> Description:
     if not isinstance(metadata, dict) or HEADER not in metadata:
         raise UnusableCheckpoint(f"{path}: a safetensors file without a `{HEADER}` entry: not a Telltale checkpoint")
     try:
-        said = json.loads(metadata[HEADER])
+        said = json.loads(metadata[HEADER], parse_float=_finite, parse_constant=_NotFinite)
     except (TypeError, ValueError, RecursionError) as error:
         raise UnusableCheckpoint(f"{path}: its description is not JSON: {error}") from error
     version = said.get("schema_version") if isinstance(said, dict) else None
@@ -325,8 +348,25 @@ def _description(path: Path, content: bytes) -> Description:
     return description
 
 
+class _NotFinite:
+    """What stands for NaN and infinity, which no field of a description may be."""
+
+    def __init__(self, written: str) -> None:
+        self._written = written
+
+    def __repr__(self) -> str:
+        return self._written
+
+
+def _finite(written: str) -> "float | _NotFinite":
+    value = float(written)
+    return value if math.isfinite(value) else _NotFinite(written)
+
+
 def _header(path: Path, content: bytes) -> dict[str, Any]:
     length = int.from_bytes(content[:8], "little")
+    if length > MAX_HEADER_BYTES and length <= len(content) - 8:
+        raise UnusableCheckpoint(f"{path}: a header of {length:,} bytes, expected at most {MAX_HEADER_BYTES:,}")
     if len(content) < 8 or length > len(content) - 8:
         raise UnusableCheckpoint(f"{path}: {len(content)} bytes, not a whole safetensors file")
     try:

@@ -23,7 +23,7 @@ from models.distributed import ALONE, Ranks, interrupts
 from models.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.names import PRECISIONS
 from models.series import Series, UnusableData
-from models.training_state import Identity, Keeper, State, fingerprint, unpack
+from models.training_state import Identity, Keeper, State, UnusableState, fingerprint, require_like, unpack
 from models.windows import Chunk, Lane
 from models.wording import counted
 
@@ -131,7 +131,7 @@ def fit(
         ranks.require_same(repr(identity).encode(), "the data or the settings")
     keeper = Keeper(state if ranks.first else None, identity, save_every_s)
     if saved := ranks.from_first(state.read_bytes() if state and ranks.first and state.is_file() else b""):
-        run.restore(unpack(state or Path(), saved, identity))
+        run.restore(unpack(state or Path(), saved, identity), state or Path())
     else:  # untrained, it expects no change
         run.persistence_loss = _validate(run.forecaster, validation, training, device, ranks)
     lesson = ranks.together(Lesson(run.forecaster, _precision(training, device)))
@@ -286,8 +286,41 @@ class Run:
         }
         return State({name: tensor.cpu() for name, tensor in tensors.items()}, values)
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: State, path: Path) -> None:
+        """path: where the state is from, for messages. Raises UnusableState, and has changed the run then."""
         tensors, values = state
+        epoch = dict.fromkeys(Epoch._fields, 0.0) | {"number": 0, "best": False, "not_finite": 0}
+        epochs = values.get("epochs")
+        require_like(path, values | {"epochs": []}, self.state().values | {"epochs": []})
+        for n, one in enumerate(epochs if isinstance(epochs, list) else [None]):
+            require_like(path, one, epoch, f"values.epochs[{n}]")
+        self._require_tensors(path, tensors)
+        try:
+            self._restore(tensors, values)
+        except (ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
+            raise UnusableState(f"{path}: the run in it cannot go on: {error}") from error
+
+    def _require_tensors(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Those of this run's net, and no other; Adam has none before the first step."""
+        mine = self.state().tensors
+        adam = {
+            f"adam.{n}.{name}": torch.empty(()) if name == "step" else weight
+            for n, weight in enumerate(self.forecaster.parameters())
+            for name in ("step", "exp_avg", "exp_avg_sq")
+        }
+        stepped = any(name.startswith("adam.") for name in tensors)
+        expected = {name: one for name, one in mine.items() if not name.startswith("adam.")} | (adam if stepped else {})
+        if unlike := sorted(tensors.keys() ^ expected.keys()):
+            raise UnusableState(f"{path}: tensor {unlike[0]} is missing, or is not known")
+        for name, one in expected.items():
+            found = tensors[name]
+            if (found.shape, found.dtype) != (one.shape, one.dtype):
+                raise UnusableState(
+                    f"{path}: tensor {name} is {found.dtype} {tuple(found.shape)}, "
+                    f"expected {one.dtype} {tuple(one.shape)}"
+                )
+
+    def _restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         self.forecaster.load_state_dict(_under("weights.", tensors))
         self.best_weights = {name: weight.to(self.device) for name, weight in _under("best.", tensors).items()}
         adam: dict[int, dict[str, Tensor]] = {}

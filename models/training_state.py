@@ -24,6 +24,8 @@ from models.tensor_file import sha256_of_tensors
 
 SCHEMA_VERSION = 1
 HEADER = "telltale-training"
+MAX_WHOLE = 2**128  # the state of a random generator is so large
+MAX_HEADER_BYTES = 64 * 2**20
 HASHED_READINGS = 65_536  # at once, so that of a series on disk no more than that is in memory
 
 
@@ -98,16 +100,33 @@ def unpack(path: Path, content: bytes, identity: Identity) -> State:
         raise UnusableState(
             f"{path}: schema version {header.get('schema_version')}, this version of Telltale reads {SCHEMA_VERSION}"
         )
-    if header["tensors_sha256"] != sha256_of_tensors(content):
+    if header.get("tensors_sha256") != sha256_of_tensors(content):
         raise UnusableState(f"{path}: the tensors are not those that were written: the file was damaged or changed")
-    found = header["identity"]
+    found, values = header.get("identity"), header.get("values")
+    if not isinstance(found, dict) or not isinstance(values, dict):
+        raise UnusableState(f"{path}: not the state of a run of training: its identity or its values are no object")
     for name in sorted(found.keys() | identity.keys()):
         if found.get(name) != identity.get(name):
             raise UnusableState(
                 f"{path}: the run in it has {name} {found.get(name)}, this one has {identity.get(name)}: "
                 "an interrupted run goes on only with the same settings and data"
             )
-    return State(load_tensors(content), header["values"])
+    return State(load_tensors(content), values)
+
+
+def require_like(path: Path, found: object, expected: object, name: str = "values") -> None:
+    """Refuse values that are not of the kind that a run writes: the same names, and numbers where numbers are."""
+    if isinstance(expected, dict):
+        if not isinstance(found, dict) or found.keys() != expected.keys():
+            raise UnusableState(f"{path}: {name} holds other fields than expected: {', '.join(expected)}")
+        for key, value in expected.items():
+            require_like(path, found[key], value, f"{name}.{key}")
+    elif isinstance(expected, (bool, int, float)):
+        good = isinstance(found, (bool, int, float)) and (isinstance(expected, float) or isinstance(found, int))
+        if not good or (isinstance(found, int) and abs(found) > MAX_WHOLE):
+            raise UnusableState(f"{path}: {name} is {found!r:.80}, expected a number")
+    elif type(found) is not type(expected):
+        raise UnusableState(f"{path}: {name} is {found!r:.80}, expected {type(expected).__name__}")
 
 
 def fingerprint(series: Sequence[Series]) -> dict[str, str | int]:
@@ -125,11 +144,11 @@ def fingerprint(series: Sequence[Series]) -> dict[str, str | int]:
 def _header(path: Path, content: bytes) -> dict[str, Any]:
     length = int.from_bytes(content[:8], "little")
     try:
-        if len(content) < 8 + length:
-            raise ValueError(f"{len(content)} bytes")
+        if len(content) < 8 + length or length > MAX_HEADER_BYTES:
+            raise ValueError(f"{len(content)} bytes, {length} of them of the header")
         load_tensors(content)  # checks the whole layout
         header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][HEADER])
-    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise UnusableState(f"{path}: not the state of a run of training, or not a whole one: {error}") from error
     if not isinstance(header, dict):
         raise UnusableState(f"{path}: not the state of a run of training: its header is not an object")

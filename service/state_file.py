@@ -7,7 +7,7 @@ found and what was expected.
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import torch
@@ -28,7 +28,11 @@ from service.wire import StreamKey
 VERSION = 1
 HEADER = "telltale_state"
 MAX_BYTES = 2**30
+MAX_HEADER_BYTES = 256 * 2**20  # 1,000,000 streams with the longest names
 DTYPES = (torch.float32, torch.float32, torch.float64, torch.float64, torch.int64)
+
+
+Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class From(msgspec.Struct, frozen=True):
@@ -37,10 +41,10 @@ class From(msgspec.Struct, frozen=True):
     stream: str
     topic: str
     topic_id: str
-    partition: int
-    page: int
-    next_offset: int  # every reading of the stream before it is in the row
-    replay_from: int  # from where the changelog's pages had to be brought up to that
+    partition: Offset
+    page: Offset
+    next_offset: Offset  # every reading of the stream before it is in the row
+    replay_from: Offset  # from where the changelog's pages had to be brought up to that
 
 
 class Carried(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +96,7 @@ def load(path: Path, layout: Layout) -> Luggage:
         )
     try:
         tensors = load_tensors(content)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:  # the others: of its reader
         raise RefusedInput(f"{path}: not a safetensors file: {error}") from error
     streams = len(carried.streams)
     columns = []
@@ -102,6 +106,9 @@ def load(path: Path, layout: Layout) -> Luggage:
             raise RefusedInput(
                 f"{path}: tensor {name} is not {dtype} {(streams, *shape)}, as its {streams} streams need"
             )
+        statistics = name in ("channels", "scalars")  # unknown spreads and ranges are infinite there
+        if column.isnan().any() or not (statistics or column.isfinite().all()):
+            raise RefusedInput(f"{path}: tensor {name} holds values that are not finite")
         columns.append(column)
     return Luggage(carried, Rows(*columns[:4]), columns[4])
 
@@ -130,7 +137,7 @@ def _read(path: Path) -> bytes:
 
 def _carried(path: Path, content: bytes) -> Carried:
     length = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or length > len(content) - 8:
+    if len(content) < 8 or length > min(len(content) - 8, MAX_HEADER_BYTES):
         raise RefusedInput(f"{path}: {len(content)} bytes, not a whole safetensors file")
     try:
         header = json.loads(content[8 : 8 + length])
