@@ -1,4 +1,4 @@
-"""Files with headers that nobody wrote: an error that says what is wrong, and no memory that the file has no bytes for."""
+"""Files with headers that nobody wrote: an error that says what is wrong, within the memory that the file needs."""
 
 import subprocess
 import sys
