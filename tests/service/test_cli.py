@@ -465,3 +465,44 @@ def test_scores_are_the_same_in_both_formats(telltale: Telltale, plant: Path, ch
     assert text.columns == table.columns
     assert text.cast(table.schema).equals(table)
     assert Path("scores.csv").read_text().splitlines()[0].startswith("stream,timestamp,score,alarm,expected_flow")
+
+
+READ_FILES = {
+    "train": ("--out", "a.safetensors"),
+    "score": ("--out", "scores.parquet"),
+    "inspect": ("--stream", "seconds"),
+    "forecast": ("--stream", "seconds"),
+    "produce": ("--topic", "readings"),
+    "compare": ("--out", "comparison"),
+    "gradients": ("--out", "gradients", "--cell", "lstm"),
+    "evaluate": ("--out", "evaluation"),
+}
+
+
+@pytest.mark.parametrize("command", READ_FILES)
+def test_every_command_that_reads_files_says_which_option_reads_seconds(
+    telltale: Telltale, checkpoint: Path, command: str
+) -> None:
+    Path("seconds.csv").write_text("timestamp,flow,pressure\n1767571200,1,2\n1767571260,2,3\n")
+    model = ("--checkpoint", checkpoint) if command in ("score", "inspect", "forecast") else ()
+    data = ("seconds.csv",) if command == "evaluate" else ("--data", "seconds.csv")
+    ran = telltale(command, *model, *data, *READ_FILES[command])
+    said = " ".join(ran.err.split())
+    assert ran.code == 1, ran
+    assert "seconds.csv: row 0: timestamp 1767571200 looks like seconds: expected milliseconds" in said
+    assert "--time-unit s reads it" in said
+    assert any(option.name == "time_unit" for option in COMMANDS[(command,)].params)
+
+
+def test_seconds_that_are_named_are_judged_as_milliseconds_are(
+    telltale: Telltale, plant: Path, checkpoint: Path
+) -> None:
+    frame = pl.read_csv(next(plant.glob("*.csv")))
+    frame.write_csv("pump.csv")
+    frame.with_columns(pl.col("timestamp") // 1000).write_csv("pump-s.csv")
+    scores = []
+    for name, more in (("pump", ()), ("pump-s", ("--time-unit", "s"))):
+        known = ("--checkpoint", checkpoint, "--data", f"{name}.csv", "--out", f"{name}.parquet")
+        telltale.does("score", *known, *more)
+        scores.append(pl.read_parquet(f"{name}.parquet").drop("stream"))
+    assert scores[0].equals(scores[1])
