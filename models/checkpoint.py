@@ -31,7 +31,6 @@ from models.residuals import ScoreConfig
 from models.rows import Channels, Rows, Scalars, fresh
 from models.stream_key import MAX_KEY_BYTES
 from models.tensor_file import sha256_of_tensors
-from models.wording import counted
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4 * 2**30
