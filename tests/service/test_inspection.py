@@ -1,5 +1,6 @@
 """Looking at state, and carrying it elsewhere: what comes out is what a service would have, to the bit."""
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from service.state_file import Luggage
 from service.state_writer import StateWriter
 from service.wire import StreamKey, rfc3339
 from tests.data import QUICK, some_forecaster, some_kinds
+from tests.mutations import mutations
 from tests.service.onlooker import (
     DIGEST,
     GROUP,
@@ -263,6 +265,37 @@ def test_a_file_that_is_damaged_anywhere_is_refused(tmp_path: Path, luggage: Lug
         path.write_bytes(whole[:length])
         with pytest.raises(RefusedInput, match=r"rows\.state"):
             state_file.load(path, layout)
+
+
+def test_whatever_a_file_says_it_is_read_or_refused(tmp_path: Path, luggage: Luggage, layout: Layout) -> None:
+    path = tmp_path / "rows.state"
+    state_file.save(path, luggage)
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    said = json.loads(header["__metadata__"][state_file.HEADER])
+    tried, said_of_it = 0, list[str]()
+    described = ({"__metadata__": {state_file.HEADER: json.dumps(one)}} for _, one in mutations(said))
+    shaped = (one for _, one in mutations({name: header[name] for name in header if name != "__metadata__"}))
+    for changed in (*described, *shaped):
+        written = json.dumps({**header, **changed}).encode()
+        path.write_bytes(len(written).to_bytes(8, "little") + written + whole[8 + length :])
+        tried += 1
+        try:
+            state_file.load(path, layout)
+        except RefusedInput as error:
+            said_of_it.append(str(error))
+    assert tried > 500
+    assert len(said_of_it) > tried / 2
+    assert all(message.startswith(f"{path}: ") for message in said_of_it)
+
+
+def test_a_state_that_is_no_number_is_refused(tmp_path: Path, luggage: Luggage, layout: Layout) -> None:
+    path = tmp_path / "rows.state"
+    luggage.rows.scalars[0, 0] = torch.nan
+    state_file.save(path, luggage)
+    with pytest.raises(RefusedInput, match="tensor scalars holds values that are not finite"):
+        state_file.load(path, layout)
 
 
 def test_a_file_of_another_checkpoint_or_other_sizes_is_refused(
