@@ -158,8 +158,16 @@ def test_after_closing_there_is_nothing_to_read_and_closing_twice_is_safe() -> N
     assert log.poll(0.0).fetched == ()
 
 
-@pytest.mark.parametrize("name", ["", "k" * 257, "°" * 129])
-def test_a_stream_whose_name_cannot_be_a_key_is_refused(name: str) -> None:
-    size = len(name.encode())
-    with pytest.raises(RefusedInput, match=rf"^plant\.csv: stream name of {size} bytes, expected 1 to 256$"):
+@pytest.mark.parametrize(
+    ("name", "flaw"),
+    [
+        ("", "key of 0 bytes, expected 1 to 256"),
+        ("k" * 257, "key of 257 bytes, expected 1 to 256"),
+        ("°" * 129, "key of 258 bytes, expected 1 to 256"),
+        ('"pump-1"', 'the key "pump-1" is in JSON quotes'),
+        ("pump\n", "has the control character U\\+000A"),
+    ],
+)
+def test_a_stream_whose_name_cannot_be_a_key_is_refused(name: str, flaw: str) -> None:
+    with pytest.raises(RefusedInput, match=rf"^plant\.csv: stream .*: .*{flaw}"):
         FileLog([series(name, 3)])
