@@ -137,7 +137,7 @@ CELLS = st.sampled_from(["", "1", "-2", "0.5", "1e300", "NaN", "inf", "123456789
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rows=st.lists(st.tuples(st.integers(0, 10**13), CELLS, CELLS, st.integers(0, 3)), min_size=1, max_size=20),
+    rows=st.lists(st.tuples(st.integers(10**11, 10**13), CELLS, CELLS, st.integers(0, 3)), min_size=1, max_size=20),
     piece_rows=st.integers(1, 5),
 )
 def test_types_of_csv_columns_are_inferred_from_all_rows(
