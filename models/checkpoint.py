@@ -60,14 +60,12 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Text = Annotated[str, Field(max_length=MAX_NAME)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
-Number = Annotated[float, Field(ge=0)]
 
 
 class Architecture(_Part):
-    features: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_FEATURES)]
+    features: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_FEATURES)]
     cell: Text
     hidden: Annotated[int, Field(ge=16, le=MAX_HIDDEN)]
     layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
@@ -95,10 +93,10 @@ class Metrics(_Part):
 
     epochs: Count
     best_epoch: Count
-    loss: Number | None
-    validation_loss: Number | None
-    persistence_loss: Number | None  # of "the same as before" on the validation part
-    seconds: Number
+    loss: float | None
+    validation_loss: float | None
+    persistence_loss: float | None  # of "the same as before" on the validation part
+    seconds: float
     ended: Text
 
 
@@ -191,6 +189,14 @@ def save(path: Path, detector: Detector, description: Description) -> str:
     content = save_tensors(tensors, metadata={HEADER: described.model_dump_json(exclude=unsaid)})
     write_or_keep(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def require_savable(architecture: ForecasterConfig) -> None:
+    """Refuse, before it is trained, a net that no checkpoint may hold. Raises UnusableCheckpoint."""
+    try:
+        Architecture(**asdict(architecture))
+    except ValidationError as error:
+        raise UnusableCheckpoint(f"a net that cannot be saved: {_first_of(error)}") from error
 
 
 def expected_bytes(architecture: ForecasterConfig, keys: Iterable[str], *, kinds: bool = False) -> tuple[int, int]:
@@ -333,11 +339,7 @@ def _description(path: Path, content: bytes) -> Description:
     try:
         description = Description.model_validate(said)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UnusableCheckpoint(
-            f"{path}: description, {place}: {first['msg']}, found {first['input']!r:.80}"
-        ) from error
+        raise UnusableCheckpoint(f"{path}: description, {_first_of(error)}") from error
     if description.row != _row_names(description.kinds is not None):
         raise UnusableCheckpoint(f"{path}: its rows hold other statistics than this version's: train again")
     if description.kinds is not None and description.kinds.names != KINDS:
@@ -360,6 +362,11 @@ class _NotFinite:
 def _finite(written: str) -> "float | _NotFinite":
     value = float(written)
     return value if math.isfinite(value) else _NotFinite(written)
+
+
+def _first_of(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r:.80}"
 
 
 def _header(path: Path, content: bytes) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def train(
     HTML file to write. kinds: teach a head that names kinds of fault too. Of several processes the first one writes.
     """
     err = Console(stderr=True, highlight=False, quiet=not ranks.first)
+    checkpoint.require_savable(architecture)
     if ranks.first:
         _require_room(parts, architecture, path, state, report, kinds=kinds)
     with _progress(training.epochs, err) as tell_progress:

@@ -126,3 +126,18 @@ def test_what_score_has_found_is_written_or_not_there(telltale: Telltale) -> Non
     )
     assert len(pl.read_parquet("s.parquet")) == 200
     assert Path("/dev/null").is_char_device()
+
+
+def test_a_net_that_cannot_be_saved_is_refused_before_it_is_trained(telltale: Telltale) -> None:
+    ran = telltale(*TRAIN[:3], "--hidden", 2048, "--out", "a.safetensors")
+    assert ran.code != 0
+    assert "hidden" in ran.err
+    assert "1024" in ran.err
+    assert "Traceback" not in ran.err
+    assert not Path("a.safetensors").exists()
+
+
+def test_a_model_with_nothing_to_validate_on_is_saved(telltale: Telltale) -> None:
+    pl.read_csv("pump.csv").head(33).write_csv("short.csv")
+    telltale.does("train", "--data", "short.csv", "--hidden", 16, "--epochs", 1, "--out", "a.safetensors")
+    telltale.does("checkpoint", "verify", "a.safetensors")
