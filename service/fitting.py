@@ -19,11 +19,13 @@ LEAST_DETAIL_BYTES = 40
 def fitted(record: Record, max_bytes: int) -> Record:
     """The record as it is, or cut so that a batch that holds it alone has at most `max_bytes`, compressed or not.
 
-    The value is cut first, down to half of what there is; then whole headers that came with the record are left out,
-    those that are too large; then its key is cut. The headers that say why it is a dead letter stay. Added to them,
-    where something was cut: telltale-value-bytes and telltale-value-sha256 (of the whole value), the same of the key,
-    and telltale-headers-left-out (a count). Raises RefusedInput where not even these fit.
+    A header that is null becomes empty. The value is cut first, down to half of what there is; then headers that came
+    with the record are left out, those that are too large; then its key is cut. The headers that say why it is a dead
+    letter stay. Added to them, where something was cut: telltale-value-bytes and telltale-value-sha256 (of the whole
+    value), the same of the key, and telltale-headers-left-out (a count). Raises RefusedInput where these do not fit.
     """
+    # The client writes no header that is null.
+    record = record._replace(headers=tuple((name, data or b"") for name, data in record.headers))
     theirs, ours, left_out = _split(record.headers)
     key, value = record.key, record.value
     if not (isinstance(key, Cut) or isinstance(value, Cut) or left_out) and record_bytes(record) <= max_bytes:

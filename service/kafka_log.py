@@ -53,6 +53,7 @@ POLL_SLICE_S = 0.1  # a poll returns this soon after a rebalance, though no reco
 FAILED_COMMITS_IN_A_ROW = 5  # more is not another worker's doing: end the process
 LEAST_POLL_RECORDS = 100  # so few can be written within any time limit
 LEAST_POLL_BYTES = 1024 * 1024
+BATCH_BYTES = 1024 * 1024
 METADATA_MAX_AGE_MS = 15_000  # so soon new partitions are seen, and topics that were deleted
 STUCK_AFTER_S = 1.0  # a transaction takes milliseconds: one that is open for so long is that of a worker that is gone
 GONE_AFTER_S = 10.0  # a topic that cannot be seen for so long is gone; a broker that restarts knows none for a while
@@ -167,7 +168,6 @@ class KafkaLog:
             "transaction_timeout_ms": transaction_timeout_ms,
             "acks": "all",
             "compression_type": "lz4",
-            "batch_size": 1024 * 1024,
             "max_request_size": MAX_MESSAGE_BYTES,
             "retry_backoff_ms": 5,  # p95 of a small transaction: 15 ms, 113 with the client's 100
             "delivery_timeout_ms": request_timeout_ms,
@@ -471,7 +471,7 @@ class KafkaLog:
             failpoints.reach("after_marker")
             producer.flush(timeout=max(0.0, deadline - time.monotonic()))
             for _, future in sent:
-                future.get(timeout=0)
+                future.get(timeout=max(0.0, deadline - time.monotonic()))
             offsets = {TopicPartition(*c.partition): OffsetAndMetadata(c.next_offset, "", -1) for c in commits}
             manager = producer._transaction_manager
             wait_for(producer, manager.send_offsets_to_transaction(offsets, membership), deadline)
@@ -488,7 +488,9 @@ class KafkaLog:
         """The producer; after a failed commit a new one, which ends whatever the old one left open."""
         if self._producer is None:
             within_s = RECONNECT_WITHIN_S if connect_within_s is None else connect_within_s
-            producer = KafkaProducer(**self._producer_settings, bootstrap_timeout_ms=within_s * 1000)
+            # No batch of several is larger than the topic of dead letters takes.
+            settings = {**self._producer_settings, "batch_size": min(BATCH_BYTES, self._letter_bytes)}
+            producer = KafkaProducer(**settings, bootstrap_timeout_ms=within_s * 1000)
             try:
                 init_transactions(producer, self._transactional_id)
                 for topic in (self._anomalies_topic, self._dead_letters_topic, self._changelog_topic):

@@ -21,13 +21,26 @@ from typing import NamedTuple
 
 import numpy as np
 from crc32c import crc32c
-from numpy.typing import NDArray
 
 from service.inflating import CODECS, BadCompression
 from service.log import Cut, KeptHeaders, Unreadable
-
-Int64s = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
+from service.record_fields import (
+    HEADER_COST,
+    LONGEST_VARINT,
+    MAX_HEADERS,
+    BadRecords,
+    Index,
+    Int64s,
+    fields,
+    guessed_starts,
+    headers_between,
+    int64s,
+    padded_bytes,
+    sizes_of,
+    slices,
+    varint,
+    walked_starts,
+)
 
 # base offset, length, leader epoch, magic, crc, attributes, last offset delta, base and max timestamp, producer id and
 # epoch, base sequence, records
@@ -39,17 +52,10 @@ CODEC, LOG_APPEND_TIME, TRANSACTIONAL, CONTROL = 0x07, 0x08, 0x10, 0x20
 ABORT_MARKER = 0
 
 WINDOW_BYTES = 4 * 1024 * 1024
-LONGEST_VARINT = 10
-MAX_HEADERS = 1_000  # of a record; the others are left out
-HEADER_COST = 150  # bytes that a header takes as Python objects, beside those that it has anyway
 
 
 class CorruptBatch(Exception):
     """The bytes are not those that were written, or of a format that is not known here."""
-
-
-class BadRecords(Exception):
-    """A batch's checksum is right, and what it holds cannot be read all the same."""
 
 
 class Bounds(NamedTuple):
@@ -84,21 +90,6 @@ class _Batch(NamedTuple):
     codec: int
     records: memoryview  # as they are stored
     whole: memoryview  # with the batch's header
-
-
-class _Index(NamedTuple):
-    """Where N records and their fields lie in the bytes (an end of -1: null), and their deltas."""
-
-    starts: Int64s
-    ends: Int64s
-    key_starts: Int64s
-    key_ends: Int64s
-    value_starts: Int64s
-    value_ends: Int64s
-    header_starts: Int64s  # of the first one, behind their count
-    header_counts: Int64s
-    offset_deltas: Int64s
-    time_deltas: Int64s
 
 
 def all_of_format_2(data: bytes | memoryview) -> bool:
@@ -235,17 +226,17 @@ class BatchReader:
 class _Window:
     """Decoded records, taken from the first to the last."""
 
-    def __init__(self, data: bytes, index: _Index, batches: Sequence[_Batch], counts: Sequence[int]) -> None:
+    def __init__(self, data: bytes, index: Index, batches: Sequence[_Batch], counts: Sequence[int]) -> None:
         """counts: how many of the records are of each batch."""
         self._data = data
         self._index = index
         self._epochs = [batch.leader_epoch for batch in batches]
         self._batch_ends = np.cumsum(counts).tolist()
-        self.offsets = index.offset_deltas + np.repeat(_int64s(b.base_offset for b in batches), counts)
-        times_ms = index.time_deltas + np.repeat(_int64s(b.base_time_ms for b in batches), counts)
+        self.offsets = index.offset_deltas + np.repeat(int64s(b.base_offset for b in batches), counts)
+        times_ms = index.time_deltas + np.repeat(int64s(b.base_time_ms for b in batches), counts)
         if any(batch.appended for batch in batches):
             stamped = np.repeat(np.array([batch.appended for batch in batches], dtype=np.bool_), counts)
-            times_ms = np.where(stamped, np.repeat(_int64s(b.max_time_ms for b in batches), counts), times_ms)
+            times_ms = np.where(stamped, np.repeat(int64s(b.max_time_ms for b in batches), counts), times_ms)
         self._times_ms = times_ms
         self._sizes: Int64s | None = None
         self._taken = 0
@@ -269,15 +260,15 @@ class _Window:
         first, index = self._taken, self._index
         last = len(self.offsets) if limit is None else min(first + limit, len(self.offsets))
         if self._sizes is None:
-            self._sizes = _sizes(index)
+            self._sizes = sizes_of(index)
         before = int(self._sizes[first - 1]) if first else 0
         if max_bytes is not None and self._sizes[last - 1] - before > max_bytes:
             fitting = int(np.searchsorted(self._sizes, before + max_bytes, side="right"))
             last = max(first + at_least, fitting)
         self._taken = last
         return Columns(
-            _slices(self._data, index.key_starts[first:last], index.key_ends[first:last]),
-            _slices(self._data, index.value_starts[first:last], index.value_ends[first:last]),
+            slices(self._data, index.key_starts[first:last], index.key_ends[first:last]),
+            slices(self._data, index.value_starts[first:last], index.value_ends[first:last]),
             self.offsets[first:last],
             self._times_ms[first:last],
             self.headers,
@@ -286,7 +277,7 @@ class _Window:
 
     def headers(self, offset: int) -> KeptHeaders:
         n, index = int(np.searchsorted(self.offsets, offset)), self._index
-        return _headers(self._data, int(index.header_starts[n]), int(index.ends[n]), int(index.header_counts[n]))
+        return headers_between(self._data, int(index.header_starts[n]), int(index.ends[n]), int(index.header_counts[n]))
 
 
 class _Single:
@@ -373,12 +364,12 @@ class _OpenBatch:
 
     def _complete_records(self) -> _Window | None:
         """What lies ready; None where that is not one whole record, or the next one is too large for it."""
-        starts, end = _walked(self.plain, self._at, self._left, self._bounds.record_bytes)
+        starts, end = walked_starts(self.plain, self._at, self._left, self._bounds.record_bytes)
         if not starts:
             return None
         data = bytes(self.plain[self._at : end])
         begins = np.array(starts, dtype=np.int64) - self._at
-        index, whole = _fields(_padded(data), begins, np.append(begins[1:], len(data)))
+        index, whole = fields(padded_bytes(data), begins, np.append(begins[1:], len(data)))
         offsets = self.batch.base_offset + index.offset_deltas
         whole &= (offsets > np.append(self._next_offset - 1, offsets[:-1])) & (offsets <= self.batch.last_offset)
         good = len(whole) if whole.all() else int(whole.argmin())
@@ -386,7 +377,7 @@ class _OpenBatch:
             self._cannot_go_on = f"record {self.batch.size - self._left + good + 1} in it does not add up"
         if good == 0:
             return None
-        index = _Index(*(column[:good] for column in index))
+        index = Index(*(column[:good] for column in index))
         self._at += int(index.ends[-1])
         self._left -= good
         self._next_offset = int(offsets[good - 1]) + 1
@@ -397,7 +388,7 @@ class _OpenBatch:
         if self._cannot_go_on is not None or self._at == len(self.plain):
             return None
         try:
-            length, at = _varint(self.plain, self._at)
+            length, at = varint(self.plain, self._at)
         except BadRecords:
             if self._coming is None or len(self.plain) - self._at >= LONGEST_VARINT:
                 raise
@@ -433,7 +424,7 @@ class _OpenBatch:
         self, offset: int, time_ms: int, key: bytes | None, value: bytes | None, headers: KeptHeaders
     ) -> _Single:
         size = len(key or b"") + len(value or b"") + HEADER_COST * len(headers.kept)
-        columns = Columns([key], [value], _int64s([offset]), _int64s([time_ms]), lambda _: headers, size)
+        columns = Columns([key], [value], int64s([offset]), int64s([time_ms]), lambda _: headers, size)
         return _Single(columns, self.batch.leader_epoch)
 
 
@@ -450,7 +441,7 @@ class _LargeRecord:
             raw += self._bytes(1)
             if len(raw) > LONGEST_VARINT:
                 break
-        return _varint(raw, 0)[0]
+        return varint(raw, 0)[0]
 
     def field(self, keep: int) -> bytes | None:
         """The next key or value; one of more than `keep` bytes as a Cut."""
@@ -505,8 +496,8 @@ def joined(parts: Sequence[Columns]) -> Columns:
     return Columns(
         [key for part in parts for key in part.keys],
         [value for part in parts for value in part.values],
-        np.concatenate([part.offsets for part in parts]) if parts else _int64s(()),
-        np.concatenate([part.times_ms for part in parts]) if parts else _int64s(()),
+        np.concatenate([part.offsets for part in parts]) if parts else int64s(()),
+        np.concatenate([part.times_ms for part in parts]) if parts else int64s(()),
         lambda offset: parts[bisect_right(firsts, offset) - 1].headers(offset),
         sum(part.size for part in parts),
     )
@@ -533,9 +524,9 @@ def _too_short(data: memoryview, start: int, end: int) -> tuple[int, ...]:
 def _control_type(records: memoryview) -> int:
     """0 for an abort marker, 1 for a commit marker: the second half of a control record's key."""
     try:
-        at = _varint(records, 0)[1] + 1  # length, attributes
+        at = varint(records, 0)[1] + 1  # length, attributes
         for _ in range(3):  # time delta, offset delta, key length
-            at = _varint(records, at)[1]
+            at = varint(records, at)[1]
     except BadRecords as error:
         raise CorruptBatch(f"a control record: {error}") from error
     return int.from_bytes(records[at + 2 : at + 4], "big")
@@ -548,10 +539,10 @@ def _all_records(opened: Sequence[_OpenBatch], record_bytes: int) -> _Window | N
     data = b"".join(one.plain for one in opened)
     if not 0 < total < len(data) or any(batch.size < 0 for batch in batches):
         return None
-    padded = _padded(data)
-    starts = _guessed_starts(data, padded, total)
+    padded = padded_bytes(data)
+    starts = guessed_starts(data, padded, total)
     if starts is None:
-        walked, end = _walked(data, 0, total, record_bytes)
+        walked, end = walked_starts(data, 0, total, record_bytes)
         if len(walked) < total or end < len(data):
             return None
         starts = np.array(walked, dtype=np.int64)
@@ -560,156 +551,10 @@ def _all_records(opened: Sequence[_OpenBatch], record_bytes: int) -> _Window | N
     behind = np.cumsum(counts)
     if not np.array_equal(ends[behind - 1][counts > 0], np.cumsum([len(one.plain) for one in opened])[counts > 0]):
         return None
-    index, whole = _fields(padded, starts, ends)
+    index, whole = fields(padded, starts, ends)
     if not whole.all() or int((ends - starts).max()) > record_bytes:
         return None
     window = _Window(data, index, batches, counts.tolist())
-    lasts = np.repeat(_int64s(batch.last_offset for batch in batches), counts)
+    lasts = np.repeat(int64s(batch.last_offset for batch in batches), counts)
     rise = (np.diff(window.offsets, prepend=batches[0].base_offset - 1) > 0).all()
     return window if rise and (window.offsets <= lasts).all() else None
-
-
-def _padded(data: bytes) -> Bytes:
-    return np.frombuffer(data + bytes(16), dtype=np.uint8)
-
-
-def _fields(padded: Bytes, starts: Int64s, ends: Int64s) -> tuple[_Index, NDArray[np.bool_]]:
-    """Decode the fields of the records from `starts` to `ends`; and of which of them all adds up."""
-    _, at = _varints(padded, starts)
-    time_deltas, at = _varints(padded, at + 1)  # attributes: one byte, unused
-    offset_deltas, at = _varints(padded, at)
-    key_lengths, key_starts = _varints(padded, at)
-    key_ends = key_starts + np.maximum(key_lengths, 0)
-    value_lengths, value_starts = _varints(padded, key_ends)
-    value_ends = value_starts + np.maximum(value_lengths, 0)
-    header_counts, at = _varints(padded, value_ends)
-    # Each field lies behind the one before it, so only the last can reach past the record's end.
-    whole = (key_ends >= key_starts) & (value_ends >= value_starts) & (header_counts >= 0)
-    whole &= np.where(header_counts == 0, at == ends, at < ends)
-    headers = at
-    key_ends[key_lengths < 0] = -1
-    value_ends[value_lengths < 0] = -1
-    index = _Index(
-        starts,
-        ends,
-        key_starts,
-        key_ends,
-        value_starts,
-        value_ends,
-        headers,
-        header_counts,
-        offset_deltas,
-        time_deltas,
-    )
-    return index, whole
-
-
-def _sizes(index: _Index) -> Int64s:
-    """What the records take in bytes, each with those before it."""
-    sizes: Int64s = index.ends - index.starts[0]  # they lie one behind the other
-    if index.header_counts.any():
-        sizes = sizes + HEADER_COST * np.cumsum(np.minimum(index.header_counts, MAX_HEADERS))
-    return sizes
-
-
-def _headers(data: bytes, at: int, end: int, count: int) -> KeptHeaders:
-    """The headers of a record, from the first of them to the record's end; those that do not add up are left out."""
-    kept: list[tuple[str, bytes | None]] = []
-    try:
-        while len(kept) < min(count, MAX_HEADERS):
-            length, start = _varint(data, at)
-            value_length, value_start = _varint(data, start + length)
-            at = value_start + max(0, value_length)
-            if length < 0 or at > end:
-                break
-            name = data[start : start + length].decode(errors="backslashreplace")
-            kept.append((name, None if value_length < 0 else data[value_start:at]))
-    except BadRecords:
-        pass
-    return KeptHeaders(tuple(kept), count - len(kept))
-
-
-def _guessed_starts(data: bytes, padded: Bytes, total: int) -> Int64s | None:
-    """Where the records start, if they all end like the first (a JSON value's last byte, no headers), else None.
-
-    A guess, then a proof: every record's length must lead exactly to the next one's start.
-    """
-    try:
-        length, at = _varint(data, 0)
-    except BadRecords:
-        return None
-    first_end = at + length
-    if not 2 <= first_end <= len(data) or data[first_end - 1] != 0:
-        return None
-    ends = np.flatnonzero((padded[1 : len(data)] == 0) & (padded[: len(data) - 1] == data[first_end - 2])) + 2
-    if len(ends) != total:
-        return None
-    starts = np.concatenate(([0], ends[:-1]))
-    lengths, at_body = _varints(padded, starts)
-    return starts if np.array_equal(at_body + lengths, ends) else None
-
-
-def _walked(data: bytes | memoryview, at: int, most: int, record_bytes: int) -> tuple[list[int], int]:
-    """Where the next records start that are all there, from length to length, and where the last of them ends."""
-    starts: list[int] = []
-    end = len(data)
-    while len(starts) < most and at < end:
-        low = data[at]
-        if low < 0x80:
-            raw, body = low, at + 1
-        elif at + 1 < end and (high := data[at + 1]) < 0x80:
-            raw, body = (high << 7) | (low & 0x7F), at + 2
-        else:
-            try:
-                length, body = _varint(data, at)
-            except BadRecords:
-                break
-            raw = 2 * length if length >= 0 else 1
-        after = body + (raw >> 1)
-        if raw & 1 or after > end or raw > 2 * record_bytes:  # odd: negative
-            break
-        starts.append(at)
-        at = after
-    return starts, at
-
-
-def _varints(padded: Bytes, at: Int64s) -> tuple[Int64s, Int64s]:
-    """Decode N zigzag varints at N places: the values, and the places after them. Places out of range give nonsense."""
-    limit = len(padded) - 1
-    byte = padded[np.clip(at, 0, limit)]
-    raw = (byte & 0x7F).astype(np.uint64)
-    after = at + 1
-    more = np.flatnonzero(byte >= 0x80)
-    shift = 7
-    while len(more) and shift < 64:
-        byte = padded[np.clip(after[more], 0, limit)]
-        raw[more] |= (byte & 0x7F).astype(np.uint64) << np.uint64(shift)
-        after[more] += 1
-        more = more[byte >= 0x80]
-        shift += 7
-    return ((raw >> np.uint64(1)) ^ (~(raw & np.uint64(1)) + np.uint64(1))).view(np.int64), after
-
-
-def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
-    """Decode one zigzag varint: the value, and the place after it."""
-    raw = shift = 0
-    while True:
-        if not 0 <= at < len(data) or shift > 63:
-            raise BadRecords(f"a number at byte {at} does not end")
-        byte = data[at]
-        at += 1
-        raw |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (raw >> 1) ^ -(raw & 1), at
-        shift += 7
-
-
-def _slices(data: bytes, starts: Int64s, ends: Int64s) -> list[bytes | None]:
-    pairs = zip(starts.tolist(), ends.tolist(), strict=True)
-    if (ends < 0).any():
-        return [None if end < 0 else data[start:end] for start, end in pairs]
-    return [data[start:end] for start, end in pairs]
-
-
-def _int64s(values: Iterable[int]) -> Int64s:
-    return np.fromiter(values, dtype=np.int64)

@@ -21,7 +21,7 @@ from service.errors import LogUnavailable, RefusedInput, RefusedSetting, TaskMig
 from service.fitting import record_bytes
 from service.kafka_log import KafkaLog
 from service.kafka_topics import CHANGELOG, TopicSpec, check_topics, create_topics, describe_topics, produce
-from service.log import Commit, Fetched, Headers, Log, Partition, Record
+from service.log import POLL_BYTES, Commit, Fetched, Headers, Log, Partition, Record
 from tests.kafka import KEEP, Broker
 from tests.proxy import END_TXN, Proxy
 from tests.records import headers_of
@@ -49,7 +49,7 @@ class KafkaWorld:
         specs[self.changelog_topic] = TopicSpec(partitions, 1, CHANGELOG)
         create_topics(broker.bootstrap_servers, specs)
 
-    def open(self, max_poll_records: int = 20_000, **settings: Any) -> KafkaLog:
+    def open(self, max_poll_records: int = 20_000, max_poll_bytes: int = POLL_BYTES, **settings: Any) -> KafkaLog:
         log = KafkaLog(
             [self.topic],
             self.group,
@@ -60,6 +60,7 @@ class KafkaWorld:
             **{
                 "transactional_id": f"{self.group}-worker",
                 "max_poll_records": max_poll_records,
+                "max_poll_bytes": max_poll_bytes,
                 "session_timeout_ms": 6_000,
                 "transaction_timeout_ms": 6_000,
                 "heartbeat_interval_ms": 100,

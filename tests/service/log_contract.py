@@ -4,6 +4,8 @@ A World is the other side of the log under test: it writes what the log is to re
 written. Its topic has two partitions; all its logs are workers of one group.
 """
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,7 +14,19 @@ import numpy as np
 import pytest
 
 from service.errors import TaskMigrated
-from service.log import Backlog, Commit, Fetched, Log, MemberLog, Partition, Record, Source
+from service.log import (
+    POLL_BYTES,
+    Backlog,
+    Commit,
+    Fetched,
+    Headers,
+    KeptHeaders,
+    Log,
+    MemberLog,
+    Partition,
+    Record,
+    Source,
+)
 
 WITHIN_S = 180.0
 TIMES_MS = 1_700_000_000_000
@@ -21,7 +35,7 @@ TIMES_MS = 1_700_000_000_000
 class World(Protocol):
     topic: str
 
-    def open(self, max_poll_records: int = 20_000) -> MemberLog:
+    def open(self, max_poll_records: int = 20_000, max_poll_bytes: int = POLL_BYTES) -> MemberLog:
         """A worker; if there was one before it in the same test, this is that one, restarted."""
 
     def append(self, partition: int, records: Sequence[Record]) -> None: ...
@@ -159,6 +173,55 @@ class LogContract:
         records = [r._replace(headers=headers if i % 3 else ()) for i, r in enumerate(readings(20))]
         world.append(0, records)
         assert Reader(world.open()).until(20).values() == [r.value for r in records]
+
+    def test_the_headers_of_a_record_are_found_by_its_offset(self, world: World) -> None:
+        several: Headers = (("a", b""), ("a", b"2"), ("ü", b"\x00"))
+        came_with: tuple[Headers, ...] = ((), (("trace", b"1"),), several)
+        world.append(0, [r._replace(headers=came_with[i % 3]) for i, r in enumerate(readings(20))])
+        reader = Reader(world.open(max_poll_records=7)).until(20)
+        found = [(offset, f.headers(offset)) for f in reader.fetched for offset in f.offsets.tolist()]
+        assert found == [(n, KeptHeaders(came_with[n % 3])) for n in range(20)]
+        (first, *_) = reader.fetched
+        assert first.part(3, 5).headers(4) == KeptHeaders(came_with[1])
+
+    def test_a_poll_brings_at_most_so_many_bytes_but_always_a_record(self, world: World) -> None:
+        sizes = [10, 10, 5_000, 10, 70_000, 70_000, 10, 3_000, 3_000, 3_000, 10]
+        world.append(0, [Record(b"k", os.urandom(size), (), TIMES_MS) for size in sizes])
+        world.append(1, readings(20))
+        reader = Reader(world.open(max_poll_bytes=10_000))
+        brought: list[list[int]] = []
+        while len(reader.values()) < len(sizes) + 20:
+            brought.append([len(value or b"") for f in reader.poll() for value in f.values])
+        assert [len(value or b"") for value in reader.values(0)] == sizes
+        assert reader.values(1) == [r.value for r in readings(20)]
+        assert all(sum(some) <= 10_000 or sum(some) - max(some) <= 10_000 for some in brought)
+        assert sum(70_000 in some for some in brought) == 2
+
+    def test_a_dead_letter_too_large_for_its_topic_goes_cut_with_its_own_headers_first(self, world: World) -> None:
+        world.append(0, readings(3))
+        log = world.open()
+        Reader(log).until(3)
+        value, key = os.urandom(3_000_000), os.urandom(900_000)
+        ours = (("telltale-reason", b"too_large"), ("telltale-offset", b"2"))
+        theirs: Headers = (("trace", b"1"), ("telltale-reason", b"theirs"), ("huge", b"h" * 900_000), ("null", None))
+        whole = Record(b"s", b"not json", (*theirs[:2], *ours))
+        log.commit([Commit(Partition(world.topic, 0), 3, (), (whole, Record(key, value, (*theirs, *ours))))])
+        log.close()
+        (_, first), (_, second) = world.dead_letters()
+        assert first._replace(time_ms=None) == whole
+        assert (first.key, second.key) == (whole.key, key[: len(second.key or b"")])
+        assert second.value == value[: len(second.value or b"")]
+        assert len(second.value or b"") > 500_000
+        assert second.headers == (
+            *theirs[:2],
+            ("null", b""),
+            *ours,
+            ("telltale-key-bytes", b"900000"),
+            ("telltale-key-sha256", hashlib.sha256(key).hexdigest().encode()),
+            ("telltale-value-bytes", b"3000000"),
+            ("telltale-value-sha256", hashlib.sha256(value).hexdigest().encode()),
+            ("telltale-headers-left-out", b"1"),
+        )
 
     def test_records_of_any_size_come_whole(self, world: World) -> None:
         records = [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.errors import TaskMigrated
-from service.log import Commit, Log, Partition, Polled, Record
+from service.log import POLL_BYTES, Commit, Log, Partition, Polled, Record
 from service.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from tests.service.log_contract import LogContract, Reader, World, readings
 
@@ -20,8 +20,8 @@ class MemoryWorld:
     def __init__(self) -> None:
         self.topics = Topics({self.topic: 2})
 
-    def open(self, max_poll_records: int = 20_000) -> MemoryLog:
-        return MemoryLog(self.topics, max_poll_records=max_poll_records)
+    def open(self, max_poll_records: int = 20_000, max_poll_bytes: int = POLL_BYTES) -> MemoryLog:
+        return MemoryLog(self.topics, max_poll_records=max_poll_records, max_poll_bytes=max_poll_bytes)
 
     def append(self, partition: int, records: Sequence[Record]) -> None:
         self.topics.append(Partition(self.topic, partition), records)

@@ -25,13 +25,12 @@ from kafka.structs import TopicPartition
 from service.log import Cut, KeptHeaders, Unreadable
 from service.record_batches import (
     HEADER,
-    HEADER_COST,
-    MAX_HEADERS,
     BatchReader,
     Bounds,
     CorruptBatch,
     all_of_format_2,
 )
+from service.record_fields import HEADER_COST, MAX_HEADERS
 
 LOG_APPEND_TIME, CONTROL = 0x08, 0x20
 
