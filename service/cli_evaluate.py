@@ -20,7 +20,7 @@ from service.options import (
     out,
     print_table,
 )
-from service.output_files import check_outputs
+from service.output_files import check_outputs, refuse_overwriting
 
 app = typer.Typer()
 
@@ -56,7 +56,7 @@ def evaluate(
     paths = data_paths(data, None)
     written = [folder / f"evaluation.{suffix}" for suffix in ("html", "csv", "json", "md")]
     goes_on = (folder / "runs").is_dir()  # what is written then is made of the runs that are kept there
-    check_outputs(*written, force=force or goes_on)
+    refuse_overwriting(*written, force=force or goes_on)
 
     from models.benchmark import Plan, Run, Trained
     from models.benchmark import evaluate as judge_sets
@@ -73,7 +73,7 @@ def evaluate(
     if checkpoint:
         found = load_checkpoint(checkpoint)
         trained = Trained(found.detector.forecaster, found.detector.config, found.digest, checkpoint)
-    check_outputs(*(folder / f"{name}.html" for name in sets), force=force or goes_on)
+    check_outputs(*written, *(folder / f"{name}.html" for name in sets), force=force or goes_on)
     one_thread()
     plan = Plan(
         seeds, hidden, TrainingConfig(epochs=epochs, patience=patience), trained, baselines, time_unit=time_unit

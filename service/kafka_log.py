@@ -41,7 +41,7 @@ from service.kafka_client import (
 )
 from service.kafka_columns import Budget, Chunk, columns_of, drained, fetch_columns
 from service.kafka_topics import admin_of, check_topics, max_message_bytes
-from service.kafka_transactions import drop, init_transactions, open_transactions, send, wait_for
+from service.kafka_transactions import drop, init_transactions, open_transactions, send, wait_for, wait_for_all
 from service.kafka_widths import Widths
 from service.log import POLL_BYTES, Backlog, Commit, Fetched, Partition, Polled, Record, Source, Stored
 from service.record_batches import Bounds
@@ -469,9 +469,7 @@ class KafkaLog:
                 if commit.marker is not None:
                     write(self._changelog_topic, commit.partition.number, commit.marker)
             failpoints.reach("after_marker")
-            producer.flush(timeout=max(0.0, deadline - time.monotonic()))
-            for _, future in sent:
-                future.get(timeout=max(0.0, deadline - time.monotonic()))
+            wait_for_all(producer, (future for _, future in sent), deadline)
             offsets = {TopicPartition(*c.partition): OffsetAndMetadata(c.next_offset, "", -1) for c in commits}
             manager = producer._transaction_manager
             wait_for(producer, manager.send_offsets_to_transaction(offsets, membership), deadline)

@@ -1,6 +1,7 @@
 """Transactions of kafka-python's producer with time limits, and ended once."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import kafka
@@ -76,6 +77,23 @@ def wait_for(producer: Any, result: Any, deadline: float) -> None:
     producer._sender.wakeup()
     if not result.wait(timeout_ms=max(0.0, 1000 * (deadline - time.monotonic()))):
         raise kafka_errors.KafkaTimeoutError("the transaction took longer than its time limit")
+
+
+def wait_for_all(producer: Any, sent: Iterable[Any], deadline: float) -> None:
+    """Wait until every record that was sent is written; raises what became of the first that is not.
+
+    The client halves a batch that a topic refuses as too large. Its flush then ends with an error though nothing is
+    wrong ("Future not done"), so it is asked again.
+    """
+    while True:
+        try:
+            producer.flush(timeout=max(0.0, deadline - time.monotonic()))
+            break
+        except kafka_errors.UnknownError:
+            if time.monotonic() > deadline:
+                raise
+    for future in sent:
+        future.get(timeout=max(0.0, deadline - time.monotonic()))
 
 
 def drop(producer: Any) -> None:

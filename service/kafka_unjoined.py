@@ -18,7 +18,7 @@ from service.kafka_client import (
     translated,
 )
 from service.kafka_columns import columns_of, drained, fetch_columns
-from service.kafka_transactions import drop, init_transactions, send, wait_for
+from service.kafka_transactions import drop, init_transactions, send, wait_for, wait_for_all
 from service.log import Commit, Fetched, Partition, Polled, Source, Stored
 from service.transactional_ids import import_id
 
@@ -174,9 +174,7 @@ class UnjoinedLog:
                     if record is not None
                 ]
                 sent = [send(producer, self._changelog_topic, *record) for record in records]
-                producer.flush(timeout=max(0.0, deadline - time.monotonic()))
-                for future in sent:
-                    future.get(timeout=0)
+                wait_for_all(producer, sent, deadline)
                 wait_for(producer, producer._transaction_manager.begin_commit(), deadline)
         finally:
             drop(producer)

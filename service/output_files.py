@@ -20,10 +20,15 @@ def check_outputs(*files: Path | None, force: bool = False) -> None:
 
     force: whether a file that is there may be overwritten. What is no regular file, such as a pipe, always may.
     """
+    refuse_overwriting(*files, force=force)
     asked = [file for file in files if file is not None]
-    if there := [] if force else [file for file in asked if file.is_file()]:
-        raise RefusedSetting(f"{', '.join(map(str, there))}: there already; --force overwrites")
     check_room({file: PAGE_BYTES if file.suffix == ".html" else LEAST_BYTES for file in asked})
+
+
+def refuse_overwriting(*files: Path | None, force: bool = False) -> None:
+    """The same of what is there already alone: no folder is made, and nothing is known yet of what will be written."""
+    if there := [] if force else [file for file in files if file is not None and file.is_file()]:
+        raise RefusedSetting(f"{', '.join(map(str, there))}: there already; --force overwrites")
 
 
 def check_room(sizes: Mapping[Path, int]) -> None:

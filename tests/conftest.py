@@ -86,9 +86,10 @@ def telltale() -> "Iterator[Telltale]":
 
 
 @pytest.fixture
-def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """What is run is run in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

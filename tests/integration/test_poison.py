@@ -104,8 +104,8 @@ def test_poison_of_every_kind_is_one_dead_letter_a_record_within_the_memory_limi
         expected[offset + 2] = ("bad_key", len(value), hashlib.sha256(value).hexdigest())
         # Headers without end, and one that has our name.
         headers = (("telltale-reason", b"theirs"), *((f"h{n}", b"") for n in range(100_000)))
-        kafka.produce(names.topic, [(0, Record(b"poison", b"{}", headers))])
-        expected[offset + 3] = ("wrong_features", 2, hashlib.sha256(b"{}").hexdigest())
+        kafka.produce(names.topic, [(0, Record(b"poison", b"not json", headers))])
+        expected[offset + 3] = ("bad_json", 8, hashlib.sha256(b"not json").hexdigest())
         # A record whose length is wrong, in a batch that the broker does not look into so closely.
         lies = gzip_encode(b"".join(record(0, b"k", b"v", longer=-1)))
         send_sealed(kafka, names.topic, 0, "gzip", lies, 1)

@@ -177,7 +177,7 @@ def test_without_two_readings_an_interval_has_to_be_given() -> None:
     row = observe(no_change(), batch_of(walk(300)).readings, fresh(1, no_change().forecaster.config))
     nothing = Readings(*(column[:0] for column in one))
     for past in (one, nothing):
-        with pytest.raises(UnknownInterval, match=f"{len(past.offsets)} readings do not tell"):
+        with pytest.raises(UnknownInterval, match=rf"{len(past.offsets)} readings? cannot tell"):
             forecast(no_change(), row, past, ForecastConfig())
     ahead = forecast(no_change(), row, nothing, ForecastConfig(steps=2), MINUTE_MS)
     assert np.isfinite(ahead.median).all()

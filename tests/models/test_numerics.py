@@ -36,7 +36,7 @@ from models.rows import Doubles, Scalars
 from tests.data import some_forecaster
 
 ROOT = Path(__file__).parents[2]
-LONGEST_S = 0.2
+LONGEST_S = 0.5
 # Kernels of a processor with nothing later than SSE 4.1: their bits depend on the number of rows.
 OLD_PROCESSOR = {"DNNL_MAX_CPU_ISA": "SSE41"}
 # Functions without vector instructions: other bits, the same in every batch.
@@ -283,7 +283,7 @@ def test_no_stream_is_in_a_company_twice() -> None:
         assert len(set(company(count).tolist())) == count
 
 
-def test_the_service_starts_a_fifth_of_a_second_later_at_most() -> None:
+def test_the_service_starts_half_a_second_later_at_most() -> None:
     """In the processor's time, not the wall's: what else runs on the machine is not the self-test's."""
     detector = cold()
     took_s = []

@@ -34,7 +34,7 @@ from service.streams import Streams, Tables
 from service.turns import Share, Turns
 from service.watching import Views
 from service.web_link import Link, RemoteStreams, RemoteWatching, WebEnd, WorkerEnd
-from service.wire import encode_reading
+from service.wire import StreamKey, encode_reading
 from service.worker import STAGES
 from tests.data import QUICK, some_forecaster
 from tests.service.test_watching import DIGEST, FEATURES, P0, PUMP, Service, one_partition, sent
@@ -81,6 +81,7 @@ class Live:
             self._linked = [worker_end, web_end]
             for end in self._linked:
                 end.start()
+        self._heard = board
         insight = Insight(detector, DIGEST, watching)
         api = app(board, CollectorRegistry(), 1e9, "0.1.0", insight=insight, streams=streams)
         self.server = Server(api, "127.0.0.1", 0)
@@ -97,6 +98,13 @@ class Live:
 
     def send(self, records: list[Record]) -> None:
         self.topics.append(P0, records)
+
+    def until_heard(self) -> None:
+        """Until HTTP knows of the partition, and of all that the worker has published by now."""
+        deadline = time.monotonic() + WITHIN_S
+        published = self.board.read()
+        while not self._heard.read().partitions or self._heard.read().told < published.told:
+            assert time.monotonic() < deadline
 
     def get(self, path: str, **parameters: Any) -> Any:
         answer = self.client.get(path, params=parameters)
@@ -210,6 +218,7 @@ def test_streams_are_sorted_searched_and_paged_while_the_worker_turns(live: Live
     live.send(readings_of(b"line-1/sick", 0, 120) + readings_of(b"line-1/sick", 120, 12, level=60))
     while live.board.read().counts.readings < 31 * 120 + 12:
         assert live._thread.is_alive()
+    live.until_heard()
     deadline = time.monotonic() + WITHIN_S
     while (found := live.get("streams"))["held"] < 31 or found["streams"][0]["stream"] != "line-1/sick":
         assert time.monotonic() < deadline
@@ -233,10 +242,13 @@ def test_streams_are_sorted_searched_and_paged_while_the_worker_turns(live: Live
     assert [one["name"] for one in anomaly["channels"]] == list(FEATURES)
 
     # What is wrong is watched without being asked for: its readings are there when somebody looks.
+    watches = live.service.watching._watches
+    while (watch := watches.get(StreamKey(b"line-1/sick"))) is None or watch.answer is None:
+        assert time.monotonic() < deadline
     live.send(readings_of(b"line-1/sick", 132, 3, level=60))
-    while live.board.read().counts.readings < 31 * 120 + 15:
-        assert live._thread.is_alive()
-    assert len(live.get("readings", stream="line-1/sick")["readings"]) == 3
+    while not (kept := live.get("readings", stream="line-1/sick")["readings"]):
+        assert time.monotonic() < deadline
+    assert len(kept) == 3
 
 
 def test_readings_come_once_and_are_those_of_the_explanation(live: Live, detector: Detector) -> None:
@@ -283,6 +295,7 @@ def test_while_the_worker_does_not_come_round_there_is_an_answer_all_the_same(pu
 def test_answers_are_described_and_the_descriptions_hold(live: Live) -> None:
     document = httpx.get(f"{live.url}../../openapi.json", trust_env=False).json()
     live.send(sent(readings=20))
+    live.until_heard()
     for path, answer, parameters in (
         ("streams", StreamsFound, {}),
         ("anomalies/open", OpenAnomalies, {}),

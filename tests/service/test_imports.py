@@ -16,8 +16,8 @@ def name_of(path: Path) -> str:
 
 # What the service takes of the models: what judges, and the types that it hands over.
 OPEN_TO_THE_SERVICE = {"detection", "checkpoint", "packing", "tensor_file", "alarm", "rows", "series"}
-# And what is the same for both: how files and counts are written, what can be a key, and the units of times.
-OPEN_TO_THE_SERVICE |= {"output_file", "stream_key", "time_units", "wording"}
+# And what is the same for both: names to choose from, how files and counts are written, keys, units of times.
+OPEN_TO_THE_SERVICE |= {"names", "output_file", "stream_key", "time_units", "wording"}
 # How a model comes to be is for the commands that make one.
 TRAINING = {"forecaster", "training", "synthetic", "spool"}
 MAKE_MODELS = {
@@ -65,6 +65,7 @@ HTTP = {
     "service.connections",
     "service.following",
     "service.serving",
+    "service.turns",
 }
 
 # Module: who may import it, and why.

@@ -69,12 +69,12 @@ def test_an_event_is_one_json_object(stream: io.StringIO) -> None:
 
 
 def test_what_a_library_logs_comes_the_same_way(stream: io.StringIO) -> None:
-    logging.getLogger("uvicorn.error").warning("Invalid %s received.", "request")
+    logging.getLogger("some.library").warning("Invalid %s received.", "request")
     line = only_line(stream)
     assert (line["event"], line["message"], line["logger"]) == (
         "library_message",
         "Invalid request received.",
-        "uvicorn.error",
+        "some.library",
     )
 
 
