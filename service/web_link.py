@@ -213,7 +213,8 @@ class WorkerEnd:
         self._link = link
         self._board, self._metrics = board, metrics
         self._streams, self._watching = streams, watching
-        self._tables = threading.Lock()
+        self._publishing, self._tables = threading.Lock(), threading.Lock()
+        self._told: Status | None = None  # the last that was sent
         self._table: StreamTable | None = None  # the last that was sent
         self._number = 0
         self.up = threading.Event()  # that process has started, or has ended
@@ -228,18 +229,22 @@ class WorkerEnd:
             thread.start()
 
     def _tell(self) -> None:
-        last: Status | None = None
         try:
             while not self.ended.is_set():
-                status = self._board.read()
-                if status is not last:
-                    self._link.send(Published(status, self._metrics.counted()))
-                    last = status
+                self._publish()
                 self.ended.wait(TELL_S)
         except OSError:
             return  # _listen sees it too
         finally:
             self._link.finish()  # a process that is told nothing more must not go on answering
+
+    def _publish(self) -> None:
+        """What is new on the board, if anything is."""
+        with self._publishing:
+            status = self._board.read()
+            if status is not self._told:
+                self._link.send(Published(status, self._metrics.counted()))
+                self._told = status
 
     def _listen(self) -> None:
         try:
@@ -269,6 +274,8 @@ class WorkerEnd:
             lines.exception("http_question_failed")
             raise
         try:
+            if answer.table is not None:
+                self._publish()  # a table must show no alarm of which the status does not know
             self._link.send(answer, arrays)
         except OSError:
             return

@@ -155,7 +155,7 @@ function unjudged(lately, now, silent) {
   const summary = lately.now;
   const found = [
     notRunning(summary),
-    withoutMemory(summary),
+    notServed(summary),
     noPartition(summary),
     noStream(summary),
     learning(summary),
@@ -179,11 +179,11 @@ function notRunning({ state, started_ms }) {
   return grave(`the service is ${state}${since}`, state, `Nothing is judged ${state === "starting" ? "yet" : "any more"} by this worker.`);
 }
 
-function withoutMemory({ state, partitions, partitions_ready, reason }) {
+function notServed({ state, partitions, partitions_ready, reason }) {
   const busy = partitions - partitions_ready;
   if (state !== "running" || !busy) return null;
-  const line = `${number(busy)} of ${count(partitions, "partition")} ${busy === 1 ? "does" : "do"} not have ${busy === 1 ? "its" : "their"} memory yet`;
-  return grave(line, "restoring", `Partitions without their memory are not judged, their readings wait. ${reason}.`);
+  const line = `${number(busy)} of ${count(partitions, "partition")} ${busy === 1 ? "is" : "are"} not judged yet`;
+  return grave(line, "not ready", `Not judged yet, and their readings wait: ${reason}.`);
 }
 
 function noPartition({ state, partitions, reason }) {

@@ -171,8 +171,20 @@ NOT_READY = [
     (
         "restoring",
         {"partitions": (P0, RESTORING)},
-        "^1 of 2 partitions does not have its memory yet$",
+        "^1 of 2 partitions is not judged yet$",
         "1 of 2 partitions: plant-1 restoring 25 %",
+    ),
+    (
+        "waiting",
+        {"partitions": (P0, dataclasses.replace(P1, waits_for="what waits is not known"))},
+        "^1 of 2 partitions is not judged yet$",
+        "1 of 2 partitions: plant-1 what waits is not known",
+    ),
+    (
+        "not joined",
+        {"partitions": (), "joined": False},
+        "^the group has not said yet which partitions are this worker's$",
+        "Nothing is judged by this worker",
     ),
     (
         "no stream",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -109,16 +110,18 @@ def test_a_stopped_service_is_not_green_and_is_again_when_it_goes_on(
         expect(page.locator("#open-none")).to_contain_text(ALL)
 
 
-def test_after_a_stop_that_outlasts_the_connection_the_page_finds_the_service_again(
-    browser: Browser, judging: Service
-) -> None:
+def test_a_connection_that_has_gone_silent_is_opened_again(browser: Browser, judging: Service) -> None:
+    """The process that answers is stopped: nothing is sent, and nothing is closed."""
+    (web,) = psutil.Process(judging.process.pid).children()
     with opened(browser, judging) as page:
         expect_state(page, "ready", "ready")
-        judging.process.signal(signal.SIGSTOP)
+        web.suspend()
         try:
+            expect_state(page, "gone", re.compile(r"^the service has not been heard since \d\d:\d\d:\d\d$"))
+            expect_not_said_to_be_well(page)
             expect_state(page, "gone", re.compile(r"^the service does not answer; last heard at \d\d:\d\d:\d\d$"))
         finally:
-            judging.process.signal(signal.SIGCONT)
+            web.resume()
         expect_state(page, "ready", "ready")
 
 
