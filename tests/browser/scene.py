@@ -108,5 +108,5 @@ def visited(browser: Browser, url: str, script: str = "", **context: Any) -> Ite
         shown = Opened(session.new_page())
         if script:
             shown.page.add_init_script(script)
-        shown.page.goto(url)
+        shown.page.goto(url, wait_until="commit", timeout=60_000)  # what it shows is waited for by those who look
         yield shown
