@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--latency-seconds", type=float, default=20.0)
     parser.add_argument("--http", action="store_true", help="only: what forty HTTP clients take of judging")
     parser.add_argument("--one-processor", action="store_true", help="with --http: on one processor's quota (as root)")
-    parser.add_argument("--windows", type=int, default=6, help="with --http: quiet ones, and as many with clients")
+    parser.add_argument("--windows", type=int, default=12, help="with --http: quiet ones, and as many with clients")
     args = parser.parse_args()
     print(f"machine: {_machine()}", flush=True)
     from tests.kafka import running_broker  # noqa: PLC0415

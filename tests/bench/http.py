@@ -6,8 +6,10 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import psutil
 import torch
@@ -21,7 +23,7 @@ from tests.http_clients import clients
 
 CLIENTS = 40
 STREAMS = 2_000
-WINDOW_S, SETTLE_S = 8.0, 1.0
+WINDOW_S, SETTLE_S = 4.0, 0.5
 READY_WITHIN_S = 300.0
 ONE_PROCESSOR_CGROUP = Path("/sys/fs/cgroup/cpu/telltale-bench")  # cgroup v1, as root
 
@@ -63,34 +65,55 @@ def _in_turns(
             raise SystemExit(f"the worker does not judge: exit code {worker.poll()}")
         time.sleep(0.5)
     (web,) = psutil.Process(worker.pid).children()
-    rates: dict[bool, list[float]] = {False: [], True: []}
-    used_s = 0.0
+    judging = psutil.Process(worker.pid)
+    windows_seen: list[Window] = []
     names = [load.stream_name(n) for n in range(STREAMS)]
     with clients(port, CLIENTS, names) as asking:
-        for number in range(2 * windows):
-            asks = bool(number % 2)
-            (asking.go if asks else asking.rest)()
+        for number in range(2 * windows + 1):
+            (asking.go if number % 2 else asking.rest)()
             time.sleep(SETTLE_S)
-            first, began, spent = judged(), time.monotonic(), sum(web.cpu_times()[:2])
+            first, began, spent = judged(), time.monotonic(), (_processor_s(judging), _processor_s(web))
             time.sleep(WINDOW_S)
-            rates[asks].append((judged() - first) / (time.monotonic() - began))
-            used_s += (sum(web.cpu_times()[:2]) - spent) * asks
+            count, seconds = judged() - first, time.monotonic() - began
+            used = (_processor_s(judging) - spent[0], _processor_s(web) - spent[1])
+            windows_seen.append(Window(count / seconds, 1e6 * used[0] / max(1, count), used[1] / seconds))
         got = asking.answers()
     consumer.close()
-    quiet, asked = (statistics.median(rates[asks]) for asks in (False, True))
-    if not min(rates[False]):
+    quiet, asked = windows_seen[::2], windows_seen[1::2]
+    if not min(window.rate for window in quiet):
         raise SystemExit("the backlog was judged before all was measured: give more --readings")
+    around = [(before.rate + after.rate) / 2 for before, after in pairwise(quiet)]
+    lost = [1 - window.rate / beside for window, beside in zip(asked, around, strict=True)]
     where = "one processor's quota" if limited else "no limit"
+
+    every, own_mb = ", ".join(f"{one:.0%}" for one in sorted(lost)), web.memory_full_info().uss / 2**20
+
+    def line(name: str, seen: list[Window]) -> str:
+        rate, cost_us, web_share = (statistics.median(column) for column in zip(*seen, strict=True))
+        return f"  {name:<13} {rate:>9,.0f} readings a second, {cost_us:.2f} us each; HTTP takes {web_share:.1%}"
+
     return "\n".join(
         (
-            f"HTTP: {CLIENTS} clients that ask without a pause, {STREAMS:,} streams, {where}, median of {windows}",
-            f"  quiet         {quiet:>9,.0f} readings a second  ({', '.join(f'{r:,.0f}' for r in rates[False])})",
-            f"  with clients  {asked:>9,.0f} readings a second  ({', '.join(f'{r:,.0f}' for r in rates[True])})",
-            f"  lost          {1 - asked / quiet:>9.1%}",
-            f"  its share     {used_s / (windows * WINDOW_S):>9.1%} of one processor; answers by status: {got}",
-            f"  its memory    {web.memory_full_info().uss / 2**20:>9,.0f} MB of its own",
+            f"HTTP: {CLIENTS} clients that ask without a pause, {STREAMS:,} streams, {where}; medians of {windows}",
+            line("quiet", quiet),
+            line("with clients", asked),
+            f"  lost          {statistics.median(lost):>9.1%} of what came before and after  ({every})",
+            f"  answers by status: {got}; memory of its own {own_mb:,.0f} MB",
         )
     )
+
+
+class Window(NamedTuple):
+    """What was seen in one."""
+
+    rate: float  # readings a second
+    cost_us: float  # the worker's processor time a reading
+    web_share: float  # of one processor, of the process that answers HTTP
+
+
+def _processor_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _checkpoint(folder: Path, hidden: int) -> Path:
