@@ -141,8 +141,8 @@ class Decoder:
         if self.max_past_ms is None:
             return far
         first, end = SECONDS
-        doubtful = ~known | ((record_times >= first) & (record_times < end))
-        early = np.where(doubtful, (times >= first) & (times < end), times < record_times - self.max_past_ms)
+        # A record's time that agrees is believed, also where both lie in 1970: the clock of a simulation begins there.
+        early = np.where(known, times < record_times - self.max_past_ms, (times >= first) & (times < end))
         return far | early
 
     def _columns(self, messages: list[Any]) -> NDArray[np.float64]:
@@ -194,8 +194,6 @@ class Decoder:
         begin = _unit_hint(time) if looks_like(time) == TimeUnit.S else f"timestamp {time}"
         if record_time < 0:
             where = "and its record has no time"
-        elif looks_like(record_time) == TimeUnit.S:
-            where = f"and its record's time, {record_time}, looks like seconds too"
         else:
             where = (
                 f"{(record_time - time) / 1000:.0f} s behind its record's, "

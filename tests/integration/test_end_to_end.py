@@ -36,6 +36,7 @@ from tests.records import headers_of
 
 WITHIN_S = 300.0  # a loaded machine takes minutes to start a service
 PARTITIONS = 2
+MILLISECONDS = ("--time-unit", "ms")  # some sets have a clock that begins at zero
 COMMAND = Path(sys.executable).parent / "telltale"
 NOW_MS = 1_700_000_000_000
 
@@ -248,12 +249,12 @@ def test_what_is_told_online_is_what_is_told_offline(
         monkeypatch.setenv(name, value)
     servers = ["--bootstrap-servers", kafka.bootstrap_servers]
     checkpoint = tmp_path / "plant.safetensors"
-    telltale.does("train", "--data", *files, "--out", checkpoint, "--hidden", 16, "--epochs", 2)
+    telltale.does("train", "--data", *files, *MILLISECONDS, "--out", checkpoint, "--hidden", 16, "--epochs", 2)
     telltale.does("topics", "create", *servers, "--partitions", PARTITIONS)
     assert f"{names.anomalies}: {PARTITIONS} partitions" in telltale.does("topics", "check", *servers)
 
     with service(kafka, checkpoint, names) as running:
-        said = telltale.does("produce", "--data", *files, "--part", "test", *servers)
+        said = telltale.does("produce", "--data", *files, *MILLISECONDS, "--part", "test", *servers)
         sent = sum(len(pl.read_parquet(file).filter(part="test")) for file in files)
         assert said.startswith(f"{sent:,} readings to {names.topic}")
         running.until_told(sent)
@@ -261,7 +262,8 @@ def test_what_is_told_online_is_what_is_told_offline(
         assert running.process.ended() == 0
     events = [json.loads(written.record.value or b"") for written in kafka.read_committed(names.anomalies)]
 
-    score = ["score", "--checkpoint", checkpoint, "--data", *files, "--part", "test", "--out", tmp_path / "s.parquet"]
+    score = ["score", "--checkpoint", checkpoint, "--data", *files, *MILLISECONDS, "--part", "test"]
+    score += ["--out", tmp_path / "s.parquet"]
     telltale.does(*score, "--anomalies", tmp_path / "anomalies.jsonl")
     offline = [json.loads(line) for line in (tmp_path / "anomalies.jsonl").read_text().splitlines()]
     assert {event["type"] for event in offline} >= {"telltale.anomaly.opened", "telltale.anomaly.closed"}
