@@ -36,6 +36,7 @@ from tests.records import headers_of
 
 WITHIN_S = 300.0  # a loaded machine takes minutes to start a service
 PARTITIONS = 2
+YEAR_S = 31_536_000
 MILLISECONDS = ("--time-unit", "ms")  # some sets have a clock that begins at zero
 COMMAND = Path(sys.executable).parent / "telltale"
 NOW_MS = 1_700_000_000_000
@@ -253,7 +254,7 @@ def test_what_is_told_online_is_what_is_told_offline(
     telltale.does("topics", "create", *servers, "--partitions", PARTITIONS)
     assert f"{names.anomalies}: {PARTITIONS} partitions" in telltale.does("topics", "check", *servers)
 
-    with service(kafka, checkpoint, names) as running:
+    with service(kafka, checkpoint, names, TELLTALE_LIMITS__MAX_PAST_S=str(100 * YEAR_S)) as running:
         said = telltale.does("produce", "--data", *files, *MILLISECONDS, "--part", "test", *servers)
         sent = sum(len(pl.read_parquet(file).filter(part="test")) for file in files)
         assert said.startswith(f"{sent:,} readings to {names.topic}")
