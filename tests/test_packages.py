@@ -122,6 +122,14 @@ def test_where_there_is_no_apt_the_programs_are_named(machine: Machine) -> None:
     assert line.startswith("missing: Java 17, Maven, Chromium, Prometheus, Alertmanager; install them")
 
 
+def test_the_library_that_drives_the_browser_is_looked_for_on_debian(debian: Machine) -> None:
+    complete(debian)
+    debian.add("dpkg-query", "#!/bin/sh\nexit 1\n")
+    assert debian.runs("browser").stderr.endswith("sudo apt-get install libatomic1\n")
+    debian.add("dpkg-query")
+    assert debian.runs("browser").returncode == 0
+
+
 def test_a_java_that_is_too_old_is_missing(debian: Machine) -> None:
     complete(debian, java=11)
     assert "openjdk-17-jre-headless" in debian.runs("java").stderr

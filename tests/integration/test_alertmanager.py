@@ -17,6 +17,8 @@ from tests.prometheus import Served, running_alertmanager
 from tests.service.receiver import Listening, listening
 from tests.service.test_alert_book import P0, changed, held
 
+pytestmark = pytest.mark.programs  # Alertmanager
+
 PLAIN, CRITICAL = "plant", "plant-critical"
 
 

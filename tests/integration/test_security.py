@@ -58,7 +58,7 @@ class Secured(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+def secured(java: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     files = make_certificates(tmp_path_factory.mktemp("certificates"))
     first = _free_ports(len(KINDS) + 1)
     ports = {kind: first + n for n, kind in enumerate(KINDS)}

@@ -19,7 +19,7 @@ AT_ONCE = {"TELLTALE_STATE__FLUSH_INTERVAL_S": "0.5"}
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[OwnBroker]:
+def own(java: None) -> Iterator[OwnBroker]:
     with OwnBroker() as own:
         yield own
 
