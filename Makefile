@@ -28,7 +28,7 @@ help: ## Show what there is to make
 
 setup: $(READY) ## Make .venv with everything in it (TORCH_BACKEND=cpu: the small build of torch)
 
-check: $(READY) ## Style, types, and the tests that need Python alone, in a minute and a half (ARGS='-k name')
+check: $(READY) ## Style, types, and the tests that need Python alone (ARGS='-k name')
 	$(RUN)ruff check $(CODE)
 	$(RUN)ruff format --check $(CODE)
 	$(RUN)mypy
