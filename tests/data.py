@@ -23,7 +23,6 @@ from models.kinds import KindsHead, shapes
 from models.packing import pack
 from models.residuals import ScoreConfig
 from models.rows import Columns, Rows, fresh
-from models.synthetic import PlantSimulator, to_frame
 
 QUICK = DetectorConfig(
     ScoreConfig(
@@ -56,6 +55,8 @@ def data_folder() -> Path:
 
 def some_machines(folder: Path) -> list[Path]:
     """Three machines of the simulated plant, a file each: six calm days to train on, and as many with faults."""
+    from models.synthetic import PlantSimulator, to_frame  # noqa: PLC0415  (polars starts threads: not where tests fork)
+
     days = 6 * 288
     plant = PlantSimulator(3, seed=4, step_s=300.0, fault_every=300.0, first_fault_after=days)
     rows = to_frame(plant.advance(2 * days))

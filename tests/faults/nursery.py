@@ -26,6 +26,7 @@ ROLES = {
     name: f"tests.faults.{name}" for name in ("worker", "oracle", "schedules", "pages")
 }  # each has a function `run`
 STARTED_WITHIN_S = 300.0
+NOBODY = 0  # in the place of a child: the nursery itself has ended
 LIBC = ctypes.CDLL(None)
 
 
@@ -91,7 +92,10 @@ class Nursery:
             message = {"role": role, "orders": orders, "log": str(log)}
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
-            return self._children[self._started.get(timeout=STARTED_WITHIN_S)]
+            pid = self._started.get(timeout=STARTED_WITHIN_S)
+            if pid == NOBODY:
+                raise RuntimeError(f"the nursery ended with {self._process.wait()}: its last words are on stderr")
+            return self._children[pid]
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -108,6 +112,7 @@ class Nursery:
                 child.code = said["code"]
                 child.ended.set()
                 child.stopped.set()  # nobody need wait for that any more
+        self._started.put(NOBODY)
 
 
 # --- the nursery itself --------------------------------------------------------------------------------------------
