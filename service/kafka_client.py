@@ -129,10 +129,14 @@ class _Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         about = record.args if isinstance(record.args, tuple) else ()
         for one in about:
-            only_late = isinstance(one, kafka_errors.KafkaTimeoutError) and self.last is not None
             refused = isinstance(self.last, kafka_errors.SaslAuthenticationFailedError)
-            if isinstance(one, Exception) and not only_late and not refused:
+            if isinstance(one, Exception) and not refused and (self.last is None or not _is_only_late(one)):
                 self.last = one
+
+
+def _is_only_late(error: Exception) -> bool:
+    """Whether an attempt ended because the time was up: what an earlier one met says more."""
+    return isinstance(error, kafka_errors.KafkaTimeoutError) or "Connection timed out" in str(error)
 
 
 def _heard_out(receive: Callable[[Any], tuple[bytes, Exception | None]]) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, MemberToRemove
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from structlog.testing import capture_logs
 
 from service import failpoints, kafka_client, kafka_columns, kafka_log, kafka_topics
@@ -540,6 +540,20 @@ def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     connect_within(2, monkeypatch)
     with pytest.raises(LogUnavailable, match=r"could not connect to 127.0.0.1:9 within 2 s: .*ECONNREFUSED"):
         KafkaLog(["readings"], "g", "127.0.0.1:9", "anomalies", "dead-letters", "changelog", transactional_id="t")
+
+
+@pytest.mark.parametrize("late", [KafkaTimeoutError("closed"), KafkaConnectionError("Connection timed out")])
+def test_an_attempt_that_the_deadline_ends_does_not_hide_why_the_one_before_it_failed(late: KafkaError) -> None:
+    def connect() -> None:
+        for failure in (KafkaConnectionError("111 ECONNREFUSED"), late):
+            logging.getLogger("kafka.net.manager").error("Connection failed: %s", failure)
+        raise KafkaTimeoutError("gave up")
+
+    with (
+        pytest.raises(LogUnavailable, match=r"could not connect to 127.0.0.1:9 within 10 s: .*ECONNREFUSED"),
+        kafka_client.connecting("127.0.0.1:9"),
+    ):
+        connect()
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------
