@@ -22,15 +22,15 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from models.alarm import AlarmConfig
-from models.detection import Detector, DetectorConfig
-from models.forecaster import Forecaster, ForecasterConfig
-from models.kinds import KINDS, SYMPTOMS, TENSORS, VOTES, KindsHead, shapes, with_symptoms
-from models.output_file import write_or_keep
-from models.residuals import ScoreConfig
-from models.rows import Channels, Rows, Scalars, fresh
-from models.stream_key import MAX_KEY_BYTES
-from models.tensor_file import sha256_of_tensors
+from models.data.stream_key import MAX_KEY_BYTES
+from models.detection.alarm import AlarmConfig
+from models.detection.detector import Detector, DetectorConfig
+from models.detection.kinds import KINDS, SYMPTOMS, TENSORS, VOTES, KindsHead, shapes, with_symptoms
+from models.detection.residuals import ScoreConfig
+from models.detection.rows import Channels, Rows, Scalars, fresh
+from models.net.forecaster import Forecaster, ForecasterConfig
+from models.output.output_file import write_or_keep
+from models.output.tensor_file import sha256_of_tensors
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4 * 2**30

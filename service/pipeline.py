@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.alarm import Change
-from models.detection import Detector, Readings, Verdicts
-from models.packing import pack
-from models.rows import Rows
+from models.detection.alarm import Change
+from models.detection.detector import Detector, Readings, Verdicts
+from models.detection.rows import Rows
+from models.net.packing import pack
 from service import failpoints
-from service.log import Commit, Fetched
-from service.slab import NO_SLOT
-from service.task import PartitionTask
-from service.wire import Decoder, Event, ReadingBatch, Reason, Reject, dead_letter, encode_event, event
+from service.input.wire import Decoder, Event, ReadingBatch, Reason, Reject, dead_letter, encode_event, event
+from service.log.port import Commit, Fetched
+from service.state.slab import NO_SLOT
+from service.state.task import PartitionTask
 
 # A call costs 1.4 ms however few readings it is given; with many it gains nothing by more, and the net loses its cache.
 TOGETHER = 4_096

@@ -19,9 +19,13 @@ import structlog
 import torch
 from torch import Tensor
 
-from models.wording import counted
+from models.output.wording import counted
 from service import failpoints
-from service.changelog import (
+from service.errors import LostState
+from service.input.wire import ReadingBatch, StateLost, StreamKey, state_lost
+from service.log.port import Fetched, Log, Partition, Record, Source
+from service.pipeline import Bools, Pipeline
+from service.state.changelog import (
     Collected,
     Layout,
     Lost,
@@ -33,12 +37,8 @@ from service.changelog import (
     read_page,
     roster_agrees,
 )
-from service.errors import LostState
-from service.log import Fetched, Log, Partition, Record, Source
-from service.pipeline import Bools, Pipeline
-from service.slab import NO_SLOT, PAGE_ROWS, Page
-from service.task import PartitionTask, Stage
-from service.wire import ReadingBatch, StateLost, StreamKey, state_lost
+from service.state.slab import NO_SLOT, PAGE_ROWS, Page
+from service.state.task import PartitionTask, Stage
 
 SLICE_S = 0.05  # of restoring, in one round of the loop
 PRIME_REACH = 16  # at most so many times the readings wanted are looked through for each stream

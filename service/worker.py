@@ -17,21 +17,21 @@ import structlog
 
 from service import failpoints
 from service.errors import LogUnavailable, TaskMigrated
-from service.log import Backlog, Commit, Fetched, MemberLog, Partition, Polled, Record
+from service.input.wire import Event, Reason
+from service.live.memory import MemoryKeeper
+from service.live.metrics import Metrics
+from service.live.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard, newest, still_open
+from service.live.streams import Streams
+from service.live.watching import Watching
+from service.log.port import Backlog, Commit, Fetched, MemberLog, Partition, Polled, Record
 from service.log_lines import Seldom
-from service.memory import MemoryKeeper
-from service.metrics import Metrics
-from service.notifying import Notifier
-from service.open_alarms import by_severity, open_alarms, strongest
+from service.notify.notifier import Notifier
+from service.notify.open_alarms import by_severity, open_alarms, strongest
 from service.pipeline import Pipeline, Processed
 from service.recovery import Problem, Recovery, RecoveryRules, partitions_added
-from service.slab import StateSlab
-from service.state_writer import StateWriter
-from service.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard, newest, still_open
-from service.streams import Streams
-from service.task import EventClock, PartitionTask, Stage
-from service.watching import Watching
-from service.wire import Event, Reason
+from service.state.slab import StateSlab
+from service.state.task import EventClock, PartitionTask, Stage
+from service.state.writer import StateWriter
 
 STAGES = ("poll", "decode", "slots", "pack", "gather", "observe", "scatter", "tell", "commit")
 REASONS = tuple(reason.value for reason in Reason)

@@ -12,7 +12,7 @@ from typing import NamedTuple, TextIO
 import pytest
 import structlog
 
-from service import cli
+from service.cli import main as cli
 
 
 class Ran(NamedTuple):

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.alarm import AlarmConfig
-from models.detection import Detector, DetectorConfig, Readings, Transition
-from models.forecaster import Forecaster, ForecasterConfig
-from models.kinds import KindsHead, shapes
-from models.packing import pack
-from models.residuals import ScoreConfig
-from models.rows import Columns, Rows, fresh
+from models.detection.alarm import AlarmConfig
+from models.detection.detector import Detector, DetectorConfig, Readings, Transition
+from models.detection.kinds import KindsHead, shapes
+from models.detection.residuals import ScoreConfig
+from models.detection.rows import Columns, Rows, fresh
+from models.net.forecaster import Forecaster, ForecasterConfig
+from models.net.packing import pack
 
 QUICK = DetectorConfig(
     ScoreConfig(
@@ -55,7 +55,7 @@ def data_folder() -> Path:
 
 def some_machines(folder: Path) -> list[Path]:
     """Three machines of the simulated plant, a file each: six calm days to train on, and as many with faults."""
-    from models.synthetic import PlantSimulator, to_frame  # noqa: PLC0415  (polars starts threads: not where tests fork)
+    from models.data.synthetic import PlantSimulator, to_frame  # noqa: PLC0415  (polars starts threads: not where tests fork)
 
     days = 6 * 288
     plant = PlantSimulator(3, seed=4, step_s=300.0, fault_every=300.0, first_fault_after=days)

@@ -25,7 +25,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from service.log import Record
+from service.log.port import Record
 
 IMAGE = "apache/kafka:4.1.0"
 BROKER_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "broker"

@@ -1,6 +1,6 @@
 """What tests look at in records that were written."""
 
-from service.log import Record
+from service.log.port import Record
 
 
 def headers_of(record: Record) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.kafka_topics import CHANGELOG
+from service.kafka.topics import CHANGELOG
 from tests.bench import http, load
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from models import checkpoint
-from models.detection import Detector, Readings
-from models.forecasting import LEVELS, ForecastConfig, forecast
-from models.packing import pack
-from models.rows import Rows
-from models.series import Series, read_series
+from models.data.series import Series, read_series
+from models.detection.detector import Detector, Readings
+from models.detection.rows import Rows
+from models.insight.forecasting import LEVELS, ForecastConfig, forecast
+from models.net.packing import pack
 
 STEPS = 48
 SHOWN = (1, 2, 4, 8, 16, 32, 48)

@@ -16,8 +16,8 @@ import torch
 from kafka import KafkaConsumer, TopicPartition
 
 from models import checkpoint as checkpoints
-from models.detection import Detector, DetectorConfig
-from models.forecaster import Forecaster, ForecasterConfig
+from models.detection.detector import Detector, DetectorConfig
+from models.net.forecaster import Forecaster, ForecasterConfig
 from tests.bench import load
 from tests.http_clients import clients
 

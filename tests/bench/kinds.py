@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.detection import DetectorConfig
-from models.forecaster import ForecasterConfig
-from models.kinds import KINDS
-from models.kinds_training import KindsConfig, Report, evaluate_kinds, fit_kinds, scores
-from models.priming import prime
-from models.series import find_files, read_series
-from models.training import TrainingConfig, fit, usable
+from models.data.series import find_files, read_series
+from models.detection.detector import DetectorConfig
+from models.detection.kinds import KINDS
+from models.detection.priming import prime
+from models.net.forecaster import ForecasterConfig
+from models.training.kinds_training import KindsConfig, Report, evaluate_kinds, fit_kinds, scores
+from models.training.loop import TrainingConfig, fit, usable
 
 SETS = ("nab", "skab", "asd", "smd")
 

@@ -18,22 +18,24 @@ import torch
 from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from models.detection import Detector, DetectorConfig
-from models.forecaster import Forecaster, ForecasterConfig
-from models.priming import prime
-from models.rows import Rows, fresh
-from models.series import Series
-from service import failpoints, kafka_log, kafka_topics
-from service.changelog import Layout
-from service.log import Commit, Partition, Record
-from service.metrics import Build, Metrics
+from models.data.series import Series
+from models.detection.detector import Detector, DetectorConfig
+from models.detection.priming import prime
+from models.detection.rows import Rows, fresh
+from models.net.forecaster import Forecaster, ForecasterConfig
+from service import failpoints
+from service.input.wire import StreamKey
+from service.kafka import log as kafka_log
+from service.kafka import topics as kafka_topics
+from service.live.metrics import Build, Metrics
+from service.live.status import Checkpoint, StatusBoard
+from service.log.port import Commit, Partition, Record
 from service.pipeline import Pipeline
 from service.recovery import RecoveryRules
-from service.slab import StateSlab
-from service.state_writer import StateWriter
-from service.status import Checkpoint, StatusBoard
-from service.task import PartitionTask
-from service.wire import StreamKey
+from service.state.changelog import Layout
+from service.state.slab import StateSlab
+from service.state.task import PartitionTask
+from service.state.writer import StateWriter
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 
 SESSION_S = 10.0  # the service's default

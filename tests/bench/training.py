@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import windows
-from models.distributed import ALONE
-from models.forecaster import ForecasterConfig
-from models.series import Series
-from models.training import Lesson, Run, TrainingConfig, _learn, _step
-from models.windows import Lane
+from models.data import windows
+from models.data.series import Series
+from models.data.windows import Lane
+from models.net.forecaster import ForecasterConfig
+from models.training.distributed import ALONE
+from models.training.loop import Lesson, Run, TrainingConfig, _learn, _step
 
 T, S, H = 64, 64, 64
 STEPS = 32  # a turn

@@ -11,7 +11,7 @@ import numpy as np
 from kafka import KafkaProducer
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from service.wire import encode_reading
+from service.input.wire import encode_reading
 from tests.kafka import Broker
 
 FEATURES = ("f0", "f1")

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from models import checkpoint as checkpoints
-from models.detection import Detector
+from models.detection.detector import Detector
 from tests.browser.chromium import running_browser
 from tests.browser.scene import EVERY_S, FEATURES, Opened, Plant, visited
 from tests.data import QUICK, some_forecaster

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from service.api import app
-from service.serving import Server
-from service.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard
-from service.streams import Streams
+from service.http.app import app
+from service.http.server import Server
+from service.live.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard
+from service.live.streams import Streams
 from tests.browser.chromium import running_browser
 from tests.browser.scene import visited
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import CONFIG_VARIABLE, VARIABLES, load
+from service.settings.settings import CONFIG_VARIABLE, VARIABLES, load
 from tests.deploy import chart
 from tests.deploy.chart import NoGo, NoTools, complaints, render
 from tests.prometheus import program

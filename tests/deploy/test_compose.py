@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from service.addresses import names_for
-from service.settings import VARIABLES, HttpSettings, load
+from service.settings.addresses import names_for
+from service.settings.settings import VARIABLES, HttpSettings, load
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()

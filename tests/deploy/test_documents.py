@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from service.cli import app
+from service.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -12,10 +12,10 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
-from service.metrics import Build, Metrics
-from service.notifying import RECEIVERS
-from service.open_alarms import SEVERITIES
-from service.status import Checkpoint, Notified, PartitionStatus, State, Status, StatusBoard
+from service.live.metrics import Build, Metrics
+from service.live.status import Checkpoint, Notified, PartitionStatus, State, Status, StatusBoard
+from service.notify.notifier import RECEIVERS
+from service.notify.open_alarms import SEVERITIES
 from service.worker import PROBLEMS, REASONS, STAGES
 from tests.prometheus import DEPLOY, program
 

@@ -14,9 +14,9 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from models.checkpoint import Checkpoint, load
-from service.log import Partition
+from service.log.port import Partition
 from service.pipeline import Pipeline
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.e2e.compose import PROJECT, WORKERS, Deployment, NoEngine, deployed, left_of_project, wait_until
 from tests.faults import oracle
 from tests.faults.memory import filled

@@ -7,8 +7,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 
-from service.log import Record
-from service.wire import encode_reading
+from service.input.wire import encode_reading
+from service.log.port import Record
 from tests.faults import plant
 from tests.faults.figures import Cast, Figures
 from tests.faults.scene import PARTITIONS, STARTED_WITHIN_S, Scene, wait_until

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from prometheus_client import CollectorRegistry
 
 from models.checkpoint import Checkpoint
-from service.changelog import Layout
-from service.log import Partition, Record
-from service.memory_log import Fault, MemoryLog, Topics
-from service.metrics import Build, Metrics
+from service.live.metrics import Build, Metrics
+from service.live.status import Checkpoint as Shown
+from service.live.status import StatusBoard
+from service.log.memory_log import Fault, MemoryLog, Topics
+from service.log.port import Partition, Record
 from service.recovery import RecoveryRules
-from service.state_writer import StateWriter
-from service.status import Checkpoint as Shown
-from service.status import StatusBoard
+from service.state.changelog import Layout
+from service.state.writer import StateWriter
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 from tests.faults.oracle import Expected, Undisturbed, new_task
 from tests.faults.worker import Telling

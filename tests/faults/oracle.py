@@ -18,10 +18,10 @@ import torch
 from kafka import KafkaConsumer, TopicPartition
 
 from models import checkpoint
-from service.log import Fetched, Headers, KeptHeaders, Partition, Record
+from service.log.port import Fetched, Headers, KeptHeaders, Partition, Record
 from service.pipeline import Pipeline
-from service.slab import Page, StateSlab
-from service.task import EventClock, PartitionTask
+from service.state.slab import Page, StateSlab
+from service.state.task import EventClock, PartitionTask
 from tests.faults.worker import Telling, telling_of, verdict_offset
 
 Told = tuple[bytes | None, bytes | None, Headers]  # key, value, headers

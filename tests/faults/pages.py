@@ -13,11 +13,11 @@ import torch
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from service import log_lines
-from service.changelog import Collected, Layout, Origin, page_key, page_record, read_marker, read_page, roster_key
-from service.log import Partition, Record
-from service.memory_log import Topics
-from service.slab import Page
-from service.wire import STATE_LOST
+from service.input.wire import STATE_LOST
+from service.log.memory_log import Topics
+from service.log.port import Partition, Record
+from service.state.changelog import Collected, Layout, Origin, page_key, page_record, read_marker, read_page, roster_key
+from service.state.slab import Page
 from tests.faults import oracle, plant
 from tests.faults.memory import GROUP, Incarnation, filled, undisturbed
 from tests.faults.oracle import Differences, Expected

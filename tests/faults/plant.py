@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from service.log import Record
+from service.log.port import Record
 
 FEATURES = ("f0", "f1")
 START_MS = 1_700_000_000_000

@@ -22,11 +22,11 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from models import checkpoint
-from models.detection import Detector
-from service.changelog import Collected, Layout, Lost, Marker, Origin, Stale, read_marker, read_page
-from service.kafka_topics import CHANGELOG
-from service.log import Partition, Record
-from service.slab import StateSlab
+from models.detection.detector import Detector
+from service.kafka.topics import CHANGELOG
+from service.log.port import Partition, Record
+from service.state.changelog import Collected, Layout, Lost, Marker, Origin, Stale, read_marker, read_page
+from service.state.slab import StateSlab
 from tests.data import QUICK, some_forecaster
 from tests.faults import oracle, plant
 from tests.faults.nursery import Child, Nursery

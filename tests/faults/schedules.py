@@ -14,9 +14,9 @@ import torch
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from service import log_lines
-from service.changelog import Origin
-from service.log import Partition
-from service.memory_log import Assign, Crash, Crashed, Fault, Migrate, Revoke, Topics
+from service.log.memory_log import Assign, Crash, Crashed, Fault, Migrate, Revoke, Topics
+from service.log.port import Partition
+from service.state.changelog import Origin
 from tests.faults import oracle, plant
 from tests.faults.memory import GROUP, Incarnation, filled, undisturbed
 from tests.faults.oracle import Differences, Expected, compare, compare_state

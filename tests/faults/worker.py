@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from kafka.producer.transaction_manager import TransactionManager
 
-from service import failpoints, log_lines, running, settings
-from service.kafka_log import KafkaLog
-from service.log import Polled, Record
+from service import failpoints, log_lines
+from service.kafka.log import KafkaLog
+from service.log.port import Polled, Record
 from service.pipeline import Pipeline, Processed
+from service.process import running
+from service.settings import settings
 
 VERDICT = b"\x00verdict"
 JUDGED, LATE, DUPLICATE = 1, 2, 4

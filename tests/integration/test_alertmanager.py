@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import pytest
 
-from service.alert_book import AlertBook
-from service.delivery import Receiver, Sender, join_all
-from service.notifying import ALERTMANAGER, alerts_url
-from service.wire import Event
+from service.input.wire import Event
+from service.notify.alert_book import AlertBook
+from service.notify.delivery import Receiver, Sender, join_all
+from service.notify.notifier import ALERTMANAGER, alerts_url
 from tests.integration.test_end_to_end import wait_until
 from tests.prometheus import Served, running_alertmanager
+from tests.service.notify.test_alert_book import P0, changed, held
 from tests.service.receiver import Listening, listening
-from tests.service.test_alert_book import P0, changed, held
 
 pytestmark = pytest.mark.programs  # Alertmanager
 

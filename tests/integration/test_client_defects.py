@@ -20,7 +20,7 @@ from kafka.admin import KafkaAdminClient, MemberToRemove
 from kafka.structs import ConsumerGroupMetadata
 
 from service.errors import TaskMigrated
-from service.kafka_transactions import drop
+from service.kafka.transactions import drop
 from tests.integration.test_kafka_log import KafkaWorld, wait_until
 from tests.kafka import Broker
 from tests.proxy import END_TXN, PRODUCE, SYNC_GROUP, Proxy

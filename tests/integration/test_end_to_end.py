@@ -22,13 +22,13 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from models import checkpoint as checkpoints
-from models.detection import Detector
-from service.kafka_topics import CHANGELOG, TopicSpec, create_topics
-from service.log import Fetched, Partition, Record
+from models.detection.detector import Detector
+from service.input.wire import MAX_VALUE_BYTES, Reason, decode_event, encode_reading, rfc3339
+from service.kafka.topics import CHANGELOG, TopicSpec, create_topics
+from service.log.port import Fetched, Partition, Record
 from service.pipeline import Pipeline
-from service.slab import StateSlab
-from service.task import PartitionTask
-from service.wire import MAX_VALUE_BYTES, Reason, decode_event, encode_reading, rfc3339
+from service.state.slab import StateSlab
+from service.state.task import PartitionTask
 from tests.command_line import Telltale, settings_of
 from tests.data import QUICK, data_folder, faulty, some_forecaster, some_machines
 from tests.kafka import Broker, Written

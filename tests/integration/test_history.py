@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.series import read_series
-from service import history
-from service.kafka_unjoined import UnjoinedLog
-from service.log import Record
-from service.wire import Decoder, encode_reading
+from models.data.series import read_series
+from service.cli import history
+from service.input.wire import Decoder, encode_reading
+from service.kafka.groupless import UnjoinedLog
+from service.log.port import Record
 from tests.command_line import Telltale
 from tests.kafka import Broker
 

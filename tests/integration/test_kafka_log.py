@@ -16,12 +16,16 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, Me
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from structlog.testing import capture_logs
 
-from service import failpoints, kafka_client, kafka_columns, kafka_log, kafka_topics
+from service import failpoints
 from service.errors import LogUnavailable, RefusedInput, RefusedSetting, TaskMigrated
-from service.fitting import record_bytes
-from service.kafka_log import KafkaLog
-from service.kafka_topics import CHANGELOG, TopicSpec, check_topics, create_topics, describe_topics, produce
-from service.log import POLL_BYTES, Commit, Fetched, Headers, Log, Partition, Record
+from service.kafka import client as kafka_client
+from service.kafka import columns as kafka_columns
+from service.kafka import log as kafka_log
+from service.kafka import topics as kafka_topics
+from service.kafka.log import KafkaLog
+from service.kafka.topics import CHANGELOG, TopicSpec, check_topics, create_topics, describe_topics, produce
+from service.log.fitting import record_bytes
+from service.log.port import POLL_BYTES, Commit, Fetched, Headers, Log, Partition, Record
 from tests.kafka import KEEP, Broker
 from tests.proxy import END_TXN, Proxy
 from tests.records import headers_of

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from service.log import Record
+from service.log.port import Record
 from tests.integration.test_end_to_end import made_topics, plant_records, quick, service, wait_until
 from tests.kafka import Broker
 

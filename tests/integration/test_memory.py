@@ -6,10 +6,10 @@ from contextlib import closing
 
 import pytest
 
-from service.kafka_log import KafkaLog
-from service.kafka_topics import CHANGELOG
-from service.log import Partition
-from service.memory import TIDY_S, MemoryKeeper, settle
+from service.kafka.log import KafkaLog
+from service.kafka.topics import CHANGELOG
+from service.live.memory import TIDY_S, MemoryKeeper, settle
+from service.log.port import Partition
 from tests.kafka import Broker
 
 POLLS = 100

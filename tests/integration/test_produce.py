@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from service.log import Record
+from service.log.port import Record
 from tests.command_line import Telltale
 from tests.kafka import Broker
 

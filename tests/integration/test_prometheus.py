@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 import yaml
 
-from service.open_alarms import SEVERITIES
-from service.wire import decode_event
+from service.input.wire import decode_event
+from service.notify.open_alarms import SEVERITIES
 from tests.integration.test_end_to_end import (
     NOW_MS,
     Names,

@@ -8,9 +8,9 @@ import pytest
 from kafka.admin import KafkaAdminClient, ScramMechanism, UserScramCredentialUpsertion
 
 from service.errors import LogUnavailable, RefusedSetting
-from service.kafka_log import KafkaLog
-from service.kafka_topics import check_topics, describe_topics
-from service.log import Commit, Record
+from service.kafka.log import KafkaLog
+from service.kafka.topics import check_topics, describe_topics
+from service.log.port import Commit, Record
 from tests.command_line import Telltale
 from tests.faults.broker import OwnBroker
 from tests.integration.certificates import KEY_PASSWORD, Certificates, make_certificates

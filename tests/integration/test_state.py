@@ -18,12 +18,12 @@ from kafka.admin import (
 )
 
 from models.checkpoint import load
-from service.changelog import Collected, Layout, Origin, page_key, read_page
 from service.errors import LogUnavailable, RefusedInput
-from service.kafka_topics import check_topics
-from service.log import Partition, Record
-from service.slab import Page
-from service.wire import STATE_LOST
+from service.input.wire import STATE_LOST
+from service.kafka.topics import check_topics
+from service.log.port import Partition, Record
+from service.state.changelog import Collected, Layout, Origin, page_key, read_page
+from service.state.slab import Page
 from tests.faults.broker import OwnBroker
 from tests.integration.test_end_to_end import PARTITIONS, Names, made_topics, plant_records, quick, service, wait_until
 from tests.kafka import Broker

@@ -12,12 +12,12 @@ import pytest
 from kafka import KafkaProducer
 
 from models import checkpoint as checkpoints
-from models.detection import Detector
+from models.detection.detector import Detector
 from service.errors import LogUnavailable, RefusedInput
-from service.kafka_topics import members_of, partition_of, produce
-from service.kafka_unjoined import UnjoinedLog
-from service.log import Commit, Fetched, Partition, Record
-from service.wire import decode_event, encode_reading
+from service.input.wire import decode_event, encode_reading
+from service.kafka.groupless import UnjoinedLog
+from service.kafka.topics import members_of, partition_of, produce
+from service.log.port import Commit, Fetched, Partition, Record
 from tests.command_line import Telltale
 from tests.data import QUICK, some_forecaster
 from tests.integration.test_end_to_end import Names, made_topics, new_names, service, wait_until
@@ -253,7 +253,7 @@ def test_a_partition_where_nothing_comes_is_not_waited_for_without_end(
     kafka: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = made_topics(kafka)
-    monkeypatch.setattr("service.kafka_unjoined.SILENT_AFTER_S", 0.3)
+    monkeypatch.setattr("service.kafka.groupless.SILENT_AFTER_S", 0.3)
     log = UnjoinedLog(kafka.bootstrap_servers, names.changelog)
     try:
         log.start(Partition(names.topic, 0), 0)

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.connections import MOST
-from service.following import MOST_FOLLOWERS
-from service.turns import AT_ONCE, BURST_S
+from service.http.connections import MOST
+from service.http.event_stream import MOST_FOLLOWERS
+from service.http.turns import AT_ONCE, BURST_S
 from tests.http_clients import clients
 from tests.integration.test_end_to_end import (
     PARTITIONS,

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from models.distributed import DifferentData, Ranks, joined
-from models.training import Fitted, Progress, fit
-from tests.models.test_training_state import NET, SHORT, some_series
+from models.training.distributed import DifferentData, Ranks, joined
+from models.training.loop import Fitted, Progress, fit
+from tests.models.training.test_state import NET, SHORT, some_series
 
 
 def main(does: str, folder: Path, timeout_s: float) -> None:

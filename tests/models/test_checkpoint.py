@@ -14,7 +14,6 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from models.cells import CELLS
 from models.checkpoint import (
     Description,
     Kinds,
@@ -25,14 +24,15 @@ from models.checkpoint import (
     load,
     save,
 )
-from models.detection import Detector
-from models.forecaster import ForecasterConfig
-from models.kinds import KINDS, SYMPTOMS, TENSORS, VOTES
-from models.output_file import UnwrittenOutput
-from models.priming import prime
-from models.rows import Channels, Rows, Scalars
-from models.series import Series
-from models.training import TrainingConfig, fit
+from models.data.series import Series
+from models.detection.detector import Detector
+from models.detection.kinds import KINDS, SYMPTOMS, TENSORS, VOTES
+from models.detection.priming import prime
+from models.detection.rows import Channels, Rows, Scalars
+from models.net.cells import CELLS
+from models.net.forecaster import ForecasterConfig
+from models.output.output_file import UnwrittenOutput
+from models.training.loop import TrainingConfig, fit
 from tests.data import QUICK, faulty, judge, some_forecaster, some_kinds
 
 KEYS = [f"pump/ü {n}".encode() for n in range(12)]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from models.checkpoint import save
-from models.training import fit
+from models.training.loop import fit
 from tests.models.test_checkpoint import described, redescribed, refused, some_detector
-from tests.models.test_training_state import NET, SHORT, some_series
+from tests.models.training.test_state import NET, SHORT, some_series
 
 
 @pytest.fixture
@@ -115,10 +115,10 @@ RESUMES = """
 import json, resource, sys
 from pathlib import Path
 import torch
-from models.training import fit
-from models.training_state import HEADER, UnusableState
+from models.training.loop import fit
+from models.training.state import HEADER, UnusableState
 from tests.models.test_checkpoint import join, split
-from tests.models.test_training_state import NET, SHORT, some_series
+from tests.models.training.test_state import NET, SHORT, some_series
 from tests.mutations import mutations
 from dataclasses import replace
 path = Path(sys.argv[1])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from service.errors import TaskMigrated
-from service.log import (
+from service.log.port import (
     POLL_BYTES,
     Backlog,
     Commit,

@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from models.detection import Detector
-from models.rows import Rows
-from service.changelog import Layout
-from service.inspection import Search
-from service.log import Commit, Partition, Polled, Record, Source, Stored
-from service.memory_log import MemoryLog, Topics
+from models.detection.detector import Detector
+from models.detection.rows import Rows
+from service.input.wire import StreamKey, encode_reading
+from service.inspect.inspection import Search
+from service.log.memory_log import MemoryLog, Topics
+from service.log.port import Commit, Partition, Polled, Record, Source, Stored
 from service.pipeline import Pipeline
 from service.recovery import Recovery, RecoveryRules
-from service.slab import StateSlab
-from service.state_writer import StateWriter
-from service.task import EventClock, PartitionTask, Stage
-from service.wire import StreamKey, encode_reading
+from service.state.changelog import Layout
+from service.state.slab import StateSlab
+from service.state.task import EventClock, PartitionTask, Stage
+from service.state.writer import StateWriter
 from tests.data import QUICK, Batch, faulty, some_forecaster
 
 FEATURES = ("f0", "f1")

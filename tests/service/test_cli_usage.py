@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.core import TyperOption
 
-from models.cells import CELLS
-from models.memory_tasks import TASKS
-from models.names import CELL_NAMES, TASK_NAMES
+from models.insight.memory_tasks import TASKS
+from models.net.cells import CELLS
+from models.net.names import CELL_NAMES, TASK_NAMES
 from tests.command_line import Telltale
-from tests.service.test_cli import COMMANDS
+from tests.service.cli.test_main import COMMANDS
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from models.alarm import Change
-from models.detection import Detector, Readings, Verdicts
-from models.packing import pack
-from models.rows import Rows
-from service.log import Commit, Fetched, Partition, Record
-from service.memory_log import MemoryLog, Topics
+from models.detection.alarm import Change
+from models.detection.detector import Detector, Readings, Verdicts
+from models.detection.rows import Rows
+from models.net.packing import pack
+from service.input.wire import Reason, StreamKey, decode_event, encode_reading, rfc3339
+from service.log.memory_log import MemoryLog, Topics
+from service.log.port import Commit, Fetched, Partition, Record
 from service.pipeline import Pipeline, Processed
-from service.slab import StateSlab
-from service.task import EventClock, PartitionTask
-from service.wire import Reason, StreamKey, decode_event, encode_reading, rfc3339
+from service.state.slab import StateSlab
+from service.state.task import EventClock, PartitionTask
 from tests.data import QUICK, Batch, faulty, some_forecaster
 from tests.records import headers_of
 

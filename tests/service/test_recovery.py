@@ -16,20 +16,20 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry
 
-from models.detection import Detector
+from models.detection.detector import Detector
 from service import failpoints
-from service.changelog import Layout, Origin, marker_key, page_key, page_record, roster_key
 from service.errors import LostState
-from service.log import Partition, Polled, Record
-from service.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
-from service.metrics import Build, Metrics
+from service.input.wire import STATE_LOST, Notice, StreamKey, decode_event, encode_reading
+from service.live.metrics import Build, Metrics
+from service.live.status import Checkpoint, StatusBoard
+from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
+from service.log.port import Partition, Polled, Record
 from service.pipeline import Pipeline
 from service.recovery import Recovery, RecoveryRules
-from service.slab import PAGE_ROWS, StateSlab
-from service.state_writer import StateWriter
-from service.status import Checkpoint, StatusBoard
-from service.task import EventClock, PartitionTask, Stage
-from service.wire import STATE_LOST, Notice, StreamKey, decode_event, encode_reading
+from service.state.changelog import Layout, Origin, marker_key, page_key, page_record, roster_key
+from service.state.slab import PAGE_ROWS, StateSlab
+from service.state.task import EventClock, PartitionTask, Stage
+from service.state.writer import StateWriter
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 from tests.data import QUICK, faulty, some_forecaster, some_kinds
 from tests.records import headers_of

@@ -14,19 +14,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from models.alarm import Severity
-from models.detection import Detector
-from service.changelog import Layout
+from models.detection.alarm import Severity
+from models.detection.detector import Detector
 from service.errors import LogUnavailable
-from service.health import summary, unready
-from service.log import Commit, Partition, Polled, Record
-from service.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
-from service.metrics import Build, Metrics
+from service.http.health import summary, unready
+from service.input.wire import STATE_LOST, decode_event, encode_reading
+from service.live.metrics import Build, Metrics
+from service.live.status import Checkpoint, State, Status, StatusBoard
+from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
+from service.log.port import Commit, Partition, Polled, Record
 from service.pipeline import Pipeline
 from service.recovery import RecoveryRules
-from service.state_writer import StateWriter
-from service.status import Checkpoint, State, Status, StatusBoard
-from service.wire import STATE_LOST, decode_event, encode_reading
+from service.state.changelog import Layout
+from service.state.writer import StateWriter
 from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
 from tests.data import QUICK, some_forecaster
 from tests.records import headers_of

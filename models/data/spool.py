@@ -1,0 +1,304 @@
+"""Training data on disk: what is larger than memory is trained on as if it were in memory.
+
+Data comes piece by piece and is written once more, each stream's readings one behind the other, into temporary files
+that the arrays of a Series look into (numpy.memmap). The files have no name: their space comes back when the last such
+array is gone, also after a kill. They lie where TMPDIR says; on a RAM disk nothing would be won.
+Sizes: N readings of a piece, F features.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from models.data.series import NOT_FEATURES, FileCheck, Series, UnusableData, find_files, readable
+from models.data.time_units import TimeUnit
+
+PIECE_VALUES = 2 * 1024 * 1024  # numbers that are in memory at once: 16 MB, and a few copies of them
+CSV_PIECE_BYTES = 16 * 1024 * 1024
+
+Streams = NDArray[np.int32]
+
+
+class _Columns(NamedTuple):
+    """Readings of all streams, on disk."""
+
+    streams: Streams  # (N,) number of each one's stream
+    times_ms: NDArray[np.int64]  # (N,)
+    values: NDArray[np.float64]  # (N, F)
+
+
+class Spool:
+    """Takes readings of many streams in the order in which they come, and gives each stream's in one piece."""
+
+    def __init__(self, features: Sequence[str], capacity: int, *, in_turns: bool = True) -> None:
+        """capacity: readings it can take. in_turns: streams may come by turns, which takes the space twice.
+
+        Raises UnusableData where the disk has too little space, before anything is read.
+        """
+        self.features = tuple(features)
+        self.taken = 0
+        self._numbers: dict[str, int] = {}
+        self._by_turns = False  # what has come so far
+        _check_room(capacity * (2 if in_turns else 1), len(self.features))
+        self._columns = _reserve(capacity, len(self.features))
+
+    def number(self, keys: Iterable[str]) -> Streams:
+        """The number of each key's stream; streams are numbered as they first come."""
+        numbers = self._numbers
+        return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int32)
+
+    @property
+    def keys(self) -> list[str]:
+        """By number."""
+        return list(self._numbers)
+
+    def append(self, streams: Streams, times_ms: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        part = slice(self.taken, self.taken + len(streams))
+        self._columns.streams[part] = streams
+        self._columns.times_ms[part] = times_ms
+        self._columns.values[part] = values
+        with_last = self._columns.streams[max(0, part.start - 1) : part.stop]
+        self._by_turns |= bool((np.diff(with_last) < 0).any())
+        self.taken = part.stop
+
+    def series(self, path_of: Callable[[int], Path]) -> list[Series]:
+        """Every stream, by number. Their rows are not known (-1), and none is of the test part.
+
+        path_of: where the stream with this number is from.
+        """
+        columns = self._columns
+        lengths = np.zeros(len(self._numbers), np.int64)
+        for piece in self._pieces():
+            lengths += np.bincount(columns.streams[piece], minlength=len(lengths))
+        if self._by_turns:
+            columns = self._by_stream(columns, lengths)
+        ends = np.cumsum(lengths)
+        return [
+            Series(
+                key,
+                path_of(number),
+                self.features,
+                np.broadcast_to(np.int64(-1), end - begin),
+                columns.times_ms[begin:end],
+                columns.values[begin:end],
+                np.broadcast_to(np.False_, end - begin),
+            )
+            for number, (key, begin, end) in enumerate(
+                zip(self._numbers, (ends - lengths).tolist(), ends.tolist(), strict=True)
+            )
+        ]
+
+    def _by_stream(self, columns: _Columns, lengths: NDArray[np.int64]) -> _Columns:
+        """A copy in which each stream's readings stand one behind the other, in their order."""
+        ordered = _reserve(self.taken, len(self.features))
+        goes_to = np.cumsum(lengths) - lengths
+        for piece in self._pieces():
+            order = np.argsort(columns.streams[piece], kind="stable")
+            streams = columns.streams[piece][order]
+            counts = np.bincount(streams, minlength=len(lengths))
+            places = np.arange(len(order)) + np.repeat(goes_to - (np.cumsum(counts) - counts), counts)
+            ordered.times_ms[places] = columns.times_ms[piece][order]
+            ordered.values[places] = columns.values[piece][order]
+            goes_to += counts
+        return ordered
+
+    def _pieces(self) -> Iterator[slice]:
+        readings = _piece_readings(len(self.features))
+        return (slice(begin, min(begin + readings, self.taken)) for begin in range(0, self.taken, readings))
+
+
+def _piece_readings(features: int) -> int:
+    return max(1, PIECE_VALUES // features)
+
+
+def _reading_bytes(features: int) -> int:
+    return 8 * features + 8 + 4
+
+
+def _check_room(readings: int, features: int) -> None:
+    folder = tempfile.gettempdir()
+    needed, free = readings * _reading_bytes(features), shutil.disk_usage(folder).free
+    if needed > free:
+        raise UnusableData(
+            f"{folder}: {free:,} bytes are free, {needed:,} are needed to lay the readings out for training;"
+            " the environment variable TMPDIR names another folder"
+        )
+
+
+def _reserve(readings: int, features: int) -> _Columns:
+    """Columns in files without a name, their space taken at once: a disk that fills up would end the process later."""
+    return _Columns(
+        _array(np.int32, max(1, readings)),
+        _array(np.int64, max(1, readings)),
+        _array(np.float64, max(1, readings), features),
+    )
+
+
+def _array(dtype: type[np.generic], *shape: int) -> NDArray[Any]:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with tempfile.TemporaryFile(prefix="telltale-") as file:
+        try:
+            if sys.platform == "darwin":
+                file.truncate(size)  # which takes the space only when it is written
+            else:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            folder = tempfile.gettempdir()
+            raise UnusableData(f"{folder}: {size:,} bytes cannot be taken for training: {error.strerror}") from error
+        return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+
+
+class Table(NamedTuple):
+    """A data file before its rows are read."""
+
+    path: Path
+    columns: pl.Schema
+    empty: tuple[str, ...]  # columns without any value
+    rows: int
+
+
+def look(paths: Iterable[Path]) -> list[Table]:
+    """What is in the files. Of Parquet its footer is read, of CSV everything, to find out what its columns are."""
+    tables = []
+    for path in find_files(paths):
+        with readable(path):
+            tables.append(_look_into_parquet(path) if path.suffix == ".parquet" else _look_into_csv(path))
+    if not tables:
+        raise UnusableData("no data files were given")
+    return tables
+
+
+def read(
+    tables: Sequence[Table], tell: Callable[[int], None] = lambda _: None, unit: TimeUnit | None = None
+) -> list[Series]:
+    """What may be trained on of every stream, checked as `series.read_series` does; no `part` = test is in it.
+
+    A stream may go on in a later file, with readings later than all before. tell: is called with the rows done. unit:
+    see read_series().
+    """
+    features: tuple[str, ...] | None = None
+    checks = []
+    for table in tables:
+        checks.append(FileCheck(table.path, table.columns, table.empty, features, unit))
+        features = checks[0].features
+        if not table.rows:
+            raise UnusableData(f"{table.path}: no rows")
+    rows = sum(table.rows for table in tables)
+    spool = Spool(checks[0].features, rows, in_turns=any("stream" in table.columns for table in tables))
+    clocks = _Clocks()
+    done = 0
+    for table, check in zip(tables, checks, strict=True):
+        for frame in _frames(table, len(spool.features)):
+            piece = check.check(frame)
+            keys = [table.path.stem] if piece.keys is None else piece.keys
+            streams = np.broadcast_to(spool.number(keys), len(piece.rows))
+            clocks.check(spool.keys, streams, piece.times_ms, table.path)
+            kept = np.flatnonzero(~piece.test)
+            spool.append(streams[kept], piece.times_ms[kept], piece.values[kept])
+            done += len(frame)
+            tell(done)
+        clocks.end_file(table.path)
+    return spool.series(clocks.path_of)
+
+
+class _Clocks:
+    """Holds that a stream which goes on in another file does so later than all that came before."""
+
+    def __init__(self) -> None:
+        self._latest = np.zeros(0, np.int64)  # of each stream in the files before this one; -1: not seen in them
+        self._within = np.zeros(0, np.int64)  # the same with what has come of this one
+        self._paths: list[Path] = []
+
+    def check(self, keys: Sequence[str], streams: Streams, times_ms: NDArray[np.int64], path: Path) -> None:
+        new = np.full(len(keys) - len(self._latest), -1)
+        self._latest, self._within = np.append(self._latest, new), np.append(self._within, new)
+        self._paths += [path] * len(new)
+        early = np.flatnonzero(times_ms <= self._latest[streams])
+        if len(early):
+            stream, time = int(streams[early[0]]), times_ms[early[0]]
+            raise UnusableData(
+                f"{path}: stream {keys[stream]} is in {self._paths[stream]} already, up to "
+                f"{_utc(self._latest[stream])}; found {_utc(time)}, expected it to go "
+                "on with later readings"
+            )
+        np.maximum.at(self._within, streams, times_ms)
+
+    def end_file(self, path: Path) -> None:
+        for stream in np.flatnonzero(self._within > self._latest).tolist():
+            self._paths[stream] = path
+        self._latest = self._within.copy()
+
+    def path_of(self, stream: int) -> Path:
+        """The last file that a stream is in."""
+        return self._paths[stream]
+
+
+def _utc(time_ms: np.int64) -> str:
+    return f"{np.datetime64(int(time_ms), 'ms')}Z"
+
+
+def _frames(table: Table, features: int) -> Iterator[pl.DataFrame]:
+    """All of a file's rows, piece by piece. The last columns of a wide file cost no more than the first."""
+    with readable(table.path):
+        if table.path.suffix == ".parquet":
+            scan, readings = pl.scan_parquet(table.path), _piece_readings(features)
+            for begin in range(0, table.rows, readings):
+                yield scan.slice(begin, readings).collect()
+        else:
+            for block in _csv_blocks(table.path):
+                yield pl.read_csv(block, schema=table.columns)
+
+
+def _look_into_parquet(path: Path) -> Table:
+    scan = pl.scan_parquet(path)
+    columns = scan.collect_schema()
+    rows = int(scan.select(pl.len()).collect().item())
+    doubtful = [name for name, kind in columns.items() if name not in NOT_FEATURES and not kind.is_numeric()]
+    nulls = scan.select(pl.col(doubtful).null_count()).collect(engine="streaming") if doubtful else pl.DataFrame()
+    return Table(path, columns, tuple(name for name in doubtful if nulls[name].item() == rows), rows)
+
+
+def _look_into_csv(path: Path) -> Table:
+    """Types are inferred from all rows, as when the file is read whole."""
+    kinds: dict[str, pl.DataType | None] = {}
+    rows = 0
+    for block in _csv_blocks(path):
+        frame = pl.read_csv(block, infer_schema_length=None)
+        rows += len(frame)
+        for name, kind in frame.schema.items():
+            found = None if frame[name].null_count() == len(frame) else kind
+            kinds[name] = _both(kinds.get(name), found)
+    columns = pl.Schema({name: pl.String() if kind is None else kind for name, kind in kinds.items()})
+    return Table(path, columns, tuple(name for name, kind in kinds.items() if kind is None), rows)
+
+
+def _both(one: pl.DataType | None, other: pl.DataType | None) -> pl.DataType | None:
+    """The type of a column that is the one type in some rows, the other in others; None: nothing was in them."""
+    if one is None or other is None or one == other:
+        return other if one is None else one
+    return pl.Float64() if one.is_numeric() and other.is_numeric() else pl.String()
+
+
+def _csv_blocks(path: Path) -> Iterator[bytes]:
+    """Pieces of a CSV file, each with the header, cut between two rows."""
+    with path.open("rb") as file:
+        header = file.readline()
+        rest, blocks = b"", 0
+        while read := file.read(CSV_PIECE_BYTES):
+            rest += read
+            cut = rest.rfind(b"\n") + 1
+            while rest.count(b'"', 0, cut) % 2:  # that line break is inside quotes
+                cut = rest.rfind(b"\n", 0, cut - 1) + 1
+            if cut:
+                yield header + rest[:cut]
+                rest, blocks = rest[cut:], blocks + 1
+        if rest or not blocks:
+            yield header + rest

@@ -1,0 +1,155 @@
+"""Series -> chunks for truncated back-propagation through time; split by time.
+
+A training series is cut into lanes, each a stretch of one stream. Lanes lie side by side in a batch; the batch is
+walked through chunk by chunk, and the memory at the end of a chunk is the memory at the start of the next, as in
+service, while gradients stop at the border (Williams & Peng 1990). A series may be larger than memory (see spool.py):
+nothing here holds more of one than a piece, or the readings of a few chunks.
+Sizes: T waves of a chunk, S lanes side by side, F features.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.data.series import Series
+
+PIECE_VALUES = 4 * 1024 * 1024  # of a series at once: 32 MB
+LOADED_READINGS = 2048  # of each lane at once, about: a lane of the usual length in one go
+
+
+class Scaled(NamedTuple):
+    """A stream's training part, and what makes spreads around its centre of it. R readings."""
+
+    values: NDArray[np.float64] | NDArray[np.float32]  # (R, F) in the sensor's units, NaN where missing
+    times_ms: NDArray[np.int64]  # (R,)
+    centre: NDArray[np.float64] = np.zeros(1)  # (F,), or one for all
+    spread: NDArray[np.float64] = np.ones(1)
+
+    def stretch(self, begin: int, end: int) -> NDArray[np.float32]:
+        """Readings begin..end, scaled."""
+        return ((self.values[begin:end] - self.centre) / self.spread).astype(np.float32)
+
+
+class Lane(NamedTuple):
+    """Readings begin..end of a stream; those before judge_from only warm the memory up."""
+
+    series: Scaled
+    begin: int
+    end: int
+    judge_from: int
+
+
+class Chunk(NamedTuple):
+    """T waves of S lanes. Where a lane has ended, `judged` is False and the values are zeros."""
+
+    values: Tensor  # (T, S, F) float32, missing values held
+    before: Tensor  # (S, F) the reading before the first wave
+    elapsed_s: Tensor  # (T, S)
+    times_ms: Tensor  # (T, S) int64
+    judged: Tensor  # (T, S, F) bool: counts in the loss
+
+
+def scale_of(series: Series) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centre and spread of every channel over the whole series, (F,) each; 0 and infinite where nothing is known."""
+    known = sum((np.isfinite(piece).sum(0) for piece in pieces_of(series.values)), np.zeros(1, np.int64))
+    centre = _total(np.where(np.isfinite(piece), piece, 0.0) for piece in pieces_of(series.values))
+    centre = centre / np.maximum(known, 1)
+    squares = _total(np.where(np.isfinite(piece), (piece - centre) ** 2, 0.0) for piece in pieces_of(series.values))
+    spread = np.maximum(np.sqrt(squares / np.maximum(known - 1, 1)), np.abs(centre) * 1e-6 + 1e-9)
+    return centre, np.where(known >= 2, spread, np.inf)
+
+
+def pieces_of(values: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """All rows of a table that may be larger than memory."""
+    readings = max(1, PIECE_VALUES // values.shape[1])
+    return (values[begin : begin + readings] for begin in range(0, max(1, len(values)), readings))
+
+
+def _total(pieces: Iterator[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The sum over all rows. What came before is the first row of the next piece, since numpy adds row by row: with
+    several channels the bits are those of one sum over everything.
+    """
+    total: NDArray[np.float64] = next(pieces).sum(0)
+    for piece in pieces:
+        total = np.concatenate([total[None], piece]).sum(0)
+    return total
+
+
+def scaled(series: Series) -> Scaled:
+    return Scaled(series.values, series.times_ms, *scale_of(series))
+
+
+def split_by_time(
+    series: Sequence[Scaled], validation_share: float, lane_readings: int, warm_up: int
+) -> tuple[list[Lane], list[Lane]]:
+    """Lanes to train on, and lanes to validate on: the last share of every stream."""
+    train, validation = [], []
+    for one in series:
+        readings = len(one.times_ms)
+        border = readings - int(readings * validation_share)
+        train += [
+            Lane(one, begin, min(begin + lane_readings, border), begin) for begin in range(0, border, lane_readings)
+        ]
+        if border < readings:
+            validation.append(Lane(one, max(0, border - warm_up), readings, border))
+    return train, validation
+
+
+def batches(lanes: Sequence[Lane], side_by_side: int, order: Sequence[int] | None = None) -> list[list[Lane]]:
+    """Lanes of similar length side by side; `order` (a permutation) decides who meets whom among equals."""
+    shuffled = [lanes[n] for n in order] if order is not None else list(lanes)
+    by_length = sorted(shuffled, key=lambda lane: lane.end - lane.begin, reverse=True)
+    return [by_length[n : n + side_by_side] for n in range(0, len(by_length), side_by_side)]
+
+
+def chunks(lanes: Sequence[Lane], chunk_readings: int) -> Iterator[Chunk]:
+    """Walk through lanes side by side, the longest first among them."""
+    for load in _loads(lanes, chunk_readings * max(1, LOADED_READINGS // chunk_readings)):
+        for begin in range(0, len(load.values), chunk_readings):
+            part = slice(begin, begin + chunk_readings)
+            yield Chunk(
+                load.values[part],
+                load.values[begin - 1] if begin else load.before,
+                load.elapsed_s[part],
+                load.times_ms[part],
+                load.judged[part],
+            )
+
+
+def _loads(lanes: Sequence[Lane], readings: int) -> Iterator[Chunk]:
+    """The same in large chunks, each read from the series when its turn comes."""
+    longest = max(lane.end - lane.begin for lane in lanes)
+    features = lanes[0].series.values.shape[1]
+    clock = np.array([lane.series.times_ms[lane.begin] for lane in lanes])
+    last = np.zeros((len(lanes), features), np.float32)
+    for begin in range(0, longest, readings):
+        values = np.zeros((min(readings, longest - begin), len(lanes), features), np.float32)
+        judged = np.zeros(values.shape, bool)
+        times = np.tile(clock, (len(values), 1))
+        for s, lane in enumerate(lanes):
+            start, end = lane.begin + begin, min(lane.begin + begin + readings, lane.end)
+            if start >= end:
+                continue
+            stretch = lane.series.stretch(start, end)
+            judge_from = max(0, lane.judge_from - start)
+            values[: len(stretch), s] = _held(stretch, last[s])
+            judged[judge_from : len(stretch), s] = np.isfinite(stretch[judge_from:])
+            times[: len(stretch), s] = lane.series.times_ms[start:end]
+            times[len(stretch) :, s] = lane.series.times_ms[end - 1]
+        if begin == 0:
+            judged[0] = False  # nothing was known before the first reading
+        elapsed = np.maximum(np.diff(times, axis=0, prepend=clock[None]), 0) / 1000
+        yield Chunk(*map(torch.from_numpy, (values, last if begin else values[0], elapsed, times, judged)))
+        last, clock = values[-1], times[-1]
+
+
+def _held(values: NDArray[np.float32], last: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Missing values replaced by the last known one; at first that is `last`."""
+    index = np.where(np.isfinite(values), np.arange(len(values))[:, None], -1)
+    known = np.maximum.accumulate(index, axis=0)
+    held = np.take_along_axis(values, np.maximum(known, 0), axis=0)
+    return np.where(known >= 0, held, last).astype(np.float32)

@@ -1,0 +1,28 @@
+"""Series through a detector: what the service does with batches from a topic, for whoever has the readings at hand."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.data.series import Series
+from models.detection.detector import Detector, Readings, Verdicts
+from models.detection.rows import Rows
+from models.net.packing import pack
+
+
+def judge_series(
+    detector: Detector, series: Sequence[Series], rows: Rows, offsets: Sequence[NDArray[np.int64]] | None = None
+) -> Verdicts:
+    """Judge all readings of every series from its row in `rows`, which becomes that after its last one.
+
+    The verdicts are in one batch, series after series. offsets: of each one's readings; None: their place in the batch.
+    """
+    waves = pack(torch.from_numpy(np.repeat(np.arange(len(series)), [len(one.times_ms) for one in series])))
+    times_ms, values = (np.concatenate([getattr(one, name) for one in series]) for name in ("times_ms", "values"))
+    places = np.arange(len(times_ms)) if offsets is None else np.concatenate(list(offsets))
+    readings = Readings(*map(torch.from_numpy, (places, times_ms, values)))
+    verdicts, after = detector.observe(readings, waves, rows.take(waves.slots))
+    rows.put(waves.slots, after)
+    return verdicts

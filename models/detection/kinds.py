@@ -1,0 +1,235 @@
+"""A second head: what kind of fault an anomaly looks like, told from the stream's memory when its alarm changes.
+
+A stream whose checkpoint has this head remembers more: per channel, short means of seven signals at three speeds, so
+that what happened in the last hundred readings can still be told apart when the alarm closes. They are O(1), causal and
+exactly rounded (see rows). The head itself is asked at few of an alarm's readings, of a few streams together; it works
+element by element and sums along a stream's own axes, so its bits do not depend on a batch either. What it says is kept
+while the alarm is open, as a vote: when the alarm closes the symptoms have faded, and the votes have not.
+Sizes: S streams, F features, H hidden units, E symptoms a channel, D pieces of evidence a channel, U units of the head.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.detection.rows import Bools, Channels, Columns, Doubles, Rows, Scalars
+
+FARTHEST = 16.0  # spreads, or noises of the residual: further off says no more about the kind
+SPEEDS = (4, 16, 64)  # readings that a mean goes back, about; powers of two, so that their inverses are exact
+JOLT_SPEEDS = (64, 256)
+SIGNALS = ("push", "shake", "stir", "still", "gone", "nought", "offset")
+USUAL = ("stir", "still", "nought")  # signals whose calm value must be known to say what is much
+USUAL_READINGS = 512  # calm readings that the usual value goes back
+BASE_READINGS = 128  # calm readings that the base goes back
+DECIMALS = 3  # of a probability
+VOTE_EVERY = 8  # readings of an open alarm: the head costs more than judging the reading does
+ASKED_TOGETHER = 64  # streams: bounds the memory it takes
+
+
+class Kind(StrEnum):
+    """What may be wrong with a sensor, or with what it watches."""
+
+    SPIKE = "spike"
+    LEVEL_SHIFT = "level_shift"
+    DRIFT = "drift"
+    STUCK = "stuck"
+    NOISE = "noise"
+    DROPOUT = "dropout"
+
+
+KINDS = tuple(Kind)
+
+SYMPTOMS = (
+    *(f"{signal}_{speed}" for speed in SPEEDS for signal in SIGNALS),
+    *(f"usual_{signal}" for signal in USUAL),
+    "base",  # short mean of the calm readings, in the sensor's own units: what `offset` is counted from
+    *(f"jolt_{speed}" for speed in JOLT_SPEEDS),
+)
+"""What is remembered a channel beside rows.Channels, in this order; each (S, F) float64. All begin at 0.
+
+push: the residual over its noise; shake: that without its sign; stir: the change from the reading before, in spreads;
+still: 1 where there was none; gone: 1 where the value is missing; nought: 1 where it is exactly 0; offset: how far the
+value is from `base`, in spreads; jolt: the largest `shake` of late, fading faster or slower, so that its age shows.
+"""
+_MEANS = len(SPEEDS) * len(SIGNALS)
+_PLACE = {name: place for place, name in enumerate(SYMPTOMS)}
+_RATES = np.array([1 / speed for speed in SPEEDS])[:, None, None, None]
+_FADES = np.array([1 - 1 / speed for speed in JOLT_SPEEDS])[:, None, None]
+_USUAL = slice(_MEANS, _MEANS + len(USUAL))
+_JOLTS = slice(-len(JOLT_SPEEDS), None)
+_USUAL_SIGNALS = [SIGNALS.index(signal) for signal in USUAL]
+_PRESENT = np.array(True)
+
+
+VOTES = tuple(f"votes_{kind}" for kind in KINDS)
+"""What is remembered a stream beside rows.Scalars, in this order; each (S,) float64. All begin at 0.
+
+How likely each kind was at the readings of the last alarm at which the head was asked, added up, in thousandths: whole
+numbers, so that the last bits of an exponential stay out of the row.
+"""
+
+
+class Guess(NamedTuple):
+    """The kind that is most likely, and how likely the head takes it to be among the six."""
+
+    kind: Kind
+    probability: float  # rounded
+
+    @classmethod
+    def of(cls, likely: Doubles) -> Self:
+        """likely: (kinds,), in the proportions of the probabilities."""
+        best = int(likely.argmax())
+        return cls(KINDS[best], round(float(likely[best] / np.add.reduce(likely)), DECIMALS))
+
+
+def with_symptoms(rows: Rows) -> Rows:
+    """Rows that can also remember symptoms and votes; these are as of streams that have never been seen."""
+    streams, _, features = rows.channels.shape
+    symptoms = rows.channels.new_zeros(streams, len(SYMPTOMS), features)
+    votes = rows.scalars.new_zeros(streams, len(VOTES))
+    channels, scalars = torch.cat([rows.channels, symptoms], dim=1), torch.cat([rows.scalars, votes], dim=1)
+    return rows._replace(channels=channels, scalars=scalars)
+
+
+def symptoms_of(columns: Columns) -> Doubles:
+    """The symptoms of streams that remember them, (E, S, F): to be changed in place."""
+    found: Doubles = columns.channels[len(Channels._fields) :].numpy()
+    return found
+
+
+def votes_of(columns: Columns) -> Doubles:
+    """The votes of streams that remember symptoms, (kinds, S): to be changed in place."""
+    found: Doubles = columns.scalars[len(Scalars._fields) :].numpy()
+    return found
+
+
+def vote_of(likely: Doubles) -> Doubles:
+    """What is added to the votes. likely: (..., kinds)."""
+    vote: Doubles = np.rint(likely * 10**DECIMALS)
+    return vote
+
+
+def follow(
+    standardised: Doubles,
+    values: Doubles,
+    before: Doubles,
+    present: Bools | None,
+    weight: Doubles,
+    channels: Channels[Doubles],
+    symptoms: Doubles,
+) -> None:
+    """Take one wave into the symptoms (E, S, F), in place; before the wave is learned.
+
+    standardised: residual over its noise, 0 where the value is missing; values and before: this reading and the one
+    before it, held; weight: 1 where the reading is learned from; each (S, F). present: None where nothing is missing.
+    """
+    there = _PRESENT if present is None else present
+    base, jolts = symptoms[_PLACE["base"]], symptoms[_JOLTS]
+    signals = np.empty((len(SIGNALS), *values.shape))
+    push, shake, stir, still, gone, nought, offset = signals
+    np.clip(standardised, -FARTHEST, FARTHEST, out=push)
+    np.abs(push, out=shake)
+    moved = np.abs(values - before)
+    np.minimum(moved / channels.spread, FARTHEST, out=stir)
+    np.logical_and(moved == 0, there, out=still)
+    np.logical_not(there, out=gone)
+    np.logical_and(values == 0, there, out=nought)
+    np.clip((values - base) / channels.spread, -FARTHEST, FARTHEST, out=offset)
+
+    means = symptoms[:_MEANS].reshape(len(SPEEDS), *signals.shape)
+    means += (signals - means) * _RATES
+    jolts *= _FADES
+    np.maximum(jolts, shake, out=jolts)
+    known = np.maximum(channels.known + weight, 1)
+    usual = symptoms[_USUAL]
+    usual += (signals[_USUAL_SIGNALS] - usual) * (weight / np.minimum(known, USUAL_READINGS))
+    base += (values - base) * (weight / np.minimum(known, BASE_READINGS))
+
+
+def evidence_of(symptoms: Doubles) -> Doubles:
+    """What the head is shown of each channel: symptoms whatever the sensor's unit, direction and habits, (..., F, D).
+
+    symptoms: (E, ..., F).
+    """
+
+    def means(signal: str) -> list[Doubles]:
+        return [symptoms[_PLACE[f"{signal}_{speed}"]] for speed in SPEEDS]
+
+    usual = {signal: symptoms[_PLACE[f"usual_{signal}"]] for signal in USUAL}
+    offsets = means("offset")
+    direction = np.where(offsets[1] < 0, -1.0, 1.0)  # up or down is the same kind
+    pieces = [
+        *(np.log1p(np.abs(mean)) for mean in means("push")),
+        *(np.log1p(mean) for mean in means("shake")),
+        *(np.log(mean + 0.01) - np.log(usual["stir"] + 0.01) for mean in means("stir")),
+        *(mean - usual["still"] for mean in means("still")),
+        *means("gone"),
+        *(np.maximum(mean - usual["nought"], 0.0) for mean in means("nought")),
+        *(np.arcsinh(mean * direction) for mean in offsets),
+        np.arcsinh((offsets[0] - offsets[2]) * direction),
+        *(np.log1p(jolt) for jolt in symptoms[_JOLTS]),
+        np.log(usual["stir"] + 0.01),
+        usual["still"],
+    ]
+    return np.stack(pieces, axis=-1)
+
+
+EVIDENCE = len(SIGNALS) * len(SPEEDS) + len(JOLT_SPEEDS) + 3  # D
+
+
+@dataclass(frozen=True, slots=True)
+class KindsHead:
+    """One hidden layer for every channel alike, then one softmax over every pair of a channel and a kind.
+
+    A kind's probability is the sum over the channels, so the head need not be told which of them has the fault.
+    """
+
+    evidence: Doubles  # (U, D)
+    memory: Doubles  # (U, H)
+    bias: Doubles  # (U,)
+    out: Doubles  # (kinds, U)
+    out_bias: Doubles  # (kinds,)
+
+    @classmethod
+    def blank(cls, hidden: int) -> Self:
+        """A head that knows nothing: every kind is as likely. What it is for is that streams remember symptoms."""
+        return cls(*(np.zeros(shape) for shape in shapes(hidden, units=1)))
+
+    def name(self, symptoms: Doubles, memory: Doubles) -> Guess:
+        """Of one stream. symptoms: (E, F); memory: (H,), what the top layer's h is now."""
+        return Guess.of(self.probabilities(symptoms, memory))
+
+    def probabilities(self, symptoms: Doubles, memory: Doubles) -> Doubles:
+        """How likely each kind is, (..., kinds), of one stream or several: the bits are the same.
+
+        symptoms: (E, ..., F); memory: (..., H). Multiply and sum, not a matrix product: see forecaster.
+        """
+        shown = evidence_of(symptoms)
+        remembered = np.add.reduce(self.memory * memory[..., None, :], axis=-1) + self.bias
+        weighted = np.add.reduce(shown[..., None, :] * self.evidence, axis=-1)
+        units = np.maximum(weighted + remembered[..., None, :], 0.0)
+        logits = np.add.reduce(units[..., None, :] * self.out, axis=-1) + self.out_bias
+        likely = np.exp(logits - logits.max(axis=(-2, -1), keepdims=True))
+        of_kinds: Doubles = np.add.reduce(likely, axis=-2)
+        of_kinds /= np.add.reduce(of_kinds, axis=-1, keepdims=True)
+        return of_kinds
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As a checkpoint keeps it."""
+        return {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in TENSORS}
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor]) -> Self:
+        return cls(**{name: tensors[name].numpy().copy() for name in TENSORS})
+
+
+TENSORS = ("evidence", "memory", "bias", "out", "out_bias")
+
+
+def shapes(hidden: int, units: int) -> tuple[tuple[int, ...], ...]:
+    """Of a head's tensors, in their order."""
+    return (units, EVIDENCE), (units, hidden), (units,), (len(KINDS), units), (len(KINDS),)

@@ -1,0 +1,249 @@
+"""Whether this machine makes the same bits in every batch, and which bits it makes: checked at start.
+
+A replay is the run it replays only if a stream's bits depend on nothing but that stream's readings. Which kernels keep
+to that was measured on some machines; this measures it on the one at hand, through the very path that judges.
+
+Sizes: T waves, S streams, F features.
+"""
+
+import hashlib
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.detection.alarm import AlarmConfig
+from models.detection.detector import Detector, DetectorConfig, Readings, Verdicts
+from models.detection.residuals import ScoreConfig
+from models.detection.rows import FRESH_CHANNELS, FRESH_SCALARS, SEASON, Channels, Rows, Scalars
+from models.net.forecaster import Forecaster, ForecasterConfig
+from models.net.packing import pack
+from models.output.wording import counted
+
+COUNTS = (1, 2, 3, 5, 7, 12, 64, 333)  # streams judged together; kernels change their ways between these
+STREAMS = 1_000  # judged together for comparison
+WAVES = 5
+# Two layers, so that the kernel is seen with few inputs and with as many as units.
+NET = ForecasterConfig(("a", "b", "c"), hidden=64, layers=2)
+# Every rule comes into force within a few waves.
+RULES = DetectorConfig(
+    ScoreConfig(
+        warm_up=64,
+        smooth_readings=2,
+        level_readings=2,
+        long_readings=256,
+        block_readings=16,
+        blocks=8,
+        range_share=0.1,
+    ),
+    AlarmConfig(close_after=1, rest=2, learn_first=2, adopt_after=64, relearn=4),
+)
+START_MS = 1_700_000_000_000
+
+
+class UnsteadyNumerics(ValueError):
+    """A stream's bits depend on more than its readings: says which value, and on what."""
+
+
+class Golden(NamedTuple):
+    """Made of whole numbers and powers of two, so that it is the same everywhere to the last bit."""
+
+    offsets: Tensor  # (T, S) int64
+    times_ms: Tensor  # (T, S) int64
+    values: Tensor  # (T, S, F) float64
+    rows: Rows  # of S streams: most in mid-life, some in alarm, some never seen
+
+
+class Outcome(NamedTuple):
+    """What golden readings come to, stream first."""
+
+    hidden: Tensor  # (S, L, H)
+    cell: Tensor  # (S, L, H)
+    expected: Tensor  # (S, T, F)
+    lower: Tensor  # (S, T, F)
+    upper: Tensor  # (S, T, F)
+    score: Tensor  # (S, T)
+    alarm: Tensor  # (S, T)
+    channels: Tensor  # (S, C, F)
+    scalars: Tensor  # (S, K)
+
+
+def self_test(detector: Detector) -> str:
+    """The numerics fingerprint, if this detector's bits do not depend on batches. Raises UnsteadyNumerics.
+
+    More than one torch thread is refused unseen: how threads share the work out depends on the batch, so that a test
+    which passes for some batches says nothing of the next.
+    """
+    threads = torch.get_num_threads()
+    if threads != 1:
+        raise UnsteadyNumerics(f"torch computes with {threads} threads, expected 1: more share each batch out anew")
+    check_steady(detector.forecaster)
+    return fingerprint(detector.forecaster.config.cell)
+
+
+def check_steady(forecaster: Forecaster) -> None:
+    """Judge some streams in other company, and wave by wave, and compare every bit. Raises UnsteadyNumerics."""
+    given = golden(forecaster.config)
+    detector = Detector.cold(forecaster, RULES)
+    everyone = judge(detector, given, torch.arange(STREAMS))
+    for count in COUNTS:
+        some = company(count)
+        expected = Outcome(*(column[some] for column in everyone))
+        for waves in (WAVES, 1):
+            _require_same(judge(detector, given, some, waves), expected, some, waves)
+
+
+def company(count: int) -> Tensor:
+    """So many streams, none beside its neighbour: 617 has no factor in common with 1,000, so each is there once."""
+    return (torch.arange(count) * 617 + count) % STREAMS
+
+
+def fingerprint(cell: str = NET.cell) -> str:
+    """16 hexadecimal digits that say which bits this machine and these libraries make of a cell; of no checkpoint."""
+    net = golden_net(cell)
+    outcome = judge(Detector.cold(net, RULES), golden(net.config), torch.arange(COUNTS[-1]))
+    digest = hashlib.sha256()
+    for column in outcome:
+        digest.update(column.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def judge(detector: Detector, given: Golden, some: Tensor, waves: int = WAVES) -> Outcome:
+    """Judge some of the golden streams as one slab would hold them, so many waves in one call."""
+    rows = given.rows.take(some)
+    told: list[Verdicts] = []
+    for begin in range(0, WAVES, waves):
+        part = slice(begin, begin + waves)
+        offsets, times_ms, values = (column[part][:, some].flatten(0, 1) for column in given[:3])
+        verdicts, rows = detector.observe(
+            Readings(offsets, times_ms, values), pack(torch.arange(len(some)).repeat(waves)), rows
+        )
+        told.append(verdicts)
+    columns = zip(*((one.expected, one.lower, one.upper, one.score, one.alarm) for one in told), strict=True)
+    expected, lower, upper, score, alarm = (
+        torch.cat(column).reshape(WAVES, len(some), *column[0].shape[1:]).transpose(0, 1) for column in columns
+    )
+    return Outcome(rows.hidden, rows.cell, expected, lower, upper, score, alarm, rows.channels, rows.scalars)
+
+
+def golden(config: ForecasterConfig) -> Golden:
+    """Readings in which everything happens that takes another way through the arithmetic.
+
+    Spikes, alarms open since long, missing values, streams without a scale, scales that move, subnormal numbers.
+    Where a scale moves a block is cut: so the streams come in blocks of other lengths in other company.
+    """
+    features = len(config.features)
+    stream, wave = torch.arange(STREAMS), torch.arange(WAVES).unsqueeze(1)
+    kinds = _Kinds(fresh=stream % 8 == 4, moving=stream % 8 == 5, in_alarm=stream % 14 == 4, tiny=stream % 16 == 12)
+    spread = torch.exp2((stream % 13 - 4).double()).unsqueeze(1)
+    centre = _fractions((STREAMS, features), seed=1) * 4096
+    values = centre + _fractions((WAVES, STREAMS, features), seed=2) * spread
+    values += (64 * spread) * kinds.in_alarm.unsqueeze(1)
+    values -= (4 * spread) * ((stream % 28 == 7) & (wave == 1)).unsqueeze(2)
+    values -= (8 * spread) * ((stream % 28 == 21) & (wave == WAVES - 1)).unsqueeze(2)
+    values[:, kinds.tiny] = _fractions((WAVES, STREAMS, features), seed=3)[:, kinds.tiny] * 2.0**-1058
+    values[3, stream % 6 == 1, 0] = torch.nan
+    step_ms = 1_000 * (1 + stream * 37 % STREAMS) ** 2  # a second to eleven days, so every phase of day and week
+    times_ms = START_MS + (wave + 1) * step_ms
+    return Golden(wave * STREAMS + stream, times_ms, values, _golden_rows(config, kinds, centre, spread))
+
+
+class _Kinds(NamedTuple):
+    """Which golden streams are what; each (S,) bool."""
+
+    fresh: Tensor  # never seen
+    moving: Tensor  # about to come to an age at which the scale moves
+    in_alarm: Tensor  # and about to be adopted, unless fresh
+    tiny: Tensor  # fresh, with values below the smallest normal number: a library may have switched them off
+
+
+def _golden_rows(config: ForecasterConfig, kinds: _Kinds, centre: Tensor, spread: Tensor) -> Rows:
+    """centre: (S, F), spread: (S, 1), both of the values."""
+    channels = torch.tensor(FRESH_CHANNELS, dtype=torch.float64)[:, None].repeat(STREAMS, 1, len(config.features))
+    scalars = torch.tensor(FRESH_SCALARS, dtype=torch.float64).repeat(STREAMS, 1)
+    lived = ~kinds.fresh
+    for channel, column in {
+        "known": torch.tensor(190.0),
+        "mean": centre,
+        "square": 189 * spread * spread,
+        "centre": centre + spread / 4,
+        "spread": spread,
+        "last": centre - spread / 2,
+        "low": centre - 2 * spread,
+        "high": centre + 2 * spread,
+        "bias": torch.tensor(0.015625),
+        "noise": torch.tensor(1.0),
+        "level": centre + 64 * spread,
+        "tilt": torch.tensor(0.375),
+        "tilt_bias": torch.tensor(0.03125),
+        "tilt_noise": torch.tensor(0.25),
+        **{term: torch.tensor((n + 1) / 64) for n, term in enumerate(Channels._fields[SEASON])},
+    }.items():
+        channels[lived, Channels._fields.index(channel)] = column.expand_as(centre)[lived].double()
+    for which, scalar, number in (
+        *((lived, "age", 200.0), (lived & kinds.moving, "age", 253.0), (lived, "rescale_at", 256.0)),
+        *((lived, "time_ms", float(START_MS)), (lived, "learned", 180.0), (lived, "smooth", 0.875)),
+        *((lived, "typical", 0.75), (lived, "variance", 0.0625), (lived, "threshold", 4.0)),
+        *((lived, "tilt_typical", 0.25), (lived, "tilt_variance", 0.015625)),
+        *((lived, "days", 2.5), (lived, "tilt_block_peak", 1.0), (lived, "tilt_threshold", 3.0)),
+        *((lived, "tilt_peak_mean", 0.75), (lived, "tilt_peak_variance", 0.0625)),
+        *((lived, "range_peak_mean", 0.5), (lived, "range_peak_variance", 0.25), (lived, "range_threshold", 1.5)),
+        *((lived, "block_seen", 13.0), (lived, "block_peak", 2.0), (lived, "blocks", 5.0)),
+        *((lived, "peak_mean", 1.5), (lived, "peak_variance", 0.25)),
+        *((lived & kinds.in_alarm, "alarm", 1.0), (lived & kinds.in_alarm, "length", RULES.alarm.adopt_after - 3.0)),
+    ):
+        scalars[which, Scalars._fields.index(scalar)] = number
+    hidden, cell = (
+        _fractions((STREAMS, config.layers, width), seed).float()
+        for width, seed in ((config.hidden, 4), (config.cell_width, 5))
+    )
+    hidden[kinds.fresh], cell[kinds.fresh] = 0, 0
+    return Rows(hidden, cell, channels, scalars)
+
+
+def golden_net(cell: str = NET.cell) -> Forecaster:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # what draws numbers after this draws the same as before
+        net = Forecaster(replace(NET, cell=cell))
+        for seed, parameter in enumerate(net.parameters(), 6):
+            parameter.copy_(_fractions(tuple(parameter.shape), seed) / 4)
+    return net.eval()
+
+
+def _fractions(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Numbers between -1 and 1 in no apparent order, float64, exact also in float32: whole numbers over 2^15.
+
+    A random generator would do, but for the promise that its next version draws the same.
+    """
+    number = torch.arange(int(np.prod(shape)))
+    mixed = (number * number * 7_919 + number * 104_729 + seed * 1_299_709) % 65_521
+    return (mixed - 32_760).reshape(shape).double() / 2**15
+
+
+def _require_same(found: Outcome, expected: Outcome, some: Tensor, waves: int) -> None:
+    for name, one, other in zip(Outcome._fields, found, expected, strict=True):
+        different = (_bits(one) != _bits(other)).nonzero()
+        if len(different):
+            place = tuple(different[0].tolist())
+            raise UnsteadyNumerics(
+                f"{_name_of(name, place)} of golden stream {int(some[place[0]])}: judged among "
+                f"{counted(len(some), 'stream')}, {waves} of {WAVES} waves a call, it is {_exactly(one[place])}, "
+                f"among {STREAMS} in one call it is {_exactly(other[place])}, expected the same bits "
+                f"(torch {torch.__version__})"
+            )
+
+
+def _bits(column: Tensor) -> Tensor:
+    as_integers = {torch.float64: torch.int64, torch.float32: torch.int32, torch.bool: torch.uint8}
+    return column.contiguous().view(as_integers[column.dtype])
+
+
+def _name_of(column: str, place: tuple[int, ...]) -> str:
+    statistics = {"channels": Channels._fields, "scalars": Scalars._fields}
+    return statistics[column][place[1]] if column in statistics else column
+
+
+def _exactly(value: Tensor) -> str:
+    """As many digits as tell a number from its neighbours."""
+    return f"{value.item():.{9 if value.dtype == torch.float32 else 17}g}"

@@ -1,0 +1,61 @@
+"""Streams that start warm: what a detector knows of them after their training parts."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from models.data import windows
+from models.data.series import Series
+from models.detection.detector import Detector, DetectorConfig
+from models.detection.judging import judge_series
+from models.detection.residuals import ScoreConfig
+from models.detection.rows import FRESH_SCALARS, Channels, Rows, Scalars, fresh
+from models.net.forecaster import Forecaster, ForecasterConfig
+
+ALARM = ("alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length", "quiet", "rest", "relearn")
+PRIME_READINGS = 512  # of each stream at once, while the trained net goes through the training part
+
+
+def prime(forecaster: Forecaster, config: DetectorConfig, series: Sequence[Series]) -> Detector:
+    """A detector whose training streams start warm: scale, calibration and last memory after all of `series`.
+
+    The scale is that of the whole part from its first reading on; everything else comes from going through the part
+    with the very detector that will go on from there.
+    """
+    detector = Detector.cold(forecaster, config)
+    rows = starting_rows(series, forecaster.config)
+    for begin in range(0, max(len(one.times_ms) for one in series), PRIME_READINGS):
+        stretch = slice(begin, begin + PRIME_READINGS)
+        judge_series(detector, [one.select(stretch) for one in series], rows)
+    settle(rows, config.score)
+    return Detector(forecaster, config, {one.key.encode(): stream for stream, one in enumerate(series)}, rows)
+
+
+def starting_rows(series: Sequence[Series], config: ForecasterConfig) -> Rows:
+    """Rows that know the scale of the training parts, and nothing else yet."""
+    rows = fresh(len(series), config)
+    for stream, one in enumerate(series):
+        centre, spread = map(torch.from_numpy, windows.scale_of(one))
+        for name in ("centre", "mean"):  # the first reading replaces the mean, and is judged by this one
+            rows.channels[stream, Channels._fields.index(name)] = centre
+        rows.channels[stream, Channels._fields.index("spread")] = spread
+        rows.scalars[stream, Scalars._fields.index("rescale_at")] = 2.0 ** math.ceil(math.log2(2 * len(one.times_ms)))
+    return rows
+
+
+def settle(rows: Rows, config: ScoreConfig) -> None:
+    """The training part is over: alarms still open are forgotten, and what it taught weighs as much as is due to it.
+
+    A training part is known to be normal, readings to come are not: so means and variances learned from it count as if
+    it had been `training_readings` long, where it was shorter.
+    """
+    for name in ALARM:
+        place = Scalars._fields.index(name)
+        rows.scalars[:, place] = FRESH_SCALARS[place]
+    least = float(config.training_readings)
+    rows.scalars[:, Scalars._fields.index("learned")].clamp_(min=least)
+    known, square = (rows.channels[:, Channels._fields.index(name)] for name in ("known", "square"))
+    weight = torch.where(known > 0, least / known, 1.0).clamp(min=1.0)
+    square *= weight
+    known *= weight

@@ -1,0 +1,147 @@
+"""Detectors that a net must beat to earn its keep: simple expectations, judged by the very rules it is judged by.
+
+Each is causal and knows of a stream what a detector may: its training part and the readings so far. What they expect
+goes through the same noise, calibration and alarm stage, and the rule that watches the learned range stays on in all of
+them. Sizes: R readings of a stream, F features, N readings of all streams.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data import windows
+from models.data.series import Series
+from models.detection import scaling
+from models.detection.detector import Detector, DetectorConfig, _Block, _Expected
+from models.detection.priming import prime, settle, starting_rows
+from models.detection.residuals import FARTHEST
+from models.detection.rows import Columns, Doubles, Rows, fresh
+from models.evaluation import evaluation
+from models.net.forecaster import Forecaster, ForecasterConfig
+from models.training.loop import usable
+
+DAY_MS = 86_400_000
+SEASONAL_DAYS = 2  # of the training part, from which on it has shown a day and the next one
+EXPLAINED = 0.9  # share of the training part's variance that the principal components kept have
+UNTRAINED_HIDDEN = 16  # the smallest; an untrained net's memory is not listened to
+
+Expectation = Callable[[Series], Doubles]  # (R, F) in the sensor's units; NaN: nothing is expected
+Build = Callable[[Sequence[Series], DetectorConfig], Detector]
+
+
+def without(config: DetectorConfig, channel: str) -> DetectorConfig:
+    """The same with one of the two channels that scores are made of switched off: `residual` or `level`."""
+    off: dict[str, Any] = {f"{channel}_weight": 0.0}
+    return replace(config, score=replace(config.score, **off))
+
+
+def baselines(features: Sequence[str]) -> Mapping[str, Build]:
+    """Those there are for streams with these features, by name; each takes series with their training parts."""
+    builds = dict(BASELINES)
+    if len(features) < 2:  # the only component of one feature is the feature
+        del builds["PCA"]
+    return builds
+
+
+def last_value(series: Series) -> Doubles:
+    """The last value known before each reading."""
+    nothing = np.full_like(series.values[:1], np.nan)
+    return np.concatenate([nothing, scaling.hold(series.values, nothing[0]).values[:-1]])
+
+
+def seasonal_naive(series: Series) -> Doubles:
+    """The last value known a day before each reading, by event time; before there is one, the last value.
+
+    A training part of no more than SEASONAL_DAYS has not shown that days are alike: then it is the last value too.
+    """
+    last = last_value(series)
+    train_ms = series.times_ms[~series.test]
+    if not len(train_ms) or np.ptp(train_ms) <= SEASONAL_DAYS * DAY_MS:
+        return last
+    held = scaling.hold(series.values, np.full_like(series.values[0], np.nan)).values
+    clock = np.maximum.accumulate(series.times_ms)
+    before = np.searchsorted(clock, series.times_ms - DAY_MS, side="right") - 1
+    return np.where((before >= 0)[:, None], held[before], last)
+
+
+def principal_components(series: Series) -> Doubles:
+    """Each reading as the components of its stream's training part with EXPLAINED of the variance can tell it.
+
+    Of all expectations it alone has seen the reading: it says what the other channels make of each. A channel that
+    does not move in the training part is expected to stay.
+    """
+    train = series.select(~series.test)
+    centre, spread = windows.scale_of(train)
+    moves = np.isfinite(evaluation.training_spread(series))
+    expected = np.where(np.isfinite(spread), np.broadcast_to(centre, series.values.shape), np.nan)
+    if not moves.any():
+        return expected
+    held = scaling.hold(series.values, np.where(np.isfinite(spread), centre, np.nan)).values
+    scaled = ((held - centre) / spread)[:, moves]
+    _, strengths, axes = np.linalg.svd(scaled[~series.test], full_matrices=False)
+    explained = np.cumsum(strengths**2) / np.sum(strengths**2)
+    kept = axes[: int(np.searchsorted(explained, EXPLAINED)) + 1]
+    expected[:, moves] = scaled @ kept.T @ kept * spread[moves] + centre[moves]
+    return expected
+
+
+def _given(expectation: Expectation) -> Build:
+    def build(series: Sequence[Series], config: DetectorConfig) -> Detector:
+        return given(series, expectation, without(config, "level"))
+
+    return build
+
+
+def _untrained(series: Sequence[Series], config: DetectorConfig) -> Detector:
+    """An untrained forecaster expects no change."""
+    parts = usable(series)
+    return prime(Forecaster(ForecasterConfig(parts[0].features, hidden=UNTRAINED_HIDDEN)), config, parts)
+
+
+BASELINES: Mapping[str, Build] = {
+    "level + last value": _untrained,
+    "level only": lambda series, config: _untrained(series, without(config, "residual")),
+    "last value": lambda series, config: _untrained(series, without(config, "level")),
+    "seasonal naive": _given(seasonal_naive),
+    "PCA": _given(principal_components),
+}
+
+
+class Given(Detector):
+    """A detector to which it is told what to expect of every reading, by offset, whatever its net would say."""
+
+    def __init__(
+        self, forecaster: Forecaster, config: DetectorConfig, known: Mapping[bytes, int], rows: Rows, expected: Tensor
+    ) -> None:
+        """expected: (N, F) float64, in the sensors' units; NaN where nothing is, and no residual then."""
+        super().__init__(forecaster, config, known, rows)
+        self._given = expected
+
+    def _expect(self, block: _Block, values: Tensor, columns: Columns) -> _Expected:
+        channels, _ = columns.views()
+        centre, spread = torch.from_numpy(channels.centre), torch.from_numpy(channels.spread)
+        scaled = (values - centre) / spread
+        predicted = (self._given[block.offsets.long()] - centre) / spread
+        predicted = torch.where(predicted.isnan(), scaled, predicted)
+        silent = torch.zeros(*values.shape[:2], self.forecaster.config.hidden)
+        return _Expected(predicted, (scaled - predicted).clamp(-FARTHEST, FARTHEST), silent)
+
+
+def given(series: Sequence[Series], expectation: Expectation, config: DetectorConfig) -> Given:
+    """A detector that expects of every reading of `series` what `expectation` says, and of no other series anything.
+
+    It is primed with their training parts as a trained one is. Offsets are those of evaluation.number().
+    """
+    expected = torch.from_numpy(np.concatenate([expectation(one) for one in series]))
+    forecaster = Forecaster(ForecasterConfig(series[0].features, hidden=UNTRAINED_HIDDEN))
+    offsets = {one.key: numbers[~one.test] for one, numbers in zip(series, evaluation.number(series), strict=True)}
+    parts = usable(series)
+    rows = starting_rows(parts, forecaster.config)
+    untaught = Given(forecaster, config, {}, fresh(0, forecaster.config), expected)
+    evaluation.go_through(untaught, parts, [offsets[one.key] for one in parts], rows)
+    settle(rows, config.score)
+    return Given(forecaster, config, {one.key.encode(): n for n, one in enumerate(parts)}, rows, expected)

@@ -1,0 +1,214 @@
+"""Which memory is worth it, on given data: every cell trained with the same budget, with several seeds, side by side.
+
+Every run (a set, a cell, a seed) is kept in a file of its own as soon as it is done; what is there already is not
+trained again.
+"""
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data.series import read_series
+from models.data.time_units import TimeUnit
+from models.detection.detector import Detector, DetectorConfig, Readings, Verdicts
+from models.detection.priming import prime
+from models.detection.rows import Rows, fresh
+from models.evaluation import evaluation, kept_runs
+from models.evaluation.baselines import last_value
+from models.evaluation.evaluation import Figures
+from models.evaluation.kept_runs import side_by_side
+from models.net.cells import CELLS
+from models.net.forecaster import MINUTE_MS, Forecaster, ForecasterConfig
+from models.net.packing import pack
+from models.training.loop import TrainingConfig, fit, usable
+
+BUDGET = ("epochs", "patience", "chunk_readings", "lane_readings", "side_by_side", "learning_rate", "budget_s")
+# Speed is measured on a made load, so that it is that of the cell and not of how many streams a set has.
+LOAD_STREAMS = 512
+LOAD_READINGS = 32  # of each stream, in one batch
+LOAD_ROUNDS = 7
+LOAD_WARM_UP = 144  # readings: streams are scored then, and their scale does not move for another hundred
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is compared. The budget of `training` is the same for every cell; its seed is replaced by 0, 1, 2, …"""
+
+    cells: tuple[str, ...] = tuple(CELLS)
+    seeds: int = 3
+    hidden: int = 64
+    layers: int = 1
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    time_unit: TimeUnit | None = None  # see read_series()
+
+    def architecture(self, cell: str, features: Sequence[str]) -> ForecasterConfig:
+        return ForecasterConfig(tuple(features), cell=cell, hidden=self.hidden, layers=self.layers)
+
+
+class Job(NamedTuple):
+    set: str
+    cell: str
+    seed: int
+
+
+class Run(NamedTuple):
+    """One net, trained on the training parts of one set and judged on its test parts."""
+
+    job: Job
+    features: tuple[str, ...]
+    parameters: int
+    bytes_per_stream: int
+    seconds: float  # of processor time, in training
+    epochs: int
+    ended: str
+    validation_error: float  # Huber loss of one step ahead, in spreads; of the best epoch
+    no_change_validation: float  # the same, had nothing been expected to change
+    test_error: float  # mean absolute error of one step ahead, in spreads, over test readings without a label
+    no_change_test: float
+    figures: Figures
+
+
+class Comparison(NamedTuple):
+    runs: list[Run]
+    speeds: dict[str, dict[str, float]]  # set, cell: readings judged a second of processor time, one thread
+
+
+def compare(
+    sets: Mapping[str, tuple[Path, ...]],
+    plan: Plan,
+    folder: Path,
+    device: torch.device,
+    processes: int = 1,
+    tell: Callable[[Run], None] = lambda _: None,
+) -> Comparison:
+    """Train and judge every cell on every set with every seed; runs that `folder` holds already are taken as they are.
+
+    All cells and sets get their first seed before any gets its second. tell: is called with every run, old ones first.
+    """
+    jobs = [Job(name, cell, seed) for seed in range(plan.seeds) for name in sets for cell in plan.cells]
+    runs = {job: run for job in jobs if (run := _kept(folder, job, plan, sets[job.set]))}
+    for run in runs.values():
+        tell(run)
+    for run in side_by_side(
+        train_and_judge, [(job, sets[job.set], plan, device) for job in jobs if job not in runs], processes
+    ):
+        _keep(folder, run, plan, sets[run.job.set])
+        runs[run.job] = run
+        tell(run)
+    features = {job.set: run.features for job, run in runs.items()}
+    speeds = {name: _speeds(folder / "runs" / name, features[name], plan) for name in sets}
+    return Comparison([runs[job] for job in jobs], speeds)
+
+
+def train_and_judge(job: Job, files: Sequence[Path], plan: Plan, device: torch.device) -> Run:
+    """One run, from the files to the figures."""
+    series = read_series(files, unit=plan.time_unit)
+    parts = usable(series)
+    torch.optim.Adam([torch.zeros(1)])  # the first one of a process imports for seconds, which are not training
+    began = time.process_time()
+    architecture = plan.architecture(job.cell, parts[0].features)
+    fitted = fit(parts, architecture, replace(plan.training, seed=job.seed), device)
+    seconds = time.process_time() - began
+    if fitted.ended == "interrupted":
+        raise KeyboardInterrupt
+    detector = prime(fitted.forecaster, DetectorConfig(), parts)
+    tested = evaluation.backtest(detector, series)
+    by_key = {one.key: one for one in series}
+    spreads = [evaluation.training_spread(by_key[one.series.key]) for one in tested]
+    labels = evaluation.read_labels([one.series for one in tested])
+    labelled = [(one, label) for one, label in zip(tested, labels, strict=True) if label is not None]
+    return Run(
+        job,
+        features=architecture.features,
+        parameters=sum(weight.numel() for weight in fitted.forecaster.parameters()),
+        bytes_per_stream=fresh(1, architecture).bytes_per_stream,
+        seconds=seconds,
+        epochs=len(fitted.epochs),
+        ended=fitted.ended,
+        validation_error=fitted.best.validation_loss if fitted.best else math.nan,
+        no_change_validation=fitted.persistence_loss,
+        test_error=evaluation.forecast_error([one.expected for one in tested], tested, labels, spreads),
+        no_change_test=evaluation.forecast_error([last_value(one.series) for one in tested], tested, labels, spreads),
+        figures=evaluation.measure([one for one, _ in labelled], [label for _, label in labelled]),
+    )
+
+
+def _speeds(folder: Path, features: Sequence[str], plan: Plan) -> dict[str, float]:
+    """Measured once for every set: what was measured at another time can not be compared."""
+    path, load = folder / "speed.json", [LOAD_STREAMS, LOAD_READINGS, LOAD_ROUNDS, plan.hidden, plan.layers]
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.get("load") == load and set(plan.cells) <= set(kept["speeds"]):
+        return {cell: kept["speeds"][cell] for cell in plan.cells}
+    speeds = measure_speeds({cell: plan.architecture(cell, features) for cell in plan.cells})
+    kept_runs.write_json(path, {"load": load, "speeds": speeds})
+    return speeds
+
+
+def measure_speeds(architectures: Mapping[str, ForecasterConfig], rounds: int = LOAD_ROUNDS) -> dict[str, float]:
+    """Readings the whole detector judges in a second of processor time: medians of rounds in which cells take turns."""
+    loads = {cell: _Load(architecture) for cell, architecture in architectures.items()}
+    seconds: dict[str, list[float]] = {cell: [] for cell in loads}
+    for _ in range(rounds):
+        for cell, load in loads.items():
+            seconds[cell].append(load.judge())
+    return {cell: LOAD_STREAMS * LOAD_READINGS / statistics.median(times) for cell, times in seconds.items()}
+
+
+class _Load:
+    """Streams that walk at random, a reading a minute, before the detector of an untrained net."""
+
+    def __init__(self, architecture: ForecasterConfig) -> None:
+        torch.manual_seed(0)
+        self._detector = Detector.cold(Forecaster(architecture))
+        random = np.random.default_rng(0)
+        steps = random.normal(size=(LOAD_WARM_UP + LOAD_READINGS, LOAD_STREAMS, len(architecture.features)))
+        walks = torch.from_numpy(steps.cumsum(0))
+        _, self._rows = self._observe(0, walks[:LOAD_WARM_UP], fresh(LOAD_STREAMS, architecture))
+        self._batch = walks[LOAD_WARM_UP:]
+
+    def judge(self) -> float:
+        """Seconds of processor time for the batch; the streams stay where they were before it."""
+        began = time.process_time()
+        self._observe(LOAD_WARM_UP, self._batch, self._rows)
+        return time.process_time() - began
+
+    def _observe(self, first: int, walks: Tensor, rows: Rows) -> tuple[Verdicts, Rows]:
+        places = torch.arange(len(walks) * LOAD_STREAMS)
+        times_ms = (first + places // LOAD_STREAMS) * MINUTE_MS
+        readings = Readings(places, times_ms, walks.reshape(len(places), -1))
+        return self._detector.observe(readings, pack(places % LOAD_STREAMS), rows)
+
+
+def _kept(folder: Path, job: Job, plan: Plan, files: Sequence[Path]) -> Run | None:
+    """A run that was done before with the same settings on the same files."""
+    run = kept_runs.kept(_path(folder, job), _settings(plan, files))
+    if run is None:
+        return None
+    figures = Figures(**kept_runs.known(run["figures"]))
+    return Run(job, **run | {"features": tuple(run["features"]), "figures": figures})
+
+
+def _keep(folder: Path, run: Run, plan: Plan, files: Sequence[Path]) -> None:
+    kept = run._asdict() | {"figures": run.figures._asdict()}
+    del kept["job"]
+    kept_runs.keep(_path(folder, run.job), _settings(plan, files), kept)
+
+
+def _path(folder: Path, job: Job) -> Path:
+    return folder / "runs" / job.set / f"{job.cell}-{job.seed}.json"
+
+
+def _settings(plan: Plan, files: Sequence[Path]) -> dict[str, object]:
+    """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
+    budget = {name: getattr(plan.training, name) for name in BUDGET}
+    budget |= {"time_unit": plan.time_unit} if plan.time_unit else {}  # runs of earlier versions know of none
+    return {"hidden": plan.hidden, "layers": plan.layers, **budget, "files": [file.name for file in files]}

@@ -1,0 +1,178 @@
+"""What the runs of a comparison come to: means over seeds, ties, places over sets; as tables and as files."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from models.evaluation.comparison import Comparison, Job, Plan, Run
+from models.evaluation.kept_runs import write_json
+from models.evaluation.tables import Measure, figure, markdown, spread_of, write_csv
+from models.output.output_file import write_or_keep
+
+OVER_SETS = "all sets"
+MEASURES = (
+    Measure("validation_error", "validation error", 4, -1),
+    Measure("test_error", "test error", 4, -1),
+    Measure("vus_pr", "VUS-PR", 3, 1),
+    Measure("auc_pr", "AUC-PR", 3, 1),
+    Measure("recall", "recall", 2, 1),
+    Measure("precision", "precision", 2, 1),
+    Measure("f1", "F1", 2, 1),
+    Measure("false_alarms", "false alarms", 1, -1),
+    Measure("delay", "delay", 0, -1),
+)
+COSTS = (
+    Measure("parameters", "parameters", 0, 0),
+    Measure("bytes_per_stream", "bytes a stream", 0, 0),
+    Measure("seconds", "training s", 0, 0),
+    Measure("epochs", "epochs", 0, 0),
+    Measure("speed", "readings a second", 0, 0),
+)
+# Errors of different sets have different sizes: over sets, they are shares of the error of expecting no change.
+MEASURES_OVER_SETS = (
+    Measure("validation_share", "validation error", 3, -1),
+    Measure("test_share", "test error", 3, -1),
+    *(one for one in MEASURES if one.name in ("vus_pr", "auc_pr", "recall", "f1", "false_alarms")),
+)
+RANKED = ("validation_error", "test_error", "vus_pr", "f1")
+
+
+class Summary(NamedTuple):
+    """A cell on a set, or over all of them: the mean over seeds, and their standard deviation, by measure."""
+
+    set: str
+    cell: str
+    mean: dict[str, float]
+    spread: dict[str, float]
+    best: frozenset[str]  # the measures in which it is the best, or cannot be told from the best
+
+
+def summarise(comparison: Comparison) -> list[Summary]:
+    """Every cell on every set, in the order of the runs; then over all sets, if there are several."""
+    numbers = {run.job: _numbers(run, comparison.speeds[run.job.set][run.job.cell]) for run in comparison.runs}
+    sets, cells, seeds = (list(dict.fromkeys(column)) for column in zip(*numbers, strict=True))
+    summaries = []
+    for name in sets:
+        of_set = {cell: [numbers[Job(name, cell, seed)] for seed in seeds] for cell in cells}
+        summaries += _summarise(name, of_set, MEASURES + COSTS)
+    if len(sets) > 1:
+        over = {cell: [_over_sets(numbers, sets, cell, seed) for seed in seeds] for cell in cells}
+        summaries += _summarise(OVER_SETS, over, MEASURES_OVER_SETS + COSTS)
+    return summaries
+
+
+def _over_sets(
+    numbers: Mapping[Job, Mapping[str, float]], sets: Sequence[str], cell: str, seed: int
+) -> dict[str, float]:
+    """Means over the sets on which any net has the figure: one that diverged on one of them has no mean."""
+    means = {}
+    for measure in MEASURES_OVER_SETS + COSTS:
+        having = {job.set for job, of in numbers.items() if not math.isnan(of[measure.name])}
+        found = [numbers[Job(name, cell, seed)][measure.name] for name in sets if name in having]
+        means[measure.name] = statistics.fmean(found) if found else math.nan
+    return means
+
+
+def _numbers(run: Run, speed: float) -> dict[str, float]:
+    plain = {name: getattr(run, name) for name in Run._fields if name not in ("job", "features", "ended", "figures")}
+    shares = {
+        "validation_share": _share(run.validation_error, run.no_change_validation),
+        "test_share": _share(run.test_error, run.no_change_test),
+    }
+    return {**plain, **shares, **run.figures._asdict(), "speed": speed}
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _summarise(
+    name: str, cells: Mapping[str, Sequence[Mapping[str, float]]], measures: Sequence[Measure]
+) -> list[Summary]:
+    by_measure = {
+        cell: {measure.name: np.array([run[measure.name] for run in runs], float) for measure in measures}
+        for cell, runs in cells.items()
+    }
+    mean = {cell: {name: float(column.mean()) for name, column in of.items()} for cell, of in by_measure.items()}
+    spread = {cell: {name: spread_of(column) for name, column in of.items()} for cell, of in by_measure.items()}
+    best = {m.name: best_of({c: (mean[c][m.name], spread[c][m.name]) for c in cells}, m.better) for m in measures}
+    return [
+        Summary(name, cell, mean[cell], spread[cell], frozenset(m.name for m in measures if cell in best[m.name]))
+        for cell in cells
+    ]
+
+
+def best_of(cells: Mapping[str, tuple[float, float]], better: int) -> set[str]:
+    """The best cell, and those that it cannot be told from: no further off than both spreads, added as variances."""
+    known = {cell: pair for cell, pair in cells.items() if not math.isnan(pair[0])}
+    if not better or not known:
+        return set()
+    best, spread = max(known.values(), key=lambda pair: better * pair[0])
+    return {cell for cell, (mean, own) in known.items() if abs(mean - best) <= math.hypot(own, spread)}
+
+
+def ranks(summaries: Sequence[Summary], measure: Measure) -> dict[str, float]:
+    """The mean place of every cell over the sets that have the figure, 1 is the best; equal means share a place."""
+    places: dict[str, list[float]] = {}
+    for name in dict.fromkeys(one.set for one in summaries if one.set != OVER_SETS):
+        means = {one.cell: -measure.better * one.mean[measure.name] for one in summaries if one.set == name}
+        if any(map(math.isnan, means.values())):
+            continue
+        for cell, mean in means.items():
+            below, equal = (
+                sum(other < mean for other in means.values()),
+                sum(other == mean for other in means.values()),
+            )
+            places.setdefault(cell, []).append(below + (equal + 1) / 2)
+    return {cell: statistics.fmean(found) for cell, found in places.items()}
+
+
+def table(summaries: Sequence[Summary], name: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of one set, as they are to be read; `*` marks the best and what cannot be told from it."""
+    return _table(summaries, name, MEASURES_OVER_SETS if name == OVER_SETS else MEASURES)
+
+
+def cost_table(summaries: Sequence[Summary], name: str) -> tuple[list[str], list[list[str]]]:
+    """What a cell costs on one set, or in the mean over all of them."""
+    return _table(summaries, name, COSTS)
+
+
+def _table(summaries: Sequence[Summary], name: str, measures: Sequence[Measure]) -> tuple[list[str], list[list[str]]]:
+    rows = [[one.cell, *(_cell(one, measure) for measure in measures)] for one in summaries if one.set == name]
+    return ["cell", *(measure.title for measure in measures)], rows
+
+
+def _cell(summary: Summary, measure: Measure) -> str:
+    mean, spread = summary.mean[measure.name], summary.spread[measure.name]
+    return figure(measure, mean, spread or None, best=measure.name in summary.best)
+
+
+def rank_table(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
+    """The mean place of every cell over the sets."""
+    measures = [measure for measure in MEASURES if measure.name in RANKED]
+    of = {measure.title: found for measure in measures if (found := ranks(summaries, measure))}
+    cells = dict.fromkeys(one.cell for one in summaries)
+    return ["cell", *of], [[cell, *(f"{found[cell]:.2f}" for found in of.values())] for cell in cells]
+
+
+def write(comparison: Comparison, plan: Plan, folder: Path) -> None:
+    """comparison.csv, a row a run; comparison.json, the summaries and the budget too; comparison.md, the tables."""
+    rows = [
+        {**run.job._asdict(), "ended": run.ended, **_numbers(run, comparison.speeds[run.job.set][run.job.cell])}
+        for run in comparison.runs
+    ]
+    write_csv(rows, folder / "comparison.csv")
+    summaries = summarise(comparison)
+    told = [one._asdict() | {"best": sorted(one.best)} for one in summaries]
+    write_json(folder / "comparison.json", {"plan": asdict(plan), "summaries": told, "runs": rows})
+    parts = []
+    for name in dict.fromkeys(one.set for one in summaries):
+        parts += [f"## {name}\n", markdown(*table(summaries, name)), markdown(*cost_table(summaries, name))]
+    if OVER_SETS in {one.set for one in summaries}:
+        parts += ["## mean place over the sets\n", markdown(*rank_table(summaries))]
+    write_or_keep(folder / "comparison.md", "\n".join(parts))

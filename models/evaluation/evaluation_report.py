@@ -1,0 +1,83 @@
+"""An evaluation as one page: a table for each set, and what its figures are."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from models.evaluation.benchmark import Run
+from models.evaluation.evaluation_tables import MARK, OVER_SETS, Summary, facts, tables
+from models.output.page import COLOURS, Report
+from models.output.wording import counted
+
+DEFINITIONS = {
+    "Areas": (
+        "VUS-PR and AUC-PR are areas under precision-recall curves over all thresholds, with and without a buffer "
+        "of up to 100 readings around every event (Paparrizos et al. 2022): the mean over series with an event. A "
+        "random score comes to about the share of labelled readings."
+    ),
+    "Events": (
+        "Event recall is the share of events that an alarm overlaps, precision the share of alarms that overlap an "
+        "event; an alarm opens at score 1.0, for which no label was used. Alarms are counted a 10,000 readings and a "
+        "stream's day of event time; delay is the median over the events found, in readings."
+    ),
+    "Readings": (
+        "F1, FAR (false-alarm rate) and MAR (missed-alarm rate) of skab are of single readings, with the alarm open "
+        "or not: so its published figures are made."
+    ),
+    "NAB": (
+        "The score of Lavin & Ahmad 2015 for alarms as they open: 0 for a detector that never does, 100 for one that "
+        "does at the first reading of every window. At score 1.0, then optimised: at the threshold with the best "
+        "score, one for all series, which has seen the labels."
+    ),
+    "Baselines": (
+        "They go through the same noise, calibration and alarm stage as the net, and the range rule stays on in all "
+        "of them. Telltale is net, level and range together. Net alone is without the level, and so are last value, "
+        "seasonal naive and PCA; level only is without any expectation of the next reading. A set with one feature has "
+        "no PCA: in the mean over sets the last value stands in for it."
+    ),
+}
+
+
+def evaluation_report(runs: Sequence[Run], summaries: Sequence[Summary]) -> Report:
+    """The page with the tables."""
+    sets = list(dict.fromkeys(run.set for run in runs))
+    seeds = 1 + max(run.seed for run in runs)
+    report = Report(
+        "How well anomalies are found",
+        f"{', '.join(sets)}; {counted(seeds, 'seed')}. Every series of a set can be looked at on a page of its "
+        f"own beside this one: {', '.join(f'{name}.html' for name in sets)}.",
+    )
+    report.text(MARK)
+    for name in [*sorted({one.set for one in summaries} - set(sets)), *sets]:
+        report.heading(name)
+        if name != OVER_SETS:
+            report.text(f"{facts(runs, name)}.")
+        for header, rows in tables(summaries, name):
+            report.table(header, rows)
+        report.plot(_bars(summaries, name))
+    report.heading("What the figures are")
+    for name, definition in DEFINITIONS.items():
+        report.text(f"{name}: {definition}")
+    return report
+
+
+def _bars(summaries: Sequence[Summary], name: str) -> go.Figure:
+    figure = make_subplots(1, 3, subplot_titles=["VUS-PR", "event F1", "false alarms a 10,000 readings"])
+    of = [one for one in summaries if one.set == name]
+    for panel, measure in enumerate(("vus_pr", "f1", "false_alarms"), 1):
+        figure.add_bar(
+            y=[one.detector for one in of],
+            x=[one.mean[measure] for one in of],
+            error_x={"array": [one.spread[measure] or None for one in of], "thickness": 1},
+            orientation="h",
+            marker_color=[COLOURS[0] if n == 0 else COLOURS[4] for n in range(len(of))],
+            showlegend=False,
+            row=1,
+            col=panel,
+        )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(showticklabels=False, col=2)
+    figure.update_yaxes(showticklabels=False, col=3)
+    figure.update_layout(height=130 + 24 * len(of), modebar={"orientation": "v"})
+    return figure

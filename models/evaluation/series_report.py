@@ -1,0 +1,115 @@
+"""A page on which every series of a set can be looked at as it was judged."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from models.evaluation.evaluation import Bools, Doubles, Judged, find_events, runs
+from models.output.page import COLOURS, Report
+from models.output.wording import counted
+
+BUCKETS = 600  # of a line; each keeps its lowest and its highest reading
+CHANNELS_SHOWN = 3  # of many, those with the largest share of the residual
+PANEL = 150  # pixels
+BAND = "rgba(0, 114, 178, 0.18)"
+EVENT, ALARM = COLOURS[2], COLOURS[1]
+
+
+def set_report(name: str, tested: Sequence[Judged], labels: Sequence[Bools]) -> Report:
+    """The page of a set: every series as it was judged."""
+    report = Report(
+        f"{name}, series by series",
+        f"{len(tested)} series: the test parts, as the first net judged them. Shaded blue: the band that was expected. "
+        "Shaded green: a labelled event. Shaded orange: an alarm is open. Drag to look closer. Of many readings only "
+        f"the lowest and the highest of each of {BUCKETS} stretches are drawn.",
+    )
+    for one, label in zip(tested, labels, strict=True):
+        report.heading(one.series.key).text(_facts(one, label))
+        report.plot(_story(one, label))
+    return report
+
+
+def _facts(judged: Judged, label: Bools) -> str:
+    found = find_events(label, judged.alarm)
+    delay = f" (median delay {np.median(found.delays):g} readings)" if found.delays else ""
+    return (
+        f"{counted(len(label), 'reading')}. Events: {found.events}, found: {found.hits}{delay}. "
+        f"Alarms: {found.alarms}, false: {found.false}."
+    )
+
+
+def _story(judged: Judged, label: Bools) -> go.Figure:
+    """Channels and score, one under the other along the same time."""
+    shown = channels_to_show(judged)
+    features = judged.series.features
+    rest = (
+        f" (the {len(shown)} of {len(features)} channels that are furthest off)" if len(shown) < len(features) else ""
+    )
+    titles = [f"{features[f]}{rest if n == 0 else ''}" for n, f in enumerate(shown)] + ["score; 1 is the threshold"]
+    figure = make_subplots(len(titles), 1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.2 / len(titles))
+    times = judged.series.times_ms.astype(np.float64)  # half as long as dates in the page
+    for panel, f in enumerate(shown, 1):
+        for edge, find, fill in ((judged.lower, np.fmin, None), (judged.upper, np.fmax, "tonexty")):
+            place = _bucketed(edge[:, f], find)
+            line = {"width": 0, "color": BAND}
+            trace = go.Scatter(x=times[place], y=edge[place, f], line=line, fill=fill, fillcolor=BAND, hoverinfo="skip")
+            figure.add_trace(trace, panel, 1)
+        values = judged.series.values[:, f]
+        place = extremes(values)
+        line = {"width": 1, "color": COLOURS[0]}
+        figure.add_trace(go.Scatter(x=times[place], y=values[place], line=line, name=features[f]), panel, 1)
+    place = extremes(judged.score)
+    line = {"width": 1, "color": COLOURS[6]}
+    figure.add_trace(go.Scatter(x=times[place], y=judged.score[place], line=line, name="score"), len(titles), 1)
+    threshold = {"color": ALARM, "dash": "dot", "width": 1}
+    figure.add_hline(1.0, line=threshold, row=len(titles), col=1)
+    spans = [*_spans(times, label, EVENT, 0.25), *_spans(times, judged.alarm, ALARM, 0.3)]
+    figure.update_layout(
+        shapes=[*figure.layout.shapes, *spans], height=PANEL * len(titles) + 90, showlegend=False, hovermode="x"
+    )
+    figure.update_xaxes(type="date")
+    figure.update_annotations(font_size=13, x=0, xanchor="left")
+    return figure
+
+
+def channels_to_show(judged: Judged) -> list[int]:
+    """Those with the largest share of the residual where alarms are open, or anywhere if none is; as they come."""
+    features = len(judged.series.features)
+    if features <= CHANNELS_SHOWN:
+        return list(range(features))
+    half = np.maximum((judged.upper - judged.lower) / 2, 1e-300)
+    squares = np.nan_to_num(((judged.series.values - judged.expected) / half) ** 2)
+    squares = squares[judged.alarm] if judged.alarm.any() else squares
+    shares = squares / np.maximum(squares.sum(1, keepdims=True), 1e-300)
+    return sorted(np.argsort(-shares.sum(0), kind="stable")[:CHANNELS_SHOWN].tolist())
+
+
+def extremes(values: Doubles, buckets: int = BUCKETS) -> NDArray[np.int64]:
+    """Places of the lowest and the highest value of each bucket, rising; all of them if there are few. values: (R,)."""
+    if len(values) <= 2 * buckets:
+        return np.arange(len(values))
+    return np.union1d(_bucketed(values, np.fmin, buckets), _bucketed(values, np.fmax, buckets))
+
+
+def _bucketed(values: Doubles, find: np.ufunc, buckets: int = BUCKETS) -> NDArray[np.int64]:
+    """The place of the lowest (fmin) or highest (fmax) value of each bucket; NaN only where there is no other."""
+    begins = np.unique(np.linspace(0, len(values), min(buckets, len(values)), endpoint=False).astype(np.int64))
+    best = np.repeat(find.reduceat(values, begins), np.diff(begins, append=len(values)))
+    hit = np.flatnonzero((values == best) | (np.isnan(best)))
+    bucket = np.searchsorted(begins, hit, side="right")
+    place: NDArray[np.int64] = hit[np.unique(bucket, return_index=True)[1]]
+    return place
+
+
+def _spans(times: Doubles, marked: Bools, colour: str, opacity: float) -> list[dict[str, Any]]:
+    """Over all panels; the thin border keeps a short one visible on a long axis."""
+    shape = {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "fillcolor": colour}
+    border = {"width": 0.5, "color": colour}
+    return [
+        {**shape, "x0": times[begin], "x1": times[end - 1], "opacity": opacity, "line": border}
+        for begin, end in runs(marked)
+    ]

@@ -1,0 +1,267 @@
+"""More than one step ahead: many possible futures of a stream, drawn through the net, and bands around them.
+
+A path is what the stream might do: the net expects the next reading, a residual as this stream has had them is added,
+and the sum is fed back as if it had been read. Statistics do not move on the way: nothing is learned from a guess.
+Sizes: K steps, S streams, M paths, F features, R readings of the past.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.detection import residuals
+from models.detection.detector import BAND_NOISES, Detector, Readings, Verdicts
+from models.detection.rows import Columns, Doubles, Rows, Scalars
+from models.net.cells import CellState
+from models.net.forecaster import Forecaster
+from models.net.packing import pack
+from models.output.wording import counted
+
+LEVELS = (0.5, 0.8, 0.95)
+MOST_STEPS = 1_000
+FARTHEST_RESIDUAL = 20.0  # noises; one that is drawn again is cut there
+NARROWEST, WIDEST = 0.5, 5.0  # what trying the bands out may make of their width
+PAST_READINGS = 2_048  # that are worth handing over: older ones say nothing more of today's residuals
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastConfig:
+    steps: int = 48
+    paths: int = 256
+    block: int = 8  # neighbouring residuals that are drawn together: they come in bouts
+    fewest_residuals: int = 64  # with fewer in the past, residuals are drawn from a normal law
+    origins: int = 32  # places in the past from which the bands are tried out; 0: they are not
+    tried_paths: int = 64  # from each of them
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ValueError(f"steps is {self.steps}, expected 1 to {MOST_STEPS}")
+        if min(self.paths, self.tried_paths, self.block, self.fewest_residuals) < 1 or self.origins < 0:
+            raise ValueError("paths, tried_paths, block, fewest_residuals: expected at least 1; origins: at least 0")
+
+
+class UnknownInterval(ValueError):
+    """There are fewer than two readings to tell how far apart a stream's readings are."""
+
+
+class Band(NamedTuple):
+    """Where the value will be with this probability, step by step; each (K, F), in the sensors' units."""
+
+    level: float
+    lower: Doubles
+    upper: Doubles
+
+
+class Forecast(NamedTuple):
+    """A stream's next K readings. NaN where a channel's scale is unknown."""
+
+    times_ms: NDArray[np.int64]  # (K,)
+    median: Doubles  # (K, F)
+    bands: tuple[Band, ...]  # one for each of LEVELS, narrowest first
+    interval_ms: int
+    origins: int  # places in the past from which the bands were tried out
+    widened: Doubles  # (len(LEVELS), K): by how much that made them wider or narrower
+    residuals: int  # of the past that were drawn from; 0: they come from a normal law
+
+
+class _Past(NamedTuple):
+    """R readings, judged."""
+
+    judged: NDArray[np.bool_]  # (R,) neither late nor a duplicate
+    times_ms: NDArray[np.int64]  # (R,)
+    values: Doubles  # (R, F)
+    residual: Doubles  # (R, F) in noises; NaN where there is none, in an alarm and while warming up
+    after: Rows  # of the stream, after the last of them
+    origins: NDArray[np.int64]  # (S,) readings before each of the places from which the bands are tried out
+    rows: Rows  # of the stream at each of them, (S, ...)
+
+
+def forecast(
+    detector: Detector, row: Rows, readings: Readings, config: ForecastConfig, interval_ms: int | None = None
+) -> Forecast:
+    """What a stream will read next, with bands that were tried out on its own past.
+
+    row: the stream's, before the first of its `readings` (R >= 0). interval_ms: between two readings to come; None:
+    the median of those read.
+
+    Residuals are drawn from the stream's own, in blocks (moving block bootstrap: Künsch 1989).
+    The bands' widths are then set so that, from places in the past, they held as often as they say (split conformal
+    prediction: Papadopoulos et al. 2002, with the ratio to the band as the measure: Romano et al. 2019).
+    Raises UnknownInterval.
+    """
+    interval_ms = interval_ms or _interval(readings)
+    past = _judge(detector, row, readings, _origins(len(readings.offsets), config))
+    random = np.random.default_rng(config.seed)
+    residual = _draw(past.residual, (config.steps, config.paths), config, random)
+    clock_ms = int(past.after.scalars[0, Scalars._fields.index("time_ms")])
+    times_ms = clock_ms + interval_ms * np.arange(1, config.steps + 1)
+    drawn = paths(
+        detector.forecaster, past.after, torch.from_numpy(times_ms)[:, None], torch.from_numpy(residual)[:, None]
+    )
+    median, bands = _bands(drawn[:, 0])
+    widened, tried = _try_out(detector.forecaster, past, config, random)
+    wider = tuple(_widen(median, band, factor[:, None]) for band, factor in zip(bands, widened, strict=True))
+    known = int(np.isfinite(past.residual).all(axis=1).sum())
+    return Forecast(
+        times_ms, median, wider, interval_ms, tried, widened, known if known >= config.fewest_residuals else 0
+    )
+
+
+def expect(forecaster: Forecaster, rows: Rows) -> Tensor:
+    """What S streams' next readings are expected to be, (S, F) in the sensors' units: the very bits of observe()."""
+    columns = Columns.of(rows)
+    channels, _ = columns.views()
+    with np.errstate(all="ignore"), torch.inference_mode():
+        scaled = torch.from_numpy((channels.last - channels.centre) / channels.spread)
+        predicted = forecaster.predict(columns.hidden[-1:], scaled.unsqueeze(0))[0].numpy()
+        raw = (predicted + channels.bias) * channels.spread + channels.centre
+    return torch.from_numpy(np.where(channels.spread < np.inf, raw, np.nan))
+
+
+@torch.inference_mode()
+def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor) -> Doubles:
+    """Possible futures of S streams in the sensors' units, (K, S, M, F); NaN where a channel's scale is unknown.
+
+    times_ms: (K, S) int64. residual: (K, S, M, F), in noises of the stream's own residual.
+    """
+    steps, streams, many, features = residual.shape
+    columns = Columns.of(rows).take(torch.arange(streams).repeat_interleave(many))
+    channels, scalars = columns.views()
+    with np.errstate(all="ignore"):
+        known = np.isfinite(channels.spread)
+        spread = np.where(known, channels.spread, 1.0)
+        before = torch.from_numpy(np.where(known, (channels.last - channels.centre) / spread, 0.0))
+        bias, noise = torch.from_numpy(channels.bias), torch.from_numpy(residuals.noise_of(channels.noise))
+    state = CellState(columns.hidden.contiguous(), columns.cell.contiguous())
+    clock_ms = torch.from_numpy(scalars.time_ms).long()
+    memory, futures = state.hidden[-1], []
+    for step in range(steps):
+        now_ms = times_ms[step].repeat_interleave(many)
+        surprise = residual[step].reshape(-1, features)
+        scaled = forecaster.predict(memory, before) + bias + noise * surprise
+        scaled = torch.where(torch.from_numpy(known), scaled, 0.0)
+        elapsed_s = (now_ms - clock_ms).clamp(min=0).double() / 1000
+        inputs = forecaster.inputs(scaled.unsqueeze(0), before, elapsed_s.unsqueeze(0), now_ms.unsqueeze(0))
+        spoken, state = forecaster.observe(inputs, state)
+        memory, before, clock_ms = spoken[-1], scaled, now_ms
+        futures.append(scaled.numpy() * spread + channels.centre)
+    raw = np.where(known, np.stack(futures), np.nan)
+    return raw.reshape(steps, streams, many, features)
+
+
+def _interval(readings: Readings) -> int:
+    apart = np.diff(np.unique(readings.times_ms.numpy()))
+    if not len(apart):
+        raise UnknownInterval(
+            f"{counted(len(readings.offsets), 'reading')} cannot tell how far apart a stream's are, "
+            "expected 2 or an interval"
+        )
+    return max(1, int(np.median(apart)))
+
+
+def _origins(readings: int, config: ForecastConfig) -> NDArray[np.int64]:
+    """Places with enough residuals before them, and after them at least one reading, better as many as are wanted."""
+    first, last = config.fewest_residuals, readings - min(config.steps, readings // 4)
+    if last - first < config.origins or not config.origins:
+        return np.empty(0, np.int64)
+    return np.unique(np.linspace(first, last, config.origins).astype(np.int64))
+
+
+def _judge(detector: Detector, row: Rows, readings: Readings, origins: NDArray[np.int64]) -> _Past:
+    """Judge the past in pieces; where they end changes nothing."""
+    ends = [*origins.tolist(), len(readings.offsets)]
+    rows, residual, judged = [], [], []
+    age = Scalars._fields.index("age")
+    for begin, end in zip([0, *ends], ends, strict=False):
+        if begin < end:
+            piece = Readings(*(column[begin:end] for column in readings))
+            ages = row.scalars[0, age]
+            verdicts, row = detector.observe(piece, pack(torch.zeros(end - begin, dtype=torch.int64)), row)
+            known = ages + verdicts.fate.judged.cumsum(0) > detector.config.score.warm_up
+            residual.append(_residual(piece, verdicts, known))
+            judged.append(verdicts.fate.judged.numpy())
+        rows.append(row)
+    features = len(detector.features)
+    return _Past(
+        np.concatenate(judged) if judged else np.empty(0, bool),
+        readings.times_ms.numpy(),
+        readings.values.numpy(),
+        np.concatenate(residual) if residual else np.empty((0, features)),
+        row,
+        origins,
+        Rows(*map(torch.cat, zip(*rows[:-1], strict=True))) if len(origins) else row,
+    )
+
+
+def _residual(readings: Readings, verdicts: Verdicts, known: Tensor) -> Doubles:
+    """What the verdicts' bands say of the residuals, in noises. known: (R,) bool, the noise has settled."""
+    noise = (verdicts.upper - verdicts.lower) / (2 * BAND_NOISES)
+    residual = ((readings.values - verdicts.expected) / noise).clamp(-FARTHEST_RESIDUAL, FARTHEST_RESIDUAL)
+    calm = verdicts.fate.judged & ~verdicts.alarm & known
+    return torch.where(calm[:, None], residual, torch.nan).numpy()
+
+
+def _draw(past: Doubles, shape: tuple[int, int], config: ForecastConfig, random: np.random.Generator) -> Doubles:
+    """Residuals for K steps of M paths, (K, M, F): blocks of the past as they stood, all channels together."""
+    known = past[np.isfinite(past).all(axis=1)]
+    steps, many = shape
+    if len(known) < config.fewest_residuals:
+        return random.standard_normal((steps, many, past.shape[1]))
+    blocks = -(-steps // config.block)
+    begins = random.integers(0, len(known) - config.block + 1, (blocks, 1, many))
+    places = (begins + np.arange(config.block)[:, None]).reshape(blocks * config.block, many)
+    drawn: Doubles = known[places[:steps]]
+    return drawn
+
+
+def _bands(drawn: Doubles) -> tuple[Doubles, tuple[Band, ...]]:
+    """drawn: (K, M, F), or (K, S, M, F). The median and the middle of LEVELS of the paths."""
+    ends = [(1 - level) / 2 for level in LEVELS]
+    quantiles = np.quantile(drawn, [0.5, *ends, *(1 - end for end in ends)], axis=-2)
+    lower, upper = quantiles[1 : 1 + len(LEVELS)], quantiles[1 + len(LEVELS) :]
+    return quantiles[0], tuple(map(Band, LEVELS, lower, upper))
+
+
+def _widen(median: Doubles, band: Band, factor: Doubles) -> Band:
+    return Band(band.level, median - (median - band.lower) * factor, median + (band.upper - median) * factor)
+
+
+def _try_out(
+    forecaster: Forecaster, past: _Past, config: ForecastConfig, random: np.random.Generator
+) -> tuple[Doubles, int]:
+    """By how much each band has to be wider at each step to have held as often as it says, (len(LEVELS), K)."""
+    widened = np.ones((len(LEVELS), config.steps))
+    places = np.flatnonzero(past.judged)
+    after = [places[places >= origin][: config.steps] for origin in past.origins]
+    steps = min(map(len, after), default=0)
+    if not steps:
+        return widened, 0
+    ahead = np.stack([one[:steps] for one in after], axis=1)  # (K, S)
+    residual = np.stack(
+        [_draw(past.residual[:origin], (steps, config.tried_paths), config, random) for origin in past.origins], axis=1
+    )
+    times_ms = torch.from_numpy(past.times_ms[ahead])
+    median, bands = _bands(paths(forecaster, past.rows, times_ms, torch.from_numpy(residual)))
+    for level, band in enumerate(bands):
+        far = _how_far_out(past.values[ahead], median, band)
+        for step in range(config.steps):
+            near = far[
+                min(step // 2, steps - 1) : min(2 * step + 1, steps)
+            ]  # neighbouring steps: one alone says little
+            near = near[np.isfinite(near)]
+            if len(near):
+                widened[level, step] = np.clip(np.quantile(near, band.level), NARROWEST, WIDEST)
+    return widened, len(past.origins)
+
+
+def _how_far_out(values: Doubles, median: Doubles, band: Band) -> Doubles:
+    """The factor by which the band would just have reached the value; NaN where there is no value or no band."""
+    with np.errstate(all="ignore"):
+        above = (values - median) / (band.upper - median)
+        below = (median - values) / (median - band.lower)
+    return np.where(np.isfinite(above + below), np.maximum(above, below), np.nan)

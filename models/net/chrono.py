@@ -1,0 +1,25 @@
+"""Biases with which gated cells start out remembering for long (Tallec & Ollivier 2018)."""
+
+import torch
+from torch import nn
+
+from models.net.cells import GRU, LSTM, PeepholeLSTM
+
+GATED = ("lstm", "lstm-peephole", "gru")  # the cells that have a gate which keeps
+
+
+def remember_for(recurrence: nn.Module, readings: int) -> None:
+    """Draw biases with which a gated cell at first keeps each number for 1 to `readings` readings, each its own time.
+
+    The bias of the gate that keeps is log(u), u uniform in 1..readings - 1: open to u / (1 + u), so that a number lasts
+    1 + u readings. That of an LSTM's input gate is the negative (chrono initialisation, eq. 16).
+    """
+    for name, bias in recurrence.named_parameters():
+        if not name.startswith("bias." if isinstance(recurrence, PeepholeLSTM) else "fused.bias_ih"):
+            continue
+        hidden = len(bias) // (3 if isinstance(recurrence, GRU) else 4)
+        with torch.no_grad():
+            keeps = torch.empty(hidden).uniform_(1, readings - 1).log()
+            bias[hidden : 2 * hidden] = keeps
+            if isinstance(recurrence, LSTM | PeepholeLSTM):
+                bias[:hidden] = -keeps

@@ -1,0 +1,107 @@
+"""What went wrong or poorly while a forecaster was trained, in plain sentences, and what to try."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from models.net.forecaster import ForecasterConfig
+from models.output.wording import counted
+
+if TYPE_CHECKING:
+    from models.training.loop import Epoch, TrainingConfig
+
+VANISHED = 2.0**-24  # of a gradient: what float32 rounds away when it is added to the rest
+EXPLODED = 100.0  # of a gradient through a chunk
+MOSTLY = 0.5  # of the steps
+OVERFITTED = 1.1  # validation loss at the end, as a multiple of the best, while the training loss went on falling
+WORSE = 2.0  # validation loss, as a multiple of that of expecting no change: no lack of data explains it
+
+
+def remarks(
+    epochs: "Sequence[Epoch]",
+    persistence_loss: float,
+    ended: str,
+    training: "TrainingConfig",
+    config: ForecasterConfig,
+) -> tuple[str, ...]:
+    """Nothing where all is well, and nothing before the first epoch is done.
+
+    persistence_loss: of expecting no change, NaN if there was nothing to validate on. ended: see Fitted.
+    """
+    if not epochs:
+        return ()
+    best = next((epoch for epoch in reversed(epochs) if epoch.best), None)
+    said = [*_divergence(epochs, best, ended, training, config), *_gradients(epochs, best, training, config)]
+    if ended != "diverged" and best:
+        said += [*_forecasts(best, persistence_loss, training)] or [*_overfitting(epochs, best)]
+    return tuple(said)
+
+
+def _divergence(
+    epochs: "Sequence[Epoch]", best: "Epoch | None", ended: str, training: "TrainingConfig", config: ForecasterConfig
+) -> Iterator[str]:
+    slower = f"Try a smaller --learning-rate than {training.learning_rate:g}"
+    if ended == "diverged":
+        last = epochs[-1]
+        kept = f"epoch {best.number}" if best else "before training, which expect no change"
+        other = f", or --cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else ""
+        yield (
+            f"Training diverged in epoch {last.number}: its loss is {last.loss:.3g}. "
+            f"The weights kept are those of {kept}. {slower}{other}."
+        )
+    if skipped := sum(epoch.not_finite for epoch in epochs):
+        yield (
+            f"Left out: {counted(skipped, 'step')} with a gradient that is not finite. "
+            f"{slower}; look for absurd values in the data."
+        )
+
+
+def _gradients(
+    epochs: "Sequence[Epoch]", best: "Epoch | None", training: "TrainingConfig", config: ForecasterConfig
+) -> Iterator[str]:
+    """Of vanishing, the weights that are kept decide; explosions are looked for in all epochs."""
+    back, slower = (
+        counted(training.chunk_readings, "reading"),
+        f"a smaller --learning-rate than {training.learning_rate:g}",
+    )
+    better = f"--cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else slower
+    grown = max((epoch.reach for epoch in epochs if not math.isnan(epoch.reach)), default=0.0)
+    if grown > EXPLODED:
+        yield f"Gradients explode: over {back} they grow {grown:.0e}-fold. Try {better}, or a shorter --chunk."
+    left = (best or epochs[-1]).reach
+    if config.cell != "feedforward" and left < VANISHED:
+        what = f"{left:.0e} of their length" if left else "nothing"
+        yield (
+            f"Gradients vanish: over {back} they shrink to {what}, and what is that far back teaches nothing. "
+            f"If it matters, try {better}; if not, a shorter --chunk costs nothing."
+        )
+    cut = sum(epoch.cut for epoch in epochs) / len(epochs)
+    if cut > MOSTLY:
+        longest = max(epoch.largest_norm for epoch in epochs)
+        yield (
+            f"Gradients longer than {training.gradient_norm:g} are cut, and {cut:.0%} of them were; "
+            f"the longest was {longest:.3g}. Try {slower}."
+        )
+
+
+def _forecasts(best: "Epoch", persistence_loss: float, training: "TrainingConfig") -> Iterator[str]:
+    if best.validation_loss > WORSE * persistence_loss:
+        yield (
+            f"It forecasts worse than `the same as before`, whose loss is {persistence_loss:.3g}; "
+            f"its own is {best.validation_loss:.3g}. Try a smaller --learning-rate than {training.learning_rate:g}."
+        )
+    elif best.validation_loss >= persistence_loss:
+        yield (
+            "It forecasts no better than `the same as before`. Try more data, more --epochs or more --hidden units; "
+            "but there are sensors that cannot be forecast better."
+        )
+
+
+def _overfitting(epochs: "Sequence[Epoch]", best: "Epoch") -> Iterator[str]:
+    last = epochs[-1]
+    if last.validation_loss > OVERFITTED * best.validation_loss and last.loss < best.loss:
+        yield (
+            f"It overfits: since epoch {best.number}, whose weights are kept, the loss fell from {best.loss:.3g} to "
+            f"{last.loss:.3g} on what it learns from and rose from {best.validation_loss:.3g} to "
+            f"{last.validation_loss:.3g} on what it does not. Try more data or fewer --hidden units."
+        )

@@ -1,0 +1,506 @@
+"""fit(): learn what is normal by truncated back-propagation through time.
+
+The loop reads top to bottom: for every epoch, for every group of lanes, for every chunk of readings: expect each
+reading from the memory before it, measure how far off that was, follow the gradient, keep the memory.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.data import windows
+from models.data.series import Series, UnusableData
+from models.data.windows import Chunk, Lane
+from models.net.cells import CellState
+from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
+from models.net.names import PRECISIONS
+from models.output.wording import counted
+from models.training import diagnosis
+from models.training.distributed import ALONE, Ranks, interrupts
+from models.training.state import Identity, Keeper, State, UnusableState, fingerprint, require_like, unpack
+
+SHORTEST_SERIES = 32  # readings; a stream with fewer teaches nothing and is left out
+MAY_DIFFER = ("epochs", "budget_s")  # how long a run may last says nothing of its course: it can be gone on with
+DIVERGED = 10.0  # an epoch's loss, as a multiple of the lowest one, if it is also worse than expecting no change
+HOPELESS = CLIP  # an epoch's loss, in spreads: further off than the net is ever shown a value to be
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    epochs: int = 40
+    patience: int = 6  # epochs without a better validation loss
+    chunk_readings: int = 64  # gradients reach back this far
+    lane_readings: int = 2048  # a longer stream lies in several lanes
+    side_by_side: int = 64  # lanes in a group, over all processes
+    learning_rate: float = 3e-3
+    gradient_norm: float = 1.0  # longer gradients are cut to this length (Pascanu et al. 2013)
+    validation_share: float = 0.15  # of every stream: its last readings
+    warm_up: int = 128  # readings before the validation part that only fill the memory
+    budget_s: float = math.inf  # of training, interruptions apart; the epoch in which it runs out is the last
+    precision: str = "auto"  # of the recurrence while it learns; auto: bfloat16 on a GPU that has it, else float32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+
+
+class Epoch(NamedTuple):
+    """How training stands. Losses: Huber loss of one step ahead, in spreads, the mean over channels and readings."""
+
+    number: int
+    loss: float
+    validation_loss: float
+    gradient_norm: float  # mean over the steps, before it is cut
+    best: bool
+    largest_norm: float
+    cut: float  # share of the steps whose gradient was longer than TrainingConfig.gradient_norm
+    not_finite: int  # steps that were left out because their gradient was not finite
+    learning_rate: float
+    reach: float  # see _reach(); NaN where there is no stretch to measure it on
+
+
+class Progress(NamedTuple):
+    """What is told while training: after every group of lanes, and after every epoch."""
+
+    done: float  # 0..1 of the epoch
+    epoch: Epoch | None
+
+
+class Fitted(NamedTuple):
+    """The forecaster of the best epoch, and how it came about."""
+
+    forecaster: Forecaster
+    epochs: list[Epoch]
+    best: Epoch | None
+    persistence_loss: float  # validation loss of "the same as before", to compare with
+    seconds: float
+    ended: str  # converged, epochs, budget, interrupted, diverged
+    remarks: tuple[str, ...]  # what went wrong or poorly and what to try, a sentence or two each
+    unwritten: str | None = None  # why the run's state could not be written at the end, and where it is instead
+
+
+def usable(series: Sequence[Series]) -> list[Series]:
+    """The training parts: rows that are not `part` = test, of streams long enough."""
+    parts = [one.select(~one.test) if one.test.any() else one for one in series]
+    long_enough = [one for one in parts if len(one.times_ms) >= SHORTEST_SERIES]
+    if not long_enough:
+        longest = max((len(one.times_ms) for one in parts), default=0)
+        raise UnusableData(
+            f"no stream has {SHORTEST_SERIES} readings to train on; of {counted(len(parts), 'stream')} "
+            f"the longest has {longest}"
+        )
+    return long_enough
+
+
+def fit(
+    series: Sequence[Series],
+    config: ForecasterConfig,
+    training: TrainingConfig,
+    device: torch.device,
+    tell: Callable[[Progress], None] = lambda _: None,
+    state: Path | None = None,
+    ranks: Ranks = ALONE,
+    save_every_s: float = 60.0,
+) -> Fitted:
+    """Train a forecaster on all of `series` (see usable()). Ctrl-C and SIGTERM end it with the best so far.
+
+    state: file that holds the run, written after every epoch, at most every `save_every_s` within one, and at the end.
+    If it is there, its run goes on: weights and losses come out, to the bit, as if it had never been interrupted.
+    ranks: the processes that train together (distributed.joined()). Each gets the same series, which may be on disk;
+    all return the same forecaster; only the first one tells, and only its state file is read and written.
+    Raises UnusableState.
+    """
+    train, validation = windows.split_by_time(
+        [windows.scaled(one) for one in series],
+        training.validation_share,
+        training.lane_readings,
+        training.warm_up,
+    )
+    run = Run(config, training, device)
+    identity = _identity(series, config, training, device, ranks) if state or ranks.world > 1 else {}
+    if ranks.world > 1:
+        ranks.require_same(repr(identity).encode(), "the data or the settings")
+    keeper = Keeper(state if ranks.first else None, identity, save_every_s)
+    if saved := ranks.from_first(state.read_bytes() if state and ranks.first and state.is_file() else b""):
+        run.restore(unpack(state or Path(), saved, identity), state or Path())
+    else:  # untrained, it expects no change
+        run.persistence_loss = _validate(run.forecaster, validation, training, device, ranks)
+    lesson = ranks.together(Lesson(run.forecaster, _precision(training, device)))
+    tell = tell if ranks.first else lambda _: None
+
+    started = time.monotonic() - run.seconds
+    ends_at = started + training.budget_s
+    ended = run.ended
+    with interrupts(ranks) as interrupted:
+        try:
+            while not ended and len(run.epochs) < training.epochs:
+                for group, done in run.rest_of_epoch(train):
+                    _learn(lesson, run, group, ranks)
+                    run.seconds = time.monotonic() - started
+                    keeper.note(run.state)
+                    tell(Progress(done, None))
+                    if ranks.any(interrupted()):
+                        raise KeyboardInterrupt
+                    if ranks.any(time.monotonic() > ends_at):
+                        ended = "budget"
+                        break
+                validation_loss = _validate(run.forecaster, validation, training, device, ranks)
+                run.end_epoch(validation_loss, _reach(run.forecaster, train, training, device))
+                if not ended:  # what the budget cut short goes on where it was cut, if it does
+                    ended = run.ended
+                    keeper.note(run.state)
+                    keeper.write()
+                tell(Progress(1.0, run.epochs[-1]))
+        except KeyboardInterrupt:
+            ended = "interrupted"
+    unwritten = keeper.finish()
+    run.forecaster.load_state_dict(run.best_weights)
+    ended = ended or "epochs"
+    remarks = diagnosis.remarks(run.epochs, run.persistence_loss, ended, training, config)
+    forecaster = run.forecaster.cpu().eval()
+    seconds = time.monotonic() - started
+    return Fitted(forecaster, run.epochs, run.best, run.persistence_loss, seconds, ended, remarks, unwritten)
+
+
+@dataclass(slots=True)
+class Sums:
+    """Of the epoch under way; over all processes."""
+
+    loss: float = 0.0
+    judged: int = 0  # readings times channels
+    steps: int = 0
+    norms: float = 0.0
+    largest_norm: float = 0.0
+    cut: int = 0
+    not_finite: int = 0
+
+    def count_step(self, judged: int, norm: float, limit: float) -> None:
+        self.judged += judged
+        self.steps += 1
+        if math.isfinite(norm):
+            self.norms += norm
+            self.largest_norm = max(self.largest_norm, norm)
+            self.cut += norm > limit
+        else:
+            self.not_finite += 1
+
+
+class Run:
+    """A run of training as it stands between two groups of lanes: all that one needs which goes on from there."""
+
+    def __init__(self, config: ForecasterConfig, training: TrainingConfig, device: torch.device) -> None:
+        torch.manual_seed(training.seed)
+        self.training = training
+        self.device = device
+        self.forecaster = Forecaster(config).to(device)
+        self.best_weights = _copy(self.forecaster)
+        self.optimiser = torch.optim.Adam(self.forecaster.parameters(), lr=training.learning_rate, fused=True)
+        self.slower = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=2)
+        self.shuffle = np.random.default_rng(training.seed)
+        self.epochs: list[Epoch] = []
+        self.groups_done = 0  # of the epoch under way
+        self.sums = Sums()
+        self.persistence_loss = math.nan
+        self.seconds = 0.0
+        self._shuffle_before: dict[str, Any] = dict(self.shuffle.bit_generator.state)
+
+    @property
+    def best(self) -> Epoch | None:
+        return next((epoch for epoch in reversed(self.epochs) if epoch.best), None)
+
+    @property
+    def ended(self) -> str:
+        """Why there is no use in another epoch, if there is none."""
+        if not self.epochs:
+            return ""
+        last, best = self.epochs[-1], self.best
+        lowest = min(epoch.loss for epoch in self.epochs)
+        risen = last.loss > DIVERGED * lowest and not last.validation_loss < self.persistence_loss
+        if best is None or risen or not max(last.loss, last.validation_loss) < HOPELESS:
+            return "diverged"
+        return "converged" if last.number - best.number >= self.training.patience else ""
+
+    def rest_of_epoch(self, lanes: Sequence[Lane]) -> Iterator[tuple[list[Lane], float]]:
+        """The groups of lanes not yet learned from in this epoch, and how much of it is done after each."""
+        self._shuffle_before = dict(self.shuffle.bit_generator.state)
+        order = self.shuffle.permutation(len(lanes)).tolist()
+        groups = windows.batches(lanes, self.training.side_by_side, order)
+        for group in groups[self.groups_done :]:
+            self.groups_done += 1
+            yield group, self.groups_done / len(groups)
+
+    def end_epoch(self, validation_loss: float, reach: float) -> None:
+        sums = self.sums
+        loss = sums.loss / max(sums.judged, 1)
+        if math.isnan(self.persistence_loss):  # nothing to validate on
+            validation_loss = loss
+        rate = float(self.optimiser.param_groups[0]["lr"])
+        self.slower.step(validation_loss)
+        better = validation_loss < (self.best.validation_loss if self.best else HOPELESS)
+        if better:
+            self.best_weights = _copy(self.forecaster)
+        steps = max(sums.steps, 1)
+        self.epochs.append(
+            Epoch(
+                number=len(self.epochs) + 1,
+                loss=loss,
+                validation_loss=validation_loss,
+                gradient_norm=sums.norms / max(sums.steps - sums.not_finite, 1),
+                best=better,
+                largest_norm=sums.largest_norm,
+                cut=sums.cut / steps,
+                not_finite=sums.not_finite,
+                learning_rate=rate,
+                reach=reach,
+            )
+        )
+        self.groups_done, self.sums = 0, Sums()
+        self._shuffle_before = dict(self.shuffle.bit_generator.state)
+
+    def state(self) -> State:
+        """A copy of it all, on the CPU."""
+        adam = self.optimiser.state_dict()["state"]
+        tensors = {f"weights.{name}": weight for name, weight in _copy(self.forecaster).items()}
+        tensors |= {f"best.{name}": weight for name, weight in self.best_weights.items()}
+        for n, columns in adam.items():
+            tensors |= {f"adam.{n}.{name}": column.clone() for name, column in columns.items()}
+        tensors["random"] = torch.get_rng_state()
+        values = {
+            "epochs": [epoch._asdict() for epoch in self.epochs],
+            "groups_done": self.groups_done,
+            "sums": asdict(self.sums),
+            "persistence_loss": self.persistence_loss,
+            "seconds": self.seconds,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "slower": self.slower.state_dict(),
+            "shuffle": self._shuffle_before,
+        }
+        return State({name: tensor.cpu() for name, tensor in tensors.items()}, values)
+
+    def restore(self, state: State, path: Path) -> None:
+        """path: where the state is from, for messages. Raises UnusableState, and has changed the run then."""
+        tensors, values = state
+        epoch = dict.fromkeys(Epoch._fields, 0.0) | {"number": 0, "best": False, "not_finite": 0}
+        epochs = values.get("epochs")
+        require_like(path, values | {"epochs": []}, self.state().values | {"epochs": []})
+        for n, one in enumerate(epochs if isinstance(epochs, list) else [None]):
+            require_like(path, one, epoch, f"values.epochs[{n}]")
+        self._require_tensors(path, tensors)
+        try:
+            self._restore(tensors, values)
+        except (ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
+            raise UnusableState(f"{path}: the run in it cannot go on: {error}") from error
+
+    def _require_tensors(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Those of this run's net, and no other; Adam has none before the first step."""
+        mine = self.state().tensors
+        adam = {
+            f"adam.{n}.{name}": torch.empty(()) if name == "step" else weight
+            for n, weight in enumerate(self.forecaster.parameters())
+            for name in ("step", "exp_avg", "exp_avg_sq")
+        }
+        stepped = any(name.startswith("adam.") for name in tensors)
+        expected = {name: one for name, one in mine.items() if not name.startswith("adam.")} | (adam if stepped else {})
+        if unlike := sorted(tensors.keys() ^ expected.keys()):
+            raise UnusableState(f"{path}: tensor {unlike[0]} is missing, or is not known")
+        for name, one in expected.items():
+            found = tensors[name]
+            if (found.shape, found.dtype) != (one.shape, one.dtype):
+                raise UnusableState(
+                    f"{path}: tensor {name} is {found.dtype} {tuple(found.shape)}, "
+                    f"expected {one.dtype} {tuple(one.shape)}"
+                )
+
+    def _restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        self.forecaster.load_state_dict(_under("weights.", tensors))
+        self.best_weights = {name: weight.to(self.device) for name, weight in _under("best.", tensors).items()}
+        adam: dict[int, dict[str, Tensor]] = {}
+        for name, column in _under("adam.", tensors).items():
+            number, _, quantity = name.partition(".")
+            adam.setdefault(int(number), {})[quantity] = column
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": adam})
+        self.optimiser.param_groups[0]["lr"] = values["learning_rate"]
+        self.slower.load_state_dict(values["slower"])
+        self.shuffle.bit_generator.state = values["shuffle"]
+        torch.set_rng_state(tensors["random"])
+        self.epochs = [Epoch(**epoch) for epoch in values["epochs"]]
+        self.groups_done = values["groups_done"]
+        self.sums = Sums(**values["sums"])
+        self.persistence_loss = values["persistence_loss"]
+        self.seconds = values["seconds"]
+
+
+def _identity(
+    series: Sequence[Series], config: ForecasterConfig, training: TrainingConfig, device: torch.device, ranks: Ranks
+) -> Identity:
+    """What two runs must have in common for the one to go on where the other was interrupted."""
+    settings = {name: value for name, value in asdict(training).items() if name not in MAY_DIFFER}
+    net = {**asdict(config), "features": ", ".join(config.features)}
+    precision = str(_precision(training, device))
+    where = {"device": device.type, "processes": ranks.world, "precision": precision.removeprefix("torch.")}
+    return {**net, **settings, **where, **fingerprint(series)}
+
+
+def _precision(training: TrainingConfig, device: torch.device) -> torch.dtype:
+    """What the recurrence computes in while it learns; weights, head, loss and optimiser are float32 always."""
+    if training.precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
+
+
+class Lesson(nn.Module):
+    """What a chunk teaches, as a module: so that gradients of several processes can be added up behind it."""
+
+    def __init__(self, forecaster: Forecaster, precision: torch.dtype) -> None:
+        super().__init__()
+        self.forecaster = forecaster
+        self.precision = precision
+
+    def forward(self, chunk: Chunk, memory: Tensor, state: CellState) -> tuple[Tensor, Tensor, CellState]:
+        return _loss(self.forecaster, chunk, memory, state, self.precision)
+
+
+def _learn(lesson: nn.Module, run: Run, group: Sequence[Lane], ranks: Ranks) -> None:
+    """Go through a group of lanes, each process through its own, chunk by chunk, a step of the optimiser each."""
+    training, forecaster = run.training, run.forecaster
+    forecaster.train()
+    mine = ranks.share(group)
+    chunks = math.ceil(max(lane.end - lane.begin for lane in group) / training.chunk_readings)
+    state = forecaster.fresh(len(mine))
+    memory = state.hidden[-1]
+    loss = 0.0
+    for chunk in _in_step(mine, chunks, training, forecaster):
+        if chunk.values.shape[1] != len(memory):  # this process has nothing left to learn
+            state = forecaster.fresh(1)
+            memory = state.hidden[-1]
+        off, memory, state = _step(lesson, run, chunk, memory, state, ranks)
+        loss += off
+    run.sums.loss += ranks.sum(loss)[0]
+
+
+def _step(
+    lesson: nn.Module, run: Run, chunk: Chunk, memory: Tensor, state: CellState, ranks: Ranks
+) -> tuple[float, Tensor, CellState]:
+    """Returns the sum of the chunk's losses in this process, and the memory after it.
+
+    The gradient is that of the mean loss over the whole group: each process has the sum over its own lanes, divided by
+    the count over all of them, and takes it W times, since what comes out is the mean over W processes.
+    """
+    count = int(ranks.sum(int(chunk.judged.sum()))[0])
+    total, memory, state = lesson(_to(chunk, run.device), memory, state)
+    if not count:
+        return 0.0, memory, state
+    run.optimiser.zero_grad()
+    (total * ranks.world / count).backward()
+    limit = run.training.gradient_norm
+    norm = nn.utils.clip_grad_norm_(run.forecaster.parameters(), limit)
+    off, length = torch.stack([total.detach(), norm]).tolist()  # one wait for the GPU
+    if math.isfinite(length):
+        run.optimiser.step()
+    run.sums.count_step(count, length, limit)
+    return off, memory, state
+
+
+def _in_step(mine: Sequence[Lane], chunks: int, training: TrainingConfig, forecaster: Forecaster) -> Iterator[Chunk]:
+    """As many chunks as the group's longest lane has, in every process: what is missing is one unjudged reading."""
+    features = len(forecaster.config.features)
+    nothing = torch.zeros(1, 1, features)
+    idle = Chunk(nothing, nothing[0], torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64), nothing.bool())
+    own = windows.chunks(mine, training.chunk_readings) if mine else ()
+    return islice(chain(own, repeat(idle)), chunks)
+
+
+@torch.no_grad()
+def _validate(
+    forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConfig, device: torch.device, ranks: Ranks
+) -> float:
+    """In float32, as the service will run it. NaN where there is nothing to validate on."""
+    forecaster.eval()
+    losses, weights = 0.0, 0
+    for group in windows.batches(ranks.share(lanes), training.side_by_side):
+        state = forecaster.fresh(len(group))
+        memory = state.hidden[-1]
+        for chunk in windows.chunks(group, 4 * training.chunk_readings):
+            weights += int(chunk.judged.sum())
+            total, memory, state = _loss(forecaster, _to(chunk, device), memory, state, torch.float32)
+            losses += float(total)
+    losses, count = ranks.sum(losses, weights)
+    return losses / count if count else math.nan
+
+
+def _loss(
+    forecaster: Forecaster, chunk: Chunk, memory: Tensor, state: CellState, precision: torch.dtype
+) -> tuple[Tensor, Tensor, CellState]:
+    """Sum of the chunk's losses, and the memory after it, cut off from the gradient."""
+    inputs = forecaster.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms)
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+        spoken, after = forecaster.observe(inputs, state)
+    spoken = spoken.float()
+    before = torch.cat([chunk.before.unsqueeze(0), chunk.values[:-1]])
+    predicted = forecaster.predict(torch.cat([memory.unsqueeze(0), spoken[:-1]]), before.clamp(-CLIP, CLIP))
+    loss = nn.functional.smooth_l1_loss(predicted, chunk.values.clamp(-CLIP, CLIP), reduction="none")
+    total = torch.where(chunk.judged, loss, 0.0).sum()
+    return total, spoken[-1].detach(), CellState(*(part.detach().float() for part in after))
+
+
+def _reach(forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConfig, device: torch.device) -> float:
+    """How much of a gradient comes through a chunk: |dL / d memory| at its oldest reading, over that at its newest.
+
+    L: the loss of one step ahead from the newest. Memory: h and c together, since a gate lets a gradient pass from the
+    one to the other. Near 0 it vanishes on the way, far above 1 it explodes (Bengio, Simard & Frasconi 1994).
+    """
+    group = windows.batches(lanes, training.side_by_side)[0]
+    first, *more = islice(windows.chunks(group, training.chunk_readings), 2)
+    state = forecaster.fresh(len(group))
+    chunk = first
+    if more and len(more[0].values) == len(first.values):
+        chunk = more[0]
+        with torch.no_grad():  # the first one fills the memory
+            _, _, state = _loss(forecaster, _to(first, device), state.hidden[-1], state, torch.float32)
+    chunk = _to(chunk, device)
+    inputs = forecaster.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms)
+    if len(inputs) < 2 or not chunk.judged[-1].any():
+        return math.nan
+    oldest = CellState(*(part.detach().requires_grad_() for part in state))
+    with training_mode(forecaster):
+        _, newest = forecaster.observe(inputs[:-1], oldest)
+        predicted = forecaster.predict(newest.hidden[-1], chunk.values[-2].clamp(-CLIP, CLIP))
+        off = nn.functional.smooth_l1_loss(predicted, chunk.values[-1].clamp(-CLIP, CLIP), reduction="none")
+        loss = torch.where(chunk.judged[-1], off, 0.0).sum()
+        gradients = torch.autograd.grad(loss, [*newest, *oldest], allow_unused=True)
+    lengths = [0.0 if gradient is None else float(gradient.norm()) for gradient in gradients]
+    now, then = math.hypot(*lengths[:2]), math.hypot(*lengths[2:])
+    return then / now if now else math.nan
+
+
+@contextmanager
+def training_mode(net: nn.Module) -> Iterator[None]:
+    """What a gradient is taken through is computed in this mode: cuDNN keeps nothing for one in evaluation mode."""
+    before = net.training
+    net.train()
+    try:
+        yield
+    finally:
+        net.train(before)
+
+
+def _to(chunk: Chunk, device: torch.device) -> Chunk:
+    return Chunk(*(column.to(device) for column in chunk))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _copy(forecaster: Forecaster) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in forecaster.state_dict().items()}

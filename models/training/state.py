@@ -1,0 +1,155 @@
+"""A run of training as a file, so that one that was interrupted goes on as if nothing had been. Never pickle.
+
+One safetensors file: tensors, and in the header's `telltale-training` entry everything else as JSON: the run's values,
+and its identity, which is what a run must have in common with the one it goes on from.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from models.data.series import Series
+from models.output.output_file import UnwrittenOutput, write_or_keep, write_whole
+from models.output.tensor_file import sha256_of_tensors
+
+SCHEMA_VERSION = 1
+HEADER = "telltale-training"
+MAX_WHOLE = 2**128  # the state of a random generator is so large
+MAX_HEADER_BYTES = 64 * 2**20
+HASHED_READINGS = 65_536  # at once, so that of a series on disk no more than that is in memory
+
+
+class UnusableState(ValueError):
+    """A file is not a state that this run can go on from: says which value was found and which was expected."""
+
+
+class State(NamedTuple):
+    """What a run holds between two groups of lanes."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]  # numbers, texts, lists and dictionaries of them
+
+
+Identity = Mapping[str, str | int | float]
+
+
+class Keeper:
+    """Holds the newest state of a run, and writes it to a file now and then: between two writes it costs a copy."""
+
+    def __init__(self, path: Path | None, identity: Identity, every_s: float) -> None:
+        self._path = path
+        self._identity = identity
+        self._every_s = every_s
+        self._newest: State | None = None
+        self._written_s = time.monotonic()
+
+    def note(self, take: Callable[[], State]) -> None:
+        """Take the run's state and hold on to it; write it if the last write is long ago."""
+        if self._path is None:
+            return
+        self._newest = take()
+        if time.monotonic() - self._written_s >= self._every_s:
+            self.write()
+
+    def write(self) -> None:
+        """Write the newest state, in one piece: the file is the old one or the new one, whole.
+
+        A run does not end because there is no room for it: the next write tries again.
+        """
+        if self._path is not None and self._newest is not None:
+            with suppress(OSError):
+                write_whole(self._path, pack(self._newest, self._identity))
+            self._written_s = time.monotonic()
+
+    def finish(self) -> str | None:
+        """Write it a last time. Returns what is to be told where that fails, and where the state is instead."""
+        if self._path is None or self._newest is None:
+            return None
+        try:
+            write_or_keep(self._path, pack(self._newest, self._identity))
+        except UnwrittenOutput as error:
+            return str(error)
+        return None
+
+
+def pack(state: State, identity: Identity) -> bytes:
+    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "identity": dict(identity),
+        "values": state.values,
+        "tensors_sha256": sha256_of_tensors(save_tensors(tensors)),
+    }
+    return save_tensors(tensors, metadata={HEADER: json.dumps(header)})
+
+
+def unpack(path: Path, content: bytes, identity: Identity) -> State:
+    """path: where the content is from, for messages. Raises UnusableState."""
+    header = _header(path, content)
+    if header.get("schema_version") != SCHEMA_VERSION:
+        raise UnusableState(
+            f"{path}: schema version {header.get('schema_version')}, this version of Telltale reads {SCHEMA_VERSION}"
+        )
+    if header.get("tensors_sha256") != sha256_of_tensors(content):
+        raise UnusableState(f"{path}: the tensors are not those that were written: the file was damaged or changed")
+    found, values = header.get("identity"), header.get("values")
+    if not isinstance(found, dict) or not isinstance(values, dict):
+        raise UnusableState(f"{path}: not the state of a run of training: its identity or its values are no object")
+    for name in sorted(found.keys() | identity.keys()):
+        if found.get(name) != identity.get(name):
+            raise UnusableState(
+                f"{path}: the run in it has {name} {found.get(name)}, this one has {identity.get(name)}: "
+                "an interrupted run goes on only with the same settings and data"
+            )
+    return State(load_tensors(content), values)
+
+
+def require_like(path: Path, found: object, expected: object, name: str = "values") -> None:
+    """Refuse values that are not of the kind that a run writes: the same names, and numbers where numbers are."""
+    if isinstance(expected, dict):
+        if not isinstance(found, dict) or found.keys() != expected.keys():
+            raise UnusableState(f"{path}: {name} holds other fields than expected: {', '.join(expected)}")
+        for key, value in expected.items():
+            require_like(path, found[key], value, f"{name}.{key}")
+    elif isinstance(expected, (bool, int, float)):
+        good = isinstance(found, (bool, int, float)) and (isinstance(expected, float) or isinstance(found, int))
+        if not good or (isinstance(found, int) and abs(found) > MAX_WHOLE):
+            raise UnusableState(f"{path}: {name} is {found!r:.80}, expected a number")
+    elif type(found) is not type(expected):
+        raise UnusableState(f"{path}: {name} is {found!r:.80}, expected {type(expected).__name__}")
+
+
+def fingerprint(series: Sequence[Series]) -> dict[str, str | int]:
+    """What tells the data of two runs apart, to the last bit of every value; one pass over it."""
+    digest = hashlib.blake2b(digest_size=16)
+    for one in series:
+        digest.update(json.dumps([one.key, one.features, len(one.times_ms)]).encode())
+        for begin in range(0, len(one.times_ms), HASHED_READINGS):
+            for column in (one.times_ms, one.values):
+                digest.update(np.ascontiguousarray(column[begin : begin + HASHED_READINGS]).data)
+    readings = sum(len(one.times_ms) for one in series)
+    return {"data.streams": len(series), "data.readings": readings, "data.digest": digest.hexdigest()}
+
+
+def _header(path: Path, content: bytes) -> dict[str, Any]:
+    length = int.from_bytes(content[:8], "little")
+    try:
+        if len(content) < 8 + length or length > MAX_HEADER_BYTES:
+            raise ValueError(f"{len(content)} bytes, {length} of them of the header")
+        load_tensors(content)  # checks the whole layout
+        header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][HEADER])
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise UnusableState(f"{path}: not the state of a run of training, or not a whole one: {error}") from error
+    if not isinstance(header, dict):
+        raise UnusableState(f"{path}: not the state of a run of training: its header is not an object")
+    return header

@@ -1,0 +1,317 @@
+"""Commands that make models and judge files with them: train, score, checkpoint."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+
+from models.data.time_units import TimeUnit
+from models.net.names import CELL_NAMES, PRECISIONS
+from models.output.wording import counted
+from service.cli.option_checks import file_of, listed, one_of, seconds
+from service.cli.options import (
+    MOST_SEED,
+    CheckpointFile,
+    Config,
+    Data,
+    Device,
+    Force,
+    Hidden,
+    LearningRate,
+    MoreData,
+    Part,
+    Servers,
+    Unit,
+    counting,
+    data_paths,
+    device_of,
+    load_checkpoint,
+    load_settings,
+    one_thread,
+    out,
+    quiet_settings,
+    read_data,
+    simulated,
+)
+from service.cli.output_files import check_outputs, check_room
+from service.errors import RefusedSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from models.data.series import Series
+
+TABLES = (".parquet", ".csv")  # what scores are written as
+
+app = typer.Typer()
+checkpoint_app = typer.Typer(no_args_is_help=True, help="Look at a trained model's file.")
+app.add_typer(checkpoint_app, name="checkpoint")
+
+
+class _Learned(NamedTuple):
+    """Streams to learn from, without test rows, and where they are from, for people."""
+
+    series: "list[Series]"
+    source: str
+    files: int
+
+
+@app.command(epilog="Example: telltale train --data plant/*.parquet --out plant.safetensors --report plant.html")
+def train(
+    out_file: Annotated[Path, typer.Option("--out", help="Checkpoint file to write.")],
+    data: Data = None,
+    more: MoreData = None,
+    from_topic: Annotated[str | None, typer.Option(help="Train on what this topic holds instead of files.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Of the topic: from this record time on; 7d, 12h, 90m ago, or RFC 3339.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Of the topic: up to this record time; now if not given.")] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Of the topic; those of its first readings if not given.")
+    ] = None,
+    bootstrap_servers: Servers = None,
+    time_unit: Unit = None,
+    simulate: Annotated[int, typer.Option(min=0, help="Train on this many simulated streams instead of files.")] = 0,
+    cell: Annotated[
+        str, typer.Option(callback=one_of(*CELL_NAMES), help=f"{listed(CELL_NAMES)}: what remembers.")
+    ] = "lstm",
+    hidden: Hidden = 64,
+    layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of the recurrent net.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
+    patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
+    chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
+    learning_rate: LearningRate = 3e-3,
+    precision: Annotated[
+        str,
+        typer.Option(callback=one_of(*PRECISIONS), help=f"{listed(PRECISIONS)}; auto: bfloat16 on a GPU that has it."),
+    ] = "auto",
+    max_seconds: Annotated[
+        float | None, typer.Option(callback=seconds, help="Stop training when this runs out.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Keep the run in this file, and go on from there if there is one in it.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file to write, on how training went.")] = None,
+    kinds: Annotated[bool, typer.Option("--kinds", help="Learn to name kinds of fault too.")] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Two runs with one seed on one machine give the same weights.")
+    ] = 0,
+    device: Device = "auto",
+    force: Force = False,
+    config: Config = None,
+) -> None:
+    """Learn what is normal from sensor series, and write a checkpoint.
+
+    Rows with `part` = test are never trained on, labels are never read. Ctrl-C saves the best so far. The data may be
+    larger than memory: it is laid out on disk, where TMPDIR says. Under torchrun several processes train together.
+    """
+    import math
+
+    if from_topic and (data or more or simulate):
+        raise RefusedSetting("--from-topic: expected no --data and no --simulate beside it")
+    if not from_topic and (since or until or features):
+        raise RefusedSetting("--since, --until and --features are of a topic, but --from-topic is missing")
+    if simulate and (data or more):
+        raise RefusedSetting("--simulate: expected no --data beside it")
+    for option, text in (("--since", since), ("--until", until)):
+        if text is not None:
+            _moment(option, text, 0)
+    paths = [] if from_topic or simulate else data_paths(data, more)
+    goes_on = resume is not None and resume.exists()  # then its results are those of the same run
+    check_outputs(out_file, report, force=force or goes_on)
+    check_outputs(resume, force=True)
+
+    from models.net.forecaster import ForecasterConfig
+    from models.training.distributed import joined
+    from models.training.loop import TrainingConfig, usable
+    from service.cli.trainer import train as train_and_save
+
+    with joined(device_of(device)) as ranks:
+        say = out if ranks.first else Console(quiet=True)
+        if from_topic:
+            learned = _from_topic(from_topic, since, until, features, bootstrap_servers, config, say)
+        elif simulate:
+            learned = _Learned(simulated(simulate, seed), counted(simulate, "simulated stream"), 1)
+        else:
+            learned = _from_files(paths, time_unit, say)
+        parts = usable(learned.series)
+        architecture = ForecasterConfig(parts[0].features, cell, hidden, layers)
+        training = TrainingConfig(
+            epochs=epochs,
+            patience=patience,
+            chunk_readings=chunk,
+            learning_rate=learning_rate,
+            budget_s=math.inf if max_seconds is None else max_seconds,
+            precision=precision,
+            seed=seed,
+        )
+        short = len(learned.series) - len(parts)
+        readings = sum(len(one.times_ms) for one in parts)
+        say.print(
+            f"{counted(len(parts), 'stream')}{f', {short} too short' if short else ''}, "
+            f"{counted(readings, 'reading')} to train on, {counted(len(parts[0].features), 'feature')}"
+        )
+        train_and_save(
+            parts,
+            parts,
+            architecture,
+            training,
+            ranks.device,
+            out_file,
+            say,
+            source=learned.source,
+            files=learned.files,
+            state=resume,
+            report=report,
+            kinds=kinds,
+            ranks=ranks,
+        )
+
+
+def _from_files(paths: list[Path], unit: TimeUnit | None, say: Console) -> _Learned:
+    from models.data import spool
+
+    tables = spool.look(paths)
+    with _reading(sum(table.rows for table in tables), say) as tell:
+        series = spool.read(tables, tell, unit)
+    return _Learned(series, ", ".join(map(str, paths)), len(tables))
+
+
+def _from_topic(
+    topic: str,
+    since: str | None,
+    until: str | None,
+    features: str | None,
+    servers: str | None,
+    config: Path | None,
+    say: Console,
+) -> _Learned:
+    import time
+    from contextlib import closing
+
+    from service.cli import history
+    from service.input.wire import Decoder
+    from service.kafka.groupless import UnjoinedLog
+    from service.settings.settings import client_options
+
+    settings = quiet_settings(config, None, [topic], None, servers)
+    now_ms = round(time.time() * 1000)
+    begin, end = _moment("--since", since, now_ms), _moment("--until", until, now_ms)
+    with closing(UnjoinedLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
+        stretches = history.stretches(log, topic, begin, end)
+        records = sum(stretch.end - stretch.begin for stretch in stretches)
+        names = tuple(features.split(",")) if features else history.features_in(log, stretches)
+        limits = settings.limits
+        decoder = Decoder(names, int(limits.max_future_s * 1000), int(limits.max_past_s * 1000))
+        with _reading(records, say) as tell:
+            found = history.read(log, stretches, decoder, tell)
+    dropped = {**found.rejected, "late": found.late, "duplicate": found.duplicate}
+    dropped["of streams in another partition"] = found.elsewhere
+    left_out = ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count) or "nothing"
+    say.print(f"{topic}: {counted(records, 'record')} of {counted(len(stretches), 'partition')}; left out: {left_out}")
+    return _Learned(found.series, f"topic {topic}", 0)
+
+
+def _reading(total: int, say: Console) -> "AbstractContextManager[Callable[[int], None]]":
+    """A bar, of the process that tells."""
+    from contextlib import nullcontext
+
+    return nullcontext(lambda _: None) if say.quiet else counting("reading", total)
+
+
+def _moment(option: str, text: str | None, now_ms: int) -> int | None:
+    from service.cli.moments import moment_ms
+
+    try:
+        return None if text is None else moment_ms(text, now_ms)
+    except ValueError as error:
+        raise RefusedSetting(
+            f"{option} is {text!r}, expected so long ago as 7d, 12h or 90m, or RFC 3339 with an offset"
+        ) from error
+
+
+@app.command(epilog="Example: telltale score --checkpoint plant.safetensors --data plant/ --out scores.parquet")
+def score(
+    out_file: Annotated[
+        Path,
+        typer.Option(
+            "--out", callback=file_of(*TABLES), help="File to write, a row a reading: Parquet or CSV, by its name."
+        ),
+    ],
+    checkpoint: CheckpointFile = None,
+    data: Data = None,
+    more: MoreData = None,
+    part: Part = "all",
+    time_unit: Unit = None,
+    anomalies: Annotated[Path | None, typer.Option(help="File for the anomalies too, as JSON lines.")] = None,
+    force: Force = False,
+    config: Config = None,
+) -> None:
+    """Judge files with the very code of the service; rows come out in the order of the files.
+
+    Columns: stream, timestamp (ms), score (1.0 is the alarm threshold), alarm, and expected_, lower_ and upper_ for
+    every feature. Late and duplicate readings are not judged: score 0 and no band.
+    """
+    settings = load_settings(config, {"checkpoint": checkpoint})
+    paths = data_paths(data, more)
+    check_outputs(out_file, anomalies, force=force)
+    loaded = load_checkpoint(settings.checkpoint)
+
+    import io
+
+    from models.output.output_file import write_each, write_or_keep
+    from service.cli.feeding import select
+    from service.cli.scoring import row_bytes
+    from service.cli.scoring import score as score_files
+    from service.input.file_log import FileLog
+    from service.pipeline import Pipeline
+
+    one_thread()
+    series = select(read_data(paths, loaded.detector.features, time_unit), part)
+    pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000))
+    told, table = io.StringIO(), io.BytesIO()
+    log = FileLog(series, told if anomalies else None)
+    check_room({out_file: row_bytes(len(pipeline.detector.features)) * len(log)})
+    with counting("judging", len(log)) as tell:
+        scored = score_files(log, series, pipeline, tell)
+    if out_file.suffix.lower() == ".csv":
+        scored.table.write_csv(table)
+    else:
+        scored.table.write_parquet(table)
+    writes: list[Callable[[], object]] = [lambda: write_or_keep(out_file, table.getvalue())]
+    if anomalies:
+        writes.append(lambda: write_or_keep(anomalies, told.getvalue()))
+    write_each(*writes)
+    counts = {"late": scored.late, "duplicate": scored.duplicate, "rejected": scored.rejected}
+    dropped = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    out.print(
+        f"{out_file}  {counted(len(scored.table), 'reading')}{dropped}, "
+        f"{counted(scored.anomalies, 'anomaly', 'anomalies')}"
+    )
+
+
+@checkpoint_app.command("show", epilog="Example: telltale checkpoint show plant.safetensors")
+def checkpoint_show(path: Annotated[Path, typer.Argument(help="Checkpoint file.")]) -> None:
+    """Print what a checkpoint says of itself, as JSON."""
+    import json
+
+    loaded = load_checkpoint(path)
+    described = loaded.description.model_dump()
+    del described["row"]
+    streams = [key.decode(errors="replace") for key in loaded.detector.known]
+    out.print_json(json.dumps({"path": str(path), "sha256": loaded.digest, **described, "streams": streams}))
+
+
+@checkpoint_app.command("verify", epilog="Example: telltale checkpoint verify plant.safetensors")
+def checkpoint_verify(path: Annotated[Path, typer.Argument(help="Checkpoint file.")]) -> None:
+    """Load a checkpoint as the service would: whole, of a known version, every tensor as described."""
+    loaded = load_checkpoint(path)
+    architecture = loaded.description.architecture
+    out.print(
+        f"{path}: good. {architecture.cell}, {architecture.hidden} hidden units, "
+        f"{counted(architecture.layers, 'layer')}, {counted(len(architecture.features), 'feature')}, "
+        f"{counted(len(loaded.detector.known), 'stream')} known, "
+        f"sha256 {loaded.digest[:12]}"
+    )

@@ -1,0 +1,213 @@
+"""Options that several commands take, what is made of them, and where commands print."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from models.data.time_units import TimeUnit
+from service.cli.option_checks import finite, multiple_of_16, one_of
+from service.errors import RefusedInput, RefusedSetting
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.checkpoint import Checkpoint
+    from models.data.series import Series
+    from service.settings.settings import Settings
+
+MOST_SEED = 2**32 - 1
+LINE_EVERY_S = 10.0  # on progress, where there is no terminal to draw a bar on
+
+out = Console(highlight=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+Data = Annotated[
+    list[Path] | None,
+    typer.Option("--data", metavar="PATH...", help="CSV or Parquet files, or folders of them; several may follow."),
+]
+MoreData = Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More data files.", hidden=True)]
+Unit = Annotated[
+    TimeUnit | None,
+    typer.Option(
+        "--time-unit",
+        help="Unit of timestamps that are numbers. Default: ms, and an error where they look like another unit.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there already.")]
+Part = Annotated[
+    str, typer.Option(callback=one_of("all", "train", "test"), help="all, train or test: which rows of the files.")
+]
+Device = Annotated[str, typer.Option(callback=one_of("auto", "cpu", "cuda"), help="auto, cpu or cuda.")]
+Hidden = Annotated[int, typer.Option(min=16, callback=multiple_of_16, help="Hidden units a layer, a multiple of 16.")]
+LearningRate = Annotated[float, typer.Option(min=1e-6, max=1.0, callback=finite, help="Of Adam, at the start.")]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings. [TELLTALE_CONFIG]")]
+Topics = Annotated[list[str] | None, typer.Option("--topic", help="Input topic; may be given several times.")]
+Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Brokers to ask first.")]
+CheckpointFile = Annotated[Path | None, typer.Option("--checkpoint", help="File of the trained model.")]
+Group = Annotated[str | None, typer.Option("--group", help="Consumer group whose state it is.")]
+PartitionNumber = Annotated[
+    int | None, typer.Option("--partition", min=0, help="The one it is in, if producers choose; else by the key.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def load_settings(config: Path | None, overrides: dict[str, object]) -> "Settings":
+    from service import log_lines
+    from service.settings.settings import load, secrets
+
+    settings = load(config, overrides)
+    log_lines.configure(settings.log.level, settings.log.format, secrets(settings))
+    return settings
+
+
+def quiet_settings(
+    config: Path | None, checkpoint: Path | None, topics: list[str] | None, group: str | None, servers: str | None
+) -> "Settings":
+    """Those of a command that looks at the state: what it has to say is its output, not a log."""
+    from service import log_lines
+    from service.settings.settings import secrets
+
+    settings = load_settings(
+        config,
+        {
+            "checkpoint": checkpoint,
+            "kafka.topics": topics or None,
+            "kafka.group": group,
+            "kafka.bootstrap_servers": servers,
+        },
+    )
+    log_lines.configure("ERROR", settings.log.format, secrets(settings))
+    return settings
+
+
+def data_paths(data: list[Path] | None, more: list[Path] | None) -> list[Path]:
+    """`--data A B C`: the shell makes one option and two arguments of it."""
+    paths = [*(data or []), *(more or [])]
+    if not paths:
+        raise RefusedSetting("--data is missing, expected CSV or Parquet files, or folders of them")
+    for path in paths:
+        if not path.exists():
+            raise RefusedInput(f"{path}: no such file or folder")
+    return paths
+
+
+def read_data(
+    paths: list[Path], features: tuple[str, ...] | None = None, unit: TimeUnit | None = None
+) -> "list[Series]":
+    from models.data.series import read_series
+
+    return read_series(paths, features, unit)
+
+
+def load_checkpoint(path: Path) -> "Checkpoint":
+    if not path.exists():  # told before torch is imported
+        raise RefusedInput(f"{path}: cannot be read: No such file or directory")
+    from models.checkpoint import load
+
+    return load(path)
+
+
+def simulated(streams: int, seed: int) -> "list[Series]":
+    from service.cli.feeding import simulated_series
+
+    return simulated_series(streams, seed)
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Lines as wide as they must be: a table that is fitted into a terminal cuts figures short."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for line in [header, ["-" * width for width in widths], *rows]:
+        name, *figures = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        out.print("  ".join([name.strip().ljust(widths[0]), *figures]))
+
+
+def device_of(name: str) -> "torch.device":
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RefusedSetting("--device is cuda, but torch finds no CUDA device here")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def one_thread() -> None:
+    """One thread, so that the bits are those of the service; more would not be faster."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def counting(what: str, total: int) -> "Iterator[Callable[[int], None]]":
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    with Bars(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err) as bars:
+        bar = bars.add_task(what, total=total)
+        yield lambda done: bars.update(bar, completed=done)
+
+
+@contextmanager
+def sending(total: int | None) -> "Iterator[Callable[[int], None]]":
+    """Tell how many readings were sent: as a bar on a terminal, else as a line now and then. total: None: no end."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    began = time.monotonic()
+    if not err.is_terminal:
+        yield _Lines(total, began).tell
+        return
+    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Bars(TextColumn("sent"), *columns, console=err) as bars:
+        bar = bars.add_task("", total=total)
+
+        def tell(sent: int) -> None:
+            rate = sent / max(time.monotonic() - began, 1e-9)
+            bars.update(bar, completed=sent, description=f"{rate:,.0f} a second")
+
+        yield tell
+
+
+class _Lines:
+    def __init__(self, total: int | None, began: float) -> None:
+        self._total = total
+        self._began = self._told = began
+
+    def tell(self, sent: int) -> None:
+        now = time.monotonic()
+        if now - self._told < LINE_EVERY_S:
+            return
+        self._told = now
+        of = f" of {self._total:,} readings ({100 * sent / self._total:.0f} %)" if self._total else " readings"
+        err.print(f"sent {sent:,}{of}, {sent / (now - self._began):,.0f} a second", soft_wrap=True)
+
+
+@contextmanager
+def until_told_to_stop() -> "Iterator[threading.Event]":
+    """An event that Ctrl-C and SIGTERM set, the first time; a second one ends the process as always."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(_number: int, _frame: object) -> None:
+        stop.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        restore()

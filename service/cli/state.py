@@ -1,0 +1,248 @@
+"""Commands that look at what streams remember: state, replay."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from models.output.wording import counted
+from service.cli.options import (
+    AsJson,
+    CheckpointFile,
+    Config,
+    Force,
+    Group,
+    PartitionNumber,
+    Servers,
+    Topics,
+    err,
+    load_checkpoint,
+    one_thread,
+    out,
+    quiet_settings,
+)
+from service.cli.output_files import check_outputs
+from service.errors import RefusedInput, RefusedSetting
+
+if TYPE_CHECKING:
+    from service.input.wire import StreamKey
+    from service.inspect.inspection import Search
+    from service.kafka.groupless import UnjoinedLog
+    from service.pipeline import Pipeline
+    from service.settings.settings import Settings
+    from service.state.changelog import Layout
+
+app = typer.Typer()
+state_app = typer.Typer(no_args_is_help=True, help="Look at what streams remember, and carry it elsewhere.")
+app.add_typer(state_app, name="state")
+
+
+@state_app.command("show", epilog="Example: telltale state show --stream line-03/pump-012 --topic plant")
+def state_show(
+    stream: Annotated[str, typer.Option(help="Key of the stream.")],
+    topic: Topics = None,
+    partition: PartitionNumber = None,
+    group: Group = None,
+    checkpoint: CheckpointFile = None,
+    bootstrap_servers: Servers = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """What a stream remembers, by the newest page in the changelog; the service goes on meanwhile."""
+    import msgspec
+
+    from service.inspect.inspection import find, lines_of, shown
+
+    settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
+    pipeline, layout = _judges(settings)
+    with _unjoined(settings) as log:
+        found = find(log, _search(settings, partition), _key(stream), layout)
+    state = shown(found, _key(stream), pipeline.detector, pipeline.digest)
+    if as_json:
+        out.print(msgspec.json.encode(state).decode())
+        return
+    for line in lines_of(state, settings.state.flush_interval_s):
+        out.print(line)
+
+
+@state_app.command("export", epilog="Example: telltale state export --stream pump-012 --topic plant --out pump.state")
+def state_export(
+    stream: Annotated[list[str], typer.Option(help="Key of the stream; may be given several times.")],
+    out_file: Annotated[Path, typer.Option("--out", help="File to write.")],
+    topic: Topics = None,
+    partition: PartitionNumber = None,
+    group: Group = None,
+    checkpoint: CheckpointFile = None,
+    bootstrap_servers: Servers = None,
+    force: Force = False,
+    config: Config = None,
+) -> None:
+    """Write what streams remember to a file, for `telltale state import`; the service goes on meanwhile.
+
+    Every row is brought up to where its partition has been judged, as a worker would do it that takes over.
+    """
+    settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
+    check_outputs(out_file, force=force)
+
+    from models.detection.numerics import self_test
+    from service.inspect import state_file
+    from service.inspect.inspection import pack_up
+
+    pipeline, layout = _judges(settings)
+    keys = [_key(one) for one in stream]
+    with _unjoined(settings) as log:
+        numerics = self_test(pipeline.detector)
+        luggage = pack_up(log, _search(settings, partition), keys, pipeline, layout, numerics)
+    state_file.save(out_file, luggage)
+    for one in luggage.carried.streams:
+        out.print(f"{out_file}  {one.stream}, from {one.topic}-{one.partition} as of offset {one.next_offset:,}")
+
+
+@state_app.command("import", epilog="Example: telltale state import pump.state --topic plant-2 --group telltale")
+def state_import(
+    path: Annotated[Path, typer.Argument(help="File that `telltale state export` wrote.")],
+    topic: Topics = None,
+    partition: PartitionNumber = None,
+    group: Group = None,
+    checkpoint: CheckpointFile = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+) -> None:
+    """Put exported rows into the state of a group that does not run: its service goes on from there.
+
+    A stream that is there already goes on with the imported row. One transaction: all of it, or nothing.
+    """
+    settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
+    _one_topic(settings)
+
+    from models.detection.numerics import self_test
+    from service.inspect import state_file
+    from service.inspect.inspection import Limits, unpack
+    from service.state.writer import StateWriter
+
+    pipeline, layout = _judges(settings)
+    luggage = state_file.load(path, layout)
+    _require_idle(settings)
+    with _unjoined(settings, settings.kafka.group) as log:
+        numerics = self_test(pipeline.detector)
+        writer = StateWriter(settings.kafka.group, layout, numerics, "import", settings.state.flush_interval_s)
+        limits = Limits(settings.limits.max_streams, settings.limits.stream_ttl_s)
+        commits, put = unpack(log, _search(settings, partition), luggage, pipeline, writer, limits)
+        _require_idle(settings)  # reading may have taken a while
+        log.commit(commits)
+    for where, streams in put.items():
+        out.print(f"{where}: {counted(streams, 'stream')}, for group {settings.kafka.group}")
+    if luggage.carried.numerics != numerics:
+        err.print(
+            f"[yellow]the rows were computed with arithmetic {escape(luggage.carried.numerics)}, this machine's is"
+            f" {numerics}: scores may differ in the last bit[/]",
+            soft_wrap=True,
+        )
+
+
+@app.command(epilog="Example: telltale replay --topic plant --stream line-03/pump-012 --around 2026-01-20T09:26:00Z")
+def replay(
+    stream: Annotated[str, typer.Option(help="Key of the stream.")],
+    around: Annotated[str, typer.Option(metavar="TIME", help="Event time: RFC 3339 with an offset, or milliseconds.")],
+    topic: Topics = None,
+    partition: PartitionNumber = None,
+    readings: Annotated[int, typer.Option(min=1, max=10_000, help="How many around that time.")] = 20,
+    group: Group = None,
+    checkpoint: CheckpointFile = None,
+    bootstrap_servers: Servers = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Judge a stream's readings around a time again: the same verdicts and the same events, to the last byte.
+
+    With another --checkpoint than the service's: what that one would have said. Nothing is written anywhere.
+    """
+    from service.cli.moments import time_ms
+
+    settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
+    _one_topic(settings)
+    try:
+        around_ms = time_ms(around)
+    except ValueError as error:
+        raise RefusedSetting(f"--around is {around!r}, expected RFC 3339 with an offset, or milliseconds") from error
+
+    import msgspec
+
+    from models.detection.numerics import self_test
+    from service.inspect.replay import Question, lines_of
+    from service.inspect.replay import replay as judge_again
+
+    pipeline, layout = _judges(settings)
+    ttl_s, prime_readings = settings.limits.stream_ttl_s, settings.state.prime_readings
+    question = Question(_key(stream), around_ms, readings, ttl_s, prime_readings)
+    with _unjoined(settings) as log:
+        numerics = self_test(pipeline.detector)
+        found = judge_again(log, _search(settings, partition), question, pipeline, layout, numerics)
+    if as_json:
+        out.print(msgspec.json.encode(found).decode())
+        return
+    for line in lines_of(found):
+        out.print(line)
+
+
+def _one_topic(settings: "Settings") -> None:
+    if len(settings.kafka.topics) > 1:
+        raise RefusedSetting(f"--topic is missing: kafka.topics names {', '.join(settings.kafka.topics)}, expected one")
+
+
+def _judges(settings: "Settings") -> "tuple[Pipeline, Layout]":
+    """What judges as the service does, but for the limit on streams: it is one stream's, not a partition's."""
+    from service.pipeline import Pipeline
+    from service.state.changelog import Layout
+
+    loaded = load_checkpoint(settings.checkpoint)
+    one_thread()
+    future_ms, past_ms = (int(bound * 1000) for bound in (settings.limits.max_future_s, settings.limits.max_past_s))
+    pipeline = Pipeline(loaded.detector, loaded.digest, future_ms, max_past_ms=past_ms)
+    return pipeline, Layout.of(loaded.digest, loaded.detector.rows_for([]))
+
+
+def _key(stream: str) -> "StreamKey":
+    from models.data.stream_key import MAX_KEY_BYTES
+    from service.input.wire import StreamKey
+
+    key = stream.encode()
+    if not 1 <= len(key) <= MAX_KEY_BYTES:
+        raise RefusedSetting(f"--stream has {len(key)} bytes, expected 1 to {MAX_KEY_BYTES}")
+    return StreamKey(key)
+
+
+def _search(settings: "Settings", partition: int | None) -> "Search":
+    from service.inspect.inspection import Search
+    from service.kafka.topics import partition_of
+
+    return Search(settings.kafka.group, settings.kafka.topics, partition, partition_of)
+
+
+@contextmanager
+def _unjoined(settings: "Settings", group: str | None = None) -> "Iterator[UnjoinedLog]":
+    """The log, looked at from outside. group: whose committed offsets count."""
+    from service.kafka.groupless import UnjoinedLog
+    from service.settings.settings import client_options
+
+    kafka = settings.kafka
+    log = UnjoinedLog(kafka.bootstrap_servers, kafka.changelog_topic, client_options(settings), group)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def _require_idle(settings: "Settings") -> None:
+    from service.kafka.topics import members_of
+    from service.settings.settings import client_options
+
+    kafka = settings.kafka
+    members = members_of(kafka.bootstrap_servers, kafka.group, client_options(settings))
+    if members:
+        raise RefusedInput(
+            f"group {kafka.group} has active members, which would not see what is written: stop {', '.join(members)}"
+        )

@@ -1,0 +1,116 @@
+"""HTTP for the page and for whoever writes another one: all streams, those in alarm, and events."""
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.responses import StreamingResponse
+
+from service.http.answers import REFUSALS, Stream, answer, refusal, schema, to_key
+from service.http.event_stream import EventStream, Followers, describe_events
+from service.http.turns import address_of
+from service.input.wire import Channel, rfc3339
+from service.live.insights import Insight
+from service.live.status import Status, StatusBoard
+from service.live.streams import Order, StreamSeen, Tables
+from service.live.watching import TooMuchAsked
+
+MOST_SHOWN = 500  # streams in one answer
+MOST_SKIPPED = 100_000_000
+LONGEST_SEARCH = 256
+LOOKED_AT_SOON = 12  # open alarms whose streams' readings are kept while somebody has the list before them
+
+
+class StreamsFound(msgspec.Struct, frozen=True):
+    """Some of the streams that this worker holds."""
+
+    made_at: str  # when the streams were like this
+    held: int  # all there are
+    found: int  # of these, as many as match
+    streams: list[StreamSeen]
+
+
+class OpenAnomaly(msgspec.Struct, frozen=True):
+    """An anomaly that is open."""
+
+    stream: StreamSeen
+    kind: str | None  # null: it opened before this worker came to the stream, or very many are open
+    channels: list[Channel] | None  # when it last became more severe; null likewise
+
+
+class OpenAnomalies(msgspec.Struct, frozen=True):
+    """What is wrong now, the highest peak first."""
+
+    made_at: str
+    found: int  # all that are open
+    anomalies: list[OpenAnomaly]
+
+
+def router(streams: Tables, board: StatusBoard, insight: Insight | None, followers: Followers) -> APIRouter:
+    """Answered in threads, but for the events: neither the event loop nor the worker waits."""
+    api = APIRouter(prefix="/api/v1")
+
+    @api.get("/streams", tags=["streams"], responses={200: schema(StreamsFound), **REFUSALS})
+    def find_streams(
+        search: Annotated[str, Query(max_length=LONGEST_SEARCH, description="Part of a stream's key.")] = "",
+        sort: Annotated[
+            Order,
+            Query(
+                description="score: the strangest last reading first; silence: the last reading that is longest ago; "
+                "peak: the open alarm that went highest."
+            ),
+        ] = Order.SCORE,
+        alarm: Annotated[bool, Query(description="Only streams whose alarm is open.")] = False,
+        offset: Annotated[int, Query(ge=0, le=MOST_SKIPPED, description="So many are left out first.")] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST_SHOWN)] = 50,
+    ) -> Response:
+        """All streams that this worker holds, sorted and searched here, page by page."""
+
+        def ask() -> StreamsFound:
+            table = streams.look()
+            found = table.find(search, sort, alarm, offset, limit)
+            return StreamsFound(rfc3339(table.made_ms), table.total, found.total, found.streams)
+
+        return answer(ask)
+
+    @api.get("/anomalies/open", tags=["anomalies"], responses={200: schema(OpenAnomalies), **REFUSALS})
+    def open_anomalies(limit: Annotated[int, Query(ge=1, le=MOST_SHOWN)] = 100) -> Response:
+        """What is wrong now, the highest peak first.
+
+        The readings of the first streams are kept from now on, for as long as somebody asks.
+        """
+
+        def ask() -> OpenAnomalies:
+            table = streams.look()
+            found = table.find(order=Order.PEAK, alarm=True, most=limit)
+            if insight is not None:
+                insight.expect([to_key(one.stream) for one in found.streams[:LOOKED_AT_SOON]])
+            status = board.read()
+            shown = [_open_anomaly(one, status) for one in found.streams]
+            return OpenAnomalies(rfc3339(table.made_ms), found.total, shown)
+
+        return answer(ask)
+
+    @api.get(
+        "/events", tags=["events"], response_class=StreamingResponse, responses={200: describe_events(), **REFUSALS}
+    )
+    async def events(
+        request: Request,
+        stream: Stream | None = None,
+        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+    ) -> Response:
+        """Server-sent events, until whoever asked goes away."""
+        key = None if stream is None else to_key(stream)
+        try:
+            return EventStream(followers.tell(key, last_event_id, address_of(request.scope)))
+        except TooMuchAsked as error:
+            return refusal(error)
+
+    return api
+
+
+def _open_anomaly(stream: StreamSeen, status: Status) -> OpenAnomaly:
+    known = status.details.get(stream.alarm.anomaly) if stream.alarm else None
+    if known is None:
+        return OpenAnomaly(stream, None, None)
+    return OpenAnomaly(stream, known["kind"], msgspec.convert(known["channels"], list[Channel]))

@@ -1,0 +1,416 @@
+"""Between the worker and the process that answers HTTP: what is published goes one way, questions go the other.
+
+A message is a frame: two lengths, MessagePack, and behind it the bytes of the arrays that it refers to, which are never
+copied while Python's lock is held. The worker's own thread does none of this: it publishes to the board and answers at
+the end of a round as before, and threads of this module look at the board a few times a second, ask on behalf of the
+other process, and wait for it where it does not read.
+"""
+
+import itertools
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import structlog
+import torch
+from numpy.typing import NDArray
+
+from models.detection.detector import Readings
+from models.detection.rows import Rows
+from service.errors import TelltaleError
+from service.input.wire import StreamKey
+from service.live.metrics import Counted, Metrics
+from service.live.status import Status, StatusBoard
+from service.live.streams import Names, StreamTable, Tables
+from service.live.streams import Part as TablePart
+from service.live.watching import WITHIN_S, NotNow, Part, TooMuchAsked, UnheldStream, View, Views
+from service.log.port import Partition
+
+TELL_S = 0.2  # between two looks at the board
+SIDE_BY_SIDE = 8  # questions that wait for the worker's round
+FRESH_S = 0.5  # a table that was asked for no longer ago is not asked for again
+SLACK_S = 1.0  # beyond what the worker takes itself before it says that it has not come round
+LENGTHS = struct.Struct(">II")
+ALIGNED = 16
+REFUSALS: dict[str, type[TelltaleError]] = {one.__name__: one for one in (UnheldStream, NotNow, TooMuchAsked)}
+
+lines = structlog.get_logger("telltale.http")
+T = TypeVar("T")
+
+
+class Array(msgspec.Struct, array_like=True, frozen=True):
+    """An array whose bytes follow the message."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+
+
+class Published(msgspec.Struct, tag=True, frozen=True):
+    """What the worker last published, and what has been counted beside it."""
+
+    status: Status
+    counted: Counted
+
+
+class Answer(msgspec.Struct, tag=True, frozen=True):
+    """To the question of this number. What is not set is not what was asked for."""
+
+    question: int
+    view: "SentView | None" = None
+    table: "SentTable | None" = None  # None: the same as last time
+    refusal: str | None = None
+    reason: str = ""
+
+
+class SentView(msgspec.Struct, frozen=True):
+    """A `View`."""
+
+    partition: Partition
+    parts: list[tuple[list[Array], list[Array]]]  # a row and the readings after it
+    row: list[Array]
+
+
+class SentPart(msgspec.Struct, frozen=True):
+    """The streams of one partition; keys: None: those of last time."""
+
+    partition: Partition
+    keys: list[StreamKey | None] | None
+    scores: Array
+    columns: Array
+
+
+class SentTable(msgspec.Struct, frozen=True):
+    """A `StreamTable`. number: by which the next question says that it has come."""
+
+    number: int
+    made_ms: int
+    parts: list[SentPart]
+
+
+class Up(msgspec.Struct, tag=True, frozen=True):
+    """Requests are answered."""
+
+
+class AskTable(msgspec.Struct, tag=True, frozen=True):
+    """seen: the number of the last table that came; 0: none."""
+
+    question: int
+    seen: int
+
+
+class AskView(msgspec.Struct, tag=True, frozen=True):
+    question: int
+    key: StreamKey
+
+
+class Expect(msgspec.Struct, tag=True, frozen=True):
+    key: StreamKey
+
+
+ToWeb = Published | Answer
+ToWorker = Up | AskTable | AskView | Expect
+
+
+class Link:
+    """One end of the line. Any thread may send; one receives."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._sending = threading.Lock()
+
+    def send(self, message: ToWeb | ToWorker, arrays: "Arrays | None" = None) -> None:
+        """Raises OSError where the other process is not there any more."""
+        head, bodies = msgspec.msgpack.encode(message), [] if arrays is None else arrays.bodies
+        with self._sending:
+            self._end.sendall(LENGTHS.pack(len(head), sum(body.nbytes for body in bodies)) + head)
+            for body in bodies:
+                self._end.sendall(body)
+
+    def receive(self, wanted: Any) -> "tuple[Any, bytearray] | None":
+        """The next message, of one of the `wanted` types, and its arrays; None: the other process has ended."""
+        try:
+            head, body = LENGTHS.unpack(self._read(LENGTHS.size))
+            return msgspec.msgpack.decode(self._read(head), type=wanted), self._read(body)
+        except (EOFError, ConnectionError):
+            return None
+
+    def finish(self) -> None:
+        """Nothing more is sent: the other process ends."""
+        try:
+            self._end.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # it has ended already
+
+    def close(self) -> None:
+        self._end.close()
+
+    def _read(self, count: int) -> bytearray:
+        read = bytearray(count)
+        rest = memoryview(read)
+        while rest:
+            taken = self._end.recv_into(rest)
+            if not taken:
+                raise EOFError
+            rest = rest[taken:]
+        return read
+
+
+class Arrays:
+    """Those of one message, in the order in which they follow it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[memoryview] = []
+        self._end = 0
+
+    def put(self, values: "NDArray[Any] | torch.Tensor") -> Array:
+        whole = np.ascontiguousarray(values.numpy() if isinstance(values, torch.Tensor) else values)
+        begin = self._end
+        self.bodies.append(whole.reshape(-1).view(np.uint8).data)
+        if gap := -whole.nbytes % ALIGNED:
+            self.bodies.append(memoryview(bytes(gap)))
+        self._end += whole.nbytes + gap
+        return Array(whole.dtype.str, whole.shape, begin)
+
+
+def _array(sent: Array, body: bytearray) -> NDArray[Any]:
+    count = int(np.prod(sent.shape, dtype=np.int64))
+    return np.frombuffer(body, np.dtype(sent.dtype), count, sent.begin).reshape(sent.shape)
+
+
+def _tensors(sent: Iterable[Array], body: bytearray) -> list[torch.Tensor]:
+    return [torch.from_numpy(_array(one, body)) for one in sent]
+
+
+def _send_view(view: View, arrays: Arrays) -> SentView:
+    parts = [([*map(arrays.put, part.row)], [*map(arrays.put, part.readings)]) for part in view.parts]
+    return SentView(view.partition, parts, [*map(arrays.put, view.row)])
+
+
+def _take_view(sent: SentView, body: bytearray) -> View:
+    parts = [Part(Rows(*_tensors(row, body)), Readings(*_tensors(readings, body))) for row, readings in sent.parts]
+    return View(sent.partition, tuple(parts), Rows(*_tensors(sent.row, body)))
+
+
+class WorkerEnd:
+    """In the worker's process: tells what is published, and asks the worker what it is asked, in threads of its own."""
+
+    def __init__(
+        self,
+        link: Link,
+        board: StatusBoard,
+        metrics: Metrics,
+        streams: Tables,
+        watching: Views,
+    ) -> None:
+        self._link = link
+        self._board, self._metrics = board, metrics
+        self._streams, self._watching = streams, watching
+        self._publishing, self._tables = threading.Lock(), threading.Lock()
+        self._told: Status | None = None  # the last that was sent
+        self._table: StreamTable | None = None  # the last that was sent
+        self._number = 0
+        self.up = threading.Event()  # that process has started, or has ended
+        self.ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._tell, name="web-tell", daemon=True),
+            threading.Thread(target=self._listen, name="web-listen", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def _tell(self) -> None:
+        try:
+            while not self.ended.is_set():
+                self._publish()
+                self.ended.wait(TELL_S)
+        except OSError:
+            return  # _listen sees it too
+        finally:
+            self._link.finish()  # a process that is told nothing more must not go on answering
+
+    def _publish(self) -> None:
+        """What is new on the board, if anything is."""
+        with self._publishing:
+            status = self._board.read()
+            if status is not self._told:
+                self._link.send(Published(status, self._metrics.counted()))
+                self._told = status
+
+    def _listen(self) -> None:
+        try:
+            with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="web-ask") as pool:
+                while (received := self._link.receive(ToWorker)) is not None:
+                    message, _ = received
+                    if isinstance(message, Up):
+                        self.up.set()
+                    elif isinstance(message, Expect):
+                        self._watching.expect(message.key)
+                    else:
+                        pool.submit(self._answer, message)
+        finally:
+            self.ended.set()
+            self.up.set()
+
+    def _answer(self, asked: AskTable | AskView) -> None:
+        arrays = Arrays()
+        try:
+            if isinstance(asked, AskView):
+                answer = Answer(asked.question, view=_send_view(self._watching.look(asked.key), arrays))
+            else:
+                answer = Answer(asked.question, table=self._send_table(asked.seen, arrays))
+        except tuple(REFUSALS.values()) as error:
+            answer = Answer(asked.question, refusal=type(error).__name__, reason=str(error))
+        except Exception:
+            lines.exception("http_question_failed")
+            raise
+        try:
+            if answer.table is not None:
+                self._publish()  # a table must show no alarm of which the status does not know
+            self._link.send(answer, arrays)
+        except OSError:
+            return
+
+    def _send_table(self, seen: int, arrays: Arrays) -> SentTable | None:
+        """What has changed since the table of number `seen`; None: nothing."""
+        table = self._streams.look()
+        with self._tables:
+            last = self._table if self._table is not None and seen == self._number else StreamTable(0, ())
+            if table is last:
+                return None
+            self._table, self._number = table, self._number + 1
+            number = self._number
+        known = {part.partition: part.names for part in last.parts}
+        parts = [
+            SentPart(
+                part.partition,
+                None if known.get(part.partition) is part.names else list(part.names.keys),
+                arrays.put(part.scores),
+                arrays.put(part.columns),
+            )
+            for part in table.parts
+        ]
+        return SentTable(number, table.made_ms, parts)
+
+
+class WebEnd:
+    """In the other process: what was published goes to the board and the metrics there; questions go to the worker."""
+
+    def __init__(self, link: Link, board: StatusBoard, metrics: Metrics) -> None:
+        self._link = link
+        self._board, self._metrics = board, metrics
+        self._numbers = itertools.count()
+        self._waiting: dict[int, Future[tuple[Answer, bytearray]]] = {}
+        self.ended = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="link", daemon=True)
+
+    def start(self) -> None:
+        """Once requests are answered."""
+        self._thread.start()
+        self._link.send(Up())
+
+    def ask(self, ask: Callable[[int], ToWorker]) -> tuple[Answer, bytearray]:
+        """Raises UnheldStream, NotNow and TooMuchAsked."""
+        number, within_s = next(self._numbers), WITHIN_S + SLACK_S
+        waiting = self._waiting[number] = Future[tuple[Answer, bytearray]]()
+        try:
+            self._link.send(ask(number))
+            answer, body = waiting.result(within_s)
+        except TooLate as error:
+            raise NotNow(f"the worker has not answered within {within_s:.0f} s") from error
+        except OSError as error:
+            raise NotNow("the worker has ended") from error
+        finally:
+            del self._waiting[number]
+        if answer.refusal is not None:
+            raise REFUSALS[answer.refusal](answer.reason)
+        return answer, body
+
+    def tell(self, message: ToWorker) -> None:
+        try:
+            self._link.send(message)
+        except OSError:
+            return  # the worker has ended, and this process is about to
+
+    def _listen(self) -> None:
+        try:
+            while (received := self._link.receive(ToWeb)) is not None:
+                message, body = received
+                if isinstance(message, Published):
+                    self._board.publish(message.status)
+                    self._metrics.take(message.counted)
+                elif waiting := self._waiting.get(message.question):
+                    waiting.set_result((message, body))
+        finally:
+            self.ended.set()
+
+
+class RemoteWatching:
+    """`Watching` as the other process sees it."""
+
+    def __init__(self, end: WebEnd) -> None:
+        self._end = end
+
+    def look(self, key: StreamKey) -> View:
+        answer, body = self._end.ask(lambda number: AskView(number, key))
+        if answer.view is None:
+            raise NotNow("no answer")
+        return _take_view(answer.view, body)
+
+    def expect(self, key: StreamKey) -> None:
+        self._end.tell(Expect(key))
+
+
+class RemoteStreams:
+    """`Streams` as the other process sees it: one table for all who ask."""
+
+    def __init__(self, end: WebEnd, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._end = end
+        self._monotonic = monotonic
+        self._turn = threading.Lock()
+        self._asked_s = 0.0
+        self._table: StreamTable | None = None
+        self._number = 0
+
+    def look(self) -> StreamTable:
+        """The latest table; an old one where the worker does not come round. Raises NotNow where there is none."""
+        with self._turn:
+            if self._table is not None and self._monotonic() - self._asked_s < FRESH_S:
+                return self._table
+            try:
+                answer, body = self._end.ask(lambda number: AskTable(number, self._number))
+            except NotNow:
+                if self._table is None:
+                    raise
+            else:
+                if answer.table is not None:
+                    self._table = self._take(answer.table, body)
+            self._asked_s = self._monotonic()
+            if self._table is None:
+                raise NotNow("no answer")
+            return self._table
+
+    def _take(self, sent: SentTable, body: bytearray) -> StreamTable:
+        last = {part.partition: part.names for part in self._table.parts} if self._table else {}
+        self._number = sent.number
+        return StreamTable(
+            sent.made_ms,
+            [
+                TablePart(
+                    part.partition,
+                    last[part.partition] if part.keys is None else Names(tuple(part.keys)),
+                    _array(part.scores, body),
+                    _array(part.columns, body),
+                )
+                for part in sent.parts
+            ],
+        )

@@ -1,0 +1,370 @@
+"""Every Prometheus name, once.
+
+Counters and gauges are read from the StatusBoard when somebody scrapes; histograms are filled by the worker, once a
+batch. Nothing here takes a lock: the worker's thread swaps references, the scraping thread reads them. Labels hold
+topics, partitions, channels and fixed words only, however many streams there are; one metric names streams, at most
+100 and only where that is asked for. What went away takes its series with it.
+"""
+
+import heapq
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.utils import floatToGoString
+
+from service.live.status import Notified, PartitionStatus, StatusBoard
+
+# From a record that is judged in the poll it arrives with, to one that waited for a restart or behind a backlog.
+LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+BATCH_READINGS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000, 100_000)
+STAGE_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+# A commit takes 5 to 20 ms; the transaction's time limit is 10 s.
+TRANSACTION_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# 100,000 streams take half a second from pages; a long replay takes minutes.
+RESTORE_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+NOBODY_NOTIFIED: Mapping[str, Notified] = {}
+
+
+class Build(NamedTuple):
+    """What is running."""
+
+    version: str
+    python: str
+    torch: str
+    numerics: str  # fingerprint of the arithmetic: workers that differ in it may differ in the last bit
+
+
+class Counted(NamedTuple):
+    """What is counted beside the status, as it goes to another process: histograms by name, and notifications."""
+
+    histograms: dict[str, tuple[list[int], float]]  # values in each bucket, and the sum of all
+    notified: dict[str, Notified]
+
+
+class Metrics:
+    """A collector. The worker's thread calls `observe_…`; a scrape calls `collect`.
+
+    Where another process is scraped, `take` lets its copy show what `counted` told here.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        board: StatusBoard,
+        build: Build,
+        stages: Iterable[str],
+        reasons: Iterable[str],
+        severities: Iterable[str],
+        problems: Iterable[str],
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        notified: Callable[[], Mapping[str, Notified]] = lambda: NOBODY_NOTIFIED,
+        top_streams: int = 0,
+    ) -> None:
+        """stages, reasons, severities, problems: every label there will be, so that each series starts at 0.
+
+        notified: what became of the notifications, by kind of receiver. top_streams: how many streams may be named.
+        """
+        self._board = board
+        self._build = build
+        self._reasons, self._severities, self._problems = tuple(reasons), tuple(severities), tuple(problems)
+        self._clock, self._monotonic = clock, monotonic
+        self._notified = notified
+        self._top_streams = top_streams
+        self._latency = _Histogram(LATENCY_S)
+        self._batch = _Histogram(BATCH_READINGS)
+        self._stages = {stage: _Histogram(STAGE_S) for stage in stages}
+        self._transaction = _Histogram(TRANSACTION_S)
+        self._restore = _Histogram(RESTORE_S)
+        registry.register(self)
+        worker = os.getpid()
+        ProcessCollector(registry=registry, pid=lambda: worker)
+
+    def observe_batch(self, readings: int, record_times_ms: NDArray[np.int64], now_ms: int) -> None:
+        """Count a batch whose verdicts are committed. record_times_ms: when each was produced, -1 where unknown."""
+        self._batch.observe([readings])
+        known = record_times_ms[record_times_ms >= 0]
+        self._latency.observe(np.maximum(now_ms - known, 0) / 1000)  # a producer's clock may be ahead of ours
+
+    def observe_stages(self, stage_s: Mapping[str, float]) -> None:
+        """Count how long each stage of one batch or poll took."""
+        for stage, seconds in stage_s.items():
+            self._stages[stage].observe([seconds])
+
+    def observe_transaction(self, seconds: float) -> None:
+        """Count a transaction that was committed."""
+        self._transaction.observe([seconds])
+
+    def observe_restore(self, seconds: float) -> None:
+        """Count a partition that has its memory back."""
+        self._restore.observe([seconds])
+
+    def counted(self) -> Counted:
+        """Costs little, however much has been counted."""
+        return Counted({name: one.counted for name, one in self._named.items()}, dict(self._notified()))
+
+    def take(self, counted: Counted) -> None:
+        for name, histogram in counted.histograms.items():
+            self._named[name].take(*histogram)
+        self._notified = lambda: counted.notified
+
+    @property
+    def _named(self) -> Mapping[str, "_Histogram"]:
+        whole = {"latency": self._latency, "batch": self._batch}
+        return {**whole, "transaction": self._transaction, "restore": self._restore, **self._stages}
+
+    def collect(self) -> Iterator[Metric]:
+        """Every series as it stands; called by the registry."""
+        yield from self._identity()
+        yield from self._counters()
+        yield from self._notifications()
+        yield from self._gauges()
+        yield from self._anomalies()
+        yield from self._histograms()
+
+    def describe(self) -> Iterable[Metric]:
+        return self.collect()
+
+    def _identity(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("telltale_build", "What is running.", self._build._asdict())
+        checkpoint = self._board.read().checkpoint
+        yield InfoMetricFamily(
+            "telltale_checkpoint",
+            "The trained model that judges.",
+            {"digest": checkpoint.digest, "features": str(len(checkpoint.features))},
+        )
+        if checkpoint.loaded_ms is not None:
+            yield GaugeMetricFamily(
+                "telltale_checkpoint_load_timestamp_seconds",
+                "When the checkpoint was last loaded, Unix time.",
+                checkpoint.loaded_ms / 1000,
+            )
+
+    def _counters(self) -> Iterator[Metric]:
+        status, severities = self._board.read(), self._severities
+        counts = status.counts
+        yield CounterMetricFamily(
+            "telltale_readings", "Readings that were read, late and duplicate ones among them.", counts.readings
+        )
+        yield CounterMetricFamily("telltale_readings_late", "Readings older than their stream's last.", counts.late)
+        yield CounterMetricFamily("telltale_readings_duplicate", "Readings that came twice.", counts.duplicate)
+        yield _by(
+            CounterMetricFamily(
+                "telltale_records_rejected", "Records that could not be read, now dead letters.", labels=["reason"]
+            ),
+            counts.rejected,
+            self._reasons,
+        )
+        yield _by(
+            CounterMetricFamily(
+                "telltale_anomalies_opened", "Anomalies by their severity when they opened.", labels=["severity"]
+            ),
+            counts.opened,
+            severities,
+        )
+        yield _by(
+            CounterMetricFamily(
+                "telltale_anomalies_updated", "Anomalies that became more severe, by new severity.", labels=["severity"]
+            ),
+            counts.updated,
+            severities,
+        )
+        yield _by(
+            CounterMetricFamily(
+                "telltale_anomalies_closed",
+                "Anomalies that closed, by the severity of their peak.",
+                labels=["severity"],
+            ),
+            counts.closed,
+            severities,
+        )
+        yield _by(
+            CounterMetricFamily(
+                "telltale_anomaly_channels",
+                "Anomalies opened, by the channel with most share in what was strange.",
+                labels=["channel"],
+            ),
+            counts.channels,
+            status.checkpoint.features,
+        )
+        yield CounterMetricFamily("telltale_transactions", "Transactions committed.", counts.transactions)
+        yield CounterMetricFamily(
+            "telltale_transaction_aborts", "Transactions that failed; their records are judged again.", counts.aborts
+        )
+        yield CounterMetricFamily(
+            "telltale_partition_assignments", "Partitions that came to this worker, each time.", counts.assigned
+        )
+        yield CounterMetricFamily(
+            "telltale_streams_evicted", "Streams forgotten because they were idle.", counts.evicted
+        )
+        yield CounterMetricFamily("telltale_pages_written", "Pages of state written.", counts.pages_written)
+        yield CounterMetricFamily(
+            "telltale_page_bytes_written", "Bytes of pages and rosters, before compression.", counts.page_bytes_written
+        )
+        yield CounterMetricFamily(
+            "telltale_readings_replayed", "Readings judged again, silently, after a restore.", counts.replayed
+        )
+        yield _by(
+            CounterMetricFamily(
+                "telltale_state_problems", "What was found wrong with a partition's state.", labels=["problem"]
+            ),
+            counts.problems,
+            self._problems,
+        )
+
+    def _notifications(self) -> Iterator[Metric]:
+        notified = self._notified()
+        for name, meaning, counts in (
+            ("telltale_notifications_sent", "Alerts and events that a receiver took.", _of_each(notified, "sent")),
+            ("telltale_notification_failures", "Requests to a receiver that failed.", _of_each(notified, "failures")),
+            ("telltale_notifications_dropped", "Alerts and events given up.", _of_each(notified, "dropped")),
+        ):
+            yield _by(CounterMetricFamily(name, meaning, labels=["receiver"]), counts, list(notified))
+        waiting = GaugeMetricFamily(
+            "telltale_notifications_waiting", "Alerts and events not delivered yet.", labels=["receiver"]
+        )
+        for kind, one in notified.items():
+            waiting.add_metric([kind], one.waiting)
+        yield waiting
+
+    def _gauges(self) -> Iterator[Metric]:
+        status = self._board.read()
+        yield GaugeMetricFamily(
+            "telltale_start_time_seconds", "When the worker started, Unix time.", status.started_ms / 1000
+        )
+        yield GaugeMetricFamily(
+            "telltale_beat_age_seconds", "Since the worker's loop last came round.", self._monotonic() - status.beat_s
+        )
+        yield GaugeMetricFamily("telltale_partitions", "Partitions this worker has.", len(status.partitions))
+        now_s = self._clock()
+        for name, meaning, value in (
+            ("telltale_lag_records", "Records not judged yet; absent while it is not known.", lambda p: p.lag),
+            (
+                "telltale_event_time_lag_seconds",
+                "From the latest reading's own time to now.",
+                lambda p: None if p.event_time_ms is None else now_s - p.event_time_ms / 1000,
+            ),
+            ("telltale_streams", "Streams remembered.", lambda p: p.streams),
+            ("telltale_streams_warming", "Streams still learning what is normal.", lambda p: p.warming),
+            ("telltale_state_bytes", "Memory that the streams' state takes.", lambda p: p.state_bytes),
+            (
+                "telltale_anomaly_peak_ratio",
+                "Highest score of any anomaly that is open, in alarm thresholds; 0 where none is.",
+                lambda p: p.open_peak,
+            ),
+            (
+                "telltale_replay_records",
+                "Records that would be judged again after a crash.",
+                lambda p: p.replay_records,
+            ),
+            (
+                "telltale_dirty_page_age_seconds",
+                "How long the oldest change of state has not been written; 0 where everything is.",
+                lambda p: p.unwritten_s,
+            ),
+            ("telltale_partition_ready", "1 when the partition is judged.", lambda p: float(p.ready)),
+            (
+                "telltale_recovery_progress_ratio",
+                "How far the partition's memory is restored; 1 when it is done.",
+                lambda p: p.progress,
+            ),
+        ):
+            yield _by_partition(name, meaning, status.partitions, value)
+
+    def _anomalies(self) -> Iterator[Metric]:
+        """Which are open now, and, where it is asked for, of which streams."""
+        partitions = self._board.read().partitions
+        family = GaugeMetricFamily(
+            "telltale_anomalies_open", "Anomalies open now.", labels=["topic", "partition", "severity"]
+        )
+        for one in partitions:
+            for severity in self._severities:
+                family.add_metric([one.topic, str(one.number), severity], one.open_by_severity.get(severity, 0))
+        yield family
+        top = GaugeMetricFamily(
+            "telltale_top_stream_peak_ratio",
+            "Highest score of a stream's open anomaly, in alarm thresholds; only of the streams with the highest.",
+            labels=["topic", "partition", "stream"],
+        )
+        named = [(peak, one.topic, str(one.number), stream) for one in partitions for stream, peak in one.strongest]
+        for peak, *whose in heapq.nlargest(self._top_streams, named):
+            top.add_metric(whose, peak)
+        yield top
+
+    def _histograms(self) -> Iterator[Metric]:
+        for name, meaning, histogram in (
+            ("telltale_verdict_latency_seconds", "From producing a record to its committed verdict.", self._latency),
+            ("telltale_batch_size_readings", "Readings in a batch.", self._batch),
+            ("telltale_transaction_duration_seconds", "From begin to commit of a transaction.", self._transaction),
+            ("telltale_restore_duration_seconds", "From a partition's assignment to its memory.", self._restore),
+        ):
+            family = HistogramMetricFamily(name, meaning, labels=[])
+            family.add_metric([], *histogram.read())
+            yield family
+        stages = HistogramMetricFamily(
+            "telltale_stage_duration_seconds", "Each stage of a batch or poll.", labels=["stage"]
+        )
+        for stage, histogram in self._stages.items():
+            stages.add_metric([stage], *histogram.read())
+        yield stages
+
+
+class _Histogram:
+    """Counts many values at once, which prometheus_client's own cannot. One thread observes, any may read."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = np.array(bounds, np.float64)
+        self._labels = [*map(floatToGoString, self.bounds.tolist()), "+Inf"]
+        self._counted: tuple[NDArray[np.int64], float] = (np.zeros(len(self._labels), np.int64), 0.0)
+
+    def observe(self, values: Sequence[float] | NDArray[np.float64]) -> None:
+        # Bucket k holds bounds[k-1] < value <= bounds[k].
+        buckets = np.searchsorted(self.bounds, values, side="left")
+        counts, total = self._counted
+        added = np.bincount(buckets, minlength=len(self._labels))
+        self._counted = (counts + added, total + float(np.sum(values)))
+
+    @property
+    def counted(self) -> tuple[list[int], float]:
+        counts, total = self._counted
+        return counts.tolist(), total
+
+    def take(self, counts: Sequence[int], total: float) -> None:
+        self._counted = (np.array(counts, np.int64), total)
+
+    def read(self) -> tuple[list[tuple[str, float]], float]:
+        """(upper bound, values up to it) of every bucket, and the sum of all values."""
+        counts, total = self._counted
+        return list(zip(self._labels, np.cumsum(counts).tolist(), strict=True)), total
+
+
+def _by(family: CounterMetricFamily, counts: Mapping[str, int], labels: Sequence[str]) -> CounterMetricFamily:
+    for label in labels:
+        family.add_metric([label], counts.get(label, 0))
+    return family
+
+
+def _of_each(notified: Mapping[str, Notified], count: str) -> Mapping[str, int]:
+    return {kind: getattr(one, count) for kind, one in notified.items()}
+
+
+def _by_partition(
+    name: str,
+    meaning: str,
+    partitions: Sequence[PartitionStatus],
+    value: Callable[[PartitionStatus], float | None],
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, meaning, labels=["topic", "partition"])
+    for partition in partitions:
+        found = value(partition)
+        if found is not None:
+            family.add_metric([partition.topic, str(partition.number)], found)
+    return family

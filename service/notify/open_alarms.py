@@ -1,0 +1,51 @@
+"""Which alarms are open, read from the rows themselves: what is true of the memory, whatever was told of it."""
+
+import heapq
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from models.detection.alarm import OpenedBy, Severity
+from models.detection.rows import Scalars
+from service.input.wire import StreamKey
+from service.state.slab import StateSlab
+
+SEVERITIES = tuple(severity.name.lower() for severity in Severity)
+_COLUMN = {name: number for number, name in enumerate(Scalars._fields)}
+
+
+class HeldAlarm(NamedTuple):
+    """A stream's alarm as its row has it."""
+
+    key: StreamKey
+    opened_offset: int
+    opened_ms: int
+    severity: str  # by the peak so far
+    peak: float  # highest score since it opened
+    opened_by: OpenedBy
+
+
+def open_alarms(slab: StateSlab) -> list[HeldAlarm]:
+    """Those of all streams of a partition, in the order of their slots. Costs little where few are open."""
+    scalars = slab.rows.scalars
+    slots = (scalars[:, _COLUMN["alarm"]] > 0).nonzero().squeeze(1)
+    wanted = [_COLUMN[name] for name in ("opened_offset", "opened_ms", "severity", "peak", "opened_by")]
+    rows = zip(slots.tolist(), scalars[slots][:, wanted].tolist(), strict=True)
+    return [
+        HeldAlarm(key, int(offset), int(opened_ms), SEVERITIES[int(severity)], peak, OpenedBy(int(opened_by)))
+        for slot, (offset, opened_ms, severity, peak, opened_by) in rows
+        if (key := slab.keys[slot]) is not None
+    ]
+
+
+def by_severity(alarms: Iterable[HeldAlarm]) -> Mapping[str, int]:
+    """How many are of which severity, with a 0 for those that none is of."""
+    counts = dict.fromkeys(SEVERITIES, 0)
+    for alarm in alarms:
+        counts[alarm.severity] += 1
+    return counts
+
+
+def strongest(alarms: Iterable[HeldAlarm], most: int) -> tuple[tuple[str, float], ...]:
+    """(stream, peak) of the `most` with the highest peak, the highest first."""
+    highest = heapq.nlargest(most, alarms, key=lambda alarm: alarm.peak)
+    return tuple((alarm.key.decode(), alarm.peak) for alarm in highest)

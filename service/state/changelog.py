@@ -1,0 +1,377 @@
+"""The changelog's records <-> bytes: pages, rosters, markers.
+
+One compacted topic holds the memory of all streams; an input partition's records are in the changelog partition of the
+same number, under keys that name input topic, kind and consumer group. Three kinds:
+
+- a page: up to 128 rows, as they were when every reading before offset `through` was in them;
+- a roster: the names of a page's streams, so that it is known exactly who is lost when the page cannot be read;
+- the marker: how far the partition has come. On restore it is the truth; group offsets can expire.
+
+A page whose membership changed is written with its roster in the same transaction, so who is remembered is always
+known; what is in the rows may be up to a flush interval old, and the input is read again from the marker's
+`replay_from`. Pages and rosters: magic, version, kind, CRC-32 of all that follows, length and MessagePack of a header,
+then the columns of the rows, little-endian. Markers are JSON, to be read with any consumer, with a CRC-32 of their own.
+"""
+
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import NamedTuple, TypeVar
+from zlib import crc32
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data.stream_key import MAX_KEY_BYTES
+from models.detection.rows import Channels, Rows, Scalars
+from service.input.wire import StreamKey
+from service.log.port import Partition, Record
+from service.state.slab import PAGE_ROWS, Page
+
+VERSION = 1  # of the container and its headers
+MAGIC = b"TTCL"
+PAGE, ROSTER, MARKER = "page", "roster", "marker"
+_FRAME = struct.Struct("<4sBcI")  # magic, version, kind, CRC-32 of the rest
+_LENGTH = struct.Struct("<I")
+_NUMBER = re.compile(r"(0|[1-9][0-9]{0,6})", re.ASCII)  # of a page, as `_key` writes it
+
+
+class UnreadableRecord(Exception):
+    """A changelog record is not what it should be. reason: one of the words that `telltale.state.lost` gives."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Origin(NamedTuple):
+    """Whose records: those that this consumer group keeps of this input partition."""
+
+    group: str
+    partition: Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a row is made of: the checkpoint that gave it its meaning, and the sizes and names of its columns."""
+
+    checkpoint: str  # digest
+    shapes: tuple[tuple[int, ...], ...]  # of one row: hidden, cell, channels, scalars
+
+    @classmethod
+    def of(cls, checkpoint: str, rows: Rows) -> "Layout":
+        return cls(checkpoint, tuple(tuple(column.shape[1:]) for column in rows))
+
+    @property
+    def names(self) -> int:
+        """Changes when a quantity is added, removed or moved within a row."""
+        return crc32(repr((Channels._fields, Scalars._fields, self.shapes)).encode())
+
+    @property
+    def row_bytes(self) -> int:
+        return sum(prod(shape) * dtype.itemsize for shape, dtype in zip(self.shapes, _DTYPES, strict=True)) + 8
+
+
+_DTYPES = tuple(map(np.dtype, ("<f4", "<f4", "<f8", "<f8")))  # of Rows' columns, as they travel
+
+
+class _PageHeader(msgspec.Struct, array_like=True):
+    group: str
+    topic: str
+    partition: int
+    page: int
+    through: int
+    checkpoint: str
+    names: int
+    places: list[int]  # of each row in the page, 0 to 127
+    keys: list[bytes]
+
+
+class _RosterHeader(msgspec.Struct, array_like=True):
+    group: str
+    topic: str
+    partition: int
+    page: int
+    keys: list[bytes]
+
+
+_Header = TypeVar("_Header", _PageHeader, _RosterHeader)
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a partition has come. Everything before next_offset is judged and told; read again from replay_from."""
+
+    version: int = VERSION
+    group: str
+    topic: str
+    partition: int
+    next_offset: int
+    replay_from: int
+    topic_id: str  # of the input topic
+    partitions: int  # of the input topic
+    checkpoint: str  # digest of the one that judges
+    names: int  # of its rows' quantities: Layout.names
+    checkpoint_from: int  # offset from which on it does
+    primed_from: int  # offset from which on readings before that were looked through for the last of each stream
+    numerics: str
+    pages: int  # 0 to pages - 1 exist
+    streams: int
+    counts: dict[str, int]  # what became of the partition's records since the first marker
+    event_time_ms: int | None
+    ticks: list[int]  # offsets at which the partition's event time last moved on by a sixteenth of the idle time
+    writer: str  # transactional id
+
+
+class Stale(NamedTuple):
+    """A page of another checkpoint: whole, but its rows mean nothing to this one."""
+
+    number: int
+    places: tuple[int, ...]
+    keys: tuple[StreamKey, ...]
+
+
+class Lost(NamedTuple):
+    """A page that cannot be read. streams: all that were in it; None: not even that is known."""
+
+    number: int
+    reason: str
+    detail: str
+    streams: tuple[StreamKey, ...] | None
+
+
+# --- keys
+
+
+def page_key(origin: Origin, number: int) -> bytes:
+    return _key(origin, PAGE, number)
+
+
+def roster_key(origin: Origin, number: int) -> bytes:
+    return _key(origin, ROSTER, number)
+
+
+def marker_key(origin: Origin) -> bytes:
+    return f"{origin.partition.topic}/{MARKER}/{origin.group}".encode()
+
+
+def group_of(key: bytes) -> str | None:
+    """Whose record it is; None: not a key that anything here writes."""
+    parsed = _parse(key)
+    return None if parsed is None else parsed.group
+
+
+class _Key(NamedTuple):
+    topic: str
+    kind: str
+    number: int
+    group: str
+
+
+def _key(origin: Origin, kind: str, number: int) -> bytes:
+    return f"{origin.partition.topic}/{kind}/{number}/{origin.group}".encode()
+
+
+def _parse(key: bytes) -> _Key | None:
+    """A topic's name has no slash, so whatever a group is called, its key can be read in one way alone."""
+    topic, _, rest = key.decode(errors="replace").partition("/")
+    kind, _, rest = rest.partition("/")
+    number, group = "0", rest
+    if kind in (PAGE, ROSTER):
+        number, _, group = rest.partition("/")
+    if kind not in (PAGE, ROSTER, MARKER) or not _NUMBER.fullmatch(number):
+        return None
+    return _Key(topic, kind, int(number), group)
+
+
+# --- writing
+
+
+def page_record(origin: Origin, layout: Layout, page: Page) -> Record:
+    first = page.number * PAGE_ROWS
+    header = _PageHeader(
+        origin.group,
+        *origin.partition,
+        page.number,
+        page.through,
+        layout.checkpoint,
+        layout.names,
+        [slot - first for slot in page.slots.tolist()],
+        list(page.keys),
+    )
+    columns = [column.numpy().astype(dtype, copy=False) for column, dtype in zip(page.rows, _DTYPES, strict=True)]
+    columns.append(page.applied.numpy().astype("<i8", copy=False))
+    value = _framed(b"P", msgspec.msgpack.encode(header), b"".join(column.tobytes() for column in columns))
+    return Record(page_key(origin, page.number), value)
+
+
+def roster_record(origin: Origin, number: int, keys: Sequence[StreamKey]) -> Record:
+    header = _RosterHeader(origin.group, *origin.partition, number, list(keys))
+    return Record(roster_key(origin, number), _framed(b"R", msgspec.msgpack.encode(header), b""))
+
+
+def marker_record(marker: Marker) -> Record:
+    body = msgspec.json.encode(marker)
+    origin = Origin(marker.group, Partition(marker.topic, marker.partition))
+    return Record(marker_key(origin), b'{"crc":"%08x",' % crc32(body) + body[1:])
+
+
+def _framed(kind: bytes, header: bytes, columns: bytes) -> bytes:
+    body = _LENGTH.pack(len(header)) + header + columns
+    return _FRAME.pack(MAGIC, VERSION, kind, crc32(body)) + body
+
+
+# --- reading
+
+
+@dataclass(slots=True)
+class Collected:
+    """The newest record under each key that belongs to one origin; bytes, not looked into yet."""
+
+    origin: Origin
+    pages: dict[int, bytes] = field(default_factory=dict)
+    rosters: dict[int, bytes] = field(default_factory=dict)
+    marker: bytes | None = None
+    foreign: int = 0  # records under keys that nothing here writes
+
+    def add(self, keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> None:
+        """Take in records in the order of the changelog."""
+        for key, value in zip(keys, values, strict=True):
+            parsed = _parse(key or b"")
+            if parsed is None:
+                self.foreign += 1
+                continue
+            mine = (parsed.topic, parsed.group) == (self.origin.partition.topic, self.origin.group)
+            if mine and parsed.kind == MARKER:
+                self.marker = value
+            elif mine:
+                held = self.pages if parsed.kind == PAGE else self.rosters
+                if value is None:
+                    held.pop(parsed.number, None)
+                else:
+                    held[parsed.number] = value
+
+
+def read_marker(origin: Origin, value: bytes) -> Marker:
+    """Raises UnreadableRecord."""
+    try:
+        checked = msgspec.json.decode(value, type=_Checked)
+        if checked.version != VERSION:
+            raise UnreadableRecord("version", f"the marker is of version {checked.version}, expected {VERSION}")
+        marker = msgspec.json.decode(value, type=Marker)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise UnreadableRecord("corrupt", f"the marker is not JSON as expected: {error}") from error
+    if f"{crc32(msgspec.json.encode(marker)):08x}" != checked.crc:
+        raise UnreadableRecord("corrupt", f"the marker's checksum is not {checked.crc}")
+    _require_origin(origin, Origin(marker.group, Partition(marker.topic, marker.partition)), "marker")
+    return marker
+
+
+class _Checked(msgspec.Struct):
+    """What can be read of a marker of any version."""
+
+    crc: str
+    version: int
+
+
+def read_page(collected: Collected, layout: Layout, number: int) -> Page | Stale | Lost:
+    """Page `number`, whatever its bytes: never raises."""
+    value = collected.pages.get(number)
+    try:
+        if value is None:
+            raise UnreadableRecord("missing", "there is no such record")
+        return _read_page(collected.origin, layout, number, value)
+    except UnreadableRecord as error:
+        return Lost(number, error.reason, f"page {number}: {error}", _read_roster(collected, number))
+
+
+def roster_agrees(collected: Collected, page: Page) -> bool:
+    """Whether the page's roster can be read and names the page's streams."""
+    roster = _read_roster(collected, page.number)
+    return roster is not None and sorted(roster) == sorted(page.keys)
+
+
+def _read_roster(collected: Collected, number: int) -> tuple[StreamKey, ...] | None:
+    try:
+        body = _body(b"R", collected.rosters.get(number, b""))
+        header, _ = _decoded(_RosterHeader, body)
+        _require_origin(
+            collected.origin, Origin(header.group, Partition(header.topic, header.partition)), f"roster {header.page}"
+        )
+    except UnreadableRecord:
+        return None
+    if header.page != number:
+        return None
+    return tuple(map(StreamKey, header.keys))
+
+
+def _read_page(origin: Origin, layout: Layout, number: int, value: bytes) -> Page | Stale:
+    header, columns = _decoded(_PageHeader, _body(b"P", value))
+    _require_origin(origin, Origin(header.group, Partition(header.topic, header.partition)), f"page {header.page}")
+    if header.page != number:
+        raise UnreadableRecord("foreign", f"holds page {header.page}")
+    _require_rows(header)
+    keys, places = tuple(map(StreamKey, header.keys)), tuple(header.places)
+    if (header.checkpoint, header.names) != (layout.checkpoint, layout.names):
+        return Stale(number, places, keys)
+    if len(columns) != len(keys) * layout.row_bytes:
+        raise UnreadableRecord("corrupt", f"{len(columns)} bytes of rows, expected {len(keys) * layout.row_bytes}")
+    rows, applied = _read_columns(layout, len(keys), columns)
+    slots = torch.tensor(places, dtype=torch.int64) + number * PAGE_ROWS
+    return Page(number, header.through, slots, keys, rows, applied)
+
+
+def _read_columns(layout: Layout, streams: int, data: memoryview) -> tuple[Rows, Tensor]:
+    columns, at = [], 0
+    for shape, dtype in zip((*layout.shapes, ()), (*_DTYPES, np.dtype("<i8")), strict=True):
+        count = streams * prod(shape)
+        column = np.frombuffer(data, dtype, count, at).reshape(streams, *shape)
+        columns.append(torch.from_numpy(column.astype(dtype.newbyteorder("="))))  # a copy, so it may be written to
+        at += count * dtype.itemsize
+    return Rows(*columns[:4]), columns[4]
+
+
+def _body(kind: bytes, value: bytes) -> bytes:
+    if len(value) < _FRAME.size:
+        raise UnreadableRecord("corrupt", f"{len(value)} bytes, too few for a frame")
+    magic, version, found, crc = _FRAME.unpack_from(value)
+    if magic != MAGIC or found != kind:
+        raise UnreadableRecord("corrupt", f"starts with {bytes(value[:6])!r}")
+    if version != VERSION:
+        raise UnreadableRecord("version", f"is of version {version}, expected {VERSION}")
+    body = value[_FRAME.size :]
+    if crc32(body) != crc:
+        raise UnreadableRecord("corrupt", f"the checksum of its {len(value)} bytes is wrong")
+    return body
+
+
+def _decoded(kind: type[_Header], body: bytes) -> tuple[_Header, memoryview]:
+    try:
+        (length,) = _LENGTH.unpack_from(body)
+        header = msgspec.msgpack.decode(body[_LENGTH.size : _LENGTH.size + length], type=kind)
+    except (struct.error, msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise UnreadableRecord("corrupt", f"its header cannot be read: {error}") from error
+    return header, memoryview(body)[_LENGTH.size + length :]
+
+
+def _require_origin(expected: Origin, found: Origin, what: str) -> None:
+    if found != expected:
+        raise UnreadableRecord(
+            "foreign",
+            f"holds {what} of {found.partition} and group {found.group}, expected {expected.partition} and group "
+            f"{expected.group}",
+        )
+
+
+def _require_rows(header: _PageHeader) -> None:
+    places, keys = header.places, header.keys
+    good = (
+        len(places) == len(keys) == len(set(places)) == len(set(keys))
+        and all(0 <= place < PAGE_ROWS for place in places)
+        and all(1 <= len(key) <= MAX_KEY_BYTES for key in keys)
+    )
+    if not good:
+        raise UnreadableRecord("corrupt", "its streams and their places do not fit together")

@@ -1,0 +1,276 @@
+"""Where memory is kept: the rows of all streams of one partition.
+
+A slab is Rows (tensors with the stream first) with spare room, and an index from stream key to slot. 128 neighbouring
+rows are a page, the unit in which state is written. A slot belongs to its stream until it is evicted.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.detection.rows import Rows
+from service.input.wire import StreamKey
+
+PAGE_ROWS = 128
+NOTHING_APPLIED = -1
+NO_SLOT = -1
+
+
+class Page(NamedTuple):
+    """Up to 128 streams as they were when every reading of theirs before offset `through` had been applied."""
+
+    number: int
+    through: int
+    slots: Tensor  # (P,) int64, the occupied ones, within the slab
+    keys: tuple[StreamKey, ...]  # P
+    rows: Rows  # of P streams
+    applied: Tensor  # (P,) int64: offset of the last reading in each row
+
+
+class StateSlab:
+    """All streams of one partition."""
+
+    def __init__(self, rows_for: Callable[[Sequence[bytes]], Rows]) -> None:
+        """rows_for: the rows that streams seen for the first time start with."""
+        self._rows_for = rows_for
+        self._slots: dict[StreamKey, int] = {}
+        self._keys: list[StreamKey | None] = []  # by slot; None: free
+        self._listed: tuple[StreamKey | None, ...] | None = None  # the same, as last handed out; None: it has changed
+        self._free: dict[int, None] = {}  # as a set that remembers its order
+        self._rows = rows_for([])
+        self._applied = torch.empty(0, dtype=torch.int64)
+        self._scores = np.empty(0, np.float32)
+        self._dirty_since = torch.empty(0, dtype=torch.int64)  # by page: offset of the first change not written, or -1
+        self._through: dict[int, int] = {}  # of pages that were loaded
+        self._regrouped: set[int] = set()  # pages whose membership changed since they were written
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __contains__(self, key: StreamKey) -> bool:
+        return key in self._slots
+
+    @property
+    def nbytes(self) -> int:
+        """Of the rows, spare room included; the index is not counted."""
+        return sum(column.nbytes for column in self._rows) + self._applied.nbytes
+
+    @property
+    def room(self) -> int:
+        """Slots there are, free ones too: every slot is below it."""
+        return len(self._applied)
+
+    @property
+    def pages(self) -> int:
+        """Pages there are: 0 to pages - 1."""
+        return -(-len(self._keys) // PAGE_ROWS)
+
+    @property
+    def rows(self) -> Rows:
+        """All rows, those of free slots (zeros) too: to look at, not to change."""
+        return self._rows
+
+    @property
+    def applied(self) -> Tensor:
+        """(room,) int64: offset of the last reading in each row, -1 where there is none: to look at."""
+        return self._applied
+
+    @property
+    def keys(self) -> tuple[StreamKey | None, ...]:
+        """By slot, None where it is free; the same object until the streams change."""
+        if self._listed is None:
+            self._listed = tuple(self._keys)
+        return self._listed
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """(room,) score of the last reading judged of each stream, NaN where none was since it is here: to look at.
+
+        No part of what is remembered: a restored stream has none until its next reading.
+        """
+        return self._scores
+
+    def slots(self, keys: Sequence[StreamKey], limit: int | None = None) -> Tensor:
+        """The slot of each of N keys, (N,) int64. A new stream gets a fresh row, or -1 beyond `limit` streams."""
+        found: list[int | None] = list(map(self._slots.get, keys))
+        if None in found:
+            new = list(dict.fromkeys(key for key, slot in zip(keys, found, strict=True) if slot is None))
+            self._add(new if limit is None else new[: max(0, limit - len(self._slots))])
+            return self.find(keys)
+        return torch.tensor(found)
+
+    def find(self, keys: Sequence[StreamKey]) -> Tensor:
+        """The slot of each of N keys, (N,) int64; -1 for a stream that is not there."""
+        return torch.tensor([self._slots.get(key, NO_SLOT) for key in keys], dtype=torch.int64)
+
+    def gather(self, slots: Tensor) -> Rows:
+        """Copies of the rows at `slots` (S,)."""
+        return self._rows.take(slots)
+
+    def scatter(self, slots: Tensor, rows: Rows, applied: Tensor, since: int) -> None:
+        """Put the rows at `slots` (S,) back.
+
+        applied: (S,), offset of the last reading that is in each of them. since: offset of the first reading that
+        changed any of them, from where a page that was clean would have to be replayed.
+        """
+        self._rows.put(slots, rows)
+        self._applied[slots] = applied
+        self._soil(slots, since)
+
+    def note_scores(self, slots: Tensor, scores: Tensor) -> None:
+        """slots, scores: (N,), in offset order: of a stream's several scores the last one stays."""
+        self._scores[slots.numpy()] = scores.numpy()
+
+    def evict(self, key: StreamKey, offset: int) -> None:
+        """Forget a stream, because of the reading at `offset`; its slot may be given to another."""
+        self._forget([self._slots[key]], offset)
+
+    def evict_idle(self, before: int, offset: int) -> list[StreamKey]:
+        """Forget, because of the reading at `offset`, all streams without a reading at or after offset `before`."""
+        idle = ((self._applied[: len(self._keys)] < before).nonzero().squeeze(1)).tolist()
+        idle = [slot for slot in idle if self._keys[slot] is not None]
+        keys = [key for slot in idle if (key := self._keys[slot]) is not None]
+        self._forget(idle, offset)
+        return keys
+
+    def dirty_pages(self) -> list[tuple[int, int]]:
+        """(page, offset of its first change that is not written), the oldest change first."""
+        dirty = (self._dirty_since >= 0).nonzero().squeeze(1)
+        since, order = torch.sort(self._dirty_since[dirty], stable=True)
+        return list(zip(dirty[order].tolist(), since.tolist(), strict=True))
+
+    def dirty_since(self) -> int | None:
+        """Offset of the first change that is not written; None: everything is."""
+        dirty = self._dirty_since[self._dirty_since >= 0]
+        return int(dirty.min()) if len(dirty) else None
+
+    def regrouped_pages(self) -> list[int]:
+        """Pages whose membership changed since they were written: these are written with the next commit."""
+        return sorted(self._regrouped)
+
+    def page(self, number: int, through: int) -> Page:
+        """A copy of a page; everything before offset `through` has been applied."""
+        begin = number * PAGE_ROWS
+        held = [(slot, key) for slot, key in enumerate(self._keys[begin : begin + PAGE_ROWS], begin) if key is not None]
+        slots = torch.tensor([slot for slot, _ in held], dtype=torch.int64)
+        return Page(number, through, slots, tuple(key for _, key in held), self.gather(slots), self._applied[slots])
+
+    def clean(self, number: int) -> None:
+        """A page has been written: it is not dirty any more."""
+        self._dirty_since[number] = -1
+        self._regrouped.discard(number)
+
+    def load(self, page: Page) -> None:
+        """Put a written page back where it was. A stream that is in two pages belongs to the one with higher `through`.
+
+        The page that loses it is marked, so that it is written again without it.
+        """
+        self._reserve(page.number)
+        self._listed = None
+        self._through[page.number] = page.through
+        kept = [n for n, key in enumerate(page.keys) if self._take_over(key, page)]
+        slots = page.slots[kept]
+        for slot, n in zip(slots.tolist(), kept, strict=True):
+            self._slots[page.keys[n]] = slot
+            self._keys[slot] = page.keys[n]
+            self._free.pop(slot, None)
+        some = torch.tensor(kept, dtype=torch.int64)
+        self._rows.put(slots, page.rows.take(some))
+        self._applied[slots] = page.applied[some]
+
+    def load_cold(self, number: int, places: Sequence[int], keys: Sequence[StreamKey], since: int) -> None:
+        """Make room for a page whose rows are lost or mean nothing: its streams start with fresh rows.
+
+        places: of each stream in the page. The page is dirty since offset `since`; readings before it count as applied.
+        """
+        slots = torch.tensor(places, dtype=torch.int64) + number * PAGE_ROWS
+        applied = torch.full((len(keys),), since - 1)
+        self.load(Page(number, since, slots, tuple(keys), self._rows_for(keys), applied))
+        self._soil(torch.tensor([number * PAGE_ROWS]), since)
+
+    def regroup(self, number: int) -> None:
+        """Let a page be written, with its roster, at the next commit."""
+        self._regrouped.add(number)
+
+    def _take_over(self, key: StreamKey, page: Page) -> bool:
+        """Whether `page` is the one that a stream belongs to; if so, no other has it afterwards."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return True
+        other = slot // PAGE_ROWS
+        loser = other if self._through[other] < page.through else page.number
+        if loser == other:
+            self._forget([slot], page.through)
+        self._regrouped.add(loser)
+        self._soil(torch.tensor([loser * PAGE_ROWS]), page.through)
+        return loser == other
+
+    def _reserve(self, number: int) -> None:
+        """Let a page be there, with free slots."""
+        end = (number + 1) * PAGE_ROWS
+        self._make_room(end)
+        self._free.update(dict.fromkeys(range(len(self._keys), end)))
+        self._keys += [None] * (end - len(self._keys))
+
+    def _add(self, keys: list[StreamKey]) -> None:
+        if not keys:
+            return
+        self._listed = None
+        slots = []
+        for key in keys:
+            slot = self._free.popitem()[0] if self._free else len(self._keys)
+            if slot == len(self._keys):
+                self._keys.append(key)
+            self._keys[slot] = key
+            self._slots[key] = slot
+            slots.append(slot)
+        self._make_room(len(self._keys))
+        self._rows.put(torch.tensor(slots), self._rows_for(keys))
+        self._regrouped.update(slot // PAGE_ROWS for slot in slots)
+
+    def _forget(self, slots: Sequence[int], offset: int) -> None:
+        if not slots:
+            return
+        self._listed = None
+        for slot in slots:
+            key = self._keys[slot]
+            if key is not None:
+                del self._slots[key]
+            self._keys[slot] = None
+            self._free[slot] = None
+        freed = torch.tensor(slots)
+        for column in self._rows:
+            column[freed] = 0
+        self._applied[freed] = NOTHING_APPLIED
+        self._scores[freed.numpy()] = np.nan
+        self._soil(freed, offset)
+        self._regrouped.update(slot // PAGE_ROWS for slot in slots)
+
+    def _make_room(self, streams: int) -> None:
+        """Grow by doubling, in whole pages."""
+        room = len(self._applied)
+        if streams <= room:
+            return
+        pages = -(-max(streams, 2 * room) // PAGE_ROWS)
+        more = pages * PAGE_ROWS - room
+        self._rows = Rows(*(_grown(column, pages * PAGE_ROWS) for column in self._rows))
+        self._applied = torch.cat([self._applied, torch.full((more,), NOTHING_APPLIED)])
+        self._scores = np.concatenate([self._scores, np.full(more, np.nan, np.float32)])
+        clean = torch.full((pages - len(self._dirty_since),), -1)
+        self._dirty_since = torch.cat([self._dirty_since, clean])
+
+    def _soil(self, slots: Tensor, offset: int) -> None:
+        pages = slots // PAGE_ROWS
+        since = self._dirty_since[pages]
+        self._dirty_since[pages] = torch.where(since < 0, offset, since)
+
+
+def _grown(column: Tensor, rows: int) -> Tensor:
+    """A column with zeros behind it. These are the system's own: memory is taken where something is written to them."""
+    grown = torch.from_numpy(np.zeros((rows, *column.shape[1:]), column.numpy().dtype))
+    grown[: len(column)] = column
+    return grown

@@ -1,0 +1,105 @@
+"""One partition's unit of work: its memory, and how far it has come."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from service.log.port import Int64s, Partition
+from service.state.slab import StateSlab
+
+IDLE_TICKS = 16  # an idle stream is one without a reading for so many
+
+
+class Stage(StrEnum):
+    """What a task is doing about its memory."""
+
+    WAITING = "waiting"  # cannot be served yet: topics that it needs are not there
+    RESTORING = "restoring"  # reads its pages from the changelog
+    PRIMING = "priming"  # warms streams up whose pages are another checkpoint's
+    REPLAYING = "replaying"  # judges again, telling nobody, what came after the pages were written
+    RUNNING = "running"
+
+
+class EventClock:
+    """How a partition's own time passes: by the latest event time of any of its readings, never by a wall clock.
+
+    It ticks when that time enters another sixteenth of `idle_s`; a jump over several is one tick, so that a plant that
+    stood still for a month, or history read side by side, makes nobody idle. Ticks depend on the readings and their
+    order alone, not on where batches end.
+    """
+
+    def __init__(self, idle_s: float | None) -> None:
+        """idle_s: seconds of event time without a reading after which a stream is idle; None: it never ticks."""
+        self._tick_ms = None if idle_s is None else max(1, int(idle_s * 1000) // IDLE_TICKS)
+        self.latest_ms: int | None = None
+        self.ticks: list[int] = []  # offsets of the readings at which it last ticked, the latest IDLE_TICKS of them
+
+    def restore(self, latest_ms: int | None, ticks: Sequence[int]) -> None:
+        self.latest_ms, self.ticks = latest_ms, list(ticks)[-IDLE_TICKS:]
+
+    def advance(self, times_ms: Int64s) -> list[int]:
+        """Let N >= 1 readings pass; returns the indices of those at which the clock ticks, before they are judged."""
+        first = int(times_ms[0]) if self.latest_ms is None else self.latest_ms
+        latest = np.maximum.accumulate(np.concatenate([[first], times_ms]))
+        self.latest_ms = int(latest[-1])
+        if self._tick_ms is None or self.latest_ms // self._tick_ms == first // self._tick_ms:
+            return []
+        return np.flatnonzero(np.diff(latest // self._tick_ms)).tolist()
+
+    def tick(self, offset: int) -> int | None:
+        """Note a tick; returns the offset since which a stream must have had a reading; None: nobody is idle yet."""
+        before = self.ticks[0] if len(self.ticks) == IDLE_TICKS else None
+        self.ticks = [*self.ticks, offset][-IDLE_TICKS:]
+        return before
+
+
+class Milestones:
+    """When a partition came to which offset: how old a change is that is known by its offset alone.
+
+    One mark for each time it is told, those that lie before what is still asked for are let go.
+    """
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[int, float]] = deque()  # (everything before this offset, was judged by then)
+
+    def pass_on(self, next_offset: int, now_s: float) -> None:
+        """The partition has come to this offset."""
+        if not self._marks or next_offset > self._marks[-1][0]:
+            self._marks.append((next_offset, now_s))
+
+    def reached_s(self, offset: int) -> float | None:
+        """When the reading at `offset` was judged; None: nothing is known of it. Ask for rising offsets."""
+        while self._marks and self._marks[0][0] <= offset:
+            self._marks.popleft()
+        return self._marks[0][1] if self._marks else None
+
+
+@dataclass(slots=True)
+class PartitionTask:
+    """Lives from the assignment of its partition to its revocation."""
+
+    partition: Partition
+    slab: StateSlab
+    clock: EventClock = field(default_factory=lambda: EventClock(None))
+    stage: Stage = Stage.RUNNING
+    next_offset: int | None = None  # everything before it has been judged; None: not known yet
+    open_alarms: int = 0
+    covered: int = -1  # readings up to this offset may be in a row already
+    counts: Counter[str] = field(default_factory=Counter)  # what became of the partition's records, ever
+    topic_id: str = ""
+    partitions: int = 1  # of the topic
+    checkpoint_from: int = 0  # offset from which on this checkpoint judges
+    primed_from: int = 0  # offset from which on the readings before that may warm streams up
+    progress: float = 1.0  # of the stage, 0 to 1
+    asked_s: float | None = None  # when it was last asked which pages are due
+    credit: float = 0.0  # pages that could have been written since
+    milestones: Milestones = field(default_factory=Milestones)
+
+    @property
+    def replay_from(self) -> int | None:
+        """From where the input would have to be judged again if this process ended now."""
+        since = self.slab.dirty_since()
+        return self.next_offset if since is None else since

@@ -1,0 +1,295 @@
+"""The self-test at start: that it passes where it should is little; each way of not being steady must make it fail."""
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.detection import numerics, residuals
+from models.detection.detector import Detector
+from models.detection.numerics import (
+    COUNTS,
+    NET,
+    RULES,
+    STREAMS,
+    UnsteadyNumerics,
+    check_steady,
+    company,
+    fingerprint,
+    golden,
+    judge,
+    self_test,
+)
+from models.detection.rows import Doubles, Scalars
+from models.net import cells
+from models.net.cells import CELLS, LSTM, CellState
+from models.net.forecaster import Forecaster
+from tests.data import some_forecaster
+
+ROOT = Path(__file__).parents[2]
+LONGEST_S = 0.5
+# Kernels of a processor with nothing later than SSE 4.1: their bits depend on the number of rows.
+OLD_PROCESSOR = {"DNNL_MAX_CPU_ISA": "SSE41"}
+# Functions without vector instructions: other bits, the same in every batch.
+PLAIN_FUNCTIONS = {"ATEN_CPU_CAPABILITY": "default"}
+only_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="libraries take that on x86 only")
+
+
+def cold(features: int = 1, hidden: int = 64, layers: int = 1, seed: int = 0) -> Detector:
+    return Detector.cold(some_forecaster(features, hidden, layers, seed))
+
+
+def in_another_process(program: str, environment: dict[str, str]) -> str:
+    """The last line that it says."""
+    start = "import torch\nfrom models import numerics\nfrom tests.models.test_numerics import cold\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{start}torch.set_num_threads(1)\n{program}"],
+        env={**os.environ, "PYTHONHASHSEED": "7", **environment},
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return ran.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def subnormal_numbers_are_zero() -> Iterator[None]:
+    assert torch.set_flush_denormal(True), "this processor cannot"
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("hidden", [16, 64, 128])
+@pytest.mark.parametrize("features", [1, 3, 19])
+def test_every_net_that_a_checkpoint_may_hold_is_steady(features: int, hidden: int, layers: int) -> None:
+    check_steady(some_forecaster(features, hidden, layers))
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS.keys() - {"lstm"}))
+@pytest.mark.parametrize(("features", "hidden", "layers"), [(1, 16, 1), (8, 32, 2), (38, 64, 1), (1, 64, 2)])
+def test_so_is_every_other_cell(features: int, hidden: int, layers: int, cell: str) -> None:
+    check_steady(some_forecaster(features, hidden, layers, cell=cell))
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS.keys() - {"lstm"}))
+def test_a_cell_that_is_left_without_company_is_refused(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "COMPANY", 1)
+    with pytest.raises(UnsteadyNumerics, match=r"^(hidden|expected) of golden stream"):
+        check_steady(some_forecaster(3, hidden=64, cell=cell))
+
+
+def test_the_golden_readings_take_every_way_through_the_arithmetic() -> None:
+    forecaster = some_forecaster(3)
+    given = golden(forecaster.config)
+    outcome = judge(Detector.cold(forecaster, RULES), given, torch.arange(STREAMS))
+    before, after = (dict(zip(Scalars._fields, rows.T, strict=True)) for rows in (given.rows.scalars, outcome.scalars))
+    fresh, lived = before["age"] == 0, before["age"] > RULES.score.warm_up
+    assert fresh.sum() > 100
+    assert lived.sum() > 500
+    assert given.values.isnan().any(-1).any(0).sum() > 100
+    tiny = (given.values != 0) & (given.values.abs() < np.finfo(np.float64).smallest_normal)
+    assert tiny.sum() > 100
+
+    was_open, now_open = before["alarm"] > 0, after["alarm"] > 0
+    ever_open = outcome.alarm.any(1)
+    assert (was_open & ~now_open & (after["relearn"] > 0)).any(), "an anomaly that lasts is adopted"
+    assert (~was_open & now_open).any(), "an alarm is open at the end"
+    assert (~was_open & ever_open & ~now_open & (after["relearn"] == 0)).any(), "an alarm opens and recovers"
+    assert (after["blocks"] > before["blocks"]).any(), "a calibration block is full"
+    assert (after["rescale_at"] > before["rescale_at"])[lived].any(), "a scale moves"
+    assert (after["rescale_at"] == before["rescale_at"])[lived].sum() > 500, "and most do not"
+    assert len(set(outcome.score[lived].flatten().tolist())) > 1_000
+    assert outcome.expected[fresh].isnan().any()
+    assert outcome.expected[lived].isfinite().all()
+
+
+def test_what_is_judged_for_the_fingerprint_is_the_same_everywhere() -> None:
+    """A copied digest, on purpose: only then does another fingerprint mean another arithmetic."""
+    offsets, times_ms, values, rows = golden(NET)
+    digest = hashlib.sha256()
+    for column in (
+        offsets,
+        times_ms,
+        values.nan_to_num(nan=0.125),
+        *rows,
+        *numerics.golden_net().state_dict().values(),
+    ):
+        digest.update(column.contiguous().numpy().tobytes())
+    assert digest.hexdigest()[:16] == "3104810c1993ca85"
+
+
+def test_the_fingerprint_is_the_same_in_two_processes() -> None:
+    program = "print(numerics.self_test(cold()))"
+    assert in_another_process(program, {}) == fingerprint()
+
+
+def test_the_fingerprint_is_of_the_machine_and_not_of_the_checkpoint() -> None:
+    first = self_test(cold())
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    assert self_test(cold(features=3, hidden=32, layers=2, seed=1)) == first == fingerprint()
+
+
+def test_each_cell_has_its_own_kernels_and_so_its_own_fingerprint() -> None:
+    found = {cell: self_test(Detector.cold(some_forecaster(1, cell=cell))) for cell in CELLS}
+    assert len(set(found.values())) == len(CELLS)
+    assert found == {cell: fingerprint(cell) for cell in CELLS}
+    assert found["lstm"] == fingerprint()
+
+
+@only_x86
+def test_functions_with_other_bits_have_another_fingerprint() -> None:
+    there = in_another_process("print(numerics.fingerprint())", PLAIN_FUNCTIONS)
+    assert re.fullmatch("[0-9a-f]{16}", there)
+    assert there != fingerprint()
+
+
+@pytest.mark.usefixtures("subnormal_numbers_are_zero")
+def test_a_processor_told_to_leave_subnormal_numbers_out_has_another_fingerprint() -> None:
+    unusual = fingerprint()
+    torch.set_flush_denormal(False)
+    assert unusual != fingerprint()
+
+
+def test_a_sum_in_another_order_has_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = fingerprint()
+
+    def from_behind(self: Forecaster, memory: Tensor, scaled: Tensor) -> Tensor:
+        changes = [(memory * weight).flip(-1).cumsum(-1)[..., -1] for weight in self.head_weight]
+        return self.persistence * scaled + (torch.stack(changes, dim=-1) + self.head_bias)
+
+    monkeypatch.setattr(Forecaster, "predict", from_behind)
+    check_steady(some_forecaster(1, hidden=64))
+    assert fingerprint() != usual
+
+
+def test_nothing_is_drawn_and_no_weight_is_changed() -> None:
+    detector = cold()
+    weights = {name: weight.clone() for name, weight in detector.forecaster.state_dict().items()}
+    drawn = torch.get_rng_state()
+    self_test(detector)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(weight, weights[name]) for name, weight in detector.forecaster.state_dict().items())
+
+
+def matrix_product(self: Forecaster, memory: Tensor, scaled: Tensor) -> Tensor:
+    return self.persistence * scaled + torch.nn.functional.linear(memory, self.head_weight, self.head_bias)
+
+
+def step_by_step(self: LSTM, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    memory = []
+    for wave in inputs:
+        state, _ = self.step(wave, state)
+        memory.append(state.hidden[-1])
+    return torch.stack(memory), state
+
+
+def forgetful(self: Forecaster, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    """Every call starts from nothing: right for a whole history in one call, and only there."""
+    return self.recurrence(inputs, self.fresh(inputs.shape[1]))
+
+
+def noise_of_all(variance: Doubles) -> Doubles:
+    """A statistic across streams, far below what anybody would see."""
+    noise: Doubles = np.sqrt(variance + residuals.SMALLEST_NOISE)
+    return noise * (1 + 1e-15 * float(variance.mean()))
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "wrong", "seen"),
+    [
+        (Forecaster, "predict", matrix_product, "expected"),
+        (LSTM, "forward", step_by_step, "hidden"),
+        (Forecaster, "observe", forgetful, "hidden"),
+        (residuals, "noise_of", noise_of_all, "score"),
+    ],
+)
+def test_whatever_makes_a_bit_depend_on_the_batch_is_found(
+    where: object, name: str, wrong: Callable[..., object], seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, name, wrong)
+    with pytest.raises(UnsteadyNumerics, match=f"^{seen} of golden stream"):
+        self_test(cold(features=3))
+
+
+def test_a_single_bit_in_a_single_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where 64 streams are judged together, and only in the last of them."""
+    right = Forecaster.predict
+
+    def nearly(self: Forecaster, memory: Tensor, scaled: Tensor) -> Tensor:
+        predicted = right(self, memory, scaled)
+        if scaled.shape[1] == 64:
+            predicted[-1, -1, -1] = torch.nextafter(predicted[-1, -1, -1], torch.tensor(torch.inf).double())
+        return predicted
+
+    monkeypatch.setattr(Forecaster, "predict", nearly)
+    with pytest.raises(UnsteadyNumerics, match=r"golden stream 935: judged among 64 streams, 5 of 5 waves"):
+        check_steady(some_forecaster(1, hidden=64))
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # flags() puts back what was never set
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_kernel_that_torch_has_without_onednn_is_refused(layers: int) -> None:
+    detector = cold(layers=layers)
+    with torch.backends.mkldnn.flags(enabled=False), pytest.raises(UnsteadyNumerics, match=r"^hidden of golden stream"):
+        self_test(detector)
+
+
+@only_x86
+def test_a_processor_whose_kernels_are_not_steady_is_refused() -> None:
+    said = in_another_process("numerics.self_test(cold())", OLD_PROCESSOR)
+    assert "UnsteadyNumerics: hidden of golden stream" in said
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_more_than_one_thread_is_refused() -> None:
+    with pytest.raises(UnsteadyNumerics, match="torch computes with 2 threads, expected 1"):
+        self_test(cold())
+
+
+def test_a_refusal_says_how_many_rows_and_which_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residuals, "_outside", lambda values, *_: values[:, 0] * 0 + 1e-9 * len(values))
+    message = (
+        r"score of golden stream (\d+): judged among 1 stream, 5 of 5 waves a call, it is (\S+), "
+        r"among 1000 in one call it is (\S+), expected the same bits \(torch .+\)"
+    )
+    with pytest.raises(ValueError, match=message) as refused:
+        self_test(cold())
+    found = re.fullmatch(message, str(refused.value))
+    assert found
+    assert float(found[3]) == pytest.approx(1_000 * float(found[2]))
+
+
+def test_no_stream_is_in_a_company_twice() -> None:
+    for count in COUNTS:
+        assert len(set(company(count).tolist())) == count
+
+
+def test_the_service_starts_half_a_second_later_at_most() -> None:
+    """In the processor's time, not the wall's: what else runs on the machine is not the self-test's."""
+    detector = cold()
+    took_s = []
+    for _ in range(5):
+        began = time.thread_time()
+        self_test(detector)
+        took_s.append(time.thread_time() - began)
+    assert min(took_s) < LONGEST_S, took_s

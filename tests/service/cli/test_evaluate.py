@@ -1,0 +1,67 @@
+"""`telltale evaluate`: the tables, the files and what is refused."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from models.data.synthetic import plant, to_frame
+from tests.command_line import Telltale
+
+
+@pytest.fixture(scope="module")
+def press(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    made = plant(2, 700, seed=1, step_s=300, fault_every=120, first_fault_after=400)
+    for name in ("press", "saw"):
+        (folder / name).mkdir()
+        to_frame(made).with_columns(pl.col("stream") + name).write_parquet(folder / name / "plant.parquet")
+    return folder
+
+
+def test_sets_are_judged_and_a_second_call_trains_nothing(telltale: Telltale, press: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", press, "--set", "press", "--seeds", 2, "--hidden", 16, "--epochs", 1]
+    arguments += ["--out", tmp_path / "out", "--device", "cpu"]
+    said = telltale.does(*arguments)
+    assert "press  Telltale  seed 1: trained in" in said
+    assert "press  PCA  seed 0:" in said
+    assert "VUS-PR" in said
+    assert "saw" not in said
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"evaluation.html", "evaluation.csv", "evaluation.json", "evaluation.md", "press.html", "runs"}
+    runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*.json")}
+    assert len(runs) == 9
+    assert telltale.does(*arguments).split("detector")[1:] == said.split("detector")[1:]
+    assert runs == {path: path.stat().st_mtime_ns for path in runs}
+
+
+def test_a_checkpoint_is_judged_if_it_has_the_features_of_the_sets(
+    telltale: Telltale, press: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "plant.safetensors"
+    telltale.does("train", "--data", press / "press", "--hidden", 16, "--epochs", 1, "--out", model, "--device", "cpu")
+    arguments = ["evaluate", press, "--checkpoint", model, "--no-baselines", "--out", tmp_path / "out"]
+    said = telltale.does(*arguments)
+    assert "mean over sets" in said
+    assert "PCA" not in said
+    assert "trained in" not in said
+    (tmp_path / "other").mkdir()
+    file = tmp_path / "other" / "plant.parquet"
+    pl.read_parquet(press / "saw" / "plant.parquet").drop("vibration").write_parquet(file)
+    refused = telltale.refuses("evaluate", file, "--checkpoint", model, "--out", tmp_path / "out", code=1)
+    assert "its features are temperature, pressure, vibration, those of other are temperature, pressure;" in refused
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (["--set", "pump"], "--set is 'pump', expected one of press, saw"),
+        (["--hidden", "20"], "--hidden is 20, expected a multiple of 16"),
+        (["--checkpoint", "x", "--train"], "--checkpoint: expected no --train beside it"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(
+    telltale: Telltale, press: Path, tmp_path: Path, wrong: list[str], expected: str
+) -> None:
+    assert expected in telltale.refuses("evaluate", press, "--out", tmp_path / "out", *wrong, code=2)
+    assert not (tmp_path / "out").exists()
