@@ -107,20 +107,17 @@ class Pipeline:
 
     def _pieces(self, fetched: Fetched, task: PartitionTask) -> Iterator[_Piece]:
         batch, rejects = self._decoder.decode(fetched)
-        ticks = task.clock.advance(batch.readings.times_ms.numpy()) if batch.keys else []
-        if not ticks:
-            yield _Piece(fetched, task, batch, rejects)
-            return
         offsets = batch.readings.offsets.numpy()
-        at = [int(offsets[tick]) for tick in ticks]
-        records = np.searchsorted(fetched.offsets, at).tolist()
-        idle = {record: task.clock.tick(offset) for record, offset in zip(records, at, strict=True)}
-        for begin, end in pairwise(sorted({0, *records, len(fetched.keys)})):
+        stretches = task.clock.cut(fetched.offsets, offsets, batch.readings.times_ms.numpy())
+        if len(stretches) == 1:
+            yield _Piece(fetched, task, batch, rejects, stretches[0].idle_before)
+            return
+        for begin, end, idle_before in stretches:
             first, last = np.searchsorted(offsets, fetched.offsets[[begin, end - 1]]).tolist()
             last += int(last < len(offsets) and offsets[last] == fetched.offsets[end - 1])
             mine = [reject._replace(record=reject.record - begin) for reject in rejects if begin <= reject.record < end]
             readings = batch.part(np.arange(first, last))
-            yield _Piece(fetched.part(begin, end), task, readings, mine, idle.get(begin))
+            yield _Piece(fetched.part(begin, end), task, readings, mine, idle_before)
 
     def _process_together(self, group: Sequence[_Piece]) -> list[Processed]:
         clock = _Stopwatch()

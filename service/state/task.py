@@ -4,6 +4,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +23,14 @@ class Stage(StrEnum):
     PRIMING = "priming"  # warms streams up whose pages are another checkpoint's
     REPLAYING = "replaying"  # judges again, telling nobody, what came after the pages were written
     RUNNING = "running"
+
+
+class Stretch(NamedTuple):
+    """Neighbouring records between two ticks of their partition's clock."""
+
+    begin: int  # index of its first record
+    end: int  # index behind its last
+    idle_before: int | None  # before it, forget streams without a reading since this offset; None: nobody is idle
 
 
 class EventClock:
@@ -48,6 +58,17 @@ class EventClock:
         if self._tick_ms is None or self.latest_ms // self._tick_ms == first // self._tick_ms:
             return []
         return np.flatnonzero(np.diff(latest // self._tick_ms)).tolist()
+
+    def cut(self, record_offsets: Int64s, reading_offsets: Int64s, times_ms: Int64s) -> list[Stretch]:
+        """Let the readings (N,) among records (R,) pass; returns the records in stretches between two ticks."""
+        ticks = self.advance(times_ms) if len(times_ms) else []
+        if not ticks:
+            return [Stretch(0, len(record_offsets), None)]
+        at = reading_offsets[ticks]
+        records = np.searchsorted(record_offsets, at).tolist()
+        idle = {record: self.tick(offset) for record, offset in zip(records, at.tolist(), strict=True)}
+        borders = sorted({0, *records, len(record_offsets)})
+        return [Stretch(begin, end, idle.get(begin)) for begin, end in pairwise(borders)]
 
     def tick(self, offset: int) -> int | None:
         """Note a tick; returns the offset since which a stream must have had a reading; None: nobody is idle yet."""
