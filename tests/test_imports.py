@@ -30,7 +30,8 @@ MAY_IMPORT = {
         models.output service.errors service.failpoints service.log service.input service.state service.pipeline
     """,
     "service.live": """
-        models.detection models.insight service.errors service.log service.input service.state service.pipeline
+        models.detection models.insight service.errors service.log_lines service.log service.input service.state
+        service.pipeline
     """,
     "service.http": """
         models.output models.data models.detection models.insight service.errors service.log service.input service.live
@@ -44,8 +45,8 @@ MAY_IMPORT = {
         service.pipeline service.recovery
     """,
     "service.worker": """
-        service.errors service.failpoints service.log_lines service.log service.input service.state service.pipeline
-        service.recovery service.live service.notify
+        service.errors service.failpoints service.log service.input service.state service.pipeline service.recovery
+        service.live
     """,
     "service.process": """
         models.detection models.checkpoint service.errors service.settings service.state service.kafka service.pipeline

@@ -36,6 +36,7 @@ from service.input.wire import Event, rfc3339
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
 from service.live.insights import Insight
+from service.live.reporter import Reporter
 from service.live.streams import Streams
 from service.live.watching import Watching
 from service.log.memory_log import MemoryLog, Topics
@@ -99,9 +100,8 @@ def run_demo(seconds: float, streams: int, servers: str | None, http_port: int, 
             layout = Layout.of(checkpoint.digest, checkpoint.detector.rows_for([]))
             writer = StateWriter("demo", layout, numerics, "demo", flush_interval_s=10.0)
             rules = RecoveryRules(reset=False, prime_readings=0)
-            worker = Worker(
-                log, pipeline, writer, rules, board, metrics, threading.Event(), watching=watching, streams=held
-            )
+            reporter = Reporter(board, metrics, writer, checkpoint.detector)
+            worker = Worker(log, pipeline, writer, rules, threading.Event(), observers=[reporter, watching, held])
             show = _Show(out)
             _stream(simulator, worker, send, show, max(ends_at, time.monotonic() + seconds * STREAMING_SHARE))
     finally:

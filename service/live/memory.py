@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import structlog
 
+from service.live.observer import Observer, Round
+
 TIDY_S = 10.0  # between two times that memory is given back; each takes some 10 ms, where 100 MB are free
 LOOK_S = 1.0  # between two looks at what is held
 NEAR = (0.95, 0.9, 0.8)  # shares of the limit at which it is told
@@ -130,7 +132,7 @@ def bytes_per_stream(row_bytes: int, name_bytes: float) -> int:
     return round(row_bytes + name_bytes + INDEX_BYTES)
 
 
-class MemoryKeeper:
+class MemoryKeeper(Observer):
     """The worker's: asked every round, it does something every few seconds."""
 
     def __init__(
@@ -148,6 +150,9 @@ class MemoryKeeper:
         self._resident = resident
         self._tidied_s = self._looked_s = clock()
         self._told = 0.0  # the highest share of NEAR that was told of
+
+    def turned(self, turn: Round) -> None:
+        self.look(sum(len(task.slab) for task in turn.tasks.values()))
 
     def look(self, streams: int) -> None:
         """streams: how many the worker remembers now."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.detection.alarm import OpenedBy, Severity
 from models.detection.rows import Scalars
 from service.input.wire import StreamKey, anomaly_id, rfc3339
+from service.live.observer import Observer, Round
 from service.live.watching import NotNow
 from service.log.port import Partition
 from service.state.task import PartitionTask
@@ -190,7 +191,7 @@ class Tables(Protocol):
         ...
 
 
-class Streams:
+class Streams(Observer):
     """The table, between the worker's thread and those that ask."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -221,6 +222,10 @@ class Streams:
             if self._table is None:
                 raise NotNow(f"the worker's loop has not come round within {within_s:.0f} s")
             return self._table
+
+    def turned(self, turn: Round) -> None:
+        if self.wanted:
+            self.publish(turn.tasks.values(), time.time_ns() // 1_000_000)
 
     def publish(self, tasks: Iterable[PartitionTask], now_ms: int) -> None:
         """At the end of a round: let everybody see all streams as they are now."""

@@ -19,6 +19,7 @@ from models.detection.detector import Readings
 from models.detection.rows import Rows, Scalars
 from service.errors import TelltaleError
 from service.input.wire import StreamKey
+from service.live.observer import Observer, Round
 from service.log.port import Partition
 from service.pipeline import Processed
 from service.state.slab import StateSlab
@@ -100,7 +101,7 @@ class _Watch:
     parts: list[Part] = field(default_factory=list)
 
 
-class Watching:
+class Watching(Observer):
     """The list, between the worker's thread and those that ask."""
 
     def __init__(self, most_streams: int = MOST_STREAMS, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -140,6 +141,10 @@ class Watching:
                 self._watches[key].asked_s = self._monotonic()
             elif len(self._watches) < self._most_streams // 2:
                 self._watches[key] = _Watch(self._monotonic())
+
+    def turned(self, turn: Round) -> None:
+        if self.wanted:
+            self.follow(turn.tasks.values(), turn.judged)
 
     def follow(self, tasks: Collection[PartitionTask], judged: Sequence[Processed]) -> None:
         """At the end of a round: take in what was judged and committed in it, and let everybody see it."""

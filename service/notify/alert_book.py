@@ -22,7 +22,7 @@ import msgspec
 from service.input.wire import Anomaly, Channel, Event, anomaly_id, rfc3339
 from service.log.port import Partition
 from service.notify.delivery import Letter
-from service.notify.open_alarms import SEVERITIES, HeldAlarm
+from service.state.open_alarms import SEVERITIES, HeldAlarm
 
 ALERT_NAME = "TelltaleAnomaly"
 RESEND_S = 30.0  # an open alert is sent again

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from service.live.observer import Committed, Observer, Round
 from service.live.status import Notified
 from service.log.port import Partition, Record
 from service.notify.alert_book import RESEND_S, AlertBook
 from service.notify.delivery import EventQueue, Receiver, Sender, join_all
-from service.notify.open_alarms import SEVERITIES, HeldAlarm, open_alarms
 from service.pipeline import Processed
+from service.state.open_alarms import SEVERITIES, HeldAlarm, open_alarms
 from service.state.task import PartitionTask, Stage
 
 ALERTMANAGER, WEBHOOK = "alertmanager", "webhook"
@@ -34,7 +35,7 @@ class _Route(NamedTuple):
     box: "AlertBook | EventQueue"
 
 
-class Notifier:
+class Notifier(Observer):
     """What the worker's thread tells; it never waits for a receiver."""
 
     def __init__(
@@ -59,6 +60,12 @@ class Notifier:
     def stop(self) -> None:
         """Send what waits as far as receivers take it within STOP_WITHIN_S, and end."""
         join_all([route.sender for route in self._routes], STOP_WITHIN_S)
+
+    def committed(self, commit: Committed) -> None:
+        self.tell(commit.judged, commit.notices)
+
+    def turned(self, turn: Round) -> None:
+        self.look(turn.tasks.values())
 
     def tell(self, judged: Sequence[Processed], notices: Sequence[Record]) -> None:
         """What was committed: verdicts with their events, and what else went to the topic of anomalies."""

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 import structlog
@@ -28,12 +28,13 @@ from service.live import status
 from service.live.insights import Insight
 from service.live.memory import MemoryKeeper, memory_limit, settle
 from service.live.metrics import Build, Metrics
+from service.live.observer import Observer
+from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import Notified, StatusBoard
 from service.live.streams import Streams
 from service.live.watching import Watching
 from service.notify.delivery import Receiver
 from service.notify.notifier import ALERTMANAGER, RECEIVERS, WEBHOOK, Notifier, alerts_url
-from service.notify.open_alarms import SEVERITIES
 from service.pipeline import Pipeline
 from service.process.stopping import Stopping
 from service.process.watchdog import Watchdog
@@ -41,8 +42,9 @@ from service.recovery import RecoveryRules
 from service.settings.addresses import names_for
 from service.settings.settings import HttpSettings, Settings, authorization, client_options
 from service.state.changelog import Layout
+from service.state.open_alarms import SEVERITIES
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
+from service.worker import PROBLEMS, Worker
 
 BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
 
@@ -69,7 +71,7 @@ def run_service(settings: Settings) -> None:
         web.start()
     try:
         worker = kafka_worker(
-            settings, checkpoint, numerics, board, metrics, watching, streams, notifier, stopping.told, memory
+            settings, checkpoint, numerics, board, metrics, stopping.told, (watching, streams, notifier, memory)
         )
         _announce(settings, checkpoint, numerics)
         memory.foresee(list(checkpoint.detector.known))
@@ -172,13 +174,13 @@ def kafka_worker(
     numerics: str,
     board: StatusBoard,
     metrics: Metrics,
-    watching: Watching,
-    streams: Streams,
-    notifier: Notifier,
     stop: threading.Event,
-    memory: MemoryKeeper | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Worker:
-    """A worker on the cluster that the settings name. numerics: fingerprint of this machine's arithmetic."""
+    """A worker on the cluster that the settings name. numerics: fingerprint of this machine's arithmetic.
+
+    observers: who else sees what it does, beside the board and the metrics.
+    """
     me = settings.kafka.instance or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     transactional_id = worker_id(settings.kafka.group, me)
     detector, limits = checkpoint.detector, settings.limits
@@ -188,21 +190,8 @@ def kafka_worker(
     writer = StateWriter(settings.kafka.group, layout, numerics, transactional_id, settings.state.flush_interval_s)
     rules = RecoveryRules(settings.state.when_lost == "reset", settings.state.prime_readings)
     log = _kafka_log(settings, me, transactional_id)
-    return Worker(
-        log,
-        pipeline,
-        writer,
-        rules,
-        board,
-        metrics,
-        stop,
-        limits.stream_ttl_s,
-        watching,
-        streams,
-        notifier,
-        top_streams=settings.metrics.top_streams,
-        memory=memory,
-    )
+    reporter = Reporter(board, metrics, writer, detector, settings.metrics.top_streams)
+    return Worker(log, pipeline, writer, rules, stop, observers=[reporter, *observers], idle_s=limits.stream_ttl_s)
 
 
 def _kafka_log(settings: Settings, me: str, transactional_id: str) -> KafkaLog:

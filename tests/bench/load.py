@@ -28,6 +28,7 @@ from service.input.wire import StreamKey
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
 from service.live.metrics import Build, Metrics
+from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import Checkpoint, StatusBoard
 from service.log.port import Commit, Partition, Record
 from service.pipeline import Pipeline
@@ -36,7 +37,7 @@ from service.state.changelog import Layout
 from service.state.slab import StateSlab
 from service.state.task import PartitionTask
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
+from service.worker import PROBLEMS, Worker
 
 SESSION_S = 10.0  # the service's default
 START_MS = 1_760_000_000_000
@@ -293,7 +294,8 @@ def _worker(
     layout = Layout.of("0" * 64, pipeline.detector.rows_for([]))
     writer = (StateWriter if keeps_state else _Forgetful)(group, layout, "bench", group, FLUSH_INTERVAL_S)
     rules = RecoveryRules(reset=False, prime_readings=0)
-    return Worker(log, pipeline, writer, rules, board, metrics, threading.Event()), log, registry
+    reporter = Reporter(board, metrics, writer, pipeline.detector)
+    return Worker(log, pipeline, writer, rules, threading.Event(), observers=[reporter]), log, registry
 
 
 def _detector(streams: int, hidden: int) -> Detector:

@@ -13,10 +13,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from service.live.metrics import Build, Metrics
+from service.live.reporter import REASONS, STAGES
 from service.live.status import Checkpoint, Notified, PartitionStatus, State, Status, StatusBoard
 from service.notify.notifier import RECEIVERS
-from service.notify.open_alarms import SEVERITIES
-from service.worker import PROBLEMS, REASONS, STAGES
+from service.state.open_alarms import SEVERITIES
+from service.worker import PROBLEMS
 from tests.prometheus import DEPLOY, program
 
 ROOT = DEPLOY.parent

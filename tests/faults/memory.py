@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from models.checkpoint import Checkpoint
 from service.live.metrics import Build, Metrics
+from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import Checkpoint as Shown
 from service.live.status import StatusBoard
 from service.log.memory_log import Fault, MemoryLog, Topics
@@ -14,7 +15,7 @@ from service.log.port import Partition, Record
 from service.recovery import RecoveryRules
 from service.state.changelog import Layout
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
+from service.worker import PROBLEMS, Worker
 from tests.faults.oracle import Expected, Undisturbed, new_task
 from tests.faults.worker import Telling
 
@@ -52,10 +53,9 @@ class Incarnation:
             Telling(detector, loaded.digest, MAX_FUTURE_MS),
             writer,
             RecoveryRules(reset=False, prime_readings=50),
-            board,
-            metrics,
             threading.Event(),
-            ttl_s,
+            observers=[Reporter(board, metrics, writer, detector)],
+            idle_s=ttl_s,
         )
 
     def turn(self, records: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from service.input.wire import decode_event
-from service.notify.open_alarms import SEVERITIES
+from service.state.open_alarms import SEVERITIES
 from tests.integration.test_end_to_end import (
     NOW_MS,
     Names,

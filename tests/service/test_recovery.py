@@ -21,6 +21,7 @@ from service import failpoints
 from service.errors import LostState
 from service.input.wire import STATE_LOST, Notice, StreamKey, decode_event, encode_reading
 from service.live.metrics import Build, Metrics
+from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import Checkpoint, StatusBoard
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.log.port import Partition, Polled, Record
@@ -30,7 +31,7 @@ from service.state.changelog import Layout, Origin, marker_key, page_key, page_r
 from service.state.slab import PAGE_ROWS, StateSlab
 from service.state.task import EventClock, PartitionTask, Stage
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
+from service.worker import PROBLEMS, Worker
 from tests.data import QUICK, faulty, some_forecaster, some_kinds
 from tests.records import headers_of
 
@@ -129,8 +130,9 @@ class Service:
         registry = CollectorRegistry()
         metrics = Metrics(registry, self.board, Build("0", "3", "2", ""), STAGES, REASONS, ["minor"], PROBLEMS)
         writer = StateWriter(GROUP, plant.layout, plant.numerics, "writer", flush_interval_s, self.clock)
+        pipeline, reporter = plant.pipeline(), Reporter(self.board, metrics, writer, plant.detector)
         self.worker = Worker(
-            self.log, plant.pipeline(), writer, plant.rules, self.board, metrics, threading.Event(), plant.idle_s
+            self.log, pipeline, writer, plant.rules, threading.Event(), observers=[reporter], idle_s=plant.idle_s
         )
 
     def turn(self) -> None:

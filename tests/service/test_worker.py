@@ -20,6 +20,8 @@ from service.errors import LogUnavailable
 from service.http.health import summary, unready
 from service.input.wire import STATE_LOST, decode_event, encode_reading
 from service.live.metrics import Build, Metrics
+from service.live.observer import Observer
+from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import Checkpoint, State, Status, StatusBoard
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.log.port import Commit, Partition, Polled, Record
@@ -27,7 +29,7 @@ from service.pipeline import Pipeline
 from service.recovery import RecoveryRules
 from service.state.changelog import Layout
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
+from service.worker import PROBLEMS, Worker
 from tests.data import QUICK, some_forecaster
 from tests.records import headers_of
 
@@ -104,7 +106,10 @@ class Service:
         pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
         layout = Layout.of(DIGEST, detector.rows_for([]))
         self.writer = StateWriter("group", layout, "numerics", "writer", flush_interval_s)
-        self.worker = Worker(self.log, pipeline, self.writer, RecoveryRules(False, 0), self.board, metrics, self.stop)
+        self.reporter = Reporter(self.board, metrics, self.writer, detector)
+        self.observers: list[Observer] = [self.reporter]
+        rules = RecoveryRules(False, 0)
+        self.worker = Worker(self.log, pipeline, self.writer, rules, self.stop, observers=self.observers)
         self.statuses: list[Status] = []
 
     def run_until(self, done: Callable[[], bool], rounds: int = 200) -> None:
@@ -483,11 +488,11 @@ def test_what_is_open_is_surveyed_by_severity_and_the_strongest_is_named(detecto
     for partition in PARTITIONS:
         topics.append(partition, sent(partition.number)[: 133 * STREAMS])  # up to the middle of the first fault
     service = Service(detector, topics)
-    service.worker._top_streams = 2
+    service.reporter._top_streams = 2
     service.run_until(lambda: topics.committed == dict.fromkeys(PARTITIONS, 133 * STREAMS))
     assert sum(one.alarms_open for one in service.board.read().partitions) >= STREAMS
-    service.worker._surveyed_s = 0.0  # it is time again
-    service.worker._publish(State.RUNNING, [])
+    service.reporter._surveyed_s = 0.0  # it is time again
+    service.worker._end_round([])
     for one in service.board.read().partitions:
         assert sum(one.open_by_severity.values()) == one.alarms_open
         assert (one.open_peak >= 1.0) == (one.alarms_open > 0)
@@ -513,7 +518,7 @@ def test_the_age_of_what_is_not_written_is_known(detector: Detector, flush_inter
     began_s = time.monotonic()
     service = Service(detector, two_partitions(), flush_interval_s=flush_interval_s)
     while not service.idle():
-        service.worker._surveyed_s = 0.0  # each round
+        service.reporter._surveyed_s = 0.0  # each round
         service.worker.turn(0.0)
     service.worker.turn(0.0)
     ages_s = [partition.unwritten_s for partition in service.board.read().partitions]
@@ -594,7 +599,7 @@ def test_a_check_that_fails_ends_the_run_and_closes_the_log(detector: Detector) 
 
 
 def test_streams_that_warm_up_are_counted(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.worker.SURVEY_S", 0.0)
+    monkeypatch.setattr("service.live.reporter.SURVEY_S", 0.0)
     service = Service(detector, two_partitions())
     service.run_until(lambda: bool(service.topics.committed))
     assert sum(partition.warming for partition in service.board.read().partitions) > 0
@@ -603,7 +608,7 @@ def test_streams_that_warm_up_are_counted(detector: Detector, monkeypatch: pytes
 def test_streams_that_came_since_they_were_counted_are_not_taken_for_judged(
     detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.worker.SURVEY_S", 1e9)  # the first round counts, before any stream is there
+    monkeypatch.setattr("service.live.reporter.SURVEY_S", 1e9)  # the first round counts, before any stream is there
     service = Service(detector, two_partitions())
     service.run_until(lambda: bool(service.topics.committed))
     partitions = service.board.read().partitions

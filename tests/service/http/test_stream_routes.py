@@ -32,11 +32,11 @@ from service.http.web_link import Link, RemoteStreams, RemoteWatching, WebEnd, W
 from service.input.wire import StreamKey, encode_reading
 from service.live.insights import Insight, TraceSeen
 from service.live.metrics import Build, Metrics
+from service.live.reporter import STAGES
 from service.live.status import RECENT_LIMIT, Checkpoint, State, Status, StatusBoard
 from service.live.streams import Streams, Tables
 from service.live.watching import Views
 from service.log.port import Record
-from service.worker import STAGES
 from tests.data import QUICK, some_forecaster
 from tests.service.live.test_watching import DIGEST, FEATURES, P0, PUMP, Service, one_partition, sent
 
@@ -70,7 +70,7 @@ class Live:
         self.service = Service(detector, self.topics)
         self.board = board = self.service.board
         watching: Views = self.service.watching
-        streams: Tables = self.service.worker._streams
+        streams: Tables = self.service.streams
         self._links: list[Link] = []
         self._linked: list[WorkerEnd | WebEnd] = []
         if linked:

@@ -243,7 +243,7 @@ def test_an_old_table_is_better_than_none_and_none_is_said(detector: Detector) -
 
 def test_a_worker_publishes_while_somebody_asks(detector: Detector) -> None:
     service = Service(detector, one_partition(sent(readings=400)))
-    streams = service.worker._streams
+    streams = service.streams
     table = asked(streams, lambda: streams.look(10.0), service.turn)
     assert table.total <= 2
     assert threading.active_count() >= 1

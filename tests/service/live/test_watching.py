@@ -16,7 +16,9 @@ from models.net.packing import pack
 from service.errors import TelltaleError
 from service.input.wire import StreamKey, encode_reading
 from service.live.metrics import Build, Metrics
+from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import Checkpoint, StatusBoard
+from service.live.streams import Streams
 from service.live.watching import KEPT_READINGS, PART_READINGS, NotNow, TooMuchAsked, UnheldStream, View, Watching
 from service.log.memory_log import Assign, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.log.port import Partition, Record
@@ -24,7 +26,7 @@ from service.pipeline import Pipeline, Processed
 from service.recovery import RecoveryRules
 from service.state.changelog import Layout
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, REASONS, STAGES, Worker, first_status
+from service.worker import PROBLEMS, Worker
 from tests.data import QUICK, some_forecaster
 
 FEATURES = ("f0", "f1")
@@ -74,7 +76,7 @@ class Service:
         watching: Watching | None = None,
         idle_s: float | None = None,
     ):
-        self.watching = watching or Watching()
+        self.watching, self.streams = watching or Watching(), Streams()
         self.log = MemoryLog(topics, script, max_poll_records=ROUND)
         board, registry = (
             StatusBoard(first_status(Checkpoint("plant.safetensors", DIGEST, FEATURES))),
@@ -88,11 +90,9 @@ class Service:
             Pipeline(detector, DIGEST, max_future_ms=86_400_000),
             writer,
             RecoveryRules(reset=False, prime_readings=0),
-            board,
-            metrics,
             threading.Event(),
-            idle_s,
-            self.watching,
+            observers=[Reporter(board, metrics, writer, detector), self.watching, self.streams],
+            idle_s=idle_s,
         )
         self.judged: list[Processed] = []
 

@@ -9,7 +9,7 @@ from models.detection.alarm import OpenedBy
 from service.input.wire import Anomaly, Channel, Event, StreamKey, anomaly_id
 from service.log.port import Partition
 from service.notify.alert_book import AHEAD_S, RESEND_S, RESOLVED_FOR_S, VALID_S, AlertBook
-from service.notify.open_alarms import SEVERITIES, HeldAlarm
+from service.state.open_alarms import SEVERITIES, HeldAlarm
 
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
 NOW_S = 1_800_000_000.0

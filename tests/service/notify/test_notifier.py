@@ -21,10 +21,10 @@ from service.notify.notifier import (
     Notifier,
     alerts_url,
 )
-from service.notify.open_alarms import SEVERITIES, open_alarms
+from service.state.open_alarms import SEVERITIES, open_alarms
 from tests.data import QUICK, some_forecaster
-from tests.service.notify.test_open_alarms import judged
 from tests.service.receiver import Listening, listening
+from tests.service.state.test_open_alarms import judged
 from tests.service.test_worker import PARTITIONS, STREAMS, Service, two_partitions
 from tests.service.test_worker import sent as sent_to
 
@@ -58,7 +58,7 @@ def test_a_task_that_comes_is_looked_at_at_once_and_left_to_others_when_it_goes(
 
 def run_with(notifier: Notifier, detector: Detector, script: Sequence[Fault] = ()) -> Service:
     service = Service(detector, two_partitions(), script)
-    service.worker._notifier = notifier
+    service.observers.append(notifier)
     notifier.start()
     try:
         service.run_until(service.idle)
@@ -92,7 +92,7 @@ def test_what_is_told_is_committed_first(detector: Detector) -> None:
             tell(judged, notices)
 
         notifier.tell = watched  # type: ignore[method-assign]
-        service.worker._notifier = notifier
+        service.observers.append(notifier)
         service.run_until(service.idle)
     assert told_at[0] > 0
     assert told_at == sorted(told_at)
@@ -102,7 +102,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_judging(detector: Detector) -> N
     with listening(hang=True) as receiver:
         notifier = Notifier([Receiver(WEBHOOK, receiver.url), Receiver(ALERTMANAGER, alerts_url(receiver.url))])
         service = Service(detector, two_partitions())
-        service.worker._notifier = notifier
+        service.observers.append(notifier)
         notifier.start()
         service.run_until(service.idle)  # while both receivers hold a request
         events = sum(map(len, service.topics.anomalies.values()))
@@ -145,7 +145,7 @@ def test_after_a_restart_what_is_open_is_sent_again_with_the_same_labels(detecto
     with listening() as receiver:
         notifier = Notifier([Receiver(ALERTMANAGER, alerts_url(receiver.url))])
         second = Service(detector, topics)
-        second.worker._notifier = notifier
+        second.observers.append(notifier)
         notifier.start()
         second.run_until(lambda: said(receiver) >= still_open)
         notifier.stop()

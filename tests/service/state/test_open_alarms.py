@@ -6,8 +6,8 @@ import pytest
 from models.detection.detector import Detector
 from service.input.wire import Event, anomaly_id, encode_reading
 from service.log.port import Fetched, Partition
-from service.notify.open_alarms import by_severity, open_alarms, strongest
 from service.pipeline import Pipeline
+from service.state.open_alarms import by_severity, open_alarms, strongest
 from service.state.slab import StateSlab
 from service.state.task import PartitionTask
 from tests.data import QUICK, some_forecaster

@@ -1,0 +1,57 @@
+"""What a worker lets others see of itself: after each commit, after each round, and when partitions come and go.
+
+The worker has a list of observers and knows nothing of what they do. They run in its thread: what they do is short, and
+they raise nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from service.log.port import Backlog, Partition, Record
+from service.pipeline import Processed
+from service.state.task import PartitionTask
+
+
+class Committed(NamedTuple):
+    """What was written in one transaction."""
+
+    judged: Sequence[Processed]
+    notices: Sequence[Record]  # what else went to the topic of anomalies
+    seconds: float  # the commit took
+
+
+class Round(NamedTuple):
+    """One turn of the worker's loop, at its end."""
+
+    stopping: bool
+    tasks: Mapping[Partition, PartitionTask]
+    judged: Sequence[Processed]  # and committed
+    backlogs: Mapping[Partition, Backlog] | None  # None: the group has not said yet which partitions are this worker's
+
+
+class Observer:
+    """Sees all of it and does nothing: each overrides what it wants to see."""
+
+    def polled(self, seconds: float) -> None:
+        """A poll ended, after so many seconds."""
+
+    def assigned(self, partition: Partition) -> None:
+        """A partition came to this worker."""
+
+    def revoked(self, partition: Partition) -> None:
+        """A partition is not this worker's any more."""
+
+    def recovered(self, seconds: float, replayed: int) -> None:
+        """A partition has its memory back. replayed: readings that were judged again."""
+
+    def found_problem(self, problem: str) -> None:
+        """Something was wrong with a partition's state."""
+
+    def migrated(self) -> None:
+        """A transaction was aborted; all tasks are dropped."""
+
+    def committed(self, commit: Committed) -> None:
+        """A transaction was written."""
+
+    def turned(self, turn: Round) -> None:
+        """The loop came round."""

@@ -1,0 +1,269 @@
+"""What a worker does, told to those who watch it: the status, the metrics and the log's lines."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from models.detection.detector import Detector
+from service.input.wire import Reason
+from service.live.metrics import Metrics
+from service.live.observer import Committed, Observer, Round
+from service.live.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard, newest, still_open
+from service.log.port import Backlog, Partition
+from service.log_lines import Seldom
+from service.pipeline import Processed
+from service.state.open_alarms import by_severity, open_alarms, strongest
+from service.state.task import PartitionTask, Stage
+from service.state.writer import StateWriter
+
+STAGES = ("poll", "decode", "slots", "pack", "gather", "observe", "scatter", "tell", "commit")
+REASONS = tuple(reason.value for reason in Reason)
+SURVEY_S = 1.0  # between two counts of the streams that are still warming up
+STREAMS_NAMED = 5  # in one log line
+
+NOT_HEARD = Backlog(None, None)
+
+lines = structlog.get_logger("telltale.worker")
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts since the start, of what is committed."""
+
+    readings: int = 0
+    late: int = 0
+    duplicate: int = 0
+    transactions: int = 0
+    aborts: int = 0
+    assigned: int = 0
+    evicted: int = 0
+    replayed: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
+    changed: dict[str, Counter[str]] = field(default_factory=dict)  # by transition, by severity
+    channels: Counter[str] = field(default_factory=Counter)  # opened, by the channel with most share
+
+    def add(self, judged: Sequence[Processed]) -> None:
+        for one in judged:
+            self.readings += len(one.batch.keys)
+            self.evicted += one.evicted
+            if one.verdicts is not None:
+                self.late += int(one.verdicts.fate.late.sum())
+                self.duplicate += int(one.verdicts.fate.duplicate.sum())
+            self.rejected.update(reject.reason.value for reject in one.rejects)
+            for event in one.events:
+                self.changed.setdefault(event.change, Counter())[event.data.severity] += 1
+                if event.change == "opened":
+                    self.channels[max(event.data.channels, key=lambda channel: channel.share).name] += 1
+        self.transactions += 1
+
+    def counts(self, writer: StateWriter) -> Counts:
+        opened, updated, closed = (dict(self.changed.get(change, {})) for change in ("opened", "updated", "closed"))
+        return Counts(
+            readings=self.readings,
+            rejected=dict(self.rejected),
+            late=self.late,
+            duplicate=self.duplicate,
+            opened=opened,
+            updated=updated,
+            closed=closed,
+            transactions=self.transactions,
+            aborts=self.aborts,
+            assigned=self.assigned,
+            channels=dict(self.channels),
+            evicted=self.evicted,
+            replayed=self.replayed,
+            problems=dict(self.problems),
+            pages_written=writer.pages_written,
+            page_bytes_written=writer.bytes_written,
+        )
+
+
+class _Survey(NamedTuple):
+    """What is counted of a partition's rows, once in a while."""
+
+    streams: int
+    warming: int
+    open_by_severity: Mapping[str, int]
+    open_peak: float
+    strongest: tuple[tuple[str, float], ...]
+    unwritten_s: float
+
+
+NOT_SURVEYED = _Survey(0, 0, {}, 0.0, (), 0.0)
+
+
+class Reporter(Observer):
+    """Counts what a worker does, publishes its status, and writes a line for what people want to read."""
+
+    def __init__(
+        self, board: StatusBoard, metrics: Metrics, writer: StateWriter, detector: Detector, top_streams: int = 0
+    ) -> None:
+        """top_streams: those with the strongest open alarms that the status names."""
+        self._board = board
+        self._metrics = metrics
+        self._writer = writer
+        self._detector = detector
+        self._top_streams = top_streams
+        self._tally = _Tally()
+        self._begun: set[Partition] = set()  # of which something was judged, or there was nothing to judge
+        self._surveys: dict[Partition, _Survey] = {}
+        self._surveyed_s = -SURVEY_S
+        self._seldom = Seldom(interval_s=10.0)
+
+    def polled(self, seconds: float) -> None:
+        self._metrics.observe_stages({"poll": seconds})
+
+    def assigned(self, partition: Partition) -> None:
+        self._tally.assigned += 1
+        lines.info("partition_assigned", topic=partition.topic, partition=partition.number)
+
+    def revoked(self, partition: Partition) -> None:
+        self._begun.discard(partition)
+        lines.info("partition_revoked", topic=partition.topic, partition=partition.number)
+
+    def recovered(self, seconds: float, replayed: int) -> None:
+        self._metrics.observe_restore(seconds)
+        self._tally.replayed += replayed
+
+    def found_problem(self, problem: str) -> None:
+        self._tally.problems[problem] += 1
+
+    def migrated(self) -> None:
+        self._begun.clear()
+        self._tally.aborts += 1
+
+    def committed(self, commit: Committed) -> None:
+        self._metrics.observe_transaction(commit.seconds)
+        self._metrics.observe_stages({"commit": commit.seconds})
+        now_ms = time.time_ns() // 1_000_000
+        for one in commit.judged:
+            self._metrics.observe_batch(len(one.batch.keys), one.batch.record_times_ms, now_ms)
+            self._metrics.observe_stages(one.stage_s)
+        self._tally.add(commit.judged)
+        self._begun.update(one.commit.partition for one in commit.judged)
+        self._report(commit.judged)
+
+    def turned(self, turn: Round) -> None:
+        now_s = time.monotonic()
+        if now_s - self._surveyed_s >= SURVEY_S:
+            self._surveyed_s = now_s
+            self._surveys = {partition: self._survey(task, now_s) for partition, task in turn.tasks.items()}
+        last = self._board.read()
+        events = [event for one in turn.judged for event in one.events]
+        told = [msgspec.to_builtins(event) for event in events[-100:]]
+        self._board.publish(
+            Status(
+                state=State.STOPPING if turn.stopping else State.RUNNING,
+                started_ms=last.started_ms,
+                published_ms=time.time_ns() // 1_000_000,
+                beat_s=now_s,
+                checkpoint=last.checkpoint,
+                partitions=tuple(self._partition_statuses(turn)),
+                joined=turn.backlogs is not None,
+                counts=self._tally.counts(self._writer),
+                recent=newest(told, last.recent),
+                told=last.told + len(events),
+                details=still_open(told, last.details) if told else last.details,
+            )
+        )
+
+    def _survey(self, task: PartitionTask, now_s: float) -> _Survey:
+        if task.next_offset is not None:
+            task.milestones.pass_on(task.next_offset, now_s)
+        changed_s = task.milestones.reached_s(task.replay_from or 0)
+        alarms = open_alarms(task.slab)
+        return _Survey(
+            len(task.slab),
+            self._detector.count_warming(task.slab.rows),
+            by_severity(alarms),
+            max((alarm.peak for alarm in alarms), default=0.0),
+            strongest(alarms, self._top_streams),
+            0.0 if changed_s is None else now_s - changed_s,
+        )
+
+    def _partition_statuses(self, turn: Round) -> Iterator[PartitionStatus]:
+        backlogs = turn.backlogs or {}
+        for partition, task in turn.tasks.items():
+            yield self._partition_status(task, backlogs.get(partition, NOT_HEARD))
+        for partition, backlog in backlogs.items():
+            if backlog.refused:
+                yield PartitionStatus(
+                    *partition,
+                    next_offset=backlog.passed,
+                    end_offset=backlog.end,
+                    stage=Stage.WAITING,
+                    progress=0.0,
+                    waits_for=backlog.refused,
+                )
+
+    def _waits_for(self, task: PartitionTask, backlog: Backlog) -> str:
+        if task.stage is not Stage.RUNNING:
+            return ""  # the stage says it
+        if backlog.end is None:
+            return "how far it goes is not known"
+        return "" if task.partition in self._begun else "nothing of it is judged yet"
+
+    def _partition_status(self, task: PartitionTask, backlog: Backlog) -> PartitionStatus:
+        survey = self._surveys.get(task.partition, NOT_SURVEYED)
+        next_offset = max((o for o in (task.next_offset, backlog.passed) if o is not None), default=None)
+        if task.stage is Stage.RUNNING and backlog.end is not None and (next_offset or 0) >= backlog.end:
+            self._begun.add(task.partition)
+        return PartitionStatus(
+            topic=task.partition.topic,
+            number=task.partition.number,
+            next_offset=next_offset,
+            end_offset=backlog.end,
+            waits_for=self._waits_for(task, backlog),
+            event_time_ms=task.clock.latest_ms,
+            stage=task.stage,
+            progress=task.progress,
+            replay_from=task.replay_from,
+            streams=len(task.slab),
+            # Those that came since the survey are learning, until it is known that they are not.
+            warming=min(len(task.slab), survey.warming + max(0, len(task.slab) - survey.streams)),
+            state_bytes=task.slab.nbytes,
+            alarms_open=task.open_alarms,
+            open_by_severity=survey.open_by_severity,
+            open_peak=survey.open_peak,
+            strongest=survey.strongest,
+            unwritten_s=survey.unwritten_s,
+        )
+
+    def _report(self, judged: Iterable[Processed]) -> None:
+        """A line for the anomalies of this round, and one now and then for each reason of rejects."""
+        for one in judged:
+            if one.events:
+                changes = Counter(event.change for event in one.events)
+                streams = list(dict.fromkeys(event.subject for event in one.events))
+                lines.info(
+                    "anomalies",
+                    topic=one.commit.partition.topic,
+                    partition=one.commit.partition.number,
+                    **changes,
+                    streams=streams[:STREAMS_NAMED],
+                    more_streams=max(0, len(streams) - STREAMS_NAMED),
+                )
+            for reject in one.rejects:
+                held_back = self._seldom.pass_on(reject.reason)
+                if held_back is not None:
+                    lines.warning(
+                        "record_rejected",
+                        reason=reject.reason.value,
+                        detail=reject.detail,
+                        topic=one.commit.partition.topic,
+                        partition=one.commit.partition.number,
+                        before_offset=one.commit.next_offset,
+                        more_since_last=held_back,
+                    )
+
+
+def first_status(checkpoint: Checkpoint) -> Status:
+    """What stands on the board before the worker's first round."""
+    now_ms = time.time_ns() // 1_000_000
+    return Status(State.STARTING, now_ms, now_ms, time.monotonic(), checkpoint)
