@@ -23,7 +23,8 @@ from models.detection.rows import Channels, Rows, Scalars
 from models.output.wording import counted
 from service.errors import RefusedInput
 from service.input.wire import ReadingBatch, StreamKey, rfc3339
-from service.inspect.inspection import POLL_S, OutsideLog, Search, aligned
+from service.inspect.outside_log import POLL_S, OutsideLog, Search
+from service.inspect.text_table import aligned
 from service.log.port import Fetched, Partition, Source
 from service.pipeline import Pipeline, Processed
 from service.state.changelog import Collected, Layout, Marker, Origin, Stale, UnreadableRecord, read_marker, read_page

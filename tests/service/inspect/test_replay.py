@@ -22,7 +22,7 @@ from tests.service.onlooker import (
     FEATURES,
     MAX_FUTURE_MS,
     NUMERICS,
-    PARTITIONS,
+    P0,
     STEP,
     STREAMS,
     TOPIC,
@@ -35,7 +35,6 @@ from tests.service.onlooker import (
     search,
 )
 
-P0, P1 = PARTITIONS
 OTHER_DIGEST = "f" * 64
 NEVER_S = 1e9
 
