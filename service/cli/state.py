@@ -173,8 +173,9 @@ def replay(
     import msgspec
 
     from models.detection.numerics import self_test
-    from service.inspect.replay import Question, lines_of
+    from service.inspect.question import Question
     from service.inspect.replay import replay as judge_again
+    from service.inspect.replay_lines import lines_of
 
     pipeline, layout = _judges(settings)
     ttl_s, prime_readings = settings.limits.stream_ttl_s, settings.state.prime_readings

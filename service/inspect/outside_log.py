@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from service.errors import RefusedInput
 from service.input.wire import StreamKey
-from service.log.port import Log, Partition
+from service.log.port import Fetched, Log, Partition
 
 POLL_S = 0.5
 
@@ -46,3 +48,14 @@ class Search:
             f"no state of {' and '.join(self.topics)}{number}, group {self.group}: has a service of this group"
             " judged it?"
         )
+
+
+def input_of(log: OutsideLog, partition: Partition, begin: int, end: int) -> Iterator[Fetched]:
+    """The records of a partition from one offset to another."""
+    at = log.start(partition, begin) if begin < end else end
+    while at < end:
+        for fetched in log.poll(POLL_S).fetched:
+            at = fetched.next_offset
+            keep = int(np.searchsorted(fetched.offsets, end))
+            if keep:
+                yield fetched if keep == len(fetched.keys) else fetched.part(0, keep)

@@ -9,7 +9,9 @@ from models.detection.detector import Detector
 from service.cli.moments import time_ms
 from service.errors import RefusedInput
 from service.input.wire import StreamKey, decode_event, encode_reading, rfc3339
-from service.inspect.replay import Question, Replayed, lines_of, replay
+from service.inspect.question import Question, Replayed
+from service.inspect.replay import replay
+from service.inspect.replay_lines import lines_of
 from service.log.memory_log import Topics
 from service.log.port import Partition, Record
 from service.pipeline import Pipeline
