@@ -37,7 +37,7 @@ from service.kafka.client import (
     translated,
 )
 from service.kafka.columns import Budget, Chunk, columns_of, drained, fetch_columns
-from service.kafka.record_batches import Bounds
+from service.kafka.record_windows import Bounds
 from service.kafka.topics import admin_of, check_topics, max_message_bytes
 from service.kafka.transactions import drop, init_transactions, open_transactions, send, wait_for, wait_for_all
 from service.kafka.widths import Widths
