@@ -22,7 +22,8 @@ from torch import Tensor
 from models.output.wording import counted
 from service import failpoints
 from service.errors import LostState
-from service.input.wire import ReadingBatch, StateLost, StreamKey, state_lost
+from service.input.notices import StateLost, state_lost
+from service.input.wire import ReadingBatch, StreamKey
 from service.log.port import Fetched, Log, Partition, Record, Source
 from service.pipeline import Bools, Pipeline
 from service.state.changelog import (
