@@ -15,10 +15,10 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import structlog
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
@@ -37,6 +37,7 @@ from service.kafka.client import (
     translated,
 )
 from service.kafka.columns import Budget, Chunk, columns_of, drained, fetch_columns
+from service.kafka.rebalances import Assigned, Membership, RebalanceListener, ThrownOut, follows_directly
 from service.kafka.record_windows import Bounds
 from service.kafka.topics import admin_of, check_topics, max_message_bytes
 from service.kafka.transactions import drop, init_transactions, open_transactions, send, wait_for, wait_for_all
@@ -64,22 +65,6 @@ REFUSED_LETTER = (
     kafka_errors.RecordListTooLargeError,
     kafka_errors.InvalidTimestampError,
 )
-
-
-class _Membership(Protocol):
-    """What the client calls ConsumerGroupMetadata."""
-
-    generation_id: int
-    member_id: str
-
-
-class _Assigned(NamedTuple):
-    partitions: frozenset[Partition]
-    membership: _Membership
-
-
-class _Lost(NamedTuple):
-    """The group has thrown this worker out: what it owned may be another's by now."""
 
 
 class _LettersRefused(Exception):
@@ -143,7 +128,7 @@ class KafkaLog:
         self._max_poll_bytes = max_poll_bytes
         self._unreachable_after_s = unreachable_after_s
         self._transaction_timeout_s = transaction_timeout_ms / 1000
-        self._events: deque[_Assigned | _Lost] = deque()
+        self._events: deque[Assigned | ThrownOut] = deque()
         self._given: frozenset[Partition] = frozenset()  # by the group
         self._owned: frozenset[Partition] = frozenset()  # of these, those that can be served
         self._fresh: frozenset[Partition] = frozenset()  # to be reported as starting anew
@@ -152,7 +137,7 @@ class KafkaLog:
         self._topic_ids: dict[str, str] = {}
         self._seen_at: dict[str, float] = {}
         self._restoring: Restoring | None = None
-        self._membership: _Membership | None = None
+        self._membership: Membership | None = None
         self._failed_commits = 0
         self._closed = False
         common: dict[str, object] = {
@@ -211,7 +196,7 @@ class KafkaLog:
             self._changelog = ChangelogReader(changelog_topic, reading, columnar=self._ends is not None)
         self._widths = Widths(self._changelog.cluster, {name: counts[name] for name in (*outputs, changelog_topic)})
         self._heard_at = time.monotonic()
-        self._consumer.subscribe(topics, listener=_Rebalances(self._consumer, self._events, self._started))
+        self._consumer.subscribe(topics, listener=RebalanceListener(self._consumer, self._events, self._started))
         for topic in topics:  # else the group's leader may assign before it knows the partitions, and then again
             self._consumer.partitions_for_topic(topic)
 
@@ -392,7 +377,7 @@ class KafkaLog:
         except kafka_errors.KafkaError as error:
             log.warning("did not leave the consumer group", reason=str(error))
 
-    def _write_what_fits(self, commits: Sequence[Commit], membership: _Membership) -> None:
+    def _write_what_fits(self, commits: Sequence[Commit], membership: Membership) -> None:
         """Write, and again with other dead letters while their topic refuses them: nothing else is refused for them."""
         while True:
             try:
@@ -438,7 +423,7 @@ class KafkaLog:
                     f" that topic higher ({said(error)})"
                 ) from error
 
-    def _write(self, commits: Sequence[Commit], membership: _Membership) -> None:
+    def _write(self, commits: Sequence[Commit], membership: Membership) -> None:
         """The transaction. Sends, flush, every future checked, offsets, commit; nothing after the offsets."""
         deadline = time.monotonic() + self._transaction_timeout_s
         sent: list[tuple[str, Any]] = []
@@ -513,12 +498,12 @@ class KafkaLog:
         known, given, fresh = self._owned, self._given, self._fresh
         while self._events:
             event = self._events.popleft()
-            if isinstance(event, _Lost):
+            if isinstance(event, ThrownOut):
                 given = fresh = frozenset()
                 self._membership = None
                 continue
             kept = event.partitions & given
-            if not _follows(self._membership, event.membership):
+            if not follows_directly(self._membership, event.membership):
                 kept = frozenset()
             fresh = (fresh & kept) | (event.partitions - kept)
             given = event.partitions
@@ -569,29 +554,3 @@ class KafkaLog:
                 self._seen_at[topic] = now_s
             elif now_s - self._seen_at.get(topic, now_s) > GONE_AFTER_S:
                 raise LogUnavailable(f"{self._servers}: topic {topic} is gone")
-
-
-class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Only queues: it runs on the client's I/O thread, where work would stop the heartbeats and errors are lost."""
-
-    def __init__(self, consumer: Any, events: deque[_Assigned | _Lost], started: set[Partition]) -> None:
-        self._consumer = consumer
-        self._events = events
-        self._started = started
-
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """The eager protocol says this of everything before each rebalance; what counts is what is assigned next."""
-
-    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:  # noqa: ARG002
-        self._events.append(_Lost())
-
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        # Before anything is fetched of them: where a partition begins is known only once it is restored.
-        self._consumer.pause(*(tp for tp in assigned if Partition(*tp) not in self._started))
-        # Remembered now, because what the client answers later may be a generation that poll() has not told of yet,
-        # or none at all, with which the broker would not fence a commit.
-        self._events.append(_Assigned(frozenset(Partition(*tp) for tp in assigned), self._consumer.group_metadata()))
-
-
-def _follows(old: _Membership | None, new: _Membership) -> bool:
-    return old is not None and old.member_id == new.member_id and new.generation_id == old.generation_id + 1

@@ -271,7 +271,7 @@ def test_a_member_that_has_heard_of_its_end_has_a_membership_that_is_not_fenced(
     producer = bench.producer()
     producer.send_offsets_to_transaction({bench.input: GROUP_OFFSET}, member.group_metadata())
     producer.commit_transaction()
-    # Mended if either raises: `_Rebalances` then need not remember the membership with each assignment.
+    # Mended if either raises: `RebalanceListener` then need not remember the membership with each assignment.
     assert bench.committed() == 100
 
 
@@ -352,7 +352,7 @@ def test_a_listener_runs_on_the_clients_own_thread_and_its_errors_lose_their_kin
     consumer.partitions_for_topic(bench.topic)
     with pytest.raises(kafka_errors.KafkaError, match="User rebalance callback throws an error"):
         wait_until(lambda: False, lambda: consumer.poll(50))
-    # Mended if it is this one: `_Rebalances` could do the work itself.
+    # Mended if it is this one: `RebalanceListener` could do the work itself.
     assert listener.threads[0] is not threading.current_thread()
 
 
