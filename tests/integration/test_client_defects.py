@@ -173,7 +173,7 @@ def test_a_transaction_that_the_broker_has_aborted_is_told(world: KafkaWorld, be
     bench.group = world.group
     world.append(0, readings(10))
     log = world.open(transaction_timeout_ms=1_000)
-    log._transaction_timeout_s = WITHIN_S  # its own time limit is not what is to notice it
+    log._writer._transaction_timeout_s = WITHIN_S  # its own time limit is not what is to notice it
     reader = Reader(log).until(10)
     proxy.keep_back(PRODUCE, break_off=False)
     committing = in_background(lambda: log.commit(reader.commits()))
@@ -398,7 +398,7 @@ def test_a_worker_that_leads_its_group_gets_partitions_that_were_added(
 
 def test_settings_that_must_be_given_because_their_defaults_are_otherwise(world: KafkaWorld) -> None:
     log = world.open()
-    consumer, producer = log._consumer.config, log._producer.config
+    consumer, producer = log._consumer.config, log._writer._producer.config
     for client, name, default, ours in (
         (KafkaConsumer, "allow_auto_create_topics", True, consumer["allow_auto_create_topics"] is False),
         (KafkaProducer, "allow_auto_create_topics", True, producer["allow_auto_create_topics"] is False),
