@@ -22,7 +22,8 @@ from torch import Tensor
 from models.output.wording import counted
 from service import failpoints
 from service.errors import LostState
-from service.input.wire import ReadingBatch, StateLost, StreamKey, state_lost
+from service.input.notices import StateLost, state_lost
+from service.input.wire import ReadingBatch, StreamKey
 from service.log.port import Fetched, Log, Partition, Record, Source
 from service.pipeline import Bools, Pipeline
 from service.state.changelog import (
@@ -37,6 +38,7 @@ from service.state.changelog import (
     read_page,
     roster_agrees,
 )
+from service.state.priming import Priming
 from service.state.slab import NO_SLOT, PAGE_ROWS, Page
 from service.state.task import PartitionTask, Stage
 
@@ -110,7 +112,7 @@ class Recovery:
         self._next_offset = 0  # E
         self._replay_from = 0  # R
         self._begin_at: int | None = None  # where a partition without state begins; None: as the log is set up
-        self._priming: _Priming | None = None
+        self._priming: Priming | None = None
         task.stage = Stage.RESTORING
 
     def step(self) -> None:
@@ -269,18 +271,18 @@ class Recovery:
         slots = self.task.slab.find(keys)
         until, wanted = self.task.checkpoint_from, self._rules.prime_readings
         first = max(self.task.primed_from, source.begin)
-        self._priming = _Priming(slots, self.task.slab.room, until, wanted, first)
+        self._priming = Priming(slots, self.task.slab.room, until, wanted, first)
         lines.info("priming", **self._where(), streams=len(keys), readings=wanted, before_offset=until)
         self.task.stage, self.task.progress = Stage.PRIMING, 0.0
         self._look_from(self._priming)
 
-    def _look_from(self, priming: "_Priming") -> None:
+    def _look_from(self, priming: Priming) -> None:
         if priming.begin >= priming.until:
             self._begin_replay()
         else:
             self._log.start(self.task.partition, priming.begin)
 
-    def _prime(self, fetched: Fetched, priming: "_Priming") -> None:
+    def _prime(self, fetched: Fetched, priming: Priming) -> None:
         """First count how many readings each stream has before the offset, then judge the last of them."""
         end = int(np.searchsorted(fetched.offsets, priming.until))
         if end:
@@ -295,7 +297,7 @@ class Recovery:
         if fetched.next_offset >= priming.until:
             self._looked_through(priming)
 
-    def _looked_through(self, priming: "_Priming") -> None:
+    def _looked_through(self, priming: Priming) -> None:
         """All that there is before the offset was counted, or judged."""
         if priming.counting:
             priming.look_further_back()
@@ -370,56 +372,3 @@ class Recovery:
 
     def _where(self) -> dict[str, object]:
         return {"topic": self.task.partition.topic, "partition": self.task.partition.number}
-
-
-class _Priming:
-    """Which readings before an offset are the last few of each stream.
-
-    The input is looked through from ever further back until every stream has as many as wanted, or all of it was
-    looked through from `first` on. What is chosen depends on the input alone, not on which streams are still to prime.
-    """
-
-    def __init__(self, slots: Tensor, room: int, until: int, wanted: int, first: int) -> None:
-        """slots: of the streams to prime, in a slab of `room`. first: offset before which nothing is looked at."""
-        self.until = until
-        self.counting = True
-        self._wanted = wanted
-        self._mine = np.zeros(room, dtype=bool)
-        self._mine[slots.numpy()] = True
-        self._span = 2 * wanted * len(slots)
-        self._first = first
-        self._counts = np.zeros(room, dtype=np.int64)
-
-    @property
-    def begin(self) -> int:
-        return max(self._first, self.until - self._span)
-
-    def count(self, slots: Tensor) -> None:
-        known = slots.numpy()[slots.numpy() != NO_SLOT]
-        self._counts += np.bincount(known, minlength=len(self._counts))
-
-    def look_further_back(self) -> None:
-        """After all was counted: count again from further back, or go on to choose."""
-        if self.begin > self._first and (self._counts[self._mine] < self._wanted).any():
-            self._span *= 4
-            self._counts[:] = 0
-        else:
-            self.counting = False
-            self._counts -= self._wanted  # what is left are those to pass over
-
-    def choose(self, slots: Tensor) -> Bools:
-        """Of N readings, those that are among the last few of a stream to prime; (N,)."""
-        index = slots.numpy()
-        chosen = np.zeros(len(index), dtype=bool)
-        known = np.flatnonzero(index != NO_SLOT)
-        known = known[self._mine[index[known]]]
-        order = known[np.argsort(index[known], kind="stable")]
-        streams, firsts, counts = np.unique(index[order], return_index=True, return_counts=True)
-        nth = np.arange(len(order)) - np.repeat(firsts, counts)
-        chosen[order] = nth >= np.repeat(self._counts[streams], counts)
-        self._counts[streams] -= counts
-        return chosen
-
-    def progress(self, next_offset: int) -> float:
-        done = (next_offset - self.begin) / max(1, self.until - self.begin)
-        return min(1.0, done) / 2 + (0.0 if self.counting else 0.5)

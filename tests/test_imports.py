@@ -81,7 +81,7 @@ KNOWN_IN = {
     # Of Kafka, what runs knows the log alone.
     "service.kafka": "service.kafka service.cli service.process",
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.
-    "service.failpoints": "service.kafka.log service.pipeline service.recovery service.worker",
+    "service.failpoints": "service.kafka.transactional_writer service.pipeline service.recovery service.worker",
 }
 BANNED = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

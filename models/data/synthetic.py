@@ -16,15 +16,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.random import Generator, SeedSequence, default_rng
-from numpy.typing import ArrayLike, NDArray
+from numpy.random import SeedSequence, default_rng
+from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
-Range: TypeAlias = tuple[float, float]  # drawn uniformly, both ends included
+from models.data.machines import Floats, Range, draw_machines, key_of
 
 FEATURES = ("temperature", "pressure", "vibration")  # degrees Celsius, bar, mm/s
 START_MS = 1_767_571_200_000  # Monday 2026-01-05, 00:00 UTC
@@ -34,8 +33,6 @@ WANDER = 0.05  # of full load, standard deviation; what the load does that no rh
 WANDER_S = 2_700.0  # for how long it remembers
 DECIMALS = 3  # what a sensor reports
 BLOCK = 1_024  # readings made at a time: the working arrays stay small whatever the length
-DAY_H, WEEK_H, YEAR_H = 24.0, 168.0, 8_766.0
-MONDAY_H = 72.0  # 1970-01-01 was a Thursday
 
 
 class FaultKind(StrEnum):
@@ -88,63 +85,6 @@ class Plant:
         for fault in self.faults:
             labels[fault.stream, max(fault.start - self.first, 0) : fault.end - self.first] = True
         return labels
-
-
-class MachineType(NamedTuple):
-    """What the machines of one type have in common: the ranges that each machine's own numbers are drawn from."""
-
-    level: tuple[Range, Range, Range]  # at full load, in the feature's unit
-    spread: tuple[Range, Range, Range]  # in the feature's unit
-    daily: Range  # parts of full load, as all below
-    weekend: Range
-    idle: Range  # less load outside the shift
-    unload: Range  # less load in the resting part of the cycle
-    ambient: Range  # spreads by which the hall's daily warmth moves the temperature
-
-
-MACHINES = {
-    "pump": MachineType(  # runs through, follows demand
-        level=((55, 70), (4, 8), (1.8, 3.5)),
-        spread=((0.3, 0.6), (0.03, 0.08), (0.06, 0.12)),
-        daily=(0.15, 0.35),
-        weekend=(0.1, 0.25),
-        idle=(0, 0),
-        unload=(0, 0),
-        ambient=(0.5, 1.5),
-    ),
-    "fan": MachineType(  # lives with the weather
-        level=((30, 42), (1.2, 1.8), (1.2, 2.2)),
-        spread=((0.25, 0.5), (0.01, 0.02), (0.04, 0.08)),
-        daily=(0.1, 0.2),
-        weekend=(0, 0),
-        idle=(0, 0),
-        unload=(0, 0),
-        ambient=(2.5, 4),
-    ),
-    "compressor": MachineType(  # loads and unloads
-        level=((75, 95), (7, 10), (3, 5)),
-        spread=((0.4, 0.8), (0.05, 0.1), (0.1, 0.2)),
-        daily=(0.05, 0.12),
-        weekend=(0, 0.1),
-        idle=(0, 0),
-        unload=(0.3, 0.5),
-        ambient=(0.5, 1.5),
-    ),
-    "press": MachineType(  # works in shifts, idles at night and on weekends
-        level=((45, 60), (120, 180), (3, 5)),
-        spread=((0.3, 0.6), (1, 2.5), (0.1, 0.2)),
-        daily=(0.02, 0.08),
-        weekend=(0, 0),
-        idle=(0.5, 0.7),
-        unload=(0, 0),
-        ambient=(0.5, 1.5),
-    ),
-}
-GAIN: tuple[Range, Range, Range] = ((12, 18), (8, 12), (6, 10))  # spreads from no load to full load
-LAG_S: tuple[Range, Range, Range] = ((1_200, 3_000), (60, 240), (20, 60))  # heat is slow, pressure less so
-NOISE_S: tuple[Range, Range, Range] = ((180, 360), (60, 120), (20, 60))  # for how long the noise remembers itself
-SHIFT_START_H, SHIFT_H, SHIFT_RAMP_H = (5.0, 7.0), (9.0, 15.0), 0.5
-PERIOD_H, DUTY, CYCLE_RAMP = (1.0, 2.5), (0.5, 0.7), 0.15
 
 
 class FaultShape(NamedTuple):
@@ -232,12 +172,12 @@ class PlantSimulator:
             raise ValueError(f"step_s is {step_s}, expected more than 0")
         if fault_every is not None and fault_every < QUIET:
             raise ValueError(f"fault_every is {fault_every}, expected at least {QUIET}, or None for no faults")
-        self.keys = tuple(_key(stream) for stream in range(streams))
+        self.keys = tuple(key_of(stream) for stream in range(streams))
         self._seed, self._step_s, self._start_ms = seed, step_s, start_ms
         self._first_fault_after = first_fault_after
         self._more_quiet = 0.0 if fault_every is None else fault_every - QUIET
         character, self._wander_rng, self._noise_rng, self._jitter_rng = map(default_rng, SeedSequence(seed).spawn(4))
-        self._machines = _build(streams, character)
+        self._machines = draw_machines(streams, character)
         self._moment = character.uniform(2 * JITTER, 1 - 2 * JITTER, streams)  # steps
         self._wander = character.standard_normal(streams) * WANDER
         self._noise = character.standard_normal((streams, len(FEATURES)))
@@ -376,92 +316,6 @@ class PlantSimulator:
     def _hours(self, first: int, readings: int) -> Floats:
         """Hours since 1970 at the beginning of each step, (T,)."""
         return (self._start_ms / 1_000 + np.arange(first, first + readings) * self._step_s) / 3_600
-
-
-@dataclass(frozen=True, slots=True)
-class Machines:
-    """The S machines of a plant, each with its own numbers. Phases in hours, loads in parts of full load."""
-
-    level: Floats  # (S, F)
-    spread: Floats  # (S, F)
-    gain: Floats  # (S, F), spreads
-    lag_s: Floats  # (S, F)
-    noise_s: Floats  # (S, F)
-    daily: Floats  # (S,), as all below
-    daily_phase_h: Floats
-    second_phase_h: Floats
-    weekend: Floats
-    idle: Floats
-    shift_start_h: Floats
-    shift_h: Floats
-    unload: Floats
-    period_h: Floats
-    cycle_phase_h: Floats
-    duty: Floats
-    ambient: Floats
-
-    def rhythm(self, hours: Floats) -> Floats:
-        """The load that hour, shift and cycle ask for, (T, S)."""
-        hours = hours[:, None]
-        day_h, week_h = hours % DAY_H, (hours + MONDAY_H) % WEEK_H
-        load = 1 + self.daily * (_wave(hours, DAY_H, self.daily_phase_h) - 0.5)
-        load += 0.3 * self.daily * _wave(hours, DAY_H / 2, self.second_phase_h)
-        load -= self.weekend * _trapezoid(week_h - 5 * DAY_H, np.float64(2 * DAY_H), 3.0)
-        at_work = _trapezoid(day_h - self.shift_start_h, self.shift_h, SHIFT_RAMP_H) * (week_h < 5 * DAY_H)
-        load -= self.idle * (1 - at_work)
-        cycle = (hours + self.cycle_phase_h) % self.period_h / self.period_h
-        return load - self.unload * (1 - _trapezoid(cycle, self.duty, CYCLE_RAMP))
-
-    def warmth(self, hours: Floats) -> Floats:
-        """What the hall's warmth adds to the temperature, in spreads, (T, S): warmest at 15:00 and in late July."""
-        hours = hours[:, None]
-        return self.ambient * (_wave(hours, DAY_H, 15.0 - DAY_H / 4) + 0.5 * _wave(hours, YEAR_H, 2_700.0))
-
-
-def _build(streams: int, rng: Generator) -> Machines:
-    """Draw the machines; types take turns."""
-    machines = [MACHINES[_type(stream)] for stream in range(streams)]
-
-    def draw(ranges: ArrayLike) -> Floats:
-        bounds: Floats = np.asarray(ranges, dtype=np.float64)
-        return np.asarray(rng.uniform(bounds[..., 0], bounds[..., 1]))
-
-    return Machines(
-        level=draw([machine.level for machine in machines]),
-        spread=draw([machine.spread for machine in machines]),
-        gain=draw([GAIN] * streams),
-        lag_s=draw([LAG_S] * streams),
-        noise_s=draw([NOISE_S] * streams),
-        daily=draw([machine.daily for machine in machines]),
-        daily_phase_h=rng.uniform(6, 12, streams),
-        second_phase_h=rng.uniform(0, DAY_H / 2, streams),
-        weekend=draw([machine.weekend for machine in machines]),
-        idle=draw([machine.idle for machine in machines]),
-        shift_start_h=rng.uniform(*SHIFT_START_H, streams),
-        shift_h=rng.uniform(*SHIFT_H, streams),
-        unload=draw([machine.unload for machine in machines]),
-        period_h=rng.uniform(*PERIOD_H, streams),
-        cycle_phase_h=rng.uniform(0, PERIOD_H[1], streams),
-        duty=rng.uniform(*DUTY, streams),
-        ambient=draw([machine.ambient for machine in machines]),
-    )
-
-
-def _type(stream: int) -> str:
-    return tuple(MACHINES)[stream % len(MACHINES)]
-
-
-def _key(stream: int) -> str:
-    return f"line-{stream // 12 + 1:02d}/{_type(stream)}-{stream + 1:03d}"
-
-
-def _wave(hours: Floats, period_h: float, phase_h: Floats | float) -> Floats:
-    return np.sin((hours - phase_h) * (2 * math.pi / period_h))
-
-
-def _trapezoid(at: Floats, length: Floats | np.float64, ramp: float) -> Floats:
-    """0 before 0 and after `length`, 1 between, with slopes of length `ramp` inside."""
-    return np.clip(np.minimum(at, length - at) / ramp, 0, 1)
 
 
 def _remember(inputs: Floats, keep: Floats | np.float64, before: Floats) -> Floats:

@@ -24,7 +24,8 @@ from models.evaluation.evaluation import Bools, Doubles, Judged, Tally
 from models.evaluation.kept_runs import side_by_side
 from models.evaluation.series_report import set_report
 from models.net.forecaster import Forecaster, ForecasterConfig
-from models.training.loop import TrainingConfig, fit, usable
+from models.training.loop import fit, usable
+from models.training.run import TrainingConfig
 
 WHOLE = "Telltale"
 NET_ALONE = "net alone"

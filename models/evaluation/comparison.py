@@ -29,7 +29,8 @@ from models.evaluation.kept_runs import side_by_side
 from models.net.cells import CELLS
 from models.net.forecaster import MINUTE_MS, Forecaster, ForecasterConfig
 from models.net.packing import pack
-from models.training.loop import TrainingConfig, fit, usable
+from models.training.loop import fit, usable
+from models.training.run import TrainingConfig
 
 BUDGET = ("epochs", "patience", "chunk_readings", "lane_readings", "side_by_side", "learning_rate", "budget_s")
 # Speed is measured on a made load, so that it is that of the cell and not of how many streams a set has.

@@ -2,13 +2,10 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from models.net.forecaster import ForecasterConfig
 from models.output.wording import counted
-
-if TYPE_CHECKING:
-    from models.training.loop import Epoch, TrainingConfig
+from models.training.run import Epoch, TrainingConfig
 
 VANISHED = 2.0**-24  # of a gradient: what float32 rounds away when it is added to the rest
 EXPLODED = 100.0  # of a gradient through a chunk
@@ -18,10 +15,10 @@ WORSE = 2.0  # validation loss, as a multiple of that of expecting no change: no
 
 
 def remarks(
-    epochs: "Sequence[Epoch]",
+    epochs: Sequence[Epoch],
     persistence_loss: float,
     ended: str,
-    training: "TrainingConfig",
+    training: TrainingConfig,
     config: ForecasterConfig,
 ) -> tuple[str, ...]:
     """Nothing where all is well, and nothing before the first epoch is done.
@@ -38,7 +35,7 @@ def remarks(
 
 
 def _divergence(
-    epochs: "Sequence[Epoch]", best: "Epoch | None", ended: str, training: "TrainingConfig", config: ForecasterConfig
+    epochs: Sequence[Epoch], best: Epoch | None, ended: str, training: TrainingConfig, config: ForecasterConfig
 ) -> Iterator[str]:
     slower = f"Try a smaller --learning-rate than {training.learning_rate:g}"
     if ended == "diverged":
@@ -57,7 +54,7 @@ def _divergence(
 
 
 def _gradients(
-    epochs: "Sequence[Epoch]", best: "Epoch | None", training: "TrainingConfig", config: ForecasterConfig
+    epochs: Sequence[Epoch], best: Epoch | None, training: TrainingConfig, config: ForecasterConfig
 ) -> Iterator[str]:
     """Of vanishing, the weights that are kept decide; explosions are looked for in all epochs."""
     back, slower = (
@@ -84,7 +81,7 @@ def _gradients(
         )
 
 
-def _forecasts(best: "Epoch", persistence_loss: float, training: "TrainingConfig") -> Iterator[str]:
+def _forecasts(best: Epoch, persistence_loss: float, training: TrainingConfig) -> Iterator[str]:
     if best.validation_loss > WORSE * persistence_loss:
         yield (
             f"It forecasts worse than `the same as before`, whose loss is {persistence_loss:.3g}; "
@@ -97,7 +94,7 @@ def _forecasts(best: "Epoch", persistence_loss: float, training: "TrainingConfig
         )
 
 
-def _overfitting(epochs: "Sequence[Epoch]", best: "Epoch") -> Iterator[str]:
+def _overfitting(epochs: Sequence[Epoch], best: Epoch) -> Iterator[str]:
     last = epochs[-1]
     if last.validation_loss > OVERFITTED * best.validation_loss and last.loss < best.loss:
         yield (

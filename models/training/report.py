@@ -23,7 +23,8 @@ from models.detection.rows import Doubles
 from models.net.forecaster import Forecaster
 from models.output.page import COLOURS, Report
 from models.output.wording import compared, counted
-from models.training.loop import Epoch, Fitted, TrainingConfig
+from models.training.loop import Fitted
+from models.training.run import Epoch, TrainingConfig
 
 JUDGED_STREAMS = 24
 WARM_READINGS = 2048  # at most, of each of them: those before its validation part

@@ -61,7 +61,7 @@ def compare(
     from models.evaluation.comparison_report import MARK, comparison_report
     from models.evaluation.comparison_tables import OVER_SETS, cost_table, rank_table, summarise, table, write
     from models.evaluation.kept_runs import find_sets
-    from models.training.loop import TrainingConfig
+    from models.training.run import TrainingConfig
 
     sets = find_sets(paths)
     one_thread()

@@ -26,7 +26,7 @@ from models.data.synthetic import FEATURES, Fault, FaultKind, PlantSimulator
 from models.detection.numerics import self_test
 from models.net.forecaster import ForecasterConfig
 from models.output.wording import counted
-from models.training.loop import TrainingConfig
+from models.training.run import TrainingConfig
 from service.cli.feeding import PLANT_STEP_S, PLANT_TRAINING_READINGS, plant, plant_records, plant_series
 from service.cli.trainer import train
 from service.errors import RefusedSetting

@@ -63,7 +63,7 @@ def evaluate(
     from models.evaluation.evaluation_report import evaluation_report
     from models.evaluation.evaluation_tables import MARK, OVER_SETS, facts, summarise, tables, write
     from models.evaluation.kept_runs import find_sets
-    from models.training.loop import TrainingConfig
+    from models.training.run import TrainingConfig
 
     sets = find_sets(paths)
     if unknown := [name for name in only or [] if name not in sets]:

@@ -76,7 +76,8 @@ def gradients(
     from models.insight.gradients import Flow, draw_windows, flows, flows_at_first
     from models.insight.gradients_report import FLOW_HEADER, flow_report, flow_rows, write_flows
     from models.net.forecaster import ForecasterConfig
-    from models.training.loop import TrainingConfig, fit, usable
+    from models.training.loop import fit, usable
+    from models.training.run import TrainingConfig
 
     one_thread()
     ready = load_checkpoint(checkpoint).detector.forecaster if checkpoint else None

@@ -18,8 +18,7 @@ from models.data.spool import Spool, Streams
 from models.detection.detector import LATE_LIMIT
 from service.errors import RefusedInput
 from service.input.wire import Decoder, ReadingBatch
-from service.inspect.inspection import OutsideLog
-from service.inspect.replay import input_of
+from service.inspect.outside_log import OutsideLog, input_of
 from service.log.port import Partition
 
 LOOKED_AT = 1_000  # records of a partition, to find out which features the readings have

@@ -132,7 +132,7 @@ def forecast(
     from models.insight.explanation_report import Subject, forecast_report, width_of
     from models.insight.forecasting import PAST_READINGS, ForecastConfig
     from models.insight.forecasting import forecast as look_ahead
-    from service.inspect.inspection import aligned
+    from service.inspect.text_table import aligned
     from service.live.insights import seen_forecast
 
     loaded, series = _stream(config, checkpoint, data_paths(data, more), stream, part, time_unit)
@@ -244,7 +244,7 @@ def _show(loaded: "Checkpoint", series: "Series", told: "tuple[Transition, ...]"
     """The anomalies of the whole stream; of those in the window, what the memory says too."""
     from models.insight.explanation import CAVEAT
     from service.input.wire import rfc3339
-    from service.inspect.inspection import aligned
+    from service.inspect.text_table import aligned
 
     first, last = (rfc3339(int(explained.readings.times_ms[n])) for n in (0, -1))
     out.print(f"{series.key}  {counted(len(series.times_ms), 'reading')}; the memory from {first} to {last}. {CAVEAT}")

@@ -125,7 +125,8 @@ def train(
 
     from models.net.forecaster import ForecasterConfig
     from models.training.distributed import joined
-    from models.training.loop import TrainingConfig, usable
+    from models.training.loop import usable
+    from models.training.run import TrainingConfig
     from service.cli.trainer import train as train_and_save
 
     with joined(device_of(device)) as ranks:

@@ -60,7 +60,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 def load_settings(config: Path | None, overrides: dict[str, object]) -> "Settings":
     from service import log_lines
-    from service.settings.settings import load, secrets
+    from service.settings.loading import load
+    from service.settings.settings import secrets
 
     settings = load(config, overrides)
     log_lines.configure(settings.log.level, settings.log.format, secrets(settings))

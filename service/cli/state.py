@@ -29,7 +29,7 @@ from service.errors import RefusedInput, RefusedSetting
 
 if TYPE_CHECKING:
     from service.input.wire import StreamKey
-    from service.inspect.inspection import Search
+    from service.inspect.outside_log import Search
     from service.kafka.groupless import UnjoinedLog
     from service.pipeline import Pipeline
     from service.settings.settings import Settings
@@ -54,7 +54,8 @@ def state_show(
     """What a stream remembers, by the newest page in the changelog; the service goes on meanwhile."""
     import msgspec
 
-    from service.inspect.inspection import find, lines_of, shown
+    from service.inspect.inspection import find, shown
+    from service.inspect.state_lines import lines_of
 
     settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
     pipeline, layout = _judges(settings)
@@ -89,7 +90,7 @@ def state_export(
 
     from models.detection.numerics import self_test
     from service.inspect import state_file
-    from service.inspect.inspection import pack_up
+    from service.inspect.transfer import pack_up
 
     pipeline, layout = _judges(settings)
     keys = [_key(one) for one in stream]
@@ -120,7 +121,7 @@ def state_import(
 
     from models.detection.numerics import self_test
     from service.inspect import state_file
-    from service.inspect.inspection import Limits, unpack
+    from service.inspect.transfer import Limits, unpack
     from service.state.writer import StateWriter
 
     pipeline, layout = _judges(settings)
@@ -172,8 +173,9 @@ def replay(
     import msgspec
 
     from models.detection.numerics import self_test
-    from service.inspect.replay import Question, lines_of
+    from service.inspect.question import Question
     from service.inspect.replay import replay as judge_again
+    from service.inspect.replay_lines import lines_of
 
     pipeline, layout = _judges(settings)
     ttl_s, prime_readings = settings.limits.stream_ttl_s, settings.state.prime_readings
@@ -216,7 +218,7 @@ def _key(stream: str) -> "StreamKey":
 
 
 def _search(settings: "Settings", partition: int | None) -> "Search":
-    from service.inspect.inspection import Search
+    from service.inspect.outside_log import Search
     from service.kafka.topics import partition_of
 
     return Search(settings.kafka.group, settings.kafka.topics, partition, partition_of)

@@ -21,7 +21,8 @@ from models.output.output_file import UnwrittenOutput, write_each
 from models.output.wording import compared, counted
 from models.training.distributed import ALONE, Ranks
 from models.training.kinds_training import KindsConfig, learn_kinds, scores
-from models.training.loop import Fitted, Progress, TrainingConfig, fit
+from models.training.loop import Fitted, Progress, fit
+from models.training.run import TrainingConfig
 from service.cli.output_files import PAGE_BYTES, check_room
 
 STATE_PER_WEIGHTS = 4  # a run holds its weights, the best ones, and Adam's two means of their gradients

@@ -9,7 +9,8 @@ from starlette.responses import StreamingResponse
 from service.http.answers import REFUSALS, Stream, answer, refusal, schema, to_key
 from service.http.event_stream import EventStream, Followers, describe_events
 from service.http.turns import address_of
-from service.input.wire import Channel, rfc3339
+from service.input.anomaly import Channel
+from service.input.wire import rfc3339
 from service.live.insights import Insight
 from service.live.status import Status, StatusBoard
 from service.live.streams import Order, StreamSeen, Tables

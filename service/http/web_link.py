@@ -1,202 +1,51 @@
 """Between the worker and the process that answers HTTP: what is published goes one way, questions go the other.
 
-A message is a frame: two lengths, MessagePack, and behind it the bytes of the arrays that it refers to, which are never
-copied while Python's lock is held. The worker's own thread does none of this: it publishes to the board and answers at
-the end of a round as before, and threads of this module look at the board a few times a second, ask on behalf of the
-other process, and wait for it where it does not read.
+The worker's own thread does none of this: it publishes to the board and answers at the end of a round as before, and
+threads of this module look at the board a few times a second, ask on behalf of the other process, and wait for it where
+it does not read.
 """
 
 import itertools
-import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
-from typing import Any, TypeVar
 
-import msgspec
-import numpy as np
 import structlog
-import torch
-from numpy.typing import NDArray
 
-from models.detection.detector import Readings
-from models.detection.rows import Rows
 from service.errors import TelltaleError
+from service.http.web_messages import (
+    Answer,
+    Arrays,
+    AskTable,
+    AskView,
+    Expect,
+    Link,
+    Published,
+    SentPart,
+    SentTable,
+    ToWeb,
+    ToWorker,
+    Up,
+    array_of,
+    send_view,
+    take_view,
+)
 from service.input.wire import StreamKey
-from service.live.metrics import Counted, Metrics
+from service.live.metrics import Metrics
 from service.live.status import Status, StatusBoard
 from service.live.streams import Names, StreamTable, Tables
 from service.live.streams import Part as TablePart
-from service.live.watching import WITHIN_S, NotNow, Part, TooMuchAsked, UnheldStream, View, Views
-from service.log.port import Partition
+from service.live.watching import WITHIN_S, NotNow, TooMuchAsked, UnheldStream, View, Views
 
 TELL_S = 0.2  # between two looks at the board
 SIDE_BY_SIDE = 8  # questions that wait for the worker's round
 FRESH_S = 0.5  # a table that was asked for no longer ago is not asked for again
 SLACK_S = 1.0  # beyond what the worker takes itself before it says that it has not come round
-LENGTHS = struct.Struct(">II")
-ALIGNED = 16
 REFUSALS: dict[str, type[TelltaleError]] = {one.__name__: one for one in (UnheldStream, NotNow, TooMuchAsked)}
 
 lines = structlog.get_logger("telltale.http")
-T = TypeVar("T")
-
-
-class Array(msgspec.Struct, array_like=True, frozen=True):
-    """An array whose bytes follow the message."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-
-
-class Published(msgspec.Struct, tag=True, frozen=True):
-    """What the worker last published, and what has been counted beside it."""
-
-    status: Status
-    counted: Counted
-
-
-class Answer(msgspec.Struct, tag=True, frozen=True):
-    """To the question of this number. What is not set is not what was asked for."""
-
-    question: int
-    view: "SentView | None" = None
-    table: "SentTable | None" = None  # None: the same as last time
-    refusal: str | None = None
-    reason: str = ""
-
-
-class SentView(msgspec.Struct, frozen=True):
-    """A `View`."""
-
-    partition: Partition
-    parts: list[tuple[list[Array], list[Array]]]  # a row and the readings after it
-    row: list[Array]
-
-
-class SentPart(msgspec.Struct, frozen=True):
-    """The streams of one partition; keys: None: those of last time."""
-
-    partition: Partition
-    keys: list[StreamKey | None] | None
-    scores: Array
-    columns: Array
-
-
-class SentTable(msgspec.Struct, frozen=True):
-    """A `StreamTable`. number: by which the next question says that it has come."""
-
-    number: int
-    made_ms: int
-    parts: list[SentPart]
-
-
-class Up(msgspec.Struct, tag=True, frozen=True):
-    """Requests are answered."""
-
-
-class AskTable(msgspec.Struct, tag=True, frozen=True):
-    """seen: the number of the last table that came; 0: none."""
-
-    question: int
-    seen: int
-
-
-class AskView(msgspec.Struct, tag=True, frozen=True):
-    question: int
-    key: StreamKey
-
-
-class Expect(msgspec.Struct, tag=True, frozen=True):
-    key: StreamKey
-
-
-ToWeb = Published | Answer
-ToWorker = Up | AskTable | AskView | Expect
-
-
-class Link:
-    """One end of the line. Any thread may send; one receives."""
-
-    def __init__(self, end: socket.socket) -> None:
-        self._end = end
-        self._sending = threading.Lock()
-
-    def send(self, message: ToWeb | ToWorker, arrays: "Arrays | None" = None) -> None:
-        """Raises OSError where the other process is not there any more."""
-        head, bodies = msgspec.msgpack.encode(message), [] if arrays is None else arrays.bodies
-        with self._sending:
-            self._end.sendall(LENGTHS.pack(len(head), sum(body.nbytes for body in bodies)) + head)
-            for body in bodies:
-                self._end.sendall(body)
-
-    def receive(self, wanted: Any) -> "tuple[Any, bytearray] | None":
-        """The next message, of one of the `wanted` types, and its arrays; None: the other process has ended."""
-        try:
-            head, body = LENGTHS.unpack(self._read(LENGTHS.size))
-            return msgspec.msgpack.decode(self._read(head), type=wanted), self._read(body)
-        except (EOFError, ConnectionError):
-            return None
-
-    def finish(self) -> None:
-        """Nothing more is sent: the other process ends."""
-        try:
-            self._end.shutdown(socket.SHUT_WR)
-        except OSError:
-            return  # it has ended already
-
-    def close(self) -> None:
-        self._end.close()
-
-    def _read(self, count: int) -> bytearray:
-        read = bytearray(count)
-        rest = memoryview(read)
-        while rest:
-            taken = self._end.recv_into(rest)
-            if not taken:
-                raise EOFError
-            rest = rest[taken:]
-        return read
-
-
-class Arrays:
-    """Those of one message, in the order in which they follow it."""
-
-    def __init__(self) -> None:
-        self.bodies: list[memoryview] = []
-        self._end = 0
-
-    def put(self, values: "NDArray[Any] | torch.Tensor") -> Array:
-        whole = np.ascontiguousarray(values.numpy() if isinstance(values, torch.Tensor) else values)
-        begin = self._end
-        self.bodies.append(whole.reshape(-1).view(np.uint8).data)
-        if gap := -whole.nbytes % ALIGNED:
-            self.bodies.append(memoryview(bytes(gap)))
-        self._end += whole.nbytes + gap
-        return Array(whole.dtype.str, whole.shape, begin)
-
-
-def _array(sent: Array, body: bytearray) -> NDArray[Any]:
-    count = int(np.prod(sent.shape, dtype=np.int64))
-    return np.frombuffer(body, np.dtype(sent.dtype), count, sent.begin).reshape(sent.shape)
-
-
-def _tensors(sent: Iterable[Array], body: bytearray) -> list[torch.Tensor]:
-    return [torch.from_numpy(_array(one, body)) for one in sent]
-
-
-def _send_view(view: View, arrays: Arrays) -> SentView:
-    parts = [([*map(arrays.put, part.row)], [*map(arrays.put, part.readings)]) for part in view.parts]
-    return SentView(view.partition, parts, [*map(arrays.put, view.row)])
-
-
-def _take_view(sent: SentView, body: bytearray) -> View:
-    parts = [Part(Rows(*_tensors(row, body)), Readings(*_tensors(readings, body))) for row, readings in sent.parts]
-    return View(sent.partition, tuple(parts), Rows(*_tensors(sent.row, body)))
 
 
 class WorkerEnd:
@@ -265,7 +114,7 @@ class WorkerEnd:
         arrays = Arrays()
         try:
             if isinstance(asked, AskView):
-                answer = Answer(asked.question, view=_send_view(self._watching.look(asked.key), arrays))
+                answer = Answer(asked.question, view=send_view(self._watching.look(asked.key), arrays))
             else:
                 answer = Answer(asked.question, table=self._send_table(asked.seen, arrays))
         except tuple(REFUSALS.values()) as error:
@@ -364,7 +213,7 @@ class RemoteWatching:
         answer, body = self._end.ask(lambda number: AskView(number, key))
         if answer.view is None:
             raise NotNow("no answer")
-        return _take_view(answer.view, body)
+        return take_view(answer.view, body)
 
     def expect(self, key: StreamKey) -> None:
         self._end.tell(Expect(key))
@@ -408,8 +257,8 @@ class RemoteStreams:
                 TablePart(
                     part.partition,
                     last[part.partition] if part.keys is None else Names(tuple(part.keys)),
-                    _array(part.scores, body),
-                    _array(part.columns, body),
+                    array_of(part.scores, body),
+                    array_of(part.columns, body),
                 )
                 for part in sent.parts
             ],

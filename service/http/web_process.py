@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from service.http.server import STOP_WITHIN_S, Server
-from service.http.web_link import Link, WebEnd, WorkerEnd
+from service.http.web_link import WebEnd, WorkerEnd
+from service.http.web_messages import Link
 from service.live.metrics import Metrics
 from service.live.status import StatusBoard
 from service.live.streams import Tables

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
-from models.detection.alarm import Change
 from models.detection.detector import Readings, Transition, Verdicts
 from service.errors import RejectedReading
+from service.input.anomaly import ANOMALY_NAMESPACE, CHANGE_NAMES, CLOSED_AS, Anomaly, Channel, anomaly_id, opening_of
 from service.log.port import Cut, Fetched, Partition, Record, Unreadable
 
 StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: see models.stream_key
@@ -30,7 +30,6 @@ StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: see models.strea
 MAX_VALUE_BYTES = 65_536
 SECONDS = TimeUnit.S.window
 MAX_VALUE = 3.4e38  # the largest float32
-ANOMALY_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "anomalies.telltale")
 
 
 class Reason(StrEnum):
@@ -316,43 +315,6 @@ def dead_letter(fetched: Fetched, reject: Reject) -> Record:
     return Record(fetched.keys[n], fetched.values[n], headers, time_ms if time_ms >= 0 else None)
 
 
-class Channel(msgspec.Struct, frozen=True):
-    """One feature of the reading at which the anomaly changed."""
-
-    name: str
-    observed: float | None
-    expected: float | None
-    lower: float | None
-    upper: float | None
-    share: float  # of the reading's residual, over all channels 1
-
-
-class Anomaly(msgspec.Struct, frozen=True):
-    """An anomaly as it stands after one of its transitions."""
-
-    anomaly: str  # id, the same in all of its events
-    stream: str
-    status: str  # open, closed
-    severity: str  # minor, major, critical: by the peak so far
-    kind: str  # what opened it (see opened_by), or, of a checkpoint with a head for kinds, what fault it looks like
-    closed_as: str | None  # recovered; level_shift: it lasted and is the new normal
-    score: float
-    peak: float
-    opened_at: str
-    closed_at: str | None
-    channels: list[Channel]
-    checkpoint: str
-    topic: str
-    partition: int
-    offset: int
-    # Only of a checkpoint with a head for kinds; a checkpoint without one says in `kind` what is in opened_by here.
-    # Of an open anomaly what it looks like now, of a closed one what it looked like all along.
-    kind_probability: float | UnsetType = UNSET  # 0..1, among the kinds there are
-    # prediction: the memory did not expect it; level: readings that stay where they should not be at this hour;
-    # range: outside everything seen
-    opened_by: str | UnsetType = UNSET
-
-
 class Event(msgspec.Struct, frozen=True):
     """A CloudEvents 1.0 envelope."""
 
@@ -371,15 +333,7 @@ class Event(msgspec.Struct, frozen=True):
         return self.type.rpartition(".")[2]
 
 
-_CHANGE_NAMES = {
-    Change.OPENED: "opened",
-    Change.UPDATED: "updated",
-    Change.RECOVERED: "closed",
-    Change.LEVEL_SHIFT: "closed",
-}
-_CLOSED_AS = {Change.RECOVERED: "recovered", Change.LEVEL_SHIFT: "level_shift"}
 EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
-STATE_LOST = "telltale.state.lost"
 
 
 def event(
@@ -389,8 +343,8 @@ def event(
     n = transition.reading
     key, topic, partition = batch.keys[n], batch.partition.topic, batch.partition.number
     stream, time = key.decode(), rfc3339(int(batch.readings.times_ms[n]))
-    change, closed_as = _CHANGE_NAMES[transition.change], _CLOSED_AS.get(transition.change)
-    opened = _opening(batch.partition, transition.opened_offset, stream)
+    change, closed_as = CHANGE_NAMES[transition.change], CLOSED_AS.get(transition.change)
+    opened = opening_of(batch.partition, transition.opened_offset, stream)
     columns = [
         [_known(value) for value in column[n].tolist()]
         for column in (batch.readings.values, verdicts.expected, verdicts.lower, verdicts.upper)
@@ -423,48 +377,6 @@ def event(
     identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{opened}/{change}/{transition.severity.name}"))
     kind = f"telltale.anomaly.{change}"
     return Event("1.0", identity, f"/telltale/{topic}", kind, stream, time, "application/json", anomaly)
-
-
-def anomaly_id(partition: Partition, opened_offset: int, stream: str) -> str:
-    """What an anomaly is called in all of its events: by the reading at which it opened."""
-    return str(uuid.uuid5(ANOMALY_NAMESPACE, _opening(partition, opened_offset, stream)))
-
-
-def _opening(partition: Partition, opened_offset: int, stream: str) -> str:
-    return f"{partition.topic}/{partition.number}/{opened_offset}/{stream}"
-
-
-class StateLost(msgspec.Struct, frozen=True):
-    """A stream, or a whole partition, whose memory could not be restored; it starts anew at this offset."""
-
-    stream: str | None  # None: all of the partition, or it is not known which
-    reason: str
-    detail: str
-    topic: str
-    partition: int
-    offset: int
-
-
-class Notice(msgspec.Struct, frozen=True):
-    """A CloudEvents 1.0 envelope, on the topic of anomalies, about the service's own memory."""
-
-    specversion: str
-    id: str
-    source: str
-    type: str
-    subject: str
-    datacontenttype: str
-    data: StateLost
-
-
-def state_lost(lost: StateLost) -> Record:
-    """Tell that a stream's memory is lost. Its id is the same whenever the same loss is told again."""
-    where = f"{lost.topic}/{lost.partition}"
-    subject = where if lost.stream is None else lost.stream
-    what = f"{where}/{lost.offset}/{subject}/state.lost/{lost.reason}/{lost.detail}"  # of two pages, only that differs
-    identity = str(uuid.uuid5(ANOMALY_NAMESPACE, what))
-    notice = Notice("1.0", identity, f"/telltale/{lost.topic}", STATE_LOST, subject, "application/json", lost)
-    return Record(subject.encode(), msgspec.json.encode(notice), EVENT_HEADERS)
 
 
 def encode_event(told: Event) -> Record:

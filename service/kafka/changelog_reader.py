@@ -9,7 +9,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from service.kafka.client import CLOSE_WITHIN_S, CONNECT_WITHIN_S, MAX_MESSAGE_BYTES
 from service.kafka.columns import Budget, drained, fetch_columns
-from service.kafka.record_batches import Bounds, CorruptBatch
+from service.kafka.record_batches import CorruptBatch
+from service.kafka.record_windows import Bounds
 from service.log.port import Partition, Stored, Unreadable
 
 log = structlog.get_logger()

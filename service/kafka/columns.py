@@ -16,7 +16,8 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
-from service.kafka.record_batches import BatchReader, Bounds, Columns, CorruptBatch, all_of_format_2, joined
+from service.kafka.record_batches import BatchReader, CorruptBatch, all_of_format_2
+from service.kafka.record_windows import Bounds, Columns, joined
 from service.log.port import POLL_BYTES, KeptHeaders, Partition
 
 log = structlog.get_logger()

@@ -1,11 +1,11 @@
-"""The log on a Kafka cluster, through kafka-python; only the kafka_* modules know that client.
+"""The log on a Kafka cluster, through kafka-python; only the modules of this package know that client.
 
 A worker is one consumer in a group and one transactional producer, and a second consumer for the changelog. A commit
 is one transaction: outputs, pages, markers, then offsets with the group generation under which the records were
 fetched. Whatever fails in between, the producer is thrown away and every partition starts anew; there is no undo.
 
-What is private to kafka-python 3.0 and used all the same, each with its reason beside it: in kafka_columns
-`_ColumnarRecords` (fetching columns); in kafka_transactions `_EndTransactionOnce` (a lost commit is not retried),
+What is private to kafka-python 3.0 and used all the same, each with its reason beside it: in columns
+`_ColumnarRecords` (fetching columns); in transactions `_EndTransactionOnce` (a lost commit is not retried),
 `wait_for` (a commit has a time limit) and `drop` (closing does not wait); here `_check_reachable` (a broker that never
 answers is noticed) and the coordinator's `_join_task` in `poll` (the client may forget a join that one poll has begun
 and the next should end).
@@ -15,21 +15,19 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import structlog
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
-from service import failpoints
 from service.errors import LogUnavailable, RefusedSetting, TaskMigrated, TelltaleError
 from service.kafka.backlogs import BacklogWatch
 from service.kafka.changelog_reader import ChangelogReader, Restoring
 from service.kafka.client import (
     CLOSE_WITHIN_S,
     CONNECT_WITHIN_S,
-    MAX_MESSAGE_BYTES,
     connecting,
     require_fast_checksums,
     said,
@@ -37,53 +35,24 @@ from service.kafka.client import (
     translated,
 )
 from service.kafka.columns import Budget, Chunk, columns_of, drained, fetch_columns
-from service.kafka.record_batches import Bounds
-from service.kafka.topics import admin_of, check_topics, max_message_bytes
-from service.kafka.transactions import drop, init_transactions, open_transactions, send, wait_for, wait_for_all
+from service.kafka.rebalances import Assigned, Membership, RebalanceListener, ThrownOut, follows_directly
+from service.kafka.record_windows import Bounds
+from service.kafka.topic_watch import TopicWatch
+from service.kafka.topics import admin_of, check_topics
+from service.kafka.transactional_writer import TransactionalWriter
+from service.kafka.transactions import open_transactions
 from service.kafka.widths import Widths
-from service.log.fitting import MAX_MESSAGE_BYTES as USUAL_MESSAGE_BYTES
-from service.log.fitting import fitted
-from service.log.port import POLL_BYTES, Backlog, Commit, Fetched, Partition, Polled, Record, Source, Stored
+from service.log.port import POLL_BYTES, Backlog, Commit, Fetched, Partition, Polled, Source, Stored
 from service.state.changelog import group_of
 
 log = structlog.get_logger()
 
-RECONNECT_WITHIN_S = 5.0  # a poll after a failed commit takes at most this much longer
 POLL_SLICE_S = 0.1  # a poll returns this soon after a rebalance, though no records have come
 FAILED_COMMITS_IN_A_ROW = 5  # more is not another worker's doing: end the process
 LEAST_POLL_RECORDS = 100  # so few can be written within any time limit
 LEAST_POLL_BYTES = 1024 * 1024
-BATCH_BYTES = 1024 * 1024
 METADATA_MAX_AGE_MS = 15_000  # so soon new partitions are seen, and topics that were deleted
 STUCK_AFTER_S = 1.0  # a transaction takes milliseconds: one that is open for so long is that of a worker that is gone
-GONE_AFTER_S = 10.0  # a topic that cannot be seen for so long is gone; a broker that restarts knows none for a while
-
-
-REFUSED_LETTER = (
-    kafka_errors.MessageSizeTooLargeError,
-    kafka_errors.RecordListTooLargeError,
-    kafka_errors.InvalidTimestampError,
-)
-
-
-class _Membership(Protocol):
-    """What the client calls ConsumerGroupMetadata."""
-
-    generation_id: int
-    member_id: str
-
-
-class _Assigned(NamedTuple):
-    partitions: frozenset[Partition]
-    membership: _Membership
-
-
-class _Lost(NamedTuple):
-    """The group has thrown this worker out: what it owned may be another's by now."""
-
-
-class _LettersRefused(Exception):
-    """The topic of dead letters takes smaller records, or other times, than it is believed to."""
 
 
 class KafkaLog:
@@ -135,24 +104,19 @@ class KafkaLog:
         self._group = group
         self._transactional_id = transactional_id
         self._client = client
-        self._anomalies_topic = anomalies_topic
-        self._dead_letters_topic = dead_letters_topic
         self._changelog_topic = changelog_topic
         self._auto_offset_reset = auto_offset_reset
         self._max_poll_records = self._at_once = max_poll_records
         self._max_poll_bytes = max_poll_bytes
         self._unreachable_after_s = unreachable_after_s
-        self._transaction_timeout_s = transaction_timeout_ms / 1000
-        self._events: deque[_Assigned | _Lost] = deque()
+        self._events: deque[Assigned | ThrownOut] = deque()
         self._given: frozenset[Partition] = frozenset()  # by the group
         self._owned: frozenset[Partition] = frozenset()  # of these, those that can be served
         self._fresh: frozenset[Partition] = frozenset()  # to be reported as starting anew
         self._started: set[Partition] = set()  # the others are paused until `start`
         self._first_offsets: dict[Partition, int] = {}  # where partitions without a committed offset began
-        self._topic_ids: dict[str, str] = {}
-        self._seen_at: dict[str, float] = {}
         self._restoring: Restoring | None = None
-        self._membership: _Membership | None = None
+        self._membership: Membership | None = None
         self._failed_commits = 0
         self._closed = False
         common: dict[str, object] = {
@@ -161,25 +125,20 @@ class KafkaLog:
             "reconnect_backoff_max_ms": 1_000,  # the client's 30 s make a 6 s restart of the broker an outage of 25
             **(client or {}),
         }
-        self._producer_settings: dict[str, object] = {
-            **common,
-            "transactional_id": transactional_id,
-            "allow_auto_create_topics": False,
-            "transaction_timeout_ms": transaction_timeout_ms,
-            "acks": "all",
-            "compression_type": "lz4",
-            "max_request_size": MAX_MESSAGE_BYTES,
-            "retry_backoff_ms": 5,  # p95 of a small transaction: 15 ms, 113 with the client's 100
-            "delivery_timeout_ms": request_timeout_ms,
-            "max_block_ms": RECONNECT_WITHIN_S * 1000,
-            "metrics_enabled": False,
-        }
         outputs = (anomalies_topic, dead_letters_topic)
         counts = check_topics(bootstrap_servers, topics, outputs, client, changelog_topic)
-        self._letter_bytes = self._asked_letter_bytes() or USUAL_MESSAGE_BYTES
-        self._letters_have_times = True
+        self._writer = TransactionalWriter(
+            bootstrap_servers,
+            *outputs,
+            changelog_topic,
+            common,
+            transactional_id=transactional_id,
+            client=client,
+            request_timeout_ms=request_timeout_ms,
+            transaction_timeout_ms=transaction_timeout_ms,
+        )
         # What goes out whole has to come in whole.
-        self._budget = Budget(max_poll_bytes, Bounds(max(Bounds().record_bytes, 2 * self._letter_bytes)))
+        self._budget = Budget(max_poll_bytes, Bounds(max(Bounds().record_bytes, 2 * self._writer.letter_bytes)))
         reading: dict[str, object] = {
             **common,
             "bootstrap_timeout_ms": CONNECT_WITHIN_S * 1000,
@@ -189,9 +148,8 @@ class KafkaLog:
             "fetch_max_bytes": fetch_max_bytes,
             "metrics_enabled": False,
         }
-        self._producer: Any = None
         with connecting(bootstrap_servers, client):
-            self._transactional_producer(CONNECT_WITHIN_S)
+            self._writer.producer(CONNECT_WITHIN_S)
             self._consumer: Any = KafkaConsumer(
                 **reading,
                 group_id=group,
@@ -206,12 +164,13 @@ class KafkaLog:
                 max_partition_fetch_bytes=max_partition_fetch_bytes,
             )
         self._ends = fetch_columns(self._consumer, self._budget) if columnar else None
+        self._topic_watch = TopicWatch(self._consumer, bootstrap_servers, topics)
         self._backlogs = BacklogWatch(self._consumer, auto_offset_reset == "earliest")
         with connecting(bootstrap_servers, client):
             self._changelog = ChangelogReader(changelog_topic, reading, columnar=self._ends is not None)
         self._widths = Widths(self._changelog.cluster, {name: counts[name] for name in (*outputs, changelog_topic)})
         self._heard_at = time.monotonic()
-        self._consumer.subscribe(topics, listener=_Rebalances(self._consumer, self._events, self._started))
+        self._consumer.subscribe(topics, listener=RebalanceListener(self._consumer, self._events, self._started))
         for topic in topics:  # else the group's leader may assign before it knows the partitions, and then again
             self._consumer.partitions_for_topic(topic)
 
@@ -240,7 +199,7 @@ class KafkaLog:
             self._heard_at = time.monotonic()
         else:
             self._check_reachable()
-        self._check_same_topics()
+        self._topic_watch.check()
         return Polled(assigned, revoked, fetched)
 
     def backlogs(self) -> dict[Partition, Backlog] | None:
@@ -267,14 +226,14 @@ class KafkaLog:
             committed = self._consumer.committed(tp, timeout_ms=wait_ms)
             count = len(self._consumer.partitions_for_topic(partition.topic) or ())
             topic_id = str(self._consumer._cluster.topic_id(partition.topic) or "")
-        self._topic_ids[partition.topic] = topic_id
+        self._topic_watch.note(partition.topic, topic_id)
         return Source(topic_id, count, begin, end, committed)
 
     def restore(self, partition: Partition) -> Stored:
         """One partition's changelog is read at a time; those of the others wait."""
         with self._starting_anew(f"restoring {partition}"):
             if self._restoring is None:
-                self._transactional_producer()  # ends what a failed commit left open
+                self._writer.producer()  # ends what a failed commit left open
                 self._restoring = self._changelog.begin(partition)
             if self._restoring.partition != partition:
                 return Stored([], [], 0, 1)
@@ -299,18 +258,10 @@ class KafkaLog:
                 key = self._changelog.key_at(partition, begin)
                 if name != self._transactional_id and key is not None and group_of(key) == self._group:
                     log.warning("ending the open transaction of a worker that is gone", transactional_id=name)
-                    self._take_over(name)
+                    self._writer.take_over(name)
         except (TelltaleError, kafka_errors.KafkaError) as error:
             log.warning("waiting for the end of an open transaction", partition=str(partition), reason=said(error))
         self._changelog.stuck_s = 0.0
-
-    def _take_over(self, transactional_id: str) -> None:
-        settings = {**self._producer_settings, "transactional_id": transactional_id}
-        producer = KafkaProducer(**settings, bootstrap_timeout_ms=RECONNECT_WITHIN_S * 1000)
-        try:
-            init_transactions(producer, transactional_id)
-        finally:
-            drop(producer)
 
     def start(self, partition: Partition, offset: int | None) -> int:
         tp = TopicPartition(*partition)
@@ -344,7 +295,7 @@ class KafkaLog:
                 foreign = [str(commit.partition) for commit in commits if commit.partition not in self._owned]
                 if foreign or self._membership is None:
                     raise TaskMigrated(f"{', '.join(foreign)}: not assigned to this worker")
-                self._write_what_fits(commits, self._membership)
+                self._writer.write(commits, self._membership)
         except TaskMigrated as error:
             self._failed_commits += 1
             # It may have been too much for the time limit.
@@ -385,124 +336,12 @@ class KafkaLog:
         if self._closed:
             return
         self._closed = True
-        self._drop_producer()
+        self._writer.drop_producer()
         self._changelog.close()
         try:
             self._consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 1000)
         except kafka_errors.KafkaError as error:
             log.warning("did not leave the consumer group", reason=str(error))
-
-    def _write_what_fits(self, commits: Sequence[Commit], membership: _Membership) -> None:
-        """Write, and again with other dead letters while their topic refuses them: nothing else is refused for them."""
-        while True:
-            try:
-                self._write(commits, membership)
-            except _LettersRefused as refused:
-                cause = refused.__cause__
-                if isinstance(cause, kafka_errors.InvalidTimestampError):
-                    self._letters_have_times = False
-                else:
-                    asked = self._asked_letter_bytes()
-                    fewer = self._letter_bytes // 4
-                    self._letter_bytes = asked if asked is not None and asked < self._letter_bytes else fewer
-                log.warning(
-                    "dead_letters_refused",
-                    topic=self._dead_letters_topic,
-                    reason=said(refused),
-                    max_bytes=self._letter_bytes,
-                    with_times=self._letters_have_times,
-                )
-            else:
-                return
-
-    def _asked_letter_bytes(self) -> int | None:
-        """What the topic of dead letters takes; None where that may not be asked."""
-        found = max_message_bytes(self._servers, self._dead_letters_topic, self._client)
-        return None if found is None else min(found, MAX_MESSAGE_BYTES)
-
-    def _letter(self, record: Record) -> Record:
-        if not self._letters_have_times and record.time_ms is not None:
-            time = ("telltale-time-ms", str(record.time_ms).encode())
-            record = record._replace(headers=(*record.headers, time), time_ms=None)
-        return fitted(record, self._letter_bytes)
-
-    def _raise_refused(self, sent: Sequence[tuple[str, Any]]) -> None:
-        """Where a record was refused, raise that: of the others it is only said that the transaction is over."""
-        for topic, future in sent:
-            error = future.exception
-            if topic == self._dead_letters_topic and isinstance(error, REFUSED_LETTER):
-                raise _LettersRefused(said(error)) from error
-            if isinstance(error, kafka_errors.MessageSizeTooLargeError):
-                raise LogUnavailable(
-                    f"{self._servers}: a record is too large for {topic}, and may not be cut: set max.message.bytes of"
-                    f" that topic higher ({said(error)})"
-                ) from error
-
-    def _write(self, commits: Sequence[Commit], membership: _Membership) -> None:
-        """The transaction. Sends, flush, every future checked, offsets, commit; nothing after the offsets."""
-        deadline = time.monotonic() + self._transaction_timeout_s
-        sent: list[tuple[str, Any]] = []
-
-        def write(topic: str, number: int, record: Record) -> None:
-            sent.append((topic, send(producer, topic, number, record)))
-
-        try:
-            producer = self._transactional_producer()
-            failpoints.reach("before_begin")
-            producer.begin_transaction()
-            failpoints.reach("after_begin")
-            for commit in commits:
-                number = commit.partition.number
-                for record in commit.anomalies:
-                    write(self._anomalies_topic, number, record)
-                for record in commit.dead_letters:
-                    write(self._dead_letters_topic, number, self._letter(record))
-            failpoints.reach("after_anomalies")
-            pages = [(commit.partition.number, page) for commit in commits for page in commit.pages]
-            for page in pages[: len(pages) // 2]:
-                write(self._changelog_topic, *page)
-            failpoints.reach("after_pages_half")
-            for page in pages[len(pages) // 2 :]:
-                write(self._changelog_topic, *page)
-            failpoints.reach("after_pages")
-            for commit in commits:
-                if commit.marker is not None:
-                    write(self._changelog_topic, commit.partition.number, commit.marker)
-            failpoints.reach("after_marker")
-            wait_for_all(producer, (future for _, future in sent), deadline)
-            offsets = {TopicPartition(*c.partition): OffsetAndMetadata(c.next_offset, "", -1) for c in commits}
-            manager = producer._transaction_manager
-            wait_for(producer, manager.send_offsets_to_transaction(offsets, membership), deadline)
-            failpoints.reach("after_offsets")
-            failpoints.reach("during_commit")
-            wait_for(producer, manager.begin_commit(), deadline)
-        except BaseException as error:
-            self._drop_producer()
-            if isinstance(error, kafka_errors.KafkaError):
-                self._raise_refused(sent)
-            raise
-
-    def _transactional_producer(self, connect_within_s: float | None = None) -> Any:
-        """The producer; after a failed commit a new one, which ends whatever the old one left open."""
-        if self._producer is None:
-            within_s = RECONNECT_WITHIN_S if connect_within_s is None else connect_within_s
-            # No batch of several is larger than the topic of dead letters takes.
-            settings = {**self._producer_settings, "batch_size": min(BATCH_BYTES, self._letter_bytes)}
-            producer = KafkaProducer(**settings, bootstrap_timeout_ms=within_s * 1000)
-            try:
-                init_transactions(producer, self._transactional_id)
-                for topic in (self._anomalies_topic, self._dead_letters_topic, self._changelog_topic):
-                    producer.partitions_for(topic)  # else the first send waits for it, beyond the time limit
-            except BaseException:
-                drop(producer)
-                raise
-            self._producer = producer
-        return self._producer
-
-    def _drop_producer(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            drop(producer)
 
     def _rebalanced(self) -> tuple[tuple[Partition, ...], tuple[Partition, ...]]:
         """What was assigned and revoked since the last poll.
@@ -513,12 +352,12 @@ class KafkaLog:
         known, given, fresh = self._owned, self._given, self._fresh
         while self._events:
             event = self._events.popleft()
-            if isinstance(event, _Lost):
+            if isinstance(event, ThrownOut):
                 given = fresh = frozenset()
                 self._membership = None
                 continue
             kept = event.partitions & given
-            if not _follows(self._membership, event.membership):
+            if not follows_directly(self._membership, event.membership):
                 kept = frozenset()
             fresh = (fresh & kept) | (event.partitions - kept)
             given = event.partitions
@@ -537,7 +376,7 @@ class KafkaLog:
         """Those that have a partition of the same number in every topic that is written to."""
         owned, grown = self._widths.servable(given)
         if grown:
-            self._drop_producer()  # it knows no partitions but those that there were
+            self._writer.drop_producer()  # it knows no partitions but those that there were
         return owned
 
     def _fetched(self, partition: Partition, parts: list[Any]) -> Fetched:
@@ -556,42 +395,3 @@ class KafkaLog:
         silent_s = time.monotonic() - heard_at
         if silent_s > self._unreachable_after_s:
             raise LogUnavailable(f"{self._servers}: no answer for {silent_s:.0f} s")
-
-    def _check_same_topics(self) -> None:
-        """Raise when an input topic is gone, or another one has taken its name: its offsets would mean nothing."""
-        now_s = time.monotonic()
-        cluster = self._consumer._cluster
-        for topic in self._topics:
-            found, known = str(cluster.topic_id(topic) or ""), self._topic_ids.get(topic, "")
-            if found and known and found != known:
-                raise LogUnavailable(f"{self._servers}: topic {topic} was deleted and made anew while it was read")
-            if cluster.partitions_for_topic(topic):
-                self._seen_at[topic] = now_s
-            elif now_s - self._seen_at.get(topic, now_s) > GONE_AFTER_S:
-                raise LogUnavailable(f"{self._servers}: topic {topic} is gone")
-
-
-class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Only queues: it runs on the client's I/O thread, where work would stop the heartbeats and errors are lost."""
-
-    def __init__(self, consumer: Any, events: deque[_Assigned | _Lost], started: set[Partition]) -> None:
-        self._consumer = consumer
-        self._events = events
-        self._started = started
-
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """The eager protocol says this of everything before each rebalance; what counts is what is assigned next."""
-
-    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:  # noqa: ARG002
-        self._events.append(_Lost())
-
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        # Before anything is fetched of them: where a partition begins is known only once it is restored.
-        self._consumer.pause(*(tp for tp in assigned if Partition(*tp) not in self._started))
-        # Remembered now, because what the client answers later may be a generation that poll() has not told of yet,
-        # or none at all, with which the broker would not fence a commit.
-        self._events.append(_Assigned(frozenset(Partition(*tp) for tp in assigned), self._consumer.group_metadata()))
-
-
-def _follows(old: _Membership | None, new: _Membership) -> bool:
-    return old is not None and old.member_id == new.member_id and new.generation_id == old.generation_id + 1

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from models.detection.alarm import OpenedBy, Severity
 from models.detection.rows import Scalars
-from service.input.wire import StreamKey, anomaly_id, rfc3339
+from service.input.anomaly import anomaly_id
+from service.input.wire import StreamKey, rfc3339
 from service.live.observer import Observer, Round
 from service.live.watching import NotNow
 from service.log.port import Partition

@@ -19,7 +19,8 @@ from typing import Any, cast
 
 import msgspec
 
-from service.input.wire import Anomaly, Channel, Event, anomaly_id, rfc3339
+from service.input.anomaly import Anomaly, Channel, anomaly_id
+from service.input.wire import Event, rfc3339
 from service.log.port import Partition
 from service.notify.delivery import Letter
 from service.state.open_alarms import SEVERITIES, HeldAlarm

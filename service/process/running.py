@@ -40,7 +40,8 @@ from service.process.stopping import Stopping
 from service.process.watchdog import Watchdog
 from service.recovery import RecoveryRules
 from service.settings.addresses import names_for
-from service.settings.settings import HttpSettings, Settings, authorization, client_options
+from service.settings.sections import HttpSettings
+from service.settings.settings import Settings, authorization, client_options
 from service.state.changelog import Layout
 from service.state.open_alarms import SEVERITIES
 from service.state.writer import StateWriter

@@ -22,7 +22,8 @@ from models.detection.kinds import KINDS
 from models.detection.priming import prime
 from models.net.forecaster import ForecasterConfig
 from models.training.kinds_training import KindsConfig, Report, evaluate_kinds, fit_kinds, scores
-from models.training.loop import TrainingConfig, fit, usable
+from models.training.loop import fit, usable
+from models.training.run import TrainingConfig
 
 SETS = ("nab", "skab", "asd", "smd")
 

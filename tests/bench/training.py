@@ -22,7 +22,8 @@ from models.data.series import Series
 from models.data.windows import Lane
 from models.net.forecaster import ForecasterConfig
 from models.training.distributed import ALONE
-from models.training.loop import Lesson, Run, TrainingConfig, _learn, _step
+from models.training.loop import Lesson, _learn, _step
+from models.training.run import Run, TrainingConfig
 
 T, S, H = 64, 64, 64
 STEPS = 32  # a turn

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings.settings import CONFIG_VARIABLE, VARIABLES, load
+from service.settings.loading import load
+from service.settings.sources import CONFIG_VARIABLE, VARIABLES
 from tests.deploy import chart
 from tests.deploy.chart import NoGo, NoTools, complaints, render
 from tests.prometheus import program

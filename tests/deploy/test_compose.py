@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from service.settings.addresses import names_for
-from service.settings.settings import VARIABLES, HttpSettings, load
+from service.settings.loading import load
+from service.settings.sections import HttpSettings
+from service.settings.sources import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()

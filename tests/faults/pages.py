@@ -13,7 +13,7 @@ import torch
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from service import log_lines
-from service.input.wire import STATE_LOST
+from service.input.notices import STATE_LOST
 from service.log.memory_log import Topics
 from service.log.port import Partition, Record
 from service.state.changelog import Collected, Layout, Origin, page_key, page_record, read_marker, read_page, roster_key

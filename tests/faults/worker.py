@@ -20,7 +20,7 @@ from service.kafka.log import KafkaLog
 from service.log.port import Polled, Record
 from service.pipeline import Pipeline, Processed
 from service.process import running
-from service.settings import settings
+from service.settings import loading, settings
 
 VERDICT = b"\x00verdict"
 JUDGED, LATE, DUPLICATE = 1, 2, 4
@@ -39,7 +39,7 @@ def run(orders: Mapping[str, Any]) -> int:
     if orders["fail"]:
         failpoints.arm(_fail(**orders["fail"]))
     _explain_on_request()
-    running.run_service(settings.load(None, orders["settings"]))
+    running.run_service(loading.load(None, orders["settings"]))
     return 0
 
 

@@ -173,7 +173,7 @@ def test_a_transaction_that_the_broker_has_aborted_is_told(world: KafkaWorld, be
     bench.group = world.group
     world.append(0, readings(10))
     log = world.open(transaction_timeout_ms=1_000)
-    log._transaction_timeout_s = WITHIN_S  # its own time limit is not what is to notice it
+    log._writer._transaction_timeout_s = WITHIN_S  # its own time limit is not what is to notice it
     reader = Reader(log).until(10)
     proxy.keep_back(PRODUCE, break_off=False)
     committing = in_background(lambda: log.commit(reader.commits()))
@@ -271,7 +271,7 @@ def test_a_member_that_has_heard_of_its_end_has_a_membership_that_is_not_fenced(
     producer = bench.producer()
     producer.send_offsets_to_transaction({bench.input: GROUP_OFFSET}, member.group_metadata())
     producer.commit_transaction()
-    # Mended if either raises: `_Rebalances` then need not remember the membership with each assignment.
+    # Mended if either raises: `RebalanceListener` then need not remember the membership with each assignment.
     assert bench.committed() == 100
 
 
@@ -352,7 +352,7 @@ def test_a_listener_runs_on_the_clients_own_thread_and_its_errors_lose_their_kin
     consumer.partitions_for_topic(bench.topic)
     with pytest.raises(kafka_errors.KafkaError, match="User rebalance callback throws an error"):
         wait_until(lambda: False, lambda: consumer.poll(50))
-    # Mended if it is this one: `_Rebalances` could do the work itself.
+    # Mended if it is this one: `RebalanceListener` could do the work itself.
     assert listener.threads[0] is not threading.current_thread()
 
 
@@ -398,7 +398,7 @@ def test_a_worker_that_leads_its_group_gets_partitions_that_were_added(
 
 def test_settings_that_must_be_given_because_their_defaults_are_otherwise(world: KafkaWorld) -> None:
     log = world.open()
-    consumer, producer = log._consumer.config, log._producer.config
+    consumer, producer = log._consumer.config, log._writer._producer.config
     for client, name, default, ours in (
         (KafkaConsumer, "allow_auto_create_topics", True, consumer["allow_auto_create_topics"] is False),
         (KafkaProducer, "allow_auto_create_topics", True, producer["allow_auto_create_topics"] is False),

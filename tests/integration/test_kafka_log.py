@@ -22,6 +22,7 @@ from service.kafka import client as kafka_client
 from service.kafka import columns as kafka_columns
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
+from service.kafka import transactional_writer
 from service.kafka.log import KafkaLog
 from service.kafka.topics import CHANGELOG, TopicSpec, check_topics, create_topics, describe_topics, produce
 from service.log.fitting import record_bytes
@@ -403,7 +404,7 @@ def test_a_topic_of_dead_letters_that_comes_to_take_less_ends_nothing(world: Kaf
 def test_without_leave_to_ask_what_a_topic_takes_letters_are_cut_until_they_fit(
     world: KafkaWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_log, "max_message_bytes", lambda *_: None)
+    monkeypatch.setattr(transactional_writer, "max_message_bytes", lambda *_: None)
     world.append(0, readings(3))
     log = world.open()
     Reader(log).until(3)
@@ -450,7 +451,7 @@ def test_a_commit_whose_answer_is_lost_is_not_repeated_and_cannot_end_the_next_o
     assert proxy.kept.is_set()
     reader.fetched.clear()
     reader.until(10)
-    producer = log._transactional_producer()
+    producer = log._writer.producer()
     producer.begin_transaction()
     producer.send(world.anomalies_topic, b"to be aborted", partition=0).get(timeout=WITHIN_S)
     proxy.deliver()  # the first commit's end arrives in the middle of the next transaction
@@ -503,7 +504,7 @@ def test_closing_is_fast_when_the_broker_is_gone(proxied: KafkaWorld, proxy: Pro
 def test_a_commit_into_silence_ends_in_time_and_the_worker_recovers(
     proxied: KafkaWorld, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_log, "RECONNECT_WITHIN_S", 1.0)
+    monkeypatch.setattr(transactional_writer, "RECONNECT_WITHIN_S", 1.0)
     world = proxied
     world.append(0, readings(10))
     log = world.open(transaction_timeout_ms=1_500, request_timeout_ms=1_500)

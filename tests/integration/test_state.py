@@ -19,7 +19,7 @@ from kafka.admin import (
 
 from models.checkpoint import load
 from service.errors import LogUnavailable, RefusedInput
-from service.input.wire import STATE_LOST
+from service.input.notices import STATE_LOST
 from service.kafka.topics import check_topics
 from service.log.port import Partition, Record
 from service.state.changelog import Collected, Layout, Origin, page_key, read_page

@@ -7,7 +7,7 @@ from typing import Any
 
 from kafka.admin import KafkaAdminClient
 
-from service.input.wire import STATE_LOST
+from service.input.notices import STATE_LOST
 from tests.command_line import Telltale
 from tests.integration.test_end_to_end import Names, made_topics, plant_records, quick, service, wait_until
 from tests.integration.test_state_tools import using

@@ -32,7 +32,8 @@ from models.detection.rows import Channels, Rows, Scalars
 from models.net.cells import CELLS
 from models.net.forecaster import ForecasterConfig
 from models.output.output_file import UnwrittenOutput
-from models.training.loop import TrainingConfig, fit
+from models.training.loop import fit
+from models.training.run import TrainingConfig
 from tests.data import QUICK, faulty, judge, some_forecaster, some_kinds
 
 KEYS = [f"pump/ü {n}".encode() for n in range(12)]

@@ -7,7 +7,7 @@ from torch import Tensor
 from models.detection.detector import Detector
 from models.detection.rows import Rows
 from service.input.wire import StreamKey, encode_reading
-from service.inspect.inspection import Search
+from service.inspect.outside_log import Search
 from service.log.memory_log import MemoryLog, Topics
 from service.log.port import Commit, Partition, Polled, Record, Source, Stored
 from service.pipeline import Pipeline
@@ -21,15 +21,20 @@ from tests.data import QUICK, Batch, faulty, some_forecaster
 FEATURES = ("f0", "f1")
 TOPIC, GROUP, DIGEST, NUMERICS = "plant", "service", "0123456789abcdef" * 4, "arithmetic"
 PARTITIONS = tuple(Partition(TOPIC, number) for number in range(2))
+P0, P1 = PARTITIONS
 MAX_FUTURE_MS = 86_400_000
 BATCH = 50  # records the service judges at once
 STEP = 7  # and the oracle
 READINGS = 2_000  # of each partition
+MIDDLE = 1_000  # about half of the readings
 STREAMS = 5  # in each partition
 
 
 def key(stream: int) -> StreamKey:
     return StreamKey(b"stream-%d" % stream)
+
+
+WANTED = [key(0), key(3)]
 
 
 def sent(history: Batch) -> list[Record]:

@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry
 from models.detection.detector import Detector
 from service import failpoints
 from service.errors import LostState
-from service.input.wire import STATE_LOST, Notice, StreamKey, decode_event, encode_reading
+from service.input.notices import STATE_LOST, Notice
+from service.input.wire import StreamKey, decode_event, encode_reading
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import Checkpoint, StatusBoard

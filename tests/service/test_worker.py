@@ -18,7 +18,8 @@ from models.detection.alarm import Severity
 from models.detection.detector import Detector
 from service.errors import LogUnavailable
 from service.http.health import summary, unready
-from service.input.wire import STATE_LOST, decode_event, encode_reading
+from service.input.notices import STATE_LOST
+from service.input.wire import decode_event, encode_reading
 from service.live.metrics import Build, Metrics
 from service.live.observer import Observer
 from service.live.reporter import REASONS, STAGES, Reporter, first_status

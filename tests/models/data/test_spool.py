@@ -253,7 +253,8 @@ import torch
 from models.data import spool
 from models.net.forecaster import ForecasterConfig
 from models.data.series import Series
-from models.training.loop import TrainingConfig, fit, usable
+from models.training.loop import fit, usable
+from models.training.run import TrainingConfig
 
 def anonymous_kb():
     return int(next(l for l in open("/proc/self/status") if l.startswith("RssAnon")).split()[1])

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.data.synthetic import FEATURES, QUIET, Fault, FaultKind, Floats, Plant, PlantSimulator, plant, to_frame
+from models.data.machines import Floats
+from models.data.synthetic import FEATURES, QUIET, Fault, FaultKind, Plant, PlantSimulator, plant, to_frame
 
 DAY = 1_440  # readings, one a minute
 WARM_UP = 1_000

@@ -36,7 +36,7 @@ from models.net.cells import CELLS, LSTM, CellState
 from models.net.forecaster import Forecaster
 from tests.data import some_forecaster
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LONGEST_S = 0.5
 # Kernels of a processor with nothing later than SSE 4.1: their bits depend on the number of rows.
 OLD_PROCESSOR = {"DNNL_MAX_CPU_ISA": "SSE41"}

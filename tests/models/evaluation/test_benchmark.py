@@ -22,7 +22,8 @@ from models.evaluation.evaluation_tables import OVER_SETS, summarise, write
 from models.evaluation.kept_runs import find_sets
 from models.evaluation.nab import PROFILES, nab_score, optimised
 from models.net.forecaster import Forecaster, ForecasterConfig
-from models.training.loop import TrainingConfig, fit, usable
+from models.training.loop import fit, usable
+from models.training.run import TrainingConfig
 
 CPU = torch.device("cpu")
 BRIEF = TrainingConfig(epochs=1)

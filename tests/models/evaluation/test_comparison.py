@@ -32,7 +32,8 @@ from models.evaluation.comparison_tables import (
 from models.evaluation.evaluation import Figures
 from models.evaluation.kept_runs import find_sets
 from models.net.forecaster import ForecasterConfig
-from models.training.loop import TrainingConfig, fit, usable
+from models.training.loop import fit, usable
+from models.training.run import TrainingConfig
 from service.cli.scoring import score
 from service.input.file_log import FileLog
 from service.pipeline import Pipeline

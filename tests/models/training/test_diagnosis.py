@@ -8,7 +8,8 @@ import pytest
 
 from models.net.forecaster import ForecasterConfig
 from models.training.distributed import ALONE
-from models.training.loop import Fitted, TrainingConfig, _identity, fit
+from models.training.loop import Fitted, _identity, fit
+from models.training.run import TrainingConfig
 from models.training.state import pack, unpack
 from tests.models.training.test_loop import CPU, FAST, NET, assert_same_net, series, some_series
 

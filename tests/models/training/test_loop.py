@@ -19,7 +19,8 @@ from models.detection.residuals import ScoreConfig
 from models.detection.rows import Channels, Columns, Doubles, Scalars
 from models.net.cells import CELLS
 from models.net.forecaster import Forecaster, ForecasterConfig
-from models.training.loop import SHORTEST_SERIES, Epoch, Fitted, Progress, TrainingConfig, fit, training_mode, usable
+from models.training.loop import SHORTEST_SERIES, Fitted, Progress, fit, training_mode, usable
+from models.training.run import Epoch, TrainingConfig
 from tests.data import Batch, batch_of, judge, some_forecaster
 
 CPU = torch.device("cpu")

@@ -10,8 +10,9 @@ import torch
 from models.data.series import Series
 from models.net.forecaster import ForecasterConfig
 from models.output.page import Report
-from models.training.loop import Fitted, TrainingConfig, fit
+from models.training.loop import Fitted, fit
 from models.training.report import training_report
+from models.training.run import TrainingConfig
 from tests.data import some_forecaster
 
 CPU = torch.device("cpu")

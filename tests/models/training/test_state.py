@@ -14,7 +14,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from models.data.series import Series
 from models.net.forecaster import ForecasterConfig
-from models.training.loop import Fitted, Progress, TrainingConfig, fit
+from models.training.loop import Fitted, Progress, fit
+from models.training.run import TrainingConfig
 from models.training.state import UnusableState
 from tests.models.training.test_loop import assert_same_net, series
 

@@ -28,7 +28,8 @@ from service.http.health import Summary, summary
 from service.http.server import STOP_WITHIN_S, Server
 from service.http.stream_routes import OpenAnomalies, StreamsFound
 from service.http.turns import Share, Turns
-from service.http.web_link import Link, RemoteStreams, RemoteWatching, WebEnd, WorkerEnd
+from service.http.web_link import RemoteStreams, RemoteWatching, WebEnd, WorkerEnd
+from service.http.web_messages import Link
 from service.input.wire import StreamKey, encode_reading
 from service.live.insights import Insight, TraceSeen
 from service.live.metrics import Build, Metrics

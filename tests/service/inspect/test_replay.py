@@ -9,7 +9,9 @@ from models.detection.detector import Detector
 from service.cli.moments import time_ms
 from service.errors import RefusedInput
 from service.input.wire import StreamKey, decode_event, encode_reading, rfc3339
-from service.inspect.replay import Question, Replayed, lines_of, replay
+from service.inspect.question import Question, Replayed
+from service.inspect.replay import replay
+from service.inspect.replay_lines import lines_of
 from service.log.memory_log import Topics
 from service.log.port import Partition, Record
 from service.pipeline import Pipeline
@@ -22,7 +24,7 @@ from tests.service.onlooker import (
     FEATURES,
     MAX_FUTURE_MS,
     NUMERICS,
-    PARTITIONS,
+    P0,
     STEP,
     STREAMS,
     TOPIC,
@@ -35,7 +37,6 @@ from tests.service.onlooker import (
     search,
 )
 
-P0, P1 = PARTITIONS
 OTHER_DIGEST = "f" * 64
 NEVER_S = 1e9
 

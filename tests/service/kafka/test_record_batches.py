@@ -23,14 +23,9 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.util import decode_varint
 from kafka.structs import TopicPartition
 
-from service.kafka.record_batches import (
-    HEADER,
-    BatchReader,
-    Bounds,
-    CorruptBatch,
-    all_of_format_2,
-)
+from service.kafka.record_batches import HEADER, BatchReader, CorruptBatch, all_of_format_2
 from service.kafka.record_fields import HEADER_COST, MAX_HEADERS
+from service.kafka.record_windows import Bounds
 from service.log.port import Cut, KeptHeaders, Unreadable
 
 LOG_APPEND_TIME, CONTROL = 0x08, 0x20

@@ -10,7 +10,8 @@ import pytest
 from models.detection.alarm import OpenedBy
 from models.detection.detector import Detector
 from models.detection.rows import Scalars
-from service.input.wire import StreamKey, anomaly_id, rfc3339
+from service.input.anomaly import anomaly_id
+from service.input.wire import StreamKey, rfc3339
 from service.live.streams import ASKED_FOR_S, EVERY_S, Names, Order, Streams, StreamTable
 from service.live.watching import NotNow
 from service.log.port import Partition

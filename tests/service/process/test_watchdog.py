@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from service.live.status import Checkpoint, State, Status, StatusBoard
 from service.process.watchdog import EXIT_STUCK, Watchdog
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHECKPOINT = Checkpoint("plant.safetensors", "abc", ("a",))
 ENDS_WITHIN_S = 180.0
 

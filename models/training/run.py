@@ -1,0 +1,231 @@
+"""A run of training as it stands between two groups of lanes, with what it was asked for and its epochs so far."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data import windows
+from models.data.windows import Lane
+from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
+from models.net.names import PRECISIONS
+from models.training.state import State, UnusableState, require_like
+
+DIVERGED = 10.0  # an epoch's loss, as a multiple of the lowest one, if it is also worse than expecting no change
+HOPELESS = CLIP  # an epoch's loss, in spreads: further off than the net is ever shown a value to be
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    epochs: int = 40
+    patience: int = 6  # epochs without a better validation loss
+    chunk_readings: int = 64  # gradients reach back this far
+    lane_readings: int = 2048  # a longer stream lies in several lanes
+    side_by_side: int = 64  # lanes in a group, over all processes
+    learning_rate: float = 3e-3
+    gradient_norm: float = 1.0  # longer gradients are cut to this length (Pascanu et al. 2013)
+    validation_share: float = 0.15  # of every stream: its last readings
+    warm_up: int = 128  # readings before the validation part that only fill the memory
+    budget_s: float = math.inf  # of training, interruptions apart; the epoch in which it runs out is the last
+    precision: str = "auto"  # of the recurrence while it learns; auto: bfloat16 on a GPU that has it, else float32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+
+
+class Epoch(NamedTuple):
+    """How training stands. Losses: Huber loss of one step ahead, in spreads, the mean over channels and readings."""
+
+    number: int
+    loss: float
+    validation_loss: float
+    gradient_norm: float  # mean over the steps, before it is cut
+    best: bool
+    largest_norm: float
+    cut: float  # share of the steps whose gradient was longer than TrainingConfig.gradient_norm
+    not_finite: int  # steps that were left out because their gradient was not finite
+    learning_rate: float
+    reach: float  # see _reach() of the loop; NaN where there is no stretch to measure it on
+
+
+@dataclass(slots=True)
+class Sums:
+    """Of the epoch under way; over all processes."""
+
+    loss: float = 0.0
+    judged: int = 0  # readings times channels
+    steps: int = 0
+    norms: float = 0.0
+    largest_norm: float = 0.0
+    cut: int = 0
+    not_finite: int = 0
+
+    def count_step(self, judged: int, norm: float, limit: float) -> None:
+        self.judged += judged
+        self.steps += 1
+        if math.isfinite(norm):
+            self.norms += norm
+            self.largest_norm = max(self.largest_norm, norm)
+            self.cut += norm > limit
+        else:
+            self.not_finite += 1
+
+
+class Run:
+    """A run of training as it stands between two groups of lanes: all that one needs which goes on from there."""
+
+    def __init__(self, config: ForecasterConfig, training: TrainingConfig, device: torch.device) -> None:
+        torch.manual_seed(training.seed)
+        self.training = training
+        self.device = device
+        self.forecaster = Forecaster(config).to(device)
+        self.best_weights = _copy(self.forecaster)
+        self.optimiser = torch.optim.Adam(self.forecaster.parameters(), lr=training.learning_rate, fused=True)
+        self.slower = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=2)
+        self.shuffle = np.random.default_rng(training.seed)
+        self.epochs: list[Epoch] = []
+        self.groups_done = 0  # of the epoch under way
+        self.sums = Sums()
+        self.persistence_loss = math.nan
+        self.seconds = 0.0
+        self._shuffle_before: dict[str, Any] = dict(self.shuffle.bit_generator.state)
+
+    @property
+    def best(self) -> Epoch | None:
+        return next((epoch for epoch in reversed(self.epochs) if epoch.best), None)
+
+    @property
+    def ended(self) -> str:
+        """Why there is no use in another epoch, if there is none."""
+        if not self.epochs:
+            return ""
+        last, best = self.epochs[-1], self.best
+        lowest = min(epoch.loss for epoch in self.epochs)
+        risen = last.loss > DIVERGED * lowest and not last.validation_loss < self.persistence_loss
+        if best is None or risen or not max(last.loss, last.validation_loss) < HOPELESS:
+            return "diverged"
+        return "converged" if last.number - best.number >= self.training.patience else ""
+
+    def rest_of_epoch(self, lanes: Sequence[Lane]) -> Iterator[tuple[list[Lane], float]]:
+        """The groups of lanes not yet learned from in this epoch, and how much of it is done after each."""
+        self._shuffle_before = dict(self.shuffle.bit_generator.state)
+        order = self.shuffle.permutation(len(lanes)).tolist()
+        groups = windows.batches(lanes, self.training.side_by_side, order)
+        for group in groups[self.groups_done :]:
+            self.groups_done += 1
+            yield group, self.groups_done / len(groups)
+
+    def end_epoch(self, validation_loss: float, reach: float) -> None:
+        sums = self.sums
+        loss = sums.loss / max(sums.judged, 1)
+        if math.isnan(self.persistence_loss):  # nothing to validate on
+            validation_loss = loss
+        rate = float(self.optimiser.param_groups[0]["lr"])
+        self.slower.step(validation_loss)
+        better = validation_loss < (self.best.validation_loss if self.best else HOPELESS)
+        if better:
+            self.best_weights = _copy(self.forecaster)
+        steps = max(sums.steps, 1)
+        self.epochs.append(
+            Epoch(
+                number=len(self.epochs) + 1,
+                loss=loss,
+                validation_loss=validation_loss,
+                gradient_norm=sums.norms / max(sums.steps - sums.not_finite, 1),
+                best=better,
+                largest_norm=sums.largest_norm,
+                cut=sums.cut / steps,
+                not_finite=sums.not_finite,
+                learning_rate=rate,
+                reach=reach,
+            )
+        )
+        self.groups_done, self.sums = 0, Sums()
+        self._shuffle_before = dict(self.shuffle.bit_generator.state)
+
+    def state(self) -> State:
+        """A copy of it all, on the CPU."""
+        adam = self.optimiser.state_dict()["state"]
+        tensors = {f"weights.{name}": weight for name, weight in _copy(self.forecaster).items()}
+        tensors |= {f"best.{name}": weight for name, weight in self.best_weights.items()}
+        for n, columns in adam.items():
+            tensors |= {f"adam.{n}.{name}": column.clone() for name, column in columns.items()}
+        tensors["random"] = torch.get_rng_state()
+        values = {
+            "epochs": [epoch._asdict() for epoch in self.epochs],
+            "groups_done": self.groups_done,
+            "sums": asdict(self.sums),
+            "persistence_loss": self.persistence_loss,
+            "seconds": self.seconds,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "slower": self.slower.state_dict(),
+            "shuffle": self._shuffle_before,
+        }
+        return State({name: tensor.cpu() for name, tensor in tensors.items()}, values)
+
+    def restore(self, state: State, path: Path) -> None:
+        """path: where the state is from, for messages. Raises UnusableState, and has changed the run then."""
+        tensors, values = state
+        epoch = dict.fromkeys(Epoch._fields, 0.0) | {"number": 0, "best": False, "not_finite": 0}
+        epochs = values.get("epochs")
+        require_like(path, values | {"epochs": []}, self.state().values | {"epochs": []})
+        for n, one in enumerate(epochs if isinstance(epochs, list) else [None]):
+            require_like(path, one, epoch, f"values.epochs[{n}]")
+        self._require_tensors(path, tensors)
+        try:
+            self._restore(tensors, values)
+        except (ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
+            raise UnusableState(f"{path}: the run in it cannot go on: {error}") from error
+
+    def _require_tensors(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Those of this run's net, and no other; Adam has none before the first step."""
+        mine = self.state().tensors
+        adam = {
+            f"adam.{n}.{name}": torch.empty(()) if name == "step" else weight
+            for n, weight in enumerate(self.forecaster.parameters())
+            for name in ("step", "exp_avg", "exp_avg_sq")
+        }
+        stepped = any(name.startswith("adam.") for name in tensors)
+        expected = {name: one for name, one in mine.items() if not name.startswith("adam.")} | (adam if stepped else {})
+        if unlike := sorted(tensors.keys() ^ expected.keys()):
+            raise UnusableState(f"{path}: tensor {unlike[0]} is missing, or is not known")
+        for name, one in expected.items():
+            found = tensors[name]
+            if (found.shape, found.dtype) != (one.shape, one.dtype):
+                raise UnusableState(
+                    f"{path}: tensor {name} is {found.dtype} {tuple(found.shape)}, "
+                    f"expected {one.dtype} {tuple(one.shape)}"
+                )
+
+    def _restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        self.forecaster.load_state_dict(_under("weights.", tensors))
+        self.best_weights = {name: weight.to(self.device) for name, weight in _under("best.", tensors).items()}
+        adam: dict[int, dict[str, Tensor]] = {}
+        for name, column in _under("adam.", tensors).items():
+            number, _, quantity = name.partition(".")
+            adam.setdefault(int(number), {})[quantity] = column
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": adam})
+        self.optimiser.param_groups[0]["lr"] = values["learning_rate"]
+        self.slower.load_state_dict(values["slower"])
+        self.shuffle.bit_generator.state = values["shuffle"]
+        torch.set_rng_state(tensors["random"])
+        self.epochs = [Epoch(**epoch) for epoch in values["epochs"]]
+        self.groups_done = values["groups_done"]
+        self.sums = Sums(**values["sums"])
+        self.persistence_loss = values["persistence_loss"]
+        self.seconds = values["seconds"]
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _copy(forecaster: Forecaster) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in forecaster.state_dict().items()}

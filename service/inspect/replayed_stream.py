@@ -1,0 +1,75 @@
+"""One stream, taken through its partition again by the service's own pipeline."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from models.detection.rows import Rows, Scalars
+from service.input.wire import ReadingBatch, StreamKey
+from service.inspect.past import Version
+from service.log.port import Fetched, Partition
+from service.pipeline import Pipeline, Processed
+from service.state.slab import Page, StateSlab
+from service.state.task import EventClock, PartitionTask
+
+
+class ReplayedStream:
+    """A stream's row and its partition's clock, as they pass through the records again."""
+
+    def __init__(self, pipeline: Pipeline, partition: Partition, stream: StreamKey, idle_s: float | None) -> None:
+        self.task = PartitionTask(partition, StateSlab(pipeline.detector.rows_for))
+        self._pipeline = pipeline
+        self._stream = stream
+        self._clock = EventClock(idle_s)
+
+    @property
+    def rows(self) -> Rows | None:
+        """None: it is not remembered."""
+        slots = self.task.slab.find([self._stream])
+        return self.task.slab.gather(slots) if int(slots[0]) >= 0 else None
+
+    @property
+    def clock_ms(self) -> int | None:
+        """Time of its last reading; None: it has had none."""
+        age, time_ms = (Scalars._fields.index(name) for name in ("age", "time_ms"))
+        rows = self.rows
+        return int(rows.scalars[0, time_ms]) if rows is not None and rows.scalars[0, age] > 0 else None
+
+    def resume(self, version: Version) -> None:
+        page = Page(
+            0, version.through, torch.tensor([0]), (self._stream,), version.rows, torch.tensor([version.applied])
+        )
+        self.task.slab.load(page)
+        if version.clock is not None:
+            self._clock.restore(*version.clock)
+
+    def prime(self, batch: ReadingBatch) -> None:
+        """As a service that finds rows of another checkpoint: fresh rows, and the last few readings before."""
+        self._pipeline.relive(batch, self.task.slab.slots(batch.keys), self.task)
+
+    def judge(self, fetched: Fetched) -> Iterator[tuple[Fetched, Processed]]:
+        """The stream's own among the records of its partition, and what is thought of them."""
+        batch = self._pipeline.decode(fetched)
+        ticks = self._clock.advance(batch.readings.times_ms.numpy()) if batch.keys else []
+        at = [int(batch.readings.offsets[tick]) for tick in ticks]
+        ticking = dict(zip(np.searchsorted(fetched.offsets, at).tolist(), at, strict=True))
+        for begin, end in pairwise(sorted({0, *ticking, len(fetched.keys)})):
+            before = self._clock.tick(ticking[begin]) if begin in ticking else None
+            if before is not None:
+                self.task.slab.evict_idle(before, ticking[begin])
+            mine = records_of(fetched.part(begin, end), self._stream)
+            if mine.keys:
+                yield from ((mine, processed) for processed in self._pipeline.process(mine, self.task))
+
+
+def records_of(fetched: Fetched, stream: StreamKey) -> Fetched:
+    """The records of one stream."""
+    index = [n for n, key in enumerate(fetched.keys) if key == stream]
+    return fetched._replace(
+        keys=[fetched.keys[n] for n in index],
+        values=[fetched.values[n] for n in index],
+        offsets=fetched.offsets[index],
+        times_ms=fetched.times_ms[index],
+    )

@@ -1,0 +1,134 @@
+"""The readings wanted, and the anomalies that touch them."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from service.input.wire import rfc3339
+from service.inspect.question import Reading
+from service.log.port import Fetched
+from service.pipeline import Processed
+
+
+class Window:
+    """The readings wanted: half of them before a time, half at and after it.
+
+    The place is where the stream's clock first passes the time. One whose clock was set back may start beyond it.
+    """
+
+    def __init__(self, around_ms: int, count: int, clock_ms: int | None) -> None:
+        """clock_ms: time of the reading before the first; None: there is none."""
+        self._around_ms = around_ms
+        self._count = count
+        self._clock_ms = clock_ms
+        self._passed = False
+        self._earlier = clock_ms is not None
+        self._first: list[Reading] = []
+        self._before: deque[Reading] = deque(maxlen=count)
+        self._after: list[Reading] = []
+
+    @property
+    def readings(self) -> list[Reading]:
+        if not self._passed:
+            return list(self._before) if self._earlier else self._first
+        after = self._after[: self._count - min(len(self._before), self._count // 2)]
+        before = list(self._before)[max(0, len(self._before) + len(after) - self._count) :]
+        return [*before, *after]
+
+    @property
+    def full(self) -> bool:
+        return self._passed and len(self._after) >= self._count - min(len(self._before), self._count // 2)
+
+    @property
+    def has_enough_before(self) -> bool:
+        return len(self._before) >= self._count // 2
+
+    @property
+    def first(self) -> int:
+        return self.readings[0].offset
+
+    @property
+    def last(self) -> int:
+        return self.readings[-1].offset
+
+    def add(self, processed: Processed, fetched: Fetched) -> None:
+        for reading, time in _readings(processed, fetched):
+            if self.full:
+                return
+            if time is not None and reading.fate == "judged":
+                self._pass_on_to(time)
+            if self._passed:
+                self._after.append(reading)
+                continue
+            self._before.append(reading)
+            if len(self._first) < self._count:
+                self._first.append(reading)
+
+    def remarks(self) -> Iterator[str]:
+        if not self._passed and self._earlier:
+            yield f"no reading at or after {rfc3339(self._around_ms)}: these are the last ones"
+        elif not self._passed:
+            yield f"no reading before {rfc3339(self._around_ms)}: these are the first ones"
+
+    def _pass_on_to(self, time: int) -> None:
+        before = self._clock_ms is not None and self._clock_ms < self._around_ms
+        self._passed |= time == self._around_ms or (before and time > self._around_ms)
+        self._earlier |= time < self._around_ms
+        self._clock_ms = time
+
+
+def _readings(processed: Processed, fetched: Fetched) -> list[tuple[Reading, int | None]]:
+    """Readings and rejects in the order of their offsets, with the time of each reading."""
+    batch, verdicts = processed.batch, processed.verdicts
+    offsets = batch.readings.offsets.tolist()
+    found: list[tuple[Reading, int | None]] = []
+    for n, offset in enumerate(offsets if verdicts is not None else []):
+        assert verdicts is not None  # noqa: S101  (mypy)
+        late, duplicate = bool(verdicts.fate.late[n]), bool(verdicts.fate.duplicate[n])
+        columns = (batch.readings.values, verdicts.expected, verdicts.lower, verdicts.upper)
+        values, expected, lower, upper = (_known(column[n]) for column in columns)
+        time = int(batch.readings.times_ms[n])
+        fate = "late" if late else "duplicate" if duplicate else "judged"
+        score = None if late or duplicate else float(verdicts.score[n])
+        alarm = bool(verdicts.alarm[n])
+        found.append((Reading(offset, fate, rfc3339(time), values, expected, lower, upper, score, alarm), time))
+    for reject in processed.rejects:
+        offset = int(fetched.offsets[reject.record])
+        fate = f"rejected, {reject.reason.value}: {reject.detail}"
+        found.append((Reading(offset, fate, None, (), (), (), (), None, alarm=False), None))
+    return sorted(found, key=lambda one: one[0].offset)
+
+
+def _known(values: Tensor) -> tuple[float | None, ...]:
+    return tuple(None if value != value else value for value in values.tolist())  # noqa: PLR0124  (NaN)
+
+
+class ToldAnomalies:
+    """The anomalies that were told, each with its events."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, list[tuple[int, str, bytes]]] = {}  # offset, status, bytes; by anomaly
+
+    def add(self, processed: Processed) -> None:
+        for event, record in zip(processed.events, processed.commit.anomalies, strict=True):
+            one = (event.data.offset, event.data.status, record.value or b"")
+            self._told.setdefault(event.data.anomaly, []).append(one)
+
+    def touching(self, window: Window) -> list[list[tuple[int, str, bytes]]]:
+        """Those that were open at a reading of the window."""
+        return [
+            events
+            for events in self._told.values()
+            if events[0][0] <= window.last and (events[-1][1] == "open" or events[-1][0] >= window.first)
+        ]
+
+    def told(self, window: Window) -> Iterator[bytes]:
+        yield from (value for events in self.touching(window) for _, _, value in events)
+
+    def open_in(self, window: Window) -> bool:
+        return any(events[-1][1] == "open" for events in self.touching(window))
+
+    def remarks(self, window: Window) -> Iterator[str]:
+        if self.open_in(window):
+            yield "its anomaly is still open where the input ends"

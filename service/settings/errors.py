@@ -1,0 +1,41 @@
+"""What pydantic finds wrong with the settings, in our words: where, what was found, what it should be, who set it."""
+
+from collections.abc import Mapping
+
+from pydantic_core import ErrorDetails
+
+from service.settings.settings import PATHS, SECTIONS
+from service.settings.sources import Given, suggestion
+
+SECRET = ("password", "authorization", "token", "urls")  # in the name of a setting; in an address may be a login
+
+
+def error_line(detail: ErrorDetails, given: Mapping[str, Given]) -> str:
+    """One error: where, what was found, what it should be, who set it."""
+    field = detail.get("ctx", {}).get("field", "")
+    path = ".".join(str(part) for part in (*detail["loc"], *([field] if field else [])))
+    key = next((key for key in (path, path.rpartition(".")[0]) if key in given), None)
+    origin = f" ({given[key].origin})" if key else ""
+    if detail["type"] == "extra_forbidden":
+        return f"{path}: unknown{suggestion(path, (*PATHS, *SECTIONS))}{origin}"
+    found = f"found {_quoted(key, given[key].value)}, " if key else ""
+    return f"{path}: {found}expected {_expected(detail)}{origin}"
+
+
+def _quoted(path: str, value: object) -> str:
+    if any(secret in path for secret in SECRET):  # the file's name too: it may be the secret itself, in the wrong place
+        return "a value that is not shown"
+    if value is None or isinstance(value, dict):
+        return "nothing" if value is None else "a mapping"
+    text = repr(list(value)) if isinstance(value, tuple) else repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _expected(detail: ErrorDetails) -> str:
+    """What pydantic says a value should be, in our words; our own checks say it already."""
+    message = detail["msg"]
+    _, found, expected = message.partition(" should ")
+    if detail["type"] == "setting" or not found:
+        return message
+    expected = expected.partition(", unable to")[0]
+    return expected.removeprefix("be ") if expected.startswith("be ") else f"to {expected}"

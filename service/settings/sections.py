@@ -1,0 +1,306 @@
+"""The sections of the settings: every field with its default, its unit and its reason, and which fields must agree."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.settings.addresses import is_loopback
+from service.settings.fields import (
+    Authorization,
+    File,
+    FilePath,
+    Level,
+    Name,
+    Names,
+    Number,
+    Secret,
+    Servers,
+    Token,
+    Topic,
+    Topics,
+    Urls,
+    Whole,
+    wrong_value,
+)
+from service.settings.secret_files import with_secrets_from_files
+
+
+class Section(BaseModel):
+    """Settings that belong together; a key that is not a field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: Servers = Field(
+        default="localhost:9092", description="brokers to ask for the others: host:port, with commas between"
+    )
+    topics: Topics = Field(
+        default=("telltale.readings",), description="topics the readings come from; in the environment with commas"
+    )
+    group: Name = Field(default="telltale", description="consumer group: workers of one group share the partitions")
+    anomalies_topic: Topic = Field(default="telltale.anomalies", description="topic the anomalies go to")
+    dead_letters_topic: Topic = Field(
+        default="telltale.dead-letters", description="topic the records go to that cannot be read"
+    )
+    changelog_topic: Topic = Field(
+        default="telltale.changelog",
+        description="compacted topic that the streams' memory is kept in; several groups may share it",
+    )
+    auto_offset_reset: Literal["earliest", "latest"] = Field(
+        default="earliest",
+        description="where a group without offsets starts; earliest, so that streams are warm when they are up to date",
+    )
+    instance: Name | None = Field(
+        default=None,
+        description="this worker's own name in the group, the same after a restart, so that it gets its partitions "
+        "back without a rebalance; null: it is a new member each time",
+    )
+    session_timeout_ms: Whole = Field(
+        default=10_000,
+        ge=1_000,
+        le=1_800_000,
+        description="ms without a heartbeat after which a worker's partitions go to the others; "
+        "short, so that a crash costs seconds",
+    )
+    transaction_timeout_ms: Whole = Field(
+        default=10_000,
+        ge=1_000,
+        le=900_000,
+        description="ms after which the broker ends an open transaction; at most session_timeout_ms, or a dead "
+        "worker's partitions wait for it",
+    )
+    max_poll_records: Whole = Field(
+        default=20_000,
+        ge=1,
+        le=1_000_000,
+        description="most records judged and committed in one go; more is faster and adds latency",
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; for SASL_* only"
+    )
+    sasl_username: Name | None = Field(default=None, description="who logs in")
+    sasl_password: Secret | None = Field(default=None, description="secret; better in a file")
+    sasl_password_file: FilePath | None = Field(default=None, description="file that holds sasl_password")
+    ssl_cafile: File | None = Field(
+        default=None, description="PEM file of the authority that signed the brokers' certificates; null: the system's"
+    )
+    ssl_certfile: File | None = Field(default=None, description="PEM file of this client's certificate (mTLS)")
+    ssl_keyfile: File | None = Field(default=None, description="PEM file of the certificate's private key")
+    ssl_key_password: Secret | None = Field(default=None, description="secret; what ssl_keyfile is encrypted with")
+    ssl_key_password_file: FilePath | None = Field(default=None, description="file that holds ssl_key_password")
+    ssl_check_hostname: bool = Field(
+        default=True, description="whether a broker's certificate must name the host that was asked for"
+    )
+    insecure: bool = Field(
+        default=False, description="allow a password to be sent in clear (PLAIN without TLS); for a test cluster only"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: object) -> object:
+        return with_secrets_from_files(given, ("sasl_password", "ssl_key_password"))
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        outputs = (self.anomalies_topic, self.dead_letters_topic, self.changelog_topic)
+        if looped := set(outputs) & set(self.topics):
+            raise wrong_value(f"no topic that Telltale writes to itself ({looped.pop()})", "topics")
+        if outputs[0] == outputs[1]:
+            raise wrong_value("another topic than anomalies_topic", "dead_letters_topic")
+        if outputs[2] in outputs[:2]:
+            raise wrong_value("another topic than those of anomalies and dead letters", "changelog_topic")
+        if self.transaction_timeout_ms > self.session_timeout_ms:
+            raise wrong_value(f"at most session_timeout_ms ({self.session_timeout_ms})", "transaction_timeout_ms")
+        self._agree_on_login()
+        self._agree_on_tls()
+        return self
+
+    def _agree_on_login(self) -> None:
+        login = {name: getattr(self, name) for name in ("sasl_mechanism", "sasl_username", "sasl_password")}
+        for name, value in login.items():
+            if self.security_protocol.startswith("SASL_") and value is None:
+                raise wrong_value(f"a value, as security_protocol is {self.security_protocol}", name)
+            if not self.security_protocol.startswith("SASL_") and value is not None:
+                raise wrong_value(f"none, or SASL_SSL as security_protocol, which is {self.security_protocol}", name)
+        if self.sasl_mechanism == "PLAIN" and self.security_protocol == "SASL_PLAINTEXT" and not self.insecure:
+            raise wrong_value(
+                "SASL_SSL or a SCRAM mechanism, as PLAIN sends the password in clear (insecure: true allows it)",
+                "security_protocol",
+            )
+
+    def _agree_on_tls(self) -> None:
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password"):
+            if getattr(self, name) is not None and not self.security_protocol.endswith("SSL"):
+                raise wrong_value(f"none, or TLS as security_protocol, which is {self.security_protocol}", name)
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise wrong_value("a value, as ssl_keyfile has one", "ssl_certfile")
+        if self.ssl_key_password is not None and self.ssl_certfile is None:
+            raise wrong_value("none without ssl_certfile", "ssl_key_password")
+
+
+class HttpSettings(Section):
+    enabled: bool = Field(default=True, description="whether the page, the API, health and metrics are served at all")
+    host: Name = Field(
+        default="127.0.0.1",
+        description="address to listen on; any that others can reach needs a token, so by default this machine alone",
+    )
+    port: Whole = Field(default=8080, ge=0, le=65_535, description="TCP port to listen on; 0: any that is free")
+    token: Token | None = Field(
+        default=None,
+        description="secret; who asks for anything but health must bring it (Authorization: Bearer TOKEN; the page "
+        "asks for it); at least 16 characters, better in a file",
+    )
+    token_file: FilePath | None = Field(default=None, description="file that holds token")
+    names: Names = Field(
+        default=(),
+        description="host names that requests may be for, in the environment with commas; beside this machine's own "
+        "where only it can ask; where others can and none is given: any",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="allow others to ask without a token; for a network where everybody may see everything",
+    )
+    metrics_port: Whole | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="TCP port that serves /metrics and nothing else, without a token; null: they are on port, with all "
+        "the rest",
+    )
+    metrics_host: Name = Field(default="127.0.0.1", description="address to listen on for metrics_port")
+    processor_share: Number = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="share of one processor that answering may take, 1.0 is all of it; requests beyond it wait, but "
+        "for health and metrics; judging has as much less where there is no other processor",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: object) -> object:
+        return with_secrets_from_files(given, ("token",))
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.enabled and self.token is None and not self.insecure and not is_loopback(self.host):
+            raise wrong_value(
+                "127.0.0.1, or a token beside it, as others could ask here (insecure: true allows it without)", "host"
+            )
+        return self
+
+
+class LogSettings(Section):
+    level: Level = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR; the Kafka client's own lines start at WARNING"
+    )
+    format: Literal["json", "text", "auto"] = Field(
+        default="auto", description="json: an object a line; text: for people; auto: text on a terminal"
+    )
+
+
+class LimitSettings(Section):
+    max_future_s: Number = Field(
+        default=86_400.0,
+        gt=0,
+        le=31_536_000,
+        allow_inf_nan=False,
+        description="s that a reading may be ahead of its record's own timestamp; further ahead it is rejected, as it "
+        "would make every reading after it a late one",
+    )
+    max_past_s: Number = Field(
+        default=946_080_000.0,
+        gt=0,
+        le=10_000_000_000,
+        allow_inf_nan=False,
+        description="s that a reading may be behind its record's own timestamp (the default: 30 years); further behind "
+        "it is rejected: seconds that are read as milliseconds are of January 1970",
+    )
+    max_streams: Whole = Field(
+        default=200_000,
+        ge=1,
+        le=100_000_000,
+        description="streams remembered of one partition, some 1 KB each; the readings of any further one become "
+        "dead letters, reason stream_limit",
+    )
+    stream_ttl_s: Number = Field(
+        default=2_592_000.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="s of event time, as it passes in its partition, after which a stream without a reading is "
+        "forgotten; it starts anew if it comes back",
+    )
+
+
+class StateSettings(Section):
+    flush_interval_s: Number = Field(
+        default=10.0,
+        gt=0,
+        le=3_600,
+        allow_inf_nan=False,
+        description="s after which a changed page of state is in the changelog; what came since is judged again after "
+        "a crash",
+    )
+    when_lost: Literal["fail", "reset"] = Field(
+        default="fail",
+        description="fail: end, with exit code 1, when a partition's state cannot be restored (input deleted before it "
+        "was judged again, topic made anew, changelog empty); reset: go on without it, and say so on the topic of "
+        "anomalies",
+    )
+    prime_readings: Whole = Field(
+        default=512,
+        ge=0,
+        le=100_000,
+        description="latest readings of each stream with which a new checkpoint is warmed up, silently",
+    )
+
+
+class MetricsSettings(Section):
+    top_streams: Whole = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="streams with an open anomaly, those with the highest peaks, that metrics name; 0: none, as every "
+        "name is a series of its own in Prometheus",
+    )
+
+
+class NotificationSettings(Section):
+    alertmanager_urls: Urls = Field(
+        default=(), description="Alertmanagers that anomalies are pushed to as alerts, each of them: http://host:9093"
+    )
+    alertmanager_authorization: Authorization = Field(
+        default=None, description='secret; "Bearer TOKEN" or "Basic USER:PASSWORD"; better in a file'
+    )
+    alertmanager_authorization_file: FilePath | None = Field(
+        default=None, description="file that holds alertmanager_authorization"
+    )
+    webhook_urls: Urls = Field(
+        default=(), description="where every message on the topic of anomalies is posted to, as the same CloudEvent"
+    )
+    webhook_authorization: Authorization = Field(
+        default=None, description='secret; "Bearer TOKEN" or "Basic USER:PASSWORD"; better in a file'
+    )
+    webhook_authorization_file: FilePath | None = Field(
+        default=None, description="file that holds webhook_authorization"
+    )
+    min_severity: Literal["minor", "major", "critical"] = Field(
+        default="minor", description="minor, major or critical; an anomaly is told of once it is as severe as that"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: object) -> object:
+        return with_secrets_from_files(given, ("alertmanager_authorization", "webhook_authorization"))
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for kind in ("alertmanager", "webhook"):
+            if getattr(self, f"{kind}_authorization") is not None and not getattr(self, f"{kind}_urls"):
+                raise wrong_value(f"none without {kind}_urls", f"{kind}_authorization")
+        return self

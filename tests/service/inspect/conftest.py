@@ -1,0 +1,52 @@
+"""A plant that was judged half-way, and what some of its streams remember."""
+
+import pytest
+
+from models.detection.detector import Detector
+from service.inspect.state_file import Luggage
+from service.inspect.transfer import pack_up
+from service.log.memory_log import Topics
+from service.pipeline import Pipeline
+from service.state.changelog import Layout
+from tests.data import QUICK, some_forecaster
+from tests.service.onlooker import (
+    DIGEST,
+    MAX_FUTURE_MS,
+    MIDDLE,
+    NUMERICS,
+    PARTITIONS,
+    WANTED,
+    Onlooker,
+    Service,
+    plant,
+    search,
+)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector.cold(some_forecaster(2), QUICK)
+
+
+@pytest.fixture(scope="module")
+def layout(detector: Detector) -> Layout:
+    return Layout.of(DIGEST, detector.rows_for([]))
+
+
+@pytest.fixture(scope="module")
+def pipeline(detector: Detector) -> Pipeline:
+    return Pipeline(detector, DIGEST, MAX_FUTURE_MS)
+
+
+@pytest.fixture
+def topics(detector: Detector) -> Topics:
+    """Judged half-way; the pages are up to ten batches old."""
+    topics = plant()
+    for partition in PARTITIONS:
+        Service(topics, partition, detector).run(MIDDLE)
+    return topics
+
+
+@pytest.fixture
+def luggage(topics: Topics, pipeline: Pipeline, layout: Layout) -> Luggage:
+    return pack_up(Onlooker(topics), search(), WANTED, pipeline, layout, NUMERICS)
