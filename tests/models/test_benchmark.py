@@ -24,6 +24,8 @@ from models.series import UnusableData, read_series
 from models.synthetic import FEATURES, plant, to_frame
 from models.training import TrainingConfig, fit, usable
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 BRIEF = TrainingConfig(epochs=1)
 PLAN = Plan(seeds=2, hidden=16, training=BRIEF)

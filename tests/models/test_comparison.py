@@ -37,6 +37,8 @@ from service.file_log import FileLog
 from service.pipeline import Pipeline
 from service.scoring import score
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 BRIEF = TrainingConfig(epochs=1)
 TRAIN_READINGS = 500

@@ -18,6 +18,8 @@ from models.rows import Channels, Scalars
 from models.series import Series, UnusableData
 from tests.data import QUICK, some_forecaster
 
+pytestmark = pytest.mark.slow
+
 QUICKLY = KindsConfig(faults=480, judged=120, epochs=60, cold=160)
 FEATURES = 2
 
