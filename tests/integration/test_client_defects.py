@@ -389,6 +389,8 @@ def test_a_worker_that_leads_its_group_gets_partitions_that_were_added(
     world = new_world(1)
     log = world.open()
     reader = Reader(log).until_owned(1)
+    with bench.admin() as admin:  # a partition is served when the topics that are written to have it too
+        admin.create_partitions({world.anomalies_topic: 3, world.dead_letters_topic: 3, world.changelog_topic: 3})
     rejoin_over_two_polls(proxy, bench.admin(), world.topic, log._consumer, lambda: reader.poll(0.05))
     reader.until_owned(3)
 
