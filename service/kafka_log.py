@@ -34,6 +34,7 @@ from service.kafka_client import (
     CONNECT_WITHIN_S,
     MAX_MESSAGE_BYTES,
     connecting,
+    forget_set_aside,
     require_fast_checksums,
     said,
     silence_client_below_warning,
@@ -329,6 +330,7 @@ class KafkaLog:
                 raise TaskMigrated(f"{partition}: not assigned to this worker any more")
             self._started.add(partition)  # first: an assignment that comes just now must not pause it again
             self._consumer.seek(tp, offset)
+            forget_set_aside(self._consumer, tp)
             self._consumer.resume(tp)
         return offset
 
