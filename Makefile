@@ -30,11 +30,11 @@ help: ## Show what there is to make
 
 setup: $(READY) ## Make .venv with everything in it (TORCH_BACKEND=cpu: the small build of torch)
 
-check: $(READY) ## Style, types, and the tests that need Python alone (ARGS='-k name')
+check: $(READY) ## Style, types, and the quick tests that need Python alone (ARGS='-k name')
 	$(RUN)ruff check $(CODE)
 	$(RUN)ruff format --check $(CODE)
 	$(RUN)mypy
-	$(RUN)python -m pytest -m 'not programs' --numprocesses $(WORKERS) $(TOGETHER) $(ARGS)
+	$(RUN)python -m pytest -m 'not programs and not slow' --numprocesses $(WORKERS) $(TOGETHER) $(ARGS)
 
 # Those that need programs one after another: beside one another, brokers, browsers and killed workers starve each other.
 test: programs $(READY) ## Run all tests; on Debian, what they need is installed first (ARGS='-k name')

@@ -1,14 +1,13 @@
 """What every test runs with: one torch thread, and a Kafka broker for those that ask for one.
 
 What a test asks for says where it runs. `programs` is the mark of those that need programs beside Python; `make check`
-leaves them out. Several processes (`--numprocesses 4 --dist loadgroup`) share the modules among them: a module's tests
-stay together, with what they have in common, except the rows of the fault suite, which take minutes: two are played at
-a time. Beside a test that is marked `alone` nothing else runs; those come last.
+leaves them out, and those that are marked `slow`. Several processes (`--numprocesses 2 --dist loadgroup`) share the
+modules among them: a module's tests stay together, with what they have in common. Beside a test that is marked `alone`
+nothing else runs; those come last.
 """
 
 import os
 from collections.abc import Generator, Iterator
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,14 +48,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before marks select tests, and before groups are made of them
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    lanes = cycle(("faults-1", "faults-2"))
     for item in items:
         asked = frozenset(getattr(item, "fixturenames", ()))
         if asked & PROGRAMS:
             item.add_marker("programs")
         together = item.nodeid.partition("::")[0].removeprefix("tests/").removesuffix(".py")
-        if "nursery" in asked:
-            together = next(lanes)
         if _is_alone(item):
             together = "alone"
         item.add_marker(pytest.mark.xdist_group(together))

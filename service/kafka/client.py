@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
+from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record import util
@@ -154,6 +155,19 @@ def _heard_out(receive: Callable[[Any], tuple[bytes, Exception | None]]) -> Any:
 
 KafkaTCPTransport._sock_recv = _heard_out(KafkaTCPTransport._sock_recv)
 KafkaSSLTransport._sock_recv = _heard_out(KafkaSSLTransport._sock_recv)
+
+
+def forget_set_aside(consumer: Any, tp: TopicPartition) -> None:
+    """Let the consumer fetch a partition that is resumed, after a seek.
+
+    What it holds of a paused partition it sets aside, and does not fetch that partition meanwhile. It takes such
+    records up again only while it has none of any other partition, used up or not, so it may be never.
+    """
+    fetcher = consumer._fetcher
+    fetcher._paused_completed_fetches.pop(tp, None)
+    parked = fetcher._paused_partition_records.pop(tp, None)
+    if parked is not None:
+        parked.drain()
 
 
 def said(error: Exception) -> str:

@@ -29,6 +29,7 @@ from service.kafka.client import (
     CLOSE_WITHIN_S,
     CONNECT_WITHIN_S,
     connecting,
+    forget_set_aside,
     require_fast_checksums,
     said,
     silence_client_below_warning,
@@ -280,6 +281,7 @@ class KafkaLog:
                 raise TaskMigrated(f"{partition}: not assigned to this worker any more")
             self._started.add(partition)  # first: an assignment that comes just now must not pause it again
             self._consumer.seek(tp, offset)
+            forget_set_aside(self._consumer, tp)
             self._consumer.resume(tp)
         return offset
 

@@ -96,6 +96,7 @@ def new_keys(cast: Cast, count: int) -> Figures:
         "limits.max_streams": MAX_STREAMS,
         "limits.stream_ttl_s": 1e9,
         "kafka.session_timeout_ms": 10_000,
+        "kafka.transaction_timeout_ms": 10_000,
     }
     with Scene(
         *cast, rate=1e9, step=STEP, tell="known", max_streams=MAX_STREAMS, ttl_s=1e9, keep_dead_letters=False,
@@ -104,9 +105,10 @@ def new_keys(cast: Cast, count: int) -> Figures:
         child = scene.start("w0")
         wait_until(lambda: scene.said("http_listening", "w0") == 1, STARTED_WITHIN_S, "the HTTP port")
         scene.feed.go(PARTITIONS * KNOWN * WARM)
-        wait_until(
-            lambda: sum(scene.committed().values()) >= PARTITIONS * KNOWN * WARM, PROGRESS_WITHIN_S, "the known streams"
-        )
+        known = PARTITIONS * KNOWN * WARM
+        wait_until(lambda: sum(scene.committed().values()) >= known, PROGRESS_WITHIN_S, "the known streams")
+        # What is committed is published after it, and reaches the process that answers a moment later.
+        wait_until(lambda: _published_readings(scene) >= known, PROGRESS_WITHIN_S, "the known streams in the metrics")
         series, before = _series(scene), _memory(child.pid)
         began = time.monotonic()
         scene.feed.go()
@@ -151,10 +153,19 @@ def _flood(seed: int, partition: int, count: int) -> Iterator[Record]:
 
 def _series(scene: Scene) -> set[str]:
     """Name and labels of every metric."""
+    return set(_metrics(scene))
+
+
+def _published_readings(scene: Scene) -> float:
+    return _metrics(scene)["telltale_readings_total"]
+
+
+def _metrics(scene: Scene) -> dict[str, float]:
     port = next(line["port"] for line in scene.lines("w0") if line["event"] == "http_listening")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         text = answer.read().decode()
-    return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
 
 
 def _memory(pid: int, name: str = "VmRSS") -> int:

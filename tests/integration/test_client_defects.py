@@ -389,8 +389,50 @@ def test_a_worker_that_leads_its_group_gets_partitions_that_were_added(
     world = new_world(1)
     log = world.open()
     reader = Reader(log).until_owned(1)
+    with bench.admin() as admin:  # a partition is served when the topics that are written to have it too
+        admin.create_partitions({world.anomalies_topic: 3, world.dead_letters_topic: 3, world.changelog_topic: 3})
     rejoin_over_two_polls(proxy, bench.admin(), world.topic, log._consumer, lambda: reader.poll(0.05))
     reader.until_owned(3)
+
+
+def test_what_is_held_of_a_paused_partition_is_not_taken_up_again_once_others_were_read(bench: Bench) -> None:
+    """Nor is the partition fetched: it stands still for ever."""
+    topic = bench.broker.create_topic(2)
+    for number in (0, 1):
+        bench.broker.produce(topic, [(number, record) for record in readings(10)])
+    tps = [TopicPartition(topic, number) for number in (0, 1)]
+    consumer = bench.consumer(auto_offset_reset="earliest", max_poll_records=4)
+    consumer.assign(tps)
+    first: dict[TopicPartition, list[Any]] = {}
+    wait_until(lambda: bool(first), lambda: first.update(consumer.poll(500)))
+    (paused,) = first
+    consumer.pause(paused)
+    (other,) = set(tps) - {paused}
+    wait_until(lambda: consumer.position(other) == 10, lambda: consumer.poll(50))
+    consumer.resume(paused)
+    for _ in range(20):
+        assert consumer.poll(50) == {}  # mended if the rest comes: forget_set_aside() is not needed
+    assert consumer.position(paused) == 4
+
+
+def test_partitions_that_start_again_one_after_another_all_go_on(world: KafkaWorld) -> None:
+    for number in (0, 1):
+        world.append(number, readings(10))
+    log = world.open(max_poll_records=4)
+    reader = Reader(log).until(4)
+    held = reader.fetched[0].partition  # of which the client has some more
+    world.evict(log)
+    with pytest.raises(TaskMigrated):
+        log.commit(reader.commits())
+    reader.starts, reader.fetched, reader.assigned = False, [], []
+    wait_until(lambda: len(reader.assigned) == 2, reader.poll)
+    reader.poll()
+    (other,) = reader.owned - {held}
+    log.start(other, 0)
+    reader.until(10)
+    log.start(held, 0)
+    reader.until(20)
+    assert reader.offsets(0) == reader.offsets(1) == list(range(10))
 
 
 # --- defaults that are not for us ------------------------------------------------------------------------------------

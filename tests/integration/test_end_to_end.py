@@ -476,6 +476,7 @@ def test_it_says_what_it_cannot_start_with(kafka: Broker, quick: Path) -> None:
                 process.kill()
 
 
+@pytest.mark.slow
 def test_sigterm_before_there_is_a_broker_ends_it_at_once(quick: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         servers = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -493,6 +494,7 @@ def test_sigterm_before_there_is_a_broker_ends_it_at_once(quick: Path) -> None:
 # --- the demo
 
 
+@pytest.mark.slow
 def test_a_short_demo_finds_faults_and_prints_its_table() -> None:
     """The slowest test here: it lasts as long as it is told to."""
     demo = Process("demo", "--seconds", 20, "--streams", 24, "--http-port", 0)

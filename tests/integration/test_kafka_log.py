@@ -541,6 +541,7 @@ def test_a_broker_that_does_not_come_back_ends_the_worker(proxied: KafkaWorld, p
         wait_until(lambda: False, lambda: log.poll(0.1))
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     connect_within(2, monkeypatch)
     with pytest.raises(LogUnavailable, match=r"could not connect to 127.0.0.1:9 within 2 s: .*ECONNREFUSED"):

@@ -119,7 +119,7 @@ def test_half_open_idle_and_listening_clients_keep_no_probe_out(kafka: Broker, q
         assert psutil.Process(web_of(running).pid).num_fds() < MOST + MOST_FOLLOWERS + 64
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_a_worker_that_is_killed_takes_it_along(kafka: Broker, quick: Path, number: int) -> None:
     names = made_topics(kafka)
     with service(kafka, quick, names) as running:

@@ -203,6 +203,7 @@ def test_a_head_without_one_of_its_tensors_or_with_another_shape_is_refused(path
     assert "kinds." in refused(path, rebuilt(good, wider))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_net_of_any_cell_learns_and_when_loaded_judges_the_same(path: Path, cell: str) -> None:
     place = np.arange(400)

@@ -12,6 +12,8 @@ from models.training.loop import fit
 from tests.models.test_checkpoint import described, redescribed, refused, some_detector
 from tests.models.training.test_state import NET, SHORT, some_series
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

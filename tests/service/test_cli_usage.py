@@ -69,6 +69,7 @@ def test_wrong_usage_is_told_at_once_and_nothing_is_touched(
     assert Path("old").read_text() == "what is there\n"
 
 
+@pytest.mark.slow
 def test_none_of_it_waits_for_anything_heavy() -> None:
     """Imports, not seconds: those are the machine's."""
     program = (

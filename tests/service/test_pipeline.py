@@ -129,6 +129,7 @@ def by_hand(detector: Detector, history: Batch) -> tuple[list[Verdicts], dict[in
     return verdicts, rows
 
 
+@pytest.mark.slow
 def test_judging_bytes_is_the_detector_called_by_hand(
     detector: Detector, history: Batch, by_hand: tuple[list[Verdicts], dict[int, Rows]]
 ) -> None:
@@ -220,6 +221,7 @@ def test_random_batches_change_no_byte(detector: Detector, history: Batch, seed:
     assert torch.equal(scores(parts), scores([whole]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_poll_records", [1, 7, 5_000])
 def test_how_many_records_a_poll_brings_changes_no_byte(
     detector: Detector, history: Batch, max_poll_records: int
@@ -244,6 +246,7 @@ def test_how_many_records_a_poll_brings_changes_no_byte(
     assert topics.anomalies[partition] == list(expected.commit.anomalies) != []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 40, 700])
 def test_partitions_judged_together_are_judged_as_if_each_were_alone(
     detector: Detector, history: Batch, at_once: int
@@ -405,6 +408,7 @@ def reckon(records: Sequence[At], max_streams: int, idle_ms: int | None) -> Reck
     return Reckoned(beyond, evicted, last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "seed"), [(1, 0), (7, 1), (64, 2), (600, 0)])
 @pytest.mark.parametrize(("max_streams", "idle_s"), [(9, None), (1_000, 40.0), (9, 40.0), (0, None)])
 def test_who_is_remembered_depends_on_the_readings_alone(
@@ -431,6 +435,7 @@ def test_who_is_remembered_depends_on_the_readings_alone(
     assert judged[-1].commit.next_offset == records[-1].offset + 1
 
 
+@pytest.mark.slow
 def test_streams_that_are_known_are_judged_as_if_nobody_had_been_turned_away(
     detector: Detector, history: Batch, by_hand: tuple[list[Verdicts], dict[int, Rows]]
 ) -> None:

@@ -36,6 +36,8 @@ from service.worker import PROBLEMS, Worker
 from tests.data import QUICK, faulty, some_forecaster, some_kinds
 from tests.records import headers_of
 
+pytestmark = pytest.mark.slow
+
 FEATURES = ("f0", "f1")
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
 GROUP = "group"

@@ -10,6 +10,8 @@ import pytest
 from models.checkpoint import Checkpoint, load
 from tests.command_line import command_line
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ("train", "--simulate", "3", "--epochs", "2", "--hidden", "16", "--device", "cpu", "--out")
 RELATIVE = 1e-4
 """The sums are the same, added up in another order, some two hundred steps long."""

@@ -211,6 +211,7 @@ def test_after_a_crash_at_the_first_commit_the_next_worker_tells_what_a_calm_run
     assert_whole(topics, calm)
 
 
+@pytest.mark.slow
 def test_tasks_that_migrated_are_dropped_and_judged_anew(detector: Detector, calm: Topics) -> None:
     service = Service(detector, two_partitions(), [Migrate(commit=1)])
     with capture_logs() as logs:
@@ -227,6 +228,7 @@ def test_tasks_that_migrated_are_dropped_and_judged_anew(detector: Detector, cal
     assert service.metric("telltale_transaction_aborts_total") == 1
 
 
+@pytest.mark.slow
 def test_a_migration_loses_no_record_and_commits_none_twice(detector: Detector) -> None:
     service = Service(detector, two_partitions(), [Migrate(commit=3), Migrate(commit=4)])
     service.run_until(service.idle)
@@ -302,6 +304,7 @@ def test_with_a_backlog_it_is_ready_once_something_of_it_is_judged_and_its_lag_i
     assert sum(p.lag or 0 for p in after.partitions) == 2 * READINGS - sum(topics.committed.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [None, Crash(4), Crash(4, written=True), Migrate(4)], ids=str)
 def test_partitions_that_are_added_while_it_runs_are_told_of_once(detector: Detector, fault: Fault | None) -> None:
     topics = two_partitions()

@@ -283,6 +283,7 @@ print(json.dumps({"data": data, "used": (peak.kb - before) * 1024, "ended": fitt
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which memory is anonymous")
 def test_training_on_300_megabytes_takes_less_memory_than_that(large: Path) -> None:
     """Memory that the system cannot take back (anonymous); what is only looked at in the files does not count."""

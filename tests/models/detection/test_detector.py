@@ -134,6 +134,7 @@ def named() -> Case:
     return Case(3, names_kinds=True)
 
 
+@pytest.mark.slow
 def test_the_history_has_everything_in_it_that_can_go_wrong(case: Case) -> None:
     judged = case.one_by_one
     assert {one.change for one in judged.transitions} >= {Change.OPENED, Change.RECOVERED, Change.LEVEL_SHIFT}
@@ -145,11 +146,13 @@ def test_the_history_has_everything_in_it_that_can_go_wrong(case: Case) -> None:
     assert len(case.detector.known) == STREAMS // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [7, 250, 5_000])
 def test_batches_of_any_size_are_judged_as_one_reading_at_a_time(case: Case, size: int) -> None:
     assert_same(judge(case.detector, case.batch, case.rows, range(size, READINGS, size)), case.one_by_one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [7, 5_000])
 def test_kinds_are_named_and_symptoms_remembered_alike_in_batches_of_any_size(named: Case, size: int) -> None:
     judged = judge(named.detector, named.batch, named.rows, range(size, READINGS, size))
@@ -159,6 +162,7 @@ def test_kinds_are_named_and_symptoms_remembered_alike_in_batches_of_any_size(na
     assert None not in guesses
 
 
+@pytest.mark.slow
 def test_a_head_that_names_kinds_changes_nothing_else(named: Case) -> None:
     without = knowing(3)
     plain = judge(without, named.batch, without.rows_for(KEYS))
@@ -180,6 +184,7 @@ def likely_now(detector: Detector, rows: Rows, stream: int) -> Doubles:
     return detector.kinds.probabilities(symptoms, rows.hidden[stream, -1].double().numpy())
 
 
+@pytest.mark.slow
 def test_an_open_anomaly_is_named_by_how_it_looks_and_a_closed_one_by_how_it_looked_all_along(named: Case) -> None:
     """All along: at its 1st, 9th, 17th, ... reading and wherever it became more severe, each as much."""
     rows, length = named.rows, [0] * STREAMS
@@ -219,6 +224,7 @@ def test_a_stream_with_symptoms_is_judged_as_if_it_were_alone(named: Case) -> No
         assert_same(alone, of_stream(named.one_by_one, named.batch, stream))
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(borders=st.lists(st.integers(1, READINGS - 1), max_size=30, unique=True).map(sorted))
 def test_borders_may_fall_anywhere(case: Case, borders: list[int]) -> None:
@@ -252,6 +258,7 @@ def test_slots_may_be_numbered_in_any_order(case: Case) -> None:
     assert_same(judged._replace(rows=judged.rows.take(order.argsort())), case.one_by_one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "layers"),
     [("lstm", 1), ("lstm", 2), ("lstm", 3), ("lstm-peephole", 2), ("gru", 1), ("feedforward", 1)],
@@ -264,6 +271,7 @@ def test_a_stream_is_judged_as_if_it_were_alone_whatever_the_net(cell: str, laye
     assert_same(judge(detector, batch, rows, range(40, 400, 40)), together)
 
 
+@pytest.mark.slow
 def test_the_default_config_is_judged_alike_in_batches_of_any_size() -> None:
     detector, batch = Detector.cold(some_forecaster(2, hidden=64)), faulty(2, seed=8, readings=2_500)
     rows = detector.rows_for(KEYS)
@@ -280,6 +288,7 @@ def some_nab(folder: Path) -> list[Path]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("some_files", [some_machines, some_nab], ids=["plant", "nab"])
 def test_whole_series_are_judged_alike_in_batches_of_any_size(
     some_files: Callable[[Path], list[Path]], tmp_path: Path
@@ -313,6 +322,7 @@ def test_what_comes_later_changes_no_verdict(case: Case, after: int) -> None:
     assert [one for one in judged.transitions if one.reading < after] == before
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(place=st.integers(2, 299), value=st.floats(-3.4e38, 3.4e38))
 def test_a_reading_does_not_change_its_own_expectation(place: int, value: float) -> None:
@@ -482,6 +492,7 @@ def test_back_at_the_old_level_after_a_shift_is_an_anomaly() -> None:
     assert (800, Change.OPENED) in changes(alone(cold(), values))
 
 
+@pytest.mark.slow
 def test_a_spike_that_comes_every_day_is_told_every_day_and_weighs_less_and_less() -> None:
     day, days, bigger = 288, 16, 14
     values = np.random.default_rng(0).normal(50, 1, day * days)[:, None]

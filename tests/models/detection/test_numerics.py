@@ -138,6 +138,7 @@ def test_what_is_judged_for_the_fingerprint_is_the_same_everywhere() -> None:
     assert digest.hexdigest()[:16] == "3104810c1993ca85"
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_the_same_in_two_processes() -> None:
     program = "print(numerics.self_test(cold()))"
     assert in_another_process(program, {}) == fingerprint()
@@ -149,6 +150,7 @@ def test_the_fingerprint_is_of_the_machine_and_not_of_the_checkpoint() -> None:
     assert self_test(cold(features=3, hidden=32, layers=2, seed=1)) == first == fingerprint()
 
 
+@pytest.mark.slow
 def test_each_cell_has_its_own_kernels_and_so_its_own_fingerprint() -> None:
     found = {cell: self_test(Detector.cold(some_forecaster(1, cell=cell))) for cell in CELLS}
     assert len(set(found.values())) == len(CELLS)
@@ -156,6 +158,7 @@ def test_each_cell_has_its_own_kernels_and_so_its_own_fingerprint() -> None:
     assert found["lstm"] == fingerprint()
 
 
+@pytest.mark.slow
 @only_x86
 def test_functions_with_other_bits_have_another_fingerprint() -> None:
     there = in_another_process("print(numerics.fingerprint())", PLAIN_FUNCTIONS)
@@ -254,6 +257,7 @@ def test_the_kernel_that_torch_has_without_onednn_is_refused(layers: int) -> Non
         self_test(detector)
 
 
+@pytest.mark.slow
 @only_x86
 def test_a_processor_whose_kernels_are_not_steady_is_refused() -> None:
     said = in_another_process("numerics.self_test(cold())", OLD_PROCESSOR)

@@ -25,6 +25,8 @@ from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import fit, usable
 from models.training.run import TrainingConfig
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 BRIEF = TrainingConfig(epochs=1)
 PLAN = Plan(seeds=2, hidden=16, training=BRIEF)

@@ -38,6 +38,8 @@ from service.cli.scoring import score
 from service.input.file_log import FileLog
 from service.pipeline import Pipeline
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 BRIEF = TrainingConfig(epochs=1)
 TRAIN_READINGS = 500

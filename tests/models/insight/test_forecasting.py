@@ -100,6 +100,7 @@ def test_bands_that_were_too_wide_in_the_past_are_made_narrower() -> None:
         assert least < half / needed < most
 
 
+@pytest.mark.slow
 def test_bands_hold_about_as_often_as_they_say_on_a_stream_the_net_is_wrong_about() -> None:
     values = np.sin(np.arange(1_400) / 6) * 3 + np.random.default_rng(3).normal(size=1_400)
     held = []

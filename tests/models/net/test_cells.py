@@ -220,6 +220,7 @@ class Ways(nn.Module):
         return spoken, after
 
 
+@pytest.mark.slow
 @every_cell
 @pytest.mark.parametrize("way", ["forward", "step"])
 def test_gradients_are_those_of_the_function(name: str, way: str) -> None:

@@ -16,6 +16,8 @@ from models.training.loop import fit
 from tests.models.learners import content
 from tests.models.training.test_state import NET, SHORT, some_series
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 W = 2
 RELATIVE = 1e-5

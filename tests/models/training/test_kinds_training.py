@@ -18,6 +18,8 @@ from models.training import kinds_training
 from models.training.kinds_training import KindsConfig, evaluate_kinds, fit_kinds, learn_kinds, scores, watchful
 from tests.data import QUICK, some_forecaster
 
+pytestmark = pytest.mark.slow
+
 QUICKLY = KindsConfig(faults=480, judged=120, epochs=60, cold=160)
 FEATURES = 2
 

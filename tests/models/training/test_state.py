@@ -101,6 +101,7 @@ fit(some_series(), NET, SHORT, CPU, lambda _: print("on", flush=True), Path(sys.
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_comes_to_the_same_bits(calm: Fitted, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -9,6 +9,7 @@ from models.data.synthetic import plant, to_frame
 from tests.command_line import Telltale
 
 
+@pytest.mark.slow
 def test_cells_are_compared_and_a_second_call_trains_nothing(telltale: Telltale, tmp_path: Path) -> None:
     (tmp_path / "press").mkdir()
     made = plant(3, 700, seed=1, step_s=300, fault_every=120, first_fault_after=400)

@@ -19,6 +19,7 @@ def press(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_sets_are_judged_and_a_second_call_trains_nothing(telltale: Telltale, press: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", press, "--set", "press", "--seeds", 2, "--hidden", 16, "--epochs", 1]
     arguments += ["--out", tmp_path / "out", "--device", "cpu"]
@@ -35,6 +36,7 @@ def test_sets_are_judged_and_a_second_call_trains_nothing(telltale: Telltale, pr
     assert runs == {path: path.stat().st_mtime_ns for path in runs}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_judged_if_it_has_the_features_of_the_sets(
     telltale: Telltale, press: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.command_line import Telltale
 
-pytestmark = pytest.mark.usefixtures("own_folder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_folder")]
 
 
 @pytest.fixture

@@ -170,6 +170,7 @@ def test_a_stream_is_taken_from_the_partition_where_it_is_found_first() -> None:
     assert found.elsewhere == 2
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     steps=st.lists(

@@ -134,6 +134,7 @@ def test_a_group_lists_its_commands(telltale: Telltale, group: tuple[str, ...]) 
             assert path[len(group)] in ran.out
 
 
+@pytest.mark.slow
 def test_the_installed_command_answers_without_loading_what_it_does_not_need() -> None:
     script = Path(sys.executable).parent / "telltale"
     assert "Usage: telltale" in subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout

@@ -77,6 +77,7 @@ def until_closed(client: socket.socket, meanwhile: Callable[[], None] = lambda: 
     raise AssertionError("it is still open")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     "begun", [b"", HALF, WHOLE, WHOLE + HALF, b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"]
@@ -86,6 +87,7 @@ def test_a_client_that_does_not_ask_is_closed(server: Server, begun: bytes) -> N
         assert until_closed(client) < WITHIN_S
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("begun", [HALF, WHOLE + HALF, b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n"])
 def test_a_byte_now_and_then_buys_no_time(server: Server, begun: bytes) -> None:
@@ -93,6 +95,7 @@ def test_a_byte_now_and_then_buys_no_time(server: Server, begun: bytes) -> None:
         assert until_closed(client, meanwhile=lambda: client.sendall(b"a")) < WITHIN_S
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_client_that_asks_again_and_again_keeps_its_connection(server: Server) -> None:
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=WITHIN_S)) as client:
@@ -104,6 +107,7 @@ def test_a_client_that_asks_again_and_again_keeps_its_connection(server: Server)
         assert client.sock is kept
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_client_that_does_not_read_is_closed(server: Server) -> None:
     with connect(server, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n") as client:

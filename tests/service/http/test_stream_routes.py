@@ -213,6 +213,7 @@ def published() -> Iterator[Published]:
 # --- lists
 
 
+@pytest.mark.slow
 def test_streams_are_sorted_searched_and_paged_while_the_worker_turns(live: Live) -> None:
     keys = [f"line-{n % 2}/pump-{n:02d}" for n in range(30)]
     for key in keys:
@@ -253,6 +254,7 @@ def test_streams_are_sorted_searched_and_paged_while_the_worker_turns(live: Live
     assert len(kept) == 3
 
 
+@pytest.mark.slow
 def test_readings_come_once_and_are_those_of_the_explanation(live: Live, detector: Detector) -> None:
     live.send(sent(readings=200))
     while live.board.read().counts.readings < 190:
@@ -288,6 +290,7 @@ def test_a_question_out_of_bounds_is_refused(published: Published, query: str) -
     assert httpx.get(f"{published.url}streams?{query}", trust_env=False).status_code == 422
 
 
+@pytest.mark.slow
 def test_while_the_worker_does_not_come_round_there_is_an_answer_all_the_same(published: Published) -> None:
     answer = httpx.get(f"{published.url}streams", trust_env=False, timeout=WITHIN_S)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
@@ -321,6 +324,7 @@ def test_answers_are_described_and_the_descriptions_hold(live: Live) -> None:
 # --- events
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_whoever_listens_hears_of_the_service_every_second_and_of_anomalies_as_they_come(published: Published) -> None:
     with listening(published.url) as listener:
@@ -359,6 +363,7 @@ def test_more_than_is_still_known_is_a_gap_and_then_what_is_known(published: Pub
         assert listener.next("gap", "anomaly").data["id"] == "51"
 
 
+@pytest.mark.slow
 def test_the_chosen_streams_readings_come_first_all_then_what_is_new(live: Live) -> None:
     live.send(sent(readings=100))
     while live.board.read().counts.readings < 95:
@@ -377,6 +382,7 @@ def test_the_chosen_streams_readings_come_first_all_then_what_is_new(live: Live)
         assert len({one["offset"] for one in seen}) == 5
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_not_there_is_said_once_and_the_rest_goes_on(live: Live) -> None:
     with listening(live.url, stream="nobody") as listener:
         told = listener.next("stream").data
@@ -390,6 +396,7 @@ def test_head_of_the_events_takes_no_listeners_place(published: Published) -> No
         assert (answer.status_code, answer.headers["content-type"][:17]) == (200, "text/event-stream")
 
 
+@pytest.mark.slow
 def test_the_sign_of_life_comes_while_readings_wait_for_their_turn(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "WAIT_S", 2 * WITHIN_S)
     used_up = Turns(Share(1e-9, burst_s=1e-9))
@@ -419,6 +426,7 @@ def test_events_end_when_the_server_stops_and_soon(published: Published) -> None
         assert time.monotonic() - began < STOP_WITHIN_S
 
 
+@pytest.mark.slow
 def test_no_more_listen_than_may_and_whoever_leaves_makes_room(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +446,7 @@ def test_no_more_listen_than_may_and_whoever_leaves_makes_room(
         assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 def test_a_listener_that_does_not_read_holds_nobody_up(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "LOOK_S", 0.002)
     last = published.board.read()

@@ -605,6 +605,7 @@ def agree_with_each_alone(features: Sequence[str], whole: Fetched) -> None:
     assert place == len(batch.keys) == len(batch.readings.offsets) == len(batch.readings.values)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.data(), st.sampled_from([("flow",), FEATURES, ("value", "values", "timestamp")]))
 def test_good_messages_decode_among_bad_ones_as_they_do_alone(data: st.DataObject, features: Sequence[str]) -> None:
@@ -612,6 +613,7 @@ def test_good_messages_decode_among_bad_ones_as_they_do_alone(data: st.DataObjec
     agree_with_each_alone(features, fetched(*map(list, zip(*listed, strict=True))))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.data(), st.sampled_from([("flow",), FEATURES]))
 def test_a_flawless_batch_reads_the_same_with_a_bad_record_behind_it(

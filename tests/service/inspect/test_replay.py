@@ -126,6 +126,7 @@ def verdicts_of(
 # --- to the bit
 
 
+@pytest.mark.slow
 def test_every_anomaly_of_every_stream_is_told_again_byte_for_byte(judged: Topics, detector: Detector) -> None:
     """Of stream 0 the clock was set back by a day, so that it passes some times twice: see below."""
     told_at_all, from_a_page = 0, 0
@@ -140,6 +141,7 @@ def test_every_anomaly_of_every_stream_is_told_again_byte_for_byte(judged: Topic
     assert from_a_page >= 5
 
 
+@pytest.mark.slow
 def test_a_time_that_a_clock_passes_twice_is_that_of_the_first(judged: Topics, detector: Detector) -> None:
     anomalies = {opened_at_offset(events): events for events in anomalies_of(judged, key(0))}
     found = {offset: replayed(judged, detector, opened_ms(events), key(0)) for offset, events in anomalies.items()}
@@ -165,6 +167,7 @@ def test_exactly_the_anomalies_that_touch_the_readings_are_told(judged: Topics, 
         assert told(found) == expected
 
 
+@pytest.mark.slow
 def test_the_verdicts_are_those_of_the_service_and_half_of_them_come_before(judged: Topics, detector: Detector) -> None:
     stream = key(1)
     verdicts = verdicts_of(judged, detector, stream)
@@ -191,6 +194,7 @@ def test_it_begins_with_the_nearest_state_and_says_that_later_ones_are_equal(
     assert "equals the changelog's to the bit" in "\n".join(lines_of(found))
 
 
+@pytest.mark.slow
 def test_one_state_that_is_left_is_enough(detector: Detector) -> None:
     """Far before the readings wanted is good enough; right before them is not, as half of them come before."""
     topics = plant(4_000)
@@ -230,6 +234,7 @@ def test_it_says_that_first_readings_may_be_gone(detector: Detector) -> None:
     assert found.remarks == ("the input begins at offset 100: the stream's first readings may be gone",)
 
 
+@pytest.mark.slow
 def test_a_state_that_is_not_what_comes_out_is_said_to_differ(detector: Detector) -> None:
     """The control: a last state of other readings."""
     topics = plant()
@@ -258,6 +263,7 @@ def test_an_anomaly_whose_kind_is_named_is_told_again_byte_for_byte(detector: De
     assert from_a_page > 1
 
 
+@pytest.mark.slow
 def test_a_state_that_remembers_other_guesses_is_said_to_differ_in_its_votes(detector: Detector) -> None:
     topics, strange = plant(), plant()
     Service(topics, P0, detector.with_kinds(some_kinds())).run()
@@ -271,6 +277,7 @@ def test_a_state_that_remembers_other_guesses_is_said_to_differ_in_its_votes(det
     assert found.checks[0].differs == ("votes",)
 
 
+@pytest.mark.slow
 def test_a_stream_that_was_forgotten_is_forgotten_again(detector: Detector) -> None:
     """It is silent for 20 ticks of the clock; then its second life begins, with a warm-up."""
     topics, idle_s, stream = Topics({TOPIC: 2}), 16 * 60.0, StreamKey(b"pause")

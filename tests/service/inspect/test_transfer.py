@@ -49,6 +49,7 @@ def writer(layout: Layout) -> StateWriter:
 # --- taking out
 
 
+@pytest.mark.slow
 def test_what_is_taken_out_is_the_state_at_the_marker_whatever_the_pages_lag(
     topics: Topics, detector: Detector, layout: Layout, pipeline: Pipeline
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_group_without_state_begins_with_the_rows_where_it_has_committed(
     assert same_bits(found.rows, luggage.rows.take(torch.tensor([1])))
 
 
+@pytest.mark.slow
 def test_a_service_goes_on_with_imported_rows_as_the_one_they_came_from(
     topics: Topics, detector: Detector, luggage: Luggage, pipeline: Pipeline, layout: Layout
 ) -> None:

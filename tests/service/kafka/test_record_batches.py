@@ -158,6 +158,7 @@ def partitions(draw: st.DrawFn) -> tuple[bytes, list[Aborted], int]:
     return data, aborted, offset
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(partitions(), st.data())
 def test_every_fetch_reads_as_the_client_reads_it(case: tuple[bytes, list[Aborted], int], data: st.DataObject) -> None:
@@ -373,6 +374,7 @@ def test_a_changed_byte_is_read_as_the_client_reads_it_or_said_to_be_unreadable(
 KIB, MIB = 1024, 1024 * 1024
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(partitions(), st.data())
 def test_any_window_and_any_bound_of_a_take_read_the_same(
@@ -386,6 +388,7 @@ def test_any_window_and_any_bound_of_a_take_read_the_same(
     assert found == theirs(bytes_, fetch_offset, aborted)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(partitions(), st.integers(1, 400), st.integers(20, 600))
 def test_of_a_record_over_the_bound_the_beginning_is_kept_with_its_length_and_digest(
@@ -415,6 +418,7 @@ def blanks(count: int, size: int, codec: int) -> bytes:
     return batch([reading, *middle, reading._replace(offset=count + 1)], codec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [1, 2, 3, 4])
 def test_a_batch_that_stands_for_far_more_than_it_is_takes_a_few_windows_of_memory(codec: int) -> None:
     data = blanks(2_000, 60 * KIB, codec)  # 117 MiB

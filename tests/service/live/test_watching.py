@@ -187,6 +187,7 @@ def test_what_is_explained_live_are_the_verdicts_of_the_worker_to_the_bit(detect
             np.testing.assert_allclose(gate.units, again.units, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_more_readings_are_kept_than_it_says_and_they_lead_to_the_row(detector: Detector) -> None:
     service = Service(detector, one_partition(sent(keys=(PUMP,), readings=1_500)))
     service.turn(2)
@@ -293,6 +294,7 @@ def test_a_stream_that_nobody_has_asked_for_in_a_minute_is_not_followed_any_more
     assert not service.watching.wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [[Revoke(6, (P0,)), Assign(8, (P0,))], [Migrate(4)]])
 def test_after_its_partition_was_gone_a_stream_is_watched_anew(detector: Detector, fault: list[Fault]) -> None:
     topics = one_partition(sent())

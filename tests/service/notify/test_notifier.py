@@ -67,6 +67,7 @@ def run_with(notifier: Notifier, detector: Detector, script: Sequence[Fault] = (
     return service
 
 
+@pytest.mark.slow
 def test_a_webhook_gets_what_is_on_the_topic_byte_for_byte(detector: Detector) -> None:
     with listening() as receiver:
         service = run_with(Notifier([Receiver(WEBHOOK, receiver.url)]), detector, [Migrate(commit=2)])
@@ -79,6 +80,7 @@ def test_a_webhook_gets_what_is_on_the_topic_byte_for_byte(detector: Detector) -
     assert receiver.posted[0].headers["Content-Type"].startswith("application/cloudevents+json")
 
 
+@pytest.mark.slow
 def test_what_is_told_is_committed_first(detector: Detector) -> None:
     """The first commit fails: until another has gone well, nobody knows of anything."""
     told_at: list[int] = []
@@ -98,6 +100,7 @@ def test_what_is_told_is_committed_first(detector: Detector) -> None:
     assert told_at == sorted(told_at)
 
 
+@pytest.mark.slow
 def test_a_receiver_that_hangs_does_not_hold_up_judging(detector: Detector) -> None:
     with listening(hang=True) as receiver:
         notifier = Notifier([Receiver(WEBHOOK, receiver.url), Receiver(ALERTMANAGER, alerts_url(receiver.url))])
@@ -116,6 +119,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_judging(detector: Detector) -> N
             route.sender.join(10.0)
 
 
+@pytest.mark.slow
 def test_after_a_restart_what_is_open_is_sent_again_with_the_same_labels(detector: Detector) -> None:
     """The first worker told nobody; the second knows the alarms from the changelog alone."""
     topics = Topics({"readings": 2})

@@ -180,11 +180,13 @@ def test_a_stuck_process_ends_and_says_where_it_was() -> None:
     assert b"in worker_that_hangs" in said
 
 
+@pytest.mark.slow
 def test_a_process_ends_also_when_nobody_reads_what_it_says() -> None:
     with process("worker_that_hangs_because_nobody_reads_stderr") as stuck:
         assert stuck.wait(ENDS_WITHIN_S) == EXIT_STUCK
 
 
+@pytest.mark.slow
 def test_a_process_that_was_stopped_longer_than_the_limit_goes_on() -> None:
     with process("worker_that_comes_round") as stopped:
         assert stopped.stdin

@@ -367,6 +367,7 @@ anything = st.binary(max_size=200) | st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(anything, anything)
 def test_reading_a_page_never_raises_whatever_the_bytes(page: bytes, roster: bytes) -> None:

@@ -488,6 +488,7 @@ def test_a_slab_restored_from_its_pages_equals_the_slab(script: list[tuple[str, 
         assert equal(found.rows, page.rows)
 
 
+@pytest.mark.slow
 def test_spare_room_takes_no_memory_before_it_is_used() -> None:
     """In a process of its own: what other tests have let go of would be taken first."""
     own = get_context("spawn").Process(target=_spare_room_takes_no_memory)

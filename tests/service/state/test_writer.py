@@ -147,6 +147,7 @@ def test_while_few_pages_are_busy_no_time_is_saved_up_for_the_others(desk: Desk)
     assert len(desk.commit(task, 1.0)) <= 11
 
 
+@pytest.mark.slow
 def test_no_transaction_holds_more_than_so_many_pages_and_the_rest_follows(desk: Desk) -> None:
     pages = 3 * PAGES_AT_ONCE
     task = a_task(pages)
