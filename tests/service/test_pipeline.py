@@ -148,6 +148,7 @@ def test_judging_bytes_is_the_detector_called_by_hand(
         assert all(torch.equal(a, b) for a, b in zip(found_row, row, strict=True)), f"stream {stream}"
 
 
+@pytest.mark.slow
 def test_every_transition_becomes_an_event_with_its_channels_band_and_offsets(
     detector: Detector, history: Batch, by_hand: tuple[list[Verdicts], dict[int, Rows]]
 ) -> None:

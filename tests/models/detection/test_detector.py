@@ -216,6 +216,7 @@ def test_an_open_anomaly_is_named_by_how_it_looks_and_a_closed_one_by_how_it_loo
     assert faded > 0, "some would be named otherwise by how they look when they close"
 
 
+@pytest.mark.slow
 def test_a_stream_with_symptoms_is_judged_as_if_it_were_alone(named: Case) -> None:
     for stream in range(0, STREAMS, 3):
         mine = named.batch.part(named.batch.streams == stream)
@@ -231,6 +232,7 @@ def test_borders_may_fall_anywhere(case: Case, borders: list[int]) -> None:
     assert_same(judge(case.detector, case.batch, case.rows, borders), case.one_by_one)
 
 
+@pytest.mark.slow
 def test_a_stream_is_judged_as_if_it_were_alone(case: Case) -> None:
     for stream in range(STREAMS):
         mine = case.batch.part(case.batch.streams == stream)
@@ -242,6 +244,7 @@ def test_a_stream_is_judged_as_if_it_were_alone(case: Case) -> None:
         assert_same(own, of_stream(case.one_by_one, case.batch, stream))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("garbage", [3.4e38, -3.4e38, 0.0, float("nan"), 1e-300])
 def test_neighbours_do_not_matter_whatever_they_send(case: Case, garbage: float) -> None:
     values = case.batch.readings.values.clone()

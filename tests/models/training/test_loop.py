@@ -292,6 +292,7 @@ def test_on_a_gpu_it_learns_as_on_a_cpu_and_goes_on_where_it_was_interrupted(
     assert [epoch.loss for epoch in fitted.epochs] == pytest.approx([epoch.loss for epoch in on_gpu.epochs], rel=0.01)
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_epochs(tmp_path: Path) -> None:
     resident: list[int] = []
     process = psutil.Process()

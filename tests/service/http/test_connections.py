@@ -120,6 +120,7 @@ def test_a_client_that_does_not_read_is_closed(server: Server) -> None:
         assert received < len(MEGABYTES)
 
 
+@pytest.mark.slow
 def test_idle_connections_beyond_all_places_let_a_probe_through(server: Server) -> None:
     with ExitStack() as open_ones:
         for n in range(2 * connections.MOST):

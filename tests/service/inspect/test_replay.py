@@ -152,6 +152,7 @@ def test_a_time_that_a_clock_passes_twice_is_that_of_the_first(judged: Topics, d
         assert [one for one in told(found[offset]) if one in anomalies[offset]] == anomalies[offset]
 
 
+@pytest.mark.slow
 def test_exactly_the_anomalies_that_touch_the_readings_are_told(judged: Topics, detector: Detector) -> None:
     stream = key(1)
     anomalies = anomalies_of(judged, stream)
@@ -181,6 +182,7 @@ def test_the_verdicts_are_those_of_the_service_and_half_of_them_come_before(judg
     assert [(one.score, one.alarm) for one in compared] == [verdicts[one.offset] for one in compared]
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_nearest_state_and_says_that_later_ones_are_equal(
     judged: Topics, detector: Detector
 ) -> None:
@@ -250,6 +252,7 @@ def test_a_state_that_is_not_what_comes_out_is_said_to_differ(detector: Detector
     assert "DIFFERS from the changelog's: h, c, " in "\n".join(lines_of(found))
 
 
+@pytest.mark.slow
 def test_an_anomaly_whose_kind_is_named_is_told_again_byte_for_byte(detector: Detector) -> None:
     named, topics = detector.with_kinds(some_kinds()), plant()
     Service(topics, P0, named, flush_interval_s=1.0).run()
@@ -332,6 +335,7 @@ def taken_over(detector: Detector) -> Topics:
     return topics
 
 
+@pytest.mark.slow
 def test_where_a_checkpoint_took_over_it_is_warmed_up_again(taken_over: Topics) -> None:
     other, digest = other_model()
     events = next(events for events in anomalies_of(taken_over, key(0)) if opened_at_offset(events) > 1_100)

@@ -58,6 +58,7 @@ def test_a_file_that_is_damaged_anywhere_is_refused(tmp_path: Path, luggage: Lug
             state_file.load(path, layout)
 
 
+@pytest.mark.slow
 def test_whatever_a_file_says_it_is_read_or_refused(tmp_path: Path, luggage: Luggage, layout: Layout) -> None:
     path = tmp_path / "rows.state"
     state_file.save(path, luggage)

@@ -435,6 +435,7 @@ def test_a_batch_that_stands_for_far_more_than_it_is_takes_a_few_windows_of_memo
     assert peak < 48 * MIB + 2 * len(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [0, 1, 2, 3, 4])
 def test_a_record_over_the_bound_is_never_held_whole_and_its_neighbours_come(codec: int) -> None:
     data = blanks(1, 100 * MIB if codec in (1, 3, 4) else 10 * MIB, codec)

@@ -81,6 +81,7 @@ def test_without_a_limit_it_is_the_machines_memory(tmp_path: Path, entry: str, l
     assert memory_limit(*container(tmp_path, entry, limits)) == Limit(whole, "the machine's memory")
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_process_counts_too() -> None:
     asked = (
         "from pathlib import Path; from service.live.memory import memory_limit; print(memory_limit(Path('/nowhere')))"
@@ -169,6 +170,7 @@ def test_cycles_with_buffers_behind_them_do_not_wait_for_the_collector() -> None
     assert gone() is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library keeps what is free")
 def test_gaps_between_buffers_go_back_to_the_system() -> None:
     clock = Clock()
