@@ -254,6 +254,7 @@ def test_neighbours_do_not_matter_whatever_they_send(case: Case, garbage: float)
     assert_same(of_stream(judged, batch, 2), of_stream(case.one_by_one, case.batch, 2))
 
 
+@pytest.mark.slow
 def test_slots_may_be_numbered_in_any_order(case: Case) -> None:
     order = torch.randperm(STREAMS, generator=torch.Generator().manual_seed(3))
     batch = case.batch._replace(streams=order.argsort()[case.batch.streams])
@@ -311,6 +312,7 @@ def test_whole_series_are_judged_alike_in_batches_of_any_size(
         assert_same(judge(detector, batch, rows, range(size, len(times), size)), together)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [100, 1_200, 1_999])
 def test_what_comes_later_changes_no_verdict(case: Case, after: int) -> None:
     values, times = case.batch.readings.values.clone(), case.batch.readings.times_ms.clone()
@@ -727,12 +729,14 @@ def test_judging_changes_neither_the_rows_it_was_given_nor_the_detector() -> Non
     assert_same_rows(detector.known_rows, known)
 
 
+@pytest.mark.slow
 def test_transitions_come_in_offset_order(case: Case) -> None:
     judged = judge(case.detector, case.batch, case.rows)
     places = [one.reading for one in judged.transitions]
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_what_alarms_say_fits_their_transitions(case: Case) -> None:
     """An alarm opens, is updated, closes, and is open in between, by the stream's own readings."""
     judged = case.one_by_one

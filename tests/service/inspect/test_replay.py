@@ -37,6 +37,8 @@ from tests.service.onlooker import (
     search,
 )
 
+pytestmark = pytest.mark.slow
+
 OTHER_DIGEST = "f" * 64
 NEVER_S = 1e9
 
@@ -126,7 +128,6 @@ def verdicts_of(
 # --- to the bit
 
 
-@pytest.mark.slow
 def test_every_anomaly_of_every_stream_is_told_again_byte_for_byte(judged: Topics, detector: Detector) -> None:
     """Of stream 0 the clock was set back by a day, so that it passes some times twice: see below."""
     told_at_all, from_a_page = 0, 0
@@ -141,7 +142,6 @@ def test_every_anomaly_of_every_stream_is_told_again_byte_for_byte(judged: Topic
     assert from_a_page >= 5
 
 
-@pytest.mark.slow
 def test_a_time_that_a_clock_passes_twice_is_that_of_the_first(judged: Topics, detector: Detector) -> None:
     anomalies = {opened_at_offset(events): events for events in anomalies_of(judged, key(0))}
     found = {offset: replayed(judged, detector, opened_ms(events), key(0)) for offset, events in anomalies.items()}
@@ -152,7 +152,6 @@ def test_a_time_that_a_clock_passes_twice_is_that_of_the_first(judged: Topics, d
         assert [one for one in told(found[offset]) if one in anomalies[offset]] == anomalies[offset]
 
 
-@pytest.mark.slow
 def test_exactly_the_anomalies_that_touch_the_readings_are_told(judged: Topics, detector: Detector) -> None:
     stream = key(1)
     anomalies = anomalies_of(judged, stream)
@@ -168,7 +167,6 @@ def test_exactly_the_anomalies_that_touch_the_readings_are_told(judged: Topics, 
         assert told(found) == expected
 
 
-@pytest.mark.slow
 def test_the_verdicts_are_those_of_the_service_and_half_of_them_come_before(judged: Topics, detector: Detector) -> None:
     stream = key(1)
     verdicts = verdicts_of(judged, detector, stream)
@@ -182,7 +180,6 @@ def test_the_verdicts_are_those_of_the_service_and_half_of_them_come_before(judg
     assert [(one.score, one.alarm) for one in compared] == [verdicts[one.offset] for one in compared]
 
 
-@pytest.mark.slow
 def test_it_begins_with_the_nearest_state_and_says_that_later_ones_are_equal(
     judged: Topics, detector: Detector
 ) -> None:
@@ -196,7 +193,6 @@ def test_it_begins_with_the_nearest_state_and_says_that_later_ones_are_equal(
     assert "equals the changelog's to the bit" in "\n".join(lines_of(found))
 
 
-@pytest.mark.slow
 def test_one_state_that_is_left_is_enough(detector: Detector) -> None:
     """Far before the readings wanted is good enough; right before them is not, as half of them come before."""
     topics = plant(4_000)
@@ -236,7 +232,6 @@ def test_it_says_that_first_readings_may_be_gone(detector: Detector) -> None:
     assert found.remarks == ("the input begins at offset 100: the stream's first readings may be gone",)
 
 
-@pytest.mark.slow
 def test_a_state_that_is_not_what_comes_out_is_said_to_differ(detector: Detector) -> None:
     """The control: a last state of other readings."""
     topics = plant()
@@ -252,7 +247,6 @@ def test_a_state_that_is_not_what_comes_out_is_said_to_differ(detector: Detector
     assert "DIFFERS from the changelog's: h, c, " in "\n".join(lines_of(found))
 
 
-@pytest.mark.slow
 def test_an_anomaly_whose_kind_is_named_is_told_again_byte_for_byte(detector: Detector) -> None:
     named, topics = detector.with_kinds(some_kinds()), plant()
     Service(topics, P0, named, flush_interval_s=1.0).run()
@@ -266,7 +260,6 @@ def test_an_anomaly_whose_kind_is_named_is_told_again_byte_for_byte(detector: De
     assert from_a_page > 1
 
 
-@pytest.mark.slow
 def test_a_state_that_remembers_other_guesses_is_said_to_differ_in_its_votes(detector: Detector) -> None:
     topics, strange = plant(), plant()
     Service(topics, P0, detector.with_kinds(some_kinds())).run()
@@ -280,7 +273,6 @@ def test_a_state_that_remembers_other_guesses_is_said_to_differ_in_its_votes(det
     assert found.checks[0].differs == ("votes",)
 
 
-@pytest.mark.slow
 def test_a_stream_that_was_forgotten_is_forgotten_again(detector: Detector) -> None:
     """It is silent for 20 ticks of the clock; then its second life begins, with a warm-up."""
     topics, idle_s, stream = Topics({TOPIC: 2}), 16 * 60.0, StreamKey(b"pause")
@@ -335,7 +327,6 @@ def taken_over(detector: Detector) -> Topics:
     return topics
 
 
-@pytest.mark.slow
 def test_where_a_checkpoint_took_over_it_is_warmed_up_again(taken_over: Topics) -> None:
     other, digest = other_model()
     events = next(events for events in anomalies_of(taken_over, key(0)) if opened_at_offset(events) > 1_100)
