@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup check test programs lint types format demo bench faults soak e2e kafka clean
+.PHONY: help setup check test programs lint types map format demo bench faults soak e2e kafka clean
 
 help: ## Show what there is to make
 	@echo 'make TARGET, where TARGET is one of:'
@@ -50,6 +50,9 @@ lint: $(READY) ## Check style and formatting
 
 types: $(READY) ## Check types
 	$(RUN)mypy
+
+map: $(READY) ## Draw which package imports which
+	@$(RUN)python -m tests.imports
 
 format: $(READY) ## Rewrite the code in the form that lint expects
 	$(RUN)ruff check --fix $(CODE)

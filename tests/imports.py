@@ -59,15 +59,18 @@ def floors(rooms: Mapping[str, Iterable[str]]) -> list[list[str]]:
     return [sorted(room for room, at in placed.items() if at == floor) for floor in range(1, max(placed.values()) + 1)]
 
 
+def picture(house: list[list[str]]) -> str:
+    """The house from the top, a line a floor."""
+    return "\n".join(f"{number:2}  {'  '.join(floor)}" for number, floor in reversed(list(enumerate(house, 1))))
+
+
 def main() -> None:
-    """Print the floors from the top, and for each room what it imports."""
+    """Print the house, and for each room what it imports."""
     rooms = between_rooms()
     house = floors(rooms)
-    print(f"{len(rooms)} rooms on {len(house)} floors")
-    for number, floor in reversed(list(enumerate(house, 1))):
-        print()
-        for room in floor:
-            print(f"{number:2}  {room:20} {', '.join(sorted(rooms[room])) or 'nothing'}")
+    print(f"{len(rooms)} rooms on {len(house)} floors\n\n{picture(house)}\n")
+    for room in (room for floor in reversed(house) for room in floor):
+        print(f"{room}: {', '.join(sorted(rooms[room])) or 'nothing'}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.imports import IMPORTS, SOURCES, between_rooms, floors, name_of
+from tests.imports import IMPORTS, ROOT, SOURCES, between_rooms, floors, name_of, picture
 
 # Room: the rooms that it may import, from the ground up; each line may name lines above it alone.
 MAY_IMPORT = {
@@ -113,6 +113,11 @@ def test_no_rooms_import_each_other_in_a_circle() -> None:
     with pytest.raises(ValueError, match=r"circle: \['a', 'b'\]"):
         floors({"a": {"b"}, "b": {"a", "c"}, "c": set()})
     assert sum(map(len, floors(between_rooms()))) == len(MAY_IMPORT)
+
+
+def test_the_picture_of_the_house_in_the_documents_is_the_house() -> None:
+    drawn = picture(floors(between_rooms()))
+    assert drawn in (ROOT / "ARCHITECTURE.md").read_text(), f"expected there what `make map` draws:\n{drawn}"
 
 
 @pytest.mark.parametrize("library", KNOWN_IN)
