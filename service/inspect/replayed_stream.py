@@ -1,9 +1,7 @@
 """One stream, taken through its partition again by the service's own pipeline."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 
-import numpy as np
 import torch
 
 from models.detection.rows import Rows, Scalars
@@ -52,14 +50,11 @@ class ReplayedStream:
     def judge(self, fetched: Fetched) -> Iterator[tuple[Fetched, Processed]]:
         """The stream's own among the records of its partition, and what is thought of them."""
         batch = self._pipeline.decode(fetched)
-        ticks = self._clock.advance(batch.readings.times_ms.numpy()) if batch.keys else []
-        at = [int(batch.readings.offsets[tick]) for tick in ticks]
-        ticking = dict(zip(np.searchsorted(fetched.offsets, at).tolist(), at, strict=True))
-        for begin, end in pairwise(sorted({0, *ticking, len(fetched.keys)})):
-            before = self._clock.tick(ticking[begin]) if begin in ticking else None
-            if before is not None:
-                self.task.slab.evict_idle(before, ticking[begin])
-            mine = records_of(fetched.part(begin, end), self._stream)
+        readings = batch.readings
+        for part in self._clock.cut(fetched.offsets, readings.offsets.numpy(), readings.times_ms.numpy()):
+            if part.idle_before is not None:
+                self.task.slab.evict_idle(part.idle_before, int(fetched.offsets[part.begin]))
+            mine = records_of(fetched.part(part.begin, part.end), self._stream)
             if mine.keys:
                 yield from ((mine, processed) for processed in self._pipeline.process(mine, self.task))
 
