@@ -49,10 +49,13 @@ export class Chart {
   }
 
   drawSoon() {
-    this.waiting ??= setTimeout(() => {
-      this.waiting = null;
-      this.draw();
-    }, this.drawn && performance.now() - this.drawn < DRAW_EVERY_MS ? DRAW_EVERY_MS : 0);
+    this.waiting ??= setTimeout(
+      () => {
+        this.waiting = null;
+        this.draw();
+      },
+      this.drawn && performance.now() - this.drawn < DRAW_EVERY_MS ? DRAW_EVERY_MS : 0,
+    );
   }
 
   get channels() {
@@ -85,10 +88,22 @@ export class Chart {
     return [
       { ...common, y: column("lower"), line: { width: 0 } },
       { ...common, y: column("upper"), line: { width: 0 }, fill: "tonexty", fillcolor: colours.band },
-      { ...common, y: column("expected"), line: { width: 1.2, color: colours.expected, dash: "dot" }, name: "expected",
-        hoverinfo: "y+name" },
-      { ...common, y: column("values"), mode: times.length > MARKED ? "lines" : "lines+markers", line: { width: 1.4, color: colours.reading },
-        marker: { size: 3, color: colours.reading }, name, hoverinfo: "x+y+name" },
+      {
+        ...common,
+        y: column("expected"),
+        line: { width: 1.2, color: colours.expected, dash: "dot" },
+        name: "expected",
+        hoverinfo: "y+name",
+      },
+      {
+        ...common,
+        y: column("values"),
+        mode: times.length > MARKED ? "lines" : "lines+markers",
+        line: { width: 1.4, color: colours.reading },
+        marker: { size: 3, color: colours.reading },
+        name,
+        hoverinfo: "x+y+name",
+      },
     ];
   }
 
@@ -96,16 +111,40 @@ export class Chart {
     label(layout, row, "score");
     const scores = this.readings.map((reading) => reading.score);
     layout[`yaxis${row}`].range = [0, Math.max(1.5, 1.08 * Math.max(...scores))];
-    layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, yref: `y${row}`, y0: 1, y1: 1,
-      line: { width: 1, dash: "dash", color: colours.critical } });
-    return [{ x: times, y: scores, yaxis: `y${row}`, mode: "lines", name: "score", hoverinfo: "y+name",
-      line: { width: 1.5, color: colours.score } }];
+    layout.shapes.push({
+      type: "line",
+      xref: "paper",
+      x0: 0,
+      x1: 1,
+      yref: `y${row}`,
+      y0: 1,
+      y1: 1,
+      line: { width: 1, dash: "dash", color: colours.critical },
+    });
+    return [
+      {
+        x: times,
+        y: scores,
+        yaxis: `y${row}`,
+        mode: "lines",
+        name: "score",
+        hoverinfo: "y+name",
+        line: { width: 1.5, color: colours.score },
+      },
+    ];
   }
 
   gateTraces(row, times, colours, layout) {
     label(layout, row, "gates");
-    return this.gates.map((gate, n) => ({ x: times, y: gate.mean, yaxis: `y${row}`, mode: "lines", name: gate.name,
-      hoverinfo: "y+name", line: { width: 1.4, color: colours.gates[n % colours.gates.length] } }));
+    return this.gates.map((gate, n) => ({
+      x: times,
+      y: gate.mean,
+      yaxis: `y${row}`,
+      mode: "lines",
+      name: gate.name,
+      hoverinfo: "y+name",
+      line: { width: 1.4, color: colours.gates[n % colours.gates.length] },
+    }));
   }
 }
 
@@ -121,24 +160,55 @@ function gatesOf(layers) {
 function frame(heights, colours, zoom) {
   const margin = { l: 58, r: 10, t: 20, b: 36 };
   const inside = heights.reduce((sum, height) => sum + height + HEIGHT.gap, -HEIGHT.gap);
-  const layout = { height: inside + margin.t + margin.b, margin, shapes: [], annotations: [], showlegend: false,
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: zoom, hovermode: "x",
+  const layout = {
+    height: inside + margin.t + margin.b,
+    margin,
+    shapes: [],
+    annotations: [],
+    showlegend: false,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    uirevision: zoom,
+    hovermode: "x",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colours.faint },
     hoverlabel: { bgcolor: colours.raised, bordercolor: colours.line, font: { color: colours.ink } },
-    xaxis: { type: "date", anchor: `y${heights.length}`, gridcolor: colours.line, linecolor: colours.line,
-      zeroline: false, tickfont: { size: 11 } } };
+    xaxis: {
+      type: "date",
+      anchor: `y${heights.length}`,
+      gridcolor: colours.line,
+      linecolor: colours.line,
+      zeroline: false,
+      tickfont: { size: 11 },
+    },
+  };
   let top = inside;
   heights.forEach((height, n) => {
-    layout[`yaxis${n + 1}`] = { domain: [Math.max(0, (top - height) / inside), top / inside], gridcolor: colours.line,
-      zeroline: false, nticks: 4, tickfont: { size: 11 }, automargin: false, fixedrange: true };
+    layout[`yaxis${n + 1}`] = {
+      domain: [Math.max(0, (top - height) / inside), top / inside],
+      gridcolor: colours.line,
+      zeroline: false,
+      nticks: 4,
+      tickfont: { size: 11 },
+      automargin: false,
+      fixedrange: true,
+    };
     top -= height + HEIGHT.gap;
   });
   return layout;
 }
 
 function label(layout, row, text) {
-  layout.annotations.push({ text: escaped(text), xref: "paper", x: 0, xanchor: "left", yref: "paper",
-    y: layout[`yaxis${row}`].domain[1], yanchor: "bottom", showarrow: false, font: { size: 12 } });
+  layout.annotations.push({
+    text: escaped(text),
+    xref: "paper",
+    x: 0,
+    xanchor: "left",
+    yref: "paper",
+    y: layout[`yaxis${row}`].domain[1],
+    yanchor: "bottom",
+    showarrow: false,
+    font: { size: 12 },
+  });
 }
 
 // A shaded rectangle over all rows for every run of readings at which the alarm was open.
@@ -148,8 +218,18 @@ function spans(readings, times, colours) {
     if (reading.alarm && !readings[n - 1]?.alarm) shapes.push({ begin: n, end: n });
     if (reading.alarm) shapes.at(-1).end = Math.min(n + 1, readings.length - 1);
   });
-  return shapes.map(({ begin, end }) => ({ type: "rect", xref: "x", yref: "paper", x0: times[begin], x1: times[end],
-    y0: 0, y1: 1, fillcolor: colours.alarm, line: { width: 1, color: colours.alarm }, layer: "below" }));
+  return shapes.map(({ begin, end }) => ({
+    type: "rect",
+    xref: "x",
+    yref: "paper",
+    x0: times[begin],
+    x1: times[end],
+    y0: 0,
+    y1: 1,
+    fillcolor: colours.alarm,
+    line: { width: 1, color: colours.alarm },
+    layer: "below",
+  }));
 }
 
 // The chart library takes times as they are written, without zones.

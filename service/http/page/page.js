@@ -64,7 +64,8 @@ function showFigures(summary, fresh) {
   $("build").textContent = `Telltale ${summary.version}, checkpoint ${summary.checkpoint.slice(0, 12)}.`;
   const apart = Date.now() - serviceNow();
   $("clocks").hidden = Math.abs(apart) < CLOCKS_APART_MS;
-  $("clocks").textContent = `This browser's clock is ${duration(Math.abs(apart) / 1000)} ${apart > 0 ? "ahead of" : "behind"} the service's.`;
+  $("clocks").textContent =
+    `This browser's clock is ${duration(Math.abs(apart) / 1000)} ${apart > 0 ? "ahead of" : "behind"} the service's.`;
 }
 
 // By the service's clock: a browser's may be wrong.
@@ -92,7 +93,8 @@ const ICONS = {
   gone: ["#c22f3c", SQUARE],
   waiting: ["#7d8794", ROUND],
 };
-const icon = (colour, shape) => `<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' fill='${colour}'>${shape}</svg>`;
+const icon = (colour, shape) =>
+  `<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' fill='${colour}'>${shape}</svg>`;
 
 function showUnjudged(items) {
   const shown = JSON.stringify(items);
@@ -105,7 +107,9 @@ function showUnjudged(items) {
 // That nothing is wrong is said only of streams that are judged.
 function showWell({ fresh, well }, open) {
   const listed = page.found > 0 || open > 0 || (fresh && page.found === null);
-  const said = listed ? "" : (well?.text ?? (fresh ? "Nothing is judged now, so nothing can be found wrong." : "Not known."));
+  const said = listed
+    ? ""
+    : (well?.text ?? (fresh ? "Nothing is judged now, so nothing can be found wrong." : "Not known."));
   $("open-none").hidden = listed;
   $("open-none").className = well?.whole ? "calm" : "faint";
   if ($("open-none").textContent !== said) $("open-none").textContent = said;
@@ -159,7 +163,9 @@ async function showStreams() {
   $("streams-count").textContent = parameters.search ? `${number(found)} of ${number(held)}` : number(held);
   $("place").textContent = found
     ? `${number(page.skipped + 1)} to ${number(page.skipped + streams.length)} of ${number(found)}`
-    : parameters.search ? "no stream has that in its name" : "none yet";
+    : parameters.search
+      ? "no stream has that in its name"
+      : "none yet";
   $("before").disabled = page.skipped === 0;
   $("after").disabled = page.skipped + streams.length >= found;
   replace($("streams"), streams.map(streamRow));
@@ -215,7 +221,8 @@ function unchoose(why) {
 }
 
 function markChosen() {
-  for (const row of document.querySelectorAll(".pick")) row.setAttribute("aria-current", row.dataset.stream === page.stream);
+  for (const row of document.querySelectorAll(".pick"))
+    row.setAttribute("aria-current", row.dataset.stream === page.stream);
 }
 
 function showReadings(traced) {
@@ -232,11 +239,14 @@ function showReadings(traced) {
 
 function showTools() {
   $("legend").hidden = !chart.readings.length;
-  replace($("key-gates"), chart.gates.map((gate, n) => {
-    const key = text("span", gate.name === "memory" ? "size of the memory" : `${gate.name} gate`, "gate");
-    key.dataset.gate = n;
-    return key;
-  }));
+  replace(
+    $("key-gates"),
+    chart.gates.map((gate, n) => {
+      const key = text("span", gate.name === "memory" ? "size of the memory" : `${gate.name} gate`, "gate");
+      key.dataset.gate = n;
+      return key;
+    }),
+  );
   const choice = $("channel");
   choice.hidden = chart.features.length < 2;
   if (choice.options.length !== chart.features.length + 1) {
@@ -287,17 +297,30 @@ function recentRow(event) {
 }
 
 const changeName = (change, data) =>
-  ({ opened: "opened", updated: "got worse", closed: data.closed_as === "level_shift" ? "is the new normal" : "is over" })[change];
+  ({
+    opened: "opened",
+    updated: "got worse",
+    closed: data.closed_as === "level_shift" ? "is the new normal" : "is over",
+  })[change];
 
-const kindName = (kind) => ({ prediction: "not expected", level: "off its level", range: "outside its range" })[kind] ?? kind.replaceAll("_", " ");
+const kindName = (kind) =>
+  ({ prediction: "not expected", level: "off its level", range: "outside its range" })[kind] ??
+  kind.replaceAll("_", " ");
 
 // The channels that it came from: by their share in the residual, or in the distance from the level where that opened it;
 // where there is none, those outside their band.
 function shares(channels) {
   if (channels.length === 1) return channels[0].name;
   const most = channels.filter((one) => one.share >= 0.1).sort((one, other) => other.share - one.share);
-  if (most.length) return most.slice(0, 3).map((one) => `${one.name} ${Math.round(100 * one.share)} %`).join(", ");
-  return channels.filter((one) => one.observed < one.lower || one.observed > one.upper).map((one) => one.name).join(", ");
+  if (most.length)
+    return most
+      .slice(0, 3)
+      .map((one) => `${one.name} ${Math.round(100 * one.share)} %`)
+      .join(", ");
+  return channels
+    .filter((one) => one.observed < one.lower || one.observed > one.upper)
+    .map((one) => one.name)
+    .join(", ");
 }
 
 // --- elements
@@ -349,13 +372,17 @@ const HEARD = {
 
 function listen() {
   page.end();
-  page.end = follow(page.stream, (name, data) => HEARD[name]?.(data), (connected, error) => {
-    page.lost = !connected;
-    page.refused = null;
-    if (connected) quietly(refresh);
-    else if (error instanceof Refused) refuse(error);
-    showStanding();
-  });
+  page.end = follow(
+    page.stream,
+    (name, data) => HEARD[name]?.(data),
+    (connected, error) => {
+      page.lost = !connected;
+      page.refused = null;
+      if (connected) quietly(refresh);
+      else if (error instanceof Refused) refuse(error);
+      showStanding();
+    },
+  );
 }
 
 // What cannot be told of a stream is told without one.
@@ -451,10 +478,16 @@ function named() {
   try {
     stream = decodeURIComponent(encoded);
   } catch {
-    return { stream: null, excuse: `This page's address ends with #${shown}, which is not a stream's name as an address writes it.` };
+    return {
+      stream: null,
+      excuse: `This page's address ends with #${shown}, which is not a stream's name as an address writes it.`,
+    };
   }
   if (new TextEncoder().encode(stream).length > LONGEST_STREAM) {
-    return { stream: null, excuse: `This page's address names a stream of more than ${LONGEST_STREAM} bytes: #${shown}. No stream has a name that long.` };
+    return {
+      stream: null,
+      excuse: `This page's address names a stream of more than ${LONGEST_STREAM} bytes: #${shown}. No stream has a name that long.`,
+    };
   }
   return { stream: stream || null };
 }

@@ -106,7 +106,8 @@ export function standing({ lately, heard, opened, lost, refused, asking, silent 
   const known = { items, well: well(summary, items), fresh: true };
   if (first) return { ...known, state: "busy", text: first.line, short: first.short };
   if (!summary.ready) return { ...known, state: "busy", text: summary.reason, short: "not ready" };
-  if (!summary.partitions) return { ...known, state: "waiting", text: "this worker has no partition", short: "no partition" };
+  if (!summary.partitions)
+    return { ...known, state: "waiting", text: "this worker has no partition", short: "no partition" };
   return { ...known, state: "ready", text: "ready", short: null };
 }
 
@@ -115,7 +116,12 @@ const unknown = (state, text, short, items) => ({ state, text, short, items, fre
 function unheard(opened, lost) {
   if (lost) return unknown("gone", "the service does not answer", "no answer", []);
   if (opened.ms < FRESH_MS) return unknown("waiting", "connecting", null, []);
-  return unknown("gone", `the service has not been heard since this page was opened at ${clock(opened.wall)}`, "not heard", []);
+  return unknown(
+    "gone",
+    `the service has not been heard since this page was opened at ${clock(opened.wall)}`,
+    "not heard",
+    [],
+  );
 }
 
 function goneAt(heard, lost) {
@@ -147,7 +153,8 @@ function well({ state, streams, judged, anomalies_open, partitions, partitions_r
     const text = `${number(judged)} of ${count(streams, "stream")} are judged, and each of these is as it is expected to be.`;
     return { text, whole: false };
   }
-  const all = streams === 1 ? "The only stream is judged, and it is" : `All ${number(streams)} streams are judged, and each is`;
+  const all =
+    streams === 1 ? "The only stream is judged, and it is" : `All ${number(streams)} streams are judged, and each is`;
   return { text: `Nothing. ${all} as it is expected to be.`, whole: items.length === 0 };
 }
 
@@ -176,7 +183,11 @@ const note = (text) => ({ text, grave: false });
 function notRunning({ state, started_ms }) {
   if (state === "running") return null;
   const since = state === "starting" ? ` since ${clock(started_ms)}` : "";
-  return grave(`the service is ${state}${since}`, state, `Nothing is judged ${state === "starting" ? "yet" : "any more"} by this worker.`);
+  return grave(
+    `the service is ${state}${since}`,
+    state,
+    `Nothing is judged ${state === "starting" ? "yet" : "any more"} by this worker.`,
+  );
 }
 
 function notServed({ state, partitions, partitions_ready, reason }) {
@@ -193,20 +204,38 @@ function noPartition({ state, partitions, reason }) {
 function noStream({ state, partitions, partitions_ready, streams, readings, rejected, topics }) {
   if (state !== "running" || streams || !partitions || partitions_ready < partitions) return null;
   const from = topics.join(", ");
-  if (readings) return grave("no stream is known", "no stream", "No stream is known any more: all have been idle for so long that they were forgotten.");
+  if (readings)
+    return grave(
+      "no stream is known",
+      "no stream",
+      "No stream is known any more: all have been idle for so long that they were forgotten.",
+    );
   return rejected
-    ? grave("no stream yet", "no stream", `No stream yet: none of the ${count(rejected, "record")} read from ${from} could be judged.`)
+    ? grave(
+        "no stream yet",
+        "no stream",
+        `No stream yet: none of the ${count(rejected, "record")} read from ${from} could be judged.`,
+      )
     : grave("no stream yet", "no stream", `No stream yet: nothing has been read from ${from}.`);
 }
 
 function learning({ streams, judged, warming }) {
   if (!warming) return null;
   if (!judged) {
-    const all = warming === streams ? `All ${count(warming, "stream")} are` : `${number(warming)} of ${count(streams, "stream")} are`;
-    return grave("no stream is judged yet", "learning", `No stream is judged yet. ${streams === 1 ? "The only one is" : all} still learning what is normal.`);
+    const all =
+      warming === streams
+        ? `All ${count(warming, "stream")} are`
+        : `${number(warming)} of ${count(streams, "stream")} are`;
+    return grave(
+      "no stream is judged yet",
+      "learning",
+      `No stream is judged yet. ${streams === 1 ? "The only one is" : all} still learning what is normal.`,
+    );
   }
   const text = `${number(warming)} of ${count(streams, "stream")} ${warming === 1 ? "is" : "are"} not judged yet: still learning what is normal.`;
-  return warming >= SHARE_LEARNING * streams ? grave(`${number(judged)} of ${count(streams, "stream")} are judged`, "learning", text) : note(text);
+  return warming >= SHARE_LEARNING * streams
+    ? grave(`${number(judged)} of ${count(streams, "stream")} are judged`, "learning", text)
+    : note(text);
 }
 
 function refusedRecords(lately) {
@@ -229,12 +258,19 @@ function waiting(lately) {
   if (lag === null) return streams ? note("How many records wait to be judged is not known yet.") : null;
   if (lag <= LITTLE_LAG) return null;
   const { rate } = lately;
-  if (rate === null) return lag > MUCH_LAG ? grave("readings wait to be judged", "behind", `${number(lag)} records wait to be judged.`) : null;
+  if (rate === null)
+    return lag > MUCH_LAG
+      ? grave("readings wait to be judged", "behind", `${number(lag)} records wait to be judged.`)
+      : null;
   if (lag <= BEHIND_S * rate) return null;
   const before = lately.before(SETTLED_MS);
   const grows = before.lag !== null && lag > before.lag;
   const pace = rate ? `, about ${duration(lag / rate)} at this pace` : ", and none is being judged";
-  return grave("readings wait to be judged", "behind", `${number(lag)} records wait to be judged${pace}${grows ? "; their number grows" : ""}.`);
+  return grave(
+    "readings wait to be judged",
+    "behind",
+    `${number(lag)} records wait to be judged${pace}${grows ? "; their number grows" : ""}.`,
+  );
 }
 
 function aheadOfTime({ event_time_ms }, now) {
@@ -254,7 +290,11 @@ function quiet(lately, now) {
   const since = long ? "5 min or longer" : duration(lately.quiet / 1000);
   const old = now - (event_time_ms ?? now);
   if (old > OLD_MS) {
-    return grave("no readings come", "no readings", `No reading has come for ${since}; the newest is ${duration(old / 1000)} old.`);
+    return grave(
+      "no readings come",
+      "no readings",
+      `No reading has come for ${since}; the newest is ${duration(old / 1000)} old.`,
+    );
   }
   if (long) return grave("no readings come", "no readings", `No reading has come for ${since}.`);
   return lately.quiet >= QUIET_MS ? note(`No reading has come for ${since}.`) : null;
@@ -265,7 +305,9 @@ function dropped(lately) {
   const [late, twice] = [last.late - first.late, last.duplicate - first.duplicate];
   if (!late && !twice) return null;
   const text = `${count(late, "reading")} came late and ${number(twice)} twice ${lately.words}: they were dropped and not judged.`;
-  return late > SHARE_DROPPED * (last.readings - first.readings) ? grave("late readings are dropped", "late", text) : note(text);
+  return late > SHARE_DROPPED * (last.readings - first.readings)
+    ? grave("late readings are dropped", "late", text)
+    : note(text);
 }
 
 // silent: the streams whose last reading is longest ago, as listed.
@@ -276,7 +318,12 @@ function silentStreams(lately, silent, now) {
   const least = Math.max(QUIET_MS, SILENT_INTERVALS * interval);
   const long = silent.filter((one) => one.time !== null && latest - new Date(one.time) > least);
   if (!long.length) return null;
-  const more = long.length === 1 ? "" : `, and ${long.length === silent.length ? "at least " : ""}${number(long.length - 1)} more are silent`;
+  const more =
+    long.length === 1
+      ? ""
+      : `, and ${long.length === silent.length ? "at least " : ""}${number(long.length - 1)} more are silent`;
   const each = duration(Math.max(1, interval / 1000));
-  return note(`${long[0].stream} has had no reading for ${duration((latest - new Date(long[0].time)) / 1000)}${more}: streams have one every ${each} on average.`);
+  return note(
+    `${long[0].stream} has had no reading for ${duration((latest - new Date(long[0].time)) / 1000)}${more}: streams have one every ${each} on average.`,
+  );
 }

@@ -12,7 +12,10 @@ export const count = (value, one, many = `${one}s`) => `${number(value)} ${value
 
 export function clock(time) {
   const date = new Date(time);
-  const day = date.toDateString() === new Date().toDateString() ? "" : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} `;
+  const day =
+    date.toDateString() === new Date().toDateString()
+      ? ""
+      : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} `;
   return day + date.toLocaleTimeString("en-GB");
 }
 
