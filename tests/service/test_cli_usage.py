@@ -74,7 +74,7 @@ def test_none_of_it_waits_for_anything_heavy() -> None:
     """Imports, not seconds: those are the machine's."""
     program = (
         "import contextlib, io, json, sys\n"
-        "from service import cli\n"
+        "from service.cli import main as cli\n"
         "for arguments in json.loads(sys.argv[1]):\n"
         "    sys.argv = ['telltale', *arguments]\n"
         "    with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):\n"
