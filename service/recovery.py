@@ -45,7 +45,7 @@ from service.state.task import PartitionTask, Stage
 SLICE_S = 0.05  # of restoring, in one round of the loop
 PRIME_REACH = 16  # at most so many times the readings wanted are looked through for each stream
 
-lines = structlog.get_logger("telltale.recovery")
+logger = structlog.get_logger("telltale.recovery")
 
 
 class Problem(StrEnum):
@@ -78,7 +78,7 @@ def partitions_added(partition: Partition, had: int, has: int, next_offset: int)
         " there"
     )
     problem = Problem.PARTITIONS.value
-    lines.warning("state_problem", topic=partition.topic, partition=partition.number, problem=problem, detail=detail)
+    logger.warning("state_problem", topic=partition.topic, partition=partition.number, problem=problem, detail=detail)
     return state_lost(StateLost(None, problem, detail, *partition, next_offset))
 
 
@@ -272,7 +272,7 @@ class Recovery:
         until, wanted = self.task.checkpoint_from, self._rules.prime_readings
         first = max(self.task.primed_from, source.begin)
         self._priming = Priming(slots, self.task.slab.room, until, wanted, first)
-        lines.info("priming", **self._where(), streams=len(keys), readings=wanted, before_offset=until)
+        logger.info("priming", **self._where(), streams=len(keys), readings=wanted, before_offset=until)
         self.task.stage, self.task.progress = Stage.PRIMING, 0.0
         self._look_from(self._priming)
 
@@ -337,7 +337,7 @@ class Recovery:
         task.open_alarms = self._pipeline.detector.count_alarms(task.slab.rows)
         task.covered = int(task.slab.applied.max()) if task.slab.room else -1
         self.seconds = time.monotonic() - self._began_s
-        lines.info(
+        logger.info(
             "state_restored",
             **self._where(),
             streams=len(task.slab),
@@ -363,7 +363,7 @@ class Recovery:
 
     def _note(self, problem: Problem, detail: str) -> None:
         self.problems.append(problem)
-        lines.warning("state_problem", **self._where(), problem=problem.value, detail=detail)
+        logger.warning("state_problem", **self._where(), problem=problem.value, detail=detail)
 
     def _tell(self, stream: StreamKey | None, problem: Problem, detail: str) -> None:
         name = None if stream is None else stream.decode(errors="replace")

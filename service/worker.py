@@ -27,7 +27,7 @@ FLUSH_WITHIN_S = 3.0  # when told to stop: what is not written by then is judged
 
 NOT_HEARD = Backlog(None, None)
 
-lines = structlog.get_logger("telltale.worker")
+logger = structlog.get_logger("telltale.worker")
 
 
 class Worker:
@@ -155,7 +155,7 @@ class Worker:
         for observer in self._observers:
             observer.migrated()
         gc.collect()
-        lines.warning("tasks_migrated", reason=reason)
+        logger.warning("tasks_migrated", reason=reason)
 
     def _recover(self, fetched: Sequence[Fetched]) -> list[tuple[Fetched, PartitionTask]]:
         """Let every task without its memory go on towards it; returns what is to be judged for the first time."""

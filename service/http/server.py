@@ -30,7 +30,7 @@ TICK_S = 0.1  # between two calls of uvicorn's on_tick
 START_WITHIN_S = 10.0
 STOP_WITHIN_S = 5.0
 
-log = structlog.get_logger("telltale.http")
+logger = structlog.get_logger("telltale.http")
 
 
 def ending_of(api: FastAPI) -> threading.Event:
@@ -80,7 +80,9 @@ class Server:
             raise RuntimeError(f"the HTTP server did not come up on {self.host}:{self.port} in {START_WITHIN_S:.0f} s")
 
     def announce(self) -> None:
-        log.info("http_listening" if self._setting == "http." else "metrics_listening", host=self.host, port=self.port)
+        logger.info(
+            "http_listening" if self._setting == "http." else "metrics_listening", host=self.host, port=self.port
+        )
 
     @property
     def failed(self) -> bool:
@@ -104,7 +106,7 @@ class Server:
         try:
             self._uvicorn.run(sockets=[listener])
         except (Exception, SystemExit) as error:
-            log.exception("http_failed", error=str(error))
+            logger.exception("http_failed", error=str(error))
         finally:
             listener.close()
             self._uvicorn.up.set()  # nobody shall wait for a server that has ended

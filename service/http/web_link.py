@@ -45,7 +45,7 @@ FRESH_S = 0.5  # a table that was asked for no longer ago is not asked for again
 SLACK_S = 1.0  # beyond what the worker takes itself before it says that it has not come round
 REFUSALS: dict[str, type[TelltaleError]] = {one.__name__: one for one in (UnheldStream, NotNow, TooMuchAsked)}
 
-lines = structlog.get_logger("telltale.http")
+logger = structlog.get_logger("telltale.http")
 
 
 class WorkerEnd:
@@ -120,7 +120,7 @@ class WorkerEnd:
         except tuple(REFUSALS.values()) as error:
             answer = Answer(asked.question, refusal=type(error).__name__, reason=str(error))
         except Exception:
-            lines.exception("http_question_failed")
+            logger.exception("http_question_failed")
             raise
         try:
             if answer.table is not None:

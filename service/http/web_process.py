@@ -32,7 +32,7 @@ GRACE_S = 1.0  # beyond what a server takes to stop
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 OBEYS_THE_WORKER = (signal.SIGINT, signal.SIGTERM)  # come to all of a terminal's processes, or of a unit's
 
-log = structlog.get_logger("telltale.http")
+logger = structlog.get_logger("telltale.http")
 
 
 class WebProcess:
@@ -123,7 +123,7 @@ def _be(serve: Callable[[], int]) -> None:
     try:
         code = serve()
     except BaseException:
-        log.exception("http_failed")
+        logger.exception("http_failed")
     finally:
         os._exit(code)
 

@@ -13,7 +13,7 @@ from service.kafka.record_batches import CorruptBatch
 from service.kafka.record_windows import Bounds
 from service.log.port import Partition, Stored, Unreadable
 
-log = structlog.get_logger()
+logger = structlog.get_logger("telltale.kafka")
 
 KEY_WITHIN_S = 2.0
 LARGEST_KEY = 1024 * 1024  # of a page: what a record may have beside its value

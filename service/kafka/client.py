@@ -15,7 +15,7 @@ from service.errors import LogUnavailable, RefusedSetting, TaskMigrated, Telltal
 from service.kafka.diagnosis import diagnosis, tls_context
 from service.kafka.record_batches import CorruptBatch
 
-log = structlog.get_logger()
+logger = structlog.get_logger("telltale.kafka")
 
 CONNECT_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 1.0

@@ -20,7 +20,7 @@ from service.kafka.record_batches import BatchReader, CorruptBatch, all_of_forma
 from service.kafka.record_windows import Bounds, Columns, joined
 from service.log.port import POLL_BYTES, KeptHeaders, Partition
 
-log = structlog.get_logger()
+logger = structlog.get_logger("telltale.kafka")
 
 
 class Chunk(NamedTuple):
@@ -104,15 +104,15 @@ def fetch_columns(consumer: Any, budget: Budget | None = None) -> dict[TopicPart
         if fetcher.PartitionRecords is not Fetcher.PartitionRecords or not _decodes_a_sample(fetcher):
             raise AttributeError("a sample was not decoded to what was written")
     except Exception as error:  # whatever a changed client raises, there is another way
-        log.warning("records are decoded one by one", client=f"kafka-python {kafka.__version__}", reason=repr(error))
+        logger.warning("records_decoded_one_by_one", client=f"kafka-python {kafka.__version__}", reason=repr(error))
         return None
     ends: dict[TopicPartition, int] = {}
 
     def parse_and_note(completed: Any) -> Any:
         data = completed.partition_data
         if data.error_code == kafka_errors.OffsetOutOfRangeError.errno:
-            log.warning(
-                "records were deleted before they were read",
+            logger.warning(
+                "records_deleted_unread",
                 partition=str(Partition(*completed.topic_partition)),
                 offset=completed.fetched_offset,
             )

@@ -46,7 +46,7 @@ from service.kafka.widths import Widths
 from service.log.port import POLL_BYTES, Backlog, Commit, Fetched, Partition, Polled, Source, Stored
 from service.state.changelog import group_of
 
-log = structlog.get_logger()
+logger = structlog.get_logger("telltale.kafka")
 
 POLL_SLICE_S = 0.1  # a poll returns this soon after a rebalance, though no records have come
 FAILED_COMMITS_IN_A_ROW = 5  # more is not another worker's doing: end the process
@@ -187,7 +187,7 @@ class KafkaLog:
                 try:
                     polled = self._consumer.poll(min(left_s, POLL_SLICE_S) * 1000, max_records=self._at_once)
                 except kafka_errors.RetriableError as error:
-                    log.warning("a poll was interrupted", reason=said(error))
+                    logger.warning("poll_interrupted", reason=said(error))
                     break
                 left_s = deadline - time.monotonic()
             assigned, revoked = self._rebalanced()
@@ -258,10 +258,10 @@ class KafkaLog:
             for name, begin in found.items():
                 key = self._changelog.key_at(partition, begin)
                 if name != self._transactional_id and key is not None and group_of(key) == self._group:
-                    log.warning("ending the open transaction of a worker that is gone", transactional_id=name)
+                    logger.warning("open_transaction_ended", transactional_id=name)
                     self._writer.take_over(name)
         except (TelltaleError, kafka_errors.KafkaError) as error:
-            log.warning("waiting for the end of an open transaction", partition=str(partition), reason=said(error))
+            logger.warning("open_transaction_awaited", partition=str(partition), reason=said(error))
         self._changelog.stuck_s = 0.0
 
     def start(self, partition: Partition, offset: int | None) -> int:
@@ -343,7 +343,7 @@ class KafkaLog:
         try:
             self._consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 1000)
         except kafka_errors.KafkaError as error:
-            log.warning("did not leave the consumer group", reason=str(error))
+            logger.warning("group_not_left", reason=str(error))
 
     def _rebalanced(self) -> tuple[tuple[Partition, ...], tuple[Partition, ...]]:
         """What was assigned and revoked since the last poll.

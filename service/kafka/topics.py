@@ -24,7 +24,7 @@ from service.kafka.client import (
 from service.kafka.transactions import drop
 from service.log.port import Record
 
-log = structlog.get_logger()
+logger = structlog.get_logger("telltale.kafka")
 
 PRODUCE_FLUSH_EVERY = 20_000  # the client's queue has no bound of its own
 
@@ -194,7 +194,7 @@ def max_message_bytes(bootstrap_servers: str, topic: str, client: Mapping[str, o
             found = admin.describe_configs([resource], config_filter="all").get("topic", {})
         return int(found[topic][name]["value"])
     except (TelltaleError, KeyError) as error:
-        log.warning("what a topic takes could not be asked", topic=topic, setting=name, reason=str(error))
+        logger.warning("topic_limit_unknown", topic=topic, setting=name, reason=str(error))
         return None
 
 
@@ -260,7 +260,7 @@ def _check_changelog(bootstrap_servers: str, topic: str, client: Mapping[str, ob
     try:
         found = describe_topics(bootstrap_servers, [topic], client)[topic]
     except LogUnavailable as error:
-        log.warning("the changelog's settings could not be checked", topic=topic, reason=str(error))
+        logger.warning("changelog_settings_unknown", topic=topic, reason=str(error))
     else:
         policy = found.configs.get("cleanup.policy", "delete") if found else ""
         if policy != "compact":

@@ -18,7 +18,7 @@ from service.log.fitting import MAX_MESSAGE_BYTES as USUAL_MESSAGE_BYTES
 from service.log.fitting import fitted
 from service.log.port import Commit, Record
 
-log = structlog.get_logger()
+logger = structlog.get_logger("telltale.kafka")
 
 RECONNECT_WITHIN_S = 5.0  # a poll after a failed commit takes at most this much longer
 BATCH_BYTES = 1024 * 1024
@@ -88,7 +88,7 @@ class TransactionalWriter:
                     asked = self._asked_letter_bytes()
                     fewer = self.letter_bytes // 4
                     self.letter_bytes = asked if asked is not None and asked < self.letter_bytes else fewer
-                log.warning(
+                logger.warning(
                     "dead_letters_refused",
                     topic=self._dead_letters_topic,
                     reason=said(refused),

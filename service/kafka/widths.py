@@ -16,7 +16,7 @@ from service.log.port import Partition
 ASK_EVERY_S = 1.0
 SAY_EVERY_S = 60.0
 
-log = structlog.get_logger()
+logger = structlog.get_logger("telltale.kafka")
 
 
 class Widths:
@@ -41,7 +41,7 @@ class Widths:
         if refused:
             self._look_again(refused)
         elif self._refused:
-            log.info("all_partitions_served", partitions=width)
+            logger.info("all_partitions_served", partitions=width)
             self._refused = frozenset()
         return frozenset(given) - refused, width > before
 
@@ -60,6 +60,6 @@ class Widths:
             self._said_s = now_s
             highest = max(refused, key=lambda partition: partition.number)
             names = [str(partition) for partition in sorted(refused)]
-            log.error("partitions_not_served", partitions=names, reason=self.refusal(highest, highest.number + 1))
+            logger.error("partitions_not_served", partitions=names, reason=self.refusal(highest, highest.number + 1))
         if now_s - self._asked_s >= ASK_EVERY_S:
             self._asked, self._asked_s = self._cluster.request_update(), now_s

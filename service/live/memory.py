@@ -31,7 +31,7 @@ HINT = (
     " limits.stream_ttl_s; docs/deployment.md says what a number of streams needs"
 )
 
-lines = structlog.get_logger("telltale.memory")
+logger = structlog.get_logger("telltale.memory")
 
 
 class Limit(NamedTuple):
@@ -172,7 +172,7 @@ class MemoryKeeper(Observer):
         name_bytes = sum(map(len, keys)) / len(keys)
         needed = held + len(keys) * bytes_per_stream(self._row_bytes, name_bytes)
         if needed > NEAR[-1] * self.limit.bytes:
-            lines.warning(
+            logger.warning(
                 "memory_may_not_suffice",
                 streams_known=len(keys),
                 needed_mb=_mb(needed),
@@ -191,7 +191,7 @@ class MemoryKeeper(Observer):
         if reached > self._told:
             self._told = reached
             room = max(0, self.limit.bytes - held) // bytes_per_stream(self._row_bytes, 0)
-            lines.warning(
+            logger.warning(
                 "memory_near_limit",
                 streams=streams,
                 room_for_streams=room,

@@ -28,7 +28,7 @@ STREAMS_NAMED = 5  # in one log line
 
 NOT_HEARD = Backlog(None, None)
 
-lines = structlog.get_logger("telltale.worker")
+logger = structlog.get_logger("telltale.worker")
 
 
 @dataclass(slots=True)
@@ -121,11 +121,11 @@ class Reporter(Observer):
 
     def assigned(self, partition: Partition) -> None:
         self._tally.assigned += 1
-        lines.info("partition_assigned", topic=partition.topic, partition=partition.number)
+        logger.info("partition_assigned", topic=partition.topic, partition=partition.number)
 
     def revoked(self, partition: Partition) -> None:
         self._begun.discard(partition)
-        lines.info("partition_revoked", topic=partition.topic, partition=partition.number)
+        logger.info("partition_revoked", topic=partition.topic, partition=partition.number)
 
     def recovered(self, seconds: float, replayed: int) -> None:
         self._metrics.observe_restore(seconds)
@@ -241,7 +241,7 @@ class Reporter(Observer):
             if one.events:
                 changes = Counter(event.change for event in one.events)
                 streams = list(dict.fromkeys(event.subject for event in one.events))
-                lines.info(
+                logger.info(
                     "anomalies",
                     topic=one.commit.partition.topic,
                     partition=one.commit.partition.number,
@@ -252,7 +252,7 @@ class Reporter(Observer):
             for reject in one.rejects:
                 held_back = self._seldom.pass_on(reject.reason)
                 if held_back is not None:
-                    lines.warning(
+                    logger.warning(
                         "record_rejected",
                         reason=reject.reason.value,
                         detail=reject.detail,

@@ -29,7 +29,7 @@ MOST_WAITING = 10_000  # about 10 MB of events
 REFUSALS = (400, 413, 415, 422)  # what is wrong with this very message: sent again, it would be refused again
 USER_AGENT = "telltale"
 
-lines = structlog.get_logger("telltale.delivery")
+logger = structlog.get_logger("telltale.delivery")
 
 
 class Undelivered(TelltaleError):
@@ -195,7 +195,7 @@ class Sender:
         """Wait for the end; a receiver that keeps the thread longer is left alone with it."""
         self._thread.join(timeout_s)
         if self._box.waiting:
-            lines.warning("notifications_unsent", receiver=self._name, waiting=self._box.waiting)
+            logger.warning("notifications_unsent", receiver=self._name, waiting=self._box.waiting)
 
     @property
     def notified(self) -> Notified:
@@ -236,7 +236,7 @@ class Sender:
     def _say(self, event: str, error: TelltaleError) -> None:
         held_back = self._seldom.pass_on(event)
         if held_back is not None:
-            lines.warning(event, reason=str(error), waiting=self._box.waiting, more_since_last=held_back)
+            logger.warning(event, reason=str(error), waiting=self._box.waiting, more_since_last=held_back)
 
 
 def join_all(senders: Sequence[Sender], within_s: float) -> None:

@@ -49,7 +49,7 @@ from service.worker import PROBLEMS, Worker
 
 BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
 
-lines = structlog.get_logger("telltale")
+logger = structlog.get_logger("telltale")
 
 
 def run_service(settings: Settings) -> None:
@@ -89,7 +89,7 @@ def run_service(settings: Settings) -> None:
         if web is not None:
             web.stop()
         gc.unfreeze()  # what stays frozen to the end, libraries report as leaks
-    lines.info("stopped", readings=board.read().counts.readings)
+    logger.info("stopped", readings=board.read().counts.readings)
 
 
 def _web(
@@ -216,7 +216,7 @@ def _kafka_log(settings: Settings, me: str, transactional_id: str) -> KafkaLog:
 
 def _announce(settings: Settings, checkpoint: Checkpoint, numerics: str) -> None:
     architecture = checkpoint.description.architecture
-    lines.info(
+    logger.info(
         "started",
         version=version("telltale"),
         checkpoint=str(checkpoint.path),

@@ -19,7 +19,7 @@ STOP_WITHIN_S = 4.0  # from the signal to the end: 10 s are what containers are 
 LAST_WORDS_S = 0.5
 EXIT_FAILED = 1
 
-lines = structlog.get_logger("telltale")
+logger = structlog.get_logger("telltale")
 
 
 class Stopping:
@@ -52,7 +52,7 @@ class Stopping:
         if self.told.is_set() or not self._judging.is_set():
             self._end(128 + number)
         self.told.set()
-        lines.info("stopping", signal=signal.Signals(number).name)
+        logger.info("stopping", signal=signal.Signals(number).name)
 
     def _watch(self) -> None:
         self.told.wait()
@@ -63,13 +63,13 @@ class Stopping:
 
 def _last_words(within_s: float, code: int) -> None:
     if code:
-        lines.error(
+        logger.error(
             "stop_cut_short",
             after_s=within_s,
             exit_code=code,
             detail="the brokers did not answer in time: what could not be written is judged again at the next start",
         )
     else:
-        lines.warning(
+        logger.warning(
             "stop_cut_short", after_s=within_s, exit_code=code, detail="all is written, but not all is closed"
         )

@@ -19,7 +19,7 @@ INTERVAL_S = 1.0
 LAST_WORDS_S = 2.0  # for the log line and the stacks: a worker may be stuck because nobody reads stderr
 STDERR = 2
 
-lines = structlog.get_logger("telltale.watchdog")
+logger = structlog.get_logger("telltale.watchdog")
 
 
 def end_process() -> None:
@@ -88,7 +88,7 @@ def say_and_end(say: Callable[[], None], end: Callable[[], None], within_s: floa
 def _last_words(silent_s: float, state: str) -> None:
     """The stacks first: they need no lock that the worker could hold."""
     os.write(STDERR, _stacks())
-    lines.critical("worker_stuck", silent_s=silent_s, state=state, exit_code=EXIT_STUCK)
+    logger.critical("worker_stuck", silent_s=silent_s, state=state, exit_code=EXIT_STUCK)
 
 
 def _stacks() -> bytes:

@@ -201,7 +201,7 @@ def test_a_client_that_is_made_otherwise_decodes_by_itself(world: KafkaWorld, mo
     monkeypatch.setattr(kafka_columns, "_partition_records", lambda *_, **__: None)
     with capture_logs() as logged:
         reader = Reader(world.open()).until(10)
-    assert [w["event"] for w in logged] == ["records are decoded one by one"]
+    assert [w["event"] for w in logged] == ["records_decoded_one_by_one"]
     assert reader.values() == [r.value for r in readings(10)]
 
 
@@ -230,7 +230,7 @@ def test_records_that_were_deleted_unread_are_told(world: KafkaWorld) -> None:
         admin.delete_records({TopicPartition(world.topic, 0): 7})
     with capture_logs() as logged:
         assert Reader(world.open()).until(3).offsets(0) == [7, 8, 9]
-    assert [(w["event"], w["offset"]) for w in logged] == [("records were deleted before they were read", 4)]
+    assert [(w["event"], w["offset"]) for w in logged] == [("records_deleted_unread", 4)]
 
 
 # --- rebalances ----------------------------------------------------------------------------------------------------

@@ -51,7 +51,9 @@ def cold(features: int = 1, hidden: int = 64, layers: int = 1, seed: int = 0) ->
 
 def in_another_process(program: str, environment: dict[str, str]) -> str:
     """The last line that it says."""
-    start = "import torch\nfrom models.detection import numerics\nfrom tests.models.detection.test_numerics import cold\n"
+    start = (
+        "import torch\nfrom models.detection import numerics\nfrom tests.models.detection.test_numerics import cold\n"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", f"{start}torch.set_num_threads(1)\n{program}"],
         env={**os.environ, "PYTHONHASHSEED": "7", **environment},
