@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.arrays import Bools
 from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.rows import Rows
@@ -26,8 +26,6 @@ from service.state.task import PartitionTask
 
 # A call costs 1.4 ms however few readings it is given; with many it gains nothing by more, and the net loses its cache.
 TOGETHER = 4_096
-
-Bools = NDArray[np.bool_]
 
 
 class Processed(NamedTuple):

@@ -19,13 +19,14 @@ import structlog
 import torch
 from torch import Tensor
 
+from models.data.arrays import Bools
 from models.output.wording import counted
 from service import failpoints
 from service.errors import LostState
 from service.input.notices import StateLost, state_lost
 from service.input.wire import ReadingBatch, StreamKey
 from service.log.port import Fetched, Log, Partition, Record, Source
-from service.pipeline import Bools, Pipeline
+from service.pipeline import Pipeline
 from service.state.changelog import (
     Collected,
     Layout,

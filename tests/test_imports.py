@@ -20,18 +20,21 @@ MAY_IMPORT = {
     "service.errors": "",
     "service.failpoints": "",
     "service.log_lines": "",
-    "service.log": "service.errors",
+    "service.log": "models.data service.errors",
     "service.settings": "service.errors",
     "service.input": "models.data models.detection service.errors service.log",
     "service.state": "models.data models.detection service.errors service.log service.input",
-    "service.kafka": "service.errors service.failpoints service.log service.state",
-    "service.pipeline": "models.net models.detection service.failpoints service.log service.input service.state",
+    "service.kafka": "models.data service.errors service.failpoints service.log service.state",
+    "service.pipeline": """
+        models.data models.net models.detection service.failpoints service.log service.input service.state
+    """,
     "service.recovery": """
-        models.output service.errors service.failpoints service.log service.input service.state service.pipeline
+        models.output models.data service.errors service.failpoints service.log service.input service.state
+        service.pipeline
     """,
     "service.live": """
-        models.detection models.insight service.errors service.log_lines service.log service.input service.state
-        service.pipeline
+        models.data models.detection models.insight service.errors service.log_lines service.log service.input
+        service.state service.pipeline
     """,
     "service.http": """
         models.output models.data models.detection models.insight service.errors service.log service.input service.live

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+DAY_MS = 86_400_000
 MAX_TIMESTAMP_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 # Between these a number is told from the same moment in another unit: a second of 1980 to 2100 is a millisecond of
 # January or February 1970, and a microsecond of then a millisecond of the year 11968 or later.

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.detection.rows import Bools, Channels, Doubles, Scalars
+from models.data.arrays import Bools, Doubles
+from models.detection.rows import Channels, Scalars
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.arrays import Doubles
 from models.detection import alarm, level, residuals, scaling
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.detection.kinds import (
@@ -30,7 +31,7 @@ from models.detection.kinds import (
     with_symptoms,
 )
 from models.detection.residuals import ScoreConfig
-from models.detection.rows import Channels, Columns, Doubles, Rows, Scalars, fresh
+from models.detection.rows import FARTHEST, Channels, Columns, Rows, Scalars, fresh
 from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import Waves, pack
@@ -319,7 +320,7 @@ class Detector:
         columns.cell.copy_(after.cell)
 
         predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]))
-        return _Expected(predicted, (scaled - predicted).clamp(-residuals.FARTHEST, residuals.FARTHEST), memory)
+        return _Expected(predicted, (scaled - predicted).clamp(-FARTHEST, FARTHEST), memory)
 
     def _guess(
         self, change: NDArray[np.int64], scalars: Scalars[Doubles], columns: Columns, memory: Tensor

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.detection.rows import Bools, Channels, Columns, Doubles, Rows, Scalars
+from models.data.arrays import Bools, Doubles
+from models.detection.rows import Channels, Columns, Rows, Scalars
 
-FARTHEST = 16.0  # spreads, or noises of the residual: further off says no more about the kind
+FARTHEST_SYMPTOM = 16.0  # spreads, or noises of the residual: further off says no more about the kind
 SPEEDS = (4, 16, 64)  # readings that a mean goes back, about; powers of two, so that their inverses are exact
 JOLT_SPEEDS = (64, 256)
 SIGNALS = ("push", "shake", "stir", "still", "gone", "nought", "offset")
@@ -131,14 +132,14 @@ def follow(
     base, jolts = symptoms[_PLACE["base"]], symptoms[_JOLTS]
     signals = np.empty((len(SIGNALS), *values.shape))
     push, shake, stir, still, gone, nought, offset = signals
-    np.clip(standardised, -FARTHEST, FARTHEST, out=push)
+    np.clip(standardised, -FARTHEST_SYMPTOM, FARTHEST_SYMPTOM, out=push)
     np.abs(push, out=shake)
     moved = np.abs(values - before)
-    np.minimum(moved / channels.spread, FARTHEST, out=stir)
+    np.minimum(moved / channels.spread, FARTHEST_SYMPTOM, out=stir)
     np.logical_and(moved == 0, there, out=still)
     np.logical_not(there, out=gone)
     np.logical_and(values == 0, there, out=nought)
-    np.clip((values - base) / channels.spread, -FARTHEST, FARTHEST, out=offset)
+    np.clip((values - base) / channels.spread, -FARTHEST_SYMPTOM, FARTHEST_SYMPTOM, out=offset)
 
     means = symptoms[:_MEANS].reshape(len(SPEEDS), *signals.shape)
     means += (signals - means) * _RATES

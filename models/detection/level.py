@@ -15,14 +15,14 @@ Sizes: T waves, S streams, F features, P = 8 terms.
 import numpy as np
 from numpy.typing import NDArray
 
-from models.detection.rows import Bools, Channels, Doubles, Scalars
+from models.data.arrays import Bools, Doubles
+from models.data.time_units import DAY_MS
+from models.detection.rows import FARTHEST, Channels, Scalars
 from models.net.forecaster import MINUTE_MS, WEEK_MINUTES, phase_table
 
-FARTHEST = 1e6  # spreads; distances are cut there, so that squares stay finite
 FARTHEST_LEARNED = 30.0  # spreads: what is further off teaches the season no more
 MEMORY_DAYS = 14.0  # that the season goes back; a plain mean over the days before that
 LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no more than after an hour
-DAY_MS = 86_400_000
 PERIODS_A_WEEK = (7, 14, 1, 2)  # of the terms, in the order of rows.SEASON: a day, half of one, a week, half of one
 PHASES: Doubles = phase_table(PERIODS_A_WEEK).double().T.contiguous().numpy()  # (P, 10080)
 

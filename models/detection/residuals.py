@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.data.arrays import Bools, Doubles
 from models.detection.level import follow_level
-from models.detection.rows import NO_MINUS, Bools, Channels, Doubles, Scalars, Watched
+from models.detection.rows import FARTHEST, NO_MINUS, Channels, Scalars, Watched
 
-FARTHEST = 1e6  # spreads, or margins of the range; cut there, so that squares stay finite
 STRONGEST = 30.0  # noises: a channel further off than that is not stranger, and does not drown the others
 LARGEST_LEARNED = 100.0  # noises: of what is further off no more is learned, or one glitch made a stream deaf
 SMALLEST_NOISE = 1e-4  # variance in spreads: a hundredth of a spread is never strange

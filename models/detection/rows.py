@@ -9,19 +9,17 @@ Sizes: S streams, L layers, H hidden units, F features, C channel statistics, K 
 import math
 from typing import Generic, NamedTuple, Self, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.arrays import Doubles
 from models.net.forecaster import ForecasterConfig
 
 # Added, makes +0.0 of -0.0 and changes nothing else. Of two zeros, numpy's minimum and maximum return the one or the
 # other depending on how many numbers they are given; among zeros of one sign it does not matter.
 NO_MINUS = 0.0
+FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
 
-Doubles = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 T = TypeVar("T", float, Doubles)
 
 

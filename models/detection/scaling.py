@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.detection.rows import NO_MINUS, Bools, Channels, Columns, Doubles, Scalars
+from models.data.arrays import Bools, Doubles
+from models.detection.rows import NO_MINUS, Channels, Columns, Scalars
 
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
 

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from models.data import windows
+from models.data.arrays import Doubles
 from models.data.series import Series
+from models.data.time_units import DAY_MS
 from models.detection import scaling
 from models.detection.detector import Detector, DetectorConfig, _Block, _Expected
 from models.detection.priming import prime, settle, starting_rows
-from models.detection.residuals import FARTHEST
-from models.detection.rows import Columns, Doubles, Rows, fresh
+from models.detection.rows import FARTHEST, Columns, Rows, fresh
 from models.evaluation import evaluation
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import usable
 
-DAY_MS = 86_400_000
 SEASONAL_DAYS = 2  # of the training part, from which on it has shown a day and the next one
 EXPLAINED = 0.9  # share of the training part's variance that the principal components kept have
 UNTRAINED_HIDDEN = 16  # the smallest; an untrained net's memory is not listened to

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from models.data.arrays import Bools, Doubles
 from models.data.series import Series, UnusableData, read_series
 from models.data.time_units import TimeUnit
 from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
 from models.evaluation import baselines, evaluation, kept_runs, nab
-from models.evaluation.evaluation import Bools, Doubles, Judged, Tally
+from models.evaluation.evaluation import Judged, Tally
 from models.evaluation.kept_runs import side_by_side
 from models.evaluation.series_report import set_report
 from models.net.forecaster import Forecaster, ForecasterConfig

@@ -25,7 +25,9 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from models.data.arrays import Bools, Doubles
 from models.data.series import Series
+from models.data.time_units import DAY_MS
 from models.data.windows import scale_of
 from models.detection.detector import Detector
 from models.detection.judging import judge_series
@@ -34,10 +36,6 @@ from models.net.forecaster import CLIP
 
 LARGEST_BUFFER = 100  # readings, as in TSB-AD where a series has no period of its own
 BATCH_READINGS = 512  # of each stream at once; what comes out does not depend on it
-DAY_MS = 86_400_000
-
-Bools = NDArray[np.bool_]
-Doubles = NDArray[np.float64]
 
 
 class Judged(NamedTuple):

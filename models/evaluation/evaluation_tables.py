@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.data.arrays import Doubles
 from models.evaluation.benchmark import Run, weigh
-from models.evaluation.evaluation import Doubles
 from models.evaluation.kept_runs import write_json
 from models.evaluation.tables import Measure, figure, markdown, spread_of, write_csv
 from models.output.output_file import write_or_keep

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.evaluation import Bools, Doubles, runs
+from models.data.arrays import Bools, Doubles
+from models.evaluation.evaluation import runs
 
 STEEPNESS = 5.0
 FAR = 3.0  # widths of the window before

@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from models.evaluation.evaluation import Bools, Doubles, Judged, find_events, runs
+from models.data.arrays import Bools, Doubles
+from models.evaluation.evaluation import Judged, find_events, runs
 from models.output.page import COLOURS, Report
 from models.output.wording import counted
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from models.detection.rows import Doubles
+from models.data.arrays import Doubles
 from models.output.output_file import write_or_keep
 
 

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.arrays import Doubles, Floats
 from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings, Transition, Verdicts
-from models.detection.rows import Doubles, Rows
+from models.detection.rows import Rows
 from models.insight.forecasting import expect
 from models.net.cells import CellState
 from models.net.packing import pack
@@ -29,8 +30,6 @@ LONGEST_EPISODE = 64  # readings up to a transition that are judged again with c
 FEWEST_CALM = 16  # readings before an episode that say what is usual of a gate
 SMALLEST_SPREAD = 1e-4  # of a gate's mean activation
 MOST_ACCOUNTS = 16  # transitions that are accounted for: the latest
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from models.data.arrays import Times
 from models.detection.alarm import Change, OpenedBy
 from models.detection.detector import Readings
 from models.insight.explanation import CAVEAT, Account, Explained, Gate
@@ -25,8 +26,6 @@ OPENED_BY = {
     OpenedBy.LEVEL: ", off its level",
     OpenedBy.RANGE: ", outside the range seen before",
 }
-
-Times = NDArray[np.datetime64]
 
 
 class Subject(NamedTuple):

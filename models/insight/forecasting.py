@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.arrays import Doubles
 from models.detection import residuals
 from models.detection.detector import BAND_NOISES, Detector, Readings, Verdicts
-from models.detection.rows import Columns, Doubles, Rows, Scalars
+from models.detection.rows import Columns, Rows, Scalars
 from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import pack

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.data import windows
+from models.data.arrays import Doubles
 from models.data.series import Series, UnusableData
 from models.data.windows import Chunk, Lane
 from models.net.cells import CellState
@@ -29,14 +29,13 @@ WARM_UP = 64  # readings that fill the memory before the first lag that is asked
 SETTLED = 10  # lags; from here on the decay is taken to be the recurrence's own, not the head's
 VANISHED = 0.01  # of the norm at lag 1, at lag 100
 EXPLODED = 10.0  # times the norm at lag 1, at any lag
-Floats = NDArray[np.float64]
 
 
 class Norms(NamedTuple):
     """Norms of the gradient of W losses; row k - 1 is lag k."""
 
-    hidden: Floats  # (K, W) with respect to h(t - k)
-    cell: Floats  # (K, W) with respect to c(t - k); (K, 0) for a cell that keeps none
+    hidden: Doubles  # (K, W) with respect to h(t - k)
+    cell: Doubles  # (K, W) with respect to c(t - k); (K, 0) for a cell that keeps none
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,9 @@ class Flow:
     cell: str
     moment: str  # at first; chrono: at first, with biases for long memories; trained
     memory: str  # h or c
-    middle: Floats  # (K,) median over the windows
-    low: Floats  # (K,) tenth and ninetieth percentile
-    high: Floats
+    middle: Doubles  # (K,) median over the windows
+    low: Doubles  # (K,) tenth and ninetieth percentile
+    high: Doubles
 
     def at(self, lag: int) -> float:
         """The median at a lag; NaN beyond the last one measured."""
@@ -147,9 +146,9 @@ def gradient_norms(forecaster: Forecaster, chunk: Chunk, lags: int) -> Norms:
     return Norms(hidden[:, heard], cell[:, heard] if memories[0].cell.numel() else cell[:, :0])
 
 
-def _norms(gradients: Sequence[Tensor]) -> Floats:
+def _norms(gradients: Sequence[Tensor]) -> Doubles:
     """gradients: K of (L, W, H). Returns (K, W)."""
-    norms: Floats = torch.stack([gradient.square().sum((0, 2)).sqrt() for gradient in gradients]).numpy()
+    norms: Doubles = torch.stack([gradient.square().sum((0, 2)).sqrt() for gradient in gradients]).numpy()
     return norms
 
 

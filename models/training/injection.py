@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.random import Generator
 
+from models.data.arrays import Bools, Doubles
 from models.detection.kinds import Kind
-from models.detection.rows import Bools, Doubles
 
 Range: TypeAlias = tuple[float, float]  # drawn uniformly
 

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.data import windows
+from models.data.arrays import Bools, Doubles
 from models.data.series import Series, UnusableData
 from models.detection.detector import Detector, Readings, Transition
 from models.detection.judging import judge_series
 from models.detection.kinds import EVIDENCE, KINDS, Guess, KindsHead, evidence_of
-from models.detection.rows import Bools, Channels, Doubles, Rows, Scalars
+from models.detection.rows import Channels, Rows, Scalars
 from models.net.packing import pack
 from models.training.injection import SETTLED, Fault, disturb, draw
 

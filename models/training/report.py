@@ -14,12 +14,12 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from models.data.arrays import Doubles
 from models.data.series import Series
 from models.data.windows import pieces_of, scale_of
 from models.detection.detector import BAND_NOISES, DetectorConfig
 from models.detection.judging import judge_series
 from models.detection.priming import prime
-from models.detection.rows import Doubles
 from models.net.forecaster import Forecaster
 from models.output.page import COLOURS, Report
 from models.output.wording import compared, counted

@@ -10,11 +10,12 @@ from typing import TextIO
 
 import numpy as np
 
+from models.data.arrays import Int64s
 from models.data.series import Series
 from models.data.stream_key import flaw_of
 from service.errors import RefusedInput
 from service.input.wire import StreamKey, encode_reading
-from service.log.port import Commit, Fetched, Int64s, Partition, Polled, Record
+from service.log.port import Commit, Fetched, Partition, Polled, Record
 
 FILES = Partition("files", 0)
 

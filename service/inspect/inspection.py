@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import msgspec
 import torch
 
+from models.data.arrays import Doubles
 from models.detection.alarm import Severity
 from models.detection.detector import Detector
-from models.detection.rows import Channels, Doubles, Rows, Scalars
+from models.detection.rows import Channels, Rows, Scalars
 from models.output.wording import counted
 from service.errors import RefusedInput
 from service.input.wire import StreamKey, rfc3339

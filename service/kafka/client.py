@@ -94,9 +94,9 @@ def connecting(bootstrap_servers: str, client: Mapping[str, object] | None = Non
         tls_context(client)
     complaints = _Complaints()
     loggers = [logging.getLogger(name) for name in ("kafka.net", "kafka.cluster")]
-    for logger in loggers:
-        logger.addHandler(complaints)
-        logger.propagate = False  # a line for every attempt would hide the one that says why
+    for one in loggers:
+        one.addHandler(complaints)
+        one.propagate = False  # a line for every attempt would hide the one that says why
     try:
         with translated(f"connecting to {bootstrap_servers}"):
             try:
@@ -107,9 +107,9 @@ def connecting(bootstrap_servers: str, client: Mapping[str, object] | None = Non
                     f"could not connect to {bootstrap_servers} within {CONNECT_WITHIN_S:.0f} s{why}"
                 ) from error
     finally:
-        for logger in loggers:
-            logger.removeHandler(complaints)
-            logger.propagate = True
+        for one in loggers:
+            one.removeHandler(complaints)
+            one.propagate = True
 
 
 def _why(last: Exception | None, bootstrap_servers: str, client: Mapping[str, object]) -> str:

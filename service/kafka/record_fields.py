@@ -9,10 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.data.arrays import Bytes, Int64s
 from service.log.port import KeptHeaders
-
-Int64s = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
 
 LONGEST_VARINT = 10
 MAX_HEADERS = 1_000  # of a record; the others are left out

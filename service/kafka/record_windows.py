@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.data.arrays import Int64s
 from service.kafka.inflating import CODECS, BadCompression
 from service.kafka.record_fields import (
     HEADER_COST,
@@ -17,7 +18,6 @@ from service.kafka.record_fields import (
     MAX_HEADERS,
     BadRecords,
     Index,
-    Int64s,
     fields,
     guessed_starts,
     headers_between,

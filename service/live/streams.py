@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.data.arrays import Bools, Int64s
 from models.detection.alarm import OpenedBy, Severity
 from models.detection.rows import Scalars
 from service.input.anomaly import anomaly_id
@@ -32,9 +33,6 @@ WITHIN_S = 2.0
 NOBODY = np.empty(0, np.bool_)
 COLUMNS = ("age", "time_ms", "alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length")
 PLACES = [Scalars._fields.index(name) for name in COLUMNS]
-
-Bools = NDArray[np.bool_]
-Int64s = NDArray[np.int64]
 
 
 class Order(StrEnum):

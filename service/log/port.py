@@ -7,10 +7,8 @@ cross it as columns, never as an object each: how bytes become columns is the ad
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
-import numpy as np
-from numpy.typing import NDArray
+from models.data.arrays import Int64s
 
-Int64s = NDArray[np.int64]
 POLL_BYTES = 32 * 1024 * 1024  # of records that one poll brings, unless it is a single one: 20,000 of 1.6 kB
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.log.port import Int64s, Partition
+from models.data.arrays import Int64s
+from service.log.port import Partition
 from service.state.slab import StateSlab
 
 IDLE_TICKS = 16  # an idle stream is one without a reading for so many

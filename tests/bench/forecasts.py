@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from models import checkpoint
+from models.data.arrays import Doubles
 from models.data.series import Series, read_series
 from models.detection.detector import Detector, Readings
 from models.detection.rows import Rows
@@ -27,7 +27,6 @@ DAY_MS = 86_400_000
 FARTHEST = 10.0  # spreads: an error beyond counts as this, or a single one would be all that a mean shows
 HARDLY_MOVES = 1e-3  # of the widest channel's spread
 
-Doubles = NDArray[np.float64]
 Found = dict[str, list[Doubles]]  # by what was measured: of every forecast, by step
 
 

@@ -3,8 +3,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from models.data.arrays import Doubles
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity, is_restless, step
-from models.detection.rows import Channels, Doubles, Scalars
+from models.detection.rows import Channels, Scalars
 from tests.data import fresh_columns
 
 CONFIG = AlarmConfig(close_below=0.5, close_after=3, rest=4, adopt_after=10, relearn=6)

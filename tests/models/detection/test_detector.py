@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.arrays import Doubles
 from models.data.series import read_series
 from models.detection.alarm import Change, OpenedBy, Severity
 from models.detection.detector import BAND_NOISES, LATE_LIMIT, Detector, DetectorConfig, Readings
 from models.detection.kinds import SYMPTOMS, VOTES, Guess
 from models.detection.priming import prime
 from models.detection.residuals import noise_of
-from models.detection.rows import SEASON, Channels, Columns, Doubles, Rows, Scalars, fresh
+from models.detection.rows import SEASON, Channels, Columns, Rows, Scalars, fresh
 from models.detection.scaling import spread_of
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack

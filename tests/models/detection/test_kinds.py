@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.data.arrays import Doubles
 from models.detection.detector import Detector
 from models.detection.kinds import (
     EVIDENCE,
-    FARTHEST,
+    FARTHEST_SYMPTOM,
     KINDS,
     SIGNALS,
     SPEEDS,
@@ -23,7 +24,7 @@ from models.detection.kinds import (
     symptoms_of,
     with_symptoms,
 )
-from models.detection.rows import Channels, Columns, Doubles, Scalars
+from models.detection.rows import Channels, Columns, Scalars
 from models.training.injection import Fault, disturb
 from tests.data import QUICK, Judged, batch_of, judge, some_forecaster, some_kinds
 
@@ -40,13 +41,13 @@ def of_one_channel(
         gone = value != value
         before, held = held, held if gone else value
         signals = {
-            "push": min(max(z, -FARTHEST), FARTHEST),
-            "shake": min(abs(z), FARTHEST),
-            "stir": min(abs(held - before) / spread, FARTHEST),
+            "push": min(max(z, -FARTHEST_SYMPTOM), FARTHEST_SYMPTOM),
+            "shake": min(abs(z), FARTHEST_SYMPTOM),
+            "stir": min(abs(held - before) / spread, FARTHEST_SYMPTOM),
             "still": float(held == before and not gone),
             "gone": float(gone),
             "nought": float(held == 0 and not gone),
-            "offset": min(max((held - found["base"]) / spread, -FARTHEST), FARTHEST),
+            "offset": min(max((held - found["base"]) / spread, -FARTHEST_SYMPTOM), FARTHEST_SYMPTOM),
         }
         for signal in SIGNALS:
             for speed in SPEEDS:

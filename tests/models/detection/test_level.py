@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from models.data.arrays import Doubles
+from models.data.time_units import DAY_MS
 from models.detection.level import (
-    DAY_MS,
-    FARTHEST,
     FARTHEST_LEARNED,
     LONGEST_DAYS,
     MEMORY_DAYS,
@@ -19,12 +18,11 @@ from models.detection.level import (
     learn_season,
     phases_at,
 )
-from models.detection.rows import Channels, Doubles, Scalars
+from models.detection.rows import FARTHEST, Channels, Scalars
 from models.net.forecaster import WEEK_MINUTES
 from tests.data import fresh_columns
 
 HOUR_MS = 3_600_000
-Values = NDArray[np.float64]
 
 
 class Stream:
@@ -38,11 +36,11 @@ class Stream:
         self.season = columns.season()
         self.channels.known[:], self.channels.mean[:], self.channels.spread[:] = 100, mean, spread
 
-    def distance(self, value: Values | float, time_ms: int) -> Doubles:
+    def distance(self, value: Doubles | float, time_ms: int) -> Doubles:
         phase = phases_at(np.array([[time_ms]]), 1)[:, 0]
         return distance_from(np.full((1, 1), value), phase, self.season, self.channels)
 
-    def learn(self, values: Values, step_ms: int) -> Values:
+    def learn(self, values: Doubles, step_ms: int) -> Doubles:
         """Take in readings, (N,), step_ms apart; returns how far each was from where the level was thought to be."""
         times = np.arange(len(values)) * step_ms
         days = days_of(np.diff(times, prepend=0)[:, None].astype(np.float64))
@@ -55,8 +53,8 @@ class Stream:
         return np.array(distances)
 
 
-def rhythm(readings: int, step_ms: int, period_ms: float) -> Values:
-    values: Values = 10 * np.sin(2 * math.pi * np.arange(readings) * step_ms / period_ms + 1)
+def rhythm(readings: int, step_ms: int, period_ms: float) -> Doubles:
+    values: Doubles = 10 * np.sin(2 * math.pi * np.arange(readings) * step_ms / period_ms + 1)
     return values
 
 

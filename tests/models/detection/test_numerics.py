@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.data.arrays import Doubles
 from models.detection import numerics, residuals
 from models.detection.detector import Detector
 from models.detection.numerics import (
@@ -30,7 +31,7 @@ from models.detection.numerics import (
     judge,
     self_test,
 )
-from models.detection.rows import Doubles, Scalars
+from models.detection.rows import Scalars
 from models.net import cells
 from models.net.cells import CELLS, LSTM, CellState
 from models.net.forecaster import Forecaster

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.data.arrays import Doubles
 from models.detection.alarm import OpenedBy
 from models.detection.residuals import (
     HIGHEST_RANGE_SCORE,
@@ -22,7 +23,7 @@ from models.detection.residuals import (
     noise_of,
     strength_of,
 )
-from models.detection.rows import FRESH_SCALARS, Channels, Doubles, Scalars, Watched
+from models.detection.rows import FRESH_SCALARS, Channels, Scalars, Watched
 from tests.data import fresh_columns
 
 

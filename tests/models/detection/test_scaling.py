@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.detection.rows import SEASON, Channels, Doubles, Scalars
+from models.data.arrays import Doubles
+from models.detection.rows import SEASON, Channels, Scalars
 from models.detection.scaling import adopt_level, hold, learn_scale, move_scale, spread_of
 from tests.data import fresh_columns
 

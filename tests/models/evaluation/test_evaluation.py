@@ -10,12 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from models.data.arrays import Bools, Doubles
 from models.data.series import Series, read_series
 from models.detection.detector import Detector, Readings
 from models.detection.priming import prime
 from models.evaluation.evaluation import (
-    Bools,
-    Doubles,
     Judged,
     auc_pr,
     backtest,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.evaluation.evaluation import Bools, Doubles
+from models.data.arrays import Bools, Doubles
 from models.evaluation.nab import PROFILES, Profile, nab_score, optimised
 
 STANDARD = PROFILES["standard"]

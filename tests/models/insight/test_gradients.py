@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.data.arrays import Doubles
 from models.data.series import Series, UnusableData
 from models.data.windows import Chunk
 from models.insight.gradients import WARM_UP, Flow, draw_windows, flows, flows_at_first, gradient_norms, untrained
@@ -18,7 +18,6 @@ from models.net.chrono import GATED
 from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
 
 FEATURES = ("flow", "pressure")
-Floats = NDArray[np.float64]
 
 
 def some_series(readings: int, seed: int = 0, key: str = "pump") -> Series:
@@ -64,7 +63,7 @@ def loss_after(forecaster: Forecaster, inputs: Tensor, state: CellState, chunk: 
     return nn.functional.smooth_l1_loss(predicted, target, reduction="none").sum(-1)
 
 
-def by_differences(forecaster: Forecaster, chunk: Chunk, lag: int) -> tuple[Floats, Floats]:
+def by_differences(forecaster: Forecaster, chunk: Chunk, lag: int) -> tuple[Doubles, Doubles]:
     """Norms with respect to h and c at a lag, each number of the state moved a little up and down."""
     exact = forecaster.double()
     inputs = exact.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms).double()

@@ -9,14 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.data.arrays import Doubles
 from models.net import cells
 from models.net.cells import CEILING, CELLS, GRU, LSTM, CellState, GRUGates, LSTMGates, PeepholeLSTM, ReluRNN
 
 INPUTS, HIDDEN = 9, 32
-Floats = NDArray[np.float64]
 Cell = nn.Module
 every_cell = pytest.mark.parametrize("name", CELLS)
 
@@ -67,30 +66,30 @@ def assert_same_bits(found: tuple[Tensor, CellState], expected: tuple[Tensor, Ce
 class Layer(NamedTuple):
     """One layer's weights, all gates one below the other; d is the bias beside U."""
 
-    w: Floats
-    u: Floats
-    b: Floats
-    d: Floats
-    p: Floats  # (3, H) of input, forget and output gate
+    w: Doubles
+    u: Doubles
+    b: Doubles
+    d: Doubles
+    p: Doubles  # (3, H) of input, forget and output gate
 
 
-def sigmoid(x: Floats) -> Floats:
+def sigmoid(x: Doubles) -> Doubles:
     return 1 / (1 + np.exp(-x))
 
 
-def feedforward(now: Layer, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]:
+def feedforward(now: Layer, x: Doubles, h: Doubles, c: Doubles) -> tuple[Doubles, Doubles]:
     return np.tanh(x @ now.w.T + now.b), c
 
 
-def tanh_rnn(now: Layer, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]:
+def tanh_rnn(now: Layer, x: Doubles, h: Doubles, c: Doubles) -> tuple[Doubles, Doubles]:
     return np.tanh(x @ now.w.T + now.b + h @ now.u.T + now.d), c
 
 
-def relu_rnn(now: Layer, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]:
+def relu_rnn(now: Layer, x: Doubles, h: Doubles, c: Doubles) -> tuple[Doubles, Doubles]:
     return np.clip(x @ now.w.T + now.b + h @ now.u.T + now.d, 0, CEILING), c
 
 
-def lstm(now: Layer, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]:
+def lstm(now: Layer, x: Doubles, h: Doubles, c: Doubles) -> tuple[Doubles, Doubles]:
     (w_i, w_f, w_g, w_o), (u_i, u_f, u_g, u_o) = np.split(now.w, 4), np.split(now.u, 4)
     b_i, b_f, b_g, b_o = np.split(now.b + now.d, 4)
     i = sigmoid(x @ w_i.T + h @ u_i.T + now.p[0] * c + b_i)
@@ -101,7 +100,7 @@ def lstm(now: Layer, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]:
     return o * np.tanh(c), c
 
 
-def gru(now: Layer, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]:
+def gru(now: Layer, x: Doubles, h: Doubles, c: Doubles) -> tuple[Doubles, Doubles]:
     (w_r, w_z, w_n), (u_r, u_z, u_n) = np.split(now.w, 3), np.split(now.u, 3)
     (b_r, b_z, b_n), (d_r, d_z, d_n) = np.split(now.b, 3), np.split(now.d, 3)
     r = sigmoid(x @ w_r.T + h @ u_r.T + b_r + d_r)
@@ -110,7 +109,7 @@ def gru(now: Layer, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]:
     return z * h + (1 - z) * n, c
 
 
-EQUATIONS: dict[str, Callable[[Layer, Floats, Floats, Floats], tuple[Floats, Floats]]] = {
+EQUATIONS: dict[str, Callable[[Layer, Doubles, Doubles, Doubles], tuple[Doubles, Doubles]]] = {
     "feedforward": feedforward,
     "rnn-tanh": tanh_rnn,
     "rnn-relu": relu_rnn,

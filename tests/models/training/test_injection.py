@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from models.data.arrays import Bools, Doubles
 from models.detection.kinds import KINDS, Kind
-from models.detection.rows import Bools, Doubles
 from models.training.injection import CALM_AFTER, CALM_BEFORE, CHANNELS, SHAPES, Fault, disturb, draw
 
 READINGS, FEATURES = 5_000, 4

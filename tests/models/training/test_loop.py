@@ -11,12 +11,13 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from models.data import windows
+from models.data.arrays import Doubles
 from models.data.series import Series, UnusableData
 from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.priming import prime
 from models.detection.residuals import ScoreConfig
-from models.detection.rows import Channels, Columns, Doubles, Scalars
+from models.detection.rows import Channels, Columns, Scalars
 from models.net.cells import CELLS
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import SHORTEST_SERIES, Fitted, Progress, fit, training_mode, usable
