@@ -40,8 +40,8 @@ MAY_IMPORT = {
         models.output models.data models.detection models.insight service.errors service.log service.input service.live
     """,
     "service.notify": """
-        models.detection service.errors service.log_lines service.log service.input service.state service.pipeline
-        service.live
+        models.data models.detection service.errors service.log_lines service.log service.input service.state
+        service.pipeline service.live
     """,
     "service.inspect": """
         models.output models.data models.detection service.errors service.log service.input service.state

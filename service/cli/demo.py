@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.checkpoint import load
+from models.data.rfc3339 import milliseconds_of, rfc3339
 from models.data.synthetic import FEATURES, Fault, FaultKind, PlantSimulator
 from models.detection.numerics import self_test
 from models.net.forecaster import ForecasterConfig
@@ -32,7 +32,7 @@ from service.cli.trainer import train
 from service.errors import RefusedSetting
 from service.http.app import app as http_app
 from service.http.server import Server
-from service.input.wire import Event, rfc3339
+from service.input.wire import Event
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
 from service.live.insights import Insight
@@ -273,4 +273,4 @@ def _line(told: Told) -> str:
 
 
 def _milliseconds(event: Event) -> int:
-    return round(datetime.fromisoformat(event.time).timestamp() * 1000)
+    return milliseconds_of(event.time)

@@ -242,8 +242,8 @@ def _end(series: "Series", after_ms: int | None) -> int:
 
 def _show(loaded: "Checkpoint", series: "Series", told: "tuple[Transition, ...]", explained: "Explained") -> None:
     """The anomalies of the whole stream; of those in the window, what the memory says too."""
+    from models.data.rfc3339 import rfc3339
     from models.insight.explanation import CAVEAT
-    from service.input.wire import rfc3339
     from service.inspect.text_table import aligned
 
     first, last = (rfc3339(int(explained.readings.times_ms[n])) for n in (0, -1))
@@ -264,8 +264,8 @@ def _anomaly(
 ) -> list[str]:
     import numpy as np
 
+    from models.data.rfc3339 import rfc3339
     from models.detection.alarm import Change
-    from service.input.wire import rfc3339
 
     worst = account.transition if account else max(told, key=lambda one: one.score)
     closed = [one for one in told if one.change in (Change.RECOVERED, Change.LEVEL_SHIFT)]
@@ -302,7 +302,7 @@ def _forget(account: "Account") -> str:
 
 
 def _steps(ahead: "Forecast", features: tuple[str, ...]) -> list[list[str]]:
-    from service.input.wire import rfc3339
+    from models.data.rfc3339 import rfc3339
 
     table = [["time", "feature", "median", *(f"{100 * band.level:g} % band" for band in ahead.bands)]]
     for k, time_ms in enumerate(ahead.times_ms.tolist()):

@@ -1,7 +1,8 @@
 """How a person writes a time."""
 
 import re
-from datetime import datetime
+
+from models.data.rfc3339 import milliseconds_of
 
 UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 
@@ -10,10 +11,7 @@ def time_ms(text: str) -> int:
     """Milliseconds, or RFC 3339. Raises ValueError."""
     if text.isascii() and text.isdigit():
         return int(text)
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError("no offset from UTC")
-    return round(time.timestamp() * 1000)
+    return milliseconds_of(text)
 
 
 def moment_ms(text: str, now_ms: int) -> int:

@@ -6,11 +6,11 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
+from models.data.rfc3339 import rfc3339
 from service.http.answers import REFUSALS, Stream, answer, refusal, schema, to_key
 from service.http.event_stream import EventStream, Followers, describe_events
 from service.http.turns import address_of
 from service.input.anomaly import Channel
-from service.input.wire import rfc3339
 from service.live.insights import Insight
 from service.live.status import Status, StatusBoard
 from service.live.streams import Order, StreamSeen, Tables

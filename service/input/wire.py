@@ -8,7 +8,7 @@ Decoded one message at a time: gluing messages into one JSON array lets a crafte
 import math
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, NewType, cast
 
@@ -18,6 +18,7 @@ import torch
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
+from models.data.rfc3339 import rfc3339
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
 from models.detection.detector import Readings, Transition, Verdicts
@@ -389,8 +390,3 @@ def decode_event(value: bytes) -> Event:
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def rfc3339(time_ms: int) -> str:
-    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,12 +8,13 @@ import msgspec
 import torch
 
 from models.data.arrays import Doubles
+from models.data.rfc3339 import rfc3339
 from models.detection.alarm import Severity
 from models.detection.detector import Detector
 from models.detection.rows import Channels, Rows, Scalars
 from models.output.wording import counted
 from service.errors import RefusedInput
-from service.input.wire import StreamKey, rfc3339
+from service.input.wire import StreamKey
 from service.inspect.outside_log import OutsideLog, Search
 from service.log.port import Log
 from service.state.changelog import (

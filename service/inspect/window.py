@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from service.input.wire import rfc3339
+from models.data.rfc3339 import rfc3339
 from service.inspect.question import Reading
 from service.log.port import Fetched
 from service.pipeline import Processed

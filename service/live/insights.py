@@ -12,10 +12,11 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
+from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector, Readings, Verdicts
 from models.insight.explanation import CAVEAT, Account, Explained, Gate, Layer, explain, trace
 from models.insight.forecasting import Forecast, ForecastConfig, UnknownInterval, forecast
-from service.input.wire import StreamKey, rfc3339
+from service.input.wire import StreamKey
 from service.live.watching import NotNow, TooMuchAsked, Views
 from service.log.port import Partition
 

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.arrays import Bools, Int64s
+from models.data.rfc3339 import rfc3339
 from models.detection.alarm import OpenedBy, Severity
 from models.detection.rows import Scalars
 from service.input.anomaly import anomaly_id
-from service.input.wire import StreamKey, rfc3339
+from service.input.wire import StreamKey
 from service.live.observer import Observer, Round
 from service.live.watching import NotNow
 from service.log.port import Partition

@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, cast
 
 import msgspec
 
+from models.data.rfc3339 import milliseconds_of, rfc3339
 from service.input.anomaly import Anomaly, Channel, anomaly_id
-from service.input.wire import Event, rfc3339
+from service.input.wire import Event
 from service.log.port import Partition
 from service.notify.delivery import Letter
 from service.state.open_alarms import SEVERITIES, HeldAlarm
@@ -169,7 +169,7 @@ def _rfc3339(time_s: float) -> str:
 
 def _alerts_of(anomaly: Anomaly, reached: Sequence[str], known: _Alerts | None, now_s: float) -> _Alerts:
     partition = Partition(anomaly.topic, anomaly.partition)
-    opened_s = datetime.fromisoformat(anomaly.opened_at).timestamp()
+    opened_s = milliseconds_of(anomaly.opened_at) / 1000
     annotations = {
         "summary": f"{anomaly.stream}: {_told(anomaly.channels)}",
         "severity": anomaly.severity,

@@ -22,8 +22,9 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from models import checkpoint as checkpoints
+from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
-from service.input.wire import MAX_VALUE_BYTES, Reason, decode_event, encode_reading, rfc3339
+from service.input.wire import MAX_VALUE_BYTES, Reason, decode_event, encode_reading
 from service.kafka.topics import CHANGELOG, TopicSpec, create_topics
 from service.log.port import Fetched, Partition, Record
 from service.pipeline import Pipeline

@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.data.rfc3339 import rfc3339
 from models.data.stream_key import MAX_KEY_BYTES, flaw_of
 from models.data.time_units import MAX_TIMESTAMP_MS
 from models.detection.alarm import Change, OpenedBy, Severity
@@ -36,7 +37,6 @@ from service.input.wire import (
     encode_event,
     encode_reading,
     event,
-    rfc3339,
 )
 from service.log.port import Fetched, Partition, Record
 from tests.records import headers_of

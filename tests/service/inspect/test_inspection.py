@@ -2,10 +2,11 @@
 
 import pytest
 
+from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
 from models.detection.rows import Scalars
 from service.errors import RefusedInput
-from service.input.wire import StreamKey, rfc3339
+from service.input.wire import StreamKey
 from service.inspect.inspection import find, shown
 from service.inspect.state_lines import lines_of
 from service.log.memory_log import Topics

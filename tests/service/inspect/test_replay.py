@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
 from service.cli.moments import time_ms
 from service.errors import RefusedInput
-from service.input.wire import StreamKey, decode_event, encode_reading, rfc3339
+from service.input.wire import StreamKey, decode_event, encode_reading
 from service.inspect.question import Question, Replayed
 from service.inspect.replay import replay
 from service.inspect.replay_lines import lines_of

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from models.data.rfc3339 import rfc3339
 from models.detection.alarm import OpenedBy
 from models.detection.detector import Detector
 from models.detection.rows import Scalars
 from service.input.anomaly import anomaly_id
-from service.input.wire import StreamKey, rfc3339
+from service.input.wire import StreamKey
 from service.live.streams import ASKED_FOR_S, EVERY_S, Names, Order, Streams, StreamTable
 from service.live.watching import NotNow
 from service.log.port import Partition
