@@ -56,7 +56,7 @@ class UnusableCheckpoint(ValueError):
         super().__init__(message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…")
 
 
-class _Part(BaseModel):
+class _HeaderPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -64,21 +64,21 @@ Text = Annotated[str, Field(max_length=MAX_NAME)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 
-class Architecture(_Part):
+class Architecture(_HeaderPart):
     features: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_FEATURES)]
     cell: Text
     hidden: Annotated[int, Field(ge=16, le=MAX_HIDDEN)]
     layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 
 
-class Judgement(_Part):
+class Judgement(_HeaderPart):
     """How residuals become alarms: the fields of ScoreConfig and AlarmConfig."""
 
     score: dict[str, float | int]
     alarm: dict[str, float | int]
 
 
-class TrainingData(_Part):
+class TrainingData(_HeaderPart):
     """What the forecaster was trained on."""
 
     files: Count
@@ -88,7 +88,7 @@ class TrainingData(_Part):
     last_ms: Count
 
 
-class Metrics(_Part):
+class TrainingMetrics(_HeaderPart):
     """How training ended. Losses: Huber, one step ahead, in spreads."""
 
     epochs: Count
@@ -100,7 +100,7 @@ class Metrics(_Part):
     ended: Text
 
 
-class Kinds(_Part):
+class Kinds(_HeaderPart):
     """How the head that names kinds of fault did on series it was not taught with. Counts: a row a true kind."""
 
     names: tuple[str, ...]  # of the rows and columns
@@ -111,13 +111,13 @@ class Kinds(_Part):
     macro_f1_at_alarm: float  # of the faults that opened an alarm
 
 
-class Versions(_Part):
+class Versions(_HeaderPart):
     telltale: Text
     torch: Text
     python: Text
 
 
-class Description(_Part):
+class Description(_HeaderPart):
     """What a checkpoint says of itself."""
 
     schema_version: Literal[1]
@@ -127,7 +127,7 @@ class Description(_Part):
     row: dict[str, tuple[str, ...]]  # the names of a row's statistics, in their order
     training: dict[str, float | int | str]  # settings of the run
     data: TrainingData
-    metrics: Metrics
+    metrics: TrainingMetrics
     kinds: Kinds | None = None  # None: the checkpoint has no such head
     versions: Versions
     tensors_sha256: str
@@ -147,7 +147,7 @@ def describe(
     created: str,
     training: Mapping[str, float | int | str],
     data: TrainingData,
-    metrics: Metrics,
+    metrics: TrainingMetrics,
     kinds: Kinds | None = None,
 ) -> Description:
     """created: RFC 3339. kinds: of a detector with such a head, and of no other. save() fills in the tensors' hash."""

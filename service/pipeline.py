@@ -50,7 +50,7 @@ class _Piece(NamedTuple):
     idle_before: int | None = None  # first, forget streams without a reading since this offset
 
 
-class _Judged(NamedTuple):
+class _JudgedPiece(NamedTuple):
     batch: ReadingBatch  # the readings there was room for
     rejects: list[Reject]  # the others too
     verdicts: Verdicts | None
@@ -136,7 +136,7 @@ class Pipeline:
         clock.lap("tell")
         return [done[0]._replace(stage_s=clock.laps), *done[1:]]
 
-    def _admit(self, piece: _Piece) -> tuple[_Judged, Tensor]:
+    def _admit(self, piece: _Piece) -> tuple[_JudgedPiece, Tensor]:
         """The readings that are to be judged, and the slots (N,) of their streams."""
         task, batch, rejects = piece.task, piece.batch, piece.rejects
         evicted = 0
@@ -151,7 +151,7 @@ class Pipeline:
         if len(slots) and int(batch.readings.offsets[0]) <= task.covered:
             fresh = (task.slab.applied[slots] < batch.readings.offsets).numpy()
             batch, slots = batch.part(np.flatnonzero(fresh)), slots[fresh]
-        return _Judged(batch, rejects, None, evicted), slots
+        return _JudgedPiece(batch, rejects, None, evicted), slots
 
     def _beyond_limit(self, piece: _Piece, out: Bools) -> Iterator[Reject]:
         detail = f"a new stream, but {self.max_streams} are remembered of this partition, which is its limit"
@@ -188,7 +188,7 @@ class Pipeline:
         clock.lap("scatter")
         return parts
 
-    def _tell(self, piece: _Piece, judged: _Judged) -> Processed:
+    def _tell(self, piece: _Piece, judged: _JudgedPiece) -> Processed:
         """Put into words what was found, and note in the task how far it has come."""
         fetched, task, (batch, rejects, verdicts, evicted) = piece.fetched, piece.task, judged
         events: list[Event] = []

@@ -80,7 +80,7 @@ def read_series(
     return series
 
 
-class Piece(NamedTuple):
+class SeriesPiece(NamedTuple):
     """Some rows of a file, checked, in its order; N readings."""
 
     features: tuple[str, ...]
@@ -117,7 +117,7 @@ class FileCheck:
         self._unit = unit
         self._before: dict[TimeUnit, float] = {}  # latest time so far that is before those that look like a unit
 
-    def check(self, frame: pl.DataFrame) -> Piece:
+    def check(self, frame: pl.DataFrame) -> SeriesPiece:
         """The next rows of the file."""
         rows = np.arange(self._begin, self._begin + len(frame))
         times = self._times_ms(frame["timestamp"])
@@ -128,7 +128,7 @@ class FileCheck:
             test = (frame["part"].cast(pl.String) == "test").fill_null(value=False).to_numpy().copy()
         keys = self._keys(frame["stream"]) if "stream" in frame.columns else None
         self._begin += len(frame)
-        return Piece(self.features, keys, rows, times, values, test)
+        return SeriesPiece(self.features, keys, rows, times, values, test)
 
     def _keys(self, column: pl.Series) -> pl.Series:
         streams = column.cast(pl.String)

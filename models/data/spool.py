@@ -27,7 +27,7 @@ CSV_PIECE_BYTES = 16 * 1024 * 1024
 Streams = NDArray[np.int32]
 
 
-class _Columns(NamedTuple):
+class _SpoolColumns(NamedTuple):
     """Readings of all streams, on disk."""
 
     streams: Streams  # (N,) number of each one's stream
@@ -96,7 +96,7 @@ class Spool:
             )
         ]
 
-    def _by_stream(self, columns: _Columns, lengths: NDArray[np.int64]) -> _Columns:
+    def _by_stream(self, columns: _SpoolColumns, lengths: NDArray[np.int64]) -> _SpoolColumns:
         """A copy in which each stream's readings stand one behind the other, in their order."""
         ordered = _reserve(self.taken, len(self.features))
         goes_to = np.cumsum(lengths) - lengths
@@ -133,9 +133,9 @@ def _check_room(readings: int, features: int) -> None:
         )
 
 
-def _reserve(readings: int, features: int) -> _Columns:
+def _reserve(readings: int, features: int) -> _SpoolColumns:
     """Columns in files without a name, their space taken at once: a disk that fills up would end the process later."""
-    return _Columns(
+    return _SpoolColumns(
         _array(np.int32, max(1, readings)),
         _array(np.int64, max(1, readings)),
         _array(np.float64, max(1, readings), features),

@@ -56,7 +56,7 @@ class Golden(NamedTuple):
     rows: Rows  # of S streams: most in mid-life, some in alarm, some never seen
 
 
-class Outcome(NamedTuple):
+class SelfTestOutcome(NamedTuple):
     """What golden readings come to, stream first."""
 
     hidden: Tensor  # (S, L, H)
@@ -90,7 +90,7 @@ def check_steady(forecaster: Forecaster) -> None:
     everyone = judge(detector, given, torch.arange(STREAMS))
     for count in COUNTS:
         some = company(count)
-        expected = Outcome(*(column[some] for column in everyone))
+        expected = SelfTestOutcome(*(column[some] for column in everyone))
         for waves in (WAVES, 1):
             _require_same(judge(detector, given, some, waves), expected, some, waves)
 
@@ -110,7 +110,7 @@ def fingerprint(cell: str = NET.cell) -> str:
     return digest.hexdigest()[:16]
 
 
-def judge(detector: Detector, given: Golden, some: Tensor, waves: int = WAVES) -> Outcome:
+def judge(detector: Detector, given: Golden, some: Tensor, waves: int = WAVES) -> SelfTestOutcome:
     """Judge some of the golden streams as one slab would hold them, so many waves in one call."""
     rows = given.rows.take(some)
     told: list[Verdicts] = []
@@ -125,7 +125,7 @@ def judge(detector: Detector, given: Golden, some: Tensor, waves: int = WAVES) -
     expected, lower, upper, score, alarm = (
         torch.cat(column).reshape(WAVES, len(some), *column[0].shape[1:]).transpose(0, 1) for column in columns
     )
-    return Outcome(rows.hidden, rows.cell, expected, lower, upper, score, alarm, rows.channels, rows.scalars)
+    return SelfTestOutcome(rows.hidden, rows.cell, expected, lower, upper, score, alarm, rows.channels, rows.scalars)
 
 
 def golden(config: ForecasterConfig) -> Golden:
@@ -136,7 +136,9 @@ def golden(config: ForecasterConfig) -> Golden:
     """
     features = len(config.features)
     stream, wave = torch.arange(STREAMS), torch.arange(WAVES).unsqueeze(1)
-    kinds = _Kinds(fresh=stream % 8 == 4, moving=stream % 8 == 5, in_alarm=stream % 14 == 4, tiny=stream % 16 == 12)
+    kinds = _GoldenKinds(
+        fresh=stream % 8 == 4, moving=stream % 8 == 5, in_alarm=stream % 14 == 4, tiny=stream % 16 == 12
+    )
     spread = torch.exp2((stream % 13 - 4).double()).unsqueeze(1)
     centre = _fractions((STREAMS, features), seed=1) * 4096
     values = centre + _fractions((WAVES, STREAMS, features), seed=2) * spread
@@ -150,7 +152,7 @@ def golden(config: ForecasterConfig) -> Golden:
     return Golden(wave * STREAMS + stream, times_ms, values, _golden_rows(config, kinds, centre, spread))
 
 
-class _Kinds(NamedTuple):
+class _GoldenKinds(NamedTuple):
     """Which golden streams are what; each (S,) bool."""
 
     fresh: Tensor  # never seen
@@ -159,7 +161,7 @@ class _Kinds(NamedTuple):
     tiny: Tensor  # fresh, with values below the smallest normal number: a library may have switched them off
 
 
-def _golden_rows(config: ForecasterConfig, kinds: _Kinds, centre: Tensor, spread: Tensor) -> Rows:
+def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, spread: Tensor) -> Rows:
     """centre: (S, F), spread: (S, 1), both of the values."""
     channels = torch.tensor(FRESH_CHANNELS, dtype=torch.float64)[:, None].repeat(STREAMS, 1, len(config.features))
     scalars = torch.tensor(FRESH_SCALARS, dtype=torch.float64).repeat(STREAMS, 1)
@@ -221,8 +223,8 @@ def _fractions(shape: tuple[int, ...], seed: int) -> Tensor:
     return (mixed - 32_760).reshape(shape).double() / 2**15
 
 
-def _require_same(found: Outcome, expected: Outcome, some: Tensor, waves: int) -> None:
-    for name, one, other in zip(Outcome._fields, found, expected, strict=True):
+def _require_same(found: SelfTestOutcome, expected: SelfTestOutcome, some: Tensor, waves: int) -> None:
+    for name, one, other in zip(SelfTestOutcome._fields, found, expected, strict=True):
         different = (_bits(one) != _bits(other)).nonzero()
         if len(different):
             place = tuple(different[0].tolist())

@@ -21,7 +21,7 @@ from models.data.time_units import TimeUnit
 from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
 from models.evaluation import baselines, evaluation, kept_runs, nab
-from models.evaluation.evaluation import Judged, Tally
+from models.evaluation.evaluation import EventCounts, Judged
 from models.evaluation.kept_runs import side_by_side
 from models.evaluation.series_report import set_report
 from models.net.forecaster import Forecaster, ForecasterConfig
@@ -45,7 +45,7 @@ class Trained(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchmarkPlan:
     """What is measured. The seed of `training` is replaced by 0, 1, 2, …"""
 
     seeds: int = 5
@@ -60,7 +60,7 @@ class Plan:
         return self.trained.config if self.trained else DetectorConfig()
 
 
-class Job(NamedTuple):
+class BenchmarkJob(NamedTuple):
     """What is computed at one go: the nets of a seed, or one baseline."""
 
     set: str
@@ -68,7 +68,7 @@ class Job(NamedTuple):
     seed: int
 
 
-class Run(NamedTuple):
+class BenchmarkRun(NamedTuple):
     """What one detector made of one set."""
 
     set: str
@@ -77,19 +77,19 @@ class Run(NamedTuple):
     features: int
     seconds: float  # of processor time, in training; 0 where nothing was
     ended: str  # how training ended; "" where nothing was
-    tallies: tuple[Tally, ...]  # a series of the set each, in one order for all detectors
+    tallies: tuple[EventCounts, ...]  # a series of the set each, in one order for all detectors
     nab: dict[str, tuple[float, ...]]  # by figure, what each series earns; see nab.stream_value()
     threshold: dict[str, float]  # by profile, NAB's optimum
 
 
 def evaluate(
     sets: Mapping[str, tuple[Path, ...]],
-    plan: Plan,
+    plan: BenchmarkPlan,
     folder: Path,
     device: torch.device,
     processes: int = 1,
-    tell: Callable[[Run], None] = lambda _: None,
-) -> list[Run]:
+    tell: Callable[[BenchmarkRun], None] = lambda _: None,
+) -> list[BenchmarkRun]:
     """Judge every set with every detector; runs that `folder` holds already are taken as they are.
 
     Beside the runs, a page for each set is written there: SET.html. tell: is called with every run, old ones first.
@@ -112,7 +112,7 @@ def evaluate(
     return sorted(runs, key=lambda run: (places[run.set], order[run.detector], run.seed))
 
 
-def _jobs(name: str, files: Sequence[Path], plan: Plan) -> Iterator[Job]:
+def _jobs(name: str, files: Sequence[Path], plan: BenchmarkPlan) -> Iterator[BenchmarkJob]:
     """The first file of a set says which features it has, and with that which baselines there are."""
     features = read_series(files[:1], unit=plan.time_unit)[0].features
     if plan.trained and features != plan.trained.forecaster.config.features:
@@ -120,12 +120,14 @@ def _jobs(name: str, files: Sequence[Path], plan: Plan) -> Iterator[Job]:
             f"{plan.trained.path}: its features are {', '.join(plan.trained.forecaster.config.features)}, "
             f"those of {name} are {', '.join(features)}; a checkpoint judges the features it was trained on"
         )
-    yield from (Job(name, WHOLE, seed) for seed in range(1 if plan.trained else plan.seeds))
+    yield from (BenchmarkJob(name, WHOLE, seed) for seed in range(1 if plan.trained else plan.seeds))
     if plan.baselines:
-        yield from (Job(name, baseline, 0) for baseline in baselines.baselines(features))
+        yield from (BenchmarkJob(name, baseline, 0) for baseline in baselines.baselines(features))
 
 
-def _do(job: Job, files: Sequence[Path], plan: Plan, folder: Path, device: torch.device) -> tuple[Job, tuple[Run, ...]]:
+def _do(
+    job: BenchmarkJob, files: Sequence[Path], plan: BenchmarkPlan, folder: Path, device: torch.device
+) -> tuple[BenchmarkJob, tuple[BenchmarkRun, ...]]:
     series = read_series(files, unit=plan.time_unit)
     labels = _test_labels(job.set, series)
     if job.detector == WHOLE:
@@ -142,7 +144,9 @@ def _do(job: Job, files: Sequence[Path], plan: Plan, folder: Path, device: torch
             set_report(job.set, tested, labels).write(_page(folder, job.set))
         tallies = tuple(evaluation.tally(one, label) for one, label in zip(tested, labels, strict=True))
         earned, threshold = _nab(tested, labels)
-        runs.append(Run(job.set, name, job.seed, len(series[0].features), seconds, ended, tallies, earned, threshold))
+        runs.append(
+            BenchmarkRun(job.set, name, job.seed, len(series[0].features), seconds, ended, tallies, earned, threshold)
+        )
     return job, tuple(runs)
 
 
@@ -158,7 +162,9 @@ def _test_labels(name: str, series: Sequence[Series]) -> list[Bools]:
     return [label for label in labels if label is not None]
 
 
-def _net(series: Sequence[Series], plan: Plan, seed: int, device: torch.device) -> tuple[Forecaster, float, str]:
+def _net(
+    series: Sequence[Series], plan: BenchmarkPlan, seed: int, device: torch.device
+) -> tuple[Forecaster, float, str]:
     if plan.trained:
         return plan.trained.forecaster, 0.0, ""
     parts = usable(series)
@@ -190,7 +196,7 @@ def _nab(tested: Sequence[Judged], labels: Sequence[Bools]) -> tuple[dict[str, t
     return earned, thresholds
 
 
-def weigh(run: Run, weights: Doubles) -> dict[str, Doubles]:
+def weigh(run: BenchmarkRun, weights: Doubles) -> dict[str, Doubles]:
     """All figures of a run by name, (D,) each, with its series counted `weights` times, (D, S).
 
     NAB's optimised threshold stays that of all series.
@@ -202,7 +208,9 @@ def weigh(run: Run, weights: Doubles) -> dict[str, Doubles]:
     return figures
 
 
-def _kept(folder: Path, job: Job, plan: Plan, files: Sequence[Path]) -> tuple[Run, ...] | None:
+def _kept(
+    folder: Path, job: BenchmarkJob, plan: BenchmarkPlan, files: Sequence[Path]
+) -> tuple[BenchmarkRun, ...] | None:
     """The runs of a job that was done before with the same settings on the same files."""
     names = (WHOLE, NET_ALONE) if job.detector == WHOLE else (job.detector,)
     if job.detector == WHOLE and job.seed == 0 and not _page(folder, job.set).exists():
@@ -212,19 +220,19 @@ def _kept(folder: Path, job: Job, plan: Plan, files: Sequence[Path]) -> tuple[Ru
     return tuple(_run(one) for one in found if one) if all(found) else None
 
 
-def _run(kept: Mapping[str, Any]) -> Run:
+def _run(kept: Mapping[str, Any]) -> BenchmarkRun:
     """JSON knows neither tuples nor infinity."""
     tallies = [kept_runs.known(one) | {"delays": tuple(one["delays"])} for one in kept["tallies"]]
     thresholds = {name: math.inf if value is None else value for name, value in kept["threshold"].items()}
-    return Run(**kept)._replace(
-        tallies=tuple(Tally(**one) for one in tallies),
+    return BenchmarkRun(**kept)._replace(
+        tallies=tuple(EventCounts(**one) for one in tallies),
         nab={name: tuple(values) for name, values in kept["nab"].items()},
         threshold=thresholds,
     )
 
 
-def _keep(folder: Path, run: Run, plan: Plan, files: Sequence[Path]) -> None:
-    job = Job(run.set, WHOLE if run.detector == NET_ALONE else run.detector, run.seed)
+def _keep(folder: Path, run: BenchmarkRun, plan: BenchmarkPlan, files: Sequence[Path]) -> None:
+    job = BenchmarkJob(run.set, WHOLE if run.detector == NET_ALONE else run.detector, run.seed)
     kept = run._asdict() | {"tallies": [one._asdict() for one in run.tallies]}
     kept_runs.keep(_path(folder, run.set, run.detector, run.seed), _settings(job, plan, files), kept)
 
@@ -237,7 +245,7 @@ def _page(folder: Path, name: str) -> Path:
     return folder / f"{name}.html"
 
 
-def _settings(job: Job, plan: Plan, files: Sequence[Path]) -> dict[str, object]:
+def _settings(job: BenchmarkJob, plan: BenchmarkPlan, files: Sequence[Path]) -> dict[str, object]:
     """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
     settings: dict[str, object] = {"files": [file.name for file in files], "judgement": asdict(plan.config)}
     settings |= {"time_unit": plan.time_unit} if plan.time_unit else {}  # runs of earlier versions know of none

@@ -41,7 +41,7 @@ LOAD_WARM_UP = 144  # readings: streams are scored then, and their scale does no
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ComparisonPlan:
     """What is compared. The budget of `training` is the same for every cell; its seed is replaced by 0, 1, 2, …"""
 
     cells: tuple[str, ...] = tuple(CELLS)
@@ -55,16 +55,16 @@ class Plan:
         return ForecasterConfig(tuple(features), cell=cell, hidden=self.hidden, layers=self.layers)
 
 
-class Job(NamedTuple):
+class ComparisonJob(NamedTuple):
     set: str
     cell: str
     seed: int
 
 
-class Run(NamedTuple):
+class ComparisonRun(NamedTuple):
     """One net, trained on the training parts of one set and judged on its test parts."""
 
-    job: Job
+    job: ComparisonJob
     features: tuple[str, ...]
     parameters: int
     bytes_per_stream: int
@@ -79,23 +79,23 @@ class Run(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    runs: list[Run]
+    runs: list[ComparisonRun]
     speeds: dict[str, dict[str, float]]  # set, cell: readings judged a second of processor time, one thread
 
 
 def compare(
     sets: Mapping[str, tuple[Path, ...]],
-    plan: Plan,
+    plan: ComparisonPlan,
     folder: Path,
     device: torch.device,
     processes: int = 1,
-    tell: Callable[[Run], None] = lambda _: None,
+    tell: Callable[[ComparisonRun], None] = lambda _: None,
 ) -> Comparison:
     """Train and judge every cell on every set with every seed; runs that `folder` holds already are taken as they are.
 
     All cells and sets get their first seed before any gets its second. tell: is called with every run, old ones first.
     """
-    jobs = [Job(name, cell, seed) for seed in range(plan.seeds) for name in sets for cell in plan.cells]
+    jobs = [ComparisonJob(name, cell, seed) for seed in range(plan.seeds) for name in sets for cell in plan.cells]
     runs = {job: run for job in jobs if (run := _kept(folder, job, plan, sets[job.set]))}
     for run in runs.values():
         tell(run)
@@ -110,7 +110,9 @@ def compare(
     return Comparison([runs[job] for job in jobs], speeds)
 
 
-def train_and_judge(job: Job, files: Sequence[Path], plan: Plan, device: torch.device) -> Run:
+def train_and_judge(
+    job: ComparisonJob, files: Sequence[Path], plan: ComparisonPlan, device: torch.device
+) -> ComparisonRun:
     """One run, from the files to the figures."""
     series = read_series(files, unit=plan.time_unit)
     parts = usable(series)
@@ -127,7 +129,7 @@ def train_and_judge(job: Job, files: Sequence[Path], plan: Plan, device: torch.d
     spreads = [evaluation.training_spread(by_key[one.series.key]) for one in tested]
     labels = evaluation.read_labels([one.series for one in tested])
     labelled = [(one, label) for one, label in zip(tested, labels, strict=True) if label is not None]
-    return Run(
+    return ComparisonRun(
         job,
         features=architecture.features,
         parameters=sum(weight.numel() for weight in fitted.forecaster.parameters()),
@@ -143,7 +145,7 @@ def train_and_judge(job: Job, files: Sequence[Path], plan: Plan, device: torch.d
     )
 
 
-def _speeds(folder: Path, features: Sequence[str], plan: Plan) -> dict[str, float]:
+def _speeds(folder: Path, features: Sequence[str], plan: ComparisonPlan) -> dict[str, float]:
     """Measured once for every set: what was measured at another time can not be compared."""
     path, load = folder / "speed.json", [LOAD_STREAMS, LOAD_READINGS, LOAD_ROUNDS, plan.hidden, plan.layers]
     kept = json.loads(path.read_text()) if path.exists() else {}
@@ -189,26 +191,26 @@ class _Load:
         return self._detector.observe(readings, pack(places % LOAD_STREAMS), rows)
 
 
-def _kept(folder: Path, job: Job, plan: Plan, files: Sequence[Path]) -> Run | None:
+def _kept(folder: Path, job: ComparisonJob, plan: ComparisonPlan, files: Sequence[Path]) -> ComparisonRun | None:
     """A run that was done before with the same settings on the same files."""
     run = kept_runs.kept(_path(folder, job), _settings(plan, files))
     if run is None:
         return None
     figures = Figures(**kept_runs.known(run["figures"]))
-    return Run(job, **run | {"features": tuple(run["features"]), "figures": figures})
+    return ComparisonRun(job, **run | {"features": tuple(run["features"]), "figures": figures})
 
 
-def _keep(folder: Path, run: Run, plan: Plan, files: Sequence[Path]) -> None:
+def _keep(folder: Path, run: ComparisonRun, plan: ComparisonPlan, files: Sequence[Path]) -> None:
     kept = run._asdict() | {"figures": run.figures._asdict()}
     del kept["job"]
     kept_runs.keep(_path(folder, run.job), _settings(plan, files), kept)
 
 
-def _path(folder: Path, job: Job) -> Path:
+def _path(folder: Path, job: ComparisonJob) -> Path:
     return folder / "runs" / job.set / f"{job.cell}-{job.seed}.json"
 
 
-def _settings(plan: Plan, files: Sequence[Path]) -> dict[str, object]:
+def _settings(plan: ComparisonPlan, files: Sequence[Path]) -> dict[str, object]:
     """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
     budget = {name: getattr(plan.training, name) for name in BUDGET}
     budget |= {"time_unit": plan.time_unit} if plan.time_unit else {}  # runs of earlier versions know of none

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from models.evaluation.comparison import Comparison, Plan, Run
+from models.evaluation.comparison import Comparison, ComparisonPlan, ComparisonRun
 from models.evaluation.comparison_tables import (
     MEASURES,
     MEASURES_OVER_SETS,
     OVER_SETS,
-    Summary,
+    ComparisonSummary,
     cost_table,
     rank_table,
     summarise,
     table,
 )
 from models.evaluation.tables import Measure
-from models.output.page import COLOURS, Report
+from models.output.page import COLOURS, ReportPage
 from models.output.wording import counted
 
 DRAWN = ("validation_error", "test_error", "vus_pr", "f1")
@@ -52,10 +52,10 @@ DEFINITIONS = {
 }
 
 
-def comparison_report(comparison: Comparison, plan: Plan) -> Report:
+def comparison_report(comparison: Comparison, plan: ComparisonPlan) -> ReportPage:
     summaries = summarise(comparison)
     sets = list(dict.fromkeys(run.job.set for run in comparison.runs))
-    report = Report("Which memory is worth it", _about(sets, plan))
+    report = ReportPage("Which memory is worth it", _about(sets, plan))
     report.text(MARK)
     if len(sets) > 1:
         report.heading("Over all sets").text(
@@ -76,7 +76,7 @@ def comparison_report(comparison: Comparison, plan: Plan) -> Report:
     return report
 
 
-def _about(sets: Sequence[str], plan: Plan) -> str:
+def _about(sets: Sequence[str], plan: ComparisonPlan) -> str:
     budget = plan.training
     return (
         f"{', '.join(plan.cells)}, trained on {', '.join(sets)} with the same budget. Seeds: {plan.seeds}, "
@@ -85,7 +85,7 @@ def _about(sets: Sequence[str], plan: Plan) -> str:
     )
 
 
-def _facts(runs: Sequence[Run]) -> str:
+def _facts(runs: Sequence[ComparisonRun]) -> str:
     first = runs[0]
     facts = [counted(len(first.features), "feature")]
     if first.figures.events:
@@ -100,7 +100,7 @@ def _facts(runs: Sequence[Run]) -> str:
     return f"{'; '.join(facts)}.{told}"
 
 
-def _of_set(runs: Sequence[Run], plan: Plan) -> go.Figure:
+def _of_set(runs: Sequence[ComparisonRun], plan: ComparisonPlan) -> go.Figure:
     values = {
         name: {cell: [_value(run, name) for run in runs if run.job.cell == cell] for cell in plan.cells}
         for name in DRAWN
@@ -117,7 +117,9 @@ def _of_set(runs: Sequence[Run], plan: Plan) -> go.Figure:
     return figure
 
 
-def _over_sets(summaries: Sequence[Summary], sets: Sequence[str], comparison: Comparison, plan: Plan) -> go.Figure:
+def _over_sets(
+    summaries: Sequence[ComparisonSummary], sets: Sequence[str], comparison: Comparison, plan: ComparisonPlan
+) -> go.Figure:
     titles = {measure.name: measure for measure in MEASURES_OVER_SETS}
     of = {(one.set, one.cell): one for one in summaries}
     figure = _panels([titles[name] for name in DRAWN_OVER_SETS])
@@ -128,7 +130,7 @@ def _over_sets(summaries: Sequence[Summary], sets: Sequence[str], comparison: Co
     return figure
 
 
-def _of_summary(summary: Summary, name: str, comparison: Comparison) -> float:
+def _of_summary(summary: ComparisonSummary, name: str, comparison: Comparison) -> float:
     """Errors of a set, as shares of the error of expecting no change."""
     run = next(run for run in comparison.runs if run.job.set == summary.set)
     if name == "validation_share":
@@ -138,7 +140,7 @@ def _of_summary(summary: Summary, name: str, comparison: Comparison) -> float:
     return summary.mean[name]
 
 
-def _value(run: Run, name: str) -> float:
+def _value(run: ComparisonRun, name: str) -> float:
     value: float = getattr(run.figures if name in run.figures._fields else run, name)
     return value
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.evaluation.comparison import Comparison, Job, Plan, Run
+from models.evaluation.comparison import Comparison, ComparisonJob, ComparisonPlan, ComparisonRun
 from models.evaluation.kept_runs import write_json
 from models.evaluation.tables import Measure, figure, markdown, spread_of, write_csv
 from models.output.output_file import write_or_keep
@@ -42,7 +42,7 @@ MEASURES_OVER_SETS = (
 RANKED = ("validation_error", "test_error", "vus_pr", "f1")
 
 
-class Summary(NamedTuple):
+class ComparisonSummary(NamedTuple):
     """A cell on a set, or over all of them: the mean over seeds, and their standard deviation, by measure."""
 
     set: str
@@ -52,13 +52,13 @@ class Summary(NamedTuple):
     best: frozenset[str]  # the measures in which it is the best, or cannot be told from the best
 
 
-def summarise(comparison: Comparison) -> list[Summary]:
+def summarise(comparison: Comparison) -> list[ComparisonSummary]:
     """Every cell on every set, in the order of the runs; then over all sets, if there are several."""
     numbers = {run.job: _numbers(run, comparison.speeds[run.job.set][run.job.cell]) for run in comparison.runs}
     sets, cells, seeds = (list(dict.fromkeys(column)) for column in zip(*numbers, strict=True))
     summaries = []
     for name in sets:
-        of_set = {cell: [numbers[Job(name, cell, seed)] for seed in seeds] for cell in cells}
+        of_set = {cell: [numbers[ComparisonJob(name, cell, seed)] for seed in seeds] for cell in cells}
         summaries += _summarise(name, of_set, MEASURES + COSTS)
     if len(sets) > 1:
         over = {cell: [_over_sets(numbers, sets, cell, seed) for seed in seeds] for cell in cells}
@@ -67,19 +67,23 @@ def summarise(comparison: Comparison) -> list[Summary]:
 
 
 def _over_sets(
-    numbers: Mapping[Job, Mapping[str, float]], sets: Sequence[str], cell: str, seed: int
+    numbers: Mapping[ComparisonJob, Mapping[str, float]], sets: Sequence[str], cell: str, seed: int
 ) -> dict[str, float]:
     """Means over the sets on which any net has the figure: one that diverged on one of them has no mean."""
     means = {}
     for measure in MEASURES_OVER_SETS + COSTS:
         having = {job.set for job, of in numbers.items() if not math.isnan(of[measure.name])}
-        found = [numbers[Job(name, cell, seed)][measure.name] for name in sets if name in having]
+        found = [numbers[ComparisonJob(name, cell, seed)][measure.name] for name in sets if name in having]
         means[measure.name] = statistics.fmean(found) if found else math.nan
     return means
 
 
-def _numbers(run: Run, speed: float) -> dict[str, float]:
-    plain = {name: getattr(run, name) for name in Run._fields if name not in ("job", "features", "ended", "figures")}
+def _numbers(run: ComparisonRun, speed: float) -> dict[str, float]:
+    plain = {
+        name: getattr(run, name)
+        for name in ComparisonRun._fields
+        if name not in ("job", "features", "ended", "figures")
+    }
     shares = {
         "validation_share": _share(run.validation_error, run.no_change_validation),
         "test_share": _share(run.test_error, run.no_change_test),
@@ -93,7 +97,7 @@ def _share(part: float, whole: float) -> float:
 
 def _summarise(
     name: str, cells: Mapping[str, Sequence[Mapping[str, float]]], measures: Sequence[Measure]
-) -> list[Summary]:
+) -> list[ComparisonSummary]:
     by_measure = {
         cell: {measure.name: np.array([run[measure.name] for run in runs], float) for measure in measures}
         for cell, runs in cells.items()
@@ -102,7 +106,9 @@ def _summarise(
     spread = {cell: {name: spread_of(column) for name, column in of.items()} for cell, of in by_measure.items()}
     best = {m.name: best_of({c: (mean[c][m.name], spread[c][m.name]) for c in cells}, m.better) for m in measures}
     return [
-        Summary(name, cell, mean[cell], spread[cell], frozenset(m.name for m in measures if cell in best[m.name]))
+        ComparisonSummary(
+            name, cell, mean[cell], spread[cell], frozenset(m.name for m in measures if cell in best[m.name])
+        )
         for cell in cells
     ]
 
@@ -116,7 +122,7 @@ def best_of(cells: Mapping[str, tuple[float, float]], better: int) -> set[str]:
     return {cell for cell, (mean, own) in known.items() if abs(mean - best) <= math.hypot(own, spread)}
 
 
-def ranks(summaries: Sequence[Summary], measure: Measure) -> dict[str, float]:
+def ranks(summaries: Sequence[ComparisonSummary], measure: Measure) -> dict[str, float]:
     """The mean place of every cell over the sets that have the figure, 1 is the best; equal means share a place."""
     places: dict[str, list[float]] = {}
     for name in dict.fromkeys(one.set for one in summaries if one.set != OVER_SETS):
@@ -132,27 +138,29 @@ def ranks(summaries: Sequence[Summary], measure: Measure) -> dict[str, float]:
     return {cell: statistics.fmean(found) for cell, found in places.items()}
 
 
-def table(summaries: Sequence[Summary], name: str) -> tuple[list[str], list[list[str]]]:
+def table(summaries: Sequence[ComparisonSummary], name: str) -> tuple[list[str], list[list[str]]]:
     """Header and rows of one set, as they are to be read; `*` marks the best and what cannot be told from it."""
     return _table(summaries, name, MEASURES_OVER_SETS if name == OVER_SETS else MEASURES)
 
 
-def cost_table(summaries: Sequence[Summary], name: str) -> tuple[list[str], list[list[str]]]:
+def cost_table(summaries: Sequence[ComparisonSummary], name: str) -> tuple[list[str], list[list[str]]]:
     """What a cell costs on one set, or in the mean over all of them."""
     return _table(summaries, name, COSTS)
 
 
-def _table(summaries: Sequence[Summary], name: str, measures: Sequence[Measure]) -> tuple[list[str], list[list[str]]]:
+def _table(
+    summaries: Sequence[ComparisonSummary], name: str, measures: Sequence[Measure]
+) -> tuple[list[str], list[list[str]]]:
     rows = [[one.cell, *(_cell(one, measure) for measure in measures)] for one in summaries if one.set == name]
     return ["cell", *(measure.title for measure in measures)], rows
 
 
-def _cell(summary: Summary, measure: Measure) -> str:
+def _cell(summary: ComparisonSummary, measure: Measure) -> str:
     mean, spread = summary.mean[measure.name], summary.spread[measure.name]
     return figure(measure, mean, spread or None, best=measure.name in summary.best)
 
 
-def rank_table(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
+def rank_table(summaries: Sequence[ComparisonSummary]) -> tuple[list[str], list[list[str]]]:
     """The mean place of every cell over the sets."""
     measures = [measure for measure in MEASURES if measure.name in RANKED]
     of = {measure.title: found for measure in measures if (found := ranks(summaries, measure))}
@@ -160,7 +168,7 @@ def rank_table(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]
     return ["cell", *of], [[cell, *(f"{found[cell]:.2f}" for found in of.values())] for cell in cells]
 
 
-def write(comparison: Comparison, plan: Plan, folder: Path) -> None:
+def write(comparison: Comparison, plan: ComparisonPlan, folder: Path) -> None:
     """comparison.csv, a row a run; comparison.json, the summaries and the budget too; comparison.md, the tables."""
     rows = [
         {**run.job._asdict(), "ended": run.ended, **_numbers(run, comparison.speeds[run.job.set][run.job.cell])}

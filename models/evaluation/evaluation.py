@@ -49,7 +49,7 @@ class Judged(NamedTuple):
     upper: Doubles  # (R, F)
 
 
-class Tally(NamedTuple):
+class EventCounts(NamedTuple):
     """What the figures of one stream are made of: its readings, counted."""
 
     readings: int
@@ -176,11 +176,11 @@ def measure(tested: Sequence[Judged], labels: Sequence[Bools], buffer: int = LAR
     )
 
 
-def tally(judged: Judged, label: Bools, buffer: int = LARGEST_BUFFER) -> Tally:
+def tally(judged: Judged, label: Bools, buffer: int = LARGEST_BUFFER) -> EventCounts:
     """label: (R,), of the readings that were judged."""
     found = find_events(label, judged.alarm)
     times = judged.series.times_ms
-    return Tally(
+    return EventCounts(
         readings=len(label),
         days=float(np.ptp(times)) / DAY_MS if len(times) else 0.0,
         labelled=int(label.sum()),
@@ -192,11 +192,11 @@ def tally(judged: Judged, label: Bools, buffer: int = LARGEST_BUFFER) -> Tally:
     )
 
 
-def weigh(tallies: Sequence[Tally], weights: Doubles) -> dict[str, Doubles]:
+def weigh(tallies: Sequence[EventCounts], weights: Doubles) -> dict[str, Doubles]:
     """The figures of streams that count `weights` times each, (D, S): those of Figures by name, each (D,)."""
     counts = {
         name: weights @ np.array([getattr(one, name) for one in tallies], np.float64)
-        for name in Tally._fields
+        for name in EventCounts._fields
         if name not in ("delays", "vus_pr", "auc_pr")
     }
     areas = {name: _weighted_mean([getattr(one, name) for one in tallies], weights) for name in ("vus_pr", "auc_pr")}

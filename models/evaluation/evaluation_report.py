@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from models.evaluation.benchmark import Run
-from models.evaluation.evaluation_tables import MARK, OVER_SETS, Summary, facts, tables
-from models.output.page import COLOURS, Report
+from models.evaluation.benchmark import BenchmarkRun
+from models.evaluation.evaluation_tables import MARK, OVER_SETS, EvaluationSummary, facts, tables
+from models.output.page import COLOURS, ReportPage
 from models.output.wording import counted
 
 DEFINITIONS = {
@@ -39,11 +39,11 @@ DEFINITIONS = {
 }
 
 
-def evaluation_report(runs: Sequence[Run], summaries: Sequence[Summary]) -> Report:
+def evaluation_report(runs: Sequence[BenchmarkRun], summaries: Sequence[EvaluationSummary]) -> ReportPage:
     """The page with the tables."""
     sets = list(dict.fromkeys(run.set for run in runs))
     seeds = 1 + max(run.seed for run in runs)
-    report = Report(
+    report = ReportPage(
         "How well anomalies are found",
         f"{', '.join(sets)}; {counted(seeds, 'seed')}. Every series of a set can be looked at on a page of its "
         f"own beside this one: {', '.join(f'{name}.html' for name in sets)}.",
@@ -62,7 +62,7 @@ def evaluation_report(runs: Sequence[Run], summaries: Sequence[Summary]) -> Repo
     return report
 
 
-def _bars(summaries: Sequence[Summary], name: str) -> go.Figure:
+def _bars(summaries: Sequence[EvaluationSummary], name: str) -> go.Figure:
     figure = make_subplots(1, 3, subplot_titles=["VUS-PR", "event F1", "false alarms a 10,000 readings"])
     of = [one for one in summaries if one.set == name]
     for panel, measure in enumerate(("vus_pr", "f1", "false_alarms"), 1):

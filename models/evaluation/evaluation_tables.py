@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.data.arrays import Doubles
-from models.evaluation.benchmark import Run, weigh
+from models.evaluation.benchmark import BenchmarkRun, weigh
 from models.evaluation.kept_runs import write_json
 from models.evaluation.tables import Measure, figure, markdown, spread_of, write_csv
 from models.output.output_file import write_or_keep
@@ -57,7 +57,7 @@ STANDS_IN = {"PCA": "last value"}  # over all sets, for a baseline on the sets w
 OWN = {"nab": NAB, "skab": POINTS}  # the figures that a benchmark is published with
 
 
-class Summary(NamedTuple):
+class EvaluationSummary(NamedTuple):
     """A detector on a set, or over all of them: means over seeds and their standard deviation, by measure."""
 
     set: str
@@ -68,7 +68,7 @@ class Summary(NamedTuple):
     best: frozenset[str]  # the measures in which it is the best, or cannot be told from the best
 
 
-class _Figures(NamedTuple):
+class _SetFigures(NamedTuple):
     """A detector's figures by name: (N,) of N seeds, and (N, DRAWS) of drawn series."""
 
     found: dict[str, Doubles]
@@ -79,7 +79,7 @@ def measures_of(name: str) -> tuple[Measure, ...]:
     return MEASURES + OWN.get(name, ())
 
 
-def summarise(runs: Sequence[Run]) -> list[Summary]:
+def summarise(runs: Sequence[BenchmarkRun]) -> list[EvaluationSummary]:
     """Every detector on every set, in the order of the runs; then over all sets, if there are several.
 
     There only detectors that are on all of them, or have one that STANDS_IN for them.
@@ -96,7 +96,7 @@ def summarise(runs: Sequence[Run]) -> list[Summary]:
     return summaries
 
 
-def _figures(runs: Sequence[Run]) -> dict[str, _Figures]:
+def _figures(runs: Sequence[BenchmarkRun]) -> dict[str, _SetFigures]:
     """By detector. The draws are those of every other set with as many series."""
     series = len(runs[0].tallies)
     draws = np.random.default_rng(0).multinomial(series, np.full(series, 1 / series), DRAWS).astype(np.float64)
@@ -104,20 +104,20 @@ def _figures(runs: Sequence[Run]) -> dict[str, _Figures]:
     for detector in dict.fromkeys(run.detector for run in runs):
         weighed = [weigh(run, np.vstack([np.ones(series), draws])) for run in runs if run.detector == detector]
         columns = {name: np.stack([one[name] for one in weighed]) for name in weighed[0]}
-        figures[detector] = _Figures(
+        figures[detector] = _SetFigures(
             {name: column[:, 0] for name, column in columns.items()},
             {name: column[:, 1:] for name, column in columns.items()},
         )
     return figures
 
 
-def _over_sets(of: Sequence[_Figures]) -> _Figures:
+def _over_sets(of: Sequence[_SetFigures]) -> _SetFigures:
     """Means over the sets; a baseline, which has no seeds, counts the same for every seed."""
     names = [measure.name for measure in MEASURES_OVER_SETS]
     seeds = max(len(one.found[names[0]]) for one in of)
     found = {n: _mean([np.broadcast_to(one.found[n], seeds) for one in of]) for n in names}
     drawn = {n: _mean([np.broadcast_to(one.drawn[n], (seeds, DRAWS)) for one in of]) for n in names}
-    return _Figures(found, drawn)
+    return _SetFigures(found, drawn)
 
 
 def _mean(columns: Sequence[Doubles]) -> Doubles:
@@ -129,12 +129,12 @@ def _mean(columns: Sequence[Doubles]) -> Doubles:
     return means
 
 
-def _summarise(name: str, of: Mapping[str, _Figures], measures: Sequence[Measure]) -> list[Summary]:
+def _summarise(name: str, of: Mapping[str, _SetFigures], measures: Sequence[Measure]) -> list[EvaluationSummary]:
     best = {
         measure.name: best_of({d: _of_measure(one, measure) for d, one in of.items()}, measure) for measure in measures
     }
     return [
-        Summary(
+        EvaluationSummary(
             name,
             detector,
             len(next(iter(one.found.values()))),
@@ -146,7 +146,7 @@ def _summarise(name: str, of: Mapping[str, _Figures], measures: Sequence[Measure
     ]
 
 
-def _of_measure(figures: _Figures, measure: Measure) -> tuple[float, Doubles]:
+def _of_measure(figures: _SetFigures, measure: Measure) -> tuple[float, Doubles]:
     return float(figures.found[measure.name].mean()), figures.drawn[measure.name].mean(0)
 
 
@@ -169,19 +169,19 @@ def _ties(one: tuple[float, Doubles], best: tuple[float, Doubles]) -> bool:
 
 
 def table(
-    summaries: Sequence[Summary], name: str, measures: Sequence[Measure] = MEASURES
+    summaries: Sequence[EvaluationSummary], name: str, measures: Sequence[Measure] = MEASURES
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of one set, as they are to be read; `*` marks the best and what cannot be told from it."""
     rows = [[one.detector, *(_cell(one, measure) for measure in measures)] for one in summaries if one.set == name]
     return ["detector", *(measure.title for measure in measures)], rows
 
 
-def _cell(summary: Summary, measure: Measure) -> str:
+def _cell(summary: EvaluationSummary, measure: Measure) -> str:
     spread = summary.spread[measure.name] if summary.seeds > 1 else None
     return figure(measure, summary.mean[measure.name], spread, best=measure.name in summary.best)
 
 
-def facts(runs: Sequence[Run], name: str) -> str:
+def facts(runs: Sequence[BenchmarkRun], name: str) -> str:
     """What a set is, in a line."""
     first = next(run for run in runs if run.set == name)
     readings, labelled = (sum(getattr(one, of) for one in first.tallies) for of in ("readings", "labelled"))
@@ -193,13 +193,13 @@ def facts(runs: Sequence[Run], name: str) -> str:
     )
 
 
-def tables(summaries: Sequence[Summary], name: str) -> list[tuple[list[str], list[list[str]]]]:
+def tables(summaries: Sequence[EvaluationSummary], name: str) -> list[tuple[list[str], list[list[str]]]]:
     """The table of a set, and that of the figures it is published with, if it has any of its own."""
     own = [table(summaries, name, OWN[name])] if name in OWN else []
     return [table(summaries, name, MEASURES_OVER_SETS if name == OVER_SETS else MEASURES), *own]
 
 
-def write(runs: Sequence[Run], summaries: Sequence[Summary], folder: Path) -> None:
+def write(runs: Sequence[BenchmarkRun], summaries: Sequence[EvaluationSummary], folder: Path) -> None:
     """evaluation.csv, a row a run; evaluation.json, the summaries; evaluation.md, the tables."""
     rows = [
         {

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from models.data.arrays import Bools, Doubles
 from models.evaluation.evaluation import Judged, find_events, runs
-from models.output.page import COLOURS, Report
+from models.output.page import COLOURS, ReportPage
 from models.output.wording import counted
 
 BUCKETS = 600  # of a line; each keeps its lowest and its highest reading
@@ -20,9 +20,9 @@ BAND = "rgba(0, 114, 178, 0.18)"
 EVENT, ALARM = COLOURS[2], COLOURS[1]
 
 
-def set_report(name: str, tested: Sequence[Judged], labels: Sequence[Bools]) -> Report:
+def set_report(name: str, tested: Sequence[Judged], labels: Sequence[Bools]) -> ReportPage:
     """The page of a set: every series as it was judged."""
-    report = Report(
+    report = ReportPage(
         f"{name}, series by series",
         f"{len(tested)} series: the test parts, as the first net judged them. Shaded blue: the band that was expected. "
         "Shaded green: a labelled event. Shaded orange: an alarm is open. Drag to look closer. Of many readings only "

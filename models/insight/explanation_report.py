@@ -13,7 +13,7 @@ from models.detection.alarm import Change, OpenedBy
 from models.detection.detector import Readings
 from models.insight.explanation import CAVEAT, Account, Explained, Gate
 from models.insight.forecasting import Band, Forecast
-from models.output.page import COLOURS, Report
+from models.output.page import COLOURS, ReportPage
 from models.output.wording import counted
 
 CHANNELS_SHOWN = 4  # of many, those that matter most
@@ -36,9 +36,9 @@ class Subject(NamedTuple):
     checkpoint: str  # digest
 
 
-def explanation_report(explained: Explained, subject: Subject) -> Report:
+def explanation_report(explained: Explained, subject: Subject) -> ReportPage:
     times, opened = _times(explained.readings), _alarms(explained)
-    report = Report(
+    report = ReportPage(
         f"{subject.stream}: the memory laid open",
         f"{counted(len(times), 'reading')}, {counted(len(opened), 'alarm')}, "
         f"checkpoint {subject.checkpoint[:12]}. {CAVEAT}",
@@ -56,10 +56,10 @@ def explanation_report(explained: Explained, subject: Subject) -> Report:
     return report
 
 
-def forecast_report(ahead: Forecast, past: Readings, came: Readings, subject: Subject) -> Report:
+def forecast_report(ahead: Forecast, past: Readings, came: Readings, subject: Subject) -> ReportPage:
     """past: readings up to the forecast. came: those after it, where they are known already; else none."""
     steps, interval_s = len(ahead.times_ms), ahead.interval_ms / 1000
-    report = Report(
+    report = ReportPage(
         f"{subject.stream}: the next {counted(steps, 'reading')}",
         f"One every {interval_s:,.0f} s, checkpoint {subject.checkpoint[:12]}. {width_of(ahead)}",
     )
@@ -162,7 +162,7 @@ def _alarms(explained: Explained) -> list[tuple[int, int]]:
     return [(begin, min(end, len(open_now) - 1)) for begin, end in edges.reshape(-1, 2).tolist()]
 
 
-def _tell(report: Report, account: Account, explained: Explained, features: Sequence[str]) -> None:
+def _tell(report: ReportPage, account: Account, explained: Explained, features: Sequence[str]) -> None:
     told = account.transition
     when = _time(int(explained.readings.times_ms[told.reading]))
     what = "opened" if told.change is Change.OPENED else "became more severe"

@@ -70,7 +70,7 @@ class Forecast(NamedTuple):
     residuals: int  # of the past that were drawn from; 0: they come from a normal law
 
 
-class _Past(NamedTuple):
+class _PastReadings(NamedTuple):
     """R readings, judged."""
 
     judged: NDArray[np.bool_]  # (R,) neither late nor a duplicate
@@ -173,7 +173,7 @@ def _origins(readings: int, config: ForecastConfig) -> NDArray[np.int64]:
     return np.unique(np.linspace(first, last, config.origins).astype(np.int64))
 
 
-def _judge(detector: Detector, row: Rows, readings: Readings, origins: NDArray[np.int64]) -> _Past:
+def _judge(detector: Detector, row: Rows, readings: Readings, origins: NDArray[np.int64]) -> _PastReadings:
     """Judge the past in pieces; where they end changes nothing."""
     ends = [*origins.tolist(), len(readings.offsets)]
     rows, residual, judged = [], [], []
@@ -188,7 +188,7 @@ def _judge(detector: Detector, row: Rows, readings: Readings, origins: NDArray[n
             judged.append(verdicts.fate.judged.numpy())
         rows.append(row)
     features = len(detector.features)
-    return _Past(
+    return _PastReadings(
         np.concatenate(judged) if judged else np.empty(0, bool),
         readings.times_ms.numpy(),
         readings.values.numpy(),
@@ -233,7 +233,7 @@ def _widen(median: Doubles, band: Band, factor: Doubles) -> Band:
 
 
 def _try_out(
-    forecaster: Forecaster, past: _Past, config: ForecastConfig, random: np.random.Generator
+    forecaster: Forecaster, past: _PastReadings, config: ForecastConfig, random: np.random.Generator
 ) -> tuple[Doubles, int]:
     """By how much each band has to be wider at each step to have held as often as it says, (len(LEVELS), K)."""
     widened = np.ones((len(LEVELS), config.steps))

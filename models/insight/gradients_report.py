@@ -11,10 +11,10 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from models.insight.gradients import Flow
-from models.insight.memory_tasks import JUDGED_BATCHES, TASKS, Budget, Outcome, Trial
+from models.insight.memory_tasks import JUDGED_BATCHES, TASKS, Outcome, TrainingBudget, Trial
 from models.net.cells import CELLS
 from models.output.output_file import write_or_keep
-from models.output.page import COLOURS, Report
+from models.output.page import COLOURS, ReportPage
 
 SHOWN_LAGS = (1, 10, 50, 100, 200)
 MOMENTS = {
@@ -68,8 +68,8 @@ def write_flows(path: Path, flows: Sequence[Flow]) -> None:
     write_or_keep(path, text.getvalue())
 
 
-def flow_report(flows: Sequence[Flow], about: str, remarks: Sequence[str] = ()) -> Report:
-    report = Report("How far back a gradient reaches", about)
+def flow_report(flows: Sequence[Flow], about: str, remarks: Sequence[str] = ()) -> ReportPage:
+    report = ReportPage("How far back a gradient reaches", about)
     for moment, heading in MOMENTS.items():
         if of_moment := [flow for flow in flows if flow.moment == moment]:
             report.heading(heading).plot(_flow_figure(of_moment), FLOW_CAPTION)
@@ -102,13 +102,13 @@ def _drawn(flow: Flow) -> list[float | None]:
     return [float(norm) if norm >= LOWEST else None for norm in flow.middle]
 
 
-def memory_report(outcomes: Sequence[Outcome], budget: Budget) -> Report:
+def memory_report(outcomes: Sequence[Outcome], budget: TrainingBudget) -> ReportPage:
     limit = "" if math.isinf(budget.limit_s) else f" or {budget.limit_s:g} seconds"
     about = (
         f"One layer of {budget.hidden} units, Adam at {budget.learning_rate}, gradients cut to {budget.gradient_norm}, "
         f"{budget.batch} fresh sequences an update, at most {budget.updates:,} updates"
     )
-    report = Report("How long a memory can be learned", about)
+    report = ReportPage("How long a memory can be learned", about)
     for task in TASKS.values():
         mine = [outcome for outcome in outcomes if outcome.trial.task == task.name]
         if not mine:

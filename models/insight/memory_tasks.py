@@ -112,7 +112,7 @@ TASKS = dict(zip(TASK_NAMES, _TASKS, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class TrainingBudget:
     """What a cell gets to learn one task at one lag; the same for every cell."""
 
     hidden: int = 32
@@ -179,7 +179,7 @@ def trials(
     ]
 
 
-def attempt(trial: Trial, budget: Budget) -> Outcome:
+def attempt(trial: Trial, budget: TrainingBudget) -> Outcome:
     """Learn one task at one lag, until it is learned or given up."""
     started = time.monotonic()
     task = TASKS[trial.task]
@@ -213,7 +213,7 @@ def attempt(trial: Trial, budget: Budget) -> Outcome:
     return Outcome(trial, ended, update * budget.batch, sum(errors) / len(errors), took_s)
 
 
-def _new_answerer(trial: Trial, budget: Budget) -> Answerer:
+def _new_answerer(trial: Trial, budget: TrainingBudget) -> Answerer:
     task = TASKS[trial.task]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.seed)
@@ -224,7 +224,7 @@ def _new_answerer(trial: Trial, budget: Budget) -> Answerer:
 
 
 def attempt_all(
-    trials: Sequence[Trial], budget: Budget, known: Sequence[Outcome], executor: Executor
+    trials: Sequence[Trial], budget: TrainingBudget, known: Sequence[Outcome], executor: Executor
 ) -> Iterator[Outcome]:
     """Outcomes as they come. Who has not learned at a lag is not tried at longer ones with the same seed.
 
@@ -250,7 +250,7 @@ def attempt_all(
                 running[executor.submit(attempt, ladder[0], budget)] = ladder[1:]
 
 
-def write_outcome(path: Path, outcome: Outcome, budget: Budget) -> None:
+def write_outcome(path: Path, outcome: Outcome, budget: TrainingBudget) -> None:
     """Add a line to a CSV file, which is made if it is not there: the trial, how it went, and the budget it had."""
     how = {
         "ended": outcome.ended,
@@ -268,7 +268,7 @@ def write_outcome(path: Path, outcome: Outcome, budget: Budget) -> None:
     write_or_keep(path, before + text.getvalue().encode())
 
 
-def read_outcomes(path: Path, budget: Budget) -> list[Outcome]:
+def read_outcomes(path: Path, budget: TrainingBudget) -> list[Outcome]:
     """Those of earlier runs; none if there is no file. Raises UnusableData where the budget was another."""
     if not path.exists():
         return []

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Run(NamedTuple):
+class WaveRun(NamedTuple):
     """T waves in a row that hold the same S streams, the first S of Waves.slots."""
 
     readings: Tensor  # (T, S) int64: index into the batch of each stream's reading in each wave
@@ -21,7 +21,7 @@ class Waves(NamedTuple):
 
     slots: Tensor  # (S,) int64: the streams of the batch, those with most readings first
     streams: Tensor  # (N,) int64: index into `slots` of each reading, in offset order
-    runs: tuple[Run, ...]  # as many as there are distinct numbers of readings a stream
+    runs: tuple[WaveRun, ...]  # as many as there are distinct numbers of readings a stream
 
 
 def pack(slots: Tensor) -> Waves:
@@ -42,12 +42,12 @@ def pack(slots: Tensor) -> Waves:
     return Waves(present[by_count], streams, _runs(order, counts, firsts))
 
 
-def _runs(order: Tensor, counts: Tensor, firsts: Tensor) -> tuple[Run, ...]:
+def _runs(order: Tensor, counts: Tensor, firsts: Tensor) -> tuple[WaveRun, ...]:
     runs = []
     begin = 0
     for end in reversed(torch.unique_consecutive(counts).tolist()):
         busy = int((counts >= end).sum())
         waves = torch.arange(begin, end).unsqueeze(1)
-        runs.append(Run(order[firsts[:busy] + waves]))
+        runs.append(WaveRun(order[firsts[:busy] + waves]))
         begin = end
     return tuple(runs)

@@ -37,7 +37,7 @@ tbody tr:nth-child(even) { background: var(--stripe); }
 
 
 @dataclass(slots=True)
-class Report:
+class ReportPage:
     """A page that is put together from top to bottom."""
 
     title: str

@@ -38,7 +38,7 @@ SHAPES = {
 CHANNELS = (1, 1, 2, 3)  # how many a fault may touch, each entry as likely; never more than there are
 
 
-class Fault(NamedTuple):
+class InjectedFault(NamedTuple):
     """Readings start to end (exclusive) of some channels. size: in spreads, signed; dropout: 0 zeros, NaN missing."""
 
     kind: Kind
@@ -48,7 +48,7 @@ class Fault(NamedTuple):
     size: float
 
 
-def draw(kind: Kind, start: int, values: Doubles, calm: Bools, spread: Doubles, rng: Generator) -> Fault | None:
+def draw(kind: Kind, start: int, values: Doubles, calm: Bools, spread: Doubles, rng: Generator) -> InjectedFault | None:
     """A fault that begins at reading `start`; None where the series is not calm or no channel is worth disturbing.
 
     values: (R, F), NaN where missing. calm: (R,), where the series as it is gives no alarm. spread: (F,), what sizes
@@ -72,10 +72,10 @@ def draw(kind: Kind, start: int, values: Doubles, calm: Bools, spread: Doubles, 
         size = -size
     if kind is Kind.DROPOUT:
         size = _dropout(during[:, channels], spread[channels], rng)
-    return Fault(kind, start, end, tuple(channels.tolist()), size)
+    return InjectedFault(kind, start, end, tuple(channels.tolist()), size)
 
 
-def disturb(values: Doubles, spread: Doubles, fault: Fault, rng: Generator) -> None:
+def disturb(values: Doubles, spread: Doubles, fault: InjectedFault, rng: Generator) -> None:
     """Put one fault into the series, in place. values: (R, F), spread: (F,)."""
     columns = list(fault.channels)
     at = np.ix_(range(fault.start, fault.end), columns)

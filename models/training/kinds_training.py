@@ -24,7 +24,7 @@ from models.detection.judging import judge_series
 from models.detection.kinds import EVIDENCE, KINDS, Guess, KindsHead, evidence_of
 from models.detection.rows import Channels, Rows, Scalars
 from models.net.packing import pack
-from models.training.injection import SETTLED, Fault, disturb, draw
+from models.training.injection import SETTLED, InjectedFault, disturb, draw
 
 WEEK_MS = 7 * 24 * 3_600_000
 AFTER = 96  # readings after a fault's end in which its alarm is waited for to close
@@ -51,7 +51,7 @@ class KindsConfig:
     deaf: float = 0.5  # share of the memory that is left out at random while learning
 
 
-class Report(NamedTuple):
+class KindsReport(NamedTuple):
     """What the head said of faults it had not seen: counts, a row a true kind, a column a named one, as in KINDS."""
 
     at_end: NDArray[np.int64]  # (6, 6) of every fault, from the state after its last reading, alarm or not
@@ -67,7 +67,7 @@ def fit_kinds(
 ) -> KindsHead:
     """Teach a head on training series (without `part` = test rows). tell: 0..1, how far it is."""
     watcher = watchful(detector, series)
-    seen: list[_Seen] = []
+    seen: list[_SeenStream] = []
     _go_through(watcher, _courses(watcher, series, config, config.faults, seed), seen.append, tell)
     kinds = {one.fault.kind for one in seen}
     if len(kinds) < len(KINDS):
@@ -82,14 +82,14 @@ def evaluate_kinds(
     config: KindsConfig,
     seed: int,
     tell: Callable[[float], None] = lambda _: None,
-) -> Report:
+) -> KindsReport:
     """Judge a detector with a head on faults put into `series`."""
     at_end = np.zeros((len(KINDS), len(KINDS)), np.int64)
     at_alarm = np.zeros((len(KINDS), len(KINDS) + 1), np.int64)
     courses = _courses(detector, series, config, config.judged, seed)
     last: list[int] = [len(KINDS)] * len(courses)
 
-    def count(one: _Seen) -> None:
+    def count(one: _SeenStream) -> None:
         if one.transition is None:
             at_end[KINDS.index(one.fault.kind), KINDS.index(one.guess.kind)] += 1
         elif one.transition.guess is not None and one.opened_at < one.fault.end:
@@ -98,7 +98,7 @@ def evaluate_kinds(
     _go_through(detector, courses, count, tell)
     for course, named in zip(courses, last, strict=True):
         at_alarm[KINDS.index(course.fault.kind), named] += 1
-    return Report(at_end, at_alarm)
+    return KindsReport(at_end, at_alarm)
 
 
 class Scores(NamedTuple):
@@ -131,7 +131,7 @@ def learn_kinds(
     config: KindsConfig,
     seed: int,
     tell: Callable[[float], None] = lambda _: None,
-) -> tuple[Detector, Report, int]:
+) -> tuple[Detector, KindsReport, int]:
     """The detector with a head, and how it does on every fourth stream, which the head was not taught with.
 
     Returns also how many streams it was judged on. With fewer than four it is taught with the first three quarters of
@@ -179,15 +179,15 @@ class _Course(NamedTuple):
     """From where a fault begins until a while after its end: the readings, and the stream's row (one) before them."""
 
     series: Series
-    fault: Fault  # start is 0
+    fault: InjectedFault  # start is 0
     row: Rows
 
 
-class _Seen(NamedTuple):
+class _SeenStream(NamedTuple):
     """What a stream remembered when its alarm changed because of a fault, or (transition None) when the fault ended."""
 
     course: int
-    fault: Fault
+    fault: InjectedFault
     transition: Transition | None
     opened_at: int  # the reading at which the alarm opened
     guess: Guess  # what the head says of that; where the alarm closes, the transition tells another: see detection
@@ -225,7 +225,7 @@ def _courses(
     return sorted(courses, key=lambda course: -len(course.series.times_ms))
 
 
-def _course(calm: _Calm, fault: Fault, spread: Doubles, rng: Generator) -> _Course:
+def _course(calm: _Calm, fault: InjectedFault, spread: Doubles, rng: Generator) -> _Course:
     stop = min(fault.end + AFTER, len(calm.calm))
     values = calm.series.values[fault.start - 1 : stop].copy()
     disturb(values, spread, fault._replace(start=1, end=fault.end - fault.start + 1), rng)
@@ -273,7 +273,7 @@ def _warm(detector: Detector, series: Series, readings: int) -> Series:
 
 
 def _go_through(
-    detector: Detector, courses: Sequence[_Course], see: Callable[[_Seen], None], tell: Callable[[float], None]
+    detector: Detector, courses: Sequence[_Course], see: Callable[[_SeenStream], None], tell: Callable[[float], None]
 ) -> None:
     """One wave of all courses at a time, so that every state in between can be looked at."""
     if not courses:
@@ -304,12 +304,12 @@ def _look(
     courses: Sequence[_Course],
     transition: Transition | None,
     opened_at: int,
-) -> _Seen:
+) -> _SeenStream:
     symptoms = rows.channels[course, len(Channels._fields) :].numpy()
     memory = rows.hidden[course, -1].double().numpy()
     guess = _head_of(detector).name(symptoms, memory)
     fault = courses[course].fault
-    return _Seen(course, fault, transition, opened_at, guess, evidence_of(symptoms), memory)
+    return _SeenStream(course, fault, transition, opened_at, guess, evidence_of(symptoms), memory)
 
 
 def _head_of(detector: Detector) -> KindsHead:
@@ -321,7 +321,7 @@ def _head_of(detector: Detector) -> KindsHead:
 # --- learning
 
 
-class _Head(nn.Module):
+class _HeadInTraining(nn.Module):
     """KindsHead as it is learned: evidence (N, F, D) and memory (N, H) -> logits (N, F, kinds)."""
 
     def __init__(self, hidden: int, config: KindsConfig) -> None:
@@ -337,7 +337,7 @@ class _Head(nn.Module):
         return logits
 
 
-def _learn(seen: Sequence[_Seen], config: KindsConfig, seed: int) -> KindsHead:
+def _learn(seen: Sequence[_SeenStream], config: KindsConfig, seed: int) -> KindsHead:
     """Cross-entropy of the pair of a kind and a channel that has the fault; every kind weighs the same."""
     evidence = torch.from_numpy(np.stack([one.evidence for one in seen])).float()
     memory = torch.from_numpy(np.stack([one.memory for one in seen])).float()
@@ -351,7 +351,7 @@ def _learn(seen: Sequence[_Seen], config: KindsConfig, seed: int) -> KindsHead:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = _Head(memory.shape[1], config)
+        head = _HeadInTraining(memory.shape[1], config)
         optimiser = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         steps = config.epochs * -(-len(seen) // config.batch)
         slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -367,7 +367,7 @@ def _learn(seen: Sequence[_Seen], config: KindsConfig, seed: int) -> KindsHead:
     return _as_it_is_asked(head, centre, spread)
 
 
-def _as_it_is_asked(head: _Head, centre: Tensor, spread: Tensor) -> KindsHead:
+def _as_it_is_asked(head: _HeadInTraining, centre: Tensor, spread: Tensor) -> KindsHead:
     """In float64, with the scaling of the evidence inside the weights."""
     weights = {name: weight.detach().double() for name, weight in head.named_parameters()}
     evidence = weights["evidence.weight"] / spread.double()

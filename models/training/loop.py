@@ -24,7 +24,7 @@ from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.output.wording import counted
 from models.training import diagnosis
 from models.training.distributed import ALONE, Ranks, interrupts
-from models.training.run import Epoch, Run, TrainingConfig
+from models.training.run import Epoch, TrainingConfig, TrainingRun
 from models.training.state import Identity, Keeper, fingerprint, unpack
 
 SHORTEST_SERIES = 32  # readings; a stream with fewer teaches nothing and is left out
@@ -88,7 +88,7 @@ def fit(
         training.lane_readings,
         training.warm_up,
     )
-    run = Run(config, training, device)
+    run = TrainingRun(config, training, device)
     identity = _identity(series, config, training, device, ranks) if state or ranks.world > 1 else {}
     if ranks.world > 1:
         ranks.require_same(repr(identity).encode(), "the data or the settings")
@@ -164,7 +164,7 @@ class Lesson(nn.Module):
         return _loss(self.forecaster, chunk, memory, state, self.precision)
 
 
-def _learn(lesson: nn.Module, run: Run, group: Sequence[Lane], ranks: Ranks) -> None:
+def _learn(lesson: nn.Module, run: TrainingRun, group: Sequence[Lane], ranks: Ranks) -> None:
     """Go through a group of lanes, each process through its own, chunk by chunk, a step of the optimiser each."""
     training, forecaster = run.training, run.forecaster
     forecaster.train()
@@ -183,7 +183,7 @@ def _learn(lesson: nn.Module, run: Run, group: Sequence[Lane], ranks: Ranks) -> 
 
 
 def _step(
-    lesson: nn.Module, run: Run, chunk: Chunk, memory: Tensor, state: CellState, ranks: Ranks
+    lesson: nn.Module, run: TrainingRun, chunk: Chunk, memory: Tensor, state: CellState, ranks: Ranks
 ) -> tuple[float, Tensor, CellState]:
     """Returns the sum of the chunk's losses in this process, and the memory after it.
 

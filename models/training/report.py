@@ -21,7 +21,7 @@ from models.detection.detector import BAND_NOISES, DetectorConfig
 from models.detection.judging import judge_series
 from models.detection.priming import prime
 from models.net.forecaster import Forecaster
-from models.output.page import COLOURS, Report
+from models.output.page import COLOURS, ReportPage
 from models.output.wording import compared, counted
 from models.training.loop import Fitted
 from models.training.run import Epoch, TrainingConfig
@@ -35,7 +35,7 @@ LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.9973)
 BAND = "rgba(86, 180, 233, 0.25)"  # COLOURS[4], seen through
 
 
-class _Judged(NamedTuple):
+class _JudgedSeries(NamedTuple):
     """A channel of a stretch of validation readings, in the sensor's units, without missing values."""
 
     stream: str
@@ -56,10 +56,10 @@ class _Judged(NamedTuple):
         return float(np.abs(self.observed - self.expected).mean()) / self.spread
 
 
-def training_report(fitted: Fitted, series: Sequence[Series], training: TrainingConfig, source: str) -> Report:
+def training_report(fitted: Fitted, series: Sequence[Series], training: TrainingConfig, source: str) -> ReportPage:
     """series: what fit() was given. source: where it is from, for people."""
     config, readings = fitted.forecaster.config, sum(len(one.times_ms) for one in series)
-    report = Report(
+    report = ReportPage(
         "A run of training",
         f"{source}: {counted(len(series), 'stream')}, {counted(readings, 'reading')}, "
         f"{counted(len(config.features), 'feature')}; {config.cell}, {config.hidden} hidden units, "
@@ -101,7 +101,7 @@ RESIDUALS = (
 )
 
 
-def _verdict(report: Report, fitted: Fitted) -> None:
+def _verdict(report: ReportPage, fitted: Fitted) -> None:
     best = fitted.best
     if best is None:
         report.text("No epoch was better than expecting no change: the forecaster does just that.")
@@ -170,7 +170,7 @@ def _few_ticks(figure: go.Figure, epochs: int) -> go.Figure:
     return figure
 
 
-def _judge(forecaster: Forecaster, series: Sequence[Series], training: TrainingConfig) -> list[_Judged]:
+def _judge(forecaster: Forecaster, series: Sequence[Series], training: TrainingConfig) -> list[_JudgedSeries]:
     """Every channel of some streams, judged on the beginning of its validation part."""
     borders = [len(one.times_ms) - int(len(one.times_ms) * training.validation_share) for one in series]
     long_enough = [n for n, one in enumerate(series) if borders[n] < len(one.times_ms)]
@@ -195,7 +195,7 @@ def _judge(forecaster: Forecaster, series: Sequence[Series], training: TrainingC
             if known.any() and _moves(learned.values[:, channel]):
                 observed, middle, deviation = (table[part, channel][known] for table in (values, expected, noise))
                 times_ms, unit = one.times_ms[known], float(spread[channel])
-                judged.append(_Judged(one.key, feature, times_ms, observed, middle, deviation, unit))
+                judged.append(_JudgedSeries(one.key, feature, times_ms, observed, middle, deviation, unit))
     return judged
 
 
@@ -205,7 +205,7 @@ def _moves(column: Doubles) -> bool:
     return len(known) > 0 and bool(known.min() < known.max())
 
 
-def _examples(judged: Sequence[_Judged]) -> go.Figure:
+def _examples(judged: Sequence[_JudgedSeries]) -> go.Figure:
     ranked = sorted(judged, key=lambda one: one.error)
     shown = {id(one): one for one in (ranked[0], ranked[len(ranked) // 2], ranked[-1])}.values()
     titles = [f"{one.stream}: {one.feature} (error {one.error:.2f} spreads)" for one in shown]
@@ -228,7 +228,7 @@ def _examples(judged: Sequence[_Judged]) -> go.Figure:
     return figure
 
 
-def _calibration(report: Report, judged: Sequence[_Judged]) -> None:
+def _calibration(report: ReportPage, judged: Sequence[_JudgedSeries]) -> None:
     standardised = np.concatenate([one.standardised for one in judged])
     streams = len({one.stream for one in judged})
     report.heading("Residuals and bands")
@@ -264,7 +264,7 @@ def _residuals(standardised: Doubles) -> go.Figure:
     return figure
 
 
-def _data(report: Report, series: Sequence[Series]) -> None:
+def _data(report: ReportPage, series: Sequence[Series]) -> None:
     lengths = sorted(len(one.times_ms) for one in series)
     first, last = (int(choose(choose(one.times_ms) for one in series)) for choose in (min, max))
     steps = np.concatenate([np.diff(one.times_ms[:SHOWN_READINGS]) for one in series[:1_000]])

@@ -14,7 +14,7 @@ from models.data import windows
 from models.data.windows import Lane
 from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.net.names import PRECISIONS
-from models.training.state import State, UnusableState, require_like
+from models.training.state import SavedRun, UnusableState, require_like
 
 DIVERGED = 10.0  # an epoch's loss, as a multiple of the lowest one, if it is also worse than expecting no change
 HOPELESS = CLIP  # an epoch's loss, in spreads: further off than the net is ever shown a value to be
@@ -78,7 +78,7 @@ class Sums:
             self.not_finite += 1
 
 
-class Run:
+class TrainingRun:
     """A run of training as it stands between two groups of lanes: all that one needs which goes on from there."""
 
     def __init__(self, config: ForecasterConfig, training: TrainingConfig, device: torch.device) -> None:
@@ -150,7 +150,7 @@ class Run:
         self.groups_done, self.sums = 0, Sums()
         self._shuffle_before = dict(self.shuffle.bit_generator.state)
 
-    def state(self) -> State:
+    def state(self) -> SavedRun:
         """A copy of it all, on the CPU."""
         adam = self.optimiser.state_dict()["state"]
         tensors = {f"weights.{name}": weight for name, weight in _copy(self.forecaster).items()}
@@ -168,9 +168,9 @@ class Run:
             "slower": self.slower.state_dict(),
             "shuffle": self._shuffle_before,
         }
-        return State({name: tensor.cpu() for name, tensor in tensors.items()}, values)
+        return SavedRun({name: tensor.cpu() for name, tensor in tensors.items()}, values)
 
-    def restore(self, state: State, path: Path) -> None:
+    def restore(self, state: SavedRun, path: Path) -> None:
         """path: where the state is from, for messages. Raises UnusableState, and has changed the run then."""
         tensors, values = state
         epoch = dict.fromkeys(Epoch._fields, 0.0) | {"number": 0, "best": False, "not_finite": 0}

@@ -33,7 +33,7 @@ class UnusableState(ValueError):
     """A file is not a state that this run can go on from: says which value was found and which was expected."""
 
 
-class State(NamedTuple):
+class SavedRun(NamedTuple):
     """What a run holds between two groups of lanes."""
 
     tensors: dict[str, Tensor]
@@ -50,10 +50,10 @@ class Keeper:
         self._path = path
         self._identity = identity
         self._every_s = every_s
-        self._newest: State | None = None
+        self._newest: SavedRun | None = None
         self._written_s = time.monotonic()
 
-    def note(self, take: Callable[[], State]) -> None:
+    def note(self, take: Callable[[], SavedRun]) -> None:
         """Take the run's state and hold on to it; write it if the last write is long ago."""
         if self._path is None:
             return
@@ -82,7 +82,7 @@ class Keeper:
         return None
 
 
-def pack(state: State, identity: Identity) -> bytes:
+def pack(state: SavedRun, identity: Identity) -> bytes:
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
     header = {
         "schema_version": SCHEMA_VERSION,
@@ -93,7 +93,7 @@ def pack(state: State, identity: Identity) -> bytes:
     return save_tensors(tensors, metadata={HEADER: json.dumps(header)})
 
 
-def unpack(path: Path, content: bytes, identity: Identity) -> State:
+def unpack(path: Path, content: bytes, identity: Identity) -> SavedRun:
     """path: where the content is from, for messages. Raises UnusableState."""
     header = _header(path, content)
     if header.get("schema_version") != SCHEMA_VERSION:
@@ -111,7 +111,7 @@ def unpack(path: Path, content: bytes, identity: Identity) -> State:
                 f"{path}: the run in it has {name} {found.get(name)}, this one has {identity.get(name)}: "
                 "an interrupted run goes on only with the same settings and data"
             )
-    return State(load_tensors(content), values)
+    return SavedRun(load_tensors(content), values)
 
 
 def require_like(path: Path, found: object, expected: object, name: str = "values") -> None:

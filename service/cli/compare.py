@@ -56,7 +56,7 @@ def compare(
     written = [folder / f"comparison.{suffix}" for suffix in ("html", "csv", "json", "md")]
     check_outputs(*written, force=force or (folder / "runs").is_dir())  # where runs are kept it goes on
 
-    from models.evaluation.comparison import Plan, Run
+    from models.evaluation.comparison import ComparisonPlan, ComparisonRun
     from models.evaluation.comparison import compare as compare_cells
     from models.evaluation.comparison_report import MARK, comparison_report
     from models.evaluation.comparison_tables import OVER_SETS, cost_table, rank_table, summarise, table, write
@@ -66,12 +66,12 @@ def compare(
     sets = find_sets(paths)
     one_thread()
     training = TrainingConfig(epochs=epochs, patience=patience, chunk_readings=chunk)
-    plan = Plan(names, seeds, hidden, layers, training, time_unit)
+    plan = ComparisonPlan(names, seeds, hidden, layers, training, time_unit)
     total = len(sets) * len(names) * seeds
     out.print(f"{counted(total, 'net')}: of {', '.join(names)}; on {', '.join(sets)}; {counted(seeds, 'seed')}")
     done = 0
 
-    def tell(run: Run) -> None:
+    def tell(run: ComparisonRun) -> None:
         nonlocal done
         done += 1
         name, cell, seed = run.job

@@ -58,7 +58,7 @@ def evaluate(
     goes_on = (folder / "runs").is_dir()  # what is written then is made of the runs that are kept there
     refuse_overwriting(*written, force=force or goes_on)
 
-    from models.evaluation.benchmark import Plan, Run, Trained
+    from models.evaluation.benchmark import BenchmarkPlan, BenchmarkRun, Trained
     from models.evaluation.benchmark import evaluate as judge_sets
     from models.evaluation.evaluation_report import evaluation_report
     from models.evaluation.evaluation_tables import MARK, OVER_SETS, facts, summarise, tables, write
@@ -75,11 +75,11 @@ def evaluate(
         trained = Trained(found.detector.forecaster, found.detector.config, found.digest, checkpoint)
     check_outputs(*written, *(folder / f"{name}.html" for name in sets), force=force or goes_on)
     one_thread()
-    plan = Plan(
+    plan = BenchmarkPlan(
         seeds, hidden, TrainingConfig(epochs=epochs, patience=patience), trained, baselines, time_unit=time_unit
     )
 
-    def tell(run: Run) -> None:
+    def tell(run: BenchmarkRun) -> None:
         hits, events, alarms, false = (
             sum(getattr(one, name) for one in run.tallies) for name in ("hits", "events", "alarms", "false")
         )

@@ -150,10 +150,10 @@ def memory_tasks(
     from multiprocessing import get_context
 
     from models.insight.gradients_report import memory_report, outcome_table
-    from models.insight.memory_tasks import Budget, attempt_all, read_outcomes, trials, write_outcome
+    from models.insight.memory_tasks import TrainingBudget, attempt_all, read_outcomes, trials, write_outcome
 
     limit_s = math.inf if max_seconds is None else max_seconds
-    budget = Budget(hidden=hidden, updates=updates, hopeless_after=hopeless_after, limit_s=limit_s)
+    budget = TrainingBudget(hidden=hidden, updates=updates, hopeless_after=hopeless_after, limit_s=limit_s)
     asked = trials(names, _each(cell, CELL_NAMES), lag or (50, 100, 200, 500, 1000), range(1, seeds + 1), chrono=chrono)
     found = read_outcomes(path, budget)
     one_thread()

@@ -31,7 +31,7 @@ class HistoricLog(OutsideLog, Protocol):
         """The first offset whose record has this timestamp or a later one; None: no record has."""
 
 
-class Stretch(NamedTuple):
+class OffsetRange(NamedTuple):
     """Records begin to end of a partition."""
 
     partition: Partition
@@ -49,7 +49,7 @@ class History(NamedTuple):
     elsewhere: int  # of streams that are in another partition too, where they were found first
 
 
-def stretches(log: HistoricLog, topic: str, since_ms: int | None, until_ms: int | None) -> list[Stretch]:
+def stretches(log: HistoricLog, topic: str, since_ms: int | None, until_ms: int | None) -> list[OffsetRange]:
     """From the first record that has the time `since` to the first that has the time `until`, in every partition.
 
     Times are those of the records, not of the readings in them: by them a broker finds an offset.
@@ -65,13 +65,13 @@ def stretches(log: HistoricLog, topic: str, since_ms: int | None, until_ms: int 
         if until_ms is not None and (after := log.offset_at(partition, until_ms)) is not None:
             end = min(end, after)
         if begin < end:
-            found.append(Stretch(partition, begin, end))
+            found.append(OffsetRange(partition, begin, end))
     if not found:
         raise RefusedInput(f"{topic}: no records of that time in it")
     return found
 
 
-def features_in(log: OutsideLog, found: Sequence[Stretch]) -> tuple[str, ...]:
+def features_in(log: OutsideLog, found: Sequence[OffsetRange]) -> tuple[str, ...]:
     """The features that most of the first readings have, in the order in which they are written there."""
     for stretch in found:
         names: Counter[tuple[str, ...]] = Counter()
@@ -99,7 +99,7 @@ def _names(value: bytes | None) -> tuple[str, ...]:
 
 
 def read(
-    log: OutsideLog, found: Sequence[Stretch], decoder: Decoder, tell: Callable[[int], None] = lambda _: None
+    log: OutsideLog, found: Sequence[OffsetRange], decoder: Decoder, tell: Callable[[int], None] = lambda _: None
 ) -> History:
     """Every stream's readings, in the order of the topic. tell: is called with the records done."""
     spool = Spool(decoder.features, sum(stretch.end - stretch.begin for stretch in found))

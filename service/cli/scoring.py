@@ -33,7 +33,7 @@ def score(
 ) -> Scored:
     """Judge everything in `log`, which reads `series`. tell: is called with the number of readings done."""
     task = PartitionTask(FILES, StateSlab(pipeline.detector.rows_for))
-    columns = [_Columns(len(one.times_ms), len(pipeline.detector.features)) for one in series]
+    columns = [_ScoreColumns(len(one.times_ms), len(pipeline.detector.features)) for one in series]
     anomalies = 0
     while fetched := log.poll(0).fetched:
         for judged in pipeline.process(fetched[0], task):
@@ -45,7 +45,7 @@ def score(
     return Scored(_table(series, columns, pipeline.detector.features), anomalies, late, duplicate, rejected)
 
 
-class _Columns:
+class _ScoreColumns:
     """A stream's verdicts, in the order of its readings."""
 
     def __init__(self, readings: int, features: int) -> None:
@@ -54,7 +54,7 @@ class _Columns:
         self.band = np.full((3, readings, features), np.nan)  # expected, lower, upper
 
 
-def _keep(judged: Processed, log: FileLog, columns: Sequence[_Columns]) -> None:
+def _keep(judged: Processed, log: FileLog, columns: Sequence[_ScoreColumns]) -> None:
     verdicts = judged.verdicts
     if verdicts is None:
         return
@@ -68,7 +68,7 @@ def _keep(judged: Processed, log: FileLog, columns: Sequence[_Columns]) -> None:
         into.score[place], into.alarm[place], into.band[:, place] = score[mine], alarm[mine], band[:, mine]
 
 
-def _table(series: Sequence[Series], columns: Sequence[_Columns], features: Sequence[str]) -> pl.DataFrame:
+def _table(series: Sequence[Series], columns: Sequence[_ScoreColumns], features: Sequence[str]) -> pl.DataFrame:
     """Files in the order given, rows in the order of each file."""
     parts: dict[object, list[int]] = {}
     for n, one in enumerate(series):
@@ -78,7 +78,7 @@ def _table(series: Sequence[Series], columns: Sequence[_Columns], features: Sequ
     )
 
 
-def _file_table(series: Sequence[Series], columns: Sequence[_Columns], features: Sequence[str]) -> pl.DataFrame:
+def _file_table(series: Sequence[Series], columns: Sequence[_ScoreColumns], features: Sequence[str]) -> pl.DataFrame:
     order = np.argsort(np.concatenate([one.rows for one in series]), kind="stable")
     band = np.concatenate([one.band for one in columns], axis=1)[:, order]
     bands = {

@@ -80,7 +80,7 @@ def train(
             first_ms=int(min(time.min() for time in times)),
             last_ms=int(max(time.max() for time in times)),
         ),
-        checkpoint.Metrics(
+        checkpoint.TrainingMetrics(
             epochs=len(fitted.epochs),
             best_epoch=best.number if best else 0,
             loss=best.loss if best else None,

@@ -15,12 +15,12 @@ from service.http import stream_routes as api_streams
 from service.http.access import PROBES, Access
 from service.http.answers import Head, json_of, schema
 from service.http.event_stream import Followers
-from service.http.health import Summary, assigned, stuck, summary, unready
+from service.http.health import HealthSummary, assigned, stuck, summary, unready
 from service.http.server import ending_of
 from service.http.turns import InTurn, Turns
 from service.input.wire import Event
 from service.live.insights import Insight
-from service.live.status import RECENT_LIMIT, Checkpoint, Counts, PartitionStatus, Status, StatusBoard
+from service.live.status import RECENT_LIMIT, CheckpointStatus, Counts, PartitionStatus, Status, StatusBoard
 from service.live.streams import Tables
 
 METRICS = "/metrics"
@@ -54,7 +54,7 @@ def app(
     api.add_middleware(InTurn, turns=turns, at_once={*PROBES, METRICS})
     api.add_middleware(Access, token=token, names=names, public=api_page.PATHS)
 
-    def state(status: Status) -> Summary:
+    def state(status: Status) -> HealthSummary:
         return summary(status, version, beat_limit_s, monotonic())
 
     api.include_router(_health(board, beat_limit_s, monotonic))
@@ -125,7 +125,7 @@ class StatusSeen(msgspec.Struct, frozen=True):
     started_ms: int
     published_ms: int
     beat_age_s: float  # since the worker's loop last came round
-    checkpoint: Checkpoint
+    checkpoint: CheckpointStatus
     partitions: list[PartitionStatus]
     counts: Counts
 
@@ -136,7 +136,9 @@ class Recent(msgspec.Struct, frozen=True):
     anomalies: list[Event]
 
 
-def _published(board: StatusBoard, state: Callable[[Status], Summary], monotonic: Callable[[], float]) -> APIRouter:
+def _published(
+    board: StatusBoard, state: Callable[[Status], HealthSummary], monotonic: Callable[[], float]
+) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
 
     @api.get("/status", tags=["service"], responses={200: _status_schema()})
@@ -144,7 +146,7 @@ def _published(board: StatusBoard, state: Callable[[Status], Summary], monotonic
         """What the worker last published: its partitions, and what it has done since it started."""
         return json_of(_status(board.read(), monotonic()))
 
-    @api.get("/summary", tags=["service"], responses={200: schema(Summary)})
+    @api.get("/summary", tags=["service"], responses={200: schema(HealthSummary)})
     async def in_short() -> Response:
         """The same in a few figures."""
         return json_of(state(board.read()))

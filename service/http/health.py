@@ -3,7 +3,7 @@
 import msgspec
 
 from models.output.wording import counted
-from service.live.status import State, Status
+from service.live.status import Status, WorkerState
 
 NAMED = 8  # partitions or topics in one answer
 # A worker whose loop takes longer is alive, but what it last said is no longer true of now. A round takes half a second
@@ -11,7 +11,7 @@ NAMED = 8  # partitions or topics in one answer
 FRESH_S = 3.0
 
 
-class Summary(msgspec.Struct, frozen=True):
+class HealthSummary(msgspec.Struct, frozen=True):
     """The service's own state."""
 
     version: str
@@ -40,12 +40,12 @@ class Summary(msgspec.Struct, frozen=True):
     told: int  # anomaly events
 
 
-def summary(status: Status, version: str, beat_limit_s: float, now_s: float) -> Summary:
+def summary(status: Status, version: str, beat_limit_s: float, now_s: float) -> HealthSummary:
     """now_s: time.monotonic(). beat_limit_s: see stuck."""
     partitions, counts = status.partitions, status.counts
     ready = [one for one in partitions if one.ready]
     wrong = unready(status, beat_limit_s, now_s)
-    return Summary(
+    return HealthSummary(
         version=version,
         state=status.state,
         ready=wrong is None,
@@ -96,7 +96,7 @@ def assigned(status: Status) -> str:
 
 
 def _not_running(status: Status) -> str | None:
-    return None if status.state is State.RUNNING else f"the worker is {status.state}"
+    return None if status.state is WorkerState.RUNNING else f"the worker is {status.state}"
 
 
 def _not_joined(status: Status) -> str | None:

@@ -49,7 +49,7 @@ FILES = {
 PATHS = frozenset(FILES)
 
 
-class _Read(NamedTuple):
+class _PageFile(NamedTuple):
     """A file, as it is and compressed; each has a tag of its own, as they are different bytes."""
 
     content: bytes
@@ -96,7 +96,7 @@ def _takes_gzip(encodings: str) -> bool:
 
 
 @cache
-def _read(path: str) -> _Read:
+def _read(path: str) -> _PageFile:
     content = FILES[path].path().read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:16]
-    return _Read(content, f'"{digest}"', gzip.compress(content, 6, mtime=0), f'"{digest}-gzip"')
+    return _PageFile(content, f'"{digest}"', gzip.compress(content, 6, mtime=0), f'"{digest}-gzip"')

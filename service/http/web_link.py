@@ -36,7 +36,7 @@ from service.input.wire import StreamKey
 from service.live.metrics import Metrics
 from service.live.status import Status, StatusBoard
 from service.live.streams import Names, StreamTable, Tables
-from service.live.streams import Part as TablePart
+from service.live.streams import PartitionTable as TablePart
 from service.live.watching import WITHIN_S, NotNow, TooMuchAsked, UnheldStream, View, Views
 
 TELL_S = 0.2  # between two looks at the board

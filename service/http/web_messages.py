@@ -20,7 +20,7 @@ from models.detection.rows import Rows
 from service.input.wire import StreamKey
 from service.live.metrics import Counted
 from service.live.status import Status
-from service.live.watching import Part, View
+from service.live.watching import View, ViewPart
 from service.log.port import Partition
 
 LENGTHS = struct.Struct(">II")
@@ -177,5 +177,5 @@ def send_view(view: View, arrays: Arrays) -> SentView:
 
 
 def take_view(sent: SentView, body: bytearray) -> View:
-    parts = [Part(Rows(*_tensors(row, body)), Readings(*_tensors(readings, body))) for row, readings in sent.parts]
+    parts = [ViewPart(Rows(*_tensors(row, body)), Readings(*_tensors(readings, body))) for row, readings in sent.parts]
     return View(sent.partition, tuple(parts), Rows(*_tensors(sent.row, body)))

@@ -10,7 +10,7 @@ import numpy as np
 from models.output.wording import counted
 from service.input.wire import ReadingBatch
 from service.inspect.outside_log import OutsideLog, input_of
-from service.inspect.past import Past, Version
+from service.inspect.past import StreamPast, Version
 from service.inspect.question import Question
 from service.inspect.replayed_stream import ReplayedStream, records_of
 from service.log.port import Fetched, Partition, Source
@@ -27,7 +27,7 @@ class Beginning(NamedTuple):
 
 
 def beginning_of(
-    log: OutsideLog, question: Question, pipeline: Pipeline, past: Past, source: Source, spare: int
+    log: OutsideLog, question: Question, pipeline: Pipeline, past: StreamPast, source: Source, spare: int
 ) -> Beginning:
     """spare: readings that are to lie between the state and the newest one before the time."""
     partition, marker = past.origin.partition, past.marker
@@ -52,7 +52,7 @@ def beginning_of(
     return Beginning(stream, source.begin, "the input's beginning", another, remarks=remarks)
 
 
-def _at_take_over(stream: ReplayedStream, batch: ReadingBatch, past: Past) -> Beginning:
+def _at_take_over(stream: ReplayedStream, batch: ReadingBatch, past: StreamPast) -> Beginning:
     """Where this checkpoint took over from another, and warmed streams up; or where the service itself began."""
     marker = past.marker
     what = f"offset {marker.checkpoint_from:,}, from which on this checkpoint judges"

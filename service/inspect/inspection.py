@@ -34,7 +34,7 @@ from service.state.slab import Page
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundStream:
     """A stream's row in the newest page that holds it."""
 
     origin: Origin
@@ -46,7 +46,7 @@ class Found:
     rows: Rows  # of this one stream
 
 
-def find(log: OutsideLog, search: Search, stream: StreamKey, layout: Layout) -> Found:
+def find(log: OutsideLog, search: Search, stream: StreamKey, layout: Layout) -> FoundStream:
     """Raises RefusedInput that says what was looked through, when the stream is not there or cannot be read."""
     looked: list[str] = []
     damaged: list[str] = []
@@ -89,8 +89,8 @@ def marker_of(collected: Collected) -> Marker | None:
         raise RefusedInput(f"{collected.origin.partition}: {error}") from error
 
 
-def _find(collected: Collected, marker: Marker, stream: StreamKey, layout: Layout) -> Found | None:
-    found: Found | None = None
+def _find(collected: Collected, marker: Marker, stream: StreamKey, layout: Layout) -> FoundStream | None:
+    found: FoundStream | None = None
     for number in range(marker.pages):
         # Headers hold keys as they are: most pages need not be taken apart.
         if not any(bytes(stream) in held.get(number, b"") for held in (collected.pages, collected.rosters)):
@@ -118,10 +118,10 @@ def _read(collected: Collected, marker: Marker, number: int, layout: Layout) -> 
     return page, layout
 
 
-def _found(origin: Origin, marker: Marker, page: Page, stream: StreamKey, layout: Layout) -> Found:
+def _found(origin: Origin, marker: Marker, page: Page, stream: StreamKey, layout: Layout) -> FoundStream:
     row = page.keys.index(stream)
     rows = page.rows.take(torch.tensor([row]))
-    return Found(origin, marker, page.number, page.through, int(page.applied[row]), layout.checkpoint, rows)
+    return FoundStream(origin, marker, page.number, page.through, int(page.applied[row]), layout.checkpoint, rows)
 
 
 def _damaged(collected: Collected, marker: Marker, layout: Layout) -> Iterator[str]:
@@ -180,7 +180,7 @@ class Shown(msgspec.Struct, frozen=True):
     channels: tuple[ShownChannel, ...]
 
 
-def shown(found: Found, stream: StreamKey, detector: Detector, digest: str) -> Shown:
+def shown(found: FoundStream, stream: StreamKey, detector: Detector, digest: str) -> Shown:
     scalars = Scalars[float](*found.rows.scalars[0, : len(Scalars._fields)].tolist())
     channels = Channels[Doubles](*found.rows.channels[0, : len(Channels._fields)].numpy())
     alarm = None

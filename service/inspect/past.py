@@ -26,7 +26,7 @@ class Version(NamedTuple):
         return float(self.rows.scalars[0, Scalars._fields.index(name)])
 
 
-class Past(NamedTuple):
+class StreamPast(NamedTuple):
     """What the changelog still has of a stream, oldest first."""
 
     origin: Origin
@@ -35,9 +35,9 @@ class Past(NamedTuple):
     predecessor: bool  # there are rows of another checkpoint
 
 
-def past_of(log: OutsideLog, search: Search, stream: StreamKey, layout: Layout) -> Past:
+def past_of(log: OutsideLog, search: Search, stream: StreamKey, layout: Layout) -> StreamPast:
     """That of the first partition whose pages have held the stream; else of the first where it could be."""
-    first: Past | None = None
+    first: StreamPast | None = None
     for partition in search.partitions(log, stream):
         past = _past_in(log, Origin(search.group, partition), stream, layout)
         if past is None:
@@ -50,7 +50,7 @@ def past_of(log: OutsideLog, search: Search, stream: StreamKey, layout: Layout) 
     return first
 
 
-def _past_in(log: OutsideLog, origin: Origin, stream: StreamKey, layout: Layout) -> Past | None:
+def _past_in(log: OutsideLog, origin: Origin, stream: StreamKey, layout: Layout) -> StreamPast | None:
     versions: list[Version] = []
     waiting: list[Version] = []  # for the marker of their transaction
     marker: Marker | None = None
@@ -70,7 +70,7 @@ def _past_in(log: OutsideLog, origin: Origin, stream: StreamKey, layout: Layout)
                     waiting.append(_version(page, stream))
     versions += waiting
     versions.sort(key=lambda version: version.through)
-    return None if marker is None else Past(origin, marker, versions, predecessor)
+    return None if marker is None else StreamPast(origin, marker, versions, predecessor)
 
 
 def _records(log: OutsideLog, partition: Partition) -> Iterator[tuple[bytes | None, bytes | None]]:

@@ -19,9 +19,9 @@ from service.errors import RefusedInput
 from service.inspect.beginning import Beginning, beginning_of
 from service.inspect.checks import Checks
 from service.inspect.outside_log import OutsideLog, Search, input_of
-from service.inspect.past import Past, past_of
+from service.inspect.past import StreamPast, past_of
 from service.inspect.question import Question, Replayed
-from service.inspect.window import ToldAnomalies, Window
+from service.inspect.window import ReplayWindow, ToldAnomalies
 from service.log.port import Fetched, Source
 from service.pipeline import Pipeline
 from service.state.changelog import Layout
@@ -63,11 +63,11 @@ def replay(
 
 
 def _judge_again(
-    log: OutsideLog, question: Question, past: Past, source: Source, beginning: Beginning
-) -> tuple[Window, ToldAnomalies, Checks]:
+    log: OutsideLog, question: Question, past: StreamPast, source: Source, beginning: Beginning
+) -> tuple[ReplayWindow, ToldAnomalies, Checks]:
     """Until the readings wanted are judged, their anomalies closed, and a state behind them is compared."""
     stream = beginning.stream
-    window = Window(question.around_ms, question.readings, stream.clock_ms)
+    window = ReplayWindow(question.around_ms, question.readings, stream.clock_ms)
     anomalies = ToldAnomalies()
     checks = Checks([] if beginning.another_model else past.versions, beginning.offset)
     for fetched in input_of(log, past.origin.partition, beginning.offset, source.end):

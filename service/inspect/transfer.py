@@ -15,7 +15,7 @@ from models.detection.rows import Rows
 from models.output.wording import counted
 from service.errors import RefusedInput
 from service.input.wire import StreamKey
-from service.inspect.inspection import Found, collect, find, marker_of
+from service.inspect.inspection import FoundStream, collect, find, marker_of
 from service.inspect.outside_log import POLL_S, OutsideLog, Search
 from service.inspect.state_file import Carried, From, Luggage
 from service.log.port import Commit, Partition
@@ -33,7 +33,7 @@ def pack_up(
     log: OutsideLog, search: Search, streams: Sequence[StreamKey], pipeline: Pipeline, layout: Layout, numerics: str
 ) -> Luggage:
     """The rows of some streams as they are at their partitions' markers. Raises RefusedInput."""
-    by_origin: dict[Origin, list[tuple[StreamKey, Found]]] = defaultdict(list)
+    by_origin: dict[Origin, list[tuple[StreamKey, FoundStream]]] = defaultdict(list)
     for stream in dict.fromkeys(streams):
         found = find(log, search, stream, layout)
         _require_checkpoint(found.marker, layout)

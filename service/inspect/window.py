@@ -11,7 +11,7 @@ from service.log.port import Fetched
 from service.pipeline import Processed
 
 
-class Window:
+class ReplayWindow:
     """The readings wanted: half of them before a time, half at and after it.
 
     The place is where the stream's clock first passes the time. One whose clock was set back may start beyond it.
@@ -115,7 +115,7 @@ class ToldAnomalies:
             one = (event.data.offset, event.data.status, record.value or b"")
             self._told.setdefault(event.data.anomaly, []).append(one)
 
-    def touching(self, window: Window) -> list[list[tuple[int, str, bytes]]]:
+    def touching(self, window: ReplayWindow) -> list[list[tuple[int, str, bytes]]]:
         """Those that were open at a reading of the window."""
         return [
             events
@@ -123,12 +123,12 @@ class ToldAnomalies:
             if events[0][0] <= window.last and (events[-1][1] == "open" or events[-1][0] >= window.first)
         ]
 
-    def told(self, window: Window) -> Iterator[bytes]:
+    def told(self, window: ReplayWindow) -> Iterator[bytes]:
         yield from (value for events in self.touching(window) for _, _, value in events)
 
-    def open_in(self, window: Window) -> bool:
+    def open_in(self, window: ReplayWindow) -> bool:
         return any(events[-1][1] == "open" for events in self.touching(window))
 
-    def remarks(self, window: Window) -> Iterator[str]:
+    def remarks(self, window: ReplayWindow) -> Iterator[str]:
         if self.open_in(window):
             yield "its anomaly is still open where the input ends"

@@ -8,7 +8,7 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 
 from service.kafka.client import CLOSE_WITHIN_S, CONNECT_WITHIN_S, MAX_MESSAGE_BYTES
-from service.kafka.columns import Budget, drained, fetch_columns
+from service.kafka.columns import PollBudget, drained, fetch_columns
 from service.kafka.record_batches import CorruptBatch
 from service.kafka.record_windows import Bounds
 from service.log.port import Partition, Stored, Unreadable
@@ -41,7 +41,7 @@ class ChangelogReader:
         # What is written but not yet committed counts too: a transaction of the last owner may still be committed.
         self._watcher: Any = KafkaConsumer(**settings, isolation_level="read_uncommitted")
         if columnar:
-            fetch_columns(self._consumer, Budget(bounds=Bounds(MAX_MESSAGE_BYTES + LARGEST_KEY)))
+            fetch_columns(self._consumer, PollBudget(bounds=Bounds(MAX_MESSAGE_BYTES + LARGEST_KEY)))
 
     @property
     def cluster(self) -> Any:

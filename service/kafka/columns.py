@@ -17,18 +17,18 @@ from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from service.kafka.record_batches import BatchReader, CorruptBatch, all_of_format_2
-from service.kafka.record_windows import Bounds, Columns, joined
+from service.kafka.record_windows import Bounds, RecordColumns, joined
 from service.log.port import POLL_BYTES, KeptHeaders, Partition
 
 logger = structlog.get_logger("telltale.kafka")
 
 
-class Chunk(NamedTuple):
-    columns: Columns
+class FetchedChunk(NamedTuple):
+    columns: RecordColumns
     next_offset: int
 
 
-class Budget:
+class PollBudget:
     """How many bytes of decompressed records one poll may bring; it always may bring one record."""
 
     def __init__(self, poll_bytes: int = POLL_BYTES, bounds: Bounds | None = None) -> None:
@@ -43,7 +43,7 @@ class Budget:
 class _Taken:
     """What the fetcher takes for the list of records, but holding a single chunk."""
 
-    def __init__(self, chunk: Chunk, counts_as: int) -> None:
+    def __init__(self, chunk: FetchedChunk, counts_as: int) -> None:
         """counts_as: so many records; more than there are where no more are to be taken in this poll."""
         self._chunk = chunk
         self._counts_as = counts_as
@@ -51,14 +51,16 @@ class _Taken:
     def __len__(self) -> int:
         return self._counts_as
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[FetchedChunk]:
         return iter((self._chunk,))
 
 
 class _ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """The client's own holder of one partition's fetched bytes, with its decoder replaced."""
 
-    def __init__(self, budget: Budget, fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> None:
+    def __init__(
+        self, budget: PollBudget, fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any
+    ) -> None:
         super().__init__(fetch_offset, tp, records, **settings)
         self._budget = budget
         self._data = records._buffer
@@ -82,22 +84,24 @@ class _ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         if self._reader.exhausted:
             self.drain()
         is_last = n is not None and (budget.left <= 0 or (count < n and not self._reader.exhausted))
-        return _Taken(Chunk(columns, self.next_fetch_offset), n if is_last and n is not None and count else count)
+        return _Taken(
+            FetchedChunk(columns, self.next_fetch_offset), n if is_last and n is not None and count else count
+        )
 
 
-def _partition_records(budget: Budget, fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> Any:
+def _partition_records(budget: PollBudget, fetch_offset: int, tp: TopicPartition, records: Any, **settings: Any) -> Any:
     if all_of_format_2(records._buffer):
         return _ColumnarRecords(budget, fetch_offset, tp, records, **settings)
     return Fetcher.PartitionRecords(fetch_offset, tp, records, **settings)
 
 
-def fetch_columns(consumer: Any, budget: Budget | None = None) -> dict[TopicPartition, int] | None:
+def fetch_columns(consumer: Any, budget: PollBudget | None = None) -> dict[TopicPartition, int] | None:
     """Let the consumer fetch columns, and note how far its partitions could be read (the last stable offset).
 
     budget: of each poll. None, with a warning, where this version of the client is not made as expected: it then
     decodes by itself, and holds whatever a fetch stands for.
     """
-    budget = budget or Budget()
+    budget = budget or PollBudget()
     try:
         fetcher = consumer._fetcher
         parse, take_fetched = fetcher._parse_fetched_data, fetcher.fetched_records
@@ -138,7 +142,7 @@ def _decodes_a_sample(fetcher: Any) -> bool:
     for delta, (key, value, time_ms) in enumerate(rows):
         builder.append(delta, time_ms, key, value, [])
     part = _partition_records(
-        Budget(),
+        PollBudget(),
         0,
         TopicPartition("sample", 0),
         MemoryRecords(bytes(builder.build())),
@@ -157,10 +161,10 @@ def _decodes_a_sample(fetcher: Any) -> bool:
     return found == rows and offsets.tolist() == [0, 1] and next_offset == part.next_fetch_offset == 2 and not part
 
 
-def columns_of(records: list[Any]) -> Columns:
+def columns_of(records: list[Any]) -> RecordColumns:
     """What the client has decoded."""
     by_offset = {record.offset: record for record in records}
-    return Columns(
+    return RecordColumns(
         [record.key for record in records],
         [record.value for record in records],
         np.array([record.offset for record in records], dtype=np.int64),
@@ -170,13 +174,13 @@ def columns_of(records: list[Any]) -> Columns:
     )
 
 
-def drained(parts: list[Any]) -> Columns | None:
+def drained(parts: list[Any]) -> RecordColumns | None:
     """What a poll returned of one partition, in order of the offsets.
 
     Where we do not decode, without the hook or for batches of an older format, the client does.
     """
-    found = [part.columns for part in parts if isinstance(part, Chunk)]
-    records = [part for part in parts if not isinstance(part, Chunk)]
+    found = [part.columns for part in parts if isinstance(part, FetchedChunk)]
+    records = [part for part in parts if not isinstance(part, FetchedChunk)]
     found += [columns_of(records)] if records else []
     found.sort(key=lambda columns: int(columns.offsets[0]))
     return joined(found) if found else None

@@ -35,7 +35,7 @@ from service.kafka.client import (
     silence_client_below_warning,
     translated,
 )
-from service.kafka.columns import Budget, Chunk, columns_of, drained, fetch_columns
+from service.kafka.columns import FetchedChunk, PollBudget, columns_of, drained, fetch_columns
 from service.kafka.rebalances import Assigned, Membership, RebalanceListener, ThrownOut, follows_directly
 from service.kafka.record_windows import Bounds
 from service.kafka.topic_watch import TopicWatch
@@ -139,7 +139,7 @@ class KafkaLog:
             transaction_timeout_ms=transaction_timeout_ms,
         )
         # What goes out whole has to come in whole.
-        self._budget = Budget(max_poll_bytes, Bounds(max(Bounds().record_bytes, 2 * self._writer.letter_bytes)))
+        self._budget = PollBudget(max_poll_bytes, Bounds(max(Bounds().record_bytes, 2 * self._writer.letter_bytes)))
         reading: dict[str, object] = {
             **common,
             "bootstrap_timeout_ms": CONNECT_WITHIN_S * 1000,
@@ -384,7 +384,7 @@ class KafkaLog:
     def _fetched(self, partition: Partition, parts: list[Any]) -> Fetched:
         tp = TopicPartition(*partition)
         columns = drained(parts) or columns_of([])
-        if all(isinstance(part, Chunk) for part in parts):
+        if all(isinstance(part, FetchedChunk) for part in parts):
             next_offset = max(part.next_offset for part in parts)
         else:
             next_offset = self._consumer.position(tp, timeout_ms=1_000)

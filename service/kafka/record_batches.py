@@ -20,7 +20,7 @@ from crc32c import crc32c
 
 from service.kafka.inflating import CODECS
 from service.kafka.record_fields import BadRecords, varint
-from service.kafka.record_windows import Batch, Bounds, Columns, OpenBatch, Single, Window, all_records, joined
+from service.kafka.record_windows import Batch, Bounds, OpenBatch, RecordColumns, Single, Window, all_records, joined
 
 # base offset, length, leader epoch, magic, crc, attributes, last offset delta, base and max timestamp, producer id and
 # epoch, base sequence, records
@@ -69,12 +69,12 @@ class BatchReader:
         self._opened: deque[OpenBatch] = deque()  # larger than a window, or with something amiss
         self._window: Window | Single | None = None
 
-    def take(self, limit: int | None = None, max_bytes: int | None = None) -> Columns:
+    def take(self, limit: int | None = None, max_bytes: int | None = None) -> RecordColumns:
         """The next records, at most `limit`, and at most `max_bytes` unless it is a single one.
 
         None are left when `exhausted` is set; until then there is at least one, or a corrupt batch raises.
         """
-        parts: list[Columns] = []
+        parts: list[RecordColumns] = []
         count, size = 0, 0
         while (limit is None or count < limit) and (max_bytes is None or size < max_bytes):
             self._window = self._window or self._next_window()

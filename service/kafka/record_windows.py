@@ -40,7 +40,7 @@ class Bounds(NamedTuple):
     window_bytes: int = WINDOW_BYTES
 
 
-class Columns(NamedTuple):
+class RecordColumns(NamedTuple):
     """N records in offset order. times_ms: the broker's append time where the topic says so, else the producer's.
 
     headers: finds those of the record at an offset. size: bytes that they take, about.
@@ -101,7 +101,7 @@ class Window:
         self._taken = int(np.searchsorted(self.offsets, offset))
         return self.left > 0
 
-    def take(self, limit: int | None, max_bytes: int | None, at_least: int) -> Columns:
+    def take(self, limit: int | None, max_bytes: int | None, at_least: int) -> RecordColumns:
         """The next records: at most `limit` of them and at most `max_bytes`, but `at_least` so many."""
         first, index = self._taken, self._index
         last = len(self.offsets) if limit is None else min(first + limit, len(self.offsets))
@@ -112,7 +112,7 @@ class Window:
             fitting = int(np.searchsorted(self._sizes, before + max_bytes, side="right"))
             last = max(first + at_least, fitting)
         self._taken = last
-        return Columns(
+        return RecordColumns(
             slices(self._data, index.key_starts[first:last], index.key_ends[first:last]),
             slices(self._data, index.value_starts[first:last], index.value_ends[first:last]),
             self.offsets[first:last],
@@ -129,7 +129,7 @@ class Window:
 class Single:
     """One record that is held in part, or what stands for records that cannot be told apart."""
 
-    def __init__(self, columns: Columns, epoch: int) -> None:
+    def __init__(self, columns: RecordColumns, epoch: int) -> None:
         self._columns = columns
         self.left = 1
         self.epoch = epoch
@@ -137,7 +137,7 @@ class Single:
     def begin_at(self, offset: int) -> bool:
         return int(self._columns.offsets[0]) >= offset
 
-    def take(self, limit: int | None, max_bytes: int | None, at_least: int) -> Columns:  # noqa: ARG002
+    def take(self, limit: int | None, max_bytes: int | None, at_least: int) -> RecordColumns:  # noqa: ARG002
         if max_bytes is not None and self._columns.size > max_bytes and not at_least:
             return joined([])
         self.left = 0
@@ -270,7 +270,7 @@ class OpenBatch:
         self, offset: int, time_ms: int, key: bytes | None, value: bytes | None, headers: KeptHeaders
     ) -> Single:
         size = len(key or b"") + len(value or b"") + HEADER_COST * len(headers.kept)
-        columns = Columns([key], [value], int64s([offset]), int64s([time_ms]), lambda _: headers, size)
+        columns = RecordColumns([key], [value], int64s([offset]), int64s([time_ms]), lambda _: headers, size)
         return Single(columns, self.batch.leader_epoch)
 
 
@@ -334,12 +334,12 @@ class _LargeRecord:
         return b"".join(found)
 
 
-def joined(parts: Sequence[Columns]) -> Columns:
+def joined(parts: Sequence[RecordColumns]) -> RecordColumns:
     """Columns one behind the other, in the order of their offsets."""
     if len(parts) == 1:
         return parts[0]
     firsts = [int(part.offsets[0]) for part in parts]
-    return Columns(
+    return RecordColumns(
         [key for part in parts for key in part.keys],
         [value for part in parts for value in part.values],
         np.concatenate([part.offsets for part in parts]) if parts else int64s(()),

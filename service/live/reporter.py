@@ -13,7 +13,16 @@ from models.detection.detector import Detector
 from service.input.wire import Reason
 from service.live.metrics import Metrics
 from service.live.observer import Committed, Observer, Round
-from service.live.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard, newest, still_open
+from service.live.status import (
+    CheckpointStatus,
+    Counts,
+    PartitionStatus,
+    Status,
+    StatusBoard,
+    WorkerState,
+    newest,
+    still_open,
+)
 from service.log.port import Backlog, Partition
 from service.log_lines import Seldom
 from service.pipeline import Processed
@@ -159,7 +168,7 @@ class Reporter(Observer):
         told = [msgspec.to_builtins(event) for event in events[-100:]]
         self._board.publish(
             Status(
-                state=State.STOPPING if turn.stopping else State.RUNNING,
+                state=WorkerState.STOPPING if turn.stopping else WorkerState.RUNNING,
                 started_ms=last.started_ms,
                 published_ms=time.time_ns() // 1_000_000,
                 beat_s=now_s,
@@ -263,7 +272,7 @@ class Reporter(Observer):
                     )
 
 
-def first_status(checkpoint: Checkpoint) -> Status:
+def first_status(checkpoint: CheckpointStatus) -> Status:
     """What stands on the board before the worker's first round."""
     now_ms = time.time_ns() // 1_000_000
-    return Status(State.STARTING, now_ms, now_ms, time.monotonic(), checkpoint)
+    return Status(WorkerState.STARTING, now_ms, now_ms, time.monotonic(), checkpoint)

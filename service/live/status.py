@@ -10,14 +10,14 @@ RECENT_LIMIT = 100  # anomaly events that a status keeps
 DETAILS_LIMIT = 200  # open anomalies of which it keeps the latest event
 
 
-class State(StrEnum):
+class WorkerState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class CheckpointStatus:
     """The trained model that judges."""
 
     path: str
@@ -103,11 +103,11 @@ class Notified(NamedTuple):
 class Status:
     """A view of the worker at one moment; it never changes."""
 
-    state: State
+    state: WorkerState
     started_ms: int
     published_ms: int
     beat_s: float  # time.monotonic() when the loop last came round
-    checkpoint: Checkpoint
+    checkpoint: CheckpointStatus
     partitions: tuple[PartitionStatus, ...] = ()
     joined: bool = True  # whether its group has said which partitions are this worker's
     counts: Counts = field(default_factory=Counts)

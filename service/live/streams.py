@@ -67,7 +67,7 @@ class StreamSeen(msgspec.Struct, frozen=True):
     alarm: OpenAlarm | None
 
 
-class Found(NamedTuple):
+class FoundStreams(NamedTuple):
     """Some of the streams that were asked for."""
 
     total: int  # of all that match
@@ -105,7 +105,7 @@ class Names:
         return np.frombuffer(b"".join(names).lower(), np.uint8), ends
 
 
-class Part(NamedTuple):
+class PartitionTable(NamedTuple):
     """The streams of one partition, by slot."""
 
     partition: Partition
@@ -117,7 +117,7 @@ class Part(NamedTuple):
 class StreamTable:
     """What the worker's thread let go of."""
 
-    def __init__(self, made_ms: int, parts: Sequence[Part]) -> None:
+    def __init__(self, made_ms: int, parts: Sequence[PartitionTable]) -> None:
         self.made_ms = made_ms
         self.parts = tuple(parts)
         self._orders: dict[Order, Int64s] = {}
@@ -129,7 +129,7 @@ class StreamTable:
 
     def find(
         self, search: str = "", order: Order = Order.SCORE, alarm: bool = False, skip: int = 0, most: int = 50
-    ) -> Found:
+    ) -> FoundStreams:
         """A page of the streams whose name has `search` in it. alarm: only those whose alarm is open."""
         wanted = self._held
         if alarm:
@@ -138,7 +138,7 @@ class StreamTable:
             wanted = wanted & np.concatenate([NOBODY, *(part.names.containing(search) for part in self.parts)])
         places = self._places(order)
         places = places[wanted[places]]
-        return Found(len(places), [self._seen(place) for place in places[skip : skip + most].tolist()])
+        return FoundStreams(len(places), [self._seen(place) for place in places[skip : skip + most].tolist()])
 
     def _places(self, order: Order) -> Int64s:
         """(S,) all slots in this order; sorted once a table."""
@@ -236,12 +236,12 @@ class Streams(Observer):
             self._changed.notify_all()
 
 
-def _part(task: PartitionTask, last: Names | None) -> Part:
+def _part(task: PartitionTask, last: Names | None) -> PartitionTable:
     keys = task.slab.keys
     held = len(keys)
     columns = task.slab.rows.scalars[:held].numpy().take(PLACES, axis=1)
     names = last if last is not None and last.keys is keys else Names(keys)
-    return Part(task.partition, names, task.slab.scores[:held].copy(), columns)
+    return PartitionTable(task.partition, names, task.slab.scores[:held].copy(), columns)
 
 
 def _open_alarm(partition: Partition, stream: str, row: Mapping[str, float]) -> OpenAlarm:

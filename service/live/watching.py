@@ -46,7 +46,7 @@ class TooMuchAsked(TelltaleError):
     """Others have asked for as much as there may be: ask again when they have done."""
 
 
-class Part(NamedTuple):
+class ViewPart(NamedTuple):
     """Some readings of a stream in a row."""
 
     row: Rows  # before them
@@ -57,7 +57,7 @@ class View(NamedTuple):
     """A stream as it was at the end of a round."""
 
     partition: Partition
-    parts: tuple[Part, ...]  # its readings since it is watched, the latest of them
+    parts: tuple[ViewPart, ...]  # its readings since it is watched, the latest of them
     row: Rows  # after them
 
     @property
@@ -98,7 +98,7 @@ class _Watch:
     asked_s: float
     answer: View | TelltaleError | None = None
     slab: "weakref.ref[StateSlab] | None" = None
-    parts: list[Part] = field(default_factory=list)
+    parts: list[ViewPart] = field(default_factory=list)
 
 
 class Watching(Observer):
@@ -166,7 +166,7 @@ class Watching(Observer):
             del self._watches[key]
 
 
-class _Read(NamedTuple):
+class _ReadSlice(NamedTuple):
     """A stream's readings in a batch."""
 
     readings: Readings
@@ -175,8 +175,8 @@ class _Read(NamedTuple):
 
 def _read_of(
     judged: Sequence[Processed], keys: Mapping[StreamKey, _Watch]
-) -> dict[tuple[Partition, StreamKey], list[_Read]]:
-    read: dict[tuple[Partition, StreamKey], list[_Read]] = {}
+) -> dict[tuple[Partition, StreamKey], list[_ReadSlice]]:
+    read: dict[tuple[Partition, StreamKey], list[_ReadSlice]] = {}
     for one in judged:
         places: dict[StreamKey, list[int]] = {}
         for n, key in enumerate(one.batch.keys):
@@ -186,12 +186,12 @@ def _read_of(
             index = torch.tensor(mine)
             fate = one.verdicts.fate.judged[index] if one.verdicts else torch.empty(0)
             read.setdefault((one.batch.partition, key), []).append(
-                _Read(Readings(*(column[index] for column in one.batch.readings)), int(fate.sum()))
+                _ReadSlice(Readings(*(column[index] for column in one.batch.readings)), int(fate.sum()))
             )
     return read
 
 
-def _go_on(watch: _Watch, key: StreamKey, task: PartitionTask, read: Sequence[_Read]) -> None:
+def _go_on(watch: _Watch, key: StreamKey, task: PartitionTask, read: Sequence[_ReadSlice]) -> None:
     """Add what was read to what is kept; begin anew where that does not lead to the row there is.
 
     The slab may be another one since, and a stream may have been forgotten and come back in one batch.
@@ -203,16 +203,16 @@ def _go_on(watch: _Watch, key: StreamKey, task: PartitionTask, read: Sequence[_R
         watch.slab, watch.parts = weakref.ref(task.slab), []
     elif read:
         watch.parts = _kept(
-            [*watch.parts, Part(last.row, join([one.readings for one in read], row.channels.shape[-1]))]
+            [*watch.parts, ViewPart(last.row, join([one.readings for one in read], row.channels.shape[-1]))]
         )
     watch.answer = View(task.partition, tuple(watch.parts), row)
 
 
-def _kept(parts: list[Part]) -> list[Part]:
+def _kept(parts: list[ViewPart]) -> list[ViewPart]:
     """The last one joined to the one before if that is short; the first ones let go if there is enough without."""
     if len(parts) > 1 and len(parts[-2].readings.offsets) < PART_READINGS:
         *parts, one, other = parts
-        parts = [*parts, Part(one.row, Readings(*map(torch.cat, zip(one.readings, other.readings, strict=True))))]
+        parts = [*parts, ViewPart(one.row, Readings(*map(torch.cat, zip(one.readings, other.readings, strict=True))))]
     lengths = np.array([len(part.readings.offsets) for part in parts])
     enough = lengths[::-1].cumsum()[::-1] >= KEPT_READINGS  # from this part on
     return parts[max(0, int(enough.sum()) - 1) :]

@@ -142,7 +142,9 @@ def observed(
 ) -> tuple[StatusBoard, Metrics, CollectorRegistry]:
     """What a worker with this checkpoint is watched through; the checkpoint was loaded just now."""
     features, loaded_ms = checkpoint.detector.features, time.time_ns() // 1_000_000
-    board = StatusBoard(first_status(status.Checkpoint(str(checkpoint.path), checkpoint.digest, features, loaded_ms)))
+    board = StatusBoard(
+        first_status(status.CheckpointStatus(str(checkpoint.path), checkpoint.digest, features, loaded_ms))
+    )
     registry = CollectorRegistry()
     build = Build(version("telltale"), platform.python_version(), torch.__version__, numerics)
     metrics = Metrics(

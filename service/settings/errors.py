@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pydantic_core import ErrorDetails
 
 from service.settings.settings import PATHS, SECTIONS
-from service.settings.sources import Given, suggestion
+from service.settings.sources import GivenValue, suggestion
 
 SECRET = ("password", "authorization", "token", "urls")  # in the name of a setting; in an address may be a login
 
 
-def error_line(detail: ErrorDetails, given: Mapping[str, Given]) -> str:
+def error_line(detail: ErrorDetails, given: Mapping[str, GivenValue]) -> str:
     """One error: where, what was found, what it should be, who set it."""
     field = detail.get("ctx", {}).get("field", "")
     path = ".".join(str(part) for part in (*detail["loc"], *([field] if field else [])))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from service.errors import RefusedSetting
 from service.settings.errors import error_line
 from service.settings.settings import Settings
-from service.settings.sources import CONFIG_VARIABLE, Given, read_environment, read_file
+from service.settings.sources import CONFIG_VARIABLE, GivenValue, read_environment, read_file
 
 
 def load(config_file: Path | None, overrides: Mapping[str, object]) -> Settings:
@@ -25,7 +25,7 @@ def load(config_file: Path | None, overrides: Mapping[str, object]) -> Settings:
     """
     if config_file is None and os.environ.get(CONFIG_VARIABLE):
         config_file = Path(os.environ[CONFIG_VARIABLE])
-    options = {path: Given(value, "command line") for path, value in overrides.items() if value is not None}
+    options = {path: GivenValue(value, "command line") for path, value in overrides.items() if value is not None}
     given = (read_file(config_file) if config_file else {}) | read_environment() | options
     try:
         settings = Settings(**_nested(given))
@@ -37,7 +37,7 @@ def load(config_file: Path | None, overrides: Mapping[str, object]) -> Settings:
     raise RefusedSetting("\n".join(error_line(detail, given) for detail in details))
 
 
-def _nested(given: Mapping[str, Given]) -> dict[str, Any]:
+def _nested(given: Mapping[str, GivenValue]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for path, (value, _) in given.items():
         section, _, name = path.rpartition(".")

@@ -25,7 +25,7 @@ DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 YAML_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
-class Given(NamedTuple):
+class GivenValue(NamedTuple):
     """A value somebody set, and where."""
 
     value: object
@@ -35,13 +35,15 @@ class Given(NamedTuple):
 # --- the environment
 
 
-def read_environment() -> dict[str, Given]:
+def read_environment() -> dict[str, GivenValue]:
     """Every setting among the environment's variables; a variable that looks like one and is none is an error."""
     unknown = [name for name in os.environ if name.upper().startswith(PREFIX) and not _is_known(name)]
     if unknown:
         raise RefusedSetting("\n".join(f"environment variable {n}: unknown{suggestion(n, VARIABLES)}" for n in unknown))
     values = _nested_paths(EnvSettingsSource(Settings)())
-    return {path: Given(values[path], f"environment variable {n}") for n, path in VARIABLES.items() if path in values}
+    return {
+        path: GivenValue(values[path], f"environment variable {n}") for n, path in VARIABLES.items() if path in values
+    }
 
 
 def _is_known(name: str) -> bool:
@@ -80,7 +82,7 @@ class _RefusedYaml(Exception):
         self.line = mark.line + 1
 
 
-def read_file(file: Path) -> dict[str, Given]:
+def read_file(file: Path) -> dict[str, GivenValue]:
     """The settings that a YAML file holds. Its errors never quote the file: a secret may be in the line."""
     text = _read_config(file)
     loader = None
@@ -120,7 +122,7 @@ def _read_config(file: Path) -> str:
         raise RefusedSetting(f"{file}: not UTF-8 at byte {error.start}") from None
 
 
-def _settings_of(loader: _Loader, node: yaml.MappingNode, section: str, file: Path) -> Iterator[tuple[str, Given]]:
+def _settings_of(loader: _Loader, node: yaml.MappingNode, section: str, file: Path) -> Iterator[tuple[str, GivenValue]]:
     seen: dict[str, int] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
@@ -133,7 +135,7 @@ def _settings_of(loader: _Loader, node: yaml.MappingNode, section: str, file: Pa
         if path in SECTIONS and isinstance(value_node, yaml.MappingNode):
             yield from _settings_of(loader, value_node, path, file)
         elif path not in SECTIONS:
-            yield path, Given(_value(loader, value_node), f"{file}, line {line}")
+            yield path, GivenValue(_value(loader, value_node), f"{file}, line {line}")
         elif value_node.tag != "tag:yaml.org,2002:null":  # a section with nothing in it is one that is not there
             raise _RefusedYaml(f"a single value as {path}, expected a section with keys below it", key_node.start_mark)
 

@@ -121,7 +121,7 @@ def _checkpoint(folder: Path, hidden: int) -> Path:
     torch.manual_seed(0)
     detector = Detector.cold(Forecaster(ForecasterConfig(("value",), hidden=hidden)), DetectorConfig())
     data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoints.Metrics(
+    metrics = checkpoints.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
     )
     path = folder / "bench.safetensors"

@@ -21,7 +21,7 @@ from models.detection.detector import DetectorConfig
 from models.detection.kinds import KINDS
 from models.detection.priming import prime
 from models.net.forecaster import ForecasterConfig
-from models.training.kinds_training import KindsConfig, Report, evaluate_kinds, fit_kinds, scores
+from models.training.kinds_training import KindsConfig, KindsReport, evaluate_kinds, fit_kinds, scores
 from models.training.loop import fit, usable
 from models.training.run import TrainingConfig
 
@@ -42,7 +42,7 @@ def main() -> None:
         name: one_set(chosen.data / name, chosen.cell, chosen.train_seconds, chosen.seed)
         for name in chosen.sets.split(",")
     }
-    together = Report(*(np.sum(column, axis=0) for column in zip(*reports.values(), strict=True)))
+    together = KindsReport(*(np.sum(column, axis=0) for column in zip(*reports.values(), strict=True)))
     for name, report in {**reports, "all": together}.items():
         show(name, report)
     if chosen.out:
@@ -50,7 +50,7 @@ def main() -> None:
         chosen.out.write_text(json.dumps(matrices))
 
 
-def one_set(folder: Path, cell: str, seconds: float, seed: int) -> Report:
+def one_set(folder: Path, cell: str, seconds: float, seed: int) -> KindsReport:
     files = find_files([folder])
     parts = usable(read_series(files[::2]))
     unseen = read_series(files[1::2], parts[0].features)
@@ -70,7 +70,7 @@ def one_set(folder: Path, cell: str, seconds: float, seed: int) -> Report:
     return report
 
 
-def show(name: str, report: Report) -> None:
+def show(name: str, report: KindsReport) -> None:
     opened = report.at_alarm[:, :-1].sum()
     print(f"\n{name}: {report.at_end.sum()} faults, {opened} of them opened an alarm")
     matrix("word at the fault's end, every fault", report.at_end, KINDS)

@@ -29,7 +29,7 @@ from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
-from service.live.status import Checkpoint, StatusBoard
+from service.live.status import CheckpointStatus, StatusBoard
 from service.log.port import Commit, Partition, Record
 from service.pipeline import Pipeline
 from service.recovery import RecoveryRules
@@ -287,7 +287,7 @@ def _worker(
     torch.set_num_threads(1)
     torch.manual_seed(0)
     log = kafka_log.KafkaLog(topics[:1], group, servers, topics[1], topics[2], topics[3], transactional_id=group)
-    board = StatusBoard(first_status(Checkpoint("bench", "0" * 64, ("value",))))
+    board = StatusBoard(first_status(CheckpointStatus("bench", "0" * 64, ("value",))))
     registry = CollectorRegistry()
     metrics = Metrics(registry, board, Build("", "", "", ""), STAGES, REASONS, ("minor", "major", "critical"), PROBLEMS)
     pipeline = Pipeline(_detector(streams, hidden), "0" * 64, max_future_ms=10**15)

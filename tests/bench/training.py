@@ -23,7 +23,7 @@ from models.data.windows import Lane
 from models.net.forecaster import ForecasterConfig
 from models.training.distributed import ALONE
 from models.training.loop import Lesson, _learn, _step
-from models.training.run import Run, TrainingConfig
+from models.training.run import TrainingConfig, TrainingRun
 
 T, S, H = 64, 64, 64
 STEPS = 32  # a turn
@@ -96,9 +96,9 @@ def whole_turn(features: int) -> Callable[[], None]:
     return lambda: _learn(lesson, run, lanes, ALONE)
 
 
-def _new_run(features: int) -> tuple[Run, Lesson]:
+def _new_run(features: int) -> tuple[TrainingRun, Lesson]:
     config = ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=H)
-    run = Run(config, TrainingConfig(chunk_readings=T), torch.device("cpu"))
+    run = TrainingRun(config, TrainingConfig(chunk_readings=T), torch.device("cpu"))
     return run, Lesson(run.forecaster, torch.float32)
 
 

@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patient = dataclasses.replace(QUICK, alarm=dataclasses.replace(QUICK.alarm, adopt_after=10_000))
     detector = Detector.cold(some_forecaster(len(FEATURES)), patient)
     data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoints.Metrics(
+    metrics = checkpoints.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
     )
     checkpoints.save(path, detector, checkpoints.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from service.http.app import app
 from service.http.server import Server
-from service.live.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard
+from service.live.status import CheckpointStatus, Counts, PartitionStatus, Status, StatusBoard, WorkerState
 from service.live.streams import Streams
 from tests.browser.chromium import running_browser
 from tests.browser.scene import visited
@@ -32,9 +32,9 @@ class Worker:
     """Publishes a status again and again, as a worker's loop does, to a server beside it."""
 
     def __init__(self) -> None:
-        checkpoint = Checkpoint("/checkpoints/plant.safetensors", "abcdef", ("f0",))
+        checkpoint = CheckpointStatus("/checkpoints/plant.safetensors", "abcdef", ("f0",))
         self._began_ms = now_ms() - 60_000
-        self.calm = Status(State.RUNNING, self._began_ms, now_ms(), time.monotonic(), checkpoint, (P0, P1))
+        self.calm = Status(WorkerState.RUNNING, self._began_ms, now_ms(), time.monotonic(), checkpoint, (P0, P1))
         self._board, self._streams = StatusBoard(self.calm), Streams()
         self.server = Server(app(self._board, None, 60.0, "0.1.0", streams=self._streams), "127.0.0.1", 0)
         self.server.start()
@@ -163,11 +163,11 @@ NOTHING = Counts()
 NOT_READY = [
     (
         "starting",
-        {"state": State.STARTING, "partitions": ()},
+        {"state": WorkerState.STARTING, "partitions": ()},
         r"^the service is starting since ",
         "Nothing is judged yet",
     ),
-    ("stopping", {"state": State.STOPPING}, "^the service is stopping$", "Nothing is judged any more"),
+    ("stopping", {"state": WorkerState.STOPPING}, "^the service is stopping$", "Nothing is judged any more"),
     (
         "restoring",
         {"partitions": (P0, RESTORING)},

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES
-from service.live.status import Checkpoint, Notified, PartitionStatus, State, Status, StatusBoard
+from service.live.status import CheckpointStatus, Notified, PartitionStatus, Status, StatusBoard, WorkerState
 from service.notify.notifier import RECEIVERS
 from service.state.open_alarms import SEVERITIES
 from service.worker import PROBLEMS
@@ -42,11 +42,11 @@ PARTS = ("_bucket", "_sum", "_count")  # of a histogram
 def registry() -> CollectorRegistry:
     """All that a worker with a partition and a named stream shows."""
     partition = PartitionStatus("t", 0, 1, 2, 3, strongest=(("stream", 1.0),), replay_from=0)
-    checkpoint = Checkpoint("path", "digest", ("f0",), 0)
+    checkpoint = CheckpointStatus("path", "digest", ("f0",), 0)
     shown = CollectorRegistry()
     Metrics(
         shown,
-        StatusBoard(Status(State.RUNNING, 0, 0, 0.0, checkpoint, (partition,))),
+        StatusBoard(Status(WorkerState.RUNNING, 0, 0, 0.0, checkpoint, (partition,))),
         Build("0", "3", "2", ""),
         STAGES,
         REASONS,

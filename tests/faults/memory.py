@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from models.checkpoint import Checkpoint
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
-from service.live.status import Checkpoint as Shown
+from service.live.status import CheckpointStatus as Shown
 from service.live.status import StatusBoard
 from service.log.memory_log import Fault, MemoryLog, Topics
 from service.log.port import Partition, Record

@@ -83,7 +83,7 @@ def write_checkpoint(path: Path, hidden: int = 32, seed: int = 0) -> Path:
     """A detector with a real LSTM that nobody trained: alarms open within dozens of readings."""
     detector = Detector.cold(some_forecaster(len(plant.FEATURES), hidden=hidden, seed=seed), QUICK)
     data = checkpoint.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoint.Metrics(
+    metrics = checkpoint.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
     )
     checkpoint.save(path, detector, checkpoint.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))

@@ -35,7 +35,7 @@ def saved(path: Path, seed: int) -> Path:
     """A checkpoint that nobody trained."""
     detector = Detector.cold(some_forecaster(2, seed=seed), QUICK)
     data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoints.Metrics(
+    metrics = checkpoints.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
     )
     checkpoints.save(path, detector, checkpoints.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))

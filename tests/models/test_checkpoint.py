@@ -17,8 +17,8 @@ from torch import Tensor
 from models.checkpoint import (
     Description,
     Kinds,
-    Metrics,
     TrainingData,
+    TrainingMetrics,
     UnusableCheckpoint,
     describe,
     load,
@@ -55,7 +55,7 @@ def some_detector(features: int = 2, layers: int = 1, known: int = KNOWN, *, nam
 
 def described(detector: Detector) -> Description:
     data = TrainingData(files=1, streams=KNOWN, readings=500, first_ms=1_000, last_ms=2_000)
-    metrics = Metrics(
+    metrics = TrainingMetrics(
         epochs=3, best_epoch=2, loss=0.1, validation_loss=0.2, persistence_loss=None, seconds=1.5, ended="epochs"
     )
     kinds = Kinds(

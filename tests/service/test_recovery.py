@@ -23,7 +23,7 @@ from service.input.notices import STATE_LOST, Notice
 from service.input.wire import StreamKey, decode_event, encode_reading
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
-from service.live.status import Checkpoint, StatusBoard
+from service.live.status import CheckpointStatus, StatusBoard
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.log.port import Partition, Polled, Record
 from service.pipeline import Pipeline
@@ -129,7 +129,7 @@ class Service:
         self.topics = topics
         self.clock = Clock()
         self.log = MemoryLog(topics, script, max_poll_records)
-        self.board = StatusBoard(first_status(Checkpoint("plant.safetensors", plant.digest, FEATURES)))
+        self.board = StatusBoard(first_status(CheckpointStatus("plant.safetensors", plant.digest, FEATURES)))
         registry = CollectorRegistry()
         metrics = Metrics(registry, self.board, Build("0", "3", "2", ""), STAGES, REASONS, ["minor"], PROBLEMS)
         writer = StateWriter(GROUP, plant.layout, plant.numerics, "writer", flush_interval_s, self.clock)

@@ -23,7 +23,7 @@ from service.input.wire import decode_event, encode_reading
 from service.live.metrics import Build, Metrics
 from service.live.observer import Observer
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
-from service.live.status import Checkpoint, State, Status, StatusBoard
+from service.live.status import CheckpointStatus, Status, StatusBoard, WorkerState
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.log.port import Commit, Partition, Polled, Record
 from service.pipeline import Pipeline
@@ -92,7 +92,7 @@ class Service:
     ):
         self.topics = topics
         self.log = log or MemoryLog(topics, script, max_poll_records=ROUND)
-        self.board = StatusBoard(first_status(Checkpoint("plant.safetensors", DIGEST, FEATURES)))
+        self.board = StatusBoard(first_status(CheckpointStatus("plant.safetensors", DIGEST, FEATURES)))
         self.registry = CollectorRegistry()
         metrics = Metrics(
             self.registry,
@@ -165,7 +165,7 @@ def test_stop_ends_the_run_and_closes_the_log(detector: Detector) -> None:
     service = Service(detector, two_partitions())
     service.run_until(lambda: len(service.statuses) == 3)
     assert len(service.statuses) == 3
-    assert service.board.read().state == State.STOPPING
+    assert service.board.read().state == WorkerState.STOPPING
     assert service.topics.owners == {}
 
 
@@ -274,7 +274,7 @@ def test_a_partition_is_published_before_anything_was_fetched_from_it(detector: 
     service = Service(detector, Topics({"readings": 2}))
     service.worker.turn(0.0)
     status = service.board.read()
-    assert status.state == State.RUNNING
+    assert status.state == WorkerState.RUNNING
     assert [(p.topic, p.number, p.next_offset, p.lag, p.streams) for p in status.partitions] == [
         ("readings", 0, 0, 0, 0),
         ("readings", 1, 0, 0, 0),

@@ -25,7 +25,7 @@ from models.detection.kinds import (
     with_symptoms,
 )
 from models.detection.rows import Channels, Columns, Scalars
-from models.training.injection import Fault, disturb
+from models.training.injection import InjectedFault, disturb
 from tests.data import QUICK, Judged, batch_of, judge, some_forecaster, some_kinds
 
 READINGS, STREAMS, FEATURES = 300, 3, 2
@@ -108,7 +108,7 @@ def watched(values: NDArray[np.float64]) -> Judged:
 def evidence_after(kind: Kind, size: float, length: int) -> tuple[Doubles, Doubles]:
     """Of the channel with the fault and of the one without, right after it."""
     values = np.random.default_rng(2).normal(100, 1, (400 + length, 2))
-    disturb(values, np.ones(2), Fault(kind, 400, 400 + length, (1,), size), np.random.default_rng(3))
+    disturb(values, np.ones(2), InjectedFault(kind, 400, 400 + length, (1,), size), np.random.default_rng(3))
     found = evidence_of(watched(values).rows.channels[0, len(Channels._fields) :].numpy())
     assert found.shape == (2, EVIDENCE)
     assert np.isfinite(found).all()

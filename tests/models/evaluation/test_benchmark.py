@@ -15,7 +15,16 @@ from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
 from models.evaluation import benchmark
 from models.evaluation.baselines import BASELINES
-from models.evaluation.benchmark import NET_ALONE, WHOLE, Plan, Run, Trained, evaluate, openings, weigh
+from models.evaluation.benchmark import (
+    NET_ALONE,
+    WHOLE,
+    BenchmarkPlan,
+    BenchmarkRun,
+    Trained,
+    evaluate,
+    openings,
+    weigh,
+)
 from models.evaluation.evaluation import Judged, backtest, measure, read_labels
 from models.evaluation.evaluation_report import evaluation_report
 from models.evaluation.evaluation_tables import OVER_SETS, summarise, write
@@ -29,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 BRIEF = TrainingConfig(epochs=1)
-PLAN = Plan(seeds=2, hidden=16, training=BRIEF)
+PLAN = BenchmarkPlan(seeds=2, hidden=16, training=BRIEF)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +56,14 @@ def halls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def evaluated(halls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run]]:
+def evaluated(halls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[BenchmarkRun]]:
     out = tmp_path_factory.mktemp("evaluation")
     return out, evaluate(find_sets([halls]), PLAN, out, CPU)
 
 
-def test_every_detector_judges_every_set_and_nets_do_so_with_every_seed(evaluated: tuple[Path, list[Run]]) -> None:
+def test_every_detector_judges_every_set_and_nets_do_so_with_every_seed(
+    evaluated: tuple[Path, list[BenchmarkRun]],
+) -> None:
     of = [(run.set, run.detector, run.seed) for run in evaluated[1]]
     nets = [(WHOLE, 0), (WHOLE, 1), (NET_ALONE, 0), (NET_ALONE, 1)]
     simple = [(name, 0) for name in BASELINES]
@@ -60,7 +71,9 @@ def test_every_detector_judges_every_set_and_nets_do_so_with_every_seed(evaluate
     assert [one[1:] for one in of if one[0] == "oven"] == nets + [one for one in simple if one[0] != "PCA"]
 
 
-def test_a_run_comes_to_what_training_and_a_backtest_come_to(halls: Path, evaluated: tuple[Path, list[Run]]) -> None:
+def test_a_run_comes_to_what_training_and_a_backtest_come_to(
+    halls: Path, evaluated: tuple[Path, list[BenchmarkRun]]
+) -> None:
     series = read_series([halls / "press"])
     parts = usable(series)
     fitted = fit(parts, ForecasterConfig(FEATURES, hidden=16), replace(BRIEF, seed=1), CPU)
@@ -90,11 +103,11 @@ def test_an_alarm_opens_where_it_was_closed_before(halls: Path) -> None:
 
 
 def test_runs_that_are_there_are_taken_as_they_are_and_others_are_not(
-    halls: Path, evaluated: tuple[Path, list[Run]]
+    halls: Path, evaluated: tuple[Path, list[BenchmarkRun]]
 ) -> None:
     out, before = evaluated
     sets = find_sets([halls])
-    told: list[Run] = []
+    told: list[BenchmarkRun] = []
     assert str(evaluate(sets, PLAN, out, CPU, tell=told.append)) == str(before)
     assert len(told) == len(before)
     path = out / "runs" / "oven" / "last-value-0.json"
@@ -139,7 +152,7 @@ def test_a_set_without_labels_or_test_rows_is_refused(halls: Path, tmp_path: Pat
         evaluate(find_sets([tmp_path]), PLAN, tmp_path / "out", CPU)
 
 
-def test_what_is_written_can_be_read_by_others(evaluated: tuple[Path, list[Run]]) -> None:
+def test_what_is_written_can_be_read_by_others(evaluated: tuple[Path, list[BenchmarkRun]]) -> None:
     out, runs = evaluated
     summaries = summarise(runs)
     write(runs, summaries, out)

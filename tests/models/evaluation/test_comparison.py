@@ -17,7 +17,7 @@ from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
 from models.detection.rows import Channels, Scalars
 from models.evaluation import comparison
-from models.evaluation.comparison import Comparison, Job, Plan, Run, compare
+from models.evaluation.comparison import Comparison, ComparisonJob, ComparisonPlan, ComparisonRun, compare
 from models.evaluation.comparison_report import comparison_report
 from models.evaluation.comparison_tables import (
     MEASURES,
@@ -59,9 +59,9 @@ def halls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def compared(halls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan, Comparison]:
+def compared(halls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ComparisonPlan, Comparison]:
     out = tmp_path_factory.mktemp("comparison")
-    plan = Plan(("feedforward", "lstm"), seeds=1, hidden=16, training=BRIEF)
+    plan = ComparisonPlan(("feedforward", "lstm"), seeds=1, hidden=16, training=BRIEF)
     done = compare(find_sets([halls]), plan, out, CPU)
     write(done, plan, out)
     return out, plan, done
@@ -91,9 +91,9 @@ def runs_of(marked: NDArray[np.bool_]) -> list[set[int]]:
 
 @pytest.mark.parametrize("cell", ["feedforward", "lstm"])
 def test_a_run_comes_to_what_the_service_says_of_the_same_files(
-    halls: Path, compared: tuple[Path, Plan, Comparison], cell: str
+    halls: Path, compared: tuple[Path, ComparisonPlan, Comparison], cell: str
 ) -> None:
-    [run] = [run for run in compared[2].runs if run.job == Job("press", cell, 0)]
+    [run] = [run for run in compared[2].runs if run.job == ComparisonJob("press", cell, 0)]
     scored = scored_as_by_the_service(halls, cell)
     train = pl.read_parquet(halls / "press" / "plant.parquet").filter(pl.col("part") == "train")
     errors, events, alarms = [], [], []
@@ -119,7 +119,7 @@ def test_a_run_comes_to_what_the_service_says_of_the_same_files(
     assert figures.anomalous < figures.auc_pr <= 1
 
 
-def test_what_a_cell_costs_is_what_its_equations_say(compared: tuple[Path, Plan, Comparison]) -> None:
+def test_what_a_cell_costs_is_what_its_equations_say(compared: tuple[Path, ComparisonPlan, Comparison]) -> None:
     of = {run.job.cell: run for run in compared[2].runs if run.job.set == "press"}
     features, hidden = len(FEATURES), 16
     inputs, head = 2 * features + 5, hidden * features + 2 * features
@@ -134,7 +134,7 @@ def test_what_a_cell_costs_is_what_its_equations_say(compared: tuple[Path, Plan,
 
 
 def test_a_set_without_labels_or_a_test_part_has_errors_of_training_alone(
-    compared: tuple[Path, Plan, Comparison],
+    compared: tuple[Path, ComparisonPlan, Comparison],
 ) -> None:
     saw = [run for run in compared[2].runs if run.job.set == "saw"]
     assert all(run.validation_error > 0 for run in saw)
@@ -142,7 +142,7 @@ def test_a_set_without_labels_or_a_test_part_has_errors_of_training_alone(
 
 
 def test_runs_that_are_there_are_taken_as_they_are_and_others_are_not(
-    halls: Path, compared: tuple[Path, Plan, Comparison]
+    halls: Path, compared: tuple[Path, ComparisonPlan, Comparison]
 ) -> None:
     folder, plan, before = compared
     sets = find_sets([halls / "saw"])
@@ -150,7 +150,7 @@ def test_runs_that_are_there_are_taken_as_they_are_and_others_are_not(
     original = path.read_text()
     kept = json.loads(original)
     path.write_text(json.dumps(kept | {"run": kept["run"] | {"epochs": 77}}))
-    told: list[Run] = []
+    told: list[ComparisonRun] = []
     again = compare(sets, plan, folder, CPU, tell=told.append)
     assert [run.epochs for run in again.runs] == [1, 77], "the file is believed"
     assert told == again.runs
@@ -164,7 +164,7 @@ def test_runs_that_are_there_are_taken_as_they_are_and_others_are_not(
 
 def test_several_processes_come_to_the_same(halls: Path, tmp_path: Path) -> None:
     sets = find_sets([halls / "saw"])
-    plan = Plan(("feedforward", "gru"), seeds=1, hidden=16, training=BRIEF)
+    plan = ComparisonPlan(("feedforward", "gru"), seeds=1, hidden=16, training=BRIEF)
     alone, together = (
         [run._replace(seconds=0.0) for run in compare(sets, plan, tmp_path / str(n), CPU, processes=n).runs]
         for n in (1, 2)
@@ -187,9 +187,9 @@ def test_files_that_lie_in_one_folder_are_a_set(halls: Path, tmp_path: Path) -> 
 NOTHING = Figures(*(math.nan,) * 7, events=0, anomalous=math.nan)
 
 
-def some_run(job: Job, error: float, vus: float = math.nan, no_change: float = 1.0) -> Run:
+def some_run(job: ComparisonJob, error: float, vus: float = math.nan, no_change: float = 1.0) -> ComparisonRun:
     figures = NOTHING._replace(vus_pr=vus, f1=vus, events=3)
-    return Run(job, ("f0",), 100, 800, 2.0, 5, "epochs", error, no_change, error, no_change, figures)
+    return ComparisonRun(job, ("f0",), 100, 800, 2.0, 5, "epochs", error, no_change, error, no_change, figures)
 
 
 def some_comparison() -> Comparison:
@@ -199,7 +199,7 @@ def some_comparison() -> Comparison:
         "large": {"a": (20.0, 22.0), "b": (10.0, 10.0), "c": (40.0, math.nan)},
     }
     runs = [
-        some_run(Job(name, cell, seed), error, vus=0.5 if name == "small" else math.nan, no_change=scale)
+        some_run(ComparisonJob(name, cell, seed), error, vus=0.5 if name == "small" else math.nan, no_change=scale)
         for name, scale in (("small", 0.2), ("large", 40.0))
         for cell, of in errors[name].items()
         for seed, error in enumerate(of)
@@ -256,7 +256,7 @@ def test_a_table_says_mean_and_deviation_and_marks_ties() -> None:
     assert dict(zip(header, rows[2], strict=True))["readings a second"] == "1,000"
 
 
-def test_what_is_written_can_be_read_by_others(compared: tuple[Path, Plan, Comparison]) -> None:
+def test_what_is_written_can_be_read_by_others(compared: tuple[Path, ComparisonPlan, Comparison]) -> None:
     folder, plan, done = compared
     rows = pl.read_csv(folder / "comparison.csv")
     assert rows["validation_error"].to_list() == pytest.approx([run.validation_error for run in done.runs])
@@ -271,10 +271,12 @@ def test_what_is_written_can_be_read_by_others(compared: tuple[Path, Plan, Compa
 
 
 def test_the_page_shows_every_set_and_says_which_nets_diverged(
-    compared: tuple[Path, Plan, Comparison], tmp_path: Path
+    compared: tuple[Path, ComparisonPlan, Comparison], tmp_path: Path
 ) -> None:
     _, plan, done = compared
-    lost = [run if run.job != Job("press", "lstm", 0) else run._replace(ended="diverged") for run in done.runs]
+    lost = [
+        run if run.job != ComparisonJob("press", "lstm", 0) else run._replace(ended="diverged") for run in done.runs
+    ]
     comparison_report(done._replace(runs=lost), plan).write(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert [part for part in ("press", "saw", "Over all sets") if f"<h2>{part}</h2>" not in page] == []

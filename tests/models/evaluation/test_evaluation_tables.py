@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from models.evaluation.benchmark import NAB_FIGURES, NET_ALONE, WHOLE, Run
-from models.evaluation.evaluation import Tally
+from models.evaluation.benchmark import NAB_FIGURES, NET_ALONE, WHOLE, BenchmarkRun
+from models.evaluation.evaluation import EventCounts
 from models.evaluation.evaluation_tables import MEASURES, OVER_SETS, best_of, summarise, table
 from models.evaluation.tables import Measure
 
@@ -14,10 +14,12 @@ VUS = next(measure for measure in MEASURES if measure.name == "vus_pr")
 DELAY = next(measure for measure in MEASURES if measure.name == "delay")
 
 
-def some_run(name: str, detector: str, seed: int, areas: list[float], hits: int = 1) -> Run:
-    tallies = tuple(Tally(1_000, 2.0, 50, 1, hits, 3, 3 - hits, (4,) * hits, 30, 20, area, area) for area in areas)
+def some_run(name: str, detector: str, seed: int, areas: list[float], hits: int = 1) -> BenchmarkRun:
+    tallies = tuple(
+        EventCounts(1_000, 2.0, 50, 1, hits, 3, 3 - hits, (4,) * hits, 30, 20, area, area) for area in areas
+    )
     earned = {figure: (0.5,) * len(areas) for pair in NAB_FIGURES for figure in pair}
-    return Run(name, detector, seed, 3, 0.0, "", tallies, earned, {})
+    return BenchmarkRun(name, detector, seed, 3, 0.0, "", tallies, earned, {})
 
 
 def test_means_and_spreads_are_over_seeds() -> None:

@@ -9,8 +9,8 @@ from torch import Generator
 
 from models.insight.memory_tasks import (
     TASKS,
-    Budget,
     Outcome,
+    TrainingBudget,
     Trial,
     attempt,
     attempt_all,
@@ -21,7 +21,7 @@ from models.insight.memory_tasks import (
     write_outcome,
 )
 
-QUICK = Budget(hidden=16, updates=400, hopeless_after=60)
+QUICK = TrainingBudget(hidden=16, updates=400, hopeless_after=60)
 
 
 def generator() -> Generator:
@@ -63,7 +63,7 @@ def test_chance_is_the_error_of_one_who_remembers_nothing(name: str) -> None:
 
 @pytest.mark.parametrize(("task", "cell"), [("recall", "gru"), ("adding", "lstm")])
 def test_a_cell_with_memory_learns_what_lies_a_few_readings_back(task: str, cell: str) -> None:
-    outcome = attempt(Trial(task, cell, False, 3, 1), Budget(hidden=16, learning_rate=0.02))
+    outcome = attempt(Trial(task, cell, False, 3, 1), TrainingBudget(hidden=16, learning_rate=0.02))
     assert outcome.learned, outcome
     assert outcome.error <= TASKS[task].learned_below
 
@@ -78,7 +78,7 @@ def test_a_net_without_memory_never_does(task: str) -> None:
 
 def test_a_seed_is_a_run_and_leaves_others_alone() -> None:
     before = torch.random.get_rng_state()
-    budget = Budget(hidden=16, updates=20, hopeless_after=20)
+    budget = TrainingBudget(hidden=16, updates=20, hopeless_after=20)
     one, again, other = (attempt(Trial("adding", "gru", True, 5, seed), budget) for seed in (1, 1, 2))
     assert one._replace(took_s=0) == again._replace(took_s=0)
     assert one.error != other.error
@@ -86,7 +86,7 @@ def test_a_seed_is_a_run_and_leaves_others_alone() -> None:
 
 
 def test_time_runs_out() -> None:
-    outcome = attempt(Trial("adding", "lstm", False, 5, 1), Budget(hidden=16, limit_s=0.0))
+    outcome = attempt(Trial("adding", "lstm", False, 5, 1), TrainingBudget(hidden=16, limit_s=0.0))
     assert (outcome.ended, outcome.sequences) == ("budget", 32)
 
 
@@ -100,7 +100,7 @@ def test_gated_cells_are_tried_with_both_kinds_of_biases() -> None:
 def test_who_has_not_learned_at_a_lag_is_not_tried_at_longer_ones() -> None:
     asked = trials(["recall"], ["feedforward"], [3, 4, 5], [1, 2], chrono=False)
     with ThreadPoolExecutor(1) as one_by_one:
-        found = list(attempt_all(asked, Budget(hidden=16, updates=20, hopeless_after=20), [], one_by_one))
+        found = list(attempt_all(asked, TrainingBudget(hidden=16, updates=20, hopeless_after=20), [], one_by_one))
     assert [(outcome.trial.lag, outcome.trial.seed) for outcome in found] == [(3, 1), (3, 2)]
 
 
@@ -109,7 +109,7 @@ def test_what_is_known_is_not_tried_again() -> None:
     first, second = (Trial("recall", "feedforward", False, lag, 1) for lag in (3, 4))
     known = [Outcome(first, "learned", 32, 0.0, 1.0), Outcome(first._replace(seed=2), "hopeless", 32, 0.7, 1.0)]
     with ThreadPoolExecutor(1) as one_by_one:
-        found = list(attempt_all(asked, Budget(hidden=16, updates=20, hopeless_after=20), known, one_by_one))
+        found = list(attempt_all(asked, TrainingBudget(hidden=16, updates=20, hopeless_after=20), known, one_by_one))
     assert [outcome.trial for outcome in found] == [second]
 
 
@@ -130,4 +130,4 @@ def test_outcomes_of_another_budget_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "tasks.csv"
     write_outcome(path, Outcome(Trial("adding", "lstm", True, 50, 1), "learned", 640, 0.03, 2.5), QUICK)
     with pytest.raises(ValueError, match=r"tasks.csv: line 2: hidden is 16, expected 32: use another folder"):
-        read_outcomes(path, Budget())
+        read_outcomes(path, TrainingBudget())

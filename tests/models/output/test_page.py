@@ -5,13 +5,13 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from models.output.page import Report
+from models.output.page import ReportPage
 
 SCRIPT = "<script>alert(1)</script>"
 
 
 def test_a_report_needs_nothing_beside_it(tmp_path: Path) -> None:
-    report = Report("A run", "40 streams").heading("Loss").plot(go.Figure(go.Scatter(y=[3, 2, 1])), "falls")
+    report = ReportPage("A run", "40 streams").heading("Loss").plot(go.Figure(go.Scatter(y=[3, 2, 1])), "falls")
     report.write(tmp_path / "new" / "report.html")
     page = (tmp_path / "new" / "report.html").read_text()
     assert "Plotly.newPlot" in page
@@ -20,7 +20,7 @@ def test_a_report_needs_nothing_beside_it(tmp_path: Path) -> None:
 
 
 def test_what_comes_from_data_is_text(tmp_path: Path) -> None:
-    report = Report(SCRIPT, SCRIPT).heading(SCRIPT).text(SCRIPT).table([SCRIPT], [[SCRIPT], [1.5]], SCRIPT)
+    report = ReportPage(SCRIPT, SCRIPT).heading(SCRIPT).text(SCRIPT).table([SCRIPT], [[SCRIPT], [1.5]], SCRIPT)
     report.write(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert SCRIPT not in page
@@ -30,5 +30,5 @@ def test_what_comes_from_data_is_text(tmp_path: Path) -> None:
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one.html", "two.html"):
-        Report("A run", "").plot(go.Figure(go.Scatter(y=[1, 2]))).write(tmp_path / name)
+        ReportPage("A run", "").plot(go.Figure(go.Scatter(y=[1, 2]))).write(tmp_path / name)
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()

@@ -5,7 +5,7 @@ import pytest
 
 from models.data.arrays import Bools, Doubles
 from models.detection.kinds import KINDS, Kind
-from models.training.injection import CALM_AFTER, CALM_BEFORE, CHANNELS, SHAPES, Fault, disturb, draw
+from models.training.injection import CALM_AFTER, CALM_BEFORE, CHANNELS, SHAPES, InjectedFault, disturb, draw
 
 READINGS, FEATURES = 5_000, 4
 SPREAD = np.array([1.0, 10.0, 0.1, 3.0])
@@ -20,7 +20,7 @@ def clean() -> Doubles:
     return values
 
 
-def drawn(kind: Kind, values: Doubles, calm: Bools = CALM, start: int = START, draws: int = 200) -> list[Fault]:
+def drawn(kind: Kind, values: Doubles, calm: Bools = CALM, start: int = START, draws: int = 200) -> list[InjectedFault]:
     found = (draw(kind, start, values, calm, SPREAD, np.random.default_rng(seed)) for seed in range(draws))
     return [fault for fault in found if fault is not None]
 
@@ -28,7 +28,7 @@ def drawn(kind: Kind, values: Doubles, calm: Bools = CALM, start: int = START, d
 def one(kind: Kind, size: float, length: int = 40, channels: tuple[int, ...] = (1, 2)) -> tuple[Doubles, Doubles]:
     """A fault's readings before and after it was put in, in spreads."""
     values = clean()
-    fault = Fault(kind, 1_000, 1_000 + length, channels, size)
+    fault = InjectedFault(kind, 1_000, 1_000 + length, channels, size)
     changed = values.copy()
     disturb(changed, SPREAD, fault, np.random.default_rng(1))
     at = slice(fault.start, fault.end)

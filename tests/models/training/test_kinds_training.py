@@ -76,15 +76,15 @@ def test_the_same_seed_is_the_same_head_and_the_same_report(detector: Detector) 
 
 def test_the_head_is_asked_as_it_was_taught(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scaling of the evidence is inside the weights: the module that was learned says the same."""
-    seen: list[kinds_training._Seen] = []
-    learned: list[tuple[kinds_training._Head, torch.Tensor, torch.Tensor]] = []
+    seen: list[kinds_training._SeenStream] = []
+    learned: list[tuple[kinds_training._HeadInTraining, torch.Tensor, torch.Tensor]] = []
     usual_look, usual_end = kinds_training._look, kinds_training._as_it_is_asked
 
-    def look(*arguments: object) -> kinds_training._Seen:
+    def look(*arguments: object) -> kinds_training._SeenStream:
         seen.append(usual_look(*arguments))  # type: ignore[arg-type]
         return seen[-1]
 
-    def end(head: kinds_training._Head, centre: torch.Tensor, spread: torch.Tensor) -> KindsHead:
+    def end(head: kinds_training._HeadInTraining, centre: torch.Tensor, spread: torch.Tensor) -> KindsHead:
         learned.append((head, centre, spread))
         return usual_end(head, centre, spread)
 
@@ -135,8 +135,8 @@ def test_what_is_named_is_what_the_service_tells(taught: Detector, monkeypatch: 
     told = []
     usual = kinds_training._look
 
-    def look(*arguments: object) -> kinds_training._Seen:
-        seen: kinds_training._Seen = usual(*arguments)  # type: ignore[arg-type]
+    def look(*arguments: object) -> kinds_training._SeenStream:
+        seen: kinds_training._SeenStream = usual(*arguments)  # type: ignore[arg-type]
         if seen.transition is not None and seen.transition.change in (Change.OPENED, Change.UPDATED):
             told.append((seen.guess, seen.transition.guess))
         return seen

@@ -9,7 +9,7 @@ import torch
 
 from models.data.series import Series
 from models.net.forecaster import ForecasterConfig
-from models.output.page import Report
+from models.output.page import ReportPage
 from models.training.loop import Fitted, fit
 from models.training.report import training_report
 from models.training.run import TrainingConfig
@@ -28,7 +28,7 @@ def noise(readings: int, key: str = "s", features: int = 2, missing: float = 0.0
     return Series(key, Path(f"{key}.csv"), names, np.arange(readings), times, values, np.zeros(readings, bool))
 
 
-def text_of(report: Report, path: Path) -> str:
+def text_of(report: ReportPage, path: Path) -> str:
     """What the page says, in words: without its scripts."""
     report.write(path)
     page = re.sub(r"<(script|style).*?</\1>", "", path.read_text(), flags=re.DOTALL)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.detection.detector import Detector, Readings
 from models.net.packing import pack
-from service.cli.history import Admission, Stretch, features_in, read, stretches
+from service.cli.history import Admission, OffsetRange, features_in, read, stretches
 from service.cli.moments import moment_ms
 from service.errors import RefusedInput
 from service.input.wire import Decoder, encode_reading
@@ -55,7 +55,7 @@ class ScriptedLog:
     def __init__(self, *partitions: Sequence[tuple[bytes | None, bytes | None, int]], a_poll: int = 3) -> None:
         self._partitions = partitions
         self._a_poll = a_poll
-        self._at = Stretch(Partition("t", 0), 0, 0)
+        self._at = OffsetRange(Partition("t", 0), 0, 0)
 
     def partitions(self, topic: str) -> int:
         return len(self._partitions)
@@ -68,7 +68,7 @@ class ScriptedLog:
         return next((n for n, (_, _, time) in enumerate(records) if time >= time_ms), None)
 
     def start(self, partition: Partition, offset: int | None) -> int:
-        self._at = Stretch(partition, offset or 0, len(self._partitions[partition.number]))
+        self._at = OffsetRange(partition, offset or 0, len(self._partitions[partition.number]))
         return offset or 0
 
     def poll(self, timeout_s: float) -> Polled:
@@ -76,7 +76,7 @@ class ScriptedLog:
         assert begin < end, "asked for more than there is"
         to = min(end, begin + self._a_poll)
         keys, values, times = zip(*self._partitions[partition.number][begin:to], strict=True)
-        self._at = Stretch(partition, to, end)
+        self._at = OffsetRange(partition, to, end)
         fetched = Fetched(partition, list(keys), list(values), np.arange(begin, to), np.array(times), to, end)
         return Polled((), (), (fetched,))
 
@@ -97,7 +97,7 @@ def message(time_ms: int, *values: float, key: bytes = b"a") -> tuple[bytes, byt
     return key, encode_reading(["x", "y"][: len(values)], time_ms, values), time_ms
 
 
-def all_of(log: ScriptedLog) -> list[Stretch]:
+def all_of(log: ScriptedLog) -> list[OffsetRange]:
     return stretches(log, "t", None, None)
 
 
@@ -108,12 +108,12 @@ def decoder(*features: str) -> Decoder:
 def test_what_is_read_lies_between_two_record_times_in_every_partition() -> None:
     log = ScriptedLog([message(t, 1.0) for t in (10, 20, 30, 40)], [message(t, 1.0) for t in (31, 41)], [])
     partition = [Partition("t", number) for number in range(3)]
-    assert all_of(log) == [Stretch(partition[0], 0, 4), Stretch(partition[1], 0, 2)]
+    assert all_of(log) == [OffsetRange(partition[0], 0, 4), OffsetRange(partition[1], 0, 2)]
     found = stretches(log, "t", 20, 40)
-    assert found == [Stretch(partition[0], 1, 3), Stretch(partition[1], 0, 1)]
+    assert found == [OffsetRange(partition[0], 1, 3), OffsetRange(partition[1], 0, 1)]
     assert stretches(log, "t", 35, 1_000) == [
-        Stretch(partition[0], 3, 4),
-        Stretch(partition[1], 1, 2),
+        OffsetRange(partition[0], 3, 4),
+        OffsetRange(partition[1], 1, 2),
     ]
     with pytest.raises(RefusedInput, match="t: no records of that time in it"):
         stretches(log, "t", 50, None)

@@ -8,11 +8,11 @@ from prometheus_client import CollectorRegistry
 
 from service.http.app import app, metrics_app
 from service.http.server import Server
-from service.live.status import Checkpoint, State, Status, StatusBoard
+from service.live.status import CheckpointStatus, Status, StatusBoard, WorkerState
 from service.settings.addresses import names_for
 
 TOKEN = "0123456789abcdef"
-BOARD = StatusBoard(Status(State.RUNNING, 1_000, 2_000, 99.0, Checkpoint("/x", "abc", ("f0",))))
+BOARD = StatusBoard(Status(WorkerState.RUNNING, 1_000, 2_000, 99.0, CheckpointStatus("/x", "abc", ("f0",))))
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PAGE = ("page.js", "page.css", "chart.js", "plotly.js", "standing.js", "words.js", "ticking.js", "service.js")
 OPEN_PATHS = ("/livez", "/readyz", "/", *(f"/page/{name}" for name in PAGE))

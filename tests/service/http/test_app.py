@@ -21,16 +21,16 @@ from service.http.app import app
 from service.http.health import FRESH_S
 from service.http.server import Server
 from service.live.metrics import Build, Metrics
-from service.live.status import Checkpoint, Counts, PartitionStatus, State, Status, StatusBoard
+from service.live.status import CheckpointStatus, Counts, PartitionStatus, Status, StatusBoard, WorkerState
 
 BEAT_LIMIT_S = 5.0
 NOW_S = 100.0
 RUNNING = Status(
-    State.RUNNING,
+    WorkerState.RUNNING,
     started_ms=1_000,
     published_ms=2_000,
     beat_s=NOW_S - 1,
-    checkpoint=Checkpoint("/checkpoints/pump.safetensors", "abc", ("temperature",)),
+    checkpoint=CheckpointStatus("/checkpoints/pump.safetensors", "abc", ("temperature",)),
     partitions=(PartitionStatus("plant", 0, 10, 15, 2_000, streams=3),),
     recent=tuple({"id": str(n), "score": float("nan")} for n in range(3)),
 )
@@ -89,7 +89,7 @@ def test_a_worker_that_has_not_come_round_for_three_seconds_is_alive_and_not_rea
 
 
 def test_a_worker_that_starts_need_not_come_round_yet(client: httpx.Client, board: StatusBoard) -> None:
-    publish(board, state=State.STARTING, beat_s=NOW_S - FRESH_S - 0.5)
+    publish(board, state=WorkerState.STARTING, beat_s=NOW_S - FRESH_S - 0.5)
     assert client.get("/readyz").json()["reason"] == "the worker is starting"
 
 
@@ -111,9 +111,9 @@ def test_the_summary_tells_what_is_judged_from_what_is_not(client: httpx.Client,
     assert summary["lag"] is None, "not known of one is not known of all"
 
 
-@pytest.mark.parametrize("state", [State.STARTING, State.STOPPING])
+@pytest.mark.parametrize("state", [WorkerState.STARTING, WorkerState.STOPPING])
 def test_a_worker_that_does_not_run_is_alive_but_not_ready(
-    client: httpx.Client, board: StatusBoard, state: State
+    client: httpx.Client, board: StatusBoard, state: WorkerState
 ) -> None:
     publish(board, state=state)
     assert client.get("/livez").status_code == 200

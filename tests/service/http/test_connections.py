@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from service.http import connections
 from service.http.app import app
 from service.http.server import Server
-from service.live.status import Checkpoint, State, Status, StatusBoard
+from service.live.status import CheckpointStatus, Status, StatusBoard, WorkerState
 
 WITHIN_S = 30.0
 HALF = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-A: "
@@ -24,7 +24,9 @@ MEGABYTES = bytes(32_000_000)  # more than lies between two ends of a connection
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    board = StatusBoard(Status(State.RUNNING, 1_000, 2_000, time.monotonic(), Checkpoint("/x", "abc", ("f0",))))
+    board = StatusBoard(
+        Status(WorkerState.RUNNING, 1_000, 2_000, time.monotonic(), CheckpointStatus("/x", "abc", ("f0",)))
+    )
     api = app(board, CollectorRegistry(), 1e9, "0.1.0")
     api.get("/large")(lambda: Response(MEGABYTES))
     server = Server(api, "127.0.0.1", 0)

@@ -24,7 +24,7 @@ from service.http import event_stream as following
 from service.http import turns
 from service.http.app import StatusSeen, app
 from service.http.event_stream import EventStream, Followers
-from service.http.health import Summary, summary
+from service.http.health import HealthSummary, summary
 from service.http.server import STOP_WITHIN_S, Server
 from service.http.stream_routes import OpenAnomalies, StreamsFound
 from service.http.turns import Share, Turns
@@ -34,7 +34,7 @@ from service.input.wire import StreamKey, encode_reading
 from service.live.insights import Insight, TraceSeen
 from service.live.metrics import Build, Metrics
 from service.live.reporter import STAGES
-from service.live.status import RECENT_LIMIT, Checkpoint, State, Status, StatusBoard
+from service.live.status import RECENT_LIMIT, CheckpointStatus, Status, StatusBoard, WorkerState
 from service.live.streams import Streams, Tables
 from service.live.watching import Views
 from service.log.port import Record
@@ -189,7 +189,9 @@ class Published:
     """A board that the test writes on, behind a socket."""
 
     def __init__(self) -> None:
-        self.board = StatusBoard(Status(State.RUNNING, STARTED_MS, 2_000, 0.0, Checkpoint("/x", "abc", ("f0",))))
+        self.board = StatusBoard(
+            Status(WorkerState.RUNNING, STARTED_MS, 2_000, 0.0, CheckpointStatus("/x", "abc", ("f0",)))
+        )
         self.server = Server(app(self.board, None, 1e9, "0.1.0", streams=Streams()), "127.0.0.1", 0)
         self.server.start()
         self.url = f"http://127.0.0.1:{self.server.port}/api/v1/"
@@ -305,7 +307,7 @@ def test_answers_are_described_and_the_descriptions_hold(live: Live) -> None:
         ("streams", StreamsFound, {}),
         ("anomalies/open", OpenAnomalies, {}),
         ("readings", TraceSeen, {"stream": PUMP.decode()}),
-        ("summary", Summary, {}),
+        ("summary", HealthSummary, {}),
         ("status", StatusSeen, {}),
     ):
         described = document["paths"][f"/api/v1/{path}"]["get"]

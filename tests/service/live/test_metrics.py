@@ -12,9 +12,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from service.live.metrics import LATENCY_S, Build, Metrics
-from service.live.status import Checkpoint, Counts, Notified, PartitionStatus, State, Status, StatusBoard
+from service.live.status import CheckpointStatus, Counts, Notified, PartitionStatus, Status, StatusBoard, WorkerState
 
-STATUS = Status(State.STARTING, 50_000, 50_000, 90.0, Checkpoint("c", "abc", ("flow", "heat"), 45_000))
+STATUS = Status(WorkerState.STARTING, 50_000, 50_000, 90.0, CheckpointStatus("c", "abc", ("flow", "heat"), 45_000))
 BUILD = Build("0.1.0", "3.11.7", "2.15.0", "f00d")
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

@@ -8,21 +8,21 @@ import pytest
 from service.live.status import (
     DETAILS_LIMIT,
     RECENT_LIMIT,
-    Checkpoint,
+    CheckpointStatus,
     Counts,
     PartitionStatus,
-    State,
     Status,
     StatusBoard,
+    WorkerState,
     newest,
     still_open,
 )
 
-CHECKPOINT = Checkpoint("/checkpoints/pump.safetensors", "abc", ("temperature",))
+CHECKPOINT = CheckpointStatus("/checkpoints/pump.safetensors", "abc", ("temperature",))
 
 
 def status(beat_s: float = 0.0, readings: int = 0) -> Status:
-    return Status(State.RUNNING, 0, 0, beat_s, CHECKPOINT, counts=Counts(readings=readings))
+    return Status(WorkerState.RUNNING, 0, 0, beat_s, CHECKPOINT, counts=Counts(readings=readings))
 
 
 def test_a_status_cannot_be_changed() -> None:

@@ -17,7 +17,7 @@ from service.errors import TelltaleError
 from service.input.wire import StreamKey, encode_reading
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
-from service.live.status import Checkpoint, StatusBoard
+from service.live.status import CheckpointStatus, StatusBoard
 from service.live.streams import Streams
 from service.live.watching import KEPT_READINGS, PART_READINGS, NotNow, TooMuchAsked, UnheldStream, View, Watching
 from service.log.memory_log import Assign, Fault, MemoryLog, Migrate, Revoke, Topics
@@ -79,7 +79,7 @@ class Service:
         self.watching, self.streams = watching or Watching(), Streams()
         self.log = MemoryLog(topics, script, max_poll_records=ROUND)
         board, registry = (
-            StatusBoard(first_status(Checkpoint("plant.safetensors", DIGEST, FEATURES))),
+            StatusBoard(first_status(CheckpointStatus("plant.safetensors", DIGEST, FEATURES))),
             CollectorRegistry(),
         )
         metrics = Metrics(registry, board, Build("0", "3", "2", ""), STAGES, REASONS, ["minor"], PROBLEMS)

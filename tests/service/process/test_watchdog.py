@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.live.status import Checkpoint, State, Status, StatusBoard
+from service.live.status import CheckpointStatus, Status, StatusBoard, WorkerState
 from service.process.watchdog import EXIT_STUCK, Watchdog
 
 ROOT = Path(__file__).parents[3]
-CHECKPOINT = Checkpoint("plant.safetensors", "abc", ("a",))
+CHECKPOINT = CheckpointStatus("plant.safetensors", "abc", ("a",))
 ENDS_WITHIN_S = 180.0
 
 PROGRAM = """
@@ -52,7 +52,7 @@ def worker_that_hangs_because_nobody_reads_stderr():
 """
 
 
-def status(beat_s: float, state: State = State.RUNNING) -> Status:
+def status(beat_s: float, state: WorkerState = WorkerState.RUNNING) -> Status:
     return Status(state, 0, 0, beat_s, CHECKPOINT)
 
 
@@ -85,7 +85,7 @@ class Watched:
         self.board.publish(status(float(self.beats)))
 
     def publish_without_a_beat(self) -> None:
-        self.board.publish(status(float(self.beats), State.STOPPING))
+        self.board.publish(status(float(self.beats), WorkerState.STOPPING))
 
     def end(self) -> None:
         self.ended += 1
@@ -146,7 +146,7 @@ def test_what_was_found_is_said_before_the_end(watched: Watched, capfd: pytest.C
         "event": "worker_stuck",
         "log_level": "critical",
         "silent_s": 4.0,
-        "state": State.RUNNING,
+        "state": WorkerState.RUNNING,
         "exit_code": EXIT_STUCK,
     }
     assert "in test_what_was_found_is_said_before_the_end" in capfd.readouterr().err
