@@ -37,7 +37,7 @@ class Processed(NamedTuple):
     rejects: list[Reject]
     events: list[Event]
     stage_s: Mapping[str, float]  # seconds each stage took, of all batches judged together, told with the first
-    evicted: int = 0  # idle streams that were forgotten before it
+    counts: Mapping[str, int]  # what became of its records: judged, late, duplicate, rejected; idle streams evicted
 
 
 class _Piece(NamedTuple):
@@ -190,7 +190,7 @@ class Pipeline:
 
     def _tell(self, piece: _Piece, judged: _JudgedPiece) -> Processed:
         """Put into words what was found, and note in the task how far it has come."""
-        fetched, task, (batch, rejects, verdicts, evicted) = piece.fetched, piece.task, judged
+        fetched, task, (batch, rejects, verdicts, _) = piece.fetched, piece.task, judged
         events: list[Event] = []
         if verdicts is not None:
             features = self.detector.features
@@ -200,13 +200,12 @@ class Pipeline:
         anomalies = tuple(map(encode_event, events))
         dead_letters = tuple(dead_letter(fetched, reject) for reject in rejects)
         commit = Commit(fetched.partition, fetched.next_offset, anomalies, dead_letters)
-        processed = Processed(commit, batch, verdicts, rejects, events, {}, evicted)
-        task.counts.update(_counted(processed))
-        return processed
+        counts = _counted(judged)
+        task.counts.update(counts)
+        return Processed(commit, batch, verdicts, rejects, events, {}, counts)
 
 
-def _counted(one: Processed) -> Mapping[str, int]:
-    """What became of a batch's records."""
+def _counted(one: _JudgedPiece) -> Mapping[str, int]:
     fate = one.verdicts.fate if one.verdicts else None
     late, duplicate = (int(fate.late.sum()), int(fate.duplicate.sum())) if fate else (0, 0)
     return {

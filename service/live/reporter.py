@@ -60,10 +60,9 @@ class _Tally:
     def add(self, judged: Sequence[Processed]) -> None:
         for one in judged:
             self.readings += len(one.batch.keys)
-            self.evicted += one.evicted
-            if one.verdicts is not None:
-                self.late += int(one.verdicts.fate.late.sum())
-                self.duplicate += int(one.verdicts.fate.duplicate.sum())
+            self.late += one.counts["late"]
+            self.duplicate += one.counts["duplicate"]
+            self.evicted += one.counts["evicted"]
             self.rejected.update(reject.reason.value for reject in one.rejects)
             for event in one.events:
                 self.changed.setdefault(event.change, Counter())[event.data.severity] += 1

@@ -428,7 +428,7 @@ def test_who_is_remembered_depends_on_the_readings_alone(
     pages = [task.slab.page(number, 0) for number in range(task.slab.pages)]
     assert {k: o for page in pages for k, o in zip(page.keys, page.applied.tolist(), strict=True)} == expected.last
     assert len(task.slab) == len(expected.last) <= max_streams
-    assert sum(one.evicted for one in judged) == task.counts["evicted"] == expected.evicted
+    assert sum(one.counts["evicted"] for one in judged) == task.counts["evicted"] == expected.evicted
     assert bool(expected.evicted) == (idle_s is not None)
     assert bool(beyond) == (max_streams < 1_000)
     counts = task.counts

@@ -333,7 +333,7 @@ def test_a_stream_that_was_forgotten_and_came_back_in_one_batch_is_watched_anew(
     while service.judged[-1].commit.next_offset < len(records):
         service.turn()
         ages.append(float(service.watching.look(PUMP).row.scalars[0, 0]))
-    assert sum(one.evicted for one in service.judged) == 1
+    assert sum(one.counts["evicted"] for one in service.judged) == 1
     view = service.watching.look(PUMP)
     assert (max(ages), ages[-1]) == (300, 80)
     assert len(view.readings.offsets) < 80
