@@ -55,7 +55,7 @@ map: $(READY) ## Draw which package imports which
 	@$(RUN)python -m tests.imports
 
 docs: $(READY) ## Build the documentation into build/site; a link that leads nowhere is an error
-	NO_MKDOCS_2_WARNING=1 $(RUN)python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN)python -m mkdocs build --strict
 
 format: $(READY) ## Rewrite the code in the form that lint expects
 	$(RUN)ruff check --fix $(CODE)

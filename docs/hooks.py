@@ -10,6 +10,8 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from docs import generated
+
 ROOT = Path(__file__).parents[1]
 FROM_ROOT = {"ARCHITECTURE.md": "architecture.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 ORIGIN = {page: name for name, page in FROM_ROOT.items()}
@@ -17,9 +19,18 @@ LINK = re.compile(r"(?<=\]\()([^()\s#]+)(?=[)#])")
 FOREIGN = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Name the page on the Python interface where there is one."""
+    for part in config.nav or ():
+        if generated.PYTHON_MODULE.exists() and "Reference" in part:
+            part["Reference"].append({"Python": "reference/python.md"})
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    for name, page in FROM_ROOT.items():
-        files.append(File.generated(config, page, content=(ROOT / name).read_text()))
+    texts = {page: (ROOT / name).read_text() for name, page in FROM_ROOT.items()} | generated.pages()
+    for page, text in texts.items():
+        files.append(File.generated(config, page, content=text))
     return files
 
 
