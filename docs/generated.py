@@ -235,8 +235,8 @@ def http() -> str:
     return page(
         "# HTTP",
         api["info"]["description"],
-        "Every answer's schema is in `/openapi.json` of a worker. [The live page](../page.md) says who may ask, and "
-        "what many clients may take of the service.",
+        "Every answer's schema is in `/openapi.json` of a worker. [Who may ask](../how-to/secure.md), and "
+        "[what many clients may take](../page.md#many-clients-and-slow-ones) of the service, have pages of their own.",
         *routes,
     )
 
