@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 PACKAGES := PYTHON=$(PYTHON) .ci/packages
 UV := $(if $(shell uv --version 2>/dev/null),uv,build/uv/bin/uv)
-CODE := service models tests
+CODE := service models tests docs
 TOGETHER := --dist loadgroup --no-loadscope-reorder
 # What pytest ends with where ARGS choose no test.
 NO_TESTS := 5
@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup check test programs lint types map format demo bench faults soak e2e kafka clean
+.PHONY: help setup check test programs lint types map docs format demo bench faults soak e2e kafka clean
 
 help: ## Show what there is to make
 	@echo 'make TARGET, where TARGET is one of:'
@@ -53,6 +53,9 @@ types: $(READY) ## Check types
 
 map: $(READY) ## Draw which package imports which
 	@$(RUN)python -m tests.imports
+
+docs: $(READY) ## Build the documentation into build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN)python -m mkdocs build --strict
 
 format: $(READY) ## Rewrite the code in the form that lint expects
 	$(RUN)ruff check --fix $(CODE)

@@ -28,7 +28,7 @@ INDEX_BYTES = 220  # of a stream beside its row and its name: key, slot, places 
 
 HINT = (
     "raise the container's limit, add workers (they share the partitions), lower limits.max_streams or"
-    " limits.stream_ttl_s; docs/deployment.md says what a number of streams needs"
+    " limits.stream_ttl_s; docs/how-to/limits.md says what a number of streams needs"
 )
 
 logger = structlog.get_logger("telltale.memory")

@@ -1,4 +1,4 @@
-"""`telltale train` under torchrun, as README has it, against `telltale train` alone."""
+"""`telltale train` under torchrun, as docs/how-to/train.md has it, against `telltale train` alone."""
 
 import os
 import subprocess

@@ -1,0 +1,343 @@
+"""The reference: each page is made from the code that it describes, when the site is built."""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import typer
+from prometheus_client import CollectorRegistry
+
+from docs.input_formats import input_formats
+from docs.tables import block, page, table
+from service.cli.main import app as commands_app
+from service.http.app import app as http_app
+from service.input.anomaly import Anomaly, Channel
+from service.input.notices import STATE_LOST, Notice, StateLost
+from service.input.wire import Event
+from service.live.insights import Insight
+from service.live.metrics import Build, Metrics
+from service.live.reporter import REASONS, STAGES
+from service.live.status import Checkpoint, Notified, PartitionStatus, State, Status, StatusBoard
+from service.live.streams import Streams
+from service.notify.notifier import RECEIVERS
+from service.settings.settings import PREFIX, SECTIONS, Settings
+from service.state.open_alarms import SEVERITIES
+from service.worker import PROBLEMS
+
+PYTHON_MODULE = Path(__file__).parents[1] / "telltale.py"
+GENERATED = "*This page is generated from the code of this version.*"
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 70 the worker's loop stood still."
+# A field of a struct, with the comment behind it.
+FIELD = re.compile(r"^    (\w+): ([^=#]+?)(?: = [^#]+?)?(?:  # (.+))?$")
+# Fields of events whose names say it, so that the source does not.
+PLAIN_FIELDS = {
+    "stream": "the stream's name, as in the message's key",
+    "score": "of the reading at which the anomaly changed; 1.0 is the alarm threshold",
+    "peak": "the highest score so far",
+    "opened_at": "time of the reading that opened it, RFC 3339",
+    "closed_at": "time of the reading that closed it, RFC 3339; null while it is open",
+    "channels": "one for each feature, below",
+    "checkpoint": "SHA-256 of the checkpoint that judged",
+    "topic": "input topic of the reading",
+    "partition": "input partition of the reading",
+    "offset": "input offset of the reading",
+    "name": "the feature",
+    "observed": "the reading's value; null where it is missing",
+    "expected": "what the memory expected; null where it does not know yet",
+    "lower": "lower end of the band",
+    "upper": "upper end of the band",
+    "reason": "one word: what was found wrong",
+    "detail": "the same in words",
+}
+SECTION_INTRODUCTIONS = {
+    "kafka": "Brokers, topics, the group, and how to log in.",
+    "http": "The page, the API, health and metrics.",
+    "log": "What is logged, and in which form.",
+    "limits": "Which readings are believed, and how many streams are remembered.",
+    "state": "How the streams' memory is kept, and what is done where it is lost.",
+    "metrics": "What metrics name.",
+    "notifications": "Who is told of anomalies beside the topic.",
+}
+
+
+def pages() -> dict[str, str]:
+    """Markdown by the page's path below docs/."""
+    made: dict[str, Callable[[], str]] = {
+        "commands": commands,
+        "settings": settings,
+        "input": input_formats,
+        "events": events,
+        "http": http,
+        "metrics": metrics,
+    }
+    texts = {f"reference/{name}.md": f"{make()}\n{GENERATED}\n" for name, make in made.items()}
+    if PYTHON_MODULE.exists():
+        texts["reference/python.md"] = "# Python\n\n::: telltale\n"
+    return texts
+
+
+# Settings
+
+
+def settings() -> str:
+    top = Settings.model_json_schema()["properties"]
+    single = {name: top[name] for name in Settings.model_fields if name not in SECTIONS}
+    sections = [
+        f"## {name}\n\n{SECTION_INTRODUCTIONS[name]}\n\n{_settings_table(name, section.model_json_schema())}"
+        for name, section in SECTIONS.items()
+    ]
+    example = block("yaml", "checkpoint: plant.safetensors\nkafka:\n  topics: [plant]\nlimits:\n  max_streams: 50000")
+    return page(
+        "# Settings",
+        f"A setting is a line of a YAML file (`--config`, or `{PREFIX}CONFIG`), an environment variable, and for some "
+        "an option. An option wins over the environment, the environment over the file. The variable of "
+        f"`section.name` is `{PREFIX}SECTION__NAME`; lists are written with commas there.",
+        example,
+        "`telltale config show` prints what is in effect and where each value comes from; `telltale config check` says "
+        "what is wrong. A key that is not here is an error.",
+        "## No section",
+        _settings_table("", {"properties": single}),
+        *sections,
+    )
+
+
+def _settings_table(section: str, schema: dict[str, Any]) -> str:
+    rows = [
+        (
+            f"`{section}.{name}`" if section else f"`{name}`",
+            _accepted(field),
+            f"`{json.dumps(field['default'])}`",
+            field["description"],
+        )
+        for name, field in schema["properties"].items()
+    ]
+    return table(("setting", "value", "default", "meaning"), rows)
+
+
+def _accepted(field: dict[str, Any]) -> str:
+    """What a setting takes, in words, from its JSON schema."""
+    if "anyOf" in field:
+        return " or ".join(_accepted(one) for one in field["anyOf"])
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    words = {
+        "integer": "whole number",
+        "boolean": "`true`, `false`",
+        "array": "list",
+        "string": "text",
+        "null": "`null`",
+    }
+    kind = {"password": "secret", "path": "path"}.get(field.get("format", ""), words.get(field["type"], field["type"]))
+    bounds = (
+        ("exclusiveMinimum", "above {:,}"),
+        ("minimum", "from {:,}"),
+        ("maximum", "to {:,}"),
+    )
+    return " ".join([kind, *(words.format(field[bound]) for bound, words in bounds if bound in field)])
+
+
+# Commands
+
+
+def commands() -> str:
+    return page("# Commands", EXIT_CODES, *_of_group(typer.main.get_command(commands_app), "telltale"))
+
+
+def _of_group(group: Any, path: str) -> Iterator[str]:
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from _of_group(command, f"{path} {name}")
+        else:
+            yield from _of_command(command, f"{path} {name}")
+
+
+def _of_command(command: Any, path: str) -> Iterator[str]:
+    context = typer.Context(command, info_name=path)
+    yield f"## {path}"
+    yield command.help
+    usage = re.sub(r"\{(\w+)\}", lambda name: name[1].upper(), command.get_usage(context))
+    yield block("text", usage.removeprefix("Usage: "))
+    if command.epilog:
+        yield block("sh", command.epilog.removeprefix("Example: "))
+    taken = [said for one in command.params if (said := one.get_help_record(context)) is not None]
+    if taken:
+        yield table(("option", "meaning"), [(f"`{option}`", meaning) for option, meaning in taken])
+
+
+# Metrics
+
+
+def metrics() -> str:
+    families = [family for family in _everything_exported().collect() if family.name.startswith("telltale_")]
+    rows = []
+    for family in families:
+        (name, *_), labels = sorted({sample.name for sample in family.samples}, key=len), set[str]()
+        labels.update(*(sample.labels for sample in family.samples))
+        labels.discard("le")
+        shown = family.name if family.type == "histogram" else name
+        rows.append(
+            (f"`{shown}`", family.type, ", ".join(f"`{label}`" for label in sorted(labels)), family.documentation)
+        )
+    return page(
+        "# Metrics",
+        "At `/metrics` of every worker, as Prometheus or OpenMetrics text. No label holds a stream's name but that of "
+        "`telltale_top_stream_peak_ratio`, which is off by default (`metrics.top_streams`). A histogram has the series "
+        "`_bucket`, `_sum` and `_count`. [Monitoring](../monitoring.md) says what to make of them.",
+        table(("metric", "type", "labels", "meaning"), rows),
+        "## Words that labels hold",
+        table(
+            ("label", "values"),
+            [
+                (f"`{label}`", ", ".join(f"`{value}`" for value in values))
+                for label, values in (
+                    ("reason", REASONS),
+                    ("severity", SEVERITIES),
+                    ("problem", PROBLEMS),
+                    ("stage", STAGES),
+                    ("receiver", RECEIVERS),
+                )
+            ],
+        ),
+    )
+
+
+def _everything_exported() -> CollectorRegistry:
+    """All that a worker with a partition and a named stream shows."""
+    partition = PartitionStatus("plant", 0, 1, 2, 3, strongest=(("pump", 1.0),), replay_from=0)
+    checkpoint = Checkpoint("path", "digest", ("flow",), 0)
+    registry = CollectorRegistry()
+    Metrics(
+        registry,
+        StatusBoard(Status(State.RUNNING, 0, 0, 0.0, checkpoint, (partition,))),
+        Build("", "", "", ""),
+        STAGES,
+        REASONS,
+        SEVERITIES,
+        PROBLEMS,
+        notified=lambda: dict.fromkeys(RECEIVERS, Notified()),
+        top_streams=1,
+    )
+    return registry
+
+
+# HTTP
+
+
+def http() -> str:
+    board = StatusBoard(Status(State.RUNNING, 0, 0, 0.0, Checkpoint("", "", ()), ()))
+    # Nothing is asked of it: only what it could be asked is read.
+    api = http_app(board, CollectorRegistry(), 0, "0", insight=cast(Insight, object()), streams=Streams()).openapi()
+    routes = [_of_route(path, method, what) for path, of in api["paths"].items() for method, what in of.items()]
+    return page(
+        "# HTTP",
+        api["info"]["description"],
+        "Every answer's schema is in `/openapi.json` of a worker. [Who may ask](../how-to/secure.md), and "
+        "[what many clients may take](../page.md#many-clients-and-slow-ones) of the service, have pages of their own.",
+        *routes,
+    )
+
+
+def _of_route(path: str, method: str, route: dict[str, Any]) -> str:
+    parameters = [
+        (f"`{one['name']}`", _parameter(one), one.get("description", "")) for one in route.get("parameters", ())
+    ]
+    answers = [
+        (code, answer.get("description", "").replace("Successful Response", "OK"), _fields(answer))
+        for code, answer in sorted(route["responses"].items())
+    ]
+    return page(
+        f"## {method.upper()} {path}",
+        route.get("description", ""),
+        table(("parameter", "value", "meaning"), parameters) if parameters else "",
+        table(("status", "meaning", "fields"), answers),
+    )
+
+
+def _parameter(parameter: dict[str, Any]) -> str:
+    schema = parameter["schema"]
+    kind = schema["$ref"].rpartition("/")[2].lower() if "$ref" in schema else _accepted(schema)
+    if parameter["required"]:
+        return f"{kind}, required"
+    return f"{kind}, default `{json.dumps(schema['default'])}`" if schema.get("default") is not None else kind
+
+
+def _fields(answer: dict[str, Any]) -> str:
+    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    return ", ".join(f"`{name}`" for name in schema.get("properties", ()))
+
+
+# Events
+
+
+def events() -> str:
+    channel = Channel("vibration", 3.24, 2.21, 1.97, 2.45, 0.98)
+    opened = "2026-01-21T09:10:28.789Z"
+    anomaly = Anomaly(
+        anomaly="2b0e4827-7d0a-5bd6-9a53-0ea2f36f9a50",
+        stream="line-03/pump-033",
+        status="open",
+        severity="minor",
+        kind="prediction",
+        closed_as=None,
+        score=1.21,
+        peak=1.21,
+        opened_at=opened,
+        closed_at=None,
+        channels=[channel],
+        checkpoint="89a927a74512",
+        topic="plant",
+        partition=6,
+        offset=8233,
+    )
+    identity, json_type = "c60279ec-50f5-5dd4-8a3b-5a3a7b6c2f0e", "application/json"
+    stream, source, kind = anomaly.stream, "/telltale/plant", "telltale.anomaly.opened"
+    event = Event("1.0", identity, source, kind, stream, opened, json_type, anomaly)
+    lost = StateLost(stream, "corrupt", "page 3: wrong checksum", "plant", 6, 8233)
+    notice = Notice("1.0", "5e0f1d0c-6f3f-5d0e-8a54-5a8a7c0f9b1e", source, STATE_LOST, stream, json_type, lost)
+    return page(
+        "# Events",
+        "What is written to the topic of anomalies (`kafka.anomalies_topic`): CloudEvents 1.0 in structured mode, "
+        "header `content-type: application/cloudevents+json`, keyed by the stream, in the partition that its reading "
+        "came from. Read them with `isolation.level=read_committed`. The same event has the same id each time.",
+        "## Anomalies",
+        "Types: `telltale.anomaly.opened`; `telltale.anomaly.updated` when it becomes more severe; "
+        "`telltale.anomaly.closed`.",
+        block("json", _indented(event)),
+        "### data",
+        _struct_table(Anomaly),
+        "### data.channels",
+        _struct_table(Channel),
+        "## State that was lost",
+        f"Type `{STATE_LOST}`. {StateLost.__doc__} [State](../state.md#what-may-go-wrong-with-it) has the reasons.",
+        block("json", _indented(notice)),
+        "### data of state.lost",
+        _struct_table(StateLost),
+    )
+
+
+def _indented(message: msgspec.Struct) -> str:
+    return msgspec.json.format(msgspec.json.encode(message), indent=2).decode()
+
+
+def _struct_table(struct: type[msgspec.Struct]) -> str:
+    """Its fields as the source has them: name, type, and the comment beside or above."""
+    rows, above = [], list[str]()
+    for line in inspect.getsource(struct).splitlines():
+        if line.startswith("    # "):
+            above.append(line.removeprefix("    # "))
+        elif field := FIELD.match(line):
+            name, kind, beside = field.groups()
+            meaning = " ".join(filter(None, [*above, beside])) or PLAIN_FIELDS[name]
+            rows.append((f"`{name}`", _json_type(kind), meaning.replace("None:", "null:")))
+            above = []
+    return table(("field", "type", "meaning"), rows)
+
+
+def _json_type(annotation: str) -> str:
+    words = {"str": "text", "float": "number", "int": "whole number", "None": "null", "list[Channel]": "list"}
+    kinds = [words.get(kind, kind) for kind in annotation.split(" | ") if kind != "UnsetType"]
+    return " or ".join(kinds) + (", may be left out" if "UnsetType" in annotation else "")

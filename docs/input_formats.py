@@ -1,0 +1,121 @@
+"""The page on what may come in: the service's decoder reads each example, and its answer is printed."""
+
+import math
+
+import numpy as np
+
+from docs.tables import block, page, table
+from models.data import series, stream_key
+from service.input.wire import MAX_VALUE, MAX_VALUE_BYTES, Decoder, Reason, Reject, rfc3339
+from service.log.port import Fetched, Partition
+from service.settings.sections import LimitSettings
+
+FEATURES = ("temperature", "pressure")
+NOW_MS = 1_767_571_200_000  # of the records in the examples
+KEY = b"line-03/pump-033"
+ACCEPTED = (
+    (FEATURES, '{"timestamp": 1767571200000, "values": {"temperature": 61.2, "pressure": 4.1}}'),
+    (FEATURES, '{"timestamp": "2026-01-05T00:00:00Z", "values": {"pressure": 4.1, "temperature": 61.2}}'),
+    (FEATURES, '{"timestamp": "2026-01-05T01:00:00+01:00", "values": [61.2, null], "quality": "good"}'),
+    (FEATURES[:1], '{"timestamp": 1767571200000, "value": 61.2}'),
+)
+REJECTED: dict[Reason, tuple[bytes | None, bytes | None]] = {
+    Reason.MISSING_KEY: (None, ACCEPTED[0][1].encode()),
+    Reason.BAD_KEY: (b'"line-03/pump-033"', ACCEPTED[0][1].encode()),
+    Reason.MISSING_VALUE: (KEY, None),
+    Reason.TOO_LARGE: (KEY, b" " * (MAX_VALUE_BYTES + 1)),
+    Reason.BAD_JSON: (KEY, b'{"timestamp": 1767571200000, "values": {"temperature": 61.2'),
+    Reason.BAD_TIMESTAMP: (KEY, b'{"timestamp": "2026-01-05T00:00:00", "values": [61.2, 4.1]}'),
+    Reason.FUTURE_TIMESTAMP: (KEY, b'{"timestamp": 1767830400000, "values": [61.2, 4.1]}'),
+    Reason.PAST_TIMESTAMP: (KEY, b'{"timestamp": 1767571200, "values": [61.2, 4.1]}'),
+    Reason.WRONG_FEATURES: (KEY, b'{"timestamp": 1767571200000, "values": [61.2]}'),
+    Reason.NOT_A_NUMBER: (KEY, b'{"timestamp": 1767571200000, "values": {"temperature": "61.2", "pressure": 4.1}}'),
+    Reason.OUT_OF_RANGE: (KEY, b'{"timestamp": 1767571200000, "values": [1e39, 4.1]}'),
+}
+NOT_OF_ONE_RECORD = {
+    Reason.STREAM_LIMIT: "a new stream where the partition has `limits.max_streams` already",
+    Reason.UNREADABLE_BATCH: "a batch whose records cannot be told apart; the dead letter is the batch as stored",
+}
+
+
+def input_formats() -> str:
+    missing = set(Reason) - set(REJECTED) - set(NOT_OF_ONE_RECORD)
+    if missing:
+        raise ValueError(f"no example of {', '.join(sorted(missing))}: docs/input_formats.py needs one each")
+    limits = LimitSettings()
+    return page(
+        "# Input formats",
+        "## Messages",
+        "A reading is one Kafka message. Its key is the stream's name, its value is JSON.",
+        f"- **Key**: {_sentence(stream_key.__doc__)}\n"
+        "- **`timestamp`**: milliseconds since 1970 as a number, or RFC 3339 text with an offset. It may be at most "
+        f"{limits.max_future_s:,.0f} s ahead of its record's own time (`limits.max_future_s`) and "
+        f"{limits.max_past_s:,.0f} s behind it (`limits.max_past_s`).\n"
+        "- **`values`**: an object with every feature of the checkpoint, or an array in its order. For a checkpoint "
+        "with one feature `value` does too.\n"
+        f"- **`null`** is a missing value. Numbers may be at most {MAX_VALUE:g} either side of 0.\n"
+        f"- Fields that are not named here are ignored. A value has at most {MAX_VALUE_BYTES:,} bytes.",
+        "These are read; the right column is what the decoder of the service made of each.",
+        table(("checkpoint's features", "value of the message", "read as"), [_accepted(*one) for one in ACCEPTED]),
+        "## Dead letters",
+        "A record that cannot be read goes to the topic of dead letters, with its own headers and behind them "
+        "`telltale-reason`, `-detail`, `-topic`, `-partition` and `-offset`. The examples are refused by the decoder "
+        f"of a checkpoint with the features {' and '.join(FEATURES)}; their records are of {rfc3339(NOW_MS)}.",
+        table(("reason", "example", "detail"), [_rejected(reason) for reason in Reason]),
+        "## Files",
+        "Of `telltale train`, `score`, `evaluate` and all other commands that take `--data` or files.",
+        _rest(series.__doc__),
+        "Without `--time-unit`, numbers that look like seconds, microseconds or nanoseconds are an error. Example:",
+        block("text", "timestamp,stream,temperature,pressure\n2026-01-05T00:00:00Z,line-03/pump-033,61.2,4.1"),
+    )
+
+
+def _accepted(features: tuple[str, ...], value: str) -> tuple[str, str, str]:
+    batch, rejects = Decoder(features, 86_400_000).decode(_fetched(KEY, value.encode()))
+    if rejects:
+        raise ValueError(f"{value}: {rejects[0].detail}, expected an example that is read")
+    (time_ms,), (row,) = batch.readings.times_ms.tolist(), batch.readings.values.tolist()
+    read = ", ".join(
+        f"{name} {'missing' if math.isnan(number) else number}" for name, number in zip(features, row, strict=True)
+    )
+    return ", ".join(features), f"`{value}`", f"{rfc3339(time_ms)}: {read}"
+
+
+def _rejected(reason: Reason) -> tuple[str, str, str]:
+    if reason in NOT_OF_ONE_RECORD:
+        return f"`{reason}`", "", NOT_OF_ONE_RECORD[reason]
+    key, value = REJECTED[reason]
+    reject = _refusal(key, value)
+    if reject.reason != reason:
+        raise ValueError(f"{reject.reason}: {reject.detail}, expected an example of {reason}")
+    return f"`{reason}`", _shown(key, value), reject.detail
+
+
+def _refusal(key: bytes | None, value: bytes | None) -> Reject:
+    limits = LimitSettings()
+    decoder = Decoder(FEATURES, round(limits.max_future_s * 1000), round(limits.max_past_s * 1000))
+    _, rejects = decoder.decode(_fetched(key, value))
+    return rejects[0]
+
+
+def _fetched(key: bytes | None, value: bytes | None) -> Fetched:
+    return Fetched(Partition("plant", 0), [key], [value], np.array([0]), np.array([NOW_MS]), 1, 1)
+
+
+def _shown(key: bytes | None, value: bytes | None) -> str:
+    if key != KEY:
+        return "no key" if key is None else f"key `{key.decode()}`"
+    if value is None:
+        return "no value"
+    return f"a value of {len(value):,} bytes" if len(value) > MAX_VALUE_BYTES else f"`{value.decode()}`"
+
+
+def _sentence(docstring: str | None) -> str:
+    """The first paragraph of a module's docstring behind its colon."""
+    first = (docstring or "").partition("\n\n")[0]
+    return " ".join(first.partition(": ")[2].split())
+
+
+def _rest(docstring: str | None) -> str:
+    """A module's docstring without its first paragraph."""
+    return (docstring or "").partition("\n\n")[2]
