@@ -21,7 +21,7 @@ from service.input.wire import Event
 from service.live.insights import Insight
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES
-from service.live.status import Checkpoint, Notified, PartitionStatus, State, Status, StatusBoard
+from service.live.status import CheckpointStatus, Notified, PartitionStatus, Status, StatusBoard, WorkerState
 from service.live.streams import Streams
 from service.notify.notifier import RECEIVERS
 from service.settings.settings import PREFIX, SECTIONS, Settings
@@ -208,11 +208,11 @@ def metrics() -> str:
 def _everything_exported() -> CollectorRegistry:
     """All that a worker with a partition and a named stream shows."""
     partition = PartitionStatus("plant", 0, 1, 2, 3, strongest=(("pump", 1.0),), replay_from=0)
-    checkpoint = Checkpoint("path", "digest", ("flow",), 0)
+    checkpoint = CheckpointStatus("path", "digest", ("flow",), 0)
     registry = CollectorRegistry()
     Metrics(
         registry,
-        StatusBoard(Status(State.RUNNING, 0, 0, 0.0, checkpoint, (partition,))),
+        StatusBoard(Status(WorkerState.RUNNING, 0, 0, 0.0, checkpoint, (partition,))),
         Build("", "", "", ""),
         STAGES,
         REASONS,
@@ -228,7 +228,7 @@ def _everything_exported() -> CollectorRegistry:
 
 
 def http() -> str:
-    board = StatusBoard(Status(State.RUNNING, 0, 0, 0.0, Checkpoint("", "", ()), ()))
+    board = StatusBoard(Status(WorkerState.RUNNING, 0, 0, 0.0, CheckpointStatus("", "", ()), ()))
     # Nothing is asked of it: only what it could be asked is read.
     api = http_app(board, CollectorRegistry(), 0, "0", insight=cast(Insight, object()), streams=Streams()).openapi()
     routes = [_of_route(path, method, what) for path, of in api["paths"].items() for method, what in of.items()]

@@ -6,7 +6,8 @@ import numpy as np
 
 from docs.tables import block, page, table
 from models.data import series, stream_key
-from service.input.wire import MAX_VALUE, MAX_VALUE_BYTES, Decoder, Reason, Reject, rfc3339
+from models.data.rfc3339 import rfc3339
+from service.input.wire import MAX_VALUE, MAX_VALUE_BYTES, Decoder, Reason, Reject
 from service.log.port import Fetched, Partition
 from service.settings.sections import LimitSettings
 
