@@ -20,13 +20,13 @@ ENDS_WITHIN_S = 180.0
 PROGRAM = """
 import os, select, sys, threading, time
 from service.log_lines import configure
-from service.live.status import Checkpoint, State, Status, StatusBoard
+from service.live.status import CheckpointStatus, Status, StatusBoard, WorkerState
 from service.process.watchdog import Watchdog
 
 configure("INFO", "json")
 
 def status():
-    return Status(State.RUNNING, 0, 0, time.monotonic(), Checkpoint("plant.safetensors", "abc", ("a",)))
+    return Status(WorkerState.RUNNING, 0, 0, time.monotonic(), CheckpointStatus("plant.safetensors", "abc", ("a",)))
 
 board = StatusBoard(status())
 watchdog = Watchdog(board, limit_s=0.5, interval_s=0.05)
