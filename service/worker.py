@@ -7,14 +7,12 @@ that was told. An unknown error ends the process: a restart is the recovery.
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import structlog
+from collections.abc import Callable, Mapping, Sequence
 
 from service import failpoints
 from service.errors import LogUnavailable, TaskMigrated
 from service.live.observer import Committed, Observer, Round
-from service.log.port import Backlog, Commit, Fetched, MemberLog, Partition, Polled, Record
+from service.log.port import NOT_HEARD, Backlog, Commit, Fetched, MemberLog, Partition, Polled, Record
 from service.pipeline import Pipeline, Processed
 from service.recovery import Problem, Recovery, RecoveryRules, partitions_added
 from service.state.slab import StateSlab
@@ -24,10 +22,6 @@ from service.state.writer import StateWriter
 PROBLEMS = tuple(problem.value for problem in Problem)
 POLL_S = 0.5  # longest wait for records: so soon a stop is noticed
 FLUSH_WITHIN_S = 3.0  # when told to stop: what is not written by then is judged again by the next worker
-
-NOT_HEARD = Backlog(None, None)
-
-logger = structlog.get_logger("telltale.worker")
 
 
 class Worker:
@@ -65,8 +59,8 @@ class Worker:
         """Until `stop` is set. What was polled by then is judged and committed; the log is closed in any case.
 
         check: called every round; raises when the process must not go on. flushed: called when, told to stop, all is
-        written. Raises LogUnavailable when, at the end, the
-        state could not be written: the next worker judges the last readings again.
+        written. Raises LogUnavailable when, at the end, the state could not be written: the next worker judges the last
+        readings again.
         """
         try:
             while not self._stop.is_set():
@@ -152,10 +146,9 @@ class Worker:
         self._recoveries.clear()
         self._notices.clear()
         self._migrated = True
-        for observer in self._observers:
-            observer.migrated()
         gc.collect()
-        logger.warning("tasks_migrated", reason=reason)
+        for observer in self._observers:
+            observer.migrated(reason)
 
     def _recover(self, fetched: Sequence[Fetched]) -> list[tuple[Fetched, PartitionTask]]:
         """Let every task without its memory go on towards it; returns what is to be judged for the first time."""
@@ -172,7 +165,7 @@ class Worker:
                 self._notices[partition] = recovery.notices
                 for observer in self._observers:
                     observer.recovered(recovery.seconds, recovery.replayed)
-                self._tell_of(recovery.problems)
+                    observer.found_problems([problem.value for problem in recovery.problems])
         return work
 
     def _tell_of_added_partitions(self) -> None:
@@ -182,7 +175,8 @@ class Worker:
             if partition not in self._recoveries and task.next_offset is not None and count > task.partitions:
                 notice = partitions_added(partition, task.partitions, count, task.next_offset)
                 self._notices.setdefault(partition, []).append(notice)
-                self._tell_of([Problem.PARTITIONS])
+                for observer in self._observers:
+                    observer.found_problems([Problem.PARTITIONS.value])
                 task.partitions = count
 
     def _commits(self, judged: Sequence[Processed]) -> list[Commit]:
@@ -214,11 +208,6 @@ class Worker:
         notices = [notice for commit in commits for notice in self._notices.pop(commit.partition, ())]
         for observer in self._observers:
             observer.committed(Committed(judged, notices, seconds))
-
-    def _tell_of(self, problems: Iterable[Problem]) -> None:
-        for problem in problems:
-            for observer in self._observers:
-                observer.found_problem(problem.value)
 
     def _end_round(self, judged: Sequence[Processed], *, stopping: bool = False) -> None:
         backlogs = self._log.backlogs()

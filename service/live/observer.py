@@ -33,7 +33,7 @@ class Observer:
     """Sees all of it and does nothing: each overrides what it wants to see."""
 
     def polled(self, seconds: float) -> None:
-        """A poll ended, after so many seconds."""
+        """A poll ended."""
 
     def assigned(self, partition: Partition) -> None:
         """A partition came to this worker."""
@@ -44,10 +44,10 @@ class Observer:
     def recovered(self, seconds: float, replayed: int) -> None:
         """A partition has its memory back. replayed: readings that were judged again."""
 
-    def found_problem(self, problem: str) -> None:
-        """Something was wrong with a partition's state."""
+    def found_problems(self, problems: Sequence[str]) -> None:
+        """What was wrong with a partition's state, by kind; nothing, as a rule."""
 
-    def migrated(self) -> None:
+    def migrated(self, reason: str) -> None:
         """A transaction was aborted; all tasks are dropped."""
 
     def committed(self, commit: Committed) -> None:

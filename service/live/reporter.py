@@ -23,7 +23,7 @@ from service.live.status import (
     newest,
     still_open,
 )
-from service.log.port import Backlog, Partition
+from service.log.port import NOT_HEARD, Backlog, Partition
 from service.log_lines import Seldom
 from service.pipeline import Processed
 from service.state.open_alarms import by_severity, open_alarms, strongest
@@ -34,8 +34,6 @@ STAGES = ("poll", "decode", "slots", "pack", "gather", "observe", "scatter", "te
 REASONS = tuple(reason.value for reason in Reason)
 SURVEY_S = 1.0  # between two counts of the streams that are still warming up
 STREAMS_NAMED = 5  # in one log line
-
-NOT_HEARD = Backlog(None, None)
 
 logger = structlog.get_logger("telltale.worker")
 
@@ -139,12 +137,13 @@ class Reporter(Observer):
         self._metrics.observe_restore(seconds)
         self._tally.replayed += replayed
 
-    def found_problem(self, problem: str) -> None:
-        self._tally.problems[problem] += 1
+    def found_problems(self, problems: Sequence[str]) -> None:
+        self._tally.problems.update(problems)
 
-    def migrated(self) -> None:
+    def migrated(self, reason: str) -> None:
         self._begun.clear()
         self._tally.aborts += 1
+        logger.warning("tasks_migrated", reason=reason)
 
     def committed(self, commit: Committed) -> None:
         self._metrics.observe_transaction(commit.seconds)

@@ -122,6 +122,9 @@ class Backlog(NamedTuple):
     refused: str = ""  # why it cannot be served: it is in no Polled until it can
 
 
+NOT_HEARD = Backlog(None, None)
+
+
 class Source(NamedTuple):
     """An input partition as the log finds it."""
 

@@ -24,13 +24,12 @@ from service.http.web_link import RemoteStreams, RemoteWatching, WebEnd
 from service.http.web_process import WebProcess
 from service.kafka.log import KafkaLog
 from service.kafka.transactional_ids import worker_id
-from service.live import status
 from service.live.insights import Insight
 from service.live.memory import MemoryKeeper, memory_limit, settle
 from service.live.metrics import Build, Metrics
 from service.live.observer import Observer
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
-from service.live.status import Notified, StatusBoard
+from service.live.status import CheckpointStatus, Notified, StatusBoard
 from service.live.streams import Streams
 from service.live.watching import Watching
 from service.notify.delivery import Receiver
@@ -142,9 +141,7 @@ def observed(
 ) -> tuple[StatusBoard, Metrics, CollectorRegistry]:
     """What a worker with this checkpoint is watched through; the checkpoint was loaded just now."""
     features, loaded_ms = checkpoint.detector.features, time.time_ns() // 1_000_000
-    board = StatusBoard(
-        first_status(status.CheckpointStatus(str(checkpoint.path), checkpoint.digest, features, loaded_ms))
-    )
+    board = StatusBoard(first_status(CheckpointStatus(str(checkpoint.path), checkpoint.digest, features, loaded_ms)))
     registry = CollectorRegistry()
     build = Build(version("telltale"), platform.python_version(), torch.__version__, numerics)
     metrics = Metrics(
