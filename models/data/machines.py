@@ -9,9 +9,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats: TypeAlias = NDArray[np.float64]
+from models.data.arrays import Doubles
+
 Range: TypeAlias = tuple[float, float]  # drawn uniformly, both ends included
 
 DAY_H, WEEK_H, YEAR_H = 24.0, 168.0, 8_766.0
@@ -79,25 +80,25 @@ PERIOD_H, DUTY, CYCLE_RAMP = (1.0, 2.5), (0.5, 0.7), 0.15
 class Machines:
     """The S machines of a plant, each with its own numbers. Phases in hours, loads in parts of full load."""
 
-    level: Floats  # (S, F)
-    spread: Floats  # (S, F)
-    gain: Floats  # (S, F), spreads
-    lag_s: Floats  # (S, F)
-    noise_s: Floats  # (S, F)
-    daily: Floats  # (S,), as all below
-    daily_phase_h: Floats
-    second_phase_h: Floats
-    weekend: Floats
-    idle: Floats
-    shift_start_h: Floats
-    shift_h: Floats
-    unload: Floats
-    period_h: Floats
-    cycle_phase_h: Floats
-    duty: Floats
-    ambient: Floats
+    level: Doubles  # (S, F)
+    spread: Doubles  # (S, F)
+    gain: Doubles  # (S, F), spreads
+    lag_s: Doubles  # (S, F)
+    noise_s: Doubles  # (S, F)
+    daily: Doubles  # (S,), as all below
+    daily_phase_h: Doubles
+    second_phase_h: Doubles
+    weekend: Doubles
+    idle: Doubles
+    shift_start_h: Doubles
+    shift_h: Doubles
+    unload: Doubles
+    period_h: Doubles
+    cycle_phase_h: Doubles
+    duty: Doubles
+    ambient: Doubles
 
-    def rhythm(self, hours: Floats) -> Floats:
+    def rhythm(self, hours: Doubles) -> Doubles:
         """The load that hour, shift and cycle ask for, (T, S)."""
         hours = hours[:, None]
         day_h, week_h = hours % DAY_H, (hours + MONDAY_H) % WEEK_H
@@ -109,7 +110,7 @@ class Machines:
         cycle = (hours + self.cycle_phase_h) % self.period_h / self.period_h
         return load - self.unload * (1 - _trapezoid(cycle, self.duty, CYCLE_RAMP))
 
-    def warmth(self, hours: Floats) -> Floats:
+    def warmth(self, hours: Doubles) -> Doubles:
         """What the hall's warmth adds to the temperature, in spreads, (T, S): warmest at 15:00 and in late July."""
         hours = hours[:, None]
         return self.ambient * (_wave(hours, DAY_H, 15.0 - DAY_H / 4) + 0.5 * _wave(hours, YEAR_H, 2_700.0))
@@ -119,8 +120,8 @@ def draw_machines(streams: int, rng: Generator) -> Machines:
     """Draw the machines; types take turns."""
     machines = [MACHINES[_type(stream)] for stream in range(streams)]
 
-    def draw(ranges: ArrayLike) -> Floats:
-        bounds: Floats = np.asarray(ranges, dtype=np.float64)
+    def draw(ranges: ArrayLike) -> Doubles:
+        bounds: Doubles = np.asarray(ranges, dtype=np.float64)
         return np.asarray(rng.uniform(bounds[..., 0], bounds[..., 1]))
 
     return Machines(
@@ -153,10 +154,10 @@ def key_of(stream: int) -> str:
     return f"line-{stream // 12 + 1:02d}/{_type(stream)}-{stream + 1:03d}"
 
 
-def _wave(hours: Floats, period_h: float, phase_h: Floats | float) -> Floats:
+def _wave(hours: Doubles, period_h: float, phase_h: Doubles | float) -> Doubles:
     return np.sin((hours - phase_h) * (2 * math.pi / period_h))
 
 
-def _trapezoid(at: Floats, length: Floats | np.float64, ramp: float) -> Floats:
+def _trapezoid(at: Doubles, length: Doubles | np.float64, ramp: float) -> Doubles:
     """0 before 0 and after `length`, 1 between, with slopes of length `ramp` inside."""
     return np.clip(np.minimum(at, length - at) / ramp, 0, 1)

@@ -13,8 +13,8 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from models.data.arrays import Bools, Doubles, Int64s
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
 
@@ -32,12 +32,12 @@ class Series(NamedTuple):
     key: str
     path: Path
     features: tuple[str, ...]
-    rows: NDArray[np.int64]  # (R,) row of the file, 0 is the first below the header
-    times_ms: NDArray[np.int64]  # (R,)
-    values: NDArray[np.float64]  # (R, F), NaN where missing
-    test: NDArray[np.bool_]  # (R,) part = test: never trained on
+    rows: Int64s  # (R,) row of the file, 0 is the first below the header
+    times_ms: Int64s  # (R,)
+    values: Doubles  # (R, F), NaN where missing
+    test: Bools  # (R,) part = test: never trained on
 
-    def select(self, keep: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "Series":
+    def select(self, keep: Bools | Int64s | slice) -> "Series":
         """Some of the readings, by mask, place or stretch (a stretch is no copy)."""
         return self._replace(
             rows=self.rows[keep], times_ms=self.times_ms[keep], values=self.values[keep], test=self.test[keep]
@@ -85,10 +85,10 @@ class SeriesPiece(NamedTuple):
 
     features: tuple[str, ...]
     keys: pl.Series | None  # (N,) text, the stream of each; None: the file is one stream
-    rows: NDArray[np.int64]  # (N,)
-    times_ms: NDArray[np.int64]  # (N,)
-    values: NDArray[np.float64]  # (N, F), NaN where missing
-    test: NDArray[np.bool_]  # (N,)
+    rows: Int64s  # (N,)
+    times_ms: Int64s  # (N,)
+    values: Doubles  # (N, F), NaN where missing
+    test: Bools  # (N,)
 
 
 class FileCheck:
@@ -144,7 +144,7 @@ class FileCheck:
             )
         return streams
 
-    def _times_ms(self, column: pl.Series) -> NDArray[np.int64]:
+    def _times_ms(self, column: pl.Series) -> Int64s:
         if column.null_count():
             raise UnusableData(f"{self.path}: row {self._first(column.is_null())} has no timestamp")
         if column.dtype.is_integer() or column.dtype.is_float():
@@ -155,7 +155,7 @@ class FileCheck:
             times = self._parse_times(column).dt.epoch("ms")
         else:
             self._refuse_kind(column.dtype, "")
-        result: NDArray[np.int64] = times.cast(pl.Int64).to_numpy().copy()
+        result: Int64s = times.cast(pl.Int64).to_numpy().copy()
         early = np.flatnonzero(result < 0)
         if len(early):
             raise UnusableData(
@@ -180,7 +180,7 @@ class FileCheck:
         self._check_unit(whole.to_numpy(), unit)
         return whole * 1000 if unit == TimeUnit.S else whole // (unit.per_second // 1000)
 
-    def _check_unit(self, numbers: NDArray[np.int64] | NDArray[np.float64], unit: TimeUnit) -> None:
+    def _check_unit(self, numbers: Int64s | Doubles, unit: TimeUnit) -> None:
         """Refuse numbers that are times of today in another unit, or of after the year 9999 in this one."""
         late = np.flatnonzero(numbers > min(MAX_TIMESTAMP_MS * unit.per_second // 1000, 2**63 - 1))
         if len(late):

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from models.data.arrays import Doubles, Int64s
 from models.data.series import NOT_FEATURES, FileCheck, Series, UnusableData, find_files, readable
 from models.data.time_units import TimeUnit
 
@@ -31,8 +32,8 @@ class _SpoolColumns(NamedTuple):
     """Readings of all streams, on disk."""
 
     streams: Streams  # (N,) number of each one's stream
-    times_ms: NDArray[np.int64]  # (N,)
-    values: NDArray[np.float64]  # (N, F)
+    times_ms: Int64s  # (N,)
+    values: Doubles  # (N, F)
 
 
 class Spool:
@@ -60,7 +61,7 @@ class Spool:
         """By number."""
         return list(self._numbers)
 
-    def append(self, streams: Streams, times_ms: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    def append(self, streams: Streams, times_ms: Int64s, values: Doubles) -> None:
         part = slice(self.taken, self.taken + len(streams))
         self._columns.streams[part] = streams
         self._columns.times_ms[part] = times_ms
@@ -96,7 +97,7 @@ class Spool:
             )
         ]
 
-    def _by_stream(self, columns: _SpoolColumns, lengths: NDArray[np.int64]) -> _SpoolColumns:
+    def _by_stream(self, columns: _SpoolColumns, lengths: Int64s) -> _SpoolColumns:
         """A copy in which each stream's readings stand one behind the other, in their order."""
         ordered = _reserve(self.taken, len(self.features))
         goes_to = np.cumsum(lengths) - lengths
@@ -217,7 +218,7 @@ class _Clocks:
         self._within = np.zeros(0, np.int64)  # the same with what has come of this one
         self._paths: list[Path] = []
 
-    def check(self, keys: Sequence[str], streams: Streams, times_ms: NDArray[np.int64], path: Path) -> None:
+    def check(self, keys: Sequence[str], streams: Streams, times_ms: Int64s, path: Path) -> None:
         new = np.full(len(keys) - len(self._latest), -1)
         self._latest, self._within = np.append(self._latest, new), np.append(self._within, new)
         self._paths += [path] * len(new)

@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from numpy.random import SeedSequence, default_rng
-from numpy.typing import NDArray
 
-from models.data.machines import Floats, Range, draw_machines, key_of
+from models.data.arrays import Bools, Doubles, Int64s
+from models.data.machines import Range, draw_machines, key_of
 
 FEATURES = ("temperature", "pressure", "vibration")  # degrees Celsius, bar, mm/s
 START_MS = 1_767_571_200_000  # Monday 2026-01-05, 00:00 UTC
@@ -73,13 +73,13 @@ class Plant:
     keys: tuple[str, ...]
     first: int  # the index of the first of these readings; 0 unless the plant is made in pieces
     first_fault_after: int
-    spread: Floats  # (S, F), in the feature's unit: what magnitudes count
-    times_ms: NDArray[np.int64]  # (S, T), rising in each stream
-    values: Floats  # (S, T, F); NaN: missing, or never sent
-    present: NDArray[np.bool_]  # (S, T); False: the reading was never sent
+    spread: Doubles  # (S, F), in the feature's unit: what magnitudes count
+    times_ms: Int64s  # (S, T), rising in each stream
+    values: Doubles  # (S, T, F); NaN: missing, or never sent
+    present: Bools  # (S, T); False: the reading was never sent
     faults: tuple[Fault, ...]  # by start, then by stream
 
-    def labels(self) -> NDArray[np.bool_]:
+    def labels(self) -> Bools:
         """Which readings belong to a fault, (S, T); unsent ones too."""
         labels = np.zeros(self.present.shape, dtype=np.bool_)
         for fault in self.faults:
@@ -226,7 +226,7 @@ class PlantSimulator:
         end = min(fault.end, end)
         return fault._replace(end=end, end_ms=self._earliest_ms(fault.stream, end))
 
-    def _normal(self, readings: int) -> tuple[Floats, Floats]:
+    def _normal(self, readings: int) -> tuple[Doubles, Doubles]:
         """The next readings without faults, and the noise that is in them; (T, S, F), both in the feature's unit."""
         machines, decay = self._machines, math.exp(-self._step_s / WANDER_S)
         hours = self._hours(self._first, readings)
@@ -251,7 +251,7 @@ class PlantSimulator:
         values[:, :, 0] += machines.spread[:, 0] * machines.warmth(hours)
         return values, noise
 
-    def _disturb(self, values: Floats, noise: Floats, fault: Fault) -> None:
+    def _disturb(self, values: Doubles, noise: Doubles, fault: Fault) -> None:
         """Put into the block (T, S, F) what of the fault falls into it."""
         start, end = max(fault.start - self._first, 0), min(fault.end - self._first, len(values))
         columns = [FEATURES.index(channel) for channel in fault.channels]
@@ -304,7 +304,7 @@ class PlantSimulator:
         times_ms = self._earliest_ms(stream, start), self._earliest_ms(stream, end)
         return Fault(self.keys[stream], stream, kind, start, end, channels, *times_ms, magnitude)
 
-    def _times_ms(self, readings: int) -> NDArray[np.int64]:
+    def _times_ms(self, readings: int) -> Int64s:
         """When the next readings are taken, (T, S)."""
         steps = np.arange(self._first, self._first + readings)[:, None] + self._moment
         steps += self._jitter_rng.uniform(-JITTER, JITTER, steps.shape)
@@ -313,12 +313,12 @@ class PlantSimulator:
     def _earliest_ms(self, stream: int, reading: int) -> int:
         return self._start_ms + math.floor((reading + float(self._moment[stream]) - JITTER) * self._step_s * 1_000)
 
-    def _hours(self, first: int, readings: int) -> Floats:
+    def _hours(self, first: int, readings: int) -> Doubles:
         """Hours since 1970 at the beginning of each step, (T,)."""
         return (self._start_ms / 1_000 + np.arange(first, first + readings) * self._step_s) / 3_600
 
 
-def _remember(inputs: Floats, keep: Floats | np.float64, before: Floats) -> Floats:
+def _remember(inputs: Doubles, keep: Doubles | np.float64, before: Doubles) -> Doubles:
     """x(t) = keep * x(t - 1) + input(t), in place, from `before`: AR(1) noise and the first-order low-pass alike.
 
     inputs: (T, ...). Returns a copy of the last x.

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.arrays import Doubles, Floats, Int64s
 from models.data.series import Series
 
 PIECE_VALUES = 4 * 1024 * 1024  # of a series at once: 32 MB
@@ -24,12 +24,12 @@ LOADED_READINGS = 2048  # of each lane at once, about: a lane of the usual lengt
 class Scaled(NamedTuple):
     """A stream's training part, and what makes spreads around its centre of it. R readings."""
 
-    values: NDArray[np.float64] | NDArray[np.float32]  # (R, F) in the sensor's units, NaN where missing
-    times_ms: NDArray[np.int64]  # (R,)
-    centre: NDArray[np.float64] = np.zeros(1)  # (F,), or one for all
-    spread: NDArray[np.float64] = np.ones(1)
+    values: Doubles | Floats  # (R, F) in the sensor's units, NaN where missing
+    times_ms: Int64s  # (R,)
+    centre: Doubles = np.zeros(1)  # (F,), or one for all
+    spread: Doubles = np.ones(1)
 
-    def stretch(self, begin: int, end: int) -> NDArray[np.float32]:
+    def stretch(self, begin: int, end: int) -> Floats:
         """Readings begin..end, scaled."""
         return ((self.values[begin:end] - self.centre) / self.spread).astype(np.float32)
 
@@ -53,7 +53,7 @@ class Chunk(NamedTuple):
     judged: Tensor  # (T, S, F) bool: counts in the loss
 
 
-def scale_of(series: Series) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def scale_of(series: Series) -> tuple[Doubles, Doubles]:
     """Centre and spread of every channel over the whole series, (F,) each; 0 and infinite where nothing is known."""
     known = sum((np.isfinite(piece).sum(0) for piece in pieces_of(series.values)), np.zeros(1, np.int64))
     centre = _total(np.where(np.isfinite(piece), piece, 0.0) for piece in pieces_of(series.values))
@@ -63,17 +63,17 @@ def scale_of(series: Series) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return centre, np.where(known >= 2, spread, np.inf)
 
 
-def pieces_of(values: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+def pieces_of(values: Doubles) -> Iterator[Doubles]:
     """All rows of a table that may be larger than memory."""
     readings = max(1, PIECE_VALUES // values.shape[1])
     return (values[begin : begin + readings] for begin in range(0, max(1, len(values)), readings))
 
 
-def _total(pieces: Iterator[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _total(pieces: Iterator[Doubles]) -> Doubles:
     """The sum over all rows. What came before is the first row of the next piece, since numpy adds row by row: with
     several channels the bits are those of one sum over everything.
     """
-    total: NDArray[np.float64] = next(pieces).sum(0)
+    total: Doubles = next(pieces).sum(0)
     for piece in pieces:
         total = np.concatenate([total[None], piece]).sum(0)
     return total
@@ -147,7 +147,7 @@ def _loads(lanes: Sequence[Lane], readings: int) -> Iterator[Chunk]:
         last, clock = values[-1], times[-1]
 
 
-def _held(values: NDArray[np.float32], last: NDArray[np.float32]) -> NDArray[np.float32]:
+def _held(values: Floats, last: Floats) -> Floats:
     """Missing values replaced by the last known one; at first that is `last`."""
     index = np.where(np.isfinite(values), np.arange(len(values))[:, None], -1)
     known = np.maximum.accumulate(index, axis=0)

@@ -12,9 +12,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Bools, Doubles
+from models.data.arrays import Bools, Doubles, Int64s
 from models.detection.rows import Channels, Scalars
 
 
@@ -65,7 +64,7 @@ class Severity(IntEnum):
 class Step(NamedTuple):
     """What one wave did; each (S,)."""
 
-    change: NDArray[np.int64]  # Change
+    change: Int64s  # Change
     learns: Doubles  # 1 where scale and level may learn from the reading
     becomes_usual: Doubles  # 1 where the residuals' and tilts' memories may
 
@@ -77,7 +76,7 @@ def is_restless(scalars: Scalars[Doubles]) -> bool:
 
 def step(
     score: Doubles,
-    furthest: NDArray[np.int64],
+    furthest: Int64s,
     values: Doubles,
     times_ms: Doubles,
     offsets: Doubles,
@@ -122,7 +121,7 @@ def _open(
     opens: Bools,
     offsets: Doubles,
     times_ms: Doubles,
-    furthest: NDArray[np.int64],
+    furthest: Int64s,
     channels: Channels[Doubles],
     scalars: Scalars[Doubles],
 ) -> None:

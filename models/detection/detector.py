@@ -13,10 +13,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from models.data.arrays import Doubles
+from models.data.arrays import Doubles, Int64s
 from models.detection import alarm, level, residuals, scaling
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.detection.kinds import (
@@ -323,7 +322,7 @@ class Detector:
         return _Expected(predicted, (scaled - predicted).clamp(-FARTHEST, FARTHEST), memory)
 
     def _guess(
-        self, change: NDArray[np.int64], scalars: Scalars[Doubles], columns: Columns, memory: Tensor
+        self, change: Int64s, scalars: Scalars[Doubles], columns: Columns, memory: Tensor
     ) -> Mapping[int, Guess]:
         """What the anomalies of the streams that changed look like; collects votes. memory: (S, H), after this wave.
 
@@ -368,7 +367,7 @@ def _move_scales(columns: Columns, config: AlarmConfig) -> None:
 
 
 def _note(
-    change: NDArray[np.int64],
+    change: Int64s,
     readings: Tensor,
     strange: residuals.Strangeness,
     scalars: Scalars[Doubles],

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from models.data.arrays import Int64s
 from models.data.series import Series
 from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.rows import Rows
@@ -13,7 +13,7 @@ from models.net.packing import pack
 
 
 def judge_series(
-    detector: Detector, series: Sequence[Series], rows: Rows, offsets: Sequence[NDArray[np.int64]] | None = None
+    detector: Detector, series: Sequence[Series], rows: Rows, offsets: Sequence[Int64s] | None = None
 ) -> Verdicts:
     """Judge all readings of every series from its row in `rows`, which becomes that after its last one.
 

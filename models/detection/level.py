@@ -13,9 +13,8 @@ Sizes: T waves, S streams, F features, P = 8 terms.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Bools, Doubles
+from models.data.arrays import Bools, Doubles, Int64s
 from models.data.time_units import DAY_MS
 from models.detection.rows import FARTHEST, Channels, Scalars
 from models.net.forecaster import MINUTE_MS, WEEK_MINUTES, phase_table
@@ -27,7 +26,7 @@ PERIODS_A_WEEK = (7, 14, 1, 2)  # of the terms, in the order of rows.SEASON: a d
 PHASES: Doubles = phase_table(PERIODS_A_WEEK).double().T.contiguous().numpy()  # (P, 10080)
 
 
-def phases_at(times_ms: NDArray[np.int64], features: int) -> Doubles:
+def phases_at(times_ms: Int64s, features: int) -> Doubles:
     """The season's terms at these times (T, S), UTC, the same for every channel: (P, T, S, F).
 
     Written out for each channel, since numpy goes through a short last axis it has to stretch far more slowly.

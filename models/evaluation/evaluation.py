@@ -23,9 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 
-from models.data.arrays import Bools, Doubles
+from models.data.arrays import Bools, Doubles, Int64s
 from models.data.series import Series
 from models.data.time_units import DAY_MS
 from models.data.windows import scale_of
@@ -103,15 +102,13 @@ def backtest(detector: Detector, series: Sequence[Series]) -> list[Judged]:
     return [_test_part(one) for one in go_through(detector, judged, offsets, rows)]
 
 
-def number(series: Sequence[Series]) -> list[NDArray[np.int64]]:
+def number(series: Sequence[Series]) -> list[Int64s]:
     """An offset for every reading of every series, counted through from 0."""
     borders = np.cumsum([0, *(len(one.rows) for one in series)])
     return [np.arange(begin, end) for begin, end in pairwise(borders.tolist())]
 
 
-def go_through(
-    detector: Detector, series: Sequence[Series], offsets: Sequence[NDArray[np.int64]], rows: Rows
-) -> list[Judged]:
+def go_through(detector: Detector, series: Sequence[Series], offsets: Sequence[Int64s], rows: Rows) -> list[Judged]:
     """Judge all readings of every series from its row in `rows`, which becomes that after its last reading."""
     results = [_unjudged(one) for one in series]
     seen = [np.zeros(len(one.rows), bool) for one in series]
@@ -317,7 +314,7 @@ def range_auc_pr(label: Bools, score: Doubles, width: int) -> float:
     return _range_auc_pr(label, *_ranked(score), width)
 
 
-def _range_auc_pr(label: Bools, rank: NDArray[np.int64], predicted: Doubles, width: int) -> float:
+def _range_auc_pr(label: Bools, rank: Int64s, predicted: Doubles, width: int) -> float:
     sloped = with_slopes(label, width)
     slope = np.where(label, 0.0, sloped)
     on_slopes = np.cumsum(np.bincount(rank, slope, len(predicted)))
@@ -340,7 +337,7 @@ def with_slopes(label: Bools, width: int) -> Doubles:
     return np.minimum(sloped, 1.0)
 
 
-def _ranked(score: Doubles) -> tuple[NDArray[np.int64], Doubles]:
+def _ranked(score: Doubles) -> tuple[Int64s, Doubles]:
     """The place of every reading's score among the K distinct ones, highest first, and how many reach each of them."""
     distinct, rank = np.unique(-score, return_inverse=True)
     return rank, np.cumsum(np.bincount(rank, minlength=len(distinct))).astype(np.float64)

@@ -17,9 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Bools, Doubles
+from models.data.arrays import Bools, Doubles, Int64s
 from models.evaluation.evaluation import runs
 
 STEEPNESS = 5.0
@@ -50,7 +49,7 @@ class _Detections(NamedTuple):
 
     score: Doubles  # (D,)
     worth: Doubles  # (D,) what it earns or costs, not weighted
-    window: NDArray[np.int64]  # (D,) the window it lies in, counted over all streams; -1 outside
+    window: Int64s  # (D,) the window it lies in, counted over all streams; -1 outside
     windows: int
 
 
@@ -118,7 +117,7 @@ def _detections(streams: Iterable[tuple[Bools, Doubles]]) -> _Detections:
     return _Detections(np.concatenate(scores), np.concatenate(worths), np.concatenate(places), windows)
 
 
-def _worths(spans: Sequence[tuple[int, int]], readings: int) -> tuple[Doubles, NDArray[np.int64]]:
+def _worths(spans: Sequence[tuple[int, int]], readings: int) -> tuple[Doubles, Int64s]:
     """What a detection of each reading of a stream is worth, and the window it lies in (-1 outside); both (R,)."""
     worth, window = np.full(readings, -1.0), np.full(readings, -1, np.int64)
     number = np.arange(readings)

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from models.data.arrays import Bools, Doubles
+from models.data.arrays import Bools, Doubles, Int64s
 from models.evaluation.evaluation import Judged, find_events, runs
 from models.output.page import COLOURS, ReportPage
 from models.output.wording import counted
@@ -89,20 +88,20 @@ def channels_to_show(judged: Judged) -> list[int]:
     return sorted(np.argsort(-shares.sum(0), kind="stable")[:CHANNELS_SHOWN].tolist())
 
 
-def extremes(values: Doubles, buckets: int = BUCKETS) -> NDArray[np.int64]:
+def extremes(values: Doubles, buckets: int = BUCKETS) -> Int64s:
     """Places of the lowest and the highest value of each bucket, rising; all of them if there are few. values: (R,)."""
     if len(values) <= 2 * buckets:
         return np.arange(len(values))
     return np.union1d(_bucketed(values, np.fmin, buckets), _bucketed(values, np.fmax, buckets))
 
 
-def _bucketed(values: Doubles, find: np.ufunc, buckets: int = BUCKETS) -> NDArray[np.int64]:
+def _bucketed(values: Doubles, find: np.ufunc, buckets: int = BUCKETS) -> Int64s:
     """The place of the lowest (fmin) or highest (fmax) value of each bucket; NaN only where there is no other."""
     begins = np.unique(np.linspace(0, len(values), min(buckets, len(values)), endpoint=False).astype(np.int64))
     best = np.repeat(find.reduceat(values, begins), np.diff(begins, append=len(values)))
     hit = np.flatnonzero((values == best) | (np.isnan(best)))
     bucket = np.searchsorted(begins, hit, side="right")
-    place: NDArray[np.int64] = hit[np.unique(bucket, return_index=True)[1]]
+    place: Int64s = hit[np.unique(bucket, return_index=True)[1]]
     return place
 
 

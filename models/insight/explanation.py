@@ -11,10 +11,9 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from models.data.arrays import Doubles, Floats
+from models.data.arrays import Bools, Doubles, Floats
 from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings, Transition, Verdicts
 from models.detection.rows import Rows
@@ -167,7 +166,7 @@ def _listening(detector: Detector) -> tuple[Detector, list[_Heard]]:
 
 
 @torch.inference_mode()
-def _layers(detector: Detector, heard: list[_Heard], judged: NDArray[np.bool_]) -> tuple[Layer, ...]:
+def _layers(detector: Detector, heard: list[_Heard], judged: Bools) -> tuple[Layer, ...]:
     """Let the equations go through what the kernel was shown, from the same state at the start of every call."""
     names: tuple[str, ...] = ()
     opened: list[list[list[Tensor]]] = []  # by reading, by layer: the gates, then the memory's size and change
@@ -194,7 +193,7 @@ def _memory(state: CellState) -> Tensor:
     return state.cell if state.cell.shape[-1] else state.hidden
 
 
-def _spread_out(values: list[Tensor], judged: NDArray[np.bool_]) -> Floats:
+def _spread_out(values: list[Tensor], judged: Bools) -> Floats:
     """The judged readings' values where these stand among all N, (N, ...)."""
     table = torch.stack(values).reshape(len(values), -1).numpy()
     among_all = np.full((len(judged), table.shape[1]), np.nan, np.float32)

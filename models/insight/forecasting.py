@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from models.data.arrays import Doubles
+from models.data.arrays import Bools, Doubles, Int64s
 from models.detection import residuals
 from models.detection.detector import BAND_NOISES, Detector, Readings, Verdicts
 from models.detection.rows import Columns, Rows, Scalars
@@ -61,7 +60,7 @@ class Band(NamedTuple):
 class Forecast(NamedTuple):
     """A stream's next K readings. NaN where a channel's scale is unknown."""
 
-    times_ms: NDArray[np.int64]  # (K,)
+    times_ms: Int64s  # (K,)
     median: Doubles  # (K, F)
     bands: tuple[Band, ...]  # one for each of LEVELS, narrowest first
     interval_ms: int
@@ -73,12 +72,12 @@ class Forecast(NamedTuple):
 class _PastReadings(NamedTuple):
     """R readings, judged."""
 
-    judged: NDArray[np.bool_]  # (R,) neither late nor a duplicate
-    times_ms: NDArray[np.int64]  # (R,)
+    judged: Bools  # (R,) neither late nor a duplicate
+    times_ms: Int64s  # (R,)
     values: Doubles  # (R, F)
     residual: Doubles  # (R, F) in noises; NaN where there is none, in an alarm and while warming up
     after: Rows  # of the stream, after the last of them
-    origins: NDArray[np.int64]  # (S,) readings before each of the places from which the bands are tried out
+    origins: Int64s  # (S,) readings before each of the places from which the bands are tried out
     rows: Rows  # of the stream at each of them, (S, ...)
 
 
@@ -165,7 +164,7 @@ def _interval(readings: Readings) -> int:
     return max(1, int(np.median(apart)))
 
 
-def _origins(readings: int, config: ForecastConfig) -> NDArray[np.int64]:
+def _origins(readings: int, config: ForecastConfig) -> Int64s:
     """Places with enough residuals before them, and after them at least one reading, better as many as are wanted."""
     first, last = config.fewest_residuals, readings - min(config.steps, readings // 4)
     if last - first < config.origins or not config.origins:
@@ -173,7 +172,7 @@ def _origins(readings: int, config: ForecastConfig) -> NDArray[np.int64]:
     return np.unique(np.linspace(first, last, config.origins).astype(np.int64))
 
 
-def _judge(detector: Detector, row: Rows, readings: Readings, origins: NDArray[np.int64]) -> _PastReadings:
+def _judge(detector: Detector, row: Rows, readings: Readings, origins: Int64s) -> _PastReadings:
     """Judge the past in pieces; where they end changes nothing."""
     ends = [*origins.tolist(), len(readings.offsets)]
     rows, residual, judged = [], [], []

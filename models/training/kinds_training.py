@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.random import Generator, default_rng
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.data import windows
-from models.data.arrays import Bools, Doubles
+from models.data.arrays import Bools, Doubles, Int64s
 from models.data.series import Series, UnusableData
+from models.data.time_units import DAY_MS
 from models.detection.detector import Detector, Readings, Transition
 from models.detection.judging import judge_series
 from models.detection.kinds import EVIDENCE, KINDS, Guess, KindsHead, evidence_of
@@ -26,7 +26,7 @@ from models.detection.rows import Channels, Rows, Scalars
 from models.net.packing import pack
 from models.training.injection import SETTLED, InjectedFault, disturb, draw
 
-WEEK_MS = 7 * 24 * 3_600_000
+WEEK_MS = 7 * DAY_MS
 AFTER = 96  # readings after a fault's end in which its alarm is waited for to close
 STILL_ITS_ALARM = 8  # readings after a fault's end: an alarm that opens then is still of that fault
 SYMPTOMS_GO_BACK = 1_024  # readings after which next to nothing that was before is seen in a stream's symptoms
@@ -54,8 +54,8 @@ class KindsConfig:
 class KindsReport(NamedTuple):
     """What the head said of faults it had not seen: counts, a row a true kind, a column a named one, as in KINDS."""
 
-    at_end: NDArray[np.int64]  # (6, 6) of every fault, from the state after its last reading, alarm or not
-    at_alarm: NDArray[np.int64]  # (6, 7) the last word of the alarm the fault opened; last column: it opened none
+    at_end: Int64s  # (6, 6) of every fault, from the state after its last reading, alarm or not
+    at_alarm: Int64s  # (6, 7) the last word of the alarm the fault opened; last column: it opened none
 
 
 def fit_kinds(
@@ -107,7 +107,7 @@ class Scores(NamedTuple):
     precision: Doubles
     recall: Doubles
     f1: Doubles
-    faults: NDArray[np.int64]
+    faults: Int64s
 
     @property
     def macro_f1(self) -> float:
@@ -115,7 +115,7 @@ class Scores(NamedTuple):
         return float(self.f1.sum() / max(int((self.faults > 0).sum()), 1))
 
 
-def scores(confusion: NDArray[np.int64]) -> Scores:
+def scores(confusion: Int64s) -> Scores:
     """confusion: (6, 6) or more columns, which are left out: faults that nothing was said of."""
     square = confusion[:, : len(KINDS)].astype(np.float64)
     right = square.diagonal()
@@ -260,7 +260,7 @@ def _look_for_calm(
     return [_Calm(*one) for one in zip(pieces, calm, kept, strict=True)]
 
 
-def _places(series: Series) -> NDArray[np.int64]:
+def _places(series: Series) -> Int64s:
     return np.arange(len(series.times_ms))
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.data.arrays import Bools, Doubles, Int64s
 from models.data.series import Series
 from models.data.spool import Spool, Streams
 from models.detection.detector import LATE_LIMIT
@@ -123,7 +123,7 @@ def read(
     return History(spool.series(lambda _: topic), rejected, admission.late, admission.duplicate, elsewhere)
 
 
-def _take(batch: ReadingBatch, streams: Streams, mine: NDArray[np.int64], admission: "Admission", spool: Spool) -> None:
+def _take(batch: ReadingBatch, streams: Streams, mine: Int64s, admission: "Admission", spool: Spool) -> None:
     times, values = batch.readings.times_ms.numpy()[mine], batch.readings.values.numpy()[mine]
     kept = admission.admit(streams[mine], times, values)
     spool.append(streams[mine][kept], times[kept], values[kept])
@@ -139,7 +139,7 @@ class Admission:
         self._last = np.zeros((0, features))  # (S, F) last known values; 0: there were none
         self._late_run = np.zeros(0, np.int64)  # (S,) late readings in a row
 
-    def admit(self, streams: Streams, times_ms: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def admit(self, streams: Streams, times_ms: Int64s, values: Doubles) -> Bools:
         """Which readings are taken; (N,). Streams in which time only rises are not gone through one by one."""
         kept = np.ones(len(streams), bool)
         if not len(streams):
@@ -158,7 +158,7 @@ class Admission:
         self._remember(streams[calm], times_ms[calm], values[calm])
         return kept
 
-    def _look(self, stream: int, time_ms: int, values: NDArray[np.float64]) -> bool:
+    def _look(self, stream: int, time_ms: int, values: Doubles) -> bool:
         clock_ms, last = self._clock_ms[stream], self._last[stream]
         if time_ms < clock_ms and self._late_run[stream] < LATE_LIMIT:
             self._late_run[stream] += 1
@@ -171,7 +171,7 @@ class Admission:
         self._clock_ms[stream], self._last[stream], self._late_run[stream] = time_ms, held, 0
         return True
 
-    def _remember(self, streams: Streams, times_ms: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    def _remember(self, streams: Streams, times_ms: Int64s, values: Doubles) -> None:
         """Where streams go on; readings sorted by stream, all of them taken."""
         if not len(streams):
             return

@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 import torch
 from msgspec import UNSET, UnsetType
-from numpy.typing import NDArray
 
+from models.data.arrays import Bools, Doubles, Int64s
 from models.data.rfc3339 import rfc3339
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
@@ -65,9 +65,9 @@ class ReadingBatch(NamedTuple):
     partition: Partition
     keys: list[StreamKey]
     readings: Readings
-    record_times_ms: NDArray[np.int64]  # (N,) when the records were produced; -1 where unknown
+    record_times_ms: Int64s  # (N,) when the records were produced; -1 where unknown
 
-    def part(self, index: NDArray[np.int64]) -> "ReadingBatch":
+    def part(self, index: Int64s) -> "ReadingBatch":
         """The readings at `index`, which rises."""
         where = torch.from_numpy(index)
         readings = Readings(*(column[where] for column in self.readings))
@@ -109,7 +109,7 @@ class Decoder:
             return self._decode_carefully(fetched)
         return _batch(fetched, cast(list[StreamKey], fetched.keys), *read), []
 
-    def _decode_all(self, fetched: Fetched) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    def _decode_all(self, fetched: Fetched) -> tuple[Int64s, Doubles] | None:
         """The way of a batch without a flaw; None for any other."""
         keys, values = fetched.keys, fetched.values
         if None in keys or None in values or not _all_good(cast(list[bytes], keys), cast(list[bytes], values)):
@@ -134,7 +134,7 @@ class Decoder:
             return None
         return times, columns
 
-    def _far_from_record(self, times: NDArray[np.int64], record_times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _far_from_record(self, times: Int64s, record_times: Int64s) -> Bools:
         """(N,) which readings' times are not to be believed beside their records'."""
         known = record_times >= 0
         far = known & (times - self.max_future_ms > record_times)
@@ -145,7 +145,7 @@ class Decoder:
         early = np.where(known, times < record_times - self.max_past_ms, (times >= first) & (times < end))
         return far | early
 
-    def _columns(self, messages: list[Any]) -> NDArray[np.float64]:
+    def _columns(self, messages: list[Any]) -> Doubles:
         """(N, F) of messages that are all written in the same way; raises if they are not."""
         first = messages[0]
         if first.values is UNSET:
@@ -239,9 +239,7 @@ class Decoder:
         return row
 
 
-def _batch(
-    fetched: Fetched, keys: list[StreamKey], times: NDArray[np.int64], columns: NDArray[np.float64]
-) -> ReadingBatch:
+def _batch(fetched: Fetched, keys: list[StreamKey], times: Int64s, columns: Doubles) -> ReadingBatch:
     readings = Readings(torch.from_numpy(fetched.offsets), torch.from_numpy(times), torch.from_numpy(columns))
     return ReadingBatch(fetched.partition, keys, readings, fetched.times_ms)
 

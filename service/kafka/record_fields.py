@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Bytes, Int64s
+from models.data.arrays import Bools, Bytes, Int64s
 from service.log.port import KeptHeaders
 
 LONGEST_VARINT = 10
@@ -40,7 +39,7 @@ def padded_bytes(data: bytes) -> Bytes:
     return np.frombuffer(data + bytes(16), dtype=np.uint8)
 
 
-def fields(padded: Bytes, starts: Int64s, ends: Int64s) -> tuple[Index, NDArray[np.bool_]]:
+def fields(padded: Bytes, starts: Int64s, ends: Int64s) -> tuple[Index, Bools]:
     """Decode the fields of the records from `starts` to `ends`; and of which of them all adds up."""
     _, at = varints(padded, starts)
     time_deltas, at = varints(padded, at + 1)  # attributes: one byte, unused

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
-from numpy.typing import NDArray
 
+from models.data.arrays import Floats
 from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector, Readings, Verdicts
 from models.insight.explanation import CAVEAT, Account, Explained, Gate, Layer, explain, trace
@@ -318,7 +318,7 @@ def _layer(layer: Layer, units: bool) -> LayerSeen:
     return LayerSeen(gates, _rounded(layer.memory), _rounded(layer.change))
 
 
-def _rounded(values: NDArray[np.float32]) -> list[float | None]:
+def _rounded(values: Floats) -> list[float | None]:
     rounded: list[float | None] = np.round(values.astype(np.float64), DIGITS).tolist()
     return rounded
 

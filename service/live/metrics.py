@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.utils import floatToGoString
 
+from models.data.arrays import Doubles, Int64s
 from service.live.status import Notified, PartitionStatus, StatusBoard
 
 # From a record that is judged in the poll it arrives with, to one that waited for a restart or behind a backlog.
@@ -88,7 +88,7 @@ class Metrics:
         worker = os.getpid()
         ProcessCollector(registry=registry, pid=lambda: worker)
 
-    def observe_batch(self, readings: int, record_times_ms: NDArray[np.int64], now_ms: int) -> None:
+    def observe_batch(self, readings: int, record_times_ms: Int64s, now_ms: int) -> None:
         """Count a batch whose verdicts are committed. record_times_ms: when each was produced, -1 where unknown."""
         self._batch.observe([readings])
         known = record_times_ms[record_times_ms >= 0]
@@ -323,9 +323,9 @@ class _Histogram:
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = np.array(bounds, np.float64)
         self._labels = [*map(floatToGoString, self.bounds.tolist()), "+Inf"]
-        self._counted: tuple[NDArray[np.int64], float] = (np.zeros(len(self._labels), np.int64), 0.0)
+        self._counted: tuple[Int64s, float] = (np.zeros(len(self._labels), np.int64), 0.0)
 
-    def observe(self, values: Sequence[float] | NDArray[np.float64]) -> None:
+    def observe(self, values: Sequence[float] | Doubles) -> None:
         # Bucket k holds bounds[k-1] < value <= bounds[k].
         buckets = np.searchsorted(self.bounds, values, side="left")
         counts, total = self._counted

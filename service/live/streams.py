@@ -15,9 +15,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Bools, Int64s
+from models.data.arrays import Bools, Bytes, Doubles, Floats, Int64s
 from models.data.rfc3339 import rfc3339
 from models.detection.alarm import OpenedBy, Severity
 from models.detection.rows import Scalars
@@ -98,7 +97,7 @@ class Names:
         return found & self.held
 
     @cached_property
-    def _joined(self) -> tuple[NDArray[np.uint8], Int64s]:
+    def _joined(self) -> tuple[Bytes, Int64s]:
         """All names one behind the other, in small letters, and where each ends."""
         names = [key or b"" for key in self.keys]
         ends = np.cumsum(np.fromiter(map(len, names), np.int64, len(names)))
@@ -110,8 +109,8 @@ class PartitionTable(NamedTuple):
 
     partition: Partition
     names: Names
-    scores: NDArray[np.float32]
-    columns: NDArray[np.float64]  # (S, COLUMNS)
+    scores: Floats
+    columns: Doubles  # (S, COLUMNS)
 
 
 class StreamTable:
@@ -146,7 +145,7 @@ class StreamTable:
             self._orders[order] = np.argsort(self._rank(order), kind="stable")
         return self._orders[order]
 
-    def _rank(self, order: Order) -> NDArray[np.float64]:
+    def _rank(self, order: Order) -> Doubles:
         """(S,) what is least comes first."""
         if order is Order.SILENCE:
             return np.where(self._column("age") > 0, self._column("time_ms"), np.inf)
@@ -159,7 +158,7 @@ class StreamTable:
     def _held(self) -> Bools:
         return np.concatenate([NOBODY, *(part.names.held for part in self.parts)])
 
-    def _column(self, name: str) -> NDArray[np.float64]:
+    def _column(self, name: str) -> Doubles:
         at = COLUMNS.index(name)
         return np.concatenate([np.empty(0), *(part.columns[:, at] for part in self.parts)])
 

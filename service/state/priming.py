@@ -1,9 +1,9 @@
 """Which readings a stream is primed with when its rows are another checkpoint's."""
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.arrays import Bools
 from service.state.slab import NO_SLOT
 
 
@@ -42,7 +42,7 @@ class Priming:
             self.counting = False
             self._counts -= self._wanted  # what is left are those to pass over
 
-    def choose(self, slots: Tensor) -> NDArray[np.bool_]:
+    def choose(self, slots: Tensor) -> Bools:
         """Of N readings, those that are among the last few of a stream to prime; (N,)."""
         index = slots.numpy()
         chosen = np.zeros(len(index), dtype=bool)

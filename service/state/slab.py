@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.arrays import Floats
 from models.detection.rows import Rows
 from service.input.wire import StreamKey
 
@@ -87,7 +87,7 @@ class StateSlab:
         return self._listed
 
     @property
-    def scores(self) -> NDArray[np.float32]:
+    def scores(self) -> Floats:
         """(room,) score of the last reading judged of each stream, NaN where none was since it is here: to look at.
 
         No part of what is remembered: a restored stream has none until its next reading.

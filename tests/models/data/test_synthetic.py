@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.data.machines import Floats
+from models.data.arrays import Doubles
 from models.data.synthetic import FEATURES, QUIET, Fault, FaultKind, Plant, PlantSimulator, plant, to_frame
 
 DAY = 1_440  # readings, one a minute
@@ -41,29 +41,29 @@ def machines(plant: Plant, name: str) -> list[int]:
     return [stream for stream, key in enumerate(plant.keys) if f"/{name}-" in key]
 
 
-def readings_of(plant: Plant, fault: Fault) -> Floats:
+def readings_of(plant: Plant, fault: Fault) -> Doubles:
     """The readings of the channels concerned, (readings, channels)."""
     columns = [FEATURES.index(channel) for channel in fault.channels]
     return plant.values[fault.stream, fault.start : fault.end, columns].T
 
 
-def spreads_of(plant: Plant, fault: Fault) -> Floats:
+def spreads_of(plant: Plant, fault: Fault) -> Doubles:
     return plant.spread[fault.stream, [FEATURES.index(channel) for channel in fault.channels]]
 
 
-def raised_by(faulty: Plant, calm: Plant, fault: Fault) -> tuple[Floats, float]:
+def raised_by(faulty: Plant, calm: Plant, fault: Fault) -> tuple[Doubles, float]:
     """What the fault adds, in spreads, (readings, channels), and how much of it may be rounding."""
     spreads = spreads_of(faulty, fault)
     return (readings_of(faulty, fault) - readings_of(calm, fault)) / spreads, float(ROUNDING / spreads.min())
 
 
-def without_slow_part(series: Floats, window: int) -> Floats:
+def without_slow_part(series: Doubles, window: int) -> Doubles:
     """The series less its mean over the `window` + 1 readings around each."""
-    mean: Floats = np.convolve(series, np.full(window + 1, 1 / (window + 1)), "valid")
+    mean: Doubles = np.convolve(series, np.full(window + 1, 1 / (window + 1)), "valid")
     return series[window // 2 : -(window // 2)] - mean
 
 
-def correlation(one: Floats, other: Floats) -> float:
+def correlation(one: Doubles, other: Doubles) -> float:
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
