@@ -172,7 +172,7 @@ def _of_command(command: Any, path: str) -> Iterator[str]:
 
 
 def metrics() -> str:
-    families = [family for family in _everything_exported().collect() if family.name.startswith("telltale_")]
+    families = [family for family in everything_exported().collect() if family.name.startswith("telltale_")]
     rows = []
     for family in families:
         (name, *_), labels = sorted({sample.name for sample in family.samples}, key=len), set[str]()
@@ -205,7 +205,7 @@ def metrics() -> str:
     )
 
 
-def _everything_exported() -> CollectorRegistry:
+def everything_exported() -> CollectorRegistry:
     """All that a worker with a partition and a named stream shows."""
     partition = PartitionStatus("plant", 0, 1, 2, 3, strongest=(("pump", 1.0),), replay_from=0)
     checkpoint = CheckpointStatus("path", "digest", ("flow",), 0)

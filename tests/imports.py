@@ -42,10 +42,10 @@ def between_rooms() -> dict[str, set[str]]:
     """Room: the other rooms that it imports."""
     rooms: dict[str, set[str]] = {room_of(module): set() for module in MODULES if "." in module}
     for module, imported in IMPORTS.items():
-        here = room_of(module)
-        rooms.setdefault(here, set()).update(room_of(name) for name in imported if name in MODULES)
-        rooms[here].discard(here)
-    return {room: imported for room, imported in rooms.items() if "." in room}
+        if "." in module:
+            here = room_of(module)
+            rooms[here] |= {room_of(name) for name in imported & MODULES} - {here}
+    return rooms
 
 
 def floors(rooms: Mapping[str, Iterable[str]]) -> list[list[str]]:

@@ -9,15 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 
-from service.live.metrics import Build, Metrics
-from service.live.reporter import REASONS, STAGES
-from service.live.status import CheckpointStatus, Notified, PartitionStatus, Status, StatusBoard, WorkerState
-from service.notify.notifier import RECEIVERS
-from service.state.open_alarms import SEVERITIES
-from service.worker import PROBLEMS
+from docs.generated import everything_exported
 from tests.prometheus import DEPLOY, program
 
 ROOT = DEPLOY.parent
@@ -39,27 +34,8 @@ NAME = re.compile(r"(?<![\w:])(?:job\w*:[\w:]+|telltale_\w+|process_\w+)")
 PARTS = ("_bucket", "_sum", "_count")  # of a histogram
 
 
-def registry() -> CollectorRegistry:
-    """All that a worker with a partition and a named stream shows."""
-    partition = PartitionStatus("t", 0, 1, 2, 3, strongest=(("stream", 1.0),), replay_from=0)
-    checkpoint = CheckpointStatus("path", "digest", ("f0",), 0)
-    shown = CollectorRegistry()
-    Metrics(
-        shown,
-        StatusBoard(Status(WorkerState.RUNNING, 0, 0, 0.0, checkpoint, (partition,))),
-        Build("0", "3", "2", ""),
-        STAGES,
-        REASONS,
-        SEVERITIES,
-        PROBLEMS,
-        notified=lambda: dict.fromkeys(RECEIVERS, Notified()),
-        top_streams=1,
-    )
-    return shown
-
-
 def exported() -> list[Metric]:
-    return list(registry().collect())
+    return list(everything_exported().collect())
 
 
 SAMPLES = {sample.name for family in exported() for sample in family.samples}
@@ -214,7 +190,10 @@ def test_no_stream_is_named_by_a_series_but_where_it_is_asked_for() -> None:
 @pytest.mark.programs
 def test_prometheus_finds_no_fault_with_names_and_units() -> None:
     exposed = subprocess.run(
-        [program("promtool"), "check", "metrics"], input=generate_latest(registry()), capture_output=True, check=False
+        [program("promtool"), "check", "metrics"],
+        input=generate_latest(everything_exported()),
+        capture_output=True,
+        check=False,
     )
     assert (exposed.stdout + exposed.stderr).decode() == ""
     assert exposed.returncode == 0

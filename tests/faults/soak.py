@@ -117,7 +117,9 @@ class _Watch:
             return {"memory": "not watched for long enough"}
         return {
             "MiB/h": round(slope_mib_h([(s[0], s[1]) for s in settled]), 1),
-            "least MiB by minute": " ".join(f"{held / 2**20:.1f}" for held in _least_by(60.0, self._samples)),
+            "least MiB by minute": " ".join(
+                f"{held / 2**20:.1f}" for _, held in least_by(60.0, [(s[0], s[1]) for s in self._samples])
+            ),
             "threads": f"{min(s[2] for s in settled)} to {max(s[2] for s in settled)}",
             "files": f"{min(s[3] for s in settled)} to {max(s[3] for s in settled)}",
         }
@@ -151,22 +153,20 @@ class _Watch:
             self._samples.append((time.monotonic() - self._began, held_bytes, threads, files))
 
 
-def _least_by(window_s: float, samples: Sequence[tuple[float, int, int, int]]) -> list[int]:
-    """The least bytes that were held in each window."""
-    least: dict[int, int] = {}
-    for second, held_bytes, *_ in samples:
-        window = int(second // window_s)
-        least[window] = min(least.get(window, held_bytes), held_bytes)
-    return [least[window] for window in sorted(least)]
-
-
 def slope_mib_h(samples: Sequence[tuple[float, int]]) -> float:
     """How fast what stays grows, in MiB an hour: a line through the least of each WINDOW_S. samples: s, bytes."""
-    least: dict[int, tuple[int, float]] = {}
-    for second, held_bytes in samples:
-        window = int(second // WINDOW_S)
-        least[window] = min(least.get(window, (held_bytes, second)), (held_bytes, second))
+    least = least_by(WINDOW_S, samples)
     if len(least) < 2:
         return 0.0
-    held, seconds = np.array(list(least.values()), dtype=np.float64).T
+    seconds, held = np.array(least, dtype=np.float64).T
     return float(np.polyfit(seconds / 3600, held / 2**20, 1)[0])
+
+
+def least_by(window_s: float, samples: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """The sample with the least bytes of each window. samples: s, bytes, in the order of time."""
+    least: dict[int, tuple[float, int]] = {}
+    for second, held_bytes in samples:
+        window = int(second // window_s)
+        if window not in least or held_bytes < least[window][1]:
+            least[window] = (second, held_bytes)
+    return list(least.values())
