@@ -90,15 +90,15 @@ def state_export(
 
     from models.detection.numerics import self_test
     from service.inspect import state_file
-    from service.inspect.transfer import pack_up
+    from service.inspect.transfer import export_streams
 
     pipeline, layout = _judges(settings)
     keys = [_key(one) for one in stream]
     with _unjoined(settings) as log:
         numerics = self_test(pipeline.detector)
-        luggage = pack_up(log, _search(settings, partition), keys, pipeline, layout, numerics)
-    state_file.save(out_file, luggage)
-    for one in luggage.carried.streams:
+        exported = export_streams(log, _search(settings, partition), keys, pipeline, layout, numerics)
+    state_file.save(out_file, exported)
+    for one in exported.manifest.streams:
         out.print(f"{out_file}  {one.stream}, from {one.topic}-{one.partition} as of offset {one.next_offset:,}")
 
 
@@ -121,24 +121,24 @@ def state_import(
 
     from models.detection.numerics import self_test
     from service.inspect import state_file
-    from service.inspect.transfer import Limits, unpack
+    from service.inspect.transfer import Limits, import_streams
     from service.state.writer import StateWriter
 
     pipeline, layout = _judges(settings)
-    luggage = state_file.load(path, layout)
+    exported = state_file.load(path, layout)
     _require_idle(settings)
     with _unjoined(settings, settings.kafka.group) as log:
         numerics = self_test(pipeline.detector)
         writer = StateWriter(settings.kafka.group, layout, numerics, "import", settings.state.flush_interval_s)
         limits = Limits(settings.limits.max_streams, settings.limits.stream_ttl_s)
-        commits, put = unpack(log, _search(settings, partition), luggage, pipeline, writer, limits)
+        commits, put = import_streams(log, _search(settings, partition), exported, pipeline, writer, limits)
         _require_idle(settings)  # reading may have taken a while
         log.commit(commits)
     for where, streams in put.items():
         out.print(f"{where}: {counted(streams, 'stream')}, for group {settings.kafka.group}")
-    if luggage.carried.numerics != numerics:
+    if exported.manifest.numerics != numerics:
         err.print(
-            f"[yellow]the rows were computed with arithmetic {escape(luggage.carried.numerics)}, this machine's is"
+            f"[yellow]the rows were computed with arithmetic {escape(exported.manifest.numerics)}, this machine's is"
             f" {numerics}: scores may differ in the last bit[/]",
             soft_wrap=True,
         )

@@ -1,7 +1,7 @@
 """What some streams remember as one file, to be taken to another cluster or group: safetensors, never pickle.
 
 Tensors: the columns of the rows, and `applied`, the offset of each stream's last reading. The header's `telltale_state`
-entry is Carried as JSON. Reading takes the file once, checks it, and refuses what it does not know, saying what was
+entry is Manifest as JSON. Reading takes the file once, checks it, and refuses what it does not know, saying what was
 found and what was expected.
 """
 
@@ -47,7 +47,7 @@ class From(msgspec.Struct, frozen=True):
     replay_from: Offset  # from where the changelog's pages had to be brought up to that
 
 
-class Carried(msgspec.Struct, frozen=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a file says of itself. streams: in the order of the rows."""
 
     version: int = VERSION
@@ -62,43 +62,43 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True):
     tensors_sha256: str = ""
 
 
-class Luggage(NamedTuple):
+class StateExport(NamedTuple):
     """The rows of S streams, and what is known of them."""
 
-    carried: Carried
+    manifest: Manifest
     rows: Rows
     applied: Tensor  # (S,) int64
 
     @property
     def keys(self) -> list[StreamKey]:
-        return [StreamKey(one.stream.encode()) for one in self.carried.streams]
+        return [StreamKey(one.stream.encode()) for one in self.manifest.streams]
 
 
-def save(path: Path, luggage: Luggage) -> None:
+def save(path: Path, exported: StateExport) -> None:
     """Write the file in one piece: it is whole or it is not there. Raises UnwrittenOutput."""
-    tensors = {name: column.contiguous() for name, column in zip(Rows._fields, luggage.rows, strict=True)}
-    tensors["applied"] = luggage.applied.contiguous()
-    carried = msgspec.structs.replace(luggage.carried, tensors_sha256=sha256_of_tensors(save_tensors(tensors)))
-    content = save_tensors(tensors, metadata={HEADER: msgspec.json.encode(carried).decode()})
+    tensors = {name: column.contiguous() for name, column in zip(Rows._fields, exported.rows, strict=True)}
+    tensors["applied"] = exported.applied.contiguous()
+    manifest = msgspec.structs.replace(exported.manifest, tensors_sha256=sha256_of_tensors(save_tensors(tensors)))
+    content = save_tensors(tensors, metadata={HEADER: msgspec.json.encode(manifest).decode()})
     write_or_keep(path, content)
 
 
-def load(path: Path, layout: Layout) -> Luggage:
+def load(path: Path, layout: Layout) -> StateExport:
     """Read a file of rows that this layout gives a meaning to. Raises RefusedInput."""
     content = _read(path)
-    carried = _carried(path, content)
-    _require_layout(path, carried, layout)
+    manifest = _manifest(path, content)
+    _require_layout(path, manifest, layout)
     found = sha256_of_tensors(content)
-    if found != carried.tensors_sha256:
+    if found != manifest.tensors_sha256:
         raise RefusedInput(
-            f"{path}: the tensors' SHA-256 is {found[:12]}…, the header says {carried.tensors_sha256[:12]}…: the file"
+            f"{path}: the tensors' SHA-256 is {found[:12]}…, the header says {manifest.tensors_sha256[:12]}…: the file"
             " was damaged or changed"
         )
     try:
         tensors = load_tensors(content)
     except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:  # the others: of its reader
         raise RefusedInput(f"{path}: not a safetensors file: {error}") from error
-    streams = len(carried.streams)
+    streams = len(manifest.streams)
     columns = []
     for name, shape, dtype in zip((*Rows._fields, "applied"), (*layout.shapes, ()), DTYPES, strict=True):
         column = tensors.get(name)
@@ -110,21 +110,21 @@ def load(path: Path, layout: Layout) -> Luggage:
         if column.isnan().any() or not (statistics or column.isfinite().all()):
             raise RefusedInput(f"{path}: tensor {name} holds values that are not finite")
         columns.append(column)
-    return Luggage(carried, Rows(*columns[:4]), columns[4])
+    return StateExport(manifest, Rows(*columns[:4]), columns[4])
 
 
-def _require_layout(path: Path, carried: Carried, layout: Layout) -> None:
-    if carried.version != VERSION:
-        raise RefusedInput(f"{path}: of version {carried.version}, this version of Telltale reads {VERSION}")
-    if carried.checkpoint != layout.checkpoint:
+def _require_layout(path: Path, manifest: Manifest, layout: Layout) -> None:
+    if manifest.version != VERSION:
+        raise RefusedInput(f"{path}: of version {manifest.version}, this version of Telltale reads {VERSION}")
+    if manifest.checkpoint != layout.checkpoint:
         raise RefusedInput(
-            f"{path}: its rows are checkpoint {carried.checkpoint[:12]}'s and mean nothing to"
+            f"{path}: its rows are checkpoint {manifest.checkpoint[:12]}'s and mean nothing to"
             f" {layout.checkpoint[:12]}, the one given"
         )
-    named = carried.channels, carried.scalars
-    if (carried.names, carried.shapes, *named) != (layout.names, layout.shapes, Channels._fields, Scalars._fields):
+    named = manifest.channels, manifest.scalars
+    if (manifest.names, manifest.shapes, *named) != (layout.names, layout.shapes, Channels._fields, Scalars._fields):
         raise RefusedInput(f"{path}: its rows hold other quantities than this version's: export it again")
-    keys = [one.stream for one in carried.streams]
+    keys = [one.stream for one in manifest.streams]
     if not keys or len(keys) != len(set(keys)) or not all(1 <= len(key.encode()) <= MAX_KEY_BYTES for key in keys):
         raise RefusedInput(f"{path}: names {counted(len(keys), 'stream')}, expected at least one, and none twice")
 
@@ -135,12 +135,12 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _carried(path: Path, content: bytes) -> Carried:
+def _manifest(path: Path, content: bytes) -> Manifest:
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(len(content) - 8, MAX_HEADER_BYTES):
         raise RefusedInput(f"{path}: {len(content)} bytes, not a whole safetensors file")
     try:
         header = json.loads(content[8 : 8 + length])
-        return msgspec.json.decode(header["__metadata__"][HEADER], type=Carried)
+        return msgspec.json.decode(header["__metadata__"][HEADER], type=Manifest)
     except (ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
         raise RefusedInput(f"{path}: not a file of exported state: {error!r}") from error

@@ -17,7 +17,7 @@ from service.errors import RefusedInput
 from service.input.wire import StreamKey
 from service.inspect.inspection import FoundStream, collect, find, marker_of
 from service.inspect.outside_log import POLL_S, OutsideLog, Search
-from service.inspect.state_file import Carried, From, Luggage
+from service.inspect.state_file import From, Manifest, StateExport
 from service.log.port import Commit, Partition
 from service.pipeline import Pipeline
 from service.recovery import Recovery, RecoveryRules
@@ -29,9 +29,9 @@ from service.state.writer import StateWriter
 # --- taking out
 
 
-def pack_up(
+def export_streams(
     log: OutsideLog, search: Search, streams: Sequence[StreamKey], pipeline: Pipeline, layout: Layout, numerics: str
-) -> Luggage:
+) -> StateExport:
     """The rows of some streams as they are at their partitions' markers. Raises RefusedInput."""
     by_origin: dict[Origin, list[tuple[StreamKey, FoundStream]]] = defaultdict(list)
     for stream in dict.fromkeys(streams):
@@ -54,7 +54,7 @@ def pack_up(
             topic, number, page, until, since = where
             origins.append(From(stream.decode(), topic, found.marker.topic_id, number, page, until, since))
     rows = Rows(*map(torch.cat, zip(*(rows for rows, _ in pieces), strict=True)))
-    carried = Carried(
+    manifest = Manifest(
         group=search.group,
         checkpoint=layout.checkpoint,
         numerics=" ".join(sorted(fingerprints)),
@@ -62,7 +62,7 @@ def pack_up(
         shapes=layout.shapes,
         streams=tuple(origins),
     )
-    return Luggage(carried, rows, torch.cat([applied for _, applied in pieces]))
+    return StateExport(manifest, rows, torch.cat([applied for _, applied in pieces]))
 
 
 def restored(
@@ -102,8 +102,8 @@ class Limits(NamedTuple):
     idle_s: float
 
 
-def unpack(
-    log: OutsideLog, search: Search, luggage: Luggage, pipeline: Pipeline, writer: StateWriter, limits: Limits
+def import_streams(
+    log: OutsideLog, search: Search, exported: StateExport, pipeline: Pipeline, writer: StateWriter, limits: Limits
 ) -> tuple[list[Commit], dict[Partition, int]]:
     """What to commit, all at once, to put rows into the state of a group that does not run; how many go where.
 
@@ -111,13 +111,13 @@ def unpack(
     would look for it in. Raises RefusedInput, LostState.
     """
     rows_of: dict[Partition, list[int]] = defaultdict(list)
-    keys = luggage.keys
+    keys = exported.keys
     for row, key in enumerate(keys):
         rows_of[next(search.partitions(log, key))].append(row)
     commits = []
     for partition, mine in rows_of.items():
         task = _task_to_write_to(log, Origin(search.group, partition), pipeline, writer, limits.idle_s)
-        rows = luggage.rows.take(torch.tensor(mine))
+        rows = exported.rows.take(torch.tensor(mine))
         commits.append(_put(task, [keys[row] for row in mine], rows, writer, limits.streams))
     return commits, {partition: len(mine) for partition, mine in rows_of.items()}
 

@@ -3,8 +3,8 @@
 import pytest
 
 from models.detection.detector import Detector
-from service.inspect.state_file import Luggage
-from service.inspect.transfer import pack_up
+from service.inspect.state_file import StateExport
+from service.inspect.transfer import export_streams
 from service.log.memory_log import Topics
 from service.pipeline import Pipeline
 from service.state.changelog import Layout
@@ -48,5 +48,5 @@ def topics(detector: Detector) -> Topics:
 
 
 @pytest.fixture
-def luggage(topics: Topics, pipeline: Pipeline, layout: Layout) -> Luggage:
-    return pack_up(Onlooker(topics), search(), WANTED, pipeline, layout, NUMERICS)
+def exported(topics: Topics, pipeline: Pipeline, layout: Layout) -> StateExport:
+    return export_streams(Onlooker(topics), search(), WANTED, pipeline, layout, NUMERICS)

@@ -10,40 +10,40 @@ import torch
 from models.detection.detector import Detector
 from service.errors import RefusedInput
 from service.inspect import state_file
-from service.inspect.state_file import Luggage
+from service.inspect.state_file import StateExport
 from service.state.changelog import Layout
 from tests.data import some_forecaster
 from tests.mutations import mutations
 from tests.service.onlooker import DIGEST, NUMERICS, WANTED, same_bits
 
 
-def test_a_file_holds_what_was_put_into_it(tmp_path: Path, luggage: Luggage, layout: Layout) -> None:
+def test_a_file_holds_what_was_put_into_it(tmp_path: Path, exported: StateExport, layout: Layout) -> None:
     path = tmp_path / "rows.state"
-    state_file.save(path, luggage)
+    state_file.save(path, exported)
     found = state_file.load(path, layout)
-    assert same_bits(found.rows, luggage.rows)
-    assert found.applied.tolist() == luggage.applied.tolist()
+    assert same_bits(found.rows, exported.rows)
+    assert found.applied.tolist() == exported.applied.tolist()
     assert found.keys == WANTED
-    assert found.carried.streams == luggage.carried.streams
-    assert (found.carried.numerics, found.carried.checkpoint) == (NUMERICS, DIGEST)
+    assert found.manifest.streams == exported.manifest.streams
+    assert (found.manifest.numerics, found.manifest.checkpoint) == (NUMERICS, DIGEST)
 
 
-def test_a_file_holds_streams_without_a_cell_too(tmp_path: Path, luggage: Luggage) -> None:
+def test_a_file_holds_streams_without_a_cell_too(tmp_path: Path, exported: StateExport) -> None:
     generator = torch.Generator().manual_seed(1)
     rows = Detector.cold(some_forecaster(2, cell="gru")).rows_for([b"a", b"b"])
     rows.hidden.copy_(torch.randn(rows.hidden.shape, generator=generator))
     layout = Layout.of(DIGEST, rows)
     path = tmp_path / "rows.state"
-    carried = msgspec.structs.replace(luggage.carried, names=layout.names, shapes=layout.shapes)
-    state_file.save(path, Luggage(carried, rows, luggage.applied))
+    manifest = msgspec.structs.replace(exported.manifest, names=layout.names, shapes=layout.shapes)
+    state_file.save(path, StateExport(manifest, rows, exported.applied))
     found = state_file.load(path, layout)
     assert same_bits(found.rows, rows)
     assert found.rows.cell.shape == (2, 1, 0)
 
 
-def test_a_file_that_is_damaged_anywhere_is_refused(tmp_path: Path, luggage: Luggage, layout: Layout) -> None:
+def test_a_file_that_is_damaged_anywhere_is_refused(tmp_path: Path, exported: StateExport, layout: Layout) -> None:
     path = tmp_path / "rows.state"
-    state_file.save(path, luggage)
+    state_file.save(path, exported)
     whole = path.read_bytes()
     header = int.from_bytes(whole[:8], "little")
     for place in (0, 20, 8 + header // 2, *range(8 + header, len(whole), 97), len(whole) - 1):
@@ -59,9 +59,9 @@ def test_a_file_that_is_damaged_anywhere_is_refused(tmp_path: Path, luggage: Lug
 
 
 @pytest.mark.slow
-def test_whatever_a_file_says_it_is_read_or_refused(tmp_path: Path, luggage: Luggage, layout: Layout) -> None:
+def test_whatever_a_file_says_it_is_read_or_refused(tmp_path: Path, exported: StateExport, layout: Layout) -> None:
     path = tmp_path / "rows.state"
-    state_file.save(path, luggage)
+    state_file.save(path, exported)
     whole = path.read_bytes()
     length = int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8 : 8 + length])
@@ -82,19 +82,19 @@ def test_whatever_a_file_says_it_is_read_or_refused(tmp_path: Path, luggage: Lug
     assert all(message.startswith(f"{path}: ") for message in said_of_it)
 
 
-def test_a_state_that_is_no_number_is_refused(tmp_path: Path, luggage: Luggage, layout: Layout) -> None:
+def test_a_state_that_is_no_number_is_refused(tmp_path: Path, exported: StateExport, layout: Layout) -> None:
     path = tmp_path / "rows.state"
-    luggage.rows.scalars[0, 0] = torch.nan
-    state_file.save(path, luggage)
+    exported.rows.scalars[0, 0] = torch.nan
+    state_file.save(path, exported)
     with pytest.raises(RefusedInput, match="tensor scalars holds values that are not finite"):
         state_file.load(path, layout)
 
 
 def test_a_file_of_another_checkpoint_or_other_sizes_is_refused(
-    tmp_path: Path, luggage: Luggage, layout: Layout
+    tmp_path: Path, exported: StateExport, layout: Layout
 ) -> None:
     path = tmp_path / "rows.state"
-    state_file.save(path, luggage)
+    state_file.save(path, exported)
     with pytest.raises(RefusedInput, match=f"checkpoint {DIGEST[:12]}'s and mean nothing to ffff"):
         state_file.load(path, Layout("f" * 64, layout.shapes))
     with pytest.raises(RefusedInput, match="other quantities"):

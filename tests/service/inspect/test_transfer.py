@@ -7,8 +7,8 @@ from models.detection.detector import Detector
 from models.detection.rows import Scalars
 from service.errors import LostState, RefusedInput
 from service.inspect.inspection import find
-from service.inspect.state_file import Luggage
-from service.inspect.transfer import Limits, pack_up, unpack
+from service.inspect.state_file import StateExport
+from service.inspect.transfer import Limits, export_streams, import_streams
 from service.log.memory_log import Topics
 from service.log.port import Partition, Record
 from service.pipeline import Pipeline
@@ -54,20 +54,20 @@ def test_what_is_taken_out_is_the_state_at_the_marker_whatever_the_pages_lag(
     topics: Topics, detector: Detector, layout: Layout, pipeline: Pipeline
 ) -> None:
 
-    luggage = pack_up(Onlooker(topics), search(), WANTED, pipeline, layout, NUMERICS)
+    exported = export_streams(Onlooker(topics), search(), WANTED, pipeline, layout, NUMERICS)
     for n, stream in enumerate(WANTED):
         rows, applied = row_of(undisturbed(topics, P0, detector, topics.committed[P0]), stream)
-        assert same_bits(luggage.rows.take(torch.tensor([n])), rows)
-        assert int(luggage.applied[n]) == applied
-        assert luggage.carried.streams[n].next_offset == topics.committed[P0]
-        assert luggage.carried.streams[n].replay_from < topics.committed[P0], "there was something to catch up"
+        assert same_bits(exported.rows.take(torch.tensor([n])), rows)
+        assert int(exported.applied[n]) == applied
+        assert exported.manifest.streams[n].next_offset == topics.committed[P0]
+        assert exported.manifest.streams[n].replay_from < topics.committed[P0], "there was something to catch up"
 
 
 def test_rows_of_another_checkpoint_are_not_taken_out(topics: Topics) -> None:
     other, digest = other_model()
     layout = Layout.of(digest, other.rows_for([]))
     with pytest.raises(RefusedInput, match=f"judged by checkpoint {DIGEST[:12]} in group {GROUP}, found ffff"):
-        pack_up(Onlooker(topics), search(), WANTED, Pipeline(other, digest, 1), layout, NUMERICS)
+        export_streams(Onlooker(topics), search(), WANTED, Pipeline(other, digest, 1), layout, NUMERICS)
 
 
 # --- putting in
@@ -84,24 +84,24 @@ def marker_at(topics: Topics, partition: Partition, group: str) -> tuple[int, in
 
 
 def test_a_group_without_state_begins_with_the_rows_where_it_has_committed(
-    topics: Topics, luggage: Luggage, pipeline: Pipeline, layout: Layout, writer: StateWriter
+    topics: Topics, exported: StateExport, pipeline: Pipeline, layout: Layout, writer: StateWriter
 ) -> None:
     to = Topics({TOPIC: 2})
     to.skip(P1, 500)
     to.committed[P1] = 300
     onlooker = Onlooker(to, group_commits=True)
-    commits, put = unpack(onlooker, search(first=1, group="other"), luggage, pipeline, writer, LIMITS)
+    commits, put = import_streams(onlooker, search(first=1, group="other"), exported, pipeline, writer, LIMITS)
     onlooker.commit(commits)
     assert put == {P1: 2}
     assert marker_at(to, P1, "other") == (300, 300, 2)
     found = find(onlooker, search(first=1, group="other"), WANTED[1], layout)
     assert found.applied == 299
-    assert same_bits(found.rows, luggage.rows.take(torch.tensor([1])))
+    assert same_bits(found.rows, exported.rows.take(torch.tensor([1])))
 
 
 @pytest.mark.slow
 def test_a_service_goes_on_with_imported_rows_as_the_one_they_came_from(
-    topics: Topics, detector: Detector, luggage: Luggage, pipeline: Pipeline, layout: Layout
+    topics: Topics, detector: Detector, exported: StateExport, pipeline: Pipeline, layout: Layout
 ) -> None:
     """Into a group that is as far as the other and knows all of these streams, and one more; nothing else changes."""
     to = plant()
@@ -114,8 +114,8 @@ def test_a_service_goes_on_with_imported_rows_as_the_one_they_came_from(
     writer = StateWriter(GROUP, layout, NUMERICS, "import", 10.0)
     onlooker = Onlooker(to, group_commits=True)
     for n, stream in enumerate(WANTED):
-        assert not same_bits(row_of(service.task.slab, stream)[0], luggage.rows.take(torch.tensor([n])))
-    commits, _ = unpack(onlooker, search(), luggage, pipeline, writer, LIMITS)
+        assert not same_bits(row_of(service.task.slab, stream)[0], exported.rows.take(torch.tensor([n])))
+    commits, _ = import_streams(onlooker, search(), exported, pipeline, writer, LIMITS)
     neighbours = {n: row_of(service.task.slab, key(n))[0] for n in range(STREAMS) if key(n) not in WANTED}
     onlooker.commit(commits)
     assert marker_at(to, P0, GROUP)[0] == before[0]
@@ -137,34 +137,36 @@ def other_rows(detector: Detector) -> Detector:
 
 
 def test_rows_do_not_go_to_where_another_checkpoint_judges(
-    topics: Topics, luggage: Luggage, pipeline: Pipeline, writer: StateWriter
+    topics: Topics, exported: StateExport, pipeline: Pipeline, writer: StateWriter
 ) -> None:
     other, digest = other_model()
     to = plant(200)
     Service(to, P0, other, digest).run()
     writer = StateWriter(GROUP, writer.layout, NUMERICS, "import", 10.0)
     with pytest.raises(RefusedInput, match="plant-0 is judged by checkpoint ffff"):
-        unpack(Onlooker(to, group_commits=True), search(), luggage, pipeline, writer, LIMITS)
+        import_streams(Onlooker(to, group_commits=True), search(), exported, pipeline, writer, LIMITS)
 
 
-def test_rows_do_not_go_beyond_the_limit_on_streams(luggage: Luggage, pipeline: Pipeline, writer: StateWriter) -> None:
+def test_rows_do_not_go_beyond_the_limit_on_streams(
+    exported: StateExport, pipeline: Pipeline, writer: StateWriter
+) -> None:
     with pytest.raises(RefusedInput, match=r"plant-0: it remembers 1 stream, which is limits\.max_streams"):
-        unpack(Onlooker(Topics({TOPIC: 2})), search(group="other"), luggage, pipeline, writer, Limits(1, 1e9))
+        import_streams(Onlooker(Topics({TOPIC: 2})), search(group="other"), exported, pipeline, writer, Limits(1, 1e9))
 
 
 def test_losses_that_nobody_was_told_of_are_not_covered_up(
-    topics: Topics, luggage: Luggage, pipeline: Pipeline, layout: Layout
+    topics: Topics, exported: StateExport, pipeline: Pipeline, layout: Layout
 ) -> None:
     replace_newest(topics, P0, "page", lambda record: flipped(record, -1))
     writer = StateWriter(GROUP, layout, NUMERICS, "import", 10.0)
     with pytest.raises(RefusedInput, match=r"nobody was told of yet \(corrupt\)"):
-        unpack(Onlooker(topics, group_commits=True), search(), luggage, pipeline, writer, LIMITS)
+        import_streams(Onlooker(topics, group_commits=True), search(), exported, pipeline, writer, LIMITS)
 
 
 def test_what_would_end_the_service_ends_the_import_too(
-    topics: Topics, luggage: Luggage, pipeline: Pipeline, layout: Layout
+    topics: Topics, exported: StateExport, pipeline: Pipeline, layout: Layout
 ) -> None:
     topics.delete_before(P0, MIDDLE)
     writer = StateWriter(GROUP, layout, NUMERICS, "import", 10.0)
     with pytest.raises(LostState, match="its topic begins at"):
-        unpack(Onlooker(topics, group_commits=True), search(), luggage, pipeline, writer, LIMITS)
+        import_streams(Onlooker(topics, group_commits=True), search(), exported, pipeline, writer, LIMITS)
