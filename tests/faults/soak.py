@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 
@@ -96,12 +97,26 @@ def _fail(scene: Scene, kind: str, chance: random.Random, proxy: Proxy, watched:
     way.resume()
 
 
+class Sample(NamedTuple):
+    """What a process holds at a moment.
+
+    Memory is what it has for itself (RssAnon). Pages of libraries (RssFile) are the page cache's: they count as
+    resident from when the process first touches them, and go when others need the room.
+    """
+
+    second: float
+    own_bytes: int
+    file_bytes: int
+    threads: int
+    files: int
+
+
 class _Watch:
     """How much a process holds, every few seconds."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
-        self._samples: list[tuple[float, int, int, int]] = []  # s, bytes, threads, files
+        self._samples: list[Sample] = []
         self._stop = threading.Event()
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -116,12 +131,11 @@ class _Watch:
         if len(settled) < 3:
             return {"memory": "not watched for long enough"}
         return {
-            "MiB/h": round(slope_mib_h([(s[0], s[1]) for s in settled]), 1),
-            "least MiB by minute": " ".join(
-                f"{held / 2**20:.1f}" for _, held in least_by(60.0, [(s[0], s[1]) for s in self._samples])
-            ),
-            "threads": f"{min(s[2] for s in settled)} to {max(s[2] for s in settled)}",
-            "files": f"{min(s[3] for s in settled)} to {max(s[3] for s in settled)}",
+            "MiB/h": round(slope_mib_h(_own(settled)), 1),
+            "least MiB by minute": " ".join(f"{held / 2**20:.1f}" for _, held in least_by(60.0, _own(self._samples))),
+            "of libraries, MiB": f"{settled[0].file_bytes / 2**20:.1f} to {settled[-1].file_bytes / 2**20:.1f}",
+            "threads": f"{min(s.threads for s in settled)} to {max(s.threads for s in settled)}",
+            "files": f"{min(s.files for s in settled)} to {max(s.files for s in settled)}",
         }
 
     def failures(self) -> list[str]:
@@ -129,28 +143,32 @@ class _Watch:
         if len(settled) < 3:
             return []
         wrong = []
-        slope = slope_mib_h([(s[0], s[1]) for s in settled])
-        if settled[-1][0] - settled[0][0] >= LEAST_FITTED_S and slope > MOST_SLOPE_MIB_H:
+        slope = slope_mib_h(_own(settled))
+        if settled[-1].second - settled[0].second >= LEAST_FITTED_S and slope > MOST_SLOPE_MIB_H:
             wrong.append(f"memory grows by {slope:.1f} MiB/h, expected at most {MOST_SLOPE_MIB_H:.0f}")
         third = len(settled) // 3
         # Faults make some more, or some less, for a while: the median counts.
-        for name, column in (("threads", 2), ("files", 3)):
-            first, last = (median(s[column] for s in part) for part in (settled[:third], settled[-third:]))
+        for name in ("threads", "files"):
+            first, last = (median(getattr(s, name) for s in part) for part in (settled[:third], settled[-third:]))
             if last > first:
                 wrong.append(f"{name}: {first} at first, {last} at last")
         return wrong
 
-    def _settled(self) -> list[tuple[float, int, int, int]]:
-        last = self._samples[-1][0] if self._samples else 0.0
-        return [sample for sample in self._samples if sample[0] >= min(SETTLED_AFTER_S, last / 3)]
+    def _settled(self) -> list[Sample]:
+        last = self._samples[-1].second if self._samples else 0.0
+        return [sample for sample in self._samples if sample.second >= min(SETTLED_AFTER_S, last / 3)]
 
     def _look(self) -> None:
         process = Path("/proc") / str(self._child.pid)
         while not self._stop.wait(WATCH_EVERY_S) and not self._child.ended.is_set():
             status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-            held_bytes, threads = int(status["VmRSS"].split()[0]) * 1024, int(status["Threads"])
+            own, of_files = (int(status[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile"))
             files = len(list((process / "fd").iterdir()))
-            self._samples.append((time.monotonic() - self._began, held_bytes, threads, files))
+            self._samples.append(Sample(time.monotonic() - self._began, own, of_files, int(status["Threads"]), files))
+
+
+def _own(samples: Sequence[Sample]) -> list[tuple[float, int]]:
+    return [(sample.second, sample.own_bytes) for sample in samples]
 
 
 def slope_mib_h(samples: Sequence[tuple[float, int]]) -> float:
