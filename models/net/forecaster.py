@@ -117,8 +117,9 @@ class Forecaster(nn.Module):
 def phase_table(periods_a_week: Sequence[int]) -> Tensor:
     """Sine and cosine of the phase of every period at each minute of the week, (10080, 2 P) float32.
 
-    Single precision, since libraries agree on it: the last bits of a sine are their own.
+    Single precision, since libraries agree on it: the last bits of a sine are their own. On the CPU whatever the
+    default device is: arithmetic on the device "meta" makes torch import its compiler, for seconds.
     """
-    minute = torch.arange(WEEK_MINUTES, dtype=torch.float64)
+    minute = torch.arange(WEEK_MINUTES, dtype=torch.float64, device="cpu")
     angles = [minute / (WEEK_MINUTES // periods) * 2 * math.pi for periods in periods_a_week]
     return torch.stack([of for angle in angles for of in (angle.sin(), angle.cos())], dim=1).float()

@@ -2,6 +2,8 @@ import hashlib
 import json
 import pickle
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -488,3 +490,16 @@ def test_folders_above_it_are_made(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "down" / "model.safetensors"
     save(path, detector, described(detector))
     assert load(path).detector.known == detector.known
+
+
+def test_loading_one_imports_nothing_of_torchs_compiler(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    code = f"""
+import sys
+from pathlib import Path
+from models import checkpoint
+checkpoint.load(Path({str(path)!r}))
+print(*[name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []
