@@ -23,6 +23,7 @@ AT_THE_BROKER = ("kill -9", "restart", "stop")
 EXIT_WITHIN_S = 5.0
 HUNG_AT = ("restored", "under load", "in a restore", "in a commit", "for a while")  # when the broker is stopped
 RATE, PARTITIONS = 60.0, 2
+STEP = 7  # readings a step of the oracle: a tenth of the processor's time of one a step, over nine scenes at once
 
 held = threading.Event()  # never set: to let an outage last
 
@@ -71,7 +72,10 @@ class Keeper:
 def on_the_way(cast: Cast, kind: str, count: int) -> Figures:
     """The network between workers and broker fails `count` times; the broker and the readings are well."""
     progress_s: list[float] = []
-    with Scene(*cast, rate=RATE, partitions=PARTITIONS) as scene, in_front(scene, ("w0", "w1")) as (proxy, keeper):
+    with (
+        Scene(*cast, rate=RATE, partitions=PARTITIONS, step=STEP) as scene,
+        in_front(scene, ("w0", "w1")) as (proxy, keeper),
+    ):
         scene.wait_for_progress(300)
         for _ in range(count):
             _break(proxy, kind)
@@ -100,7 +104,7 @@ def _break(proxy: Proxy, kind: str) -> None:
 def at_the_broker(own: OwnBroker, cast: Cast, kind: str, count: int) -> Figures:
     """The broker itself dies, restarts or stands still."""
     progress_s: list[float] = []
-    with Scene(*cast, rate=RATE, partitions=PARTITIONS) as scene, Keeper(scene, ("w0", "w1")) as keeper:
+    with Scene(*cast, rate=RATE, partitions=PARTITIONS, step=STEP) as scene, Keeper(scene, ("w0", "w1")) as keeper:
         scene.wait_for_progress(300)
         for _ in range(count):
             if kind == "stop":
@@ -138,7 +142,7 @@ def late_end_of_transaction(cast: Cast, count: int) -> Figures:
     """EndTxn is kept back, and comes when the next transaction may be open."""
     chance = random.Random(cast.seed)
     how: Counter[str] = Counter()
-    with Scene(*cast, rate=150, partitions=PARTITIONS) as scene, in_front(scene, ("w0",)) as (proxy, keeper):
+    with Scene(*cast, rate=150, partitions=PARTITIONS, step=STEP) as scene, in_front(scene, ("w0",)) as (proxy, keeper):
         for number in range(count):
             scene.wait_for_progress(300)
             break_off = number % 4 < 3
@@ -164,7 +168,7 @@ def terminations(cast: Cast, count: int, alone: int) -> Figures:
     took_s: list[float] = []
     alone_s: list[float] = []
     wrong: list[str] = []
-    with Scene(*cast, rate=400) as scene:
+    with Scene(*cast, rate=400, step=STEP) as scene:
         for _ in range(count):
             before = scene.said("state_restored")
             scene.start("w0")
@@ -204,7 +208,7 @@ def hung_terminations(own: OwnBroker, cast: Cast, count: int) -> Figures:
     """SIGTERM while the broker stands still with all its connections, `count` times, at each of several moments."""
     took_s: list[float] = []
     codes: Counter[str] = Counter()
-    with Scene(*cast, rate=RATE, partitions=PARTITIONS) as scene:
+    with Scene(*cast, rate=RATE, partitions=PARTITIONS, step=STEP) as scene:
         for number in range(count):
             moment = HUNG_AT[number % len(HUNG_AT)]
             _hang(own, scene, moment)

@@ -41,7 +41,8 @@ TTL_S = 1_200.0  # of event time, which passes a second a record of a partition
 MAX_FUTURE_S = 86_400.0
 MAX_PAST_S = 946_080_000.0
 AT_ONCE = 20_000  # readings handed to the client between two looks at the clock
-TICK_S = 0.1  # between two handfuls of readings: fewer, larger transactions leave the machine to the faults
+TICK_S = 0.1  # between two handfuls of readings at least
+HANDFUL = 30  # readings: fewer, larger transactions leave the machine to the faults
 MOVES_WITHIN_S = 180.0  # a machine that does much else besides judges on, but not fast
 JUDGED_WITHIN_S = 1_800.0
 STOPPED_WITHIN_S = 60.0
@@ -487,6 +488,7 @@ class Feed:
         self.exhausted = False  # there are no more readings
         self._limit: float = 0 if held_back else float("inf")
         self._records, self._topic, self._rate, self._ahead = records, topic, rate, ahead
+        self._tick_s = TICK_S if ahead else max(TICK_S, HANDFUL / rate)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._ends: Counter[int] = Counter()
@@ -524,7 +526,7 @@ class Feed:
     def _write(self) -> None:
         began = time.monotonic()
         try:
-            while not self._stop.wait(TICK_S):
+            while not self._stop.wait(self._tick_s):
                 due = int((time.monotonic() - began) * self._rate) if self._ahead is None else self._due(*self._ahead)
                 for _ in range(int(min(due - self.written, self._limit - self.written, AT_ONCE))):
                     self._send(self.written % len(self._records))

@@ -91,7 +91,7 @@ def _joined(name: str, found: Iterable[Figures]) -> Figures:
 
 
 ROWS: dict[str, Row] = {
-    "kills": Row(_kills(17, 23), _kills(400, 600)),
+    "kills": Row(_kills(10, 23), _kills(400, 600)),
     "recovery": Row(lambda cast: kills.kills_in_recovery(cast, 3), _halves(kills.kills_in_recovery, 30)),
     "stops": Row(lambda cast: kills.stops(cast, 8), _halves(kills.stops, 200)),
     "control": Row(lambda cast: kills.stops(cast, 8, control=True), lambda cast: kills.stops(cast, 20, control=True)),
@@ -102,7 +102,7 @@ ROWS: dict[str, Row] = {
     ),
     "sigterm": Row(_terminations(4, 1, 5), _terminations(40, 10, 20)),
     "pages": Row(lambda cast: apart.pages(cast, 100), lambda cast: apart.pages(cast, 1_000)),
-    "new-keys": Row(lambda cast: load.new_keys(cast, 1_000_000), lambda cast: load.new_keys(cast, 1_000_000)),
+    "new-keys": Row(lambda cast: load.new_keys(cast, 300_000), lambda cast: load.new_keys(cast, 1_000_000)),
     "schedules": Row(lambda cast: apart.schedules(cast, 10, 4_000), lambda cast: apart.schedules(cast, 50, 20_000)),
 }
 

@@ -76,7 +76,7 @@ def test_damaged_pages_lose_their_own_streams_and_no_others(kafka: Broker, nurse
     assert found("pages", kafka, nursery).passed
 
 
-def test_a_million_new_keys_leave_memory_and_known_streams_as_they_are(kafka: Broker, nursery: Nursery) -> None:
+def test_new_keys_in_great_number_leave_memory_and_known_streams_as_they_are(kafka: Broker, nursery: Nursery) -> None:
     assert found("new-keys", kafka, nursery).passed
 
 
