@@ -27,7 +27,7 @@ from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.kinds import KINDS, SYMPTOMS, TENSORS, VOTES, KindsHead, shapes, with_symptoms
 from models.detection.residuals import ScoreConfig
-from models.detection.rows import Channels, Rows, Scalars, fresh
+from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.output.output_file import write_or_keep
 from models.output.tensor_file import sha256_of_tensors
@@ -385,8 +385,8 @@ def _header(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def _row_names(has_kinds: bool) -> dict[str, tuple[str, ...]]:
-    names = {"channels": Channels._fields, "scalars": Scalars._fields}
-    return {**names, "symptoms": SYMPTOMS, "votes": VOTES} if has_kinds else names
+    names = {"channels": CHANNELS.stored_names, "scalars": SCALARS.stored_names}
+    return {**names, "symptoms": SYMPTOMS.stored_names, "votes": VOTES.stored_names} if has_kinds else names
 
 
 def _version() -> str:

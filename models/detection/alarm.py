@@ -2,9 +2,10 @@
 
 closed --score >= 1--> open --score < close_below for close_after readings--> closed (recovered), rests
                        open --adopt_after readings--> closed (level_shift): what lasts is the new normal
-An alarm that is open, or a score that would open one, teaches the scale, the level and the range nothing. What is usual
-of residuals and tilts does learn from an alarm's first readings (`learn_first`): what comes again and again becomes
-usual, what lasts does not hide itself. Thresholds learn from all: where peaks are frequent, more is asked of one.
+An alarm that is open, or a score that would open one, teaches the scale, the level and the range nothing. The
+baseline of residuals and level deviations does learn from an alarm's first readings (`learn_first`): what comes again
+and again becomes normal, what lasts does not hide itself. Thresholds learn from all: where peaks are frequent, more is
+asked of one.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class AlarmConfig:
     close_below: float = 0.7  # score
     close_after: int = 40  # calm readings in a row
     rest: int = 64  # readings after closing in which none opens
-    learn_first: int = 32  # readings of an alarm from which what is usual of residuals and tilts is learned
+    learn_first: int = 32  # readings of an alarm from which the baseline learns
     adopt_after: int = 512  # readings after which an open alarm is the new normal
     relearn: int = 128  # readings for which the new normal is learned whatever its score, and none opens
     major_at: float = 2.0  # peak score
@@ -48,7 +49,7 @@ class Change(IntEnum):
 
 
 class OpenedBy(IntEnum):
-    """What was furthest over its threshold when an alarm opened, in the order of residuals.Strangeness.over."""
+    """What was furthest over its threshold when an alarm opened, in the order of residuals.Scores.threshold_ratio."""
 
     PREDICTION = 0  # the residual: the memory did not expect it
     LEVEL = 1  # readings that stay where they should not be at this hour
@@ -66,7 +67,7 @@ class Step(NamedTuple):
 
     change: Int64s  # Change
     learns: Doubles  # 1 where scale and level may learn from the reading
-    becomes_usual: Doubles  # 1 where the residuals' and tilts' memories may
+    updates_baseline: Doubles  # 1 where the baseline of residuals and level deviations may
 
 
 def is_restless(scalars: Scalars[Doubles]) -> bool:
@@ -110,11 +111,11 @@ def step(
         np.copyto(relearn, config.relearn, where=shifts)
     np.copyto(scalars.alarm, is_open & ~closes)
 
-    becomes_usual = ~is_open | (scalars.length <= config.learn_first)
+    updates_baseline = ~is_open | (scalars.length <= config.learn_first)
     change = np.where(opens, Change.OPENED, np.where(rises, Change.UPDATED, Change.NONE))
     closed = np.where(shifts, Change.LEVEL_SHIFT, Change.RECOVERED)
     changed = np.where(closes, closed, change)
-    return Step(changed, learns.astype(np.float64), becomes_usual.astype(np.float64))
+    return Step(changed, learns.astype(np.float64), updates_baseline.astype(np.float64))
 
 
 def _open(
@@ -130,7 +131,7 @@ def _open(
     np.copyto(scalars.opened_by, furthest, where=opens)
     for statistic in (scalars.peak, scalars.severity, scalars.length, scalars.quiet):
         np.copyto(statistic, 0.0, where=opens)
-    np.copyto(channels.level, 0.0, where=opens[:, None])
+    np.copyto(channels.mean_in_alarm, 0.0, where=opens[:, None])
 
 
 def _follow(
@@ -146,8 +147,8 @@ def _follow(
     np.maximum(peak, score, out=peak, where=is_open)
     length += is_open
     np.copyto(quiet, np.where(score < config.close_below, quiet + 1, 0.0), where=is_open)
-    step = (values - channels.level) / np.maximum(length, 1)[:, None]
-    np.add(channels.level, step, out=channels.level, where=is_open[:, None])
+    step = (values - channels.mean_in_alarm) / np.maximum(length, 1)[:, None]
+    np.add(channels.mean_in_alarm, step, out=channels.mean_in_alarm, where=is_open[:, None])
     severity = (peak >= config.major_at).astype(np.float64) + (peak >= config.critical_at)
     rises: Bools = is_open & (severity > scalars.severity)
     np.copyto(scalars.severity, severity, where=is_open)

@@ -35,7 +35,7 @@ from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import Waves, pack
 
-BAND_NOISES = 3.0  # half the expected band, in standard deviations of the stream's own residual
+BAND_DEVIATIONS = 3.0  # half the expected band, in standard deviations of the stream's own residual
 LONGEST_BLOCK = 256  # waves at once: bounds the memory a batch of few streams takes
 LATE_LIMIT = 32  # late readings in a row after which a stream's clock was set back, not its readings late
 
@@ -68,7 +68,7 @@ class Transition:
     peak: float
     opened_offset: int
     opened_ms: int
-    share: tuple[float, ...]  # of each channel in the residual or, if that opened it, the tilt; sums to 1, or is 0
+    share: tuple[float, ...]  # of each channel in what opened it, residual or level deviation; sums to 1, or is 0
     guess: Guess | None = None  # what fault it looks like now; closed: all along; None: no head that could say
 
 
@@ -143,7 +143,7 @@ class Detector:
     """A forecaster and the rules that turn its residuals into alarms, with the streams it was trained on.
 
     known: the row each training stream ended with, so that it goes on warm where it left off.
-    kinds: names the kind of fault when an alarm changes; None: nobody does, and rows remember no symptoms.
+    kinds: names the kind of fault when an alarm changes; None: no one does, and rows remember no symptoms.
     """
 
     def __init__(
@@ -187,12 +187,12 @@ class Detector:
 
     def count_warming(self, rows: Rows) -> int:
         """How many of these streams are not scored yet."""
-        age = rows.scalars[:, Scalars._fields.index("age")]
+        age = rows.scalar("age")
         return int(((age > 0) & (age <= self.config.score.warm_up)).sum())
 
     def count_alarms(self, rows: Rows) -> int:
         """How many of these streams have an open alarm."""
-        return int((rows.scalars[:, Scalars._fields.index("alarm")] > 0).sum())
+        return int((rows.scalar("alarm") > 0).sum())
 
     @torch.inference_mode()
     def observe(self, readings: Readings, waves: Waves, rows: Rows) -> tuple[Verdicts, Rows]:
@@ -237,7 +237,7 @@ class Detector:
             begin = end
 
     def _waves_until_scale_moves(self, columns: Columns) -> int:
-        """At most so many readings can be taken before a stream reaches the age, or its alarm the length, to move."""
+        """How many readings can be taken at most before a stream reaches the age, or its alarm the length, to move."""
         _, scalars = columns.views()
         until_rescale = scalars.rescale_at - scalars.age
         until_adoption = self.config.alarm.adopt_after - scalars.length * scalars.alarm
@@ -254,7 +254,7 @@ class Detector:
             residual = np.where(held.present, residual, 0.0)
 
         score, alarms = np.empty_like(offsets), np.empty_like(offsets)
-        bias, noise = np.empty_like(residual), np.empty_like(residual)
+        bias, std = np.empty_like(residual), np.empty_like(residual)
         season, watched = columns.season(), columns.watched()
         phases = level.phases_at(block.times_ms.numpy(), len(self.features))
         days = level.days_of(block.elapsed_ms.numpy())
@@ -264,18 +264,18 @@ class Detector:
         for wave in range(block.waves):
             values, present = held.values[wave], None if held.present is None else held.present[wave]
             age += 1
-            bias[wave] = channels.bias
+            bias[wave] = channels.residual_mean
             distance = level.distance_from(values, phases[:, wave], season, channels)
-            strange = residuals.judge(
+            scores = residuals.judge(
                 residual[wave], distance, values, present, channels, scalars, watched, self.config.score
             )
-            score[wave], noise[wave], standardised = strange.score, strange.noise[0], strange.standardised[0]
+            score[wave], std[wave], standardised = scores.score, scores.std[0], scores.standardised[0]
 
-            learns, usual, weight, change = everyone, everyone, everywhere, None
-            if restless or (strange.score >= 1.0).any():
+            learns, updates_baseline, weight, change = everyone, everyone, everywhere, None
+            if restless or (scores.score >= 1.0).any():
                 step = alarm.step(
-                    strange.score,
-                    strange.over.argmax(axis=0),
+                    scores.score,
+                    scores.threshold_ratio.argmax(axis=0),
                     values,
                     times[wave],
                     offsets[wave],
@@ -283,27 +283,29 @@ class Detector:
                     scalars,
                     self.config.alarm,
                 )
-                learns, usual = step.learns, step.becomes_usual
+                learns, updates_baseline = step.learns, step.updates_baseline
                 weight = np.broadcast_to(learns[:, None], values.shape)
                 restless = alarm.is_restless(scalars)
                 change = step.change
             alarms[wave] = scalars.alarm
-            heard = weight if usual is everyone else np.broadcast_to(usual[:, None], values.shape)
+            baseline_weight = weight
+            if updates_baseline is not everyone:
+                baseline_weight = np.broadcast_to(updates_baseline[:, None], values.shape)
             if present is not None:
-                weight, heard = weight * present, heard * present
+                weight, baseline_weight = weight * present, baseline_weight * present
             if self.kinds is not None:
                 before = held.values[wave - 1] if wave else channels.last
                 follow(standardised, values, before, present, weight, channels, symptoms_of(columns))
             if change is not None:
                 guesses = self._guess(change, scalars, columns, expected.memory[wave])
-                _note(change, block.readings[wave], strange, scalars, guesses, sheet)
-            residuals.learn_usual(strange, heard, usual, scalars, watched, self.config.score)
+                _note(change, block.readings[wave], scores, scalars, guesses, sheet)
+            residuals.update_baseline(scores, baseline_weight, updates_baseline, scalars, watched, self.config.score)
             level.learn_season(distance, weight, days[wave] * learns, phases[:, wave], season, scalars)
             scaling.learn_scale(values, weight, channels)
 
         np.copyto(scalars.time_ms, times[-1])
         np.copyto(channels.last, held.values[-1])
-        _write(block, expected.predicted.numpy() + bias, noise, score, alarms, channels, sheet)
+        _write(block, expected.predicted.numpy() + bias, std, score, alarms, channels, sheet)
 
     def _expect(self, block: _Block, values: Tensor, columns: Columns) -> _Expected:
         """What was expected of every reading from the memory before it, and how far off it is."""
@@ -369,7 +371,7 @@ def _move_scales(columns: Columns, config: AlarmConfig) -> None:
 def _note(
     change: Int64s,
     readings: Tensor,
-    strange: residuals.Strangeness,
+    scores: residuals.Scores,
     scalars: Scalars[Doubles],
     guesses: Mapping[int, Guess],
     sheet: _Sheet,
@@ -377,7 +379,7 @@ def _note(
     """Write the wave's transitions down: rare, so one at a time."""
     for stream in change.nonzero()[0].tolist():
         opened_by = OpenedBy(int(scalars.opened_by[stream]))
-        standardised = strange.standardised[1 if opened_by is OpenedBy.LEVEL else 0, stream]
+        standardised = scores.standardised[1 if opened_by is OpenedBy.LEVEL else 0, stream]
         squares = standardised * standardised
         sheet.transitions.append(
             Transition(
@@ -385,7 +387,7 @@ def _note(
                 change=Change(int(change[stream])),
                 severity=Severity(int(scalars.severity[stream])),
                 opened_by=opened_by,
-                score=float(strange.score[stream]),
+                score=float(scores.score[stream]),
                 peak=float(scalars.peak[stream]),
                 opened_offset=int(scalars.opened_offset[stream]),
                 opened_ms=int(scalars.opened_ms[stream]),
@@ -398,7 +400,7 @@ def _note(
 def _write(
     block: _Block,
     middle: Doubles,
-    noise: Doubles,
+    std: Doubles,
     score: Doubles,
     alarms: Doubles,
     channels: Channels[Doubles],
@@ -408,8 +410,8 @@ def _write(
     known = channels.spread < np.inf
     for column, scaled in (
         (sheet.expected, middle),
-        (sheet.lower, middle - noise * BAND_NOISES),
-        (sheet.upper, middle + noise * BAND_NOISES),
+        (sheet.lower, middle - std * BAND_DEVIATIONS),
+        (sheet.upper, middle + std * BAND_DEVIATIONS),
     ):
         raw = np.where(known, scaled * channels.spread + channels.centre, np.nan)
         column[block.readings] = torch.from_numpy(raw)

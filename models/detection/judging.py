@@ -1,4 +1,4 @@
-"""Series through a detector: what the service does with batches from a topic, for whoever has the readings at hand."""
+"""Series through a detector: what the service does with batches from a topic, where the readings are at hand."""
 
 from collections.abc import Sequence
 

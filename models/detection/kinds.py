@@ -1,10 +1,10 @@
-"""A second head: what kind of fault an anomaly looks like, told from the stream's memory when its alarm changes.
+"""A second head: what kind of fault an anomaly looks like, read from the stream's memory when its alarm changes.
 
 A stream whose checkpoint has this head remembers more: per channel, short means of seven signals at three speeds, so
-that what happened in the last hundred readings can still be told apart when the alarm closes. They are O(1), causal and
-exactly rounded (see rows). The head itself is asked at few of an alarm's readings, of a few streams together; it works
-element by element and sums along a stream's own axes, so its bits do not depend on a batch either. What it says is kept
-while the alarm is open, as a vote: when the alarm closes the symptoms have faded, and the votes have not.
+that what happened in the last hundred readings can still be distinguished when the alarm closes. They are O(1), causal
+and exactly rounded (see rows). The head itself is asked at few of an alarm's readings, of a few streams together; it
+works element by element and sums along a stream's own axes, so its bits do not depend on a batch either. What it says
+is kept while the alarm is open, as a vote: when the alarm closes the symptoms have faded, and the votes have not.
 Sizes: S streams, F features, H hidden units, E symptoms a channel, D pieces of evidence a channel, U units of the head.
 """
 
@@ -17,14 +17,28 @@ import torch
 from torch import Tensor
 
 from models.data.arrays import Bools, Doubles
-from models.detection.rows import Channels, Columns, Rows, Scalars
+from models.detection.rows import CHANNELS, SCALARS, Channels, Columns, Field, Rows, Table
 
-FARTHEST_SYMPTOM = 16.0  # spreads, or noises of the residual: further off says no more about the kind
+FARTHEST_SYMPTOM = 16.0  # spreads, or standard deviations of the residual: further off says no more about the kind
 SPEEDS = (4, 16, 64)  # readings that a mean goes back, about; powers of two, so that their inverses are exact
-JOLT_SPEEDS = (64, 256)
-SIGNALS = ("push", "shake", "stir", "still", "gone", "nought", "offset")
-USUAL = ("stir", "still", "nought")  # signals whose calm value must be known to say what is much
-USUAL_READINGS = 512  # calm readings that the usual value goes back
+PEAK_SPEEDS = (64, 256)
+SIGNALS = {
+    "z": "push",
+    "abs_z": "shake",
+    "abs_diff": "stir",
+    "unchanged": "still",
+    "missing": "gone",
+    "zero": "nought",
+    "offset": "offset",
+}
+"""Each with its name in stored rows.
+
+z: the residual in its standard deviations; abs_z: that without its sign; abs_diff: the change from the reading before,
+in spreads; unchanged: 1 where there was none; missing: 1 where the value is; zero: 1 where it is exactly 0; offset: how
+far the value is from `base`, in spreads.
+"""
+WITH_BASELINE = ("abs_diff", "unchanged", "zero")  # signals whose calm value must be known to say what is much
+BASELINE_READINGS = 512  # calm readings that the baseline goes back
 BASE_READINGS = 128  # calm readings that the base goes back
 DECIMALS = 3  # of a probability
 VOTE_EVERY = 8  # readings of an open alarm: the head costs more than judging the reading does
@@ -44,30 +58,38 @@ class Kind(StrEnum):
 
 KINDS = tuple(Kind)
 
-SYMPTOMS = (
-    *(f"{signal}_{speed}" for speed in SPEEDS for signal in SIGNALS),
-    *(f"usual_{signal}" for signal in USUAL),
-    "base",  # short mean of the calm readings, in the sensor's own units: what `offset` is counted from
-    *(f"jolt_{speed}" for speed in JOLT_SPEEDS),
-)
-"""What is remembered a channel beside rows.Channels, in this order; each (S, F) float64. All begin at 0.
 
-push: the residual over its noise; shake: that without its sign; stir: the change from the reading before, in spreads;
-still: 1 where there was none; gone: 1 where the value is missing; nought: 1 where it is exactly 0; offset: how far the
-value is from `base`, in spreads; jolt: the largest `shake` of late, fading faster or slower, so that its age shows.
-"""
+def _symptom(name: str, meaning: str, stored_name: str = "") -> Field:
+    return Field(name, 0.0, "", meaning, stored_name or name)
+
+
+SYMPTOMS = Table(
+    (
+        *(
+            _symptom(f"{signal}_{speed}", f"mean over about {speed} readings", f"{stored}_{speed}")
+            for speed in SPEEDS
+            for signal, stored in SIGNALS.items()
+        ),
+        *(_symptom(f"baseline_{signal}", "calm mean", f"usual_{SIGNALS[signal]}") for signal in WITH_BASELINE),
+        _symptom("base", "short mean of the calm readings, in the sensor's units: what `offset` is counted from"),
+        *(
+            _symptom(f"peak_{speed}", "largest `abs_z` of late, fading, so that its age shows", f"jolt_{speed}")
+            for speed in PEAK_SPEEDS
+        ),
+    )
+)
+"""What is remembered a channel beside rows.Channels; each (S, F) float64."""
 _MEANS = len(SPEEDS) * len(SIGNALS)
-_PLACE = {name: place for place, name in enumerate(SYMPTOMS)}
 _RATES = np.array([1 / speed for speed in SPEEDS])[:, None, None, None]
-_FADES = np.array([1 - 1 / speed for speed in JOLT_SPEEDS])[:, None, None]
-_USUAL = slice(_MEANS, _MEANS + len(USUAL))
-_JOLTS = slice(-len(JOLT_SPEEDS), None)
-_USUAL_SIGNALS = [SIGNALS.index(signal) for signal in USUAL]
+_FADES = np.array([1 - 1 / speed for speed in PEAK_SPEEDS])[:, None, None]
+_BASELINE = slice(_MEANS, _MEANS + len(WITH_BASELINE))
+_PEAKS = slice(-len(PEAK_SPEEDS), None)
+_BASELINE_SIGNALS = [list(SIGNALS).index(signal) for signal in WITH_BASELINE]
 _PRESENT = np.array(True)
 
 
-VOTES = tuple(f"votes_{kind}" for kind in KINDS)
-"""What is remembered a stream beside rows.Scalars, in this order; each (S,) float64. All begin at 0.
+VOTES = Table(tuple(_symptom(f"votes_{kind}", "of the last alarm, in thousandths") for kind in KINDS))
+"""What is remembered a stream beside rows.Scalars; each (S,) float64.
 
 How likely each kind was at the readings of the last alarm at which the head was asked, added up, in thousandths: whole
 numbers, so that the last bits of an exponential stay out of the row.
@@ -98,13 +120,13 @@ def with_symptoms(rows: Rows) -> Rows:
 
 def symptoms_of(columns: Columns) -> Doubles:
     """The symptoms of streams that remember them, (E, S, F): to be changed in place."""
-    found: Doubles = columns.channels[len(Channels._fields) :].numpy()
+    found: Doubles = columns.channels[len(CHANNELS) :].numpy()
     return found
 
 
 def votes_of(columns: Columns) -> Doubles:
     """The votes of streams that remember symptoms, (kinds, S): to be changed in place."""
-    found: Doubles = columns.scalars[len(Scalars._fields) :].numpy()
+    found: Doubles = columns.scalars[len(SCALARS) :].numpy()
     return found
 
 
@@ -125,29 +147,30 @@ def follow(
 ) -> None:
     """Take one wave into the symptoms (E, S, F), in place; before the wave is learned.
 
-    standardised: residual over its noise, 0 where the value is missing; values and before: this reading and the one
-    before it, held; weight: 1 where the reading is learned from; each (S, F). present: None where nothing is missing.
+    standardised: residual in its standard deviations, 0 where the value is missing; values and before: this reading
+    and the one before it, held; weight: 1 where the reading is learned from; each (S, F). present: None where
+    nothing is missing.
     """
     there = _PRESENT if present is None else present
-    base, jolts = symptoms[_PLACE["base"]], symptoms[_JOLTS]
+    base, peaks = symptoms[SYMPTOMS.places["base"]], symptoms[_PEAKS]
     signals = np.empty((len(SIGNALS), *values.shape))
-    push, shake, stir, still, gone, nought, offset = signals
-    np.clip(standardised, -FARTHEST_SYMPTOM, FARTHEST_SYMPTOM, out=push)
-    np.abs(push, out=shake)
+    z, abs_z, abs_diff, unchanged, missing, zero, offset = signals
+    np.clip(standardised, -FARTHEST_SYMPTOM, FARTHEST_SYMPTOM, out=z)
+    np.abs(z, out=abs_z)
     moved = np.abs(values - before)
-    np.minimum(moved / channels.spread, FARTHEST_SYMPTOM, out=stir)
-    np.logical_and(moved == 0, there, out=still)
-    np.logical_not(there, out=gone)
-    np.logical_and(values == 0, there, out=nought)
+    np.minimum(moved / channels.spread, FARTHEST_SYMPTOM, out=abs_diff)
+    np.logical_and(moved == 0, there, out=unchanged)
+    np.logical_not(there, out=missing)
+    np.logical_and(values == 0, there, out=zero)
     np.clip((values - base) / channels.spread, -FARTHEST_SYMPTOM, FARTHEST_SYMPTOM, out=offset)
 
     means = symptoms[:_MEANS].reshape(len(SPEEDS), *signals.shape)
     means += (signals - means) * _RATES
-    jolts *= _FADES
-    np.maximum(jolts, shake, out=jolts)
+    peaks *= _FADES
+    np.maximum(peaks, abs_z, out=peaks)
     known = np.maximum(channels.known + weight, 1)
-    usual = symptoms[_USUAL]
-    usual += (signals[_USUAL_SIGNALS] - usual) * (weight / np.minimum(known, USUAL_READINGS))
+    baseline = symptoms[_BASELINE]
+    baseline += (signals[_BASELINE_SIGNALS] - baseline) * (weight / np.minimum(known, BASELINE_READINGS))
     base += (values - base) * (weight / np.minimum(known, BASE_READINGS))
 
 
@@ -158,35 +181,35 @@ def evidence_of(symptoms: Doubles) -> Doubles:
     """
 
     def means(signal: str) -> list[Doubles]:
-        return [symptoms[_PLACE[f"{signal}_{speed}"]] for speed in SPEEDS]
+        return [symptoms[SYMPTOMS.places[f"{signal}_{speed}"]] for speed in SPEEDS]
 
-    usual = {signal: symptoms[_PLACE[f"usual_{signal}"]] for signal in USUAL}
+    baseline = {signal: symptoms[SYMPTOMS.places[f"baseline_{signal}"]] for signal in WITH_BASELINE}
     offsets = means("offset")
     direction = np.where(offsets[1] < 0, -1.0, 1.0)  # up or down is the same kind
     pieces = [
-        *(np.log1p(np.abs(mean)) for mean in means("push")),
-        *(np.log1p(mean) for mean in means("shake")),
-        *(np.log(mean + 0.01) - np.log(usual["stir"] + 0.01) for mean in means("stir")),
-        *(mean - usual["still"] for mean in means("still")),
-        *means("gone"),
-        *(np.maximum(mean - usual["nought"], 0.0) for mean in means("nought")),
+        *(np.log1p(np.abs(mean)) for mean in means("z")),
+        *(np.log1p(mean) for mean in means("abs_z")),
+        *(np.log(mean + 0.01) - np.log(baseline["abs_diff"] + 0.01) for mean in means("abs_diff")),
+        *(mean - baseline["unchanged"] for mean in means("unchanged")),
+        *means("missing"),
+        *(np.maximum(mean - baseline["zero"], 0.0) for mean in means("zero")),
         *(np.arcsinh(mean * direction) for mean in offsets),
         np.arcsinh((offsets[0] - offsets[2]) * direction),
-        *(np.log1p(jolt) for jolt in symptoms[_JOLTS]),
-        np.log(usual["stir"] + 0.01),
-        usual["still"],
+        *(np.log1p(peak) for peak in symptoms[_PEAKS]),
+        np.log(baseline["abs_diff"] + 0.01),
+        baseline["unchanged"],
     ]
     return np.stack(pieces, axis=-1)
 
 
-EVIDENCE = len(SIGNALS) * len(SPEEDS) + len(JOLT_SPEEDS) + 3  # D
+EVIDENCE = len(SIGNALS) * len(SPEEDS) + len(PEAK_SPEEDS) + 3  # D
 
 
 @dataclass(frozen=True, slots=True)
 class KindsHead:
     """One hidden layer for every channel alike, then one softmax over every pair of a channel and a kind.
 
-    A kind's probability is the sum over the channels, so the head need not be told which of them has the fault.
+    A kind's probability is the sum over the channels, so the head need not know which of them has the fault.
     """
 
     evidence: Doubles  # (U, D)

@@ -2,9 +2,9 @@
 
 A net that sees a slow drift follows it, and its residual says nothing; and one step ahead, "as before" is too good a
 forecast for a net to learn that the morning's rise is missing. So the distance from the stream's long mean and season
-is followed beside the residual, signed and smoothed (the tilt): noise cancels in it, what lasts does not. What a tilt
-is worth is told as of a residual, by its own long mean and variance: where the level wanders by itself, it must go
-further.
+is followed beside the residual, signed and smoothed (the level deviation): noise cancels in it, what lasts does not.
+What it is worth is measured as of a residual, by its own long mean and variance: where the level wanders by itself, it
+must go further.
 
 The season is a Fourier series with the periods of a day, half a day, a week and half a week, its terms learned by
 least mean squares (Widrow & Hoff 1960). A reading counts by the time it stands for: readings of twenty minutes teach
@@ -54,12 +54,12 @@ def distance_from(values: Doubles, phase: Doubles, season: Doubles, channels: Ch
     return np.minimum(distance, FARTHEST, out=distance)
 
 
-def follow_level(distance: Doubles, present: Bools | None, tilt: Doubles, readings: int) -> None:
-    """Move the tilt (S, F) by one wave. readings: length of its memory."""
-    step = (distance - tilt) * (2 / (readings + 1))
+def follow_level(distance: Doubles, present: Bools | None, deviation: Doubles, readings: int) -> None:
+    """Move the level deviation (S, F) by one wave. readings: length of its memory."""
+    step = (distance - deviation) * (2 / (readings + 1))
     if present is not None:
         step *= present
-    tilt += step
+    deviation += step
 
 
 def learn_season(

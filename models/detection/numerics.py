@@ -17,7 +17,7 @@ from torch import Tensor
 from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig, Readings, Verdicts
 from models.detection.residuals import ScoreConfig
-from models.detection.rows import FRESH_CHANNELS, FRESH_SCALARS, SEASON, Channels, Rows, Scalars
+from models.detection.rows import CHANNELS, SCALARS, SEASON, Rows, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from models.output.wording import counted
@@ -78,7 +78,9 @@ def self_test(detector: Detector) -> str:
     """
     threads = torch.get_num_threads()
     if threads != 1:
-        raise UnsteadyNumerics(f"torch computes with {threads} threads, expected 1: more share each batch out anew")
+        raise UnsteadyNumerics(
+            f"torch computes with {threads} threads, expected 1: bits depend on how they divide a batch"
+        )
     check_steady(detector.forecaster)
     return fingerprint(detector.forecaster.config.cell)
 
@@ -111,17 +113,17 @@ def fingerprint(cell: str = NET.cell) -> str:
 
 
 def judge(detector: Detector, given: Golden, some: Tensor, waves: int = WAVES) -> SelfTestOutcome:
-    """Judge some of the golden streams as one slab would hold them, so many waves in one call."""
+    """Judge some of the golden streams as one slab would hold them, `waves` waves in one call."""
     rows = given.rows.take(some)
-    told: list[Verdicts] = []
+    made: list[Verdicts] = []
     for begin in range(0, WAVES, waves):
         part = slice(begin, begin + waves)
         offsets, times_ms, values = (column[part][:, some].flatten(0, 1) for column in given[:3])
         verdicts, rows = detector.observe(
             Readings(offsets, times_ms, values), pack(torch.arange(len(some)).repeat(waves)), rows
         )
-        told.append(verdicts)
-    columns = zip(*((one.expected, one.lower, one.upper, one.score, one.alarm) for one in told), strict=True)
+        made.append(verdicts)
+    columns = zip(*((one.expected, one.lower, one.upper, one.score, one.alarm) for one in made), strict=True)
     expected, lower, upper, score, alarm = (
         torch.cat(column).reshape(WAVES, len(some), *column[0].shape[1:]).transpose(0, 1) for column in columns
     )
@@ -163,8 +165,7 @@ class _GoldenKinds(NamedTuple):
 
 def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, spread: Tensor) -> Rows:
     """centre: (S, F), spread: (S, 1), both of the values."""
-    channels = torch.tensor(FRESH_CHANNELS, dtype=torch.float64)[:, None].repeat(STREAMS, 1, len(config.features))
-    scalars = torch.tensor(FRESH_SCALARS, dtype=torch.float64).repeat(STREAMS, 1)
+    rows = fresh(STREAMS, config)
     lived = ~kinds.fresh
     for channel, column in {
         "known": torch.tensor(190.0),
@@ -175,34 +176,35 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         "last": centre - spread / 2,
         "low": centre - 2 * spread,
         "high": centre + 2 * spread,
-        "bias": torch.tensor(0.015625),
-        "noise": torch.tensor(1.0),
-        "level": centre + 64 * spread,
-        "tilt": torch.tensor(0.375),
-        "tilt_bias": torch.tensor(0.03125),
-        "tilt_noise": torch.tensor(0.25),
-        **{term: torch.tensor((n + 1) / 64) for n, term in enumerate(Channels._fields[SEASON])},
+        "residual_mean": torch.tensor(0.015625),
+        "residual_variance": torch.tensor(1.0),
+        "mean_in_alarm": centre + 64 * spread,
+        "level_deviation": torch.tensor(0.375),
+        "level_deviation_mean": torch.tensor(0.03125),
+        "level_deviation_variance": torch.tensor(0.25),
+        **{term: torch.tensor((n + 1) / 64) for n, term in enumerate(CHANNELS.names[SEASON])},
     }.items():
-        channels[lived, Channels._fields.index(channel)] = column.expand_as(centre)[lived].double()
+        rows.channel(channel)[lived] = column.expand_as(centre)[lived].double()
     for which, scalar, number in (
         *((lived, "age", 200.0), (lived & kinds.moving, "age", 253.0), (lived, "rescale_at", 256.0)),
-        *((lived, "time_ms", float(START_MS)), (lived, "learned", 180.0), (lived, "smooth", 0.875)),
-        *((lived, "typical", 0.75), (lived, "variance", 0.0625), (lived, "threshold", 4.0)),
-        *((lived, "tilt_typical", 0.25), (lived, "tilt_variance", 0.015625)),
-        *((lived, "days", 2.5), (lived, "tilt_block_peak", 1.0), (lived, "tilt_threshold", 3.0)),
-        *((lived, "tilt_peak_mean", 0.75), (lived, "tilt_peak_variance", 0.0625)),
+        *((lived, "time_ms", float(START_MS)), (lived, "learned", 180.0), (lived, "residual_strength", 0.875)),
+        *((lived, "residual_strength_mean", 0.75), (lived, "residual_strength_variance", 0.0625)),
+        *((lived, "residual_threshold", 4.0), (lived, "level_threshold", 3.0)),
+        *((lived, "level_strength_mean", 0.25), (lived, "level_strength_variance", 0.015625)),
+        *((lived, "days", 2.5), (lived, "level_block_peak", 1.0)),
+        *((lived, "level_peak_mean", 0.75), (lived, "level_peak_variance", 0.0625)),
         *((lived, "range_peak_mean", 0.5), (lived, "range_peak_variance", 0.25), (lived, "range_threshold", 1.5)),
-        *((lived, "block_seen", 13.0), (lived, "block_peak", 2.0), (lived, "blocks", 5.0)),
-        *((lived, "peak_mean", 1.5), (lived, "peak_variance", 0.25)),
+        *((lived, "block_seen", 13.0), (lived, "residual_block_peak", 2.0), (lived, "blocks", 5.0)),
+        *((lived, "residual_peak_mean", 1.5), (lived, "residual_peak_variance", 0.25)),
         *((lived & kinds.in_alarm, "alarm", 1.0), (lived & kinds.in_alarm, "length", RULES.alarm.adopt_after - 3.0)),
     ):
-        scalars[which, Scalars._fields.index(scalar)] = number
+        rows.scalar(scalar)[which] = number
     hidden, cell = (
         _fractions((STREAMS, config.layers, width), seed).float()
         for width, seed in ((config.hidden, 4), (config.cell_width, 5))
     )
     hidden[kinds.fresh], cell[kinds.fresh] = 0, 0
-    return Rows(hidden, cell, channels, scalars)
+    return rows._replace(hidden=hidden, cell=cell)
 
 
 def golden_net(cell: str = NET.cell) -> Forecaster:
@@ -242,10 +244,10 @@ def _bits(column: Tensor) -> Tensor:
 
 
 def _name_of(column: str, place: tuple[int, ...]) -> str:
-    statistics = {"channels": Channels._fields, "scalars": Scalars._fields}
+    statistics = {"channels": CHANNELS.names, "scalars": SCALARS.names}
     return statistics[column][place[1]] if column in statistics else column
 
 
 def _exactly(value: Tensor) -> str:
-    """As many digits as tell a number from its neighbours."""
+    """As many digits as distinguish a number from its neighbours."""
     return f"{value.item():.{9 if value.dtype == torch.float32 else 17}g}"

@@ -10,7 +10,7 @@ from models.data.series import Series
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.judging import judge_series
 from models.detection.residuals import ScoreConfig
-from models.detection.rows import FRESH_SCALARS, Channels, Rows, Scalars, fresh
+from models.detection.rows import SCALARS, Rows, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 
 ALARM = ("alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length", "quiet", "rest", "relearn")
@@ -38,9 +38,9 @@ def starting_rows(series: Sequence[Series], config: ForecasterConfig) -> Rows:
     for stream, one in enumerate(series):
         centre, spread = map(torch.from_numpy, windows.scale_of(one))
         for name in ("centre", "mean"):  # the first reading replaces the mean, and is judged by this one
-            rows.channels[stream, Channels._fields.index(name)] = centre
-        rows.channels[stream, Channels._fields.index("spread")] = spread
-        rows.scalars[stream, Scalars._fields.index("rescale_at")] = 2.0 ** math.ceil(math.log2(2 * len(one.times_ms)))
+            rows.channel(name)[stream] = centre
+        rows.channel("spread")[stream] = spread
+        rows.scalar("rescale_at")[stream] = 2.0 ** math.ceil(math.log2(2 * len(one.times_ms)))
     return rows
 
 
@@ -51,11 +51,10 @@ def settle(rows: Rows, config: ScoreConfig) -> None:
     it had been `training_readings` long, where it was shorter.
     """
     for name in ALARM:
-        place = Scalars._fields.index(name)
-        rows.scalars[:, place] = FRESH_SCALARS[place]
+        rows.scalar(name)[:] = SCALARS.field(name).initial
     least = float(config.training_readings)
-    rows.scalars[:, Scalars._fields.index("learned")].clamp_(min=least)
-    known, square = (rows.channels[:, Channels._fields.index(name)] for name in ("known", "square"))
+    rows.scalar("learned").clamp_(min=least)
+    known, square = rows.channel("known"), rows.channel("square")
     weight = torch.where(known > 0, least / known, 1.0).clamp(min=1.0)
     square *= weight
     known *= weight

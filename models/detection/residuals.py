@@ -1,9 +1,9 @@
-"""From residual to score: how strange a reading is, on one scale for every stream and model. 1.0 is the threshold.
+"""From residual to score: how anomalous a reading is, on one scale for every stream and model. 1.0 is the threshold.
 
 Three things are looked at, each over a threshold of its own; the one that is furthest over it is the score.
 
-1. residual: in units of this stream's own residual noise, root mean square over its channels (the strength), smoothed;
-2. level: the same of the tilt, the smoothed distance from the stream's own level (see level);
+1. residual: in its standard deviations for this stream, root mean square over its channels (the strength), smoothed;
+2. level: the same of the level deviation, the smoothed distance from the stream's own level (see level);
    of both, how far they are above their own long mean, in standard deviations (what anomaly likelihood takes the tail
    of: Lavin & Ahmad 2015);
 3. range: how far the reading lies outside the range learned so far.
@@ -25,11 +25,13 @@ from models.data.arrays import Bools, Doubles
 from models.detection.level import follow_level
 from models.detection.rows import FARTHEST, NO_MINUS, Channels, Scalars, Watched
 
-STRONGEST = 30.0  # noises: a channel further off than that is not stranger, and does not drown the others
-LARGEST_LEARNED = 100.0  # noises: of what is further off no more is learned, or one glitch made a stream deaf
-SMALLEST_NOISE = 1e-4  # variance in spreads: a hundredth of a spread is never strange
+STRONGEST = 30.0  # standard deviations: a channel further off than that is not stranger, and does not drown the others
+LARGEST_LEARNED = (
+    100.0  # standard deviations: of what is further off no more is learned, or one glitch made a stream deaf
+)
+SMALLEST_VARIANCE = 1e-4  # variance in spreads: a hundredth of a spread is never anomalous
 SMALLEST_DEVIATION = 0.05  # of a strength, which is around 1, beside its standard deviation
-SETTLING = 48  # readings that a noise is learned from before the strength, which it scales, is
+SETTLING = 48  # readings that a variance is learned from before the strength, which it scales, is
 HIGHEST_RANGE_SCORE = 8.0
 FIRST_BLOCKS = 4  # that a threshold waits for
 EULER_GAMMA = 0.5772156649015329
@@ -41,15 +43,15 @@ class ScoreConfig:
     residual_weight: float = 1.0  # of the residual's deviation; 0: the net is not listened to
     level_weight: float = 0.5  # of the level's deviation; 0: only the net is listened to, and the range
     smooth_readings: int = 40  # length of the strength's short memory
-    level_readings: int = 45  # length of the tilt's
-    usual_share: float = 0.2  # of what is usual, added to its standard deviation: what is always 0 may be a little more
+    level_readings: int = 45  # length of the level deviation's
+    usual_share: float = 0.2  # of the baseline, added to its standard deviation: what is always 0 may be a little more
     long_readings: int = 8192  # length of the long memories
     block_readings: int = 64  # a calibration block
     blocks: int = 128  # blocks the thresholds remember
     false_alarm_rate: float = 2e-3  # a smoothed reading, aimed at by a threshold: an alarm is a run of such
     lowest_threshold: float = 1.5  # deviation
     range_share: float = 0.75  # further outside the range than this share of it scores above 1
-    training_readings: int = 4096  # what a training part taught weighs at least as much as so many readings
+    training_readings: int = 4096  # what a training part taught weighs at least as much as this many
 
     def __post_init__(self) -> None:
         if min(self.warm_up, self.smooth_readings, self.level_readings, self.long_readings) < 1:
@@ -80,24 +82,24 @@ class ScoreConfig:
         return (exceedance - EULER_GAMMA) * math.sqrt(6) / math.pi
 
 
-class Strangeness(NamedTuple):
+class Scores(NamedTuple):
     """What one wave of readings looks like."""
 
     score: Doubles  # (S,)
-    over: (
-        Doubles  # (3, S): residual, level and range, over their thresholds: the largest is the score, once there is one
-    )
+    threshold_ratio: Doubles  # (3, S): residual, level and range over their thresholds; the largest is the score
     peaks: Doubles  # (3, S): deviations of residual and level, weighted; how far outside the range, in margins
-    strength: Doubles  # (2, S): the residual's, smoothed, and the tilt's
-    seen: Doubles  # (2, S, F): residual and tilt, in spreads
-    noise: Doubles  # (2, S, F): standard deviations of both
-    standardised: Doubles  # (2, S, F): how far they are from their long means, in noises; 0 where a value is missing
+    strength: Doubles  # (2, S): the residual's, smoothed, and the level deviation's
+    seen: Doubles  # (2, S, F): residual and level deviation, in spreads
+    std: Doubles  # (2, S, F): standard deviations of both
+    standardised: (
+        Doubles  # (2, S, F): how far they are from their long means, in standard deviations; 0 where a value is missing
+    )
     scored: Doubles  # (S,): 1 where the stream is past its warm-up
 
 
-def noise_of(variance: Doubles) -> Doubles:
-    """Standard deviations of residuals or tilts, of any shape, in spreads."""
-    return np.sqrt(variance + SMALLEST_NOISE)
+def std_of(variance: Doubles) -> Doubles:
+    """Standard deviations of residuals or level deviations, of any shape, in spreads."""
+    return np.sqrt(variance + SMALLEST_VARIANCE)
 
 
 def strength_of(standardised: Doubles, present: Bools | None) -> Doubles:
@@ -121,36 +123,36 @@ def judge(
     scalars: Scalars[Doubles],
     watched: Watched,
     config: ScoreConfig,
-) -> Strangeness:
-    """Score one wave. Moves `smooth` and `tilt`.
+) -> Scores:
+    """Score one wave. Moves `residual_strength` and `level_deviation`.
 
     residual, and distance from the level (level.distance_from()): (S, F), in spreads. values: (S, F), held. present:
     (S, F), or None where nothing is missing.
     """
-    follow_level(distance, present, channels.tilt, config.level_readings)
+    follow_level(distance, present, channels.level_deviation, config.level_readings)
     seen = np.empty((2, *residual.shape))
-    seen[0], seen[1] = residual, channels.tilt
-    noise = noise_of(watched.noise)
-    standardised = (seen - watched.bias) / noise
+    seen[0], seen[1] = residual, channels.level_deviation
+    std = std_of(watched.variance)
+    standardised = (seen - watched.mean) / std
     if present is None:
         strength = strength_of(standardised, None)
     else:
         standardised *= present
         strength = strength_of(standardised, np.broadcast_to(present, standardised.shape))
-    smooth = scalars.smooth
+    smooth = scalars.residual_strength
     smooth += (strength[0] - smooth) * (2 / (config.smooth_readings + 1))
     strength[0] = smooth
 
     peaks = np.empty((3, len(smooth)))
-    above = np.maximum(strength - watched.typical, 0.0) + NO_MINUS
-    usual = np.sqrt(watched.variance) + watched.typical * config.usual_share + SMALLEST_DEVIATION
-    np.divide(above * config.weights, usual, out=peaks[:2])
+    above = np.maximum(strength - watched.strength_mean, 0.0) + NO_MINUS
+    baseline = np.sqrt(watched.strength_variance) + watched.strength_mean * config.usual_share + SMALLEST_DEVIATION
+    np.divide(above * config.weights, baseline, out=peaks[:2])
     peaks[2] = _outside(values, channels, config.range_share)
-    over = peaks / watched.threshold  # never -0.0
-    np.minimum(over[2], HIGHEST_RANGE_SCORE, out=over[2])
+    threshold_ratio = peaks / watched.threshold  # never -0.0
+    np.minimum(threshold_ratio[2], HIGHEST_RANGE_SCORE, out=threshold_ratio[2])
     scored = (scalars.age > config.warm_up).astype(np.float64)
-    score = np.maximum(np.maximum(over[0], over[1]), over[2]) * scored
-    return Strangeness(score, over, peaks, strength, seen, noise, standardised, scored)
+    score = np.maximum(np.maximum(threshold_ratio[0], threshold_ratio[1]), threshold_ratio[2]) * scored
+    return Scores(score, threshold_ratio, peaks, strength, seen, std, standardised, scored)
 
 
 def _outside(values: Doubles, channels: Channels[Doubles], share: float) -> Doubles:
@@ -162,8 +164,8 @@ def _outside(values: Doubles, channels: Channels[Doubles], share: float) -> Doub
     return outside + NO_MINUS
 
 
-def learn_usual(
-    strange: Strangeness,
+def update_baseline(
+    scores: Scores,
     weight: Doubles,
     learns: Doubles,
     scalars: Scalars[Doubles],
@@ -176,14 +178,16 @@ def learn_usual(
     """
     learned = scalars.learned
     learned += learns
-    farthest = np.where((learned > SETTLING)[:, np.newaxis], strange.noise * LARGEST_LEARNED, np.inf)
-    near = np.minimum(np.maximum(strange.seen, watched.bias - farthest), watched.bias + farthest)
-    _follow(watched.bias, watched.noise, near, _rate(learned, config)[:, np.newaxis] * weight)
-    _follow(watched.typical, watched.variance, strange.strength, _rate(learned - SETTLING, config) * learns)
+    farthest = np.where((learned > SETTLING)[:, np.newaxis], scores.std * LARGEST_LEARNED, np.inf)
+    near = np.minimum(np.maximum(scores.seen, watched.mean - farthest), watched.mean + farthest)
+    _follow(watched.mean, watched.variance, near, _rate(learned, config)[:, np.newaxis] * weight)
+    _follow(
+        watched.strength_mean, watched.strength_variance, scores.strength, _rate(learned - SETTLING, config) * learns
+    )
 
     seen = scalars.block_seen
-    seen += strange.scored
-    np.maximum(watched.block_peak, strange.peaks * strange.scored, out=watched.block_peak)
+    seen += scores.scored
+    np.maximum(watched.block_peak, scores.peaks * scores.scored, out=watched.block_peak)
     full = seen >= config.block_readings
     if full.any():
         _calibrate(full, scalars, watched, config)

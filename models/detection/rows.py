@@ -1,13 +1,17 @@
 """Everything one stream remembers: a row. O(1) a stream, whatever its age.
 
-Memory (h and c) is for the net, in torch; statistics are for row-wise arithmetic, in numpy, which costs a third of
-torch a call on the few hundred streams of a wave. Only +, -, *, /, square root and comparison work on statistics:
-those are rounded exactly (IEEE 754), so no batch size, vector width or library changes a bit.
+Memory (h and c) is for the net, in torch; statistics are float64. Only +, -, *, /, square root and comparison work on
+statistics: those are rounded exactly (IEEE 754), so no batch size, vector width or library changes a bit.
+
+Channels and Scalars are the one table of a row's statistics: their order is that of the numbers in a row.
 Sizes: S streams, L layers, H hidden units, F features, C channel statistics, K scalars.
 """
 
 import math
-from typing import Generic, NamedTuple, Self, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,146 +27,164 @@ FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so 
 T = TypeVar("T", float, Doubles)
 
 
-class Channels(NamedTuple, Generic[T]):
+class Field(NamedTuple):
+    """One number that a row remembers."""
+
+    name: str
+    initial: float  # of a stream that has never been seen
+    unit: str
+    meaning: str
+    stored_name: str  # its name in checkpoints, changelogs and exported states: what they hold stays readable
+
+
+@dataclass(frozen=True)
+class Table:
+    """Fields in the order in which a row holds them."""
+
+    fields: tuple[Field, ...]
+
+    @classmethod
+    def of(cls, statistics: type) -> Self:
+        return cls(tuple(field for field in vars(statistics).values() if isinstance(field, Field)))
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Where in a row a field is, by its name."""
+        return {field.name: place for place, field in enumerate(self.fields)}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+    @cached_property
+    def stored_names(self) -> tuple[str, ...]:
+        return tuple(field.stored_name for field in self.fields)
+
+    def field(self, name: str) -> Field:
+        return self.fields[self.places[name]]
+
+    def initial(self) -> Tensor:
+        return torch.tensor([field.initial for field in self.fields], dtype=torch.float64)
+
+
+class _Described(NamedTuple):
+    initial: float
+    unit: str
+    meaning: str
+    stored_name: str
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        setattr(owner, name, Field(name, self.initial, self.unit, self.meaning, self.stored_name or name))
+
+
+def remembered(initial: float, unit: str, meaning: str, stored_name: str = "") -> Any:
+    """Describe a field in the body of a class; its name is that of the attribute."""
+    return _Described(initial, unit, meaning, stored_name)
+
+
+class _Statistics(Generic[T]):
+    """Numbers by name: of one row (T = float), or of several (T = Doubles)."""
+
+    @classmethod
+    def of(cls, columns: Sequence[T]) -> Self:
+        """columns: in the order of the table, and nothing behind them."""
+        found = cls()
+        for name, column in zip(Table.of(cls).names, columns, strict=True):
+            setattr(found, name, column)
+        return found
+
+    def __iter__(self) -> Iterator[T]:
+        return (getattr(self, name) for name in Table.of(type(self)).names)
+
+
+class Channels(_Statistics[T]):
     """What is remembered a channel (feature) of a stream; each (S, F) float64."""
 
-    known: T  # readings learned from, missing values not counted
-    mean: T  # of those readings (Welford 1962)
-    square: T  # sum of their squared distances from the mean
-    centre: T  # what counts as 0 for the net
-    spread: T  # what counts as 1 for the net; infinite until known, so the net sees zeros
-    last: T  # the last value that was not missing
-    low: T  # the range learned so far
-    high: T
-    level: T  # mean since the open alarm opened
-    tilt: T  # short mean of the distance from mean and season, in spreads; see level
-    bias: T  # long mean of the residual, in spreads
-    tilt_bias: T  # of the tilt
-    noise: T  # long variance of the residual
-    tilt_noise: T  # of the tilt
-    day_sin: T  # the season's terms, in spreads: see level
-    day_cos: T
-    half_day_sin: T
-    half_day_cos: T
-    week_sin: T
-    week_cos: T
-    half_week_sin: T
-    half_week_cos: T
+    known: T = remembered(0.0, "readings", "learned from, missing values not counted")
+    mean: T = remembered(0.0, "raw", "of those readings (Welford 1962)")
+    square: T = remembered(0.0, "raw²", "sum of their squared distances from the mean")
+    centre: T = remembered(0.0, "raw", "what counts as 0 for the net")
+    spread: T = remembered(math.inf, "raw", "what counts as 1 for the net; infinite until known, so the net sees zeros")
+    last: T = remembered(0.0, "raw", "the last value that was not missing")
+    low: T = remembered(math.inf, "raw", "the least value learned from")
+    high: T = remembered(-math.inf, "raw", "the greatest value learned from")
+    mean_in_alarm: T = remembered(0.0, "raw", "mean since the open alarm opened", "level")
+    level_deviation: T = remembered(0.0, "spreads", "smoothed deviation from mean and season; see level", "tilt")
+    residual_mean: T = remembered(0.0, "spreads", "long mean of the residual", "bias")
+    level_deviation_mean: T = remembered(0.0, "spreads", "long mean of the level deviation", "tilt_bias")
+    residual_variance: T = remembered(0.0, "spreads²", "long variance of the residual", "noise")
+    level_deviation_variance: T = remembered(0.0, "spreads²", "long variance of the level deviation", "tilt_noise")
+    day_sin: T = remembered(0.0, "spreads", "the season's terms: see level")
+    day_cos: T = remembered(0.0, "spreads", "")
+    half_day_sin: T = remembered(0.0, "spreads", "")
+    half_day_cos: T = remembered(0.0, "spreads", "")
+    week_sin: T = remembered(0.0, "spreads", "")
+    week_cos: T = remembered(0.0, "spreads", "")
+    half_week_sin: T = remembered(0.0, "spreads", "")
+    half_week_cos: T = remembered(0.0, "spreads", "")
 
 
-class Scalars(NamedTuple, Generic[T]):
+class Scalars(_Statistics[T]):
     """What is remembered a stream; each (S,) float64."""
 
-    age: T  # readings judged
-    rescale_at: T  # the age at which centre and spread are next derived
-    time_ms: T  # the stream's clock: event time of its last reading
-    late_run: T  # late readings dropped in a row
-    learned: T  # readings in the residual statistics; the first 16 only warm the memory up
-    relearn: T  # readings for which an adopted level is learned whatever its score
-    smooth: T  # short mean of the residual's strength
-    typical: T  # long mean of `smooth`
-    tilt_typical: T  # of the tilt's strength
-    variance: T  # long variance of `smooth`
-    tilt_variance: T  # of the tilt's strength
-    days: T  # that the season has learned from
-    block_seen: T  # scored readings in the calibration block
-    blocks: T  # finished blocks
-    block_peak: T  # the residual's largest deviation in the block
-    tilt_block_peak: T  # the level's
-    range_block_peak: T  # how far outside the range a reading of it lay
-    peak_mean: T  # long mean of the blocks' peaks
-    tilt_peak_mean: T
-    range_peak_mean: T
-    peak_variance: T  # long variance of them
-    tilt_peak_variance: T
-    range_peak_variance: T
-    threshold: T  # what scores 1.0; at first a high one
-    tilt_threshold: T
-    range_threshold: T
-    alarm: T  # 1 while open
-    opened_offset: T
-    opened_ms: T
-    opened_by: T  # alarm.OpenedBy
-    peak: T  # highest score since it opened
-    severity: T
-    length: T  # readings since it opened
-    quiet: T  # calm readings in a row
-    rest: T  # readings until the next alarm may open
+    age: T = remembered(0.0, "readings", "judged")
+    rescale_at: T = remembered(2.0, "readings", "the age at which centre and spread are next derived")
+    time_ms: T = remembered(0.0, "ms", "the stream's clock: event time of its last reading")
+    late_run: T = remembered(0.0, "readings", "late ones dropped in a row")
+    learned: T = remembered(-16.0, "readings", "in the residual statistics; the first 16 only warm the memory up")
+    relearn: T = remembered(0.0, "readings", "for which an adopted level is learned whatever its score")
+    residual_strength: T = remembered(0.0, "deviations", "short mean of the residual's strength", "smooth")
+    residual_strength_mean: T = remembered(0.0, "deviations", "long mean of `residual_strength`", "typical")
+    level_strength_mean: T = remembered(0.0, "deviations", "long mean of the level deviation's", "tilt_typical")
+    residual_strength_variance: T = remembered(0.0, "deviations²", "long variance of `residual_strength`", "variance")
+    level_strength_variance: T = remembered(0.0, "deviations²", "of the level deviation's", "tilt_variance")
+    days: T = remembered(0.0, "days", "that the season has learned from")
+    block_seen: T = remembered(0.0, "readings", "scored ones in the calibration block")
+    blocks: T = remembered(0.0, "blocks", "that are full")
+    residual_block_peak: T = remembered(0.0, "deviations", "the residual's largest in the block", "block_peak")
+    level_block_peak: T = remembered(0.0, "deviations", "the level's", "tilt_block_peak")
+    range_block_peak: T = remembered(0.0, "margins", "how far outside the range a reading of it lay")
+    residual_peak_mean: T = remembered(0.0, "deviations", "long mean of the blocks' peaks", "peak_mean")
+    level_peak_mean: T = remembered(0.0, "deviations", "", "tilt_peak_mean")
+    range_peak_mean: T = remembered(0.0, "margins", "")
+    residual_peak_variance: T = remembered(0.0, "deviations²", "long variance of them", "peak_variance")
+    level_peak_variance: T = remembered(0.0, "deviations²", "", "tilt_peak_variance")
+    range_peak_variance: T = remembered(0.0, "margins²", "")
+    residual_threshold: T = remembered(5.0, "deviations", "what scores 1.0; at first a high one", "threshold")
+    level_threshold: T = remembered(5.0, "deviations", "", "tilt_threshold")
+    range_threshold: T = remembered(1.0, "margins", "")
+    alarm: T = remembered(0.0, "", "1 while open")
+    opened_offset: T = remembered(-1.0, "", "of the reading that opened the alarm")
+    opened_ms: T = remembered(0.0, "ms", "event time of that reading")
+    opened_by: T = remembered(0.0, "", "alarm.OpenedBy")
+    peak: T = remembered(0.0, "score", "the highest since it opened")
+    severity: T = remembered(0.0, "", "alarm.Severity")
+    length: T = remembered(0.0, "readings", "since it opened")
+    quiet: T = remembered(0.0, "readings", "calm ones in a row")
+    rest: T = remembered(0.0, "readings", "until the next alarm may open")
 
 
-FRESH_CHANNELS: Channels[float] = Channels(
-    known=0.0,
-    mean=0.0,
-    square=0.0,
-    centre=0.0,
-    spread=math.inf,
-    last=0.0,
-    low=math.inf,
-    high=-math.inf,
-    level=0.0,
-    tilt=0.0,
-    bias=0.0,
-    tilt_bias=0.0,
-    noise=0.0,
-    tilt_noise=0.0,
-    day_sin=0.0,
-    day_cos=0.0,
-    half_day_sin=0.0,
-    half_day_cos=0.0,
-    week_sin=0.0,
-    week_cos=0.0,
-    half_week_sin=0.0,
-    half_week_cos=0.0,
+CHANNELS = Table.of(Channels)
+SCALARS = Table.of(Scalars)
+
+
+def _together(table: Table, first: str, last: str) -> slice:
+    return slice(table.places[first], table.places[last] + 1)
+
+
+SEASON = _together(CHANNELS, "day_sin", "half_week_cos")
+WATCHED_CHANNELS = (
+    _together(CHANNELS, "residual_mean", "level_deviation_mean"),
+    _together(CHANNELS, "residual_variance", "level_deviation_variance"),
 )
-FRESH_SCALARS: Scalars[float] = Scalars(
-    age=0.0,
-    rescale_at=2.0,
-    time_ms=0.0,
-    late_run=0.0,
-    learned=-16.0,
-    relearn=0.0,
-    smooth=0.0,
-    typical=0.0,
-    tilt_typical=0.0,
-    variance=0.0,
-    tilt_variance=0.0,
-    days=0.0,
-    block_seen=0.0,
-    blocks=0.0,
-    block_peak=0.0,
-    tilt_block_peak=0.0,
-    range_block_peak=0.0,
-    peak_mean=0.0,
-    tilt_peak_mean=0.0,
-    range_peak_mean=0.0,
-    peak_variance=0.0,
-    tilt_peak_variance=0.0,
-    range_peak_variance=0.0,
-    threshold=5.0,
-    tilt_threshold=5.0,
-    range_threshold=1.0,
-    alarm=0.0,
-    opened_offset=-1.0,
-    opened_ms=0.0,
-    opened_by=0.0,
-    peak=0.0,
-    severity=0.0,
-    length=0.0,
-    quiet=0.0,
-    rest=0.0,
-)
-
-
-def _together(fields: tuple[str, ...], first: str, last: str) -> slice:
-    return slice(fields.index(first), fields.index(last) + 1)
-
-
-SEASON = _together(Channels._fields, "day_sin", "half_week_cos")
-WATCHED_CHANNELS = tuple(_together(Channels._fields, name, f"tilt_{name}") for name in ("bias", "noise"))
 WATCHED_SCALARS = (
-    *(_together(Scalars._fields, name, f"tilt_{name}") for name in ("typical", "variance")),
+    _together(SCALARS, "residual_strength_mean", "level_strength_mean"),
+    _together(SCALARS, "residual_strength_variance", "level_strength_variance"),
     *(
-        _together(Scalars._fields, name, f"range_{name}")
+        _together(SCALARS, f"residual_{name}", f"range_{name}")
         for name in ("block_peak", "peak_mean", "peak_variance", "threshold")
     ),
 )
@@ -171,13 +193,13 @@ WATCHED_SCALARS = (
 class Watched(NamedTuple):
     """What is remembered alike of residual and level (2), or of residual, level and range (3), one behind the other.
 
-    They are reckoned with together: numpy's cost a call is most of what judging a wave of a few hundred streams takes.
+    They are computed together: numpy's cost a call is most of what judging a wave of a few hundred streams takes.
     """
 
-    bias: Doubles  # (2, S, F)
-    noise: Doubles  # (2, S, F)
-    typical: Doubles  # (2, S)
-    variance: Doubles  # (2, S)
+    mean: Doubles  # (2, S, F)
+    variance: Doubles  # (2, S, F)
+    strength_mean: Doubles  # (2, S)
+    strength_variance: Doubles  # (2, S)
     block_peak: Doubles  # (3, S)
     peak_mean: Doubles  # (3, S)
     peak_variance: Doubles  # (3, S)
@@ -191,6 +213,24 @@ class Rows(NamedTuple):
     cell: Tensor  # (S, L, H) float32; (S, L, 0) for a recurrence without a cell
     channels: Tensor  # (S, C, F) float64; (S, C + E, F) where symptoms are remembered too: see kinds
     scalars: Tensor  # (S, K) float64; (S, K + V) where symptoms and votes are: see kinds
+
+    def channel(self, name: str) -> Tensor:
+        """A view of one field of Channels, (S, F)."""
+        return self.channels[:, CHANNELS.places[name]]
+
+    def scalar(self, name: str) -> Tensor:
+        """A view of one field of Scalars, (S,)."""
+        return self.scalars[:, SCALARS.places[name]]
+
+    @property
+    def symptoms(self) -> Tensor:
+        """A view, (S, E, F); E is 0 where none are remembered."""
+        return self.channels[:, len(CHANNELS) :]
+
+    @property
+    def votes(self) -> Tensor:
+        """A view, (S, V); V is 0 where none are remembered."""
+        return self.scalars[:, len(SCALARS) :]
 
     def take(self, index: Tensor) -> "Rows":
         return Rows(*(column.index_select(0, index) for column in self))
@@ -233,9 +273,9 @@ class Columns(NamedTuple):
 
     def views(self) -> tuple[Channels[Doubles], Scalars[Doubles]]:
         """The statistics by name, each (S, F) or (S,): to be changed in place."""
-        channels = self.channels[: len(Channels._fields)]  # behind them may be symptoms and votes: see kinds
-        scalars = self.scalars[: len(Scalars._fields)]
-        return Channels[Doubles](*channels.numpy()), Scalars[Doubles](*scalars.numpy())
+        channels = self.channels[: len(CHANNELS)]  # behind them may be symptoms and votes: see kinds
+        scalars = self.scalars[: len(SCALARS)]
+        return Channels[Doubles].of([*channels.numpy()]), Scalars[Doubles].of([*scalars.numpy()])
 
     def season(self) -> Doubles:
         """The season's terms together, (P, S, F): to be changed in place."""
@@ -251,6 +291,6 @@ class Columns(NamedTuple):
 def fresh(streams: int, config: ForecasterConfig) -> Rows:
     """Rows of streams that have never been seen."""
     hidden, cell = (torch.zeros(streams, config.layers, width) for width in (config.hidden, config.cell_width))
-    channels = torch.tensor(FRESH_CHANNELS, dtype=torch.float64)[:, None].expand(-1, len(config.features))
-    scalars = torch.tensor(FRESH_SCALARS, dtype=torch.float64)
-    return Rows(hidden, cell, channels.expand(streams, -1, -1).contiguous(), scalars.expand(streams, -1).contiguous())
+    channels = CHANNELS.initial()[:, None].expand(streams, -1, len(config.features))
+    scalars = SCALARS.initial().expand(streams, -1)
+    return Rows(hidden, cell, channels.contiguous(), scalars.contiguous())

@@ -51,15 +51,15 @@ def learn_scale(values: Doubles, weight: Doubles, channels: Channels[Doubles]) -
 
 
 def move_scale(due: Bools, columns: Columns) -> None:
-    """Derive centre and spread anew for the streams in `due` (S,); what is told in spreads is re-expressed."""
+    """Derive centre and spread again for the streams in `due` (S,); what is in spreads is re-expressed."""
     channels, scalars = columns.views()
     watched = columns.watched()
     spread = spread_of(channels)
     shrink = np.where(np.isfinite(channels.spread), channels.spread / spread, 1.0)
     some = due[:, None]
-    for in_spreads in (watched.bias, channels.tilt, columns.season()):
+    for in_spreads in (watched.mean, channels.level_deviation, columns.season()):
         np.multiply(in_spreads, shrink, out=in_spreads, where=some)
-    np.multiply(watched.noise, shrink * shrink, out=watched.noise, where=some)
+    np.multiply(watched.variance, shrink * shrink, out=watched.variance, where=some)
     np.copyto(channels.centre, channels.mean, where=some)
     np.copyto(channels.spread, spread, where=some)
     np.multiply(scalars.rescale_at, 2, out=scalars.rescale_at, where=due)
@@ -83,4 +83,4 @@ def adopt_level(adopted: Bools, channels: Channels[Doubles], scalars: Scalars[Do
     np.copyto(channels.square, variance * weight, where=some)
     np.copyto(channels.known, weight, where=some)
     for statistic in (channels.centre, channels.mean, channels.low, channels.high):
-        np.copyto(statistic, channels.level, where=some)
+        np.copyto(statistic, channels.mean_in_alarm, where=some)

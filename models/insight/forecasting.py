@@ -14,8 +14,8 @@ from torch import Tensor
 
 from models.data.arrays import Bools, Doubles, Int64s
 from models.detection import residuals
-from models.detection.detector import BAND_NOISES, Detector, Readings, Verdicts
-from models.detection.rows import Columns, Rows, Scalars
+from models.detection.detector import BAND_DEVIATIONS, Detector, Readings, Verdicts
+from models.detection.rows import Columns, Rows
 from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import pack
@@ -98,7 +98,7 @@ def forecast(
     past = _judge(detector, row, readings, _origins(len(readings.offsets), config))
     random = np.random.default_rng(config.seed)
     residual = _draw(past.residual, (config.steps, config.paths), config, random)
-    clock_ms = int(past.after.scalars[0, Scalars._fields.index("time_ms")])
+    clock_ms = int(past.after.scalar("time_ms")[0])
     times_ms = clock_ms + interval_ms * np.arange(1, config.steps + 1)
     drawn = paths(
         detector.forecaster, past.after, torch.from_numpy(times_ms)[:, None], torch.from_numpy(residual)[:, None]
@@ -119,7 +119,7 @@ def expect(forecaster: Forecaster, rows: Rows) -> Tensor:
     with np.errstate(all="ignore"), torch.inference_mode():
         scaled = torch.from_numpy((channels.last - channels.centre) / channels.spread)
         predicted = forecaster.predict(columns.hidden[-1:], scaled.unsqueeze(0))[0].numpy()
-        raw = (predicted + channels.bias) * channels.spread + channels.centre
+        raw = (predicted + channels.residual_mean) * channels.spread + channels.centre
     return torch.from_numpy(np.where(channels.spread < np.inf, raw, np.nan))
 
 
@@ -136,7 +136,8 @@ def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor
         known = np.isfinite(channels.spread)
         spread = np.where(known, channels.spread, 1.0)
         before = torch.from_numpy(np.where(known, (channels.last - channels.centre) / spread, 0.0))
-        bias, noise = torch.from_numpy(channels.bias), torch.from_numpy(residuals.noise_of(channels.noise))
+        bias = torch.from_numpy(channels.residual_mean)
+        noise = torch.from_numpy(residuals.std_of(channels.residual_variance))
     state = CellState(columns.hidden.contiguous(), columns.cell.contiguous())
     clock_ms = torch.from_numpy(scalars.time_ms).long()
     memory, futures = state.hidden[-1], []
@@ -176,11 +177,10 @@ def _judge(detector: Detector, row: Rows, readings: Readings, origins: Int64s) -
     """Judge the past in pieces; where they end changes nothing."""
     ends = [*origins.tolist(), len(readings.offsets)]
     rows, residual, judged = [], [], []
-    age = Scalars._fields.index("age")
     for begin, end in zip([0, *ends], ends, strict=False):
         if begin < end:
             piece = Readings(*(column[begin:end] for column in readings))
-            ages = row.scalars[0, age]
+            ages = row.scalar("age")[0]
             verdicts, row = detector.observe(piece, pack(torch.zeros(end - begin, dtype=torch.int64)), row)
             known = ages + verdicts.fate.judged.cumsum(0) > detector.config.score.warm_up
             residual.append(_residual(piece, verdicts, known))
@@ -200,7 +200,7 @@ def _judge(detector: Detector, row: Rows, readings: Readings, origins: Int64s) -
 
 def _residual(readings: Readings, verdicts: Verdicts, known: Tensor) -> Doubles:
     """What the verdicts' bands say of the residuals, in noises. known: (R,) bool, the noise has settled."""
-    noise = (verdicts.upper - verdicts.lower) / (2 * BAND_NOISES)
+    noise = (verdicts.upper - verdicts.lower) / (2 * BAND_DEVIATIONS)
     residual = ((readings.values - verdicts.expected) / noise).clamp(-FARTHEST_RESIDUAL, FARTHEST_RESIDUAL)
     calm = verdicts.fate.judged & ~verdicts.alarm & known
     return torch.where(calm[:, None], residual, torch.nan).numpy()

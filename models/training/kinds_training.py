@@ -22,7 +22,7 @@ from models.data.time_units import DAY_MS
 from models.detection.detector import Detector, Readings, Transition
 from models.detection.judging import judge_series
 from models.detection.kinds import EVIDENCE, KINDS, Guess, KindsHead, evidence_of
-from models.detection.rows import Channels, Rows, Scalars
+from models.detection.rows import CHANNELS, Rows
 from models.net.packing import pack
 from models.training.injection import SETTLED, InjectedFault, disturb, draw
 
@@ -166,7 +166,7 @@ def watchful(detector: Detector, series: Sequence[Series]) -> Detector:
             judge_series(watcher, [one.select(slice(begin, begin + AT_ONCE)) for one in pieces], rows)
     places = torch.tensor([watcher.known[one.key.encode()] for one in mine])
     channels = watcher.known_rows.channels.clone()
-    channels[places, len(Channels._fields) :] = rows.channels[:, len(Channels._fields) :]
+    channels[places, len(CHANNELS) :] = rows.symptoms
     return Detector(
         watcher.forecaster, watcher.config, watcher.known, watcher.known_rows._replace(channels=channels), watcher.kinds
     )
@@ -267,7 +267,7 @@ def _places(series: Series) -> Int64s:
 def _warm(detector: Detector, series: Series, readings: int) -> Series:
     """The last readings of a stream that the detector knows, once more: later, at the same times of the week."""
     piece = series.select(_places(series)[-readings:])
-    clock = detector.known_rows.scalars[detector.known[series.key.encode()], Scalars._fields.index("time_ms")]
+    clock = detector.known_rows.scalar("time_ms")[detector.known[series.key.encode()]]
     weeks = max(0, (int(clock) - int(piece.times_ms.min())) // WEEK_MS + 1)
     return piece._replace(times_ms=piece.times_ms + weeks * WEEK_MS)
 
@@ -305,7 +305,7 @@ def _look(
     transition: Transition | None,
     opened_at: int,
 ) -> _SeenStream:
-    symptoms = rows.channels[course, len(Channels._fields) :].numpy()
+    symptoms = rows.symptoms[course].numpy()
     memory = rows.hidden[course, -1].double().numpy()
     guess = _head_of(detector).name(symptoms, memory)
     fault = courses[course].fault

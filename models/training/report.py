@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 from models.data.arrays import Doubles
 from models.data.series import Series
 from models.data.windows import pieces_of, scale_of
-from models.detection.detector import BAND_NOISES, DetectorConfig
+from models.detection.detector import BAND_DEVIATIONS, DetectorConfig
 from models.detection.judging import judge_series
 from models.detection.priming import prime
 from models.net.forecaster import Forecaster
@@ -183,7 +183,7 @@ def _judge(forecaster: Forecaster, series: Sequence[Series], training: TrainingC
     detector = prime(forecaster, DetectorConfig(), before)
     verdicts = judge_series(detector, after, detector.known_rows)
     values, expected = np.concatenate([one.values for one in after]), verdicts.expected.numpy()
-    noise = (verdicts.upper.numpy() - expected) / BAND_NOISES
+    noise = (verdicts.upper.numpy() - expected) / BAND_DEVIATIONS
     judged = []
     begin = 0
     for one, learned in zip(after, before, strict=True):
@@ -214,7 +214,7 @@ def _examples(judged: Sequence[_JudgedSeries]) -> go.Figure:
         times, observed, expected, noise = (
             column[:SHOWN_READINGS] for column in (one.times_ms, one.observed, one.expected, one.noise)
         )
-        when, half = times.astype("datetime64[ms]"), BAND_NOISES * noise
+        when, half = times.astype("datetime64[ms]"), BAND_DEVIATIONS * noise
         place = {"row": row, "col": 1}
         edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "legendgroup": "band", "name": "band"}
         figure.add_scatter(x=when, y=expected - half, showlegend=False, **edge, **place)

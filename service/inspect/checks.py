@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from models.detection.rows import Channels, Rows, Scalars
+from models.detection.rows import CHANNELS, SCALARS, Rows
 from service.inspect.past import Version
 from service.inspect.question import Check
 from service.inspect.replayed_stream import ReplayedStream
@@ -42,7 +42,7 @@ def _differing(found: Rows | None, expected: Rows) -> Iterator[str]:
     for name, one, other in zip(("h", "c"), found[:2], expected[:2], strict=True):
         if not torch.equal(one.view(torch.int32), other.view(torch.int32)):
             yield name
-    names, beyond = (Channels._fields, Scalars._fields), ("symptoms", "votes")
+    names, beyond = (CHANNELS.names, SCALARS.names), ("symptoms", "votes")
     for fields, more, column, other in zip(names, beyond, found[2:], expected[2:], strict=True):
         same = column[0].view(torch.int64) == other[0].view(torch.int64)
         yield from (name for name, equal in zip(fields, same, strict=False) if not bool(equal.all()))

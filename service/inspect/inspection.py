@@ -11,7 +11,7 @@ from models.data.arrays import Doubles
 from models.data.rfc3339 import rfc3339
 from models.detection.alarm import Severity
 from models.detection.detector import Detector
-from models.detection.rows import Channels, Rows, Scalars
+from models.detection.rows import CHANNELS, SCALARS, Channels, Rows, Scalars
 from models.output.wording import counted
 from service.errors import RefusedInput
 from service.input.wire import StreamKey
@@ -181,8 +181,8 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 def shown(found: FoundStream, stream: StreamKey, detector: Detector, digest: str) -> Shown:
-    scalars = Scalars[float](*found.rows.scalars[0, : len(Scalars._fields)].tolist())
-    channels = Channels[Doubles](*found.rows.channels[0, : len(Channels._fields)].numpy())
+    scalars = Scalars[float].of(found.rows.scalars[0, : len(SCALARS)].tolist())
+    channels = Channels[Doubles].of([*found.rows.channels[0, : len(CHANNELS)].numpy()])
     alarm = None
     if scalars.alarm:
         severity = Severity(int(scalars.severity)).name.lower()
@@ -204,8 +204,8 @@ def shown(found: FoundStream, stream: StreamKey, detector: Detector, digest: str
         readings=int(scalars.age),
         scored=scalars.age > detector.config.score.warm_up,
         warm_up=detector.config.score.warm_up,
-        residual_threshold=scalars.threshold,
-        level_threshold=scalars.tilt_threshold,
+        residual_threshold=scalars.residual_threshold,
+        level_threshold=scalars.level_threshold,
         alarm=alarm,
         hidden_norm=float(found.rows.hidden.double().norm()),
         cell_norm=float(found.rows.cell.double().norm()),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from models.detection.rows import Rows, Scalars
+from models.detection.rows import Rows
 from service.input.wire import StreamKey
 from service.inspect.outside_log import OutsideLog, Search
 from service.log.port import Partition
@@ -23,7 +23,7 @@ class Version(NamedTuple):
     clock: tuple[int | None, list[int]] | None  # its partition's, at `through`
 
     def scalar(self, name: str) -> float:
-        return float(self.rows.scalars[0, Scalars._fields.index(name)])
+        return float(self.rows.scalar(name)[0])
 
 
 class StreamPast(NamedTuple):

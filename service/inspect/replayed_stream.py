@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from models.detection.rows import Rows, Scalars
+from models.detection.rows import Rows
 from service.input.wire import ReadingBatch, StreamKey
 from service.inspect.past import Version
 from service.log.port import Fetched, Partition
@@ -31,9 +31,8 @@ class ReplayedStream:
     @property
     def clock_ms(self) -> int | None:
         """Time of its last reading; None: it has had none."""
-        age, time_ms = (Scalars._fields.index(name) for name in ("age", "time_ms"))
         rows = self.rows
-        return int(rows.scalars[0, time_ms]) if rows is not None and rows.scalars[0, age] > 0 else None
+        return int(rows.scalar("time_ms")[0]) if rows is not None and rows.scalar("age")[0] > 0 else None
 
     def resume(self, version: Version) -> None:
         page = Page(

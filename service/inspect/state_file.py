@@ -17,7 +17,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from models.data.stream_key import MAX_KEY_BYTES
-from models.detection.rows import Channels, Rows, Scalars
+from models.detection.rows import CHANNELS, SCALARS, Rows
 from models.output.output_file import write_or_keep
 from models.output.tensor_file import sha256_of_tensors
 from models.output.wording import counted
@@ -56,8 +56,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     numerics: str
     names: int  # Layout.names
     shapes: tuple[tuple[int, ...], ...]  # of one row's columns
-    channels: tuple[str, ...] = Channels._fields
-    scalars: tuple[str, ...] = Scalars._fields
+    channels: tuple[str, ...] = CHANNELS.stored_names
+    scalars: tuple[str, ...] = SCALARS.stored_names
     streams: tuple[From, ...]
     tensors_sha256: str = ""
 
@@ -121,8 +121,8 @@ def _require_layout(path: Path, manifest: Manifest, layout: Layout) -> None:
             f"{path}: its rows are checkpoint {manifest.checkpoint[:12]}'s and mean nothing to"
             f" {layout.checkpoint[:12]}, the one given"
         )
-    named = manifest.channels, manifest.scalars
-    if (manifest.names, manifest.shapes, *named) != (layout.names, layout.shapes, Channels._fields, Scalars._fields):
+    expected = layout.names, layout.shapes, CHANNELS.stored_names, SCALARS.stored_names
+    if (manifest.names, manifest.shapes, manifest.channels, manifest.scalars) != expected:
         raise RefusedInput(f"{path}: its rows hold other quantities than this version's: export it again")
     keys = [one.stream for one in manifest.streams]
     if not keys or len(keys) != len(set(keys)) or not all(1 <= len(key.encode()) <= MAX_KEY_BYTES for key in keys):

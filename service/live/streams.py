@@ -19,7 +19,7 @@ import numpy as np
 from models.data.arrays import Bools, Bytes, Doubles, Floats, Int64s
 from models.data.rfc3339 import rfc3339
 from models.detection.alarm import OpenedBy, Severity
-from models.detection.rows import Scalars
+from models.detection.rows import SCALARS
 from service.input.anomaly import anomaly_id
 from service.input.wire import StreamKey
 from service.live.observer import Observer, Round
@@ -32,7 +32,7 @@ ASKED_FOR_S = 10.0  # how long a question keeps new tables coming
 WITHIN_S = 2.0
 NOBODY = np.empty(0, np.bool_)
 COLUMNS = ("age", "time_ms", "alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length")
-PLACES = [Scalars._fields.index(name) for name in COLUMNS]
+PLACES = [SCALARS.places[name] for name in COLUMNS]
 
 
 class Order(StrEnum):

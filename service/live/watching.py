@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from models.detection.detector import Readings
-from models.detection.rows import Rows, Scalars
+from models.detection.rows import Rows
 from service.errors import TelltaleError
 from service.input.wire import StreamKey
 from service.live.observer import Observer, Round
@@ -30,8 +30,6 @@ KEPT_READINGS = 512  # of a stream, at least; up to PART_READINGS and one batch 
 PART_READINGS = 64  # with a row before them: only where a row was copied can older readings be let go
 FORGOTTEN_AFTER_S = 60.0
 WITHIN_S = 2.0
-
-AGE = Scalars._fields.index("age")
 
 
 class UnheldStream(TelltaleError):
@@ -219,7 +217,7 @@ def _kept(parts: list[ViewPart]) -> list[ViewPart]:
 
 
 def _age(row: Rows) -> float:
-    return float(row.scalars[0, AGE])
+    return float(row.scalar("age")[0])
 
 
 def _absence(key: StreamKey, tasks: Collection[PartitionTask]) -> TelltaleError:

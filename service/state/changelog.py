@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from models.data.stream_key import MAX_KEY_BYTES
-from models.detection.rows import Channels, Rows, Scalars
+from models.detection.rows import CHANNELS, SCALARS, Rows
 from service.input.wire import StreamKey
 from service.log.port import Partition, Record
 from service.state.slab import PAGE_ROWS, Page
@@ -69,7 +69,7 @@ class Layout:
     @property
     def names(self) -> int:
         """Changes when a quantity is added, removed or moved within a row."""
-        return crc32(repr((Channels._fields, Scalars._fields, self.shapes)).encode())
+        return crc32(repr((CHANNELS.stored_names, SCALARS.stored_names, self.shapes)).encode())
 
     @property
     def row_bytes(self) -> int:

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from models.detection.alarm import OpenedBy, Severity
-from models.detection.rows import Scalars
+from models.detection.rows import SCALARS
 from service.input.wire import StreamKey
 from service.state.slab import StateSlab
 
 SEVERITIES = tuple(severity.name.lower() for severity in Severity)
-_COLUMN = {name: number for number, name in enumerate(Scalars._fields)}
 
 
 class HeldAlarm(NamedTuple):
@@ -26,10 +25,9 @@ class HeldAlarm(NamedTuple):
 
 def open_alarms(slab: StateSlab) -> list[HeldAlarm]:
     """Those of all streams of a partition, in the order of their slots. Costs little where few are open."""
-    scalars = slab.rows.scalars
-    slots = (scalars[:, _COLUMN["alarm"]] > 0).nonzero().squeeze(1)
-    wanted = [_COLUMN[name] for name in ("opened_offset", "opened_ms", "severity", "peak", "opened_by")]
-    rows = zip(slots.tolist(), scalars[slots][:, wanted].tolist(), strict=True)
+    slots = (slab.rows.scalar("alarm") > 0).nonzero().squeeze(1)
+    wanted = [SCALARS.places[name] for name in ("opened_offset", "opened_ms", "severity", "peak", "opened_by")]
+    rows = zip(slots.tolist(), slab.rows.scalars[slots][:, wanted].tolist(), strict=True)
     return [
         HeldAlarm(key, int(offset), int(opened_ms), SEVERITIES[int(severity)], peak, OpenedBy(int(opened_by)))
         for slot, (offset, opened_ms, severity, peak, opened_by) in rows

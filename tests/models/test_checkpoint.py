@@ -30,7 +30,7 @@ from models.data.series import Series
 from models.detection.detector import Detector
 from models.detection.kinds import KINDS, SYMPTOMS, TENSORS, VOTES
 from models.detection.priming import prime
-from models.detection.rows import Channels, Rows, Scalars
+from models.detection.rows import CHANNELS, SCALARS, Rows
 from models.net.cells import CELLS
 from models.net.forecaster import ForecasterConfig
 from models.output.output_file import UnwrittenOutput
@@ -153,8 +153,8 @@ def test_a_head_that_names_kinds_says_the_same_after_loading(path: Path) -> None
     save(path, detector, said)
     loaded = load(path)
     assert loaded.description.kinds == said.kinds
-    assert loaded.description.row["symptoms"] == SYMPTOMS
-    assert loaded.description.row["votes"] == VOTES
+    assert loaded.description.row["symptoms"] == SYMPTOMS.stored_names
+    assert loaded.description.row["votes"] == VOTES.stored_names
     batch = faulty(2, seed=2, readings=600)
     before, after = (judge(one, batch, one.rows_for(KEYS), [100]) for one in (detector, loaded.detector))
     assert before.transitions == after.transitions
@@ -253,7 +253,7 @@ def test_the_description_comes_back_as_it_was_said(path: Path) -> None:
     assert found.model_copy(update={"tensors_sha256": ""}) == said
     assert found.tensors_sha256 == hashlib.sha256(split(path.read_bytes())[1]).hexdigest()
     assert found.architecture.model_dump() == asdict(detector.forecaster.config)
-    assert found.row == {"channels": Channels._fields, "scalars": Scalars._fields}
+    assert found.row == {"channels": CHANNELS.stored_names, "scalars": SCALARS.stored_names}
 
 
 def test_other_programs_can_read_it(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from models.data.arrays import Doubles
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity, is_restless, step
-from models.detection.rows import Channels, Scalars
+from models.detection.rows import SCALARS, Channels, Scalars
 from tests.data import fresh_columns
 
 CONFIG = AlarmConfig(close_below=0.5, close_after=3, rest=4, adopt_after=10, relearn=6)
@@ -123,10 +123,10 @@ def test_the_level_is_the_mean_of_the_readings_since_it_opened() -> None:
     values = [3.0, 8.0, -2.0, 7.0]
     for value in values:
         streams.take([[2.0]], value=value)
-    assert streams.channels.level[0, 0] == pytest.approx(np.mean(values))
+    assert streams.channels.mean_in_alarm[0, 0] == pytest.approx(np.mean(values))
     streams.take([[0.1]] * 8, value=0.0)
     streams.take([[2.0]], value=40.0)
-    assert streams.channels.level[0, 0] == 40, "the next alarm's level is its own"
+    assert streams.channels.mean_in_alarm[0, 0] == 40, "the next alarm's level is its own"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_streams_in_one_wave_do_as_each_would_alone() -> None:
         own = one_stream(scores[:, stream].tolist())
         assert [wave[stream] for wave in together.changes] == [wave[0] for wave in own.changes]
         assert [wave[stream] for wave in together.learned] == [wave[0] for wave in own.learned]
-        for name, found, expected in zip(Scalars._fields, together.scalars, own.scalars, strict=True):
+        for name, found, expected in zip(SCALARS.names, together.scalars, own.scalars, strict=True):
             assert found[stream] == expected[0], name
 
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from models.data.arrays import Doubles
 from models.data.series import read_series
 from models.detection.alarm import Change, OpenedBy, Severity
-from models.detection.detector import BAND_NOISES, LATE_LIMIT, Detector, DetectorConfig, Readings
+from models.detection.detector import BAND_DEVIATIONS, LATE_LIMIT, Detector, DetectorConfig, Readings
 from models.detection.kinds import SYMPTOMS, VOTES, Guess
 from models.detection.priming import prime
-from models.detection.residuals import noise_of
-from models.detection.rows import SEASON, Channels, Columns, Rows, Scalars, fresh
+from models.detection.residuals import std_of
+from models.detection.rows import CHANNELS, SCALARS, SEASON, Channels, Columns, Rows, Scalars, fresh
 from models.detection.scaling import spread_of
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
@@ -41,10 +41,16 @@ STREAMS = 12
 READINGS = 2_000
 KEYS = [f"stream-{n}".encode() for n in range(STREAMS)]
 SCALE_CHANNELS = ("known", "mean", "square", "centre", "spread", "low", "high")
-LEVEL_CHANNELS = tuple(list(Channels._fields)[SEASON])
-USUAL_CHANNELS = ("bias", "noise", "tilt_bias", "tilt_noise")
+LEVEL_CHANNELS = CHANNELS.names[SEASON]
+BASELINE_CHANNELS = ("residual_mean", "residual_variance", "level_deviation_mean", "level_deviation_variance")
 LEVEL_SCALARS = ("rescale_at", "days")
-USUAL_SCALARS = ("learned", "typical", "variance", "tilt_typical", "tilt_variance")
+BASELINE_SCALARS = (
+    "learned",
+    "residual_strength_mean",
+    "residual_strength_variance",
+    "level_strength_mean",
+    "level_strength_variance",
+)
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
@@ -171,17 +177,17 @@ def test_a_head_that_names_kinds_changes_nothing_else(named: Case) -> None:
     assert [replace(one, guess=None) for one in judged.transitions] == list(plain.transitions)
     for name in Judged._fields[:7]:
         assert same_bits(getattr(judged, name), getattr(plain, name)), name
-    channels = judged.rows.channels[:, : len(Channels._fields)]
-    scalars = judged.rows.scalars[:, : len(Scalars._fields)]
+    channels = judged.rows.channels[:, : len(CHANNELS)]
+    scalars = judged.rows.scalars[:, : len(SCALARS)]
     assert_same_rows(judged.rows._replace(channels=channels, scalars=scalars), plain.rows)
-    assert judged.rows.channels.shape[1] == len(Channels._fields) + len(SYMPTOMS)
-    assert judged.rows.scalars.shape[1] == len(Scalars._fields) + len(VOTES)
+    assert judged.rows.channels.shape[1] == len(CHANNELS) + len(SYMPTOMS)
+    assert judged.rows.scalars.shape[1] == len(SCALARS) + len(VOTES)
 
 
 def likely_now(detector: Detector, rows: Rows, stream: int) -> Doubles:
     """What the head says of a stream as its row is."""
     assert detector.kinds is not None
-    symptoms = rows.channels[stream, len(Channels._fields) :].numpy()
+    symptoms = rows.symptoms[stream].numpy()
     return detector.kinds.probabilities(symptoms, rows.hidden[stream, -1].double().numpy())
 
 
@@ -345,7 +351,7 @@ def test_the_band_lies_around_the_expectation_as_wide_as_the_streams_own_noise()
     before = alone(detector, calm(300, features=2))
     judged = alone(detector, calm(301, features=2))
     channels, _ = statistics(before.rows)
-    half = torch.from_numpy(BAND_NOISES * noise_of(channels.noise) * channels.spread)
+    half = torch.from_numpy(BAND_DEVIATIONS * std_of(channels.residual_variance) * channels.spread)
     torch.testing.assert_close(judged.upper[-1:] - judged.expected[-1:], half)
     torch.testing.assert_close(judged.expected[-1:] - judged.lower[-1:], half)
 
@@ -408,13 +414,13 @@ def test_an_anomaly_that_passes_leaves_no_trace_in_scale_and_level() -> None:
     assert_unmoved(during.rows, before.rows, SCALE_CHANNELS + LEVEL_CHANNELS, LEVEL_SCALARS)
 
 
-def test_of_an_anomaly_only_the_first_readings_become_usual() -> None:
+def test_of_an_anomaly_only_the_first_readings_move_the_baseline() -> None:
     detector, values = cold(2), calm(320, features=2)
     values[300:312] += 60
     before, first, later = (alone(detector, values[:n]) for n in (300, 300 + QUICK.alarm.learn_first, 312))
     assert later.alarm[300:].all()
-    assert_unmoved(later.rows, first.rows, USUAL_CHANNELS, USUAL_SCALARS)
-    for name in ("learned", "typical", "variance"):
+    assert_unmoved(later.rows, first.rows, BASELINE_CHANNELS, BASELINE_SCALARS)
+    for name in ("learned", "residual_strength_mean", "residual_strength_variance"):
         then, now = (float(getattr(statistics(one.rows)[1], name)[0]) for one in (before, first))
         assert now > then, name
 
@@ -623,8 +629,8 @@ FLOATS = st.one_of(
 @given(odd=st.lists(FLOATS, min_size=1, max_size=60), before=st.sampled_from([0, 1, 130]))
 def test_whatever_is_read_symptoms_stay_finite_and_kinds_have_a_probability(odd: list[float], before: int) -> None:
     judged = alone(cold().with_kinds(some_kinds()), np.concatenate([calm(before)[:, 0], odd]))
-    assert judged.rows.channels[:, len(Channels._fields) :].isfinite().all()
-    assert judged.rows.scalars[:, len(Scalars._fields) :].isfinite().all()
+    assert judged.rows.symptoms.isfinite().all()
+    assert judged.rows.votes.isfinite().all()
     assert all(one.guess is not None and 1 / 6 < one.guess.probability <= 1 for one in judged.transitions)
 
 
@@ -642,7 +648,7 @@ def test_missing_values_are_neither_scored_nor_learned() -> None:
     judged = alone(detector, values)
     before, gap = alone(detector, values[:200]), alone(detector, values[:230])
     then, now = statistics(before.rows)[0], statistics(gap.rows)[0]
-    for name in ("known", "mean", "square", "low", "high", "bias", "noise", "last"):
+    for name in ("known", "mean", "square", "low", "high", "residual_mean", "residual_variance", "last"):
         np.testing.assert_array_equal(getattr(now, name), getattr(then, name), err_msg=name)
     assert not judged.transitions
     assert judged.score[200:230].max() < 1
@@ -697,7 +703,7 @@ def test_whatever_is_read_the_memory_stays_finite(odd: list[float], gaps_ms: lis
     assert judged.score.isfinite().all()
     assert judged.score.ge(0).all()
     channels, scalars = statistics(judged.rows)
-    for name, statistic in (*channels._asdict().items(), *scalars._asdict().items()):
+    for name, statistic in zip((*CHANNELS.names, *SCALARS.names), (*channels, *scalars), strict=True):
         assert not np.isnan(statistic).any(), name
 
 

@@ -13,8 +13,8 @@ from models.detection.kinds import (
     SIGNALS,
     SPEEDS,
     SYMPTOMS,
-    USUAL,
     VOTES,
+    WITH_BASELINE,
     Guess,
     Kind,
     KindsHead,
@@ -24,7 +24,7 @@ from models.detection.kinds import (
     symptoms_of,
     with_symptoms,
 )
-from models.detection.rows import Channels, Columns, Scalars
+from models.detection.rows import CHANNELS, SCALARS, Columns
 from models.training.injection import InjectedFault, disturb
 from tests.data import QUICK, Judged, batch_of, judge, some_forecaster, some_kinds
 
@@ -35,29 +35,29 @@ def of_one_channel(
     standardised: Doubles, values: Doubles, weight: Doubles, spread: float, last: float
 ) -> dict[str, float]:
     """The symptoms of one channel as they are defined, reading by reading in plain Python. values: NaN: missing."""
-    found = dict.fromkeys(SYMPTOMS, 0.0)
+    found = dict.fromkeys(SYMPTOMS.names, 0.0)
     known, held = 0.0, last
     for z, value, learns in zip(standardised.tolist(), values.tolist(), weight.tolist(), strict=True):
-        gone = value != value
-        before, held = held, held if gone else value
+        missing = value != value
+        before, held = held, held if missing else value
         signals = {
-            "push": min(max(z, -FARTHEST_SYMPTOM), FARTHEST_SYMPTOM),
-            "shake": min(abs(z), FARTHEST_SYMPTOM),
-            "stir": min(abs(held - before) / spread, FARTHEST_SYMPTOM),
-            "still": float(held == before and not gone),
-            "gone": float(gone),
-            "nought": float(held == 0 and not gone),
+            "z": min(max(z, -FARTHEST_SYMPTOM), FARTHEST_SYMPTOM),
+            "abs_z": min(abs(z), FARTHEST_SYMPTOM),
+            "abs_diff": min(abs(held - before) / spread, FARTHEST_SYMPTOM),
+            "unchanged": float(held == before and not missing),
+            "missing": float(missing),
+            "zero": float(held == 0 and not missing),
             "offset": min(max((held - found["base"]) / spread, -FARTHEST_SYMPTOM), FARTHEST_SYMPTOM),
         }
         for signal in SIGNALS:
             for speed in SPEEDS:
                 found[f"{signal}_{speed}"] += (signals[signal] - found[f"{signal}_{speed}"]) / speed
         for speed in (64, 256):
-            found[f"jolt_{speed}"] = max(found[f"jolt_{speed}"] * (1 - 1 / speed), signals["shake"])
+            found[f"peak_{speed}"] = max(found[f"peak_{speed}"] * (1 - 1 / speed), signals["abs_z"])
         if learns:
             known += 1
-            for signal in USUAL:
-                found[f"usual_{signal}"] += (signals[signal] - found[f"usual_{signal}"]) / min(known, 512)
+            for signal in WITH_BASELINE:
+                found[f"baseline_{signal}"] += (signals[signal] - found[f"baseline_{signal}"]) / min(known, 512)
             found["base"] += (held - found["base"]) / min(known, 128)
     return found
 
@@ -84,19 +84,19 @@ def test_symptoms_are_what_their_names_say() -> None:
         for f, spread in enumerate((0.5, 2.0)):
             series = standardised[:, stream, f], values[:, stream, f], weight[:, stream, f]
             expected = of_one_channel(*series, spread, 0.0)
-            for name, found in zip(SYMPTOMS, symptoms[:, stream, f], strict=True):
+            for name, found in zip(SYMPTOMS.names, symptoms[:, stream, f], strict=True):
                 assert found == pytest.approx(expected[name], rel=1e-9, abs=1e-12), name
 
 
 def test_rows_with_symptoms_are_the_same_rows_with_more_in_them() -> None:
     rows = Detector.cold(some_forecaster(FEATURES)).rows_for([b"a", b"b"])
     more = with_symptoms(rows)
-    assert more.channels.shape == (2, len(Channels._fields) + len(SYMPTOMS), FEATURES)
-    assert not more.channels[:, len(Channels._fields) :].any()
-    assert (more.channels[:, : len(Channels._fields)] == rows.channels).all()
-    assert more.scalars.shape == (2, len(Scalars._fields) + len(KINDS))
-    assert not more.scalars[:, len(Scalars._fields) :].any()
-    assert (more.scalars[:, : len(Scalars._fields)] == rows.scalars).all()
+    assert more.channels.shape == (2, len(CHANNELS) + len(SYMPTOMS), FEATURES)
+    assert not more.symptoms.any()
+    assert (more.channels[:, : len(CHANNELS)] == rows.channels).all()
+    assert more.scalars.shape == (2, len(SCALARS) + len(KINDS))
+    assert not more.votes.any()
+    assert (more.scalars[:, : len(SCALARS)] == rows.scalars).all()
     assert more.bytes_per_stream - rows.bytes_per_stream == (len(SYMPTOMS) * FEATURES + len(VOTES)) * 8
 
 
@@ -109,7 +109,7 @@ def evidence_after(kind: Kind, size: float, length: int) -> tuple[Doubles, Doubl
     """Of the channel with the fault and of the one without, right after it."""
     values = np.random.default_rng(2).normal(100, 1, (400 + length, 2))
     disturb(values, np.ones(2), InjectedFault(kind, 400, 400 + length, (1,), size), np.random.default_rng(3))
-    found = evidence_of(watched(values).rows.channels[0, len(Channels._fields) :].numpy())
+    found = evidence_of(watched(values).rows.symptoms[0].numpy())
     assert found.shape == (2, EVIDENCE)
     assert np.isfinite(found).all()
     return found[1], found[0]
@@ -138,7 +138,7 @@ def test_the_evidence_is_the_same_in_any_unit_and_in_either_direction(unit: floa
     values = np.random.default_rng(2).normal(0, 1, (500, 1)) * unit
     values[470:] += 9 * unit
     rows = [watched(sign * values).rows for sign in (1, -1)]
-    up, down = (evidence_of(one.channels[0, len(Channels._fields) :].numpy()) for one in rows)
+    up, down = (evidence_of(one.symptoms[0].numpy()) for one in rows)
     offset = slice(6 * len(SPEEDS), 6 * len(SPEEDS) + 4)
     np.testing.assert_allclose(up[0, offset], down[0, offset], rtol=0.05)
     assert up[0, offset][0] == pytest.approx(np.arcsinh(9 * unit / values[:470].std()), rel=0.2)

@@ -128,7 +128,7 @@ def test_a_distance_has_the_same_bits_in_any_company(streams: int, features: int
     together = distance_from(values, phases, columns.season(), channels)
     for n in range(streams):
         one = slice(n, n + 1)
-        of_one = Channels(*(statistic[one] for statistic in channels))
+        of_one = Channels[Doubles].of([statistic[one] for statistic in channels])
         alone = distance_from(values[one], phases[:, one], columns.season()[:, one], of_one)
         np.testing.assert_array_equal(alone, together[one])
 
@@ -145,21 +145,21 @@ def test_a_distance_is_cut_where_its_square_would_not_be_finite() -> None:
     assert [stream.distance(value, 0)[0, 0] for value in (-1e300, 999.0, 1e300)] == [-FARTHEST, 999.0, FARTHEST]
 
 
-def test_the_tilt_is_a_short_mean_of_the_signed_distance() -> None:
-    tilt, expected = np.zeros((1, 1)), 0.0
+def test_the_level_deviation_is_a_short_mean_of_the_signed_distance() -> None:
+    deviation, expected = np.zeros((1, 1)), 0.0
     for distance in (4.0, -6.0, 1.0, 30.0):
-        follow_level(np.array([[distance]]), None, tilt, 9)
+        follow_level(np.array([[distance]]), None, deviation, 9)
         expected += (distance - expected) * 0.2
-        assert tilt[0, 0] == pytest.approx(expected)
+        assert deviation[0, 0] == pytest.approx(expected)
 
 
-def test_a_missing_value_moves_neither_tilt_nor_season() -> None:
+def test_a_missing_value_moves_neither_level_deviation_nor_season() -> None:
     stream = Stream(features=2)
     present = np.array([[True, False]])
     distance, phase = np.full((1, 2), 5.0), phases_at(np.array([[HOUR_MS]]), 1)[:, 0]
-    follow_level(distance, present, stream.channels.tilt, 9)
+    follow_level(distance, present, stream.channels.level_deviation, 9)
     learn_season(distance, present * 1.0, np.full(1, LONGEST_DAYS), phase, stream.season, stream.scalars)
-    assert stream.channels.tilt[0].tolist() == [pytest.approx(1.0), 0]
+    assert stream.channels.level_deviation[0].tolist() == [pytest.approx(1.0), 0]
     assert np.abs(stream.season[:, 0, 0]).max() > 0
     assert not stream.season[:, 0, 1].any()
 

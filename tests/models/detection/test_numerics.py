@@ -31,7 +31,7 @@ from models.detection.numerics import (
     judge,
     self_test,
 )
-from models.detection.rows import Scalars
+from models.detection.rows import SCALARS
 from models.net import cells
 from models.net.cells import CELLS, LSTM, CellState
 from models.net.forecaster import Forecaster
@@ -105,7 +105,7 @@ def test_the_golden_readings_take_every_way_through_the_arithmetic() -> None:
     forecaster = some_forecaster(3)
     given = golden(forecaster.config)
     outcome = judge(Detector.cold(forecaster, RULES), given, torch.arange(STREAMS))
-    before, after = (dict(zip(Scalars._fields, rows.T, strict=True)) for rows in (given.rows.scalars, outcome.scalars))
+    before, after = (dict(zip(SCALARS.names, rows.T, strict=True)) for rows in (given.rows.scalars, outcome.scalars))
     fresh, lived = before["age"] == 0, before["age"] > RULES.score.warm_up
     assert fresh.sum() > 100
     assert lived.sum() > 500
@@ -216,7 +216,7 @@ def forgetful(self: Forecaster, inputs: Tensor, state: CellState) -> tuple[Tenso
 
 def noise_of_all(variance: Doubles) -> Doubles:
     """A statistic across streams, far below what anybody would see."""
-    noise: Doubles = np.sqrt(variance + residuals.SMALLEST_NOISE)
+    noise: Doubles = np.sqrt(variance + residuals.SMALLEST_VARIANCE)
     return noise * (1 + 1e-15 * float(variance.mean()))
 
 
@@ -226,7 +226,7 @@ def noise_of_all(variance: Doubles) -> Doubles:
         (Forecaster, "predict", matrix_product, "expected"),
         (LSTM, "forward", step_by_step, "hidden"),
         (Forecaster, "observe", forgetful, "hidden"),
-        (residuals, "noise_of", noise_of_all, "score"),
+        (residuals, "std_of", noise_of_all, "score"),
     ],
 )
 def test_whatever_makes_a_bit_depend_on_the_batch_is_found(

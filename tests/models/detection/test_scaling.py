@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.data.arrays import Doubles
-from models.detection.rows import SEASON, Channels, Scalars
+from models.detection.rows import CHANNELS, SEASON, Channels, Scalars
 from models.detection.scaling import adopt_level, hold, learn_scale, move_scale, spread_of
 from tests.data import fresh_columns
 
@@ -98,11 +98,11 @@ def test_the_scale_moves_only_where_it_is_due() -> None:
     assert scalars.rescale_at.tolist() == [8, 32, 32]
 
 
-MEANS = ("bias", "tilt", "tilt_bias", *Channels._fields[SEASON])
-VARIANCES = ("noise", "tilt_noise")
+MEANS = ("residual_mean", "level_deviation", "level_deviation_mean", *CHANNELS.names[SEASON])
+VARIANCES = ("residual_variance", "level_deviation_variance")
 
 
-def test_what_is_told_in_spreads_means_the_same_in_the_new_scale() -> None:
+def test_what_is_in_spreads_means_the_same_in_the_new_scale() -> None:
     random = np.random.default_rng(3)
     columns = fresh_columns(1, 3)
     channels, _ = columns.views()
@@ -118,14 +118,14 @@ def test_what_is_told_in_spreads_means_the_same_in_the_new_scale() -> None:
         np.testing.assert_allclose(getattr(channels, name) * channels.spread**power, before[name], err_msg=name)
 
 
-def test_a_first_spread_leaves_what_is_told_in_spreads_as_it_is() -> None:
+def test_a_first_spread_leaves_what_is_in_spreads_as_it_is() -> None:
     columns = fresh_columns(1, 1)
     channels, _ = columns.views()
     for value in (3.0, 8.0):
         learn_scale(np.array([[value]]), np.ones((1, 1)), channels)
-    channels.bias[:], channels.noise[:] = 0.25, 0.5
+    channels.residual_mean[:], channels.residual_variance[:] = 0.25, 0.5
     move_scale(np.array([True]), columns)
-    assert (channels.bias[0, 0], channels.noise[0, 0]) == (0.25, 0.5)
+    assert (channels.residual_mean[0, 0], channels.residual_variance[0, 0]) == (0.25, 0.5)
 
 
 def test_an_adopted_level_is_the_centre_of_what_is_known() -> None:
@@ -133,14 +133,19 @@ def test_an_adopted_level_is_the_centre_of_what_is_known() -> None:
     channels = learned(values)
     _, scalars = fresh_statistics(2, 1)
     scalars.length[:] = 64
-    channels.spread[:], channels.level[:], channels.bias[:], channels.noise[:] = 4.0, 90.0, 0.1, 0.2
+    channels.spread[:], channels.mean_in_alarm[:], channels.residual_mean[:], channels.residual_variance[:] = (
+        4.0,
+        90.0,
+        0.1,
+        0.2,
+    )
     untouched = [statistic[1].copy() for statistic in channels]
     variance = channels.square[0, 0] / channels.known[0, 0]
     adopt_level(np.array([True, False]), channels, scalars)
 
     for name in ("centre", "mean", "low", "high"):
         assert getattr(channels, name)[0, 0] == 90, name
-    assert (channels.spread[0, 0], channels.bias[0, 0], channels.noise[0, 0]) == (4.0, 0.1, 0.2)
+    assert (channels.spread[0, 0], channels.residual_mean[0, 0], channels.residual_variance[0, 0]) == (4.0, 0.1, 0.2)
     assert channels.known[0, 0] == 64
     assert channels.square[0, 0] / channels.known[0, 0] == pytest.approx(variance)
     for found, before in zip(channels, untouched, strict=True):

@@ -11,7 +11,7 @@ from models.detection.alarm import Change
 from models.detection.detector import Detector, DetectorConfig, Readings
 from models.detection.kinds import KINDS, SYMPTOMS, KindsHead
 from models.detection.priming import prime
-from models.detection.rows import Channels, Scalars
+from models.detection.rows import CHANNELS, SCALARS
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from models.training import kinds_training
@@ -106,22 +106,22 @@ def test_what_a_detector_knows_is_the_same_but_for_the_symptoms(detector: Detect
     watcher = watchful(detector, plant(4, seed=1))
     assert watcher.known == detector.known
     before, after = detector.known_rows, watcher.known_rows
-    assert torch.equal(after.channels[:, : len(Channels._fields)], before.channels)
-    assert torch.equal(after.scalars[:, : len(Scalars._fields)], before.scalars)
-    assert not after.scalars[:, len(Scalars._fields) :].any()
+    assert torch.equal(after.channels[:, : len(CHANNELS)], before.channels)
+    assert torch.equal(after.scalars[:, : len(SCALARS)], before.scalars)
+    assert not after.votes.any()
     assert torch.equal(after.hidden, before.hidden)
-    symptoms = dict(zip(SYMPTOMS, after.channels[:, len(Channels._fields) :].unbind(1), strict=True))
-    mean = before.channels[:, Channels._fields.index("mean")]
-    spread = before.channels[:, Channels._fields.index("spread")]
+    symptoms = dict(zip(SYMPTOMS.names, after.symptoms.unbind(1), strict=True))
+    mean = before.channel("mean")
+    spread = before.channel("spread")
     assert ((symptoms["base"] - mean).abs() < spread).all()
-    assert (symptoms["usual_stir"] > 0).all()
-    assert not symptoms["gone_64"].any()
+    assert (symptoms["baseline_abs_diff"] > 0).all()
+    assert not symptoms["missing_64"].any()
 
 
 def test_a_known_stream_goes_on_after_its_last_reading_at_the_same_time_of_the_week(detector: Detector) -> None:
     one = plant(4, seed=1)[0]
     again = kinds_training._warm(detector, one, 300)
-    clock = detector.known_rows.scalars[0, Scalars._fields.index("time_ms")]
+    clock = detector.known_rows.scalar("time_ms")[0]
     assert again.times_ms[0] > clock == one.times_ms[-1]
     assert ((again.times_ms - one.times_ms[-300:]) % kinds_training.WEEK_MS == 0).all()
     np.testing.assert_array_equal(again.values, one.values[-300:])
@@ -155,7 +155,7 @@ def test_a_head_is_judged_on_what_it_was_not_taught_with(detector: Detector, str
     assert judged_on == (2 if streams < 4 else 1)
     assert named.kinds is not None
     assert report.at_end.sum() > 0
-    assert named.known_rows.channels.shape[1] == len(Channels._fields) + len(SYMPTOMS)
+    assert named.known_rows.channels.shape[1] == len(CHANNELS) + len(SYMPTOMS)
     one = parts[0]
     readings = Readings(
         torch.tensor([10]), torch.from_numpy(one.times_ms[-1:] + 60_000), torch.ones(1, FEATURES).double()

@@ -353,10 +353,9 @@ def test_they_go_on_from_the_memory_their_training_part_left() -> None:
     detector = prime(some_forecaster(1), DetectorConfig(), parts)
     for stream, part in enumerate(parts):
         rows = Detector.cold(detector.forecaster).rows_for([b"x"])
-        place = Channels._fields.index
-        rows.channels[0, place("centre")] = part.values.mean()
-        rows.channels[0, place("spread")] = part.values.std(ddof=1)
-        rows.scalars[0, Scalars._fields.index("rescale_at")] = 1e9
+        rows.channel("centre")[0] = part.values.mean()
+        rows.channel("spread")[0] = part.values.std(ddof=1)
+        rows.scalar("rescale_at")[0] = 1e9
         batch = batch_of(part.values)
         oracle = judge(Detector.cold(detector.forecaster), batch, rows).rows
         torch.testing.assert_close(detector.known_rows.hidden[stream], oracle.hidden[0], atol=1e-5, rtol=0)

@@ -46,10 +46,10 @@ def test_a_stream_is_shown_as_it_was_after_the_last_reading_in_its_page(
     assert found.through < found.marker.next_offset, "a page lags behind its marker"
 
     state = shown(found, key(0), detector, DIGEST)
-    scalars = Scalars[float](*rows.scalars[0].tolist())
+    scalars = Scalars[float].of(rows.scalars[0].tolist())
     assert (state.topic, state.partition, state.group, state.page) == (TOPIC, 0, GROUP, 0)
     assert (state.readings, state.scored) == (scalars.age, True)
-    assert (state.residual_threshold, state.level_threshold) == (scalars.threshold, scalars.tilt_threshold)
+    assert (state.residual_threshold, state.level_threshold) == (scalars.residual_threshold, scalars.level_threshold)
     assert state.time == rfc3339(int(scalars.time_ms))
     assert state.hidden_norm == pytest.approx(float(rows.hidden.norm()))
     assert [channel.name for channel in state.channels] == ["f0", "f1"]

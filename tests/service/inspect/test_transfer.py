@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from models.detection.detector import Detector
-from models.detection.rows import Scalars
 from service.errors import LostState, RefusedInput
 from service.inspect.inspection import find
 from service.inspect.state_file import StateExport
@@ -132,7 +131,7 @@ def other_rows(detector: Detector) -> Detector:
     """The same checkpoint; the streams to be imported have another past there, as it knows them from training."""
     rows = detector.rows_for(WANTED)
     for name, value in (("age", 1_000.0), ("rescale_at", 1_024.0)):
-        rows.scalars[:, Scalars._fields.index(name)] = value
+        rows.scalar(name)[:] = value
     return Detector(detector.forecaster, detector.config, {one: n for n, one in enumerate(WANTED)}, rows)
 
 

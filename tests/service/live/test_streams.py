@@ -10,7 +10,6 @@ import pytest
 from models.data.rfc3339 import rfc3339
 from models.detection.alarm import OpenedBy
 from models.detection.detector import Detector
-from models.detection.rows import Scalars
 from service.input.anomaly import anomaly_id
 from service.input.wire import StreamKey
 from service.live.streams import ASKED_FOR_S, EVERY_S, Names, Order, Streams, StreamTable
@@ -56,7 +55,7 @@ def names_of(table: StreamTable, **asked: object) -> list[str]:
 def set_row(task: PartitionTask, key: bytes, score: float | None = None, **scalars: float) -> None:
     slot = task.slab.find([StreamKey(key)])
     for name, value in scalars.items():
-        task.slab.rows.scalars[slot, Scalars._fields.index(name)] = value
+        task.slab.rows.scalar(name)[slot] = value
     if score is not None:
         task.slab.scores[slot.numpy()] = score
 

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.detection.rows import Channels, Rows, Scalars, fresh
+from models.detection.rows import CHANNELS, SCALARS, Field, Rows, Table, fresh
 from models.net.forecaster import ForecasterConfig
 from service.input.wire import StreamKey
 from service.log.port import Partition, Record
+from service.state import changelog
 from service.state.changelog import (
     Collected,
     Layout,
@@ -292,10 +293,11 @@ def test_a_whole_page_that_means_nothing_to_this_checkpoint_is_stale(layout: Lay
 
 def test_a_row_with_another_quantity_is_laid_out_in_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
     before = LAYOUT.names
-    monkeypatch.setattr(Scalars, "_fields", (*Scalars._fields[1:], "mood"))
+    mood = Field("mood", 0.0, "", "", "mood")
+    monkeypatch.setattr(changelog, "SCALARS", Table((*SCALARS.fields[1:], mood)))
     assert LAYOUT.names != before
     monkeypatch.undo()
-    monkeypatch.setattr(Channels, "_fields", tuple(reversed(Channels._fields)))
+    monkeypatch.setattr(changelog, "CHANNELS", Table(tuple(reversed(CHANNELS.fields))))
     assert LAYOUT.names != before
 
 
