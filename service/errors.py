@@ -26,7 +26,7 @@ class LostState(TelltaleError):
 
 
 class RefusedSetting(TelltaleError):
-    """A setting is wrong: tell the person which section, what was found and what it should be. Exit 2."""
+    """A setting is wrong: say which section, what was found and what it should be. Exit 2."""
 
 
 class RefusedInput(TelltaleError):

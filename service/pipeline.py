@@ -29,14 +29,14 @@ TOGETHER = 4_096
 
 
 class Processed(NamedTuple):
-    """One batch, judged: what to commit, and what to tell of it."""
+    """One batch, judged: what to commit, and what to publish of it."""
 
     commit: Commit
     batch: ReadingBatch
     verdicts: Verdicts | None  # None: not one reading could be read
     rejects: list[Reject]
     events: list[Event]
-    stage_s: Mapping[str, float]  # seconds each stage took, of all batches judged together, told with the first
+    stage_s: Mapping[str, float]  # seconds each stage took, of all batches judged together, with the first
     counts: Mapping[str, int]  # what became of its records: judged, late, duplicate, rejected; idle streams evicted
 
 
@@ -98,8 +98,8 @@ class Pipeline:
         """The readings among what was fetched."""
         return self._decoder.decode(fetched)[0]
 
-    def relive(self, batch: ReadingBatch, slots: Tensor, task: PartitionTask) -> None:
-        """Judge readings again of streams that are in the slab at `slots` (N,), and tell nobody."""
+    def replay_readings(self, batch: ReadingBatch, slots: Tensor, task: PartitionTask) -> None:
+        """Judge readings again of streams that are in the slab at `slots` (N,), and publish nothing."""
         if batch.keys:
             self._judge([(batch, task)], [slots], _Stopwatch())
 
@@ -130,10 +130,10 @@ class Pipeline:
             self._judge([one[:2] for one in readable], [one[2] for one in readable], clock) if readable else []
         )
         done = [
-            self._tell(piece, one._replace(verdicts=next(judged)) if one.batch.keys else one)
+            self._emit(piece, one._replace(verdicts=next(judged)) if one.batch.keys else one)
             for piece, (one, _) in zip(group, admitted, strict=True)
         ]
-        clock.lap("tell")
+        clock.lap("emit")
         return [done[0]._replace(stage_s=clock.laps), *done[1:]]
 
     def _admit(self, piece: _Piece) -> tuple[_JudgedPiece, Tensor]:
@@ -188,8 +188,8 @@ class Pipeline:
         clock.lap("scatter")
         return parts
 
-    def _tell(self, piece: _Piece, judged: _JudgedPiece) -> Processed:
-        """Put into words what was found, and note in the task how far it has come."""
+    def _emit(self, piece: _Piece, judged: _JudgedPiece) -> Processed:
+        """Make events of what was found, and note in the task how far it has come."""
         fetched, task, (batch, rejects, verdicts, _) = piece.fetched, piece.task, judged
         events: list[Event] = []
         if verdicts is not None:

@@ -1,10 +1,10 @@
 """How a task gets its memory back: restore the pages, prime those of another checkpoint, replay the input. In slices.
 
 A database's fuzzy checkpoint and redo (Gray & Reuter 1993, ch. 11), with Kafka as the log. The marker says that
-everything before offset E is judged and told, and everything before R <= E is in the pages. The pages are loaded; the
-input from R to E is judged again through the very same code, telling nobody; then the task goes on from E. A reading
-that is in its row already is skipped, and a stream that is in no page is left out: membership is written at once, so
-there it was rejected or has been forgotten since.
+everything before offset E is judged and published, and everything before R <= E is in the pages. The pages are loaded;
+the input from R to E is judged again through the same code, and nothing is published; then the task continues from E. A
+reading that is in its row already is skipped, and a stream that is in no page is left out: membership is written at
+once, so there it was rejected or has been forgotten since.
 
 What is not as it should be has a policy each: `Problem` lists them.
 """
@@ -44,7 +44,7 @@ from service.state.slab import NO_SLOT, PAGE_ROWS, Page
 from service.state.task import PartitionTask, Stage
 
 SLICE_S = 0.05  # of restoring, in one round of the loop
-PRIME_REACH = 16  # at most so many times the readings wanted are looked through for each stream
+PRIME_REACH = 16  # at most this many times the readings wanted are looked through for each stream
 
 logger = structlog.get_logger("telltale.recovery")
 
@@ -66,14 +66,14 @@ class Problem(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecoveryRules:
-    """What is decided by settings. reset: go on without what is lost, and tell; otherwise LostState is raised."""
+    """What is decided by settings. reset: continue without what is lost, and report it; else LostState is raised."""
 
     reset: bool
     prime_readings: int
 
 
 def partitions_added(partition: Partition, had: int, has: int, next_offset: int) -> Record:
-    """What is to be told of a partition whose topic has more partitions than the marker says."""
+    """What is to be reported of a partition whose topic has more partitions than the marker says."""
     detail = (
         f"the topic had {counted(had, 'partition')} and has {has}: streams whose keys go to another one now start again"
         " there"
@@ -128,7 +128,7 @@ class Recovery:
             self._steps.close()  # a suspended generator and its object hold each other, and the slab with them
 
     def _pass_over(self, position: int) -> None:
-        """What is left before E may be records that nobody gets to see: control records, aborted transactions."""
+        """What is left before E may be records that no one gets to see: control records, aborted transactions."""
         if self._priming is not None and position >= self._priming.until:
             self._looked_through(self._priming)
         elif self.task.stage is Stage.REPLAYING and position >= self._next_offset:
@@ -196,7 +196,7 @@ class Recovery:
         yield False
 
     def _usable_marker(self, source: Source) -> Marker | None:
-        """None: begin anew, because this partition is new or its state is lost."""
+        """None: begin again, because this partition is new or its state is lost."""
         value = self._collected.marker
         if value is None:
             if source.committed is None and not self._collected.pages:
@@ -255,16 +255,16 @@ class Recovery:
         if isinstance(found, Page):
             slab.load(found)
             if not roster_agrees(self._collected, found):
-                slab.regroup(found.number)
+                slab.mark_membership_changed(found.number)
         elif isinstance(found, Stale):
             slab.load_cold(found.number, found.places, found.keys, self.task.checkpoint_from)
         else:
             problem = Problem(found.reason)
             self._note(problem, found.detail)
             slab.load_cold(found.number, (), (), self._next_offset)
-            slab.regroup(found.number)
+            slab.mark_membership_changed(found.number)
             for stream in (None,) if found.streams is None else found.streams:
-                self._tell(stream, problem, found.detail)
+                self._report_loss(stream, problem, found.detail)
 
     # --- prime
 
@@ -293,7 +293,7 @@ class Recovery:
                 priming.count(slots)
             else:
                 chosen = priming.choose(slots)
-                self._relive(batch, slots, chosen)
+                self._replay_readings(batch, slots, chosen)
         self.task.progress = priming.progress(fetched.next_offset)
         if fetched.next_offset >= priming.until:
             self._looked_through(priming)
@@ -322,14 +322,14 @@ class Recovery:
         if batch.keys:
             slots = self.task.slab.find(batch.keys)
             fresh = (slots != NO_SLOT) & (self.task.slab.applied[slots] < batch.readings.offsets)
-            self._relive(batch, slots, fresh.numpy())
+            self._replay_readings(batch, slots, fresh.numpy())
         done = fetched.next_offset - self._replay_from
         self.task.progress = min(1.0, done / max(1, self._next_offset - self._replay_from))
 
-    def _relive(self, batch: ReadingBatch, slots: Tensor, chosen: Bools) -> None:
+    def _replay_readings(self, batch: ReadingBatch, slots: Tensor, chosen: Bools) -> None:
         index = np.flatnonzero(chosen)
         self.replayed += len(index)
-        self._pipeline.relive(batch.part(index), slots[torch.from_numpy(index)], self.task)
+        self._pipeline.replay_readings(batch.part(index), slots[torch.from_numpy(index)], self.task)
 
     def _finish(self) -> None:
         task = self.task
@@ -355,18 +355,18 @@ class Recovery:
         """The state of all of the partition is affected."""
         if not self._rules.reset:
             raise LostState(
-                f"{self.task.partition}: {detail}. With `state.when_lost: reset` the service goes on without what is "
-                "lost, and tells so on the topic of anomalies"
+                f"{self.task.partition}: {detail}. With `state.when_lost: reset` the service continues without what is "
+                "lost, and reports so on the topic of anomalies"
             )
         self._next_offset = offset
         self._note(problem, detail)
-        self._tell(None, problem, detail)
+        self._report_loss(None, problem, detail)
 
     def _note(self, problem: Problem, detail: str) -> None:
         self.problems.append(problem)
         logger.warning("state_problem", **self._where(), problem=problem.value, detail=detail)
 
-    def _tell(self, stream: StreamKey | None, problem: Problem, detail: str) -> None:
+    def _report_loss(self, stream: StreamKey | None, problem: Problem, detail: str) -> None:
         name = None if stream is None else stream.decode(errors="replace")
         lost = StateLost(name, problem.value, detail, *self.task.partition, self._next_offset)
         self.notices.append(state_lost(lost))

@@ -82,7 +82,7 @@ class Worker:
         for observer in self._observers:
             observer.polled(polled_s)
         try:
-            self._tell_of_added_partitions()
+            self._report_added_partitions()
             work = self._recover(polled.fetched)
             judged = self._pipeline.process_all(work)
             self._commit(judged, self._commits(judged))
@@ -136,7 +136,7 @@ class Worker:
                 observer.assigned(partition)
 
     def _drop_tasks(self, reason: str) -> None:
-        """Other workers have the partitions now, or may have: the next poll says which begin anew.
+        """Other workers have the partitions now, or may have: the next poll says which begin again.
 
         Recoveries that were under way and producers that were dropped are cycles, with whole slabs and open sockets in
         them: they are collected at once, here and where partitions are revoked, as the collector itself hardly ever
@@ -168,8 +168,8 @@ class Worker:
                     observer.found_problems([problem.value for problem in recovery.problems])
         return work
 
-    def _tell_of_added_partitions(self) -> None:
-        """Once for each partition: the marker of the same commit counts them all. One that recovers tells by itself."""
+    def _report_added_partitions(self) -> None:
+        """Once for each partition: the marker of the same commit counts them all. One that recovers reports by itself."""
         for partition, task in self._tasks.items():
             count = self._backlogs.get(partition, NOT_HEARD).partitions
             if partition not in self._recoveries and task.next_offset is not None and count > task.partitions:
@@ -192,8 +192,8 @@ class Worker:
                 first[partition] = last[partition] = len(commits)
                 commits.append(Commit(partition, task.next_offset))
             if partition in last:
-                told = commits[first[partition]]
-                commits[first[partition]] = told._replace(anomalies=(*notices, *told.anomalies))
+                commit = commits[first[partition]]
+                commits[first[partition]] = commit._replace(anomalies=(*notices, *commit.anomalies))
                 commits[last[partition]] = self._writer.complete(commits[last[partition]], task, pages)
         return commits
 

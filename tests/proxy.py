@@ -84,12 +84,12 @@ class Proxy:
         self.kept.clear()
         self._wanted = (api_key, break_off)
 
-    def deliver(self, *, anew: bool = True) -> None:
+    def deliver(self, *, reconnect: bool = True) -> None:
         """Let the broker have what was kept back, now, and wait for its answer.
 
-        anew: over a connection of its own, and the client's is broken off; else over the one that it was sent on.
+        reconnect: over a connection of its own, and the client's is broken off; else over the one that it was sent on.
         """
-        self._call(self._deliver(anew))
+        self._call(self._deliver(reconnect))
 
     def stop(self) -> None:
         """Break every connection off and refuse new ones, for good."""
@@ -122,12 +122,12 @@ class Proxy:
         await asyncio.gather(*(connection.task for connection in connections), return_exceptions=True)
         await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next round
 
-    async def _deliver(self, anew: bool) -> None:
+    async def _deliver(self, reconnect: bool) -> None:
         connection, self._keeping = self._keeping, None
         assert connection is not None, "no request is kept back"
         assert connection.kept is not None
         assert connection.broker is not None
-        if anew:
+        if reconnect:
             reader, broker = await asyncio.open_connection(*connection.broker.get_extra_info("peername")[:2])
             connection.task.cancel()
             broker.write(connection.kept)

@@ -16,7 +16,7 @@ class SmallDisk(NamedTuple):
     folder: Path
 
     def fill(self, leave: int = 0) -> None:
-        """Take all of its room but so many bytes, in the file `ballast`."""
+        """Take all of its room but that many bytes, in the file `ballast`."""
         free = os.statvfs(self.folder)
         take = free.f_bavail * free.f_frsize - leave
         with (self.folder / "ballast").open("ab") as file:

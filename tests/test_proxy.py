@@ -251,9 +251,9 @@ def test_a_delay_is_added_each_way_and_does_not_add_up(proxy: Proxy, client: Cli
     assert min(round_trip_s(client) for _ in range(20)) < 0.1
 
 
-@pytest.mark.parametrize("anew", [True, False])
+@pytest.mark.parametrize("reconnect", [True, False])
 def test_a_request_is_kept_back_from_a_client_that_sees_its_connection_end(
-    proxy: Proxy, server: Echo, client: Client, new_client: Callable[[], Client], anew: bool
+    proxy: Proxy, server: Echo, client: Client, new_client: Callable[[], Client], reconnect: bool
 ) -> None:
     proxy.keep_back(END_TXN)
     client.send(b"other kinds pass")
@@ -265,9 +265,9 @@ def test_a_request_is_kept_back_from_a_client_that_sees_its_connection_end(
     again.send(b"the next one passes", END_TXN)
     assert again.answer() == (1, b"the next one passes")
     assert b"kept" not in server.heard
-    proxy.deliver(anew=anew)
+    proxy.deliver(reconnect=reconnect)
     assert server.heard[-1] == b"kept"
-    assert len(server.peers) == (3 if anew else 2)
+    assert len(server.peers) == (3 if reconnect else 2)
 
 
 def test_a_request_is_kept_back_from_a_client_that_sees_nothing(proxy: Proxy, server: Echo, client: Client) -> None:
@@ -277,7 +277,7 @@ def test_a_request_is_kept_back_from_a_client_that_sees_nothing(proxy: Proxy, se
     assert proxy.kept.wait(WITHIN_S)
     assert client.hears_nothing()
     assert server.heard == []
-    proxy.deliver(anew=False)
+    proxy.deliver(reconnect=False)
     assert [client.answer(), client.answer()] == [(1, b"kept"), (2, b"behind it")]
 
 
@@ -286,12 +286,12 @@ def test_a_request_is_delivered_though_its_client_has_given_up(proxy: Proxy, ser
     client.send(b"kept", END_TXN)
     assert proxy.kept.wait(WITHIN_S)
     client.socket.close()
-    proxy.deliver(anew=False)
+    proxy.deliver(reconnect=False)
     assert server.heard == [b"kept"]
     wait_until(lambda: not proxy._connections)
 
 
-def test_a_stopped_proxy_takes_nobody(proxy: Proxy, client: Client, new_client: Callable[[], Client]) -> None:
+def test_a_stopped_proxy_takes_no_one(proxy: Proxy, client: Client, new_client: Callable[[], Client]) -> None:
     proxy.hang()
     client.send(b"lost")
     proxy.stop()

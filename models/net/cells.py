@@ -106,7 +106,7 @@ class Feedforward(nn.Module):
 
 
 class TanhRNN(nn.Module):
-    """The simple recurrent net (Elman 1990): all of the memory is made anew at every reading.
+    """The simple recurrent net (Elman 1990): all of the memory is made again at every reading.
 
     h' = tanh(W x + U h + b)
 

@@ -39,8 +39,8 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each cell, with seeds 0, 1, 2, …")] = 3,
     hidden: Hidden = 64,
     layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of each net.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
-    patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data at most.")] = 40,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better one after which it stops.")] = 6,
     chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
     processes: Annotated[int, typer.Option(min=1, help="Nets trained side by side, a thread each.")] = 1,
     device: Device = "auto",
@@ -49,7 +49,7 @@ def compare(
     """Train every cell on the same data with the same budget, and say which memory is worth it.
 
     Files in one folder are a set, which one net learns. Runs are kept in DIR/runs as soon as they are done: started
-    again, the command goes on from there. Labels are read for the figures of detection alone, never in training.
+    again, the command continues from there. Labels are read for the figures of detection alone, never in training.
     """
     names = CELL_NAMES if cells is None else tuple(split(cells))
     paths = data_paths(data, more)
@@ -71,7 +71,7 @@ def compare(
     out.print(f"{counted(total, 'net')}: of {', '.join(names)}; on {', '.join(sets)}; {counted(seeds, 'seed')}")
     done = 0
 
-    def tell(run: ComparisonRun) -> None:
+    def report(run: ComparisonRun) -> None:
         nonlocal done
         done += 1
         name, cell, seed = run.job
@@ -79,7 +79,7 @@ def compare(
         went += f"; validation error {run.validation_error:.4f}"
         out.print(f"{done:>{len(str(total))}}/{total}  {name}  {cell}  seed {seed}: {went}")
 
-    comparison = compare_cells(sets, plan, folder, device_of(device), processes, tell)
+    comparison = compare_cells(sets, plan, folder, device_of(device), processes, report)
     summaries = summarise(comparison)
     for name in dict.fromkeys(one.set for one in summaries):
         for title, each in ((name, table), (f"{name}: what it costs", cost_table)):

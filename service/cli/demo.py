@@ -58,7 +58,7 @@ SLICE_READINGS = 12  # of each stream between two looks at the anomalies
 GRACE_READINGS = 36  # after a fault's end: what an alarm still belongs to it
 
 
-class Told(NamedTuple):
+class ReportedAnomaly(NamedTuple):
     """An anomaly that opened, and the fault behind it, if there was one."""
 
     event: Event
@@ -181,7 +181,7 @@ def _stream(
             show.busy_s += time.monotonic() - judging
             left -= sum(len(one.batch.keys) + len(one.rejects) for one in judged)
             for one in judged:
-                show.tell(one.events)
+                show.report(one.events)
         show.readings += len(records)
         hours = SLICE_READINGS * PLANT_STEP_S / 3600
         show.ended_ms = int(piece.times_ms.max())
@@ -196,16 +196,16 @@ class _Show:
     def __init__(self, out: Console) -> None:
         self._out = out
         self.faults: list[Fault] = []
-        self.told: list[Told] = []
+        self.reported: list[ReportedAnomaly] = []
         self.readings = 0
         self.busy_s = 0.0
         self.ended_ms = 0
 
-    def tell(self, events: Sequence[Event]) -> None:
+    def report(self, events: Sequence[Event]) -> None:
         for event in events:
             if event.change == "opened":
-                self.told.append(Told(event, self._fault_behind(event)))
-                self._out.print(_line(self.told[-1]), soft_wrap=True)
+                self.reported.append(ReportedAnomaly(event, self._fault_behind(event)))
+                self._out.print(_line(self.reported[-1]), soft_wrap=True)
 
     def _fault_behind(self, event: Event) -> Fault | None:
         opened_ms = _milliseconds(event)
@@ -229,7 +229,7 @@ class _Show:
         table.add_section()
         _row(table, "all", len(over), self._delays(over))
         self._out.print(table)
-        false = sum(told.fault is None for told in self.told)
+        false = sum(one.fault is None for one in self.reported)
         days = self.readings * PLANT_STEP_S / 86_400
         self._out.print(
             f"false alarms  {false}: {1e4 * false / max(self.readings, 1):.2f} in 10,000 readings, "
@@ -240,10 +240,10 @@ class _Show:
     def _delays(self, faults: Sequence[Fault]) -> list[float]:
         """Of the faults that were found: readings from their start to the first anomaly."""
         first: dict[tuple[str, int], float] = {}
-        for told in self.told:
-            if told.fault is not None:
-                delay = (_milliseconds(told.event) - told.fault.start_ms) / (PLANT_STEP_S * 1000)
-                first.setdefault((told.fault.key, told.fault.start), delay)
+        for one in self.reported:
+            if one.fault is not None:
+                delay = (_milliseconds(one.event) - one.fault.start_ms) / (PLANT_STEP_S * 1000)
+                first.setdefault((one.fault.key, one.fault.start), delay)
         return [first[fault.key, fault.start] for fault in faults if (fault.key, fault.start) in first]
 
 
@@ -253,13 +253,13 @@ def _row(table: Table, name: str, injected: int, delays: Sequence[float]) -> Non
     table.add_row(name, str(injected), str(len(delays)), share, delay)
 
 
-def _line(told: Told) -> str:
-    anomaly = told.event.data
+def _line(one: ReportedAnomaly) -> str:
+    anomaly = one.event.data
     worst = max(anomaly.channels, key=lambda channel: channel.share)
     colour = {"minor": "yellow", "major": "dark_orange", "critical": "red"}[anomaly.severity]
     expected = "-" if worst.expected is None else f"{worst.expected:8.2f}"
     observed_value = " missing" if worst.observed is None else f"{worst.observed:8.2f}"
-    fault = told.fault
+    fault = one.fault
     behind = (
         "[dim]no fault: a false alarm[/]"
         if fault is None
@@ -267,7 +267,7 @@ def _line(told: Told) -> str:
         f"since {rfc3339(fault.start_ms)[5:16]}"
     )
     return (
-        f"{told.event.time[5:16].replace('T', ' ')}  [{colour}]{anomaly.severity:<8}[/] {anomaly.stream:<22} "
+        f"{one.event.time[5:16].replace('T', ' ')}  [{colour}]{anomaly.severity:<8}[/] {anomaly.stream:<22} "
         f"{worst.name:<11} {observed_value}, expected {expected}   score {anomaly.score:4.1f}   ← {behind}"
     )
 

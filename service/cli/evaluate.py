@@ -36,8 +36,8 @@ def evaluate(
     train: Annotated[bool, typer.Option("--train", help="Train a net on each set: the default.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each set, with seeds 0, 1, 2, …")] = 5,
     hidden: Hidden = 64,
-    epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
-    patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data at most.")] = 40,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better one after which it stops.")] = 6,
     baselines: Annotated[bool, typer.Option(help="Simple detectors to compare with.")] = True,
     folder: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the pages, the tables and the runs.")
@@ -49,7 +49,7 @@ def evaluate(
     """Judge labelled series as the service would, and say how many events were found and how many alarms were false.
 
     Files in one folder are a set, which one net learns: from rows with `part` = train, and never a label. Runs are kept
-    in DIR/runs as soon as they are done: started again, the command goes on from there.
+    in DIR/runs as soon as they are done: started again, the command continues from there.
     """
     if checkpoint and train:
         raise RefusedSetting("--checkpoint: expected no --train beside it")
@@ -79,7 +79,7 @@ def evaluate(
         seeds, hidden, TrainingConfig(epochs=epochs, patience=patience), trained, baselines, time_unit=time_unit
     )
 
-    def tell(run: BenchmarkRun) -> None:
+    def report(run: BenchmarkRun) -> None:
         hits, events, alarms, false = (
             sum(getattr(one, name) for one in run.tallies) for name in ("hits", "events", "alarms", "false")
         )
@@ -87,7 +87,7 @@ def evaluate(
         said = f"{hits} of {counted(events, 'event')}, {counted(alarms, 'alarm')}, {false} false"
         out.print(f"{run.set}  {run.detector}  seed {run.seed}:{trained_in} {said}")
 
-    runs = judge_sets(sets, plan, folder, device_of(device), processes, tell)
+    runs = judge_sets(sets, plan, folder, device_of(device), processes, report)
     summaries = summarise(runs)
     for name in dict.fromkeys(one.set for one in summaries):
         out.print(f"\n{name}" + (f": {facts(runs, name)}" if name != OVER_SETS else ""))

@@ -107,14 +107,14 @@ def feed(
     records: Iterator[Record],
     settings: Settings,
     rate: float | None,
-    tell: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> tuple[int, float]:
     """Send records to the first input topic, `rate` a second. Returns how many were sent, and in how many seconds.
 
     The time is that of sending: what it takes to make the first record, such as to simulate what came before, is not in
-    it. tell: is called with the number of records taken so far. stop: when set, no more is taken, and what was taken is
-    sent.
+    it. progress: is called with the number of records taken so far. stop: when set, no more is taken, and what was
+    taken is sent.
     """
     kafka = settings.kafka
     kafka_topics.check_topics(kafka.bootstrap_servers, kafka.topics, (), client_options(settings))
@@ -125,13 +125,13 @@ def feed(
     sent = kafka_topics.produce(
         kafka.bootstrap_servers,
         kafka.topics[0],
-        ((record, None) for record in _told(paced(taken, rate, stop) if rate else taken, tell, stop)),
+        ((record, None) for record in _counted(paced(taken, rate, stop) if rate else taken, progress, stop)),
         client_options(settings),
     )
     return sent, time.monotonic() - began
 
 
-def _told(records: Iterator[Record], tell: Callable[[int], None], stop: threading.Event) -> Iterator[Record]:
+def _counted(records: Iterator[Record], progress: Callable[[int], None], stop: threading.Event) -> Iterator[Record]:
     count = 0
     for record in records:
         if stop.is_set():
@@ -139,8 +139,8 @@ def _told(records: Iterator[Record], tell: Callable[[int], None], stop: threadin
         yield record
         count += 1
         if count % TOLD_EVERY == 0:
-            tell(count)
-    tell(count)
+            progress(count)
+    progress(count)
 
 
 def paced(records: Iterator[Record], rate: float, stop: threading.Event) -> Iterator[Record]:

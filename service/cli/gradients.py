@@ -96,7 +96,7 @@ def gradients(
     )
     found: list[Flow] = []
     remarks: list[str] = []
-    with counting("cells", len(configs)) as tell:
+    with counting("cells", len(configs)) as progress:
         for done, config in enumerate(configs, 1):
             found += flows_at_first(config, chunk, lags, seed)
             fitted = None if ready else fit(parts, config, training, device_of("cpu"))
@@ -106,7 +106,7 @@ def gradients(
                 )
             elif trained := ready or (fitted and fitted.forecaster):
                 found += flows(trained, chunk, lags, "trained")
-            tell(done)
+            progress(done)
     write_flows(folder / "gradients.csv", found)
     readings = sum(len(one.times_ms) for one in parts)
     one = configs[0]
@@ -139,7 +139,7 @@ def memory_tasks(
 ) -> None:
     """Measure which cell still learns at which lag: the adding problem and delayed recall.
 
-    What has been tried is in DIR/memory-tasks.csv and is not tried again: a run that was interrupted goes on.
+    What has been tried is in DIR/memory-tasks.csv and is not tried again: a run that was interrupted is resumed.
     """
     names, path = _each(task, TASK_NAMES), folder / "memory-tasks.csv"
     check_outputs(path, force=True)  # what has been tried is added to
@@ -162,11 +162,11 @@ def memory_tasks(
         if processes == 1
         else ProcessPoolExecutor(processes, get_context("spawn"), one_thread)  # a fork of torch's threads may hang
     )
-    with counting("trials", len(asked)) as tell, pool:
+    with counting("trials", len(asked)) as progress, pool:
         for outcome in attempt_all(asked, budget, found, pool):
             write_outcome(path, outcome, budget)
             found.append(outcome)
-            tell(len(found))
+            progress(len(found))
     memory_report(found, budget).write(folder / "memory-tasks.html")
     print_table(*outcome_table(found))
     out.print(f"{folder / 'memory-tasks.html'}")

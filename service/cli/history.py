@@ -18,13 +18,13 @@ from models.data.spool import Spool, Streams
 from models.detection.detector import LATE_LIMIT
 from service.errors import RefusedInput
 from service.input.wire import Decoder, ReadingBatch
-from service.inspect.outside_log import OutsideLog, input_of
+from service.inspect.groupless_log import GrouplessLog, input_of
 from service.log.port import Partition
 
 LOOKED_AT = 1_000  # records of a partition, to find out which features the readings have
 
 
-class HistoricLog(OutsideLog, Protocol):
+class HistoricLog(GrouplessLog, Protocol):
     """A log that finds records by their time."""
 
     def offset_at(self, partition: Partition, time_ms: int) -> int | None:
@@ -71,7 +71,7 @@ def stretches(log: HistoricLog, topic: str, since_ms: int | None, until_ms: int 
     return found
 
 
-def features_in(log: OutsideLog, found: Sequence[OffsetRange]) -> tuple[str, ...]:
+def features_in(log: GrouplessLog, found: Sequence[OffsetRange]) -> tuple[str, ...]:
     """The features that most of the first readings have, in the order in which they are written there."""
     for stretch in found:
         names: Counter[tuple[str, ...]] = Counter()
@@ -99,9 +99,9 @@ def _names(value: bytes | None) -> tuple[str, ...]:
 
 
 def read(
-    log: OutsideLog, found: Sequence[OffsetRange], decoder: Decoder, tell: Callable[[int], None] = lambda _: None
+    log: GrouplessLog, found: Sequence[OffsetRange], decoder: Decoder, progress: Callable[[int], None] = lambda _: None
 ) -> History:
-    """Every stream's readings, in the order of the topic. tell: is called with the records done."""
+    """Every stream's readings, in the order of the topic. progress: is called with the records done."""
     spool = Spool(decoder.features, sum(stretch.end - stretch.begin for stretch in found))
     admission = Admission(len(decoder.features))
     home: list[Partition] = []  # of every stream
@@ -118,7 +118,7 @@ def read(
             elsewhere += int((~mine).sum())
             _take(batch, streams, np.flatnonzero(mine), admission, spool)
             done, at = done + fetched.next_offset - at, fetched.next_offset
-            tell(done)
+            progress(done)
     topic = Path(found[0].partition.topic)
     return History(spool.series(lambda _: topic), rejected, admission.late, admission.duplicate, elsewhere)
 
@@ -140,7 +140,7 @@ class Admission:
         self._late_run = np.zeros(0, np.int64)  # (S,) late readings in a row
 
     def admit(self, streams: Streams, times_ms: Int64s, values: Doubles) -> Bools:
-        """Which readings are taken; (N,). Streams in which time only rises are not gone through one by one."""
+        """Which readings are taken; (N,). Streams in which time only rises are not examined one by one."""
         kept = np.ones(len(streams), bool)
         if not len(streams):
             return kept

@@ -85,8 +85,8 @@ def inspect(
 
     loaded, series = _stream(config, checkpoint, data_paths(data, more), stream, part, time_unit)
     past, row = _readings(series), loaded.detector.rows_for([stream.encode()])
-    told = _transitions(loaded, series)
-    begin, end = _window(series, told, around_ms, readings)
+    transitions = _transitions(loaded, series)
+    begin, end = _window(series, transitions, around_ms, readings)
     explained = explain(loaded.detector, row, _part(past, 0, end), end - begin)
     if out_file is not None:
         subject = Subject(stream, loaded.detector.features, loaded.digest)
@@ -95,7 +95,7 @@ def inspect(
         seen = seen_explanation(explained, loaded.detector.features, stream.encode(), loaded.digest, units=units)
         out.print(msgspec.json.encode(seen).decode())
         return
-    _show(loaded, series, told, explained)
+    _show(loaded, series, transitions, explained)
     if out_file is not None:
         out.print(
             f"{out_file}  {counted(end - begin, 'reading')}, {counted(len(explained.accounts), 'alarm')} accounted for"
@@ -202,7 +202,7 @@ def _part(readings: "Readings", begin: int, end: int) -> "Readings":
 
 
 def _transitions(loaded: "Checkpoint", series: "Series") -> "tuple[Transition, ...]":
-    """What `telltale score` would tell of the whole stream."""
+    """What `telltale score` would report of the whole stream."""
     readings = _readings(series)
     return _judge(loaded, readings, loaded.detector.rows_for([series.key.encode()]))[0].transitions
 
@@ -215,15 +215,17 @@ def _judge(loaded: "Checkpoint", readings: "Readings", row: "Rows") -> "tuple[Ve
     return loaded.detector.observe(readings, pack(torch.zeros_like(readings.offsets)), row)
 
 
-def _window(series: "Series", told: "tuple[Transition, ...]", around_ms: int | None, readings: int) -> tuple[int, int]:
+def _window(
+    series: "Series", transitions: "tuple[Transition, ...]", around_ms: int | None, readings: int
+) -> tuple[int, int]:
     """From where to where: around a time, or the worst alarm's opening, or, where there is none, the last readings."""
     import numpy as np
 
     total = len(series.times_ms)
     if around_ms is not None:
         middle = int(np.abs(series.times_ms - around_ms).argmin())
-    elif told:
-        middle = max(told, key=lambda one: one.peak).opened_offset
+    elif transitions:
+        middle = max(transitions, key=lambda one: one.peak).opened_offset
     else:
         middle = total
     begin = max(0, min(middle - readings // 2, total - readings))
@@ -240,7 +242,9 @@ def _end(series: "Series", after_ms: int | None) -> int:
     return end
 
 
-def _show(loaded: "Checkpoint", series: "Series", told: "tuple[Transition, ...]", explained: "Explained") -> None:
+def _show(
+    loaded: "Checkpoint", series: "Series", transitions: "tuple[Transition, ...]", explained: "Explained"
+) -> None:
     """The anomalies of the whole stream; of those in the window, what the memory says too."""
     from models.data.rfc3339 import rfc3339
     from models.insight.explanation import CAVEAT
@@ -252,29 +256,29 @@ def _show(loaded: "Checkpoint", series: "Series", told: "tuple[Transition, ...]"
     for account in explained.accounts:  # the latest of each alarm
         accounts[account.transition.opened_offset] = account
     table = [["opened", "closed", "severity", "peak", "channel", "share", "by hiding", "agree", "forget gate"]]
-    for opened in dict.fromkeys(one.opened_offset for one in told):
-        mine = [one for one in told if one.opened_offset == opened]
+    for opened in dict.fromkeys(one.opened_offset for one in transitions):
+        mine = [one for one in transitions if one.opened_offset == opened]
         table.append(_anomaly(series, mine, accounts.get(opened), loaded.detector.features))
-    for line in aligned(table) if told else ["no anomaly"]:
+    for line in aligned(table) if transitions else ["no anomaly"]:
         out.print(line)
 
 
 def _anomaly(
-    series: "Series", told: "list[Transition]", account: "Account | None", features: tuple[str, ...]
+    series: "Series", transitions: "list[Transition]", account: "Account | None", features: tuple[str, ...]
 ) -> list[str]:
     import numpy as np
 
     from models.data.rfc3339 import rfc3339
     from models.detection.alarm import Change
 
-    worst = account.transition if account else max(told, key=lambda one: one.score)
-    closed = [one for one in told if one.change in (Change.RECOVERED, Change.LEVEL_SHIFT)]
+    worst = account.transition if account else max(transitions, key=lambda one: one.score)
+    closed = [one for one in transitions if one.change in (Change.RECOVERED, Change.LEVEL_SHIFT)]
     channel = int(np.argmax(worst.share))
     cells = [
-        rfc3339(told[0].opened_ms),
+        rfc3339(transitions[0].opened_ms),
         rfc3339(int(series.times_ms[closed[0].reading])) if closed else "open",
-        max(one.severity for one in told).name.lower(),
-        f"{max(one.peak for one in told):.1f}",
+        max(one.severity for one in transitions).name.lower(),
+        f"{max(one.peak for one in transitions):.1f}",
         features[channel],
         f"{worst.share[channel]:.2f}",
     ]

@@ -24,7 +24,7 @@ from service.cli.options import (
     out,
     read_data,
     sending,
-    until_told_to_stop,
+    until_stopped,
 )
 from service.errors import RefusedSetting
 
@@ -101,15 +101,15 @@ def produce(
 
     from service.cli.feeding import feed, file_records, select, sent_until_ms, simulated_records
 
-    with until_told_to_stop() as stop:
+    with until_stopped() as stop:
         if simulate:
             total = simulate * readings or None  # at most: some are missing, as they are in a plant
             records = simulated_records(simulate, readings, seed, sent_until_ms(settings) if go_on else 0)
         else:
             series = select(read_data(paths, unit=time_unit), part)
             total, records = sum(len(one.times_ms) for one in series), file_records(series, "all")
-        with sending(total) as tell:
-            sent, seconds = feed(records, settings, rate, tell, stop)
+        with sending(total) as progress:
+            sent, seconds = feed(records, settings, rate, progress, stop)
     where, speed = settings.kafka.topics[0], sent / max(seconds, 1e-9)
     ended = ", then told to stop" if stop.is_set() else ""
     out.print(f"{counted(sent, 'reading')} to {where} in {seconds:.1f} s, {speed:,.0f} a second{ended}")

@@ -79,8 +79,8 @@ def train(
     ] = "lstm",
     hidden: Hidden = 64,
     layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of the recurrent net.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1, help="At most so many passes over the data.")] = 40,
-    patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data at most.")] = 40,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better one after which it stops.")] = 6,
     chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
     learning_rate: LearningRate = 3e-3,
     precision: Annotated[
@@ -175,8 +175,8 @@ def _from_files(paths: list[Path], unit: TimeUnit | None, say: Console) -> _Lear
     from models.data import spool
 
     tables = spool.look(paths)
-    with _reading(sum(table.rows for table in tables), say) as tell:
-        series = spool.read(tables, tell, unit)
+    with _reading(sum(table.rows for table in tables), say) as progress:
+        series = spool.read(tables, progress, unit)
     return _Learned(series, ", ".join(map(str, paths)), len(tables))
 
 
@@ -194,20 +194,20 @@ def _from_topic(
 
     from service.cli import history
     from service.input.wire import Decoder
-    from service.kafka.groupless import UnjoinedLog
+    from service.kafka.groupless import KafkaGrouplessLog
     from service.settings.settings import client_options
 
     settings = quiet_settings(config, None, [topic], None, servers)
     now_ms = round(time.time() * 1000)
     begin, end = _moment("--since", since, now_ms), _moment("--until", until, now_ms)
-    with closing(UnjoinedLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
+    with closing(KafkaGrouplessLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
         stretches = history.stretches(log, topic, begin, end)
         records = sum(stretch.end - stretch.begin for stretch in stretches)
         names = tuple(features.split(",")) if features else history.features_in(log, stretches)
         limits = settings.limits
         decoder = Decoder(names, int(limits.max_future_s * 1000), int(limits.max_past_s * 1000))
-        with _reading(records, say) as tell:
-            found = history.read(log, stretches, decoder, tell)
+        with _reading(records, say) as progress:
+            found = history.read(log, stretches, decoder, progress)
     dropped = {**found.rejected, "late": found.late, "duplicate": found.duplicate}
     dropped["of streams in another partition"] = found.elsewhere
     left_out = ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count) or "nothing"
@@ -216,7 +216,7 @@ def _from_topic(
 
 
 def _reading(total: int, say: Console) -> "AbstractContextManager[Callable[[int], None]]":
-    """A bar, of the process that tells."""
+    """A bar, of the process that reports."""
     from contextlib import nullcontext
 
     return nullcontext(lambda _: None) if say.quiet else counting("reading", total)
@@ -275,8 +275,8 @@ def score(
     told, table = io.StringIO(), io.BytesIO()
     log = FileLog(series, told if anomalies else None)
     check_room({out_file: row_bytes(len(pipeline.detector.features)) * len(log)})
-    with counting("judging", len(log)) as tell:
-        scored = score_files(log, series, pipeline, tell)
+    with counting("judging", len(log)) as progress:
+        scored = score_files(log, series, pipeline, progress)
     if out_file.suffix.lower() == ".csv":
         scored.table.write_csv(table)
     else:

@@ -156,41 +156,41 @@ def counting(what: str, total: int) -> "Iterator[Callable[[int], None]]":
 
 @contextmanager
 def sending(total: int | None) -> "Iterator[Callable[[int], None]]":
-    """Tell how many readings were sent: as a bar on a terminal, else as a line now and then. total: None: no end."""
+    """Report how many readings were sent: as a bar on a terminal, else as a line now and then. total: None: no end."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     began = time.monotonic()
     if not err.is_terminal:
-        yield _Lines(total, began).tell
+        yield _Lines(total, began).report
         return
     columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Bars(TextColumn("sent"), *columns, console=err) as bars:
         bar = bars.add_task("", total=total)
 
-        def tell(sent: int) -> None:
+        def progress(sent: int) -> None:
             rate = sent / max(time.monotonic() - began, 1e-9)
             bars.update(bar, completed=sent, description=f"{rate:,.0f} a second")
 
-        yield tell
+        yield progress
 
 
 class _Lines:
     def __init__(self, total: int | None, began: float) -> None:
         self._total = total
-        self._began = self._told = began
+        self._began = self._reported = began
 
-    def tell(self, sent: int) -> None:
+    def report(self, sent: int) -> None:
         now = time.monotonic()
-        if now - self._told < LINE_EVERY_S:
+        if now - self._reported < LINE_EVERY_S:
             return
-        self._told = now
+        self._reported = now
         of = f" of {self._total:,} readings ({100 * sent / self._total:.0f} %)" if self._total else " readings"
         err.print(f"sent {sent:,}{of}, {sent / (now - self._began):,.0f} a second", soft_wrap=True)
 
 
 @contextmanager
-def until_told_to_stop() -> "Iterator[threading.Event]":
+def until_stopped() -> "Iterator[threading.Event]":
     """An event that Ctrl-C and SIGTERM set, the first time; a second one ends the process as always."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -16,7 +16,7 @@ PAGE_BYTES = 6 * 2**20  # of a page with plots: the chart library's script is in
 
 
 def check_outputs(*files: Path | None, force: bool = False) -> None:
-    """Find out before the work, not after it, that a result cannot be written. None: an output nobody asked for.
+    """Find out before the work, not after it, that a result cannot be written. None: an output that was not asked for.
 
     force: whether a file that is there may be overwritten. What is no regular file, such as a pipe, always may.
     """
@@ -32,7 +32,7 @@ def refuse_overwriting(*files: Path | None, force: bool = False) -> None:
 
 
 def check_room(sizes: Mapping[Path, int]) -> None:
-    """The same for files of about so many bytes each: there is room for all of them at once.
+    """The same for files of about that many bytes each: there is room for all of them at once.
 
     The room is taken and given back, which sees quotas and limits that no figure of free space shows. Nothing is left
     behind but folders, and no file is touched that is there.

@@ -29,9 +29,9 @@ def row_bytes(features: int) -> int:
 
 
 def score(
-    log: FileLog, series: Sequence[Series], pipeline: Pipeline, tell: Callable[[int], None] = lambda _: None
+    log: FileLog, series: Sequence[Series], pipeline: Pipeline, progress: Callable[[int], None] = lambda _: None
 ) -> Scored:
-    """Judge everything in `log`, which reads `series`. tell: is called with the number of readings done."""
+    """Judge everything in `log`, which reads `series`. progress: is called with the number of readings done."""
     task = PartitionTask(FILES, StateSlab(pipeline.detector.rows_for))
     columns = [_ScoreColumns(len(one.times_ms), len(pipeline.detector.features)) for one in series]
     anomalies = 0
@@ -40,7 +40,7 @@ def score(
             log.commit([judged.commit])
             _keep(judged, log, columns)
             anomalies += sum(event.change == "opened" for event in judged.events)
-            tell(judged.commit.next_offset)
+            progress(judged.commit.next_offset)
     late, duplicate, rejected = (task.counts[name] for name in ("late", "duplicate", "rejected"))
     return Scored(_table(series, columns, pipeline.detector.features), anomalies, late, duplicate, rejected)
 

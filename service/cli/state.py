@@ -29,8 +29,8 @@ from service.errors import RefusedInput, RefusedSetting
 
 if TYPE_CHECKING:
     from service.input.wire import StreamKey
-    from service.inspect.outside_log import Search
-    from service.kafka.groupless import UnjoinedLog
+    from service.inspect.groupless_log import Search
+    from service.kafka.groupless import KafkaGrouplessLog
     from service.pipeline import Pipeline
     from service.settings.settings import Settings
     from service.state.changelog import Layout
@@ -51,7 +51,7 @@ def state_show(
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """What a stream remembers, by the newest page in the changelog; the service goes on meanwhile."""
+    """What a stream remembers, by the newest page in the changelog; the service runs on meanwhile."""
     import msgspec
 
     from service.inspect.inspection import find, shown
@@ -59,7 +59,7 @@ def state_show(
 
     settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
     pipeline, layout = _judges(settings)
-    with _unjoined(settings) as log:
+    with _groupless_log(settings) as log:
         found = find(log, _search(settings, partition), _key(stream), layout)
     state = shown(found, _key(stream), pipeline.detector, pipeline.digest)
     if as_json:
@@ -81,7 +81,7 @@ def state_export(
     force: Force = False,
     config: Config = None,
 ) -> None:
-    """Write what streams remember to a file, for `telltale state import`; the service goes on meanwhile.
+    """Write what streams remember to a file, for `telltale state import`; the service runs on meanwhile.
 
     Every row is brought up to where its partition has been judged, as a worker would do it that takes over.
     """
@@ -94,7 +94,7 @@ def state_export(
 
     pipeline, layout = _judges(settings)
     keys = [_key(one) for one in stream]
-    with _unjoined(settings) as log:
+    with _groupless_log(settings) as log:
         numerics = self_test(pipeline.detector)
         exported = export_streams(log, _search(settings, partition), keys, pipeline, layout, numerics)
     state_file.save(out_file, exported)
@@ -112,9 +112,9 @@ def state_import(
     bootstrap_servers: Servers = None,
     config: Config = None,
 ) -> None:
-    """Put exported rows into the state of a group that does not run: its service goes on from there.
+    """Put exported rows into the state of a group that does not run: its service continues from there.
 
-    A stream that is there already goes on with the imported row. One transaction: all of it, or nothing.
+    A stream that is there already continues with the imported row. One transaction: all of it, or nothing.
     """
     settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
     _one_topic(settings)
@@ -127,7 +127,7 @@ def state_import(
     pipeline, layout = _judges(settings)
     exported = state_file.load(path, layout)
     _require_idle(settings)
-    with _unjoined(settings, settings.kafka.group) as log:
+    with _groupless_log(settings, settings.kafka.group) as log:
         numerics = self_test(pipeline.detector)
         writer = StateWriter(settings.kafka.group, layout, numerics, "import", settings.state.flush_interval_s)
         limits = Limits(settings.limits.max_streams, settings.limits.stream_ttl_s)
@@ -180,7 +180,7 @@ def replay(
     pipeline, layout = _judges(settings)
     ttl_s, prime_readings = settings.limits.stream_ttl_s, settings.state.prime_readings
     question = Question(_key(stream), around_ms, readings, ttl_s, prime_readings)
-    with _unjoined(settings) as log:
+    with _groupless_log(settings) as log:
         numerics = self_test(pipeline.detector)
         found = judge_again(log, _search(settings, partition), question, pipeline, layout, numerics)
     if as_json:
@@ -218,20 +218,20 @@ def _key(stream: str) -> "StreamKey":
 
 
 def _search(settings: "Settings", partition: int | None) -> "Search":
-    from service.inspect.outside_log import Search
+    from service.inspect.groupless_log import Search
     from service.kafka.topics import partition_of
 
     return Search(settings.kafka.group, settings.kafka.topics, partition, partition_of)
 
 
 @contextmanager
-def _unjoined(settings: "Settings", group: str | None = None) -> "Iterator[UnjoinedLog]":
+def _groupless_log(settings: "Settings", group: str | None = None) -> "Iterator[KafkaGrouplessLog]":
     """The log, looked at from outside. group: whose committed offsets count."""
-    from service.kafka.groupless import UnjoinedLog
+    from service.kafka.groupless import KafkaGrouplessLog
     from service.settings.settings import client_options
 
     kafka = settings.kafka
-    log = UnjoinedLog(kafka.bootstrap_servers, kafka.changelog_topic, client_options(settings), group)
+    log = KafkaGrouplessLog(kafka.bootstrap_servers, kafka.changelog_topic, client_options(settings), group)
     try:
         yield log
     finally:

@@ -53,8 +53,8 @@ def train(
     checkpoint.require_savable(architecture)
     if ranks.first:
         _require_room(parts, architecture, path, state, report, kinds=kinds)
-    with _progress(training.epochs, err) as tell_progress:
-        fitted = fit(learn_from, architecture, training, device, tell_progress, state, ranks)
+    with _progress(training.epochs, err) as report_progress:
+        fitted = fit(learn_from, architecture, training, device, report_progress, state, ranks)
     if not ranks.first:
         return
     _report(fitted, out)
@@ -103,11 +103,11 @@ def train(
             training_report(fitted, learn_from, training, source).write(report or Path())
         out.print(f"{report}  the report")
 
-    def tell_of_state() -> None:
+    def report_state() -> None:
         if fitted.unwritten:
             raise UnwrittenOutput(fitted.unwritten)
 
-    write_each(save, *([save_report] if report else []), tell_of_state)
+    write_each(save, *([save_report] if report else []), report_state)
 
 
 def _require_room(
@@ -167,7 +167,7 @@ def _progress(epochs: int, err: Console) -> Iterator[Callable[[Progress], None]]
     with Bars(*columns, console=err) as bars:
         bar = bars.add_task("", total=epochs)
 
-        def tell(progress: Progress) -> None:
+        def report(progress: Progress) -> None:
             epoch = progress.epoch
             if epoch is None:
                 begun = bars.tasks[0].completed // 1
@@ -177,7 +177,7 @@ def _progress(epochs: int, err: Console) -> Iterator[Callable[[Progress], None]]
             said = f"loss {epoch.loss:.4f}, validation {epoch.validation_loss:.4f}{mark}"
             bars.update(bar, completed=epoch.number, description=said)
 
-        yield tell
+        yield report
 
 
 def _report(fitted: Fitted, out: Console) -> None:

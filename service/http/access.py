@@ -13,14 +13,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PROBES = frozenset({"/livez", "/readyz"})  # asked by whoever runs the process, under any name, and tell little
+PROBES = frozenset({"/livez", "/readyz"})  # asked by what runs the process, under any name, and say little
 
 
 class Access:
     """Turns away who may not ask, and marks what must not be kept."""
 
     def __init__(self, app: ASGIApp, token: str | None, names: frozenset[str] | None, public: Collection[str]) -> None:
-        """token: None: anybody may ask. names: see names_for. public: paths that tell nothing, and need none."""
+        """token: None: anybody may ask. names: see names_for. public: paths that say nothing, and need none."""
         self._app = app
         self._token = None if token is None else token.encode()
         self._names = None if names is None else {name.lower() for name in names}

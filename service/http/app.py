@@ -71,7 +71,7 @@ def app(
 
 
 def metrics_app(registry: CollectorRegistry, version: str, names: frozenset[str] | None) -> FastAPI:
-    """/metrics and nothing else, for an address of its own: whoever can reach it may read them."""
+    """/metrics and nothing else, for an address of its own: anyone who can reach it may read them."""
     api = FastAPI(title="Telltale metrics", version=version, openapi_url=None, docs_url=None, redoc_url=None)
     api.add_middleware(Head)
     api.add_middleware(Access, token=None, names=names, public=())

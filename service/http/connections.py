@@ -15,7 +15,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST = 256  # more than there are answers under way at any time, see turns.MOST_WAITING: somebody always waits
+MOST = 256  # more than there are answers under way at any time, see turns.MOST_WAITING: one always waits
 ASKS_WITHIN_S = 10.0
 READS_WITHIN_S = 60.0  # from when there is more to send than the kernel takes until there is not
 SWEEP_S = 1.0

@@ -1,10 +1,10 @@
-"""What somebody is told who keeps looking: server-sent events, as long as they listen and the service runs.
+"""Server-sent events: what is new, for as long as a client listens and the service runs.
 
 summary: the service's own state, every second, which is also the sign of life. anomaly: one opened, became more severe
-or closed; its id lets a listener that was cut off go on behind it. gap: more was told since than is still known, so
-lists have to be asked for anew. readings: of the stream that was asked for, first all that are kept, then what is new.
+or closed; its id lets a listener that was cut off go on behind it. gap: more happened since than is still known, so
+lists have to be asked for again. readings: of the stream that was asked for, first all that are kept, then what is new.
 stream: that stream cannot be shown, and why. Nothing is queued for anybody: every listener looks at what the worker
-published, from where it last was, so one that is slow misses what has gone meanwhile and holds nobody up.
+published, from where it last was, so one that is slow misses what passed meanwhile and holds no one up.
 """
 
 import asyncio
@@ -51,8 +51,8 @@ class Followers:
         self._most = most
         self._count = 0
 
-    def tell(self, key: StreamKey | None, last_id: str | None, address: str = "") -> AsyncIterator[bytes]:
-        """key: the stream whose readings are wanted. last_id: of the last anomaly that the listener was told of.
+    def stream(self, key: StreamKey | None, last_id: str | None, address: str = "") -> AsyncIterator[bytes]:
+        """key: the stream whose readings are wanted. last_id: of the last anomaly that the listener has seen.
 
         address: the listener's. Readings wait for their turn in its line, as any answer does.
 
@@ -73,7 +73,7 @@ class Followers:
     async def _events(
         self, key: StreamKey | None, last_id: str | None, address: str
     ) -> AsyncIterator[tuple[str, object, str | None]]:
-        told, gap = _place(self._board.read(), last_id)
+        sent, gap = _place(self._board.read(), last_id)
         look = _StreamLook(self._insight, key, self._turns, address)
         ticks, looking = 0, None
         if gap:
@@ -81,13 +81,13 @@ class Followers:
         try:
             while not self._ending.is_set():
                 status = self._board.read()
-                new = status.told - told
+                new = status.events - sent
                 if new > len(status.recent):
-                    yield "gap", {}, f"{status.started_ms}-{status.told - len(status.recent)}"
+                    yield "gap", {}, f"{status.started_ms}-{status.events - len(status.recent)}"
                 known = min(new, len(status.recent))
-                for number, event in enumerate(reversed(status.recent[:known]), status.told - known):
+                for number, event in enumerate(reversed(status.recent[:known]), status.events - known):
                     yield "anomaly", event, f"{status.started_ms}-{number + 1}"
-                told = status.told
+                sent = status.events
                 if ticks % round(SUMMARY_S / LOOK_S) == 0:
                     yield "summary", self._summary(status), None
                 # Readings may have to wait for their turn, and the sign of life must not.
@@ -139,16 +139,16 @@ class _StreamLook:
 
 
 def _place(status: Status, last_id: str | None) -> tuple[int, bool]:
-    """The number of the last event that a listener knows, and whether it may have missed some that nobody knows now.
+    """The number of the last event that a listener knows, and whether it may have missed some that no one knows now.
 
     Without an id it has just asked for the lists, and goes on from here.
     """
     begun, _, number = (last_id or "").partition("-")
     if last_id is None:
-        return status.told, False
-    if begun == str(status.started_ms) and number.isdecimal() and int(number) <= status.told:
+        return status.events, False
+    if begun == str(status.started_ms) and number.isdecimal() and int(number) <= status.events:
         return int(number), False
-    return status.told, True
+    return status.events, True
 
 
 def _line(name: str, data: object, number: str | None) -> bytes:
@@ -172,7 +172,7 @@ class EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send_in_time)
         except (TimeoutError, ClientDisconnect):
-            return  # whoever it was does not read, or has gone
+            return  # the client does not read, or has gone
 
 
 def describe_events() -> dict[str, Any]:

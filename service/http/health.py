@@ -37,7 +37,7 @@ class HealthSummary(msgspec.Struct, frozen=True):
     rejected_by_reason: dict[str, int]
     late: int
     duplicate: int
-    told: int  # anomaly events
+    events: int  # anomaly events
 
 
 def summary(status: Status, version: str, beat_limit_s: float, now_s: float) -> HealthSummary:
@@ -69,7 +69,7 @@ def summary(status: Status, version: str, beat_limit_s: float, now_s: float) -> 
         rejected_by_reason={reason: count for reason, count in counts.rejected.items() if count},
         late=counts.late,
         duplicate=counts.duplicate,
-        told=status.told,
+        events=status.events,
     )
 
 
@@ -80,7 +80,7 @@ def stuck(status: Status, beat_limit_s: float, now_s: float) -> str | None:
 
 
 def unready(status: Status, beat_limit_s: float, now_s: float) -> str | None:
-    """Why it does not judge all that it is assigned, or nobody knows whether it does; None: it does."""
+    """Why it does not judge all that it is assigned, or no one knows whether it does; None: it does."""
     return (
         stuck(status, beat_limit_s, now_s)
         or _not_running(status)

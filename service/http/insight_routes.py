@@ -30,7 +30,7 @@ def router(insight: Insight) -> APIRouter:
     @api.get("/explanation", responses={200: schema(ExplanationSeen), **REFUSALS})
     def explanation(
         stream: Stream,
-        readings: Annotated[int, Query(ge=1, le=KEPT_READINGS, description="At most so many, the latest.")] = 128,
+        readings: Annotated[int, Query(ge=1, le=KEPT_READINGS, description="How many at most, the latest.")] = 128,
         units: Annotated[bool, Query(description="Every unit's activation too, not only their quantiles.")] = False,
     ) -> Response:
         """What a stream's memory did at its latest readings: gates, cell state, and which channels drove an alarm.

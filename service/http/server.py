@@ -47,9 +47,9 @@ class Server:
     def __init__(
         self, api: FastAPI, host: str, port: int, setting: str = "http.", brake: Callable[[], None] = lambda: None
     ) -> None:
-        """port: 0 takes any that is free; `port` tells which once the server has started.
+        """port: 0 takes any that is free; `port` says which once the server has started.
 
-        setting: what the settings of host and port begin with, for whoever reads why the address cannot be had.
+        setting: what the settings of host and port begin with, for the error that says why the address cannot be had.
         brake: called now and then in the event loop; it may sleep, and all answers with it.
         """
         self.host, self.port = host, port
@@ -86,7 +86,7 @@ class Server:
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended without being told to. Then end the process too: nobody can watch it any more."""
+        """Whether it has ended without being asked to. Then end the process too: no one can watch it any more."""
         return self._thread is not None and not self._stopping and not self._thread.is_alive()
 
     @property
@@ -109,7 +109,7 @@ class Server:
             logger.exception("http_failed", error=str(error))
         finally:
             listener.close()
-            self._uvicorn.up.set()  # nobody shall wait for a server that has ended
+            self._uvicorn.up.set()  # no one may wait for a server that has ended
 
 
 class _Uvicorn(uvicorn.Server):

@@ -1,4 +1,4 @@
-"""HTTP for the page and for whoever writes another one: all streams, those in alarm, and events."""
+"""HTTP for the page and for other clients: all streams, those in alarm, and events."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ from service.live.watching import TooMuchAsked
 MOST_SHOWN = 500  # streams in one answer
 MOST_SKIPPED = 100_000_000
 LONGEST_SEARCH = 256
-LOOKED_AT_SOON = 12  # open alarms whose streams' readings are kept while somebody has the list before them
+LOOKED_AT_SOON = 12  # open alarms whose streams' readings are kept while a client shows the list
 
 
 class StreamsFound(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ def router(streams: Tables, board: StatusBoard, insight: Insight | None, followe
             ),
         ] = Order.SCORE,
         alarm: Annotated[bool, Query(description="Only streams whose alarm is open.")] = False,
-        offset: Annotated[int, Query(ge=0, le=MOST_SKIPPED, description="So many are left out first.")] = 0,
+        offset: Annotated[int, Query(ge=0, le=MOST_SKIPPED, description="How many are left out first.")] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_SHOWN)] = 50,
     ) -> Response:
         """All streams that this worker holds, sorted and searched here, page by page."""
@@ -78,7 +78,7 @@ def router(streams: Tables, board: StatusBoard, insight: Insight | None, followe
     def open_anomalies(limit: Annotated[int, Query(ge=1, le=MOST_SHOWN)] = 100) -> Response:
         """What is wrong now, the highest peak first.
 
-        The readings of the first streams are kept from now on, for as long as somebody asks.
+        The readings of the first streams are kept from now on, for as long as a client asks.
         """
 
         def ask() -> OpenAnomalies:
@@ -100,10 +100,10 @@ def router(streams: Tables, board: StatusBoard, insight: Insight | None, followe
         stream: Stream | None = None,
         last_event_id: Annotated[str | None, Header(max_length=64)] = None,
     ) -> Response:
-        """Server-sent events, until whoever asked goes away."""
+        """Server-sent events, until the client goes away."""
         key = None if stream is None else to_key(stream)
         try:
-            return EventStream(followers.tell(key, last_event_id, address_of(request.scope)))
+            return EventStream(followers.stream(key, last_event_id, address_of(request.scope)))
         except TooMuchAsked as error:
             return refusal(error)
 

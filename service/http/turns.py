@@ -71,7 +71,7 @@ class Turns:
     """The lines in which requests wait, in one event loop."""
 
     def __init__(self, share: Share | None = None) -> None:
-        """share: None: nobody waits for the processor."""
+        """share: None: no one waits for the processor."""
         self._share = share
         self._making = 0
         self._lines: dict[str, deque[asyncio.Future[None]]] = {}
@@ -112,7 +112,7 @@ class Turns:
             raise
 
     async def _call(self) -> None:
-        """Let one after another have its turn, an address at a time, until nobody waits."""
+        """Let one after another have its turn, an address at a time, until no one waits."""
         while self._lines:
             if self._free():
                 address, line = next(iter(self._lines.items()))
@@ -127,7 +127,7 @@ class Turns:
                 await asyncio.sleep(LOOK_S)
 
     def _make_room(self, address: str) -> None:
-        """Where as many wait as may, the last of the longest line goes, or whoever would make it longer."""
+        """Where as many wait as may, the last of the longest line goes, or the one that would make it longer."""
         if self.waiting < MOST_WAITING:
             return
         longest = max(self._lines, key=lambda one: len(self._lines[one]))

@@ -39,7 +39,7 @@ from service.live.streams import Names, StreamTable, Tables
 from service.live.streams import PartitionTable as TablePart
 from service.live.watching import WITHIN_S, NotNow, TooMuchAsked, UnheldStream, View, Views
 
-TELL_S = 0.2  # between two looks at the board
+PUBLISH_EVERY_S = 0.2  # between two looks at the board
 SIDE_BY_SIDE = 8  # questions that wait for the worker's round
 FRESH_S = 0.5  # a table that was asked for no longer ago is not asked for again
 SLACK_S = 1.0  # beyond what the worker takes itself before it says that it has not come round
@@ -49,7 +49,7 @@ logger = structlog.get_logger("telltale.http")
 
 
 class WorkerEnd:
-    """In the worker's process: tells what is published, and asks the worker what it is asked, in threads of its own."""
+    """In the worker's process: sends what is published, and asks the worker what it is asked, in threads of its own."""
 
     def __init__(
         self,
@@ -63,13 +63,13 @@ class WorkerEnd:
         self._board, self._metrics = board, metrics
         self._streams, self._watching = streams, watching
         self._publishing, self._tables = threading.Lock(), threading.Lock()
-        self._told: Status | None = None  # the last that was sent
+        self._published: Status | None = None  # the last that was sent
         self._table: StreamTable | None = None  # the last that was sent
         self._number = 0
         self.up = threading.Event()  # that process has started, or has ended
         self.ended = threading.Event()
         self._threads = [
-            threading.Thread(target=self._tell, name="web-tell", daemon=True),
+            threading.Thread(target=self._keep_publishing, name="web-publish", daemon=True),
             threading.Thread(target=self._listen, name="web-listen", daemon=True),
         ]
 
@@ -77,23 +77,23 @@ class WorkerEnd:
         for thread in self._threads:
             thread.start()
 
-    def _tell(self) -> None:
+    def _keep_publishing(self) -> None:
         try:
             while not self.ended.is_set():
                 self._publish()
-                self.ended.wait(TELL_S)
+                self.ended.wait(PUBLISH_EVERY_S)
         except OSError:
             return  # _listen sees it too
         finally:
-            self._link.finish()  # a process that is told nothing more must not go on answering
+            self._link.finish()  # a process that hears nothing more must not go on answering
 
     def _publish(self) -> None:
         """What is new on the board, if anything is."""
         with self._publishing:
             status = self._board.read()
-            if status is not self._told:
+            if status is not self._published:
                 self._link.send(Published(status, self._metrics.counted()))
-                self._told = status
+                self._published = status
 
     def _listen(self) -> None:
         try:
@@ -184,7 +184,7 @@ class WebEnd:
             raise REFUSALS[answer.refusal](answer.reason)
         return answer, body
 
-    def tell(self, message: ToWorker) -> None:
+    def send(self, message: ToWorker) -> None:
         try:
             self._link.send(message)
         except OSError:
@@ -216,7 +216,7 @@ class RemoteWatching:
         return take_view(answer.view, body)
 
     def expect(self, key: StreamKey) -> None:
-        self._end.tell(Expect(key))
+        self._end.send(Expect(key))
 
 
 class RemoteStreams:

@@ -84,7 +84,7 @@ class WebProcess:
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended without being told to."""
+        """Whether it has ended without being asked to."""
         return not self._stopping and self._worker_end.ended.is_set()
 
     def stop(self) -> None:

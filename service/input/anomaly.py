@@ -1,4 +1,4 @@
-"""An anomaly as its events tell it, and what it is called in all of them."""
+"""An anomaly as its events describe it, and what it is called in all of them."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""What the service tells of its own memory, on the topic of anomalies."""
+"""What the service reports of its own memory, on the topic of anomalies."""
 
 import uuid
 
@@ -12,7 +12,7 @@ STATE_LOST = "telltale.state.lost"
 
 
 class StateLost(msgspec.Struct, frozen=True):
-    """A stream, or a whole partition, whose memory could not be restored; it starts anew at this offset."""
+    """A stream, or a whole partition, whose memory could not be restored; it starts again at this offset."""
 
     stream: str | None  # None: all of the partition, or it is not known which
     reason: str
@@ -35,7 +35,7 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 def state_lost(lost: StateLost) -> Record:
-    """Tell that a stream's memory is lost. Its id is the same whenever the same loss is told again."""
+    """Report that a stream's memory is lost. Its id is the same whenever the same loss is reported again."""
     where = f"{lost.topic}/{lost.partition}"
     subject = where if lost.stream is None else lost.stream
     what = f"{where}/{lost.offset}/{subject}/state.lost/{lost.reason}/{lost.detail}"  # of two pages, only that differs

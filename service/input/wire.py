@@ -157,7 +157,7 @@ class Decoder:
         return np.array([msgspec.structs.astuple(m.values) for m in messages], np.float64)
 
     def _decode_carefully(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
-        """One record at a time, so that a bad one harms no other and is told why."""
+        """One record at a time, so that a bad one harms no other, and with the reason."""
         good, times, rows, rejects = [], [], [], []
         flaws = {key: _key_flaw(key) for key in set(fetched.keys)}
         for n, (key, value) in enumerate(zip(fetched.keys, fetched.values, strict=True)):
@@ -338,7 +338,7 @@ EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
 def event(
     batch: ReadingBatch, verdicts: Verdicts, transition: Transition, features: Sequence[str], digest: str
 ) -> Event:
-    """Tell one transition of one alarm. Its id is the same whenever the same transition is told again."""
+    """The event of one transition of one alarm. Its id is the same whenever the same transition is published again."""
     n = transition.reading
     key, topic, partition = batch.keys[n], batch.partition.topic, batch.partition.number
     stream, time = key.decode(), rfc3339(int(batch.readings.times_ms[n]))
@@ -378,8 +378,8 @@ def event(
     return Event("1.0", identity, f"/telltale/{topic}", kind, stream, time, "application/json", anomaly)
 
 
-def encode_event(told: Event) -> Record:
-    return Record(told.subject.encode(), msgspec.json.encode(told), EVENT_HEADERS)
+def encode_event(one: Event) -> Record:
+    return Record(one.subject.encode(), msgspec.json.encode(one), EVENT_HEADERS)
 
 
 def decode_event(value: bytes) -> Event:

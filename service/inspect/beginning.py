@@ -9,7 +9,7 @@ import numpy as np
 
 from models.output.wording import counted
 from service.input.wire import ReadingBatch
-from service.inspect.outside_log import OutsideLog, input_of
+from service.inspect.groupless_log import GrouplessLog, input_of
 from service.inspect.past import StreamPast, Version
 from service.inspect.question import Question
 from service.inspect.replayed_stream import ReplayedStream, records_of
@@ -27,7 +27,7 @@ class Beginning(NamedTuple):
 
 
 def beginning_of(
-    log: OutsideLog, question: Question, pipeline: Pipeline, past: StreamPast, source: Source, spare: int
+    log: GrouplessLog, question: Question, pipeline: Pipeline, past: StreamPast, source: Source, spare: int
 ) -> Beginning:
     """spare: readings that are to lie between the state and the newest one before the time."""
     partition, marker = past.origin.partition, past.marker
@@ -75,7 +75,7 @@ def _nearest(versions: Sequence[Version], around_ms: int, source: Source, spare:
 
 
 def _last_before(
-    log: OutsideLog, question: Question, pipeline: Pipeline, partition: Partition, begin: int, end: int
+    log: GrouplessLog, question: Question, pipeline: Pipeline, partition: Partition, begin: int, end: int
 ) -> ReadingBatch:
     """The stream's latest readings before an offset, at least as many as streams are primed with if there are."""
     recent: deque[Fetched] = deque()

@@ -15,7 +15,7 @@ from models.detection.rows import CHANNELS, SCALARS, Channels, Rows, Scalars
 from models.output.wording import counted
 from service.errors import RefusedInput
 from service.input.wire import StreamKey
-from service.inspect.outside_log import OutsideLog, Search
+from service.inspect.groupless_log import GrouplessLog, Search
 from service.log.port import Log
 from service.state.changelog import (
     Collected,
@@ -46,7 +46,7 @@ class FoundStream:
     rows: Rows  # of this one stream
 
 
-def find(log: OutsideLog, search: Search, stream: StreamKey, layout: Layout) -> FoundStream:
+def find(log: GrouplessLog, search: Search, stream: StreamKey, layout: Layout) -> FoundStream:
     """Raises RefusedInput that says what was looked through, when the stream is not there or cannot be read."""
     looked: list[str] = []
     damaged: list[str] = []

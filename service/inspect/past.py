@@ -7,7 +7,7 @@ import torch
 
 from models.detection.rows import Rows
 from service.input.wire import StreamKey
-from service.inspect.outside_log import OutsideLog, Search
+from service.inspect.groupless_log import GrouplessLog, Search
 from service.log.port import Partition
 from service.state.changelog import Collected, Layout, Marker, Origin, Stale, UnreadableRecord, read_marker, read_page
 from service.state.slab import Page
@@ -35,7 +35,7 @@ class StreamPast(NamedTuple):
     predecessor: bool  # there are rows of another checkpoint
 
 
-def past_of(log: OutsideLog, search: Search, stream: StreamKey, layout: Layout) -> StreamPast:
+def past_of(log: GrouplessLog, search: Search, stream: StreamKey, layout: Layout) -> StreamPast:
     """That of the first partition whose pages have held the stream; else of the first where it could be."""
     first: StreamPast | None = None
     for partition in search.partitions(log, stream):
@@ -50,7 +50,7 @@ def past_of(log: OutsideLog, search: Search, stream: StreamKey, layout: Layout) 
     return first
 
 
-def _past_in(log: OutsideLog, origin: Origin, stream: StreamKey, layout: Layout) -> StreamPast | None:
+def _past_in(log: GrouplessLog, origin: Origin, stream: StreamKey, layout: Layout) -> StreamPast | None:
     versions: list[Version] = []
     waiting: list[Version] = []  # for the marker of their transaction
     marker: Marker | None = None
@@ -73,7 +73,7 @@ def _past_in(log: OutsideLog, origin: Origin, stream: StreamKey, layout: Layout)
     return None if marker is None else StreamPast(origin, marker, versions, predecessor)
 
 
-def _records(log: OutsideLog, partition: Partition) -> Iterator[tuple[bytes | None, bytes | None]]:
+def _records(log: GrouplessLog, partition: Partition) -> Iterator[tuple[bytes | None, bytes | None]]:
     while True:
         stored = log.restore(partition)
         yield from zip(stored.keys, stored.values, strict=True)

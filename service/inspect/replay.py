@@ -1,4 +1,4 @@
-"""`telltale replay`: judge a stream's readings around a time again, and tell what was told, byte for byte.
+"""`telltale replay`: judge a stream's readings around a time again, and show what was published, byte for byte.
 
 From the nearest state: of every version of the stream's page that is still in the changelog, the newest that lies far
 enough before the wanted readings and in which no alarm was open; else from the input's beginning. From there the
@@ -18,7 +18,7 @@ import numpy as np
 from service.errors import RefusedInput
 from service.inspect.beginning import Beginning, beginning_of
 from service.inspect.checks import Checks
-from service.inspect.outside_log import OutsideLog, Search, input_of
+from service.inspect.groupless_log import GrouplessLog, Search, input_of
 from service.inspect.past import StreamPast, past_of
 from service.inspect.question import Question, Replayed
 from service.inspect.window import ReplayWindow, ToldAnomalies
@@ -28,7 +28,7 @@ from service.state.changelog import Layout
 
 
 def replay(
-    log: OutsideLog, search: Search, question: Question, pipeline: Pipeline, layout: Layout, numerics: str
+    log: GrouplessLog, search: Search, question: Question, pipeline: Pipeline, layout: Layout, numerics: str
 ) -> Replayed:
     """Raises RefusedInput when the stream has no readings, or its partition no state that says who judged it."""
     past = past_of(log, search, question.stream, layout)
@@ -56,14 +56,14 @@ def replay(
         begins_with=beginning.what,
         features=pipeline.detector.features,
         readings=tuple(window.readings),
-        events=tuple(map(msgspec.Raw, anomalies.told(window))),
+        events=tuple(map(msgspec.Raw, anomalies.events(window))),
         checks=tuple(checks.done),
         remarks=tuple(remarks),
     )
 
 
 def _judge_again(
-    log: OutsideLog, question: Question, past: StreamPast, source: Source, beginning: Beginning
+    log: GrouplessLog, question: Question, past: StreamPast, source: Source, beginning: Beginning
 ) -> tuple[ReplayWindow, ToldAnomalies, Checks]:
     """Until the readings wanted are judged, their anomalies closed, and a state behind them is compared."""
     stream = beginning.stream

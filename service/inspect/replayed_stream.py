@@ -44,7 +44,7 @@ class ReplayedStream:
 
     def prime(self, batch: ReadingBatch) -> None:
         """As a service that finds rows of another checkpoint: fresh rows, and the last few readings before."""
-        self._pipeline.relive(batch, self.task.slab.slots(batch.keys), self.task)
+        self._pipeline.replay_readings(batch, self.task.slab.slots(batch.keys), self.task)
 
     def judge(self, fetched: Fetched) -> Iterator[tuple[Fetched, Processed]]:
         """The stream's own among the records of its partition, and what is thought of them."""

@@ -15,8 +15,8 @@ from models.detection.rows import Rows
 from models.output.wording import counted
 from service.errors import RefusedInput
 from service.input.wire import StreamKey
+from service.inspect.groupless_log import POLL_S, GrouplessLog, Search
 from service.inspect.inspection import FoundStream, collect, find, marker_of
-from service.inspect.outside_log import POLL_S, OutsideLog, Search
 from service.inspect.state_file import From, Manifest, StateExport
 from service.log.port import Commit, Partition
 from service.pipeline import Pipeline
@@ -30,7 +30,7 @@ from service.state.writer import StateWriter
 
 
 def export_streams(
-    log: OutsideLog, search: Search, streams: Sequence[StreamKey], pipeline: Pipeline, layout: Layout, numerics: str
+    log: GrouplessLog, search: Search, streams: Sequence[StreamKey], pipeline: Pipeline, layout: Layout, numerics: str
 ) -> StateExport:
     """The rows of some streams as they are at their partitions' markers. Raises RefusedInput."""
     by_origin: dict[Origin, list[tuple[StreamKey, FoundStream]]] = defaultdict(list)
@@ -66,7 +66,7 @@ def export_streams(
 
 
 def restored(
-    log: OutsideLog, pipeline: Pipeline, origin: Origin, layout: Layout, numerics: str, clock: EventClock
+    log: GrouplessLog, pipeline: Pipeline, origin: Origin, layout: Layout, numerics: str, clock: EventClock
 ) -> tuple[PartitionTask, Recovery]:
     """A partition's memory at its marker, got back by the code of the service. Raises LostState, RefusedInput."""
     task = PartitionTask(origin.partition, StateSlab(pipeline.detector.rows_for), clock)
@@ -103,7 +103,7 @@ class Limits(NamedTuple):
 
 
 def import_streams(
-    log: OutsideLog, search: Search, exported: StateExport, pipeline: Pipeline, writer: StateWriter, limits: Limits
+    log: GrouplessLog, search: Search, exported: StateExport, pipeline: Pipeline, writer: StateWriter, limits: Limits
 ) -> tuple[list[Commit], dict[Partition, int]]:
     """What to commit, all at once, to put rows into the state of a group that does not run; how many go where.
 
@@ -123,7 +123,7 @@ def import_streams(
 
 
 def _task_to_write_to(
-    log: OutsideLog, origin: Origin, pipeline: Pipeline, writer: StateWriter, idle_s: float
+    log: GrouplessLog, origin: Origin, pipeline: Pipeline, writer: StateWriter, idle_s: float
 ) -> PartitionTask:
     """The partition's memory as its next worker would get it; of one without state, nothing yet."""
     marker, clock = marker_of(collect(log, origin)), EventClock(idle_s)
@@ -133,7 +133,7 @@ def _task_to_write_to(
         if recovery.notices:  # they would be lost: the next worker would find nothing wrong any more
             problems = ", ".join(sorted({problem.value for problem in recovery.problems}))
             raise RefusedInput(
-                f"{origin.partition}: its state has losses that nobody was told of yet ({problems}): start the service,"
+                f"{origin.partition}: its state has losses that were not reported yet ({problems}): start the service,"
                 " and stop it again, first"
             )
         return task
@@ -153,5 +153,5 @@ def _put(task: PartitionTask, keys: Sequence[StreamKey], rows: Rows, writer: Sta
             f"{task.partition}: it remembers {counted(len(task.slab), 'stream')}, which is limits.max_streams"
         )
     task.slab.scatter(slots, rows, torch.full((len(keys),), next_offset - 1), next_offset)
-    pages = {*task.slab.regrouped_pages(), *(slots // PAGE_ROWS).tolist()}
+    pages = {*task.slab.pages_with_changed_membership(), *(slots // PAGE_ROWS).tolist()}
     return writer.complete(Commit(task.partition, next_offset), task, sorted(pages))

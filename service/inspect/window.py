@@ -108,22 +108,22 @@ class ToldAnomalies:
     """The anomalies that were told, each with its events."""
 
     def __init__(self) -> None:
-        self._told: dict[str, list[tuple[int, str, bytes]]] = {}  # offset, status, bytes; by anomaly
+        self._events: dict[str, list[tuple[int, str, bytes]]] = {}  # offset, status, bytes; by anomaly
 
     def add(self, processed: Processed) -> None:
         for event, record in zip(processed.events, processed.commit.anomalies, strict=True):
             one = (event.data.offset, event.data.status, record.value or b"")
-            self._told.setdefault(event.data.anomaly, []).append(one)
+            self._events.setdefault(event.data.anomaly, []).append(one)
 
     def touching(self, window: ReplayWindow) -> list[list[tuple[int, str, bytes]]]:
         """Those that were open at a reading of the window."""
         return [
             events
-            for events in self._told.values()
+            for events in self._events.values()
             if events[0][0] <= window.last and (events[-1][1] == "open" or events[-1][0] >= window.first)
         ]
 
-    def told(self, window: ReplayWindow) -> Iterator[bytes]:
+    def events(self, window: ReplayWindow) -> Iterator[bytes]:
         yield from (value for events in self.touching(window) for _, _, value in events)
 
     def open_in(self, window: ReplayWindow) -> bool:

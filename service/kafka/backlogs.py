@@ -1,4 +1,4 @@
-"""How far partitions go and where their group stands: asked of the brokers in the background, so that nobody waits.
+"""How far partitions go and where their group stands: asked of the brokers in the background, so that no one waits.
 
 A fetch says how far its partition went too, but what the client holds in its buffer was fetched a while ago, and of a
 partition that is not fetched from nothing is heard. Private to the client: its own ways of asking, which it offers to

@@ -186,13 +186,13 @@ def silence_client_below_warning() -> None:
     """Whatever the log level is: below WARNING the client writes passwords. Errors that are none are left out too."""
     names = [name for name in logging.root.manager.loggerDict if name == "kafka" or name.startswith("kafka.")]
     for name in names:
-        logging.getLogger(name).addFilter(_is_worth_telling)
+        logging.getLogger(name).addFilter(_is_worth_logging)
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # it warns of every pause of this process
     parent = logging.getLogger("kafka")
     parent.setLevel(max(parent.level, logging.WARNING))  # for those that are not there yet
 
 
-def _is_worth_telling(record: logging.LogRecord) -> bool:
+def _is_worth_logging(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING and not _is_closing(record)
 
 

@@ -44,7 +44,7 @@ class _Taken:
     """What the fetcher takes for the list of records, but holding a single chunk."""
 
     def __init__(self, chunk: FetchedChunk, counts_as: int) -> None:
-        """counts_as: so many records; more than there are where no more are to be taken in this poll."""
+        """counts_as: how many records; more than there are where no more are to be taken in this poll."""
         self._chunk = chunk
         self._counts_as = counts_as
 

@@ -25,10 +25,10 @@ from service.log.port import Commit, Fetched, Partition, Polled, Source, Stored
 SILENT_AFTER_S = 30.0  # of one who looks on: there is something to read, and nothing comes
 
 
-class UnjoinedLog:
+class KafkaGrouplessLog:
     """The same log for who looks at it, or writes state to it, without being a worker.
 
-    Joins no group, so that nobody's partitions move, and fetches one partition at a time: that of the last `start`.
+    Joins no group, so that no member's partitions move, and fetches one partition at a time: that of the last `start`.
     Raises LogUnavailable or RefusedInput when it cannot start.
     """
 
@@ -41,7 +41,7 @@ class UnjoinedLog:
     ) -> None:
         """changelog_topic: None for who has no business with state, and neither restores nor commits.
 
-        group: whose committed offsets `inspect` tells; None: as if there were none.
+        group: whose committed offsets `inspect` reports; None: as if there were none.
         """
         require_fast_checksums()
         silence_client_below_warning()

@@ -2,7 +2,7 @@
 
 A worker is one consumer in a group and one transactional producer, and a second consumer for the changelog. A commit
 is one transaction: outputs, pages, markers, then offsets with the group generation under which the records were
-fetched. Whatever fails in between, the producer is thrown away and every partition starts anew; there is no undo.
+fetched. Whatever fails in between, the producer is thrown away and every partition starts again; there is no undo.
 
 What is private to kafka-python 3.0 and used all the same, each with its reason beside it: in columns
 `_ColumnarRecords` (fetching columns); in transactions `_EndTransactionOnce` (a lost commit is not retried),
@@ -53,7 +53,7 @@ FAILED_COMMITS_IN_A_ROW = 5  # more is not another worker's doing: end the proce
 LEAST_POLL_RECORDS = 100  # so few can be written within any time limit
 LEAST_POLL_BYTES = 1024 * 1024
 METADATA_MAX_AGE_MS = 15_000  # so soon new partitions are seen, and topics that were deleted
-STUCK_AFTER_S = 1.0  # a transaction takes milliseconds: one that is open for so long is that of a worker that is gone
+STUCK_AFTER_S = 1.0  # a transaction takes milliseconds: one that is open for that long is that of a worker that is gone
 
 
 class KafkaLog:
@@ -113,7 +113,7 @@ class KafkaLog:
         self._events: deque[Assigned | ThrownOut] = deque()
         self._given: frozenset[Partition] = frozenset()  # by the group
         self._owned: frozenset[Partition] = frozenset()  # of these, those that can be served
-        self._fresh: frozenset[Partition] = frozenset()  # to be reported as starting anew
+        self._fresh: frozenset[Partition] = frozenset()  # to be reported as starting again
         self._started: set[Partition] = set()  # the others are paused until `start`
         self._first_offsets: dict[Partition, int] = {}  # where partitions without a committed offset began
         self._restoring: Restoring | None = None
@@ -220,7 +220,7 @@ class KafkaLog:
 
     def inspect(self, partition: Partition) -> Source:
         tp = TopicPartition(*partition)
-        with self._starting_anew(f"looking at {partition}"):
+        with self._starting_again(f"looking at {partition}"):
             wait_ms = CONNECT_WITHIN_S * 1000
             begin = self._consumer.beginning_offsets([tp], timeout_ms=wait_ms)[tp]
             end = self._consumer.end_offsets([tp], timeout_ms=wait_ms)[tp]
@@ -232,7 +232,7 @@ class KafkaLog:
 
     def restore(self, partition: Partition) -> Stored:
         """One partition's changelog is read at a time; those of the others wait."""
-        with self._starting_anew(f"restoring {partition}"):
+        with self._starting_again(f"restoring {partition}"):
             if self._restoring is None:
                 self._writer.producer()  # ends what a failed commit left open
                 self._restoring = self._changelog.begin(partition)
@@ -266,7 +266,7 @@ class KafkaLog:
 
     def start(self, partition: Partition, offset: int | None) -> int:
         tp = TopicPartition(*partition)
-        with self._starting_anew(f"starting {partition}"):
+        with self._starting_again(f"starting {partition}"):
             if offset is None:
                 offset = self._first_offsets.get(partition)
             if offset is None:
@@ -286,14 +286,14 @@ class KafkaLog:
         return offset
 
     def position(self, partition: Partition) -> int:
-        with self._starting_anew(f"reading {partition}"):
+        with self._starting_again(f"reading {partition}"):
             return int(self._consumer.position(TopicPartition(*partition), timeout_ms=1_000))
 
     def commit(self, commits: Sequence[Commit]) -> None:
         if not commits:
             return
         try:
-            with self._starting_anew(f"a transaction on {self._servers}"):
+            with self._starting_again(f"a transaction on {self._servers}"):
                 foreign = [str(commit.partition) for commit in commits if commit.partition not in self._owned]
                 if foreign or self._membership is None:
                     raise TaskMigrated(f"{', '.join(foreign)}: not assigned to this worker")
@@ -314,8 +314,8 @@ class KafkaLog:
             self._budget.poll_bytes = min(self._max_poll_bytes, 2 * self._budget.poll_bytes)
 
     @contextmanager
-    def _starting_anew(self, what: str) -> Iterator[None]:
-        """Whatever is interrupted here, every partition starts anew after it."""
+    def _starting_again(self, what: str) -> Iterator[None]:
+        """Whatever is interrupted here, every partition starts again after it."""
         try:
             with translated(what, interrupted=TaskMigrated):
                 yield
@@ -348,8 +348,8 @@ class KafkaLog:
     def _rebalanced(self) -> tuple[tuple[Partition, ...], tuple[Partition, ...]]:
         """What was assigned and revoked since the last poll.
 
-        A partition kept over a rebalance is in neither: the client keeps its position, and nobody else can have had
-        it if the new generation follows ours directly. If one lies between, another worker may have: start anew.
+        A partition kept over a rebalance is in neither: the client keeps its position, and no one else can have had
+        it if the new generation follows ours directly. If one lies between, another worker may have: start again.
         """
         known, given, fresh = self._owned, self._given, self._fresh
         while self._events:

@@ -42,7 +42,7 @@ class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         # Before anything is fetched of them: where a partition begins is known only once it is restored.
         self._consumer.pause(*(tp for tp in assigned if Partition(*tp) not in self._started))
-        # Remembered now, because what the client answers later may be a generation that poll() has not told of yet,
+        # Remembered now, because what the client answers later may be a generation that poll() has not reported yet,
         # or none at all, with which the broker would not fence a commit.
         self._events.append(Assigned(frozenset(Partition(*tp) for tp in assigned), self._consumer.group_metadata()))
 

@@ -102,7 +102,7 @@ class Window:
         return self.left > 0
 
     def take(self, limit: int | None, max_bytes: int | None, at_least: int) -> RecordColumns:
-        """The next records: at most `limit` of them and at most `max_bytes`, but `at_least` so many."""
+        """The next records: at most `limit` of them and at most `max_bytes`, but no fewer than `at_least`."""
         first, index = self._taken, self._index
         last = len(self.offsets) if limit is None else min(first + limit, len(self.offsets))
         if self._sizes is None:

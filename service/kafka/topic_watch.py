@@ -6,7 +6,7 @@ from typing import Any
 
 from service.errors import LogUnavailable
 
-GONE_AFTER_S = 10.0  # a topic that cannot be seen for so long is gone; a broker that restarts knows none for a while
+GONE_AFTER_S = 10.0  # a topic that cannot be seen for that long is gone; a broker that restarts knows none for a while
 
 
 class TopicWatch:
@@ -30,7 +30,7 @@ class TopicWatch:
         for topic in self._topics:
             found, known = str(cluster.topic_id(topic) or ""), self._topic_ids.get(topic, "")
             if found and known and found != known:
-                raise LogUnavailable(f"{self._servers}: topic {topic} was deleted and made anew while it was read")
+                raise LogUnavailable(f"{self._servers}: topic {topic} was deleted and made again while it was read")
             if cluster.partitions_for_topic(topic):
                 self._seen_at[topic] = now_s
             elif now_s - self._seen_at.get(topic, now_s) > GONE_AFTER_S:

@@ -199,7 +199,7 @@ def max_message_bytes(bootstrap_servers: str, topic: str, client: Mapping[str, o
 
 
 class TopicIdentity(NamedTuple):
-    topic_id: str  # another one after the topic was deleted and made anew
+    topic_id: str  # another one after the topic was deleted and made again
     partitions: int
 
 
@@ -300,7 +300,7 @@ def admin_of(bootstrap_servers: str, client: Mapping[str, object] | None) -> Ite
 
 
 def members_of(bootstrap_servers: str, group: str, client: Mapping[str, object] | None = None) -> tuple[str, ...]:
-    """Who is in a consumer group now: client names and hosts. A group that nobody knows has no members."""
+    """Who is in a consumer group now: client names and hosts. A group that no one knows has no members."""
     with admin_of(bootstrap_servers, client) as admin:
         found = admin.describe_groups([group])[group]
     return tuple(f"{member['client_id']} on {member['client_host'].lstrip('/')}" for member in found["members"])

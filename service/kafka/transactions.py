@@ -50,7 +50,10 @@ def end_transactions_once(producer: Any) -> None:
 
 
 def init_transactions(producer: Any, transactional_id: str) -> None:
-    """Take the id over from whoever had it: what is open under it ends. Raises LogUnavailable where it is not ours."""
+    """Take the id over from the producer that had it: what is open under it ends.
+
+    Raises LogUnavailable where the id is not ours.
+    """
     end_transactions_once(producer)
     try:
         producer.init_transactions()

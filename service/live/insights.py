@@ -1,4 +1,4 @@
-"""What explanations and forecasts look like to whoever asks: JSON over HTTP and on the command line.
+"""What explanations and forecasts look like to clients: JSON over HTTP and on the command line.
 
 Sizes: N readings shown, L layers, K steps. Numbers that are not known are null.
 """
@@ -116,7 +116,7 @@ class TraceSeen(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     partition: int
     features: list[str]
-    anew: bool  # these are all there are: forget what was seen before
+    reset: bool  # these are all there are: forget what was seen before
     readings: list[ReadingSeen]
     layers: list[LayerSeen]  # bottom first
 
@@ -175,7 +175,7 @@ class Insight:
             return seen_explanation(explained, self._detector.features, key, self._digest, view.partition, units)
 
     def expect(self, keys: Iterable[StreamKey]) -> None:
-        """Keep the readings of streams that somebody may want to look at soon, as far as there is room."""
+        """Keep the readings of streams that a client may want to look at soon, as far as there is room."""
         for key in keys:
             self._watching.expect(key)
 
@@ -185,13 +185,13 @@ class Insight:
         A few readings more cost little: judged again are those of the last part that was kept, not all of them.
         """
         view = self._watching.look(key)
-        anew = after is None or bool(view.parts and int(view.readings.offsets[0]) > after)
-        if after is not None and not anew:
+        reset = after is None or bool(view.parts and int(view.readings.offsets[0]) > after)
+        if after is not None and not reset:
             view = view.since(after + 1)
         with self._turn():
             traced = trace(self._detector, view.row_before, view.readings)
-            seen = 0 if anew or after is None else int((view.readings.offsets <= after).sum())
-            return _seen_trace(traced, seen, self._detector.features, key, view.partition, anew)
+            seen = 0 if reset or after is None else int((view.readings.offsets <= after).sum())
+            return _seen_trace(traced, seen, self._detector.features, key, view.partition, reset)
 
     def forecast(self, key: StreamKey, steps: int, interval_s: float | None = None) -> ForecastSeen:
         """Raises UnheldStream, NotNow and TooMuchAsked."""
@@ -238,9 +238,9 @@ def seen_explanation(
 
 
 def _seen_trace(
-    traced: Explained, seen: int, features: Sequence[str], key: bytes, partition: Partition, anew: bool
+    traced: Explained, seen: int, features: Sequence[str], key: bytes, partition: Partition, reset: bool
 ) -> TraceSeen:
-    """seen: how many of the readings, from the first, are known to whoever asked."""
+    """seen: how many of the readings, from the first, are known to the client that asked."""
     layers = [
         Layer(
             tuple(Gate(gate.name, gate.units[seen:]) for gate in layer.gates), layer.memory[seen:], layer.change[seen:]
@@ -252,7 +252,7 @@ def _seen_trace(
         topic=partition.topic,
         partition=partition.number,
         features=list(features),
-        anew=anew,
+        reset=reset,
         readings=list(_readings(traced.readings, traced.verdicts))[seen:],
         layers=[_layer(layer, units=False) for layer in layers] if seen < len(traced.readings.offsets) else [],
     )
@@ -324,16 +324,16 @@ def _rounded(values: Floats) -> list[float | None]:
 
 
 def _account(one: Account, readings: Readings, features: Sequence[str]) -> AccountSeen:
-    told = one.transition
+    transition = one.transition
     times_ms = readings.times_ms
-    columns = zip(features, told.share, one.weight, one.without, one.alone, strict=True)
+    columns = zip(features, transition.share, one.weight, one.without, one.alone, strict=True)
     return AccountSeen(
-        change=told.change.name.lower(),
-        severity=told.severity.name.lower(),
-        opened_by=told.opened_by.name.lower(),
-        score=told.score,
-        time=rfc3339(int(times_ms[told.reading])),
-        opened_at=rfc3339(told.opened_ms),
+        change=transition.change.name.lower(),
+        severity=transition.severity.name.lower(),
+        opened_by=transition.opened_by.name.lower(),
+        score=transition.score,
+        time=rfc3339(int(times_ms[transition.reading])),
+        opened_at=rfc3339(transition.opened_ms),
         begins=rfc3339(int(times_ms[one.begin])),
         channels=[ChannelSeen(*column) for column in columns],
         rank_correlation=one.rank_correlation,

@@ -49,7 +49,7 @@ def settle() -> None:
 
 
 def give_back() -> None:
-    """Break up cycles that nobody reaches any more, and let the system have the pages that are free."""
+    """Break up cycles that no one reaches any more, and let the system have the pages that are free."""
     gc.collect()
     if _trim is not None:
         _trim(0)
@@ -149,7 +149,7 @@ class MemoryKeeper(Observer):
         self._clock = clock
         self._resident = resident
         self._tidied_s = self._looked_s = clock()
-        self._told = 0.0  # the highest share of NEAR that was told of
+        self._reported = 0.0  # the highest share of NEAR that was reported
 
     def turned(self, turn: Round) -> None:
         self.look(sum(len(task.slab) for task in turn.tasks.values()))
@@ -186,10 +186,10 @@ class MemoryKeeper(Observer):
             return
         share = held / self.limit.bytes
         if share < FAR:
-            self._told = 0.0
+            self._reported = 0.0
         reached = next((near for near in NEAR if share >= near), 0.0)
-        if reached > self._told:
-            self._told = reached
+        if reached > self._reported:
+            self._reported = reached
             room = max(0, self.limit.bytes - held) // bytes_per_stream(self._row_bytes, 0)
             logger.warning(
                 "memory_near_limit",

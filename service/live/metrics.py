@@ -1,6 +1,6 @@
 """Every Prometheus name, once.
 
-Counters and gauges are read from the StatusBoard when somebody scrapes; histograms are filled by the worker, once a
+Counters and gauges are read from the StatusBoard when Prometheus scrapes; histograms are filled by the worker, once a
 batch. Nothing here takes a lock: the worker's thread swaps references, the scraping thread reads them. Labels hold
 topics, partitions, channels and fixed words only, however many streams there are; one metric names streams, at most
 100 and only where that is asked for. What went away takes its series with it.

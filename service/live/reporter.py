@@ -30,7 +30,7 @@ from service.state.open_alarms import by_severity, open_alarms, strongest
 from service.state.task import PartitionTask, Stage
 from service.state.writer import StateWriter
 
-STAGES = ("poll", "decode", "slots", "pack", "gather", "observe", "scatter", "tell", "commit")
+STAGES = ("poll", "decode", "slots", "pack", "gather", "observe", "scatter", "emit", "commit")
 REASONS = tuple(reason.value for reason in Reason)
 SURVEY_S = 1.0  # between two counts of the streams that are still warming up
 STREAMS_NAMED = 5  # in one log line
@@ -163,7 +163,7 @@ class Reporter(Observer):
             self._surveys = {partition: self._survey(task, now_s) for partition, task in turn.tasks.items()}
         last = self._board.read()
         events = [event for one in turn.judged for event in one.events]
-        told = [msgspec.to_builtins(event) for event in events[-100:]]
+        new = [msgspec.to_builtins(event) for event in events[-100:]]
         self._board.publish(
             Status(
                 state=WorkerState.STOPPING if turn.stopping else WorkerState.RUNNING,
@@ -174,9 +174,9 @@ class Reporter(Observer):
                 partitions=tuple(self._partition_statuses(turn)),
                 joined=turn.backlogs is not None,
                 counts=self._tally.counts(self._writer),
-                recent=newest(told, last.recent),
-                told=last.told + len(events),
-                details=still_open(told, last.details) if told else last.details,
+                recent=newest(new, last.recent),
+                events=last.events + len(events),
+                details=still_open(new, last.details) if new else last.details,
             )
         )
 

@@ -70,7 +70,7 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What has been done since the process started. Whoever hands a map over changes it no more."""
+    """What has been done since the process started. A map that was handed over is changed no more."""
 
     readings: int = 0  # read, late and duplicate ones among them
     rejected: Mapping[str, int] = field(default_factory=dict)  # by reason
@@ -112,7 +112,7 @@ class Status:
     joined: bool = True  # whether its group has said which partitions are this worker's
     counts: Counts = field(default_factory=Counts)
     recent: tuple[Mapping[str, Any], ...] = ()  # anomaly events, newest first
-    told: int = 0  # anomaly events since the start: the newest of `recent` is number `told`
+    events: int = 0  # anomaly events since the start: the newest of `recent` is number `events`
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of open anomalies, see still_open
 
 
@@ -129,21 +129,21 @@ class StatusBoard:
         return self._status
 
 
-def newest(told: Iterable[Mapping[str, Any]], recent: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
-    """`recent` with the events told since, which come oldest first, at its front."""
-    return tuple(islice(chain(reversed(list(told)), recent), RECENT_LIMIT))
+def newest(events: Iterable[Mapping[str, Any]], recent: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+    """`recent` with the events since, which come oldest first, at its front."""
+    return tuple(islice(chain(reversed(list(events)), recent), RECENT_LIMIT))
 
 
 def still_open(
-    told: Iterable[Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]
+    events: Iterable[Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
-    """What is known of anomalies that have not closed, by their id: `before` with the events told since.
+    """What is known of anomalies that have not closed, by their id: `before` with the events since.
 
     Not all that are open: those of before the start are not in it, nor the oldest of very many. Which streams are in
     alarm is in their rows.
     """
     known = dict(before)
-    for event in told:
+    for event in events:
         data = event["data"]
         known.pop(data["anomaly"], None)
         if data["status"] == "open":

@@ -1,6 +1,6 @@
-"""All streams of a worker at one moment, to be sorted and searched by whoever asks.
+"""All streams of a worker at one moment, to be sorted and searched by HTTP clients.
 
-The slabs are the worker's own. Once somebody asks, and about once a second as long as somebody does, the worker's
+The slabs are the worker's own. Once a client asks, and about once a second as long as one does, the worker's
 thread copies a few columns and hands them out; they never change afterwards. Sorting and searching is the asker's
 work, done once a table however many ask, in numpy, which lets the worker's thread run meanwhile.
 Sizes: S slots of all partitions one behind the other, free ones too.
@@ -202,7 +202,7 @@ class Streams(Observer):
 
     @property
     def wanted(self) -> bool:
-        """Whether a new table is due: all that a round costs when nobody asks."""
+        """Whether a new table is due: all that a round costs when no one asks."""
         if self._asked_s is None:
             return False
         now_s = self._monotonic()

@@ -1,8 +1,8 @@
-"""Streams that somebody looks at: their rows and latest readings, as the worker's thread lets go of them.
+"""Streams that a client looks at: their rows and latest readings, as the worker's thread lets go of them.
 
-The slabs are the worker's own. Whoever wants to see a stream puts its key on a short list and waits; at the end of its
-next round the worker copies the row, and from then on keeps the stream's readings too. What it hands out never
-changes afterwards. A stream that nobody has asked for in a while is taken off the list.
+The slabs are the worker's own. A client that wants to see a stream puts its key on a short list and waits; at the end
+of its next round the worker copies the row, and from then on keeps the stream's readings too. What it hands out never
+changes afterwards. A stream that no one has asked for in a while is taken off the list.
 """
 
 import threading
@@ -85,13 +85,13 @@ class Views(Protocol):
         ...
 
     def expect(self, key: StreamKey) -> None:
-        """Watch a stream that somebody may want to look at soon."""
+        """Watch a stream that a client may want to look at soon."""
         ...
 
 
 @dataclass(slots=True)
 class _Watch:
-    """asked_s: when somebody last did. answer: None until the worker has come round."""
+    """asked_s: when a client last did. answer: None until the worker has come round."""
 
     asked_s: float
     answer: View | TelltaleError | None = None
@@ -110,7 +110,7 @@ class Watching(Observer):
 
     @property
     def wanted(self) -> bool:
-        """Whether there is anything to follow: all that a round costs when nobody looks."""
+        """Whether there is anything to follow: all that a round costs when no one looks."""
         return bool(self._watches)
 
     def look(self, key: StreamKey, within_s: float = WITHIN_S) -> View:
@@ -133,7 +133,7 @@ class Watching(Observer):
             raise watch.answer or NotNow("no answer")
 
     def expect(self, key: StreamKey) -> None:
-        """Watch a stream that somebody may want to look at soon, while half of the places are free for questions."""
+        """Watch a stream that a client may want to look at soon, while half of the places are free for questions."""
         with self._changed:
             if key in self._watches:
                 self._watches[key].asked_s = self._monotonic()
@@ -190,7 +190,7 @@ def _read_of(
 
 
 def _go_on(watch: _Watch, key: StreamKey, task: PartitionTask, read: Sequence[_ReadSlice]) -> None:
-    """Add what was read to what is kept; begin anew where that does not lead to the row there is.
+    """Add what was read to what is kept; begin again where that does not lead to the row there is.
 
     The slab may be another one since, and a stream may have been forgotten and come back in one batch.
     """

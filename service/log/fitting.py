@@ -1,4 +1,4 @@
-"""Records cut to what a topic takes: a dead letter must not be larger than the record that it tells of was.
+"""Records cut to what a topic takes: a dead letter must not be larger than the record that it reports was.
 
 What cannot go whole goes cut, with what is known of all of it in headers.
 """
@@ -8,7 +8,7 @@ import hashlib
 from service.errors import RefusedInput
 from service.log.port import Cut, Headers, Record
 
-MAX_MESSAGE_BYTES = 1_048_588  # a topic's max.message.bytes, unless somebody has set it
+MAX_MESSAGE_BYTES = 1_048_588  # a topic's max.message.bytes, unless it was set
 BATCH_BYTES = 61 + 21  # a batch's header; a record's length, attributes, time and offset
 NUMBER_BYTES = 5  # a length before a field, or a count
 MARK = "telltale-reason"  # the first of the headers that are ours; those before it came with the record

@@ -54,7 +54,7 @@ class Revoke(NamedTuple):
 
 
 class Assign(NamedTuple):
-    """The poll-th call of poll (from 1) gives these partitions; in the same poll as a Revoke they start anew."""
+    """The poll-th call of poll (from 1) gives these partitions; in the same poll as a Revoke they start again."""
 
     poll: int
     partitions: tuple[Partition, ...]
@@ -82,7 +82,7 @@ class Topics:
     """The partitions of some topics, what is committed of them, and what was told about them.
 
     anomalies, dead_letters and changelog: by input partition, in the order of their commits. topic_ids, and where a
-    partition begins (`delete_before`), change when a test wants a topic made anew or its old records deleted.
+    partition begins (`delete_before`), change when a test wants a topic made again or its old records deleted.
     """
 
     def __init__(self, partitions: Mapping[str, int]) -> None:
@@ -104,8 +104,8 @@ class Topics:
         for partition in (Partition(topic, number) for number in range(first, first + count)):
             self.partitions += (partition,)
             self._records[partition] = _Records()
-            for told in (self.anomalies, self.dead_letters, self.changelog):
-                told[partition] = []
+            for written in (self.anomalies, self.dead_letters, self.changelog):
+                written[partition] = []
 
     def count(self, topic: str) -> int:
         return sum(partition.topic == topic for partition in self.partitions)
@@ -236,11 +236,11 @@ class MemoryLog:
                     self._write(commits)
                 raise Crashed(f"scripted crash at commit {self._commits}")
             if isinstance(fault, Migrate) and fault.commit == self._commits:
-                self._start_anew()
+                self._start_again()
                 raise TaskMigrated(f"scripted migration at commit {self._commits}")
         foreign = [c.partition for c in commits if not self._owns(c.partition) or c.partition not in self._owned]
         if foreign:
-            self._start_anew()
+            self._start_again()
             raise TaskMigrated(f"{', '.join(map(str, foreign))}: owned by another worker")
         self._write(commits)
 
@@ -294,7 +294,7 @@ class MemoryLog:
             if commit.marker is not None:
                 self._topics.changelog[commit.partition].append(commit.marker)
 
-    def _start_anew(self) -> None:
+    def _start_again(self) -> None:
         self._lost = set(self._owned)
         self._gained = {partition for partition in self._owned if self._owns(partition)}
 

@@ -105,7 +105,7 @@ class Fetched(NamedTuple):
 class Polled(NamedTuple):
     """What one poll brought. Apply `revoked` first, then `assigned`, then `fetched`.
 
-    A partition that was lost and came back within one poll is in both: its task starts anew.
+    A partition that was lost and came back within one poll is in both: its task starts again.
     """
 
     assigned: tuple[Partition, ...]
@@ -128,7 +128,7 @@ NOT_HEARD = Backlog(None, None)
 class Source(NamedTuple):
     """An input partition as the log finds it."""
 
-    topic_id: str  # another one after a topic was deleted and made anew; empty where the log has none
+    topic_id: str  # another one after a topic was deleted and made again; empty where the log has none
     partitions: int  # of its topic
     begin: int  # the first offset that is still there
     end: int  # the offset that its next record will have

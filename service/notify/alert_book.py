@@ -71,7 +71,7 @@ class AlertBook:
         self._pushed_out = 0
         self._lock = threading.Lock()
 
-    def tell(self, events: Iterable[Event]) -> None:
+    def apply(self, events: Iterable[Event]) -> None:
         """Take in what changed, in order."""
         now_s = self._clock()
         with self._lock:
@@ -83,7 +83,7 @@ class AlertBook:
                     self._put(anomaly.anomaly, _alerts_of(anomaly, reached, known, now_s))
 
     def look(self, partition: Partition, alarms: Sequence[HeldAlarm]) -> None:
-        """What the rows of a partition say: alarms nobody has told of here are added, alerts without one resolved."""
+        """What the rows of a partition say: alarms that are not here yet are added, alerts without one resolved."""
         now_s = self._clock()
         held = {anomaly_id(partition, one.opened_offset, one.key.decode()): one for one in alarms}
         with self._lock:
@@ -171,7 +171,7 @@ def _alerts_of(anomaly: Anomaly, reached: Sequence[str], known: _Alerts | None, 
     partition = Partition(anomaly.topic, anomaly.partition)
     opened_s = milliseconds_of(anomaly.opened_at) / 1000
     annotations = {
-        "summary": f"{anomaly.stream}: {_told(anomaly.channels)}",
+        "summary": f"{anomaly.stream}: {_in_words(anomaly.channels)}",
         "severity": anomaly.severity,
         "kind": anomaly.kind,
         "score": f"{anomaly.score:.2f}",
@@ -195,7 +195,7 @@ def _alerts_of(anomaly: Anomaly, reached: Sequence[str], known: _Alerts | None, 
 def _alerts_from_row(
     partition: Partition, name: str, alarm: HeldAlarm, reached: Sequence[str], now_s: float
 ) -> _Alerts:
-    """After a restart: which channels it was, only the event could tell."""
+    """After a restart: which channels it was, only the event said."""
     stream, opened_at = alarm.key.decode(), rfc3339(alarm.opened_ms)
     annotations = {
         "summary": f"{stream}: anomalous since {opened_at}",
@@ -212,7 +212,7 @@ def _labels(partition: Partition, name: str, stream: str) -> Mapping[str, str]:
     return {"alertname": ALERT_NAME, "stream": stream, "topic": partition.topic, "anomaly": name}
 
 
-def _told(channels: Sequence[Channel]) -> str:
+def _in_words(channels: Sequence[Channel]) -> str:
     """The channels with most share, in words."""
     first = sorted(channels, key=lambda channel: -channel.share)[:CHANNELS_NAMED]
     return "; ".join(

@@ -1,6 +1,6 @@
 """Delivery over HTTP: a receiver, a thread of its own that sends to it, and what waits for it.
 
-Whoever has something to tell puts it in a box and goes on: nothing here waits for a receiver but its own thread. What
+A sender puts what it has in a box and continues: nothing here waits for a receiver but its own thread. What
 a receiver does not take is tried again, later and later, until it does; what waits meanwhile is bounded.
 """
 
@@ -102,7 +102,7 @@ class Receiver:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would arrive as a GET without its body, and the login at somebody else."""
+    """A redirected POST would arrive as a GET without its body, and the login at another server."""
 
     def redirect_request(self, *_: object) -> None:
         return None
@@ -240,7 +240,7 @@ class Sender:
 
 
 def join_all(senders: Sequence[Sender], within_s: float) -> None:
-    """Let all of them end side by side, in so many seconds altogether."""
+    """Let all of them end side by side, in that many seconds altogether."""
     ends_s = time.monotonic() + within_s
     for sender in senders:
         sender.stop()

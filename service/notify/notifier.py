@@ -36,7 +36,7 @@ class _Route(NamedTuple):
 
 
 class Notifier(Observer):
-    """What the worker's thread tells; it never waits for a receiver."""
+    """What the worker's thread hands over; it never waits for a receiver."""
 
     def __init__(
         self,
@@ -44,12 +44,12 @@ class Notifier(Observer):
         min_severity: str = SEVERITIES[0],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """min_severity: what has not reached it is told to nobody."""
-        self._told_severities = SEVERITIES[SEVERITIES.index(min_severity) :]
+        """min_severity: what has not reached it is not sent."""
+        self._severities = SEVERITIES[SEVERITIES.index(min_severity) :]
         self._monotonic = monotonic
         self._looked_s = -RESEND_S
         self._running: frozenset[Partition] = frozenset()
-        self._routes = [_route(receiver, self._told_severities) for receiver in receivers]
+        self._routes = [_route(receiver, self._severities) for receiver in receivers]
         self._books = [route.box for route in self._routes if isinstance(route.box, AlertBook)]
         self._queues = [route.box for route in self._routes if isinstance(route.box, EventQueue)]
 
@@ -62,25 +62,25 @@ class Notifier(Observer):
         join_all([route.sender for route in self._routes], STOP_WITHIN_S)
 
     def committed(self, commit: Committed) -> None:
-        self.tell(commit.judged, commit.notices)
+        self.notify(commit.judged, commit.notices)
 
     def turned(self, turn: Round) -> None:
         self.look(turn.tasks.values())
 
-    def tell(self, judged: Sequence[Processed], notices: Sequence[Record]) -> None:
+    def notify(self, judged: Sequence[Processed], notices: Sequence[Record]) -> None:
         """What was committed: verdicts with their events, and what else went to the topic of anomalies."""
         if not self._routes:
             return
         events, records = [], list(notices)
         for one in judged:
             for event, record in zip(one.events, one.commit.anomalies, strict=True):
-                if event.data.severity in self._told_severities:
+                if event.data.severity in self._severities:
                     events.append(event)
                     records.append(record)
         if not records:
             return
         for book in self._books:
-            book.tell(events)
+            book.apply(events)
         for queue in self._queues:
             queue.put([record.value or b"" for record in records])
         self._wake()
@@ -93,7 +93,7 @@ class Notifier(Observer):
             return
         gone = self._running - {task.partition for task in tasks}
         self._running, self._looked_s = running, now_s
-        found = [(task.partition, self._worth_telling(task)) for task in tasks if task.stage is Stage.RUNNING]
+        found = [(task.partition, self._worth_an_alert(task)) for task in tasks if task.stage is Stage.RUNNING]
         for book in self._books:
             book.leave(gone)
             for partition, alarms in found:
@@ -107,8 +107,8 @@ class Notifier(Observer):
             totals[route.sender.kind].update(route.sender.notified._asdict())
         return {kind: Notified(**total) for kind, total in totals.items()}
 
-    def _worth_telling(self, task: PartitionTask) -> list[HeldAlarm]:
-        return [alarm for alarm in open_alarms(task.slab) if alarm.severity in self._told_severities]
+    def _worth_an_alert(self, task: PartitionTask) -> list[HeldAlarm]:
+        return [alarm for alarm in open_alarms(task.slab) if alarm.severity in self._severities]
 
     def _wake(self) -> None:
         for route in self._routes:

@@ -71,7 +71,7 @@ def run_service(settings: Settings) -> None:
         web.start()
     try:
         worker = kafka_worker(
-            settings, checkpoint, numerics, board, metrics, stopping.told, (watching, streams, notifier, memory)
+            settings, checkpoint, numerics, board, metrics, stopping.requested, (watching, streams, notifier, memory)
         )
         _announce(settings, checkpoint, numerics)
         memory.foresee(list(checkpoint.detector.known))
@@ -159,7 +159,7 @@ def observed(
 
 
 def notifier_of(settings: Settings) -> Notifier:
-    """Whoever is to be told; without a receiver it costs nothing."""
+    """The receivers that settings name; without one it costs nothing."""
     urls = {
         ALERTMANAGER: map(alerts_url, settings.notifications.alertmanager_urls),
         WEBHOOK: settings.notifications.webhook_urls,
@@ -232,4 +232,4 @@ def _announce(settings: Settings, checkpoint: Checkpoint, numerics: str) -> None
 
 def _require(web: WebProcess | None) -> None:
     if web is not None and web.failed:
-        raise LogUnavailable("the HTTP server ended by itself: nobody could watch this process any more")
+        raise LogUnavailable("the HTTP server ended by itself: no one could watch this process any more")

@@ -23,13 +23,13 @@ logger = structlog.get_logger("telltale")
 
 
 class Stopping:
-    """The first SIGTERM or Ctrl-C sets `told`; a second one ends the process at once.
+    """The first SIGTERM or Ctrl-C sets `requested`; a second one ends the process at once.
 
     So does a first one that comes before judging has begun: nothing is there to be written.
     """
 
     def __init__(self, within_s: float = STOP_WITHIN_S, end: Callable[[int], None] = os._exit) -> None:
-        self.told = threading.Event()
+        self.requested = threading.Event()
         self._judging, self._written = threading.Event(), threading.Event()
         self._within_s = within_s
         self._end = end
@@ -49,13 +49,13 @@ class Stopping:
         self._written.set()
 
     def _receive(self, number: int) -> None:
-        if self.told.is_set() or not self._judging.is_set():
+        if self.requested.is_set() or not self._judging.is_set():
             self._end(128 + number)
-        self.told.set()
+        self.requested.set()
         logger.info("stopping", signal=signal.Signals(number).name)
 
     def _watch(self) -> None:
-        self.told.wait()
+        self.requested.wait()
         threading.Event().wait(self._within_s)  # the process ends meanwhile, and this thread with it
         code = 0 if self._written.is_set() else EXIT_FAILED
         say_and_end(lambda: _last_words(self._within_s, code), lambda: self._end(code), LAST_WORDS_S)

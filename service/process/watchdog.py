@@ -16,7 +16,7 @@ from service.live.status import StatusBoard
 
 EXIT_STUCK = os.EX_SOFTWARE  # 70
 INTERVAL_S = 1.0
-LAST_WORDS_S = 2.0  # for the log line and the stacks: a worker may be stuck because nobody reads stderr
+LAST_WORDS_S = 2.0  # for the log line and the stacks: a worker may be stuck because no one reads stderr
 STDERR = 2
 
 logger = structlog.get_logger("telltale.watchdog")
@@ -42,7 +42,7 @@ class Watchdog:
         interval_s: float = INTERVAL_S,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
-        """wait: for so many seconds; True: stop looking. Unset: until stop() is called."""
+        """wait: for that many seconds; True: stop looking. Unset: until stop() is called."""
         self._stopped = threading.Event()
         self._board = board
         self._end = end

@@ -233,7 +233,7 @@ class LimitSettings(Section):
         gt=0,
         allow_inf_nan=False,
         description="s of event time, as it passes in its partition, after which a stream without a reading is "
-        "forgotten; it starts anew if it comes back",
+        "forgotten; it starts again if it comes back",
     )
 
 
@@ -249,7 +249,7 @@ class StateSettings(Section):
     when_lost: Literal["fail", "reset"] = Field(
         default="fail",
         description="fail: end, with exit code 1, when a partition's state cannot be restored (input deleted before it "
-        "was judged again, topic made anew, changelog empty); reset: go on without it, and say so on the topic of "
+        "was judged again, topic made again, changelog empty); reset: continue without it, and say so on the topic of "
         "anomalies",
     )
     prime_readings: Whole = Field(
@@ -290,7 +290,7 @@ class NotificationSettings(Section):
         default=None, description="file that holds webhook_authorization"
     )
     min_severity: Literal["minor", "major", "critical"] = Field(
-        default="minor", description="minor, major or critical; an anomaly is told of once it is as severe as that"
+        default="minor", description="minor, major or critical; an anomaly is reported once it is as severe as that"
     )
 
     @model_validator(mode="before")

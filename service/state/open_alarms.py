@@ -1,4 +1,4 @@
-"""Which alarms are open, read from the rows themselves: what is true of the memory, whatever was told of it."""
+"""Which alarms are open, read from the rows themselves: what is true of the memory, whatever was published of it."""
 
 import heapq
 from collections.abc import Iterable, Mapping

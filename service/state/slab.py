@@ -46,7 +46,7 @@ class StateSlab:
         self._scores = np.empty(0, np.float32)
         self._dirty_since = torch.empty(0, dtype=torch.int64)  # by page: offset of the first change not written, or -1
         self._through: dict[int, int] = {}  # of pages that were loaded
-        self._regrouped: set[int] = set()  # pages whose membership changed since they were written
+        self._membership_changed: set[int] = set()  # pages whose membership changed since they were written
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -119,7 +119,7 @@ class StateSlab:
         """
         self._rows.put(slots, rows)
         self._applied[slots] = applied
-        self._soil(slots, since)
+        self._mark_dirty(slots, since)
 
     def note_scores(self, slots: Tensor, scores: Tensor) -> None:
         """slots, scores: (N,), in offset order: of a stream's several scores the last one stays."""
@@ -148,9 +148,9 @@ class StateSlab:
         dirty = self._dirty_since[self._dirty_since >= 0]
         return int(dirty.min()) if len(dirty) else None
 
-    def regrouped_pages(self) -> list[int]:
+    def pages_with_changed_membership(self) -> list[int]:
         """Pages whose membership changed since they were written: these are written with the next commit."""
-        return sorted(self._regrouped)
+        return sorted(self._membership_changed)
 
     def page(self, number: int, through: int) -> Page:
         """A copy of a page; everything before offset `through` has been applied."""
@@ -162,7 +162,7 @@ class StateSlab:
     def clean(self, number: int) -> None:
         """A page has been written: it is not dirty any more."""
         self._dirty_since[number] = -1
-        self._regrouped.discard(number)
+        self._membership_changed.discard(number)
 
     def load(self, page: Page) -> None:
         """Put a written page back where it was. A stream that is in two pages belongs to the one with higher `through`.
@@ -190,11 +190,11 @@ class StateSlab:
         slots = torch.tensor(places, dtype=torch.int64) + number * PAGE_ROWS
         applied = torch.full((len(keys),), since - 1)
         self.load(Page(number, since, slots, tuple(keys), self._rows_for(keys), applied))
-        self._soil(torch.tensor([number * PAGE_ROWS]), since)
+        self._mark_dirty(torch.tensor([number * PAGE_ROWS]), since)
 
-    def regroup(self, number: int) -> None:
+    def mark_membership_changed(self, number: int) -> None:
         """Let a page be written, with its roster, at the next commit."""
-        self._regrouped.add(number)
+        self._membership_changed.add(number)
 
     def _take_over(self, key: StreamKey, page: Page) -> bool:
         """Whether `page` is the one that a stream belongs to; if so, no other has it afterwards."""
@@ -205,8 +205,8 @@ class StateSlab:
         loser = other if self._through[other] < page.through else page.number
         if loser == other:
             self._forget([slot], page.through)
-        self._regrouped.add(loser)
-        self._soil(torch.tensor([loser * PAGE_ROWS]), page.through)
+        self._membership_changed.add(loser)
+        self._mark_dirty(torch.tensor([loser * PAGE_ROWS]), page.through)
         return loser == other
 
     def _reserve(self, number: int) -> None:
@@ -230,7 +230,7 @@ class StateSlab:
             slots.append(slot)
         self._make_room(len(self._keys))
         self._rows.put(torch.tensor(slots), self._rows_for(keys))
-        self._regrouped.update(slot // PAGE_ROWS for slot in slots)
+        self._membership_changed.update(slot // PAGE_ROWS for slot in slots)
 
     def _forget(self, slots: Sequence[int], offset: int) -> None:
         if not slots:
@@ -247,8 +247,8 @@ class StateSlab:
             column[freed] = 0
         self._applied[freed] = NOTHING_APPLIED
         self._scores[freed.numpy()] = np.nan
-        self._soil(freed, offset)
-        self._regrouped.update(slot // PAGE_ROWS for slot in slots)
+        self._mark_dirty(freed, offset)
+        self._membership_changed.update(slot // PAGE_ROWS for slot in slots)
 
     def _make_room(self, streams: int) -> None:
         """Grow by doubling, in whole pages."""
@@ -263,7 +263,7 @@ class StateSlab:
         clean = torch.full((pages - len(self._dirty_since),), -1)
         self._dirty_since = torch.cat([self._dirty_since, clean])
 
-    def _soil(self, slots: Tensor, offset: int) -> None:
+    def _mark_dirty(self, slots: Tensor, offset: int) -> None:
         pages = slots // PAGE_ROWS
         since = self._dirty_since[pages]
         self._dirty_since[pages] = torch.where(since < 0, offset, since)

@@ -13,7 +13,7 @@ from models.data.arrays import Int64s
 from service.log.port import Partition
 from service.state.slab import StateSlab
 
-IDLE_TICKS = 16  # an idle stream is one without a reading for so many
+IDLE_TICKS = 16  # an idle stream is one without a reading for that many
 
 
 class Stage(StrEnum):
@@ -22,7 +22,7 @@ class Stage(StrEnum):
     WAITING = "waiting"  # cannot be served yet: topics that it needs are not there
     RESTORING = "restoring"  # reads its pages from the changelog
     PRIMING = "priming"  # warms streams up whose pages are another checkpoint's
-    REPLAYING = "replaying"  # judges again, telling nobody, what came after the pages were written
+    REPLAYING = "replaying"  # judges again, publishing nothing, what came after the pages were written
     RUNNING = "running"
 
 
@@ -31,14 +31,14 @@ class Stretch(NamedTuple):
 
     begin: int  # index of its first record
     end: int  # index behind its last
-    idle_before: int | None  # before it, forget streams without a reading since this offset; None: nobody is idle
+    idle_before: int | None  # before it, forget streams without a reading since this offset; None: none is idle
 
 
 class EventClock:
     """How a partition's own time passes: by the latest event time of any of its readings, never by a wall clock.
 
     It ticks when that time enters another sixteenth of `idle_s`; a jump over several is one tick, so that a plant that
-    stood still for a month, or history read side by side, makes nobody idle. Ticks depend on the readings and their
+    stood still for a month, or history read side by side, makes no stream idle. Ticks depend on the readings and their
     order alone, not on where batches end.
     """
 
@@ -72,7 +72,7 @@ class EventClock:
         return [Stretch(begin, end, idle.get(begin)) for begin, end in pairwise(borders)]
 
     def tick(self, offset: int) -> int | None:
-        """Note a tick; returns the offset since which a stream must have had a reading; None: nobody is idle yet."""
+        """Note a tick; returns the offset since which a stream must have had a reading; None: none is idle yet."""
         before = self.ticks[0] if len(self.ticks) == IDLE_TICKS else None
         self.ticks = [*self.ticks, offset][-IDLE_TICKS:]
         return before

@@ -46,21 +46,21 @@ class StateWriter:
         task.credit = task.credit + task.slab.pages * elapsed_s / self._interval_s if dirty else 0.0
         some = min(int(task.credit), PAGES_AT_ONCE, len(dirty))
         task.credit = task.credit - some if some < len(dirty) else 0.0  # not saved up for when more pages are busy
-        return sorted({*dirty[:some], *task.slab.regrouped_pages()})
+        return sorted({*dirty[:some], *task.slab.pages_with_changed_membership()})
 
     def all_due(self, task: PartitionTask) -> list[int]:
-        """Pages that have to be written before the process ends, or the first so many of them."""
+        """Pages that have to be written before the process ends, or the first of them."""
         dirty = [page for page, _ in task.slab.dirty_pages()]
-        return sorted({*dirty[:PAGES_AT_ONCE], *task.slab.regrouped_pages()})
+        return sorted({*dirty[:PAGES_AT_ONCE], *task.slab.pages_with_changed_membership()})
 
     def complete(self, commit: Commit, task: PartitionTask, pages: list[int]) -> Commit:
         """The task's last commit of a transaction with these pages and the marker; the pages are clean from now on."""
         origin = Origin(self.group, task.partition)
-        regrouped = set(task.slab.regrouped_pages())
+        membership_changed = set(task.slab.pages_with_changed_membership())
         records = []
         for number in pages:
             page = task.slab.page(number, commit.next_offset)
-            if number in regrouped:
+            if number in membership_changed:
                 records.append(roster_record(origin, number, page.keys))
             records.append(page_record(origin, self.layout, page))
             task.slab.clean(number)

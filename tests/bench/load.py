@@ -120,7 +120,7 @@ def work(
 
 
 def store(servers: str, topics: list[str], group: str, streams: int, hidden: int, versions: int) -> float:
-    """Write the pages of so many streams several times over, then their markers; returns MB of one version.
+    """Write the pages of this many streams several times over, then their markers; returns MB of one version.
 
     The input topic is empty: nothing is to be replayed.
     """

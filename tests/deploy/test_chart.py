@@ -110,7 +110,7 @@ def test_a_worker_is_known_by_the_name_of_its_pod_and_its_set_by_a_service_witho
     assert services[workers["spec"]["serviceName"]]["clusterIP"] == "None"
 
 
-def test_selectors_find_the_workers_and_nobody_else() -> None:
+def test_selectors_find_the_workers_and_no_one_else() -> None:
     objects = render(**EVERYTHING)
     labels = {name: pod["metadata"]["labels"] for name, pod in pods(objects)}
     assert len(labels) == 4

@@ -146,7 +146,7 @@ def test_every_metric_is_in_the_documentation_and_no_other() -> None:
 
 
 def test_every_recorded_series_is_asked_for() -> None:
-    """Or it would be written for nobody."""
+    """Or it would be written for no one."""
     used = {name for where, expression in asked_for() if where not in RECORDED for name in NAME.findall(expression)}
     documented = set(re.findall(r"`(job[\w:]+)`", MONITORING))
     assert set(RECORDED) <= used | documented

@@ -85,7 +85,7 @@ def behind(deployment: Deployment) -> int:
 
 
 def differences(deployment: Deployment, checkpoint: Checkpoint) -> oracle.Differences:
-    """What was told against what a run that nobody disturbed tells of the readings on the topic."""
+    """What was told against what a run that no one disturbed tells of the readings on the topic."""
     readings, told = deployment.kafka.read_committed(READINGS), deployment.kafka.read_committed(ANOMALIES)
     print(f"{len(readings):,} readings on the topic, {len(told):,} messages about anomalies")
     limits = DEFAULTS.limits
@@ -165,7 +165,7 @@ def test_killing_the_service_and_starting_more_of_it_changes_nothing_that_is_tol
     deployment.compose("kill", "telltale")
     assert deployment.states()["telltale"] == ["exited 137"]
     ends = {one.partition: one.offset for one in deployment.kafka.read_committed(READINGS)}
-    wait_until(lambda: behind(deployment) > UNJUDGED, SEEN_WITHIN_S, "readings that nobody judges")
+    wait_until(lambda: behind(deployment) > UNJUDGED, SEEN_WITHIN_S, "readings that no one judges")
     faster.up("--scale", f"telltale={WORKERS}")
     wait_until(
         lambda: sum(offset_of(one) > ends[one.partition] for one in opened(deployment)) > MANY,

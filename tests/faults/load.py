@@ -79,7 +79,7 @@ def _judged(scene: Scene) -> int:
 KNOWN = 8  # streams of each partition that are there from the start
 MAX_STREAMS = 20_000  # of a partition
 WARM = 100  # readings of each known stream before the flood
-KNOWN_EVERY = 50  # in the flood, one record in so many is a known stream's
+KNOWN_EVERY = 50  # in the flood, one record in this many is a known stream's
 BYTES_A_STREAM = 3_000  # rows, index, and what the allocator keeps of both while a slab doubles
 BYTES_BESIDE = 250 * 2**20  # fetched records, batches under way
 

@@ -59,7 +59,7 @@ class Incarnation:
         )
 
     def turn(self, records: int) -> None:
-        """One round, of at most so many records."""
+        """One round, of at most this many records."""
         self.log._max_poll_records = records
         self.worker.turn(timeout_s=0.0)
 

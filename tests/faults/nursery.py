@@ -111,7 +111,7 @@ class Nursery:
                 child = self._children.pop(said["pid"])
                 child.code = said["code"]
                 child.ended.set()
-                child.stopped.set()  # nobody need wait for that any more
+                child.stopped.set()  # no one need wait for that any more
         self._started.put(NOBODY)
 
 

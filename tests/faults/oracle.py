@@ -1,4 +1,4 @@
-"""What a run that nobody disturbed would have told: computed from the input topic alone, one reading a step.
+"""What a run that no one disturbed would have told: computed from the input topic alone, one reading a step.
 
 `run` is the oracle's own process, one a partition: it follows the input at the lowest priority, without a changelog,
 until the suite says where the input ends, and leaves what it expects in a file. `compare` holds that against what was
@@ -44,7 +44,7 @@ class Differences:
 
     lost: int = 0  # verdicts, anomalies, dead letters that are not there
     twice: int = 0  # that are there more than once
-    different: int = 0  # whose bytes are others, or that nobody expected
+    different: int = 0  # whose bytes are others, or that no one expected
     disorder: int = 0  # partitions in which all are there, but not in order
     state: int = 0  # streams whose row is not the same to the last bit, or that are missing, or too many
     other: list[str] = field(default_factory=list)  # in words

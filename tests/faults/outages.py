@@ -150,7 +150,7 @@ def late_end_of_transaction(cast: Cast, count: int) -> Figures:
             assert proxy.kept.wait(120), "no transaction was ended"
             held.wait(chance.uniform(0.0, 1.2) if break_off else SESSION_MS / 1000 + chance.uniform(0.0, 1.0))
             try:
-                proxy.deliver(anew=chance.random() < 0.5)
+                proxy.deliver(reconnect=chance.random() < 0.5)
                 how["delivered after a break" if break_off else "delivered late"] += 1
             except (AssertionError, OSError, TimeoutError):
                 how["the broker had hung up"] += 1

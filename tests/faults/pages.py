@@ -1,4 +1,4 @@
-"""The row of damaged pages: who is lost is known exactly, and nobody else is touched. On the log in memory."""
+"""The row of damaged pages: who is lost is known exactly, and no one else is touched. On the log in memory."""
 
 import random
 from collections import Counter

@@ -81,7 +81,7 @@ def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> flo
 
 
 def write_checkpoint(path: Path, hidden: int = 32, seed: int = 0) -> Path:
-    """A detector with a real LSTM that nobody trained: alarms open within dozens of readings."""
+    """A detector with a real LSTM that no one trained: alarms open within dozens of readings."""
     detector = Detector.cold(some_forecaster(len(plant.FEATURES), hidden=hidden, seed=seed), QUICK)
     data = checkpoint.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
     metrics = checkpoint.TrainingMetrics(
@@ -520,7 +520,7 @@ class Feed:
             self._producer.close(timeout=10)
 
     def go(self, limit: float = float("inf")) -> None:
-        """Write so many readings in all, and no more for now."""
+        """Write readings up to this number in all, and no more for now."""
         self._limit = limit
 
     def _write(self) -> None:

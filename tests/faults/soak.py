@@ -37,7 +37,7 @@ held = threading.Event()  # never set: to let something last
 
 
 def soak(cast: Cast, minutes: float) -> Figures:
-    """A fault every 15 s, for so many minutes."""
+    """A fault every 15 s, for that many minutes."""
     chance = random.Random(cast.seed)
     happened: Counter[str] = Counter()
     proxy, watched = Proxy(), Proxy()

@@ -44,8 +44,8 @@ class Desk:
         self._sender = Sender(Receiver(ALERTMANAGER, self._url), self.book)
         self._sender.start()
 
-    def tell(self, *events: Event) -> None:
-        self.book.tell(events)
+    def report(self, *events: Event) -> None:
+        self.book.apply(events)
         self._sender.wake()
 
     def restart(self, severity: str) -> None:
@@ -79,7 +79,7 @@ class Desk:
 
     def until_others_are_told(self, stream: str) -> None:
         """Another stream's anomaly opens and is told of: whatever was due before it has been sent by then."""
-        self.tell(changed("opened", stream))
+        self.report(changed("opened", stream))
         wait_until(lambda: bool(self.told(stream)), f"{stream} is told of")
 
 
@@ -97,16 +97,16 @@ def test_a_receiver_for_critical_is_told_at_the_rise_and_at_the_end_and_of_nothi
     minor, major = (Notice(PLAIN, "pump", severity, "firing") for severity in ("minor", "major"))
     critical = Notice(CRITICAL, "pump", "critical", "firing")
     with a_desk(tmp_path) as desk:
-        desk.tell(changed("opened"))
+        desk.report(changed("opened"))
         desk.until_told([minor])
-        desk.tell(changed("updated", severity="major"))
+        desk.report(changed("updated", severity="major"))
         desk.until_told([minor, major])
-        desk.tell(changed("updated", severity="critical"))
+        desk.report(changed("updated", severity="critical"))
         desk.until_told([minor, major, critical])
         desk.restart("critical")
         desk.until_others_are_told("other")
         assert desk.told() == [minor, major, critical], "each rise once; nothing is resolved while it lasts"
-        desk.tell(changed("closed", severity="critical"))
+        desk.report(changed("closed", severity="critical"))
         over = [one._replace(status="resolved") for one in (minor, major, critical)]
         desk.until_told(over)
         desk.until_others_are_told("another")
@@ -116,22 +116,22 @@ def test_a_receiver_for_critical_is_told_at_the_rise_and_at_the_end_and_of_nothi
 def test_an_anomaly_that_opens_as_critical_is_told_of_as_critical_alone(tmp_path: Path) -> None:
     critical = Notice(CRITICAL, "pump", "critical", "firing")
     with a_desk(tmp_path) as desk:
-        desk.tell(changed("opened", severity="critical"))
+        desk.report(changed("opened", severity="critical"))
         desk.until_told([critical])
         states = {"minor": "suppressed", "major": "suppressed", "critical": "active"}
         wait_until(lambda: desk.states() == states, "the lower alerts are there and suppressed")
         desk.until_others_are_told("other")
         assert desk.told() == [critical]
-        desk.tell(changed("closed", severity="critical"))
+        desk.report(changed("closed", severity="critical"))
         desk.until_told([critical._replace(status="resolved")])
 
 
 @pytest.mark.parametrize("severity", ["minor", "major"])
 def test_what_is_never_critical_reaches_the_plain_receiver_alone(tmp_path: Path, severity: str) -> None:
     with a_desk(tmp_path) as desk:
-        desk.tell(changed("opened", severity=severity))
+        desk.report(changed("opened", severity=severity))
         told = Notice(PLAIN, "pump", severity, "firing")
         desk.until_told([told])
-        desk.tell(changed("closed", severity=severity))
+        desk.report(changed("closed", severity=severity))
         desk.until_told([told._replace(status="resolved")])
         assert {one.receiver for one in desk.told()} == {PLAIN}

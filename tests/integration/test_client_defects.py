@@ -179,7 +179,7 @@ def test_a_transaction_that_the_broker_has_aborted_is_told(world: KafkaWorld, be
     committing = in_background(lambda: log.commit(reader.commits()))
     assert proxy.kept.wait(WITHIN_S)
     wait_until(bench.transaction_ended)
-    proxy.deliver(anew=False)
+    proxy.deliver(reconnect=False)
     with pytest.raises(TaskMigrated, match="ended by another"):
         committing.result(WITHIN_S)
     assert world.anomalies() == []
@@ -200,7 +200,7 @@ def test_a_zombies_late_send_fences_the_living_producer(bench: Bench) -> None:
         zombie.send(bench.topic, b"late", partition=0).get(timeout=WITHIN_S)
     wait_until(bench.transaction_ended)
     with pytest.raises(kafka_errors.ProducerFencedError):
-        living.commit_transaction()  # mended if it succeeds; a worker that was fenced must start anew all the same
+        living.commit_transaction()  # mended if it succeeds; a worker that was fenced must start again all the same
     assert bench.written() == []
 
 
@@ -217,7 +217,7 @@ def test_a_worker_that_a_zombie_has_fenced_goes_on(world: KafkaWorld, bench: Ben
     with pytest.raises(kafka_errors.InvalidProducerEpochError):
         zombie.send(world.anomalies_topic, b"late", partition=0).get(timeout=WITHIN_S)
     wait_until(bench.transaction_ended)
-    proxy.deliver(anew=False)
+    proxy.deliver(reconnect=False)
     with pytest.raises(TaskMigrated, match="ended by another"):
         committing.result(WITHIN_S)
     reader.fetched.clear()
@@ -369,7 +369,7 @@ def rejoin_over_two_polls(proxy: Proxy, admin: Any, topic: str, consumer: Any, p
 
     wait_until(proxy.kept.is_set, learn)
     poll()
-    proxy.deliver(anew=False)
+    proxy.deliver(reconnect=False)
 
 
 def test_a_leader_whose_poll_ends_too_soon_forgets_that_it_was_joining(bench: Bench) -> None:

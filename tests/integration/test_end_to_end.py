@@ -195,7 +195,7 @@ def service(broker: Broker, checkpoint: Path, names: Names, **environment: str) 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that nobody trained: two features, and alarms within dozens of readings."""
+    """A checkpoint that no one trained: two features, and alarms within dozens of readings."""
     path = tmp_path_factory.mktemp("quick") / "quick.safetensors"
     detector = Detector.cold(some_forecaster(2), QUICK)
     data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)

@@ -11,7 +11,7 @@ import pytest
 from models.data.series import read_series
 from service.cli import history
 from service.input.wire import Decoder, encode_reading
-from service.kafka.groupless import UnjoinedLog
+from service.kafka.groupless import KafkaGrouplessLog
 from service.log.port import Record
 from tests.command_line import Telltale
 from tests.kafka import Broker
@@ -45,7 +45,7 @@ def test_a_topic_gives_the_series_of_the_file_it_was_produced_from(
     topic = kafka.create_topic(PARTITIONS)
     telltale.does("produce", "--data", plant, "--topic", topic, "--bootstrap-servers", kafka.bootstrap_servers)
     done: list[int] = []
-    with closing(UnjoinedLog(kafka.bootstrap_servers, None)) as log:
+    with closing(KafkaGrouplessLog(kafka.bootstrap_servers, None)) as log:
         stretches = history.stretches(log, topic, None, None)
         names = history.features_in(log, stretches)
         found = history.read(log, stretches, Decoder(names, max_future_ms=DAY_MS), done.append)
@@ -70,7 +70,7 @@ def test_records_are_found_by_their_time_and_a_reader_joins_no_group(kafka: Brok
             for n in range(100)
         ],
     )
-    with closing(UnjoinedLog(kafka.bootstrap_servers, None)) as log:
+    with closing(KafkaGrouplessLog(kafka.bootstrap_servers, None)) as log:
         stretches = history.stretches(log, topic, first + 20, first + 60)
         assert [(s.partition.number, s.begin, s.end) for s in stretches] == [(0, 10, 30), (1, 10, 30)]
         found = history.read(log, stretches, Decoder(["x"], DAY_MS))

@@ -276,7 +276,7 @@ def test_a_second_worker_takes_over_partitions_and_the_first_goes_on_with_the_re
     assert all(first.offsets(p.number) == list(range(260)) for p in kept)
 
 
-def test_partitions_kept_over_a_generation_that_was_missed_start_anew(world: KafkaWorld) -> None:
+def test_partitions_kept_over_a_generation_that_was_missed_start_again(world: KafkaWorld) -> None:
     """Another worker may have had them in between: only a generation that follows directly proves otherwise."""
     world.append(0, readings(10))
     log = world.open()

@@ -41,7 +41,7 @@ FIRST, SECOND = PART[: len(PART) // 2], PART[len(PART) // 2 :]
 def run_to_the_end(
     broker: Broker, checkpoint: Path, names: Names, records: int, ends_with: int = 0, **environment: str
 ) -> list[dict[str, Any]]:
-    """Run the service until so many records are told, end it with SIGTERM, and return what it logged of its state."""
+    """Run the service until this many records are published, end it with SIGTERM, and return what it logged of its state."""
     with service(broker, checkpoint, names, **environment) as running:
         wait_until(lambda: len(running.lines("state_restored")) >= PARTITIONS, "the state of all partitions")
         running.until_told(records)
@@ -144,7 +144,7 @@ def test_a_topic_that_got_more_partitions_is_told_of_and_goes_on(kafka: Broker, 
     assert {event["data"]["stream"] for event in notices(kafka, names)} == {None}
 
 
-def test_a_topic_that_is_deleted_and_made_anew_while_it_is_read_ends_the_service(kafka: Broker, quick: Path) -> None:
+def test_a_topic_that_is_deleted_and_made_again_while_it_is_read_ends_the_service(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, FIRST)
     with service(kafka, quick, names) as running, KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers) as admin:

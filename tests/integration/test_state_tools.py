@@ -15,7 +15,7 @@ from models import checkpoint as checkpoints
 from models.detection.detector import Detector
 from service.errors import LogUnavailable, RefusedInput
 from service.input.wire import decode_event, encode_reading
-from service.kafka.groupless import UnjoinedLog
+from service.kafka.groupless import KafkaGrouplessLog
 from service.kafka.topics import members_of, partition_of, produce
 from service.log.port import Commit, Fetched, Partition, Record
 from tests.command_line import Telltale
@@ -32,7 +32,7 @@ FAULT = range(150, 156)
 
 
 def saved(path: Path, seed: int) -> Path:
-    """A checkpoint that nobody trained."""
+    """A checkpoint that no one trained."""
     detector = Detector.cold(some_forecaster(2, seed=seed), QUICK)
     data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
     metrics = checkpoints.TrainingMetrics(
@@ -225,7 +225,7 @@ def test_one_who_is_not_in_the_group_reads_past_transactions(kafka: Broker) -> N
     """Control records at the end of the input are no records, but the end is reached all the same."""
     names = made_topics(kafka)
     append_transaction(kafka, names.topic, [reading(PUMP, n, [1.0, 2.0]) for n in range(5)])
-    log = UnjoinedLog(kafka.bootstrap_servers, names.changelog)
+    log = KafkaGrouplessLog(kafka.bootstrap_servers, names.changelog)
     try:
         partition = Partition(names.topic, 0)
         source = log.inspect(partition)
@@ -254,18 +254,18 @@ def test_a_partition_where_nothing_comes_is_not_waited_for_without_end(
 ) -> None:
     names = made_topics(kafka)
     monkeypatch.setattr("service.kafka.groupless.SILENT_AFTER_S", 0.3)
-    log = UnjoinedLog(kafka.bootstrap_servers, names.changelog)
+    log = KafkaGrouplessLog(kafka.bootstrap_servers, names.changelog)
     try:
         log.start(Partition(names.topic, 0), 0)
         with pytest.raises(LogUnavailable, match="no answer for 0 s"):
-            wait_until(lambda: bool(log.poll(0.1).fetched), "records that nobody sent")
+            wait_until(lambda: bool(log.poll(0.1).fetched), "records that no one sent")
     finally:
         log.close()
 
 
 def test_what_is_written_from_outside_moves_no_offsets_and_is_whole(kafka: Broker) -> None:
     names = made_topics(kafka)
-    log = UnjoinedLog(kafka.bootstrap_servers, names.changelog, group=names.group)
+    log = KafkaGrouplessLog(kafka.bootstrap_servers, names.changelog, group=names.group)
     try:
         pages, marker = (Record(b"page-0", b"rows"), Record(b"page-1", b"rows")), Record(b"marker", b"{}")
         log.commit([Commit(Partition(names.topic, 1), 7, pages=pages, marker=marker)])
@@ -288,10 +288,10 @@ def test_keys_go_where_producers_send_them(kafka: Broker) -> None:
     assert len(set(found.values())) == 5
 
 
-def test_a_group_that_nobody_knows_has_no_members(kafka: Broker) -> None:
+def test_a_group_that_no_one_knows_has_no_members(kafka: Broker) -> None:
     assert members_of(kafka.bootstrap_servers, new_names().group) == ()
 
 
 def test_without_a_changelog_there_is_nothing_to_look_at(kafka: Broker) -> None:
     with pytest.raises(RefusedInput, match="found no topic no-such-changelog"):
-        UnjoinedLog(kafka.bootstrap_servers, "no-such-changelog")
+        KafkaGrouplessLog(kafka.bootstrap_servers, "no-such-changelog")

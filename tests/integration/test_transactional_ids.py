@@ -88,7 +88,7 @@ def test_an_id_that_is_not_allowed_is_named_with_the_right_that_is_missing() -> 
 
 
 def allow_only(broker: Broker, prefix: str) -> None:
-    """Nobody may use the group's ids as they are made now."""
+    """No one may use the group's ids as they are made now."""
     who = ("User:ANONYMOUS", "*", ACLOperation.ALL)
     allowed = ResourcePattern(ResourceType.TRANSACTIONAL_ID, prefix, PatternType.PREFIXED)
     denied = ResourcePattern(ResourceType.TRANSACTIONAL_ID, prefix_of(prefix[:-1]), PatternType.PREFIXED)

@@ -183,7 +183,7 @@ def test_it_answers_what_the_worker_knows(kafka: Broker, quick: Path) -> None:
             return asked
 
         wait_until(holds("/api/v1/streams", '"held":6', "machine-5"), "the table")
-        wait_until(holds("/api/v1/readings?stream=machine-1", '"anew":true'), "a stream")
+        wait_until(holds("/api/v1/readings?stream=machine-1", '"reset":true'), "a stream")
         kafka.produce(names.topic, plant_records(streams=6, readings=1_200)[600:])
         wait_until(holds("/api/v1/explanation?stream=machine-1", '"fate":"judged"'), "an explanation")
         assert running.metric("telltale_verdict_latency_seconds_count") > 0

@@ -1,4 +1,4 @@
-"""Files with headers that nobody wrote: an error that says what is wrong, within the memory that the file needs."""
+"""Files with headers that no one wrote: an error that says what is wrong, within the memory that the file needs."""
 
 import subprocess
 import sys

@@ -44,7 +44,7 @@ class World(Protocol):
         """Let the offsets after this one have a hole."""
 
     def evict(self, log: Log) -> None:
-        """Let the log's partitions pass to another worker, or to nobody, without the log knowing."""
+        """Let the log's partitions pass to another worker, or to no one, without the log knowing."""
 
     def anomalies(self) -> list[tuple[int, Record]]:
         """What readers of anomalies see: (partition, record), in order within a partition."""
@@ -359,7 +359,7 @@ class LogContract:
         assert world.anomalies() == []
         assert Reader(world.open()).until(10).values() == [r.value for r in readings(10)]
 
-    def test_a_refused_commit_writes_nothing_and_the_partitions_start_anew(self, world: World) -> None:
+    def test_a_refused_commit_writes_nothing_and_the_partitions_start_again(self, world: World) -> None:
         world.append(0, readings(10))
         world.append(1, readings(10))
         log = world.open()
@@ -528,7 +528,7 @@ class LogContract:
         again.start(here, 5)
         assert reader.until(5).offsets(0) == [5, 6, 7, 8, 9]
 
-    def test_a_partition_that_comes_back_is_restored_and_started_anew(self, world: World) -> None:
+    def test_a_partition_that_comes_back_is_restored_and_started_again(self, world: World) -> None:
         here = Partition(world.topic, 0)
         world.append(0, readings(10))
         log = world.open()

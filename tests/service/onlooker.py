@@ -7,7 +7,7 @@ from torch import Tensor
 from models.detection.detector import Detector
 from models.detection.rows import Rows
 from service.input.wire import StreamKey, encode_reading
-from service.inspect.outside_log import Search
+from service.inspect.groupless_log import Search
 from service.log.memory_log import MemoryLog, Topics
 from service.log.port import Commit, Partition, Polled, Record, Source, Stored
 from service.pipeline import Pipeline

@@ -358,7 +358,7 @@ def test_each_row_knows_the_last_reading_in_it(detector: Detector, history: Batc
 
 def test_every_stage_is_timed(detector: Detector, history: Batch) -> None:
     (one,), _ = run(detector, [fetched(sent(history)[:50])])
-    assert list(one.stage_s) == ["decode", "slots", "pack", "gather", "observe", "scatter", "tell"]
+    assert list(one.stage_s) == ["decode", "slots", "pack", "gather", "observe", "scatter", "emit"]
     assert all(seconds >= 0 for seconds in one.stage_s.values())
 
 
@@ -438,7 +438,7 @@ def test_who_is_remembered_depends_on_the_readings_alone(
 
 
 @pytest.mark.slow
-def test_streams_that_are_known_are_judged_as_if_nobody_had_been_turned_away(
+def test_streams_that_are_known_are_judged_as_if_no_one_had_been_turned_away(
     detector: Detector, history: Batch, by_hand: tuple[list[Verdicts], dict[int, Rows]]
 ) -> None:
     _, rows = by_hand

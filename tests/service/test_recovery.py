@@ -549,7 +549,7 @@ def test_of_a_stream_slower_than_the_reach_nothing_is_judged_before_the_switch(p
 
 
 @pytest.mark.parametrize("flush_interval_s", [20.0, SELDOM])
-def test_back_to_the_checkpoint_before_begins_anew_too(
+def test_back_to_the_checkpoint_before_begins_again_too(
     plant: Plant, other: Plant, history: list[Record], flush_interval_s: float
 ) -> None:
     """Before all pages are the second one's: those that are still the first one's are too old to go on with."""
@@ -564,7 +564,7 @@ def test_back_to_the_checkpoint_before_begins_anew_too(
     assert differing(state_of(plant.restored(topics)), calm_after(plant, topics, task, switch).state) == set()
 
 
-def test_rows_that_are_laid_out_in_another_way_begin_anew_like_those_of_another_checkpoint(
+def test_rows_that_are_laid_out_in_another_way_begin_again_like_those_of_another_checkpoint(
     plant: Plant, history: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The checkpoint is the same; what is remembered a stream has changed with the code."""
@@ -704,7 +704,7 @@ def test_pages_without_a_marker_are_a_lost_state_even_without_committed_offsets(
     refuses(plant, topics)
 
 
-def test_a_topic_that_was_made_anew_is_begun_anew(plant: Plant, history: list[Record], calm: Told) -> None:
+def test_a_topic_that_was_made_again_is_begun_again(plant: Plant, history: list[Record], calm: Told) -> None:
     topics = halfway(plant, history)
     again = topics_with(history)
     again.changelog, again.topic_ids = topics.changelog, {"readings": "another id"}
@@ -715,7 +715,7 @@ def test_a_topic_that_was_made_anew_is_begun_anew(plant: Plant, history: list[Re
     assert_as_calm(plant, again, calm)
 
 
-def test_a_topic_that_ends_before_what_was_judged_was_made_anew(plant: Plant, history: list[Record]) -> None:
+def test_a_topic_that_ends_before_what_was_judged_was_made_again(plant: Plant, history: list[Record]) -> None:
     topics = halfway(plant, history)
     again = topics_with(history[:500])
     again.changelog = topics.changelog
@@ -857,7 +857,7 @@ def test_without_its_roster_it_is_told_that_a_page_is_lost_but_not_whose(plant: 
     assert problems(plant, topics) == {}
 
 
-def test_a_lost_roster_is_written_anew(plant: Plant, history: list[Record], calm: Told) -> None:
+def test_a_lost_roster_is_written_again(plant: Plant, history: list[Record], calm: Told) -> None:
     topics = halfway(plant, history)
     rewrite(topics, roster_key(HERE, 0), lambda value: value[:-1])
     gone = in_page(plant, topics, 0)

@@ -212,7 +212,7 @@ def test_after_a_crash_at_the_first_commit_the_next_worker_tells_what_a_calm_run
 
 
 @pytest.mark.slow
-def test_tasks_that_migrated_are_dropped_and_judged_anew(detector: Detector, calm: Topics) -> None:
+def test_tasks_that_migrated_are_dropped_and_judged_again(detector: Detector, calm: Topics) -> None:
     service = Service(detector, two_partitions(), [Migrate(commit=1)])
     with capture_logs() as logs:
         service.run_until(service.idle)
@@ -339,7 +339,7 @@ def lost_of(record: Record) -> dict[str, object]:
     return data
 
 
-def test_before_its_group_has_said_what_it_has_it_is_not_ready_and_nobody_knows_the_lag(detector: Detector) -> None:
+def test_before_its_group_has_said_what_it_has_it_is_not_ready_and_no_one_knows_the_lag(detector: Detector) -> None:
     service = Service(detector, two_partitions(), log=Unheard(two_partitions()))
     service.worker.turn(0.0)
     status = service.board.read()
@@ -553,7 +553,7 @@ def test_anomalies_and_the_first_reject_of_a_kind_are_logged(detector: Detector,
 
 
 class Broken(MemoryLog):
-    """A log that fails in a way nobody knows, or that cannot be reached any more."""
+    """A log that fails in a way no one knows, or that cannot be reached any more."""
 
     def __init__(self, topics: Topics, error: Exception, at: str) -> None:
         super().__init__(topics, max_poll_records=ROUND)
@@ -576,7 +576,7 @@ class Broken(MemoryLog):
 
 
 @pytest.mark.parametrize("at", ["poll", "commit"])
-@pytest.mark.parametrize("error", [RuntimeError("nobody knows"), LogUnavailable("no answer for 60 s")])
+@pytest.mark.parametrize("error", [RuntimeError("no one knows"), LogUnavailable("no answer for 60 s")])
 def test_an_error_that_is_not_a_migration_ends_the_run(detector: Detector, error: Exception, at: str) -> None:
     topics = two_partitions()
     log = Broken(topics, error, at)

@@ -4,7 +4,7 @@
 /* global Plotly */
 
 const KEPT = 1000; // readings
-const MOST_CHANNELS = 4; // side by side, where nobody has chosen one
+const MOST_CHANNELS = 4; // side by side, where no one has chosen one
 const MARKED = 250; // readings: more are a line without dots
 const DRAW_EVERY_MS = 300;
 const HEIGHT = { channels: 0.335, fewest: 84, most: 230, score: 78, gates: 78, gap: 23 }; // pixels; of all channels: a share of the window
@@ -30,9 +30,9 @@ export class Chart {
     this.element.replaceChildren();
   }
 
-  // What the service has traced since the last time, or, anew, all that it has kept.
+  // What the service has traced since the last time, or, on a reset, all that it has kept.
   add(traced) {
-    if (traced.anew) {
+    if (traced.reset) {
       this.readings = [];
       this.gates = [];
     }

@@ -25,7 +25,7 @@ const page = {
   opened: new Since(),
   heard: null, // since the last summary came
   lost: false, // the connection has ended
-  refused: null, // why the service does not tell
+  refused: null, // why the service does not answer
   silent: [], // streams that have been silent longest
   found: null, // open anomalies, as last listed; null: not known
   end: () => {},
@@ -40,7 +40,7 @@ function showSummary(summary) {
   showStanding();
 }
 
-// Called with every summary and twice a second: what has not been heard of in time is not shown as it was.
+// Called with every summary and twice a second: what was not updated in time is not shown as it was.
 function showStanding() {
   const now = standing({ ...page, asking: $("ask").open });
   const open = now.fresh ? page.lately.now.anomalies_open : 0;
@@ -348,7 +348,7 @@ function pick(stream, className) {
   return row;
 }
 
-// Keeps the focus on the stream that had it; waits for the next time where somebody is just pressing one.
+// Keeps the focus on the stream that had it; waits for the next time where one is just being pressed.
 function replace(list, content) {
   if (list.querySelector(":active")) return;
   const focused = list.contains(document.activeElement) ? document.activeElement.dataset.stream : undefined;
@@ -385,9 +385,9 @@ function listen() {
   );
 }
 
-// What cannot be told of a stream is told without one.
+// What cannot be shown of a stream is shown without one.
 function refuse({ status, message }) {
-  if (status === 422 && page.stream !== null) unchoose(`The service refuses to tell of this stream: ${message}`);
+  if (status === 422 && page.stream !== null) unchoose(`The service refuses to show this stream: ${message}`);
   else page.refused = message;
 }
 

@@ -61,9 +61,9 @@ function askForToken(refused) {
   return asking;
 }
 
-// Calls tell(name, data) with every event, and connected(whether, error) as the connection comes and goes. After a break
+// Calls receive(name, data) with every event, and connected(whether, error) as the connection comes and goes. After a break
 // it goes on behind the last anomaly it knows. Returns how to end it.
-export function follow(stream, tell, connected) {
+export function follow(stream, receive, connected) {
   const end = new AbortController();
   let lastId = null;
   let failures = 0;
@@ -85,7 +85,7 @@ export function follow(stream, tell, connected) {
       for (const block of blocks) {
         const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
         lastId = fields.id ?? lastId;
-        tell(fields.event, JSON.parse(fields.data));
+        receive(fields.event, JSON.parse(fields.data));
       }
     }
   }

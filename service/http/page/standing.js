@@ -1,11 +1,11 @@
 // How the service stands, as far as the page knows: from its summaries and from how long ago it was heard. Nothing here
-// touches the document. The rule: nothing is well that has not been heard of for 3 s, and what is not judged comes first.
+// touches the document. The rule: nothing is well that was not updated for 3 s, and what is not judged comes first.
 
 import { ago, clock, count, duration, number } from "./words.js";
 
 export const FRESH_MS = 3000;
 const WINDOW_MS = 300_000; // "lately"
-const SETTLED_MS = 10_000; // a shorter window tells little
+const SETTLED_MS = 10_000; // a shorter window says little
 const RATE_MS = 1500;
 const SHARE_REFUSED = 0.01; // of all records, as in the alert TelltaleRejects
 const SHARE_DROPPED = 0.05; // of all readings, as in the alert TelltaleLateReadings
@@ -95,7 +95,7 @@ export const serviceTime = (summary, heard) => summary.published_ms + 1000 * sum
 export function standing({ lately, heard, opened, lost, refused, asking, silent }) {
   if (asking) return unknown("waiting", "a token is needed", "token needed", []);
   const summary = lately.now;
-  if (refused) return unknown("gone", `the service refuses to tell: ${refused}`, "refused", []);
+  if (refused) return unknown("gone", `the service refuses to answer: ${refused}`, "refused", []);
   if (!summary) return unheard(opened, lost);
   const now = serviceTime(summary, heard);
   const beatMs = summary.state === "running" ? 1000 * summary.beat_age_s : 0; // before that it need not come round

@@ -138,7 +138,7 @@ def test_a_net_without_memory_hears_of_the_last_reading_only() -> None:
     assert (flow.factor, flow.half_life, flow.verdict) == (0.0, 0.0, "none")
 
 
-def test_a_loss_that_nobody_knows_is_left_out() -> None:
+def test_a_loss_that_no_one_knows_is_left_out() -> None:
     one = some_series(WARM_UP + 11)
     one.values[-1] = np.nan
     chunk = draw_windows([one, some_series(WARM_UP + 11, 1, "mill")], lags=10, count=40, seed=0)

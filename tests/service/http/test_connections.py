@@ -148,7 +148,9 @@ def test_clients_that_do_not_read_beyond_all_places_let_a_probe_through(
         assert server.connections <= connections.MOST
 
 
-def test_whoever_holds_most_makes_room_and_others_keep_theirs(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anyone_who_holds_most_makes_room_and_others_keep_theirs(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "MOST", 8)
     with ExitStack() as open_ones:
         one = open_ones.enter_context(connect(server, address="127.0.0.2"))

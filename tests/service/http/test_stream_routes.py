@@ -105,7 +105,7 @@ class Live:
         """Until HTTP knows of the partition, and of all that the worker has published by now."""
         deadline = time.monotonic() + WITHIN_S
         published = self.board.read()
-        while not self._heard.read().partitions or self._heard.read().told < published.told:
+        while not self._heard.read().partitions or self._heard.read().events < published.events:
             assert time.monotonic() < deadline
 
     def get(self, path: str, **parameters: Any) -> Any:
@@ -198,9 +198,9 @@ class Published:
 
     def tell(self, count: int) -> None:
         last = self.board.read()
-        new = tuple(event(last.told + count - n) for n in range(min(count, RECENT_LIMIT)))
+        new = tuple(event(last.events + count - n) for n in range(min(count, RECENT_LIMIT)))
         recent = (*new, *last.recent)[:RECENT_LIMIT]
-        self.board.publish(dataclasses.replace(last, recent=recent, told=last.told + count))
+        self.board.publish(dataclasses.replace(last, recent=recent, events=last.events + count))
 
     def close(self) -> None:
         self.server.stop()
@@ -262,7 +262,7 @@ def test_readings_come_once_and_are_those_of_the_explanation(live: Live, detecto
     while live.board.read().counts.readings < 190:
         assert live._thread.is_alive()
     first = live.get("readings", stream=PUMP.decode())
-    assert (first["anew"], first["readings"], first["layers"]) == (True, [], [])
+    assert (first["reset"], first["readings"], first["layers"]) == (True, [], [])
     live.send(sent(readings=600, seed=1)[200:])
     while live.board.read().counts.readings < 570:
         assert live._thread.is_alive()
@@ -270,15 +270,15 @@ def test_readings_come_once_and_are_those_of_the_explanation(live: Live, detecto
     gates: list[float] = []
     after = -1
     whole = live.get("readings", stream=PUMP.decode(), after=after)
-    assert whole["anew"]
+    assert whole["reset"]
     middle = whole["readings"][70]["offset"]
     rest = live.get("readings", stream=PUMP.decode(), after=middle)
-    assert not rest["anew"]
+    assert not rest["reset"]
     assert rest["readings"] == whole["readings"][71:]
     seen, gates = rest["readings"], rest["layers"][0]["gates"][1]["mean"]
     assert gates == whole["layers"][0]["gates"][1]["mean"][71:]
     nothing = live.get("readings", stream=PUMP.decode(), after=seen[-1]["offset"])
-    assert (nothing["anew"], nothing["readings"], nothing["layers"]) == (False, [], [])
+    assert (nothing["reset"], nothing["readings"], nothing["layers"]) == (False, [], [])
     view = live.service.watching.look(PUMP)
     offline = explain(detector, view.row_before, view.readings)
     assert [one["score"] for one in whole["readings"]] == offline.verdicts.score.tolist()
@@ -328,29 +328,31 @@ def test_answers_are_described_and_the_descriptions_hold(live: Live) -> None:
 
 @pytest.mark.slow
 @pytest.mark.alone
-def test_whoever_listens_hears_of_the_service_every_second_and_of_anomalies_as_they_come(published: Published) -> None:
+def test_anyone_who_listens_hears_of_the_service_every_second_and_of_anomalies_as_they_come(
+    published: Published,
+) -> None:
     with listening(published.url) as listener:
         first = listener.next("summary")
         assert first.data["state"] == "running"
         began = time.monotonic()
-        published.tell(2)
+        published.stream(2)
         heard = [listener.next("anomaly") for _ in range(2)]
         assert time.monotonic() - began < 1
         assert [(one.id, one.data["id"]) for one in heard] == [(f"{STARTED_MS}-1", "1"), (f"{STARTED_MS}-2", "2")]
         again = [listener.next("summary") for _ in range(2)]
         assert 0.5 < time.monotonic() - began < 5
-        assert again[-1].data["told"] == 2
+        assert again[-1].data["events"] == 2
 
 
 def test_a_listener_that_was_cut_off_goes_on_behind_what_it_knows(published: Published) -> None:
-    published.tell(5)
+    published.stream(5)
     with listening(published.url, last_id=f"{STARTED_MS}-3") as listener:
         assert [listener.next("anomaly", "gap").data["id"] for _ in range(2)] == ["4", "5"]
 
 
 @pytest.mark.parametrize("last_id", ["999-3", f"{STARTED_MS}-77", "no id", "-"])
 def test_what_an_id_of_another_worker_means_is_not_known_and_said(published: Published, last_id: str) -> None:
-    published.tell(5)
+    published.stream(5)
     with listening(published.url, last_id=last_id) as listener:
         assert listener.next().name == "gap"
         assert listener.next().name == "summary"
@@ -359,7 +361,7 @@ def test_what_an_id_of_another_worker_means_is_not_known_and_said(published: Pub
 def test_more_than_is_still_known_is_a_gap_and_then_what_is_known(published: Published) -> None:
     with listening(published.url) as listener:
         listener.next("summary")
-        published.tell(RECENT_LIMIT + 50)
+        published.stream(RECENT_LIMIT + 50)
         gap = listener.next("gap", "anomaly")
         assert (gap.name, gap.id) == ("gap", f"{STARTED_MS}-50")
         assert listener.next("gap", "anomaly").data["id"] == "51"
@@ -372,13 +374,13 @@ def test_the_chosen_streams_readings_come_first_all_then_what_is_new(live: Live)
         assert live._thread.is_alive()
     with listening(live.url, stream=PUMP.decode()) as listener:
         first = listener.next("readings").data
-        assert (first["anew"], first["readings"], first["stream"]) == (True, [], PUMP.decode())
+        assert (first["reset"], first["readings"], first["stream"]) == (True, [], PUMP.decode())
         live.send(readings_of(PUMP, 5_000, 3))
         seen = listener.next("readings").data["readings"]
         live.send(readings_of(PUMP, 5_003, 2))
         while len(seen) < 5:
             told = listener.next("readings").data
-            assert not told["anew"]
+            assert not told["reset"]
             assert len(told["layers"][0]["gates"][0]["mean"]) == len(told["readings"])
             seen += told["readings"]
         assert len({one["offset"] for one in seen}) == 5
@@ -409,7 +411,7 @@ def test_the_sign_of_life_comes_while_readings_wait_for_their_turn(live: Live, m
 
     async def listen() -> None:
         summaries = 0
-        async for line in followers.tell(PUMP, None):
+        async for line in followers.stream(PUMP, None):
             assert line.startswith(b"event: summary")
             summaries += 1
             if summaries == 3:
@@ -429,7 +431,7 @@ def test_events_end_when_the_server_stops_and_soon(published: Published) -> None
 
 
 @pytest.mark.slow
-def test_no_more_listen_than_may_and_whoever_leaves_makes_room(
+def test_no_more_listen_than_may_and_anyone_who_leaves_makes_room(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "LOOK_S", 0.02)
@@ -449,7 +451,7 @@ def test_no_more_listen_than_may_and_whoever_leaves_makes_room(
 
 
 @pytest.mark.slow
-def test_a_listener_that_does_not_read_holds_nobody_up(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listener_that_does_not_read_holds_no_one_up(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "LOOK_S", 0.002)
     last = published.board.read()
     big = {"id": "1", "data": {"text": "x" * 1_000_000}}
@@ -459,7 +461,7 @@ def test_a_listener_that_does_not_read_holds_nobody_up(published: Published, mon
         with listening(published.url) as other:
             other.next("summary")
             for n in range(12):  # more than lies between two ends of a connection
-                published.board.publish(dataclasses.replace(last, recent=(big,), told=last.told + n + 1))
+                published.board.publish(dataclasses.replace(last, recent=(big,), events=last.events + n + 1))
                 assert other.next("anomaly").id == f"{STARTED_MS}-{n + 1}"
             assert other.next().name == "summary"
 
@@ -482,9 +484,9 @@ def test_a_listener_that_takes_nothing_in_time_makes_room(
 
     async def listen() -> None:
         scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
-        await asyncio.wait_for(EventStream(followers.tell(None, None))(scope, receive, send), WITHIN_S)
+        await asyncio.wait_for(EventStream(followers.stream(None, None))(scope, receive, send), WITHIN_S)
         gc.collect()
         await asyncio.sleep(0)
-        assert followers.tell(None, None)
+        assert followers.stream(None, None)
 
     asyncio.run(listen())

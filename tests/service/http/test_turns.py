@@ -84,7 +84,7 @@ def test_what_is_saved_and_what_is_owed_are_bounded(clocks: Clocks) -> None:
     assert share.wait_s() == 0
 
 
-def test_whoever_works_whenever_there_is_something_left_takes_the_share_and_no_more(clocks: Clocks) -> None:
+def test_anyone_who_works_whenever_there_is_something_left_takes_the_share_and_no_more(clocks: Clocks) -> None:
     share = clocks.share(0.05)
     began_s, used_s = clocks.now_s, clocks.used_s
     while clocks.now_s < began_s + 1_000:
@@ -165,12 +165,12 @@ def test_a_line_that_does_not_move_is_left(clocks: Clocks, monkeypatch: pytest.M
         assert in_turn.waiting == 0
         clocks.now_s += 100
         for _ in range(AT_ONCE):
-            await in_turn.take("a")  # nobody kept a turn that he did not get
+            await in_turn.take("a")  # no one kept a turn that he did not get
 
     run(test())
 
 
-def test_without_a_share_nobody_waits_for_the_processor(clocks: Clocks) -> None:
+def test_without_a_share_no_one_waits_for_the_processor(clocks: Clocks) -> None:
     async def test() -> None:
         in_turn = Turns()
         clocks.work(1_000)

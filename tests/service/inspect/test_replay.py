@@ -386,7 +386,7 @@ def test_a_stream_without_readings_is_refused(judged: Topics, detector: Detector
         replayed(judged, detector, 0, StreamKey(b"nobody"))
 
 
-def test_a_partition_that_nobody_judged_is_refused(detector: Detector) -> None:
+def test_a_partition_that_no_one_judged_is_refused(detector: Detector) -> None:
     with pytest.raises(RefusedInput, match="no state of plant, partition 0, group service"):
         replayed(plant(100), detector, 0, key(0))
 

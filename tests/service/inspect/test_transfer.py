@@ -153,12 +153,12 @@ def test_rows_do_not_go_beyond_the_limit_on_streams(
         import_streams(Onlooker(Topics({TOPIC: 2})), search(group="other"), exported, pipeline, writer, Limits(1, 1e9))
 
 
-def test_losses_that_nobody_was_told_of_are_not_covered_up(
+def test_losses_that_no_one_was_told_of_are_not_covered_up(
     topics: Topics, exported: StateExport, pipeline: Pipeline, layout: Layout
 ) -> None:
     replace_newest(topics, P0, "page", lambda record: flipped(record, -1))
     writer = StateWriter(GROUP, layout, NUMERICS, "import", 10.0)
-    with pytest.raises(RefusedInput, match=r"nobody was told of yet \(corrupt\)"):
+    with pytest.raises(RefusedInput, match=r"no one was told of yet \(corrupt\)"):
         import_streams(Onlooker(topics, group_commits=True), search(), exported, pipeline, writer, LIMITS)
 
 

@@ -49,7 +49,7 @@ class Message(NamedTuple):
 def batch(
     messages: Sequence[Message], codec: int = 0, producer: int = -1, extra_attributes: int = 0, last_offset: int = -1
 ) -> bytes:
-    """A batch as a broker stores it: base offset, last offset and attributes set, checksum anew."""
+    """A batch as a broker stores it: base offset, last offset and attributes set, checksum computed again."""
     builder = DefaultRecordBatchBuilder(2, codec, producer >= 0, producer, 0, 0 if producer >= 0 else -1, 1 << 31)
     base = messages[0].offset
     for m in messages:

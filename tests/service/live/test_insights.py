@@ -204,7 +204,7 @@ def test_many_questions_side_by_side_have_the_answers_they_have_alone(
 
 
 def test_the_event_loop_does_not_wait_for_an_answer(live: Live) -> None:
-    """Nobody turns the worker, so a question about a new stream waits; health is answered meanwhile."""
+    """No one turns the worker, so a question about a new stream waits; health is answered meanwhile."""
     with ThreadPoolExecutor(1) as others:
         asked = others.submit(live.client.get, "/api/v1/explanation", params={"stream": "fan"})
         while StreamKey(b"fan") not in live.service.watching._watches:

@@ -212,7 +212,7 @@ def asked(streams: Streams, ask: Callable[[], StreamTable], turn: Callable[[], N
         return answer.result()
 
 
-def test_nothing_is_made_until_somebody_asks_and_no_more_once_nobody_does(detector: Detector) -> None:
+def test_nothing_is_made_until_somebody_asks_and_no_more_once_no_one_does(detector: Detector) -> None:
     clock = Clock()
     streams, task = Streams(clock), task_of(detector, P0, [b"pump"])
     assert not streams.wanted

@@ -233,7 +233,7 @@ def test_watching_changes_no_byte_of_what_is_told(detector: Detector) -> None:
     assert len(told[0][0]) > 4
 
 
-def test_nothing_is_followed_when_nobody_looks(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_followed_when_no_one_looks(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(detector, one_partition(sent(readings=300)))
     monkeypatch.setattr(service.watching, "follow", None)  # calling it would raise
     service.turn(4)
@@ -281,7 +281,7 @@ def test_too_many_streams_are_refused_until_one_is_forgotten() -> None:
         watching.look(PUMP, 0.0)
 
 
-def test_a_stream_that_nobody_has_asked_for_in_a_minute_is_not_followed_any_more(detector: Detector) -> None:
+def test_a_stream_that_no_one_has_asked_for_in_a_minute_is_not_followed_any_more(detector: Detector) -> None:
     now = [0.0]
     service = Service(detector, one_partition(sent()), watching=Watching(monotonic=lambda: now[0]))
     service.turn(2)
@@ -296,7 +296,7 @@ def test_a_stream_that_nobody_has_asked_for_in_a_minute_is_not_followed_any_more
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [[Revoke(6, (P0,)), Assign(8, (P0,))], [Migrate(4)]])
-def test_after_its_partition_was_gone_a_stream_is_watched_anew(detector: Detector, fault: list[Fault]) -> None:
+def test_after_its_partition_was_gone_a_stream_is_watched_again(detector: Detector, fault: list[Fault]) -> None:
     topics = one_partition(sent())
     service = Service(detector, topics, fault)
     service.turn(3)
@@ -317,7 +317,7 @@ def test_after_its_partition_was_gone_a_stream_is_watched_anew(detector: Detecto
     assert same(view.row, judge(detector, view.readings, view.row_before))
 
 
-def test_a_stream_that_was_forgotten_and_came_back_in_one_batch_is_watched_anew(detector: Detector) -> None:
+def test_a_stream_that_was_forgotten_and_came_back_in_one_batch_is_watched_again(detector: Detector) -> None:
     """Its row is a fresh one then: the readings kept before do not lead to it."""
     quiet = range(300, 1_800)  # minutes in which only the fan is heard of, now and then
     minutes = [*range(300), *range(300, 1_800, 50), *range(1_800, 1_880)]

@@ -81,7 +81,7 @@ def severities(alerts: list[dict[str, Any]]) -> list[str]:
 
 def test_an_open_anomaly_is_an_alert_that_says_what_is_strange() -> None:
     book = AlertBook(clock=Clock())
-    book.tell([changed("opened")])
+    book.apply([changed("opened")])
     (alert,) = sent(book)
     assert alert["labels"] == {
         "alertname": "TelltaleAnomaly",
@@ -100,7 +100,7 @@ def test_an_open_anomaly_is_an_alert_that_says_what_is_strange() -> None:
 def test_it_is_said_again_as_long_as_it_is_open() -> None:
     clock = Clock()
     book = AlertBook(clock=clock)
-    book.tell([changed("opened")])
+    book.apply([changed("opened")])
     (first,) = sent(book)
     assert book.idle_s() == RESEND_S
     assert sent(book) == []
@@ -113,9 +113,9 @@ def test_it_is_said_again_as_long_as_it_is_open() -> None:
 def test_a_rise_adds_an_alert_of_the_higher_severity_and_changes_no_label() -> None:
     clock = Clock()
     book = AlertBook(clock=clock)
-    book.tell([changed("opened")])
+    book.apply([changed("opened")])
     (opened,) = sent(book)
-    book.tell([changed("updated", severity="major")])
+    book.apply([changed("updated", severity="major")])
     (first,) = sent(book)
     assert first["labels"] == {**opened["labels"], "severity": "major"}
     clock.now_s += AHEAD_S
@@ -130,7 +130,7 @@ def test_a_rise_adds_an_alert_of_the_higher_severity_and_changes_no_label() -> N
 def test_the_highest_severity_is_known_before_those_that_it_inhibits_and_all_end_in_one_request() -> None:
     clock = Clock()
     book = AlertBook(clock=clock)
-    book.tell([changed("opened", severity="critical")])
+    book.apply([changed("opened", severity="critical")])
     assert book.waiting == 3
     assert severities(sent(book, taken=False)) == severities(sent(book)) == ["critical"]
     assert book.waiting == 3
@@ -141,7 +141,7 @@ def test_the_highest_severity_is_known_before_those_that_it_inhibits_and_all_end
     assert book.waiting == 0
     clock.now_s += RESEND_S
     assert severities(sent(book)) == ["critical", "major", "minor"]
-    book.tell([changed("closed", severity="critical")])
+    book.apply([changed("closed", severity="critical")])
     ended = sent(book)
     assert severities(ended) == ["critical", "major", "minor"]
     assert {alert["endsAt"] for alert in ended} == {"2027-01-15T08:00:31.000Z"}
@@ -149,9 +149,9 @@ def test_the_highest_severity_is_known_before_those_that_it_inhibits_and_all_end
 
 def test_one_that_closes_before_its_lower_alerts_were_sent_ends_them_all_the_same() -> None:
     book = AlertBook(clock=Clock())
-    book.tell([changed("opened", severity="major")])
+    book.apply([changed("opened", severity="major")])
     assert severities(sent(book)) == ["major"]
-    book.tell([changed("closed", severity="major")])
+    book.apply([changed("closed", severity="major")])
     assert severities(sent(book)) == ["major", "minor"]
     assert book.waiting == 0
 
@@ -159,9 +159,9 @@ def test_one_that_closes_before_its_lower_alerts_were_sent_ends_them_all_the_sam
 def test_there_is_no_alert_for_a_severity_below_the_least_that_is_told() -> None:
     clock = Clock()
     book = AlertBook(("major", "critical"), clock=clock)
-    book.tell([changed("updated", severity="major")])
+    book.apply([changed("updated", severity="major")])
     assert severities(sent(book)) == ["major"]
-    book.tell([changed("updated", severity="critical")])
+    book.apply([changed("updated", severity="critical")])
     book.look(P1, [held(severity="critical")])
     assert severities(sent(book)) == ["critical", "critical"]
     clock.now_s += AHEAD_S
@@ -171,9 +171,9 @@ def test_there_is_no_alert_for_a_severity_below_the_least_that_is_told() -> None
 def test_a_closed_one_is_said_to_be_resolved_for_five_minutes() -> None:
     clock = Clock()
     book = AlertBook(clock=clock)
-    book.tell([changed("opened")])
+    book.apply([changed("opened")])
     sent(book)
-    book.tell([changed("closed")])
+    book.apply([changed("closed")])
     ends = []
     while (wait_s := book.idle_s()) is not None:
         clock.now_s += wait_s
@@ -185,21 +185,21 @@ def test_a_closed_one_is_said_to_be_resolved_for_five_minutes() -> None:
 
 def test_what_was_not_taken_stays_due_and_a_change_on_the_way_is_not_lost() -> None:
     book = AlertBook(clock=Clock())
-    book.tell([changed("opened")])
+    book.apply([changed("opened")])
     assert len(sent(book, taken=False)) == 1
     assert book.waiting == 1
     letter = book.next()
     assert letter is not None
-    book.tell([changed("updated", severity="major")])
+    book.apply([changed("updated", severity="major")])
     book.settle(letter)
     (alert,) = sent(book)
     assert alert["labels"]["severity"] == "major"
     assert book.waiting == 2
 
 
-def test_one_that_nobody_was_told_of_is_not_resolved_either() -> None:
+def test_one_that_no_one_was_told_of_is_not_resolved_either() -> None:
     book = AlertBook(clock=Clock())
-    book.tell([changed("closed")])
+    book.apply([changed("closed")])
     assert sent(book) == []
 
 
@@ -207,17 +207,17 @@ def test_a_reading_from_the_future_opens_an_alert_now() -> None:
     clock = Clock()
     clock.now_s = OPENED_MS / 1000 - 3_600
     book = AlertBook(clock=clock)
-    book.tell([changed("opened")])
+    book.apply([changed("opened")])
     assert sent(book)[0]["startsAt"] == "2023-11-14T21:13:20.000Z"
-    book.tell([changed("closed")])
+    book.apply([changed("closed")])
     assert sent(book)[0]["endsAt"] == "2023-11-14T21:13:20.000Z"
 
 
 def test_there_are_no_more_anomalies_than_there_is_room_for_and_those_there_are_may_rise() -> None:
     book = AlertBook(most=3, clock=Clock())
-    book.tell([changed("opened", f"pump-{n}") for n in range(5)])
+    book.apply([changed("opened", f"pump-{n}") for n in range(5)])
     assert book.pushed_out == 2
-    book.tell([changed("updated", "pump-0", severity="critical")])
+    book.apply([changed("updated", "pump-0", severity="critical")])
     told = [(alert["labels"]["stream"], alert["labels"]["severity"]) for alert in sent(book)]
     assert sorted(told) == [("pump-0", "critical"), ("pump-1", "minor"), ("pump-2", "minor")]
     assert book.pushed_out == 2
@@ -230,14 +230,14 @@ def test_there_are_no_more_anomalies_than_there_is_room_for_and_those_there_are_
 def test_after_a_restart_the_rows_tell_of_the_same_alerts(severity: str) -> None:
     clock = Clock()
     before, after = AlertBook(clock=clock), AlertBook(clock=clock)
-    before.tell([changed("opened", severity=severity)])
+    before.apply([changed("opened", severity=severity)])
     after.look(P0, [held(severity=severity)])
     assert severities(sent(before)) == severities(sent(after)) == [severity]
     clock.now_s += RESEND_S
     told, found = sent(before), sent(after)
     assert [(one["labels"], one["startsAt"]) for one in found] == [(one["labels"], one["startsAt"]) for one in told]
     assert {one["annotations"]["summary"] for one in found} == {"pump: anomalous since 2023-11-14T22:13:20.000Z"}
-    after.tell([changed("updated", severity="critical")])
+    after.apply([changed("updated", severity="critical")])
     (again,) = sent(after)[:1]
     assert again["labels"] == {**told[0]["labels"], "severity": "critical"}
     assert again["annotations"]["summary"].startswith("pump: heat 9")
@@ -245,7 +245,7 @@ def test_after_a_restart_the_rows_tell_of_the_same_alerts(severity: str) -> None
 
 def test_rows_that_say_the_same_change_nothing() -> None:
     book = AlertBook(clock=Clock())
-    book.tell([changed("opened")])
+    book.apply([changed("opened")])
     (told,) = sent(book)
     book.look(P0, [held()])
     assert sent(book) == []
@@ -255,7 +255,7 @@ def test_rows_that_say_the_same_change_nothing() -> None:
 def test_an_alarm_that_ended_without_a_word_is_resolved() -> None:
     """Its stream was forgotten, or its memory lost."""
     book = AlertBook(clock=Clock())
-    book.tell([changed("opened"), changed("opened", "other", partition=P1)])
+    book.apply([changed("opened"), changed("opened", "other", partition=P1)])
     sent(book)
     book.look(P0, [])
     (alert,) = sent(book)
@@ -265,7 +265,7 @@ def test_an_alarm_that_ended_without_a_word_is_resolved() -> None:
 def test_of_a_partition_that_went_to_another_worker_nothing_is_said_any_more() -> None:
     clock = Clock()
     book = AlertBook(clock=clock)
-    book.tell([changed("opened"), changed("opened", "other", partition=P1)])
+    book.apply([changed("opened"), changed("opened", "other", partition=P1)])
     sent(book)
     book.leave([P0])
     clock.now_s += RESEND_S

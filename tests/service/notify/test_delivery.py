@@ -65,13 +65,13 @@ def test_a_message_that_is_refused_for_what_it_is_is_not_tried_again(answer: int
         Receiver("webhook", receiver.url).post(LETTER)
 
 
-def test_a_redirect_is_not_followed_so_that_nobody_else_gets_the_login() -> None:
+def test_a_redirect_is_not_followed_so_that_no_one_else_gets_the_login() -> None:
     with listening(302) as receiver, pytest.raises(Undelivered, match="302"):
         Receiver("webhook", receiver.url, "Bearer abc").post(LETTER)
     assert len(receiver.posted) == 1
 
 
-def test_nobody_there_and_an_answer_that_is_none_are_failures_too() -> None:
+def test_no_one_there_and_an_answer_that_is_none_are_failures_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(Undelivered, match="refused"):

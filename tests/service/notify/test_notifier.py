@@ -82,22 +82,22 @@ def test_a_webhook_gets_what_is_on_the_topic_byte_for_byte(detector: Detector) -
 
 @pytest.mark.slow
 def test_what_is_told_is_committed_first(detector: Detector) -> None:
-    """The first commit fails: until another has gone well, nobody knows of anything."""
-    told_at: list[int] = []
+    """The first commit fails: until another has gone well, no one knows of anything."""
+    committed_at: list[int] = []
     with listening() as receiver:
         notifier = Notifier([Receiver(WEBHOOK, receiver.url)])
         service = Service(detector, two_partitions(), [Migrate(commit=1)])
-        tell = notifier.tell
+        notify = notifier.notify
 
         def watched(judged: Any, notices: Any) -> None:
-            told_at.append(sum(service.topics.committed.values()))
-            tell(judged, notices)
+            committed_at.append(sum(service.topics.committed.values()))
+            notify(judged, notices)
 
-        notifier.tell = watched  # type: ignore[method-assign]
+        notifier.notify = watched  # type: ignore[method-assign]
         service.observers.append(notifier)
         service.run_until(service.idle)
-    assert told_at[0] > 0
-    assert told_at == sorted(told_at)
+    assert committed_at[0] > 0
+    assert committed_at == sorted(committed_at)
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_judging(detector: Detector) -> N
 
 @pytest.mark.slow
 def test_after_a_restart_what_is_open_is_sent_again_with_the_same_labels(detector: Detector) -> None:
-    """The first worker told nobody; the second knows the alarms from the changelog alone."""
+    """The first worker told no one; the second knows the alarms from the changelog alone."""
     topics = Topics({"readings": 2})
     for partition in PARTITIONS:
         topics.append(partition, sent_to(partition.number)[: 133 * STREAMS])  # up to the middle of a fault
@@ -170,7 +170,7 @@ def test_counts_are_kept_for_every_kind_of_receiver_also_without_one() -> None:
     notifier = Notifier([])
     notifier.start()
     notifier.look([])
-    notifier.tell([], [])
+    notifier.notify([], [])
     assert set(threading.enumerate()) <= before
     notifier.stop()
     assert notifier.notified() == {ALERTMANAGER: Notified(), WEBHOOK: Notified()}

@@ -26,7 +26,7 @@ def test_what_there_is_too_little_of_is_named_with_its_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("nobody knows"), OSError(errno.ENOENT, "No such file"), ImportError("x")]
+    "error", [RuntimeError("no one knows"), OSError(errno.ENOENT, "No such file"), ImportError("x")]
 )
 def test_any_other_error_is_none_of_it(error: Exception) -> None:
     assert exhausted(error) is None

@@ -41,7 +41,7 @@ def worker_that_comes_round():
 def worker_that_hangs():
     threading.Event().wait()
 
-def worker_that_hangs_because_nobody_reads_stderr():
+def worker_that_hangs_because_no_one_reads_stderr():
     os.set_blocking(2, False)
     try:
         while True:
@@ -181,8 +181,8 @@ def test_a_stuck_process_ends_and_says_where_it_was() -> None:
 
 
 @pytest.mark.slow
-def test_a_process_ends_also_when_nobody_reads_what_it_says() -> None:
-    with process("worker_that_hangs_because_nobody_reads_stderr") as stuck:
+def test_a_process_ends_also_when_no_one_reads_what_it_says() -> None:
+    with process("worker_that_hangs_because_no_one_reads_stderr") as stuck:
         assert stuck.wait(ENDS_WITHIN_S) == EXIT_STUCK
 
 

@@ -271,7 +271,7 @@ def test_a_page_that_is_not_there_is_missing() -> None:
         assert (found.reason, found.streams) == ("missing", None)
 
 
-def test_another_roster_under_a_rosters_key_names_nobody() -> None:
+def test_another_roster_under_a_rosters_key_names_no_one() -> None:
     there = collected(roster_record(HERE, 1, [StreamKey(b"others")])._replace(key=roster_key(HERE, 0)))
     found = read_page(there, LAYOUT, 0)
     assert isinstance(found, Lost)
@@ -449,7 +449,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("key", GARBAGE)
-def test_keys_that_nobody_writes_are_left_alone(key: bytes | None) -> None:
+def test_keys_that_no_one_writes_are_left_alone(key: bytes | None) -> None:
     there = collected(page_record(HERE, LAYOUT, PAGE), ROSTER, Record(key, b"garbage"))
     assert list(there.pages) == list(there.rosters) == [0]
     assert there.marker is None

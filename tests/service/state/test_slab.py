@@ -223,7 +223,7 @@ def test_an_evicted_stream_is_forgotten_and_its_slot_used_again() -> None:
     assert slab.page(0, through=7).applied.tolist() == [5] * 4 + [NOTHING_APPLIED] + [5] * 5
 
 
-def test_a_streams_last_score_is_known_until_it_is_forgotten_and_belongs_to_nobody_else() -> None:
+def test_a_streams_last_score_is_known_until_it_is_forgotten_and_belongs_to_no_one_else() -> None:
     slab = StateSlab(fresh_rows)
     slots = slab.slots(keys(3))
     assert np.isnan(slab.scores[:3]).all()
@@ -300,7 +300,7 @@ def test_streams_without_a_reading_since_an_offset_are_forgotten_and_their_pages
     assert slab.evict_idle(before=130, offset=500) == keys(130)
     assert slab.evict_idle(before=130, offset=501) == []
     assert len(slab) == 170
-    assert slab.regrouped_pages() == [0, 1]
+    assert slab.pages_with_changed_membership() == [0, 1]
     assert slab.dirty_pages() == [(0, 500), (1, 500)]
     assert (slab.rows.scalars[:130] == 0).all()
     assert marks(slab.gather(slab.find(keys(170, 130)))) == [1.0] * 170
@@ -309,20 +309,20 @@ def test_streams_without_a_reading_since_an_offset_are_forgotten_and_their_pages
     assert slab.pages == 3
 
 
-def test_membership_is_to_be_written_once_whoever_changed_it() -> None:
+def test_membership_is_to_be_written_once_anyone_who_changed_it() -> None:
     slab = StateSlab(fresh_rows)
-    assert slab.regrouped_pages() == []
+    assert slab.pages_with_changed_membership() == []
     write(slab, keys(130), 1.0, 0)
-    assert slab.regrouped_pages() == [0, 1]
+    assert slab.pages_with_changed_membership() == [0, 1]
     slab.clean(0)
     slab.clean(1)
     write(slab, keys(130), 2.0, 1)
-    assert slab.regrouped_pages() == []
+    assert slab.pages_with_changed_membership() == []
     slab.evict(key(129), 2)
-    assert slab.regrouped_pages() == [1]
+    assert slab.pages_with_changed_membership() == [1]
     slab.clean(1)
-    slab.regroup(0)
-    assert slab.regrouped_pages() == [0]
+    slab.mark_membership_changed(0)
+    assert slab.pages_with_changed_membership() == [0]
 
 
 # --- restoring
@@ -389,7 +389,7 @@ def test_a_restored_slab_takes_new_streams_without_touching_the_old() -> None:
 
 
 def test_a_stream_in_two_pages_belongs_to_the_one_that_was_written_later() -> None:
-    """And the other is written anew, without it."""
+    """And the other is written again, without it."""
     older, newer = StateSlab(fresh_rows), StateSlab(fresh_rows)
     write(older, keys(3), 1.0, 10)
     newer.slots(keys(PAGE_ROWS, start=1_000))
@@ -400,7 +400,7 @@ def test_a_stream_in_two_pages_belongs_to_the_one_that_was_written_later() -> No
         assert marks(again.gather(again.find(keys(3)))) == [1.0, 2.0, 1.0]
         assert again.find([key(1)]).tolist() == [PAGE_ROWS]
         assert (again.page(0, 0).keys, again.page(1, 0).keys) == ((key(0), key(2)), (key(1),))
-        assert again.regrouped_pages() == [0]
+        assert again.pages_with_changed_membership() == [0]
         assert [page for page, _ in again.dirty_pages()] == [0]
         assert again.slots([key(9)]).tolist()[0] not in again.find([key(0), key(1), key(2)]).tolist()
 

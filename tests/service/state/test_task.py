@@ -118,7 +118,7 @@ def test_milestones_say_by_when_a_reading_was_judged(steps: list[tuple[int, int]
         assert milestones.reached_s(asked) == next((time_s for end, time_s in history if end > asked), None)
 
 
-def test_milestones_that_nobody_asks_for_any_more_are_let_go() -> None:
+def test_milestones_that_no_one_asks_for_any_more_are_let_go() -> None:
     milestones = Milestones()
     for second in range(1_000):
         milestones.pass_on(10 * second, float(second))

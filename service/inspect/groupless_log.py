@@ -13,7 +13,7 @@ from service.log.port import Fetched, Log, Partition
 POLL_S = 0.5
 
 
-class OutsideLog(Log, Protocol):
+class GrouplessLog(Log, Protocol):
     """A log, used without being one of its workers."""
 
     def partitions(self, topic: str) -> int:
@@ -29,7 +29,7 @@ class Search:
     partition: int | None  # this one alone
     first: Callable[[bytes, int], int]
 
-    def partitions(self, log: OutsideLog, stream: StreamKey) -> Iterator[Partition]:
+    def partitions(self, log: GrouplessLog, stream: StreamKey) -> Iterator[Partition]:
         for topic in self.topics:
             count = log.partitions(topic)
             if self.partition is not None:
@@ -50,7 +50,7 @@ class Search:
         )
 
 
-def input_of(log: OutsideLog, partition: Partition, begin: int, end: int) -> Iterator[Fetched]:
+def input_of(log: GrouplessLog, partition: Partition, begin: int, end: int) -> Iterator[Fetched]:
     """The records of a partition from one offset to another."""
     at = log.start(partition, begin) if begin < end else end
     while at < end:
