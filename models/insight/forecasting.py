@@ -148,8 +148,8 @@ def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor
         scaled = torch.where(torch.from_numpy(known), scaled, 0.0)
         elapsed_s = (now_ms - clock_ms).clamp(min=0).double() / 1000
         inputs = forecaster.inputs(scaled.unsqueeze(0), before, elapsed_s.unsqueeze(0), now_ms.unsqueeze(0))
-        spoken, state = forecaster.observe(inputs, state)
-        memory, before, clock_ms = spoken[-1], scaled, now_ms
+        outputs, state = forecaster.observe(inputs, state)
+        memory, before, clock_ms = outputs[-1], scaled, now_ms
         futures.append(scaled.numpy() * spread + channels.centre)
     raw = np.where(known, np.stack(futures), np.nan)
     return raw.reshape(steps, streams, many, features)

@@ -54,9 +54,9 @@ class PeepholeLayer(torch.autograd.Function):
         inputs, gates, g, memory, cells, w, u, peepholes = ctx.saved_tensors
         (waves, streams), units = inputs.shape[:2], memory.shape[2]
         i, f, _, o = gates.chunk(4, dim=2)
-        spoken = torch.tanh(cells[1:])
-        o_by_h = o * (1 - o) * spoken
-        c_by_h = o * (1 - spoken * spoken) + o_by_h * peepholes[2]
+        tanh_c = torch.tanh(cells[1:])
+        o_by_h = o * (1 - o) * tanh_c
+        c_by_h = o * (1 - tanh_c * tanh_c) + o_by_h * peepholes[2]
         gates_by_c = torch.stack([g * i * (1 - i), cells[:-1] * f * (1 - f), i * (1 - g * g)], dim=2)
         c_by_c = f + peepholes[0] * gates_by_c[:, :, 0] + peepholes[1] * gates_by_c[:, :, 1]
 

@@ -238,13 +238,13 @@ def _loss(
     """Sum of the chunk's losses, and the memory after it, cut off from the gradient."""
     inputs = forecaster.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms)
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
-        spoken, after = forecaster.observe(inputs, state)
-    spoken = spoken.float()
+        outputs, after = forecaster.observe(inputs, state)
+    outputs = outputs.float()
     before = torch.cat([chunk.before.unsqueeze(0), chunk.values[:-1]])
-    predicted = forecaster.predict(torch.cat([memory.unsqueeze(0), spoken[:-1]]), before.clamp(-CLIP, CLIP))
+    predicted = forecaster.predict(torch.cat([memory.unsqueeze(0), outputs[:-1]]), before.clamp(-CLIP, CLIP))
     loss = nn.functional.smooth_l1_loss(predicted, chunk.values.clamp(-CLIP, CLIP), reduction="none")
     total = torch.where(chunk.judged, loss, 0.0).sum()
-    return total, spoken[-1].detach(), CellState(*(part.detach().float() for part in after))
+    return total, outputs[-1].detach(), CellState(*(part.detach().float() for part in after))
 
 
 def _reach(forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConfig, device: torch.device) -> float:
