@@ -105,8 +105,9 @@ def _drawn(flow: Flow) -> list[float | None]:
 def memory_report(outcomes: Sequence[Outcome], budget: TrainingBudget) -> ReportPage:
     limit = "" if math.isinf(budget.limit_s) else f" or {budget.limit_s:g} seconds"
     about = (
-        f"One layer of {budget.hidden} units, Adam at {budget.learning_rate}, gradients cut to {budget.gradient_norm}, "
-        f"{budget.batch} fresh sequences an update, at most {budget.updates:,} updates"
+        f"One layer of {budget.hidden} units, Adam at {budget.learning_rate}, "
+        f"gradients clipped to {budget.gradient_norm}, {budget.batch} fresh sequences an update, "
+        f"at most {budget.updates:,} updates"
     )
     report = ReportPage("How long a memory can be learned", about)
     for task in TASKS.values():

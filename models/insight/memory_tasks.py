@@ -121,7 +121,7 @@ class TrainingBudget:
     hopeless_after: int = 1_500  # updates without ever a mean error below eight tenths of chance
     limit_s: float = math.inf
     learning_rate: float = 3e-3  # of Adam
-    gradient_norm: float = 1.0  # longer gradients are cut to this length
+    gradient_norm: float = 1.0  # longer gradients are clipped to this norm
 
 
 class Trial(NamedTuple):

@@ -37,19 +37,19 @@ def remarks(
 def _divergence(
     epochs: Sequence[Epoch], best: Epoch | None, ended: str, training: TrainingConfig, config: ForecasterConfig
 ) -> Iterator[str]:
-    slower = f"Try a smaller --learning-rate than {training.learning_rate:g}"
+    advice = f"Try a smaller --learning-rate than {training.learning_rate:g}"
     if ended == "diverged":
         last = epochs[-1]
         kept = f"epoch {best.number}" if best else "before training, which expect no change"
         other = f", or --cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else ""
         yield (
             f"Training diverged in epoch {last.number}: its loss is {last.loss:.3g}. "
-            f"The weights kept are those of {kept}. {slower}{other}."
+            f"The weights kept are those of {kept}. {advice}{other}."
         )
     if skipped := sum(epoch.not_finite for epoch in epochs):
         yield (
             f"Left out: {counted(skipped, 'step')} with a gradient that is not finite. "
-            f"{slower}; look for absurd values in the data."
+            f"{advice}; look for absurd values in the data."
         )
 
 
@@ -57,11 +57,9 @@ def _gradients(
     epochs: Sequence[Epoch], best: Epoch | None, training: TrainingConfig, config: ForecasterConfig
 ) -> Iterator[str]:
     """Of vanishing, the weights that are kept decide; explosions are looked for in all epochs."""
-    back, slower = (
-        counted(training.chunk_readings, "reading"),
-        f"a smaller --learning-rate than {training.learning_rate:g}",
-    )
-    better = f"--cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else slower
+    back = counted(training.chunk_readings, "reading")
+    smaller_rate = f"a smaller --learning-rate than {training.learning_rate:g}"
+    better = f"--cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else smaller_rate
     grown = max((epoch.reach for epoch in epochs if not math.isnan(epoch.reach)), default=0.0)
     if grown > EXPLODED:
         yield f"Gradients explode: over {back} they grow {grown:.0e}-fold. Try {better}, or a shorter --chunk."
@@ -72,12 +70,12 @@ def _gradients(
             f"Gradients vanish: over {back} they shrink to {what}, and what is that far back teaches nothing. "
             f"If it matters, try {better}; if not, a shorter --chunk costs nothing."
         )
-    cut = sum(epoch.cut for epoch in epochs) / len(epochs)
-    if cut > MOSTLY:
+    clipped = sum(epoch.clipped_share for epoch in epochs) / len(epochs)
+    if clipped > MOSTLY:
         longest = max(epoch.largest_norm for epoch in epochs)
         yield (
-            f"Gradients longer than {training.gradient_norm:g} are cut, and {cut:.0%} of them were; "
-            f"the longest was {longest:.3g}. Try {slower}."
+            f"Gradients longer than {training.gradient_norm:g} are clipped, and {clipped:.0%} of them were; "
+            f"the longest was {longest:.3g}. Try {smaller_rate}."
         )
 
 

@@ -354,7 +354,7 @@ def _learn(seen: Sequence[_SeenStream], config: KindsConfig, seed: int) -> Kinds
         head = _HeadInTraining(memory.shape[1], config)
         optimiser = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         steps = config.epochs * -(-len(seen) // config.batch)
-        slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        lr_scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(config.epochs):
             for some in torch.split(torch.randperm(len(seen)), config.batch):
                 pairs = head(shown[some], memory[some]).flatten(1).log_softmax(1).unflatten(1, (-1, len(KINDS)))
@@ -363,7 +363,7 @@ def _learn(seen: Sequence[_SeenStream], config: KindsConfig, seed: int) -> Kinds
                 optimiser.zero_grad()
                 ((loss * weight[some]).sum() / weight[some].sum()).backward()
                 optimiser.step()
-                slower.step()
+                lr_scheduler.step()
     return _as_it_is_asked(head, centre, spread)
 
 

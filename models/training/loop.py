@@ -97,7 +97,7 @@ def fit(
         run.restore(unpack(state or Path(), saved, identity), state or Path())
     else:  # untrained, it expects no change
         run.persistence_loss = _validate(run.forecaster, validation, training, device, ranks)
-    lesson = ranks.together(Lesson(run.forecaster, _precision(training, device)))
+    train_step = ranks.together(TrainStep(run.forecaster, _precision(training, device)))
     tell = tell if ranks.first else lambda _: None
 
     started = time.monotonic() - run.seconds
@@ -107,7 +107,7 @@ def fit(
         try:
             while not ended and len(run.epochs) < training.epochs:
                 for group, done in run.rest_of_epoch(train):
-                    _learn(lesson, run, group, ranks)
+                    _learn(train_step, run, group, ranks)
                     run.seconds = time.monotonic() - started
                     keeper.note(run.state)
                     tell(Progress(done, None))
@@ -152,8 +152,8 @@ def _precision(training: TrainingConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
 
 
-class Lesson(nn.Module):
-    """What a chunk teaches, as a module: so that gradients of several processes can be added up behind it."""
+class TrainStep(nn.Module):
+    """A chunk's loss as a module, so that DistributedDataParallel can add up the gradients of several processes."""
 
     def __init__(self, forecaster: Forecaster, precision: torch.dtype) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class Lesson(nn.Module):
         return _loss(self.forecaster, chunk, memory, state, self.precision)
 
 
-def _learn(lesson: nn.Module, run: TrainingRun, group: Sequence[Lane], ranks: Ranks) -> None:
+def _learn(train_step: nn.Module, run: TrainingRun, group: Sequence[Lane], ranks: Ranks) -> None:
     """Go through a group of lanes, each process through its own, chunk by chunk, a step of the optimiser each."""
     training, forecaster = run.training, run.forecaster
     forecaster.train()
@@ -177,13 +177,13 @@ def _learn(lesson: nn.Module, run: TrainingRun, group: Sequence[Lane], ranks: Ra
         if chunk.values.shape[1] != len(memory):  # this process has nothing left to learn
             state = forecaster.fresh(1)
             memory = state.hidden[-1]
-        off, memory, state = _step(lesson, run, chunk, memory, state, ranks)
+        off, memory, state = _step(train_step, run, chunk, memory, state, ranks)
         loss += off
     run.sums.loss += ranks.sum(loss)[0]
 
 
 def _step(
-    lesson: nn.Module, run: TrainingRun, chunk: Chunk, memory: Tensor, state: CellState, ranks: Ranks
+    train_step: nn.Module, run: TrainingRun, chunk: Chunk, memory: Tensor, state: CellState, ranks: Ranks
 ) -> tuple[float, Tensor, CellState]:
     """Returns the sum of the chunk's losses in this process, and the memory after it.
 
@@ -191,7 +191,7 @@ def _step(
     the count over all of them, and takes it W times, since what comes out is the mean over W processes.
     """
     count = int(ranks.sum(int(chunk.judged.sum()))[0])
-    total, memory, state = lesson(_to(chunk, run.device), memory, state)
+    total, memory, state = train_step(_to(chunk, run.device), memory, state)
     if not count:
         return 0.0, memory, state
     run.optimiser.zero_grad()

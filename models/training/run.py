@@ -28,7 +28,7 @@ class TrainingConfig:
     lane_readings: int = 2048  # a longer stream lies in several lanes
     side_by_side: int = 64  # lanes in a group, over all processes
     learning_rate: float = 3e-3
-    gradient_norm: float = 1.0  # longer gradients are cut to this length (Pascanu et al. 2013)
+    gradient_norm: float = 1.0  # longer gradients are clipped to this norm (Pascanu et al. 2013)
     validation_share: float = 0.15  # of every stream: its last readings
     warm_up: int = 128  # readings before the validation part that only fill the memory
     budget_s: float = math.inf  # of training, interruptions apart; the epoch in which it runs out is the last
@@ -46,10 +46,10 @@ class Epoch(NamedTuple):
     number: int
     loss: float
     validation_loss: float
-    gradient_norm: float  # mean over the steps, before it is cut
+    gradient_norm: float  # mean over the steps, before clipping
     best: bool
     largest_norm: float
-    cut: float  # share of the steps whose gradient was longer than TrainingConfig.gradient_norm
+    clipped_share: float  # of the steps: their gradient was longer than TrainingConfig.gradient_norm
     not_finite: int  # steps that were left out because their gradient was not finite
     learning_rate: float
     reach: float  # see _reach() of the loop; NaN where there is no stretch to measure it on
@@ -64,7 +64,7 @@ class Sums:
     steps: int = 0
     norms: float = 0.0
     largest_norm: float = 0.0
-    cut: int = 0
+    clipped: int = 0
     not_finite: int = 0
 
     def count_step(self, judged: int, norm: float, limit: float) -> None:
@@ -73,7 +73,7 @@ class Sums:
         if math.isfinite(norm):
             self.norms += norm
             self.largest_norm = max(self.largest_norm, norm)
-            self.cut += norm > limit
+            self.clipped += norm > limit
         else:
             self.not_finite += 1
 
@@ -88,7 +88,7 @@ class TrainingRun:
         self.forecaster = Forecaster(config).to(device)
         self.best_weights = _copy(self.forecaster)
         self.optimiser = torch.optim.Adam(self.forecaster.parameters(), lr=training.learning_rate, fused=True)
-        self.slower = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=2)
+        self.lr_scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=2)
         self.shuffle = np.random.default_rng(training.seed)
         self.epochs: list[Epoch] = []
         self.groups_done = 0  # of the epoch under way
@@ -128,7 +128,7 @@ class TrainingRun:
         if math.isnan(self.persistence_loss):  # nothing to validate on
             validation_loss = loss
         rate = float(self.optimiser.param_groups[0]["lr"])
-        self.slower.step(validation_loss)
+        self.lr_scheduler.step(validation_loss)
         better = validation_loss < (self.best.validation_loss if self.best else HOPELESS)
         if better:
             self.best_weights = _copy(self.forecaster)
@@ -141,7 +141,7 @@ class TrainingRun:
                 gradient_norm=sums.norms / max(sums.steps - sums.not_finite, 1),
                 best=better,
                 largest_norm=sums.largest_norm,
-                cut=sums.cut / steps,
+                clipped_share=sums.clipped / steps,
                 not_finite=sums.not_finite,
                 learning_rate=rate,
                 reach=reach,
@@ -165,7 +165,7 @@ class TrainingRun:
             "persistence_loss": self.persistence_loss,
             "seconds": self.seconds,
             "learning_rate": self.optimiser.param_groups[0]["lr"],
-            "slower": self.slower.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
             "shuffle": self._shuffle_before,
         }
         return SavedRun({name: tensor.cpu() for name, tensor in tensors.items()}, values)
@@ -213,7 +213,7 @@ class TrainingRun:
             adam.setdefault(int(number), {})[quantity] = column
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": adam})
         self.optimiser.param_groups[0]["lr"] = values["learning_rate"]
-        self.slower.load_state_dict(values["slower"])
+        self.lr_scheduler.load_state_dict(values["lr_scheduler"])
         self.shuffle.bit_generator.state = values["shuffle"]
         torch.set_rng_state(tensors["random"])
         self.epochs = [Epoch(**epoch) for epoch in values["epochs"]]

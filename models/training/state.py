@@ -22,7 +22,7 @@ from models.data.series import Series
 from models.output.output_file import UnwrittenOutput, write_or_keep, write_whole
 from models.output.tensor_file import sha256_of_tensors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had other names, and is read too: see _named_as_now()
 HEADER = "telltale-training"
 MAX_WHOLE = 2**128  # the state of a random generator is so large
 MAX_HEADER_BYTES = 64 * 2**20
@@ -96,10 +96,9 @@ def pack(state: SavedRun, identity: Identity) -> bytes:
 def unpack(path: Path, content: bytes, identity: Identity) -> SavedRun:
     """path: where the content is from, for messages. Raises UnusableState."""
     header = _header(path, content)
-    if header.get("schema_version") != SCHEMA_VERSION:
-        raise UnusableState(
-            f"{path}: schema version {header.get('schema_version')}, this version of Telltale reads {SCHEMA_VERSION}"
-        )
+    version = header.get("schema_version")
+    if version not in (1, SCHEMA_VERSION):
+        raise UnusableState(f"{path}: schema version {version}, this version of Telltale reads 1 and {SCHEMA_VERSION}")
     if header.get("tensors_sha256") != sha256_of_tensors(content):
         raise UnusableState(f"{path}: the tensors are not those that were written: the file was damaged or changed")
     found, values = header.get("identity"), header.get("values")
@@ -111,7 +110,21 @@ def unpack(path: Path, content: bytes, identity: Identity) -> SavedRun:
                 f"{path}: the run in it has {name} {found.get(name)}, this one has {identity.get(name)}: "
                 "an interrupted run goes on only with the same settings and data"
             )
-    return SavedRun(load_tensors(content), values)
+    return SavedRun(load_tensors(content), _named_as_now(values) if version == 1 else values)
+
+
+def _named_as_now(values: dict[str, Any]) -> dict[str, Any]:
+    """Schema version 1 says `slower` for `lr_scheduler`, `cut` for `clipped` and `clipped_share`."""
+    epochs = values.get("epochs")
+    return {
+        **{"lr_scheduler" if name == "slower" else name: value for name, value in values.items()},
+        "sums": _renamed(values.get("sums"), "cut", "clipped"),
+        "epochs": [_renamed(one, "cut", "clipped_share") for one in epochs] if isinstance(epochs, list) else epochs,
+    }
+
+
+def _renamed(fields: object, old: str, new: str) -> object:
+    return {new if name == old else name: of for name, of in fields.items()} if isinstance(fields, dict) else fields
 
 
 def require_like(path: Path, found: object, expected: object, name: str = "values") -> None:
