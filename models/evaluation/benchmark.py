@@ -26,7 +26,7 @@ from models.evaluation.kept_runs import side_by_side
 from models.evaluation.series_report import set_report
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import fit, usable
-from models.training.run import TrainingConfig
+from models.training.run import Ending, TrainingConfig
 
 WHOLE = "Telltale"
 NET_ALONE = "net alone"
@@ -172,9 +172,9 @@ def _net(
     began = time.process_time()
     architecture = ForecasterConfig(parts[0].features, hidden=plan.hidden)
     fitted = fit(parts, architecture, replace(plan.training, seed=seed), device)
-    if fitted.ended == "interrupted":
+    if fitted.ended is Ending.INTERRUPTED:
         raise KeyboardInterrupt
-    return fitted.forecaster, time.process_time() - began, fitted.ended
+    return fitted.forecaster, time.process_time() - began, str(fitted.ended)
 
 
 def openings(judged: Judged) -> Bools:

@@ -30,7 +30,7 @@ from models.net.cells import CELLS
 from models.net.forecaster import MINUTE_MS, Forecaster, ForecasterConfig
 from models.net.packing import pack
 from models.training.loop import fit, usable
-from models.training.run import TrainingConfig
+from models.training.run import Ending, TrainingConfig
 
 BUDGET = ("epochs", "patience", "chunk_readings", "lane_readings", "side_by_side", "learning_rate", "budget_s")
 # Speed is measured on a made load, so that it is that of the cell and not of how many streams a set has.
@@ -121,7 +121,7 @@ def train_and_judge(
     architecture = plan.architecture(job.cell, parts[0].features)
     fitted = fit(parts, architecture, replace(plan.training, seed=job.seed), device)
     seconds = time.process_time() - began
-    if fitted.ended == "interrupted":
+    if fitted.ended is Ending.INTERRUPTED:
         raise KeyboardInterrupt
     detector = prime(fitted.forecaster, DetectorConfig(), parts)
     tested = evaluation.backtest(detector, series)
@@ -136,7 +136,7 @@ def train_and_judge(
         bytes_per_stream=fresh(1, architecture).bytes_per_stream,
         seconds=seconds,
         epochs=len(fitted.epochs),
-        ended=fitted.ended,
+        ended=str(fitted.ended),
         validation_error=fitted.best.validation_loss if fitted.best else math.nan,
         no_change_validation=fitted.persistence_loss,
         test_error=evaluation.forecast_error([one.expected for one in tested], tested, labels, spreads),

@@ -187,30 +187,42 @@ def attempt(trial: Trial, budget: TrainingBudget) -> Outcome:
     answerer = _new_answerer(trial, budget)
     optimiser = torch.optim.Adam(answerer.parameters(), lr=budget.learning_rate)
     errors: deque[float] = deque(maxlen=JUDGED_BATCHES)
-    lowest, update, ended = math.inf, 0, ""
-    while not ended:
+    lowest, update, ended = math.inf, 0, None
+    while ended is None:
         update += 1
         sequences = task.draw(budget.batch, trial.lag, generator)
-        answered = answerer(sequences.inputs)
-        loss = task.loss(answered, sequences.answers)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(answerer.parameters(), budget.gradient_norm)
-        if torch.isfinite(norm):
-            optimiser.step()
-        errors.append(float(task.error(answered.detach(), sequences.answers).mean()))
+        loss, error = _update(answerer, optimiser, task, sequences, budget.gradient_norm)
+        errors.append(error)
         if len(errors) == JUDGED_BATCHES:
             lowest = min(lowest, sum(errors) / JUDGED_BATCHES)
-        if not math.isfinite(float(loss.detach())):
-            ended = "diverged"
-        elif lowest <= task.learned_below:
-            ended = "learned"
-        elif update >= budget.hopeless_after and lowest > HOPE * task.chance:
-            ended = "hopeless"
-        elif update >= budget.updates or time.monotonic() - started > budget.limit_s:
-            ended = "budget"
+        ended = _ending(task, budget, loss, lowest, update, time.monotonic() - started)
     took_s = time.monotonic() - started
     return Outcome(trial, ended, update * budget.batch, sum(errors) / len(errors), took_s)
+
+
+def _update(
+    answerer: Answerer, optimiser: torch.optim.Optimizer, task: Task, sequences: Sequences, gradient_norm: float
+) -> tuple[float, float]:
+    """One step of the optimiser. Returns the loss, and the mean error before the step."""
+    answered = answerer(sequences.inputs)
+    loss = task.loss(answered, sequences.answers)
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(answerer.parameters(), gradient_norm)
+    if torch.isfinite(norm):
+        optimiser.step()
+    return float(loss.detach()), float(task.error(answered.detach(), sequences.answers).mean())
+
+
+def _ending(task: Task, budget: TrainingBudget, loss: float, lowest: float, update: int, seconds: float) -> str | None:
+    """Why the trial ends after this update; None: it does not. lowest: mean error so far."""
+    if not math.isfinite(loss):
+        return "diverged"
+    if lowest <= task.learned_below:
+        return "learned"
+    if update >= budget.hopeless_after and lowest > HOPE * task.chance:
+        return "hopeless"
+    return "budget" if update >= budget.updates or seconds > budget.limit_s else None
 
 
 def _new_answerer(trial: Trial, budget: TrainingBudget) -> Answerer:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from models.net.forecaster import ForecasterConfig
 from models.output.wording import counted
-from models.training.run import Epoch, TrainingConfig
+from models.training.run import Ending, Epoch, TrainingConfig
 
 VANISHED = 2.0**-24  # of a gradient: what float32 rounds away when it is added to the rest
 EXPLODED = 100.0  # of a gradient through a chunk
@@ -17,28 +17,28 @@ WORSE = 2.0  # validation loss, as a multiple of that of expecting no change: no
 def remarks(
     epochs: Sequence[Epoch],
     persistence_loss: float,
-    ended: str,
+    ended: Ending,
     training: TrainingConfig,
     config: ForecasterConfig,
 ) -> tuple[str, ...]:
     """Nothing where all is well, and nothing before the first epoch is done.
 
-    persistence_loss: of expecting no change, NaN if there was nothing to validate on. ended: see Fitted.
+    persistence_loss: of expecting no change, NaN if there was nothing to validate on.
     """
     if not epochs:
         return ()
     best = next((epoch for epoch in reversed(epochs) if epoch.best), None)
     said = [*_divergence(epochs, best, ended, training, config), *_gradients(epochs, best, training, config)]
-    if ended != "diverged" and best:
+    if ended is not Ending.DIVERGED and best:
         said += [*_forecasts(best, persistence_loss, training)] or [*_overfitting(epochs, best)]
     return tuple(said)
 
 
 def _divergence(
-    epochs: Sequence[Epoch], best: Epoch | None, ended: str, training: TrainingConfig, config: ForecasterConfig
+    epochs: Sequence[Epoch], best: Epoch | None, ended: Ending, training: TrainingConfig, config: ForecasterConfig
 ) -> Iterator[str]:
     advice = f"Try a smaller --learning-rate than {training.learning_rate:g}"
-    if ended == "diverged":
+    if ended is Ending.DIVERGED:
         last = epochs[-1]
         kept = f"epoch {best.number}" if best else "before training, which expect no change"
         other = f", or --cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else ""

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -24,15 +24,15 @@ from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.output.wording import counted
 from models.training import diagnosis
 from models.training.distributed import ALONE, Ranks, interrupts
-from models.training.run import Epoch, TrainingConfig, TrainingRun
+from models.training.run import Ending, Epoch, TrainingConfig, TrainingRun
 from models.training.state import Identity, Keeper, fingerprint, unpack
 
 SHORTEST_SERIES = 32  # readings; a stream with fewer teaches nothing and is left out
-MAY_DIFFER = ("epochs", "budget_s")  # how long a run may last says nothing of its course: it can be gone on with
+MAY_DIFFER = ("epochs", "budget_s")  # a run may be resumed with more of these: they do not change its course
 
 
 class Progress(NamedTuple):
-    """What is told while training: after every group of lanes, and after every epoch."""
+    """What is reported while training: after every group of lanes, and after every epoch."""
 
     done: float  # 0..1 of the epoch
     epoch: Epoch | None
@@ -46,7 +46,7 @@ class Fitted(NamedTuple):
     best: Epoch | None
     persistence_loss: float  # validation loss of "the same as before", to compare with
     seconds: float
-    ended: str  # converged, epochs, budget, interrupted, diverged
+    ended: Ending
     remarks: tuple[str, ...]  # what went wrong or poorly and what to try, a sentence or two each
     unwritten: str | None = None  # why the run's state could not be written at the end, and where it is instead
 
@@ -69,7 +69,7 @@ def fit(
     config: ForecasterConfig,
     training: TrainingConfig,
     device: torch.device,
-    tell: Callable[[Progress], None] = lambda _: None,
+    report_progress: Callable[[Progress], None] = lambda _: None,
     state: Path | None = None,
     ranks: Ranks = ALONE,
     save_every_s: float = 60.0,
@@ -77,9 +77,9 @@ def fit(
     """Train a forecaster on all of `series` (see usable()). Ctrl-C and SIGTERM end it with the best so far.
 
     state: file that holds the run, written after every epoch, at most every `save_every_s` within one, and at the end.
-    If it is there, its run goes on: weights and losses come out, to the bit, as if it had never been interrupted.
+    If it is there, its run is resumed: weights and losses come out, to the bit, as if nothing had interrupted it.
     ranks: the processes that train together (distributed.joined()). Each gets the same series, which may be on disk;
-    all return the same forecaster; only the first one tells, and only its state file is read and written.
+    all return the same forecaster; only the first one reports progress, and only its state file is read and written.
     Raises UnusableState.
     """
     train, validation = windows.split_by_time(
@@ -97,41 +97,65 @@ def fit(
         run.restore(unpack(state or Path(), saved, identity), state or Path())
     else:  # untrained, it expects no change
         run.persistence_loss = _validate(run.forecaster, validation, training, device, ranks)
-    train_step = ranks.together(TrainStep(run.forecaster, _precision(training, device)))
-    tell = tell if ranks.first else lambda _: None
 
     started = time.monotonic() - run.seconds
-    ends_at = started + training.budget_s
-    ended = run.ended
+    loop = _Loop(run, train, validation, ranks, keeper, report_progress if ranks.first else lambda _: None, started)
     with interrupts(ranks) as interrupted:
         try:
-            while not ended and len(run.epochs) < training.epochs:
-                for group, done in run.rest_of_epoch(train):
-                    _learn(train_step, run, group, ranks)
-                    run.seconds = time.monotonic() - started
-                    keeper.note(run.state)
-                    tell(Progress(done, None))
-                    if ranks.any(interrupted()):
-                        raise KeyboardInterrupt
-                    if ranks.any(time.monotonic() > ends_at):
-                        ended = "budget"
-                        break
-                validation_loss = _validate(run.forecaster, validation, training, device, ranks)
-                run.end_epoch(validation_loss, _reach(run.forecaster, train, training, device))
-                if not ended:  # what the budget cut short goes on where it was cut, if it does
-                    ended = run.ended
-                    keeper.note(run.state)
-                    keeper.write()
-                tell(Progress(1.0, run.epochs[-1]))
+            ended = loop.train(interrupted)
         except KeyboardInterrupt:
-            ended = "interrupted"
+            ended = Ending.INTERRUPTED
     unwritten = keeper.finish()
     run.forecaster.load_state_dict(run.best_weights)
-    ended = ended or "epochs"
     remarks = diagnosis.remarks(run.epochs, run.persistence_loss, ended, training, config)
     forecaster = run.forecaster.cpu().eval()
     seconds = time.monotonic() - started
     return Fitted(forecaster, run.epochs, run.best, run.persistence_loss, seconds, ended, remarks, unwritten)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """The loop over epochs and groups of lanes, with what it needs at hand."""
+
+    run: TrainingRun
+    train_lanes: Sequence[Lane]
+    validation_lanes: Sequence[Lane]
+    ranks: Ranks
+    keeper: Keeper
+    report_progress: Callable[[Progress], None]
+    started: float  # by the monotonic clock, as if the run had never been interrupted
+
+    def train(self, interrupted: Callable[[], bool]) -> Ending:
+        """Epoch after epoch until the run ends. interrupted: whether this process has been asked to stop."""
+        run, training = self.run, self.run.training
+        train_step = self.ranks.together(TrainStep(run.forecaster, _precision(training, run.device)))
+        ending = run.ending
+        while ending is None and len(run.epochs) < training.epochs:
+            ending = self._train_epoch(train_step, interrupted)
+            if ending is Ending.INTERRUPTED:
+                return ending
+            validation_loss = _validate(run.forecaster, self.validation_lanes, training, run.device, self.ranks)
+            run.end_epoch(validation_loss, _reach(run.forecaster, self.train_lanes, training, run.device))
+            if ending is None:  # an epoch that the budget cut short is kept as it was, to be resumed with a larger one
+                ending = run.ending
+                self.keeper.note(run.state)
+                self.keeper.write()
+            self.report_progress(Progress(1.0, run.epochs[-1]))
+        return ending or Ending.EPOCHS
+
+    def _train_epoch(self, train_step: nn.Module, interrupted: Callable[[], bool]) -> Ending | None:
+        """Learn from the groups of lanes that are left of this epoch; returns why it was cut short, if it was."""
+        run = self.run
+        for group, done in run.rest_of_epoch(self.train_lanes):
+            _learn(train_step, run, group, self.ranks)
+            run.seconds = time.monotonic() - self.started
+            self.keeper.note(run.state)
+            self.report_progress(Progress(done, None))
+            if self.ranks.any(interrupted()):
+                return Ending.INTERRUPTED
+            if self.ranks.any(time.monotonic() - self.started > run.training.budget_s):
+                return Ending.BUDGET
+        return None
 
 
 def _identity(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,16 @@ from models.training.state import SavedRun, UnusableState, require_like
 
 DIVERGED = 10.0  # an epoch's loss, as a multiple of the lowest one, if it is also worse than expecting no change
 HOPELESS = CLIP  # an epoch's loss, in spreads: further off than the net is ever shown a value to be
+
+
+class Ending(StrEnum):
+    """Why a run of training ended."""
+
+    CONVERGED = "converged"  # the patience was used up
+    EPOCHS = "epochs"  # all of them are done
+    BUDGET = "budget"  # the time was used up
+    INTERRUPTED = "interrupted"  # by Ctrl-C or SIGTERM
+    DIVERGED = "diverged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +113,16 @@ class TrainingRun:
         return next((epoch for epoch in reversed(self.epochs) if epoch.best), None)
 
     @property
-    def ended(self) -> str:
-        """Why there is no use in another epoch, if there is none."""
+    def ending(self) -> Ending | None:
+        """Why another epoch would be of no use; None: it may be."""
         if not self.epochs:
-            return ""
+            return None
         last, best = self.epochs[-1], self.best
         lowest = min(epoch.loss for epoch in self.epochs)
         risen = last.loss > DIVERGED * lowest and not last.validation_loss < self.persistence_loss
         if best is None or risen or not max(last.loss, last.validation_loss) < HOPELESS:
-            return "diverged"
-        return "converged" if last.number - best.number >= self.training.patience else ""
+            return Ending.DIVERGED
+        return Ending.CONVERGED if last.number - best.number >= self.training.patience else None
 
     def rest_of_epoch(self, lanes: Sequence[Lane]) -> Iterator[tuple[list[Lane], float]]:
         """The groups of lanes not yet learned from in this epoch, and how much of it is done after each."""
