@@ -99,7 +99,7 @@ def backtest(detector: Detector, series: Sequence[Series]) -> list[Judged]:
     judged = [one.select(keep) for (one, _), keep in zip(tested, kept, strict=True)]
     offsets = [numbers[keep] for (_, numbers), keep in zip(tested, kept, strict=True)]
     rows = detector.rows_for([one.key.encode() for one in judged])
-    return [_test_part(one) for one in go_through(detector, judged, offsets, rows)]
+    return [_test_part(one) for one in judge_all(detector, judged, offsets, rows)]
 
 
 def number(series: Sequence[Series]) -> list[Int64s]:
@@ -108,7 +108,7 @@ def number(series: Sequence[Series]) -> list[Int64s]:
     return [np.arange(begin, end) for begin, end in pairwise(borders.tolist())]
 
 
-def go_through(detector: Detector, series: Sequence[Series], offsets: Sequence[Int64s], rows: Rows) -> list[Judged]:
+def judge_all(detector: Detector, series: Sequence[Series], offsets: Sequence[Int64s], rows: Rows) -> list[Judged]:
     """Judge all readings of every series from its row in `rows`, which becomes that after its last reading."""
     results = [_unjudged(one) for one in series]
     seen = [np.zeros(len(one.rows), bool) for one in series]

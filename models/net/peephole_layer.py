@@ -86,8 +86,8 @@ class _Wave(NamedTuple):
 
 def _waves(gates: Tensor, candidates: Tensor, memory: Tensor, cells: Tensor) -> Iterator[_Wave]:
     """Every view is made once, by unbind(): indexing wave by wave costs as much as a step's operations."""
-    units = candidates.shape[2]
-    i_and_f = gates[..., : 2 * units].unflatten(2, (2, units))
+    waves, streams, units = candidates.shape
+    i_and_f = gates[..., : 2 * units].view(waves, streams, 2, units)
     before, after = (memory[:-1], cells[:-1], cells[:-1].unsqueeze(2)), (memory[1:], cells[1:])
     columns = (gates, i_and_f, *gates.chunk(4, dim=2), candidates, *before, *after)
     return map(_Wave._make, zip(*(column.unbind() for column in columns), strict=True))
