@@ -114,7 +114,7 @@ def evaluate(
 
 
 def _jobs(name: str, files: Sequence[Path], plan: BenchmarkPlan) -> Iterator[BenchmarkJob]:
-    """The first file of a set says which features it has, and with that which baselines there are."""
+    """The first file of a set decides its features, and with them which baselines make sense."""
     features = read_series(files[:1], unit=plan.time_unit)[0].features
     if plan.trained and features != plan.trained.forecaster.config.features:
         raise UnusableData(

@@ -1,4 +1,4 @@
-"""A comparison of cells as one page: what it comes to over all sets, then set by set, every seed a dot."""
+"""A comparison of cells as one page: over all sets, then set by set, every seed a dot."""
 
 import math
 from collections.abc import Sequence
@@ -92,8 +92,8 @@ def _facts(runs: Sequence[ComparisonRun]) -> str:
     if not math.isnan(first.no_change_test):
         facts.append(f"test error {first.no_change_test:.4f}")
     diverged = [f"{run.job.cell} with seed {run.job.seed}" for run in runs if run.ended == "diverged"]
-    told = f" Diverged: {', '.join(diverged)}." if diverged else ""
-    return f"{'; '.join(facts)}.{told}"
+    listed = f" Diverged: {', '.join(diverged)}." if diverged else ""
+    return f"{'; '.join(facts)}.{listed}"
 
 
 def _of_set(runs: Sequence[ComparisonRun], plan: ComparisonPlan) -> go.Figure:

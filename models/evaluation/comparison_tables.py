@@ -1,4 +1,4 @@
-"""What the runs of a comparison come to: means over seeds, ties, places over sets; as tables and as files."""
+"""The results of a comparison: means over seeds, ties, places over sets; as tables and as files."""
 
 import math
 import statistics

@@ -1,7 +1,7 @@
-"""What the runs of an evaluation come to: means and spreads over seeds, ties, means over sets; as tables and files.
+"""The results of an evaluation: means and spreads over seeds, ties, means over sets; as tables and files.
 
-Whether two detectors can be told apart is asked of the series: 1,000 times as many series are drawn with replacement as
-there are (Efron 1979), the same ones for every detector, and the figures are computed anew.
+The series decide whether two detectors differ: 1,000 times as many series are drawn with replacement as there are
+(Efron 1979), the same ones for every detector, and the figures are computed again.
 """
 
 import math

@@ -104,7 +104,7 @@ def keep(path: Path, settings: object, run: Mapping[str, object]) -> None:
 
 
 def kept(path: Path, settings: object) -> dict[str, Any] | None:
-    """What keep() was given, if it was with the same settings; null is NaN again where a number may stand."""
+    """What keep() was given, if the settings were the same; null is read as NaN."""
     if not path.exists():
         return None
     found = json.loads(path.read_text())

@@ -7,10 +7,10 @@ from models.net.forecaster import ForecasterConfig
 from models.output.wording import counted
 from models.training.run import Ending, Epoch, TrainingConfig
 
-VANISHED = 2.0**-24  # of a gradient: what float32 rounds away when it is added to the rest
+VANISHED = 2.0**-24  # of a gradient: float32 rounds this away when it is added to the rest
 EXPLODED = 100.0  # of a gradient through a chunk
 MOSTLY = 0.5  # of the steps
-OVERFITTED = 1.1  # validation loss at the end, as a multiple of the best, while the training loss went on falling
+OVERFITTED = 1.1  # validation loss at the end, as a multiple of the best, while the training loss still fell
 WORSE = 2.0  # validation loss, as a multiple of that of expecting no change: no lack of data explains it
 
 
@@ -21,17 +21,17 @@ def remarks(
     training: TrainingConfig,
     config: ForecasterConfig,
 ) -> tuple[str, ...]:
-    """Nothing where all is well, and nothing before the first epoch is done.
+    """No sentence where all is well, and none before the first epoch is done.
 
     persistence_loss: of expecting no change, NaN if there was nothing to validate on.
     """
     if not epochs:
         return ()
     best = next((epoch for epoch in reversed(epochs) if epoch.best), None)
-    said = [*_divergence(epochs, best, ended, training, config), *_gradients(epochs, best, training, config)]
+    found = [*_divergence(epochs, best, ended, training, config), *_gradients(epochs, best, training, config)]
     if ended is not Ending.DIVERGED and best:
-        said += [*_forecasts(best, persistence_loss, training)] or [*_overfitting(epochs, best)]
-    return tuple(said)
+        found += [*_forecasts(best, persistence_loss, training)] or [*_overfitting(epochs, best)]
+    return tuple(found)
 
 
 def _divergence(
@@ -56,7 +56,7 @@ def _divergence(
 def _gradients(
     epochs: Sequence[Epoch], best: Epoch | None, training: TrainingConfig, config: ForecasterConfig
 ) -> Iterator[str]:
-    """Of vanishing, the weights that are kept decide; explosions are looked for in all epochs."""
+    """Vanishing is judged by the weights that are kept, explosion by all epochs."""
     back = counted(training.chunk_readings, "reading")
     smaller_rate = f"a smaller --learning-rate than {training.learning_rate:g}"
     better = f"--cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else smaller_rate
@@ -67,7 +67,7 @@ def _gradients(
     if config.cell != "feedforward" and left < VANISHED:
         what = f"{left:.0e} of their length" if left else "nothing"
         yield (
-            f"Gradients vanish: over {back} they shrink to {what}, and what is that far back teaches nothing. "
+            f"Gradients vanish: over {back} they shrink to {what}, and nothing is learned from so far back. "
             f"If it matters, try {better}; if not, a shorter --chunk costs nothing."
         )
     clipped = sum(epoch.clipped_share for epoch in epochs) / len(epochs)

@@ -1,7 +1,7 @@
 """fit(): learn what is normal by truncated back-propagation through time.
 
-The loop reads top to bottom: for every epoch, for every group of lanes, for every chunk of readings: expect each
-reading from the memory before it, measure how far off that was, follow the gradient, keep the memory.
+The loop reads top to bottom: for every epoch, for every group of lanes, for every chunk of readings: predict each
+reading from the memory before it, measure the error, follow the gradient, keep the memory.
 """
 
 import math
@@ -27,7 +27,7 @@ from models.training.distributed import ALONE, Ranks, interrupts
 from models.training.run import Ending, Epoch, TrainingConfig, TrainingRun
 from models.training.state import Identity, Keeper, fingerprint, unpack
 
-SHORTEST_SERIES = 32  # readings; a stream with fewer teaches nothing and is left out
+SHORTEST_SERIES = 32  # readings; a stream with fewer is left out
 MAY_DIFFER = ("epochs", "budget_s")  # a run may be resumed with more of these: they do not change its course
 
 
@@ -39,7 +39,7 @@ class Progress(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """The forecaster of the best epoch, and how it came about."""
+    """The forecaster of the best epoch, and how training went."""
 
     forecaster: Forecaster
     epochs: list[Epoch]
@@ -47,7 +47,7 @@ class Fitted(NamedTuple):
     persistence_loss: float  # validation loss of "the same as before", to compare with
     seconds: float
     ended: Ending
-    remarks: tuple[str, ...]  # what went wrong or poorly and what to try, a sentence or two each
+    remarks: tuple[str, ...]  # what went wrong or poorly and what to try: a sentence or two each
     unwritten: str | None = None  # why the run's state could not be written at the end, and where it is instead
 
 
@@ -161,7 +161,7 @@ class _Loop:
 def _identity(
     series: Sequence[Series], config: ForecasterConfig, training: TrainingConfig, device: torch.device, ranks: Ranks
 ) -> Identity:
-    """What two runs must have in common for the one to go on where the other was interrupted."""
+    """What two runs must have in common for the one to resume the other."""
     settings = {name: value for name, value in asdict(training).items() if name not in MAY_DIFFER}
     net = {**asdict(config), "features": ", ".join(config.features)}
     precision = str(_precision(training, device))
@@ -189,16 +189,16 @@ class TrainStep(nn.Module):
 
 
 def _learn(train_step: nn.Module, run: TrainingRun, group: Sequence[Lane], ranks: Ranks) -> None:
-    """Go through a group of lanes, each process through its own, chunk by chunk, a step of the optimiser each."""
+    """Learn from a group of lanes, each process from its own, chunk by chunk, with a step of the optimiser each."""
     training, forecaster = run.training, run.forecaster
     forecaster.train()
-    mine = ranks.share(group)
+    own = ranks.share(group)
     chunks = math.ceil(max(lane.end - lane.begin for lane in group) / training.chunk_readings)
-    state = forecaster.fresh(len(mine))
+    state = forecaster.fresh(len(own))
     memory = state.hidden[-1]
     loss = 0.0
-    for chunk in _in_step(mine, chunks, training, forecaster):
-        if chunk.values.shape[1] != len(memory):  # this process has nothing left to learn
+    for chunk in _in_step(own, chunks, training, forecaster):
+        if chunk.values.shape[1] != len(memory):  # an idle chunk: this process has no lanes left
             state = forecaster.fresh(1)
             memory = state.hidden[-1]
         off, memory, state = _step(train_step, run, chunk, memory, state, ranks)
@@ -211,8 +211,8 @@ def _step(
 ) -> tuple[float, Tensor, CellState]:
     """Returns the sum of the chunk's losses in this process, and the memory after it.
 
-    The gradient is that of the mean loss over the whole group: each process has the sum over its own lanes, divided by
-    the count over all of them, and takes it W times, since what comes out is the mean over W processes.
+    The gradient is that of the mean loss over the whole group. Each process has the sum over its own lanes, divided by
+    the count over all of them, and multiplies it by W, because gradients are then averaged over W processes.
     """
     count = int(ranks.sum(int(chunk.judged.sum()))[0])
     total, memory, state = train_step(_to(chunk, run.device), memory, state)
@@ -229,12 +229,12 @@ def _step(
     return off, memory, state
 
 
-def _in_step(mine: Sequence[Lane], chunks: int, training: TrainingConfig, forecaster: Forecaster) -> Iterator[Chunk]:
-    """As many chunks as the group's longest lane has, in every process: what is missing is one unjudged reading."""
+def _in_step(lanes: Sequence[Lane], chunks: int, training: TrainingConfig, forecaster: Forecaster) -> Iterator[Chunk]:
+    """The chunks of this process, filled up with idle ones (one unjudged reading) to the number of the longest lane."""
     features = len(forecaster.config.features)
     nothing = torch.zeros(1, 1, features)
     idle = Chunk(nothing, nothing[0], torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64), nothing.bool())
-    own = windows.chunks(mine, training.chunk_readings) if mine else ()
+    own = windows.chunks(lanes, training.chunk_readings) if lanes else ()
     return islice(chain(own, repeat(idle)), chunks)
 
 
@@ -272,7 +272,7 @@ def _loss(
 
 
 def _reach(forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConfig, device: torch.device) -> float:
-    """How much of a gradient comes through a chunk: |dL / d memory| at its oldest reading, over that at its newest.
+    """How much of a gradient passes through a chunk: |dL / d memory| at its oldest reading, over that at its newest.
 
     L: the loss of one step ahead from the newest. Memory: h and c together, since a gate lets a gradient pass from the
     one to the other. Near 0 it vanishes on the way, far above 1 it explodes (Bengio, Simard & Frasconi 1994).
@@ -303,7 +303,7 @@ def _reach(forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConf
 
 @contextmanager
 def training_mode(net: nn.Module) -> Iterator[None]:
-    """What a gradient is taken through is computed in this mode: cuDNN keeps nothing for one in evaluation mode."""
+    """Put the net into training mode: in evaluation mode cuDNN keeps nothing for a backward pass."""
     before = net.training
     net.train()
     try:

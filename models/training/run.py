@@ -1,4 +1,4 @@
-"""A run of training as it stands between two groups of lanes, with what it was asked for and its epochs so far."""
+"""The state of a run of training between two groups of lanes: settings, net, optimiser, epochs so far."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from models.net.names import PRECISIONS
 from models.training.state import SavedRun, UnusableState, require_like
 
 DIVERGED = 10.0  # an epoch's loss, as a multiple of the lowest one, if it is also worse than expecting no change
-HOPELESS = CLIP  # an epoch's loss, in spreads: further off than the net is ever shown a value to be
+HOPELESS = CLIP  # an epoch's loss, in spreads: the net's inputs are clipped to this
 
 
 class Ending(StrEnum):
@@ -52,7 +52,7 @@ class TrainingConfig:
 
 
 class Epoch(NamedTuple):
-    """How training stands. Losses: Huber loss of one step ahead, in spreads, the mean over channels and readings."""
+    """One epoch. Losses: Huber loss of one step ahead, in spreads, the mean over channels and readings."""
 
     number: int
     loss: float
@@ -68,7 +68,7 @@ class Epoch(NamedTuple):
 
 @dataclass(slots=True)
 class Sums:
-    """Of the epoch under way; over all processes."""
+    """Sums of the current epoch, over all processes."""
 
     loss: float = 0.0
     judged: int = 0  # readings times channels
@@ -90,7 +90,7 @@ class Sums:
 
 
 class TrainingRun:
-    """A run of training as it stands between two groups of lanes: all that one needs which goes on from there."""
+    """The state of a run of training between two groups of lanes: all that it takes to resume there."""
 
     def __init__(self, config: ForecasterConfig, training: TrainingConfig, device: torch.device) -> None:
         torch.manual_seed(training.seed)
@@ -102,7 +102,7 @@ class TrainingRun:
         self.lr_scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=2)
         self.shuffle = np.random.default_rng(training.seed)
         self.epochs: list[Epoch] = []
-        self.groups_done = 0  # of the epoch under way
+        self.groups_done = 0  # of the current epoch
         self.sums = Sums()
         self.persistence_loss = math.nan
         self.seconds = 0.0
@@ -162,7 +162,7 @@ class TrainingRun:
         self._shuffle_before = dict(self.shuffle.bit_generator.state)
 
     def state(self) -> SavedRun:
-        """A copy of it all, on the CPU."""
+        """A copy of everything, on the CPU."""
         adam = self.optimiser.state_dict()["state"]
         tensors = {f"weights.{name}": weight for name, weight in _copy(self.forecaster).items()}
         tensors |= {f"best.{name}": weight for name, weight in self.best_weights.items()}
@@ -182,7 +182,7 @@ class TrainingRun:
         return SavedRun({name: tensor.cpu() for name, tensor in tensors.items()}, values)
 
     def restore(self, state: SavedRun, path: Path) -> None:
-        """path: where the state is from, for messages. Raises UnusableState, and has changed the run then."""
+        """path: where the state is from, for messages. Raises UnusableState; the run is unusable then."""
         tensors, values = state
         epoch = dict.fromkeys(Epoch._fields, 0.0) | {"number": 0, "best": False, "not_finite": 0}
         epochs = values.get("epochs")
@@ -193,18 +193,18 @@ class TrainingRun:
         try:
             self._restore(tensors, values)
         except (ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
-            raise UnusableState(f"{path}: the run in it cannot go on: {error}") from error
+            raise UnusableState(f"{path}: the run in it cannot be resumed: {error}") from error
 
     def _require_tensors(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Those of this run's net, and no other; Adam has none before the first step."""
-        mine = self.state().tensors
+        own = self.state().tensors
         adam = {
             f"adam.{n}.{name}": torch.empty(()) if name == "step" else weight
             for n, weight in enumerate(self.forecaster.parameters())
             for name in ("step", "exp_avg", "exp_avg_sq")
         }
         stepped = any(name.startswith("adam.") for name in tensors)
-        expected = {name: one for name, one in mine.items() if not name.startswith("adam.")} | (adam if stepped else {})
+        expected = {name: one for name, one in own.items() if not name.startswith("adam.")} | (adam if stepped else {})
         if unlike := sorted(tensors.keys() ^ expected.keys()):
             raise UnusableState(f"{path}: tensor {unlike[0]} is missing, or is not known")
         for name, one in expected.items():
