@@ -185,13 +185,7 @@ def read(
     A stream may continue in a later file, with readings later than all before. report_progress: is called with the
     number of rows done. unit: see read_series().
     """
-    features: tuple[str, ...] | None = None
-    checks = []
-    for table in tables:
-        checks.append(FileCheck(table.path, table.columns, table.empty, features, unit))
-        features = checks[0].features
-        if not table.rows:
-            raise UnusableData(f"{table.path}: no rows")
+    checks = _checks(tables, unit)
     rows = sum(table.rows for table in tables)
     spool = Spool(checks[0].features, rows, in_turns=any("stream" in table.columns for table in tables))
     clocks = _Clocks()
@@ -208,6 +202,18 @@ def read(
             report_progress(done)
         clocks.end_file(table.path)
     return spool.series(clocks.path_of)
+
+
+def _checks(tables: Sequence[Table], unit: TimeUnit | None) -> list[FileCheck]:
+    """One for each file; all must have the features of the first."""
+    features: tuple[str, ...] | None = None
+    checks = []
+    for table in tables:
+        checks.append(FileCheck(table.path, table.columns, table.empty, features, unit))
+        features = checks[0].features
+        if not table.rows:
+            raise UnusableData(f"{table.path}: no rows")
+    return checks
 
 
 class _Clocks:

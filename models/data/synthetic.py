@@ -13,7 +13,7 @@ Sizes: T readings a stream, S streams, F = 3 features.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -205,11 +205,6 @@ class PlantSimulator:
             times_ms[:, start : start + count] = self._times_ms(count).T
             self._last = block[-1]
             self._first += count
-        present = np.ones((streams, readings), dtype=np.bool_)
-        for fault in faults:
-            if fault.kind is FaultKind.SILENCE:
-                present[fault.stream, max(fault.start - first, 0) : fault.end - first] = False
-        in_order = tuple(sorted(faults, key=lambda fault: (fault.start, fault.stream)))
         return Plant(
             keys=self.keys,
             first=first,
@@ -217,8 +212,8 @@ class PlantSimulator:
             spread=self._machines.spread,
             times_ms=times_ms,
             values=values,
-            present=present,
-            faults=in_order,
+            present=_present((streams, readings), first, faults),
+            faults=tuple(sorted(faults, key=lambda fault: (fault.start, fault.stream))),
         )
 
     def cut(self, fault: Fault, end: int) -> Fault:
@@ -316,6 +311,15 @@ class PlantSimulator:
     def _hours(self, first: int, readings: int) -> Doubles:
         """Hours since 1970 at the beginning of each step, (T,)."""
         return (self._start_ms / 1_000 + np.arange(first, first + readings) * self._step_s) / 3_600
+
+
+def _present(shape: tuple[int, int], first: int, faults: Iterable[Fault]) -> Bools:
+    """Which readings are sent, (S, T): all but those in a silence. first: the index of the first reading."""
+    present = np.ones(shape, dtype=np.bool_)
+    for fault in faults:
+        if fault.kind is FaultKind.SILENCE:
+            present[fault.stream, max(fault.start - first, 0) : fault.end - first] = False
+    return present
 
 
 def _remember(inputs: Doubles, keep: Doubles | np.float64, before: Doubles) -> Doubles:

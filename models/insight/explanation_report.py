@@ -170,20 +170,8 @@ def _add_account(report: ReportPage, account: Account, explained: Explained, fea
         f"{when} UTC: the alarm {what}, {change.severity.name.lower()}, score {change.score:.2f}"
         f"{OPENED_BY[change.opened_by]}. {agreement(account, features)}"
     )
-    order = np.argsort(-np.array(account.weight), kind="stable")[: 2 * CHANNELS_SHOWN].tolist()
     if len(features) > 1:
-        rows = [
-            (
-                features[f],
-                f"{account.weight[f]:.2f}",
-                f"{change.share[f]:.2f}",
-                f"{account.without[f]:.2f}",
-                f"{account.alone[f]:.2f}",
-            )
-            for f in order
-        ]
-        header = ["channel", "weight by hiding it", "share of the residual", "score without it", "score with it alone"]
-        report.table(header, rows)
+        _add_channels(report, account, features)
     report.table(
         ["layer and gate", "usual", "lowest", "highest", "drop, in usual spreads", "rise"],
         [
@@ -192,6 +180,15 @@ def _add_account(report: ReportPage, account: Account, explained: Explained, fea
         ],
         "Gates since the episode began, the mean over a layer's units, against the readings before it",
     )
+
+
+def _add_channels(report: ReportPage, account: Account, features: Sequence[str]) -> None:
+    """The channels with the largest weights."""
+    columns = (account.weight, account.transition.share, account.without, account.alone)
+    order = np.argsort(-np.array(account.weight), kind="stable")[: 2 * CHANNELS_SHOWN].tolist()
+    rows = [(features[f], *(f"{column[f]:.2f}" for column in columns)) for f in order]
+    header = ["channel", "weight by hiding it", "share of the residual", "score without it", "score with it alone"]
+    report.table(header, rows)
 
 
 def agreement(account: Account, features: Sequence[str]) -> str:
