@@ -135,6 +135,7 @@ def train(
     hidden: int = 64,
     epochs: int = 40,
     budget_s: float | None = None,
+    chunk: int = 64,
     learning_rate: float = 3e-3,
     seed: int = 0,
     device: str = "cpu",
@@ -149,19 +150,23 @@ def train(
 
     values: the columns to learn, the detector's channels; None: all columns of numbers but those of times and streams,
     `label` and `part` (rows whose `part` is `test` are left out). cell: what remembers. hidden: units of it, a multiple
-    of 16. epochs, budget_s: passes over the data at most, and seconds; it ends before when it gains no more. seed: two
-    runs with one seed on one machine give the same weights. progress: is called with a line after every epoch, such as
-    `print`. The others: see the module.
+    of 16. epochs, budget_s: passes over the data at most, and seconds; it ends before when it gains no more. chunk:
+    readings that gradients reach back. seed: two runs with one seed on one machine give the same weights. progress: is
+    called with a line after every epoch, such as `print`. The others: see the module.
 
     Warns of PoorTraining. Raises UnusableData, and ValueError at an argument out of range.
     """
     table = frames.read(frame, frames.layout(time, stream, name, time_unit, order), _names(values))
     parts = usable(table.series)
-    _require_positive(epochs=epochs, budget_s=budget_s, learning_rate=learning_rate)
+    _require_positive(epochs=epochs, budget_s=budget_s, chunk=chunk, learning_rate=learning_rate)
     architecture = ForecasterConfig(parts[0].features, cell, hidden)
     checkpoint.require_savable(architecture)
     settings = TrainingConfig(
-        epochs=epochs, budget_s=math.inf if budget_s is None else budget_s, learning_rate=learning_rate, seed=seed
+        epochs=epochs,
+        chunk_readings=chunk,
+        learning_rate=learning_rate,
+        budget_s=math.inf if budget_s is None else budget_s,
+        seed=seed,
     )
     fitted = fit(parts, architecture, settings, torch.device(device), _teller(progress))
     with _one_thread():
@@ -277,7 +282,7 @@ class Detector:
         """Judge the next reading of a stream, and remember it.
 
         values: by channel, in the order of `channels`, or one number where there is one channel; None or NaN: missing.
-        A reading that is late or repeated is not judged. A call takes 2 ms; observe_frame() takes many at once.
+        A reading that is late or repeated is not judged. A call takes some 4 ms; observe_frame() takes many at once.
 
         >>> from models.data.synthetic import plant, to_frame
         >>> frame = to_frame(plant(streams=1, readings=200, seed=1)).drop("part")

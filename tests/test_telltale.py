@@ -3,6 +3,7 @@
 import doctest
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -348,3 +349,21 @@ def test_every_public_name_is_documented() -> None:
     public = {name for name, one in vars(telltale).items() if getattr(one, "__module__", "") == "telltale"}
     assert {name for name in public if not name.startswith("_")} <= {*telltale.__all__, "Frame"}
     assert all(getattr(telltale, name).__doc__ for name in telltale.__all__)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::telltale.PoorTraining")
+def test_the_examples_on_the_page_run_one_after_the_other(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert len(blocks) >= 6
+    assert len(names["anomalies"]) > 0
+    assert names["scores"].index.equals(names["table"]["when"].pipe(pd.Index))
+    assert "order='sort' sorts them" in capsys.readouterr().out
+    assert repr(names["again"]) == repr(names["detector"])
+    assert (own_folder / "plant.safetensors").is_file()
+    for column in ("score", "alarm", *names["anomalies"].columns):
+        assert f"`{column}`" in page
