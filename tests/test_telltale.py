@@ -6,9 +6,10 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 import telltale
 from models import checkpoint
@@ -27,7 +29,7 @@ from models.net.forecaster import Forecaster, ForecasterConfig
 from service.cli.scoring import Scored, score
 from service.input.file_log import FileLog
 from service.pipeline import Pipeline
-from telltale import UnusableData
+from telltale import UnusableData, _detector, _judging
 from tests.data import QUICK, faulty
 
 if TYPE_CHECKING:
@@ -120,11 +122,13 @@ def test_many_streams_are_judged_in_stretches_as_in_one(
 ) -> None:
     frame = history(3)
     whole = detector.judge(frame, order="keep")
-    monkeypatch.setattr(telltale, "AT_ONCE", 40)
+    monkeypatch.setattr(_judging, "AT_ONCE", 40)
     assert detector.judge(frame, order="keep").equals(whole)
 
 
-def test_readings_observed_one_at_a_time_are_judged_as_the_frame_is(detector: telltale.Detector) -> None:
+def test_readings_observed_one_at_a_time_are_judged_and_remembered_as_the_frame_is(
+    models_detector: Detector, detector: telltale.Detector
+) -> None:
     frame = history(4, readings=700)
     judged = detector.judge(frame, order="keep")
     changes = []
@@ -139,6 +143,31 @@ def test_readings_observed_one_at_a_time_are_judged_as_the_frame_is(detector: te
         assert {**found, **bands} == expected
         changes.append(verdict.change)
     assert changes.count("opened") == len(detector.anomalies(frame, order="keep")) >= 3
+    at_once = described(models_detector)
+    at_once.observe_frame(frame, order="keep")
+    assert remembered(detector) == remembered(at_once)
+
+
+def remembered(detector: telltale.Detector) -> dict[bytes, tuple[bytes, ...]]:
+    """What it remembers of each stream it has observed, as bytes: its row, and the offset of its last reading."""
+    slab = detector._slab
+    keys = sorted(key for key in slab.keys if key is not None)
+    slots = slab.find(keys)
+    columns = [*slab.gather(slots), slab.applied[slots]]
+    return {key: tuple(column[n].numpy().tobytes() for column in columns) for n, key in enumerate(keys)}
+
+
+@pytest.mark.parametrize("place", ["first", "in an alarm", "last"])
+def test_a_frame_cut_in_two_is_judged_and_remembered_as_the_whole(models_detector: Detector, place: str) -> None:
+    frame = history(5)
+    whole, halves = described(models_detector), described(models_detector)
+    expected = whole.observe_frame(frame, order="keep")
+    opened = int(expected["alarm"].arg_true()[0])
+    cut = {"first": 1, "in an alarm": opened + 1, "last": len(frame) - 1}[place]
+    found = [halves.observe_frame(half, order="keep") for half in (frame[:cut], frame[cut:])]
+    assert pl.concat(found).equals(expected)
+    assert remembered(halves) == remembered(whole)
+    assert len(remembered(whole)) == frame["stream"].n_unique()
 
 
 def test_a_frame_observed_in_pieces_is_judged_as_the_whole(detector: telltale.Detector) -> None:
@@ -230,13 +259,98 @@ def test_what_is_saved_is_what_was_loaded_and_what_judges(detector: telltale.Det
     assert telltale.judge(frame, loaded, order="keep").equals(expected)
 
 
-def test_the_threads_of_torch_are_afterwards_as_they_were(detector: telltale.Detector) -> None:
+@pytest.fixture
+def two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
-    try:
-        detector.judge(history(9, readings=50), order="keep")
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def float64_is_default() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class ThreadsSeen(TorchFunctionMode):
+    """How many threads torch has whenever it computes while this is entered."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.counts.append(torch.get_num_threads())
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_frame_and_a_reading_are_judged_with_one_thread_and_the_callers_threads_stay(
+    detector: telltale.Detector, two_threads: None
+) -> None:
+    frame = history(9, readings=50)
+    with ThreadsSeen() as seen:
+        detector.judge(frame, order="keep")
+        detector.observe(START_MS, [1.0, 2.0])
+    assert len(seen.counts) > 100
+    assert set(seen.counts) == {1}
+    assert torch.get_num_threads() == 2
+
+
+class OutOfMemory(ThreadsSeen):
+    """torch that computes a number of times and then no more."""
+
+    def __init__(self, computations: int) -> None:
+        super().__init__()
+        self.computations = computations
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if len(self.counts) == self.computations:
+            raise MemoryError
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def test_an_error_while_a_frame_is_observed_leaves_threads_and_memory_as_they_were(
+    detector: telltale.Detector, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_judging, "AT_ONCE", 400)
+    first, second = history(9, readings=600)[:300], history(9, readings=600)[300:]
+    detector.observe_frame(first, order="keep")
+    before = remembered(detector)
+    with ThreadsSeen() as whole:
+        detector.judge(second, order="keep")
+    with pytest.raises(MemoryError), OutOfMemory(len(whole.counts) // 2):
+        detector.observe_frame(second, order="keep")
+    assert torch.get_num_threads() == 2
+    assert remembered(detector) == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::telltale.PoorTraining")
+def test_streams_are_primed_with_one_thread_and_trained_with_the_callers(two_threads: None) -> None:
+    frame = history(9, readings=400)
+    with ThreadsSeen() as seen:
+        telltale.train(frame, order="keep", hidden=16, epochs=1)
+    trained = len(seen.counts) - seen.counts[::-1].index(2)
+    assert set(seen.counts[:trained]) == {2}
+    assert len(seen.counts[trained:]) > 100
+    assert torch.get_num_threads() == 2
+
+
+def test_a_caller_who_works_with_float64_gets_the_same_bits(
+    detector: telltale.Detector, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    frame, path = history(9, readings=300), tmp_path / "plant.safetensors"
+    expected = detector.judge(frame, order="keep")
+    detector.save(path)
+    request.getfixturevalue("float64_is_default")
+    loaded = telltale.load(path)
+    assert loaded.judge(frame, order="keep").equals(expected)
+    assert loaded.observe_frame(frame, order="keep").equals(expected)
+    assert torch.get_default_dtype() == torch.float64
 
 
 BAD_VALUES: Sequence[tuple[Any, str]] = [
@@ -324,9 +438,10 @@ def test_poor_training_is_warned_of_in_the_words_of_arguments() -> None:
 
 
 @pytest.mark.slow
-def test_the_examples_in_the_documentation_of_the_module_are_true() -> None:
-    found = doctest.testmod(telltale)
-    assert found.attempted > 15
+@pytest.mark.parametrize(("module", "least"), [(telltale, 12), (_detector, 9)])
+def test_the_examples_in_the_documentation_are_true_and_import_what_they_use(module: ModuleType, least: int) -> None:
+    found = doctest.testmod(module, globs={})
+    assert found.attempted >= least
     assert found.failed == 0
 
 
@@ -346,8 +461,7 @@ except telltale.UnusableData as error:
 
 
 def test_every_public_name_is_documented() -> None:
-    public = {name for name, one in vars(telltale).items() if getattr(one, "__module__", "") == "telltale"}
-    assert {name for name in public if not name.startswith("_")} <= {*telltale.__all__, "Frame"}
+    assert {name for name in vars(telltale) if not name.startswith("_")} == {*telltale.__all__}
     assert all(getattr(telltale, name).__doc__ for name in telltale.__all__)
 
 
