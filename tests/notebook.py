@@ -45,13 +45,19 @@ anomalies = detector.anomalies(present)
 anomalies
 
 ---
-One of the sensors, the band in which it was expected, and the anomalies of its machine:
+One sensor, the band in which it was expected, and the anomalies of its machine with the sensors that opened them:
 
 ---
 pump = detector.judge(present).join(present, on=["stream", "timestamp"]).filter(stream="line-01/pump-001")
-figure = px.line(pump, x="timestamp", y=["temperature", "lower_temperature", "upper_temperature"])
-for anomaly in anomalies.filter(stream="line-01/pump-001").iter_rows(named=True):
-    figure.add_vrect(anomaly["start"], anomaly["end"], fillcolor="red", opacity=0.2, line_width=0)
+figure = px.line(
+    pump,
+    x="timestamp",
+    y=["lower_temperature", "upper_temperature", "temperature"],
+    color_discrete_sequence=["silver", "silver", "royalblue"],
+    labels={"value": "temperature", "variable": ""},
+)
+for row in anomalies.filter(stream="line-01/pump-001").iter_rows(named=True):
+    figure.add_vrect(row["start"], row["end"], fillcolor="red", opacity=0.2, annotation_text=row["channels"])
 figure.show(renderer="plotly_mimetype")
 """
 CODE = re.compile(r"^(?:import|from|detector =|anomalies =|pump =) ?")

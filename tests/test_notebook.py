@@ -34,5 +34,5 @@ def test_the_notebook_runs_and_shows_what_it_shows_in_docs(tmp_path: Path, monke
     assert shown(now) == shown(kept)
     assert shown(now)[-1] == ["application/vnd.plotly.v1+json"]
     figure = now.cells[-1].outputs[0].data["application/vnd.plotly.v1+json"]
-    assert [trace["name"] for trace in figure["data"]] == ["temperature", "lower_temperature", "upper_temperature"]
+    assert [trace["name"] for trace in figure["data"]] == ["lower_temperature", "upper_temperature", "temperature"]
     assert len(figure["layout"]["shapes"]) > 0, "an anomaly is marked"
