@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 PACKAGES := PYTHON=$(PYTHON) .ci/packages
 UV := $(if $(shell uv --version 2>/dev/null),uv,build/uv/bin/uv)
-CODE := service models tests docs
+CODE := service models telltale tests docs
 TOGETHER := --dist loadgroup --no-loadscope-reorder
 # What pytest ends with where ARGS choose no test.
 NO_TESTS := 5

@@ -4,7 +4,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -28,7 +27,6 @@ from service.settings.settings import PREFIX, SECTIONS, Settings
 from service.state.open_alarms import SEVERITIES
 from service.worker import PROBLEMS
 
-PYTHON_MODULE = Path(__file__).parents[1] / "telltale.py"
 GENERATED = "*This page is generated from the code of this version.*"
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 70 the worker's loop stood still."
 # A field of a struct, with the comment behind it.
@@ -73,11 +71,9 @@ def pages() -> dict[str, str]:
         "events": events,
         "http": http,
         "metrics": metrics,
+        "python": python,
     }
-    texts = {f"reference/{name}.md": f"{make()}\n{GENERATED}\n" for name, make in made.items()}
-    if PYTHON_MODULE.exists():
-        texts["reference/python.md"] = "# Python\n\n::: telltale\n"
-    return texts
+    return {f"reference/{name}.md": f"{make()}\n{GENERATED}\n" for name, make in made.items()}
 
 
 # Settings
@@ -222,6 +218,14 @@ def everything_exported() -> CollectorRegistry:
         top_streams=1,
     )
     return registry
+
+
+# Python
+
+
+def python() -> str:
+    """mkdocstrings puts the package's documentation in place of the last line."""
+    return page("# Python", "[Telltale from Python](../python.md) shows how to use it.", "::: telltale")
 
 
 # HTTP

@@ -19,14 +19,6 @@ LINK = re.compile(r"(?<=\]\()([^()\s#]+)(?=[)#])")
 FOREIGN = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)")
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Name the page on the Python interface where there is one."""
-    for part in config.nav or ():
-        if generated.PYTHON_MODULE.exists() and "Reference" in part:
-            part["Reference"].append({"Python": "reference/python.md"})
-    return config
-
-
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     texts = {page: (ROOT / name).read_text() for name, page in FROM_ROOT.items()} | generated.pages()
     for page, text in texts.items():

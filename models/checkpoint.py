@@ -101,12 +101,12 @@ class TrainingMetrics(_HeaderPart):
 
 
 class Kinds(_HeaderPart):
-    """How the head that names kinds of fault did on series it was not taught with. Counts: a row a true kind."""
+    """How well the head names kinds of fault in series it has not learned from. Counts: a row a true kind."""
 
     names: tuple[str, ...]  # of the rows and columns
     streams: Count  # that it was judged on
-    at_end: tuple[tuple[Count, ...], ...]  # what it says when a fault ends, alarm or not
-    at_alarm: tuple[tuple[Count, ...], ...]  # its last word in the fault's alarm; last column: there was none
+    at_end: tuple[tuple[Count, ...], ...]  # by its guess when a fault ends, alarm or not
+    at_alarm: tuple[tuple[Count, ...], ...]  # by its last guess in the fault's alarm; last column: there was none
     macro_f1_at_end: float
     macro_f1_at_alarm: float  # of the faults that opened an alarm
 
@@ -118,7 +118,7 @@ class Versions(_HeaderPart):
 
 
 class Description(_HeaderPart):
-    """What a checkpoint says of itself."""
+    """The description of a checkpoint, in its own header."""
 
     schema_version: Literal[1]
     created: Text
@@ -185,8 +185,8 @@ def save(path: Path, detector: Detector, description: Description) -> str:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     described = description.model_copy(update={"tensors_sha256": sha256_of_tensors(save_tensors(tensors))})
-    unsaid = {"kinds"} if described.kinds is None else None  # so that it reads as it did before there were heads
-    content = save_tensors(tensors, metadata={HEADER: described.model_dump_json(exclude=unsaid)})
+    left_out = {"kinds"} if described.kinds is None else None  # so that it reads as it did before there were heads
+    content = save_tensors(tensors, metadata={HEADER: described.model_dump_json(exclude=left_out)})
     write_or_keep(path, content)
     return hashlib.sha256(content).hexdigest()
 
@@ -233,24 +233,24 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(detector, description, hashlib.sha256(content).hexdigest(), path)
 
 
-def _config(kind: type[C], said: Mapping[str, float | int]) -> C:
+def _config(kind: type[C], given: Mapping[str, float | int]) -> C:
     """Every field, and no other: a default of today is not what was in force when the checkpoint was made."""
     names = {field.name for field in fields(kind)}
-    if said.keys() != names:
-        raise ValueError(f"judgement: found {', '.join(sorted(said))}; expected {', '.join(sorted(names))}")
+    if given.keys() != names:
+        raise ValueError(f"judgement: found {', '.join(sorted(given))}; expected {', '.join(sorted(names))}")
     for field in fields(kind):
-        found, whole = said[field.name], field.type in (int, "int")
+        found, whole = given[field.name], field.type in (int, "int")
         most = MOST_READINGS if whole else LARGEST_FACTOR
         if isinstance(found, bool) or (whole and not isinstance(found, int)) or not 0 <= found <= most:
             expected = f"a whole number from 0 to {most:,}" if whole else f"a number from 0 to {most:,.0f}"
             raise ValueError(f"judgement, {field.name} is {found!r}, expected {expected}")
-    return kind(**said)  # type: ignore[arg-type]
+    return kind(**given)  # type: ignore[arg-type]
 
 
 def _rebuild(
     path: Path, tensors: dict[str, Tensor], architecture: ForecasterConfig, config: DetectorConfig, has_kinds: bool
 ) -> Detector:
-    """Takes no memory that the file does not account for: what the header asks for is compared with its tensors."""
+    """Takes no more memory than the file has bytes for: what the header asks for is compared with its tensors."""
     lengths = tensors.get("streams.key_lengths", torch.empty(0, dtype=torch.int64))
     streams = lengths.numel()
     with torch.device("meta"):  # shapes alone
@@ -330,14 +330,14 @@ def _description(path: Path, content: bytes) -> Description:
     if not isinstance(metadata, dict) or HEADER not in metadata:
         raise UnusableCheckpoint(f"{path}: a safetensors file without a `{HEADER}` entry: not a Telltale checkpoint")
     try:
-        said = json.loads(metadata[HEADER], parse_float=_finite, parse_constant=_NotFinite)
+        parsed = json.loads(metadata[HEADER], parse_float=_finite, parse_constant=_NotFinite)
     except (TypeError, ValueError, RecursionError) as error:
         raise UnusableCheckpoint(f"{path}: its description is not JSON: {error}") from error
-    version = said.get("schema_version") if isinstance(said, dict) else None
+    version = parsed.get("schema_version") if isinstance(parsed, dict) else None
     if version != SCHEMA_VERSION:
         raise UnusableCheckpoint(f"{path}: schema version {version}, this version of Telltale reads {SCHEMA_VERSION}")
     try:
-        description = Description.model_validate(said)
+        description = Description.model_validate(parsed)
     except ValidationError as error:
         raise UnusableCheckpoint(f"{path}: description, {_first_of(error)}") from error
     if description.row != _row_names(description.kinds is not None):
@@ -350,7 +350,7 @@ def _description(path: Path, content: bytes) -> Description:
 
 
 class _NotFinite:
-    """What stands for NaN and infinity, which no field of a description may be."""
+    """A placeholder for NaN and infinity, which every field of a description refuses."""
 
     def __init__(self, written: str) -> None:
         self._written = written

@@ -169,7 +169,7 @@ class Worker:
         return work
 
     def _report_added_partitions(self) -> None:
-        """Once for each partition: the marker of the same commit counts them all. One that recovers reports by itself."""
+        """Once for each partition: the marker of the same commit counts them all. A recovering one reports itself."""
         for partition, task in self._tasks.items():
             count = self._backlogs.get(partition, NOT_HEARD).partitions
             if partition not in self._recoveries and task.next_offset is not None and count > task.partitions:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.imports import IMPORTS, ROOT, SOURCES, between_rooms, floors, name_of, picture
+from tests.imports import IMPORTS, ROOT, SOURCES, between_rooms, floors, imports_of, name_of, picture
 
 # Room: the rooms that it may import, from the ground up; each line may name lines above it alone.
 MAY_IMPORT = {
@@ -86,6 +86,12 @@ KNOWN_IN = {
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.
     "service.failpoints": "service.kafka.transactional_writer service.pipeline service.recovery service.worker",
 }
+# What people import from Python stands above all of them, and knows these: of the service, nothing that runs.
+TELLTALE = sorted((ROOT / "telltale").glob("*.py"))
+TELLTALE_MAY_IMPORT = """
+    models.output models.data models.net models.detection models.checkpoint models.training service.input service.state
+    service.cli.trainer
+"""
 BANNED = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 
@@ -112,6 +118,17 @@ def test_a_room_imports_what_the_table_allows(room: str) -> None:
     assert between_rooms()[room] <= set(allowed)
 
 
+def test_nothing_imports_the_package_that_people_import() -> None:
+    assert TELLTALE
+    assert [module for module, imported in IMPORTS.items() if any(lies_in(name, "telltale") for name in imported)] == []
+
+
+def test_the_package_that_people_import_is_a_thin_one() -> None:
+    ours = {name for path in TELLTALE for name in imports_of(path) if lies_in(name, "models service")}
+    assert {name for name in ours if not lies_in(name, TELLTALE_MAY_IMPORT)} == set()
+    assert {place for place in TELLTALE_MAY_IMPORT.split() if not any(lies_in(name, place) for name in ours)} == set()
+
+
 def test_no_rooms_import_each_other_in_a_circle() -> None:
     with pytest.raises(ValueError, match=r"circle: \['a', 'b'\]"):
         floors({"a": {"b"}, "b": {"a", "c"}, "c": set()})
@@ -135,7 +152,7 @@ def test_nothing_that_runs_what_it_reads_is_imported() -> None:
     assert {(module, name) for module, name in found if name.split(".")[0] in BANNED} == set()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@pytest.mark.parametrize("path", [*SOURCES, *TELLTALE], ids=name_of)
 def test_nothing_that_runs_what_it_reads_is_called(path: Path) -> None:
     """torch.load unpickles; eval and exec need no comment."""
     for node in ast.walk(ast.parse(path.read_text(), path.name)):

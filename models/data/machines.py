@@ -41,7 +41,7 @@ MACHINES = {
         unload=(0, 0),
         ambient=(0.5, 1.5),
     ),
-    "fan": MachineType(  # lives with the weather
+    "fan": MachineType(  # follows the weather
         level=((30, 42), (1.2, 1.8), (1.2, 2.2)),
         spread=((0.25, 0.5), (0.01, 0.02), (0.04, 0.08)),
         daily=(0.1, 0.2),
@@ -71,7 +71,7 @@ MACHINES = {
 }
 GAIN: tuple[Range, Range, Range] = ((12, 18), (8, 12), (6, 10))  # spreads from no load to full load
 LAG_S: tuple[Range, Range, Range] = ((1_200, 3_000), (60, 240), (20, 60))  # heat is slow, pressure less so
-NOISE_S: tuple[Range, Range, Range] = ((180, 360), (60, 120), (20, 60))  # for how long the noise remembers itself
+NOISE_S: tuple[Range, Range, Range] = ((180, 360), (60, 120), (20, 60))  # autocorrelation time of the noise
 SHIFT_START_H, SHIFT_H, SHIFT_RAMP_H = (5.0, 7.0), (9.0, 15.0), 0.5
 PERIOD_H, DUTY, CYCLE_RAMP = (1.0, 2.5), (0.5, 0.7), 0.15
 

@@ -91,6 +91,17 @@ class SeriesPiece(NamedTuple):
     test: Bools  # (N,)
 
 
+class Wording(NamedTuple):
+    """How errors call what is the reader's own: columns, and how the unit of numeric times is named."""
+
+    time: str = "timestamp"
+    stream: str = "stream"
+    unit: str = "--time-unit {}"
+
+
+FILES = Wording()
+
+
 class FileCheck:
     """Checks the rows of one file, which come in one piece or in several; what is wrong names file and row."""
 
@@ -101,6 +112,7 @@ class FileCheck:
         empty: Collection[str],
         features: Sequence[str] | None,
         unit: TimeUnit | None = None,
+        wording: Wording = FILES,
     ) -> None:
         """columns: of the whole file. empty: those without any value. features: expected; None: what there is.
 
@@ -115,6 +127,7 @@ class FileCheck:
         self._begin = 0
         self._zoned: bool | None = None
         self._unit = unit
+        self._wording = wording
         self._before: dict[TimeUnit, float] = {}  # latest time so far that is before those that look like a unit
 
     def check(self, frame: pl.DataFrame) -> SeriesPiece:
@@ -133,7 +146,7 @@ class FileCheck:
     def _keys(self, column: pl.Series) -> pl.Series:
         streams = column.cast(pl.String)
         if streams.null_count():
-            raise UnusableData(f"{self.path}: row {self._first(streams.is_null())} has no stream")
+            raise UnusableData(f"{self.path}: row {self._first(streams.is_null())} has no {self._wording.stream}")
         if (streams.str.len_bytes() == 0).any():
             raise UnusableData(f"{self.path}: row {self._first(streams.str.len_bytes() == 0)} has an empty stream name")
         names = streams.unique(maintain_order=True).to_list()
@@ -146,7 +159,7 @@ class FileCheck:
 
     def _times_ms(self, column: pl.Series) -> Int64s:
         if column.null_count():
-            raise UnusableData(f"{self.path}: row {self._first(column.is_null())} has no timestamp")
+            raise UnusableData(f"{self.path}: row {self._first(column.is_null())} has no {self._wording.time}")
         if column.dtype.is_integer() or column.dtype.is_float():
             times = self._in_milliseconds(column)
         elif isinstance(column.dtype, pl.Datetime):
@@ -159,7 +172,7 @@ class FileCheck:
         early = np.flatnonzero(result < 0)
         if len(early):
             raise UnusableData(
-                f"{self.path}: row {self._begin + early[0]}: timestamp {result[early[0]]} is before 1970"
+                f"{self.path}: row {self._begin + early[0]}: {self._wording.time} {result[early[0]]} is before 1970"
             )
         return result
 
@@ -168,10 +181,10 @@ class FileCheck:
         unit = self._unit or TimeUnit.MS
         if column.dtype.is_float():
             if not column.is_finite().all():
-                raise UnusableData(f"{self.path}: row {self._first(~column.is_finite())} has no timestamp")
+                raise UnusableData(f"{self.path}: row {self._first(~column.is_finite())} has no {self._wording.time}")
             self._check_unit(column.cast(pl.Float64).to_numpy(), unit)
             if self._unit is None:
-                self._refuse_kind(column.dtype, "; --time-unit ms reads numbers with fractions")
+                self._refuse_kind(column.dtype, f"; {self._wording.unit.format('ms')} reads numbers with fractions")
             return (column.cast(pl.Float64) * 1000 / unit.per_second).round()
         whole = column.cast(pl.Int64, strict=False)
         if whole.null_count():
@@ -195,18 +208,19 @@ class FileCheck:
                 self._refuse_unit(numbers[within[0]].item(), int(within[0]), unit)
 
     def _refuse_unit(self, number: float, place: int, unit: TimeUnit) -> NoReturn:
-        where = f"{self.path}: row {self._begin + place}: timestamp {number}"
+        where = f"{self.path}: row {self._begin + place}: {self._wording.time} {number}"
         likely = looks_like(number)
         if likely is None or likely == unit:
             raise UnusableData(f"{where} is after the year 9999 in {unit.word}")
-        as_it_is = "; a clock that begins at zero is read by --time-unit ms" if self._unit is None else ""
+        option = self._wording.unit
+        as_it_is = f"; a clock that begins at zero is read by {option.format('ms')}" if self._unit is None else ""
         raise UnusableData(
-            f"{where} looks like {likely.word}: expected {unit.word}; --time-unit {likely} reads it{as_it_is}"
+            f"{where} looks like {likely.word}: expected {unit.word}; {option.format(likely)} reads it{as_it_is}"
         )
 
     def _refuse_kind(self, kind: pl.DataType, hint: str) -> NoReturn:
         raise UnusableData(
-            f"{self.path}: timestamp is {kind}, expected milliseconds, a datetime or RFC 3339 text{hint}"
+            f"{self.path}: {self._wording.time} is {kind}, expected milliseconds, a datetime or RFC 3339 text{hint}"
         )
 
     def _parse_times(self, column: pl.Series) -> pl.Series:
@@ -226,7 +240,7 @@ class FileCheck:
 
     def _refuse_time(self, column: pl.Series, place: int) -> NoReturn:
         raise UnusableData(
-            f"{self.path}: row {self._begin + place}: timestamp {column[place]!r},"
+            f"{self.path}: row {self._begin + place}: {self._wording.time} {column[place]!r},"
             " expected RFC 3339 such as 2026-01-31T23:59:00Z"
         )
 
@@ -240,13 +254,17 @@ def _read_file(path: Path, features: Sequence[str] | None, unit: TimeUnit | None
     check = FileCheck(path, frame.schema, empty, features, unit)
     if frame.is_empty():
         raise UnusableData(f"{path}: no rows")
-    piece = check.check(frame)
-    whole = Series(path.stem, path, piece.features, piece.rows, piece.times_ms, piece.values, piece.test)
+    return by_stream(check.check(frame), path, path.stem)
+
+
+def by_stream(piece: SeriesPiece, path: Path, key: str) -> list[Series]:
+    """The streams of a piece, in the order of their first rows. key: of its one stream, where it names none."""
+    whole = Series(key, path, piece.features, piece.rows, piece.times_ms, piece.values, piece.test)
     if piece.keys is None:
         return [whole]
     keys, first, stream = np.unique(piece.keys.to_numpy().astype(str), return_index=True, return_inverse=True)
-    by_stream = np.argsort(stream, kind="stable")
-    parts = np.split(by_stream, np.cumsum(np.bincount(stream))[:-1])
+    order = np.argsort(stream, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(stream))[:-1])
     return [whole.select(parts[n])._replace(key=str(keys[n])) for n in np.argsort(first).tolist()]
 
 

@@ -1,8 +1,8 @@
-"""Training data on disk: what is larger than memory is trained on as if it were in memory.
+"""Training data on disk: data larger than memory is trained on as if it were in memory.
 
-Data comes piece by piece and is written once more, each stream's readings one behind the other, into temporary files
-that the arrays of a Series look into (numpy.memmap). The files have no name: their space comes back when the last such
-array is gone, also after a kill. They lie where TMPDIR says; on a RAM disk nothing would be won.
+Data comes piece by piece and is written, each stream's readings contiguous, into temporary files that the arrays of a
+Series map (numpy.memmap). The files have no name: their space is freed with the last such array, also after a kill.
+They lie in TMPDIR, which should not be a RAM disk.
 Sizes: N readings of a piece, F features.
 """
 
@@ -37,17 +37,17 @@ class _SpoolColumns(NamedTuple):
 
 
 class Spool:
-    """Takes readings of many streams in the order in which they come, and gives each stream's in one piece."""
+    """Takes readings of many streams in the order in which they come, and returns each stream's in one piece."""
 
     def __init__(self, features: Sequence[str], capacity: int, *, in_turns: bool = True) -> None:
-        """capacity: readings it can take. in_turns: streams may come by turns, which takes the space twice.
+        """capacity: readings it can take. in_turns: streams may alternate, which takes the space twice.
 
         Raises UnusableData where the disk has too little space, before anything is read.
         """
         self.features = tuple(features)
         self.taken = 0
         self._numbers: dict[str, int] = {}
-        self._by_turns = False  # what has come so far
+        self._by_turns = False  # whether streams have alternated so far
         _check_room(capacity * (2 if in_turns else 1), len(self.features))
         self._columns = _reserve(capacity, len(self.features))
 
@@ -98,7 +98,7 @@ class Spool:
         ]
 
     def _by_stream(self, columns: _SpoolColumns, lengths: Int64s) -> _SpoolColumns:
-        """A copy in which each stream's readings stand one behind the other, in their order."""
+        """A copy in which each stream's readings are contiguous, in their order."""
         ordered = _reserve(self.taken, len(self.features))
         goes_to = np.cumsum(lengths) - lengths
         for piece in self._pieces():
@@ -178,20 +178,14 @@ def look(paths: Iterable[Path]) -> list[Table]:
 
 
 def read(
-    tables: Sequence[Table], tell: Callable[[int], None] = lambda _: None, unit: TimeUnit | None = None
+    tables: Sequence[Table], report_progress: Callable[[int], None] = lambda _: None, unit: TimeUnit | None = None
 ) -> list[Series]:
     """What may be trained on of every stream, checked as `series.read_series` does; no `part` = test is in it.
 
-    A stream may go on in a later file, with readings later than all before. tell: is called with the rows done. unit:
-    see read_series().
+    A stream may continue in a later file, with readings later than all before. report_progress: is called with the
+    number of rows done. unit: see read_series().
     """
-    features: tuple[str, ...] | None = None
-    checks = []
-    for table in tables:
-        checks.append(FileCheck(table.path, table.columns, table.empty, features, unit))
-        features = checks[0].features
-        if not table.rows:
-            raise UnusableData(f"{table.path}: no rows")
+    checks = _checks(tables, unit)
     rows = sum(table.rows for table in tables)
     spool = Spool(checks[0].features, rows, in_turns=any("stream" in table.columns for table in tables))
     clocks = _Clocks()
@@ -205,13 +199,25 @@ def read(
             kept = np.flatnonzero(~piece.test)
             spool.append(streams[kept], piece.times_ms[kept], piece.values[kept])
             done += len(frame)
-            tell(done)
+            report_progress(done)
         clocks.end_file(table.path)
     return spool.series(clocks.path_of)
 
 
+def _checks(tables: Sequence[Table], unit: TimeUnit | None) -> list[FileCheck]:
+    """One for each file; all must have the features of the first."""
+    features: tuple[str, ...] | None = None
+    checks = []
+    for table in tables:
+        checks.append(FileCheck(table.path, table.columns, table.empty, features, unit))
+        features = checks[0].features
+        if not table.rows:
+            raise UnusableData(f"{table.path}: no rows")
+    return checks
+
+
 class _Clocks:
-    """Holds that a stream which goes on in another file does so later than all that came before."""
+    """Checks that a stream that continues in another file does so with later readings."""
 
     def __init__(self) -> None:
         self._latest = np.zeros(0, np.int64)  # of each stream in the files before this one; -1: not seen in them

@@ -1,7 +1,7 @@
 """What can be a stream's key: 1 to 256 bytes of UTF-8 text without control characters, and not JSON as a whole.
 
 Names are what people wrote: with spaces, slashes, quotes or brackets in them. What a serializer for integers, Avro or
-JSON makes of a name is not one: the same stream would be another one as soon as the producer was mended.
+JSON makes of a name is refused: the same stream would get another key as soon as the producer is corrected.
 """
 
 import json
@@ -22,7 +22,7 @@ AS_TEXT = "expected the stream's name as text, as a StringSerializer writes it (
 def flaw_of(key: bytes, size: int | None = None) -> str | None:
     """Why this cannot be a stream's key, and what may have caused it; None if it can.
 
-    size: in bytes, of all of it, where `key` is but its beginning.
+    size: in bytes, of all of it, where `key` is only its beginning.
     """
     size = len(key) if size is None else size
     if not 1 <= size <= MAX_KEY_BYTES:

@@ -7,13 +7,13 @@ its own gain and lag, and each channel's sensor adds noise that remembers itself
     value = level + spread * (gain * (lagged load - 1) + ambient + noise)
 
 A spread is the standard deviation of the channel's noise at full load, rhythm and load left out; faults are measured
-in it. A day takes a channel through 3 to 17 spreads, so many a fault stays inside the range of a normal day.
+in it. A day takes a channel through 3 to 17 spreads, so many faults stay inside the range of a normal day.
 
 Sizes: T readings a stream, S streams, F = 3 features.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -128,7 +128,7 @@ def to_frame(plant: Plant) -> pl.DataFrame:
     """The readings that were sent, in time order, as a table to be written to a file.
 
     Columns: timestamp (ms since 1970), the features (null: missing), stream, label (1 in a fault), part: `train` up to
-    first_fault_after, then `test`. A silence has no rows, so nothing but the gap tells of it.
+    first_fault_after, then `test`. A silence has no rows: only the gap shows it.
     """
     sent = np.flatnonzero(plant.present)
     rows = sent[np.argsort(plant.times_ms.ravel()[sent], kind="stable")]
@@ -189,7 +189,7 @@ class PlantSimulator:
         self._ordinal = np.zeros(streams, dtype=np.int64)
 
     def advance(self, readings: int) -> Plant:
-        """The next readings. Faults that go on after them, or began before them, are listed whole."""
+        """The next readings. Faults that began before them or end after them are listed whole."""
         first, streams = self._first, len(self.keys)
         times_ms = np.empty((streams, readings), dtype=np.int64)
         values = np.empty((streams, readings, len(FEATURES)))
@@ -205,11 +205,6 @@ class PlantSimulator:
             times_ms[:, start : start + count] = self._times_ms(count).T
             self._last = block[-1]
             self._first += count
-        present = np.ones((streams, readings), dtype=np.bool_)
-        for fault in faults:
-            if fault.kind is FaultKind.SILENCE:
-                present[fault.stream, max(fault.start - first, 0) : fault.end - first] = False
-        in_order = tuple(sorted(faults, key=lambda fault: (fault.start, fault.stream)))
         return Plant(
             keys=self.keys,
             first=first,
@@ -217,8 +212,8 @@ class PlantSimulator:
             spread=self._machines.spread,
             times_ms=times_ms,
             values=values,
-            present=present,
-            faults=in_order,
+            present=_present((streams, readings), first, faults),
+            faults=tuple(sorted(faults, key=lambda fault: (fault.start, fault.stream))),
         )
 
     def cut(self, fault: Fault, end: int) -> Fault:
@@ -275,7 +270,7 @@ class PlantSimulator:
                 values[at] = np.nan
 
     def _faults_until(self, stop: int) -> Iterator[Fault]:
-        """Every fault with a reading from here to `stop` (exclusive); those that end there make way for the next."""
+        """Every fault with a reading from here to `stop` (exclusive); where one ends there, the next is drawn."""
         for stream in np.flatnonzero(self._next_start < stop).tolist():
             fault = self._next[stream]
             while fault.start < stop:
@@ -287,7 +282,7 @@ class PlantSimulator:
             self._next[stream], self._next_start[stream] = fault, fault.start
 
     def _fault(self, stream: int, ordinal: int, quiet_from: int) -> Fault:
-        """The stream's fault number `ordinal`: drawn for itself alone, so it is the same in pieces of any size."""
+        """The stream's fault number `ordinal`, from its own generator: the same in pieces of any size."""
         rng = default_rng([self._seed, stream, ordinal])
         kind = KINDS[(stream + ordinal) % len(KINDS)]
         shape = SHAPES[kind]
@@ -316,6 +311,15 @@ class PlantSimulator:
     def _hours(self, first: int, readings: int) -> Doubles:
         """Hours since 1970 at the beginning of each step, (T,)."""
         return (self._start_ms / 1_000 + np.arange(first, first + readings) * self._step_s) / 3_600
+
+
+def _present(shape: tuple[int, int], first: int, faults: Iterable[Fault]) -> Bools:
+    """Which readings are sent, (S, T): all but those in a silence. first: the index of the first reading."""
+    present = np.ones(shape, dtype=np.bool_)
+    for fault in faults:
+        if fault.kind is FaultKind.SILENCE:
+            present[fault.stream, max(fault.start - first, 0) : fault.end - first] = False
+    return present
 
 
 def _remember(inputs: Doubles, keep: Doubles | np.float64, before: Doubles) -> Doubles:

@@ -4,8 +4,8 @@ from enum import StrEnum
 
 DAY_MS = 86_400_000
 MAX_TIMESTAMP_MS = 253_402_300_799_999  # the last millisecond of the year 9999
-# Between these a number is told from the same moment in another unit: a second of 1980 to 2100 is a millisecond of
-# January or February 1970, and a microsecond of then a millisecond of the year 11968 or later.
+# Between these a number cannot be a time in two units: a second of 1980 to 2100 is a millisecond of January or February
+# 1970, and a microsecond of then a millisecond of the year 11968 or later.
 EARLIEST_S = 315_532_800  # 1980
 LATEST_S = 4_102_444_800  # 2100
 

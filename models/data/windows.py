@@ -22,7 +22,7 @@ LOADED_READINGS = 2048  # of each lane at once, about: a lane of the usual lengt
 
 
 class Scaled(NamedTuple):
-    """A stream's training part, and what makes spreads around its centre of it. R readings."""
+    """A stream's training part, and its scale. R readings."""
 
     values: Doubles | Floats  # (R, F) in the sensor's units, NaN where missing
     times_ms: Int64s  # (R,)
@@ -35,7 +35,7 @@ class Scaled(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """Readings begin..end of a stream; those before judge_from only warm the memory up."""
+    """Readings begin..end of a stream; those before judge_from only warm up the memory."""
 
     series: Scaled
     begin: int
@@ -70,7 +70,7 @@ def pieces_of(values: Doubles) -> Iterator[Doubles]:
 
 
 def _total(pieces: Iterator[Doubles]) -> Doubles:
-    """The sum over all rows. What came before is the first row of the next piece, since numpy adds row by row: with
+    """The sum over all rows. The sum so far is the first row of the next piece: numpy adds row by row, so with
     several channels the bits are those of one sum over everything.
     """
     total: Doubles = next(pieces).sum(0)
@@ -100,7 +100,7 @@ def split_by_time(
 
 
 def batches(lanes: Sequence[Lane], side_by_side: int, order: Sequence[int] | None = None) -> list[list[Lane]]:
-    """Lanes of similar length side by side; `order` (a permutation) decides who meets whom among equals."""
+    """Lanes of similar length side by side; `order` (a permutation) decides among lanes of equal length."""
     shuffled = [lanes[n] for n in order] if order is not None else list(lanes)
     by_length = sorted(shuffled, key=lambda lane: lane.end - lane.begin, reverse=True)
     return [by_length[n : n + side_by_side] for n in range(0, len(by_length), side_by_side)]
@@ -121,7 +121,7 @@ def chunks(lanes: Sequence[Lane], chunk_readings: int) -> Iterator[Chunk]:
 
 
 def _loads(lanes: Sequence[Lane], readings: int) -> Iterator[Chunk]:
-    """The same in large chunks, each read from the series when its turn comes."""
+    """The same in large chunks, each read from the series when it is needed."""
     longest = max(lane.end - lane.begin for lane in lanes)
     features = lanes[0].series.values.shape[1]
     clock = np.array([lane.series.times_ms[lane.begin] for lane in lanes])

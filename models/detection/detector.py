@@ -97,7 +97,7 @@ class DetectorConfig:
     alarm: AlarmConfig = field(default_factory=AlarmConfig)
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """T waves of the same S streams."""
 
     readings: Tensor  # (T, S) int64: index into the batch
@@ -110,8 +110,8 @@ class _Block(NamedTuple):
     def waves(self) -> int:
         return len(self.readings)
 
-    def part(self, begin: int, end: int) -> "_Block":
-        return _Block(*(column[begin:end] for column in self))
+    def part(self, begin: int, end: int) -> "Block":
+        return Block(*(column[begin:end] for column in self))
 
 
 class _Sheet(NamedTuple):
@@ -131,7 +131,7 @@ class _Sheet(NamedTuple):
         return cls(score, torch.zeros(readings, dtype=torch.bool), nothing, nothing.clone(), nothing.clone(), [])
 
 
-class _Expected(NamedTuple):
+class Expected(NamedTuple):
     """Of T waves of S streams, in spreads; each (T, S, F)."""
 
     predicted: Tensor
@@ -224,10 +224,10 @@ class Detector:
             busy = columns.first(run.readings.shape[1])
             for index in torch.split(run.readings, LONGEST_BLOCK):
                 offsets, times_ms, values = readings.offsets[index], readings.times_ms[index], readings.values[index]
-                block = _Block(index, offsets.double(), times_ms, _elapsed_ms(times_ms, busy), values)
+                block = Block(index, offsets.double(), times_ms, _elapsed_ms(times_ms, busy), values)
                 self._observe_block(block, busy, sheet)
 
-    def _observe_block(self, block: _Block, columns: Columns, sheet: _Sheet) -> None:
+    def _observe_block(self, block: Block, columns: Columns, sheet: _Sheet) -> None:
         """Judge a block in pieces between which some stream's scale moves, so that it is constant within each."""
         begin = 0
         while begin < block.waves:
@@ -243,12 +243,12 @@ class Detector:
         until_adoption = self.config.alarm.adopt_after - scalars.length * scalars.alarm
         return max(1, int(np.minimum(until_rescale, until_adoption).min()))
 
-    def _judge(self, block: _Block, columns: Columns, sheet: _Sheet) -> None:
+    def _judge(self, block: Block, columns: Columns, sheet: _Sheet) -> None:
         """Judge T waves of S streams whose scale does not move before the last of them."""
         channels, scalars = columns.views()
         held = scaling.hold(block.values.numpy(), channels.last)
         offsets, times = block.offsets.numpy(), block.times_ms.double().numpy()
-        expected = self._expect(block, torch.from_numpy(held.values), columns)
+        expected = self.expect(block, torch.from_numpy(held.values), columns)
         residual = expected.residual.numpy()
         if held.present is not None:
             residual = np.where(held.present, residual, 0.0)
@@ -307,8 +307,11 @@ class Detector:
         np.copyto(channels.last, held.values[-1])
         _write(block, expected.predicted.numpy() + bias, std, score, alarms, channels, sheet)
 
-    def _expect(self, block: _Block, values: Tensor, columns: Columns) -> _Expected:
-        """What was expected of every reading from the memory before it, and how far off it is."""
+    def expect(self, block: Block, values: Tensor, columns: Columns) -> Expected:
+        """What was expected of every reading from the memory before it, and how far off it is.
+
+        The one method that a detector with another source of expectations overrides.
+        """
         channels, _ = columns.views()
         centre, spread, last = map(torch.from_numpy, (channels.centre, channels.spread, channels.last))
         scaled = (values - centre) / spread
@@ -321,7 +324,7 @@ class Detector:
         columns.cell.copy_(after.cell)
 
         predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]))
-        return _Expected(predicted, (scaled - predicted).clamp(-FARTHEST, FARTHEST), memory)
+        return Expected(predicted, (scaled - predicted).clamp(-FARTHEST, FARTHEST), memory)
 
     def _guess(
         self, change: Int64s, scalars: Scalars[Doubles], columns: Columns, memory: Tensor
@@ -398,7 +401,7 @@ def _note(
 
 
 def _write(
-    block: _Block,
+    block: Block,
     middle: Doubles,
     std: Doubles,
     score: Doubles,

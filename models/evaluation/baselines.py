@@ -1,8 +1,8 @@
-"""Detectors that a net must beat to earn its keep: simple expectations, judged by the very rules it is judged by.
+"""Detectors that a net must beat to be worth having: simple expectations, judged by the same rules as the net's.
 
-Each is causal and knows of a stream what a detector may: its training part and the readings so far. What they expect
-goes through the same noise, calibration and alarm stage, and the rule that watches the learned range stays on in all of
-them. Sizes: R readings of a stream, F features, N readings of all streams.
+Each is causal and uses what a detector may use: a stream's training part and its readings so far. What they expect goes
+through the same noise, calibration and alarm stage, and the range rule stays on in all of them.
+Sizes: R readings of a stream, F features, N readings of all streams.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +18,16 @@ from models.data.arrays import Doubles
 from models.data.series import Series
 from models.data.time_units import DAY_MS
 from models.detection import scaling
-from models.detection.detector import Detector, DetectorConfig, _Block, _Expected
+from models.detection.detector import Block, Detector, DetectorConfig, Expected
 from models.detection.priming import prime, settle, starting_rows
 from models.detection.rows import FARTHEST, Columns, Rows, fresh
 from models.evaluation import evaluation
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import usable
 
-SEASONAL_DAYS = 2  # of the training part, from which on it has shown a day and the next one
+SEASONAL_DAYS = 2  # of a training part; with more it has shown that one day is like another
 EXPLAINED = 0.9  # share of the training part's variance that the principal components kept have
-UNTRAINED_HIDDEN = 16  # the smallest; an untrained net's memory is not listened to
+UNTRAINED_HIDDEN = 16  # the smallest; the memory of an untrained net changes no expectation
 
 Expectation = Callable[[Series], Doubles]  # (R, F) in the sensor's units; NaN: nothing is expected
 Build = Callable[[Sequence[Series], DetectorConfig], Detector]
@@ -40,7 +40,7 @@ def without(config: DetectorConfig, channel: str) -> DetectorConfig:
 
 
 def baselines(features: Sequence[str]) -> Mapping[str, Build]:
-    """Those there are for streams with these features, by name; each takes series with their training parts."""
+    """Those that make sense for streams with these features, by name; each takes series with their training parts."""
     builds = dict(BASELINES)
     if len(features) < 2:  # the only component of one feature is the feature
         del builds["PCA"]
@@ -69,10 +69,10 @@ def seasonal_naive(series: Series) -> Doubles:
 
 
 def principal_components(series: Series) -> Doubles:
-    """Each reading as the components of its stream's training part with EXPLAINED of the variance can tell it.
+    """Each reading projected onto the components that explain EXPLAINED of its stream's training part.
 
-    Of all expectations it alone has seen the reading: it says what the other channels make of each. A channel that
-    does not move in the training part is expected to stay.
+    It is the only expectation that has seen the reading: it is what the other channels say about each channel. A
+    channel that does not move in the training part is expected to stay where it is.
     """
     train = series.select(~series.test)
     centre, spread = windows.scale_of(train)
@@ -89,9 +89,9 @@ def principal_components(series: Series) -> Doubles:
     return expected
 
 
-def _given(expectation: Expectation) -> Build:
+def _build_given(expectation: Expectation) -> Build:
     def build(series: Sequence[Series], config: DetectorConfig) -> Detector:
-        return given(series, expectation, without(config, "level"))
+        return expecting(series, expectation, without(config, "level"))
 
     return build
 
@@ -106,33 +106,33 @@ BASELINES: Mapping[str, Build] = {
     "level + last value": _untrained,
     "level only": lambda series, config: _untrained(series, without(config, "residual")),
     "last value": lambda series, config: _untrained(series, without(config, "level")),
-    "seasonal naive": _given(seasonal_naive),
-    "PCA": _given(principal_components),
+    "seasonal naive": _build_given(seasonal_naive),
+    "PCA": _build_given(principal_components),
 }
 
 
-class Given(Detector):
-    """A detector to which it is told what to expect of every reading, by offset, whatever its net would say."""
+class GivenExpectations(Detector):
+    """A detector whose expectation of every reading is given, by offset; its net is not asked."""
 
     def __init__(
         self, forecaster: Forecaster, config: DetectorConfig, known: Mapping[bytes, int], rows: Rows, expected: Tensor
     ) -> None:
-        """expected: (N, F) float64, in the sensors' units; NaN where nothing is, and no residual then."""
+        """expected: (N, F) float64, in the sensors' units; NaN: nothing is expected, and there is no residual."""
         super().__init__(forecaster, config, known, rows)
-        self._given = expected
+        self._expected = expected
 
-    def _expect(self, block: _Block, values: Tensor, columns: Columns) -> _Expected:
+    def expect(self, block: Block, values: Tensor, columns: Columns) -> Expected:
         channels, _ = columns.views()
         centre, spread = torch.from_numpy(channels.centre), torch.from_numpy(channels.spread)
         scaled = (values - centre) / spread
-        predicted = (self._given[block.offsets.long()] - centre) / spread
+        predicted = (self._expected[block.offsets.long()] - centre) / spread
         predicted = torch.where(predicted.isnan(), scaled, predicted)
-        silent = torch.zeros(*values.shape[:2], self.forecaster.config.hidden)
-        return _Expected(predicted, (scaled - predicted).clamp(-FARTHEST, FARTHEST), silent)
+        memory = torch.zeros(*values.shape[:2], self.forecaster.config.hidden)
+        return Expected(predicted, (scaled - predicted).clamp(-FARTHEST, FARTHEST), memory)
 
 
-def given(series: Sequence[Series], expectation: Expectation, config: DetectorConfig) -> Given:
-    """A detector that expects of every reading of `series` what `expectation` says, and of no other series anything.
+def expecting(series: Sequence[Series], expectation: Expectation, config: DetectorConfig) -> GivenExpectations:
+    """A detector that expects what `expectation` says of `series`; it can judge no others.
 
     It is primed with their training parts as a trained one is. Offsets are those of evaluation.number().
     """
@@ -141,7 +141,7 @@ def given(series: Sequence[Series], expectation: Expectation, config: DetectorCo
     offsets = {one.key: numbers[~one.test] for one, numbers in zip(series, evaluation.number(series), strict=True)}
     parts = usable(series)
     rows = starting_rows(parts, forecaster.config)
-    untaught = Given(forecaster, config, {}, fresh(0, forecaster.config), expected)
-    evaluation.go_through(untaught, parts, [offsets[one.key] for one in parts], rows)
+    unprimed = GivenExpectations(forecaster, config, {}, fresh(0, forecaster.config), expected)
+    evaluation.judge_all(unprimed, parts, [offsets[one.key] for one in parts], rows)
     settle(rows, config.score)
-    return Given(forecaster, config, {one.key.encode(): n for n, one in enumerate(parts)}, rows, expected)
+    return GivenExpectations(forecaster, config, {one.key.encode(): n for n, one in enumerate(parts)}, rows, expected)

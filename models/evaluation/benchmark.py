@@ -2,13 +2,13 @@
 
 A net is trained on all training parts of a set with each of several seeds, or taken from a checkpoint; it and every
 baseline judge the test parts as the service would. Every run (a set, a detector, a seed) is kept in a file of its own
-as soon as it is done; what is there already is not done again. Labels are read for the figures alone.
+as soon as it is done, and is not done again. Labels are read for the figures alone.
 """
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +22,14 @@ from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
 from models.evaluation import baselines, evaluation, kept_runs, nab
 from models.evaluation.evaluation import EventCounts, Judged
-from models.evaluation.kept_runs import side_by_side
+from models.evaluation.kept_runs import fit_timed, run_jobs
 from models.evaluation.series_report import set_report
 from models.net.forecaster import Forecaster, ForecasterConfig
-from models.training.loop import fit, usable
+from models.training.loop import usable
 from models.training.run import TrainingConfig
 
 WHOLE = "Telltale"
 NET_ALONE = "net alone"
-BUDGET = ("epochs", "patience", "chunk_readings", "lane_readings", "side_by_side", "learning_rate", "budget_s")
 FIXED = 1.0  # the score at which alarms open
 NAB_FIGURES = tuple((f"nab_{name}", f"nab_{name}_optimised") for name in nab.PROFILES)
 
@@ -61,15 +60,15 @@ class BenchmarkPlan:
 
 
 class BenchmarkJob(NamedTuple):
-    """What is computed at one go: the nets of a seed, or one baseline."""
+    """What is computed together: the nets of a seed, or one baseline."""
 
     set: str
-    detector: str  # WHOLE stands for NET_ALONE too
+    detector: str  # WHOLE: NET_ALONE too
     seed: int
 
 
 class BenchmarkRun(NamedTuple):
-    """What one detector made of one set."""
+    """The result of one detector on one set."""
 
     set: str
     detector: str
@@ -78,7 +77,7 @@ class BenchmarkRun(NamedTuple):
     seconds: float  # of processor time, in training; 0 where nothing was
     ended: str  # how training ended; "" where nothing was
     tallies: tuple[EventCounts, ...]  # a series of the set each, in one order for all detectors
-    nab: dict[str, tuple[float, ...]]  # by figure, what each series earns; see nab.stream_value()
+    nab: dict[str, tuple[float, ...]]  # by figure, the value of each series; see nab.stream_value()
     threshold: dict[str, float]  # by profile, NAB's optimum
 
 
@@ -88,24 +87,26 @@ def evaluate(
     folder: Path,
     device: torch.device,
     processes: int = 1,
-    tell: Callable[[BenchmarkRun], None] = lambda _: None,
+    report_run: Callable[[BenchmarkRun], None] = lambda _: None,
 ) -> list[BenchmarkRun]:
-    """Judge every set with every detector; runs that `folder` holds already are taken as they are.
+    """Judge every set with every detector; runs that `folder` holds already are not done again.
 
-    Beside the runs, a page for each set is written there: SET.html. tell: is called with every run, old ones first.
+    A page for each set is written there too: SET.html. report_run: is called with every run, kept ones first.
     """
-    jobs = [job for name, files in sets.items() for job in _jobs(name, files, plan)]
-    jobs.sort(key=lambda job: job.seed)
-    done = {job: found for job in jobs if (found := _kept(folder, job, plan, sets[job.set]))}
-    for found in done.values():
-        for run in found:
-            tell(run)
-    todo = [(job, sets[job.set], plan, folder, device) for job in jobs if job not in done]
-    for job, found in side_by_side(_do, todo, processes):
-        for run in found:
-            _keep(folder, run, plan, sets[job.set])
-            tell(run)
-        done[job] = found
+
+    def report(runs: Sequence[BenchmarkRun]) -> None:
+        for run in runs:
+            report_run(run)
+
+    jobs = sorted((job for name, files in sets.items() for job in _jobs(name, files, plan)), key=lambda job: job.seed)
+    done = run_jobs(
+        jobs,
+        load=lambda job: _load(folder, job, plan, sets[job.set]),
+        compute=partial(_judge_set, sets=sets, plan=plan, folder=folder, device=device),
+        save=lambda job, runs: _save(folder, job, runs, plan, sets[job.set]),
+        report=report,
+        processes=processes,
+    )
     order = {name: n for n, name in enumerate((WHOLE, NET_ALONE, *baselines.BASELINES))}
     places = {name: n for n, name in enumerate(sets)}
     runs = [run for found in done.values() for run in found]
@@ -113,7 +114,7 @@ def evaluate(
 
 
 def _jobs(name: str, files: Sequence[Path], plan: BenchmarkPlan) -> Iterator[BenchmarkJob]:
-    """The first file of a set says which features it has, and with that which baselines there are."""
+    """The first file of a set decides its features, and with them which baselines make sense."""
     features = read_series(files[:1], unit=plan.time_unit)[0].features
     if plan.trained and features != plan.trained.forecaster.config.features:
         raise UnusableData(
@@ -125,17 +126,17 @@ def _jobs(name: str, files: Sequence[Path], plan: BenchmarkPlan) -> Iterator[Ben
         yield from (BenchmarkJob(name, baseline, 0) for baseline in baselines.baselines(features))
 
 
-def _do(
-    job: BenchmarkJob, files: Sequence[Path], plan: BenchmarkPlan, folder: Path, device: torch.device
-) -> tuple[BenchmarkJob, tuple[BenchmarkRun, ...]]:
-    series = read_series(files, unit=plan.time_unit)
+def _judge_set(
+    job: BenchmarkJob, sets: Mapping[str, Sequence[Path]], plan: BenchmarkPlan, folder: Path, device: torch.device
+) -> tuple[BenchmarkRun, ...]:
+    series = read_series(sets[job.set], unit=plan.time_unit)
     labels = _test_labels(job.set, series)
+    seconds, ended = 0.0, ""
     if job.detector == WHOLE:
         net, seconds, ended = _net(series, plan, job.seed, device)
         alone = baselines.without(plan.config, "level")
         detectors = {name: prime(net, of, usable(series)) for name, of in ((WHOLE, plan.config), (NET_ALONE, alone))}
     else:
-        seconds, ended = 0.0, ""
         detectors = {job.detector: baselines.BASELINES[job.detector](series, plan.config)}
     runs = []
     for name, detector in detectors.items():
@@ -143,11 +144,9 @@ def _do(
         if name == WHOLE and job.seed == 0:
             set_report(job.set, tested, labels).write(_page(folder, job.set))
         tallies = tuple(evaluation.tally(one, label) for one, label in zip(tested, labels, strict=True))
-        earned, threshold = _nab(tested, labels)
-        runs.append(
-            BenchmarkRun(job.set, name, job.seed, len(series[0].features), seconds, ended, tallies, earned, threshold)
-        )
-    return job, tuple(runs)
+        features = len(series[0].features)
+        runs.append(BenchmarkRun(job.set, name, job.seed, features, seconds, ended, tallies, *_nab(tested, labels)))
+    return tuple(runs)
 
 
 def _test_labels(name: str, series: Sequence[Series]) -> list[Bools]:
@@ -168,13 +167,9 @@ def _net(
     if plan.trained:
         return plan.trained.forecaster, 0.0, ""
     parts = usable(series)
-    torch.optim.Adam([torch.zeros(1)])  # the first one of a process imports for seconds, which are not training
-    began = time.process_time()
     architecture = ForecasterConfig(parts[0].features, hidden=plan.hidden)
-    fitted = fit(parts, architecture, replace(plan.training, seed=seed), device)
-    if fitted.ended == "interrupted":
-        raise KeyboardInterrupt
-    return fitted.forecaster, time.process_time() - began, fitted.ended
+    fitted, seconds = fit_timed(parts, architecture, replace(plan.training, seed=seed), device)
+    return fitted.forecaster, seconds, str(fitted.ended)
 
 
 def openings(judged: Judged) -> Bools:
@@ -208,7 +203,7 @@ def weigh(run: BenchmarkRun, weights: Doubles) -> dict[str, Doubles]:
     return figures
 
 
-def _kept(
+def _load(
     folder: Path, job: BenchmarkJob, plan: BenchmarkPlan, files: Sequence[Path]
 ) -> tuple[BenchmarkRun, ...] | None:
     """The runs of a job that was done before with the same settings on the same files."""
@@ -231,10 +226,12 @@ def _run(kept: Mapping[str, Any]) -> BenchmarkRun:
     )
 
 
-def _keep(folder: Path, run: BenchmarkRun, plan: BenchmarkPlan, files: Sequence[Path]) -> None:
-    job = BenchmarkJob(run.set, WHOLE if run.detector == NET_ALONE else run.detector, run.seed)
-    kept = run._asdict() | {"tallies": [one._asdict() for one in run.tallies]}
-    kept_runs.keep(_path(folder, run.set, run.detector, run.seed), _settings(job, plan, files), kept)
+def _save(
+    folder: Path, job: BenchmarkJob, runs: Sequence[BenchmarkRun], plan: BenchmarkPlan, files: Sequence[Path]
+) -> None:
+    for run in runs:
+        kept = run._asdict() | {"tallies": [one._asdict() for one in run.tallies]}
+        kept_runs.keep(_path(folder, run.set, run.detector, run.seed), _settings(job, plan, files), kept)
 
 
 def _path(folder: Path, name: str, detector: str, seed: int) -> Path:
@@ -247,11 +244,9 @@ def _page(folder: Path, name: str) -> Path:
 
 def _settings(job: BenchmarkJob, plan: BenchmarkPlan, files: Sequence[Path]) -> dict[str, object]:
     """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
-    settings: dict[str, object] = {"files": [file.name for file in files], "judgement": asdict(plan.config)}
-    settings |= {"time_unit": plan.time_unit} if plan.time_unit else {}  # runs of earlier versions know of none
+    settings = {**kept_runs.data_settings(files, plan.time_unit), "judgement": asdict(plan.config)}
     if job.detector == WHOLE and plan.trained:
         return settings | {"checkpoint": plan.trained.digest}
     if job.detector == WHOLE:
-        budget = {name: getattr(plan.training, name) for name in BUDGET}
-        return settings | {"hidden": plan.hidden, **budget}
+        return settings | {"hidden": plan.hidden, **kept_runs.training_settings(plan.training)}
     return settings

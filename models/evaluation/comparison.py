@@ -1,7 +1,6 @@
 """Which memory is worth it, on given data: every cell trained with the same budget, with several seeds, side by side.
 
-Every run (a set, a cell, a seed) is kept in a file of its own as soon as it is done; what is there already is not
-trained again.
+Every run (a set, a cell, a seed) is kept in a file of its own as soon as it is done, and is not done again.
 """
 
 import json
@@ -10,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,22 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.series import read_series
+from models.data.arrays import Bools
+from models.data.series import Series, read_series
 from models.data.time_units import TimeUnit
 from models.detection.detector import Detector, DetectorConfig, Readings, Verdicts
 from models.detection.priming import prime
 from models.detection.rows import Rows, fresh
 from models.evaluation import evaluation, kept_runs
 from models.evaluation.baselines import last_value
-from models.evaluation.evaluation import Figures
-from models.evaluation.kept_runs import side_by_side
+from models.evaluation.evaluation import Figures, Judged
+from models.evaluation.kept_runs import fit_timed, run_jobs
 from models.net.cells import CELLS
 from models.net.forecaster import MINUTE_MS, Forecaster, ForecasterConfig
 from models.net.packing import pack
-from models.training.loop import fit, usable
+from models.training.loop import usable
 from models.training.run import TrainingConfig
 
-BUDGET = ("epochs", "patience", "chunk_readings", "lane_readings", "side_by_side", "learning_rate", "budget_s")
 # Speed is measured on a made load, so that it is that of the cell and not of how many streams a set has.
 LOAD_STREAMS = 512
 LOAD_READINGS = 32  # of each stream, in one batch
@@ -89,46 +89,39 @@ def compare(
     folder: Path,
     device: torch.device,
     processes: int = 1,
-    tell: Callable[[ComparisonRun], None] = lambda _: None,
+    report_run: Callable[[ComparisonRun], None] = lambda _: None,
 ) -> Comparison:
-    """Train and judge every cell on every set with every seed; runs that `folder` holds already are taken as they are.
+    """Train and judge every cell on every set with every seed; runs that `folder` holds already are not done again.
 
-    All cells and sets get their first seed before any gets its second. tell: is called with every run, old ones first.
+    All cells and sets get their first seed before any gets its second. report_run: is called with every run, kept ones
+    first.
     """
     jobs = [ComparisonJob(name, cell, seed) for seed in range(plan.seeds) for name in sets for cell in plan.cells]
-    runs = {job: run for job in jobs if (run := _kept(folder, job, plan, sets[job.set]))}
-    for run in runs.values():
-        tell(run)
-    for run in side_by_side(
-        train_and_judge, [(job, sets[job.set], plan, device) for job in jobs if job not in runs], processes
-    ):
-        _keep(folder, run, plan, sets[run.job.set])
-        runs[run.job] = run
-        tell(run)
+    runs = run_jobs(
+        jobs,
+        load=lambda job: _load(folder, job, plan, sets[job.set]),
+        compute=partial(train_and_judge, sets=sets, plan=plan, device=device),
+        save=lambda job, run: _save(folder, job, run, plan, sets[job.set]),
+        report=report_run,
+        processes=processes,
+    )
     features = {job.set: run.features for job, run in runs.items()}
     speeds = {name: _speeds(folder / "runs" / name, features[name], plan) for name in sets}
     return Comparison([runs[job] for job in jobs], speeds)
 
 
 def train_and_judge(
-    job: ComparisonJob, files: Sequence[Path], plan: ComparisonPlan, device: torch.device
+    job: ComparisonJob, sets: Mapping[str, Sequence[Path]], plan: ComparisonPlan, device: torch.device
 ) -> ComparisonRun:
     """One run, from the files to the figures."""
-    series = read_series(files, unit=plan.time_unit)
+    series = read_series(sets[job.set], unit=plan.time_unit)
     parts = usable(series)
-    torch.optim.Adam([torch.zeros(1)])  # the first one of a process imports for seconds, which are not training
-    began = time.process_time()
     architecture = plan.architecture(job.cell, parts[0].features)
-    fitted = fit(parts, architecture, replace(plan.training, seed=job.seed), device)
-    seconds = time.process_time() - began
-    if fitted.ended == "interrupted":
-        raise KeyboardInterrupt
-    detector = prime(fitted.forecaster, DetectorConfig(), parts)
-    tested = evaluation.backtest(detector, series)
-    by_key = {one.key: one for one in series}
-    spreads = [evaluation.training_spread(by_key[one.series.key]) for one in tested]
+    fitted, seconds = fit_timed(parts, architecture, replace(plan.training, seed=job.seed), device)
+    tested = evaluation.backtest(prime(fitted.forecaster, DetectorConfig(), parts), series)
     labels = evaluation.read_labels([one.series for one in tested])
     labelled = [(one, label) for one, label in zip(tested, labels, strict=True) if label is not None]
+    test_error, no_change_test = _test_errors(series, tested, labels)
     return ComparisonRun(
         job,
         features=architecture.features,
@@ -136,12 +129,25 @@ def train_and_judge(
         bytes_per_stream=fresh(1, architecture).bytes_per_stream,
         seconds=seconds,
         epochs=len(fitted.epochs),
-        ended=fitted.ended,
+        ended=str(fitted.ended),
         validation_error=fitted.best.validation_loss if fitted.best else math.nan,
         no_change_validation=fitted.persistence_loss,
-        test_error=evaluation.forecast_error([one.expected for one in tested], tested, labels, spreads),
-        no_change_test=evaluation.forecast_error([last_value(one.series) for one in tested], tested, labels, spreads),
+        test_error=test_error,
+        no_change_test=no_change_test,
         figures=evaluation.measure([one for one, _ in labelled], [label for _, label in labelled]),
+    )
+
+
+def _test_errors(
+    series: Sequence[Series], tested: Sequence[Judged], labels: Sequence[Bools | None]
+) -> tuple[float, float]:
+    """Mean absolute error of the forecasts, and of expecting no change."""
+    by_key = {one.key: one for one in series}
+    spreads = [evaluation.training_spread(by_key[one.series.key]) for one in tested]
+    expected, unchanged = [one.expected for one in tested], [last_value(one.series) for one in tested]
+    return (
+        evaluation.forecast_error(expected, tested, labels, spreads),
+        evaluation.forecast_error(unchanged, tested, labels, spreads),
     )
 
 
@@ -191,7 +197,7 @@ class _Load:
         return self._detector.observe(readings, pack(places % LOAD_STREAMS), rows)
 
 
-def _kept(folder: Path, job: ComparisonJob, plan: ComparisonPlan, files: Sequence[Path]) -> ComparisonRun | None:
+def _load(folder: Path, job: ComparisonJob, plan: ComparisonPlan, files: Sequence[Path]) -> ComparisonRun | None:
     """A run that was done before with the same settings on the same files."""
     run = kept_runs.kept(_path(folder, job), _settings(plan, files))
     if run is None:
@@ -200,10 +206,10 @@ def _kept(folder: Path, job: ComparisonJob, plan: ComparisonPlan, files: Sequenc
     return ComparisonRun(job, **run | {"features": tuple(run["features"]), "figures": figures})
 
 
-def _keep(folder: Path, run: ComparisonRun, plan: ComparisonPlan, files: Sequence[Path]) -> None:
+def _save(folder: Path, job: ComparisonJob, run: ComparisonRun, plan: ComparisonPlan, files: Sequence[Path]) -> None:
     kept = run._asdict() | {"figures": run.figures._asdict()}
     del kept["job"]
-    kept_runs.keep(_path(folder, run.job), _settings(plan, files), kept)
+    kept_runs.keep(_path(folder, job), _settings(plan, files), kept)
 
 
 def _path(folder: Path, job: ComparisonJob) -> Path:
@@ -212,6 +218,5 @@ def _path(folder: Path, job: ComparisonJob) -> Path:
 
 def _settings(plan: ComparisonPlan, files: Sequence[Path]) -> dict[str, object]:
     """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
-    budget = {name: getattr(plan.training, name) for name in BUDGET}
-    budget |= {"time_unit": plan.time_unit} if plan.time_unit else {}  # runs of earlier versions know of none
-    return {"hidden": plan.hidden, "layers": plan.layers, **budget, "files": [file.name for file in files]}
+    data, training = kept_runs.data_settings(files, plan.time_unit), kept_runs.training_settings(plan.training)
+    return {"hidden": plan.hidden, "layers": plan.layers, **training, **data}

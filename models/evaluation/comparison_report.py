@@ -1,4 +1,4 @@
-"""A comparison of cells as one page: what it comes to over all sets, then set by set, every seed a dot."""
+"""A comparison of cells as one page: over all sets, then set by set, every seed a dot."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from models.evaluation.comparison_tables import (
     summarise,
     table,
 )
-from models.evaluation.tables import Measure
+from models.evaluation.tables import AREAS, Measure
 from models.output.page import COLOURS, ReportPage
 from models.output.wording import counted
 
@@ -34,11 +34,7 @@ DEFINITIONS = {
         "without a label, in spreads of the training part, each cut at 10; channels that do not move in the "
         "training part do not count."
     ),
-    "Areas": (
-        "VUS-PR and AUC-PR are areas under precision-recall curves over all thresholds, with and without a buffer "
-        "of up to 100 readings around every event (Paparrizos et al. 2022): the mean over series with an event. A "
-        "random score comes to about the share of labelled readings."
-    ),
+    "Areas": AREAS,
     "Events": (
         "Recall is the share of events that an alarm overlaps, precision the share of alarms that overlap an event; "
         "no label was used to set the threshold. False alarms are counted a 10,000 readings; delay is the median, "
@@ -96,8 +92,8 @@ def _facts(runs: Sequence[ComparisonRun]) -> str:
     if not math.isnan(first.no_change_test):
         facts.append(f"test error {first.no_change_test:.4f}")
     diverged = [f"{run.job.cell} with seed {run.job.seed}" for run in runs if run.ended == "diverged"]
-    told = f" Diverged: {', '.join(diverged)}." if diverged else ""
-    return f"{'; '.join(facts)}.{told}"
+    listed = f" Diverged: {', '.join(diverged)}." if diverged else ""
+    return f"{'; '.join(facts)}.{listed}"
 
 
 def _of_set(runs: Sequence[ComparisonRun], plan: ComparisonPlan) -> go.Figure:

@@ -1,4 +1,4 @@
-"""What the runs of a comparison come to: means over seeds, ties, places over sets; as tables and as files."""
+"""The results of a comparison: means over seeds, ties, places over sets; as tables and as files."""
 
 import math
 import statistics
@@ -10,9 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.evaluation.comparison import Comparison, ComparisonJob, ComparisonPlan, ComparisonRun
-from models.evaluation.kept_runs import write_json
-from models.evaluation.tables import Measure, figure, markdown, spread_of, write_csv
-from models.output.output_file import write_or_keep
+from models.evaluation.tables import Measure, Table, figure, markdown, measure_table, spread_of, write_tables
 
 OVER_SETS = "all sets"
 MEASURES = (
@@ -50,6 +48,14 @@ class ComparisonSummary(NamedTuple):
     mean: dict[str, float]
     spread: dict[str, float]
     best: frozenset[str]  # the measures in which it is the best, or cannot be told from the best
+
+    @property
+    def name(self) -> str:
+        return self.cell
+
+    def text_of(self, measure: Measure) -> str:
+        spread = self.spread[measure.name] or None
+        return figure(measure, self.mean[measure.name], spread, best=measure.name in self.best)
 
 
 def summarise(comparison: Comparison) -> list[ComparisonSummary]:
@@ -138,29 +144,17 @@ def ranks(summaries: Sequence[ComparisonSummary], measure: Measure) -> dict[str,
     return {cell: statistics.fmean(found) for cell, found in places.items()}
 
 
-def table(summaries: Sequence[ComparisonSummary], name: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of one set, as they are to be read; `*` marks the best and what cannot be told from it."""
-    return _table(summaries, name, MEASURES_OVER_SETS if name == OVER_SETS else MEASURES)
+def table(summaries: Sequence[ComparisonSummary], name: str) -> Table:
+    """How well every cell does on one set, or over all of them."""
+    return measure_table("cell", summaries, name, MEASURES_OVER_SETS if name == OVER_SETS else MEASURES)
 
 
-def cost_table(summaries: Sequence[ComparisonSummary], name: str) -> tuple[list[str], list[list[str]]]:
+def cost_table(summaries: Sequence[ComparisonSummary], name: str) -> Table:
     """What a cell costs on one set, or in the mean over all of them."""
-    return _table(summaries, name, COSTS)
+    return measure_table("cell", summaries, name, COSTS)
 
 
-def _table(
-    summaries: Sequence[ComparisonSummary], name: str, measures: Sequence[Measure]
-) -> tuple[list[str], list[list[str]]]:
-    rows = [[one.cell, *(_cell(one, measure) for measure in measures)] for one in summaries if one.set == name]
-    return ["cell", *(measure.title for measure in measures)], rows
-
-
-def _cell(summary: ComparisonSummary, measure: Measure) -> str:
-    mean, spread = summary.mean[measure.name], summary.spread[measure.name]
-    return figure(measure, mean, spread or None, best=measure.name in summary.best)
-
-
-def rank_table(summaries: Sequence[ComparisonSummary]) -> tuple[list[str], list[list[str]]]:
+def rank_table(summaries: Sequence[ComparisonSummary]) -> Table:
     """The mean place of every cell over the sets."""
     measures = [measure for measure in MEASURES if measure.name in RANKED]
     of = {measure.title: found for measure in measures if (found := ranks(summaries, measure))}
@@ -174,13 +168,11 @@ def write(comparison: Comparison, plan: ComparisonPlan, folder: Path) -> None:
         {**run.job._asdict(), "ended": run.ended, **_numbers(run, comparison.speeds[run.job.set][run.job.cell])}
         for run in comparison.runs
     ]
-    write_csv(rows, folder / "comparison.csv")
     summaries = summarise(comparison)
-    told = [one._asdict() | {"best": sorted(one.best)} for one in summaries]
-    write_json(folder / "comparison.json", {"plan": asdict(plan), "summaries": told, "runs": rows})
     parts = []
     for name in dict.fromkeys(one.set for one in summaries):
         parts += [f"## {name}\n", markdown(*table(summaries, name)), markdown(*cost_table(summaries, name))]
     if OVER_SETS in {one.set for one in summaries}:
         parts += ["## mean place over the sets\n", markdown(*rank_table(summaries))]
-    write_or_keep(folder / "comparison.md", "\n".join(parts))
+    kept = [one._asdict() | {"best": sorted(one.best)} for one in summaries]
+    write_tables(folder / "comparison", rows, kept, "\n".join(parts), {"plan": asdict(plan)})

@@ -38,7 +38,7 @@ BATCH_READINGS = 512  # of each stream at once; what comes out does not depend o
 
 
 class Judged(NamedTuple):
-    """What a detector said of one stream, R readings in order."""
+    """The verdicts on one stream, R readings in order."""
 
     series: Series
     score: Doubles  # (R,); 0 where a late or duplicate reading was not judged
@@ -49,7 +49,7 @@ class Judged(NamedTuple):
 
 
 class EventCounts(NamedTuple):
-    """What the figures of one stream are made of: its readings, counted."""
+    """Counts of one stream, from which its figures are computed."""
 
     readings: int
     days: float  # of event time
@@ -66,7 +66,7 @@ class EventCounts(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What a set of streams comes to; NaN where there is nothing to measure.
+    """The figures of a set of streams; NaN where there is nothing to measure.
 
     The areas are means over the streams with an event; all others are of the events and alarms of all streams together.
     """
@@ -79,7 +79,7 @@ class Figures(NamedTuple):
     false_alarms: float  # alarms that overlap no event, a 10,000 readings
     delay: float  # median, in readings
     events: int
-    anomalous: float  # share of the readings that are labelled: what the areas of a random score come to
+    anomalous: float  # share of the readings that are labelled: the areas of a random score are about as large
     false_alarms_a_day: float = math.nan  # of a stream
     alarms_a_day: float = math.nan
     point_f1: float = math.nan
@@ -90,7 +90,7 @@ class Figures(NamedTuple):
 def backtest(detector: Detector, series: Sequence[Series]) -> list[Judged]:
     """Judge the test part of every series as the service would have; series without one are left out.
 
-    A stream that the detector was trained on goes on from where its training part ended; any other one starts with its
+    A stream that the detector was trained on continues from the end of its training part; any other one starts with its
     first reading. Offsets are those of number().
     """
     tested = [(one, offsets) for one, offsets in zip(series, number(series), strict=True) if one.test.any()]
@@ -99,16 +99,16 @@ def backtest(detector: Detector, series: Sequence[Series]) -> list[Judged]:
     judged = [one.select(keep) for (one, _), keep in zip(tested, kept, strict=True)]
     offsets = [numbers[keep] for (_, numbers), keep in zip(tested, kept, strict=True)]
     rows = detector.rows_for([one.key.encode() for one in judged])
-    return [_test_part(one) for one in go_through(detector, judged, offsets, rows)]
+    return [_test_part(one) for one in judge_all(detector, judged, offsets, rows)]
 
 
 def number(series: Sequence[Series]) -> list[Int64s]:
-    """An offset for every reading of every series, counted through from 0."""
+    """An offset for every reading of every series, from 0 on."""
     borders = np.cumsum([0, *(len(one.rows) for one in series)])
     return [np.arange(begin, end) for begin, end in pairwise(borders.tolist())]
 
 
-def go_through(detector: Detector, series: Sequence[Series], offsets: Sequence[Int64s], rows: Rows) -> list[Judged]:
+def judge_all(detector: Detector, series: Sequence[Series], offsets: Sequence[Int64s], rows: Rows) -> list[Judged]:
     """Judge all readings of every series from its row in `rows`, which becomes that after its last reading."""
     results = [_unjudged(one) for one in series]
     seen = [np.zeros(len(one.rows), bool) for one in series]
@@ -119,8 +119,8 @@ def go_through(detector: Detector, series: Sequence[Series], offsets: Sequence[I
         verdicts = judge_series(detector, pieces, busy_rows, [offsets[n][stretch] for n in busy])
         rows.put(torch.tensor(busy), busy_rows)
         borders = np.cumsum([len(one.rows) for one in pieces])[:-1]
-        said = (verdicts.score, verdicts.alarm, verdicts.expected, verdicts.lower, verdicts.upper)
-        for of, column in zip(zip(*(one[1:] for one in results), strict=True), said, strict=True):
+        judged = (verdicts.score, verdicts.alarm, verdicts.expected, verdicts.lower, verdicts.upper)
+        for of, column in zip(zip(*(one[1:] for one in results), strict=True), judged, strict=True):
             for n, piece in zip(busy, np.split(column.numpy(), borders), strict=True):
                 of[n][stretch] = piece
         for n, piece in zip(busy, np.split(verdicts.fate.judged.numpy(), borders), strict=True):
@@ -147,7 +147,7 @@ def _test_part(judged: Judged) -> Judged:
 
 
 def read_labels(series: Sequence[Series]) -> list[Bools | None]:
-    """What the column `label` of their files says of every reading: (R,) each, or None where a file has no labels."""
+    """Whether the column `label` of their files marks each reading: (R,) each, or None where a file has no labels."""
     columns: dict[Path, Bools | None] = {}
     for one in series:
         if one.path not in columns:
@@ -281,7 +281,7 @@ def find_events(label: Bools, alarm: Bools) -> Found:
 
 
 def runs(marked: Bools) -> list[tuple[int, int]]:
-    """Where True stands in a row: begin and end (exclusive) of each."""
+    """Runs of True: begin and end (exclusive) of each."""
     borders = np.flatnonzero(np.diff(marked.astype(np.int8), prepend=0, append=0))
     return [(int(begin), int(end)) for begin, end in borders.reshape(-1, 2)]
 

@@ -7,15 +7,12 @@ from plotly.subplots import make_subplots
 
 from models.evaluation.benchmark import BenchmarkRun
 from models.evaluation.evaluation_tables import MARK, OVER_SETS, EvaluationSummary, facts, tables
+from models.evaluation.tables import AREAS
 from models.output.page import COLOURS, ReportPage
 from models.output.wording import counted
 
 DEFINITIONS = {
-    "Areas": (
-        "VUS-PR and AUC-PR are areas under precision-recall curves over all thresholds, with and without a buffer "
-        "of up to 100 readings around every event (Paparrizos et al. 2022): the mean over series with an event. A "
-        "random score comes to about the share of labelled readings."
-    ),
+    "Areas": AREAS,
     "Events": (
         "Event recall is the share of events that an alarm overlaps, precision the share of alarms that overlap an "
         "event; an alarm opens at score 1.0, for which no label was used. Alarms are counted a 10,000 readings and a "

@@ -1,7 +1,7 @@
-"""What the runs of an evaluation come to: means and spreads over seeds, ties, means over sets; as tables and files.
+"""The results of an evaluation: means and spreads over seeds, ties, means over sets; as tables and files.
 
-Whether two detectors can be told apart is asked of the series: 1,000 times as many series are drawn with replacement as
-there are (Efron 1979), the same ones for every detector, and the figures are computed again.
+The series decide whether two detectors differ: 1,000 times as many series are drawn with replacement as there are
+(Efron 1979), the same ones for every detector, and the figures are computed again.
 """
 
 import math
@@ -13,9 +13,7 @@ import numpy as np
 
 from models.data.arrays import Doubles
 from models.evaluation.benchmark import BenchmarkRun, weigh
-from models.evaluation.kept_runs import write_json
-from models.evaluation.tables import Measure, figure, markdown, spread_of, write_csv
-from models.output.output_file import write_or_keep
+from models.evaluation.tables import Measure, Table, figure, markdown, measure_table, spread_of, write_tables
 from models.output.wording import counted
 
 OVER_SETS = "mean over sets"
@@ -66,6 +64,14 @@ class EvaluationSummary(NamedTuple):
     mean: dict[str, float]
     spread: dict[str, float]
     best: frozenset[str]  # the measures in which it is the best, or cannot be told from the best
+
+    @property
+    def name(self) -> str:
+        return self.detector
+
+    def text_of(self, measure: Measure) -> str:
+        spread = self.spread[measure.name] if self.seeds > 1 else None
+        return figure(measure, self.mean[measure.name], spread, best=measure.name in self.best)
 
 
 class _SetFigures(NamedTuple):
@@ -168,19 +174,6 @@ def _ties(one: tuple[float, Doubles], best: tuple[float, Doubles]) -> bool:
     return bool(low <= 0 <= high)
 
 
-def table(
-    summaries: Sequence[EvaluationSummary], name: str, measures: Sequence[Measure] = MEASURES
-) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of one set, as they are to be read; `*` marks the best and what cannot be told from it."""
-    rows = [[one.detector, *(_cell(one, measure) for measure in measures)] for one in summaries if one.set == name]
-    return ["detector", *(measure.title for measure in measures)], rows
-
-
-def _cell(summary: EvaluationSummary, measure: Measure) -> str:
-    spread = summary.spread[measure.name] if summary.seeds > 1 else None
-    return figure(measure, summary.mean[measure.name], spread, best=measure.name in summary.best)
-
-
 def facts(runs: Sequence[BenchmarkRun], name: str) -> str:
     """What a set is, in a line."""
     first = next(run for run in runs if run.set == name)
@@ -193,14 +186,14 @@ def facts(runs: Sequence[BenchmarkRun], name: str) -> str:
     )
 
 
-def tables(summaries: Sequence[EvaluationSummary], name: str) -> list[tuple[list[str], list[list[str]]]]:
+def tables(summaries: Sequence[EvaluationSummary], name: str) -> list[Table]:
     """The table of a set, and that of the figures it is published with, if it has any of its own."""
-    own = [table(summaries, name, OWN[name])] if name in OWN else []
-    return [table(summaries, name, MEASURES_OVER_SETS if name == OVER_SETS else MEASURES), *own]
+    measures = [MEASURES_OVER_SETS if name == OVER_SETS else MEASURES, *([OWN[name]] if name in OWN else [])]
+    return [measure_table("detector", summaries, name, of) for of in measures]
 
 
 def write(runs: Sequence[BenchmarkRun], summaries: Sequence[EvaluationSummary], folder: Path) -> None:
-    """evaluation.csv, a row a run; evaluation.json, the summaries; evaluation.md, the tables."""
+    """evaluation.csv, a row a run; evaluation.json, the summaries too; evaluation.md, the tables."""
     rows = [
         {
             **{name: getattr(run, name) for name in ("set", "detector", "seed", "seconds", "ended")},
@@ -209,13 +202,11 @@ def write(runs: Sequence[BenchmarkRun], summaries: Sequence[EvaluationSummary], 
         }
         for run in runs
     ]
-    write_csv(rows, folder / "evaluation.csv")
-    told = [one._asdict() | {"best": sorted(one.best)} for one in summaries]
-    write_json(folder / "evaluation.json", {"summaries": told, "runs": rows})
     parts = []
     for name in dict.fromkeys(one.set for one in summaries):
         parts.append(f"## {name}\n")
         if name != OVER_SETS:
             parts.append(f"{facts(runs, name)}.\n")
         parts += [markdown(*each) for each in tables(summaries, name)]
-    write_or_keep(folder / "evaluation.md", "\n".join([*parts, f"{MARK}\n"]))
+    kept = [one._asdict() | {"best": sorted(one.best)} for one in summaries]
+    write_tables(folder / "evaluation", rows, kept, "\n".join([*parts, f"{MARK}\n"]))

@@ -1,11 +1,12 @@
 """Runs over sets of series that take long: each is kept in a file of its own as soon as it is done.
 
-A set is what lies in one folder: files with the same features, which one net can learn together.
+A set is the files of one folder, which have the same features, so that one net can learn them together.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,10 +14,17 @@ from typing import Any, TypeVar
 
 import torch
 
-from models.data.series import UnusableData, find_files
+from models.data.series import Series, UnusableData, find_files
+from models.data.time_units import TimeUnit
+from models.net.forecaster import ForecasterConfig
 from models.output.output_file import write_or_keep
+from models.training.loop import Fitted, fit
+from models.training.run import Ending, TrainingConfig
 
-T = TypeVar("T")
+BUDGET = ("epochs", "patience", "chunk_readings", "lane_readings", "side_by_side", "learning_rate", "budget_s")
+
+J = TypeVar("J", bound=Hashable)  # a job
+R = TypeVar("R")  # its result
 
 
 def find_sets(paths: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
@@ -30,18 +38,64 @@ def find_sets(paths: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
     return {name: tuple(files) for name, files in sets.items()}
 
 
-def side_by_side(do: Callable[..., T], todo: Sequence[tuple[Any, ...]], processes: int) -> Iterator[T]:
-    """do(*one) for every one of `todo`, as they are done; with several processes, a thread each."""
+def run_jobs(
+    jobs: Sequence[J],
+    load: Callable[[J], R | None],
+    compute: Callable[[J], R],
+    save: Callable[[J, R], None],
+    report: Callable[[R], None],
+    processes: int = 1,
+) -> dict[J, R]:
+    """The result of every job: those that were kept are loaded, the others are computed, and saved as they are done.
+
+    report: is called with every result, loaded ones first. compute: can be pickled if there are several processes.
+    """
+    results = {job: result for job in jobs if (result := load(job)) is not None}
+    for result in results.values():
+        report(result)
+    for job, result in _side_by_side(compute, [job for job in jobs if job not in results], processes):
+        save(job, result)
+        results[job] = result
+        report(result)
+    return results
+
+
+def _side_by_side(compute: Callable[[J], R], jobs: Sequence[J], processes: int) -> Iterator[tuple[J, R]]:
+    """As they are done; with several processes, each has one thread."""
     if processes == 1:
-        yield from (do(*one) for one in todo)
+        yield from ((job, compute(job)) for job in jobs)
         return
     with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        futures = [pool.submit(do, *one) for one in todo]
+        futures = {pool.submit(compute, job): job for job in jobs}
         try:
             for future in as_completed(futures):
-                yield future.result()
+                yield futures[future], future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def fit_timed(
+    series: Sequence[Series], architecture: ForecasterConfig, training: TrainingConfig, device: torch.device
+) -> tuple[Fitted, float]:
+    """fit(), and its seconds of processor time. Ctrl-C ends all runs: half a training would be no result."""
+    torch.optim.Adam([torch.zeros(1)])  # the first one of a process imports for seconds, which are not training
+    began = time.process_time()
+    fitted = fit(series, architecture, training, device)
+    seconds = time.process_time() - began
+    if fitted.ended is Ending.INTERRUPTED:
+        raise KeyboardInterrupt
+    return fitted, seconds
+
+
+def training_settings(training: TrainingConfig) -> dict[str, object]:
+    """What of it decides how a run comes out."""
+    return {name: getattr(training, name) for name in BUDGET}
+
+
+def data_settings(files: Sequence[Path], unit: TimeUnit | None) -> dict[str, object]:
+    """The data that a run is about. Changes within the files are not noticed."""
+    named = {"time_unit": unit} if unit else {}  # runs of earlier versions have none
+    return {**named, "files": [file.name for file in files]}
 
 
 def keep(path: Path, settings: object, run: Mapping[str, object]) -> None:
@@ -50,7 +104,7 @@ def keep(path: Path, settings: object, run: Mapping[str, object]) -> None:
 
 
 def kept(path: Path, settings: object) -> dict[str, Any] | None:
-    """What keep() was given, if it was with the same settings; null is NaN again where a number may stand."""
+    """What keep() was given, if the settings were the same; null is read as NaN."""
     if not path.exists():
         return None
     found = json.loads(path.read_text())

@@ -53,20 +53,10 @@ def _story(judged: Judged, label: Bools) -> go.Figure:
     figure = make_subplots(len(titles), 1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.2 / len(titles))
     times = judged.series.times_ms.astype(np.float64)  # half as long as dates in the page
     for panel, f in enumerate(shown, 1):
-        for edge, find, fill in ((judged.lower, np.fmin, None), (judged.upper, np.fmax, "tonexty")):
-            place = _bucketed(edge[:, f], find)
-            line = {"width": 0, "color": BAND}
-            trace = go.Scatter(x=times[place], y=edge[place, f], line=line, fill=fill, fillcolor=BAND, hoverinfo="skip")
-            figure.add_trace(trace, panel, 1)
-        values = judged.series.values[:, f]
-        place = extremes(values)
-        line = {"width": 1, "color": COLOURS[0]}
-        figure.add_trace(go.Scatter(x=times[place], y=values[place], line=line, name=features[f]), panel, 1)
-    place = extremes(judged.score)
+        _add_channel(figure, panel, judged, times, f)
     line = {"width": 1, "color": COLOURS[6]}
-    figure.add_trace(go.Scatter(x=times[place], y=judged.score[place], line=line, name="score"), len(titles), 1)
-    threshold = {"color": ALARM, "dash": "dot", "width": 1}
-    figure.add_hline(1.0, line=threshold, row=len(titles), col=1)
+    figure.add_trace(_line(times, judged.score, extremes(judged.score), line, name="score"), len(titles), 1)
+    figure.add_hline(1.0, line={"color": ALARM, "dash": "dot", "width": 1}, row=len(titles), col=1)
     spans = [*_spans(times, label, EVENT, 0.25), *_spans(times, judged.alarm, ALARM, 0.3)]
     figure.update_layout(
         shapes=[*figure.layout.shapes, *spans], height=PANEL * len(titles) + 90, showlegend=False, hovermode="x"
@@ -74,6 +64,20 @@ def _story(judged: Judged, label: Bools) -> go.Figure:
     figure.update_xaxes(type="date")
     figure.update_annotations(font_size=13, x=0, xanchor="left")
     return figure
+
+
+def _add_channel(figure: go.Figure, panel: int, judged: Judged, times: Doubles, f: int) -> None:
+    """The expected band of a channel, and its values on top."""
+    for edge, find, fill in ((judged.lower, np.fmin, None), (judged.upper, np.fmax, "tonexty")):
+        line, place = {"width": 0, "color": BAND}, _bucketed(edge[:, f], find)
+        trace = _line(times, edge[:, f], place, line, fill=fill, fillcolor=BAND, hoverinfo="skip")
+        figure.add_trace(trace, panel, 1)
+    values, line = judged.series.values[:, f], {"width": 1, "color": COLOURS[0]}
+    figure.add_trace(_line(times, values, extremes(values), line, name=judged.series.features[f]), panel, 1)
+
+
+def _line(times: Doubles, values: Doubles, place: Int64s, line: dict[str, Any], **options: Any) -> go.Scatter:
+    return go.Scatter(x=times[place], y=values[place], line=line, **options)
 
 
 def channels_to_show(judged: Judged) -> list[int]:

@@ -1,7 +1,7 @@
-"""What the gates did, and which channels drove a score: readings judged again, with the memory laid open.
+"""What the gates did, and which channels drove a score: readings judged again, with the net's inputs recorded.
 
-The verdicts are those of the service, to the bit: the same Detector judges, and somebody listens to what its net is
-shown. Gates come from the cell's equations (cells.py, step()), which agree with the fused kernel to 1e-6.
+The verdicts are those of the service, to the bit: the same Detector judges, and a hook records the inputs of its net.
+Gates come from the cell's equations (cells.py, step()), which agree with the fused kernel to 1e-6.
 Sizes: N readings shown, T readings of an episode, S ways to hide channels, L layers, H hidden units, F features.
 """
 
@@ -26,9 +26,9 @@ CAVEAT = (
     "What went wrong in the plant, it does not know."
 )
 LONGEST_EPISODE = 64  # readings up to a transition that are judged again with channels hidden
-FEWEST_CALM = 16  # readings before an episode that say what is usual of a gate
+FEWEST_CALM = 16  # readings before an episode, from which a gate's baseline is taken
 SMALLEST_SPREAD = 1e-4  # of a gate's mean activation
-MOST_ACCOUNTS = 16  # transitions that are accounted for: the latest
+MOST_ACCOUNTS = 16  # transitions that are explained: the latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ class Layer(NamedTuple):
 
 
 class Swing(NamedTuple):
-    """How far a layer's gate went, the mean over its units, from what was usual before the episode."""
+    """How far a layer's gate, the mean over its units, went from its baseline before the episode."""
 
     layer: int
     gate: str
     usual: float  # median
     lowest: float
     highest: float
-    drop: float  # of the lowest below the usual, in usual spreads; NaN where too little came before
+    drop: float  # of the lowest below the baseline, in the baseline's spreads; NaN where too little came before
     rise: float  # of the highest above it
 
 
@@ -88,7 +88,7 @@ class Account(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """N readings of one stream, what was thought of them, and what the memory did."""
+    """N readings of one stream, their verdicts, and what the memory did."""
 
     readings: Readings
     verdicts: Verdicts
@@ -96,15 +96,15 @@ class Explained(NamedTuple):
     accounts: tuple[Account, ...]
 
 
-class _Heard(NamedTuple):
-    """What the net was shown in one call."""
+class _Call(NamedTuple):
+    """The arguments of one call of the net."""
 
     inputs: Tensor  # (T, 1, I)
     state: CellState  # before
 
 
 def explain(detector: Detector, row: Rows, readings: Readings, shown: int | None = None) -> Explained:
-    """Judge a stream's readings again, and lay open what its memory did at the last of them.
+    """Judge a stream's readings again, and explain what its memory did at the last of them.
 
     row: the stream's, before the first of its readings. shown: how many, counted from the last; None: all.
     """
@@ -113,20 +113,20 @@ def explain(detector: Detector, row: Rows, readings: Readings, shown: int | None
         _, row = _judge(detector, _part(readings, 0, begin), row)
     seen = _part(readings, begin, len(readings.offsets))
     explained = trace(detector, row, seen)
-    told = [t for t in explained.verdicts.transitions if t.change in (Change.OPENED, Change.UPDATED)]
+    changes = [t for t in explained.verdicts.transitions if t.change in (Change.OPENED, Change.UPDATED)]
     accounts = tuple(
-        _account(detector, row, seen, explained.verdicts, explained.layers, one) for one in told[-MOST_ACCOUNTS:]
+        _account(detector, row, seen, explained.verdicts, explained.layers, one) for one in changes[-MOST_ACCOUNTS:]
     )
     return explained._replace(accounts=accounts)
 
 
 def trace(detector: Detector, row: Rows, readings: Readings) -> Explained:
-    """The same of all readings without accounting for alarms, which takes most of the time: for whoever looks on."""
+    """explain() of all readings without the accounts of alarms, which take most of the time: for a live view."""
     if not len(readings.offsets):
         return Explained(readings, _nothing(detector, readings), (), ())
-    ear, heard = _listening(detector)
-    verdicts, _ = _judge(ear, readings, row)
-    return Explained(readings, verdicts, _layers(detector, heard, verdicts.fate.judged.numpy()), ())
+    recording, calls = _recording(detector)
+    verdicts, _ = _judge(recording, readings, row)
+    return Explained(readings, verdicts, _layers(detector, calls, verdicts.fate.judged.numpy()), ())
 
 
 def _judge(detector: Detector, readings: Readings, row: Rows) -> tuple[Verdicts, Rows]:
@@ -134,8 +134,8 @@ def _judge(detector: Detector, readings: Readings, row: Rows) -> tuple[Verdicts,
 
 
 def _nothing(detector: Detector, readings: Readings) -> Verdicts:
-    """The verdicts on no reading at all, which observe() is never asked for."""
-    row = detector.rows_for([b"nobody"])
+    """The verdicts on no reading at all, which observe() does not accept."""
+    row = detector.rows_for([b"unknown"])
     one = Readings(
         torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.zeros_like(row.channels[:, 0])
     )
@@ -146,31 +146,31 @@ def _part(readings: Readings, begin: int, end: int) -> Readings:
     return Readings(*(column[begin:end] for column in readings))
 
 
-def _listening(detector: Detector) -> tuple[Detector, list[_Heard]]:
-    """The same detector with the same weights, and a list of what its net is shown from now on.
+def _recording(detector: Detector) -> tuple[Detector, list[_Call]]:
+    """A copy of the detector with the same weights, and the list of calls of its net from now on.
 
-    The one that was given may be judging in another thread: it is not touched.
+    The original may be judging in another thread: it is not changed.
     """
     forecaster = detector.forecaster
     shared = {id(tensor): tensor for tensor in (*forecaster.parameters(), *forecaster.buffers())}
-    ear = copy.copy(detector)
-    ear.forecaster = copy.deepcopy(forecaster, shared)
-    heard: list[_Heard] = []
+    recording = copy.copy(detector)
+    recording.forecaster = copy.deepcopy(forecaster, shared)
+    calls: list[_Call] = []
 
-    def hear(_: torch.nn.Module, given: tuple[Tensor, CellState]) -> None:
+    def record(_: torch.nn.Module, given: tuple[Tensor, CellState]) -> None:
         inputs, state = given
-        heard.append(_Heard(inputs.clone(), CellState(*(part.clone() for part in state))))
+        calls.append(_Call(inputs.clone(), CellState(*(part.clone() for part in state))))
 
-    cast(torch.nn.Module, ear.forecaster.recurrence).register_forward_pre_hook(hear)
-    return ear, heard
+    cast(torch.nn.Module, recording.forecaster.recurrence).register_forward_pre_hook(record)
+    return recording, calls
 
 
 @torch.inference_mode()
-def _layers(detector: Detector, heard: list[_Heard], judged: Bools) -> tuple[Layer, ...]:
-    """Let the equations go through what the kernel was shown, from the same state at the start of every call."""
+def _layers(detector: Detector, calls: list[_Call], judged: Bools) -> tuple[Layer, ...]:
+    """Apply the equations to the inputs of every call, from the call's own state."""
     names: tuple[str, ...] = ()
     opened: list[list[list[Tensor]]] = []  # by reading, by layer: the gates, then the memory's size and change
-    for one in heard:
+    for one in calls:
         state = one.state
         for inputs in one.inputs:
             after, gates = detector.forecaster.recurrence.step(inputs, state)
@@ -194,7 +194,7 @@ def _memory(state: CellState) -> Tensor:
 
 
 def _spread_out(values: list[Tensor], judged: Bools) -> Floats:
-    """The judged readings' values where these stand among all N, (N, ...)."""
+    """The judged readings' values at their places among all N, (N, ...); else NaN."""
     table = torch.stack(values).reshape(len(values), -1).numpy()
     among_all = np.full((len(judged), table.shape[1]), np.nan, np.float32)
     among_all[judged] = table
@@ -202,21 +202,21 @@ def _spread_out(values: list[Tensor], judged: Bools) -> Floats:
 
 
 def _account(
-    detector: Detector, row: Rows, readings: Readings, verdicts: Verdicts, layers: tuple[Layer, ...], told: Transition
+    detector: Detector, row: Rows, readings: Readings, verdicts: Verdicts, layers: tuple[Layer, ...], change: Transition
 ) -> Account:
-    opened = np.flatnonzero(readings.offsets.numpy() == told.opened_offset)
+    opened = np.flatnonzero(readings.offsets.numpy() == change.opened_offset)
     opened_at = int(opened[0]) if len(opened) else 0
-    end = told.reading + 1
+    end = change.reading + 1
     begin = max(0, opened_at - detector.config.score.smooth_readings, end - LONGEST_EPISODE)
     if begin:
         _, row = _judge(detector, _part(readings, 0, begin), row)
     kept = torch.arange(begin, end)[verdicts.fate.judged[begin:end]]
     without, alone, neither = _hide(detector, row, Readings(*(column[kept] for column in readings)))
-    gained = np.maximum(told.score - without, 0) + np.maximum(alone - neither, 0)
+    gained = np.maximum(change.score - without, 0) + np.maximum(alone - neither, 0)
     weight = gained / gained.sum() if gained.sum() > 0 else np.zeros_like(gained)
-    share = np.array(told.share)
+    share = np.array(change.share)
     return Account(
-        told,
+        change,
         begin,
         _swings(layers, begin, end),
         tuple(without.tolist()),
@@ -240,13 +240,16 @@ def _swing(layer: int, name: str, before: Floats, during: Floats) -> Swing:
     lowest, highest = float(during.min()), float(during.max())
     if len(before) < FEWEST_CALM:
         return Swing(layer, name, np.nan, lowest, highest, np.nan, np.nan)
-    usual = float(np.median(before))
-    spread = max(1.4826 * float(np.median(np.abs(before - usual))), SMALLEST_SPREAD)  # a normal law's deviation
-    return Swing(layer, name, usual, lowest, highest, (usual - lowest) / spread, (highest - usual) / spread)
+    baseline = float(np.median(before))
+    spread = max(
+        1.4826 * float(np.median(np.abs(before - baseline))), SMALLEST_SPREAD
+    )  # a normal distribution's standard deviation
+    drop, rise = (baseline - lowest) / spread, (highest - baseline) / spread
+    return Swing(layer, name, baseline, lowest, highest, drop, rise)
 
 
 def _hide(detector: Detector, row: Rows, readings: Readings) -> tuple[Doubles, Doubles, float]:
-    """The last reading's score had channels been what was expected of them, reading after reading.
+    """The last reading's score if channels had been as expected at every reading.
 
     All ways to hide are judged side by side, as streams of their own: S = 2 F + 1. Returns the score without each
     channel (F,), with each alone (F,), and with none: where two would each suffice, hiding one changes little.

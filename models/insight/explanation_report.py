@@ -1,4 +1,4 @@
-"""Pages that show what the memory did, and what a stream will read next."""
+"""Pages that explain what the memory did, and what a stream is expected to read next."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,7 +29,7 @@ OPENED_BY = {
 
 
 class Subject(NamedTuple):
-    """Whose memory it is."""
+    """The stream that a page is about."""
 
     stream: str
     features: tuple[str, ...]
@@ -52,7 +52,7 @@ def explanation_report(explained: Explained, subject: Subject) -> ReportPage:
     if explained.accounts:
         report.heading("What led to each alarm")
         for account in explained.accounts:
-            _tell(report, account, explained, subject.features)
+            _add_account(report, account, explained, subject.features)
     return report
 
 
@@ -147,12 +147,12 @@ def _channels_to_show(explained: Explained) -> list[int]:
     """Those that the alarms' scores came from; without an alarm, those that were least as expected."""
     features = explained.readings.values.shape[1]
     if explained.accounts:
-        told = np.array([np.add(one.transition.share, one.weight) for one in explained.accounts]).sum(axis=0)
+        weight = np.array([np.add(one.transition.share, one.weight) for one in explained.accounts]).sum(axis=0)
     else:
         verdicts = explained.verdicts
         out = ((explained.readings.values - verdicts.expected) / (verdicts.upper - verdicts.lower)).abs()
-        told = np.nan_to_num(out.numpy(), nan=0.0, posinf=0.0).max(axis=0, initial=0.0)
-    return sorted(np.argsort(-told, kind="stable")[: min(features, CHANNELS_SHOWN)].tolist())
+        weight = np.nan_to_num(out.numpy(), nan=0.0, posinf=0.0).max(axis=0, initial=0.0)
+    return sorted(np.argsort(-weight, kind="stable")[: min(features, CHANNELS_SHOWN)].tolist())
 
 
 def _alarms(explained: Explained) -> list[tuple[int, int]]:
@@ -162,28 +162,16 @@ def _alarms(explained: Explained) -> list[tuple[int, int]]:
     return [(begin, min(end, len(open_now) - 1)) for begin, end in edges.reshape(-1, 2).tolist()]
 
 
-def _tell(report: ReportPage, account: Account, explained: Explained, features: Sequence[str]) -> None:
-    told = account.transition
-    when = _time(int(explained.readings.times_ms[told.reading]))
-    what = "opened" if told.change is Change.OPENED else "became more severe"
+def _add_account(report: ReportPage, account: Account, explained: Explained, features: Sequence[str]) -> None:
+    change = account.transition
+    when = _time(int(explained.readings.times_ms[change.reading]))
+    what = "opened" if change.change is Change.OPENED else "became more severe"
     report.text(
-        f"{when} UTC: the alarm {what}, {told.severity.name.lower()}, score {told.score:.2f}"
-        f"{OPENED_BY[told.opened_by]}. {agreement(account, features)}"
+        f"{when} UTC: the alarm {what}, {change.severity.name.lower()}, score {change.score:.2f}"
+        f"{OPENED_BY[change.opened_by]}. {agreement(account, features)}"
     )
-    order = np.argsort(-np.array(account.weight), kind="stable")[: 2 * CHANNELS_SHOWN].tolist()
     if len(features) > 1:
-        rows = [
-            (
-                features[f],
-                f"{account.weight[f]:.2f}",
-                f"{told.share[f]:.2f}",
-                f"{account.without[f]:.2f}",
-                f"{account.alone[f]:.2f}",
-            )
-            for f in order
-        ]
-        header = ["channel", "weight by hiding it", "share of the residual", "score without it", "score with it alone"]
-        report.table(header, rows)
+        _add_channels(report, account, features)
     report.table(
         ["layer and gate", "usual", "lowest", "highest", "drop, in usual spreads", "rise"],
         [
@@ -192,6 +180,15 @@ def _tell(report: ReportPage, account: Account, explained: Explained, features: 
         ],
         "Gates since the episode began, the mean over a layer's units, against the readings before it",
     )
+
+
+def _add_channels(report: ReportPage, account: Account, features: Sequence[str]) -> None:
+    """The channels with the largest weights."""
+    columns = (account.weight, account.transition.share, account.without, account.alone)
+    order = np.argsort(-np.array(account.weight), kind="stable")[: 2 * CHANNELS_SHOWN].tolist()
+    rows = [(features[f], *(f"{column[f]:.2f}" for column in columns)) for f in order]
+    header = ["channel", "weight by hiding it", "share of the residual", "score without it", "score with it alone"]
+    report.table(header, rows)
 
 
 def agreement(account: Account, features: Sequence[str]) -> str:
@@ -227,7 +224,7 @@ def _line(times: Times, values: NDArray[np.floating], name: str, colour: str, da
 def _band(
     times: Times, lower: NDArray[np.floating], upper: NDArray[np.floating], name: str, colour: str, legend: bool
 ) -> tuple[go.Scatter, go.Scatter]:
-    """A line that is not seen, and the area from there to another."""
+    """An invisible line, and the area from it up to another."""
     edge = {"x": times, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     return (
         go.Scatter(y=lower, showlegend=False, **edge),

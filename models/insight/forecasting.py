@@ -23,17 +23,17 @@ from models.output.wording import counted
 
 LEVELS = (0.5, 0.8, 0.95)
 MOST_STEPS = 1_000
-FARTHEST_RESIDUAL = 20.0  # noises; one that is drawn again is cut there
-NARROWEST, WIDEST = 0.5, 5.0  # what trying the bands out may make of their width
-PAST_READINGS = 2_048  # that are worth handing over: older ones say nothing more of today's residuals
+FARTHEST_RESIDUAL = 20.0  # noises; residuals are clipped there before they are drawn
+NARROWEST, WIDEST = 0.5, 5.0  # factors by which trying the bands out may change their width
+PAST_READINGS = 2_048  # are enough: older ones say nothing about today's residuals
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastConfig:
     steps: int = 48
     paths: int = 256
-    block: int = 8  # neighbouring residuals that are drawn together: they come in bouts
-    fewest_residuals: int = 64  # with fewer in the past, residuals are drawn from a normal law
+    block: int = 8  # neighbouring residuals that are drawn together, because they are correlated
+    fewest_residuals: int = 64  # with fewer in the past, residuals are drawn from a normal distribution
     origins: int = 32  # places in the past from which the bands are tried out; 0: they are not
     tried_paths: int = 64  # from each of them
     seed: int = 0
@@ -46,7 +46,7 @@ class ForecastConfig:
 
 
 class UnknownInterval(ValueError):
-    """There are fewer than two readings to tell how far apart a stream's readings are."""
+    """Fewer than two readings: the interval between a stream's readings is unknown."""
 
 
 class Band(NamedTuple):
@@ -66,7 +66,7 @@ class Forecast(NamedTuple):
     interval_ms: int
     origins: int  # places in the past from which the bands were tried out
     widened: Doubles  # (len(LEVELS), K): by how much that made them wider or narrower
-    residuals: int  # of the past that were drawn from; 0: they come from a normal law
+    residuals: int  # of the past that were drawn from; 0: they come from a normal distribution
 
 
 class _PastReadings(NamedTuple):
@@ -148,8 +148,8 @@ def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor
         scaled = torch.where(torch.from_numpy(known), scaled, 0.0)
         elapsed_s = (now_ms - clock_ms).clamp(min=0).double() / 1000
         inputs = forecaster.inputs(scaled.unsqueeze(0), before, elapsed_s.unsqueeze(0), now_ms.unsqueeze(0))
-        spoken, state = forecaster.observe(inputs, state)
-        memory, before, clock_ms = spoken[-1], scaled, now_ms
+        outputs, state = forecaster.observe(inputs, state)
+        memory, before, clock_ms = outputs[-1], scaled, now_ms
         futures.append(scaled.numpy() * spread + channels.centre)
     raw = np.where(known, np.stack(futures), np.nan)
     return raw.reshape(steps, streams, many, features)
@@ -207,7 +207,7 @@ def _residual(readings: Readings, verdicts: Verdicts, known: Tensor) -> Doubles:
 
 
 def _draw(past: Doubles, shape: tuple[int, int], config: ForecastConfig, random: np.random.Generator) -> Doubles:
-    """Residuals for K steps of M paths, (K, M, F): blocks of the past as they stood, all channels together."""
+    """Residuals for K steps of M paths, (K, M, F): whole blocks of the past, all channels together."""
     known = past[np.isfinite(past).all(axis=1)]
     steps, many = shape
     if len(known) < config.fewest_residuals:
@@ -252,7 +252,7 @@ def _try_out(
         for step in range(config.steps):
             near = far[
                 min(step // 2, steps - 1) : min(2 * step + 1, steps)
-            ]  # neighbouring steps: one alone says little
+            ]  # neighbouring steps: one alone is too little data
             near = near[np.isfinite(near)]
             if len(near):
                 widened[level, step] = np.clip(np.quantile(near, band.level), NARROWEST, WIDEST)

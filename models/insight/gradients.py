@@ -2,7 +2,7 @@
 
 Back-propagation through time multiplies one Jacobian for every reading between the loss and the memory it asks about.
 Where those shorten a vector the gradient vanishes, where they lengthen it it explodes (Hochreiter 1991, Bengio et al.
-1994, Pascanu et al. 2013). What cannot be reached cannot be learned.
+1994, Pascanu et al. 2013). What a gradient does not reach is not learned.
 Sizes: K lags, W windows, T waves, L layers, H hidden units.
 """
 
@@ -73,7 +73,7 @@ class Flow:
     def verdict(self) -> str:
         """none: exactly 0 beyond lag 1; explodes: above 10 at some lag; vanishes: below 0.01 at lag 100; else carries.
 
-        Where fewer lags were measured the last one stands for lag 100.
+        Where fewer lags were measured the last one is taken for lag 100.
         """
         if not self.middle[1:].any():
             return "none"
@@ -83,7 +83,7 @@ class Flow:
 
 
 def untrained(config: ForecasterConfig, seed: int, remembers: int | None = None) -> Forecaster:
-    """The forecaster that training would start from, but for its head.
+    """The forecaster that training would start from, except for its head.
 
     That is all zeros at first, and no gradient would come through it; here it is drawn as a linear layer's is.
     remembers: readings, for a gated cell whose biases are drawn for memories of that length.
@@ -120,7 +120,7 @@ def gradient_norms(forecaster: Forecaster, chunk: Chunk, lags: int) -> Norms:
     """Norms of d loss / d h and d loss / d c of the last wave's losses, in float64.
 
     The memory at lag k is the one handed over to the reading k - 1 before the judged one, h and c taken as independent:
-    so c at lag 1 reaches the loss through nothing. All layers count. Windows whose last reading is missing, or
+    so the loss does not depend on c at lag 1. All layers count. Windows whose last reading is missing, or
     expected exactly, have no gradient and are left out.
     """
     exact = copy.deepcopy(forecaster).double()
@@ -142,8 +142,8 @@ def gradient_norms(forecaster: Forecaster, chunk: Chunk, lags: int) -> Norms:
     asked = [part for memory in memories[::-1] for part in memory]
     gradients = torch.autograd.grad(total, asked, allow_unused=True, materialize_grads=True)
     hidden, cell = _norms(gradients[::2]), _norms(gradients[1::2])
-    heard = hidden[0] > 0
-    return Norms(hidden[:, heard], cell[:, heard] if memories[0].cell.numel() else cell[:, :0])
+    has_gradient = hidden[0] > 0
+    return Norms(hidden[:, has_gradient], cell[:, has_gradient] if memories[0].cell.numel() else cell[:, :0])
 
 
 def _norms(gradients: Sequence[Tensor]) -> Doubles:

@@ -1,4 +1,4 @@
-"""What was measured of gradients and of long memories, as tables, CSV and pages."""
+"""Gradients and long memories as they were measured: tables, CSV and pages."""
 
 import csv
 import io
@@ -98,25 +98,26 @@ def _flow_figure(flows: Sequence[Flow]) -> go.Figure:
 
 
 def _drawn(flow: Flow) -> list[float | None]:
-    """What is left of the curve where it is not below the paper."""
+    """The curve, with gaps where it is below what is drawn."""
     return [float(norm) if norm >= LOWEST else None for norm in flow.middle]
 
 
 def memory_report(outcomes: Sequence[Outcome], budget: TrainingBudget) -> ReportPage:
     limit = "" if math.isinf(budget.limit_s) else f" or {budget.limit_s:g} seconds"
     about = (
-        f"One layer of {budget.hidden} units, Adam at {budget.learning_rate}, gradients cut to {budget.gradient_norm}, "
-        f"{budget.batch} fresh sequences an update, at most {budget.updates:,} updates"
+        f"One layer of {budget.hidden} units, Adam at {budget.learning_rate}, "
+        f"gradients clipped to {budget.gradient_norm}, {budget.batch} fresh sequences an update, "
+        f"at most {budget.updates:,} updates"
     )
     report = ReportPage("How long a memory can be learned", about)
     for task in TASKS.values():
-        mine = [outcome for outcome in outcomes if outcome.trial.task == task.name]
-        if not mine:
+        of_task = [outcome for outcome in outcomes if outcome.trial.task == task.name]
+        if not of_task:
             continue
         report.heading(task.title).text(task.text)
-        header, rows = outcome_table(mine)
+        header, rows = outcome_table(of_task)
         report.table(header[1:], [row[1:] for row in rows], OUTCOME_RULE)
-        report.plot(_outcome_figure(mine), "Median number of sequences until it was learned, where it was.")
+        report.plot(_outcome_figure(of_task), "Median number of sequences until it was learned, where it was.")
     return report.heading("How a trial ends").text(
         f"Learned: the mean error over {JUDGED_BATCHES * budget.batch} unseen sequences in a row is at most what the "
         f"task asks. Hopeless: after {budget.hopeless_after:,} updates it has never been below eight tenths of chance. "
@@ -133,10 +134,10 @@ def outcome_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str
         row = by_row.setdefault((outcome.trial.task, _cell(outcome.trial)), {})
         row.setdefault(outcome.trial.lag, []).append(outcome)
     header = ["task", "cell", *(f"lag {lag:,}" for lag in lags)]
-    return header, [[*names, *(_said(row.get(lag, [])) for lag in lags)] for names, row in by_row.items()]
+    return header, [[*names, *(_result(row.get(lag, [])) for lag in lags)] for names, row in by_row.items()]
 
 
-def _said(outcomes: Sequence[Outcome]) -> str:
+def _result(outcomes: Sequence[Outcome]) -> str:
     """Of one cell at one lag, over its seeds."""
     if not outcomes:
         return "-"

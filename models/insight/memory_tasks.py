@@ -1,8 +1,8 @@
 """How long a cell can remember: two tasks whose answer lies `lag` readings back, each learned from nothing.
 
 After Hochreiter & Schmidhuber 1997, experiments 2 and 4, arranged so that the lag is the same for every sequence: what
-matters comes first, then `lag` readings that mean nothing, then the answer is due. Sequences are drawn afresh for
-every update, so each is judged before anything is learned from it and a score is one on unseen sequences.
+matters comes first, then `lag` readings that mean nothing, then the answer is due. Every update
+draws new sequences, so each is judged before anything is learned from it, and a score is one on unseen sequences.
 Sizes: T readings a sequence, S sequences, I inputs, H hidden units.
 """
 
@@ -27,9 +27,9 @@ from models.net.names import TASK_NAMES
 from models.output.output_file import write_or_keep
 
 SYMBOLS = 4  # that may have to be recalled, and as many that mean nothing
-MARKED_WITHIN = 10  # readings; the two numbers to add are among the first so many
-JUDGED_BATCHES = 16  # the last so many are what a cell is judged by
-HOPE = 0.8  # of the error by chance: who has been below it has begun to learn
+MARKED_WITHIN = 10  # readings; the two numbers to add are among the first 10
+JUDGED_BATCHES = 16  # a cell is judged by the last 16
+HOPE = 0.8  # of the error by chance: a cell that has been below it has begun to learn
 
 
 class Sequences(NamedTuple):
@@ -52,7 +52,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     error: Callable[[Tensor, Tensor], Tensor]
     learned_below: float
-    chance: float  # the mean error of one who remembers nothing
+    chance: float  # the mean error without any memory
 
 
 def draw_adding(sequences: int, lag: int, generator: Generator) -> Sequences:
@@ -85,7 +85,7 @@ _TASKS = (
         name="adding",
         title="The adding problem",
         text="Two of the first ten numbers are marked; after the lag, filled with numbers that are not, a quarter of "
-        "their sum is due. Learned: a mean error of at most 0.04; who answers 0 has 0.167.",
+        "their sum is due. Learned: a mean error of at most 0.04; always answering 0 has 0.167.",
         inputs=2,
         outputs=1,
         draw=draw_adding,
@@ -98,7 +98,7 @@ _TASKS = (
         name="recall",
         title="Delayed recall",
         text="One of four symbols is shown; after the lag, filled with four other symbols at random, it is due. "
-        "Learned: at most 1 % wrong; who guesses has 75 %.",
+        "Learned: at most 1 % wrong; guessing has 75 %.",
         inputs=2 * SYMBOLS,
         outputs=SYMBOLS,
         draw=draw_recall,
@@ -113,7 +113,7 @@ TASKS = dict(zip(TASK_NAMES, _TASKS, strict=True))
 
 @dataclass(frozen=True, slots=True)
 class TrainingBudget:
-    """What a cell gets to learn one task at one lag; the same for every cell."""
+    """The budget for one task at one lag; the same for every cell."""
 
     hidden: int = 32
     batch: int = 32  # sequences an update
@@ -121,7 +121,7 @@ class TrainingBudget:
     hopeless_after: int = 1_500  # updates without ever a mean error below eight tenths of chance
     limit_s: float = math.inf
     learning_rate: float = 3e-3  # of Adam
-    gradient_norm: float = 1.0  # longer gradients are cut to this length
+    gradient_norm: float = 1.0  # longer gradients are clipped to this norm
 
 
 class Trial(NamedTuple):
@@ -187,30 +187,42 @@ def attempt(trial: Trial, budget: TrainingBudget) -> Outcome:
     answerer = _new_answerer(trial, budget)
     optimiser = torch.optim.Adam(answerer.parameters(), lr=budget.learning_rate)
     errors: deque[float] = deque(maxlen=JUDGED_BATCHES)
-    lowest, update, ended = math.inf, 0, ""
-    while not ended:
+    lowest, update, ended = math.inf, 0, None
+    while ended is None:
         update += 1
         sequences = task.draw(budget.batch, trial.lag, generator)
-        answered = answerer(sequences.inputs)
-        loss = task.loss(answered, sequences.answers)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(answerer.parameters(), budget.gradient_norm)
-        if torch.isfinite(norm):
-            optimiser.step()
-        errors.append(float(task.error(answered.detach(), sequences.answers).mean()))
+        loss, error = _update(answerer, optimiser, task, sequences, budget.gradient_norm)
+        errors.append(error)
         if len(errors) == JUDGED_BATCHES:
             lowest = min(lowest, sum(errors) / JUDGED_BATCHES)
-        if not math.isfinite(float(loss.detach())):
-            ended = "diverged"
-        elif lowest <= task.learned_below:
-            ended = "learned"
-        elif update >= budget.hopeless_after and lowest > HOPE * task.chance:
-            ended = "hopeless"
-        elif update >= budget.updates or time.monotonic() - started > budget.limit_s:
-            ended = "budget"
+        ended = _ending(task, budget, loss, lowest, update, time.monotonic() - started)
     took_s = time.monotonic() - started
     return Outcome(trial, ended, update * budget.batch, sum(errors) / len(errors), took_s)
+
+
+def _update(
+    answerer: Answerer, optimiser: torch.optim.Optimizer, task: Task, sequences: Sequences, gradient_norm: float
+) -> tuple[float, float]:
+    """One step of the optimiser. Returns the loss, and the mean error before the step."""
+    answered = answerer(sequences.inputs)
+    loss = task.loss(answered, sequences.answers)
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(answerer.parameters(), gradient_norm)
+    if torch.isfinite(norm):
+        optimiser.step()
+    return float(loss.detach()), float(task.error(answered.detach(), sequences.answers).mean())
+
+
+def _ending(task: Task, budget: TrainingBudget, loss: float, lowest: float, update: int, seconds: float) -> str | None:
+    """Why the trial ends after this update; None: it does not. lowest: mean error so far."""
+    if not math.isfinite(loss):
+        return "diverged"
+    if lowest <= task.learned_below:
+        return "learned"
+    if update >= budget.hopeless_after and lowest > HOPE * task.chance:
+        return "hopeless"
+    return "budget" if update >= budget.updates or seconds > budget.limit_s else None
 
 
 def _new_answerer(trial: Trial, budget: TrainingBudget) -> Answerer:
@@ -226,7 +238,7 @@ def _new_answerer(trial: Trial, budget: TrainingBudget) -> Answerer:
 def attempt_all(
     trials: Sequence[Trial], budget: TrainingBudget, known: Sequence[Outcome], executor: Executor
 ) -> Iterator[Outcome]:
-    """Outcomes as they come. Who has not learned at a lag is not tried at longer ones with the same seed.
+    """Outcomes as they come. A cell that has not learned at a lag is not tried at longer ones with the same seed.
 
     known: outcomes of earlier runs, which are not tried again.
     """

@@ -1,8 +1,9 @@
 """The recurrences as their equations, gates by name.
 
 Every cell here is an nn.Module with the interface of Recurrence, and CELLS has it by its name. In the equations x is
-what a layer is shown, h its memory after the reading before, h' its memory after this one; likewise c and c'; * is by
-element. With more than one layer, x of a layer is h' of the one below it, and h' of the top layer is what is spoken.
+the input of a layer, h its hidden output after the reading before, h' its hidden output after this one; c and c' are
+the cell state before and after; * is by element. With more than one layer, x of a layer is h' of the one below it, and
+h' of the top layer is the output.
 
 Sizes: T waves, S streams, I inputs, H hidden units, L layers, C numbers kept in a cell (H or none).
 """
@@ -17,36 +18,36 @@ from torch.nn.functional import linear, pad
 from models.net.names import CELL_NAMES
 from models.net.peephole_layer import PeepholeLayer
 
-COMPANY = 16  # streams: a matrix product's bits for a row are the same in every product of a multiple of so many rows
-CEILING = 1e4  # of a rectified unit: a thousand times what the farthest reading is shown as, and its squares are finite
+ROW_MULTIPLE = 16  # streams: a matrix product with a multiple of this many rows gives each row the same bits
+CEILING = 1e4  # of a rectified unit: a thousand times the largest input, and its squares are finite
 
 
 class CellState(NamedTuple):
-    """What S streams remember: h, the memory that speaks, and c, the memory that is kept."""
+    """The recurrent state of S streams: h, the hidden output, and c, the cell state."""
 
     hidden: Tensor  # (L, S, H)
     cell: Tensor  # (L, S, C); C is H for the LSTMs, 0 for every other cell
 
 
 class LSTMGates(NamedTuple):
-    """What one layer of an LSTM decided at one reading; each (S, H)."""
+    """The gates of one layer of an LSTM at one reading; each (S, H)."""
 
-    input: Tensor  # 0..1: which of the candidate's values enter the cell, and how much of each
+    input: Tensor  # 0..1: how much of each of the candidate's values enters the cell
     forget: Tensor  # 0..1, of h and x: for every number in the cell, 0 drops it and 1 keeps it
-    output: Tensor  # 0..1: which of the cell's numbers are spoken, and how much of each (as tanh of the cell)
-    candidate: Tensor  # -1..1: what would enter
+    output: Tensor  # 0..1: how much of each number in the cell goes to the hidden output (as tanh of the cell)
+    candidate: Tensor  # -1..1: what may enter
 
 
 class GRUGates(NamedTuple):
-    """What one layer of a GRU decided at one reading; each (S, H)."""
+    """The gates of one layer of a GRU at one reading; each (S, H)."""
 
-    reset: Tensor  # 0..1: how much of the memory the candidate is made with; 0: as if there had been none
-    update: Tensor  # 0..1, for every number in the memory: 1 keeps it, 0 puts the candidate in its place
-    candidate: Tensor  # -1..1: what would take its place
+    reset: Tensor  # 0..1: how much of h the candidate is computed from; 0: as if h were zero
+    update: Tensor  # 0..1, for every number in h: 1 keeps it, 0 replaces it by the candidate
+    candidate: Tensor  # -1..1: what may replace it
 
 
 class NoGates(NamedTuple):
-    """What one layer without gates made of one reading, (S, H): all of it becomes the memory."""
+    """One layer without gates at one reading, (S, H): the candidate is the new h."""
 
     candidate: Tensor
 
@@ -55,15 +56,16 @@ Gates = LSTMGates | GRUGates | NoGates
 
 
 class Recurrence(Protocol):
-    """What every cell can do; made of (inputs, hidden, layers), in float32 or float64, with gradients or without.
+    """The interface of every cell, which is constructed from (inputs, hidden, layers).
 
-    forward() is the one numeric path of training and service. Under inference_mode, float32, with one thread and H a
-    multiple of 16, a stream's bits depend neither on which or how many other streams are in the call nor on how many
-    waves are; models.numerics measures on the machine at hand whether that is so. step() is the equations, for
-    looking at the gates: it agrees with forward() to 1e-6, not to the bit, and promises nothing of company.
+    It works in float32 and float64, with gradients and without. forward() is the one numeric path of training and
+    service. Under inference_mode, float32, with one thread and H a multiple of 16, a stream's bits depend neither on
+    which or how many other streams are in the call nor on how many waves there are; models.detection.numerics checks
+    that on the machine it runs on. step() is the equations, for looking at the gates: it agrees with forward() to 1e-6,
+    not to the bit, and its bits may depend on the other streams.
     """
 
-    has_cell: ClassVar[bool]  # whether it keeps a c beside h
+    has_cell: ClassVar[bool]  # whether its state has a c as well as an h
 
     def __call__(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """inputs: (T, S, I). Returns the top layer's h after every wave, (T, S, H), and the state after the last."""
@@ -73,11 +75,11 @@ class Recurrence(Protocol):
 
 
 class Feedforward(nn.Module):
-    """No memory: hidden layers that see the present reading only. What memory is worth is measured against it.
+    """No memory: hidden layers that see the present reading only. The baseline for what memory is worth.
 
     h' = tanh(W x + b)
 
-    Its state is h', so that the next reading can be expected from this one; it is never read here.
+    Its state is h', from which the forecaster predicts the next reading; the cell itself never reads it.
     """
 
     has_cell: ClassVar[bool] = False
@@ -90,7 +92,7 @@ class Feedforward(nn.Module):
     def forward(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """See Recurrence."""
         streams = inputs.shape[1]
-        memory, hiddens = _in_company(inputs), []
+        memory, hiddens = _pad_rows(inputs), []
         for layer in self.layers:
             memory = torch.tanh(layer(memory))
             hiddens.append(memory[-1, :streams])
@@ -106,11 +108,11 @@ class Feedforward(nn.Module):
 
 
 class TanhRNN(nn.Module):
-    """The simple recurrent net (Elman 1990): all of the memory is made again at every reading.
+    """The simple recurrent net (Elman 1990): every reading replaces all of h.
 
     h' = tanh(W x + U h + b)
 
-    forward() is torch.nn.RNN, which computes the equations, in company.
+    forward() is torch.nn.RNN, which computes the equations, on padded rows.
     """
 
     has_cell: ClassVar[bool] = False
@@ -122,7 +124,7 @@ class TanhRNN(nn.Module):
 
     def forward(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """See Recurrence."""
-        return _forward_in_company(self.fused, inputs, state)
+        return _forward_padded(self.fused, inputs, state)
 
     def step(self, inputs: Tensor, state: CellState) -> tuple[CellState, list[NoGates]]:
         """See Recurrence."""
@@ -134,8 +136,8 @@ class ReluRNN(nn.Module):
 
     h' = max(0, W x + U h + b), and no more than CEILING
 
-    Without a ceiling a memory that grows with every reading would end as infinity and then as no number at all, in
-    service, where a stream has no last reading. torch.nn.RNN knows none, so forward() is the equations wave by wave.
+    Without a ceiling an h that grows with every reading would become infinite and then NaN, since in service a stream
+    never ends. torch.nn.RNN has no ceiling, so forward() is the equations wave by wave.
     """
 
     has_cell: ClassVar[bool] = False
@@ -148,14 +150,14 @@ class ReluRNN(nn.Module):
     def forward(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """See Recurrence."""
         streams = inputs.shape[1]
-        memory, hiddens = _in_company(inputs), []
-        for layer, before in enumerate(_in_company(state.hidden)):
+        memory, hiddens = _pad_rows(inputs), []
+        for layer, before in enumerate(_pad_rows(state.hidden)):
             w, u, b, d = _weights(self.weights, layer)
-            hidden, spoken = before, []
-            for shown in linear(memory, w, b + d).unbind():
-                hidden = _rectified(torch.addmm(shown, hidden, u.T))
-                spoken.append(hidden)
-            memory = torch.stack(spoken)
+            hidden, outputs = before, []
+            for from_input in linear(memory, w, b + d).unbind():
+                hidden = _rectified(torch.addmm(from_input, hidden, u.T))
+                outputs.append(hidden)
+            memory = torch.stack(outputs)
             hiddens.append(hidden[:streams])
         return memory[:, :streams].contiguous(), CellState(torch.stack(hiddens), state.cell)
 
@@ -170,7 +172,7 @@ class LSTM(nn.Module):
     i = sigmoid(W_i x + U_i h + b_i)     f = sigmoid(W_f x + U_f h + b_f)     o = sigmoid(W_o x + U_o h + b_o)
     g = tanh(W_g x + U_g h + b_g)        c' = f * c + i * g                   h' = o * tanh(c')
 
-    forward() is the fused kernel of torch.nn.LSTM, which needs no company but with more than one layer.
+    forward() is the fused kernel of torch.nn.LSTM, which needs no padding, except for one stream with several layers.
     """
 
     has_cell: ClassVar[bool] = True
@@ -179,18 +181,18 @@ class LSTM(nn.Module):
         super().__init__()
         self.fused = nn.LSTM(inputs, hidden, layers)
         _start_without_biases(self)
-        for layer in range(layers):  # at first the cell keeps what it has (Jozefowicz et al. 2015)
+        for layer in range(layers):  # at first the cell state is kept (Jozefowicz et al. 2015)
             nn.init.ones_(self.fused.get_parameter(f"bias_ih_l{layer}")[hidden : 2 * hidden])
 
     def forward(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """See Recurrence."""
         if inputs.shape[1] == 1 and self.fused.num_layers > 1:
-            return self._forward_alone(inputs, state)
+            return self._forward_one_stream(inputs, state)
         memory, (hidden, cell) = self.fused(inputs, (state.hidden, state.cell))
         return memory, CellState(hidden, cell)
 
-    def _forward_alone(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """With more than one layer the kernel has other bits for one stream than for several: give it company."""
+    def _forward_one_stream(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """With several layers the kernel has other bits for one stream than for several: compute it twice."""
         twice = [column.expand(-1, 2, -1).contiguous() for column in (inputs, state.hidden, state.cell)]
         memory, (hidden, cell) = self.fused(twice[0], (twice[1], twice[2]))
         return memory[:, :1].contiguous(), CellState(hidden[:, :1].contiguous(), cell[:, :1].contiguous())
@@ -208,21 +210,21 @@ class LSTM(nn.Module):
         return CellState(torch.stack(hiddens), torch.stack(cells)), gates
 
     def _gates(self, layer: int, inputs: Tensor, hidden: Tensor) -> LSTMGates:
-        shown, remembered = _products(self.fused, layer, inputs, hidden)
-        i, f, g, o = (shown + remembered).chunk(4, dim=1)
+        from_input, from_hidden = _products(self.fused, layer, inputs, hidden)
+        i, f, g, o = (from_input + from_hidden).chunk(4, dim=1)
         return LSTMGates(torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o), torch.tanh(g))
 
 
 class PeepholeLSTM(nn.Module):
-    """The vanilla LSTM of Greff et al. (2017): an LSTM whose gates see the cell too, each its own number of it.
+    """The vanilla LSTM of Greff et al. (2017): an LSTM whose gates also see the cell state, each unit its own number.
 
     i = sigmoid(W_i x + U_i h + p_i * c + b_i)      f = sigmoid(W_f x + U_f h + p_f * c + b_f)
     g = tanh(W_g x + U_g h + b_g)                   c' = f * c + i * g
     o = sigmoid(W_o x + U_o h + p_o * c' + b_o)     h' = o * tanh(c')
 
-    Input and forget gate see the cell as it was, the output gate as it has become (Gers & Schmidhuber 2000). It
-    starts with peepholes of 0, as an LSTM. No library has a kernel for it: forward() is the equations wave by wave,
-    in company, and finds its gradient by hand.
+    Input and forget gate see c, the output gate sees c' (Gers & Schmidhuber 2000). It starts with peepholes of 0, as an
+    LSTM. No library has a kernel for it: forward() is the equations wave by wave, on padded rows, with a gradient
+    written by hand (PeepholeLayer).
     """
 
     has_cell: ClassVar[bool] = True
@@ -238,15 +240,15 @@ class PeepholeLSTM(nn.Module):
         self.remembered = nn.ParameterList(weight(hidden) for _ in range(layers))
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(4 * hidden)) for _ in range(layers))
         self.peepholes = nn.ParameterList(nn.Parameter(torch.zeros(3, hidden)) for _ in range(layers))
-        for bias in self.bias:  # at first the cell keeps what it has (Jozefowicz et al. 2015)
+        for bias in self.bias:  # at first the cell state is kept (Jozefowicz et al. 2015)
             nn.init.ones_(bias[hidden : 2 * hidden])
 
     def forward(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """See Recurrence."""
         streams = inputs.shape[1]
-        memory, hidden, cell = map(_in_company, (inputs, state.hidden, state.cell))
+        memory, hidden, cell = map(_pad_rows, (inputs, state.hidden, state.cell))
         hiddens, cells = [], []
-        with torch.autocast(inputs.device.type, enabled=False):  # in place, all of it is of one precision
+        with torch.autocast(inputs.device.type, enabled=False):  # works in place, so all of it has one precision
             for layer, weights in enumerate(zip(self.shown, self.remembered, self.bias, self.peepholes, strict=True)):
                 memory, last = PeepholeLayer.apply(memory, hidden[layer], cell[layer], *weights)
                 hiddens.append(memory[-1, :streams])
@@ -257,8 +259,8 @@ class PeepholeLSTM(nn.Module):
         """See Recurrence."""
         hiddens, cells, gates = [], [], []
         for layer, (hidden, cell) in enumerate(zip(state.hidden, state.cell, strict=True)):
-            shown = linear(inputs, self.shown[layer], self.bias[layer])
-            i, f, g, o = (shown + linear(hidden, self.remembered[layer])).chunk(4, dim=1)
+            from_input = linear(inputs, self.shown[layer], self.bias[layer])
+            i, f, g, o = (from_input + linear(hidden, self.remembered[layer])).chunk(4, dim=1)
             p_i, p_f, p_o = self.peepholes[layer]
             i, f, g = torch.sigmoid(i + p_i * cell), torch.sigmoid(f + p_f * cell), torch.tanh(g)
             cell_after = f * cell + i * g
@@ -277,7 +279,7 @@ class GRU(nn.Module):
     z = sigmoid(W_z x + U_z h + b_z)      h' = z * h + (1 - z) * n
 
     The variant: r is applied after the product with U_n and not to h before it. forward() is torch.nn.GRU, which
-    computes the equations, in company.
+    computes the equations, on padded rows.
     """
 
     has_cell: ClassVar[bool] = False
@@ -286,20 +288,20 @@ class GRU(nn.Module):
         super().__init__()
         self.fused = nn.GRU(inputs, hidden, layers)
         _start_without_biases(self)
-        for layer in range(layers):  # at first it keeps what it has, as the LSTMs do
+        for layer in range(layers):  # at first h is kept, as the cell state of the LSTMs
             nn.init.ones_(self.fused.get_parameter(f"bias_ih_l{layer}")[hidden : 2 * hidden])
 
     def forward(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """See Recurrence."""
-        return _forward_in_company(self.fused, inputs, state)
+        return _forward_padded(self.fused, inputs, state)
 
     def step(self, inputs: Tensor, state: CellState) -> tuple[CellState, list[GRUGates]]:
         """See Recurrence."""
         hiddens, gates = [], []
         for layer, hidden in enumerate(state.hidden):
-            shown, remembered = (part.chunk(3, dim=1) for part in _products(self.fused, layer, inputs, hidden))
-            reset, update = (torch.sigmoid(shown[n] + remembered[n]) for n in (0, 1))
-            candidate = torch.tanh(shown[2] + reset * remembered[2])
+            from_input, from_hidden = (part.chunk(3, dim=1) for part in _products(self.fused, layer, inputs, hidden))
+            reset, update = (torch.sigmoid(from_input[n] + from_hidden[n]) for n in (0, 1))
+            candidate = torch.tanh(from_input[2] + reset * from_hidden[2])
             inputs = update * hidden + (1 - update) * candidate
             hiddens.append(inputs)
             gates.append(GRUGates(reset, update, candidate))
@@ -323,12 +325,12 @@ def _rectified(sums: Tensor) -> Tensor:
 
 
 def _step_without_gates(
-    fused: nn.RNNBase, squash: Callable[[Tensor], Tensor], inputs: Tensor, state: CellState
+    fused: nn.RNNBase, activation: Callable[[Tensor], Tensor], inputs: Tensor, state: CellState
 ) -> tuple[CellState, list[NoGates]]:
     gates = []
     for layer, hidden in enumerate(state.hidden):
-        shown, remembered = _products(fused, layer, inputs, hidden)
-        inputs = squash(shown + remembered)
+        from_input, from_hidden = _products(fused, layer, inputs, hidden)
+        inputs = activation(from_input + from_hidden)
         gates.append(NoGates(inputs))
     return CellState(torch.stack([one.candidate for one in gates]), state.cell), gates
 
@@ -340,17 +342,17 @@ def _products(fused: nn.RNNBase, layer: int, inputs: Tensor, hidden: Tensor) -> 
 
 
 def _weights(fused: nn.RNNBase, layer: int) -> list[Tensor]:
-    """W, U, b and d, in which a fused kernel has the bias twice."""
+    """W, U, b and d: a fused kernel has two biases, which add up."""
     return [getattr(fused, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
 
 
-def _forward_in_company(fused: nn.Module, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+def _forward_padded(fused: nn.Module, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
     streams = inputs.shape[1]
-    memory, hidden = fused(_in_company(inputs), _in_company(state.hidden))
+    memory, hidden = fused(_pad_rows(inputs), _pad_rows(state.hidden))
     return memory[:, :streams].contiguous(), CellState(hidden[:, :streams].contiguous(), state.cell)
 
 
-def _in_company(column: Tensor) -> Tensor:
-    """(..., S, N) -> (..., at least S, N): zeros for as many streams as there must be."""
-    missing = -column.shape[-2] % COMPANY
+def _pad_rows(column: Tensor) -> Tensor:
+    """(..., S, N) -> (..., S rounded up to ROW_MULTIPLE, N), filled with zeros."""
+    missing = -column.shape[-2] % ROW_MULTIPLE
     return pad(column, (0, 0, 0, missing)) if missing else column

@@ -1,4 +1,4 @@
-"""Files that a command writes: whole or not there, and never lost because there was no room where they were to go."""
+"""Files that a command writes: whole or absent, and kept in the temporary folder where they cannot be written."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ class UnwrittenOutput(ValueError):
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write the file in one piece: it is the old one or the new one, whatever happens. Text is written as UTF-8.
 
-    What is no regular file (/dev/stdout, a pipe) is written as it is: replacing it would make a file of it. Raises
+    A path that is no regular file (/dev/stdout, a pipe) is written to directly: it must not be replaced. Raises
     OSError that names `path`.
     """
     data = content.encode() if isinstance(content, str) else content
@@ -38,7 +38,7 @@ def write_or_keep(path: Path, content: bytes | str) -> None:
 
 
 def write_each(*writes: Callable[[], object]) -> None:
-    """Do all of these: one that fails keeps no other from being written. Raises one UnwrittenOutput, a line each."""
+    """Do all of these, also after one has failed. Raises one UnwrittenOutput with a line for each failure."""
     failed = []
     for write in writes:
         try:
@@ -50,7 +50,7 @@ def write_each(*writes: Callable[[], object]) -> None:
 
 
 def is_special(path: Path) -> bool:
-    """Whether there is something that is neither a file nor a folder, such as a pipe or a device."""
+    """Whether the path exists and is neither a file nor a folder, such as a pipe or a device."""
     try:
         mode = path.stat().st_mode
     except OSError:

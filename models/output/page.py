@@ -1,4 +1,4 @@
-"""Reports: one HTML file each, with plots that can be zoomed into, which needs nothing beside it.
+"""Reports: one HTML file each, with plots that can be zoomed into, which needs no other file.
 
 The chart library's script is written into the file, so that it opens on a machine without a network.
 """
@@ -15,7 +15,7 @@ import plotly.offline
 
 from models.output.output_file import write_or_keep
 
-# Told apart also by those who do not tell red from green (Okabe & Ito 2008).
+# Distinct for people with red-green colour blindness too (Okabe & Ito 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 PLOT_HEIGHT = 380  # pixels
 
@@ -53,12 +53,12 @@ class ReportPage:
         return self
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> Self:
-        """Cells are shown as `str()` says; numbers come rounded as they are to be read."""
+        """Cells are shown by `str()`; numbers come already rounded."""
         head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-        told = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+        captioned = f"<caption>{html.escape(caption)}</caption>" if caption else ""
         self._parts.append(
-            f'<div class="wide"><table>{told}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+            f'<div class="wide"><table>{captioned}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         )
         return self
 
@@ -70,7 +70,7 @@ class ReportPage:
             margin={"l": 60, "r": 20, "t": 40, "b": 50},
             font={"family": "system-ui, sans-serif"},
         )
-        place = f"plot-{len(self._parts)}"  # else a random one: two runs shall write the same bytes
+        place = f"plot-{len(self._parts)}"  # a random one would make every run write other bytes
         self._parts.append(plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, div_id=place))
         if caption:
             self._parts.append(f'<p class="faint">{html.escape(caption)}</p>')

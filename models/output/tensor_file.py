@@ -1,4 +1,4 @@
-"""What every safetensors file of the project has in common: it hashes its own tensors."""
+"""Every safetensors file of the project has a hash of its own tensors."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""How counts and comparisons are put into words, so that none reads "1 streams" or "-697 % below"."""
+"""Counts and comparisons in words, so that none reads "1 streams" or "-697 % below"."""
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

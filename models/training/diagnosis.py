@@ -5,63 +5,61 @@ from collections.abc import Iterator, Sequence
 
 from models.net.forecaster import ForecasterConfig
 from models.output.wording import counted
-from models.training.run import Epoch, TrainingConfig
+from models.training.run import Ending, Epoch, TrainingConfig
 
-VANISHED = 2.0**-24  # of a gradient: what float32 rounds away when it is added to the rest
+VANISHED = 2.0**-24  # of a gradient: float32 rounds this away when it is added to the rest
 EXPLODED = 100.0  # of a gradient through a chunk
 MOSTLY = 0.5  # of the steps
-OVERFITTED = 1.1  # validation loss at the end, as a multiple of the best, while the training loss went on falling
+OVERFITTED = 1.1  # validation loss at the end, as a multiple of the best, while the training loss still fell
 WORSE = 2.0  # validation loss, as a multiple of that of expecting no change: no lack of data explains it
 
 
 def remarks(
     epochs: Sequence[Epoch],
     persistence_loss: float,
-    ended: str,
+    ended: Ending,
     training: TrainingConfig,
     config: ForecasterConfig,
 ) -> tuple[str, ...]:
-    """Nothing where all is well, and nothing before the first epoch is done.
+    """No sentence where all is well, and none before the first epoch is done.
 
-    persistence_loss: of expecting no change, NaN if there was nothing to validate on. ended: see Fitted.
+    persistence_loss: of expecting no change, NaN if there was nothing to validate on.
     """
     if not epochs:
         return ()
     best = next((epoch for epoch in reversed(epochs) if epoch.best), None)
-    said = [*_divergence(epochs, best, ended, training, config), *_gradients(epochs, best, training, config)]
-    if ended != "diverged" and best:
-        said += [*_forecasts(best, persistence_loss, training)] or [*_overfitting(epochs, best)]
-    return tuple(said)
+    found = [*_divergence(epochs, best, ended, training, config), *_gradients(epochs, best, training, config)]
+    if ended is not Ending.DIVERGED and best:
+        found += [*_forecasts(best, persistence_loss, training)] or [*_overfitting(epochs, best)]
+    return tuple(found)
 
 
 def _divergence(
-    epochs: Sequence[Epoch], best: Epoch | None, ended: str, training: TrainingConfig, config: ForecasterConfig
+    epochs: Sequence[Epoch], best: Epoch | None, ended: Ending, training: TrainingConfig, config: ForecasterConfig
 ) -> Iterator[str]:
-    slower = f"Try a smaller --learning-rate than {training.learning_rate:g}"
-    if ended == "diverged":
+    advice = f"Try a smaller --learning-rate than {training.learning_rate:g}"
+    if ended is Ending.DIVERGED:
         last = epochs[-1]
         kept = f"epoch {best.number}" if best else "before training, which expect no change"
         other = f", or --cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else ""
         yield (
             f"Training diverged in epoch {last.number}: its loss is {last.loss:.3g}. "
-            f"The weights kept are those of {kept}. {slower}{other}."
+            f"The weights kept are those of {kept}. {advice}{other}."
         )
     if skipped := sum(epoch.not_finite for epoch in epochs):
         yield (
             f"Left out: {counted(skipped, 'step')} with a gradient that is not finite. "
-            f"{slower}; look for absurd values in the data."
+            f"{advice}; look for absurd values in the data."
         )
 
 
 def _gradients(
     epochs: Sequence[Epoch], best: Epoch | None, training: TrainingConfig, config: ForecasterConfig
 ) -> Iterator[str]:
-    """Of vanishing, the weights that are kept decide; explosions are looked for in all epochs."""
-    back, slower = (
-        counted(training.chunk_readings, "reading"),
-        f"a smaller --learning-rate than {training.learning_rate:g}",
-    )
-    better = f"--cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else slower
+    """Vanishing is judged by the weights that are kept, explosion by all epochs."""
+    back = counted(training.chunk_readings, "reading")
+    smaller_rate = f"a smaller --learning-rate than {training.learning_rate:g}"
+    better = f"--cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else smaller_rate
     grown = max((epoch.reach for epoch in epochs if not math.isnan(epoch.reach)), default=0.0)
     if grown > EXPLODED:
         yield f"Gradients explode: over {back} they grow {grown:.0e}-fold. Try {better}, or a shorter --chunk."
@@ -69,15 +67,15 @@ def _gradients(
     if config.cell != "feedforward" and left < VANISHED:
         what = f"{left:.0e} of their length" if left else "nothing"
         yield (
-            f"Gradients vanish: over {back} they shrink to {what}, and what is that far back teaches nothing. "
+            f"Gradients vanish: over {back} they shrink to {what}, and nothing is learned from so far back. "
             f"If it matters, try {better}; if not, a shorter --chunk costs nothing."
         )
-    cut = sum(epoch.cut for epoch in epochs) / len(epochs)
-    if cut > MOSTLY:
+    clipped = sum(epoch.clipped_share for epoch in epochs) / len(epochs)
+    if clipped > MOSTLY:
         longest = max(epoch.largest_norm for epoch in epochs)
         yield (
-            f"Gradients longer than {training.gradient_norm:g} are cut, and {cut:.0%} of them were; "
-            f"the longest was {longest:.3g}. Try {slower}."
+            f"Gradients longer than {training.gradient_norm:g} are clipped, and {clipped:.0%} of them were; "
+            f"the longest was {longest:.3g}. Try {smaller_rate}."
         )
 
 

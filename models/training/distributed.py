@@ -1,7 +1,7 @@
-"""Several processes that train one forecaster together: what each of them takes, and what they agree on.
+"""Several processes that train one forecaster together: how they share lanes, and what they agree on.
 
-torchrun starts them and says in the environment who is who. Every process has the whole of the data before it and takes
-every W-th lane of a group; DistributedDataParallel adds their gradients up, so that all of them hold the same weights.
+torchrun starts them and numbers them in the environment. Every process reads all of the data and takes every W-th lane
+of a group; DistributedDataParallel averages their gradients, so that all of them hold the same weights.
 """
 
 import inspect
@@ -18,13 +18,13 @@ from typing import TypeVar
 import torch
 from torch import distributed, nn
 
-TIMEOUT_S = 600.0  # that one process may let the others wait, before they end with an error
+TIMEOUT_S = 600.0  # for which one process may keep the others waiting before they end with an error
 
 T = TypeVar("T")
 
 
 class LostProcess(ValueError):
-    """Another process of this run is gone, or lets the others wait too long: they cannot go on without it."""
+    """Another process of this run has ended or does not answer: the others cannot continue without it."""
 
 
 class DifferentData(ValueError):
@@ -41,7 +41,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that tells, and writes files."""
+        """Whether this is the process that reports and writes files."""
         return self.rank == 0
 
     def share(self, lanes: Sequence[T]) -> list[T]:
@@ -57,7 +57,7 @@ class Ranks:
         return together.tolist()
 
     def any(self, holds: bool) -> bool:
-        """Whether it holds in one of them: then all do the same."""
+        """Whether it holds in any process; all get the same answer."""
         return self.sum(float(holds))[0] > 0
 
     def from_first(self, content: bytes) -> bytes:
@@ -81,7 +81,7 @@ class Ranks:
         """The module, its gradients the mean of all processes' after backward()."""
         if self.world == 1:
             return module
-        # The table of phases never changes and need not be sent before every step; torch has renamed the option.
+        # The table of phases never changes: it need not be sent before every step. torch has renamed the option.
         parallel: Callable[..., nn.Module] = nn.parallel.DistributedDataParallel
         known = inspect.signature(parallel).parameters
         option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
@@ -98,7 +98,7 @@ def launched() -> bool:
 
 @contextmanager
 def joined(device: torch.device, timeout_s: float = TIMEOUT_S) -> Iterator[Ranks]:
-    """The processes that torchrun started together with this one; without torchrun it is alone.
+    """The processes that torchrun started together with this one; without torchrun it is the only one.
 
     gloo joins CPUs, nccl GPUs; of several GPUs each process takes the one of its LOCAL_RANK. Raises LostProcess.
     """
@@ -116,7 +116,7 @@ def joined(device: torch.device, timeout_s: float = TIMEOUT_S) -> Iterator[Ranks
         if _is_of_the_connection(error):
             rank, world = os.environ["RANK"], os.environ["WORLD_SIZE"]
             reason = str(error).partition("\n")[0]
-            raise LostProcess(f"process {rank} of {world}: another one is gone or stuck: {reason}") from error
+            raise LostProcess(f"process {rank} of {world}: another one has ended or hangs: {reason}") from error
         raise
     finally:
         if distributed.is_initialized():
@@ -124,16 +124,17 @@ def joined(device: torch.device, timeout_s: float = TIMEOUT_S) -> Iterator[Ranks
 
 
 def _is_of_the_connection(error: RuntimeError) -> bool:
-    """gloo has no exception of its own: it names its source file."""
+    """gloo has no exception of its own, but its messages name its source file."""
     return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
 @contextmanager
 def interrupts(ranks: Ranks) -> Iterator[Callable[[], bool]]:
-    """Let SIGTERM end a run as Ctrl-C does; yields what says whether one of them came and has only been noted.
+    """Let SIGTERM end a run as Ctrl-C does; yields a function that says whether this process was asked to stop.
 
-    A process alone is interrupted at once, by KeyboardInterrupt. Of several none may stop while another waits for it:
-    they note it, ask each other at the next border, and stop there together. Only the main thread hears signals.
+    A single process is interrupted at once, by KeyboardInterrupt. Of several none may stop while another waits for it:
+    each notes the signal, they ask each other after the next group, and stop there together. Only the main thread gets
+    signals.
     """
     noted = threading.Event()
 
@@ -145,8 +146,8 @@ def interrupts(ranks: Ranks) -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield noted.is_set
         return
-    heard = (signal.SIGTERM,) if ranks.world == 1 else (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, handle) for number in heard}
+    signals = (signal.SIGTERM,) if ranks.world == 1 else (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, handle) for number in signals}
     try:
         yield noted.is_set
     finally:

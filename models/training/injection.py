@@ -1,6 +1,6 @@
 """Faults of a known kind and size, put into real series: what the head that names kinds is trained and judged on.
 
-Only where the detector itself finds nothing in the series as it is, and never by looking at a label.
+They go only where the detector finds nothing in the series as it is; no label is read.
 Sizes: R readings of a series, F features.
 """
 
@@ -16,9 +16,9 @@ Range: TypeAlias = tuple[float, float]  # drawn uniformly
 
 CALM_BEFORE = 64  # readings without an alarm that a fault needs before it
 CALM_AFTER = 32  # and after it
-SETTLED = 64  # readings over which a channel must have moved to be worth disturbing
+SETTLED = 64  # readings in which a channel must have moved, or it gets no fault
 LEAST_MOVE = 0.05  # spreads, standard deviation over those readings
-LEAST_CHANGE = 0.5  # spreads, root mean square: a sensor stuck at what it would have read anyway has no fault
+LEAST_CHANGE = 0.5  # spreads, root mean square: a sensor stuck at what it would have read anyway shows no fault
 FROM_ZERO = 3.0  # spreads; a channel that is nearer to 0 drops out as missing values
 
 
@@ -49,7 +49,7 @@ class InjectedFault(NamedTuple):
 
 
 def draw(kind: Kind, start: int, values: Doubles, calm: Bools, spread: Doubles, rng: Generator) -> InjectedFault | None:
-    """A fault that begins at reading `start`; None where the series is not calm or no channel is worth disturbing.
+    """A fault that begins at reading `start`; None where the series is not calm or no channel is fit for it.
 
     values: (R, F), NaN where missing. calm: (R,), where the series as it is gives no alarm. spread: (F,), what sizes
     count.
@@ -95,6 +95,6 @@ def disturb(values: Doubles, spread: Doubles, fault: InjectedFault, rng: Generat
 
 
 def _dropout(during: Doubles, spread: Doubles, rng: Generator) -> float:
-    """What is read: 0, as sensors without a supply say, where that is far from what it would be; else nothing."""
+    """What is read: 0, as sensors without a supply do, where that is far from the true value; else nothing (NaN)."""
     far = bool((np.abs(during) >= FROM_ZERO * spread).all())
     return 0.0 if far and rng.random() < 0.5 else float("nan")

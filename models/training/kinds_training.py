@@ -1,8 +1,8 @@
-"""fit_kinds(), evaluate_kinds(): teach the second head with faults of known kinds, and count how often it is right.
+"""fit_kinds(), evaluate_kinds(): train the second head on faults of known kinds, and count how often it is right.
 
-The forecaster stays as it is. The detector goes through the series as they are; from some of the moments at which it is
-calm it goes on once more through a copy with a fault in it (see injection), a wave at a time. What the stream remembers
-when its alarm changes, and when the fault ends, is an example.
+The forecaster stays as it is. The detector judges the series as they are; from some of the moments without an alarm it
+also judges a copy with a fault in it (see injection), a wave at a time. The stream's state when its alarm changes, and
+when the fault ends, is an example.
 Sizes: N examples, R readings, S streams side by side, F features, D pieces of evidence a channel, H hidden units.
 """
 
@@ -27,13 +27,13 @@ from models.net.packing import pack
 from models.training.injection import SETTLED, InjectedFault, disturb, draw
 
 WEEK_MS = 7 * DAY_MS
-AFTER = 96  # readings after a fault's end in which its alarm is waited for to close
-STILL_ITS_ALARM = 8  # readings after a fault's end: an alarm that opens then is still of that fault
-SYMPTOMS_GO_BACK = 1_024  # readings after which next to nothing that was before is seen in a stream's symptoms
+AFTER = 96  # readings after a fault's end in which its alarm may close
+STILL_ITS_ALARM = 8  # readings after a fault's end in which an opening alarm still belongs to that fault
+SYMPTOMS_GO_BACK = 1_024  # readings; older ones have next to no weight in a stream's symptoms
 GRID = 16  # readings: faults begin at multiples of it
 PLACES = 64  # of a series, at most, at which faults may begin
 AT_ONCE = 256  # readings of each stream, where only the end matters
-TRIES = 12  # places that are looked at for a fault before it is given up
+TRIES = 12  # places that are tried for a fault before it is given up
 EVERY_FOURTH = 4  # stream is kept for evaluation
 
 
@@ -48,14 +48,14 @@ class KindsConfig:
     batch: int = 256
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
-    deaf: float = 0.5  # share of the memory that is left out at random while learning
+    dropout: float = 0.5  # share of the memory that is left out at random while learning
 
 
 class KindsReport(NamedTuple):
-    """What the head said of faults it had not seen: counts, a row a true kind, a column a named one, as in KINDS."""
+    """How the head named faults it had not seen: counts, a row a true kind, a column a named one, as in KINDS."""
 
     at_end: Int64s  # (6, 6) of every fault, from the state after its last reading, alarm or not
-    at_alarm: Int64s  # (6, 7) the last word of the alarm the fault opened; last column: it opened none
+    at_alarm: Int64s  # (6, 7) by the last guess of the alarm the fault opened; last column: it opened none
 
 
 def fit_kinds(
@@ -63,12 +63,12 @@ def fit_kinds(
     series: Sequence[Series],
     config: KindsConfig,
     seed: int,
-    tell: Callable[[float], None] = lambda _: None,
+    report_progress: Callable[[float], None] = lambda _: None,
 ) -> KindsHead:
-    """Teach a head on training series (without `part` = test rows). tell: 0..1, how far it is."""
+    """Train a head on training series (without `part` = test rows). report_progress: 0..1, the share that is done."""
     watcher = watchful(detector, series)
     seen: list[_SeenStream] = []
-    _go_through(watcher, _courses(watcher, series, config, config.faults, seed), seen.append, tell)
+    _go_through(watcher, _courses(watcher, series, config, config.faults, seed), seen.append, report_progress)
     kinds = {one.fault.kind for one in seen}
     if len(kinds) < len(KINDS):
         missing = ", ".join(kind for kind in KINDS if kind not in kinds)
@@ -81,7 +81,7 @@ def evaluate_kinds(
     series: Sequence[Series],
     config: KindsConfig,
     seed: int,
-    tell: Callable[[float], None] = lambda _: None,
+    report_progress: Callable[[float], None] = lambda _: None,
 ) -> KindsReport:
     """Judge a detector with a head on faults put into `series`."""
     at_end = np.zeros((len(KINDS), len(KINDS)), np.int64)
@@ -95,7 +95,7 @@ def evaluate_kinds(
         elif one.transition.guess is not None and one.opened_at < one.fault.end:
             last[one.course] = KINDS.index(one.transition.guess.kind)
 
-    _go_through(detector, courses, count, tell)
+    _go_through(detector, courses, count, report_progress)
     for course, named in zip(courses, last, strict=True):
         at_alarm[KINDS.index(course.fault.kind), named] += 1
     return KindsReport(at_end, at_alarm)
@@ -116,7 +116,7 @@ class Scores(NamedTuple):
 
 
 def scores(confusion: Int64s) -> Scores:
-    """confusion: (6, 6) or more columns, which are left out: faults that nothing was said of."""
+    """confusion: (6, 6) or more columns, which are left out: faults that were not named."""
     square = confusion[:, : len(KINDS)].astype(np.float64)
     right = square.diagonal()
     precision = right / np.maximum(square.sum(0), 1)
@@ -130,41 +130,41 @@ def learn_kinds(
     series: Sequence[Series],
     config: KindsConfig,
     seed: int,
-    tell: Callable[[float], None] = lambda _: None,
+    report_progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[Detector, KindsReport, int]:
-    """The detector with a head, and how it does on every fourth stream, which the head was not taught with.
+    """The detector with a head, and how well it does on every fourth stream, which the head has not learned from.
 
-    Returns also how many streams it was judged on. With fewer than four it is taught with the first three quarters of
-    each and judged on the rest. The forecaster has seen all of them: for series that nothing has seen, take others.
+    Returns also how many streams it was judged on. With fewer than four it learns from the first three quarters of each
+    and is judged on the rest. The forecaster was trained on all of them: for unseen series, take others.
     """
     if len(series) >= EVERY_FOURTH:
-        taught = [one for n, one in enumerate(series) if n % EVERY_FOURTH != EVERY_FOURTH - 1]
+        learned_from = [one for n, one in enumerate(series) if n % EVERY_FOURTH != EVERY_FOURTH - 1]
         kept = list(series[EVERY_FOURTH - 1 :: EVERY_FOURTH])
     else:
         borders = [len(one.times_ms) * 3 // 4 for one in series]
-        taught = [one.select(_places(one)[:border]) for one, border in zip(series, borders, strict=True)]
+        learned_from = [one.select(_places(one)[:border]) for one, border in zip(series, borders, strict=True)]
         kept = [one.select(_places(one)[border:]) for one, border in zip(series, borders, strict=True)]
-    head = fit_kinds(detector, taught, config, seed, lambda done: tell(done * 0.7))
+    head = fit_kinds(detector, learned_from, config, seed, lambda done: report_progress(done * 0.7))
     judge = watchful(detector.with_kinds(head), series)
-    report = evaluate_kinds(judge, kept, config, seed + 1, lambda done: tell(0.7 + done * 0.3))
+    report = evaluate_kinds(judge, kept, config, seed + 1, lambda done: report_progress(0.7 + done * 0.3))
     return judge, report, len(kept)
 
 
 def watchful(detector: Detector, series: Sequence[Series]) -> Detector:
-    """The same detector, whose known streams remember symptoms: those of the last of their training part, `series`.
+    """The same detector, whose known streams have the symptoms of the end of their training part, `series`.
 
-    Nothing else of what it knows of them changes.
+    Nothing else in their rows changes.
     """
     watcher = detector.with_kinds(detector.kinds or KindsHead.blank(detector.forecaster.config.hidden))
-    mine = [one for one in series if one.key.encode() in watcher.known]
-    if not mine:
+    known = [one for one in series if one.key.encode() in watcher.known]
+    if not known:
         return watcher
-    rows = watcher.rows_for([one.key.encode() for one in mine])
-    pieces = [_warm(watcher, one, SYMPTOMS_GO_BACK) for one in mine]
+    rows = watcher.rows_for([one.key.encode() for one in known])
+    pieces = [_warm(watcher, one, SYMPTOMS_GO_BACK) for one in known]
     for begin in range(0, SYMPTOMS_GO_BACK, AT_ONCE):
         if any(len(one.times_ms) > begin for one in pieces):
             judge_series(watcher, [one.select(slice(begin, begin + AT_ONCE)) for one in pieces], rows)
-    places = torch.tensor([watcher.known[one.key.encode()] for one in mine])
+    places = torch.tensor([watcher.known[one.key.encode()] for one in known])
     channels = watcher.known_rows.channels.clone()
     channels[places, len(CHANNELS) :] = rows.symptoms
     return Detector(
@@ -176,7 +176,7 @@ def watchful(detector: Detector, series: Sequence[Series]) -> Detector:
 
 
 class _Course(NamedTuple):
-    """From where a fault begins until a while after its end: the readings, and the stream's row (one) before them."""
+    """The readings from a fault's begin until AFTER its end, and the stream's row (one) before them."""
 
     series: Series
     fault: InjectedFault  # start is 0
@@ -184,19 +184,19 @@ class _Course(NamedTuple):
 
 
 class _SeenStream(NamedTuple):
-    """What a stream remembered when its alarm changed because of a fault, or (transition None) when the fault ended."""
+    """A stream's state when its alarm changed because of a fault, or (transition None) when the fault ended."""
 
     course: int
     fault: InjectedFault
     transition: Transition | None
     opened_at: int  # the reading at which the alarm opened
-    guess: Guess  # what the head says of that; where the alarm closes, the transition tells another: see detection
+    guess: Guess  # of the head, for that; where the alarm closes, the transition has another: see detection
     evidence: Doubles  # (F, D)
     memory: Doubles  # (H,)
 
 
 class _Calm(NamedTuple):
-    """A series as it is, gone through by the detector."""
+    """A series as it is, judged by the detector."""
 
     series: Series
     calm: Bools  # (R,) no alarm is open
@@ -206,7 +206,7 @@ class _Calm(NamedTuple):
 def _courses(
     detector: Detector, series: Sequence[Series], config: KindsConfig, faults: int, seed: int
 ) -> list[_Course]:
-    """About so many faults, every kind as often, spread over the series; the longest course first."""
+    """About `faults` of them, every kind as often, spread over the series; the longest course first."""
     rng = default_rng(seed)
     most = max(1, faults // len(KINDS))
     if len(series) > most:
@@ -236,7 +236,7 @@ def _course(calm: _Calm, fault: InjectedFault, spread: Doubles, rng: Generator) 
 def _look_for_calm(
     detector: Detector, series: Sequence[Series], config: KindsConfig, places: int, rng: Generator
 ) -> list[_Calm]:
-    """Go through the series as they are. places: of each, at most, at which its row is kept."""
+    """Judge the series as they are. places: of each, at most, at which its row is kept."""
     pieces, wanted = [], []
     for one in series:
         known = one.key.encode() in detector.known
@@ -265,7 +265,7 @@ def _places(series: Series) -> Int64s:
 
 
 def _warm(detector: Detector, series: Series, readings: int) -> Series:
-    """The last readings of a stream that the detector knows, once more: later, at the same times of the week."""
+    """The last readings of a known stream, moved whole weeks ahead so that the detector takes them again."""
     piece = series.select(_places(series)[-readings:])
     clock = detector.known_rows.scalar("time_ms")[detector.known[series.key.encode()]]
     weeks = max(0, (int(clock) - int(piece.times_ms.min())) // WEEK_MS + 1)
@@ -273,7 +273,10 @@ def _warm(detector: Detector, series: Series, readings: int) -> Series:
 
 
 def _go_through(
-    detector: Detector, courses: Sequence[_Course], see: Callable[[_SeenStream], None], tell: Callable[[float], None]
+    detector: Detector,
+    courses: Sequence[_Course],
+    see: Callable[[_SeenStream], None],
+    report_progress: Callable[[float], None],
 ) -> None:
     """One wave of all courses at a time, so that every state in between can be looked at."""
     if not courses:
@@ -294,7 +297,7 @@ def _go_through(
                 see(_look(detector, rows, change.reading, courses, change, opened_at))
         for course in np.flatnonzero(ends[:going] == wave + 1).tolist():
             see(_look(detector, rows, course, courses, None, -1))
-        tell(wave / int(lengths.max()))
+        report_progress(wave / int(lengths.max()))
 
 
 def _look(
@@ -322,23 +325,23 @@ def _head_of(detector: Detector) -> KindsHead:
 
 
 class _HeadInTraining(nn.Module):
-    """KindsHead as it is learned: evidence (N, F, D) and memory (N, H) -> logits (N, F, kinds)."""
+    """KindsHead while it is trained: evidence (N, F, D) and memory (N, H) -> logits (N, F, kinds)."""
 
     def __init__(self, hidden: int, config: KindsConfig) -> None:
         super().__init__()
         self.evidence = nn.Linear(EVIDENCE, config.units)
         self.memory = nn.Linear(hidden, config.units, bias=False)
         self.out = nn.Linear(config.units, len(KINDS))
-        self.deaf = nn.Dropout(config.deaf)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, evidence: Tensor, memory: Tensor) -> Tensor:
-        units: Tensor = self.evidence(evidence) + self.memory(self.deaf(memory)).unsqueeze(1)
+        units: Tensor = self.evidence(evidence) + self.memory(self.dropout(memory)).unsqueeze(1)
         logits: Tensor = self.out(torch.relu(units))
         return logits
 
 
 def _learn(seen: Sequence[_SeenStream], config: KindsConfig, seed: int) -> KindsHead:
-    """Cross-entropy of the pair of a kind and a channel that has the fault; every kind weighs the same."""
+    """Cross-entropy of the pair of a kind and a channel that has the fault; every kind has the same weight."""
     evidence = torch.from_numpy(np.stack([one.evidence for one in seen])).float()
     memory = torch.from_numpy(np.stack([one.memory for one in seen])).float()
     kind = torch.tensor([KINDS.index(one.fault.kind) for one in seen])
@@ -354,7 +357,7 @@ def _learn(seen: Sequence[_SeenStream], config: KindsConfig, seed: int) -> Kinds
         head = _HeadInTraining(memory.shape[1], config)
         optimiser = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         steps = config.epochs * -(-len(seen) // config.batch)
-        slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        lr_scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(config.epochs):
             for some in torch.split(torch.randperm(len(seen)), config.batch):
                 pairs = head(shown[some], memory[some]).flatten(1).log_softmax(1).unflatten(1, (-1, len(KINDS)))
@@ -363,11 +366,11 @@ def _learn(seen: Sequence[_SeenStream], config: KindsConfig, seed: int) -> Kinds
                 optimiser.zero_grad()
                 ((loss * weight[some]).sum() / weight[some].sum()).backward()
                 optimiser.step()
-                slower.step()
-    return _as_it_is_asked(head, centre, spread)
+                lr_scheduler.step()
+    return _kinds_head(head, centre, spread)
 
 
-def _as_it_is_asked(head: _HeadInTraining, centre: Tensor, spread: Tensor) -> KindsHead:
+def _kinds_head(head: _HeadInTraining, centre: Tensor, spread: Tensor) -> KindsHead:
     """In float64, with the scaling of the evidence inside the weights."""
     weights = {name: weight.detach().double() for name, weight in head.named_parameters()}
     evidence = weights["evidence.weight"] / spread.double()

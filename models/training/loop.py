@@ -1,14 +1,14 @@
 """fit(): learn what is normal by truncated back-propagation through time.
 
-The loop reads top to bottom: for every epoch, for every group of lanes, for every chunk of readings: expect each
-reading from the memory before it, measure how far off that was, follow the gradient, keep the memory.
+The loop reads top to bottom: for every epoch, for every group of lanes, for every chunk of readings: predict each
+reading from the memory before it, measure the error, follow the gradient, keep the memory.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -24,30 +24,30 @@ from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.output.wording import counted
 from models.training import diagnosis
 from models.training.distributed import ALONE, Ranks, interrupts
-from models.training.run import Epoch, TrainingConfig, TrainingRun
+from models.training.run import Ending, Epoch, TrainingConfig, TrainingRun
 from models.training.state import Identity, Keeper, fingerprint, unpack
 
-SHORTEST_SERIES = 32  # readings; a stream with fewer teaches nothing and is left out
-MAY_DIFFER = ("epochs", "budget_s")  # how long a run may last says nothing of its course: it can be gone on with
+SHORTEST_SERIES = 32  # readings; a stream with fewer is left out
+MAY_DIFFER = ("epochs", "budget_s")  # a run may be resumed with more of these: they do not change its course
 
 
 class Progress(NamedTuple):
-    """What is told while training: after every group of lanes, and after every epoch."""
+    """What is reported while training: after every group of lanes, and after every epoch."""
 
     done: float  # 0..1 of the epoch
     epoch: Epoch | None
 
 
 class Fitted(NamedTuple):
-    """The forecaster of the best epoch, and how it came about."""
+    """The forecaster of the best epoch, and how training went."""
 
     forecaster: Forecaster
     epochs: list[Epoch]
     best: Epoch | None
     persistence_loss: float  # validation loss of "the same as before", to compare with
     seconds: float
-    ended: str  # converged, epochs, budget, interrupted, diverged
-    remarks: tuple[str, ...]  # what went wrong or poorly and what to try, a sentence or two each
+    ended: Ending
+    remarks: tuple[str, ...]  # what went wrong or poorly and what to try: a sentence or two each
     unwritten: str | None = None  # why the run's state could not be written at the end, and where it is instead
 
 
@@ -69,7 +69,7 @@ def fit(
     config: ForecasterConfig,
     training: TrainingConfig,
     device: torch.device,
-    tell: Callable[[Progress], None] = lambda _: None,
+    report_progress: Callable[[Progress], None] = lambda _: None,
     state: Path | None = None,
     ranks: Ranks = ALONE,
     save_every_s: float = 60.0,
@@ -77,9 +77,9 @@ def fit(
     """Train a forecaster on all of `series` (see usable()). Ctrl-C and SIGTERM end it with the best so far.
 
     state: file that holds the run, written after every epoch, at most every `save_every_s` within one, and at the end.
-    If it is there, its run goes on: weights and losses come out, to the bit, as if it had never been interrupted.
+    If it is there, its run is resumed: weights and losses come out, to the bit, as if nothing had interrupted it.
     ranks: the processes that train together (distributed.joined()). Each gets the same series, which may be on disk;
-    all return the same forecaster; only the first one tells, and only its state file is read and written.
+    all return the same forecaster; only the first one reports progress, and only its state file is read and written.
     Raises UnusableState.
     """
     train, validation = windows.split_by_time(
@@ -97,47 +97,71 @@ def fit(
         run.restore(unpack(state or Path(), saved, identity), state or Path())
     else:  # untrained, it expects no change
         run.persistence_loss = _validate(run.forecaster, validation, training, device, ranks)
-    lesson = ranks.together(Lesson(run.forecaster, _precision(training, device)))
-    tell = tell if ranks.first else lambda _: None
 
     started = time.monotonic() - run.seconds
-    ends_at = started + training.budget_s
-    ended = run.ended
+    loop = _Loop(run, train, validation, ranks, keeper, report_progress if ranks.first else lambda _: None, started)
     with interrupts(ranks) as interrupted:
         try:
-            while not ended and len(run.epochs) < training.epochs:
-                for group, done in run.rest_of_epoch(train):
-                    _learn(lesson, run, group, ranks)
-                    run.seconds = time.monotonic() - started
-                    keeper.note(run.state)
-                    tell(Progress(done, None))
-                    if ranks.any(interrupted()):
-                        raise KeyboardInterrupt
-                    if ranks.any(time.monotonic() > ends_at):
-                        ended = "budget"
-                        break
-                validation_loss = _validate(run.forecaster, validation, training, device, ranks)
-                run.end_epoch(validation_loss, _reach(run.forecaster, train, training, device))
-                if not ended:  # what the budget cut short goes on where it was cut, if it does
-                    ended = run.ended
-                    keeper.note(run.state)
-                    keeper.write()
-                tell(Progress(1.0, run.epochs[-1]))
+            ended = loop.train(interrupted)
         except KeyboardInterrupt:
-            ended = "interrupted"
+            ended = Ending.INTERRUPTED
     unwritten = keeper.finish()
     run.forecaster.load_state_dict(run.best_weights)
-    ended = ended or "epochs"
     remarks = diagnosis.remarks(run.epochs, run.persistence_loss, ended, training, config)
     forecaster = run.forecaster.cpu().eval()
     seconds = time.monotonic() - started
     return Fitted(forecaster, run.epochs, run.best, run.persistence_loss, seconds, ended, remarks, unwritten)
 
 
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """The loop over epochs and groups of lanes, with what it needs at hand."""
+
+    run: TrainingRun
+    train_lanes: Sequence[Lane]
+    validation_lanes: Sequence[Lane]
+    ranks: Ranks
+    keeper: Keeper
+    report_progress: Callable[[Progress], None]
+    started: float  # by the monotonic clock, as if the run had never been interrupted
+
+    def train(self, interrupted: Callable[[], bool]) -> Ending:
+        """Epoch after epoch until the run ends. interrupted: whether this process has been asked to stop."""
+        run, training = self.run, self.run.training
+        train_step = self.ranks.together(TrainStep(run.forecaster, _precision(training, run.device)))
+        ending = run.ending
+        while ending is None and len(run.epochs) < training.epochs:
+            ending = self._train_epoch(train_step, interrupted)
+            if ending is Ending.INTERRUPTED:
+                return ending
+            validation_loss = _validate(run.forecaster, self.validation_lanes, training, run.device, self.ranks)
+            run.end_epoch(validation_loss, _reach(run.forecaster, self.train_lanes, training, run.device))
+            if ending is None:  # an epoch that the budget cut short is kept as it was, to be resumed with a larger one
+                ending = run.ending
+                self.keeper.note(run.state)
+                self.keeper.write()
+            self.report_progress(Progress(1.0, run.epochs[-1]))
+        return ending or Ending.EPOCHS
+
+    def _train_epoch(self, train_step: nn.Module, interrupted: Callable[[], bool]) -> Ending | None:
+        """Learn from the groups of lanes that are left of this epoch; returns why it was cut short, if it was."""
+        run = self.run
+        for group, done in run.rest_of_epoch(self.train_lanes):
+            _learn(train_step, run, group, self.ranks)
+            run.seconds = time.monotonic() - self.started
+            self.keeper.note(run.state)
+            self.report_progress(Progress(done, None))
+            if self.ranks.any(interrupted()):
+                return Ending.INTERRUPTED
+            if self.ranks.any(time.monotonic() - self.started > run.training.budget_s):
+                return Ending.BUDGET
+        return None
+
+
 def _identity(
     series: Sequence[Series], config: ForecasterConfig, training: TrainingConfig, device: torch.device, ranks: Ranks
 ) -> Identity:
-    """What two runs must have in common for the one to go on where the other was interrupted."""
+    """What two runs must have in common for the one to resume the other."""
     settings = {name: value for name, value in asdict(training).items() if name not in MAY_DIFFER}
     net = {**asdict(config), "features": ", ".join(config.features)}
     precision = str(_precision(training, device))
@@ -152,8 +176,8 @@ def _precision(training: TrainingConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
 
 
-class Lesson(nn.Module):
-    """What a chunk teaches, as a module: so that gradients of several processes can be added up behind it."""
+class TrainStep(nn.Module):
+    """A chunk's loss as a module, so that DistributedDataParallel can add up the gradients of several processes."""
 
     def __init__(self, forecaster: Forecaster, precision: torch.dtype) -> None:
         super().__init__()
@@ -164,34 +188,34 @@ class Lesson(nn.Module):
         return _loss(self.forecaster, chunk, memory, state, self.precision)
 
 
-def _learn(lesson: nn.Module, run: TrainingRun, group: Sequence[Lane], ranks: Ranks) -> None:
-    """Go through a group of lanes, each process through its own, chunk by chunk, a step of the optimiser each."""
+def _learn(train_step: nn.Module, run: TrainingRun, group: Sequence[Lane], ranks: Ranks) -> None:
+    """Learn from a group of lanes, each process from its own, chunk by chunk, with a step of the optimiser each."""
     training, forecaster = run.training, run.forecaster
     forecaster.train()
-    mine = ranks.share(group)
+    own = ranks.share(group)
     chunks = math.ceil(max(lane.end - lane.begin for lane in group) / training.chunk_readings)
-    state = forecaster.fresh(len(mine))
+    state = forecaster.fresh(len(own))
     memory = state.hidden[-1]
     loss = 0.0
-    for chunk in _in_step(mine, chunks, training, forecaster):
-        if chunk.values.shape[1] != len(memory):  # this process has nothing left to learn
+    for chunk in _in_step(own, chunks, training, forecaster):
+        if chunk.values.shape[1] != len(memory):  # an idle chunk: this process has no lanes left
             state = forecaster.fresh(1)
             memory = state.hidden[-1]
-        off, memory, state = _step(lesson, run, chunk, memory, state, ranks)
+        off, memory, state = _step(train_step, run, chunk, memory, state, ranks)
         loss += off
     run.sums.loss += ranks.sum(loss)[0]
 
 
 def _step(
-    lesson: nn.Module, run: TrainingRun, chunk: Chunk, memory: Tensor, state: CellState, ranks: Ranks
+    train_step: nn.Module, run: TrainingRun, chunk: Chunk, memory: Tensor, state: CellState, ranks: Ranks
 ) -> tuple[float, Tensor, CellState]:
     """Returns the sum of the chunk's losses in this process, and the memory after it.
 
-    The gradient is that of the mean loss over the whole group: each process has the sum over its own lanes, divided by
-    the count over all of them, and takes it W times, since what comes out is the mean over W processes.
+    The gradient is that of the mean loss over the whole group. Each process has the sum over its own lanes, divided by
+    the count over all of them, and multiplies it by W, because gradients are then averaged over W processes.
     """
     count = int(ranks.sum(int(chunk.judged.sum()))[0])
-    total, memory, state = lesson(_to(chunk, run.device), memory, state)
+    total, memory, state = train_step(_to(chunk, run.device), memory, state)
     if not count:
         return 0.0, memory, state
     run.optimiser.zero_grad()
@@ -205,12 +229,12 @@ def _step(
     return off, memory, state
 
 
-def _in_step(mine: Sequence[Lane], chunks: int, training: TrainingConfig, forecaster: Forecaster) -> Iterator[Chunk]:
-    """As many chunks as the group's longest lane has, in every process: what is missing is one unjudged reading."""
+def _in_step(lanes: Sequence[Lane], chunks: int, training: TrainingConfig, forecaster: Forecaster) -> Iterator[Chunk]:
+    """The chunks of this process, filled up with idle ones (one unjudged reading) to the number of the longest lane."""
     features = len(forecaster.config.features)
     nothing = torch.zeros(1, 1, features)
     idle = Chunk(nothing, nothing[0], torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64), nothing.bool())
-    own = windows.chunks(mine, training.chunk_readings) if mine else ()
+    own = windows.chunks(lanes, training.chunk_readings) if lanes else ()
     return islice(chain(own, repeat(idle)), chunks)
 
 
@@ -238,17 +262,17 @@ def _loss(
     """Sum of the chunk's losses, and the memory after it, cut off from the gradient."""
     inputs = forecaster.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms)
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
-        spoken, after = forecaster.observe(inputs, state)
-    spoken = spoken.float()
+        outputs, after = forecaster.observe(inputs, state)
+    outputs = outputs.float()
     before = torch.cat([chunk.before.unsqueeze(0), chunk.values[:-1]])
-    predicted = forecaster.predict(torch.cat([memory.unsqueeze(0), spoken[:-1]]), before.clamp(-CLIP, CLIP))
+    predicted = forecaster.predict(torch.cat([memory.unsqueeze(0), outputs[:-1]]), before.clamp(-CLIP, CLIP))
     loss = nn.functional.smooth_l1_loss(predicted, chunk.values.clamp(-CLIP, CLIP), reduction="none")
     total = torch.where(chunk.judged, loss, 0.0).sum()
-    return total, spoken[-1].detach(), CellState(*(part.detach().float() for part in after))
+    return total, outputs[-1].detach(), CellState(*(part.detach().float() for part in after))
 
 
 def _reach(forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConfig, device: torch.device) -> float:
-    """How much of a gradient comes through a chunk: |dL / d memory| at its oldest reading, over that at its newest.
+    """How much of a gradient passes through a chunk: |dL / d memory| at its oldest reading, over that at its newest.
 
     L: the loss of one step ahead from the newest. Memory: h and c together, since a gate lets a gradient pass from the
     one to the other. Near 0 it vanishes on the way, far above 1 it explodes (Bengio, Simard & Frasconi 1994).
@@ -279,7 +303,7 @@ def _reach(forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConf
 
 @contextmanager
 def training_mode(net: nn.Module) -> Iterator[None]:
-    """What a gradient is taken through is computed in this mode: cuDNN keeps nothing for one in evaluation mode."""
+    """Put the net into training mode: in evaluation mode cuDNN keeps nothing for a backward pass."""
     before = net.training
     net.train()
     try:

@@ -86,8 +86,8 @@ LOSSES = (
     "of every stream, are not learned from. The dashed line expects every reading to be as the one before."
 )
 GRADIENTS = (
-    "Length of the gradient before it is cut: mean and largest of each epoch. Above the dashed line a gradient is cut "
-    "to that length; if that is most of them, the learning rate no longer means what it says."
+    "Norm of the gradient before clipping: mean and largest of each epoch. Above the dashed line a gradient is clipped "
+    "to that norm; if that is most of them, the learning rate no longer means what it says."
 )
 EXAMPLES = (
     "One step ahead on readings that were not learned from: of all channels judged, the one forecast best, the one in "
@@ -140,20 +140,20 @@ def _gradients(epochs: Sequence[Epoch], training: TrainingConfig) -> go.Figure:
         ("largest", [epoch.largest_norm for epoch in epochs]),
     ):
         figure.add_scatter(x=numbers, y=norms, name=name, mode="lines+markers")
-    _mark(figure, training.gradient_norm, "cut above", log=True)
+    _mark(figure, training.gradient_norm, "clipped above", log=True)
     return _few_ticks(figure, len(numbers))
 
 
 def _rates(epochs: Sequence[Epoch]) -> go.Figure:
     numbers = [epoch.number for epoch in epochs]
     figure = make_subplots(rows=1, cols=2)
-    rate, cut = [epoch.learning_rate for epoch in epochs], [100 * epoch.cut for epoch in epochs]
+    rate, clipped = [epoch.learning_rate for epoch in epochs], [100 * epoch.clipped_share for epoch in epochs]
     figure.add_scatter(x=numbers, y=rate, mode="lines+markers", line_shape="hv", showlegend=False, row=1, col=1)
-    figure.add_scatter(x=numbers, y=cut, mode="lines+markers", showlegend=False, row=1, col=2)
+    figure.add_scatter(x=numbers, y=clipped, mode="lines+markers", showlegend=False, row=1, col=2)
     figure.update_layout(height=280)
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(type="log", title_text="learning rate", row=1, col=1)
-    figure.update_yaxes(range=[-5, 105], title_text="steps cut, %", row=1, col=2)
+    figure.update_yaxes(range=[-5, 105], title_text="steps clipped, %", row=1, col=2)
     return _few_ticks(figure, len(numbers))
 
 

@@ -1,8 +1,9 @@
-"""A run of training as it stands between two groups of lanes, with what it was asked for and its epochs so far."""
+"""The state of a run of training between two groups of lanes: settings, net, optimiser, epochs so far."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,17 @@ from models.net.names import PRECISIONS
 from models.training.state import SavedRun, UnusableState, require_like
 
 DIVERGED = 10.0  # an epoch's loss, as a multiple of the lowest one, if it is also worse than expecting no change
-HOPELESS = CLIP  # an epoch's loss, in spreads: further off than the net is ever shown a value to be
+HOPELESS = CLIP  # an epoch's loss, in spreads: the net's inputs are clipped to this
+
+
+class Ending(StrEnum):
+    """Why a run of training ended."""
+
+    CONVERGED = "converged"  # the patience was used up
+    EPOCHS = "epochs"  # all of them are done
+    BUDGET = "budget"  # the time was used up
+    INTERRUPTED = "interrupted"  # by Ctrl-C or SIGTERM
+    DIVERGED = "diverged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +39,7 @@ class TrainingConfig:
     lane_readings: int = 2048  # a longer stream lies in several lanes
     side_by_side: int = 64  # lanes in a group, over all processes
     learning_rate: float = 3e-3
-    gradient_norm: float = 1.0  # longer gradients are cut to this length (Pascanu et al. 2013)
+    gradient_norm: float = 1.0  # longer gradients are clipped to this norm (Pascanu et al. 2013)
     validation_share: float = 0.15  # of every stream: its last readings
     warm_up: int = 128  # readings before the validation part that only fill the memory
     budget_s: float = math.inf  # of training, interruptions apart; the epoch in which it runs out is the last
@@ -41,15 +52,15 @@ class TrainingConfig:
 
 
 class Epoch(NamedTuple):
-    """How training stands. Losses: Huber loss of one step ahead, in spreads, the mean over channels and readings."""
+    """One epoch. Losses: Huber loss of one step ahead, in spreads, the mean over channels and readings."""
 
     number: int
     loss: float
     validation_loss: float
-    gradient_norm: float  # mean over the steps, before it is cut
+    gradient_norm: float  # mean over the steps, before clipping
     best: bool
     largest_norm: float
-    cut: float  # share of the steps whose gradient was longer than TrainingConfig.gradient_norm
+    clipped_share: float  # of the steps: their gradient was longer than TrainingConfig.gradient_norm
     not_finite: int  # steps that were left out because their gradient was not finite
     learning_rate: float
     reach: float  # see _reach() of the loop; NaN where there is no stretch to measure it on
@@ -57,14 +68,14 @@ class Epoch(NamedTuple):
 
 @dataclass(slots=True)
 class Sums:
-    """Of the epoch under way; over all processes."""
+    """Sums of the current epoch, over all processes."""
 
     loss: float = 0.0
     judged: int = 0  # readings times channels
     steps: int = 0
     norms: float = 0.0
     largest_norm: float = 0.0
-    cut: int = 0
+    clipped: int = 0
     not_finite: int = 0
 
     def count_step(self, judged: int, norm: float, limit: float) -> None:
@@ -73,13 +84,13 @@ class Sums:
         if math.isfinite(norm):
             self.norms += norm
             self.largest_norm = max(self.largest_norm, norm)
-            self.cut += norm > limit
+            self.clipped += norm > limit
         else:
             self.not_finite += 1
 
 
 class TrainingRun:
-    """A run of training as it stands between two groups of lanes: all that one needs which goes on from there."""
+    """The state of a run of training between two groups of lanes: all that it takes to resume there."""
 
     def __init__(self, config: ForecasterConfig, training: TrainingConfig, device: torch.device) -> None:
         torch.manual_seed(training.seed)
@@ -88,10 +99,10 @@ class TrainingRun:
         self.forecaster = Forecaster(config).to(device)
         self.best_weights = _copy(self.forecaster)
         self.optimiser = torch.optim.Adam(self.forecaster.parameters(), lr=training.learning_rate, fused=True)
-        self.slower = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=2)
+        self.lr_scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=2)
         self.shuffle = np.random.default_rng(training.seed)
         self.epochs: list[Epoch] = []
-        self.groups_done = 0  # of the epoch under way
+        self.groups_done = 0  # of the current epoch
         self.sums = Sums()
         self.persistence_loss = math.nan
         self.seconds = 0.0
@@ -102,16 +113,16 @@ class TrainingRun:
         return next((epoch for epoch in reversed(self.epochs) if epoch.best), None)
 
     @property
-    def ended(self) -> str:
-        """Why there is no use in another epoch, if there is none."""
+    def ending(self) -> Ending | None:
+        """Why another epoch would be of no use; None: it may be."""
         if not self.epochs:
-            return ""
+            return None
         last, best = self.epochs[-1], self.best
         lowest = min(epoch.loss for epoch in self.epochs)
         risen = last.loss > DIVERGED * lowest and not last.validation_loss < self.persistence_loss
         if best is None or risen or not max(last.loss, last.validation_loss) < HOPELESS:
-            return "diverged"
-        return "converged" if last.number - best.number >= self.training.patience else ""
+            return Ending.DIVERGED
+        return Ending.CONVERGED if last.number - best.number >= self.training.patience else None
 
     def rest_of_epoch(self, lanes: Sequence[Lane]) -> Iterator[tuple[list[Lane], float]]:
         """The groups of lanes not yet learned from in this epoch, and how much of it is done after each."""
@@ -128,7 +139,7 @@ class TrainingRun:
         if math.isnan(self.persistence_loss):  # nothing to validate on
             validation_loss = loss
         rate = float(self.optimiser.param_groups[0]["lr"])
-        self.slower.step(validation_loss)
+        self.lr_scheduler.step(validation_loss)
         better = validation_loss < (self.best.validation_loss if self.best else HOPELESS)
         if better:
             self.best_weights = _copy(self.forecaster)
@@ -141,7 +152,7 @@ class TrainingRun:
                 gradient_norm=sums.norms / max(sums.steps - sums.not_finite, 1),
                 best=better,
                 largest_norm=sums.largest_norm,
-                cut=sums.cut / steps,
+                clipped_share=sums.clipped / steps,
                 not_finite=sums.not_finite,
                 learning_rate=rate,
                 reach=reach,
@@ -151,7 +162,7 @@ class TrainingRun:
         self._shuffle_before = dict(self.shuffle.bit_generator.state)
 
     def state(self) -> SavedRun:
-        """A copy of it all, on the CPU."""
+        """A copy of everything, on the CPU."""
         adam = self.optimiser.state_dict()["state"]
         tensors = {f"weights.{name}": weight for name, weight in _copy(self.forecaster).items()}
         tensors |= {f"best.{name}": weight for name, weight in self.best_weights.items()}
@@ -165,13 +176,13 @@ class TrainingRun:
             "persistence_loss": self.persistence_loss,
             "seconds": self.seconds,
             "learning_rate": self.optimiser.param_groups[0]["lr"],
-            "slower": self.slower.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
             "shuffle": self._shuffle_before,
         }
         return SavedRun({name: tensor.cpu() for name, tensor in tensors.items()}, values)
 
     def restore(self, state: SavedRun, path: Path) -> None:
-        """path: where the state is from, for messages. Raises UnusableState, and has changed the run then."""
+        """path: where the state is from, for messages. Raises UnusableState; the run is unusable then."""
         tensors, values = state
         epoch = dict.fromkeys(Epoch._fields, 0.0) | {"number": 0, "best": False, "not_finite": 0}
         epochs = values.get("epochs")
@@ -182,18 +193,18 @@ class TrainingRun:
         try:
             self._restore(tensors, values)
         except (ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
-            raise UnusableState(f"{path}: the run in it cannot go on: {error}") from error
+            raise UnusableState(f"{path}: the run in it cannot be resumed: {error}") from error
 
     def _require_tensors(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Those of this run's net, and no other; Adam has none before the first step."""
-        mine = self.state().tensors
+        own = self.state().tensors
         adam = {
             f"adam.{n}.{name}": torch.empty(()) if name == "step" else weight
             for n, weight in enumerate(self.forecaster.parameters())
             for name in ("step", "exp_avg", "exp_avg_sq")
         }
         stepped = any(name.startswith("adam.") for name in tensors)
-        expected = {name: one for name, one in mine.items() if not name.startswith("adam.")} | (adam if stepped else {})
+        expected = {name: one for name, one in own.items() if not name.startswith("adam.")} | (adam if stepped else {})
         if unlike := sorted(tensors.keys() ^ expected.keys()):
             raise UnusableState(f"{path}: tensor {unlike[0]} is missing, or is not known")
         for name, one in expected.items():
@@ -213,7 +224,7 @@ class TrainingRun:
             adam.setdefault(int(number), {})[quantity] = column
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": adam})
         self.optimiser.param_groups[0]["lr"] = values["learning_rate"]
-        self.slower.load_state_dict(values["slower"])
+        self.lr_scheduler.load_state_dict(values["lr_scheduler"])
         self.shuffle.bit_generator.state = values["shuffle"]
         torch.set_rng_state(tensors["random"])
         self.epochs = [Epoch(**epoch) for epoch in values["epochs"]]

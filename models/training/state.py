@@ -1,7 +1,7 @@
-"""A run of training as a file, so that one that was interrupted goes on as if nothing had been. Never pickle.
+"""A run of training as a file, from which an interrupted run is resumed to the same bits. Never pickle.
 
 One safetensors file: tensors, and in the header's `telltale-training` entry everything else as JSON: the run's values,
-and its identity, which is what a run must have in common with the one it goes on from.
+and its identity, which a run must have in common with the one that it resumes.
 """
 
 import hashlib
@@ -22,19 +22,19 @@ from models.data.series import Series
 from models.output.output_file import UnwrittenOutput, write_or_keep, write_whole
 from models.output.tensor_file import sha256_of_tensors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had other names, and is read too: see _named_as_now()
 HEADER = "telltale-training"
-MAX_WHOLE = 2**128  # the state of a random generator is so large
+MAX_WHOLE = 2**128  # the largest number in the state of a random generator
 MAX_HEADER_BYTES = 64 * 2**20
-HASHED_READINGS = 65_536  # at once, so that of a series on disk no more than that is in memory
+HASHED_READINGS = 65_536  # at once: no more of a series on disk is in memory
 
 
 class UnusableState(ValueError):
-    """A file is not a state that this run can go on from: says which value was found and which was expected."""
+    """A file is not a state that this run can resume: says which value was found and which was expected."""
 
 
 class SavedRun(NamedTuple):
-    """What a run holds between two groups of lanes."""
+    """The state of a run between two groups of lanes, as plain values."""
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]  # numbers, texts, lists and dictionaries of them
@@ -44,7 +44,7 @@ Identity = Mapping[str, str | int | float]
 
 
 class Keeper:
-    """Holds the newest state of a run, and writes it to a file now and then: between two writes it costs a copy."""
+    """Holds the newest state of a run and writes it to a file every `every_s`: between two writes it costs a copy."""
 
     def __init__(self, path: Path | None, identity: Identity, every_s: float) -> None:
         self._path = path
@@ -54,7 +54,7 @@ class Keeper:
         self._written_s = time.monotonic()
 
     def note(self, take: Callable[[], SavedRun]) -> None:
-        """Take the run's state and hold on to it; write it if the last write is long ago."""
+        """Take the run's state and keep it; write it if the last write is `every_s` ago."""
         if self._path is None:
             return
         self._newest = take()
@@ -64,7 +64,7 @@ class Keeper:
     def write(self) -> None:
         """Write the newest state, in one piece: the file is the old one or the new one, whole.
 
-        A run does not end because there is no room for it: the next write tries again.
+        A full disk does not end the run: the next write tries again.
         """
         if self._path is not None and self._newest is not None:
             with suppress(OSError):
@@ -72,7 +72,7 @@ class Keeper:
             self._written_s = time.monotonic()
 
     def finish(self) -> str | None:
-        """Write it a last time. Returns what is to be told where that fails, and where the state is instead."""
+        """Write it a last time. Returns a message where that fails, which says where the state is instead."""
         if self._path is None or self._newest is None:
             return None
         try:
@@ -96,10 +96,9 @@ def pack(state: SavedRun, identity: Identity) -> bytes:
 def unpack(path: Path, content: bytes, identity: Identity) -> SavedRun:
     """path: where the content is from, for messages. Raises UnusableState."""
     header = _header(path, content)
-    if header.get("schema_version") != SCHEMA_VERSION:
-        raise UnusableState(
-            f"{path}: schema version {header.get('schema_version')}, this version of Telltale reads {SCHEMA_VERSION}"
-        )
+    version = header.get("schema_version")
+    if version not in (1, SCHEMA_VERSION):
+        raise UnusableState(f"{path}: schema version {version}, this version of Telltale reads 1 and {SCHEMA_VERSION}")
     if header.get("tensors_sha256") != sha256_of_tensors(content):
         raise UnusableState(f"{path}: the tensors are not those that were written: the file was damaged or changed")
     found, values = header.get("identity"), header.get("values")
@@ -109,9 +108,23 @@ def unpack(path: Path, content: bytes, identity: Identity) -> SavedRun:
         if found.get(name) != identity.get(name):
             raise UnusableState(
                 f"{path}: the run in it has {name} {found.get(name)}, this one has {identity.get(name)}: "
-                "an interrupted run goes on only with the same settings and data"
+                "an interrupted run is resumed only with the same settings and data"
             )
-    return SavedRun(load_tensors(content), values)
+    return SavedRun(load_tensors(content), _named_as_now(values) if version == 1 else values)
+
+
+def _named_as_now(values: dict[str, Any]) -> dict[str, Any]:
+    """Schema version 1 says `slower` for `lr_scheduler`, `cut` for `clipped` and `clipped_share`."""
+    epochs = values.get("epochs")
+    return {
+        **{"lr_scheduler" if name == "slower" else name: value for name, value in values.items()},
+        "sums": _renamed(values.get("sums"), "cut", "clipped"),
+        "epochs": [_renamed(one, "cut", "clipped_share") for one in epochs] if isinstance(epochs, list) else epochs,
+    }
+
+
+def _renamed(fields: object, old: str, new: str) -> object:
+    return {new if name == old else name: of for name, of in fields.items()} if isinstance(fields, dict) else fields
 
 
 def require_like(path: Path, found: object, expected: object, name: str = "values") -> None:
@@ -130,7 +143,7 @@ def require_like(path: Path, found: object, expected: object, name: str = "value
 
 
 def fingerprint(series: Sequence[Series]) -> dict[str, str | int]:
-    """What tells the data of two runs apart, to the last bit of every value; one pass over it."""
+    """Differs for data that differ in any bit of any value; one pass over them."""
     digest = hashlib.blake2b(digest_size=16)
     for one in series:
         digest.update(json.dumps([one.key, one.features, len(one.times_ms)]).encode())

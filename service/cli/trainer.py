@@ -67,9 +67,38 @@ def train(
     except KeyboardInterrupt:
         out.print("interrupted: saved without the streams' memories, which will have to warm up in service")
         detector = Detector.cold(fitted.forecaster)
+    description = describe_run(detector, parts, files, training, fitted, judged)
+
+    def save() -> None:
+        digest = checkpoint.save(path, detector, description)
+        out.print(f"{path}  sha256 {digest[:12]}  {path.stat().st_size / 1e6:.1f} MB")
+
+    def save_report() -> None:
+        from models.training.report import training_report
+
+        with err.status("writing the report"):
+            training_report(fitted, learn_from, training, source).write(report or Path())
+        out.print(f"{report}  the report")
+
+    def report_state() -> None:
+        if fitted.unwritten:
+            raise UnwrittenOutput(fitted.unwritten)
+
+    write_each(save, *([save_report] if report else []), report_state)
+
+
+def describe_run(
+    detector: Detector,
+    parts: Sequence[Series],
+    files: int,
+    training: TrainingConfig,
+    fitted: Fitted,
+    kinds: checkpoint.Kinds | None = None,
+) -> checkpoint.Description:
+    """What a checkpoint says of the run that ends now. parts, files: what it learned from."""
     times = [one.times_ms for one in parts]
     best = fitted.best
-    description = checkpoint.describe(
+    return checkpoint.describe(
         detector,
         datetime.now(UTC).isoformat(timespec="seconds"),
         {name: value if value != float("inf") else "none" for name, value in asdict(training).items()},
@@ -89,25 +118,8 @@ def train(
             seconds=round(fitted.seconds, 1),
             ended=fitted.ended,
         ),
-        judged,
+        kinds,
     )
-
-    def save() -> None:
-        digest = checkpoint.save(path, detector, description)
-        out.print(f"{path}  sha256 {digest[:12]}  {path.stat().st_size / 1e6:.1f} MB")
-
-    def save_report() -> None:
-        from models.training.report import training_report
-
-        with err.status("writing the report"):
-            training_report(fitted, learn_from, training, source).write(report or Path())
-        out.print(f"{report}  the report")
-
-    def report_state() -> None:
-        if fitted.unwritten:
-            raise UnwrittenOutput(fitted.unwritten)
-
-    write_each(save, *([save_report] if report else []), report_state)
 
 
 def _require_room(

@@ -22,7 +22,7 @@ from models.data.series import Series
 from models.data.windows import Lane
 from models.net.forecaster import ForecasterConfig
 from models.training.distributed import ALONE
-from models.training.loop import Lesson, _learn, _step
+from models.training.loop import TrainStep, _learn, _step
 from models.training.run import TrainingConfig, TrainingRun
 
 T, S, H = 64, 64, 64
@@ -79,27 +79,27 @@ def bare_turn(features: int) -> Callable[[], None]:
 
 
 def ready_turn(features: int) -> Callable[[], None]:
-    run, lesson = _new_run(features)
+    run, train_step = _new_run(features)
     chunk = next(windows.chunks(_lanes(features), T))
     state = run.forecaster.fresh(S)
 
     def turn() -> None:
         for _ in range(STEPS):
-            _step(lesson, run, chunk, state.hidden[-1], state, ALONE)
+            _step(train_step, run, chunk, state.hidden[-1], state, ALONE)
 
     return turn
 
 
 def whole_turn(features: int) -> Callable[[], None]:
-    run, lesson = _new_run(features)
+    run, train_step = _new_run(features)
     lanes = _lanes(features)
-    return lambda: _learn(lesson, run, lanes, ALONE)
+    return lambda: _learn(train_step, run, lanes, ALONE)
 
 
-def _new_run(features: int) -> tuple[TrainingRun, Lesson]:
+def _new_run(features: int) -> tuple[TrainingRun, TrainStep]:
     config = ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=H)
     run = TrainingRun(config, TrainingConfig(chunk_readings=T), torch.device("cpu"))
-    return run, Lesson(run.forecaster, torch.float32)
+    return run, TrainStep(run.forecaster, torch.float32)
 
 
 def _lanes(features: int) -> list[Lane]:

@@ -41,7 +41,7 @@ FIRST, SECOND = PART[: len(PART) // 2], PART[len(PART) // 2 :]
 def run_to_the_end(
     broker: Broker, checkpoint: Path, names: Names, records: int, ends_with: int = 0, **environment: str
 ) -> list[dict[str, Any]]:
-    """Run the service until this many records are published, end it with SIGTERM, and return what it logged of its state."""
+    """Run the service until this many records are out, end it with SIGTERM, return what it logged of its state."""
     with service(broker, checkpoint, names, **environment) as running:
         wait_until(lambda: len(running.lines("state_restored")) >= PARTITIONS, "the state of all partitions")
         running.until_told(records)

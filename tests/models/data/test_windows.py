@@ -161,12 +161,12 @@ def test_walking_chunk_by_chunk_is_one_long_pass(chunk_readings: int) -> None:
     lanes = [whole(stretch(n, features=2, seed=n)) for n in (150, 150, 97, 20)]
 
     def walk(length: int) -> torch.Tensor:
-        state, spoken = forecaster.fresh(len(lanes)), []
+        state, outputs = forecaster.fresh(len(lanes)), []
         for chunk in chunks(lanes, length):
             inputs = forecaster.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms)
             memory, state = forecaster.observe(inputs, state)
-            spoken.append(memory)
-        return torch.cat(spoken)
+            outputs.append(memory)
+        return torch.cat(outputs)
 
     with torch.inference_mode():
         assert torch.equal(walk(chunk_readings), walk(1_000))

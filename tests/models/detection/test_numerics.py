@@ -95,8 +95,8 @@ def test_so_is_every_other_cell(features: int, hidden: int, layers: int, cell: s
 
 
 @pytest.mark.parametrize("cell", sorted(CELLS.keys() - {"lstm"}))
-def test_a_cell_that_is_left_without_company_is_refused(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells, "COMPANY", 1)
+def test_a_cell_whose_rows_are_not_padded_is_refused(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "ROW_MULTIPLE", 1)
     with pytest.raises(UnsteadyNumerics, match=r"^(hidden|expected) of golden stream"):
         check_steady(some_forecaster(3, hidden=64, cell=cell))
 

@@ -15,7 +15,7 @@ from models.evaluation.baselines import (
     BASELINES,
     Expectation,
     baselines,
-    given,
+    expecting,
     last_value,
     principal_components,
     seasonal_naive,
@@ -132,11 +132,11 @@ def some_streams() -> list[Series]:
 
 
 def test_an_expectation_that_is_given_is_judged_as_one_of_a_net() -> None:
-    """An untrained net expects no change: told to expect just that, the detector must come to the same bits."""
+    """An untrained net expects no change: given just that expectation, a detector must come to the same bits."""
     series = some_streams()
     untrained = prime(Forecaster(ForecasterConfig(series[0].features, hidden=16)), QUICK, usable(series))
-    told = given(series, lambda one: np.nan_to_num(last_value(one)), QUICK)
-    for one, other in zip(backtest(untrained, series), backtest(told, series), strict=True):
+    detector = expecting(series, lambda one: np.nan_to_num(last_value(one)), QUICK)
+    for one, other in zip(backtest(untrained, series), backtest(detector, series), strict=True):
         assert one.series.key == other.series.key
         np.testing.assert_array_equal(one.score, other.score)
         np.testing.assert_array_equal(one.alarm, other.alarm)
@@ -146,8 +146,8 @@ def test_an_expectation_that_is_given_is_judged_as_one_of_a_net() -> None:
 
 def test_where_nothing_is_expected_there_is_no_residual() -> None:
     series = [one._replace(values=np.clip(one.values, -1e9, 1e9)) for one in some_streams()]
-    told = given(series, lambda one: np.full_like(one.values, np.nan), QUICK)
-    for one in backtest(told, series):
+    detector = expecting(series, lambda one: np.full_like(one.values, np.nan), QUICK)
+    for one in backtest(detector, series):
         known = np.isfinite(one.series.values)
         np.testing.assert_allclose(one.expected[known], one.series.values[known], atol=1e-6)
 

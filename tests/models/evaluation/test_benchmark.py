@@ -107,9 +107,9 @@ def test_runs_that_are_there_are_taken_as_they_are_and_others_are_not(
 ) -> None:
     out, before = evaluated
     sets = find_sets([halls])
-    told: list[BenchmarkRun] = []
-    assert str(evaluate(sets, PLAN, out, CPU, tell=told.append)) == str(before)
-    assert len(told) == len(before)
+    reported: list[BenchmarkRun] = []
+    assert str(evaluate(sets, PLAN, out, CPU, report_run=reported.append)) == str(before)
+    assert len(reported) == len(before)
     path = out / "runs" / "oven" / "last-value-0.json"
     original = path.read_text()
     kept = json.loads(original)

@@ -150,10 +150,10 @@ def test_runs_that_are_there_are_taken_as_they_are_and_others_are_not(
     original = path.read_text()
     kept = json.loads(original)
     path.write_text(json.dumps(kept | {"run": kept["run"] | {"epochs": 77}}))
-    told: list[ComparisonRun] = []
-    again = compare(sets, plan, folder, CPU, tell=told.append)
+    reported: list[ComparisonRun] = []
+    again = compare(sets, plan, folder, CPU, report_run=reported.append)
     assert [run.epochs for run in again.runs] == [1, 77], "the file is believed"
-    assert told == again.runs
+    assert reported == again.runs
     assert again.speeds["saw"] == before.speeds["saw"]
     longer = replace(plan, cells=("lstm",), training=replace(BRIEF, epochs=2))
     [other] = compare(sets, longer, folder, CPU).runs
@@ -265,9 +265,9 @@ def test_what_is_written_can_be_read_by_others(compared: tuple[Path, ComparisonP
     assert whole["plan"]["hidden"] == plan.hidden
     assert [run["cell"] for run in whole["runs"]] == ["feedforward", "lstm"] * 2
     assert {one["set"] for one in whole["summaries"]} == {"press", "saw", OVER_SETS}
-    told = (folder / "comparison.md").read_text()
-    assert [line for line in told.splitlines() if line.startswith("## ")][:3] == ["## press", "## saw", "## all sets"]
-    assert told.count("| lstm |") == 3 * 2 + 1
+    text = (folder / "comparison.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("## ")][:3] == ["## press", "## saw", "## all sets"]
+    assert text.count("| lstm |") == 3 * 2 + 1
 
 
 def test_the_page_shows_every_set_and_says_which_nets_diverged(

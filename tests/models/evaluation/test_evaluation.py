@@ -20,7 +20,7 @@ from models.evaluation.evaluation import (
     backtest,
     find_events,
     forecast_error,
-    go_through,
+    judge_all,
     measure,
     number,
     range_auc_pr,
@@ -290,7 +290,7 @@ def test_a_reading_that_is_not_judged_leaves_an_open_alarm_open() -> None:
     again = np.sort(np.append(np.arange(300), 210))  # the 210th reading comes twice
     detector = Detector.cold(some_forecaster(1), QUICK)
     once, twice = (
-        go_through(detector, [one], number([one]), detector.rows_for([b"pump"]))[0]
+        judge_all(detector, [one], number([one]), detector.rows_for([b"pump"]))[0]
         for one in (series, series.select(again))
     )
     assert once.alarm[209:212].all()

@@ -7,7 +7,7 @@ import pytest
 
 from models.evaluation.benchmark import NAB_FIGURES, NET_ALONE, WHOLE, BenchmarkRun
 from models.evaluation.evaluation import EventCounts
-from models.evaluation.evaluation_tables import MEASURES, OVER_SETS, best_of, summarise, table
+from models.evaluation.evaluation_tables import MEASURES, OVER_SETS, best_of, summarise, tables
 from models.evaluation.tables import Measure
 
 VUS = next(measure for measure in MEASURES if measure.name == "vus_pr")
@@ -29,7 +29,7 @@ def test_means_and_spreads_are_over_seeds() -> None:
     assert one.spread["vus_pr"] == pytest.approx(0.2 / math.sqrt(2))
     assert one.mean["false_alarms"] == pytest.approx(20)
     assert one.mean["alarms_a_day"] == pytest.approx(1.5)
-    header, [row] = table([one], "a")
+    [(header, [row])] = tables([one], "a")
     assert dict(zip(header, row, strict=True))["VUS-PR"] == "0.500 ± 0.141 *"
 
 

@@ -1,4 +1,4 @@
-"""Every cell against its equations in float64, against torch's own, and against itself in other company.
+"""Every cell against its equations in float64, against torch's own, and against itself among other streams.
 
 Sizes: T waves, S streams, I inputs, H hidden units, L layers.
 """
@@ -42,11 +42,11 @@ def random_case(
 
 def walk(cell: Cell, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
     """What forward() returns, by step()."""
-    spoken = []
+    outputs = []
     for wave in inputs:
         state, _ = cell.step(wave, state)  # type: ignore[operator]
-        spoken.append(state.hidden[-1])
-    return torch.stack(spoken), state
+        outputs.append(state.hidden[-1])
+    return torch.stack(outputs), state
 
 
 def assert_close(found: tuple[Tensor, CellState], expected: tuple[Tensor, CellState], atol: float) -> None:
@@ -135,14 +135,14 @@ def layer_of(name: str, cell: Cell, layer: int) -> Layer:
 def written_out(name: str, cell: Cell, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
     h, c = (list(column.double().numpy()) for column in state)
     layers = [layer_of(name, cell, layer) for layer in range(len(h))]
-    spoken = []
+    outputs = []
     for x in inputs.double().numpy():
         below = x
         for layer, weights in enumerate(layers):
             below, c[layer] = EQUATIONS[name](weights, below, h[layer], c[layer])
             h[layer] = below
-        spoken.append(below)
-    stacked = (torch.from_numpy(np.stack(column)).float() for column in (spoken, h, c))
+        outputs.append(below)
+    stacked = (torch.from_numpy(np.stack(column)).float() for column in (outputs, h, c))
     return next(stacked), CellState(*stacked)
 
 
@@ -172,8 +172,8 @@ def test_both_ways_agree_with_torch(name: str, layers: int) -> None:
     oracle, within = TORCHS_OWN[name](layers)
     oracle.load_state_dict(cell.get_submodule(within).state_dict())
     inputs, state = random_case(name, 20, 5, layers)
-    spoken, after = oracle(inputs, tuple(state) if name == "lstm" else state.hidden)
-    expected = (spoken, CellState(*after) if name == "lstm" else CellState(after, state.cell))
+    outputs, after = oracle(inputs, tuple(state) if name == "lstm" else state.hidden)
+    expected = (outputs, CellState(*after) if name == "lstm" else CellState(after, state.cell))
     assert_close(cell(inputs, state), expected, atol=2e-6)
     assert_close(walk(cell, inputs, state), expected, atol=2e-6)
 
@@ -197,8 +197,8 @@ def test_without_its_peepholes_the_vanilla_lstm_is_an_lstm(layers: int) -> None:
             for name, weights in names.items():
                 plain.get_parameter(f"{name}_l{layer}").copy_(weights[layer])
     inputs, state = random_case("lstm-peephole", 20, 5, layers)
-    spoken, after = plain(inputs, tuple(state))
-    assert_close(peephole(inputs, state), (spoken, CellState(*after)), atol=2e-6)
+    outputs, after = plain(inputs, tuple(state))
+    assert_close(peephole(inputs, state), (outputs, CellState(*after)), atol=2e-6)
 
 
 # --- gradients
@@ -215,8 +215,8 @@ class Ways(nn.Module):
     def forward(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         if self.way == "step":
             return walk(self.cell, inputs, state)
-        spoken, after = self.cell(inputs, state)
-        return spoken, after
+        outputs, after = self.cell(inputs, state)
+        return outputs, after
 
 
 @pytest.mark.slow
@@ -232,8 +232,8 @@ def test_gradients_are_those_of_the_function(name: str, way: str) -> None:
 
     def function(*given: Tensor) -> tuple[Tensor, ...]:
         replaced = dict(zip((f"cell.{of}" for of in weights), given[3:], strict=True))
-        spoken, after = torch.func.functional_call(ways, replaced, (given[0], CellState(given[1], given[2])))
-        return (spoken, *after) if CELLS[name].has_cell else (spoken, after.hidden)
+        outputs, after = torch.func.functional_call(ways, replaced, (given[0], CellState(given[1], given[2])))
+        return (outputs, *after) if CELLS[name].has_cell else (outputs, after.hidden)
 
     given = [one.detach().double().requires_grad_() for one in (inputs, *state, *weights.values())]
     assert torch.autograd.gradcheck(function, given)
@@ -246,8 +246,8 @@ def test_gradients_through_many_readings_are_the_same_both_ways(name: str) -> No
         cell = random_cell(name, 2).double()
         inputs, state = random_case(name, 60, 5, 2)
         given = [one.double().requires_grad_() for one in (inputs, *state)]
-        spoken, after = Ways(cell, way)(given[0], CellState(*given[1:]))
-        (spoken.square().sum() + after.hidden.sum() + after.cell.sum()).backward()
+        outputs, after = Ways(cell, way)(given[0], CellState(*given[1:]))
+        (outputs.square().sum() + after.hidden.sum() + after.cell.sum()).backward()
         found.append([torch.zeros_like(one) if one.grad is None else one.grad for one in (*given, *cell.parameters())])
     assert any(one.abs().max() > 0.1 for one in found[0])
     for one, other in zip(*found, strict=True):
@@ -260,9 +260,9 @@ def test_half_the_precision_is_enough_to_learn_with(name: str) -> None:
     inputs, state = random_case(name, 20, 5, 2)
     expected, _ = cell(inputs, state)
     with torch.autocast("cpu", torch.bfloat16):
-        spoken, _ = cell(inputs, state)
-    spoken.float().square().sum().backward()
-    torch.testing.assert_close(spoken.float(), expected, atol=0.1, rtol=0.1)
+        outputs, _ = cell(inputs, state)
+    outputs.float().square().sum().backward()
+    torch.testing.assert_close(outputs.float(), expected, atol=0.1, rtol=0.1)
     for parameter in cell.parameters():
         if parameter.grad is not None:
             assert parameter.grad.dtype == torch.float32
@@ -339,12 +339,12 @@ def test_a_rectified_memory_that_grows_with_every_reading_stays_a_number() -> No
     unbounded.load_state_dict(cell.weights.state_dict())
     assert not unbounded(inputs, state.hidden)[0].isfinite().all(), "or else this would show nothing"
     with torch.inference_mode():
-        for spoken, after in (cell(inputs, state), walk(cell, inputs, state)):
-            assert spoken[-1].eq(CEILING).all()
+        for outputs, after in (cell(inputs, state), walk(cell, inputs, state)):
+            assert outputs[-1].eq(CEILING).all()
             assert after.hidden.eq(CEILING).all()
 
 
-# --- company
+# --- other streams in the same call
 
 
 @every_cell
@@ -356,11 +356,11 @@ def test_many_readings_at_once_are_the_same_bits_as_one_by_one(name: str, layers
         with torch.inference_mode():
             together = cell(inputs, state)
             for waves in (1, 7):
-                now, spoken = state, []
+                now, outputs = state, []
                 for part in torch.split(inputs, waves):
                     memory, now = cell(part, now)
-                    spoken.append(memory)
-                assert_same_bits((torch.cat(spoken), now), together)
+                    outputs.append(memory)
+                assert_same_bits((torch.cat(outputs), now), together)
 
 
 @every_cell
@@ -387,14 +387,14 @@ def test_a_streams_bits_do_not_depend_on_what_the_others_send(name: str) -> None
         for loud in (0.0, 1e-42, 3e38, torch.inf, torch.nan):
             others = inputs.clone()
             others[:, [0, 1, 3, 4]] = loud
-            spoken, _ = cell(others, state)
-            assert torch.equal(spoken[:, 2], usual[:, 2])
+            outputs, _ = cell(others, state)
+            assert torch.equal(outputs[:, 2], usual[:, 2])
 
 
 @pytest.mark.parametrize("name", sorted(CELLS.keys() - {"lstm"}))
-def test_without_company_the_bits_would_differ(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_padded_rows_the_bits_would_differ(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tests above show is worth something on machines where this one is not skipped."""
-    monkeypatch.setattr(cells, "COMPANY", 1)
+    monkeypatch.setattr(cells, "ROW_MULTIPLE", 1)
     cell = random_cell(name, 2)
     inputs, state = random_case(name, 3, 64, 2)
     with torch.inference_mode():
@@ -404,4 +404,4 @@ def test_without_company_the_bits_would_differ(name: str, monkeypatch: pytest.Mo
             for n in range(64)
         ]
     if torch.equal(torch.cat(few, dim=1), everyone):
-        pytest.skip(f"this machine's kernels give {name} the same bits in any company: nothing to be shown here")
+        pytest.skip(f"this machine's kernels give {name} the same bits without padding: nothing to show here")

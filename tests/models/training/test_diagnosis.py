@@ -74,8 +74,8 @@ def test_a_net_without_memory_is_not_told_that_it_forgets() -> None:
 
 def test_gradients_that_are_mostly_cut_are_told() -> None:
     fitted = fit(some_series(), NET, replace(FAST, gradient_norm=0.01), CPU)
-    assert "Gradients longer than 0.01 are cut, and" in remark(fitted, "Gradients longer")
-    assert np.mean([epoch.cut for epoch in fitted.epochs]) > 0.5
+    assert "Gradients longer than 0.01 are clipped, and" in remark(fitted, "Gradients longer")
+    assert np.mean([epoch.clipped_share for epoch in fitted.epochs]) > 0.5
     assert all(epoch.largest_norm >= epoch.gradient_norm for epoch in fitted.epochs)
 
 

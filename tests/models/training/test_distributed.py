@@ -90,7 +90,7 @@ def test_a_process_that_is_gone_or_stands_still_ends_the_others_in_bounded_time(
         second.send_signal(how)
         _, said = first.communicate(timeout=180)
     assert first.returncode == 1
-    assert "LostProcess: process 0 of 2: another one is gone or stuck" in said
+    assert "LostProcess: process 0 of 2: another one has ended or hangs" in said
 
 
 def test_without_torchrun_a_process_is_alone() -> None:

@@ -74,11 +74,11 @@ def test_the_same_seed_is_the_same_head_and_the_same_report(detector: Detector) 
     assert [column.tolist() for column in reports[0]] == [column.tolist() for column in reports[1]]
 
 
-def test_the_head_is_asked_as_it_was_taught(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scaling of the evidence is inside the weights: the module that was learned says the same."""
+def test_the_head_in_service_is_the_one_that_was_trained(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scaling of the evidence is inside the weights: the trained module has the same answers."""
     seen: list[kinds_training._SeenStream] = []
     learned: list[tuple[kinds_training._HeadInTraining, torch.Tensor, torch.Tensor]] = []
-    usual_look, usual_end = kinds_training._look, kinds_training._as_it_is_asked
+    usual_look, usual_end = kinds_training._look, kinds_training._kinds_head
 
     def look(*arguments: object) -> kinds_training._SeenStream:
         seen.append(usual_look(*arguments))  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def test_the_head_is_asked_as_it_was_taught(detector: Detector, monkeypatch: pyt
         return usual_end(head, centre, spread)
 
     monkeypatch.setattr(kinds_training, "_look", look)
-    monkeypatch.setattr(kinds_training, "_as_it_is_asked", end)
+    monkeypatch.setattr(kinds_training, "_kinds_head", end)
     head = fit_kinds(detector, plant(4, seed=1), KindsConfig(faults=60, epochs=3), seed=3)
     module, centre, spread = learned[0]
     for one in seen[:20]:

@@ -12,7 +12,7 @@ from models.net.forecaster import ForecasterConfig
 from models.output.page import ReportPage
 from models.training.loop import Fitted, fit
 from models.training.report import training_report
-from models.training.run import TrainingConfig
+from models.training.run import Ending, TrainingConfig
 from tests.data import some_forecaster
 
 CPU = torch.device("cpu")
@@ -88,7 +88,7 @@ def test_remarks_are_told(fitted: Fitted, series: list[Series], tmp_path: Path) 
 
 
 def test_a_run_without_a_good_epoch_has_a_report_too(series: list[Series], tmp_path: Path) -> None:
-    nothing = Fitted(some_forecaster(2), [], None, 0.5, 1.0, "interrupted", ())
+    nothing = Fitted(some_forecaster(2), [], None, 0.5, 1.0, Ending.INTERRUPTED, ())
     said = text_of(training_report(nothing, series, FAST, "plant/"), tmp_path / "report.html")
     assert "the forecaster does just that" in said
     assert "Forecasts" in said
@@ -96,7 +96,7 @@ def test_a_run_without_a_good_epoch_has_a_report_too(series: list[Series], tmp_p
 
 def test_losses_that_are_not_finite_are_no_trouble(fitted: Fitted, series: list[Series], tmp_path: Path) -> None:
     bad = fitted.epochs[-1]._replace(number=3, loss=math.nan, validation_loss=math.inf, largest_norm=math.inf)
-    diverged = fitted._replace(epochs=[*fitted.epochs, bad], ended="diverged")
+    diverged = fitted._replace(epochs=[*fitted.epochs, bad], ended=Ending.DIVERGED)
     assert "ended: diverged" in text_of(training_report(diverged, series, FAST, "x"), tmp_path / "report.html")
 
 

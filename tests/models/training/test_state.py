@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from models.data.series import Series
@@ -160,6 +162,27 @@ def test_another_run_is_refused_and_told_apart(tmp_path: Path) -> None:
         fit(changed, NET, SHORT, CPU, state=path)
     with pytest.raises(UnusableState, match=r"data\.digest|data\.readings 310, this one has 250"):
         fit(fewer, NET, SHORT, CPU, state=path)
+
+
+def as_version_1(content: bytes) -> bytes:
+    """The same run as the first schema version wrote it, with the names of then."""
+    length = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(json.loads(content[8:length])["__metadata__"]["telltale-training"])
+    assert header.pop("schema_version") == 2
+    values = header["values"]
+    values["slower"] = values.pop("lr_scheduler")
+    values["sums"]["cut"] = values["sums"].pop("clipped")
+    for epoch in values["epochs"]:
+        epoch["cut"] = epoch.pop("clipped_share")
+    return save(load(content), metadata={"telltale-training": json.dumps({"schema_version": 1, **header})})
+
+
+def test_a_run_kept_by_the_first_schema_version_is_resumed_to_the_same_bits(calm: Fitted, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with interrupted_after_steps(11):
+        assert fit(some_series(), NET, SHORT, CPU, state=path).epochs
+    path.write_bytes(as_version_1(path.read_bytes()))
+    assert_same_run(fit(some_series(), NET, SHORT, CPU, state=path), calm)
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:

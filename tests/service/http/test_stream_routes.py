@@ -196,7 +196,7 @@ class Published:
         self.server.start()
         self.url = f"http://127.0.0.1:{self.server.port}/api/v1/"
 
-    def tell(self, count: int) -> None:
+    def publish_anomalies(self, count: int) -> None:
         last = self.board.read()
         new = tuple(event(last.events + count - n) for n in range(min(count, RECENT_LIMIT)))
         recent = (*new, *last.recent)[:RECENT_LIMIT]
@@ -335,7 +335,7 @@ def test_anyone_who_listens_hears_of_the_service_every_second_and_of_anomalies_a
         first = listener.next("summary")
         assert first.data["state"] == "running"
         began = time.monotonic()
-        published.stream(2)
+        published.publish_anomalies(2)
         heard = [listener.next("anomaly") for _ in range(2)]
         assert time.monotonic() - began < 1
         assert [(one.id, one.data["id"]) for one in heard] == [(f"{STARTED_MS}-1", "1"), (f"{STARTED_MS}-2", "2")]
@@ -345,14 +345,14 @@ def test_anyone_who_listens_hears_of_the_service_every_second_and_of_anomalies_a
 
 
 def test_a_listener_that_was_cut_off_goes_on_behind_what_it_knows(published: Published) -> None:
-    published.stream(5)
+    published.publish_anomalies(5)
     with listening(published.url, last_id=f"{STARTED_MS}-3") as listener:
         assert [listener.next("anomaly", "gap").data["id"] for _ in range(2)] == ["4", "5"]
 
 
 @pytest.mark.parametrize("last_id", ["999-3", f"{STARTED_MS}-77", "no id", "-"])
 def test_what_an_id_of_another_worker_means_is_not_known_and_said(published: Published, last_id: str) -> None:
-    published.stream(5)
+    published.publish_anomalies(5)
     with listening(published.url, last_id=last_id) as listener:
         assert listener.next().name == "gap"
         assert listener.next().name == "summary"
@@ -361,7 +361,7 @@ def test_what_an_id_of_another_worker_means_is_not_known_and_said(published: Pub
 def test_more_than_is_still_known_is_a_gap_and_then_what_is_known(published: Published) -> None:
     with listening(published.url) as listener:
         listener.next("summary")
-        published.stream(RECENT_LIMIT + 50)
+        published.publish_anomalies(RECENT_LIMIT + 50)
         gap = listener.next("gap", "anomaly")
         assert (gap.name, gap.id) == ("gap", f"{STARTED_MS}-50")
         assert listener.next("gap", "anomaly").data["id"] == "51"
