@@ -158,7 +158,7 @@ def test_losses_that_no_one_was_told_of_are_not_covered_up(
 ) -> None:
     replace_newest(topics, P0, "page", lambda record: flipped(record, -1))
     writer = StateWriter(GROUP, layout, NUMERICS, "import", 10.0)
-    with pytest.raises(RefusedInput, match=r"no one was told of yet \(corrupt\)"):
+    with pytest.raises(RefusedInput, match=r"were not reported yet \(corrupt\)"):
         import_streams(Onlooker(topics, group_commits=True), search(), exported, pipeline, writer, LIMITS)
 
 
