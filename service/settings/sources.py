@@ -26,7 +26,7 @@ YAML_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 class GivenValue(NamedTuple):
-    """A value somebody set, and where."""
+    """A value that was set, and where."""
 
     value: object
     origin: str
