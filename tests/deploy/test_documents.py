@@ -17,8 +17,8 @@ from service.settings.settings import PATHS
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# At the start of a line, behind variables or torchrun; not a folder or a container of that name.
-CALL = re.compile(r'^(?:\w+=\S+ )*(?:torchrun .*"\$\(which telltale\)"|telltale) (.+)$', re.MULTILINE)
+# At the start of a line, behind variables, torchrun or the environment's folder; not a container of that name.
+CALL = re.compile(r'^(?:\w+=\S+ )*(?:torchrun .*"\$\(which telltale\)"|(?:\.venv/bin/)?telltale) (.+)$', re.MULTILINE)
 LINK = re.compile(r"\]\(([^()\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
