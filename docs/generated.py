@@ -58,7 +58,7 @@ SECTION_INTRODUCTIONS = {
     "limits": "Which readings are believed, and how many streams are remembered.",
     "state": "How the streams' memory is kept, and what is done where it is lost.",
     "metrics": "What metrics name.",
-    "notifications": "Who is told of anomalies beside the topic.",
+    "notifications": "Who is notified of anomalies beside the topic.",
 }
 
 

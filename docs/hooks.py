@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -15,7 +16,10 @@ from docs import generated
 ROOT = Path(__file__).parents[1]
 FROM_ROOT = {"ARCHITECTURE.md": "architecture.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 ORIGIN = {page: name for name, page in FROM_ROOT.items()}
+# Where a reader finds a file that is no page; empty until pyproject.toml has an address: then its links are plain text.
+SOURCE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {}).get("Source", "")
 LINK = re.compile(r"(?<=\]\()([^()\s#]+)(?=[)#])")
+NO_TARGET = re.compile(r"\[([^\]]*)\]\(\)")
 FOREIGN = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)")
 
 
@@ -26,7 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Turn links that are written for the repository, where docs/ is one folder of several, into links of the site."""
     here = page.file.src_uri
     folder = PurePosixPath(ORIGIN.get(here, f"docs/{here}")).parent
@@ -41,13 +45,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
             return posixpath.relpath(inside, PurePosixPath(here).parent.as_posix())
         if not (ROOT / path).exists():
             raise PluginError(f"{here}: a link to {target}, and there is no {path} in the repository")
-        return f"{config.extra['source']}/{path}"
+        return f"{SOURCE}/{path}" if SOURCE else ""
 
-    return LINK.sub(of_site, markdown)
+    return NO_TARGET.sub(r"\1", LINK.sub(of_site, markdown))
 
 
 def on_post_page(output: str, page: Page, **_: object) -> str:
-    """Refuse a page that loads anything from elsewhere: it must read the same offline, and tell nobody who reads it."""
+    """Refuse a page that loads anything from elsewhere: it must read the same offline, and give no reader away."""
     for address in _loaded_from_elsewhere(output):
         raise PluginError(f"{page.file.src_uri}: the page loads {address}, expected nothing from elsewhere")
     return output

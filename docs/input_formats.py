@@ -35,7 +35,7 @@ REJECTED: dict[Reason, tuple[bytes | None, bytes | None]] = {
 }
 NOT_OF_ONE_RECORD = {
     Reason.STREAM_LIMIT: "a new stream where the partition has `limits.max_streams` already",
-    Reason.UNREADABLE_BATCH: "a batch whose records cannot be told apart; the dead letter is the batch as stored",
+    Reason.UNREADABLE_BATCH: "a batch whose records cannot be separated; the dead letter is the batch as stored",
 }
 
 

@@ -162,7 +162,7 @@ class HttpSettings(Section):
     )
     insecure: bool = Field(
         default=False,
-        description="allow others to ask without a token; for a network where everybody may see everything",
+        description="allow others to ask without a token; for a network where anyone may see everything",
     )
     metrics_port: Whole | None = Field(
         default=None,
@@ -233,7 +233,7 @@ class LimitSettings(Section):
         gt=0,
         allow_inf_nan=False,
         description="s of event time, as it passes in its partition, after which a stream without a reading is "
-        "forgotten; it starts again if it comes back",
+        "forgotten; it starts without a memory if it comes back",
     )
 
 
@@ -249,8 +249,8 @@ class StateSettings(Section):
     when_lost: Literal["fail", "reset"] = Field(
         default="fail",
         description="fail: end, with exit code 1, when a partition's state cannot be restored (input deleted before it "
-        "was judged again, topic made again, changelog empty); reset: continue without it, and say so on the topic of "
-        "anomalies",
+        "was judged again, topic created again, changelog empty); reset: continue without it, and say so on the topic "
+        "of anomalies",
     )
     prime_readings: Whole = Field(
         default=512,
@@ -290,7 +290,7 @@ class NotificationSettings(Section):
         default=None, description="file that holds webhook_authorization"
     )
     min_severity: Literal["minor", "major", "critical"] = Field(
-        default="minor", description="minor, major or critical; an anomaly is reported once it is as severe as that"
+        default="minor", description="minor, major or critical; an anomaly is notified once it is as severe as that"
     )
 
     @model_validator(mode="before")

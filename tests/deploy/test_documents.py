@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from service.settings.settings import PATHS
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# At the start of a line, behind variables or torchrun; not a folder or a container of that name.
-CALL = re.compile(r'^(?:\w+=\S+ )*(?:torchrun .*"\$\(which telltale\)"|telltale) (.+)$', re.MULTILINE)
+# At the start of a line, behind variables, torchrun or the environment's folder; not a container of that name.
+CALL = re.compile(r'^(?:\w+=\S+ )*(?:torchrun .*"\$\(which telltale\)"|(?:\.venv/bin/)?telltale) (.+)$', re.MULTILINE)
 LINK = re.compile(r"\]\(([^()\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
@@ -64,6 +65,19 @@ def test_commands_are_found_in_the_tutorial_and_in_the_folders_below() -> None:
 
 def test_the_readme_has_at_most_900_words() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_the_version_is_the_same_wherever_it_stands_and_the_changelog_has_it() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    places = {
+        "deploy/Dockerfile": r"^ARG VERSION=(\S+)$",
+        "deploy/helm/telltale/Chart.yaml": r"^(?:version|appVersion): (\S+)$",
+        "docs/how-to/helm.md": r"telltale:(\d+\.\d+\.\d+)",
+    }
+    for file, pattern in places.items():
+        assert set(re.findall(pattern, (ROOT / file).read_text(), re.MULTILINE)) == {version}, file
+    released = re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == version
 
 
 def links(text: str) -> list[str]:
