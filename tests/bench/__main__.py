@@ -9,17 +9,17 @@ producing a reading to its anomaly, at 1,000 readings a second.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.kafka.topics import CHANGELOG
 from tests.bench import http, load
+from tests.bench.machine import machine
 
 if TYPE_CHECKING:
     from tests.kafka import Broker
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--one-processor", action="store_true", help="with --http: on one processor's quota (as root)")
     parser.add_argument("--windows", type=int, default=12, help="with --http: quiet ones, and as many with clients")
     args = parser.parse_args()
-    print(f"machine: {_machine()}", flush=True)
+    print(f"machine: {machine()}", flush=True)
     from tests.kafka import running_broker  # noqa: PLC0415
 
     with running_broker() as broker:
@@ -201,20 +201,6 @@ def _start(what: str, *arguments: str) -> "subprocess.Popen[str]":
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-
-
-def _machine() -> str:
-    names = list(_cpu_names())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = f"{len(names)} cores of {names[0] if names else platform.machine()}"
-    return f"{cores}, {memory:.0f} GiB, Python {platform.python_version()}"
-
-
-def _cpu_names() -> Iterator[str]:
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("model name"):
-            yield line.partition(":")[2].strip()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
+from models.data.arrays import Doubles
 from models.data.series import Series
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.priming import prime
@@ -48,15 +49,20 @@ SPIKE_EVERY = 251  # readings of a stream: longer than an alarm holds and rests,
 
 def fill(servers: str, topic: str, streams: int, readings: int) -> None:
     """Readings of `streams` sensors in turn: noise around 0."""
-    noise = np.random.default_rng(1).normal(size=65_536).round(4).tolist()
+    noise = fill_values().tolist()
 
     def records() -> Iterator[tuple[Record, None]]:
         for n in range(readings):
             wave, stream = divmod(n, streams)
-            value = b'{"timestamp":%d,"value":%a}' % (START_MS + wave * 1000, noise[n % 65_536])
+            value = b'{"timestamp":%d,"value":%a}' % (START_MS + wave * 1000, noise[n % len(noise)])
             yield Record(_key(stream), value), None
 
     kafka_topics.produce(servers, topic, records())
+
+
+def fill_values() -> Doubles:
+    """The values that fill() sends, in turn; after the last comes the first."""
+    return np.random.default_rng(1).normal(size=65_536).round(4)
 
 
 def bare(servers: str, topic: str, readings: int) -> None:
