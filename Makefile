@@ -22,11 +22,11 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup check test programs lint types map docs format demo bench faults soak e2e kafka clean
+.PHONY: help setup check test programs lint types map docs format demo bench bench-peers faults soak e2e kafka clean
 
 help: ## Show what there is to make
 	@echo 'make TARGET, where TARGET is one of:'
-	@sed -nE 's/^([a-z0-9]+):.* ## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z0-9-]+):.* ## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Make .venv with everything in it (TORCH_BACKEND=cpu: the small build of torch)
 
@@ -69,6 +69,10 @@ demo: $(READY) ## Watch a simulated plant for DEMO_SECONDS=150 seconds (KAFKA=1:
 bench: $(READY) ## Measure throughput and latency on this machine (ARGS='--help')
 	@$(PACKAGES) broker
 	$(RUN)python -m tests.bench $(ARGS)
+
+bench-peers: $(READY) | $(filter build/%,$(UV)) ## Measure other tools at the same work beside it (ARGS='--only quix --seconds 30')
+	@$(PACKAGES) broker
+	UV=$(UV) $(RUN)python -m tests.bench.peers $(ARGS)
 
 faults: $(READY) ## Kill, stop and cut off workers and brokers for up to an hour, and compare every byte (ARGS='--small')
 	@$(PACKAGES) java
