@@ -186,3 +186,28 @@ def test_gaps_between_buffers_go_back_to_the_system() -> None:
     assert left is not None
     assert full - left > 150_000_000
     assert len(buffers) == 1
+
+
+BUFFERS_AFTER_LARGER_ONES = """
+import ctypes
+from service.live.memory import settle
+
+class Held(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Held
+settle()
+bytearray(16 * 2**20)  # made and dropped: from here on glibc by itself keeps buffers up to this size on the heap
+before = libc.mallinfo2().hblkhd
+buffer = bytearray(2**20)
+print(libc.mallinfo2().hblkhd - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="this C library does not say what it holds")
+def test_buffers_of_many_pages_stay_off_the_heap_and_leave_no_gaps() -> None:
+    ran = subprocess.run([sys.executable, "-c", BUFFERS_AFTER_LARGER_ONES], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) >= MIB
