@@ -201,7 +201,7 @@ libc.mallinfo2.restype = Held
 settle()
 bytearray(16 * 2**20)  # made and dropped: from here on glibc by itself keeps buffers up to this size on the heap
 before = libc.mallinfo2().hblkhd
-buffer = bytearray(2**20)
+buffers = [bytearray(2**20) for _ in range(100)]  # a few may find room on the heap
 print(libc.mallinfo2().hblkhd - before)
 """
 
@@ -210,4 +210,4 @@ print(libc.mallinfo2().hblkhd - before)
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="this C library does not say what it holds")
 def test_buffers_of_many_pages_stay_off_the_heap_and_leave_no_gaps() -> None:
     ran = subprocess.run([sys.executable, "-c", BUFFERS_AFTER_LARGER_ONES], capture_output=True, text=True, check=True)
-    assert int(ran.stdout) >= MIB
+    assert int(ran.stdout) >= 80 * MIB
