@@ -35,6 +35,7 @@ from service.http.server import Server
 from service.input.wire import Event
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
+from service.kafka.log_config import Cluster, GroupMember, TopicNames
 from service.live.insights import Insight
 from service.live.reporter import Reporter
 from service.live.streams import Streams
@@ -146,7 +147,8 @@ def _log(servers: str | None) -> Iterator[tuple[MemberLog, Callable[[Sequence[Re
         specs[names[3]] = kafka_topics.TopicSpec(PARTITIONS, 1, kafka_topics.CHANGELOG)
         kafka_topics.create_topics(servers, specs)
         group = f"demo-{run}"
-        with closing(kafka_log.KafkaLog(names[:1], group, servers, *names[1:], transactional_id=group)) as log:
+        member = GroupMember(group=group, transactional_id=group)
+        with closing(kafka_log.KafkaLog(Cluster(servers), TopicNames((names[0],), *names[1:]), member)) as log:
             yield log, lambda records: _produce(servers, names[0], records)
 
 

@@ -22,7 +22,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
-from service.errors import LogUnavailable, RefusedSetting, TaskMigrated, TelltaleError
+from service.errors import LogUnavailable, TaskMigrated, TelltaleError
 from service.kafka.backlogs import BacklogWatch
 from service.kafka.changelog_reader import ChangelogReader, Restoring
 from service.kafka.client import (
@@ -36,6 +36,7 @@ from service.kafka.client import (
     translated,
 )
 from service.kafka.columns import FetchedChunk, PollBudget, columns_of, drained, fetch_columns
+from service.kafka.log_config import POLL_LIMITS, Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.rebalances import Assigned, Membership, RebalanceListener, ThrownOut, follows_directly
 from service.kafka.record_windows import Bounds
 from service.kafka.topic_watch import TopicWatch
@@ -43,7 +44,7 @@ from service.kafka.topics import admin_of, check_topics
 from service.kafka.transactional_writer import TransactionalWriter
 from service.kafka.transactions import open_transactions
 from service.kafka.widths import Widths
-from service.log.port import POLL_BYTES, Backlog, Commit, Fetched, Partition, Polled, Source, Stored
+from service.log.port import Backlog, Commit, Fetched, Partition, Polled, Source, Stored
 from service.state.changelog import group_of
 
 logger = structlog.get_logger("telltale.kafka")
@@ -61,54 +62,19 @@ class KafkaLog:
 
     def __init__(
         self,
-        topics: Sequence[str],
-        group: str,
-        bootstrap_servers: str,
-        anomalies_topic: str,
-        dead_letters_topic: str,
-        changelog_topic: str,
+        cluster: Cluster,
+        topics: TopicNames,
+        member: GroupMember,
+        limits: PollLimits = POLL_LIMITS,
         *,
-        transactional_id: str,
-        client: Mapping[str, object] | None = None,
-        group_instance_id: str | None = None,
-        auto_offset_reset: str = "earliest",
-        max_poll_records: int = 20_000,
-        session_timeout_ms: int = 10_000,
-        heartbeat_interval_ms: int = 500,
-        max_poll_interval_ms: int = 45_000,
-        request_timeout_ms: int = 10_000,
-        transaction_timeout_ms: int = 10_000,
-        fetch_max_bytes: int = 16 * 1024 * 1024,
-        max_partition_fetch_bytes: int = 1024 * 1024,
         unreachable_after_s: float = 60.0,
-        max_poll_bytes: int = POLL_BYTES,
         columnar: bool = True,
     ) -> None:
-        """client: settings that every client takes (security, client_id).
-
-        transactional_id: this worker's own; a restart with the same one ends what the dead worker left open.
-        group_instance_id: with it a restarted worker gets its partitions back at once, but one that is stopped keeps
-        them until session_timeout_ms is over. A worker that does not poll for max_poll_interval_ms is thrown out.
-        max_poll_bytes: of decompressed records; a poll brings one at least. columnar=False takes the client's own
-        decoding, which knows no such bound.
-        """
-        if transaction_timeout_ms > session_timeout_ms:
-            # A dead worker's partitions would wait for its transaction, not for its session.
-            raise RefusedSetting(
-                f"transaction_timeout_ms is {transaction_timeout_ms}, expected at most session_timeout_ms"
-                f" {session_timeout_ms}"
-            )
+        """columnar=False takes the client's own decoding, which knows no bound of bytes."""
         require_fast_checksums()
         silence_client_below_warning()
-        self._topics = tuple(topics)
-        self._servers = bootstrap_servers
-        self._group = group
-        self._transactional_id = transactional_id
-        self._client = client
-        self._changelog_topic = changelog_topic
-        self._auto_offset_reset = auto_offset_reset
-        self._max_poll_records = self._at_once = max_poll_records
-        self._max_poll_bytes = max_poll_bytes
+        self._cluster, self._topics, self._member, self._limits = cluster, topics, member, limits
+        self._at_once = limits.poll_records
         self._unreachable_after_s = unreachable_after_s
         self._events: deque[Assigned | ThrownOut] = deque()
         self._given: frozenset[Partition] = frozenset()  # by the group
@@ -120,65 +86,31 @@ class KafkaLog:
         self._membership: Membership | None = None
         self._failed_commits = 0
         self._closed = False
-        common: dict[str, object] = {
-            "bootstrap_servers": bootstrap_servers.split(","),
-            "request_timeout_ms": request_timeout_ms,
-            "reconnect_backoff_max_ms": 1_000,  # the client's 30 s make a 6 s restart of the broker an outage of 25
-            **(client or {}),
-        }
-        outputs = (anomalies_topic, dead_letters_topic)
-        counts = check_topics(bootstrap_servers, topics, outputs, client, changelog_topic)
-        self._writer = TransactionalWriter(
-            bootstrap_servers,
-            *outputs,
-            changelog_topic,
-            common,
-            transactional_id=transactional_id,
-            client=client,
-            request_timeout_ms=request_timeout_ms,
-            transaction_timeout_ms=transaction_timeout_ms,
-        )
+        counts = check_topics(cluster.servers, topics.readings, topics.outputs, cluster.client, topics.changelog)
+        self._writer = TransactionalWriter(cluster, topics, member)
         # What goes out whole has to come in whole.
-        self._budget = PollBudget(max_poll_bytes, Bounds(max(Bounds().record_bytes, 2 * self._writer.letter_bytes)))
-        reading: dict[str, object] = {
-            **common,
-            "bootstrap_timeout_ms": CONNECT_WITHIN_S * 1000,
-            "enable_auto_commit": False,
-            "allow_auto_create_topics": False,
-            "metadata_max_age_ms": METADATA_MAX_AGE_MS,
-            "fetch_max_bytes": fetch_max_bytes,
-            "metrics_enabled": False,
-        }
-        with connecting(bootstrap_servers, client):
+        self._budget = PollBudget(limits.poll_bytes, Bounds(max(Bounds().record_bytes, 2 * self._writer.letter_bytes)))
+        reading = _reading_settings(cluster, limits)
+        with connecting(cluster.servers, cluster.client):
             self._writer.producer(CONNECT_WITHIN_S)
-            self._consumer: Any = KafkaConsumer(
-                **reading,
-                group_id=group,
-                group_instance_id=group_instance_id,
-                auto_offset_reset=auto_offset_reset,
-                isolation_level="read_committed",  # also what makes the client wait for pending offsets
-                partition_assignment_strategy=[RangePartitionAssignor],
-                session_timeout_ms=session_timeout_ms,
-                heartbeat_interval_ms=heartbeat_interval_ms,
-                max_poll_interval_ms=max_poll_interval_ms,
-                max_poll_records=max_poll_records,
-                max_partition_fetch_bytes=max_partition_fetch_bytes,
-            )
+            self._consumer = _group_consumer(reading, member, limits)
         self._ends = fetch_columns(self._consumer, self._budget) if columnar else None
-        self._topic_watch = TopicWatch(self._consumer, bootstrap_servers, topics)
-        self._backlogs = BacklogWatch(self._consumer, auto_offset_reset == "earliest")
-        with connecting(bootstrap_servers, client):
-            self._changelog = ChangelogReader(changelog_topic, reading, columnar=self._ends is not None)
-        self._widths = Widths(self._changelog.cluster, {name: counts[name] for name in (*outputs, changelog_topic)})
+        self._topic_watch = TopicWatch(self._consumer, cluster.servers, topics.readings)
+        self._backlogs = BacklogWatch(self._consumer, member.auto_offset_reset == "earliest")
+        with connecting(cluster.servers, cluster.client):
+            self._changelog = ChangelogReader(topics.changelog, reading, columnar=self._ends is not None)
+        written = (*topics.outputs, topics.changelog)
+        self._widths = Widths(self._changelog.cluster, {name: counts[name] for name in written})
         self._heard_at = time.monotonic()
-        self._consumer.subscribe(topics, listener=RebalanceListener(self._consumer, self._events, self._started))
-        for topic in topics:  # else the group's leader may assign before it knows the partitions, and then again
+        listener = RebalanceListener(self._consumer, self._events, self._started)
+        self._consumer.subscribe(topics.readings, listener=listener)
+        for topic in topics.readings:  # else the group's leader may assign before it knows the partitions, and again
             self._consumer.partitions_for_topic(topic)
 
     def poll(self, timeout_s: float) -> Polled:
         deadline = time.monotonic() + timeout_s
         self._backlogs.ask(self._given, self._given - self._started)
-        with translated(f"polling {self._servers}"):
+        with translated(f"polling {self._cluster.servers}"):
             polled: dict[TopicPartition, list[Any]] = {}
             left_s = timeout_s
             while not polled and not self._events and not self._fresh and left_s >= 0:
@@ -206,7 +138,9 @@ class KafkaLog:
     def backlogs(self) -> dict[Partition, Backlog] | None:
         if self._membership is None:
             return None
-        counts = {topic: len(self._consumer._cluster.partitions_for_topic(topic) or ()) for topic in self._topics}
+        counts = {
+            topic: len(self._consumer._cluster.partitions_for_topic(topic) or ()) for topic in self._topics.readings
+        }
         watch = self._backlogs
         return {
             p: Backlog(
@@ -249,15 +183,15 @@ class KafkaLog:
         """Do not wait for the time limit of a transaction that the last owner of this partition left open.
 
         Taking over a transactional id ends what is open under it. Should its worker live, it is fenced, and starts
-        anew: this partition is not its any more. Whose it is says the key of the first record that was written in it,
+        again: this partition is not its any more. Whose it is says the key of the first record that was written in it,
         not its id: ids that earlier versions gave (GROUP-INSTANCE) may be of several groups.
         """
         try:
-            with admin_of(self._servers, self._client) as admin:
-                found = open_transactions(admin, TopicPartition(self._changelog_topic, partition.number))
+            with admin_of(self._cluster.servers, self._cluster.client) as admin:
+                found = open_transactions(admin, TopicPartition(self._topics.changelog, partition.number))
             for name, begin in found.items():
                 key = self._changelog.key_at(partition, begin)
-                if name != self._transactional_id and key is not None and group_of(key) == self._group:
+                if name != self._member.transactional_id and key is not None and group_of(key) == self._member.group:
                     logger.warning("open_transaction_ended", transactional_id=name)
                     self._writer.take_over(name)
         except (TelltaleError, kafka_errors.KafkaError) as error:
@@ -272,7 +206,7 @@ class KafkaLog:
             if offset is None:
                 ask = (
                     self._consumer.end_offsets
-                    if self._auto_offset_reset == "latest"
+                    if self._member.auto_offset_reset == "latest"
                     else self._consumer.beginning_offsets
                 )
                 offset = int(ask([tp], timeout_ms=CONNECT_WITHIN_S * 1000)[tp])
@@ -293,7 +227,7 @@ class KafkaLog:
         if not commits:
             return
         try:
-            with self._starting_again(f"a transaction on {self._servers}"):
+            with self._starting_again(f"a transaction on {self._cluster.servers}"):
                 foreign = [str(commit.partition) for commit in commits if commit.partition not in self._owned]
                 if foreign or self._membership is None:
                     raise TaskMigrated(f"{', '.join(foreign)}: not assigned to this worker")
@@ -310,8 +244,8 @@ class KafkaLog:
             for commit in commits:
                 self._backlogs.note_committed(commit.partition, commit.next_offset)
             self._failed_commits = 0
-            self._at_once = min(self._max_poll_records, 2 * self._at_once)
-            self._budget.poll_bytes = min(self._max_poll_bytes, 2 * self._budget.poll_bytes)
+            self._at_once = min(self._limits.poll_records, 2 * self._at_once)
+            self._budget.poll_bytes = min(self._limits.poll_bytes, 2 * self._budget.poll_bytes)
 
     @contextmanager
     def _starting_again(self, what: str) -> Iterator[None]:
@@ -396,4 +330,33 @@ class KafkaLog:
         heard_at = max(self._heard_at, self._consumer._coordinator.heartbeat.last_receive)
         silent_s = time.monotonic() - heard_at
         if silent_s > self._unreachable_after_s:
-            raise LogUnavailable(f"{self._servers}: no answer for {silent_s:.0f} s")
+            raise LogUnavailable(f"{self._cluster.servers}: no answer for {silent_s:.0f} s")
+
+
+def _reading_settings(cluster: Cluster, limits: PollLimits) -> dict[str, object]:
+    """What the consumers of readings and of the changelog have in common."""
+    return {
+        **cluster.client_settings(),
+        "bootstrap_timeout_ms": CONNECT_WITHIN_S * 1000,
+        "enable_auto_commit": False,
+        "allow_auto_create_topics": False,
+        "metadata_max_age_ms": METADATA_MAX_AGE_MS,
+        "fetch_max_bytes": limits.fetch_bytes,
+        "metrics_enabled": False,
+    }
+
+
+def _group_consumer(reading: Mapping[str, object], member: GroupMember, limits: PollLimits) -> Any:
+    return KafkaConsumer(
+        **reading,
+        group_id=member.group,
+        group_instance_id=member.instance_id,
+        auto_offset_reset=member.auto_offset_reset,
+        isolation_level="read_committed",  # also what makes the client wait for pending offsets
+        partition_assignment_strategy=[RangePartitionAssignor],
+        session_timeout_ms=member.session_timeout_ms,
+        heartbeat_interval_ms=member.heartbeat_interval_ms,
+        max_poll_interval_ms=member.max_poll_interval_ms,
+        max_poll_records=limits.poll_records,
+        max_partition_fetch_bytes=limits.partition_fetch_bytes,
+    )

@@ -1,7 +1,7 @@
 """Writing commits: one transaction each, by the one producer of a worker."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -11,6 +11,7 @@ from kafka import errors as kafka_errors
 from service import failpoints
 from service.errors import LogUnavailable
 from service.kafka.client import MAX_MESSAGE_BYTES, said
+from service.kafka.log_config import Cluster, GroupMember, TopicNames
 from service.kafka.rebalances import Membership
 from service.kafka.topics import max_message_bytes
 from service.kafka.transactions import drop, init_transactions, send, wait_for, wait_for_all
@@ -37,37 +38,19 @@ class _LettersRefused(Exception):
 class TransactionalWriter:
     """A worker's producer. After a transaction that failed it is thrown away; the next one ends what that left open."""
 
-    def __init__(
-        self,
-        servers: str,
-        anomalies_topic: str,
-        dead_letters_topic: str,
-        changelog_topic: str,
-        settings: Mapping[str, object],
-        *,
-        transactional_id: str,
-        client: Mapping[str, object] | None,
-        request_timeout_ms: int,
-        transaction_timeout_ms: int,
-    ) -> None:
-        """settings: those that every client of a worker has in common."""
-        self._servers = servers
-        self._anomalies_topic = anomalies_topic
-        self._dead_letters_topic = dead_letters_topic
-        self._changelog_topic = changelog_topic
-        self._transactional_id = transactional_id
-        self._client = client
-        self._transaction_timeout_s = transaction_timeout_ms / 1000
+    def __init__(self, cluster: Cluster, topics: TopicNames, member: GroupMember) -> None:
+        self._cluster, self._topics, self._member = cluster, topics, member
+        self._transaction_timeout_s = member.transaction_timeout_ms / 1000
         self._producer_settings: dict[str, object] = {
-            **settings,
-            "transactional_id": transactional_id,
+            **cluster.client_settings(),
+            "transactional_id": member.transactional_id,
             "allow_auto_create_topics": False,
-            "transaction_timeout_ms": transaction_timeout_ms,
+            "transaction_timeout_ms": member.transaction_timeout_ms,
             "acks": "all",
             "compression_type": "lz4",
             "max_request_size": MAX_MESSAGE_BYTES,
             "retry_backoff_ms": 5,  # p95 of a small transaction: 15 ms, 113 with the client's 100
-            "delivery_timeout_ms": request_timeout_ms,
+            "delivery_timeout_ms": cluster.request_timeout_ms,
             "max_block_ms": RECONNECT_WITHIN_S * 1000,
             "metrics_enabled": False,
         }
@@ -90,7 +73,7 @@ class TransactionalWriter:
                     self.letter_bytes = asked if asked is not None and asked < self.letter_bytes else fewer
                 logger.warning(
                     "dead_letters_refused",
-                    topic=self._dead_letters_topic,
+                    topic=self._topics.dead_letters,
                     reason=said(refused),
                     max_bytes=self.letter_bytes,
                     with_times=self._letters_have_times,
@@ -114,20 +97,20 @@ class TransactionalWriter:
             for commit in commits:
                 number = commit.partition.number
                 for record in commit.anomalies:
-                    write(self._anomalies_topic, number, record)
+                    write(self._topics.anomalies, number, record)
                 for record in commit.dead_letters:
-                    write(self._dead_letters_topic, number, self._letter(record))
+                    write(self._topics.dead_letters, number, self._letter(record))
             failpoints.reach("after_anomalies")
             pages = [(commit.partition.number, page) for commit in commits for page in commit.pages]
             for page in pages[: len(pages) // 2]:
-                write(self._changelog_topic, *page)
+                write(self._topics.changelog, *page)
             failpoints.reach("after_pages_half")
             for page in pages[len(pages) // 2 :]:
-                write(self._changelog_topic, *page)
+                write(self._topics.changelog, *page)
             failpoints.reach("after_pages")
             for commit in commits:
                 if commit.marker is not None:
-                    write(self._changelog_topic, commit.partition.number, commit.marker)
+                    write(self._topics.changelog, commit.partition.number, commit.marker)
             failpoints.reach("after_marker")
             wait_for_all(producer, (future for _, future in sent), deadline)
             offsets = {TopicPartition(*c.partition): OffsetAndMetadata(c.next_offset, "", -1) for c in commits}
@@ -152,17 +135,17 @@ class TransactionalWriter:
         """Where a record was refused, raise that: of the others it is only said that the transaction is over."""
         for topic, future in sent:
             error = future.exception
-            if topic == self._dead_letters_topic and isinstance(error, REFUSED_LETTER):
+            if topic == self._topics.dead_letters and isinstance(error, REFUSED_LETTER):
                 raise _LettersRefused(said(error)) from error
             if isinstance(error, kafka_errors.MessageSizeTooLargeError):
                 raise LogUnavailable(
-                    f"{self._servers}: a record is too large for {topic}, and may not be cut: set max.message.bytes of"
-                    f" that topic higher ({said(error)})"
+                    f"{self._cluster.servers}: a record is too large for {topic}, and may not be cut: set"
+                    f" max.message.bytes of that topic higher ({said(error)})"
                 ) from error
 
     def _asked_letter_bytes(self) -> int | None:
         """What the topic of dead letters takes; None where that may not be asked."""
-        found = max_message_bytes(self._servers, self._dead_letters_topic, self._client)
+        found = max_message_bytes(self._cluster.servers, self._topics.dead_letters, self._cluster.client)
         return None if found is None else min(found, MAX_MESSAGE_BYTES)
 
     def producer(self, connect_within_s: float | None = None) -> Any:
@@ -173,8 +156,8 @@ class TransactionalWriter:
             settings = {**self._producer_settings, "batch_size": min(BATCH_BYTES, self.letter_bytes)}
             producer = KafkaProducer(**settings, bootstrap_timeout_ms=within_s * 1000)
             try:
-                init_transactions(producer, self._transactional_id)
-                for topic in (self._anomalies_topic, self._dead_letters_topic, self._changelog_topic):
+                init_transactions(producer, self._member.transactional_id)
+                for topic in (self._topics.anomalies, self._topics.dead_letters, self._topics.changelog):
                     producer.partitions_for(topic)  # else the first send waits for it, beyond the time limit
             except BaseException:
                 drop(producer)

@@ -23,6 +23,7 @@ from service.http.turns import Brake, Share, Turns
 from service.http.web_link import RemoteStreams, RemoteWatching, WebEnd
 from service.http.web_process import WebProcess
 from service.kafka.log import KafkaLog
+from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.transactional_ids import worker_id
 from service.live.insights import Insight
 from service.live.memory import MemoryKeeper, memory_limit, settle
@@ -196,20 +197,19 @@ def kafka_worker(
 
 def _kafka_log(settings: Settings, me: str, transactional_id: str) -> KafkaLog:
     kafka = settings.kafka
-    return KafkaLog(
-        kafka.topics,
-        kafka.group,
-        kafka.bootstrap_servers,
-        kafka.anomalies_topic,
-        kafka.dead_letters_topic,
-        kafka.changelog_topic,
+    member = GroupMember(
+        group=kafka.group,
         transactional_id=transactional_id,
-        client={"client_id": f"telltale-{me}", **client_options(settings)},
-        group_instance_id=kafka.instance,
+        instance_id=kafka.instance,
         auto_offset_reset=kafka.auto_offset_reset,
-        max_poll_records=kafka.max_poll_records,
         session_timeout_ms=kafka.session_timeout_ms,
         transaction_timeout_ms=kafka.transaction_timeout_ms,
+    )
+    return KafkaLog(
+        Cluster(kafka.bootstrap_servers, {"client_id": f"telltale-{me}", **client_options(settings)}),
+        TopicNames(tuple(kafka.topics), kafka.anomalies_topic, kafka.dead_letters_topic, kafka.changelog_topic),
+        member,
+        PollLimits(poll_records=kafka.max_poll_records),
     )
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
 from service.kafka import transactional_writer
 from service.kafka.log import KafkaLog
+from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.topics import CHANGELOG, TopicSpec, check_topics, create_topics, describe_topics, produce
 from service.log.fitting import record_bytes
 from service.log.port import POLL_BYTES, Commit, Fetched, Headers, Log, Partition, Record
@@ -31,6 +32,12 @@ from tests.kafka import KEEP, Broker
 from tests.proxy import END_TXN, Proxy
 from tests.records import headers_of
 from tests.service.log_contract import TIMES_MS, WITHIN_S, LogContract, Reader, World, readings
+
+NOWHERE = (
+    Cluster("127.0.0.1:9"),
+    TopicNames(("readings",), "anomalies", "dead-letters", "changelog"),
+    GroupMember(group="g", transactional_id="t"),
+)
 
 
 def connect_within(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,37 +48,44 @@ def connect_within(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
 class KafkaWorld:
     """Three topics and a group of their own on the broker."""
 
-    def __init__(self, broker: Broker, partitions: int = 2, **settings: Any) -> None:
+    def __init__(self, broker: Broker, partitions: int = 2, client: Mapping[str, object] | None = None) -> None:
         self.broker = broker
         self.group = f"group-{uuid.uuid4().hex[:10]}"
         self.topic, self.anomalies_topic, self.dead_letters_topic, self.changelog_topic = (
             f"{self.group}-{name}" for name in ("readings", "anomalies", "dead-letters", "changelog")
         )
-        self.settings = settings
+        self.client = client
         self.opened: list[KafkaLog] = []
         names = (self.topic, self.anomalies_topic, self.dead_letters_topic)
         specs = {name: TopicSpec(partitions, 1, KEEP) for name in names}
         specs[self.changelog_topic] = TopicSpec(partitions, 1, CHANGELOG)
         create_topics(broker.bootstrap_servers, specs)
 
-    def open(self, max_poll_records: int = 20_000, max_poll_bytes: int = POLL_BYTES, **settings: Any) -> KafkaLog:
+    def open(
+        self,
+        max_poll_records: int = 20_000,
+        max_poll_bytes: int = POLL_BYTES,
+        *,
+        request_timeout_ms: int = 10_000,
+        unreachable_after_s: float = 60.0,
+        columnar: bool = True,
+        **member: Any,
+    ) -> KafkaLog:
+        """member: of GroupMember, where a test wants another than the usual."""
+        membership = {
+            "transactional_id": f"{self.group}-worker",
+            "session_timeout_ms": 6_000,
+            "transaction_timeout_ms": 6_000,
+            "heartbeat_interval_ms": 100,
+            **member,
+        }
         log = KafkaLog(
-            [self.topic],
-            self.group,
-            self.broker.bootstrap_servers,
-            self.anomalies_topic,
-            self.dead_letters_topic,
-            self.changelog_topic,
-            **{
-                "transactional_id": f"{self.group}-worker",
-                "max_poll_records": max_poll_records,
-                "max_poll_bytes": max_poll_bytes,
-                "session_timeout_ms": 6_000,
-                "transaction_timeout_ms": 6_000,
-                "heartbeat_interval_ms": 100,
-                **self.settings,
-                **settings,
-            },
+            Cluster(self.broker.bootstrap_servers, self.client, request_timeout_ms),
+            TopicNames((self.topic,), self.anomalies_topic, self.dead_letters_topic, self.changelog_topic),
+            GroupMember(group=self.group, **membership),
+            PollLimits(poll_records=max_poll_records, poll_bytes=max_poll_bytes),
+            unreachable_after_s=unreachable_after_s,
+            columnar=columnar,
         )
         self.opened.append(log)
         return log
@@ -114,11 +128,11 @@ class KafkaWorld:
 
 @pytest.fixture
 def new_world(kafka: Broker) -> Iterator[Callable[..., KafkaWorld]]:
-    """Worlds with settings of their own, whose workers are closed whatever becomes of the test."""
+    """Worlds with client settings of their own, whose workers are closed whatever becomes of the test."""
     with contextlib.ExitStack() as closing:
 
-        def new_world(partitions: int = 2, **settings: Any) -> KafkaWorld:
-            world = KafkaWorld(kafka, partitions, **settings)
+        def new_world(partitions: int = 2, client: Mapping[str, object] | None = None) -> KafkaWorld:
+            world = KafkaWorld(kafka, partitions, client)
             closing.callback(world.close)
             return world
 
@@ -320,13 +334,13 @@ def test_a_restarted_worker_fences_the_one_before_it(world: KafkaWorld) -> None:
 
 def test_a_static_worker_restarts_at_once_and_keeps_its_partitions(world: KafkaWorld) -> None:
     world.append(0, readings(10))
-    log = world.open(group_instance_id="worker-1")
+    log = world.open(instance_id="worker-1")
     reader = Reader(log).until(10)
     log.commit(reader.commits())
     log.close()
     world.append(0, readings(5, 10))
     start = time.monotonic()
-    again = Reader(world.open(group_instance_id="worker-1")).until(5)
+    again = Reader(world.open(instance_id="worker-1")).until(5)
     assert time.monotonic() - start < 4.0  # below the session timeout
     assert again.offsets(0) == [10, 11, 12, 13, 14]
 
@@ -545,7 +559,7 @@ def test_a_broker_that_does_not_come_back_ends_the_worker(proxied: KafkaWorld, p
 def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     connect_within(2, monkeypatch)
     with pytest.raises(LogUnavailable, match=r"could not connect to 127.0.0.1:9 within 2 s: .*ECONNREFUSED"):
-        KafkaLog(["readings"], "g", "127.0.0.1:9", "anomalies", "dead-letters", "changelog", transactional_id="t")
+        KafkaLog(*NOWHERE)
 
 
 @pytest.mark.parametrize("late", [KafkaTimeoutError("closed"), KafkaConnectionError("Connection timed out")])
@@ -584,13 +598,13 @@ def test_a_wrong_mechanism_is_told(kafka: Broker, monkeypatch: pytest.MonkeyPatc
 
 def test_a_transaction_may_not_outlive_its_session() -> None:
     with pytest.raises(RefusedSetting, match="expected at most session_timeout_ms 10000"):
-        KafkaLog(["a"], "g", "127.0.0.1:9", "b", "c", "d", transactional_id="t", transaction_timeout_ms=60_000)
+        GroupMember(group="g", transactional_id="t", transaction_timeout_ms=60_000)
 
 
 def test_slow_checksums_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kafka.record.util.crc32c_c", None)
     with pytest.raises(LogUnavailable, match="crc32c"):
-        KafkaLog(["readings"], "g", "127.0.0.1:9", "anomalies", "dead-letters", "changelog", transactional_id="t")
+        KafkaLog(*NOWHERE)
 
 
 def test_the_client_stays_silent_below_warning_whatever_the_level(

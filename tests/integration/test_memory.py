@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from service.kafka.log import KafkaLog
+from service.kafka.log_config import Cluster, GroupMember, TopicNames
 from service.kafka.topics import CHANGELOG
 from service.live.memory import TIDY_S, MemoryKeeper, settle
 from service.log.port import Partition
@@ -39,10 +40,9 @@ def test_what_polls_leave_behind_is_collected_by_the_clock(kafka: Broker) -> Non
     changelog = kafka.create_topic(1, "changelog", CHANGELOG)
     clock = Clock()
     keeper = MemoryKeeper(None, 1_000, clock=clock)
-    servers = kafka.bootstrap_servers
-    with closing(
-        KafkaLog(topics[:1], "memory", servers, topics[1], topics[2], changelog, transactional_id="memory")
-    ) as log:
+    names = TopicNames((topics[0],), topics[1], topics[2], changelog)
+    member = GroupMember(group="memory", transactional_id="memory")
+    with closing(KafkaLog(Cluster(kafka.bootstrap_servers), names, member)) as log:
         while not log.poll(0.5).assigned:
             pass
         log.start(Partition(topics[0], 0), None)

@@ -9,6 +9,7 @@ from kafka.admin import KafkaAdminClient, ScramMechanism, UserScramCredentialUps
 
 from service.errors import LogUnavailable, RefusedSetting
 from service.kafka.log import KafkaLog
+from service.kafka.log_config import Cluster, GroupMember, TopicNames
 from service.kafka.topics import check_topics, describe_topics
 from service.log.port import Commit, Record
 from tests.command_line import Telltale
@@ -105,10 +106,9 @@ def test_readings_come_in_and_anomalies_go_out_whatever_the_listener(secured: Se
         more = {"ssl_certfile": str(files.client), "ssl_keyfile": str(files.locked_key), "ssl_password": KEY_PASSWORD}
     if kind == SCRAM:
         more = {"sasl_mechanism": SCRAM, "sasl_plain_username": "writer", "sasl_plain_password": "right too"}
-    servers = secured.servers("SASL_SSL" if kind == SCRAM else kind)
-    outputs = (names.anomalies, names.dead_letters, names.changelog)
-    client = secured.client(protocol, **more)
-    log = KafkaLog([names.topic], names.group, servers, *outputs, transactional_id=f"{kind}/w0", client=client)
+    cluster = Cluster(secured.servers("SASL_SSL" if kind == SCRAM else kind), secured.client(protocol, **more))
+    topics = TopicNames((names.topic,), names.anomalies, names.dead_letters, names.changelog)
+    log = KafkaLog(cluster, topics, GroupMember(group=names.group, transactional_id=f"{kind}/w0"))
     try:
         fetched = Reader(log).until(20).fetched
         log.commit([Commit(one.partition, one.next_offset, (Record(b"s", b"anomaly"),)) for one in fetched])
