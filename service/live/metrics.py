@@ -10,6 +10,7 @@ import heapq
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.utils import floatToGoString
 
 from models.data.arrays import Doubles, Int64s
-from service.live.status import Notified, PartitionStatus, StatusBoard
+from service.live.status import Counts, Notified, PartitionStatus, StatusBoard
 
 # From a record that is judged in the poll it arrives with, to one that waited for a restart or behind a backlog.
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -30,7 +31,48 @@ STAGE_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 TRANSACTION_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # 100,000 streams take half a second from pages; a long replay takes minutes.
 RESTORE_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-NOBODY_NOTIFIED: Mapping[str, Notified] = {}
+NOT_NOTIFIED: Mapping[str, Notified] = {}
+
+COUNTERS: tuple[tuple[str, str, Callable[[Counts], int]], ...] = (
+    ("telltale_readings", "Readings that were read, late and duplicate ones among them.", lambda c: c.readings),
+    ("telltale_readings_late", "Readings older than their stream's last.", lambda c: c.late),
+    ("telltale_readings_duplicate", "Readings that came twice.", lambda c: c.duplicate),
+    ("telltale_readings_replayed", "Readings judged again, silently, after a restore.", lambda c: c.replayed),
+    ("telltale_transactions", "Transactions committed.", lambda c: c.transactions),
+    ("telltale_transaction_aborts", "Transactions that failed; their records are judged again.", lambda c: c.aborts),
+    ("telltale_partition_assignments", "Partitions that came to this worker, each time.", lambda c: c.assigned),
+    ("telltale_streams_evicted", "Streams forgotten because they were idle.", lambda c: c.evicted),
+    ("telltale_pages_written", "Pages of state written.", lambda c: c.pages_written),
+    ("telltale_page_written_bytes", "Bytes of pages and rosters, before compression.", lambda c: c.page_bytes_written),
+)
+LABELLED_COUNTERS: tuple[tuple[str, str, str, Callable[[Counts], Mapping[str, int]]], ...] = (
+    ("telltale_records_rejected", "Records that could not be read, now dead letters.", "reason", lambda c: c.rejected),
+    ("telltale_anomalies_opened", "Anomalies by their severity when they opened.", "severity", lambda c: c.opened),
+    (
+        "telltale_anomalies_updated",
+        "Anomalies that became more severe, by new severity.",
+        "severity",
+        lambda c: c.updated,
+    ),
+    (
+        "telltale_anomalies_closed",
+        "Anomalies that closed, by the severity of their peak.",
+        "severity",
+        lambda c: c.closed,
+    ),
+    (
+        "telltale_anomaly_channels",
+        "Anomalies opened, by the channel with the largest share of the score.",
+        "channel",
+        lambda c: c.channels,
+    ),
+    ("telltale_state_problems", "What was found wrong with a partition's state.", "problem", lambda c: c.problems),
+)
+# New name: the one in the release before, served beside it until the next. Counters without `_total`.
+FORMER_NAMES = {
+    "telltale_heartbeat_age_seconds": "telltale_beat_age_seconds",
+    "telltale_page_written_bytes": "telltale_page_bytes_written",
+}
 
 
 class Build(NamedTuple):
@@ -52,7 +94,7 @@ class Counted(NamedTuple):
 class Metrics:
     """A collector. The worker's thread calls `observe_…`; a scrape calls `collect`.
 
-    Where another process is scraped, `take` lets its copy show what `counted` told here.
+    Where another process is scraped, `take` lets its copy show what `counted` returned here.
     """
 
     def __init__(
@@ -66,7 +108,7 @@ class Metrics:
         problems: Iterable[str],
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        notified: Callable[[], Mapping[str, Notified]] = lambda: NOBODY_NOTIFIED,
+        notified: Callable[[], Mapping[str, Notified]] = lambda: NOT_NOTIFIED,
         top_streams: int = 0,
     ) -> None:
         """stages, reasons, severities, problems: every label there will be, so that each series starts at 0.
@@ -123,12 +165,17 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Every series as it stands; called by the registry."""
-        yield from self._identity()
-        yield from self._counters()
-        yield from self._notifications()
-        yield from self._gauges()
-        yield from self._anomalies()
-        yield from self._histograms()
+        for family in chain(
+            self._identity(),
+            self._counters(),
+            self._notifications(),
+            self._gauges(),
+            self._anomalies(),
+            self._histograms(),
+        ):
+            yield family
+            if family.name in FORMER_NAMES:
+                yield _under_former_name(family)
 
     def describe(self) -> Iterable[Metric]:
         return self.collect()
@@ -149,76 +196,17 @@ class Metrics:
             )
 
     def _counters(self) -> Iterator[Metric]:
-        status, severities = self._board.read(), self._severities
-        counts = status.counts
-        yield CounterMetricFamily(
-            "telltale_readings", "Readings that were read, late and duplicate ones among them.", counts.readings
-        )
-        yield CounterMetricFamily("telltale_readings_late", "Readings older than their stream's last.", counts.late)
-        yield CounterMetricFamily("telltale_readings_duplicate", "Readings that came twice.", counts.duplicate)
-        yield _by(
-            CounterMetricFamily(
-                "telltale_records_rejected", "Records that could not be read, now dead letters.", labels=["reason"]
-            ),
-            counts.rejected,
-            self._reasons,
-        )
-        yield _by(
-            CounterMetricFamily(
-                "telltale_anomalies_opened", "Anomalies by their severity when they opened.", labels=["severity"]
-            ),
-            counts.opened,
-            severities,
-        )
-        yield _by(
-            CounterMetricFamily(
-                "telltale_anomalies_updated", "Anomalies that became more severe, by new severity.", labels=["severity"]
-            ),
-            counts.updated,
-            severities,
-        )
-        yield _by(
-            CounterMetricFamily(
-                "telltale_anomalies_closed",
-                "Anomalies that closed, by the severity of their peak.",
-                labels=["severity"],
-            ),
-            counts.closed,
-            severities,
-        )
-        yield _by(
-            CounterMetricFamily(
-                "telltale_anomaly_channels",
-                "Anomalies opened, by the channel with most share in what was strange.",
-                labels=["channel"],
-            ),
-            counts.channels,
-            status.checkpoint.features,
-        )
-        yield CounterMetricFamily("telltale_transactions", "Transactions committed.", counts.transactions)
-        yield CounterMetricFamily(
-            "telltale_transaction_aborts", "Transactions that failed; their records are judged again.", counts.aborts
-        )
-        yield CounterMetricFamily(
-            "telltale_partition_assignments", "Partitions that came to this worker, each time.", counts.assigned
-        )
-        yield CounterMetricFamily(
-            "telltale_streams_evicted", "Streams forgotten because they were idle.", counts.evicted
-        )
-        yield CounterMetricFamily("telltale_pages_written", "Pages of state written.", counts.pages_written)
-        yield CounterMetricFamily(
-            "telltale_page_bytes_written", "Bytes of pages and rosters, before compression.", counts.page_bytes_written
-        )
-        yield CounterMetricFamily(
-            "telltale_readings_replayed", "Readings judged again, silently, after a restore.", counts.replayed
-        )
-        yield _by(
-            CounterMetricFamily(
-                "telltale_state_problems", "What was found wrong with a partition's state.", labels=["problem"]
-            ),
-            counts.problems,
-            self._problems,
-        )
+        status = self._board.read()
+        for name, meaning, count in COUNTERS:
+            yield CounterMetricFamily(name, meaning, count(status.counts))
+        values = {
+            "reason": self._reasons,
+            "severity": self._severities,
+            "problem": self._problems,
+            "channel": status.checkpoint.features,
+        }
+        for name, meaning, label, counts in LABELLED_COUNTERS:
+            yield _by(CounterMetricFamily(name, meaning, labels=[label]), counts(status.counts), values[label])
 
     def _notifications(self) -> Iterator[Metric]:
         notified = self._notified()
@@ -241,7 +229,9 @@ class Metrics:
             "telltale_start_time_seconds", "When the worker started, Unix time.", status.started_ms / 1000
         )
         yield GaugeMetricFamily(
-            "telltale_beat_age_seconds", "Since the worker's loop last came round.", self._monotonic() - status.beat_s
+            "telltale_heartbeat_age_seconds",
+            "Since the worker's loop last came round.",
+            self._monotonic() - status.beat_s,
         )
         yield GaugeMetricFamily("telltale_partitions", "Partitions this worker has.", len(status.partitions))
         now_s = self._clock()
@@ -350,6 +340,13 @@ def _by(family: CounterMetricFamily, counts: Mapping[str, int], labels: Sequence
     for label in labels:
         family.add_metric([label], counts.get(label, 0))
     return family
+
+
+def _under_former_name(family: Metric) -> Metric:
+    former = FORMER_NAMES[family.name]
+    same = Metric(former, f"Former name of {family.name}; removed in the next release.", family.type)
+    same.samples = [one._replace(name=one.name.replace(family.name, former)) for one in family.samples]
+    return same
 
 
 def _of_each(notified: Mapping[str, Notified], count: str) -> Mapping[str, int]:

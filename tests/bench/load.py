@@ -28,6 +28,7 @@ from service import failpoints
 from service.input.wire import StreamKey
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
+from service.kafka.log_config import Cluster, GroupMember, TopicNames
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import CheckpointStatus, StatusBoard
@@ -292,7 +293,8 @@ def _worker(
 ) -> tuple[Worker, kafka_log.KafkaLog, CollectorRegistry]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    log = kafka_log.KafkaLog(topics[:1], group, servers, topics[1], topics[2], topics[3], transactional_id=group)
+    names = TopicNames((topics[0],), *topics[1:4])
+    log = kafka_log.KafkaLog(Cluster(servers), names, GroupMember(group=group, transactional_id=group))
     board = StatusBoard(first_status(CheckpointStatus("bench", "0" * 64, ("value",))))
     registry = CollectorRegistry()
     metrics = Metrics(registry, board, Build("", "", "", ""), STAGES, REASONS, ("minor", "major", "critical"), PROBLEMS)
@@ -327,7 +329,7 @@ def _sum(registry: CollectorRegistry, name: str) -> float:
 
 
 def _page_bytes(registry: CollectorRegistry) -> float:
-    return registry.get_sample_value("telltale_page_bytes_written_total") or 0.0
+    return registry.get_sample_value("telltale_page_written_bytes_total") or 0.0
 
 
 def _stage_seconds(registry: CollectorRegistry) -> dict[str, float]:

@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 
 from docs.generated import everything_exported
+from service.live.metrics import FORMER_NAMES
 from tests.prometheus import DEPLOY, program
 
 ROOT = DEPLOY.parent
@@ -138,6 +139,12 @@ def test_the_runbook_has_no_entry_for_an_alert_that_is_none() -> None:
 @pytest.mark.parametrize(("where", "expression"), list(asked_for()))
 def test_every_metric_that_is_asked_for_is_exported_or_recorded(where: str, expression: str) -> None:
     assert set(NAME.findall(expression)) <= SAMPLES | set(RECORDED), where
+
+
+@pytest.mark.parametrize(("where", "expression"), list(asked_for()))
+def test_no_rule_or_dashboard_asks_for_a_former_name(where: str, expression: str) -> None:
+    former = {name for old in FORMER_NAMES.values() for name in (old, f"{old}_total")}
+    assert not set(NAME.findall(expression)) & former, where
 
 
 def test_every_metric_is_in_the_documentation_and_no_other() -> None:

@@ -474,7 +474,7 @@ def test_metrics_move_with_the_work(detector: Detector, calm: Topics) -> None:
     for stage in STAGES:
         assert service.metric("telltale_stage_duration_seconds_count", stage=stage) >= 2 * READINGS / ROUND
     assert service.metric("telltale_pages_written_total") >= 2
-    assert service.metric("telltale_page_bytes_written_total") > 2 * STREAMS * 500
+    assert service.metric("telltale_page_written_bytes_total") > 2 * STREAMS * 500
     opened = [
         record
         for told in calm.anomalies.values()

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from service.live.metrics import LATENCY_S, Build, Metrics
+from service.live.metrics import FORMER_NAMES, LATENCY_S, Build, Metrics
 from service.live.status import CheckpointStatus, Counts, Notified, PartitionStatus, Status, StatusBoard, WorkerState
 
 STATUS = Status(WorkerState.STARTING, 50_000, 50_000, 90.0, CheckpointStatus("c", "abc", ("flow", "heat"), 45_000))
@@ -70,7 +70,7 @@ def test_every_series_is_there_from_the_start_and_at_zero(scrape: Scrape) -> Non
 def test_what_runs_is_told(scrape: Scrape) -> None:
     assert scrape.value("telltale_build_info", version="0.1.0", python="3.11.7", torch="2.15.0", numerics="f00d") == 1
     assert scrape.value("telltale_checkpoint_info", digest="abc", features="2") == 1
-    assert scrape.value("telltale_beat_age_seconds") == 1.0
+    assert scrape.value("telltale_heartbeat_age_seconds") == 1.0
     assert scrape.value("telltale_start_time_seconds") == 50.0
     assert scrape.value("telltale_checkpoint_load_timestamp_seconds") == 45.0
     assert scrape.value("process_resident_memory_bytes") > 0
@@ -143,7 +143,7 @@ def test_what_becomes_of_the_memory_is_told(scrape: Scrape) -> None:
     assert scrape.value("telltale_readings_replayed_total") == 2
     assert scrape.value("telltale_state_problems_total", problem="corrupt") == 3
     assert scrape.value("telltale_pages_written_total") == 4
-    assert scrape.value("telltale_page_bytes_written_total") == 500
+    assert scrape.value("telltale_page_written_bytes_total") == 500
     of, other = {"topic": "plant", "partition": "3"}, {"topic": "plant", "partition": "4"}
     assert scrape.value("telltale_replay_records", **of) == 40
     assert [scrape.value("telltale_partition_ready", **labels) for labels in (of, other)] == [0, 1]
@@ -226,6 +226,16 @@ def test_no_series_names_a_stream(scrape: Scrape) -> None:
     known = {"le", "stage", "reason", "severity", "version", "python", "torch", "numerics", "digest", "features"}
     known |= {"problem", "channel", "receiver"}
     assert labels == known | {"topic", "partition"}
+
+
+def test_a_former_name_has_the_samples_of_the_new_one(scrape: Scrape) -> None:
+    scrape.board.publish(dataclasses.replace(STATUS, counts=Counts(page_bytes_written=500)))
+    assert scrape.value("telltale_page_bytes_written_total") == 500
+    assert scrape.value("telltale_beat_age_seconds") == 1.0
+    families = {family.name: family for family in parse(generate_latest(scrape.registry).decode())}
+    for new, former in FORMER_NAMES.items():
+        assert families[former].type == families[new].type
+        assert families[former].documentation == f"Former name of {new}; removed in the next release."
 
 
 def test_openmetrics_reads_it_too(scrape: Scrape) -> None:
