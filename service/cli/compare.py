@@ -9,11 +9,14 @@ from models.net.names import CELL_NAMES
 from models.output.wording import counted
 from service.cli.option_checks import names_among, split
 from service.cli.options import (
+    Chunk,
     Data,
     Device,
+    Epochs,
     Force,
     Hidden,
     MoreData,
+    Patience,
     Unit,
     data_paths,
     device_of,
@@ -39,9 +42,9 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each cell, with seeds 0, 1, 2, …")] = 3,
     hidden: Hidden = 64,
     layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of each net.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data at most.")] = 40,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better one after which it stops.")] = 6,
-    chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
+    epochs: Epochs = 40,
+    patience: Patience = 6,
+    chunk: Chunk = 64,
     processes: Annotated[int, typer.Option(min=1, help="Nets trained side by side, a thread each.")] = 1,
     device: Device = "auto",
     force: Force = False,

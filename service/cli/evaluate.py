@@ -9,8 +9,10 @@ from models.output.wording import counted
 from service.cli.options import (
     CheckpointFile,
     Device,
+    Epochs,
     Force,
     Hidden,
+    Patience,
     Unit,
     data_paths,
     device_of,
@@ -36,8 +38,8 @@ def evaluate(
     train: Annotated[bool, typer.Option("--train", help="Train a net on each set: the default.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each set, with seeds 0, 1, 2, …")] = 5,
     hidden: Hidden = 64,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data at most.")] = 40,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better one after which it stops.")] = 6,
+    epochs: Epochs = 40,
+    patience: Patience = 6,
     baselines: Annotated[bool, typer.Option(help="Simple detectors to compare with.")] = True,
     folder: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the pages, the tables and the runs.")

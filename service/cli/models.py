@@ -13,14 +13,17 @@ from service.cli.option_checks import file_of, listed, one_of, seconds
 from service.cli.options import (
     MOST_SEED,
     CheckpointFile,
+    Chunk,
     Config,
     Data,
     Device,
+    Epochs,
     Force,
     Hidden,
     LearningRate,
     MoreData,
     Part,
+    Patience,
     Servers,
     Unit,
     counting,
@@ -38,10 +41,11 @@ from service.cli.output_files import check_outputs, check_room
 from service.errors import RefusedSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from models.data.series import Series
+    from service.settings.settings import Settings
 
 TABLES = (".parquet", ".csv")  # what scores are written as
 
@@ -56,6 +60,15 @@ class _Learned(NamedTuple):
     series: "list[Series]"
     source: str
     files: int
+
+
+class _TopicRange(NamedTuple):
+    """What of a topic is learned from, as the options say it; no topic: learn from files or simulated streams."""
+
+    topic: str | None
+    since: str | None
+    until: str | None
+    features: str | None
 
 
 @app.command(epilog="Example: telltale train --data plant/*.parquet --out plant.safetensors --report plant.html")
@@ -79,9 +92,9 @@ def train(
     ] = "lstm",
     hidden: Hidden = 64,
     layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of the recurrent net.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data at most.")] = 40,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better one after which it stops.")] = 6,
-    chunk: Annotated[int, typer.Option(min=2, help="Readings that gradients reach back.")] = 64,
+    epochs: Epochs = 40,
+    patience: Patience = 6,
+    chunk: Chunk = 64,
     learning_rate: LearningRate = 3e-3,
     precision: Annotated[
         str,
@@ -109,18 +122,11 @@ def train(
     """
     import math
 
-    if from_topic and (data or more or simulate):
-        raise RefusedSetting("--from-topic: expected no --data and no --simulate beside it")
-    if not from_topic and (since or until or features):
-        raise RefusedSetting("--since, --until and --features are of a topic, but --from-topic is missing")
-    if simulate and (data or more):
-        raise RefusedSetting("--simulate: expected no --data beside it")
-    for option, text in (("--since", since), ("--until", until)):
-        if text is not None:
-            _moment(option, text, 0)
+    wanted = _TopicRange(from_topic, since, until, features)
+    _check_sources(wanted, bool(data or more), simulate)
     paths = [] if from_topic or simulate else data_paths(data, more)
-    goes_on = resume is not None and resume.exists()  # then its results are those of the same run
-    check_outputs(out_file, report, force=force or goes_on)
+    resumed = resume is not None and resume.exists()  # then its results are those of the same run
+    check_outputs(out_file, report, force=force or resumed)
     check_outputs(resume, force=True)
 
     from models.net.forecaster import ForecasterConfig
@@ -132,7 +138,8 @@ def train(
     with joined(device_of(device)) as ranks:
         say = out if ranks.first else Console(quiet=True)
         if from_topic:
-            learned = _from_topic(from_topic, since, until, features, bootstrap_servers, config, say)
+            settings = quiet_settings(config, None, [from_topic], None, bootstrap_servers)
+            learned = _from_topic(from_topic, wanted, settings, say)
         elif simulate:
             learned = _Learned(simulated(simulate, seed), counted(simulate, "simulated stream"), 1)
         else:
@@ -148,12 +155,7 @@ def train(
             precision=precision,
             seed=seed,
         )
-        short = len(learned.series) - len(parts)
-        readings = sum(len(one.times_ms) for one in parts)
-        say.print(
-            f"{counted(len(parts), 'stream')}{f', {short} too short' if short else ''}, "
-            f"{counted(readings, 'reading')} to train on, {counted(len(parts[0].features), 'feature')}"
-        )
+        say.print(_amounts(parts, len(learned.series) - len(parts)))
         train_and_save(
             parts,
             parts,
@@ -171,6 +173,26 @@ def train(
         )
 
 
+def _check_sources(wanted: _TopicRange, files: bool, simulate: int) -> None:
+    if wanted.topic and (files or simulate):
+        raise RefusedSetting("--from-topic: expected no --data and no --simulate beside it")
+    if not wanted.topic and (wanted.since or wanted.until or wanted.features):
+        raise RefusedSetting("--since, --until and --features are of a topic, but --from-topic is missing")
+    if simulate and files:
+        raise RefusedSetting("--simulate: expected no --data beside it")
+    for option, text in (("--since", wanted.since), ("--until", wanted.until)):
+        if text is not None:
+            _moment(option, text, 0)
+
+
+def _amounts(parts: "Sequence[Series]", short: int) -> str:
+    readings = sum(len(one.times_ms) for one in parts)
+    return (
+        f"{counted(len(parts), 'stream')}{f', {short} too short' if short else ''}, "
+        f"{counted(readings, 'reading')} to train on, {counted(len(parts[0].features), 'feature')}"
+    )
+
+
 def _from_files(paths: list[Path], unit: TimeUnit | None, say: Console) -> _Learned:
     from models.data import spool
 
@@ -180,15 +202,7 @@ def _from_files(paths: list[Path], unit: TimeUnit | None, say: Console) -> _Lear
     return _Learned(series, ", ".join(map(str, paths)), len(tables))
 
 
-def _from_topic(
-    topic: str,
-    since: str | None,
-    until: str | None,
-    features: str | None,
-    servers: str | None,
-    config: Path | None,
-    say: Console,
-) -> _Learned:
+def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Console) -> _Learned:
     import time
     from contextlib import closing
 
@@ -197,13 +211,12 @@ def _from_topic(
     from service.kafka.groupless import KafkaGrouplessLog
     from service.settings.settings import client_options
 
-    settings = quiet_settings(config, None, [topic], None, servers)
     now_ms = round(time.time() * 1000)
-    begin, end = _moment("--since", since, now_ms), _moment("--until", until, now_ms)
+    begin, end = _moment("--since", wanted.since, now_ms), _moment("--until", wanted.until, now_ms)
     with closing(KafkaGrouplessLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
         stretches = history.stretches(log, topic, begin, end)
         records = sum(stretch.end - stretch.begin for stretch in stretches)
-        names = tuple(features.split(",")) if features else history.features_in(log, stretches)
+        names = tuple(wanted.features.split(",")) if wanted.features else history.features_in(log, stretches)
         limits = settings.limits
         decoder = Decoder(names, int(limits.max_future_s * 1000), int(limits.max_past_s * 1000))
         with _reading(records, say) as progress:

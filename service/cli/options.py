@@ -46,11 +46,15 @@ Part = Annotated[
 ]
 Device = Annotated[str, typer.Option(callback=one_of("auto", "cpu", "cuda"), help="auto, cpu or cuda.")]
 Hidden = Annotated[int, typer.Option(min=16, callback=multiple_of_16, help="Hidden units a layer, a multiple of 16.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Passes over the data at most.")]
+Patience = Annotated[int, typer.Option(min=1, help="Epochs without a better one after which it stops.")]
+Chunk = Annotated[int, typer.Option("--chunk", min=2, help="Readings that gradients reach back.")]
 LearningRate = Annotated[float, typer.Option(min=1e-6, max=1.0, callback=finite, help="Of Adam, at the start.")]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings. [TELLTALE_CONFIG]")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Input topic; may be given several times.")]
 Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Brokers to ask first.")]
 CheckpointFile = Annotated[Path | None, typer.Option("--checkpoint", help="File of the trained model.")]
+Stream = Annotated[str, typer.Option("--stream", help="Key of the stream.")]
 Group = Annotated[str | None, typer.Option("--group", help="Consumer group whose state it is.")]
 PartitionNumber = Annotated[
     int | None, typer.Option("--partition", min=0, help="The one it is in, if producers choose; else by the key.")

@@ -1,6 +1,6 @@
 """Commands that look at what streams remember: state, replay."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from service.cli.options import (
     Group,
     PartitionNumber,
     Servers,
+    Stream,
     Topics,
     err,
     load_checkpoint,
@@ -42,7 +43,7 @@ app.add_typer(state_app, name="state")
 
 @state_app.command("show", epilog="Example: telltale state show --stream line-03/pump-012 --topic plant")
 def state_show(
-    stream: Annotated[str, typer.Option(help="Key of the stream.")],
+    stream: Stream,
     topic: Topics = None,
     partition: PartitionNumber = None,
     group: Group = None,
@@ -52,8 +53,6 @@ def state_show(
     config: Config = None,
 ) -> None:
     """What a stream remembers, by the newest page in the changelog; the service runs on meanwhile."""
-    import msgspec
-
     from service.inspect.inspection import find, shown
     from service.inspect.state_lines import lines_of
 
@@ -62,11 +61,7 @@ def state_show(
     with _groupless_log(settings) as log:
         found = find(log, _search(settings, partition), _key(stream), layout)
     state = shown(found, _key(stream), pipeline.detector, pipeline.digest)
-    if as_json:
-        out.print(msgspec.json.encode(state).decode())
-        return
-    for line in lines_of(state, settings.state.flush_interval_s):
-        out.print(line)
+    _print(state, lines_of(state, settings.state.flush_interval_s), as_json)
 
 
 @state_app.command("export", epilog="Example: telltale state export --stream pump-012 --topic plant --out pump.state")
@@ -146,7 +141,7 @@ def state_import(
 
 @app.command(epilog="Example: telltale replay --topic plant --stream line-03/pump-012 --around 2026-01-20T09:26:00Z")
 def replay(
-    stream: Annotated[str, typer.Option(help="Key of the stream.")],
+    stream: Stream,
     around: Annotated[str, typer.Option(metavar="TIME", help="Event time: RFC 3339 with an offset, or milliseconds.")],
     topic: Topics = None,
     partition: PartitionNumber = None,
@@ -170,8 +165,6 @@ def replay(
     except ValueError as error:
         raise RefusedSetting(f"--around is {around!r}, expected RFC 3339 with an offset, or milliseconds") from error
 
-    import msgspec
-
     from models.detection.numerics import self_test
     from service.inspect.question import Question
     from service.inspect.replay import replay as judge_again
@@ -183,10 +176,13 @@ def replay(
     with _groupless_log(settings) as log:
         numerics = self_test(pipeline.detector)
         found = judge_again(log, _search(settings, partition), question, pipeline, layout, numerics)
-    if as_json:
-        out.print(msgspec.json.encode(found).decode())
-        return
-    for line in lines_of(found):
+    _print(found, lines_of(found), as_json)
+
+
+def _print(found: object, lines: Iterable[str], as_json: bool) -> None:
+    import msgspec
+
+    for line in [msgspec.json.encode(found).decode()] if as_json else lines:
         out.print(line)
 
 
