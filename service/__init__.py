@@ -1,1 +1,1 @@
-"""The online part: where bytes come from, where memory is kept, who is told."""
+"""The online part: where bytes come from, where memory is kept, who is notified."""

@@ -1,7 +1,7 @@
 """The loop: poll, open and close tasks, judge, commit, let observers see it. One thread, one transaction a poll.
 
 Nothing is uncommitted between two polls, so a rebalance has nothing to flush, and a crash at any place loses nothing
-that was told. An unknown error ends the process: a restart is the recovery.
+that was published. An unknown error ends the process: a restart is the recovery.
 """
 
 import gc

@@ -19,6 +19,7 @@ from tests.needed import needed
 if TYPE_CHECKING:
     from tests.command_line import Telltale
     from tests.kafka import Broker
+    from tests.proxy import Proxy
     from tests.small_disk import SmallDisk
 
 pytest.register_assert_rewrite("tests.service.log_contract")
@@ -95,6 +96,16 @@ def disk(tmp_path: Path) -> "Iterator[SmallDisk]":
 
     with small_disk(tmp_path / "disk", 2**20) as disk:
         yield disk
+
+
+@pytest.fixture
+def proxy() -> "Iterator[Proxy]":
+    """What stands between a client and its servers, and holds back or breaks off what a test says."""
+    from tests.proxy import Proxy  # noqa: PLC0415
+
+    proxy = Proxy()
+    yield proxy
+    proxy.stop()
 
 
 @pytest.fixture(scope="session")

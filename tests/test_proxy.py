@@ -99,13 +99,6 @@ def server() -> Iterator[Echo]:
 
 
 @pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    proxy = Proxy()
-    yield proxy
-    proxy.stop()
-
-
-@pytest.fixture
 def new_client(proxy: Proxy, server: Echo) -> Iterator[Callable[[], Client]]:
     with contextlib.ExitStack() as closing:
 

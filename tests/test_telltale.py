@@ -80,12 +80,12 @@ def detector(models_detector: Detector) -> telltale.Detector:
     return described(models_detector)
 
 
-def scored(detector: Detector, frame: pl.DataFrame, folder: Path, told: io.StringIO | None = None) -> Scored:
+def scored(detector: Detector, frame: pl.DataFrame, folder: Path, events: io.StringIO | None = None) -> Scored:
     """What `telltale score` makes of the same readings in a file."""
     path = folder / "history.parquet"
     frame.write_parquet(path)
     series = read_series([path])
-    return score(FileLog(series, told), series, Pipeline(detector, "d" * 64, 86_400_000))
+    return score(FileLog(series, events), series, Pipeline(detector, "d" * 64, 86_400_000))
 
 
 def to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
@@ -198,11 +198,11 @@ def rfc3339(time_ms: int) -> str:
 def test_anomalies_are_those_that_telltale_score_tells(
     models_detector: Detector, detector: telltale.Detector, tmp_path: Path
 ) -> None:
-    frame, told = history(7, readings=3_000), io.StringIO()
+    frame, events = history(7, readings=3_000), io.StringIO()
     frame = frame.head(1 + int(detector.judge(frame, order="keep")["alarm"].arg_true()[-1]))  # one alarm is still open
-    scored(models_detector, frame, tmp_path, told)
+    scored(models_detector, frame, tmp_path, events)
     last: dict[str, dict[str, Any]] = {}
-    for line in told.getvalue().splitlines():
+    for line in events.getvalue().splitlines():
         event = json.loads(line)["data"]
         last[event["anomaly"]] = event
     expected = {(one["stream"], one["opened_at"]): one for one in last.values()}

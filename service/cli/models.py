@@ -285,8 +285,8 @@ def score(
     one_thread()
     series = select(read_data(paths, loaded.detector.features, time_unit), part)
     pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000))
-    told, table = io.StringIO(), io.BytesIO()
-    log = FileLog(series, told if anomalies else None)
+    events, table = io.StringIO(), io.BytesIO()
+    log = FileLog(series, events if anomalies else None)
     check_room({out_file: row_bytes(len(pipeline.detector.features)) * len(log)})
     with counting("judging", len(log)) as progress:
         scored = score_files(log, series, pipeline, progress)
@@ -296,7 +296,7 @@ def score(
         scored.table.write_parquet(table)
     writes: list[Callable[[], object]] = [lambda: write_or_keep(out_file, table.getvalue())]
     if anomalies:
-        writes.append(lambda: write_or_keep(anomalies, told.getvalue()))
+        writes.append(lambda: write_or_keep(anomalies, events.getvalue()))
     write_each(*writes)
     counts = {"late": scored.late, "duplicate": scored.duplicate, "rejected": scored.rejected}
     dropped = "".join(f", {count} {what}" for what, count in counts.items() if count)

@@ -1,6 +1,6 @@
 """What an option may be, checked when the command line is read: before anything heavy is imported.
 
-Each of these makes the callback of a typer option. A name that is not known is told in the same words everywhere, with
+Each of these makes the callback of a typer option. An unknown name is reported in the same words everywhere, with
 the nearest one there is.
 """
 

@@ -54,7 +54,6 @@ Config = Annotated[Path | None, typer.Option("--config", help="YAML file of sett
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Input topic; may be given several times.")]
 Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Brokers to ask first.")]
 CheckpointFile = Annotated[Path | None, typer.Option("--checkpoint", help="File of the trained model.")]
-Stream = Annotated[str, typer.Option("--stream", help="Key of the stream.")]
 Group = Annotated[str | None, typer.Option("--group", help="Consumer group whose state it is.")]
 PartitionNumber = Annotated[
     int | None, typer.Option("--partition", min=0, help="The one it is in, if producers choose; else by the key.")
@@ -112,7 +111,7 @@ def read_data(
 
 
 def load_checkpoint(path: Path) -> "Checkpoint":
-    if not path.exists():  # told before torch is imported
+    if not path.exists():  # reported before torch is imported
         raise RefusedInput(f"{path}: cannot be read: No such file or directory")
     from models.checkpoint import load
 

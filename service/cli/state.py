@@ -17,7 +17,6 @@ from service.cli.options import (
     Group,
     PartitionNumber,
     Servers,
-    Stream,
     Topics,
     err,
     load_checkpoint,
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from service.pipeline import Pipeline
     from service.settings.settings import Settings
     from service.state.changelog import Layout
+
+Stream = Annotated[str, typer.Option("--stream", help="Key of the stream.")]
 
 app = typer.Typer()
 state_app = typer.Typer(no_args_is_help=True, help="Look at what streams remember, and carry it elsewhere.")

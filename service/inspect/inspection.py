@@ -163,7 +163,7 @@ class Shown(msgspec.Struct, frozen=True):
     page: int
     applied: int  # offset of its last reading in the row
     through: int  # every reading before it is in the row
-    next_offset: int  # of the partition: everything before it is judged and told
+    next_offset: int  # of the partition: everything before it is judged and published
     replay_from: int
     checkpoint: str
     is_given_checkpoint: bool

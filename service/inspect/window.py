@@ -105,7 +105,7 @@ def _known(values: Tensor) -> tuple[float | None, ...]:
 
 
 class ToldAnomalies:
-    """The anomalies that were told, each with its events."""
+    """The anomalies that were published, each with its events."""
 
     def __init__(self) -> None:
         self._events: dict[str, list[tuple[int, str, bytes]]] = {}  # offset, status, bytes; by anomaly

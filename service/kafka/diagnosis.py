@@ -18,7 +18,7 @@ from service.errors import RefusedSetting
 WITHIN_S = 2.0  # each step
 WRONG_HOST = (62, 64)  # OpenSSL's verify codes: the certificate is for another host, for another address
 ILLEGAL_SASL_STATE, UNSUPPORTED_MECHANISM = 34, 33
-NO_MECHANISM = "NONE"  # to be told which ones there are
+NO_MECHANISM = "NONE"  # the broker answers which ones there are
 
 _Socket = socket.socket | ssl.SSLSocket
 

@@ -1,4 +1,4 @@
-"""What a worker's log is told: the cluster, its topics, its place in the group, and how much one poll brings."""
+"""How a worker's log is set up: the cluster, its topics, its place in the group, and how much one poll brings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

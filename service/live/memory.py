@@ -22,8 +22,8 @@ from service.live.observer import Observer, Round
 
 TIDY_S = 10.0  # between two times that memory is given back; each takes some 10 ms, where 100 MB are free
 LOOK_S = 1.0  # between two looks at what is held
-NEAR = (0.95, 0.9, 0.8)  # shares of the limit at which it is told
-FAR = 0.75  # below which it may be told again
+NEAR = (0.95, 0.9, 0.8)  # shares of the limit at which it is reported
+FAR = 0.75  # below which it may be reported again
 # glibc, see mallopt(3): one arena for all threads, and buffers of many pages outside of it, whatever was freed before.
 # With glibc's own choices a worker grew by 4 MiB a minute while a fault came every 5 s, though it held no more.
 ALLOCATOR = {"M_ARENA_MAX": (-8, 1), "M_MMAP_THRESHOLD": (-3, 128 * 1024), "M_TRIM_THRESHOLD": (-1, 64 * 1024 * 1024)}
@@ -174,7 +174,7 @@ class MemoryKeeper(Observer):
             self._compare(streams)
 
     def foresee(self, keys: Sequence[bytes]) -> None:
-        """Warn before the work begins if the streams that the checkpoint knows will not fit. Told once."""
+        """Warn before the work begins if the streams that the checkpoint knows will not fit. Logged once."""
         held = self._resident()
         if self.limit is None or held is None or not keys:
             return

@@ -1,7 +1,7 @@
 """The log in memory, with faults that happen when a script says so: for tests and for the demo.
 
-`Topics` is the cluster: what was appended, what is committed, what was told. It outlives the workers. `MemoryLog` is
-one worker's end of it. Nothing is random and no clock is read, so the same script does the same every time.
+`Topics` is the cluster: what was appended, what is committed, what was published. It outlives the workers. `MemoryLog`
+is one worker's end of it. Nothing is random and no clock is read, so the same script does the same every time.
 """
 
 from array import array
@@ -79,7 +79,7 @@ class _Records:
 
 
 class Topics:
-    """The partitions of some topics, what is committed of them, and what was told about them.
+    """The partitions of some topics, what is committed of them, and what was published about them.
 
     anomalies, dead_letters and changelog: by input partition, in the order of their commits. topic_ids, and where a
     partition begins (`delete_before`), change when a test wants a topic made again or its old records deleted.

@@ -145,7 +145,7 @@ class Stored(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """What one batch of one partition changes. Everything before next_offset is judged and told."""
+    """What one batch of one partition changes. Everything before next_offset is judged and published."""
 
     partition: Partition
     next_offset: int

@@ -42,7 +42,7 @@ class _Alerts:
 
     partition: Partition
     labels: Mapping[str, str]  # of all its alerts; each has its severity too
-    severities: Sequence[str]  # reached, of those that are told, the lowest first
+    severities: Sequence[str]  # reached, of those that are notified, the lowest first
     annotations: Mapping[str, str]  # what changes while it lasts
     began_s: float
     due_s: float  # when they are next to be sent
@@ -60,7 +60,7 @@ class AlertBook:
         most: int = MOST_ANOMALIES,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """severities: for which there is an alert, the lowest first: nothing below it is told or held against here.
+        """severities: for which there is an alert, the lowest first: nothing below it is notified or compared here.
 
         clock: Unix time; an event's own time may be years ago.
         """
@@ -134,7 +134,7 @@ class AlertBook:
         return self._pushed_out
 
     def _reached(self, severity: str) -> Sequence[str]:
-        """Of the severities that are told, those up to this one."""
+        """Of the severities that are notified, those up to this one."""
         return self._severities[: self._severities.index(severity) + 1]
 
     def _put(self, name: str, alerts: _Alerts) -> None:

@@ -109,4 +109,8 @@ File = Annotated[FilePath, AfterValidator(_readable_file)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 Urls = Annotated[tuple[Annotated[str, AfterValidator(_url)], ...], NoDecode, BeforeValidator(_split)]
-Authorization = Annotated[SecretStr | None, AfterValidator(_authorization)]
+Authorization = Annotated[
+    SecretStr | None,
+    AfterValidator(_authorization),
+    Field(description='secret; "Bearer TOKEN" or "Basic USER:PASSWORD"; better in a file'),
+]

@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from service.settings.fields import wrong_value
 
 MAX_SECRET_BYTES = 65_536
+
+
+def file_of(name: str) -> Any:
+    """The field of a setting NAME_file."""
+    return Field(default=None, description=f"file that holds {name}")
 
 
 def with_secrets_from_files(given: object, names: Sequence[str]) -> object:

@@ -22,7 +22,7 @@ from service.settings.fields import (
     Whole,
     wrong_value,
 )
-from service.settings.secret_files import with_secrets_from_files
+from service.settings.secret_files import file_of, with_secrets_from_files
 
 
 class Section(BaseModel):
@@ -84,14 +84,14 @@ class KafkaSettings(Section):
     )
     sasl_username: Name | None = Field(default=None, description="who logs in")
     sasl_password: Secret | None = Field(default=None, description="secret; better in a file")
-    sasl_password_file: FilePath | None = Field(default=None, description="file that holds sasl_password")
+    sasl_password_file: FilePath | None = file_of("sasl_password")
     ssl_cafile: File | None = Field(
         default=None, description="PEM file of the authority that signed the brokers' certificates; null: the system's"
     )
     ssl_certfile: File | None = Field(default=None, description="PEM file of this client's certificate (mTLS)")
     ssl_keyfile: File | None = Field(default=None, description="PEM file of the certificate's private key")
     ssl_key_password: Secret | None = Field(default=None, description="secret; what ssl_keyfile is encrypted with")
-    ssl_key_password_file: FilePath | None = Field(default=None, description="file that holds ssl_key_password")
+    ssl_key_password_file: FilePath | None = file_of("ssl_key_password")
     ssl_check_hostname: bool = Field(
         default=True, description="whether a broker's certificate must name the host that was asked for"
     )
@@ -154,7 +154,7 @@ class HttpSettings(Section):
         description="secret; who asks for anything but health must bring it (Authorization: Bearer TOKEN; the page "
         "asks for it); at least 16 characters, better in a file",
     )
-    token_file: FilePath | None = Field(default=None, description="file that holds token")
+    token_file: FilePath | None = file_of("token")
     names: Names = Field(
         default=(),
         description="host names that requests may be for, in the environment with commas; beside this machine's own "
@@ -274,21 +274,13 @@ class NotificationSettings(Section):
     alertmanager_urls: Urls = Field(
         default=(), description="Alertmanagers that anomalies are pushed to as alerts, each of them: http://host:9093"
     )
-    alertmanager_authorization: Authorization = Field(
-        default=None, description='secret; "Bearer TOKEN" or "Basic USER:PASSWORD"; better in a file'
-    )
-    alertmanager_authorization_file: FilePath | None = Field(
-        default=None, description="file that holds alertmanager_authorization"
-    )
+    alertmanager_authorization: Authorization = None
+    alertmanager_authorization_file: FilePath | None = file_of("alertmanager_authorization")
     webhook_urls: Urls = Field(
         default=(), description="where every message on the topic of anomalies is posted to, as the same CloudEvent"
     )
-    webhook_authorization: Authorization = Field(
-        default=None, description='secret; "Bearer TOKEN" or "Basic USER:PASSWORD"; better in a file'
-    )
-    webhook_authorization_file: FilePath | None = Field(
-        default=None, description="file that holds webhook_authorization"
-    )
+    webhook_authorization: Authorization = None
+    webhook_authorization_file: FilePath | None = file_of("webhook_authorization")
     min_severity: Literal["minor", "major", "critical"] = Field(
         default="minor", description="minor, major or critical; an anomaly is notified once it is as severe as that"
     )

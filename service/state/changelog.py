@@ -103,7 +103,7 @@ _Header = TypeVar("_Header", _PageHeader, _RosterHeader)
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a partition has come. Everything before next_offset is judged and told; read again from replay_from."""
+    """How far a partition has come: judged and published before next_offset, read again from replay_from."""
 
     version: int = VERSION
     group: str

@@ -126,14 +126,14 @@ def _take_over(servers: str, topics: list[str], args: argparse.Namespace) -> Non
         stays = _start("share", servers, *topics, group, *sizes, "stays")
         dies = _start("share", servers, *topics, group, *sizes, "dies")
         try:
-            _until(stays, lambda told: told["ready"] == PARTITIONS / 2)
-            _until(dies, lambda told: told["ready"] == PARTITIONS / 2)
+            _until(stays, lambda status: status["ready"] == PARTITIONS / 2)
+            _until(dies, lambda status: status["ready"] == PARTITIONS / 2)
             assert dies.stdin is not None
             dies.stdin.write("\n")
             dies.stdin.flush()
             load.trickle(servers, topics[0], streams, dies)
             began = time.monotonic()
-            seconds.append(_until(stays, lambda told: told["ready"] == PARTITIONS)["at"] - began)
+            seconds.append(_until(stays, lambda status: status["ready"] == PARTITIONS)["at"] - began)
         finally:
             for process in (stays, dies):
                 process.kill()
@@ -151,9 +151,9 @@ def _until(process: "subprocess.Popen[str]", holds: Callable[[dict[str, Any]], b
     for line in process.stdout:
         if not line.startswith("{"):
             continue  # a line of the log
-        told: dict[str, Any] = json.loads(line)
-        if holds(told):
-            return told
+        status: dict[str, Any] = json.loads(line)
+        if holds(status):
+            return status
     raise SystemExit(f"a worker ended with {process.wait()}")
 
 
@@ -168,13 +168,15 @@ def _latency(servers: str, topics: list[str], args: argparse.Namespace) -> None:
         while "ready" not in worker.stdout.readline():
             if worker.poll() is not None:
                 raise SystemExit("the worker ended before it was ready")
-        told = load.time_anomalies(servers, topics[0], topics[1], LATENCY_STREAMS, LATENCY_RATE, args.latency_seconds)
+        latencies_ms = load.time_anomalies(
+            servers, topics[0], topics[1], LATENCY_STREAMS, LATENCY_RATE, args.latency_seconds
+        )
     finally:
         worker.terminate()
         worker.wait(10)
-    p50, p99 = (sorted(told)[int(len(told) * share)] for share in (0.5, 0.99))
-    print(f"latency from produce to anomaly, {LATENCY_RATE:,} readings a second, {len(told):,} anomalies")
-    print(f"  p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {max(told):.1f} ms")
+    p50, p99 = (sorted(latencies_ms)[int(len(latencies_ms) * share)] for share in (0.5, 0.99))
+    print(f"latency from produce to anomaly, {LATENCY_RATE:,} readings a second, {len(latencies_ms):,} anomalies")
+    print(f"  p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {max(latencies_ms):.1f} ms")
 
 
 def _child(what: str, *arguments: str) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def share(servers: str, topics: list[str], group: str, streams: int, hidden: int
     worker, _, registry = _worker(servers, topics, group, 0, hidden, keeps_state=True)
     _settle()
     if dies:
-        threading.Thread(target=_die_when_told, daemon=True).start()
+        threading.Thread(target=_die_on_request, daemon=True).start()
     ready = 0.0
     while True:
         worker.turn(timeout_s=0.05)
@@ -205,7 +205,7 @@ def share(servers: str, topics: list[str], group: str, streams: int, hidden: int
             _say({"ready": ready, "at": time.monotonic(), "streams": _sum(registry, "telltale_streams")})
 
 
-def _die_when_told() -> None:
+def _die_on_request() -> None:
     sys.stdin.readline()
     failpoints.arm(lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == "after_marker" else None)
 
@@ -227,7 +227,7 @@ def time_anomalies(
         consumer.position(partition)
     sender = threading.Thread(target=_send_spikes, args=(servers, topic, streams, rate, seconds))
     sender.start()
-    told: list[float] = []
+    latencies_ms: list[float] = []
     quiet_since = time.monotonic()
     while sender.is_alive() or time.monotonic() - quiet_since < 2:
         for records in consumer.poll(100).values():
@@ -236,9 +236,9 @@ def time_anomalies(
             for record in records:
                 event = msgspec.json.decode(record.value)
                 if event["type"].endswith("opened"):
-                    told.append((now_ms - event["data"]["channels"][0]["observed"]) % 1e9)
+                    latencies_ms.append((now_ms - event["data"]["channels"][0]["observed"]) % 1e9)
     consumer.close()
-    return told
+    return latencies_ms
 
 
 def trickle(servers: str, topic: str, streams: int, reader: "subprocess.Popen[str]") -> None:

@@ -134,10 +134,10 @@ def main() -> None:
                 for static in (False, True):
                     took = _measure(broker.bootstrap_servers, topic, strategy, static, args.phases, args.kills)
                     name = f"{strategy}{', static' if static else ''}"
-                    print(f"{name:24}" + "".join(f"{_told(took[m]):>17}" for m in MEASURES), flush=True)
+                    print(f"{name:24}" + "".join(f"{_shown(took[m]):>17}" for m in MEASURES), flush=True)
 
 
-def _told(took_s: list[float]) -> str:
+def _shown(took_s: list[float]) -> str:
     return f"{statistics.median(took_s):.2f} ({max(took_s):.2f})" if took_s else "-"
 
 

@@ -85,9 +85,9 @@ def behind(deployment: Deployment) -> int:
 
 
 def differences(deployment: Deployment, checkpoint: Checkpoint) -> oracle.Differences:
-    """What was told against what a run that no one disturbed tells of the readings on the topic."""
-    readings, told = deployment.kafka.read_committed(READINGS), deployment.kafka.read_committed(ANOMALIES)
-    print(f"{len(readings):,} readings on the topic, {len(told):,} messages about anomalies")
+    """What was published against what a run that no one disturbed publishes for the readings on the topic."""
+    readings, published = deployment.kafka.read_committed(READINGS), deployment.kafka.read_committed(ANOMALIES)
+    print(f"{len(readings):,} readings on the topic, {len(published):,} messages about anomalies")
     limits = DEFAULTS.limits
     future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
     pipeline = Pipeline(checkpoint.detector, checkpoint.digest, future_ms, limits.max_streams, past_ms)
@@ -99,7 +99,7 @@ def differences(deployment: Deployment, checkpoint: Checkpoint) -> oracle.Differ
         assert fetched is not None
         judge = oracle.Undisturbed(pipeline, oracle.new_task(pipeline, partition, limits.stream_ttl_s), step=5_000)
         judge.judge(fetched._replace(partition=partition))
-        here = [oracle.told(one.record) for one in told if one.partition == number]
+        here = [oracle.published(one.record) for one in published if one.partition == number]
         found.add(oracle.compare(number, judge.finish().anomalies, here, oracle.name_of_anomaly))
     return found
 

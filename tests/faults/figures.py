@@ -64,11 +64,11 @@ class Figures:
             f"{self.row:<44}",
             *(f"{n:>9,}" for n in (self.faults, self.readings, d.lost, d.twice, d.different + d.disorder, d.state)),
         ]
-        told = [f"{name} {value}" for name, value in self.extra.items()]
-        told += [f"NOT SO: {failure}" for failure in self.failures]
-        told += [] if self.expects_differences else [f"FOUND: {other}" for other in d.other[:8]]
+        notes = [f"{name} {value}" for name, value in self.extra.items()]
+        notes += [f"NOT SO: {failure}" for failure in self.failures]
+        notes += [] if self.expects_differences else [f"FOUND: {other}" for other in d.other[:8]]
         verdict = "passed" if self.passed else "FAILED"
-        return "".join(cells) + f"{self.seconds:>8.0f} s  {verdict}\n    " + "; ".join(told)
+        return "".join(cells) + f"{self.seconds:>8.0f} s  {verdict}\n    " + "; ".join(notes)
 
 
 HEADING = (

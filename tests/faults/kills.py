@@ -127,7 +127,7 @@ def kills_in_recovery(cast: Cast, count: int) -> Figures:
 def stops(cast: Cast, count: int, *, control: bool = False) -> Figures:
     """SIGSTOP for longer than the session, mostly within a commit, while a third worker goes on.
 
-    control: with offsets sent in the group's name alone. Then the oracle must find what is told twice.
+    control: with offsets sent in the group's name alone. Then the oracle must find what is published twice.
     """
     chance = random.Random(cast.seed)
     stopped: Counter[str] = Counter()
@@ -145,7 +145,7 @@ def stops(cast: Cast, count: int, *, control: bool = False) -> Figures:
     figures.extra |= {"fenced": fenced, "at": dict(sorted(stopped.items()))}
     if control:
         figures.expects_differences = True
-        figures.require(outcome.differences.twice > 0, "the oracle found nothing that was told twice")
+        figures.require(outcome.differences.twice > 0, "the oracle found nothing that was published twice")
     else:
         figures.require(fenced > 0, "no worker was fenced")
     return figures

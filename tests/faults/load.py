@@ -70,8 +70,8 @@ def _rate(scene: Scene, seconds: float) -> float:
 
 
 def _judged(scene: Scene) -> int:
-    """Readings that were told of, as a reader of committed records has seen it."""
-    return sum(dict(scene.witness.told).values())
+    """Readings with a published verdict, as a reader of committed records has seen it."""
+    return sum(dict(scene.witness.published).values())
 
 
 # --- new keys ------------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def new_keys(cast: Cast, count: int) -> Figures:
         "kafka.transaction_timeout_ms": 10_000,
     }
     with Scene(
-        *cast, rate=1e9, step=STEP, tell="known", max_streams=MAX_STREAMS, ttl_s=1e9, keep_dead_letters=False,
+        *cast, rate=1e9, step=STEP, verdicts_of="known", max_streams=MAX_STREAMS, ttl_s=1e9, keep_dead_letters=False,
         source=source, settings=settings, held_back=True,
     ) as scene:  # fmt: skip
         child = scene.start("w0")

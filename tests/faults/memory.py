@@ -17,7 +17,7 @@ from service.state.changelog import Layout
 from service.state.writer import StateWriter
 from service.worker import PROBLEMS, Worker
 from tests.faults.oracle import Expected, Undisturbed, new_task
-from tests.faults.worker import Telling
+from tests.faults.worker import VerdictPipeline
 
 GROUP = "faults"
 MAX_FUTURE_MS = 86_400_000
@@ -50,7 +50,7 @@ class Incarnation:
         writer = StateWriter(GROUP, layout, "numerics", "writer", flush_s, self.clock)
         self.worker = Worker(
             self.log,
-            Telling(detector, loaded.digest, MAX_FUTURE_MS),
+            VerdictPipeline(detector, loaded.digest, MAX_FUTURE_MS),
             writer,
             RecoveryRules(reset=False, prime_readings=50),
             threading.Event(),
@@ -73,7 +73,7 @@ def filled(inputs: Mapping[Partition, Iterable[Record]]) -> Topics:
 
 def undisturbed(loaded: Checkpoint, topics: Topics, partition: Partition, ttl_s: float) -> Expected:
     """The partition judged one reading a step."""
-    pipeline = Telling(loaded.detector, loaded.digest, MAX_FUTURE_MS)
+    pipeline = VerdictPipeline(loaded.detector, loaded.digest, MAX_FUTURE_MS)
     judge = Undisturbed(pipeline, new_task(pipeline, partition, ttl_s))
     fetched = topics.fetch(partition, 0, 10**9)
     assert fetched is not None

@@ -135,7 +135,7 @@ def main() -> None:
         ready, _, _ = select.select([0, wake_read], [], [])
         if wake_read in ready:
             os.read(wake_read, 4096)
-            _tell_changes(children)
+            _report_changes(children)
         if 0 in ready:
             part = os.read(0, 65_536)
             if not part:
@@ -179,7 +179,7 @@ def _fork(run: Callable[[Mapping[str, Any]], int], orders: Mapping[str, Any], lo
         os._exit(code)
 
 
-def _tell_changes(children: set[int]) -> None:
+def _report_changes(children: set[int]) -> None:
     while children:
         pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
         if not pid:

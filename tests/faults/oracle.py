@@ -1,4 +1,4 @@
-"""What a run that no one disturbed would have told: computed from the input topic alone, one reading a step.
+"""What a run that no one disturbed would have published: computed from the input topic alone, one reading a step.
 
 `run` is the oracle's own process, one a partition: it follows the input at the lowest priority, without a changelog,
 until the suite says where the input ends, and leaves what it expects in a file. `compare` holds that against what was
@@ -22,9 +22,9 @@ from service.log.port import Fetched, Headers, KeptHeaders, Partition, Record
 from service.pipeline import Pipeline
 from service.state.slab import Page, StateSlab
 from service.state.task import EventClock, PartitionTask
-from tests.faults.worker import Telling, telling_of, verdict_offset
+from tests.faults.worker import VerdictPipeline, verdict_offset, verdict_pipeline_of
 
-Told = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
+Published = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
 State = dict[bytes, tuple[int, bytes]]  # by stream: offset of its last reading, all bits of its row
 
 
@@ -32,8 +32,8 @@ class Expected(msgspec.Struct):
     """Of one partition."""
 
     end: int  # the input's
-    anomalies: list[Told]
-    dead_letters: list[Told]
+    anomalies: list[Published]
+    dead_letters: list[Published]
     state: State
     counts: dict[str, int]
 
@@ -82,9 +82,9 @@ class Undisturbed:
         for begin in range(0, len(fetched.keys), self._step):
             part = fetched.part(begin, min(begin + self._step, len(fetched.keys)))
             for one in self._pipeline.process(part, self.task):
-                self.expected.anomalies += map(told, one.commit.anomalies)
+                self.expected.anomalies += map(published, one.commit.anomalies)
                 if self._keep_dead_letters:
-                    self.expected.dead_letters += map(told, one.commit.dead_letters)
+                    self.expected.dead_letters += map(published, one.commit.dead_letters)
         self.expected.end = fetched.next_offset
 
     def finish(self) -> Expected:
@@ -124,7 +124,7 @@ def run(orders: Mapping[str, Any]) -> int:
 def judges(orders: Mapping[str, Any], partition: Partition) -> tuple[Pipeline, PartitionTask]:
     """What judges as a worker with these orders does, and a task that has seen nothing yet."""
     loaded = checkpoint.load(Path(orders["checkpoint"]))
-    kind = Telling if orders["tell"] is None else telling_of(orders["tell"].encode())
+    kind = VerdictPipeline if orders["verdicts_of"] is None else verdict_pipeline_of(orders["verdicts_of"].encode())
     future_ms, past_ms = (int(orders[name] * 1000) for name in ("max_future_s", "max_past_s"))
     pipeline = kind(loaded.detector, loaded.digest, future_ms, orders["max_streams"], past_ms)
     return pipeline, new_task(pipeline, partition, orders["ttl_s"])
@@ -148,7 +148,7 @@ def _fetched(partition: Partition, records: Sequence[Any]) -> Fetched:
     )
 
 
-def told(record: Record) -> Told:
+def published(record: Record) -> Published:
     """What counts of a record that was written: not when."""
     value = b"" if record.key is None and record.value is None else record.value  # Kafka has no record without both
     return record.key, value, record.headers
@@ -176,9 +176,9 @@ def json_of(path: Path) -> Any:
 
 
 def compare(
-    partition: int, expected: Sequence[Told], found: Sequence[Told], name: Callable[[Told], object]
+    partition: int, expected: Sequence[Published], found: Sequence[Published], name: Callable[[Published], object]
 ) -> Differences:
-    """name: what a record is about; records that have the same are the same record, told again."""
+    """name: what a record is about; records that have the same are the same record, published again."""
     differences = Differences()
     if list(expected) == list(found):
         return differences
@@ -198,13 +198,13 @@ def compare(
     return differences
 
 
-def name_of_anomaly(record: Told) -> object:
+def name_of_anomaly(record: Published) -> object:
     """A verdict is about an offset; an anomaly's event has an id."""
     offset = verdict_offset(record[1])
     return offset if offset is not None else msgspec.json.decode(record[1] or b"null").get("id")
 
 
-def name_of_dead_letter(record: Told) -> object:
+def name_of_dead_letter(record: Published) -> object:
     return dict(record[2]).get("telltale-offset")
 
 

@@ -122,10 +122,12 @@ def at_the_broker(own: OwnBroker, cast: Cast, kind: str, count: int) -> Figures:
 
 
 def _progress_s(scene: Scene) -> float:
-    """From now until readings have been told of in every partition that were not before."""
-    before = dict(scene.witness.told)
+    """From now until readings have verdicts in every partition that had none before."""
+    before = dict(scene.witness.published)
     return wait_until(
-        lambda: all(told > before.get(number, -1) for number, told in dict(scene.witness.told).items()), 300, "progress"
+        lambda: all(latest > before.get(number, -1) for number, latest in dict(scene.witness.published).items()),
+        300,
+        "progress",
     )
 
 

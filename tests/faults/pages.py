@@ -40,7 +40,7 @@ class _Before(NamedTuple):
     topics: Topics
     pages: dict[int, Page]
     wanted: Expected  # of all readings, those after the damage too
-    told: int  # anomalies until then
+    published: int  # anomalies until then
 
 
 def run(orders: Mapping[str, Any]) -> int:
@@ -91,15 +91,13 @@ def _case(before: _Before, kind: str, chance: random.Random) -> Differences:
     worker = Incarnation(before.loaded, topics, TTL_S)
     while topics.committed[HERE] != BEFORE + AFTER:
         worker.turn(chance.randrange(50, 500))
-    new = topics.anomalies[HERE][before.told :]
+    new = topics.anomalies[HERE][before.published :]
     notices = [message["data"] for record in new if (message := _notice(record)) is not None]
     streams = {key for number in damaged for key in before.pages[number].keys}
     differences = Differences()
     lost = Counter(notice["stream"] for notice in notices)
     if lost != Counter(key.decode() for key in streams if kind in LOSING):
-        differences.other.append(
-            f"{sum(lost.values())} streams told to be lost, {len(streams)} were in pages {damaged}"
-        )
+        differences.other.append(f"{sum(lost.values())} streams reported lost, {len(streams)} were in pages {damaged}")
     touched = streams if kind != "foreign keys" and kind != "roster" else set()
     state = oracle.state_of(worker.worker._tasks[HERE].slab)
     differences.state = sum(
@@ -111,8 +109,8 @@ def _case(before: _Before, kind: str, chance: random.Random) -> Differences:
 
 def _other_neighbours(before: _Before, new: list[Record], touched: set[Any]) -> int:
     """How many records of streams that were not touched are not what they should be."""
-    wanted = [one for one in before.wanted.anomalies[before.told :] if one[0] not in touched]
-    found = [one for record in new if (one := oracle.told(record))[0] not in touched]
+    wanted = [one for one in before.wanted.anomalies[before.published :] if one[0] not in touched]
+    found = [one for record in new if (one := oracle.published(record))[0] not in touched]
     return abs(len(wanted) - len(found)) + sum(a != b for a, b in zip(wanted, found, strict=False))
 
 

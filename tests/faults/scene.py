@@ -1,7 +1,7 @@
 """What a fault happens in: topics of their own, readings that keep coming, workers, a second reader, the oracle.
 
-`Scene.finish` lets the workers come to the end of the input undisturbed, stops them, and holds what was told, what was
-remembered and what was committed against the oracle.
+`Scene.finish` lets the workers come to the end of the input undisturbed, stops them, and compares what was published,
+remembered and committed with the oracle.
 """
 
 import json
@@ -30,7 +30,7 @@ from service.state.slab import StateSlab
 from tests.data import QUICK, some_forecaster
 from tests.faults import oracle, plant
 from tests.faults.nursery import Child, Nursery
-from tests.faults.oracle import Differences, Told, compare, compare_state
+from tests.faults.oracle import Differences, Published, compare, compare_state
 from tests.faults.worker import verdict_offset
 from tests.kafka import Broker
 
@@ -104,7 +104,7 @@ class Scene:
         ahead: int | None = None,
         partitions: int = PARTITIONS,
         step: int = 1,
-        tell: str | None = None,
+        verdicts_of: str | None = None,
         max_streams: int = 100_000,
         ttl_s: float = TTL_S,
         keep_dead_letters: bool = True,
@@ -113,7 +113,7 @@ class Scene:
         control: bool = False,
         source: Callable[[int, int], Iterator[Record]] = plant.records,
     ) -> None:
-        """step: readings the oracle judges at a time. tell: verdicts only of streams whose names begin so.
+        """step: readings the oracle judges at a time. verdicts_of: verdicts only of streams whose names begin so.
 
         control: offsets go in the group's name alone, which is wrong. held_back: no readings before `feed.go`.
         keep_dead_letters=False: they are counted, not compared.
@@ -124,7 +124,7 @@ class Scene:
         self.partitions = partitions
         self._broker, self._nursery = broker, nursery
         self._checkpoint = write_checkpoint(self.folder / "quick.safetensors")
-        self._step, self._tell, self._max_streams, self._control = step, tell, max_streams, control
+        self._step, self._verdicts_of, self._max_streams, self._control = step, verdicts_of, max_streams, control
         self._ttl_s = ttl_s
         self._outputs = ("anomalies", "changelog", *(("dead_letters",) if keep_dead_letters else ()))
         self._settings = dict(settings or {})
@@ -186,7 +186,13 @@ class Scene:
             **self._settings,
         }
         fail = None if fault is None else fault._asdict()
-        orders = {"settings": settings, "proxy": proxy, "fail": fail, "tell": self._tell, "control": self._control}
+        orders = {
+            "settings": settings,
+            "proxy": proxy,
+            "fail": fail,
+            "verdicts_of": self._verdicts_of,
+            "control": self._control,
+        }
         said = self._log(slot).stat().st_size if self._log(slot).exists() else 0
         child = self.workers[slot] = self._nursery.start("worker", orders, self._log(slot))
         self._begins[slot] = said
@@ -215,12 +221,12 @@ class Scene:
         return dict(self.witness.marked)
 
     def wait_for_progress(self, within_s: float) -> float:
-        """Until a reading that is written from now on has been told of in every partition; returns the seconds."""
+        """Until a reading that is written from now on has a verdict in every partition; returns the seconds."""
         began = time.monotonic()
         ends = self.feed.ends()
         partitions = range(self.partitions)
         wait_until(
-            lambda: all(self.witness.told.get(n, -1) >= ends.get(n, 0) for n in partitions), within_s, "progress"
+            lambda: all(self.witness.published.get(n, -1) >= ends.get(n, 0) for n in partitions), within_s, "progress"
         )
         return time.monotonic() - began
 
@@ -299,7 +305,7 @@ class Scene:
 
     def _judge(self, ends: Mapping[int, int], differences: Differences) -> None:
         read = {name: self._read_again(name) for name in self._outputs}
-        changelog = [{key: value for key, value, _ in told} for told in read.pop("changelog")]
+        changelog = [{key: value for key, value, _ in records} for records in read.pop("changelog")]
         wait_until(
             lambda: self._seen(read) and self.witness.newest == changelog, SEEN_WITHIN_S, "the second reader at the end"
         )
@@ -316,10 +322,10 @@ class Scene:
             if child.wait(SEEN_WITHIN_S):
                 differences.other.append(f"the oracle failed, see {self.folder}")
 
-    def _seen(self, read: Mapping[str, list[list[Told]]]) -> bool:
+    def _seen(self, read: Mapping[str, list[list[Published]]]) -> bool:
         """Whether the second reader has seen as much."""
         records = self.witness.records
-        return all(len(records[name, n]) >= len(told) for name in read for n, told in enumerate(read[name]))
+        return all(len(records[name, n]) >= len(found) for name in read for n, found in enumerate(read[name]))
 
     def _expected(self, number: int) -> oracle.Expected:
         path = self.folder / f"expected-{number}"
@@ -340,11 +346,11 @@ class Scene:
         into.other += [f"partition {number}: {one}" for one in lost]
         into.add(compare_state(number, wanted.state, found))
 
-    def _read_again(self, name: str) -> list[list[Told]]:
-        told: list[list[Told]] = [[] for _ in range(self.partitions)]
+    def _read_again(self, name: str) -> list[list[Published]]:
+        found: list[list[Published]] = [[] for _ in range(self.partitions)]
         for written in self._broker.read_committed(self.topics[name]):
-            told[written.partition].append(oracle.told(written.record))
-        return told
+            found[written.partition].append(oracle.published(written.record))
+        return found
 
     def _ends(self) -> dict[int, int]:
         tps = [TopicPartition(self.topics["readings"], number) for number in range(self.partitions)]
@@ -373,7 +379,7 @@ class Scene:
             "max_past_s": MAX_PAST_S,
             "max_streams": self._max_streams,
             "step": self._step,
-            "tell": self._tell,
+            "verdicts_of": self._verdicts_of,
             "until": str(self.folder / "until"),
             "into": str(self.folder / f"expected-{number}"),
         }
@@ -401,13 +407,13 @@ class Witness:
 
     def __init__(self, servers: str, outputs: Mapping[str, str], partitions: int) -> None:
         """outputs: what it is, by topic."""
-        self.records: dict[tuple[str, int], list[Told]] = {
+        self.records: dict[tuple[str, int], list[Published]] = {
             (name, number): [] for name in outputs.values() if name != "changelog" for number in range(partitions)
         }
         self.flushed: dict[int, int] = {}  # by partition, what is in the pages for certain
         self.newest: list[Changelog] = [{} for _ in range(partitions)]
         self.steps: list[list[int]] = [[] for _ in range(partitions)]  # the offsets that markers gave, in order
-        self.told: dict[int, int] = {}  # by partition, the last reading that was told of
+        self.published: dict[int, int] = {}  # by partition, the last reading with a published verdict
         self.marked: dict[int, int] = {}  # by partition, where the next reading is
         self._outputs = outputs
         self._idle_rounds = 0  # in which nothing came
@@ -461,7 +467,7 @@ class Witness:
             verdict_offset(one[1]) if name == "anomalies" else int(dict(one[2])["telltale-offset"]) for one in seen
         ]
         latest = max((offset for offset in offsets if offset is not None), default=-1)
-        self.told[partition] = max(self.told.get(partition, -1), latest)
+        self.published[partition] = max(self.published.get(partition, -1), latest)
 
 
 class _Marked(msgspec.Struct):

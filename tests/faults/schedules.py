@@ -89,7 +89,8 @@ def _script(chance: random.Random) -> list[Fault]:
 def _differences(path: Path, topics: Topics, partition: Partition, wanted: Expected) -> Differences:
     number = partition.number
     anomalies, dead_letters = (
-        [oracle.told(record) for record in records[partition]] for records in (topics.anomalies, topics.dead_letters)
+        [oracle.published(record) for record in records[partition]]
+        for records in (topics.anomalies, topics.dead_letters)
     )
     differences = compare(number, wanted.anomalies, anomalies, oracle.name_of_anomaly)
     differences.add(compare(number, wanted.dead_letters, dead_letters, oracle.name_of_dead_letter))

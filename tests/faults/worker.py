@@ -1,4 +1,4 @@
-"""A worker as `telltale run` starts it, which can be told where to die, and which tells its verdict on every reading.
+"""A worker as `telltale run` starts it, which dies where the orders say, and publishes its verdict on every reading.
 
 Everything is the product's own but for what stands in this file: verdicts beside the anomalies in the same transaction,
 a fail-point, a proxy, and, as the negative control, offsets that are sent in the group's name alone.
@@ -28,10 +28,12 @@ OFFSET_AT = len(VERDICT)  # of the reading's offset within a verdict
 
 
 def run(orders: Mapping[str, Any]) -> int:
-    """orders: `settings` by "section.field"; `proxy`: URL; `fail`: a scene.Fault; `tell`: of which keys; `control`."""
+    """orders: `settings` by "section.field"; `proxy`: URL; `fail`: a scene.Fault; `verdicts_of`: keys; `control`."""
     log_lines.configure("INFO", "json")
     product: Any = running
-    product.Pipeline = Telling if orders["tell"] is None else telling_of(orders["tell"].encode())
+    product.Pipeline = (
+        VerdictPipeline if orders["verdicts_of"] is None else verdict_pipeline_of(orders["verdicts_of"].encode())
+    )
     if orders["proxy"]:
         product.client_options = lambda given: {**settings.client_options(given), "proxy_url": orders["proxy"]}
     if orders["control"]:
@@ -69,31 +71,31 @@ def _explain_on_request() -> None:
     product.KafkaLog = Explaining
 
 
-class Telling(Pipeline):
+class VerdictPipeline(Pipeline):
     """Puts a verdict before the anomalies of each reading; where batches end, it does not show."""
 
     def process_all(self, *args: Any, **kwargs: Any) -> list[Processed]:
-        return [_told(one, b"") for one in super().process_all(*args, **kwargs)]
+        return [_with_verdicts(one, b"") for one in super().process_all(*args, **kwargs)]
 
 
-def telling_of(prefix: bytes) -> type[Pipeline]:
+def verdict_pipeline_of(prefix: bytes) -> type[Pipeline]:
     """Verdicts of the streams only whose names begin so."""
 
-    class TellingOfSome(Pipeline):
+    class VerdictPipelineOfSome(Pipeline):
         def process_all(self, *args: Any, **kwargs: Any) -> list[Processed]:
-            return [_told(one, prefix) for one in super().process_all(*args, **kwargs)]
+            return [_with_verdicts(one, prefix) for one in super().process_all(*args, **kwargs)]
 
-    return TellingOfSome
+    return VerdictPipelineOfSome
 
 
-def _told(one: Processed, prefix: bytes) -> Processed:
+def _with_verdicts(one: Processed, prefix: bytes) -> Processed:
     if one.verdicts is None or not one.batch.keys:
         return one
     verdicts = _verdicts(one, prefix)
     assert len(one.events) <= len(one.commit.anomalies)
-    told = [(told.data.offset, 1, record) for told, record in zip(one.events, one.commit.anomalies, strict=False)]
+    events = [(event.data.offset, 1, record) for event, record in zip(one.events, one.commit.anomalies, strict=False)]
     other = one.commit.anomalies[len(one.events) :]
-    records = sorted([*verdicts, *told], key=lambda item: item[:2])
+    records = sorted([*verdicts, *events], key=lambda item: item[:2])
     return one._replace(commit=one.commit._replace(anomalies=(*(record for _, _, record in records), *other)))
 
 

@@ -1,4 +1,4 @@
-"""Anomalies in a real Alertmanager with the routes of deploy/: who is told of which severity, and how often."""
+"""Anomalies in a real Alertmanager with the routes of deploy/: who is notified of which severity, and how often."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ class Notice(NamedTuple):
 
 
 class Desk:
-    """A service's alerts, an Alertmanager that gets them, and what its receivers were told."""
+    """A service's alerts, an Alertmanager that gets them, and what its receivers got."""
 
     def __init__(self, alertmanager: Served, hook: Listening) -> None:
         self.alertmanager, self._hook = alertmanager, hook
@@ -58,8 +58,8 @@ class Desk:
     def close(self) -> None:
         join_all([self._sender], 10.0)
 
-    def told(self, stream: str = "pump") -> list[Notice]:
-        """What was told of a stream so far, in order: each alert of each notification."""
+    def notices(self, stream: str = "pump") -> list[Notice]:
+        """The notices of a stream so far, in order: each alert of each notification."""
         found: list[Notice] = []
         for posted in list(self._hook.posted):
             for alert in json.loads(posted.body)["alerts"]:
@@ -74,13 +74,13 @@ class Desk:
         alerts = [one for one in self.alertmanager.alerts() if one["labels"]["stream"] == stream]
         return {one["labels"]["severity"]: one["status"]["state"] for one in alerts}
 
-    def until_told(self, expected: Sequence[Notice]) -> None:
-        wait_until(lambda: set(self.told()) >= set(expected), f"{expected} told")
+    def until_notified(self, expected: Sequence[Notice]) -> None:
+        wait_until(lambda: set(self.notices()) >= set(expected), f"{expected} notified")
 
     def until_others_are_told(self, stream: str) -> None:
-        """Another stream's anomaly opens and is told of: whatever was due before it has been sent by then."""
+        """Another stream's anomaly opens and is notified: whatever was due before it has been sent by then."""
         self.report(changed("opened", stream))
-        wait_until(lambda: bool(self.told(stream)), f"{stream} is told of")
+        wait_until(lambda: bool(self.notices(stream)), f"{stream} is notified")
 
 
 @contextmanager
@@ -98,40 +98,40 @@ def test_a_receiver_for_critical_is_told_at_the_rise_and_at_the_end_and_of_nothi
     critical = Notice(CRITICAL, "pump", "critical", "firing")
     with a_desk(tmp_path) as desk:
         desk.report(changed("opened"))
-        desk.until_told([minor])
+        desk.until_notified([minor])
         desk.report(changed("updated", severity="major"))
-        desk.until_told([minor, major])
+        desk.until_notified([minor, major])
         desk.report(changed("updated", severity="critical"))
-        desk.until_told([minor, major, critical])
+        desk.until_notified([minor, major, critical])
         desk.restart("critical")
         desk.until_others_are_told("other")
-        assert desk.told() == [minor, major, critical], "each rise once; nothing is resolved while it lasts"
+        assert desk.notices() == [minor, major, critical], "each rise once; nothing is resolved while it lasts"
         desk.report(changed("closed", severity="critical"))
         over = [one._replace(status="resolved") for one in (minor, major, critical)]
-        desk.until_told(over)
+        desk.until_notified(over)
         desk.until_others_are_told("another")
-        assert sorted(desk.told()[3:]) == sorted(over)
+        assert sorted(desk.notices()[3:]) == sorted(over)
 
 
 def test_an_anomaly_that_opens_as_critical_is_told_of_as_critical_alone(tmp_path: Path) -> None:
     critical = Notice(CRITICAL, "pump", "critical", "firing")
     with a_desk(tmp_path) as desk:
         desk.report(changed("opened", severity="critical"))
-        desk.until_told([critical])
+        desk.until_notified([critical])
         states = {"minor": "suppressed", "major": "suppressed", "critical": "active"}
         wait_until(lambda: desk.states() == states, "the lower alerts are there and suppressed")
         desk.until_others_are_told("other")
-        assert desk.told() == [critical]
+        assert desk.notices() == [critical]
         desk.report(changed("closed", severity="critical"))
-        desk.until_told([critical._replace(status="resolved")])
+        desk.until_notified([critical._replace(status="resolved")])
 
 
 @pytest.mark.parametrize("severity", ["minor", "major"])
 def test_what_is_never_critical_reaches_the_plain_receiver_alone(tmp_path: Path, severity: str) -> None:
     with a_desk(tmp_path) as desk:
         desk.report(changed("opened", severity=severity))
-        told = Notice(PLAIN, "pump", severity, "firing")
-        desk.until_told([told])
+        notice = Notice(PLAIN, "pump", severity, "firing")
+        desk.until_notified([notice])
         desk.report(changed("closed", severity=severity))
-        desk.until_told([told._replace(status="resolved")])
-        assert {one.receiver for one in desk.told()} == {PLAIN}
+        desk.until_notified([notice._replace(status="resolved")])
+        assert {one.receiver for one in desk.notices()} == {PLAIN}

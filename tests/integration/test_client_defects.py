@@ -87,13 +87,6 @@ class Bench:
 
 
 @pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    proxy = Proxy()
-    yield proxy
-    proxy.stop()
-
-
-@pytest.fixture
 def bench(kafka: Broker, proxy: Proxy) -> Iterator[Bench]:
     bench = Bench(kafka, proxy)
     with bench.closing:

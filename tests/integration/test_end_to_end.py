@@ -171,13 +171,13 @@ class Service:
         found: dict[str, Any] = json.loads(body)
         return found
 
-    def told(self) -> int:
+    def judged_records(self) -> int:
         """Records that are judged and committed."""
         counts = self.status()["counts"]
         return int(counts["readings"] + sum(counts["rejected"].values()))
 
-    def until_told(self, records: int) -> None:
-        wait_until(lambda: self.told() >= records, f"{records} records told")
+    def until_judged(self, records: int) -> None:
+        wait_until(lambda: self.judged_records() >= records, f"{records} records judged")
 
     def metric(self, name: str) -> float:
         samples = [line.split() for line in self.get("/metrics")[1].splitlines() if not line.startswith("#")]
@@ -206,7 +206,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# --- what is told online is what is told offline
+# --- what is published online is what is published offline
 
 
 def some_skab(folder: Path) -> list[Path]:
@@ -232,8 +232,8 @@ def by_stream(events: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]
     streams: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         data = {name: v for name, v in event["data"].items() if name not in ("anomaly", "topic", "partition", "offset")}
-        told = {name: value for name, value in event.items() if name not in ("id", "source", "data")}
-        streams.setdefault(event["subject"], []).append({**told, "data": data})
+        common = {name: value for name, value in event.items() if name not in ("id", "source", "data")}
+        streams.setdefault(event["subject"], []).append({**common, "data": data})
     return streams
 
 
@@ -259,7 +259,7 @@ def test_what_is_told_online_is_what_is_told_offline(
         said = telltale.does("produce", "--data", *files, *MILLISECONDS, "--part", "test", *servers)
         sent = sum(len(pl.read_parquet(file).filter(part="test")) for file in files)
         assert said.startswith(f"{sent:,} readings to {names.topic}")
-        running.until_told(sent)
+        running.until_judged(sent)
         running.process.signal(signal.SIGTERM)
         assert running.process.ended() == 0
     events = [json.loads(written.record.value or b"") for written in kafka.read_committed(names.anomalies)]
@@ -321,7 +321,7 @@ def test_every_kind_of_bad_record_becomes_a_dead_letter_and_harms_no_other(kafka
     kafka.produce(names.topic, [(0, record) for record in spoilt] + [(1, record) for record in clean])
 
     with service(kafka, quick, names) as running:
-        running.until_told(len(spoilt) + len(clean))
+        running.until_judged(len(spoilt) + len(clean))
         counts = running.status()["counts"]
         logged = {line["reason"] for line in running.lines("record_rejected")}
 
@@ -342,8 +342,8 @@ def test_every_kind_of_bad_record_becomes_a_dead_letter_and_harms_no_other(kafka
     assert counts["rejected"] == {reason: len([r for _, r in expected if reasons[id(r)] == reason]) for reason in BAD}
     assert logged == set(BAD)
 
-    told = [decode_event(written.record.value or b"") for written in kafka.read_committed(names.anomalies)]
-    among_bad, alone = ([e for e in told if e.data.partition == number] for number in (0, 1))
+    events = [decode_event(written.record.value or b"") for written in kafka.read_committed(names.anomalies)]
+    among_bad, alone = ([e for e in events if e.data.partition == number] for number in (0, 1))
     assert [event.change for event in alone][:1] == ["opened"]
     assert [(e.change, e.time, e.data.score, e.data.channels) for e in among_bad] == [
         (e.change, e.time, e.data.score, e.data.channels) for e in alone
@@ -397,7 +397,7 @@ def test_sigterm_under_load_ends_it_soon_with_everything_told_that_is_committed(
     names = made_topics(kafka)
     kafka.produce(names.topic, plant_records(streams=40, readings=30_000))
     with service(kafka, quick, names, TELLTALE_KAFKA__MAX_POLL_RECORDS="200") as running:
-        running.until_told(2_000)
+        running.until_judged(2_000)
         stopped_at = time.monotonic()
         running.process.signal(signal.SIGTERM)
         assert running.process.ended() == 0
@@ -408,16 +408,16 @@ def test_sigterm_under_load_ends_it_soon_with_everything_told_that_is_committed(
     offsets = committed_offsets(kafka, names)
     assert 2_000 <= sum(offsets.values()) < 30_000
     readings = kafka.read_committed(names.topic)
-    told = [*kafka.read_committed(names.anomalies), *kafka.read_committed(names.dead_letters)]
+    published = [*kafka.read_committed(names.anomalies), *kafka.read_committed(names.dead_letters)]
     bad = 0
     for number, end in offsets.items():
         judged = [one for one in readings if one.partition == number and one.offset < end]
         expected = judged_offline(quick, names.topic, number, judged) if judged else []
-        found = [one.record for one in told if one.partition == number]
+        found = [one.record for one in published if one.partition == number]
         assert [(r.key, r.value, r.headers) for r in found] == [(r.key, r.value, r.headers) for r in expected]
         bad += sum(one.record.value == b"{" for one in judged)
     assert farewell["readings"] == sum(offsets.values()) - bad
-    assert any(b"telltale.anomaly.opened" in (one.record.value or b"") for one in told)
+    assert any(b"telltale.anomaly.opened" in (one.record.value or b"") for one in published)
 
 
 def test_health_metrics_and_anomalies_are_seen_over_http(kafka: Broker, quick: Path) -> None:
@@ -430,7 +430,7 @@ def test_health_metrics_and_anomalies_are_seen_over_http(kafka: Broker, quick: P
         beat = running.status()["published_ms"]
 
         kafka.produce(names.topic, plant_records(streams=6, readings=1_000))
-        running.until_told(1_000)
+        running.until_judged(1_000)
         assert running.get("/readyz") == (200, '{"status":"ready","reason":"2 partitions"}')
         assert running.metric("telltale_readings_total") == 980
         assert running.metric("telltale_records_rejected_total") == 20
@@ -443,8 +443,8 @@ def test_health_metrics_and_anomalies_are_seen_over_http(kafka: Broker, quick: P
 
         code, body = running.get("/api/v1/anomalies?limit=100")
         shown = json.loads(body)["anomalies"]
-        told = {w.record.value for w in kafka.read_committed(names.anomalies)}
-        events = [json.loads(value or b"") for value in told]
+        published = {w.record.value for w in kafka.read_committed(names.anomalies)}
+        events = [json.loads(value or b"") for value in published]
         assert code == 200
         assert sum(event["type"] == "telltale.anomaly.opened" for event in events) == opened > 0
         assert shown

@@ -145,13 +145,6 @@ def world(new_world: Callable[..., KafkaWorld]) -> KafkaWorld:
 
 
 @pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    proxy = Proxy()
-    yield proxy
-    proxy.stop()
-
-
-@pytest.fixture
 def proxied(proxy: Proxy, new_world: Callable[..., KafkaWorld]) -> KafkaWorld:
     """A world whose workers reach the broker through the proxy."""
     return new_world(client={"proxy_url": proxy.url})
@@ -251,7 +244,7 @@ def test_records_that_were_deleted_unread_are_told(world: KafkaWorld) -> None:
 
 
 def judge(*readers: Reader) -> None:
-    """Poll each once, and tell every record that came as an anomaly."""
+    """Poll each once, and publish every record that came as an anomaly."""
     for reader in readers:
         fetched = reader.poll(0.02)
         assert all(part.next_offset > part.offsets[-1] for part in fetched)
@@ -282,9 +275,9 @@ def test_a_second_worker_takes_over_partitions_and_the_first_goes_on_with_the_re
     for number in range(4):
         world.append(number, readings(10, 1_000 * number + 250))
     wait_until(lambda: len(world.anomalies()) == 1_040, lambda: judge(first))
-    told = world.anomalies()
+    published = world.anomalies()
     for number in range(4):
-        assert [r.value for n, r in told if n == number] == [r.value for r in readings(260, 1_000 * number)]
+        assert [r.value for n, r in published if n == number] == [r.value for r in readings(260, 1_000 * number)]
     # What the first kept, it read on without a break: one pass, nothing twice.
     kept = {Partition(world.topic, n) for n in range(4)} - set(first.revoked)
     assert all(first.offsets(p.number) == list(range(260)) for p in kept)

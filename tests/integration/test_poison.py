@@ -63,11 +63,11 @@ def peak_bytes(running: Service) -> int:
     return int(peak) * 1024
 
 
-def until_told(running: Service, records: int) -> None:
+def until_judged(running: Service, records: int) -> None:
     deadline = time.monotonic() + WITHIN_S
-    while running.told() < records:
+    while running.judged_records() < records:
         assert running.process.running, running.process.err[-5:]
-        assert time.monotonic() < deadline, f"{running.told()} of {records} records told"
+        assert time.monotonic() < deadline, f"{running.judged_records()} of {records} records judged"
         time.sleep(0.1)
 
 
@@ -82,7 +82,7 @@ def test_poison_of_every_kind_is_one_dead_letter_a_record_within_the_memory_limi
     with service(kafka, quick, names) as running:
         kafka.produce(names.topic, [(1, one) for one in clean])
         kafka.produce(names.topic, [(0, one) for one in clean[:60]])
-        until_told(running, len(clean) + 60)
+        until_judged(running, len(clean) + 60)
         before = peak_bytes(running)
 
         sent = len(clean) + 60
@@ -125,7 +125,7 @@ def test_poison_of_every_kind_is_one_dead_letter_a_record_within_the_memory_limi
         kafka.produce(names.topic, [(0, one) for one in clean[90:]])
 
         sent += 6 + bomb + len(clean) - 60
-        until_told(running, sent)
+        until_judged(running, sent)
         peak = peak_bytes(running)
         print(f"resident before {before / MIB:.0f} MiB, at most {peak / MIB:.0f} MiB")
         assert peak < MEMORY_LIMIT
@@ -153,8 +153,8 @@ def test_poison_of_every_kind_is_one_dead_letter_a_record_within_the_memory_limi
     assert int(found[3].headers["telltale-headers-left-out"]) == len(headers) - 1_000
     assert list(letters(kafka, names.dead_letters, 1)) == []
 
-    told = [decode_event(written.record.value or b"") for written in kafka.read_committed(names.anomalies)]
-    among_poison, alone = ([e for e in told if e.data.partition == number] for number in (0, 1))
+    events = [decode_event(written.record.value or b"") for written in kafka.read_committed(names.anomalies)]
+    among_poison, alone = ([e for e in events if e.data.partition == number] for number in (0, 1))
     assert [event.change for event in alone][:1] == ["opened"]
     assert [(e.change, e.time, e.data.score, e.data.channels) for e in among_poison] == [
         (e.change, e.time, e.data.score, e.data.channels) for e in alone

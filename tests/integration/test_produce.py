@@ -43,9 +43,9 @@ def test_what_was_sent_until_it_was_told_to_stop_is_told_and_is_there(kafka: Bro
         plant.send_signal(signal.SIGINT)
         said, _ = plant.communicate(timeout=60)
     assert plant.returncode == 0
-    told = re.fullmatch(rf"([\d,]+) readings to {topic} in ([\d.]+) s, (\d+) a second, then told to stop\n", said)
-    assert told is not None, said
-    assert int(told[1].replace(",", "")) == len(kafka.read_committed(topic))
+    line = re.fullmatch(rf"([\d,]+) readings to {topic} in ([\d.]+) s, (\d+) a second, then told to stop\n", said)
+    assert line is not None, said
+    assert int(line[1].replace(",", "")) == len(kafka.read_committed(topic))
 
 
 def test_the_time_told_is_that_of_sending_and_progress_is_told_meanwhile(kafka: Broker, tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_the_time_told_is_that_of_sending_and_progress_is_told_meanwhile(kafka: 
     asked = ("--simulate", "8", "--readings", "60", "--rate", "40")
     command = [str(Path(sys.executable).parent / "telltale"), "produce", *asked, *where]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
-    told = re.fullmatch(rf"(\d+) readings to {topic} in ([\d.]+) s, .*\n", ran.stdout)
-    assert told is not None, ran.stdout
-    assert int(told[1]) == len(kafka.read_committed(topic))
-    assert float(told[2]) >= int(told[1]) / 40 - 0.1
+    line = re.fullmatch(rf"(\d+) readings to {topic} in ([\d.]+) s, .*\n", ran.stdout)
+    assert line is not None, ran.stdout
+    assert int(line[1]) == len(kafka.read_committed(topic))
+    assert float(line[2]) >= int(line[1]) / 40 - 0.1
     assert re.search(r"sent \d+ of 480 readings \(\d+ %\), \d+ a second", ran.stderr), ran.stderr

@@ -44,7 +44,7 @@ def run_to_the_end(
     """Run the service until this many records are out, end it with SIGTERM, return what it logged of its state."""
     with service(broker, checkpoint, names, **environment) as running:
         wait_until(lambda: len(running.lines("state_restored")) >= PARTITIONS, "the state of all partitions")
-        running.until_told(records)
+        running.until_judged(records)
         running.process.signal(signal.SIGTERM)
         assert running.process.ended() == ends_with
         return running.lines("state_problem")
@@ -100,9 +100,9 @@ def test_damaged_pages_cost_their_own_streams_their_memory_and_say_so_for_each(k
     ]
     found = notices(kafka, names)
     assert {event["data"]["reason"] for event in found} == {"corrupt"}
-    told = [(event["data"]["stream"], event["data"]["partition"]) for event in found]
-    assert len(told) == len(lost)
-    assert set(told) == lost
+    reported = [(event["data"]["stream"], event["data"]["partition"]) for event in found]
+    assert len(reported) == len(lost)
+    assert set(reported) == lost
 
     assert run_to_the_end(kafka, quick, names, 0) == []
     assert notices(kafka, names) == found
@@ -112,7 +112,7 @@ def test_an_input_that_was_deleted_too_early_ends_the_service_or_is_told(kafka: 
     names = made_topics(kafka)
     kafka.produce(names.topic, FIRST)
     with service(kafka, quick, names, **LAZY) as running:
-        running.until_told(len(FIRST))
+        running.until_judged(len(FIRST))
         running.process.signal(signal.SIGKILL)
         running.process.ended()
     ends = {number: sum(p == number for p, _ in FIRST) for number in (0, 1, 2)}
@@ -148,7 +148,7 @@ def test_a_topic_that_is_deleted_and_made_again_while_it_is_read_ends_the_servic
     names = made_topics(kafka)
     kafka.produce(names.topic, FIRST)
     with service(kafka, quick, names) as running, KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers) as admin:
-        running.until_told(len(FIRST))
+        running.until_judged(len(FIRST))
         admin.delete_topics([names.topic])
         wait_until(lambda: names.topic not in admin.list_topics(), "the end of the topic")
         wait_until(lambda: not running.process.running, "the end of the service")

@@ -87,7 +87,7 @@ def setting(kafka: Broker, telltale: Telltale, tmp_path_factory: pytest.TempPath
     checkpoint = saved(folder / "quick.safetensors", seed=0)
     with service(kafka, checkpoint, names) as running:
         kafka.produce(names.topic, plant())
-        running.until_told(READINGS * len(STREAMS))
+        running.until_judged(READINGS * len(STREAMS))
         with using(names):
             yield Setting(kafka, names, checkpoint, saved(folder / "other.safetensors", seed=5))
 
@@ -183,7 +183,7 @@ def test_an_imported_stream_scores_its_next_reading_as_where_it_came_from(
     assert sorted(places.values()) == [0, 1], "one goes to a partition with state, one to a partition without"
     with service(broker, setting.checkpoint, there) as running:
         broker.produce(there.topic, [(places[PUMP], reading(PUMP, n, [0.0, 1.0])) for n in range(9)])
-        running.until_told(9)
+        running.until_judged(9)
         said = telltale.refuses("state", "import", file, *setting.options(there), code=1)
         assert f"group {there.group} has active members" in said
         running.process.signal(signal.SIGTERM)

@@ -36,7 +36,7 @@ def test_idle_and_all_written_it_ends_in_good_order_though_the_broker_hangs(own:
     names = made_topics(own.broker)
     own.broker.produce(names.topic, RECORDS[:300])
     with service(own.broker, quick, names, **AT_ONCE) as running:
-        running.until_told(300)
+        running.until_judged(300)
         wait_for(lambda: all(p["unwritten_s"] == 0 for p in running.status()["partitions"]), "all pages written")
         own.stop()
         try:
@@ -52,7 +52,7 @@ def test_under_load_it_says_that_not_all_is_written(own: OwnBroker, quick: Path,
     names = made_topics(own.broker)
     own.broker.produce(names.topic, RECORDS)
     with service(own.broker, quick, names, **SMALL_STEPS) as running:
-        running.until_told(500)
+        running.until_judged(500)
         own.stop()
         try:
             until_s = time.monotonic() + hung_s

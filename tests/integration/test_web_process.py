@@ -77,15 +77,15 @@ def test_it_shares_what_is_loaded_with_the_worker(kafka: Broker, quick: Path) ->
         running.get("/page/plotly.js")
         assert web.memory_full_info().uss < MEMORY_BYTES
         metrics = running.get("/metrics")[1]
-        (told,) = [line for line in metrics.splitlines() if line.startswith("process_resident_memory_bytes")]
-        assert float(told.split()[1]) > 2 * MEMORY_BYTES, "the worker's memory is what is to be watched"
+        (line,) = [line for line in metrics.splitlines() if line.startswith("process_resident_memory_bytes")]
+        assert float(line.split()[1]) > 2 * MEMORY_BYTES, "the worker's memory is what is to be watched"
 
 
 def test_forty_clients_take_the_share_that_is_stated_and_no_more(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, plant_records(streams=6, readings=1_000))
     with service(kafka, quick, names) as running:
-        running.until_told(1_000)
+        running.until_judged(1_000)
         web = web_of(running)
         with clients(running.port, CLIENTS, STREAMS) as asking:
             asking.go()
@@ -150,7 +150,7 @@ def test_a_stopped_worker_is_seen_from_outside_and_goes_on(kafka: Broker, quick:
         running.process.signal(signal.SIGCONT)
         wait_until(lambda: running.status()["beat_age_s"] < 2, "beats")
         kafka.produce(names.topic, plant_records(streams=6, readings=200))
-        running.until_told(200)
+        running.until_judged(200)
 
 
 def test_a_signal_to_all_of_a_terminals_processes_stops_in_order(kafka: Broker, quick: Path) -> None:
@@ -173,7 +173,7 @@ def test_it_answers_what_the_worker_knows(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, plant_records(streams=6, readings=600))
     with service(kafka, quick, names) as running:
-        running.until_told(600)
+        running.until_judged(600)
 
         def holds(path: str, *texts: str) -> Callable[[], bool]:
             def asked() -> bool:

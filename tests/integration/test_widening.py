@@ -24,14 +24,14 @@ def test_partitions_without_a_place_in_the_other_topics_wait_for_it_and_the_othe
     names = made_topics(kafka)
     kafka.produce(names.topic, RECORDS)
     with service(kafka, quick, names) as running:
-        running.until_told(len(RECORDS))
+        running.until_judged(len(RECORDS))
         with KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers) as admin:
             admin.create_partitions({names.topic: 4})
         kafka.produce(names.topic, [(number + 2, record) for number, record in RECORDS])
         wait_until(lambda: NARROW in running.get("/readyz")[1], "the reason why it is not ready")
         assert running.get("/readyz")[0] == 503
         kafka.produce(names.topic, RECORDS[:50])
-        running.until_told(len(RECORDS) + 50)
+        running.until_judged(len(RECORDS) + 50)
         wait_until(lambda: waiting(running.status()) == len(RECORDS), "the lag of what waits")
         assert not running.lines("tasks_migrated")
         wait_until(lambda: bool(running.lines("partitions_not_served")), "the line that says what is wrong")
@@ -41,7 +41,7 @@ def test_partitions_without_a_place_in_the_other_topics_wait_for_it_and_the_othe
         with using(names):
             said = telltale.does("topics", "create", *options(kafka, names))
         assert f"{names.changelog}: widened from 2 to 4 partitions" in said
-        running.until_told(2 * len(RECORDS) + 50)
+        running.until_judged(2 * len(RECORDS) + 50)
         wait_until(lambda: running.get("/readyz")[0] == 200, "ready")
         running.process.signal(signal.SIGTERM)
         assert running.process.ended() == 0
@@ -59,7 +59,7 @@ def waiting(status: dict[str, Any]) -> int:
 
 
 def notices(broker: Broker, names: Names) -> list[int]:
-    """Of which partitions it was told that their topic has got more of them."""
+    """Of which partitions it was reported that their topic has got more of them."""
     events = [json.loads(written.record.value or b"") for written in broker.read_committed(names.anomalies)]
     lost = [event["data"] for event in events if event["type"] == STATE_LOST]
     return sorted(one["partition"] for one in lost if one["reason"] == "partitions_added")

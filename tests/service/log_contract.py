@@ -333,8 +333,8 @@ class LogContract:
             ]
         )
         log.close()
-        told = [(n, r._replace(time_ms=None)) for n, r in world.anomalies()]
-        assert told == [(0, anomaly), (0, anomaly._replace(value=b"second")), (1, anomaly)]
+        published = [(n, r._replace(time_ms=None)) for n, r in world.anomalies()]
+        assert published == [(0, anomaly), (0, anomaly._replace(value=b"second")), (1, anomaly)]
         assert [(n, r._replace(time_ms=None)) for n, r in world.dead_letters()] == [(1, dead), (1, empty)]
         again = Reader(world.open()).until(6)
         assert again.offsets(0) == []

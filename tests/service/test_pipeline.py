@@ -21,7 +21,7 @@ from service.log.port import Commit, Fetched, Partition, Record
 from service.pipeline import Pipeline, Processed
 from service.state.slab import StateSlab
 from service.state.task import EventClock, PartitionTask
-from tests.data import QUICK, Batch, faulty, some_forecaster
+from tests.data import Batch, faulty
 from tests.records import headers_of
 
 FEATURES = ("f0", "f1")
@@ -43,11 +43,6 @@ class At(NamedTuple):
 
     offset: int
     record: Record
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.cold(some_forecaster(2), QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +104,7 @@ def run(detector: Detector, batches: Iterable[Fetched]) -> tuple[list[Processed]
     return [one for batch in batches for one in pipeline.process(batch, task)], task
 
 
-def told(judged: Iterable[Processed]) -> list[Record]:
+def published(judged: Iterable[Processed]) -> list[Record]:
     return [record for one in judged for record in one.commit.anomalies]
 
 
@@ -203,7 +198,7 @@ def test_how_a_partition_is_cut_into_batches_changes_no_byte(detector: Detector,
     records = with_bad_ones(sent(history))
     (whole,), whole_task = run(detector, [fetched(records)])
     parts, task = run(detector, cut(records, range(0, len(records), size)))
-    assert told(parts) == list(whole.commit.anomalies)
+    assert published(parts) == list(whole.commit.anomalies)
     assert [letter for one in parts for letter in one.commit.dead_letters] == list(whole.commit.dead_letters)
     assert torch.equal(scores(parts), scores([whole]))
     streams = [key(stream) for stream in range(9)]
@@ -219,7 +214,7 @@ def test_random_batches_change_no_byte(detector: Detector, history: Batch, seed:
     borders = np.random.default_rng(seed).choice(len(records), 40, replace=False).tolist()
     (whole,), _ = run(detector, [fetched(records)])
     parts, _ = run(detector, cut(records, borders))
-    assert told(parts) == list(whole.commit.anomalies)
+    assert published(parts) == list(whole.commit.anomalies)
     assert torch.equal(scores(parts), scores([whole]))
 
 
@@ -379,7 +374,7 @@ def come_and_go(seed: int, readings: int = 600) -> list[At]:
 
 
 class Reckoned(NamedTuple):
-    """What becomes of a history by the rules alone, told in other words than the code's."""
+    """What becomes of a history by the rules alone, put in other words than the code's."""
 
     beyond_limit: list[int]  # offsets
     evicted: int
@@ -453,7 +448,7 @@ def test_streams_that_are_known_are_judged_as_if_no_one_had_been_turned_away(
     task = a_task(detector)
     judged = [one for batch in cut(records, range(0, len(records), 90)) for one in pipeline.process(batch, task)]
     (clean,), _ = run(detector, [fetched([at for at in sent(history) if int((at.record.key or b"")[7:]) in known])])
-    assert told(judged) == list(clean.commit.anomalies)
+    assert published(judged) == list(clean.commit.anomalies)
     for stream in known:
         row = task.slab.gather(task.slab.find([key(stream)]))
         assert all(torch.equal(a, b) for a, b in zip(row, rows[stream], strict=True))

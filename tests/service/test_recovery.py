@@ -1,4 +1,4 @@
-"""Memory that survives: whatever happens to the workers, what is told and remembered is that of a calm run.
+"""Memory that survives: whatever happens to the workers, what is published and remembered is that of a calm run.
 
 The oracle of most tests: everything judged one reading a step by one task that nothing happens to. Topics are in
 memory; what ends a worker is a script of its log, or a fail-point.
@@ -58,7 +58,7 @@ class Clock:
         return self.now_s
 
 
-class Told(NamedTuple):
+class Output(NamedTuple):
     anomalies: list[Record]
     dead_letters: list[Record]
     state: State
@@ -86,7 +86,7 @@ class Plant:
     def task(self, partition: Partition) -> PartitionTask:
         return PartitionTask(partition, StateSlab(self.detector.rows_for), EventClock(self.idle_s))
 
-    def calm(self, topics: Topics, partition: Partition = P0) -> Told:
+    def calm(self, topics: Topics, partition: Partition = P0) -> Output:
         """What a run tells and remembers to which nothing happens."""
         return calm_after(self, topics, self.task(partition), 0)
 
@@ -226,11 +226,11 @@ def history() -> list[Record]:
 
 
 @pytest.fixture(scope="module")
-def calm(plant: Plant, history: list[Record]) -> Told:
+def calm(plant: Plant, history: list[Record]) -> Output:
     return plant.calm(topics_with(history))
 
 
-def assert_as_calm(plant: Plant, topics: Topics, calm: Told, partition: Partition = P0) -> None:
+def assert_as_calm(plant: Plant, topics: Topics, calm: Output, partition: Partition = P0) -> None:
     """Nothing lost, nothing twice, in order, and every row the same to the last bit."""
     assert topics.anomalies[partition] == calm.anomalies
     assert topics.dead_letters[partition] == calm.dead_letters
@@ -241,7 +241,7 @@ def assert_as_calm(plant: Plant, topics: Topics, calm: Told, partition: Partitio
     assert task.counts == calm.counts
 
 
-def test_the_history_has_everything_in_it(calm: Told, history: list[Record]) -> None:
+def test_the_history_has_everything_in_it(calm: Output, history: list[Record]) -> None:
     """Or the tests below would say less than they seem to."""
     changes = {
         (msgspec.json.decode(r.value or b"")["type"], msgspec.json.decode(r.value or b"")["data"]["closed_as"])
@@ -257,7 +257,7 @@ def test_the_history_has_everything_in_it(calm: Told, history: list[Record]) -> 
 # --- crashes
 
 
-def test_a_calm_worker_is_the_oracle(plant: Plant, history: list[Record], calm: Told) -> None:
+def test_a_calm_worker_is_the_oracle(plant: Plant, history: list[Record], calm: Output) -> None:
     topics = topics_with(history)
     Service(plant, topics).until_idle()
     assert_as_calm(plant, topics, calm)
@@ -266,7 +266,7 @@ def test_a_calm_worker_is_the_oracle(plant: Plant, history: list[Record], calm: 
 @pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("commit", [1, 2, 4, 5, 7, 10, 11, 13])
 def test_a_crash_at_any_commit_changes_nothing(
-    plant: Plant, history: list[Record], calm: Told, commit: int, written: bool
+    plant: Plant, history: list[Record], calm: Output, commit: int, written: bool
 ) -> None:
     topics = topics_with(history)
     flush_interval_s = SOON if commit % 4 == 0 else SELDOM
@@ -283,7 +283,7 @@ POINTS = ("decode", "after_commit", "restore_10", "restore_50", "restore_90", "r
 @pytest.mark.parametrize("flush_interval_s", [4.0, SELDOM])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_crash_at_any_point_changes_nothing(
-    plant: Plant, history: list[Record], calm: Told, point: str, flush_interval_s: float
+    plant: Plant, history: list[Record], calm: Output, point: str, flush_interval_s: float
 ) -> None:
     """The second worker is ended there too, the third and fourth a little later."""
     topics = topics_with(history)
@@ -315,7 +315,7 @@ def test_a_memory_without_a_cell_survives_crashes_as_well(history: list[Record])
 
 @pytest.mark.parametrize("flush_interval_s", [SOON, SELDOM])
 def test_symptoms_and_the_kinds_that_are_named_from_them_survive_a_crash_as_well(
-    history: list[Record], calm: Told, flush_interval_s: float
+    history: list[Record], calm: Output, flush_interval_s: float
 ) -> None:
     plant = Plant(Detector.cold(some_forecaster(2), QUICK).with_kinds(some_kinds()))
     named = plant.calm(topics_with(history))
@@ -329,7 +329,9 @@ def test_symptoms_and_the_kinds_that_are_named_from_them_survive_a_crash_as_well
     assert_as_calm(plant, topics, named)
 
 
-def test_crashes_during_the_recovery_of_crashes_change_nothing(plant: Plant, history: list[Record], calm: Told) -> None:
+def test_crashes_during_the_recovery_of_crashes_change_nothing(
+    plant: Plant, history: list[Record], calm: Output
+) -> None:
     topics = topics_with(history)
     ends(Service(plant, topics, [Crash(9)], SELDOM))
     for point, time in (("restore_90", 1), ("replay", 1), ("replay", 4), ("replay", 2), ("restore_10", 1)):
@@ -340,7 +342,9 @@ def test_crashes_during_the_recovery_of_crashes_change_nothing(plant: Plant, his
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_schedules_of_faults_change_nothing(plant: Plant, history: list[Record], calm: Told, seed: int) -> None:
+def test_random_schedules_of_faults_change_nothing(
+    plant: Plant, history: list[Record], calm: Output, seed: int
+) -> None:
     """Workers with random polls and flush intervals that end, lose their partition and get it back."""
     random = np.random.default_rng(seed)
     topics = topics_with(history)
@@ -383,16 +387,16 @@ def test_two_partitions_that_move_between_two_workers_change_nothing(plant: Plan
 
 
 def test_what_another_worker_took_over_is_not_told_by_the_one_that_slept(
-    plant: Plant, history: list[Record], calm: Told
+    plant: Plant, history: list[Record], calm: Output
 ) -> None:
     topics = topics_with(history)
     sleeper = Service(plant, topics).until(lambda: topics.committed.get(P0, 0) >= 500)
     awake = Service(plant, topics).until(lambda: topics.committed.get(P0, 0) >= 800)
-    told = len(topics.anomalies[P0])
+    published = len(topics.anomalies[P0])
     sleeper.worker._log = Sleeper(sleeper.log)  # judges and commits what it believes to come next
     sleeper.turn()
     assert sleeper.board.read().counts.aborts == 1
-    assert len(topics.anomalies[P0]) == told
+    assert len(topics.anomalies[P0]) == published
     awake.until_idle()
     assert_as_calm(plant, topics, calm)
 
@@ -438,17 +442,17 @@ def primed(plant: Plant, topics: Topics, streams: Iterable[bytes], until: int, f
     return task
 
 
-def calm_after(plant: Plant, topics: Topics, task: PartitionTask, begin: int) -> Told:
-    """What is told from there on by a task to which nothing happens."""
+def calm_after(plant: Plant, topics: Topics, task: PartitionTask, begin: int) -> Output:
+    """What is published from there on by a task to which nothing happens."""
     task.counts.clear()
-    pipeline, told = plant.pipeline(), Told([], [], {}, task.counts)
+    pipeline, published = plant.pipeline(), Output([], [], {}, task.counts)
     while (fetched := topics.fetch(task.partition, begin, 1)) is not None:
         for one in pipeline.process(fetched, task):
-            told.anomalies.extend(one.commit.anomalies)
-            told.dead_letters.extend(one.commit.dead_letters)
+            published.anomalies.extend(one.commit.anomalies)
+            published.dead_letters.extend(one.commit.dead_letters)
         begin = fetched.next_offset
-    told.state.update(state_of(task))
-    return told
+    published.state.update(state_of(task))
+    return published
 
 
 def differing(found: State, expected: State) -> set[bytes]:
@@ -469,12 +473,12 @@ def test_a_new_checkpoint_begins_with_the_last_readings_of_every_stream(
     topics = topics_with(history)
     other = replace(other, rules=RecoveryRules(False, wanted))
     Service(plant, topics, (), SELDOM).until(lambda: topics.committed.get(P0, 0) >= 900)
-    told, switch = len(topics.anomalies[P0]), topics.committed[P0]
+    published, switch = len(topics.anomalies[P0]), topics.committed[P0]
     task = primed(other, topics, streams_before(topics, switch, other), switch)
     assert differing(state_of(other.restored(topics)), state_of(task)) == set()
     Service(other, topics).until_idle()
     expected = calm_after(other, topics, task, switch)
-    assert topics.anomalies[P0][told:] == expected.anomalies
+    assert topics.anomalies[P0][published:] == expected.anomalies
     assert expected.anomalies or wanted < 40
     assert differing(state_of(other.restored(topics)), expected.state) == set()
 
@@ -583,12 +587,12 @@ def test_rows_that_are_laid_out_in_another_way_begin_again_like_those_of_another
 
 
 def notices(topics: Topics, partition: Partition = P0) -> list[Notice]:
-    told = [record.value or b"" for record in topics.anomalies[partition]]
-    return [msgspec.json.decode(value, type=Notice) for value in told if STATE_LOST.encode() in value]
+    published = [record.value or b"" for record in topics.anomalies[partition]]
+    return [msgspec.json.decode(value, type=Notice) for value in published if STATE_LOST.encode() in value]
 
 
 def lost(topics: Topics) -> list[tuple[str | None, str]]:
-    """Streams told to be lost, and why; fails where something is told twice."""
+    """Streams published to be lost, and why; fails where something is published twice."""
     found = [(notice.data.stream, notice.data.reason) for notice in notices(topics)]
     assert len({notice.id for notice in notices(topics)}) == len(found)
     return sorted(found, key=str)
@@ -637,7 +641,7 @@ def refuses(plant: Plant, topics: Topics) -> str:
 
 
 def test_input_that_was_deleted_before_it_was_judged_again_is_not_passed_over_silently(
-    plant: Plant, history: list[Record], calm: Told
+    plant: Plant, history: list[Record], calm: Output
 ) -> None:
     topics = halfway(plant, history, SELDOM)
     assert plant.restored(topics).next_offset == 900
@@ -661,7 +665,7 @@ def test_input_that_was_deleted_before_it_was_judged_at_all_is_told(plant: Plant
 
 
 def test_input_that_was_deleted_after_all_of_it_was_judged_is_not_missed(
-    plant: Plant, history: list[Record], calm: Told
+    plant: Plant, history: list[Record], calm: Output
 ) -> None:
     topics = halfway(plant, history)
     topics.delete_before(P0, 900)
@@ -688,7 +692,7 @@ def test_a_lost_marker_loses_the_whole_partition(
 
 
 def test_an_empty_changelog_is_nothing_wrong_where_nothing_was_ever_committed(
-    plant: Plant, history: list[Record], calm: Told
+    plant: Plant, history: list[Record], calm: Output
 ) -> None:
     topics = topics_with(history)
     assert problems(plant, topics) == {}
@@ -704,7 +708,7 @@ def test_pages_without_a_marker_are_a_lost_state_even_without_committed_offsets(
     refuses(plant, topics)
 
 
-def test_a_topic_that_was_made_again_is_begun_again(plant: Plant, history: list[Record], calm: Told) -> None:
+def test_a_topic_that_was_made_again_is_begun_again(plant: Plant, history: list[Record], calm: Output) -> None:
     topics = halfway(plant, history)
     again = topics_with(history)
     again.changelog, again.topic_ids = topics.changelog, {"readings": "another id"}
@@ -722,7 +726,7 @@ def test_a_topic_that_ends_before_what_was_judged_was_made_again(plant: Plant, h
     assert "ends at 500" in refuses(plant, again)
 
 
-def test_more_partitions_than_before_are_told_once(plant: Plant, history: list[Record], calm: Told) -> None:
+def test_more_partitions_than_before_are_told_once(plant: Plant, history: list[Record], calm: Output) -> None:
     topics = halfway(plant, history)
     wider = topics_with(history, [])
     wider.changelog[P0], wider.committed, wider.anomalies = topics.changelog[P0], topics.committed, topics.anomalies
@@ -736,7 +740,7 @@ def test_more_partitions_than_before_are_told_once(plant: Plant, history: list[R
 
 
 def test_the_marker_is_the_truth_where_the_groups_offsets_are_behind_it_or_gone(
-    plant: Plant, history: list[Record], calm: Told
+    plant: Plant, history: list[Record], calm: Output
 ) -> None:
     for committed in ({}, {P0: 300}):
         topics = halfway(plant, history, SELDOM)
@@ -747,17 +751,17 @@ def test_the_marker_is_the_truth_where_the_groups_offsets_are_behind_it_or_gone(
 
 def test_offsets_ahead_of_the_marker_are_not_told_again(plant: Plant, history: list[Record]) -> None:
     topics = halfway(plant, history)
-    told = len(topics.anomalies[P0])
+    published = len(topics.anomalies[P0])
     topics.committed[P0] = 1_000
     assert problems(plant, topics) == {"behind": 1}
-    offsets = [msgspec.json.decode(r.value or b"")["data"]["offset"] for r in topics.anomalies[P0][told:]]
+    offsets = [msgspec.json.decode(r.value or b"")["data"]["offset"] for r in topics.anomalies[P0][published:]]
     assert offsets
     assert min(offsets) >= 1_000
     dead = [int(headers_of(letter)["telltale-offset"]) for letter in topics.dead_letters[P0]]
     assert not [offset for offset in dead if 900 <= offset < 1_000]
 
 
-def test_another_machines_arithmetic_is_counted(plant: Plant, history: list[Record], calm: Told) -> None:
+def test_another_machines_arithmetic_is_counted(plant: Plant, history: list[Record], calm: Output) -> None:
     topics = halfway(plant, history)
     assert problems(replace(plant, numerics="other"), topics) == {"numerics": 1}
     assert lost(topics) == []
@@ -806,7 +810,7 @@ def cold(plant: Plant, history: list[Record]) -> State:
 
 @pytest.mark.parametrize(("damage", "flush_interval_s"), [*((damage, SELDOM) for damage in DAMAGES), ("a bit", SOON)])
 def test_the_streams_of_a_page_that_cannot_be_read_are_told_once_and_no_other_is_harmed(
-    plant: Plant, history: list[Record], calm: Told, cold: State, damage: str, flush_interval_s: float
+    plant: Plant, history: list[Record], calm: Output, cold: State, damage: str, flush_interval_s: float
 ) -> None:
     reason, do = DAMAGES[damage]
     topics = halfway(plant, history, flush_interval_s)
@@ -841,8 +845,8 @@ def test_a_page_with_a_good_roster_is_missed_wherever_it_is_cut_short(plant: Pla
         recovery = Recovery(log, plant.pipeline(), GROUP, plant.layout, plant.numerics, plant.rules, task)
         while task.stage is not Stage.RUNNING:
             recovery.step()
-        told = [msgspec.json.decode(notice.value or b"", type=Notice).data for notice in recovery.notices]
-        assert [(one.stream, one.reason) for one in told] == [(f"slow-{n}", "corrupt") for n in range(3)]
+        published = [msgspec.json.decode(notice.value or b"", type=Notice).data for notice in recovery.notices]
+        assert [(one.stream, one.reason) for one in published] == [(f"slow-{n}", "corrupt") for n in range(3)]
         assert len(task.slab) == 0
 
 
@@ -857,7 +861,7 @@ def test_without_its_roster_it_is_told_that_a_page_is_lost_but_not_whose(plant: 
     assert problems(plant, topics) == {}
 
 
-def test_a_lost_roster_is_written_again(plant: Plant, history: list[Record], calm: Told) -> None:
+def test_a_lost_roster_is_written_again(plant: Plant, history: list[Record], calm: Output) -> None:
     topics = halfway(plant, history)
     rewrite(topics, roster_key(HERE, 0), lambda value: value[:-1])
     gone = in_page(plant, topics, 0)
@@ -883,7 +887,7 @@ def rewrite_newest(topics: Topics, key: bytes) -> None:
     rewrite(topics, key, lambda value: value[:-1])
 
 
-def test_pages_that_the_marker_does_not_count_are_left_alone(plant: Plant, history: list[Record], calm: Told) -> None:
+def test_pages_that_the_marker_does_not_count_are_left_alone(plant: Plant, history: list[Record], calm: Output) -> None:
     topics = halfway(plant, history)
     page = topics.changelog[P0][kept(topics, page_key(HERE, 0))]
     topics.changelog[P0] += [page._replace(key=page_key(HERE, number)) for number in (2, 9_999_999)]

@@ -31,7 +31,6 @@ from service.recovery import RecoveryRules
 from service.state.changelog import Layout
 from service.state.writer import StateWriter
 from service.worker import PROBLEMS, Worker
-from tests.data import QUICK, some_forecaster
 from tests.records import headers_of
 
 FEATURES = ("f0", "f1")
@@ -41,11 +40,6 @@ DIGEST = "0123456789abcdef" * 4
 READINGS = 800  # in each partition
 STREAMS = 4  # in each partition
 ROUND = 100  # records a poll
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.cold(some_forecaster(2), QUICK)
 
 
 def sent(partition: int) -> list[Record]:
@@ -72,7 +66,7 @@ def two_partitions() -> Topics:
 
 @pytest.fixture(scope="module")
 def calm(detector: Detector) -> Topics:
-    """What is told when nothing happens."""
+    """What is published when nothing happens."""
     topics = two_partitions()
     service = Service(detector, topics)
     service.run_until(service.idle)
@@ -146,7 +140,7 @@ def dead_before(topics: Topics, partition: Partition, offset: int) -> list[Recor
 
 
 def assert_whole(topics: Topics, calm: Topics) -> None:
-    """What is told is what a calm run tells of exactly the records that are committed."""
+    """What is published is what a calm run publishes for exactly the records that are committed."""
     for partition in PARTITIONS:
         committed = topics.committed.get(partition, 0)
         assert topics.anomalies[partition] == told_before(calm, partition, committed)
@@ -320,8 +314,8 @@ def test_partitions_that_are_added_while_it_runs_are_told_of_once(detector: Dete
     if not done():
         service = Service(detector, topics)
         service.run_until(done)
-    told = [record for partition in PARTITIONS for record in topics.anomalies[partition] if is_state_lost(record)]
-    assert [(lost["reason"], lost["stream"], lost["partition"]) for lost in map(lost_of, told)] == [
+    notices = [record for partition in PARTITIONS for record in topics.anomalies[partition] if is_state_lost(record)]
+    assert [(lost["reason"], lost["stream"], lost["partition"]) for lost in map(lost_of, notices)] == [
         ("partitions_added", None, 0),
         ("partitions_added", None, 1),
     ]
@@ -446,8 +440,8 @@ def test_the_latest_events_are_kept_newest_first(detector: Detector, calm: Topic
     service = Service(detector, two_partitions())
     service.run_until(service.idle)
     recent = service.board.read().recent
-    told = sum(map(len, calm.anomalies.values()))
-    assert len(recent) == min(100, told)
+    published = sum(map(len, calm.anomalies.values()))
+    assert len(recent) == min(100, published)
     for partition in PARTITIONS:
         events = [decode_event(record.value or b"").id for record in calm.anomalies[partition]]
         mine = [event["id"] for event in recent if event["data"]["partition"] == partition.number]
@@ -477,8 +471,8 @@ def test_metrics_move_with_the_work(detector: Detector, calm: Topics) -> None:
     assert service.metric("telltale_page_written_bytes_total") > 2 * STREAMS * 500
     opened = [
         record
-        for told in calm.anomalies.values()
-        for record in told
+        for records in calm.anomalies.values()
+        for record in records
         if decode_event(record.value or b"").change == "opened"
     ]
     found = sum(
@@ -509,7 +503,7 @@ def test_what_is_open_is_surveyed_by_severity_and_the_strongest_is_named(detecto
 def test_channels_and_assignments_are_counted(detector: Detector, calm: Topics) -> None:
     service = Service(detector, two_partitions(), [Revoke(2, (P1,)), Assign(8, (P1,))])
     service.run_until(service.idle)
-    events = [decode_event(record.value or b"") for told in calm.anomalies.values() for record in told]
+    events = [decode_event(record.value or b"") for records in calm.anomalies.values() for record in records]
     most = [max(event.data.channels, key=lambda one: one.share).name for event in events if event.change == "opened"]
     counts = service.board.read().counts
     assert counts.channels == {name: most.count(name) for name in set(most)}
@@ -547,8 +541,8 @@ def test_anomalies_and_the_first_reject_of_a_kind_are_logged(detector: Detector,
     assert len(rejected) < 2 * READINGS / 10
     anomalies = [entry for entry in logs if entry["event"] == "anomalies"]
     for change in ("opened", "updated", "closed"):
-        told = [decode_event(r.value or b"").change for records in calm.anomalies.values() for r in records]
-        assert sum(entry.get(change, 0) for entry in anomalies) == told.count(change)
+        changes = [decode_event(r.value or b"").change for records in calm.anomalies.values() for r in records]
+        assert sum(entry.get(change, 0) for entry in anomalies) == changes.count(change)
     assert all(1 <= len(entry["streams"]) <= 5 for entry in anomalies)
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from service.live.insights import ExplanationSeen, ForecastSeen
-from tests.command_line import Telltale, command_line
+from tests.command_line import Telltale
 from tests.service.cli.test_main import waves
 
 READINGS = 400
@@ -27,14 +27,6 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def checkpoint(plant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoint") / "plant.safetensors"
-    with command_line() as telltale:
-        telltale.does("train", "--data", plant, "--out", path, "--hidden", 16, "--epochs", 1)
-    return path
-
-
 def time_of(plant: Path, row: int) -> int:
     return int(pl.read_csv(plant / "mill.csv")["timestamp"][row])
 
@@ -42,9 +34,9 @@ def time_of(plant: Path, row: int) -> int:
 def test_inspect_prints_the_anomalies_and_says_what_it_is_not(
     telltale: Telltale, plant: Path, checkpoint: Path
 ) -> None:
-    told = telltale.does("inspect", "--checkpoint", checkpoint, "--data", plant, "--stream", "mill", "--part", "test")
-    assert "A diagnostic, not a cause" in told
-    _, heading, first, *_ = told.splitlines()
+    output = telltale.does("inspect", "--checkpoint", checkpoint, "--data", plant, "--stream", "mill", "--part", "test")
+    assert "A diagnostic, not a cause" in output
+    _, heading, first, *_ = output.splitlines()
     names = ["opened", "closed", "severity", "peak", "channel", "share", "by hiding", "agree", "forget gate"]
     assert re.split(r"\s{2,}", heading) == names
     assert re.search(r"^2023-11-15T.*(minor|major|critical).*\b(flow|pressure)\b.* (yes|no) .*spreads", first)
@@ -80,10 +72,10 @@ def test_inspect_shows_the_readings_around_a_time(telltale: Telltale, plant: Pat
 
 def test_inspect_writes_a_page(telltale: Telltale, plant: Path, checkpoint: Path, tmp_path: Path) -> None:
     page = tmp_path / "pages" / "mill.html"
-    told = telltale.does(
+    output = telltale.does(
         *("inspect", "--checkpoint", checkpoint, "--data", plant, "--stream", "mill", "--part", "test", "--out", page)
     )
-    assert "accounted for" in told
+    assert "accounted for" in output
     text = page.read_text()
     assert "mill: the memory laid open" in text
     assert "A diagnostic, not a cause" in text
@@ -92,8 +84,8 @@ def test_inspect_writes_a_page(telltale: Telltale, plant: Path, checkpoint: Path
 
 
 def test_forecast_prints_every_step_of_every_feature(telltale: Telltale, plant: Path, checkpoint: Path) -> None:
-    told = telltale.does("forecast", "--checkpoint", checkpoint, "--data", plant, "--stream", "mill", "--steps", 3)
-    first, heading, *rows = told.splitlines()
+    output = telltale.does("forecast", "--checkpoint", checkpoint, "--data", plant, "--stream", "mill", "--steps", 3)
+    first, heading, *rows = output.splitlines()
     assert first.startswith("mill  3 readings, one every 60 s. Paths are drawn with ")
     assert re.split(r"\s{2,}", heading) == ["time", "feature", "median", "50 % band", "80 % band", "95 % band"]
     assert [re.split(r"\s{2,}", row)[1] for row in rows] == ["flow", "pressure"] * 3

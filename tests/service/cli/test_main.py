@@ -17,7 +17,7 @@ import yaml
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from service.cli import main as cli
-from tests.command_line import Ran, Telltale, command_line
+from tests.command_line import Ran, Telltale
 
 FEATURES = ("flow", "pressure")
 START_MS = 1_700_000_000_000
@@ -49,14 +49,6 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for n, name in enumerate(("boiler", "mill", "pump")):
         waves(300, float(n), jump=9.0).write_csv(folder / f"{name}.csv")
     return folder
-
-
-@pytest.fixture(scope="module")
-def checkpoint(plant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoint") / "plant.safetensors"
-    with command_line() as telltale:
-        telltale.does("train", "--data", plant, "--out", path, "--hidden", 16, "--epochs", 1)
-    return path
 
 
 # --- help

@@ -197,13 +197,13 @@ def test_before_a_scale_is_known_there_is_no_band(detector: Detector, write: Wri
 def test_the_anomalies_counted_are_those_written(detector: Detector, write: Write) -> None:
     series = read_series([write("a.csv", waves(200, 1.0)), write("b.csv", waves(200, 2.0))])
     out = io.StringIO()
-    told: list[int] = []
+    judged: list[int] = []
     log = FileLog(series, out, max_poll_records=150)
-    found = score(log, series, Pipeline(detector, "d" * 64, 86_400_000), told.append)
+    found = score(log, series, Pipeline(detector, "d" * 64, 86_400_000), judged.append)
     events = [json.loads(line) for line in out.getvalue().splitlines()]
     opened = [event for event in events if event["type"] == "telltale.anomaly.opened"]
     assert found.anomalies == len(opened) > 0
-    assert told == [150, 300, 400]
+    assert judged == [150, 300, 400]
     for event in opened:
         time_ms = round(datetime.fromisoformat(event["time"]).timestamp() * 1_000)
         row = found.table.filter(stream=event["subject"], timestamp=time_ms)

@@ -38,16 +38,10 @@ from service.live.status import RECENT_LIMIT, CheckpointStatus, Status, StatusBo
 from service.live.streams import Streams, Tables
 from service.live.watching import Views
 from service.log.port import Record
-from tests.data import QUICK, some_forecaster
 from tests.service.live.test_watching import DIGEST, FEATURES, P0, PUMP, Service, one_partition, sent
 
 WITHIN_S = 120.0
 STARTED_MS = 1_000
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.cold(some_forecaster(2), QUICK)
 
 
 def readings_of(key: bytes, first: int, count: int, level: float = 0.0) -> list[Record]:
@@ -136,7 +130,7 @@ def live(request: pytest.FixtureRequest, detector: Detector) -> Iterator[Live]:
         yield live
 
 
-class Told(NamedTuple):
+class ServerEvent(NamedTuple):
     name: str
     id: str | None
     data: Any
@@ -148,7 +142,7 @@ class Listener:
     def __init__(self, answer: httpx.Response) -> None:
         self._lines = answer.iter_lines()
 
-    def next(self, *names: str) -> Told:
+    def next(self, *names: str) -> ServerEvent:
         """The next event of these names, whatever comes before it."""
         deadline = time.monotonic() + WITHIN_S
         while time.monotonic() < deadline:
@@ -160,7 +154,7 @@ class Listener:
                 fields[name] = value
             assert fields, "the events have ended"
             if not names or fields["event"] in names:
-                return Told(fields["event"], fields.get("id"), json.loads(fields["data"]))
+                return ServerEvent(fields["event"], fields.get("id"), json.loads(fields["data"]))
         raise AssertionError(f"no {names} within {WITHIN_S} s")
 
     def ended(self) -> bool:
@@ -239,8 +233,8 @@ def test_streams_are_sorted_searched_and_paged_while_the_worker_turns(live: Live
     wrong = live.get("anomalies/open")
     assert wrong["found"] == 1
     (anomaly,) = wrong["anomalies"]
-    told = live.get("anomalies")["anomalies"]
-    opened = next(event["data"] for event in told if event["subject"] == "line-1/sick")
+    events = live.get("anomalies")["anomalies"]
+    opened = next(event["data"] for event in events if event["subject"] == "line-1/sick")
     assert anomaly["stream"]["alarm"]["anomaly"] == opened["anomaly"]
     assert anomaly["stream"]["alarm"]["opened_at"] == opened["opened_at"]
     assert anomaly["kind"] == opened["kind"]
@@ -379,18 +373,18 @@ def test_the_chosen_streams_readings_come_first_all_then_what_is_new(live: Live)
         seen = listener.next("readings").data["readings"]
         live.send(readings_of(PUMP, 5_003, 2))
         while len(seen) < 5:
-            told = listener.next("readings").data
-            assert not told["reset"]
-            assert len(told["layers"][0]["gates"][0]["mean"]) == len(told["readings"])
-            seen += told["readings"]
+            data = listener.next("readings").data
+            assert not data["reset"]
+            assert len(data["layers"][0]["gates"][0]["mean"]) == len(data["readings"])
+            seen += data["readings"]
         assert len({one["offset"] for one in seen}) == 5
 
 
 @pytest.mark.slow
 def test_a_stream_that_is_not_there_is_said_once_and_the_rest_goes_on(live: Live) -> None:
     with listening(live.url, stream="nobody") as listener:
-        told = listener.next("stream").data
-        assert told == {"stream": "nobody", "reason": "this worker holds no stream 'nobody'"}
+        data = listener.next("stream").data
+        assert data == {"stream": "nobody", "reason": "this worker holds no stream 'nobody'"}
         assert [listener.next().name for _ in range(3)] == ["summary"] * 3
 
 

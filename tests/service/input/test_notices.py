@@ -1,4 +1,4 @@
-"""Notices: a lost state is told as a CloudEvent, and a loss told again has the same id."""
+"""Notices: a lost state is published as a CloudEvent, and a loss published again has the same id."""
 
 import json
 import uuid

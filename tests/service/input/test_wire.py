@@ -712,7 +712,7 @@ HEX = "0123456789abcdef" * 4
 OPENED = Transition(1, Change.OPENED, Severity.MINOR, OpenedBy.PREDICTION, 1.25, 1.25, 13, NOW_MS + 5_000, (0.75, 0.25))
 
 
-def told(
+def anomaly_event(
     transition: Transition, keys: Sequence[bytes] = (b"pump", b"mill"), partition: Partition = HERE, digest: str = HEX
 ) -> Event:
     """A transition of the second of two readings."""
@@ -731,7 +731,7 @@ def told(
 
 
 def test_an_event_says_what_was_observed_and_what_was_expected() -> None:
-    data = json.loads(encode_event(told(OPENED)).value or b"")["data"]
+    data = json.loads(encode_event(anomaly_event(OPENED)).value or b"")["data"]
     assert uuid.UUID(data.pop("anomaly")).version == 5
     assert data.pop("channels") == [
         {"name": "flow", "observed": 3.5, "expected": 2.5, "lower": 1.5, "upper": 3.5, "share": 0.75},
@@ -764,14 +764,14 @@ def test_an_event_says_what_was_observed_and_what_was_expected() -> None:
     ],
 )
 def test_every_change_has_its_type_and_status(change: Change, kind: str, status: str, closed_as: str | None) -> None:
-    one = told(replace(OPENED, change=change))
+    one = anomaly_event(replace(OPENED, change=change))
     assert (one.type, one.change) == (f"telltale.anomaly.{kind}", kind)
     assert (one.data.status, one.data.closed_as) == (status, closed_as)
     assert one.data.closed_at == ("2026-09-21T14:13:25.000Z" if closed_as else None)
 
 
 def test_the_range_rule_has_its_own_kind() -> None:
-    assert told(replace(OPENED, opened_by=OpenedBy.RANGE)).data.kind == "range"
+    assert anomaly_event(replace(OPENED, opened_by=OpenedBy.RANGE)).data.kind == "range"
 
 
 @pytest.mark.parametrize("opened_by", OpenedBy)
@@ -780,17 +780,17 @@ def test_where_a_head_names_the_kind_what_opened_the_anomaly_is_told_beside_it(
 ) -> None:
     plain = replace(OPENED, opened_by=opened_by)
     named = replace(plain, guess=Guess(Kind.LEVEL_SHIFT, 0.875))
-    before, after = (json.loads(encode_event(told(one)).value or b"") for one in (plain, named))
+    before, after = (json.loads(encode_event(anomaly_event(one)).value or b"") for one in (plain, named))
     assert after["data"].pop("kind_probability") == 0.875
     assert after["data"].pop("opened_by") == before["data"]["kind"] == opened_by.name.lower()
     assert after["data"].pop("kind") == "level_shift"
     del before["data"]["kind"]
     assert after == before, "and nothing else is different"
-    assert decode_event(encode_event(told(named)).value or b"") == told(named)
+    assert decode_event(encode_event(anomaly_event(named)).value or b"") == anomaly_event(named)
 
 
 def test_an_event_is_a_cloudevent() -> None:
-    record = encode_event(told(OPENED))
+    record = encode_event(anomaly_event(OPENED))
     envelope = json.loads(record.value or b"")
     assert set(envelope) == {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data"}
     assert envelope["specversion"] == "1.0"
@@ -806,7 +806,7 @@ def test_an_event_is_a_cloudevent() -> None:
 @pytest.mark.parametrize("key", [b"mill", "Mühle n°1".encode(), b'\x1b[31m\r\n<b>"', b"a/opened/MINOR"])
 @pytest.mark.parametrize("change", [Change.OPENED, Change.LEVEL_SHIFT])
 def test_an_event_comes_back_as_it_was_sent(key: bytes, change: Change) -> None:
-    one = told(replace(OPENED, change=change), keys=(b"pump", key))
+    one = anomaly_event(replace(OPENED, change=change), keys=(b"pump", key))
     assert decode_event(encode_event(one).value or b"") == one
     assert one.subject == one.data.stream == key.decode()
 
@@ -824,21 +824,21 @@ def test_a_transition_told_again_has_the_same_id_and_any_other_has_not() -> None
     ]
     elsewhere = [HERE, Partition("plant.readings", 4), Partition("other.readings", 3)]
     events = [
-        told(transition, (b"pump", key), partition)
+        anomaly_event(transition, (b"pump", key), partition)
         for transition in transitions
         for key in (b"mill", b"kiln")
         for partition in elsewhere
     ]
     ids = [one.id for one in events]
     assert len(set(ids)) == len(ids)
-    again = told(replace(transitions[0], score=9.9, peak=9.9), (b"pump", b"mill"), HERE, digest="0" * 64)
+    again = anomaly_event(replace(transitions[0], score=9.9, peak=9.9), (b"pump", b"mill"), HERE, digest="0" * 64)
     assert again.id == ids[0]
 
 
 def test_the_events_of_one_anomaly_name_the_same_anomaly() -> None:
     changes = (Change.OPENED, Change.UPDATED, Change.RECOVERED)
-    assert len({told(replace(OPENED, change=change)).data.anomaly for change in changes}) == 1
-    assert told(replace(OPENED, opened_offset=14)).data.anomaly != told(OPENED).data.anomaly
+    assert len({anomaly_event(replace(OPENED, change=change)).data.anomaly for change in changes}) == 1
+    assert anomaly_event(replace(OPENED, opened_offset=14)).data.anomaly != anomaly_event(OPENED).data.anomaly
 
 
 @settings(deadline=None)

@@ -8,7 +8,6 @@ from service.inspect.transfer import export_streams
 from service.log.memory_log import Topics
 from service.pipeline import Pipeline
 from service.state.changelog import Layout
-from tests.data import QUICK, some_forecaster
 from tests.service.onlooker import (
     DIGEST,
     MAX_FUTURE_MS,
@@ -21,11 +20,6 @@ from tests.service.onlooker import (
     plant,
     search,
 )
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.cold(some_forecaster(2), QUICK)
 
 
 @pytest.fixture(scope="module")

@@ -45,11 +45,6 @@ NEVER_S = 1e9
 
 
 @pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.cold(some_forecaster(2), QUICK)
-
-
-@pytest.fixture(scope="module")
 def judged(detector: Detector) -> Topics:
     """All readings are judged, and every version of every page is still there."""
     topics = plant(5_000)
@@ -75,11 +70,11 @@ def replayed(
 
 def anomalies_of(topics: Topics, stream: StreamKey, partition: Partition = P0) -> list[list[bytes]]:
     """The events of each anomaly of a stream, as they went out."""
-    told: dict[str, list[bytes]] = {}
+    by_anomaly: dict[str, list[bytes]] = {}
     for record in topics.anomalies[partition]:
         if record.key == stream and record.value:
-            told.setdefault(decode_event(record.value).data.anomaly, []).append(record.value)
-    return list(told.values())
+            by_anomaly.setdefault(decode_event(record.value).data.anomaly, []).append(record.value)
+    return list(by_anomaly.values())
 
 
 def opened_ms(events: Sequence[bytes]) -> int:
@@ -104,7 +99,7 @@ def time_at(topics: Topics, stream: StreamKey, offset: int) -> int:
     return next(time for at, time in times if at >= offset and time > latest)
 
 
-def told(found: Replayed) -> list[bytes]:
+def events_in(found: Replayed) -> list[bytes]:
     return [bytes(event) for event in found.events]
 
 
@@ -135,7 +130,7 @@ def test_every_anomaly_of_every_stream_is_told_again_byte_for_byte(judged: Topic
     for stream in map(key, range(1, STREAMS)):
         for events in anomalies_of(judged, stream):
             found = replayed(judged, detector, opened_ms(events), stream)
-            again = [one for one in told(found) if one in events]
+            again = [one for one in events_in(found) if one in events]
             assert again == events
             told_at_all += len(events)
             from_a_page += found.begins > 0
@@ -150,7 +145,7 @@ def test_a_time_that_a_clock_passes_twice_is_that_of_the_first(judged: Topics, d
     met = [offset for offset, one in found.items() if one.readings[-1].offset >= offset]
     assert 2 <= len(met) < len(anomalies)
     for offset in met:
-        assert [one for one in told(found[offset]) if one in anomalies[offset]] == anomalies[offset]
+        assert [one for one in events_in(found[offset]) if one in anomalies[offset]] == anomalies[offset]
 
 
 def test_exactly_the_anomalies_that_touch_the_readings_are_told(judged: Topics, detector: Detector) -> None:
@@ -165,7 +160,7 @@ def test_exactly_the_anomalies_that_touch_the_readings_are_told(judged: Topics, 
             end = decode_event(other[-1]).data
             if opened_at_offset(other) <= last and (end.status == "open" or end.offset >= first):
                 expected += other
-        assert told(found) == expected
+        assert events_in(found) == expected
 
 
 def test_the_verdicts_are_those_of_the_service_and_half_of_them_come_before(judged: Topics, detector: Detector) -> None:
@@ -203,7 +198,7 @@ def test_one_state_that_is_left_is_enough(detector: Detector) -> None:
     events = next(events for events in anomalies_of(topics, key(1)) if opened_at_offset(events) > 2_000)
     found = replayed(topics, detector, opened_ms(events), key(1))
     assert 1_000 < found.begins <= 1_200
-    assert [one for one in told(found) if one in events] == events
+    assert [one for one in events_in(found) if one in events] == events
     close = replayed(topics, detector, time_at(topics, key(1), found.begins), key(1))
     assert close.begins == 0
     assert close.readings[9].offset < found.begins <= close.readings[10].offset
@@ -218,7 +213,7 @@ def test_it_begins_at_the_beginning_where_compaction_has_left_no_earlier_state(d
     events = first[stream]
     found = replayed(topics, detector, opened_ms(events), stream)
     assert (found.begins, found.begins_with, found.remarks) == (0, "the input's beginning", ())
-    assert [one for one in told(found) if one in events] == events
+    assert [one for one in events_in(found) if one in events] == events
     assert len(found.checks) == 1, "the last state is there"
     assert found.checks[0].differs == ()
 
@@ -254,7 +249,7 @@ def test_an_anomaly_whose_kind_is_named_is_told_again_byte_for_byte(detector: De
     from_a_page = 0
     for events in anomalies_of(topics, key(1)):
         found = replayed(topics, named, opened_ms(events), key(1))
-        assert [one for one in told(found) if one in events] == events
+        assert [one for one in events_in(found) if one in events] == events
         assert found.checks
         assert not any(check.differs for check in found.checks)
         from_a_page += found.begins > 0
@@ -336,7 +331,7 @@ def test_where_a_checkpoint_took_over_it_is_warmed_up_again(taken_over: Topics) 
     assert found.begins_with == (
         "offset 1,000, from which on this checkpoint judges, warmed up by the 40 readings before it"
     )
-    assert [one for one in told(found) if one in events] == events
+    assert [one for one in events_in(found) if one in events] == events
     assert [check.differs for check in found.checks] == [()]
 
 
@@ -359,7 +354,7 @@ def test_a_service_that_began_late_warmed_nothing_up(detector: Detector) -> None
     events = anomalies_of(topics, key(0))[0]
     found = replayed(topics, detector, opened_ms(events), key(0), prime_readings=40)
     assert found.begins_with == "offset 1,000, from which on this checkpoint judges"
-    assert [one for one in told(found) if one in events] == events
+    assert [one for one in events_in(found) if one in events] == events
     assert [check.differs for check in found.checks] == [()]
 
 

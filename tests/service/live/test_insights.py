@@ -19,15 +19,9 @@ from service.input.wire import StreamKey
 from service.live import insights
 from service.live.insights import ExplanationSeen, ForecastSeen, Insight, seen_explanation, seen_forecast
 from service.live.watching import KEPT_READINGS, TooMuchAsked, Watching
-from tests.data import QUICK, some_forecaster
 from tests.service.live.test_watching import DIGEST, P0, PUMP, READINGS, Service, one_partition, sent
 
 FORECAST = ForecastConfig(steps=12)
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.cold(some_forecaster(2), QUICK)
 
 
 class Live:

@@ -1,4 +1,4 @@
-"""What a worker holds: what is free goes back to the system, and what comes near the limit is told."""
+"""What a worker holds: what is free goes back to the system, and what comes near the limit is reported."""
 
 import ctypes
 import gc
@@ -96,13 +96,13 @@ def test_what_is_near_the_limit_is_told_once_at_each_step_and_again_after_it_has
     looks = iter(held)
     limit = Limit(1000 * MIB, "ulimit")
     keeper = MemoryKeeper(limit, row_bytes=1_000, clock=clock, resident=lambda: next(looks) * MIB)
-    told = []
+    reported = []
     for _ in held:
         clock.now_s += LOOK_S
         with capture_logs() as logs:
             keeper.look(streams=5_000)
-        told.append([line["resident_mb"] for line in logs])
-    assert told == [[], [801], [], [901], [], [960], [], [], [805]]
+        reported.append([line["resident_mb"] for line in logs])
+    assert reported == [[], [801], [], [901], [], [960], [], [], [805]]
 
 
 def test_the_warning_says_how_much_room_is_left_and_what_helps() -> None:

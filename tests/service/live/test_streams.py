@@ -17,15 +17,9 @@ from service.live.watching import NotNow
 from service.log.port import Partition
 from service.state.slab import StateSlab
 from service.state.task import PartitionTask
-from tests.data import QUICK, some_forecaster
 from tests.service.live.test_watching import P0, P1, Service, one_partition, sent
 
 NOW_MS = 1_800_000_000_000
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.cold(some_forecaster(2), QUICK)
 
 
 class Clock:

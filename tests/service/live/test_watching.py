@@ -27,7 +27,6 @@ from service.recovery import RecoveryRules
 from service.state.changelog import Layout
 from service.state.writer import StateWriter
 from service.worker import PROBLEMS, Worker
-from tests.data import QUICK, some_forecaster
 
 FEATURES = ("f0", "f1")
 DIGEST = "0123456789abcdef" * 4
@@ -36,11 +35,6 @@ PUMP = StreamKey(b"line-03/pump-012")
 FAN = StreamKey(b"fan")
 READINGS = 1_000
 ROUND = 100  # records a poll
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.cold(some_forecaster(2), QUICK)
 
 
 @pytest.fixture(autouse=True)
@@ -218,7 +212,7 @@ def test_a_view_never_changes_afterwards(detector: Detector) -> None:
 
 
 def test_watching_changes_no_byte_of_what_is_told(detector: Detector) -> None:
-    told = []
+    outputs = []
     for watched in (False, True):
         topics = one_partition(sent())
         service = Service(detector, topics)
@@ -228,9 +222,9 @@ def test_watching_changes_no_byte_of_what_is_told(detector: Detector) -> None:
             service.look(FAN)
         while topics.committed.get(P0) != READINGS:
             service.turn()
-        told.append((topics.anomalies[P0], topics.dead_letters[P0]))
-    assert told[0] == told[1]
-    assert len(told[0][0]) > 4
+        outputs.append((topics.anomalies[P0], topics.dead_letters[P0]))
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0][0]) > 4
 
 
 def test_nothing_is_followed_when_no_one_looks(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,10 +33,10 @@ class MemoryWorld:
         MemoryLog(self.topics)
 
     def anomalies(self) -> list[tuple[int, Record]]:
-        return [(p.number, r) for p, told in sorted(self.topics.anomalies.items()) for r in told]
+        return [(p.number, r) for p, records in sorted(self.topics.anomalies.items()) for r in records]
 
     def dead_letters(self) -> list[tuple[int, Record]]:
-        return [(p.number, r) for p, told in sorted(self.topics.dead_letters.items()) for r in told]
+        return [(p.number, r) for p, records in sorted(self.topics.dead_letters.items()) for r in records]
 
 
 class TestMemoryLog(LogContract):

@@ -218,8 +218,8 @@ def test_there_are_no_more_anomalies_than_there_is_room_for_and_those_there_are_
     book.apply([changed("opened", f"pump-{n}") for n in range(5)])
     assert book.pushed_out == 2
     book.apply([changed("updated", "pump-0", severity="critical")])
-    told = [(alert["labels"]["stream"], alert["labels"]["severity"]) for alert in sent(book)]
-    assert sorted(told) == [("pump-0", "critical"), ("pump-1", "minor"), ("pump-2", "minor")]
+    alerts = [(alert["labels"]["stream"], alert["labels"]["severity"]) for alert in sent(book)]
+    assert sorted(alerts) == [("pump-0", "critical"), ("pump-1", "minor"), ("pump-2", "minor")]
     assert book.pushed_out == 2
 
 
@@ -234,22 +234,22 @@ def test_after_a_restart_the_rows_tell_of_the_same_alerts(severity: str) -> None
     after.look(P0, [held(severity=severity)])
     assert severities(sent(before)) == severities(sent(after)) == [severity]
     clock.now_s += RESEND_S
-    told, found = sent(before), sent(after)
-    assert [(one["labels"], one["startsAt"]) for one in found] == [(one["labels"], one["startsAt"]) for one in told]
+    earlier, found = sent(before), sent(after)
+    assert [(one["labels"], one["startsAt"]) for one in found] == [(one["labels"], one["startsAt"]) for one in earlier]
     assert {one["annotations"]["summary"] for one in found} == {"pump: anomalous since 2023-11-14T22:13:20.000Z"}
     after.apply([changed("updated", severity="critical")])
     (again,) = sent(after)[:1]
-    assert again["labels"] == {**told[0]["labels"], "severity": "critical"}
+    assert again["labels"] == {**earlier[0]["labels"], "severity": "critical"}
     assert again["annotations"]["summary"].startswith("pump: heat 9")
 
 
 def test_rows_that_say_the_same_change_nothing() -> None:
     book = AlertBook(clock=Clock())
     book.apply([changed("opened")])
-    (told,) = sent(book)
+    (alert,) = sent(book)
     book.look(P0, [held()])
     assert sent(book) == []
-    assert "heat" in told["annotations"]["summary"]
+    assert "heat" in alert["annotations"]["summary"]
 
 
 def test_an_alarm_that_ended_without_a_word_is_resolved() -> None:

@@ -22,16 +22,10 @@ from service.notify.notifier import (
     alerts_url,
 )
 from service.state.open_alarms import SEVERITIES, open_alarms
-from tests.data import QUICK, some_forecaster
 from tests.service.receiver import Listening, listening
 from tests.service.state.test_open_alarms import judged
 from tests.service.test_worker import PARTITIONS, STREAMS, Service, two_partitions
 from tests.service.test_worker import sent as sent_to
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.cold(some_forecaster(2), QUICK)
 
 
 @pytest.mark.parametrize("min_severity", ["minor", "critical"])

@@ -1,7 +1,6 @@
 """Open alarms, read from the rows: those that the events leave open."""
 
 import numpy as np
-import pytest
 
 from models.detection.detector import Detector
 from service.input.anomaly import anomaly_id
@@ -11,15 +10,9 @@ from service.pipeline import Pipeline
 from service.state.open_alarms import by_severity, open_alarms, strongest
 from service.state.slab import StateSlab
 from service.state.task import PartitionTask
-from tests.data import QUICK, some_forecaster
 
 P0 = Partition("readings", 0)
 OPENED_MS = 1_700_000_000_000
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector.cold(some_forecaster(2), QUICK)
 
 
 def judged(detector: Detector, spikes: int) -> tuple[PartitionTask, list[Event]]:
