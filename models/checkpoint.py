@@ -26,8 +26,8 @@ from models.data.stream_key import MAX_KEY_BYTES
 from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.kinds import KINDS, SYMPTOMS, TENSORS, VOTES, KindsHead, shapes, with_symptoms
-from models.detection.residuals import ScoreConfig
 from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
+from models.detection.scoring import ScoreConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.output.output_file import write_or_keep
 from models.output.tensor_file import sha256_of_tensors

@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.arrays import Doubles
 from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig, Readings, Transition
 from models.detection.kinds import KindsHead, shapes
-from models.detection.residuals import ScoreConfig
-from models.detection.rows import Columns, Rows, fresh
+from models.detection.rows import CHANNELS, SCALARS, Channels, Rows, Scalars
+from models.detection.scoring import ScoreConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 
@@ -67,9 +68,13 @@ def some_machines(folder: Path) -> list[Path]:
     return paths
 
 
-def fresh_columns(streams: int = 1, features: int = 1) -> Columns:
-    """Of streams that have never been seen."""
-    return Columns.of(fresh(streams, ForecasterConfig(tuple(f"f{n}" for n in range(features)), hidden=16)))
+def statistics(rows: Rows) -> tuple[Channels[Doubles], Scalars[Doubles]]:
+    """Copies by name, each (S, F) or (S,)."""
+    channels, scalars = rows.channels[:, : len(CHANNELS)].numpy(), rows.scalars[:, : len(SCALARS)].numpy()
+    return (
+        Channels[Doubles].of([*np.moveaxis(channels, 1, 0).copy()]),
+        Scalars[Doubles].of([*np.moveaxis(scalars, 1, 0).copy()]),
+    )
 
 
 def some_forecaster(features: int, hidden: int = 16, layers: int = 1, seed: int = 0, cell: str = "lstm") -> Forecaster:

@@ -73,6 +73,7 @@ KNOWN_IN = {
     "fastapi": "service.http service.cli.demo",  # the demo serves the same app
     "starlette": "service.http",
     "uvicorn": "service.http.server service.http.connections",
+    "numba": "models.detection.compiling",
     "typer": "service.cli",
     "rich": "service.cli",
     "plotly": "models",

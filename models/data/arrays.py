@@ -9,3 +9,4 @@ Int64s = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Times = NDArray[np.datetime64]
+Records = NDArray[np.void]  # of one structured type: fields by name

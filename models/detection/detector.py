@@ -7,7 +7,7 @@ makes that true to the last bit: the recurrence's one numeric path (cells.Recurr
 row-wise statistics in exactly rounded arithmetic, and no clock, no randomness, no statistics across streams.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
@@ -15,29 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.arrays import Doubles, Int64s
-from models.detection import alarm, level, residuals, scaling
+from models.data.arrays import Doubles
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
-from models.detection.kinds import (
-    ASKED_TOGETHER,
-    VOTE_EVERY,
-    Guess,
-    KindsHead,
-    follow,
-    symptoms_of,
-    vote_of,
-    votes_of,
-    with_symptoms,
-)
-from models.detection.residuals import ScoreConfig
-from models.detection.rows import FARTHEST, Channels, Columns, Rows, Scalars, fresh
+from models.detection.kinds import ASKED_TOGETHER, SYMPTOMS, Guess, KindsHead, vote_of, with_symptoms
+from models.detection.records import PHASES, Block, Events, Rules, Scratch, Sheet
+from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
+from models.detection.scoring import ScoreConfig
 from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import Waves, pack
 
-BAND_DEVIATIONS = 3.0  # half the expected band, in standard deviations of the stream's own residual
 LONGEST_BLOCK = 256  # waves at once: bounds the memory a batch of few streams takes
-LATE_LIMIT = 32  # late readings in a row after which a stream's clock was set back, not its readings late
 
 
 class Readings(NamedTuple):
@@ -97,46 +85,58 @@ class DetectorConfig:
     alarm: AlarmConfig = field(default_factory=AlarmConfig)
 
 
-class Block(NamedTuple):
-    """T waves of the same S streams."""
+class Stretch(NamedTuple):
+    """T waves of the same S streams, as the net is shown them."""
 
-    readings: Tensor  # (T, S) int64: index into the batch
-    offsets: Tensor  # (T, S) float64
+    offsets: Tensor  # (T, S) int64
     times_ms: Tensor  # (T, S) int64
     elapsed_ms: Tensor  # (T, S) float64: since the stream's last reading
-    values: Tensor  # (T, S, F)
-
-    @property
-    def waves(self) -> int:
-        return len(self.readings)
-
-    def part(self, begin: int, end: int) -> "Block":
-        return Block(*(column[begin:end] for column in self))
-
-
-class _Sheet(NamedTuple):
-    """Where verdicts are written while a batch is judged, in offset order."""
-
-    score: Tensor
-    alarm: Tensor
-    expected: Tensor
-    lower: Tensor
-    upper: Tensor
-    transitions: list[Transition]
-
-    @classmethod
-    def empty(cls, readings: int, features: int) -> Self:
-        nothing = torch.full((readings, features), torch.nan, dtype=torch.float64)
-        score = torch.zeros(readings, dtype=torch.float64)
-        return cls(score, torch.zeros(readings, dtype=torch.bool), nothing, nothing.clone(), nothing.clone(), [])
+    held: Tensor  # (T, S, F), each missing value replaced by the last known one
 
 
 class Expected(NamedTuple):
-    """Of T waves of S streams, in spreads; each (T, S, F)."""
+    """What was expected of a stretch before it was seen."""
 
-    predicted: Tensor
-    residual: Tensor
+    predicted: Tensor  # (T, S, F) in spreads
     memory: Tensor  # (T, S, H): the top layer's h after each wave
+
+
+class WorkingRows(NamedTuple):
+    """The rows of S streams while they are judged, changed in place; the net has its memory layer first."""
+
+    hidden: Tensor  # (L, S, H)
+    cell: Tensor  # (L, S, H)
+    channels: Tensor  # (S, C or C + E, F)
+    scalars: Tensor  # (S, K or K + V)
+
+    @classmethod
+    def of(cls, rows: Rows) -> Self:
+        memory = (column.transpose(0, 1).clone(memory_format=torch.contiguous_format) for column in rows[:2])
+        return cls(*memory, *(column.clone(memory_format=torch.contiguous_format) for column in rows[2:]))
+
+    def rows(self) -> Rows:
+        hidden, cell = (column.transpose(0, 1).clone(memory_format=torch.contiguous_format) for column in self[:2])
+        return Rows(hidden, cell, self.channels, self.scalars)
+
+    def first(self, streams: int) -> "WorkingRows":
+        """A view of the first streams: what is changed there is changed here."""
+        hidden, cell = self.hidden[:, :streams], self.cell[:, :streams]
+        return WorkingRows(hidden, cell, self.channels[:streams], self.scalars[:streams])
+
+    def take(self, index: Tensor) -> "WorkingRows":
+        return WorkingRows(*(column.index_select(axis, index) for column, axis in zip(self, (1, 1, 0, 0), strict=True)))
+
+    def put(self, index: Tensor, rows: "WorkingRows") -> None:
+        for column, new, axis in zip(self, rows, (1, 1, 0, 0), strict=True):
+            column.index_copy_(axis, index, new)
+
+    def channel(self, name: str) -> Tensor:
+        """A view of one field of Channels, (S, F)."""
+        return self.channels[:, CHANNELS.places[name]]
+
+    def scalar(self, name: str) -> Tensor:
+        """A view of one field of Scalars, (S,)."""
+        return self.scalars[:, SCALARS.places[name]]
 
 
 class Detector:
@@ -156,6 +156,7 @@ class Detector:
     ) -> None:
         self.forecaster = forecaster.eval()
         self.config = config
+        self._rules = Rules.of(self.config.score, self.config.alarm)
         self.known = known
         self.known_rows = rows
         self.kinds = kinds
@@ -197,273 +198,144 @@ class Detector:
     @torch.inference_mode()
     def observe(self, readings: Readings, waves: Waves, rows: Rows) -> tuple[Verdicts, Rows]:
         """Judge a batch. rows: those of waves.slots. Returns the verdicts and the rows after the batch."""
-        columns = Columns.of(rows)
-        sheet = _Sheet.empty(len(readings.offsets), len(self.features))
-        with np.errstate(all="ignore"):  # an unknown spread is infinite, and means nothing yet
-            fate = _admit(readings, waves, columns)
-            if fate.judged.all():
-                self._observe_runs(readings, waves, columns, sheet)
-            elif fate.judged.any():
-                self._observe_admitted(readings, waves, columns, sheet, fate.judged)
-        sheet.transitions.sort(key=lambda transition: transition.reading)
-        return Verdicts(fate, *sheet[:-1], tuple(sheet.transitions)), columns.rows()
+        readings = Readings(
+            *(column.contiguous() for column in readings)
+        )  # of other strides, it would be compiled again
+        working = WorkingRows.of(rows)
+        fate = _admit(readings, waves, working)
+        sheet = Sheet.empty(*readings.values.shape)
+        transitions: list[Transition] = []
+        if fate.judged.all():
+            self._observe_runs(readings, waves, working, sheet, transitions)
+        elif fate.judged.any():
+            again = _pack_again(waves, fate.judged)
+            some = working.take(again.slots)
+            self._observe_runs(readings, again, some, sheet, transitions)
+            working.put(again.slots, some)
+        transitions.sort(key=lambda transition: transition.reading)
+        score, alarm, expected, lower, upper = map(torch.from_numpy, sheet)
+        return Verdicts(fate, score, alarm, expected, lower, upper, tuple(transitions)), working.rows()
 
-    def _observe_admitted(
-        self, readings: Readings, waves: Waves, columns: Columns, sheet: _Sheet, judged: Tensor
+    def _observe_runs(
+        self, readings: Readings, waves: Waves, rows: WorkingRows, sheet: Sheet, transitions: list[Transition]
     ) -> None:
-        """Pack again without the late and duplicate readings; `slots` is then the place among this batch's streams."""
-        kept = judged.nonzero().squeeze(1)
-        again = pack(waves.streams[kept])
-        again = again._replace(runs=tuple(run._replace(readings=kept[run.readings]) for run in again.runs))
-        busy = columns.take(again.slots)
-        self._observe_runs(readings, again, busy, sheet)
-        columns.put(again.slots, busy)
-
-    def _observe_runs(self, readings: Readings, waves: Waves, columns: Columns, sheet: _Sheet) -> None:
+        """Judge in blocks between which some stream's scale moves, so that it is constant within each."""
         for run in waves.runs:
-            busy = columns.first(run.readings.shape[1])
+            running = rows.first(run.readings.shape[1])
             for index in torch.split(run.readings, LONGEST_BLOCK):
-                offsets, times_ms, values = readings.offsets[index], readings.times_ms[index], readings.values[index]
-                block = Block(index, offsets.double(), times_ms, _elapsed_ms(times_ms, busy), values)
-                self._observe_block(block, busy, sheet)
+                begin = 0
+                while begin < len(index):
+                    end = begin + self._waves_until_scale_moves(running)
+                    self._judge(readings, index[begin:end], running, sheet, transitions)
+                    begin = end
 
-    def _observe_block(self, block: Block, columns: Columns, sheet: _Sheet) -> None:
-        """Judge a block in pieces between which some stream's scale moves, so that it is constant within each."""
-        begin = 0
-        while begin < block.waves:
-            end = min(block.waves, begin + self._waves_until_scale_moves(columns))
-            self._judge(block.part(begin, end), columns, sheet)
-            _move_scales(columns, self.config.alarm)
-            begin = end
-
-    def _waves_until_scale_moves(self, columns: Columns) -> int:
+    def _waves_until_scale_moves(self, rows: WorkingRows) -> int:
         """How many readings can be taken at most before a stream reaches the age, or its alarm the length, to move."""
-        _, scalars = columns.views()
-        until_rescale = scalars.rescale_at - scalars.age
-        until_adoption = self.config.alarm.adopt_after - scalars.length * scalars.alarm
-        return max(1, int(np.minimum(until_rescale, until_adoption).min()))
+        rescale_at, age, length, alarm = (
+            rows.scalar(name).numpy() for name in ("rescale_at", "age", "length", "alarm")
+        )
+        until_adoption = self.config.alarm.adopt_after - length * alarm
+        return max(1, int(min((rescale_at - age).min(), until_adoption.min())))
 
-    def _judge(self, block: Block, columns: Columns, sheet: _Sheet) -> None:
-        """Judge T waves of S streams whose scale does not move before the last of them."""
-        channels, scalars = columns.views()
-        held = scaling.hold(block.values.numpy(), channels.last)
-        offsets, times = block.offsets.numpy(), block.times_ms.double().numpy()
-        expected = self.expect(block, torch.from_numpy(held.values), columns)
-        residual = expected.residual.numpy()
-        if held.present is not None:
-            residual = np.where(held.present, residual, 0.0)
+    def _judge(
+        self, readings: Readings, index: Tensor, rows: WorkingRows, sheet: Sheet, transitions: list[Transition]
+    ) -> None:
+        """Judge T waves of S streams. index: (T, S) into the batch."""
+        from models.detection import judge  # noqa: PLC0415  (numba takes a second to import)
 
-        score, alarms = np.empty_like(offsets), np.empty_like(offsets)
-        bias, std = np.empty_like(residual), np.empty_like(residual)
-        season, watched = columns.season(), columns.watched()
-        phases = level.phases_at(block.times_ms.numpy(), len(self.features))
-        days = level.days_of(block.elapsed_ms.numpy())
-        everyone, everywhere = np.ones_like(scalars.age), np.ones_like(channels.last)
-        restless = alarm.is_restless(scalars)
-        age = scalars.age
-        for wave in range(block.waves):
-            values, present = held.values[wave], None if held.present is None else held.present[wave]
-            age += 1
-            bias[wave] = channels.residual_mean
-            distance = level.distance_from(values, phases[:, wave], season, channels)
-            scores = residuals.judge(
-                residual[wave], distance, values, present, channels, scalars, watched, self.config.score
-            )
-            score[wave], std[wave], standardised = scores.score, scores.std[0], scores.standardised[0]
+        offsets, times_ms, values = (column.numpy() for column in readings)
+        channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
+        held, elapsed_ms = np.empty((*index.shape, values.shape[1])), np.empty(index.shape)
+        judge.hold(index.numpy(), times_ms, values, channels, scalars, held, elapsed_ms)
+        stretch = Stretch(
+            readings.offsets[index], readings.times_ms[index], torch.from_numpy(elapsed_ms), torch.from_numpy(held)
+        )
+        expected = self.expect(stretch, rows)
+        block = Block(
+            index.numpy(), offsets, times_ms, values, held, elapsed_ms, expected.predicted.contiguous().numpy(), PHASES
+        )
+        room = Events.room(values.shape[1], channels.shape[1] - len(CHANNELS))
+        scratch = Scratch.of(values.shape[1])
+        events, count = judge.judge_block(self._rules, block, channels, scalars, scratch, sheet, room, 0)
+        if count:
+            transitions += self._transitions(events, count, expected.memory, rows)
 
-            learns, updates_baseline, weight, change = everyone, everyone, everywhere, None
-            if restless or (scores.score >= 1.0).any():
-                step = alarm.step(
-                    scores.score,
-                    scores.threshold_ratio.argmax(axis=0),
-                    values,
-                    times[wave],
-                    offsets[wave],
-                    channels,
-                    scalars,
-                    self.config.alarm,
-                )
-                learns, updates_baseline = step.learns, step.updates_baseline
-                weight = np.broadcast_to(learns[:, None], values.shape)
-                restless = alarm.is_restless(scalars)
-                change = step.change
-            alarms[wave] = scalars.alarm
-            baseline_weight = weight
-            if updates_baseline is not everyone:
-                baseline_weight = np.broadcast_to(updates_baseline[:, None], values.shape)
-            if present is not None:
-                weight, baseline_weight = weight * present, baseline_weight * present
-            if self.kinds is not None:
-                before = held.values[wave - 1] if wave else channels.last
-                follow(standardised, values, before, present, weight, channels, symptoms_of(columns))
-            if change is not None:
-                guesses = self._guess(change, scalars, columns, expected.memory[wave])
-                _note(change, block.readings[wave], scores, scalars, guesses, sheet)
-            residuals.update_baseline(scores, baseline_weight, updates_baseline, scalars, watched, self.config.score)
-            level.learn_season(distance, weight, days[wave] * learns, phases[:, wave], season, scalars)
-            scaling.learn_scale(values, weight, channels)
-
-        np.copyto(scalars.time_ms, times[-1])
-        np.copyto(channels.last, held.values[-1])
-        _write(block, expected.predicted.numpy() + bias, std, score, alarms, channels, sheet)
-
-    def expect(self, block: Block, values: Tensor, columns: Columns) -> Expected:
-        """What was expected of every reading from the memory before it, and how far off it is.
+    def expect(self, stretch: Stretch, rows: WorkingRows) -> Expected:
+        """What was expected of every reading from the memory before it. Moves the memory.
 
         The one method that a detector with another source of expectations overrides.
         """
-        channels, _ = columns.views()
-        centre, spread, last = map(torch.from_numpy, (channels.centre, channels.spread, channels.last))
-        scaled = (values - centre) / spread
+        centre, spread, last = rows.channel("centre"), rows.channel("spread"), rows.channel("last")
+        scaled = (stretch.held - centre) / spread
         before = (last - centre) / spread
-        inputs = self.forecaster.inputs(scaled, before, block.elapsed_ms / 1000, block.times_ms)
-        state = CellState(columns.hidden.contiguous(), columns.cell.contiguous())
+        inputs = self.forecaster.inputs(scaled, before, stretch.elapsed_ms / 1000, stretch.times_ms)
+        state = CellState(rows.hidden.contiguous(), rows.cell.contiguous())
         memory, after = self.forecaster.observe(inputs, state)
         memory_before = torch.cat([state.hidden[-1:], memory[:-1]])
-        columns.hidden.copy_(after.hidden)
-        columns.cell.copy_(after.cell)
+        rows.hidden.copy_(after.hidden)
+        rows.cell.copy_(after.cell)
+        return Expected(self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]])), memory)
 
-        predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]))
-        return Expected(predicted, (scaled - predicted).clamp(-FARTHEST, FARTHEST), memory)
-
-    def _guess(
-        self, change: Int64s, scalars: Scalars[Doubles], columns: Columns, memory: Tensor
-    ) -> Mapping[int, Guess]:
-        """What the anomalies of the streams that changed look like; collects votes. memory: (S, H), after this wave.
-
-        While an anomaly is open, that is what the head says of it now; when it closes, what most votes are for.
-        """
-        if self.kinds is None:
-            return {}
-        in_alarm = (scalars.alarm > 0) | (change > 0)
-        if not in_alarm.any():
-            return {}
-        symptoms, votes, length = symptoms_of(columns), votes_of(columns), scalars.length
-        asked = in_alarm & ((length % VOTE_EVERY == 1) | (change == Change.UPDATED))
-        votes[:, in_alarm & (length == 1)] = 0.0
-        guesses: dict[int, Guess] = {}
-        streams = asked.nonzero()[0]
-        for begin in range(0, len(streams), ASKED_TOGETHER):
-            some = streams[begin : begin + ASKED_TOGETHER]
-            likely = self.kinds.probabilities(symptoms[:, some], memory[some].double().numpy())
-            votes[:, some] += vote_of(likely).T
-            guesses.update((stream, Guess.of(likely[n])) for n, stream in enumerate(some.tolist()) if change[stream])
-        for stream in (change >= Change.RECOVERED).nonzero()[0].tolist():
-            guesses[stream] = Guess.of(votes[:, stream])
-        return guesses
+    def _transitions(self, events: Events, count: int, memory: Tensor, rows: WorkingRows) -> Iterator[Transition]:
+        """What happened, in words of the outside; collects votes. memory: (T, S, H)."""
+        likely = {} if self.kinds is None else _likely(self.kinds, events, count, memory)
+        for n, event in enumerate(events.records[:count]):
+            change, votes = Change(int(event["change"])), rows.scalars[int(event["place"]), len(SCALARS) :].numpy()
+            if event["asks"]:
+                if event["length"] == 1:
+                    votes[:] = 0.0
+                votes += vote_of(likely[n])
+            if change is Change.NONE:
+                continue
+            guess = None
+            if self.kinds is not None:
+                guess = Guess.of(votes if change >= Change.RECOVERED else likely[n])
+            z = events.level_z if event["opened_by"] == OpenedBy.LEVEL else events.residual_z
+            yield _transition(event, z[n], guess)
 
 
-def _elapsed_ms(times_ms: Tensor, columns: Columns) -> Tensor:
-    """Since each stream's last reading, its clock standing before the first of these; (T, S)."""
-    _, scalars = columns.views()
-    times = times_ms.double().numpy()
-    clock = np.where(scalars.age > 0, scalars.time_ms, times[0])
-    return torch.from_numpy(np.maximum(np.diff(times, axis=0, prepend=clock[np.newaxis]), 0.0))
+def _likely(head: KindsHead, events: Events, count: int, memory: Tensor) -> Mapping[int, Doubles]:
+    """How likely each kind is, by event, where the head is asked. memory: (T, S, H)."""
+    found: dict[int, Doubles] = {}
+    asked = np.flatnonzero(events.records["asks"][:count])
+    for begin in range(0, len(asked), ASKED_TOGETHER):
+        some = asked[begin : begin + ASKED_TOGETHER]
+        wave, place = (torch.from_numpy(events.records[name][some].astype(np.int64)) for name in ("wave", "place"))
+        symptoms = events.symptoms[some].reshape(len(some), len(SYMPTOMS), -1).transpose(1, 0, 2)
+        likely = head.probabilities(np.ascontiguousarray(symptoms), memory[wave, place].double().numpy())
+        found.update(zip(some.tolist(), likely, strict=True))
+    return found
 
 
-def _move_scales(columns: Columns, config: AlarmConfig) -> None:
-    channels, scalars = columns.views()
-    adopted = scalars.relearn == config.relearn
-    if adopted.any():
-        scaling.adopt_level(adopted, channels, scalars)
-    due = scalars.age == scalars.rescale_at
-    if due.any():
-        scaling.move_scale(due, columns)
+def _transition(event: np.void, z: Doubles, guess: Guess | None) -> Transition:
+    """z: (F,), of what opened the alarm."""
+    squares = z * z
+    return Transition(
+        reading=int(event["reading"]),
+        change=Change(int(event["change"])),
+        severity=Severity(int(event["severity"])),
+        opened_by=OpenedBy(int(event["opened_by"])),
+        score=float(event["score"]),
+        peak=float(event["peak"]),
+        opened_offset=int(event["opened_offset"]),
+        opened_ms=int(event["opened_ms"]),
+        share=tuple((squares / max(float(squares.sum()), 1e-12)).tolist()),
+        guess=guess,
+    )
 
 
-def _note(
-    change: Int64s,
-    readings: Tensor,
-    scores: residuals.Scores,
-    scalars: Scalars[Doubles],
-    guesses: Mapping[int, Guess],
-    sheet: _Sheet,
-) -> None:
-    """Write the wave's transitions down: rare, so one at a time."""
-    for stream in change.nonzero()[0].tolist():
-        opened_by = OpenedBy(int(scalars.opened_by[stream]))
-        standardised = scores.standardised[1 if opened_by is OpenedBy.LEVEL else 0, stream]
-        squares = standardised * standardised
-        sheet.transitions.append(
-            Transition(
-                reading=int(readings[stream]),
-                change=Change(int(change[stream])),
-                severity=Severity(int(scalars.severity[stream])),
-                opened_by=opened_by,
-                score=float(scores.score[stream]),
-                peak=float(scalars.peak[stream]),
-                opened_offset=int(scalars.opened_offset[stream]),
-                opened_ms=int(scalars.opened_ms[stream]),
-                share=tuple((squares / max(float(squares.sum()), 1e-12)).tolist()),
-                guess=guesses.get(stream),
-            )
-        )
+def _admit(readings: Readings, waves: Waves, rows: WorkingRows) -> Fate:
+    """Which of the readings are late or duplicate, by each stream's own clock."""
+    from models.detection.judge import admit  # noqa: PLC0415  (as above)
+
+    late, again = np.zeros((2, len(readings.offsets)), np.bool_)
+    columns = readings.times_ms.numpy(), readings.values.numpy(), waves.streams.numpy()
+    admit(*columns, rows.channels.numpy(), rows.scalars.numpy(), late, again)
+    return Fate(torch.from_numpy(~(late | again)), torch.from_numpy(late), torch.from_numpy(again))
 
 
-def _write(
-    block: Block,
-    middle: Doubles,
-    std: Doubles,
-    score: Doubles,
-    alarms: Doubles,
-    channels: Channels[Doubles],
-    sheet: _Sheet,
-) -> None:
-    """Put a judged block where its readings stand in the batch, the band in the sensor's own units."""
-    known = channels.spread < np.inf
-    for column, scaled in (
-        (sheet.expected, middle),
-        (sheet.lower, middle - std * BAND_DEVIATIONS),
-        (sheet.upper, middle + std * BAND_DEVIATIONS),
-    ):
-        raw = np.where(known, scaled * channels.spread + channels.centre, np.nan)
-        column[block.readings] = torch.from_numpy(raw)
-    sheet.score[block.readings] = torch.from_numpy(score)
-    sheet.alarm[block.readings] = torch.from_numpy(alarms > 0)
-
-
-def _admit(readings: Readings, waves: Waves, columns: Columns) -> Fate:
-    """Tell late and duplicate readings from those to be judged, by each stream's own clock.
-
-    Time that only rises costs two comparisons; the streams in which it does not are gone through one by one.
-    """
-    channels, scalars = columns.views()
-    late = torch.zeros_like(readings.times_ms, dtype=torch.bool)
-    duplicate = late.clone()
-    clock = np.where(scalars.age > 0, scalars.time_ms, -1.0)
-    suspect = scalars.late_run > 0
-    latest = clock.copy()
-    for run in waves.runs:
-        times = readings.times_ms[run.readings].double().numpy()
-        streams = times.shape[1]
-        suspect[:streams] |= (np.diff(times, axis=0, prepend=latest[None, :streams]) <= 0).any(0)
-        latest[:streams] = times[-1]
-    seen = {
-        stream: _Seen(float(clock[stream]), channels.last[stream], int(scalars.late_run[stream]))
-        for stream in suspect.nonzero()[0].tolist()
-    }
-    for n in np.flatnonzero(suspect[waves.streams.numpy()]).tolist() if seen else ():
-        stream = int(waves.streams[n])
-        late[n], duplicate[n], seen[stream] = _look(readings, n, seen[stream])
-    for stream, after in seen.items():
-        scalars.late_run[stream] = after.late_run
-    return Fate(~(late | duplicate), late, duplicate)
-
-
-class _Seen(NamedTuple):
-    """Where a stream stands while its readings are admitted."""
-
-    clock_ms: float  # -1: no reading yet
-    last: Doubles  # (F,), held values
-    late_run: int
-
-
-def _look(readings: Readings, n: int, seen: _Seen) -> tuple[bool, bool, _Seen]:
-    """Whether a reading is late, whether it is a duplicate, and where its stream stands after it."""
-    time, values = int(readings.times_ms[n]), readings.values[n].numpy()
-    if time < seen.clock_ms and seen.late_run < LATE_LIMIT:
-        return True, False, seen._replace(late_run=seen.late_run + 1)
-    held = np.where(np.isnan(values), seen.last, values)
-    if time == seen.clock_ms and bool((held == seen.last).all()):
-        return False, True, seen
-    return False, False, _Seen(time, held, 0)
+def _pack_again(waves: Waves, judged: Tensor) -> Waves:
+    """Without the readings that are not judged; `slots` is then the place among this batch's streams."""
+    kept = judged.nonzero().squeeze(1)
+    again = pack(waves.streams[kept])
+    return again._replace(runs=tuple(run._replace(readings=kept[run.readings]) for run in again.runs))

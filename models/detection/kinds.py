@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.arrays import Bools, Doubles
-from models.detection.rows import CHANNELS, SCALARS, Channels, Columns, Field, Rows, Table
+from models.data.arrays import Doubles
+from models.detection.rows import Field, Rows, Table
 
 FARTHEST_SYMPTOM = 16.0  # spreads, or standard deviations of the residual: further off says no more about the kind
 SPEEDS = (4, 16, 64)  # readings that a mean goes back, about; powers of two, so that their inverses are exact
@@ -79,13 +79,7 @@ SYMPTOMS = Table(
     )
 )
 """What is remembered a channel beside rows.Channels; each (S, F) float64."""
-_MEANS = len(SPEEDS) * len(SIGNALS)
-_RATES = np.array([1 / speed for speed in SPEEDS])[:, None, None, None]
-_FADES = np.array([1 - 1 / speed for speed in PEAK_SPEEDS])[:, None, None]
-_BASELINE = slice(_MEANS, _MEANS + len(WITH_BASELINE))
-_PEAKS = slice(-len(PEAK_SPEEDS), None)
-_BASELINE_SIGNALS = [list(SIGNALS).index(signal) for signal in WITH_BASELINE]
-_PRESENT = np.array(True)
+BASELINE_SIGNALS = tuple(list(SIGNALS).index(signal) for signal in WITH_BASELINE)  # their places among the signals
 
 
 VOTES = Table(tuple(_symptom(f"votes_{kind}", "of the last alarm, in thousandths") for kind in KINDS))
@@ -118,60 +112,10 @@ def with_symptoms(rows: Rows) -> Rows:
     return rows._replace(channels=channels, scalars=scalars)
 
 
-def symptoms_of(columns: Columns) -> Doubles:
-    """The symptoms of streams that remember them, (E, S, F): to be changed in place."""
-    found: Doubles = columns.channels[len(CHANNELS) :].numpy()
-    return found
-
-
-def votes_of(columns: Columns) -> Doubles:
-    """The votes of streams that remember symptoms, (kinds, S): to be changed in place."""
-    found: Doubles = columns.scalars[len(SCALARS) :].numpy()
-    return found
-
-
 def vote_of(likely: Doubles) -> Doubles:
     """What is added to the votes. likely: (..., kinds)."""
     vote: Doubles = np.rint(likely * 10**DECIMALS)
     return vote
-
-
-def follow(
-    standardised: Doubles,
-    values: Doubles,
-    before: Doubles,
-    present: Bools | None,
-    weight: Doubles,
-    channels: Channels[Doubles],
-    symptoms: Doubles,
-) -> None:
-    """Take one wave into the symptoms (E, S, F), in place; before the wave is learned.
-
-    standardised: residual in its standard deviations, 0 where the value is missing; values and before: this reading
-    and the one before it, held; weight: 1 where the reading is learned from; each (S, F). present: None where
-    nothing is missing.
-    """
-    there = _PRESENT if present is None else present
-    base, peaks = symptoms[SYMPTOMS.places["base"]], symptoms[_PEAKS]
-    signals = np.empty((len(SIGNALS), *values.shape))
-    z, abs_z, abs_diff, unchanged, missing, zero, offset = signals
-    np.clip(standardised, -FARTHEST_SYMPTOM, FARTHEST_SYMPTOM, out=z)
-    np.abs(z, out=abs_z)
-    moved = np.abs(values - before)
-    np.minimum(moved / channels.spread, FARTHEST_SYMPTOM, out=abs_diff)
-    np.logical_and(moved == 0, there, out=unchanged)
-    np.logical_not(there, out=missing)
-    np.logical_and(values == 0, there, out=zero)
-    np.clip((values - base) / channels.spread, -FARTHEST_SYMPTOM, FARTHEST_SYMPTOM, out=offset)
-
-    means = symptoms[:_MEANS].reshape(len(SPEEDS), *signals.shape)
-    means += (signals - means) * _RATES
-    peaks *= _FADES
-    np.maximum(peaks, abs_z, out=peaks)
-    known = np.maximum(channels.known + weight, 1)
-    baseline = symptoms[_BASELINE]
-    baseline += (signals[_BASELINE_SIGNALS] - baseline) * (weight / np.minimum(known, BASELINE_READINGS))
-    base += (values - base) * (weight / np.minimum(known, BASE_READINGS))
 
 
 def evidence_of(symptoms: Doubles) -> Doubles:
@@ -195,7 +139,7 @@ def evidence_of(symptoms: Doubles) -> Doubles:
         *(np.maximum(mean - baseline["zero"], 0.0) for mean in means("zero")),
         *(np.arcsinh(mean * direction) for mean in offsets),
         np.arcsinh((offsets[0] - offsets[2]) * direction),
-        *(np.log1p(peak) for peak in symptoms[_PEAKS]),
+        *(np.log1p(peak) for peak in symptoms[SYMPTOMS.places[f"peak_{PEAK_SPEEDS[0]}"] :]),
         np.log(baseline["abs_diff"] + 0.01),
         baseline["unchanged"],
     ]

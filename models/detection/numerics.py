@@ -16,8 +16,8 @@ from torch import Tensor
 
 from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig, Readings, Verdicts
-from models.detection.residuals import ScoreConfig
 from models.detection.rows import CHANNELS, SCALARS, SEASON, Rows, fresh
+from models.detection.scoring import ScoreConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from models.output.wording import counted
@@ -182,7 +182,7 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         "level_deviation": torch.tensor(0.375),
         "level_deviation_mean": torch.tensor(0.03125),
         "level_deviation_variance": torch.tensor(0.25),
-        **{term: torch.tensor((n + 1) / 64) for n, term in enumerate(CHANNELS.names[SEASON])},
+        **{term: torch.tensor((n + 1) / 64) for n, term in enumerate(SEASON)},
     }.items():
         rows.channel(channel)[lived] = column.expand_as(centre)[lived].double()
     for which, scalar, number in (

@@ -9,8 +9,8 @@ from models.data import windows
 from models.data.series import Series
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.judging import judge_series
-from models.detection.residuals import ScoreConfig
 from models.detection.rows import SCALARS, Rows, fresh
+from models.detection.scoring import ScoreConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
 
 ALARM = ("alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length", "quiet", "rest", "relearn")

@@ -1,28 +1,21 @@
 """Everything one stream remembers: a row. O(1) a stream, whatever its age.
 
-Memory (h and c) is for the net, in torch; statistics are float64. Only +, -, *, /, square root and comparison work on
-statistics: those are rounded exactly (IEEE 754), so no batch size, vector width or library changes a bit.
-
 Channels and Scalars are the one table of a row's statistics: their order is that of the numbers in a row.
 Sizes: S streams, L layers, H hidden units, F features, C channel statistics, K scalars.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.data.arrays import Doubles
 from models.net.forecaster import ForecasterConfig
-
-# Added, makes +0.0 of -0.0 and changes nothing else. Of two zeros, numpy's minimum and maximum return the one or the
-# other depending on how many numbers they are given; among zeros of one sign it does not matter.
-NO_MINUS = 0.0
-FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
 
 T = TypeVar("T", float, Doubles)
 
@@ -63,6 +56,11 @@ class Table:
     def stored_names(self) -> tuple[str, ...]:
         return tuple(field.stored_name for field in self.fields)
 
+    @cached_property
+    def record(self) -> "np.dtype[np.void]":
+        """The numpy type of one row's numbers by name."""
+        return np.dtype([(name, np.float64) for name in self.names])
+
     def field(self, name: str) -> Field:
         return self.fields[self.places[name]]
 
@@ -95,9 +93,6 @@ class _Statistics(Generic[T]):
         for name, column in zip(Table.of(cls).names, columns, strict=True):
             setattr(found, name, column)
         return found
-
-    def __iter__(self) -> Iterator[T]:
-        return (getattr(self, name) for name in Table.of(type(self)).names)
 
 
 class Channels(_Statistics[T]):
@@ -171,39 +166,7 @@ CHANNELS = Table.of(Channels)
 SCALARS = Table.of(Scalars)
 
 
-def _together(table: Table, first: str, last: str) -> slice:
-    return slice(table.places[first], table.places[last] + 1)
-
-
-SEASON = _together(CHANNELS, "day_sin", "half_week_cos")
-WATCHED_CHANNELS = (
-    _together(CHANNELS, "residual_mean", "level_deviation_mean"),
-    _together(CHANNELS, "residual_variance", "level_deviation_variance"),
-)
-WATCHED_SCALARS = (
-    _together(SCALARS, "residual_strength_mean", "level_strength_mean"),
-    _together(SCALARS, "residual_strength_variance", "level_strength_variance"),
-    *(
-        _together(SCALARS, f"residual_{name}", f"range_{name}")
-        for name in ("block_peak", "peak_mean", "peak_variance", "threshold")
-    ),
-)
-
-
-class Watched(NamedTuple):
-    """What is remembered alike of residual and level (2), or of residual, level and range (3), one behind the other.
-
-    They are computed together: numpy's cost a call is most of what judging a wave of a few hundred streams takes.
-    """
-
-    mean: Doubles  # (2, S, F)
-    variance: Doubles  # (2, S, F)
-    strength_mean: Doubles  # (2, S)
-    strength_variance: Doubles  # (2, S)
-    block_peak: Doubles  # (3, S)
-    peak_mean: Doubles  # (3, S)
-    peak_variance: Doubles  # (3, S)
-    threshold: Doubles  # (3, S)
+SEASON = CHANNELS.names[CHANNELS.places["day_sin"] : CHANNELS.places["half_week_cos"] + 1]
 
 
 class Rows(NamedTuple):
@@ -243,49 +206,6 @@ class Rows(NamedTuple):
     @property
     def bytes_per_stream(self) -> int:
         return sum(column[:1].nbytes for column in self)
-
-
-class Columns(NamedTuple):
-    """The same, turned so that every quantity of all streams is contiguous: how a batch is judged, in place."""
-
-    hidden: Tensor  # (L, S, H)
-    cell: Tensor  # (L, S, H)
-    channels: Tensor  # (C, S, F)
-    scalars: Tensor  # (K, S)
-
-    @classmethod
-    def of(cls, rows: Rows) -> Self:
-        return cls(*(column.transpose(0, 1).clone(memory_format=torch.contiguous_format) for column in rows))
-
-    def rows(self) -> Rows:
-        return Rows(*(column.transpose(0, 1).clone(memory_format=torch.contiguous_format) for column in self))
-
-    def first(self, streams: int) -> "Columns":
-        """A view of the first streams: what is changed there is changed here."""
-        return Columns(*(column[:, :streams] for column in self))
-
-    def take(self, index: Tensor) -> "Columns":
-        return Columns(*(column.index_select(1, index) for column in self))
-
-    def put(self, index: Tensor, columns: "Columns") -> None:
-        for column, new in zip(self, columns, strict=True):
-            column.index_copy_(1, index, new)
-
-    def views(self) -> tuple[Channels[Doubles], Scalars[Doubles]]:
-        """The statistics by name, each (S, F) or (S,): to be changed in place."""
-        channels = self.channels[: len(CHANNELS)]  # behind them may be symptoms and votes: see kinds
-        scalars = self.scalars[: len(SCALARS)]
-        return Channels[Doubles].of([*channels.numpy()]), Scalars[Doubles].of([*scalars.numpy()])
-
-    def season(self) -> Doubles:
-        """The season's terms together, (P, S, F): to be changed in place."""
-        terms: Doubles = self.channels[SEASON].numpy()
-        return terms
-
-    def watched(self) -> Watched:
-        """To be changed in place."""
-        channels, scalars = self.channels.numpy(), self.scalars.numpy()
-        return Watched(*(channels[of] for of in WATCHED_CHANNELS), *(scalars[of] for of in WATCHED_SCALARS))
 
 
 def fresh(streams: int, config: ForecasterConfig) -> Rows:

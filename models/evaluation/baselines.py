@@ -17,10 +17,9 @@ from models.data import windows
 from models.data.arrays import Doubles
 from models.data.series import Series
 from models.data.time_units import DAY_MS
-from models.detection import scaling
-from models.detection.detector import Block, Detector, DetectorConfig, Expected
+from models.detection.detector import Detector, DetectorConfig, Expected, Stretch, WorkingRows
 from models.detection.priming import prime, settle, starting_rows
-from models.detection.rows import FARTHEST, Columns, Rows, fresh
+from models.detection.rows import Rows, fresh
 from models.evaluation import evaluation
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import usable
@@ -50,7 +49,7 @@ def baselines(features: Sequence[str]) -> Mapping[str, Build]:
 def last_value(series: Series) -> Doubles:
     """The last value known before each reading."""
     nothing = np.full_like(series.values[:1], np.nan)
-    return np.concatenate([nothing, scaling.hold(series.values, nothing[0]).values[:-1]])
+    return np.concatenate([nothing, _hold(series.values, nothing[0])[:-1]])
 
 
 def seasonal_naive(series: Series) -> Doubles:
@@ -62,7 +61,7 @@ def seasonal_naive(series: Series) -> Doubles:
     train_ms = series.times_ms[~series.test]
     if not len(train_ms) or np.ptp(train_ms) <= SEASONAL_DAYS * DAY_MS:
         return last
-    held = scaling.hold(series.values, np.full_like(series.values[0], np.nan)).values
+    held = _hold(series.values, np.full_like(series.values[0], np.nan))
     clock = np.maximum.accumulate(series.times_ms)
     before = np.searchsorted(clock, series.times_ms - DAY_MS, side="right") - 1
     return np.where((before >= 0)[:, None], held[before], last)
@@ -80,13 +79,20 @@ def principal_components(series: Series) -> Doubles:
     expected = np.where(np.isfinite(spread), np.broadcast_to(centre, series.values.shape), np.nan)
     if not moves.any():
         return expected
-    held = scaling.hold(series.values, np.where(np.isfinite(spread), centre, np.nan)).values
+    held = _hold(series.values, np.where(np.isfinite(spread), centre, np.nan))
     scaled = ((held - centre) / spread)[:, moves]
     _, strengths, axes = np.linalg.svd(scaled[~series.test], full_matrices=False)
     explained = np.cumsum(strengths**2) / np.sum(strengths**2)
     kept = axes[: int(np.searchsorted(explained, EXPLAINED)) + 1]
     expected[:, moves] = scaled @ kept.T @ kept * spread[moves] + centre[moves]
     return expected
+
+
+def _hold(values: Doubles, before: Doubles) -> Doubles:
+    """Every missing value replaced by the last known one, or by that before the first, (F,)."""
+    known = ~np.isnan(values)
+    last = np.maximum.accumulate(np.where(known, np.arange(len(values))[:, None], -1), axis=0)
+    return np.where(last >= 0, np.take_along_axis(values, np.maximum(last, 0), axis=0), before)
 
 
 def _build_given(expectation: Expectation) -> Build:
@@ -121,14 +127,12 @@ class GivenExpectations(Detector):
         super().__init__(forecaster, config, known, rows)
         self._expected = expected
 
-    def expect(self, block: Block, values: Tensor, columns: Columns) -> Expected:
-        channels, _ = columns.views()
-        centre, spread = torch.from_numpy(channels.centre), torch.from_numpy(channels.spread)
-        scaled = (values - centre) / spread
-        predicted = (self._expected[block.offsets.long()] - centre) / spread
-        predicted = torch.where(predicted.isnan(), scaled, predicted)
-        memory = torch.zeros(*values.shape[:2], self.forecaster.config.hidden)
-        return Expected(predicted, (scaled - predicted).clamp(-FARTHEST, FARTHEST), memory)
+    def expect(self, stretch: Stretch, rows: WorkingRows) -> Expected:
+        centre, spread = rows.channel("centre"), rows.channel("spread")
+        scaled = (stretch.held - centre) / spread
+        predicted = (self._expected[stretch.offsets] - centre) / spread
+        memory = torch.zeros(*scaled.shape[:2], self.forecaster.config.hidden)
+        return Expected(torch.where(predicted.isnan(), scaled, predicted), memory)
 
 
 def expecting(series: Sequence[Series], expectation: Expectation, config: DetectorConfig) -> GivenExpectations:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from models.data.arrays import Bools, Doubles, Int64s
-from models.detection import residuals
-from models.detection.detector import BAND_DEVIATIONS, Detector, Readings, Verdicts
-from models.detection.rows import Columns, Rows
+from models.detection.detector import Detector, Readings, Verdicts
+from models.detection.records import BAND_DEVIATIONS, SMALLEST_VARIANCE
+from models.detection.rows import Rows
 from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import pack
@@ -114,45 +114,40 @@ def forecast(
 
 def expect(forecaster: Forecaster, rows: Rows) -> Tensor:
     """What S streams' next readings are expected to be, (S, F) in the sensors' units: the very bits of observe()."""
-    columns = Columns.of(rows)
-    channels, _ = columns.views()
-    with np.errstate(all="ignore"), torch.inference_mode():
-        scaled = torch.from_numpy((channels.last - channels.centre) / channels.spread)
-        predicted = forecaster.predict(columns.hidden[-1:], scaled.unsqueeze(0))[0].numpy()
-        raw = (predicted + channels.residual_mean) * channels.spread + channels.centre
-    return torch.from_numpy(np.where(channels.spread < np.inf, raw, np.nan))
+    centre, spread = rows.channel("centre"), rows.channel("spread")
+    with torch.inference_mode():
+        scaled = (rows.channel("last") - centre) / spread
+        predicted = forecaster.predict(rows.hidden[:, -1:].transpose(0, 1).contiguous(), scaled.unsqueeze(0))[0]
+        raw = (predicted + rows.channel("residual_mean")) * spread + centre
+    return torch.where(spread < torch.inf, raw, torch.nan)
 
 
 @torch.inference_mode()
 def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor) -> Doubles:
     """Possible futures of S streams in the sensors' units, (K, S, M, F); NaN where a channel's scale is unknown.
 
-    times_ms: (K, S) int64. residual: (K, S, M, F), in noises of the stream's own residual.
+    times_ms: (K, S) int64. residual: (K, S, M, F), in standard deviations of the stream's own.
     """
     steps, streams, many, features = residual.shape
-    columns = Columns.of(rows).take(torch.arange(streams).repeat_interleave(many))
-    channels, scalars = columns.views()
-    with np.errstate(all="ignore"):
-        known = np.isfinite(channels.spread)
-        spread = np.where(known, channels.spread, 1.0)
-        before = torch.from_numpy(np.where(known, (channels.last - channels.centre) / spread, 0.0))
-        bias = torch.from_numpy(channels.residual_mean)
-        noise = torch.from_numpy(residuals.std_of(channels.residual_variance))
-    state = CellState(columns.hidden.contiguous(), columns.cell.contiguous())
-    clock_ms = torch.from_numpy(scalars.time_ms).long()
+    rows = rows.take(torch.arange(streams).repeat_interleave(many))
+    centre, known = rows.channel("centre"), rows.channel("spread").isfinite()
+    spread = torch.where(known, rows.channel("spread"), 1.0)
+    before = torch.where(known, (rows.channel("last") - centre) / spread, 0.0)
+    mean, std = rows.channel("residual_mean"), (rows.channel("residual_variance") + SMALLEST_VARIANCE).sqrt()
+    state = CellState(*(column.transpose(0, 1).contiguous() for column in (rows.hidden, rows.cell)))
+    clock_ms = rows.scalar("time_ms").long()
     memory, futures = state.hidden[-1], []
     for step in range(steps):
         now_ms = times_ms[step].repeat_interleave(many)
         surprise = residual[step].reshape(-1, features)
-        scaled = forecaster.predict(memory, before) + bias + noise * surprise
-        scaled = torch.where(torch.from_numpy(known), scaled, 0.0)
+        scaled = forecaster.predict(memory, before) + mean + std * surprise
+        scaled = torch.where(known, scaled, 0.0)
         elapsed_s = (now_ms - clock_ms).clamp(min=0).double() / 1000
         inputs = forecaster.inputs(scaled.unsqueeze(0), before, elapsed_s.unsqueeze(0), now_ms.unsqueeze(0))
         outputs, state = forecaster.observe(inputs, state)
         memory, before, clock_ms = outputs[-1], scaled, now_ms
-        futures.append(scaled.numpy() * spread + channels.centre)
-    raw = np.where(known, np.stack(futures), np.nan)
-    return raw.reshape(steps, streams, many, features)
+        futures.append(torch.where(known, scaled * spread + centre, torch.nan))
+    return torch.stack(futures).reshape(steps, streams, many, features).numpy()
 
 
 def _interval(readings: Readings) -> int:

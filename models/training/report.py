@@ -17,9 +17,10 @@ from plotly.subplots import make_subplots
 from models.data.arrays import Doubles
 from models.data.series import Series
 from models.data.windows import pieces_of, scale_of
-from models.detection.detector import BAND_DEVIATIONS, DetectorConfig
+from models.detection.detector import DetectorConfig
 from models.detection.judging import judge_series
 from models.detection.priming import prime
+from models.detection.records import BAND_DEVIATIONS
 from models.net.forecaster import Forecaster
 from models.output.page import COLOURS, ReportPage
 from models.output.wording import compared, counted

@@ -15,7 +15,7 @@ import numpy as np
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.series import Series
 from models.data.spool import Spool, Streams
-from models.detection.detector import LATE_LIMIT
+from models.detection.records import LATE_LIMIT
 from service.errors import RefusedInput
 from service.input.wire import Decoder, ReadingBatch
 from service.inspect.groupless_log import GrouplessLog, input_of

@@ -14,6 +14,7 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from models.checkpoint import Checkpoint, load
+from models.detection import judge
 from models.detection.numerics import self_test
 from service.errors import LogUnavailable
 from service.http.app import app as http_app
@@ -62,6 +63,7 @@ def run_service(settings: Settings) -> None:
     stopping.listen()
     torch.set_num_threads(1)  # more are slower here, and change bits
     checkpoint = load(settings.checkpoint)
+    _announce_compiling()
     numerics = self_test(checkpoint.detector)
     notifier = notifier_of(settings)
     board, metrics, registry = observed(checkpoint, numerics, notifier.notified, settings.metrics.top_streams)
@@ -90,6 +92,12 @@ def run_service(settings: Settings) -> None:
             web.stop()
         gc.unfreeze()  # what stays frozen to the end, libraries report as leaks
     logger.info("stopped", readings=board.read().counts.readings)
+
+
+def _announce_compiling() -> None:
+    """Where no compiled code was kept, the self-test waits for the compiler."""
+    if not judge.is_compiled():
+        logger.info("compiling", waits_for="the judge's machine code: some 10 s, and 0.1 s where it can be kept")
 
 
 def _web(

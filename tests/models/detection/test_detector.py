@@ -15,12 +15,11 @@ from torch import Tensor
 from models.data.arrays import Doubles
 from models.data.series import read_series
 from models.detection.alarm import Change, OpenedBy, Severity
-from models.detection.detector import BAND_DEVIATIONS, LATE_LIMIT, Detector, DetectorConfig, Readings
+from models.detection.detector import Detector, DetectorConfig, Readings
 from models.detection.kinds import SYMPTOMS, VOTES, Guess
 from models.detection.priming import prime
-from models.detection.residuals import std_of
-from models.detection.rows import CHANNELS, SCALARS, SEASON, Channels, Columns, Rows, Scalars, fresh
-from models.detection.scaling import spread_of
+from models.detection.records import BAND_DEVIATIONS, LATE_LIMIT, SMALLEST_VARIANCE
+from models.detection.rows import CHANNELS, SCALARS, SEASON, Rows, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from models.training.loop import usable
@@ -35,13 +34,14 @@ from tests.data import (
     some_forecaster,
     some_kinds,
     some_machines,
+    statistics,
 )
 
 STREAMS = 12
 READINGS = 2_000
 KEYS = [f"stream-{n}".encode() for n in range(STREAMS)]
 SCALE_CHANNELS = ("known", "mean", "square", "centre", "spread", "low", "high")
-LEVEL_CHANNELS = CHANNELS.names[SEASON]
+LEVEL_CHANNELS = SEASON
 BASELINE_CHANNELS = ("residual_mean", "residual_variance", "level_deviation_mean", "level_deviation_variance")
 LEVEL_SCALARS = ("rescale_at", "days")
 BASELINE_SCALARS = (
@@ -82,10 +82,6 @@ def of_stream(judged: Judged, batch: Batch, stream: int) -> Judged:
         transitions=tuple(own),
         rows=judged.rows.take(torch.tensor([stream])),
     )
-
-
-def statistics(rows: Rows) -> tuple[Channels[Doubles], Scalars[Doubles]]:
-    return Columns.of(rows).views()
 
 
 def changes(judged: Judged) -> list[tuple[int, Change]]:
@@ -351,7 +347,7 @@ def test_the_band_lies_around_the_expectation_as_wide_as_the_streams_own_noise()
     before = alone(detector, calm(300, features=2))
     judged = alone(detector, calm(301, features=2))
     channels, _ = statistics(before.rows)
-    half = torch.from_numpy(BAND_DEVIATIONS * std_of(channels.residual_variance) * channels.spread)
+    half = torch.from_numpy(BAND_DEVIATIONS * np.sqrt(channels.residual_variance + SMALLEST_VARIANCE) * channels.spread)
     torch.testing.assert_close(judged.upper[-1:] - judged.expected[-1:], half)
     torch.testing.assert_close(judged.expected[-1:] - judged.lower[-1:], half)
 
@@ -482,8 +478,9 @@ def test_a_new_level_is_known_from_its_alarm_on() -> None:
     level = values[500:].mean()
     for name in ("centre", "mean", "low", "high"):
         assert getattr(channels, name)[0, 0] == pytest.approx(level), name
-    spread = statistics(alone(cold(), values[:500]).rows)[0]
-    assert spread_of(channels)[0, 0] == pytest.approx(spread_of(spread)[0, 0], rel=0.05)
+    before, _ = statistics(alone(cold(), values[:500]).rows)
+    variance, expected = (one.square[0, 0] / (one.known[0, 0] - 1) for one in (channels, before))
+    assert variance == pytest.approx(expected, rel=0.1)
     assert scalars.alarm[0] == 0
 
 
@@ -556,14 +553,9 @@ def test_late_readings_are_dropped_and_change_nothing() -> None:
     assert judged.expected[late].isnan().all()
     assert same_bits(judged.score[on_time], without.score)
     assert same_bits(judged.expected[on_time], without.expected)
-    channels, scalars = statistics(judged.rows)
-    assert scalars.late_run[0] == 1
-    scalars.late_run[:] = 0
-    assert torch.equal(judged.rows.hidden, without.rows.hidden)
-    for found, expected in zip(
-        (*channels, *scalars), (*statistics(without.rows)[0], *statistics(without.rows)[1]), strict=True
-    ):
-        np.testing.assert_array_equal(found, expected)
+    assert judged.rows.scalar("late_run")[0] == 1
+    judged.rows.scalar("late_run")[:] = 0
+    assert_same_rows(judged.rows, without.rows)
 
 
 @pytest.mark.parametrize("borders", [[], [101, 110, 131, 132, 133]])
@@ -702,9 +694,9 @@ def test_whatever_is_read_the_memory_stays_finite(odd: list[float], gaps_ms: lis
     assert judged.rows.cell.isfinite().all()
     assert judged.score.isfinite().all()
     assert judged.score.ge(0).all()
-    channels, scalars = statistics(judged.rows)
-    for name, statistic in zip((*CHANNELS.names, *SCALARS.names), (*channels, *scalars), strict=True):
-        assert not np.isnan(statistic).any(), name
+    for names in statistics(judged.rows):
+        for name, statistic in vars(names).items():
+            assert not np.isnan(statistic).any(), name
 
 
 def test_a_row_stays_as_small_as_it_was() -> None:

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.data.arrays import Doubles
+from models.detection.alarm import Change
 from models.detection.detector import Detector
 from models.detection.kinds import (
     EVIDENCE,
@@ -19,14 +20,14 @@ from models.detection.kinds import (
     Kind,
     KindsHead,
     evidence_of,
-    follow,
     shapes,
-    symptoms_of,
     with_symptoms,
 )
-from models.detection.rows import CHANNELS, SCALARS, Columns
+from models.detection.records import Step
+from models.detection.rows import CHANNELS, SCALARS
 from models.training.injection import InjectedFault, disturb
 from tests.data import QUICK, Judged, batch_of, judge, some_forecaster, some_kinds
+from tests.models.detection.interpreted import JUDGE, OneStream
 
 READINGS, STREAMS, FEATURES = 300, 3, 2
 
@@ -70,21 +71,24 @@ def test_symptoms_are_what_their_names_say() -> None:
     present = ~np.isnan(values)
     standardised[~present] = 0.0
     weight = np.where(present & (random.random(shape) < 0.7), 1.0, 0.0)
-    columns = Columns.of(with_symptoms(Detector.cold(some_forecaster(FEATURES)).rows_for([b""] * STREAMS)))
-    channels, _ = columns.views()
-    channels.spread[:] = [[0.5, 2.0]]
-    symptoms, before = symptoms_of(columns), channels.last.copy()
-    for t in range(READINGS):
-        held = np.where(present[t], values[t], before)
-        everything = present[t].all()
-        follow(standardised[t], held, before, None if everything else present[t], weight[t], channels, symptoms)
-        channels.known[:] += weight[t]
-        before = held
+    symptoms = np.zeros((STREAMS, len(SYMPTOMS), FEATURES))
+    for stream in range(STREAMS):
+        one = OneStream(FEATURES)
+        for f, spread in enumerate((0.5, 2.0)):
+            channel, look = one.channels[f], one.looks[f]
+            channel.spread = spread
+            for t in range(READINGS):
+                look.present, look.residual_z = float(present[t, stream, f]), standardised[t, stream, f]
+                look.before = look.value
+                look.value = values[t, stream, f] if present[t, stream, f] else look.value
+                learns = weight[t, stream, f]
+                JUDGE.follow_symptoms(symptoms[stream], f, channel, look, Step(Change.NONE, learns, learns))
+                channel.known += learns
     for stream in range(STREAMS):
         for f, spread in enumerate((0.5, 2.0)):
             series = standardised[:, stream, f], values[:, stream, f], weight[:, stream, f]
             expected = of_one_channel(*series, spread, 0.0)
-            for name, found in zip(SYMPTOMS.names, symptoms[:, stream, f], strict=True):
+            for name, found in zip(SYMPTOMS.names, symptoms[stream, :, f], strict=True):
                 assert found == pytest.approx(expected[name], rel=1e-9, abs=1e-12), name
 
 

@@ -9,14 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import models.detection.judge
 from models.data.arrays import Doubles
-from models.detection import numerics, residuals
+from models.detection import numerics
 from models.detection.detector import Detector
 from models.detection.numerics import (
     COUNTS,
@@ -31,6 +33,7 @@ from models.detection.numerics import (
     judge,
     self_test,
 )
+from models.detection.records import Block, Events, Rules, Sheet
 from models.detection.rows import SCALARS
 from models.net import cells
 from models.net.cells import CELLS, LSTM, CellState
@@ -39,6 +42,7 @@ from tests.data import some_forecaster
 
 ROOT = Path(__file__).parents[3]
 LONGEST_S = 0.5
+JUDGE_BLOCK = models.detection.judge.judge_block
 # Kernels of a processor with nothing later than SSE 4.1: their bits depend on the number of rows.
 OLD_PROCESSOR = {"DNNL_MAX_CPU_ISA": "SSE41"}
 # Functions without vector instructions: other bits, the same in every batch.
@@ -214,10 +218,12 @@ def forgetful(self: Forecaster, inputs: Tensor, state: CellState) -> tuple[Tenso
     return self.recurrence(inputs, self.fresh(inputs.shape[1]))
 
 
-def noise_of_all(variance: Doubles) -> Doubles:
-    """A statistic across streams, far below what anybody would see."""
-    noise: Doubles = np.sqrt(variance + residuals.SMALLEST_VARIANCE)
-    return noise * (1 + 1e-15 * float(variance.mean()))
+def score_of_all(rules: Rules, block: Block, channels: Doubles, scalars: Doubles, *rest: Any) -> tuple[Events, int]:
+    """A score with a statistic across streams in it, far below what anyone would see."""
+    found: tuple[Events, int] = JUDGE_BLOCK(rules, block, channels, scalars, *rest)
+    sheet: Sheet = rest[1]
+    sheet.score[block.readings] *= 1 + 1e-15 * len(scalars)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -226,7 +232,7 @@ def noise_of_all(variance: Doubles) -> Doubles:
         (Forecaster, "predict", matrix_product, "expected"),
         (LSTM, "forward", step_by_step, "hidden"),
         (Forecaster, "observe", forgetful, "hidden"),
-        (residuals, "std_of", noise_of_all, "score"),
+        (models.detection.judge, "judge_block", score_of_all, "score"),
     ],
 )
 def test_whatever_makes_a_bit_depend_on_the_batch_is_found(
@@ -274,7 +280,12 @@ def test_more_than_one_thread_is_refused() -> None:
 
 
 def test_a_refusal_says_how_many_rows_and_which_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residuals, "_outside", lambda values, *_: values[:, 0] * 0 + 1e-9 * len(values))
+    def counted(rules: Rules, block: Block, channels: Doubles, scalars: Doubles, *rest: Any) -> tuple[Events, int]:
+        found: tuple[Events, int] = JUDGE_BLOCK(rules, block, channels, scalars, *rest)
+        rest[1].score[block.readings] = 1e-9 * len(scalars)
+        return found
+
+    monkeypatch.setattr(models.detection.judge, "judge_block", counted)
     message = (
         r"score of golden stream (\d+): judged among 1 stream, 5 of 5 waves a call, it is (\S+), "
         r"among 1000 in one call it is (\S+), expected the same bits \(torch .+\)"

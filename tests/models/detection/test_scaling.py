@@ -1,4 +1,7 @@
+"""Sizes: T readings of one stream, F features."""
+
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,147 +9,147 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.data.arrays import Doubles
-from models.detection.rows import CHANNELS, SEASON, Channels, Scalars
-from models.detection.scaling import adopt_level, hold, learn_scale, move_scale, spread_of
-from tests.data import fresh_columns
+from models.detection import judge
+from models.detection.alarm import AlarmConfig, Change
+from models.detection.records import Step
+from models.detection.rows import SEASON, fresh
+from models.net.forecaster import ForecasterConfig
+from tests.models.detection.interpreted import JUDGE, OneStream, a_look
 
 NAN = math.nan
 
 
-def fresh_statistics(streams: int, features: int) -> tuple[Channels[Doubles], Scalars[Doubles]]:
-    return fresh_columns(streams, features).views()
+def hold(values: Doubles, last: list[float]) -> Doubles:
+    """Of one stream; values: (T, F)."""
+    rows = fresh(1, ForecasterConfig(tuple(f"f{n}" for n in range(len(last))), hidden=16))
+    rows.channel("last")[0] = rows.channel("last").new_tensor(last)
+    held, elapsed_ms = np.empty((len(values), 1, len(last))), np.empty((len(values), 1))
+    index = np.arange(len(values))[:, None]
+    times_ms = np.arange(len(values)) * 60_000
+    judge.hold(index, times_ms, values, rows.channels.numpy(), rows.scalars.numpy(), held, elapsed_ms)
+    assert elapsed_ms[:, 0].tolist() == [0, *[60_000] * (len(values) - 1)]
+    return held[:, 0]
 
 
-def learned(values: Doubles, weight: Doubles | None = None) -> Channels[Doubles]:
-    """What is known after values (T, S, F)."""
-    channels, _ = fresh_statistics(*values.shape[1:])
-    for wave in range(len(values)):
-        learn_scale(values[wave], np.ones(values.shape[1:]) if weight is None else weight[wave], channels)
-    return channels
+def learned(values: Doubles, weight: Doubles | None = None) -> Any:
+    """What is known of one channel after values (T,)."""
+    one = OneStream()
+    for n, value in enumerate(values.tolist()):
+        learns = 1.0 if weight is None else weight[n]
+        JUDGE.learn_scale(one.channels[0], a_look(value=value), Step(Change.NONE, learns, 1.0))
+    return one.channels[0]
 
 
 def test_a_missing_value_is_the_last_known_one() -> None:
-    values = np.array([[[1.0, NAN]], [[NAN, NAN]], [[NAN, 5.0]], [[4.0, NAN]]])
-    held = hold(values, last=np.array([[9.0, 8.0]]))
-    assert held.values[:, 0].tolist() == [[1, 8], [1, 8], [1, 5], [4, 5]]
-    assert held.present is not None
-    assert held.present[:, 0].tolist() == [[True, False], [False, False], [False, True], [True, False]]
+    values = np.array([[1.0, NAN], [NAN, NAN], [NAN, 5.0], [4.0, NAN]])
+    assert hold(values, last=[9.0, 8.0]).tolist() == [[1, 8], [1, 8], [1, 5], [4, 5]]
     assert np.isnan(values[1]).all(), "what was given is not changed"
 
 
-def test_nothing_is_missing_where_nothing_is() -> None:
-    values = np.random.default_rng(0).normal(size=(5, 3, 2))
-    held = hold(values, last=np.zeros((3, 2)))
-    assert held.present is None
-    np.testing.assert_array_equal(held.values, values)
+def test_nothing_is_filled_in_where_nothing_is_missing() -> None:
+    values = np.random.default_rng(0).normal(size=(5, 2))
+    np.testing.assert_array_equal(hold(values, last=[0.0, 0.0]), values)
+
+
+def test_a_zero_is_held_without_a_sign() -> None:
+    assert not np.signbit(hold(np.array([[-0.0]]), last=[1.0])).any()
 
 
 @pytest.mark.parametrize("level", [0.0, 1e9])
 def test_mean_and_spread_are_those_of_the_readings(level: float) -> None:
-    values = np.random.default_rng(1).normal(level, 3, (500, 4, 2))
-    channels = learned(values)
-    np.testing.assert_allclose(channels.mean, values.mean(0), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(np.sqrt(channels.square / 499), values.std(0, ddof=1), rtol=1e-7)
-    np.testing.assert_array_equal(channels.low, values.min(0))
-    np.testing.assert_array_equal(channels.high, values.max(0))
-    assert (channels.known == 500).all()
+    values = np.random.default_rng(1).normal(level, 3, 500)
+    channel = learned(values)
+    assert channel.mean == pytest.approx(values.mean(), rel=1e-12, abs=1e-12)
+    assert math.sqrt(channel.square / 499) == pytest.approx(values.std(ddof=1), rel=1e-7)
+    assert (channel.low, channel.high, channel.known) == (values.min(), values.max(), 500)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6, allow_subnormal=False), st.booleans()), min_size=1, max_size=60))
 def test_only_readings_of_weight_1_are_learned(readings: list[tuple[float, bool]]) -> None:
-    values = np.array([value for value, _ in readings]).reshape(-1, 1, 1)
-    weight = np.array([float(taken) for _, taken in readings]).reshape(-1, 1, 1)
-    channels = learned(values, weight)
+    values = np.array([value for value, _ in readings])
+    weight = np.array([float(taken) for _, taken in readings])
+    channel = learned(values, weight)
     taken = values[weight > 0]
-    assert channels.known[0, 0] == len(taken)
+    assert channel.known == len(taken)
     if len(taken):
-        np.testing.assert_allclose(channels.mean[0, 0], taken.mean(), rtol=1e-9, atol=1e-6)
-        np.testing.assert_allclose(channels.square[0, 0], ((taken - taken.mean()) ** 2).sum(), rtol=1e-6, atol=1e-3)
-        assert channels.low[0, 0] == taken.min()
-        assert channels.high[0, 0] == taken.max()
-    else:
-        assert channels.low[0, 0] == math.inf
-        assert channels.high[0, 0] == -math.inf
+        np.testing.assert_allclose(channel.mean, taken.mean(), rtol=1e-9, atol=1e-6)
+        np.testing.assert_allclose(channel.square, ((taken - taken.mean()) ** 2).sum(), rtol=1e-6, atol=1e-3)
+    assert channel.low == min(taken, default=math.inf)
+    assert channel.high == max(taken, default=-math.inf)
+
+
+def rescaled(channel: Any) -> float:
+    JUDGE.rescale(channel)
+    return float(channel.spread)
 
 
 def test_a_spread_is_unknown_before_two_values() -> None:
-    values = np.array([3.0, 8.0]).reshape(2, 1, 1)
-    assert spread_of(fresh_statistics(1, 1)[0])[0, 0] == math.inf
-    assert spread_of(learned(values[:1]))[0, 0] == math.inf
-    assert spread_of(learned(values))[0, 0] == pytest.approx(5 / math.sqrt(2))
+    values = np.array([3.0, 8.0])
+    assert rescaled(learned(values[:0])) == math.inf
+    assert rescaled(learned(values[:1])) == math.inf
+    assert rescaled(learned(values)) == pytest.approx(5 / math.sqrt(2))
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -2e7])
 def test_a_channel_that_never_moved_has_a_small_spread_that_is_not_0(level: float) -> None:
-    spread = spread_of(learned(np.full((9, 1, 1), level)))
-    assert spread[0, 0] == pytest.approx(abs(level) * 1e-6 + 1e-9)
+    assert rescaled(learned(np.full(9, level))) == pytest.approx(abs(level) * 1e-6 + 1e-9)
 
 
-def test_the_scale_moves_only_where_it_is_due() -> None:
-    values = np.random.default_rng(2).normal(50, 4, (20, 3, 2))
-    columns = fresh_columns(3, 2)
-    channels, scalars = columns.views()
-    for wave in values:
-        learn_scale(wave, np.ones((3, 2)), channels)
-    scalars.rescale_at[:] = (8, 16, 32)
-    move_scale(np.array([False, True, False]), columns)
-    np.testing.assert_allclose(channels.centre[1], values[:, 1].mean(0))
-    np.testing.assert_allclose(channels.spread[1], values[:, 1].std(0, ddof=1))
-    assert channels.centre[[0, 2]].any() == 0
-    assert np.isinf(channels.spread[[0, 2]]).all()
-    assert scalars.rescale_at.tolist() == [8, 32, 32]
+@pytest.mark.parametrize(("rescale_at", "moves"), [(8, False), (16, True), (32, False)])
+def test_the_scale_moves_only_where_it_is_due(rescale_at: int, moves: bool) -> None:
+    values = np.random.default_rng(2).normal(50, 4, 16)
+    one = OneStream()
+    one.scratch.channels[0] = learned(values)
+    one.stream.age, one.stream.rescale_at = 16, rescale_at
+    JUDGE.move_scale(one.stream, one.scratch, one.rules)
+    channel = one.channels[0]
+    assert channel.centre == pytest.approx(values.mean() if moves else 0)
+    assert channel.spread == (pytest.approx(values.std(ddof=1)) if moves else math.inf)
+    assert one.stream.rescale_at == (32 if moves else rescale_at)
 
 
-MEANS = ("residual_mean", "level_deviation", "level_deviation_mean", *CHANNELS.names[SEASON])
-VARIANCES = ("residual_variance", "level_deviation_variance")
+POWERS = {
+    **dict.fromkeys(("residual_mean", "level_deviation", "level_deviation_mean", *SEASON), 1),
+    **dict.fromkeys(("residual_variance", "level_deviation_variance"), 2),
+}
 
 
 def test_what_is_in_spreads_means_the_same_in_the_new_scale() -> None:
     random = np.random.default_rng(3)
-    columns = fresh_columns(1, 3)
-    channels, _ = columns.views()
-    for wave in random.normal(0, 5, (30, 1, 3)):
-        learn_scale(wave, np.ones((1, 3)), channels)
-    channels.spread[:] = random.uniform(1, 20, (1, 3))
-    powers = dict.fromkeys(MEANS, 1) | dict.fromkeys(VARIANCES, 2)
-    for name in powers:
-        getattr(channels, name)[:] = random.uniform(0.1, 3, (1, 3))
-    before = {name: getattr(channels, name) * channels.spread**power for name, power in powers.items()}
-    move_scale(np.array([True]), columns)
-    for name, power in powers.items():
-        np.testing.assert_allclose(getattr(channels, name) * channels.spread**power, before[name], err_msg=name)
+    channel = learned(random.normal(0, 5, 30))
+    channel.spread = random.uniform(1, 20)
+    for name in POWERS:
+        setattr(channel, name, random.uniform(0.1, 3))
+    before = {name: getattr(channel, name) * channel.spread**power for name, power in POWERS.items()}
+    spread = channel.spread
+    assert rescaled(channel) != spread
+    for name, power in POWERS.items():
+        assert getattr(channel, name) * channel.spread**power == pytest.approx(before[name]), name
 
 
 def test_a_first_spread_leaves_what_is_in_spreads_as_it_is() -> None:
-    columns = fresh_columns(1, 1)
-    channels, _ = columns.views()
-    for value in (3.0, 8.0):
-        learn_scale(np.array([[value]]), np.ones((1, 1)), channels)
-    channels.residual_mean[:], channels.residual_variance[:] = 0.25, 0.5
-    move_scale(np.array([True]), columns)
-    assert (channels.residual_mean[0, 0], channels.residual_variance[0, 0]) == (0.25, 0.5)
+    channel = learned(np.array([3.0, 8.0]))
+    channel.residual_mean, channel.residual_variance = 0.25, 0.5
+    rescaled(channel)
+    assert (channel.residual_mean, channel.residual_variance) == (0.25, 0.5)
 
 
 def test_an_adopted_level_is_the_centre_of_what_is_known() -> None:
-    values = np.random.default_rng(4).normal(50, 4, (200, 2, 1))
-    channels = learned(values)
-    _, scalars = fresh_statistics(2, 1)
-    scalars.length[:] = 64
-    channels.spread[:], channels.mean_in_alarm[:], channels.residual_mean[:], channels.residual_variance[:] = (
-        4.0,
-        90.0,
-        0.1,
-        0.2,
-    )
-    untouched = [statistic[1].copy() for statistic in channels]
-    variance = channels.square[0, 0] / channels.known[0, 0]
-    adopt_level(np.array([True, False]), channels, scalars)
+    one = OneStream(alarm=AlarmConfig(relearn=7))
+    one.scratch.channels[0] = learned(np.random.default_rng(4).normal(50, 4, 200))
+    channel, one.stream.length = one.channels[0], 64
+    channel.spread, channel.mean_in_alarm = 4.0, 90.0
+    channel.residual_mean, channel.residual_variance = 0.1, 0.2
+    variance, untouched = channel.square / channel.known, one.numbers()
 
-    for name in ("centre", "mean", "low", "high"):
-        assert getattr(channels, name)[0, 0] == 90, name
-    assert (channels.spread[0, 0], channels.residual_mean[0, 0], channels.residual_variance[0, 0]) == (4.0, 0.1, 0.2)
-    assert channels.known[0, 0] == 64
-    assert channels.square[0, 0] / channels.known[0, 0] == pytest.approx(variance)
-    for found, before in zip(channels, untouched, strict=True):
-        np.testing.assert_array_equal(found[1], before)
+    one.stream.relearn = 6
+    JUDGE.move_scale(one.stream, one.scratch, one.rules)
+    assert channel.mean == untouched["mean"][0]
+
+    one.stream.relearn = 7
+    JUDGE.move_scale(one.stream, one.scratch, one.rules)
+    assert (channel.centre, channel.mean, channel.low, channel.high) == (90, 90, 90, 90)
+    assert (channel.spread, channel.residual_mean, channel.residual_variance) == (4.0, 0.1, 0.2)
+    assert channel.known == 64
+    assert channel.square / channel.known == pytest.approx(variance)

@@ -11,18 +11,16 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from models.data import windows
-from models.data.arrays import Doubles
 from models.data.series import Series, UnusableData
 from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.priming import prime
-from models.detection.residuals import ScoreConfig
-from models.detection.rows import Channels, Columns, Scalars
+from models.detection.scoring import ScoreConfig
 from models.net.cells import CELLS
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import SHORTEST_SERIES, Fitted, Progress, fit, training_mode, usable
 from models.training.run import Epoch, TrainingConfig
-from tests.data import Batch, batch_of, judge, some_forecaster
+from tests.data import Batch, batch_of, judge, some_forecaster, statistics
 
 CPU = torch.device("cpu")
 NET = ForecasterConfig(("a",), hidden=16)
@@ -53,10 +51,6 @@ def weights_of(forecaster: Forecaster) -> list[torch.Tensor]:
 def assert_same_net(one: Forecaster, other: Forecaster) -> None:
     for found, expected in zip(weights_of(one), weights_of(other), strict=True):
         assert torch.equal(found, expected)
-
-
-def statistics(detector: Detector) -> tuple[Channels[Doubles], Scalars[Doubles]]:
-    return Columns.of(detector.known_rows).views()
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +332,7 @@ def test_known_streams_start_warm() -> None:
 def test_their_scale_is_that_of_the_training_part() -> None:
     parts = some_series()
     detector = prime(some_forecaster(1), DetectorConfig(), parts)
-    channels, scalars = statistics(detector)
+    channels, scalars = statistics(detector.known_rows)
     for stream, part in enumerate(parts):
         assert channels.centre[stream, 0] == pytest.approx(part.values.mean())
         assert channels.spread[stream, 0] == pytest.approx(part.values.std(ddof=1))
@@ -368,7 +362,7 @@ def test_an_alarm_still_open_at_the_end_of_training_is_forgotten() -> None:
     config = DetectorConfig(ScoreConfig(), AlarmConfig())
     part = series(values, "s0")
     detector = prime(some_forecaster(1), config, [part])
-    _, scalars = statistics(detector)
+    _, scalars = statistics(detector.known_rows)
     for name in ("alarm", "opened_ms", "peak", "severity", "length", "quiet", "rest"):
         assert getattr(scalars, name)[0] == 0, name
     assert scalars.opened_offset[0] == -1

@@ -1,0 +1,80 @@
+"""How the judge is compiled: float64, every operation rounded by itself, the same bits on every machine.
+
+numba compiles on the first call, which takes seconds, and keeps what it made: in __pycache__ beside the sources, or
+where NUMBA_CACHE_DIR says. A folder that cannot be written to is read all the same (an image keeps the code there), and
+where nothing is kept, compiling is repeated at each start. What is kept is for the least processor of its kind, so that
+it serves every machine. No operation is contracted or reordered: fast-math is off, and a fused multiply-add would need
+it.
+"""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast
+
+import numba
+from numba.core import config
+from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator
+
+SOURCES = Path(__file__).parent
+config.CPU_NAME, config.CPU_FEATURES = "generic", ""  # read when the first function is compiled or loaded
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@cache
+def _digest() -> str:
+    """Of every source of this package: a function is compiled with those that it calls, wherever they stand."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class KeptCode(InTreeCacheLocator):  # type: ignore[misc]  # numba has no types
+    """Where compiled code is kept, and for which sources."""
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], file: str) -> Self:
+        return cls(function, file)
+
+    def get_cache_path(self) -> str:
+        if config.CACHE_DIR:
+            return str(Path(config.CACHE_DIR) / UserProvidedCacheLocator.get_suitable_cache_subpath(self._py_file))
+        return str(super().get_cache_path())
+
+    def get_source_stamp(self) -> str:
+        return _digest()
+
+
+def compiled(function: F) -> F:
+    """A function that others which are compiled call, and Python does not."""
+    bare = numba.njit(error_model="numpy", fastmath=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return cast(F, bare(function))
+
+
+def kept(function: F) -> F:
+    """A function that Python calls: it is compiled when it is first called, and kept for the next start."""
+    before, config.CACHE_LOCATOR_CLASSES = config.CACHE_LOCATOR_CLASSES, f"{__name__}.{KeptCode.__name__}"
+    try:
+        dispatcher = numba.njit(error_model="numpy", fastmath=False, cache=True)(function)
+    finally:
+        config.CACHE_LOCATOR_CLASSES = before
+    code = dispatcher._cache  # noqa: SLF001  (numba has no other way to go on where nothing can be written)
+    code.save_overload = _where_it_can_be_written(code.save_overload)
+    return cast(F, dispatcher)
+
+
+def _where_it_can_be_written(save: Callable[..., None]) -> Callable[..., None]:
+    def save_or_not(*arguments: Any) -> None:
+        with suppress(OSError):
+            save(*arguments)
+
+    return save_or_not
+
+
+def is_kept(function: Any) -> bool:
+    """Whether code of a function decorated so was kept, of these sources: else its first call takes seconds."""
+    return bool(function._cache._cache_file._load_index())  # noqa: SLF001  (as above)

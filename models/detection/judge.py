@@ -1,0 +1,680 @@
+"""The judge: one stream after the other, one reading after the other, from the reading to its alarm.
+
+It reads as docs/detection.md does, and is compiled (see compiling). A stream's bits depend on that stream's readings
+alone, since no other row is in sight. Only +, -, *, /, square root and comparison are used: those are rounded exactly
+(IEEE 754), so no machine changes a bit.
+
+A row is copied into records, one of the stream and one of each channel, changed there and copied back.
+Sizes: N readings of a batch, T waves, S streams, F features, E symptoms a channel, P terms of the season.
+"""
+
+import math
+
+import numpy as np
+
+from models.data.arrays import Bools, Doubles, Int64s
+from models.data.time_units import DAY_MS
+from models.detection.alarm import Change
+from models.detection.compiling import compiled, is_kept, kept
+from models.detection.kinds import (
+    BASE_READINGS,
+    BASELINE_READINGS,
+    BASELINE_SIGNALS,
+    FARTHEST_SYMPTOM,
+    PEAK_SPEEDS,
+    SPEEDS,
+    SYMPTOMS,
+    VOTE_EVERY,
+)
+from models.detection.records import (
+    BAND_DEVIATIONS,
+    LATE_LIMIT,
+    SMALLEST_VARIANCE,
+    Block,
+    Events,
+    Look,
+    Rules,
+    Scores,
+    Scratch,
+    Sheet,
+    Step,
+)
+from models.detection.rows import CHANNELS, SCALARS, Channels, Scalars
+from models.net.forecaster import MINUTE_MS, WEEK_MINUTES
+
+FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
+SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
+LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no more than after an hour
+MEMORY_DAYS = 14.0  # that the season goes back; a plain mean over the days before that
+FARTHEST_LEARNED = 30.0  # spreads: what is further off teaches the season no more
+STRONGEST = 30.0  # standard deviations: a channel further off is no more anomalous, and does not drown the others
+LARGEST_LEARNED = 100.0  # standard deviations: of what is further off no more is learned, or a glitch would deafen
+SMALLEST_DEVIATION = 0.05  # of a strength, which is around 1, beside its standard deviation
+SETTLING = 48.0  # readings that a variance is learned from before the strength, which it scales, is
+HIGHEST_RANGE_SCORE = 8.0
+FIRST_BLOCKS = 4.0  # that a threshold waits for
+
+_LAST, _AGE, _TIME_MS, _LATE_RUN = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms", "late_run"))
+_CHANNELS, _SCALARS = len(CHANNELS), len(SCALARS)
+_RATES = tuple(1 / speed for speed in SPEEDS)
+_FADES = tuple(1 - 1 / speed for speed in PEAK_SPEEDS)
+_BASE, _BASELINES = SYMPTOMS.places["base"], SYMPTOMS.places["baseline_abs_diff"]
+_PEAKS = SYMPTOMS.places[f"peak_{PEAK_SPEEDS[0]}"]
+
+
+def is_compiled() -> bool:
+    """Whether code was kept for these sources, or the first reading waits for the compiler."""
+    return all(map(is_kept, (admit, hold, judge_block)))
+
+
+# --- arithmetic, every bit of it known
+
+
+@compiled
+def at_least(number: float, least: float) -> float:
+    """The greater of the two; what is no number stays so."""
+    return number if number >= least or math.isnan(number) else least
+
+
+@compiled
+def at_most(number: float, most: float) -> float:
+    return number if number <= most or math.isnan(number) else most
+
+
+@compiled
+def within(number: float, most: float) -> float:
+    return at_most(at_least(number, -most), most)
+
+
+@compiled
+def one_if(condition: bool) -> float:
+    return 1.0 if condition else 0.0
+
+
+@compiled
+def follow(mean: float, variance: float, value: float, rate: float) -> tuple[float, float]:
+    """Exponentially weighted mean and variance (Finch 2009, eq. 124 and 143); rate 0 changes nothing."""
+    distance = value - mean
+    step = distance * rate
+    return mean + step, (variance + distance * step) * (1 - rate)
+
+
+@compiled
+def add(numbers: Doubles) -> float:
+    """In blocks of 128, each as eight sums side by side, so that the error stays small."""
+    total = 0.0
+    for begin in range(0, len(numbers), 128):
+        total += add_block(numbers[begin : begin + 128])
+    return total
+
+
+@compiled
+def add_block(numbers: Doubles) -> float:
+    total, rest = 0.0, len(numbers) % 8
+    whole = len(numbers) - rest
+    if whole > 0:
+        a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for n in range(0, whole, 8):
+            a, b, c, d = a + numbers[n], b + numbers[n + 1], c + numbers[n + 2], d + numbers[n + 3]
+            e, f, g, h = e + numbers[n + 4], f + numbers[n + 5], g + numbers[n + 6], h + numbers[n + 7]
+        total = ((a + b) + (c + d)) + ((e + f) + (g + h))
+    for n in range(whole, len(numbers)):
+        total += numbers[n]
+    return total
+
+
+# --- before the net: which readings are judged, and what stands for missing values
+
+
+@kept
+def admit(
+    times_ms: Int64s, values: Doubles, streams: Int64s, channels: Doubles, scalars: Doubles, late: Bools, again: Bools
+) -> int:
+    """Mark the late and the duplicate readings by each stream's own clock. Returns how many there are.
+
+    streams: (N,) the row of each reading, in offset order. late, again: (N,), False. Moves `late_run` and no more.
+    """
+    features = values.shape[1]
+    clock, last = np.empty(len(scalars)), np.empty((len(scalars), features))
+    for place in range(len(scalars)):
+        clock[place] = scalars[place, _TIME_MS] if scalars[place, _AGE] > 0 else -1.0
+        for f in range(features):
+            last[place, f] = channels[place, _LAST, f]
+    dropped = 0
+    for n in range(len(times_ms)):
+        stream, time = streams[n], float(times_ms[n])
+        if time < clock[stream] and scalars[stream, _LATE_RUN] < LATE_LIMIT:
+            scalars[stream, _LATE_RUN] += 1
+            late[n] = True
+            dropped += 1
+            continue
+        same = time == clock[stream]
+        for f in range(features):
+            same = same and (math.isnan(values[n, f]) or values[n, f] == last[stream, f])
+        if same:
+            again[n] = True
+            dropped += 1
+            continue
+        for f in range(features):
+            if not math.isnan(values[n, f]):
+                last[stream, f] = values[n, f]
+        clock[stream] = time
+        scalars[stream, _LATE_RUN] = 0.0
+    return dropped
+
+
+@kept
+def hold(
+    readings: Int64s,
+    times_ms: Int64s,
+    values: Doubles,
+    channels: Doubles,
+    scalars: Doubles,
+    held: Doubles,
+    elapsed_ms: Doubles,
+) -> None:
+    """Fill in `held` and `elapsed_ms` of a Block. A missing value is, to the net, the last known one."""
+    waves, streams = readings.shape
+    for stream in range(streams):
+        clock = scalars[stream, _TIME_MS] if scalars[stream, _AGE] > 0 else float(times_ms[readings[0, stream]])
+        for wave in range(waves):
+            n = readings[wave, stream]
+            elapsed_ms[wave, stream] = at_least(float(times_ms[n]) - clock, 0.0)
+            clock = float(times_ms[n])
+            for f in range(values.shape[1]):
+                if not math.isnan(values[n, f]):
+                    held[wave, stream, f] = values[n, f] + 0.0  # makes +0.0 of -0.0
+                else:
+                    held[wave, stream, f] = held[wave - 1, stream, f] if wave else channels[stream, _LAST, f]
+
+
+# --- after the net: what is thought of each reading
+
+
+@kept
+def judge_block(
+    rules: Rules,
+    block: Block,
+    channels: Doubles,
+    scalars: Doubles,
+    scratch: Scratch,
+    sheet: Sheet,
+    events: Events,
+    count: int,
+) -> tuple[Events, int]:
+    """Judge a block, each stream's readings in turn, and move the scales that are due after it.
+
+    channels: (S, C or C + E, F) and scalars: (S, at least K), changed in place. count: of the events that there are
+    already. Returns the events, stream by stream, and how many there are now.
+    """
+    waves, streams, features = block.held.shape
+    stream = scratch.stream[0]
+    for place in range(streams):
+        load(place, channels, scalars, scratch)
+        symptoms = channels[place, _CHANNELS:]
+        for wave in range(waves):
+            n = block.readings[wave, place]
+            phase = block.phases[block.times_ms[n] // MINUTE_MS % WEEK_MINUTES]
+            for f in range(features):
+                look_at(scratch.channels[f], scratch.looks[f], block, wave, place, f)
+                compare(scratch.channels[f], scratch.looks[f], phase, rules)
+                write_band(scratch.channels[f], scratch.looks[f], block.predicted[wave, place, f], n, f, sheet)
+            stream.age += 1
+            scores = score(stream, scratch, rules)
+            step = step_alarm(stream, scratch, scores, float(block.offsets[n]), float(block.times_ms[n]), rules)
+            sheet.score[n], sheet.alarm[n] = scores.score, stream.alarm > 0
+
+            asks = len(symptoms) > 0 and asks_for_kind(stream, step)
+            if len(symptoms) > 0:
+                for f in range(features):
+                    follow_symptoms(symptoms, f, scratch.channels[f], scratch.looks[f], step)
+            if step.change != Change.NONE or asks:
+                events = grown(events, count)
+                note(events, count, stream, scores, step, scratch, symptoms)
+                event = events.records[count]
+                event.wave, event.place, event.reading, event.asks = wave, place, n, one_if(asks)
+                count += 1
+
+            days = at_most(block.elapsed_ms[wave, place] / DAY_MS, LONGEST_DAYS)
+            update_baseline(stream, scratch, scores, step, rules)
+            learn_season(stream, scratch, days, step, phase)
+            for f in range(features):
+                learn_scale(scratch.channels[f], scratch.looks[f], step)
+        stream.time_ms = float(block.times_ms[block.readings[waves - 1, place]])
+        for f in range(features):
+            scratch.channels[f].last = block.held[waves - 1, place, f]
+        move_scale(stream, scratch, rules)
+        store(place, channels, scalars, scratch)
+    return events, count
+
+
+@compiled
+def load(place: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> None:
+    for k in range(_SCALARS):
+        scratch.stream_numbers[0, k] = scalars[place, k]
+    for f in range(channels.shape[2]):
+        for c in range(_CHANNELS):
+            scratch.channel_numbers[f, c] = channels[place, c, f]
+
+
+@compiled
+def store(place: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> None:
+    for k in range(_SCALARS):
+        scalars[place, k] = scratch.stream_numbers[0, k]
+    for f in range(channels.shape[2]):
+        for c in range(_CHANNELS):
+            channels[place, c, f] = scratch.channel_numbers[f, c]
+
+
+# --- residual, level and season
+
+
+@compiled
+def look_at(channel: Channels[float], look: Look, block: Block, wave: int, place: int, f: int) -> None:
+    """The residual is the reading less its expectation, in spreads; 0 where the value is missing."""
+    look.value = block.held[wave, place, f]
+    look.before = block.held[wave - 1, place, f] if wave else channel.last
+    scaled = (look.value - channel.centre) / channel.spread
+    look.residual = within(scaled - block.predicted[wave, place, f], FARTHEST)
+    look.present = 1.0
+    if math.isnan(block.values[block.readings[wave, place], f]):
+        look.present = look.residual = 0.0
+
+
+@compiled
+def compare(channel: Channels[float], look: Look, phase: Doubles, rules: Rules) -> None:
+    """Compare the residual and the distance from the level with the baseline; moves `level_deviation`."""
+    season = (
+        (channel.day_sin * phase[0] + channel.week_sin * phase[4])
+        + (channel.half_day_sin * phase[2] + channel.half_week_sin * phase[6])
+    ) + (
+        (channel.day_cos * phase[1] + channel.week_cos * phase[5])
+        + (channel.half_day_cos * phase[3] + channel.half_week_cos * phase[7])
+    )
+    look.distance = within((look.value - channel.mean) / channel.spread - season, FARTHEST)
+    channel.level_deviation += (look.distance - channel.level_deviation) * rules.level_rate * look.present
+
+    look.residual_std = math.sqrt(channel.residual_variance + SMALLEST_VARIANCE)
+    look.level_std = math.sqrt(channel.level_deviation_variance + SMALLEST_VARIANCE)
+    look.residual_z = (look.residual - channel.residual_mean) / look.residual_std * look.present
+    look.level_z = (channel.level_deviation - channel.level_deviation_mean) / look.level_std * look.present
+
+
+@compiled
+def write_band(channel: Channels[float], look: Look, predicted: float, n: int, f: int, sheet: Sheet) -> None:
+    """The band in the sensor's own units; it stays NaN while the scale is unknown."""
+    if channel.spread < math.inf:
+        middle, half = predicted + channel.residual_mean, look.residual_std * BAND_DEVIATIONS
+        sheet.expected[n, f] = middle * channel.spread + channel.centre
+        sheet.lower[n, f] = (middle - half) * channel.spread + channel.centre
+        sheet.upper[n, f] = (middle + half) * channel.spread + channel.centre
+
+
+# --- score
+
+
+@compiled
+def score(stream: Scalars[float], scratch: Scratch, rules: Rules) -> Scores:
+    """Residual, level and range, each over its own threshold; moves `residual_strength`.
+
+    Of residual and level it is the strength that is compared with its own long past, as anomaly likelihood compares a
+    short memory with a long one (Lavin & Ahmad 2015).
+    """
+    residual, level = strengths_of(scratch)
+    stream.residual_strength += (residual - stream.residual_strength) * rules.strength_rate
+    residual = stream.residual_strength
+    share = rules.baseline_share
+    peaks = (
+        above(residual, rules.residual_weight, stream.residual_strength_mean, stream.residual_strength_variance, share),
+        above(level, rules.level_weight, stream.level_strength_mean, stream.level_strength_variance, share),
+        outside(scratch, rules),
+    )
+    ratios = (
+        peaks[0] / stream.residual_threshold,
+        peaks[1] / stream.level_threshold,
+        at_most(peaks[2] / stream.range_threshold, HIGHEST_RANGE_SCORE),
+    )
+    scored = one_if(stream.age > rules.warm_up)
+    highest = at_least(at_least(ratios[0], ratios[1]), ratios[2])
+    return Scores(highest * scored, scored, (residual, level), peaks, furthest_of(ratios))
+
+
+@compiled
+def strengths_of(scratch: Scratch) -> tuple[float, float]:
+    """Of residual and level deviation: root mean square over the channels present, each cut at STRONGEST."""
+    looks, squares = scratch.looks, scratch.squares
+    if len(looks) == 1:
+        return at_most(abs(looks[0].residual_z), STRONGEST), at_most(abs(looks[0].level_z), STRONGEST)
+    present = 0.0
+    for f in range(len(looks)):
+        strength = at_most(abs(looks[f].residual_z), STRONGEST)
+        squares[f] = strength * strength
+        present += looks[f].present
+    present = at_least(present, 1.0)
+    residual = math.sqrt(add(squares) / present)
+    for f in range(len(looks)):
+        strength = at_most(abs(looks[f].level_z), STRONGEST)
+        squares[f] = strength * strength
+    return residual, math.sqrt(add(squares) / present)
+
+
+@compiled
+def above(strength: float, weight: float, mean: float, variance: float, share: float) -> float:
+    """How far a strength is above its long mean, in standard deviations to which a share of the mean is added."""
+    return at_least(strength - mean, 0.0) * weight / (math.sqrt(variance) + mean * share + SMALLEST_DEVIATION)
+
+
+@compiled
+def outside(scratch: Scratch, rules: Rules) -> float:
+    """1.0 where a value is further outside the learned range than its margin; 0 inside, and of unknown channels."""
+    furthest = 0.0
+    for f in range(len(scratch.looks)):
+        channel, value = scratch.channels[f], scratch.looks[f].value
+        margin = at_least((channel.high - channel.low) * rules.range_share, channel.spread * (rules.range_share * 5))
+        beyond = at_least(value - channel.high, channel.low - value) / margin
+        if beyond > furthest:  # noqa: PLR1730  (NaN, of an unknown channel, is not)
+            furthest = beyond
+    return at_most(furthest, FARTHEST)
+
+
+@compiled
+def furthest_of(ratios: tuple[float, float, float]) -> int:
+    """OpenedBy: the first of the highest; what is no number is higher than all."""
+    best = 0
+    for n in (1, 2):
+        if not ratios[n] <= ratios[best] and not math.isnan(ratios[best]):
+            best = n
+    return best
+
+
+# --- alarm
+
+
+@compiled
+def step_alarm(
+    stream: Scalars[float], scratch: Scratch, scores: Scores, offset: float, time_ms: float, rules: Rules
+) -> Step:
+    """Let a score open, hold or close the stream's alarm: see alarm."""
+    hot = scores.score >= 1.0
+    was_open = stream.alarm > 0
+    opens = hot and not was_open and stream.rest <= 0
+    is_open = was_open or opens
+    if opens:
+        stream.opened_offset, stream.opened_ms, stream.opened_by = offset, time_ms, scores.furthest
+        stream.peak = stream.severity = stream.length = stream.quiet = 0.0
+        for f in range(len(scratch.channels)):
+            scratch.channels[f].mean_in_alarm = 0.0
+    learns = not is_open and (not hot or stream.relearn > 0)
+
+    rises = recovers = shifts = False
+    if is_open:
+        rises = follow_alarm(stream, scratch, scores.score, rules) and was_open
+        recovers = was_open and stream.quiet >= rules.close_after
+        shifts = stream.length >= rules.adopt_after and not recovers
+    if stream.rest > 0:
+        stream.rest -= 1
+    if stream.relearn > 0:
+        stream.relearn -= 1
+    if recovers:
+        stream.rest = rules.rest
+    if shifts:
+        stream.rest = stream.relearn = rules.relearn
+    stream.alarm = one_if(is_open and not recovers and not shifts)
+
+    change = Change.NONE
+    if shifts:
+        change = Change.LEVEL_SHIFT
+    elif recovers:
+        change = Change.RECOVERED
+    elif opens:
+        change = Change.OPENED
+    elif rises:
+        change = Change.UPDATED
+    return Step(change, one_if(learns), one_if(not is_open or stream.length <= rules.learn_first))
+
+
+@compiled
+def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: Rules) -> bool:
+    """Take a reading into the open alarm. Returns whether it became more severe."""
+    stream.peak = at_least(stream.peak, score)
+    stream.length += 1
+    stream.quiet = stream.quiet + 1 if score < rules.close_below else 0.0
+    for f in range(len(scratch.channels)):
+        channel = scratch.channels[f]
+        channel.mean_in_alarm += (scratch.looks[f].value - channel.mean_in_alarm) / at_least(stream.length, 1.0)
+    severity = one_if(stream.peak >= rules.major_at) + one_if(stream.peak >= rules.critical_at)
+    rises: bool = severity > stream.severity
+    stream.severity = severity
+    return rises
+
+
+# --- what is learned
+
+
+@compiled
+def update_baseline(stream: Scalars[float], scratch: Scratch, scores: Scores, step: Step, rules: Rules) -> None:
+    """Take a reading into the long memories, and into the thresholds, which learn from every reading that is scored."""
+    learns = step.updates_baseline
+    stream.learned += learns
+    settled = stream.learned > SETTLING
+    for f in range(len(scratch.looks)):
+        channel, look = scratch.channels[f], scratch.looks[f]
+        rate = rate_of(stream.learned, rules) * (learns * look.present)
+        near = not_too_far(look.residual, channel.residual_mean, look.residual_std, settled)
+        channel.residual_mean, channel.residual_variance = follow(
+            channel.residual_mean, channel.residual_variance, near, rate
+        )
+        near = not_too_far(channel.level_deviation, channel.level_deviation_mean, look.level_std, settled)
+        channel.level_deviation_mean, channel.level_deviation_variance = follow(
+            channel.level_deviation_mean, channel.level_deviation_variance, near, rate
+        )
+    rate = rate_of(stream.learned - SETTLING, rules) * learns
+    stream.residual_strength_mean, stream.residual_strength_variance = follow(
+        stream.residual_strength_mean, stream.residual_strength_variance, scores.strengths[0], rate
+    )
+    stream.level_strength_mean, stream.level_strength_variance = follow(
+        stream.level_strength_mean, stream.level_strength_variance, scores.strengths[1], rate
+    )
+    stream.block_seen += scores.scored
+    stream.residual_block_peak = at_least(stream.residual_block_peak, scores.peaks[0] * scores.scored)
+    stream.level_block_peak = at_least(stream.level_block_peak, scores.peaks[1] * scores.scored)
+    stream.range_block_peak = at_least(stream.range_block_peak, scores.peaks[2] * scores.scored)
+    if stream.block_seen >= rules.block_readings:
+        calibrate(stream, rules)
+
+
+@compiled
+def not_too_far(value: float, mean: float, std: float, settled: bool) -> float:
+    """Of what is further off than LARGEST_LEARNED no more is learned than of that."""
+    farthest = std * LARGEST_LEARNED if settled else math.inf
+    return at_most(at_least(value, mean - farthest), mean + farthest)
+
+
+@compiled
+def rate_of(learned: float, rules: Rules) -> float:
+    """The weight of one more reading: a plain mean at first, then a long memory; before the first, only the last."""
+    return 1 / at_most(at_least(learned, 1.0), rules.long_readings)
+
+
+@compiled
+def calibrate(stream: Scalars[float], rules: Rules) -> None:
+    """A block is full: what a Gumbel law through the blocks' peaks exceeds at the wanted rate scores 1.0.
+
+    Block maxima: Coles 2001, ch. 3; parameters by the method of moments.
+    """
+    stream.blocks += 1
+    rate = 1 / at_most(at_least(stream.blocks, 1.0), rules.blocks)
+    stream.residual_peak_mean, stream.residual_peak_variance = follow(
+        stream.residual_peak_mean, stream.residual_peak_variance, stream.residual_block_peak, rate
+    )
+    stream.level_peak_mean, stream.level_peak_variance = follow(
+        stream.level_peak_mean, stream.level_peak_variance, stream.level_block_peak, rate
+    )
+    stream.range_peak_mean, stream.range_peak_variance = follow(
+        stream.range_peak_mean, stream.range_peak_variance, stream.range_block_peak, rate
+    )
+    if stream.blocks >= FIRST_BLOCKS:
+        lowest = rules.lowest_threshold
+        stream.residual_threshold = exceeded(stream.residual_peak_mean, stream.residual_peak_variance, lowest, rules)
+        stream.level_threshold = exceeded(stream.level_peak_mean, stream.level_peak_variance, lowest, rules)
+        stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, 1.0, rules)
+    stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = stream.block_seen = 0.0
+
+
+@compiled
+def exceeded(mean: float, variance: float, lowest: float, rules: Rules) -> float:
+    return at_least(mean + math.sqrt(variance) * rules.deviations, lowest)
+
+
+@compiled
+def learn_season(stream: Scalars[float], scratch: Scratch, days: float, step: Step, phase: Doubles) -> None:
+    """Least mean squares (Widrow & Hoff 1960). days: that the reading stands for."""
+    days *= step.learns
+    stream.days += days
+    rate = 2 * days / at_most(at_least(stream.days, 1.0), MEMORY_DAYS)
+    for f in range(len(scratch.looks)):
+        channel, look = scratch.channels[f], scratch.looks[f]
+        error = within(look.distance, FARTHEST_LEARNED) * (step.learns * look.present) * rate
+        channel.day_sin += phase[0] * error
+        channel.day_cos += phase[1] * error
+        channel.half_day_sin += phase[2] * error
+        channel.half_day_cos += phase[3] * error
+        channel.week_sin += phase[4] * error
+        channel.week_cos += phase[5] * error
+        channel.half_week_sin += phase[6] * error
+        channel.half_week_cos += phase[7] * error
+
+
+@compiled
+def learn_scale(channel: Channels[float], look: Look, step: Step) -> None:
+    """Take a reading into mean and squared distance (Welford 1962) and the range."""
+    weight = step.learns * look.present
+    channel.known += weight
+    distance = look.value - channel.mean
+    channel.mean += distance * weight / at_least(channel.known, 1.0)
+    channel.square += distance * (look.value - channel.mean) * weight
+    if weight > 0:
+        channel.low = at_most(channel.low, look.value)
+        channel.high = at_least(channel.high, look.value)
+
+
+@compiled
+def move_scale(stream: Scalars[float], scratch: Scratch, rules: Rules) -> None:
+    """Adopt the level of an alarm that has lasted; derive centre and spread again at the ages that double."""
+    if stream.relearn == rules.relearn:
+        for f in range(len(scratch.channels)):
+            adopt_level(scratch.channels[f], stream.length)
+    if stream.age == stream.rescale_at:
+        for f in range(len(scratch.channels)):
+            rescale(scratch.channels[f])
+        stream.rescale_at *= 2
+
+
+@compiled
+def adopt_level(channel: Channels[float], length: float) -> None:
+    """The level since the alarm opened is the normal one; the spread and all of the baseline stay."""
+    weight = at_most(length, channel.known)
+    channel.square = channel.square / at_least(channel.known, 1.0) * weight
+    channel.known = weight
+    channel.centre = channel.mean = channel.low = channel.high = channel.mean_in_alarm
+
+
+@compiled
+def rescale(channel: Channels[float]) -> None:
+    """Centre and spread are those of all that was learned; what is in spreads is expressed in the new one."""
+    spread = math.inf
+    if channel.known >= 2:
+        floor = abs(channel.mean) * 1e-6 + SMALLEST_SPREAD
+        spread = at_least(math.sqrt(channel.square / at_least(channel.known - 1, 1.0)), floor)
+    shrink = channel.spread / spread if channel.spread < math.inf else 1.0
+    channel.residual_mean *= shrink
+    channel.level_deviation *= shrink
+    channel.level_deviation_mean *= shrink
+    channel.residual_variance *= shrink * shrink
+    channel.level_deviation_variance *= shrink * shrink
+    channel.day_sin *= shrink
+    channel.day_cos *= shrink
+    channel.half_day_sin *= shrink
+    channel.half_day_cos *= shrink
+    channel.week_sin *= shrink
+    channel.week_cos *= shrink
+    channel.half_week_sin *= shrink
+    channel.half_week_cos *= shrink
+    channel.centre, channel.spread = channel.mean, spread
+
+
+# --- for the head that names kinds (see kinds), and for those who hear of alarms
+
+
+@compiled
+def follow_symptoms(symptoms: Doubles, f: int, channel: Channels[float], look: Look, step: Step) -> None:
+    """Take a reading into a channel's symptoms (E, F), before it is learned."""
+    weight, moved, base = step.learns * look.present, abs(look.value - look.before), symptoms[_BASE, f]
+    z = within(look.residual_z, FARTHEST_SYMPTOM)
+    signals = (
+        z,
+        abs(z),
+        at_most(moved / channel.spread, FARTHEST_SYMPTOM),
+        one_if(moved == 0 and look.present > 0),
+        1.0 - look.present,
+        one_if(look.value == 0 and look.present > 0),
+        within((look.value - base) / channel.spread, FARTHEST_SYMPTOM),
+    )
+    for speed in range(len(_RATES)):
+        for signal in range(len(signals)):
+            mean = speed * len(signals) + signal
+            symptoms[mean, f] += (signals[signal] - symptoms[mean, f]) * _RATES[speed]
+    for speed in range(len(_FADES)):
+        symptoms[_PEAKS + speed, f] = at_least(symptoms[_PEAKS + speed, f] * _FADES[speed], signals[1])
+    known = at_least(channel.known + weight, 1.0)
+    rate = weight / at_most(known, BASELINE_READINGS)
+    for n in range(len(BASELINE_SIGNALS)):
+        symptoms[_BASELINES + n, f] += (signals[BASELINE_SIGNALS[n]] - symptoms[_BASELINES + n, f]) * rate
+    symptoms[_BASE, f] += (look.value - base) * (weight / at_most(known, BASE_READINGS))
+
+
+@compiled
+def asks_for_kind(stream: Scalars[float], step: Step) -> bool:
+    """The head is asked at every eighth reading of an alarm, the last one included, and where it rises."""
+    in_alarm = stream.alarm > 0 or step.change != Change.NONE
+    return in_alarm and (int(stream.length) % VOTE_EVERY == 1 or step.change == Change.UPDATED)
+
+
+@compiled
+def note(
+    events: Events,
+    count: int,
+    stream: Scalars[float],
+    scores: Scores,
+    step: Step,
+    scratch: Scratch,
+    symptoms: Doubles,
+) -> None:
+    event, looks = events.records[count], scratch.looks
+    event.change, event.score = step.change.value, scores.score
+    event.severity, event.opened_by, event.peak = stream.severity, stream.opened_by, stream.peak
+    event.opened_offset, event.opened_ms, event.length = stream.opened_offset, stream.opened_ms, stream.length
+    for f in range(len(looks)):
+        events.residual_z[count, f], events.level_z[count, f] = looks[f].residual_z, looks[f].level_z
+        for e in range(len(symptoms)):
+            events.symptoms[count, e * len(looks) + f] = symptoms[e, f]
+
+
+@compiled
+def grown(events: Events, count: int) -> Events:
+    """With room for one more."""
+    if count < len(events.records):
+        return events
+    records = np.empty(2 * len(events.records), events.records.dtype)
+    for n in range(len(events.records)):
+        records[n] = events.records[n]
+    return Events(records, doubled(events.residual_z), doubled(events.level_z), doubled(events.symptoms))
+
+
+@compiled
+def doubled(rows: Doubles) -> Doubles:
+    more = np.empty((2 * rows.shape[0], rows.shape[1]))
+    for n in range(rows.shape[0]):  # element by element: slices take the compiler longer than all the rest
+        for m in range(rows.shape[1]):
+            more[n, m] = rows[n, m]
+    return more

@@ -1,0 +1,176 @@
+"""What the judge is given and what it gives: tuples of arrays, and records with a field for every number.
+
+Nothing here is compiled, so that it can be imported without the compiler.
+Sizes: N readings of a batch, T waves, S streams, F features, E symptoms a channel, P terms of the season, M events.
+"""
+
+from dataclasses import asdict
+from functools import cache
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from models.data.arrays import Bools, Doubles, Int64s, Records
+from models.detection.alarm import AlarmConfig, Change
+from models.detection.rows import CHANNELS, SCALARS
+from models.detection.scoring import ScoreConfig
+from models.net.forecaster import phase_table
+
+LATE_LIMIT = 32  # late readings in a row after which a stream's clock was set back, not its readings late
+BAND_DEVIATIONS = 3.0  # half the expected band, in standard deviations of the stream's own residual
+SMALLEST_VARIANCE = 1e-4  # of spreads: a hundredth of a spread is never anomalous
+PERIODS_A_WEEK = (7, 14, 1, 2)  # of the season's terms, in the order of a row: a day, half of one, a week, half of one
+PHASES: Doubles = phase_table(PERIODS_A_WEEK).double().contiguous().numpy()  # (10080, P)
+
+
+class Rules(NamedTuple):
+    """ScoreConfig and AlarmConfig, as the arithmetic has them."""
+
+    warm_up: float
+    residual_weight: float
+    level_weight: float
+    strength_rate: float  # of one reading in a short mean
+    level_rate: float
+    baseline_share: float
+    long_readings: float
+    block_readings: float
+    blocks: float
+    deviations: float  # above the mean of the peaks: what they exceed at the wanted rate
+    lowest_threshold: float
+    range_share: float
+    close_below: float
+    close_after: float
+    rest: float
+    learn_first: float
+    adopt_after: float
+    relearn: float
+    major_at: float
+    critical_at: float
+
+    @classmethod
+    def of(cls, score: ScoreConfig, alarm: AlarmConfig) -> Self:
+        numbers = {
+            **asdict(score),
+            **asdict(alarm),
+            "strength_rate": 2 / (score.smooth_readings + 1),
+            "level_rate": 2 / (score.level_readings + 1),
+            "baseline_share": score.usual_share,
+            "deviations": score.deviations,
+        }
+        return cls(**{name: float(numbers[name]) for name in cls._fields})
+
+
+class Look:
+    """What one reading looks like in one channel: a record, like those of a row."""
+
+    value: float  # held: the last known one where it is missing
+    before: float  # held, of the reading before
+    present: float  # 0: the value is missing
+    residual: float  # in spreads
+    residual_std: float
+    residual_z: float  # standard deviations from its long mean; 0 where the value is missing
+    distance: float  # from the level, in spreads
+    level_std: float
+    level_z: float  # of the level deviation, likewise
+
+
+class Event:
+    """What a reading did that is to be known outside: its alarm changed, or the head is asked what it looks like."""
+
+    wave: float
+    place: float  # of the stream
+    reading: float  # index into the batch
+    asks: float  # 1: the head is asked
+    change: float
+    severity: float
+    opened_by: float
+    score: float
+    peak: float
+    opened_offset: float
+    opened_ms: float
+    length: float
+
+
+class Block(NamedTuple):
+    """T waves of S streams whose scale does not move before the last of them."""
+
+    readings: Int64s  # (T, S) index into the batch
+    offsets: Int64s  # (N,)
+    times_ms: Int64s  # (N,)
+    values: Doubles  # (N, F)
+    held: Doubles  # (T, S, F) values, each missing one replaced by the last known one
+    elapsed_ms: Doubles  # (T, S) since the stream's last reading
+    predicted: Doubles  # (T, S, F) in spreads
+    phases: Doubles  # (10080, P) of every minute of the week
+
+
+class Sheet(NamedTuple):
+    """Where verdicts are written, in offset order."""
+
+    score: Doubles  # (N,)
+    alarm: Bools  # (N,)
+    expected: Doubles  # (N, F)
+    lower: Doubles  # (N, F)
+    upper: Doubles  # (N, F)
+
+    @classmethod
+    def empty(cls, readings: int, features: int) -> Self:
+        """As of readings that are not judged."""
+        bands = (np.full((readings, features), np.nan) for _ in range(3))
+        return cls(np.zeros(readings), np.zeros(readings, np.bool_), *bands)
+
+
+class Events(NamedTuple):
+    """What happened at few readings, a row each, and how the channels were then."""
+
+    records: Records  # (M,) of Event
+    residual_z: Doubles  # (M, F)
+    level_z: Doubles  # (M, F)
+    symptoms: Doubles  # (M, E * F)
+
+    @classmethod
+    def room(cls, features: int, symptoms: int) -> Self:
+        some = 16
+        shapes = ((some, features), (some, features), (some, symptoms * features))
+        return cls(np.empty(some, record_of(Event)), *map(np.empty, shapes))
+
+
+class Scratch(NamedTuple):
+    """The records that a stream's row is changed in."""
+
+    stream: Records  # (1,) of Scalars
+    stream_numbers: Doubles  # (1, K), the same memory
+    channels: Records  # (F,) of Channels
+    channel_numbers: Doubles  # (F, C), the same memory
+    looks: Records  # (F,) of Look
+    squares: Doubles  # (F,)
+
+    @classmethod
+    def of(cls, features: int) -> Self:
+        stream, channels = np.empty((1, len(SCALARS))), np.empty((features, len(CHANNELS)))
+        records = stream.view(SCALARS.record)[:, 0], channels.view(CHANNELS.record)[:, 0]
+        return cls(records[0], stream, records[1], channels, np.zeros(features, record_of(Look)), np.empty(features))
+
+
+@cache
+def record_of(description: type) -> "np.dtype[np.void]":
+    """The numpy type of records with these fields, all float64."""
+    return np.dtype([(name, np.float64) for name in description.__annotations__])
+
+
+class Scores(NamedTuple):
+    """How anomalous a reading is. Of residual, level and range in turn."""
+
+    score: float  # 1.0 is the threshold; 0 before the warm-up is over
+    scored: float  # 1 after the warm-up
+    strengths: tuple[float, float]  # the residual's, smoothed, and the level deviation's
+    peaks: tuple[float, float, float]  # weighted deviations of residual and level; margins outside the range
+    furthest: int  # OpenedBy
+
+
+class Step(NamedTuple):
+    """What a reading did to its stream's alarm."""
+
+    change: Change
+    learns: float  # 1 where scale, level and range may learn from the reading
+    updates_baseline: float  # 1 where the baseline of residual and level deviation may

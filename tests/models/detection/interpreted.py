@@ -1,0 +1,146 @@
+"""The judge without its compiler: the same source, run by Python, a function at a time.
+
+Its arithmetic is an oracle of the compiled one's bits, and its parts can be called by themselves.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import numpy as np
+
+import models.detection.judge
+from models.data.arrays import Doubles
+from models.detection.alarm import AlarmConfig
+from models.detection.records import Block, Events, Look, Rules, Scratch, Sheet, record_of
+from models.detection.rows import CHANNELS, SCALARS
+from models.detection.scoring import ScoreConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _as_it_is(function: F) -> F:
+    return function
+
+
+def _interpreted() -> Any:
+    spec = spec_from_file_location("interpreted_judge", models.detection.judge.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    with (
+        patch("models.detection.compiling.compiled", _as_it_is),
+        patch("models.detection.compiling.kept", _as_it_is),
+    ):
+        spec.loader.exec_module(module)
+    return module
+
+
+JUDGE = _interpreted()
+"""models.detection.judge, interpreted."""
+
+
+class Record:
+    """One record of an array, whose fields are attributes; numpy's own has methods of the same names."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: np.void) -> None:
+        object.__setattr__(self, "_fields", fields)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._fields[name]
+
+    def __setattr__(self, name: str, value: float) -> None:
+        self._fields[name] = value
+
+
+class Records:
+    """An array of them."""
+
+    def __init__(self, array: Any) -> None:
+        self.array, self.dtype = array, array.dtype
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, n: int) -> Record:
+        return Record(self.array[n])
+
+    def __setitem__(self, n: int, record: Record) -> None:
+        self.array[n] = record._fields
+
+
+def records(scratch: Scratch) -> Any:
+    """The same memory, as the interpreted judge takes it."""
+    views: dict[str, Any] = {name: Records(getattr(scratch, name)) for name in ("stream", "channels", "looks")}
+    return scratch._replace(**views)
+
+
+class OneStream:
+    """A fresh stream's records, and the rules it is judged by; `channels` and `looks` by feature."""
+
+    def __init__(self, features: int = 1, score: ScoreConfig | None = None, alarm: AlarmConfig | None = None) -> None:
+        self.rules = Rules.of(score or ScoreConfig(), alarm or AlarmConfig())
+        self.scratch = records(Scratch.of(features))
+        self.scratch.stream_numbers[:] = SCALARS.initial().numpy()
+        self.scratch.channel_numbers[:] = CHANNELS.initial().numpy()
+        for look in self.looks:
+            look.present = 1.0
+
+    @property
+    def stream(self) -> Any:
+        return self.scratch.stream[0]
+
+    @property
+    def channels(self) -> list[Any]:
+        return [*self.scratch.channels]
+
+    @property
+    def looks(self) -> list[Any]:
+        return [*self.scratch.looks]
+
+    def numbers(self) -> dict[str, Doubles]:
+        """A copy of everything that is remembered, by name."""
+        of_channels = zip(CHANNELS.names, self.scratch.channel_numbers.T.copy(), strict=True)
+        of_stream = zip(SCALARS.names, self.scratch.stream_numbers.T.copy(), strict=True)
+        return dict(of_channels) | dict(of_stream)
+
+
+def a_look(**fields: float) -> Any:
+    look = Record(np.zeros(1, record_of(Look))[0])
+    look.present = 1.0
+    for name, value in fields.items():
+        setattr(look, name, value)
+    return look
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Detectors judge by the interpreted judge."""
+    with patch.multiple(
+        models.detection.judge,
+        admit=JUDGE.admit,
+        hold=JUDGE.hold,
+        judge_block=_judge_block,
+    ):
+        yield
+
+
+def _judge_block(
+    rules: Rules,
+    block: Block,
+    channels: Doubles,
+    scalars: Doubles,
+    scratch: Scratch,
+    sheet: Sheet,
+    events: Events,
+    count: int,
+) -> Any:
+    with np.errstate(all="ignore"):
+        room_for: Any = Records(events.records)
+        room = events._replace(records=room_for)
+        found, count = JUDGE.judge_block(rules, block, channels, scalars, records(scratch), sheet, room, count)
+        return found._replace(records=found.records.array), count
