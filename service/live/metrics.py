@@ -154,6 +154,7 @@ class Metrics:
         yield CounterMetricFamily(
             "telltale_readings", "Readings that were read, late and duplicate ones among them.", counts.readings
         )
+        yield CounterMetricFamily("telltale_records", "Records judged or rejected.", counts.records)
         yield CounterMetricFamily("telltale_readings_late", "Readings older than their stream's last.", counts.late)
         yield CounterMetricFamily("telltale_readings_duplicate", "Readings that came twice.", counts.duplicate)
         yield _by(
