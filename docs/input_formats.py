@@ -1,13 +1,16 @@
 """The page on what may come in: the service's decoder reads each example, and its answer is printed."""
 
+import json
 import math
 
+import msgspec
 import numpy as np
 
 from docs.tables import block, page, table
 from models.data import series, stream_key
 from models.data.rfc3339 import rfc3339
-from service.input.wire import MAX_VALUE, MAX_VALUE_BYTES, Decoder, Reason, Reject
+from service.input.reasons import Reason
+from service.input.wire import MAX_VALUE, MAX_VALUE_BYTES, Decoder, Reject
 from service.log.port import Fetched, Partition
 from service.settings.sections import LimitSettings
 
@@ -20,12 +23,48 @@ ACCEPTED = (
     (FEATURES, '{"timestamp": "2026-01-05T01:00:00+01:00", "values": [61.2, null], "quality": "good"}'),
     (FEATURES[:1], '{"timestamp": 1767571200000, "value": 61.2}'),
 )
+MANY_TIMES = [1767571200000, 1767571500000]
+MANY_VALUES = [[61.2, 4.1], [61.4, None]]
+STREAMS = ["line-03/pump-033", "line-03/pump-034"]
+COLUMNS = (
+    "- **`timestamps`**: an array of N times, each as above.\n"
+    "- **`values`**: an object with an array of N numbers for every feature, or an array of N rows in the checkpoint's "
+    "order.\n"
+    "- **`stream`**: the readings' stream, or an array of N names, where that is not the message's key. The key then "
+    "says only which partition the message goes to: a stream's readings belong in one partition.\n"
+)
+OTHER_FORMATS = (
+    (
+        "In **MessagePack** it is the same map. A missing value may be NaN as well as nil. Telltale reads arrays "
+        "fastest in which every number is written alike: doubles, with NaN for what is missing."
+    ),
+    (
+        "In **Arrow** the value is a stream of IPC messages, not a file: `pa.ipc.new_stream` in pyarrow, "
+        "`write_ipc_stream` in Polars. Its columns are `timestamp` (milliseconds as integers, or a timestamp type of "
+        "any unit; without a zone it is in UTC), one of numbers for every feature, and `stream` (text, also as a "
+        "dictionary) where that is not the key. Other columns are ignored. All columns must be flat and uncompressed:"
+        " let Kafka's producer compress."
+    ),
+    (
+        "The first byte of a value says which format it has: `{` or white space begins JSON; 80 to 8F, DE or DF a map"
+        " of MessagePack; FF Arrow. `input.format` allows one of them alone."
+    ),
+    (
+        "A message is judged and committed as a whole. An event says in `index` which of its message's readings it is"
+        " about, counted from 0; the field is left out of the first. If some readings cannot be judged, the others "
+        "are, and the message becomes one dead letter. Its detail says how many were refused, and which and why for "
+        "the first of them. `telltale_readings_total` counts readings, `telltale_records_total` messages."
+    ),
+)
 REJECTED: dict[Reason, tuple[bytes | None, bytes | None]] = {
     Reason.MISSING_KEY: (None, ACCEPTED[0][1].encode()),
     Reason.BAD_KEY: (b'"line-03/pump-033"', ACCEPTED[0][1].encode()),
     Reason.MISSING_VALUE: (KEY, None),
     Reason.TOO_LARGE: (KEY, b" " * (MAX_VALUE_BYTES + 1)),
     Reason.BAD_JSON: (KEY, b'{"timestamp": 1767571200000, "values": {"temperature": 61.2'),
+    Reason.BAD_MSGPACK: (KEY, msgspec.msgpack.encode({"timestamp": 1767571200000})[:-4]),
+    Reason.BAD_ARROW: (KEY, b"\xff\xff\xff\xff\x98\x01\x00\x00"),
+    Reason.TOO_MANY_READINGS: (KEY, msgspec.msgpack.encode({"timestamps": [1] * 2049, "values": [[1.5, 1.5]] * 2049})),
     Reason.BAD_TIMESTAMP: (KEY, b'{"timestamp": "2026-01-05T00:00:00", "values": [61.2, 4.1]}'),
     Reason.FUTURE_TIMESTAMP: (KEY, b'{"timestamp": 1767830400000, "values": [61.2, 4.1]}'),
     Reason.PAST_TIMESTAMP: (KEY, b'{"timestamp": 1767571200, "values": [61.2, 4.1]}'),
@@ -47,7 +86,8 @@ def input_formats() -> str:
     return page(
         "# Input formats",
         "## Messages",
-        "A reading is one Kafka message. Its key is the stream's name, its value is JSON.",
+        "A reading is one Kafka message. Its key is the stream's name, its value is JSON or the same in MessagePack. A "
+        "message may also hold [many readings](#many-readings-a-message).",
         f"- **Key**: {_sentence(stream_key.__doc__)}\n"
         "- **`timestamp`**: milliseconds since 1970 as a number, or RFC 3339 text with an offset. It may be at most "
         f"{limits.max_future_s:,.0f} s ahead of its record's own time (`limits.max_future_s`) and "
@@ -55,9 +95,11 @@ def input_formats() -> str:
         "- **`values`**: an object with every feature of the checkpoint, or an array in its order. For a checkpoint "
         "with one feature `value` does too.\n"
         f"- **`null`** is a missing value. Numbers may be at most {MAX_VALUE:g} either side of 0.\n"
-        f"- Fields that are not named here are ignored. A value has at most {MAX_VALUE_BYTES:,} bytes.",
+        f"- Fields that are not named here are ignored. A value has at most {MAX_VALUE_BYTES:,} bytes; in "
+        f"MessagePack or Arrow {limits.max_batch_bytes:,} (`limits.max_batch_bytes`).",
         "These are read; the right column is what the decoder of the service made of each.",
         table(("checkpoint's features", "value of the message", "read as"), [_accepted(*one) for one in ACCEPTED]),
+        *_many(limits),
         "## Dead letters",
         "A record that cannot be read goes to the topic of dead letters, with its own headers and behind them "
         "`telltale-reason`, `-detail`, `-topic`, `-partition` and `-offset`. The examples are refused by the decoder "
@@ -71,15 +113,46 @@ def input_formats() -> str:
     )
 
 
+def _many(limits: LimitSettings) -> tuple[str, ...]:
+    """The part on messages of many readings."""
+    example = {name: list(column) for name, column in zip(FEATURES, zip(*MANY_VALUES, strict=True), strict=True)}
+    examples = [
+        json.dumps({"timestamps": MANY_TIMES, "values": example}),
+        json.dumps({"stream": STREAMS, "timestamps": MANY_TIMES, "values": MANY_VALUES}),
+    ]
+    return (
+        "## Many readings a message",
+        "A producer that sends many readings can put them into one message, as columns:",
+        COLUMNS + f"- A message holds at most {limits.max_readings:,} readings (`limits.max_readings`).",
+        table(("value of the message", "read as"), [(f"`{value}`", _read(value)) for value in examples]),
+        *OTHER_FORMATS,
+    )
+
+
+def _read(value: str) -> str:
+    """What the decoder made of each reading of a message."""
+    batch, rejects = Decoder(FEATURES, 86_400_000).decode(_fetched(KEY, value.encode()))
+    if rejects:
+        raise ValueError(f"{value}: {rejects[0].detail}, expected an example that is read")
+    times_ms, rows = batch.readings.times_ms.tolist(), batch.readings.values.tolist()
+    return "<br>".join(
+        f"{key.decode()}, {rfc3339(time_ms)}: {_numbers(FEATURES, row)}"
+        for key, time_ms, row in zip(batch.keys, times_ms, rows, strict=True)
+    )
+
+
+def _numbers(features: tuple[str, ...], row: list[float]) -> str:
+    return ", ".join(
+        f"{name} {'missing' if math.isnan(number) else number}" for name, number in zip(features, row, strict=True)
+    )
+
+
 def _accepted(features: tuple[str, ...], value: str) -> tuple[str, str, str]:
     batch, rejects = Decoder(features, 86_400_000).decode(_fetched(KEY, value.encode()))
     if rejects:
         raise ValueError(f"{value}: {rejects[0].detail}, expected an example that is read")
     (time_ms,), (row,) = batch.readings.times_ms.tolist(), batch.readings.values.tolist()
-    read = ", ".join(
-        f"{name} {'missing' if math.isnan(number) else number}" for name, number in zip(features, row, strict=True)
-    )
-    return ", ".join(features), f"`{value}`", f"{rfc3339(time_ms)}: {read}"
+    return ", ".join(features), f"`{value}`", f"{rfc3339(time_ms)}: {_numbers(features, row)}"
 
 
 def _rejected(reason: Reason) -> tuple[str, str, str]:
@@ -108,7 +181,9 @@ def _shown(key: bytes | None, value: bytes | None) -> str:
         return "no key" if key is None else f"key `{key.decode()}`"
     if value is None:
         return "no value"
-    return f"a value of {len(value):,} bytes" if len(value) > MAX_VALUE_BYTES else f"`{value.decode()}`"
+    if len(value) > 1_000:
+        return f"a value of {len(value):,} bytes"
+    return f"`{value.decode()}`" if value.isascii() else f"bytes `{value.hex(' ')}`"
 
 
 def _sentence(docstring: str | None) -> str:

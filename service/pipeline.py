@@ -6,6 +6,7 @@ is done a message at a time, except for what is rare (rejects, alarms).
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -13,19 +14,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.arrays import Bools
+from models.data.arrays import Int64s
 from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.rows import Rows
 from models.net.packing import pack
 from service import failpoints
-from service.input.wire import Decoder, Event, ReadingBatch, Reason, Reject, dead_letter, encode_event, event
+from service.input.anomaly import packed_places
+from service.input.formats import RecordRules
+from service.input.wire import (
+    ANY_FORMAT,
+    Decoder,
+    Event,
+    ReadingBatch,
+    Reject,
+    StreamKey,
+    dead_letter,
+    encode_event,
+    event,
+    with_refused_streams,
+)
 from service.log.port import Commit, Fetched
 from service.state.slab import NO_SLOT
-from service.state.task import PartitionTask
+from service.state.task import PartitionTask, Stretch
 
 # A call costs 1.4 ms however few readings it is given; with many it gains nothing by more, and the net loses its cache.
 TOGETHER = 4_096
+# Readings in one call, and those of one record more: bounds the memory that records of many readings take.
+AT_ONCE = 65_536
 
 
 class Processed(NamedTuple):
@@ -37,7 +53,7 @@ class Processed(NamedTuple):
     rejects: list[Reject]
     events: list[Event]
     stage_s: Mapping[str, float]  # seconds each stage took, of all batches judged together, with the first
-    counts: Mapping[str, int]  # what became of its records: judged, late, duplicate, rejected; idle streams evicted
+    counts: Mapping[str, int]  # records, those rejected; readings judged, late, duplicate; idle streams evicted
 
 
 class _Piece(NamedTuple):
@@ -67,20 +83,22 @@ class Pipeline:
         max_future_ms: int,
         max_streams: int | None = None,
         max_past_ms: int | None = None,
+        rules: RecordRules = ANY_FORMAT,
     ) -> None:
-        """digest: the checkpoint's. max_future_ms, max_past_ms: see Decoder.
+        """digest: the checkpoint's. max_future_ms, max_past_ms, rules: see Decoder.
 
         max_streams: of a partition; the readings of any further stream become dead letters. None: no limit.
         """
         self.detector = detector
         self.digest = digest
         self.max_streams = max_streams
-        self._decoder = Decoder(detector.features, max_future_ms, max_past_ms)
+        self._decoder = Decoder(detector.features, max_future_ms, max_past_ms, rules)
 
     def process_all(self, work: Sequence[tuple[Fetched, PartitionTask]]) -> list[Processed]:
         """Judge what was fetched of several partitions, small batches together; each has a task of its own.
 
-        In the order of `work`; a batch during which idle streams are forgotten comes back in several pieces.
+        In the order of `work`; a batch of many readings, or during which idle streams are forgotten, comes back in
+        several pieces.
         """
         clock = _Stopwatch()
         pieces = [piece for fetched, task in work for piece in self._pieces(fetched, task)]
@@ -94,27 +112,39 @@ class Pipeline:
         """Judge what was fetched of the task's partition; the task's slab is moved on to after it."""
         return self.process_all([(fetched, task)])
 
+    def process_stream(self, fetched: Fetched, task: PartitionTask, stream: StreamKey) -> list[Processed]:
+        """The same of one stream alone, whatever else the records hold."""
+        batch, rejects = self._decoder.decode(fetched)
+        mine = batch.part(np.flatnonzero([key == stream for key in batch.keys]))
+        of_mine = [reject for reject in rejects if fetched.keys[reject.record] == stream]
+        return self._process_together([_Piece(fetched, task, mine, of_mine)])
+
     def decode(self, fetched: Fetched) -> ReadingBatch:
         """The readings among what was fetched."""
         return self._decoder.decode(fetched)[0]
 
     def replay_readings(self, batch: ReadingBatch, slots: Tensor, task: PartitionTask) -> None:
         """Judge readings again of streams that are in the slab at `slots` (N,), and publish nothing."""
-        if batch.keys:
-            self._judge([(batch, task)], [slots], _Stopwatch())
+        for begin in range(0, len(batch.keys), AT_ONCE):
+            some = np.arange(begin, min(begin + AT_ONCE, len(batch.keys)))
+            self._judge([(batch.part(some), task)], [slots[begin : begin + AT_ONCE]], _Stopwatch())
 
     def _pieces(self, fetched: Fetched, task: PartitionTask) -> Iterator[_Piece]:
+        """What was fetched, cut between records: where the clock ticks, and where there are many readings."""
         batch, rejects = self._decoder.decode(fetched)
         offsets = batch.readings.offsets.numpy()
         stretches = task.clock.cut(fetched.offsets, offsets, batch.readings.times_ms.numpy())
+        if len(offsets) > AT_ONCE:
+            before = np.searchsorted(offsets, fetched.offsets)  # (R,) readings before each record
+            stretches = [part for one in stretches for part in _parts(one, before)]
         if len(stretches) == 1:
             yield _Piece(fetched, task, batch, rejects, stretches[0].idle_before)
             return
         for begin, end, idle_before in stretches:
-            first, last = np.searchsorted(offsets, fetched.offsets[[begin, end - 1]]).tolist()
-            last += int(last < len(offsets) and offsets[last] == fetched.offsets[end - 1])
+            first = int(np.searchsorted(offsets, fetched.offsets[begin]))
+            last = int(np.searchsorted(offsets, fetched.offsets[end - 1], side="right"))
             mine = [reject._replace(record=reject.record - begin) for reject in rejects if begin <= reject.record < end]
-            readings = batch.part(np.arange(first, last))
+            readings = batch.between(first, last)
             yield _Piece(fetched.part(begin, end), task, readings, mine, idle_before)
 
     def _process_together(self, group: Sequence[_Piece]) -> list[Processed]:
@@ -143,20 +173,18 @@ class Pipeline:
         if piece.idle_before is not None:
             evicted = len(task.slab.evict_idle(piece.idle_before, int(piece.fetched.offsets[0])))
             task.open_alarms = self.detector.count_alarms(task.slab.rows)
-        slots = task.slab.slots(batch.keys, self.max_streams) if batch.keys else torch.empty(0, dtype=torch.int64)
+        slots = torch.empty(0, dtype=torch.int64)
+        if batch.keys:
+            slots = batch.slots(partial(task.slab.slots, limit=self.max_streams))
         if len(slots) and int(slots.min()) == NO_SLOT:
             out = (slots == NO_SLOT).numpy()
-            rejects = sorted([*rejects, *self._beyond_limit(piece, out)])
+            detail = f"a new stream, but {self.max_streams} are remembered of this partition, which is its limit"
+            rejects = with_refused_streams(rejects, piece.fetched, batch, out, detail)
             batch, slots = batch.part(np.flatnonzero(~out)), slots[~out]
         if len(slots) and int(batch.readings.offsets[0]) <= task.covered:
             fresh = (task.slab.applied[slots] < batch.readings.offsets).numpy()
             batch, slots = batch.part(np.flatnonzero(fresh)), slots[fresh]
         return _JudgedPiece(batch, rejects, None, evicted), slots
-
-    def _beyond_limit(self, piece: _Piece, out: Bools) -> Iterator[Reject]:
-        detail = f"a new stream, but {self.max_streams} are remembered of this partition, which is its limit"
-        for record in np.searchsorted(piece.fetched.offsets, piece.batch.readings.offsets.numpy()[out]).tolist():
-            yield Reject(record, Reason.STREAM_LIMIT, detail)
 
     def _judge(
         self, work: Sequence[tuple[ReadingBatch, PartitionTask]], slots: Sequence[Tensor], clock: "_Stopwatch"
@@ -172,7 +200,9 @@ class Pipeline:
         rows = _join([task.slab.gather(own) for (_, task), own in zip(work, own_slots, strict=True)], places)
         clock.lap("gather")
         readings = Readings(*map(torch.cat, zip(*(batch.readings for batch, _ in work), strict=True)))
-        verdicts, after = self.detector.observe(readings, waves, rows)
+        indices = np.concatenate([batch.indices for batch, _ in work])
+        packed = torch.from_numpy(packed_places(readings.offsets.numpy(), indices))
+        verdicts, after = self.detector.observe(readings._replace(offsets=packed), waves, rows)
         clock.lap("observe")
         applied = torch.empty_like(waves.slots)
         for run in waves.runs:
@@ -200,21 +230,30 @@ class Pipeline:
         anomalies = tuple(map(encode_event, events))
         dead_letters = tuple(dead_letter(fetched, reject) for reject in rejects)
         commit = Commit(fetched.partition, fetched.next_offset, anomalies, dead_letters)
-        counts = _counted(judged)
+        counts = _counted(len(fetched.keys), judged)
         task.counts.update(counts)
         return Processed(commit, batch, verdicts, rejects, events, {}, counts)
 
 
-def _counted(one: _JudgedPiece) -> Mapping[str, int]:
+def _counted(records: int, one: _JudgedPiece) -> Mapping[str, int]:
     fate = one.verdicts.fate if one.verdicts else None
     late, duplicate = (int(fate.late.sum()), int(fate.duplicate.sum())) if fate else (0, 0)
     return {
+        "records": records,
         "judged": len(one.batch.keys) - late - duplicate,
         "late": late,
         "duplicate": duplicate,
         "rejected": len(one.rejects),
         "evicted": one.evicted,
     }
+
+
+def _parts(stretch: Stretch, before: Int64s) -> Iterator[Stretch]:
+    """The stretch in parts of about AT_ONCE readings. before: (R,) readings before each record."""
+    inner = np.flatnonzero(np.diff(before[stretch.begin : stretch.end] // AT_ONCE)) + stretch.begin + 1
+    borders = [stretch.begin, *inner.tolist(), stretch.end]
+    for begin, end in pairwise(borders):
+        yield Stretch(begin, end, stretch.idle_before if begin == stretch.begin else None)
 
 
 def _groups(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:

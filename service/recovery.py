@@ -41,7 +41,7 @@ from service.state.changelog import (
 )
 from service.state.priming import Priming
 from service.state.slab import NO_SLOT, PAGE_ROWS, Page
-from service.state.task import PartitionTask, Stage
+from service.state.task import PartitionTask, Stage, records_in
 
 SLICE_S = 0.05  # of restoring, in one round of the loop
 PRIME_REACH = 16  # at most this many times the readings wanted are looked through for each stream
@@ -248,7 +248,7 @@ class Recovery:
                 partitions_added(task.partition, marker.partitions, source.partitions, self._next_offset)
             )
         task.clock.restore(marker.event_time_ms, marker.ticks)
-        task.counts.update(marker.counts)
+        task.counts.update({**marker.counts, "records": records_in(marker.counts)})
 
     def _load(self, found: Page | Stale | Lost) -> None:
         slab = self.task.slab
@@ -288,7 +288,7 @@ class Recovery:
         end = int(np.searchsorted(fetched.offsets, priming.until))
         if end:
             batch = self._pipeline.decode(fetched.part(0, end))
-            slots = self.task.slab.find(batch.keys)
+            slots = batch.slots(self.task.slab.find)
             if priming.counting:
                 priming.count(slots)
             else:
@@ -320,7 +320,7 @@ class Recovery:
     def _replay(self, fetched: Fetched) -> None:
         batch = self._pipeline.decode(fetched)
         if batch.keys:
-            slots = self.task.slab.find(batch.keys)
+            slots = batch.slots(self.task.slab.find)
             fresh = (slots != NO_SLOT) & (self.task.slab.applied[slots] < batch.readings.offsets)
             self._replay_readings(batch, slots, fresh.numpy())
         done = fetched.next_offset - self._replay_from

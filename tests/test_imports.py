@@ -52,8 +52,8 @@ MAY_IMPORT = {
         service.live
     """,
     "service.process": """
-        models.detection models.checkpoint service.errors service.settings service.state service.kafka service.pipeline
-        service.recovery service.live service.http service.notify service.worker
+        models.detection models.checkpoint service.errors service.settings service.input service.state service.kafka
+        service.pipeline service.recovery service.live service.http service.notify service.worker
     """,
     "service.cli": "*",
 }

@@ -40,7 +40,7 @@ class Spool:
     """Takes readings of many streams in the order in which they come, and returns each stream's in one piece."""
 
     def __init__(self, features: Sequence[str], capacity: int, *, in_turns: bool = True) -> None:
-        """capacity: readings it can take. in_turns: streams may alternate, which takes the space twice.
+        """capacity: readings that are expected. in_turns: streams may alternate, which takes the space twice.
 
         Raises UnusableData where the disk has too little space, before anything is read.
         """
@@ -62,7 +62,10 @@ class Spool:
         return list(self._numbers)
 
     def append(self, streams: Streams, times_ms: Int64s, values: Doubles) -> None:
+        """Where more come than were expected, the space is doubled; raises UnusableData if the disk has too little."""
         part = slice(self.taken, self.taken + len(streams))
+        if part.stop > len(self._columns.streams):
+            self._columns = self._larger(max(part.stop, 2 * len(self._columns.streams)))
         self._columns.streams[part] = streams
         self._columns.times_ms[part] = times_ms
         self._columns.values[part] = values
@@ -96,6 +99,15 @@ class Spool:
                 zip(self._numbers, (ends - lengths).tolist(), ends.tolist(), strict=True)
             )
         ]
+
+    def _larger(self, capacity: int) -> _SpoolColumns:
+        """A copy with more room."""
+        columns, larger = self._columns, _reserve(capacity, len(self.features))
+        for piece in self._pieces():
+            larger.streams[piece] = columns.streams[piece]
+            larger.times_ms[piece] = columns.times_ms[piece]
+            larger.values[piece] = columns.values[piece]
+        return larger
 
     def _by_stream(self, columns: _SpoolColumns, lengths: Int64s) -> _SpoolColumns:
         """A copy in which each stream's readings are contiguous, in their order."""

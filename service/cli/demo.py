@@ -27,7 +27,7 @@ from models.detection.numerics import self_test
 from models.net.forecaster import ForecasterConfig
 from models.output.wording import counted
 from models.training.run import TrainingConfig
-from service.cli.feeding import PLANT_STEP_S, PLANT_TRAINING_READINGS, plant, plant_records, plant_series
+from service.cli.feeding import PLANT_STEP_S, PLANT_TRAINING_READINGS, plant, plant_readings, plant_series, records_of
 from service.cli.trainer import train
 from service.errors import RefusedSetting
 from service.http.app import app as http_app
@@ -173,7 +173,7 @@ def _stream(
     while True:
         began = time.monotonic()
         piece = simulator.advance(SLICE_READINGS)
-        records = list(plant_records(piece))
+        records = list(records_of(plant_readings(piece), FEATURES))
         show.faults += [fault for fault in piece.faults if fault.start >= piece.first]
         send(records)
         left = len(records)

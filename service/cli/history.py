@@ -4,7 +4,6 @@ Readings are decoded, and late and duplicate ones left out, as the service does 
 Sizes: N readings of a batch, S streams, F features.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from models.data.series import Series
 from models.data.spool import Spool, Streams
 from models.detection.records import LATE_LIMIT
 from service.errors import RefusedInput
+from service.input.names import names_in
 from service.input.wire import Decoder, ReadingBatch
 from service.inspect.groupless_log import GrouplessLog, input_of
 from service.log.port import Partition
@@ -76,26 +76,12 @@ def features_in(log: GrouplessLog, found: Sequence[OffsetRange]) -> tuple[str, .
     for stretch in found:
         names: Counter[tuple[str, ...]] = Counter()
         for fetched in input_of(log, stretch.partition, stretch.begin, min(stretch.end, stretch.begin + LOOKED_AT)):
-            names.update(filter(None, map(_names, fetched.values)))
+            names.update(filter(None, map(names_in, (value or b"" for value in fetched.values))))
         if names:
             return names.most_common(1)[0][0]
     raise RefusedInput(
         f"{found[0].partition.topic}: the first records have no named values; --features names them, in their order"
     )
-
-
-def _names(value: bytes | None) -> tuple[str, ...]:
-    """The numbers of a message by name; none of a message that names nothing or cannot be read."""
-    try:
-        message = json.loads(value or b"")
-    except (ValueError, RecursionError):
-        return ()
-    if not isinstance(message, dict):
-        return ()
-    values = message.get("values", {"value": message.get("value", "")})
-    if not isinstance(values, dict):
-        return ()
-    return tuple(name for name, one in values.items() if one is None or type(one) in (int, float))
 
 
 def read(

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -85,6 +87,12 @@ def produce(
     simulate: Annotated[int, typer.Option(min=0, help="Send this many simulated streams instead of files.")] = 0,
     readings: Annotated[int, typer.Option(min=0, help="Of each simulated stream; 0: until stopped.")] = 0,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the simulation.")] = 0,
+    written: Annotated[
+        Literal["json", "msgpack", "arrow"], typer.Option("--format", help="What the values are written in.")
+    ] = "json",
+    readings_per_record: Annotated[
+        int, typer.Option(min=1, max=2_048, help="Of one stream; they are sent once there are N.")
+    ] = 1,
     go_on: Annotated[
         bool,
         typer.Option("--go-on", help="Of the simulation: from the topic's last reading, as if it had never stopped."),
@@ -99,17 +107,22 @@ def produce(
     settings = load_settings(config, {"kafka.topics": topic or None, "kafka.bootstrap_servers": bootstrap_servers})
     paths = [] if simulate else data_paths(data, more)
 
-    from service.cli.feeding import feed, file_records, select, sent_until_ms, simulated_records
+    from models.data.synthetic import FEATURES
+    from service.cli.feeding import feed, file_readings, records_of, select, sent_until_ms, simulated_readings
+    from service.input.formats import InputFormat
 
     with until_stopped() as stop:
         if simulate:
             total = simulate * readings or None  # at most: some are missing, as they are in a plant
-            records = simulated_records(simulate, readings, seed, sent_until_ms(settings) if go_on else 0)
+            sends = simulated_readings(simulate, readings, seed, sent_until_ms(settings) if go_on else 0)
+            features: Sequence[str] = FEATURES
         else:
             series = select(read_data(paths, unit=time_unit), part)
-            total, records = sum(len(one.times_ms) for one in series), file_records(series, "all")
+            total, sends = sum(len(one.times_ms) for one in series), file_readings(series)
+            features = series[0].features
+        as_records = partial(records_of, features=features, written=InputFormat(written), most=readings_per_record)
         with sending(total) as progress:
-            sent, seconds = feed(records, settings, rate, progress, stop)
+            sent, seconds = feed(sends, as_records, settings, rate, progress, stop)
     where, speed = settings.kafka.topics[0], sent / max(seconds, 1e-9)
     ended = ", then told to stop" if stop.is_set() else ""
     out.print(f"{counted(sent, 'reading')} to {where} in {seconds:.1f} s, {speed:,.0f} a second{ended}")

@@ -209,6 +209,7 @@ def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Cons
     from service.cli import history
     from service.input.wire import Decoder
     from service.kafka.groupless import KafkaGrouplessLog
+    from service.process.records import record_rules
     from service.settings.settings import client_options
 
     now_ms = round(time.time() * 1000)
@@ -218,7 +219,8 @@ def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Cons
         records = sum(stretch.end - stretch.begin for stretch in stretches)
         names = tuple(wanted.features.split(",")) if wanted.features else history.features_in(log, stretches)
         limits = settings.limits
-        decoder = Decoder(names, int(limits.max_future_s * 1000), int(limits.max_past_s * 1000))
+        future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
+        decoder = Decoder(names, future_ms, past_ms, record_rules(settings))
         with _reading(records, say) as progress:
             found = history.read(log, stretches, decoder, progress)
     dropped = {**found.rejected, "late": found.late, "duplicate": found.duplicate}

@@ -195,12 +195,14 @@ def _one_topic(settings: "Settings") -> None:
 def _judges(settings: "Settings") -> "tuple[Pipeline, Layout]":
     """What judges as the service does, but for the limit on streams: it is one stream's, not a partition's."""
     from service.pipeline import Pipeline
+    from service.process.records import record_rules
     from service.state.changelog import Layout
 
     loaded = load_checkpoint(settings.checkpoint)
     one_thread()
     future_ms, past_ms = (int(bound * 1000) for bound in (settings.limits.max_future_s, settings.limits.max_past_s))
-    pipeline = Pipeline(loaded.detector, loaded.digest, future_ms, max_past_ms=past_ms)
+    rules = record_rules(settings)
+    pipeline = Pipeline(loaded.detector, loaded.digest, future_ms, max_past_ms=past_ms, rules=rules)
     return pipeline, Layout.of(loaded.digest, loaded.detector.rows_for([]))
 
 

@@ -1,13 +1,16 @@
 """An anomaly as its events describe it, and what it is called in all of them."""
 
 import uuid
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from models.data.arrays import Int64s
 from models.detection.alarm import Change
 from service.log.port import Partition
 
+OFFSET_BITS = 42  # of a packed place, below those of the index: 4e12 records of a partition
 ANOMALY_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "anomalies.telltale")
 CHANGE_NAMES = {
     Change.OPENED: "opened",
@@ -47,6 +50,7 @@ class Anomaly(msgspec.Struct, frozen=True):
     topic: str
     partition: int
     offset: int
+    index: int | UnsetType = UNSET  # which of its message's readings, from 0; left out of the first, as of a single one
     # Only of a checkpoint with a head for kinds; a checkpoint without one says in `kind` what is in opened_by here.
     # Of an open anomaly what it looks like now, of a closed one what it looked like all along.
     kind_probability: float | UnsetType = UNSET  # 0..1, among the kinds there are
@@ -55,11 +59,35 @@ class Anomaly(msgspec.Struct, frozen=True):
     opened_by: str | UnsetType = UNSET
 
 
-def anomaly_id(partition: Partition, opened_offset: int, stream: str) -> str:
-    """What an anomaly is called in all of its events: by the reading at which it opened."""
-    return str(uuid.uuid5(ANOMALY_NAMESPACE, opening_of(partition, opened_offset, stream)))
+class Place(NamedTuple):
+    """A reading in its partition."""
+
+    offset: int  # of its record
+    reading: int  # which of the record's it is, from 0
+
+    def __str__(self) -> str:
+        return f"{self.offset}:{self.reading}" if self.reading else f"{self.offset}"
 
 
-def opening_of(partition: Partition, opened_offset: int, stream: str) -> str:
-    """The reading at which an anomaly opened, by its place and its stream."""
-    return f"{partition.topic}/{partition.number}/{opened_offset}/{stream}"
+def packed_places(offsets: Int64s, indices: Int64s) -> Int64s:
+    """Places as one number each, (N,): that of the first reading of a record is its offset.
+
+    A stream's row has one number for the reading at which its alarm opened, a double: 53 bits.
+    """
+    return offsets + (indices << OFFSET_BITS)
+
+
+def place_of(packed: float) -> Place:
+    """The reading at a packed place."""
+    reading, offset = divmod(int(packed), 1 << OFFSET_BITS)
+    return Place(offset, reading)
+
+
+def anomaly_id(partition: Partition, opened_at: int, stream: str) -> str:
+    """What an anomaly is called in all of its events. opened_at: packed place of the reading at which it opened."""
+    return str(uuid.uuid5(ANOMALY_NAMESPACE, opening_of(partition, opened_at, stream)))
+
+
+def opening_of(partition: Partition, opened_at: int, stream: str) -> str:
+    """The reading at which an anomaly opened, by its packed place and its stream."""
+    return f"{partition.topic}/{partition.number}/{place_of(opened_at)}/{stream}"

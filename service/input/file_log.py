@@ -66,10 +66,6 @@ class FileLog:
     def close(self) -> None:
         self._position = len(self)
 
-    def records(self) -> Iterator[Record]:
-        """Every record, in the order of poll()."""
-        return self._records(0, len(self))
-
     @property
     def places(self) -> tuple[Int64s, Int64s]:
         """By offset: which series, and which of its readings, a record is."""

@@ -7,15 +7,15 @@ Decoded one message at a time: gluing messages into one JSON array lets a crafte
 
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, NamedTuple, NewType, cast
 
 import msgspec
 import numpy as np
 import torch
 from msgspec import UNSET, UnsetType
+from torch import Tensor
 
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.rfc3339 import rfc3339
@@ -24,6 +24,11 @@ from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
 from models.detection.detector import Readings, Transition, Verdicts
 from service.errors import RejectedReading
 from service.input.anomaly import ANOMALY_NAMESPACE, CHANGE_NAMES, CLOSED_AS, Anomaly, Channel, anomaly_id, opening_of
+from service.input.arrow import ArrowReader
+from service.input.batches import BatchReader
+from service.input.columns import Columns, Single, columns_of
+from service.input.formats import NO_TIME, InputFormat, RecordReadings, RecordRules, milliseconds_of
+from service.input.reasons import Reason
 from service.log.port import Cut, Fetched, Partition, Record, Unreadable
 
 StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: see models.stream_key
@@ -31,24 +36,12 @@ StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: see models.strea
 MAX_VALUE_BYTES = 65_536
 SECONDS = TimeUnit.S.window
 MAX_VALUE = 3.4e38  # the largest float32
+LEAST_READING_BYTES = 4  # of a record of many, and 1 a feature: in columns a reading takes some 90, and 32 a feature
+SHOWN_READINGS = 3  # of those of a record that are refused
+COLUMN_OF_TIMES = b'"timestamps"'
+ANY_FORMAT = RecordRules()
 
-
-class Reason(StrEnum):
-    """Why a record cannot be read."""
-
-    MISSING_KEY = "missing_key"
-    BAD_KEY = "bad_key"
-    MISSING_VALUE = "missing_value"
-    TOO_LARGE = "too_large"
-    BAD_JSON = "bad_json"
-    BAD_TIMESTAMP = "bad_timestamp"
-    FUTURE_TIMESTAMP = "future_timestamp"
-    PAST_TIMESTAMP = "past_timestamp"
-    WRONG_FEATURES = "wrong_features"
-    NOT_A_NUMBER = "not_a_number"
-    OUT_OF_RANGE = "out_of_range"
-    STREAM_LIMIT = "stream_limit"
-    UNREADABLE_BATCH = "unreadable_batch"
+Flaw = tuple[Reason, str]  # why something cannot be read
 
 
 class Reject(NamedTuple):
@@ -59,27 +52,61 @@ class Reject(NamedTuple):
     detail: str
 
 
+class Runs(NamedTuple):
+    """The keys of a batch where they are the same many times in a row: one a run, and how often."""
+
+    keys: list[StreamKey]
+    counts: Int64s
+
+    def between(self, first: int, last: int) -> "Runs":
+        """Those of the readings first to last, which are whole runs."""
+        ends = np.cumsum(self.counts)
+        begin, end = np.searchsorted(ends, [first, last], side="right").tolist()
+        return Runs(self.keys[begin:end], self.counts[begin:end])
+
+
 class ReadingBatch(NamedTuple):
-    """N >= 0 readings of one partition as columns, in offset order."""
+    """N >= 0 readings of one partition as columns, in offset order. Those of one record have the same offset."""
 
     partition: Partition
     keys: list[StreamKey]
     readings: Readings
     record_times_ms: Int64s  # (N,) when the records were produced; -1 where unknown
+    indices: Int64s  # (N,) which of its record's readings each is, from 0
+    runs: Runs | None = None  # where records hold many readings of one stream each
+
+    def slots(self, find: Callable[[Sequence[StreamKey]], Tensor]) -> Tensor:
+        """The slot of each reading's stream, (N,) int64. find: those of some keys."""
+        if self.runs is None:
+            return find(self.keys)
+        return find(self.runs.keys).repeat_interleave(torch.from_numpy(self.runs.counts))
+
+    def between(self, first: int, last: int) -> "ReadingBatch":
+        """The readings first to last, which are all those of their records."""
+        part = slice(first, last)
+        readings = Readings(*(column[part] for column in self.readings))
+        runs = None if self.runs is None else self.runs.between(first, last)
+        times_ms, indices = self.record_times_ms[part], self.indices[part]
+        return ReadingBatch(self.partition, self.keys[part], readings, times_ms, indices, runs)
 
     def part(self, index: Int64s) -> "ReadingBatch":
         """The readings at `index`, which rises."""
         where = torch.from_numpy(index)
         readings = Readings(*(column[where] for column in self.readings))
-        return ReadingBatch(
-            self.partition, [self.keys[n] for n in index.tolist()], readings, self.record_times_ms[index]
-        )
+        keys = [self.keys[n] for n in index.tolist()]
+        return ReadingBatch(self.partition, keys, readings, self.record_times_ms[index], self.indices[index])
 
 
 class Decoder:
     """Reads messages for a checkpoint with these features."""
 
-    def __init__(self, features: Sequence[str], max_future_ms: int, max_past_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        features: Sequence[str],
+        max_future_ms: int,
+        max_past_ms: int | None = None,
+        rules: RecordRules = ANY_FORMAT,
+    ) -> None:
         """max_future_ms, max_past_ms: how far a reading may be ahead of its own record's timestamp, and behind it.
 
         max_past_ms is None where records have no time of their own that says anything: files, whose times are checked
@@ -88,6 +115,7 @@ class Decoder:
         self.features = tuple(features)
         self.max_future_ms = max_future_ms
         self.max_past_ms = max_past_ms
+        self.rules = rules
         fields = [f"f{n}" for n in range(len(self.features))]
         named = msgspec.defstruct(
             "Values", [(name, float | None) for name in fields], rename=dict(zip(fields, self.features, strict=True))
@@ -100,24 +128,33 @@ class Decoder:
                 ("value", float | UnsetType | None, UNSET),
             ],
         )
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(message).decode
+        self._decoders: Mapping[InputFormat, Callable[[bytes], Any]] = {
+            InputFormat.JSON: msgspec.json.Decoder(message).decode,
+            InputFormat.MSGPACK: msgspec.msgpack.Decoder(message).decode,
+        }
+        self._batches = {
+            InputFormat.JSON: BatchReader(self.features, rules.max_readings, msgspec.json, Reason.BAD_JSON),
+            InputFormat.MSGPACK: BatchReader(self.features, rules.max_readings, msgspec.msgpack, Reason.BAD_MSGPACK),
+        }
+        self._arrow = ArrowReader(self.features, rules.max_readings)
 
     def decode(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
         """Split what was fetched into readings and rejects. Never raises, whatever the bytes."""
-        read = self._decode_all(fetched)
+        decode = self._decoders.get(self.rules.format.of(fetched.values[0] or b""))
+        read = self._decode_all(fetched, decode) if decode else None
         if read is None:
             return self._decode_carefully(fetched)
         return _batch(fetched, cast(list[StreamKey], fetched.keys), *read), []
 
-    def _decode_all(self, fetched: Fetched) -> tuple[Int64s, Doubles] | None:
-        """The way of a batch without a flaw; None for any other."""
+    def _decode_all(self, fetched: Fetched, decode: Callable[[bytes], Any]) -> tuple[Int64s, Doubles] | None:
+        """The way of records without a flaw, a reading each and in one format; None for any other."""
         keys, values = fetched.keys, fetched.values
         if None in keys or None in values or not _all_good(cast(list[bytes], keys), cast(list[bytes], values)):
             return None
         try:
-            messages = list(map(self._decode, cast(list[bytes], values)))
+            messages = list(map(decode, cast(list[bytes], values)))
             times = np.array(
-                [m.timestamp if type(m.timestamp) is int else _milliseconds(m) for m in messages], np.int64
+                [m.timestamp if type(m.timestamp) is int else milliseconds_of(m.timestamp) for m in messages], np.int64
             )
             columns = self._columns(messages)
         except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError, RejectedReading):
@@ -157,35 +194,126 @@ class Decoder:
         return np.array([msgspec.structs.astuple(m.values) for m in messages], np.float64)
 
     def _decode_carefully(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
-        """One record at a time, so that a bad one harms no other, and with the reason."""
-        good, times, rows, rejects = [], [], [], []
-        flaws = {key: _key_flaw(key) for key in set(fetched.keys)}
-        for n, (key, value) in enumerate(zip(fetched.keys, fetched.values, strict=True)):
-            try:
-                _check_readable(value)
-                if flaw := flaws[key]:
-                    raise RejectedReading(*flaw)
-                time, row = self._read(value)
-            except RejectedReading as rejected:
-                rejects.append(Reject(n, Reason(rejected.reason), str(rejected)))
-            else:
-                good.append(n)
-                times.append(time)
-                rows.append(row)
-        all_times, record_times = np.array(times, np.int64), fetched.times_ms[good]
-        far = self._far_from_record(all_times, record_times)
-        rejects += [
-            Reject(good[place], *self._why_far(times[place], int(record_times[place])))
-            for place in np.flatnonzero(far).tolist()
+        """One record at a time, so that a bad one harms no other, and with the reason. Columns stay columns."""
+        read = self._read_records(fetched)
+        rejects = [
+            Reject(n, Reason(one.reason), str(one)) for n, one in enumerate(read) if isinstance(one, RejectedReading)
         ]
-        near = np.flatnonzero(~far).tolist()
-        good, rows = [good[place] for place in near], [rows[place] for place in near]
-        keys = [StreamKey(fetched.keys[n] or b"") for n in good]
-        some = fetched._replace(offsets=fetched.offsets[good], times_ms=fetched.times_ms[good])
-        columns = np.array(rows, np.float64).reshape(len(rows), len(self.features))
-        return _batch(some, keys, all_times[near], columns), sorted(rejects)
+        columns = columns_of(fetched.keys, read, len(self.features))
+        record_times = fetched.times_ms[columns.records]
+        bad = self._is_bad(columns, record_times)
+        if bad.any():
+            rejects = sorted([*rejects, *self._refused(columns, record_times, bad)])
+            columns = columns.part(~bad)
+        some = fetched._replace(offsets=fetched.offsets[columns.records], times_ms=fetched.times_ms[columns.records])
+        keys = cast(list[StreamKey], columns.keys)
+        batch = _batch(some, keys, columns.times_ms, columns.values, columns.indices)
+        return batch._replace(runs=_runs(fetched, columns) if columns.one_stream_a_record else None), rejects
 
-    def _why_far(self, time: int, record_time: int) -> tuple[Reason, str]:
+    def _read_records(self, fetched: Fetched) -> list[Single | RecordReadings | RejectedReading]:
+        """What each record holds, or why it cannot be decoded at all. MessagePack is read all at once."""
+        flaws = {key: _key_flaw(key) for key in set(fetched.keys)}
+        read: dict[int, Single | RecordReadings | RejectedReading] = {}
+        packed: dict[int, bytes] = {}
+        for n, (key, value) in enumerate(zip(fetched.keys, fetched.values, strict=True)):
+            flaw = flaws[key]
+            written = self.rules.format.of(value or b"")
+            try:
+                good = self._checked(value, written, flaw)
+            except RejectedReading as rejected:
+                read[n] = rejected
+            else:
+                if written is InputFormat.MSGPACK:
+                    packed[n] = good
+                elif written is InputFormat.ARROW:
+                    read[n] = self._fit(self._arrow.read(good), good, flaw)
+                else:
+                    read[n] = self._read_json(good, flaw)
+        many = self._batches[InputFormat.MSGPACK].read(list(packed.values()))
+        for (n, value), found in zip(packed.items(), many, strict=True):
+            flaw = flaws[fetched.keys[n]]
+            one = (
+                self._read_single(value, InputFormat.MSGPACK, flaw) if found is None else self._fit(found, value, flaw)
+            )
+            read[n] = one
+        return [read[n] for n in range(len(fetched.keys))]
+
+    def _checked(self, value: bytes | None, written: InputFormat, flaw: Flaw | None) -> bytes:
+        """The value, if it is there and no larger than it may be."""
+        if isinstance(value, Unreadable):
+            raise RejectedReading(Reason.UNREADABLE_BATCH, value.detail)
+        most = MAX_VALUE_BYTES if written is InputFormat.JSON else self.rules.max_batch_bytes
+        if value is not None and len(value) <= most:
+            return value
+        if flaw:
+            raise RejectedReading(*flaw)
+        if value is None:
+            raise RejectedReading(Reason.MISSING_VALUE, "the record has no value")
+        raise RejectedReading(Reason.TOO_LARGE, f"{_size(value)} bytes, expected at most {most}")
+
+    def _read_json(self, value: bytes, flaw: Flaw | None) -> Single | RecordReadings | RejectedReading:
+        one = self._read_single(value, InputFormat.JSON, flaw)
+        if isinstance(one, RejectedReading) and COLUMN_OF_TIMES in value:
+            (many,) = self._batches[InputFormat.JSON].read([value])
+            return one if many is None else self._fit(many, value, flaw)
+        return one
+
+    def _fit(
+        self, read: RecordReadings | RejectedReading, value: bytes, flaw: Flaw | None
+    ) -> RecordReadings | RejectedReading:
+        """What was read of a record of many readings, if it has a key that it needs and is not mostly claims.
+
+        An array of nulls, or of columns that share their bytes, could else take much more memory than a poll brings.
+        """
+        if isinstance(read, RejectedReading):
+            return read
+        if flaw and read.streams is None:
+            return RejectedReading(*flaw)
+        count, least = len(read.times_ms), LEAST_READING_BYTES + len(self.features)
+        if count * least <= len(value):
+            return read
+        detail = f"{count} readings in {len(value)} bytes, expected at least {least} bytes each"
+        return RejectedReading(Reason.TOO_MANY_READINGS, detail)
+
+    def _is_bad(self, columns: Columns, record_times: Int64s) -> Bools:
+        """(N,) which readings cannot be judged."""
+        times = columns.times_ms
+        bad: Bools = (times < 0) | (times > MAX_TIMESTAMP_MS) | (np.abs(columns.values) > MAX_VALUE).any(axis=1)
+        bad |= self._far_from_record(np.clip(times, 0, MAX_TIMESTAMP_MS), record_times)
+        if columns.named and not all_without_flaw(columns.keys):
+            good = {key: flaw_of(key) is None for key in set(columns.keys)}
+            bad |= ~np.array([good[key] for key in columns.keys], np.bool_)
+        return bad
+
+    def _refused(self, columns: Columns, record_times: Int64s, bad: Bools) -> Iterator[Reject]:
+        """One for each record with readings that cannot be judged."""
+        places = np.flatnonzero(bad)
+        records, firsts, counts = np.unique(columns.records[places], return_index=True, return_counts=True)
+        holds = np.bincount(columns.records, minlength=int(records[-1]) + 1)
+        for record, first, count in zip(records.tolist(), firsts.tolist(), counts.tolist(), strict=True):
+            shown = places[first : first + min(count, SHOWN_READINGS)].tolist()
+            whys = [self._why_bad(columns, n, int(record_times[n])) for n in shown]
+            if int(holds[record]) == 1:
+                yield Reject(record, *whys[0])
+                continue
+            shown_whys = [f"{int(columns.indices[n])}: {detail}" for n, (_, detail) in zip(shown, whys, strict=True)]
+            yield Reject(record, whys[0][0], refused_readings(count, int(holds[record]), shown_whys))
+
+    def _why_bad(self, columns: Columns, n: int, record_time: int) -> Flaw:
+        """What is said of a reading that cannot be judged."""
+        if flaw := flaw_of(columns.keys[n]):
+            return Reason.BAD_KEY, flaw
+        time = int(columns.times_ms[n])
+        if time == NO_TIME:
+            return Reason.BAD_TIMESTAMP, "no timestamp"
+        if not 0 <= time <= MAX_TIMESTAMP_MS:
+            return Reason.BAD_TIMESTAMP, _out_of_bounds(time)
+        for name, value in zip(self.features, columns.values[n].tolist(), strict=True):
+            if abs(value) > MAX_VALUE:
+                return Reason.OUT_OF_RANGE, _out_of_range(name, value)
+        return self._why_far(time, record_time)
+
+    def _why_far(self, time: int, record_time: int) -> Flaw:
         """What is said of a time that is not to be believed beside its record's."""
         if record_time >= 0 and time > record_time + self.max_future_ms:
             ahead = f"timestamp {time} is {(time - record_time) / 1000:.0f} s ahead of its record's"
@@ -201,23 +329,23 @@ class Decoder:
             )
         return Reason.PAST_TIMESTAMP, f"{begin}; as milliseconds it is {rfc3339(time)}, {where}"
 
-    def _read(self, value: bytes | None) -> tuple[int, list[float | None]]:
-        if value is None:
-            raise RejectedReading(Reason.MISSING_VALUE, "the record has no value")
-        if len(value) > MAX_VALUE_BYTES:
-            raise RejectedReading(Reason.TOO_LARGE, f"{_size(value)} bytes, expected at most {MAX_VALUE_BYTES}")
+    def _read_single(self, value: bytes, written: InputFormat, flaw: Flaw | None) -> Single | RejectedReading:
+        """The one reading that a record holds."""
+        malformed = Reason.BAD_JSON if written is InputFormat.JSON else Reason.BAD_MSGPACK
         try:
-            message = self._decode(value)
+            if flaw:
+                raise RejectedReading(*flaw)
+            message = self._decoders[written](value)
+            time = milliseconds_of(message.timestamp)
+            if not 0 <= time <= MAX_TIMESTAMP_MS:
+                raise RejectedReading(Reason.BAD_TIMESTAMP, _out_of_bounds(time))
+            return Single(time, self._row(message))
+        except RejectedReading as rejected:
+            return rejected
         except msgspec.ValidationError as error:
-            raise RejectedReading(_reason(str(error)), str(error)) from error
+            return RejectedReading(_reason(str(error)) or malformed, str(error))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise RejectedReading(Reason.BAD_JSON, str(error)) from error
-        time = _milliseconds(message)
-        if not 0 <= time <= MAX_TIMESTAMP_MS:
-            if looks_like(time):
-                raise RejectedReading(Reason.BAD_TIMESTAMP, _unit_hint(time))
-            raise RejectedReading(Reason.BAD_TIMESTAMP, f"timestamp {time} ms, expected 0 to {MAX_TIMESTAMP_MS}")
-        return time, self._row(message)
+            return RejectedReading(malformed, str(error))
 
     def _row(self, message: Any) -> list[float | None]:
         if message.values is not UNSET:
@@ -232,25 +360,58 @@ class Decoder:
                 f"{len(row)} values, the checkpoint expects {len(self.features)}: {', '.join(self.features)}",
             )
         for name, value in zip(self.features, row, strict=True):
-            if value is not None and not abs(value) <= MAX_VALUE:
-                raise RejectedReading(
-                    Reason.OUT_OF_RANGE, f"{name} is {value}, expected at most {MAX_VALUE} either side of 0"
-                )
+            if value is not None and abs(value) > MAX_VALUE:
+                raise RejectedReading(Reason.OUT_OF_RANGE, _out_of_range(name, value))
         return row
 
 
-def _batch(fetched: Fetched, keys: list[StreamKey], times: Int64s, columns: Doubles) -> ReadingBatch:
+def _batch(
+    fetched: Fetched, keys: list[StreamKey], times: Int64s, columns: Doubles, indices: Int64s | None = None
+) -> ReadingBatch:
+    """indices: None where each record holds one reading."""
     readings = Readings(torch.from_numpy(fetched.offsets), torch.from_numpy(times), torch.from_numpy(columns))
-    return ReadingBatch(fetched.partition, keys, readings, fetched.times_ms)
+    firsts = np.zeros(len(keys), np.int64) if indices is None else indices
+    return ReadingBatch(fetched.partition, keys, readings, fetched.times_ms, firsts)
+
+
+def with_refused_streams(
+    rejects: Sequence[Reject], fetched: Fetched, batch: ReadingBatch, out: Bools, detail: str
+) -> list[Reject]:
+    """The rejects with those of the readings for whose streams there is no room. out: (N,) which of the batch's."""
+    records = np.searchsorted(fetched.offsets, batch.readings.offsets.numpy())
+    holds = np.bincount(records, minlength=len(fetched.keys))
+    refused: dict[int, list[int]] = {}
+    for record, index in zip(records[out].tolist(), batch.indices[out].tolist(), strict=True):
+        refused.setdefault(record, []).append(index)
+    found = {reject.record: reject for reject in rejects}
+    for record, indices in refused.items():
+        before = found.get(record)
+        if before is None and int(holds[record]) == 1 and indices == [0]:
+            found[record] = Reject(record, Reason.STREAM_LIMIT, detail)
+            continue
+        refusal = refused_readings(
+            len(indices), int(holds[record]), [f"{n}: {detail}" for n in indices[:SHOWN_READINGS]]
+        )
+        reason = Reason.STREAM_LIMIT if before is None else before.reason
+        found[record] = Reject(record, reason, refusal if before is None else f"{before.detail}; {refusal}")
+    return sorted(found.values())
+
+
+def _runs(fetched: Fetched, columns: Columns) -> Runs:
+    counts = np.bincount(columns.records, minlength=len(fetched.keys))
+    held = np.flatnonzero(counts)
+    return Runs([StreamKey(fetched.keys[n] or b"") for n in held.tolist()], counts[held])
+
+
+def refused_readings(count: int, of: int, shown: Sequence[str]) -> str:
+    """The detail of a record in which some readings cannot be judged. shown: index and reason of the first of them."""
+    more = f"; and {count - len(shown)} more" if count > len(shown) else ""
+    others = "" if count == of else ", the others are judged"
+    return f"{count} of {of} readings refused{others}. Reading {'; reading '.join(shown)}{more}"
 
 
 def _all_good(keys: list[bytes], values: list[bytes]) -> bool:
     return max(map(len, values)) <= MAX_VALUE_BYTES and all_without_flaw(keys)
-
-
-def _check_readable(value: bytes | None) -> None:
-    if isinstance(value, Unreadable):
-        raise RejectedReading(Reason.UNREADABLE_BATCH, value.detail)
 
 
 def _size(data: bytes) -> int:
@@ -258,7 +419,7 @@ def _size(data: bytes) -> int:
     return data.size if isinstance(data, Cut) else len(data)
 
 
-def _key_flaw(key: bytes | None) -> tuple[Reason, str] | None:
+def _key_flaw(key: bytes | None) -> Flaw | None:
     """Why a record with this key cannot be read; None if the key is not why."""
     if key is None:
         return Reason.MISSING_KEY, "the record has no key, expected the stream's name"
@@ -271,24 +432,23 @@ def _unit_hint(number: int) -> str:
     return f"timestamp {number} looks like {unit.word if unit else 'no unit'}: expected milliseconds"
 
 
-def _milliseconds(message: Any) -> int:
-    time = message.timestamp
-    if isinstance(time, datetime):
-        if time.tzinfo is None:
-            raise RejectedReading(Reason.BAD_TIMESTAMP, f"timestamp {time.isoformat()} has no offset from UTC")
-        return round(time.timestamp() * 1000)
-    return int(time)
+def _out_of_bounds(time: int) -> str:
+    return _unit_hint(time) if looks_like(time) else f"timestamp {time} ms, expected 0 to {MAX_TIMESTAMP_MS}"
 
 
-def _reason(message: str) -> Reason:
-    """What a validation message is about, by the place it names."""
+def _out_of_range(name: str, value: float) -> str:
+    return f"{name} is {value}, expected at most {MAX_VALUE} either side of 0"
+
+
+def _reason(message: str) -> Reason | None:
+    """What a validation message is about, by the place it names; None: the value as a whole."""
     if "`$.timestamp" in message or "field `timestamp`" in message:
         return Reason.BAD_TIMESTAMP
     if "missing required field" in message:
         return Reason.WRONG_FEATURES
     if "$.value" in message:
         return Reason.NOT_A_NUMBER
-    return Reason.BAD_JSON
+    return None
 
 
 def encode_reading(features: Sequence[str], time_ms: int, values: Sequence[float]) -> bytes:
@@ -343,7 +503,6 @@ def event(
     key, topic, partition = batch.keys[n], batch.partition.topic, batch.partition.number
     stream, time = key.decode(), rfc3339(int(batch.readings.times_ms[n]))
     change, closed_as = CHANGE_NAMES[transition.change], CLOSED_AS.get(transition.change)
-    opened = opening_of(batch.partition, transition.opened_offset, stream)
     columns = [
         [_known(value) for value in column[n].tolist()]
         for column in (batch.readings.values, verdicts.expected, verdicts.lower, verdicts.upper)
@@ -352,7 +511,8 @@ def event(
         Channel(name, observed, expected, lower, upper, share)
         for name, observed, expected, lower, upper, share in zip(features, *columns, transition.share, strict=True)
     ]
-    offset = int(batch.readings.offsets[n])
+    offset, index = int(batch.readings.offsets[n]), int(batch.indices[n])
+    opening = opening_of(batch.partition, transition.opened_offset, stream)
     opened_by, guess = transition.opened_by.name.lower(), transition.guess
     anomaly = Anomaly(
         anomaly=anomaly_id(batch.partition, transition.opened_offset, stream),
@@ -370,10 +530,11 @@ def event(
         topic=topic,
         partition=partition,
         offset=offset,
+        index=index or UNSET,
         kind_probability=UNSET if guess is None else guess.probability,
         opened_by=UNSET if guess is None else opened_by,
     )
-    identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{opened}/{change}/{transition.severity.name}"))
+    identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{opening}/{change}/{transition.severity.name}"))
     kind = f"telltale.anomaly.{change}"
     return Event("1.0", identity, f"/telltale/{topic}", kind, stream, time, "application/json", anomaly)
 

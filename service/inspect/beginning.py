@@ -15,6 +15,7 @@ from service.inspect.question import Question
 from service.inspect.replayed_stream import ReplayedStream, records_of
 from service.log.port import Fetched, Partition, Source
 from service.pipeline import Pipeline
+from service.state.task import records_in
 
 
 class Beginning(NamedTuple):
@@ -56,7 +57,7 @@ def _at_take_over(stream: ReplayedStream, batch: ReadingBatch, past: StreamPast)
     """Where this checkpoint took over from another, and warmed streams up; or where the service itself began."""
     marker = past.marker
     what = f"offset {marker.checkpoint_from:,}, from which on this checkpoint judges"
-    records = sum(marker.counts.get(fate, 0) for fate in ("judged", "late", "duplicate", "rejected"))
+    records = records_in(marker.counts)
     if past.predecessor or records > marker.next_offset - marker.checkpoint_from:
         stream.prime(batch)
         what += f", warmed up by the {counted(len(batch.keys), 'reading')} before it"
@@ -81,7 +82,7 @@ def _last_before(
     recent: deque[Fetched] = deque()
     count = 0
     for fetched in input_of(log, partition, begin, end):
-        mine = records_of(fetched, question.stream)
+        mine = records_of(fetched, pipeline.decode(fetched), question.stream)
         recent.append(mine)
         count += len(mine.keys)
         while count - len(recent[0].keys) > 2 * question.prime_readings:
@@ -95,4 +96,5 @@ def _last_before(
         end,
         end,
     )
-    return pipeline.decode(joined)
+    batch = pipeline.decode(joined)
+    return batch.part(np.flatnonzero([key == question.stream for key in batch.keys]))

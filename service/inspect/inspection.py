@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 import torch
+from msgspec import UNSET, UnsetType
 
 from models.data.arrays import Doubles
 from models.data.rfc3339 import rfc3339
@@ -14,6 +15,7 @@ from models.detection.detector import Detector
 from models.detection.rows import CHANNELS, SCALARS, Channels, Rows, Scalars
 from models.output.wording import counted
 from service.errors import RefusedInput
+from service.input.anomaly import place_of
 from service.input.wire import StreamKey
 from service.inspect.groupless_log import GrouplessLog, Search
 from service.log.port import Log
@@ -140,6 +142,7 @@ class ShownAlarm(msgspec.Struct, frozen=True):
     opened_offset: int
     peak: float
     severity: str
+    opened_index: int | UnsetType = UNSET  # which of its record's readings; left out of the first
 
 
 class ShownChannel(msgspec.Struct, frozen=True):
@@ -186,7 +189,9 @@ def shown(found: FoundStream, stream: StreamKey, detector: Detector, digest: str
     alarm = None
     if scalars.alarm:
         severity = Severity(int(scalars.severity)).name.lower()
-        alarm = ShownAlarm(rfc3339(int(scalars.opened_ms)), int(scalars.opened_offset), scalars.peak, severity)
+        opened = place_of(scalars.opened_offset)
+        since = rfc3339(int(scalars.opened_ms))
+        alarm = ShownAlarm(since, opened.offset, scalars.peak, severity, opened.reading or UNSET)
     return Shown(
         stream=stream.decode(),
         topic=found.origin.partition.topic,

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from service.input.wire import StreamKey
 
@@ -29,6 +30,11 @@ class Reading(msgspec.Struct, frozen=True):
     upper: tuple[float | None, ...]
     score: float | None
     alarm: bool
+    index: int | UnsetType = UNSET  # which of its record's readings; left out of the first, and of what was rejected
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.offset, self.index or 0
 
 
 class Check(msgspec.Struct, frozen=True):

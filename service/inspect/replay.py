@@ -76,7 +76,7 @@ def _judge_again(
                 anomalies.add(processed)
                 window.add(processed, mine)
             checks.look(stream, part.next_offset)
-        if window.full and not anomalies.open_in(window) and checks.reached(window.last):
+        if window.full and not anomalies.open_in(window) and checks.reached(window.last[0]):
             break
     return window, anomalies, checks
 

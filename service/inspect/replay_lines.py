@@ -29,7 +29,7 @@ def _heading(features: Sequence[str]) -> list[str]:
 
 
 def _cells(reading: Reading, features: int) -> list[str]:
-    cells = [reading.time or "-", str(reading.offset)]
+    cells = [reading.time or "-", f"{reading.offset}:{reading.index}" if reading.index else str(reading.offset)]
     for value, expected, lower, upper in zip(
         reading.values, reading.expected, reading.lower, reading.upper, strict=True
     ):

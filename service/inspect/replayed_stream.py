@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from models.detection.rows import Rows
@@ -53,14 +54,17 @@ class ReplayedStream:
         for part in self._clock.cut(fetched.offsets, readings.offsets.numpy(), readings.times_ms.numpy()):
             if part.idle_before is not None:
                 self.task.slab.evict_idle(part.idle_before, int(fetched.offsets[part.begin]))
-            mine = records_of(fetched.part(part.begin, part.end), self._stream)
+            mine = records_of(fetched.part(part.begin, part.end), batch, self._stream)
             if mine.keys:
-                yield from ((mine, processed) for processed in self._pipeline.process(mine, self.task))
+                judged = self._pipeline.process_stream(mine, self.task, self._stream)
+                yield from ((mine, processed) for processed in judged)
 
 
-def records_of(fetched: Fetched, stream: StreamKey) -> Fetched:
-    """The records of one stream."""
-    index = [n for n, key in enumerate(fetched.keys) if key == stream]
+def records_of(fetched: Fetched, batch: ReadingBatch, stream: StreamKey) -> Fetched:
+    """The records that hold readings of one stream, and those of its key. batch: what was decoded of them, or more."""
+    named = np.flatnonzero([key == stream for key in batch.keys])
+    holds = np.isin(fetched.offsets, batch.readings.offsets.numpy()[named])
+    index = np.flatnonzero(holds | [key == stream for key in fetched.keys]).tolist()
     return fetched._replace(
         keys=[fetched.keys[n] for n in index],
         values=[fetched.values[n] for n in index],

@@ -2,7 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from msgspec import UNSET
 from torch import Tensor
 
 from models.data.rfc3339 import rfc3339
@@ -45,12 +47,12 @@ class ReplayWindow:
         return len(self._before) >= self._count // 2
 
     @property
-    def first(self) -> int:
-        return self.readings[0].offset
+    def first(self) -> tuple[int, int]:
+        return self.readings[0].place
 
     @property
-    def last(self) -> int:
-        return self.readings[-1].offset
+    def last(self) -> tuple[int, int]:
+        return self.readings[-1].place
 
     def add(self, processed: Processed, fetched: Fetched) -> None:
         for reading, time in _readings(processed, fetched):
@@ -92,7 +94,8 @@ def _readings(processed: Processed, fetched: Fetched) -> list[tuple[Reading, int
         fate = "late" if late else "duplicate" if duplicate else "judged"
         score = None if late or duplicate else float(verdicts.score[n])
         alarm = bool(verdicts.alarm[n])
-        found.append((Reading(offset, fate, rfc3339(time), values, expected, lower, upper, score, alarm), time))
+        index = int(batch.indices[n]) or UNSET
+        found.append((Reading(offset, fate, rfc3339(time), values, expected, lower, upper, score, alarm, index), time))
     for reject in processed.rejects:
         offset = int(fetched.offsets[reject.record])
         fate = f"rejected, {reject.reason.value}: {reject.detail}"
@@ -104,30 +107,36 @@ def _known(values: Tensor) -> tuple[float | None, ...]:
     return tuple(None if value != value else value for value in values.tolist())  # noqa: PLR0124  (NaN)
 
 
+class _PublishedEvent(NamedTuple):
+    place: tuple[int, int]  # offset, and index within the record
+    status: str
+    value: bytes
+
+
 class ToldAnomalies:
     """The anomalies that were published, each with its events."""
 
     def __init__(self) -> None:
-        self._events: dict[str, list[tuple[int, str, bytes]]] = {}  # offset, status, bytes; by anomaly
+        self._events: dict[str, list[_PublishedEvent]] = {}  # by anomaly
 
     def add(self, processed: Processed) -> None:
         for event, record in zip(processed.events, processed.commit.anomalies, strict=True):
-            one = (event.data.offset, event.data.status, record.value or b"")
+            one = _PublishedEvent((event.data.offset, event.data.index or 0), event.data.status, record.value or b"")
             self._events.setdefault(event.data.anomaly, []).append(one)
 
-    def touching(self, window: ReplayWindow) -> list[list[tuple[int, str, bytes]]]:
+    def touching(self, window: ReplayWindow) -> list[list[_PublishedEvent]]:
         """Those that were open at a reading of the window."""
         return [
             events
             for events in self._events.values()
-            if events[0][0] <= window.last and (events[-1][1] == "open" or events[-1][0] >= window.first)
+            if events[0].place <= window.last and (events[-1].status == "open" or events[-1].place >= window.first)
         ]
 
     def events(self, window: ReplayWindow) -> Iterator[bytes]:
-        yield from (value for events in self.touching(window) for _, _, value in events)
+        yield from (event.value for events in self.touching(window) for event in events)
 
     def open_in(self, window: ReplayWindow) -> bool:
-        return any(events[-1][1] == "open" for events in self.touching(window))
+        return any(events[-1].status == "open" for events in self.touching(window))
 
     def remarks(self, window: ReplayWindow) -> Iterator[str]:
         if self.open_in(window):

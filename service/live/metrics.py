@@ -35,6 +35,7 @@ NOT_NOTIFIED: Mapping[str, Notified] = {}
 
 COUNTERS: tuple[tuple[str, str, Callable[[Counts], int]], ...] = (
     ("telltale_readings", "Readings that were read, late and duplicate ones among them.", lambda c: c.readings),
+    ("telltale_records", "Records judged or rejected.", lambda c: c.records),
     ("telltale_readings_late", "Readings older than their stream's last.", lambda c: c.late),
     ("telltale_readings_duplicate", "Readings that came twice.", lambda c: c.duplicate),
     ("telltale_readings_replayed", "Readings judged again, silently, after a restore.", lambda c: c.replayed),

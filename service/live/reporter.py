@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from models.detection.detector import Detector
-from service.input.wire import Reason
+from service.input.reasons import Reason
 from service.live.metrics import Metrics
 from service.live.observer import Committed, Observer, Round
 from service.live.status import (
@@ -42,6 +42,7 @@ logger = structlog.get_logger("telltale.worker")
 class _Tally:
     """Counts since the start, of what is committed."""
 
+    records: int = 0
     readings: int = 0
     late: int = 0
     duplicate: int = 0
@@ -57,6 +58,7 @@ class _Tally:
 
     def add(self, judged: Sequence[Processed]) -> None:
         for one in judged:
+            self.records += one.counts["records"]
             self.readings += len(one.batch.keys)
             self.late += one.counts["late"]
             self.duplicate += one.counts["duplicate"]
@@ -87,6 +89,7 @@ class _Tally:
             problems=dict(self.problems),
             pages_written=writer.pages_written,
             page_bytes_written=writer.bytes_written,
+            records=self.records,
         )
 
 

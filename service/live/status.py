@@ -88,6 +88,7 @@ class Counts:
     problems: Mapping[str, int] = field(default_factory=dict)  # what was found wrong with the state, by kind
     pages_written: int = 0
     page_bytes_written: int = 0
+    records: int = 0  # judged or rejected, with one reading each or many
 
 
 class Notified(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, Self
 
 from models.data.arrays import Int64s
 
-POLL_BYTES = 32 * 1024 * 1024  # of records that one poll brings, unless it is a single one: 20,000 of 1.6 kB
+POLL_BYTES = 8 * 1024 * 1024  # of records that one poll brings, unless it is a single one: 400,000 readings of 20 bytes
 
 
 class Partition(NamedTuple):

@@ -37,6 +37,7 @@ from service.live.watching import Watching
 from service.notify.delivery import Receiver
 from service.notify.notifier import ALERTMANAGER, RECEIVERS, WEBHOOK, Notifier, alerts_url
 from service.pipeline import Pipeline
+from service.process.records import record_rules
 from service.process.stopping import Stopping
 from service.process.watchdog import Watchdog
 from service.recovery import RecoveryRules
@@ -194,7 +195,7 @@ def kafka_worker(
     transactional_id = worker_id(settings.kafka.group, me)
     detector, limits = checkpoint.detector, settings.limits
     future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
-    pipeline = Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms)
+    pipeline = Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, record_rules(settings))
     layout = Layout.of(checkpoint.digest, detector.rows_for([]))
     writer = StateWriter(settings.kafka.group, layout, numerics, transactional_id, settings.state.flush_interval_s)
     rules = RecoveryRules(settings.state.when_lost == "reset", settings.state.prime_readings)

@@ -204,6 +204,14 @@ class LogSettings(Section):
     )
 
 
+class InputSettings(Section):
+    format: Literal["auto", "json", "msgpack", "arrow"] = Field(
+        default="auto",
+        description="what the values of the input topics are: json, msgpack (MessagePack) or arrow (a stream of Arrow "
+        "IPC); auto: each as its first byte says",
+    )
+
+
 class LimitSettings(Section):
     max_future_s: Number = Field(
         default=86_400.0,
@@ -220,6 +228,18 @@ class LimitSettings(Section):
         allow_inf_nan=False,
         description="s that a reading may be behind its record's own timestamp (the default: 30 years); further behind "
         "it is rejected: seconds that are read as milliseconds are of January 1970",
+    )
+    max_readings: Whole = Field(
+        default=2_048,
+        ge=1,
+        le=2_048,
+        description="readings that one record may hold; a record with more is a dead letter, reason too_many_readings",
+    )
+    max_batch_bytes: Whole = Field(
+        default=1_048_576,
+        ge=1_024,
+        le=1_048_576,
+        description="bytes that a value in MessagePack or Arrow may have; JSON may have 65,536",
     )
     max_streams: Whole = Field(
         default=200_000,

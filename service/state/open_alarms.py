@@ -16,7 +16,7 @@ class HeldAlarm(NamedTuple):
     """A stream's alarm as its row has it."""
 
     key: StreamKey
-    opened_offset: int
+    opened_offset: int  # packed place of the reading at which it opened
     opened_ms: int
     severity: str  # by the peak so far
     peak: float  # highest score since it opened

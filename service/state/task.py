@@ -1,7 +1,7 @@
 """One partition's unit of work: its memory, and how far it has come."""
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -38,8 +38,8 @@ class EventClock:
     """How a partition's own time passes: by the latest event time of any of its readings, never by a wall clock.
 
     It ticks when that time enters another sixteenth of `idle_s`; a jump over several is one tick, so that a plant that
-    stood still for a month, or history read side by side, makes no stream idle. Ticks depend on the readings and their
-    order alone, not on where batches end.
+    stood still for a month, or history read side by side, makes no stream idle. Several ticks within one record are one
+    too. Ticks depend on the readings and their order alone, not on where batches end.
     """
 
     def __init__(self, idle_s: float | None) -> None:
@@ -65,7 +65,7 @@ class EventClock:
         ticks = self.advance(times_ms) if len(times_ms) else []
         if not ticks:
             return [Stretch(0, len(record_offsets), None)]
-        at = reading_offsets[ticks]
+        at = np.unique(reading_offsets[ticks])
         records = np.searchsorted(record_offsets, at).tolist()
         idle = {record: self.tick(offset) for record, offset in zip(records, at.tolist(), strict=True)}
         borders = sorted({0, *records, len(record_offsets)})
@@ -76,6 +76,12 @@ class EventClock:
         before = self.ticks[0] if len(self.ticks) == IDLE_TICKS else None
         self.ticks = [*self.ticks, offset][-IDLE_TICKS:]
         return before
+
+
+def records_in(counts: Mapping[str, int]) -> int:
+    """How many records were judged; before they were counted, each held one reading or was rejected."""
+    fates = ("judged", "late", "duplicate", "rejected")
+    return counts["records"] if "records" in counts else sum(counts.get(fate, 0) for fate in fates)
 
 
 class Milestones:
@@ -110,7 +116,7 @@ class PartitionTask:
     next_offset: int | None = None  # everything before it has been judged; None: not known yet
     open_alarms: int = 0
     covered: int = -1  # readings up to this offset may be in a row already
-    counts: Counter[str] = field(default_factory=Counter)  # what became of the partition's records, ever
+    counts: Counter[str] = field(default_factory=Counter)  # what became of the partition's records and readings, ever
     topic_id: str = ""
     partitions: int = 1  # of the topic
     checkpoint_from: int = 0  # offset from which on this checkpoint judges

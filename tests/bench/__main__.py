@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--readings", type=int, default=1_000_000, help="in each topic")
     parser.add_argument("--streams", type=int, nargs="*", default=[1_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3, help="of bare loop and worker, taking turns")
+    parser.add_argument("--formats", nargs="*", default=["msgpack", "arrow"], help="with many readings a record")
+    parser.add_argument("--together", type=int, default=100, help="readings a record in these formats")
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--restore", type=int, nargs="*", default=[100_000], help="streams to restore")
     parser.add_argument("--take-over", type=int, default=100_000, help="streams of two workers of which one is killed")
@@ -56,7 +58,9 @@ def main() -> None:
         for streams in args.streams:
             topics = _topics(broker, "bench")
             load.fill(broker.bootstrap_servers, topics[0], streams, args.readings)
-            _throughput(broker.bootstrap_servers, topics, streams, args)
+            bare_rate = _throughput(broker.bootstrap_servers, topics, streams, args)
+            for written in args.formats:
+                _many_a_record(broker.bootstrap_servers, _topics(broker, written), streams, written, bare_rate, args)
         for streams in args.restore:
             _restore(broker.bootstrap_servers, _topics(broker, "restore"), streams, args)
         if args.take_over:
@@ -71,13 +75,14 @@ def _topics(broker: "Broker", name: str) -> list[str]:
     return [*plain, broker.create_topic(PARTITIONS, f"{name}-changelog", CHANGELOG)]
 
 
-def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> None:
+def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> float:
+    """Returns the rate of the bare loop."""
     bare, worked, forgot = [], [], []
     for number in range(args.rounds):
         group, sizes = f"bench-{streams}-{number}", (str(streams), str(args.readings), str(args.hidden))
         bare.append(_child("bare", servers, topics[0], str(args.readings)))
-        worked.append(_child("work", servers, *topics, group, *sizes, "keep"))
-        forgot.append(_child("work", servers, *topics, f"{group}-forgetful", *sizes, "forget"))
+        worked.append(_child("work", servers, *topics, group, *sizes, "keep", "1"))
+        forgot.append(_child("work", servers, *topics, f"{group}-forgetful", *sizes, "forget", "1"))
     bare_rate, rate, without = (statistics.median(run["rate"] for run in runs) for runs in (bare, worked, forgot))
     cpu_us = [statistics.median(run["cpu_us"] for run in runs) for runs in (worked, forgot)]
     middle = min(worked, key=lambda run: abs(run["rate"] - rate))
@@ -96,6 +101,29 @@ def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Na
     )
     print("\n".join(lines), flush=True)
     print(flush=True)
+    return float(bare_rate)
+
+
+def _many_a_record(
+    servers: str, topics: list[str], streams: int, written: str, bare_rate: float, args: argparse.Namespace
+) -> None:
+    """The worker on records of many readings, beside the bare loop on single ones. Each stream has two records."""
+    readings = max(args.readings, 2 * streams * args.together)
+    load.fill_with_many(servers, topics[0], streams, readings, written, args.together)
+    sizes = (str(streams), str(readings), str(args.hidden), "keep", str(args.together))
+    runs = [
+        _child("work", servers, *topics, f"bench-{written}-{streams}-{number}", *sizes) for number in range(args.rounds)
+    ]
+    rate = statistics.median(run["rate"] for run in runs)
+    stages = min(runs, key=lambda run: abs(run["rate"] - rate))["stage_us"]
+    print(
+        f"{streams:,} streams, {written}, {args.together} readings a record, {readings:,} readings,"
+        f" median of {args.rounds}\n"
+        f"  worker            {rate:>9,.0f} readings a second  ({_all(runs)})\n"
+        f"  of the bare loop  {rate / bare_rate:>9.2f}\n"
+        f"  us a reading      {sum(stages.values()):>9.2f} = {', '.join(f'{k} {v:.2f}' for k, v in stages.items())}\n",
+        flush=True,
+    )
 
 
 def _restore(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> None:

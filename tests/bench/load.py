@@ -25,7 +25,9 @@ from models.detection.priming import prime
 from models.detection.rows import Rows, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 from service import failpoints
+from service.input.formats import InputFormat
 from service.input.wire import StreamKey
+from service.input.writing import encode_readings
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
 from service.kafka.log_config import Cluster, GroupMember, TopicNames
@@ -66,6 +68,22 @@ def fill_values() -> Doubles:
     return np.random.default_rng(1).normal(size=65_536).round(4)
 
 
+def fill_with_many(servers: str, topic: str, streams: int, readings: int, written: str, together: int) -> None:
+    """The same noise, `together` readings of a stream in each record."""
+    noise = np.random.default_rng(1).normal(size=65_536)
+    form = InputFormat(written)
+
+    def records() -> Iterator[tuple[Record, None]]:
+        for n in range(readings // together):
+            wave, stream = divmod(n, streams)
+            rows = np.arange(wave * together, (wave + 1) * together)
+            times_ms = (START_MS + rows * 1000).tolist()
+            value = encode_readings(form, ("value",), times_ms, noise[(rows + stream) % 65_536, None])
+            yield Record(_key(stream), value), None
+
+    kafka_topics.produce(servers, topic, records())
+
+
 def bare(servers: str, topic: str, readings: int) -> None:
     """A loop of KafkaConsumer.poll() that does nothing with what it gets."""
     _one_core()
@@ -88,11 +106,18 @@ def bare(servers: str, topic: str, readings: int) -> None:
 
 
 def work(
-    servers: str, topics: list[str], group: str, streams: int, readings: int, hidden: int, keeps_state: bool
+    servers: str,
+    topics: list[str],
+    group: str,
+    streams: int,
+    readings: int,
+    hidden: int,
+    keeps_state: bool,
+    together: int = 1,
 ) -> None:
     """A whole worker, from when it knows all streams to the last commit.
 
-    keeps_state: whether it writes pages and markers, as the service does.
+    keeps_state: whether it writes pages and markers, as the service does. together: readings a record.
     """
     _one_core()
     worker, log, registry = _worker(servers, topics, group, streams, hidden, keeps_state)
@@ -101,7 +126,8 @@ def work(
     before = psutil.Process().memory_info().rss
     _settle()
     seen = int(registry.get_sample_value("telltale_readings_total") or 0)
-    while _sum(registry, "telltale_streams") < min(streams, readings // 2):
+    known = min(streams, readings // together // 2)
+    while _sum(registry, "telltale_streams") < known and seen < readings // 2:
         seen += sum(len(one.batch.keys) for one in worker.turn())
     spent = _stage_seconds(registry)
     written = _page_bytes(registry)
@@ -360,7 +386,8 @@ def main(arguments: list[str]) -> None:
     if what == "bare":
         bare(servers, rest[0], int(rest[1]))
     elif what == "work":
-        work(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]), int(rest[7]), rest[8] == "keep")
+        streams, readings, hidden = map(int, rest[5:8])
+        work(servers, rest[:4], rest[4], streams, readings, hidden, rest[8] == "keep", int(rest[9]))
     elif what == "share":
         share(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]), rest[7] == "dies")
     elif what == "restore":

@@ -11,7 +11,7 @@ import typer
 
 from docs import generated, input_formats
 from service.cli.main import app
-from service.input.wire import Reason
+from service.input.reasons import Reason
 from service.settings.settings import PATHS
 
 ROOT = Path(__file__).parents[2]

@@ -20,10 +20,11 @@ class _Found(msgspec.Struct):
     happened: dict[str, int]
 
 
-def schedules(cast: Cast, count: int, readings: int) -> Figures:
-    """Random batch borders, poll sizes, crashes and rebalances."""
-    found = _played(cast, "schedules", count, readings=readings)
-    figures = Figures("random batch borders, polls, schedules", count, count * readings, found.differences)
+def schedules(cast: Cast, count: int, readings: int, *, many: bool = False) -> Figures:
+    """Random batch borders, poll sizes, crashes and rebalances. many: readings a record, in every format."""
+    found = _played(cast, "schedules", count, readings=readings, many=many)
+    row = "schedules, many readings a record" if many else "random batch borders, polls, schedules"
+    figures = Figures(row, count, count * readings, found.differences)
     figures.extra |= found.happened
     return figures
 

@@ -22,7 +22,7 @@ from service.log.port import Fetched, Headers, KeptHeaders, Partition, Record
 from service.pipeline import Pipeline
 from service.state.slab import Page, StateSlab
 from service.state.task import EventClock, PartitionTask
-from tests.faults.worker import VerdictPipeline, verdict_offset, verdict_pipeline_of
+from tests.faults.worker import VerdictPipeline, verdict_pipeline_of, verdict_place
 
 Published = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
 State = dict[bytes, tuple[int, bytes]]  # by stream: offset of its last reading, all bits of its row
@@ -199,9 +199,9 @@ def compare(
 
 
 def name_of_anomaly(record: Published) -> object:
-    """A verdict is about an offset; an anomaly's event has an id."""
-    offset = verdict_offset(record[1])
-    return offset if offset is not None else msgspec.json.decode(record[1] or b"null").get("id")
+    """A verdict is about a reading's place; an anomaly's event has an id."""
+    place = verdict_place(record[1])
+    return place if place is not None else msgspec.json.decode(record[1] or b"null").get("id")
 
 
 def name_of_dead_letter(record: Published) -> object:

@@ -4,11 +4,17 @@ A partition has a few streams that never end, so that alarms open and close, and
 long after they were forgotten.
 """
 
+import json
 import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import numpy as np
+
+from service.input.formats import InputFormat
+from service.input.writing import encode_readings
 from service.log.port import Record
 
 FEATURES = ("f0", "f1")
@@ -61,6 +67,53 @@ def records(seed: int, partition: int, passing_streams: int = PASSING) -> Iterat
             passing[place] = back or new("passing")
         stream = chance.choice(steady if chance.random() < TO_STEADY else passing)
         yield Record(*_message(stream, time_ms, chance), (), time_ms)
+
+
+def many_a_record(seed: int, partition: int, passing_streams: int = PASSING) -> Iterator[Record]:
+    """The same readings in the same order, several a record and in any format: of one stream, or of many.
+
+    The last of them gives the record its time. What is wrong with one stays so, alone or among others.
+    """
+    chance = random.Random(f"{seed}/{partition}/many")
+    held: list[_Reading] = []
+    wanted = 1
+    for record in records(seed, partition, passing_streams):
+        reading = _reading_of(record)
+        if reading is not None:
+            held.append(reading)
+        if held and (reading is None or len(held) >= wanted):
+            yield _joined(held, chance)
+            held, wanted = [], chance.choice((1, 2, 5, 40))
+        if reading is None:
+            yield record
+
+
+class _Reading(NamedTuple):
+    key: bytes
+    time_ms: int
+    values: list[float]
+    record_ms: int
+
+
+def _reading_of(record: Record) -> _Reading | None:
+    """None: it goes as it is."""
+    try:
+        message = json.loads(record.value or b"")
+        values = [math.nan if one is None else float(one) for one in message["values"]]
+        if record.key is None or len(values) != len(FEATURES):
+            return None
+        return _Reading(record.key, message["timestamp"], values, record.time_ms or 0)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _joined(readings: list[_Reading], chance: random.Random) -> Record:
+    keys = [reading.key.decode() for reading in readings]
+    streams = None if len(set(keys)) == 1 else keys
+    times_ms, values = [reading.time_ms for reading in readings], np.array([reading.values for reading in readings])
+    form = chance.choice([InputFormat.JSON, InputFormat.MSGPACK, InputFormat.ARROW])
+    value = encode_readings(form, FEATURES, times_ms, values, streams)
+    return Record(readings[-1].key if streams is None else None, value, (), readings[-1].record_ms)
 
 
 def _message(stream: _Stream, time_ms: int, chance: random.Random) -> tuple[bytes | None, bytes | None]:

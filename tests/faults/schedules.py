@@ -27,11 +27,12 @@ PARTITIONS = (Partition("readings", 0), Partition("readings", 1))
 
 
 def run(orders: Mapping[str, Any]) -> int:
-    """orders: checkpoint, seed, numbers (of the schedules), readings; `into`: a file."""
+    """orders: checkpoint, seed, numbers (of the schedules), readings, many (a record); `into`: a file."""
     log_lines.configure("ERROR", "json")
     torch.set_num_threads(1)
     loaded = checkpoint.load(Path(orders["checkpoint"]))
-    inputs = {p: list(islice(plant.records(orders["seed"], p.number), orders["readings"] // 2)) for p in PARTITIONS}
+    made = plant.many_a_record if orders["many"] else plant.records
+    inputs = {p: list(islice(made(orders["seed"], p.number), orders["readings"] // 2)) for p in PARTITIONS}
     wanted = {partition: undisturbed(loaded, filled(inputs), partition, TTL_S) for partition in PARTITIONS}
     differences, happened = Differences(), Counter[str]()
     for number in orders["numbers"]:

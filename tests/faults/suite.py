@@ -103,6 +103,10 @@ ROWS: dict[str, Row] = {
     "sigterm": Row(_terminations(4, 1, 5), _terminations(40, 10, 20)),
     "pages": Row(lambda cast: apart.pages(cast, 100), lambda cast: apart.pages(cast, 1_000)),
     "new-keys": Row(lambda cast: load.new_keys(cast, 300_000), lambda cast: load.new_keys(cast, 1_000_000)),
+    "many-readings": Row(
+        lambda cast: apart.schedules(cast, 6, 600, many=True),
+        lambda cast: apart.schedules(cast, 50, 5_000, many=True),
+    ),
     "schedules": Row(lambda cast: apart.schedules(cast, 10, 4_000), lambda cast: apart.schedules(cast, 50, 20_000)),
 }
 

@@ -80,5 +80,9 @@ def test_new_keys_in_great_number_leave_memory_and_known_streams_as_they_are(kaf
     assert found("new-keys", kafka, nursery).passed
 
 
+def test_many_readings_a_record_are_judged_together_or_not_at_all(kafka: Broker, nursery: Nursery) -> None:
+    assert found("many-readings", kafka, nursery).passed
+
+
 def test_batch_borders_polls_and_schedules_change_no_byte(kafka: Broker, nursery: Nursery) -> None:
     assert found("schedules", kafka, nursery).passed

@@ -24,7 +24,8 @@ from service.settings import loading, settings
 
 VERDICT = b"\x00verdict"
 JUDGED, LATE, DUPLICATE = 1, 2, 4
-OFFSET_AT = len(VERDICT)  # of the reading's offset within a verdict
+OFFSET_AT = len(VERDICT)  # of the offset of the reading's record within a verdict
+INDEX_AT = OFFSET_AT + 8  # of which of its record's readings it is
 
 
 def run(orders: Mapping[str, Any]) -> int:
@@ -100,30 +101,38 @@ def _with_verdicts(one: Processed, prefix: bytes) -> Processed:
 
 
 def _verdicts(one: Processed, prefix: bytes) -> list[tuple[int, int, Record]]:
-    """(offset, 0, verdict) of each reading: offset, fate, alarm, score and band, all bits of them."""
+    """(offset, 0, verdict) of each reading: its place, fate, alarm, score and band, all bits of them."""
     verdicts, batch = one.verdicts, one.batch
     assert verdicts is not None
     fate = verdicts.fate.judged * JUDGED + verdicts.fate.late * LATE + verdicts.fate.duplicate * DUPLICATE
     band = np.concatenate([c.numpy() for c in (verdicts.expected, verdicts.lower, verdicts.upper)], axis=1)
     columns: Sequence[list[Any]] = (
         batch.readings.offsets.tolist(),
+        batch.indices.tolist(),
         fate.tolist(),
         verdicts.alarm.tolist(),
         verdicts.score.tolist(),
     )
-    packed = struct.Struct(f"<{len(VERDICT)}sqBBd").pack
+    packed = struct.Struct(f"<{len(VERDICT)}sqHBBd").pack
     return [
-        (offset, 0, Record(key, packed(VERDICT, offset, fate, alarm, score) + row.tobytes()))
-        for key, offset, fate, alarm, score, row in zip(batch.keys, *columns, band, strict=True)
+        (offset, 0, Record(key, packed(VERDICT, offset, index, fate, alarm, score) + row.tobytes()))
+        for key, offset, index, fate, alarm, score, row in zip(batch.keys, *columns, band, strict=True)
         if key.startswith(prefix)
     ]
 
 
 def verdict_offset(value: bytes | None) -> int | None:
-    """The offset of the reading that a verdict is about; None for any other record."""
+    """The offset of the record whose reading a verdict is about; None for any other record."""
+    place = verdict_place(value)
+    return None if place is None else place[0]
+
+
+def verdict_place(value: bytes | None) -> tuple[int, int] | None:
+    """The same, and which of the record's readings."""
     if value is None or not value.startswith(VERDICT):
         return None
-    return int.from_bytes(value[OFFSET_AT : OFFSET_AT + 8], "little")
+    offset, index = (value[begin:end] for begin, end in ((OFFSET_AT, INDEX_AT), (INDEX_AT, INDEX_AT + 2)))
+    return int.from_bytes(offset, "little"), int.from_bytes(index, "little")
 
 
 def _fail(point: str, hit: int, number: int, within_ms: float) -> Callable[[str], None]:

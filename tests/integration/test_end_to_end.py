@@ -24,7 +24,10 @@ from kafka import KafkaConsumer, TopicPartition
 from models import checkpoint as checkpoints
 from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
-from service.input.wire import MAX_VALUE_BYTES, Reason, decode_event, encode_reading
+from service.input.formats import InputFormat
+from service.input.reasons import Reason
+from service.input.wire import MAX_VALUE_BYTES, decode_event, encode_reading
+from service.input.writing import encode_readings
 from service.kafka.topics import CHANGELOG, TopicSpec, create_topics
 from service.log.port import Fetched, Partition, Record
 from service.pipeline import Pipeline
@@ -418,6 +421,39 @@ def test_sigterm_under_load_ends_it_soon_with_everything_told_that_is_committed(
         bad += sum(one.record.value == b"{" for one in judged)
     assert farewell["readings"] == sum(offsets.values()) - bad
     assert any(b"telltale.anomaly.opened" in (one.record.value or b"") for one in published)
+
+
+def test_records_of_many_readings_are_judged_once_through_a_kill_and_as_one_by_one(kafka: Broker, quick: Path) -> None:
+    names = made_topics(kafka)
+    whose, columns = faulty(features=2, seed=3, streams=6, readings=6_000)
+    formats = (InputFormat.MSGPACK, InputFormat.ARROW, InputFormat.JSON)
+    for number in range(PARTITIONS):
+        mine = np.flatnonzero(whose.numpy() % PARTITIONS == number)
+        records: list[tuple[int, Record]] = []
+        for n, part in enumerate(np.array_split(mine, 120)):
+            streams = [f"machine-{stream}" for stream in whose[part].tolist()]
+            times_ms, values = columns.times_ms[part].tolist(), columns.values[part].numpy()
+            value = encode_readings(formats[n % 3], ["f0", "f1"], times_ms, values, streams)
+            records += [(number, Record(b"hall", value)), *([(number, Record(b"hall", b"\x82"))] if n % 9 == 0 else [])]
+        kafka.produce(names.topic, records)
+    with service(kafka, quick, names, TELLTALE_KAFKA__MAX_POLL_RECORDS="10") as killed:
+        killed.until_judged(1_000)
+        killed.process.signal(signal.SIGKILL)
+        killed.process.ended()
+    with service(kafka, quick, names) as running:
+        readings = kafka.read_committed(names.topic)
+        wait_until(lambda: sum(committed_offsets(kafka, names).values()) >= len(readings), "all being judged")
+        running.process.signal(signal.SIGTERM)
+        assert running.process.ended() == 0
+
+    told = [*kafka.read_committed(names.anomalies), *kafka.read_committed(names.dead_letters)]
+    for number in range(PARTITIONS):
+        expected = judged_offline(quick, names.topic, number, [one for one in readings if one.partition == number])
+        found = [one.record for one in told if one.partition == number]
+        assert [(r.key, r.value, r.headers) for r in found] == [(r.key, r.value, r.headers) for r in expected]
+    events = [decode_event(one.record.value or b"") for one in told if b"anomaly" in (one.record.value or b"")]
+    assert any(event.data.index for event in events)
+    assert len({event.id for event in events}) == len(events) > 20
 
 
 def test_health_metrics_and_anomalies_are_seen_over_http(kafka: Broker, quick: Path) -> None:

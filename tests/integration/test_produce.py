@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from service.log.port import Record
+import numpy as np
+import pytest
+
+from models.data.synthetic import FEATURES
+from service.input.wire import Decoder
+from service.log.port import Fetched, Partition, Record
 from tests.command_line import Telltale
 from tests.kafka import Broker
 
@@ -60,3 +65,32 @@ def test_the_time_told_is_that_of_sending_and_progress_is_told_meanwhile(kafka: 
     assert int(line[1]) == len(kafka.read_committed(topic))
     assert float(line[2]) >= int(line[1]) / 40 - 0.1
     assert re.search(r"sent \d+ of 480 readings \(\d+ %\), \d+ a second", ran.stderr), ran.stderr
+
+
+@pytest.mark.parametrize("written", ["json", "msgpack", "arrow"])
+def test_many_readings_a_record_are_those_that_are_sent_one_by_one(
+    kafka: Broker, telltale: Telltale, written: str
+) -> None:
+    def produce(topic: str, readings: int, *more: object) -> dict[bytes, list[tuple[int, list[float]]]]:
+        where = ("--topic", topic, "--bootstrap-servers", kafka.bootstrap_servers)
+        told = telltale.does("produce", "--simulate", 3, "--readings", readings, *where, *more)
+        assert told.startswith(f"{3 * readings:,} readings to {topic}")
+        sent = kafka.read_committed(topic)
+        keys, values = [one.record.key for one in sent], [one.record.value for one in sent]
+        nowhere, count = np.full(len(sent), -1, np.int64), len(sent)
+        fetched = Fetched(Partition(topic, 0), keys, values, np.arange(count), nowhere, count, count)
+        batch, rejects = Decoder(FEATURES, 0).decode(fetched)
+        assert rejects == []
+        found: dict[bytes, list[tuple[int, list[float]]]] = {}
+        rows = batch.readings.values.nan_to_num(-7.0).tolist()
+        for key, time_ms, row in zip(batch.keys, batch.readings.times_ms.tolist(), rows, strict=True):
+            found.setdefault(key, []).append((time_ms, row))
+        return found
+
+    topic = kafka.create_topic(1)
+    one_by_one = produce(kafka.create_topic(1), 25)
+    together = produce(topic, 25, "--format", written, "--readings-per-record", 10)
+    assert together == one_by_one
+    assert len(kafka.read_committed(topic)) == 9
+    goes_on = produce(topic, 2, "--go-on", "--format", written)
+    assert {key: len(readings) for key, readings in goes_on.items()} == dict.fromkeys(one_by_one, 27)

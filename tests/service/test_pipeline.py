@@ -15,7 +15,8 @@ from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.rows import Rows
 from models.net.packing import pack
-from service.input.wire import Reason, StreamKey, decode_event, encode_reading
+from service.input.reasons import Reason
+from service.input.wire import StreamKey, decode_event, encode_reading
 from service.log.memory_log import MemoryLog, Topics
 from service.log.port import Commit, Fetched, Partition, Record
 from service.pipeline import Pipeline, Processed

@@ -211,6 +211,20 @@ def test_a_disk_without_room_is_found_out_before_anything_is_read(tmp_path: Path
         spool.read([table._replace(rows=10**15)])
 
 
+def test_more_readings_than_were_expected_find_room(piece_rows: int) -> None:
+    random = np.random.default_rng(3)
+    keys = [f"s{n}" for n in random.integers(0, 5, 200).tolist()]
+    times_ms, values = np.arange(200), random.normal(size=(200, 2))
+    small, large = (spool.Spool(("x", "y"), capacity) for capacity in (3, 200))
+    for one in (small, large):
+        for begin in range(0, 200, 7):
+            part = slice(begin, begin + 7)
+            one.append(one.number(keys[part]), times_ms[part], values[part])
+    found, expected = (one.series(lambda _: Path("topic")) for one in (small, large))
+    assert_same(found, expected)
+    assert sum(len(one.times_ms) for one in found) == 200
+
+
 def test_no_named_file_is_left_and_the_space_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "spool").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spool"))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models.data.series import Series, read_series
-from service.cli.feeding import file_records, select
+from service.cli.feeding import file_readings, records_of, select
 from service.errors import RefusedInput
 from service.input.file_log import FILES, FileLog
 from service.log.port import Commit, Partition, Polled, Record, Source, Stored
@@ -117,13 +117,12 @@ def test_the_bytes_are_those_that_produce_sends(tmp_path: Path) -> None:
     for part, count in (("all", 4), ("train", 2), ("test", 2)):
         log = Started(select(some, part))
         reader = Reader(log).until(count)
-        records = list(file_records(some, part))
+        records = list(records_of(file_readings(select(some, part)), some[0].features))
         assert [(key, value) for f in reader.fetched for key, value in zip(f.keys, f.values, strict=True)] == [
             (record.key, record.value) for record in records
         ]
-        assert records == list(FileLog(select(some, part)).records())
         assert all(record.headers == () and record.time_ms is None for record in records)
-    first, third = (list(file_records(some, "all"))[n].value or b"" for n in (0, 2))
+    first, third = (list(records_of(file_readings(some), some[0].features))[n].value or b"" for n in (0, 2))
     assert json.loads(first) == {"timestamp": 1_769_903_940_000, "values": {"flow": 1.5, "pressure": None}}
     assert json.loads(third)["values"] == {"flow": None, "pressure": 7.0}
 

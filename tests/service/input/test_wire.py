@@ -23,13 +23,13 @@ from models.data.time_units import MAX_TIMESTAMP_MS
 from models.detection.alarm import Change, OpenedBy, Severity
 from models.detection.detector import Fate, Readings, Transition, Verdicts
 from models.detection.kinds import Guess, Kind
+from service.input.reasons import Reason
 from service.input.wire import (
     MAX_VALUE,
     MAX_VALUE_BYTES,
     Decoder,
     Event,
     ReadingBatch,
-    Reason,
     Reject,
     StreamKey,
     dead_letter,
@@ -412,7 +412,13 @@ CORPUS: dict[str, tuple[bytes, Reason]] = {
     # other formats
     "avro": (b"\x00\x00\x00\x00\x01" + b"\x02\x06foo", Reason.BAD_JSON),
     "gzip": (gzip.compress(VALID, mtime=0), Reason.BAD_JSON),
-    "msgpack": (b"\x82\xa9timestamp\x01\xa5value\xcb?\xf8\x00\x00\x00\x00\x00\x00", Reason.BAD_JSON),
+    "msgpack of another checkpoint": (
+        b"\x82\xa9timestamp\x01\xa5value\xcb?\xf8\x00\x00\x00\x00\x00\x00",
+        Reason.WRONG_FEATURES,
+    ),
+    "msgpack that breaks off": (b"\x82\xa9timestamp\x01\xa5value", Reason.BAD_MSGPACK),
+    "the beginning of an Arrow stream": (b"\xff\xff\xff\xff\x10\x00\x00\x00", Reason.BAD_ARROW),
+    "an Arrow file": (b"ARROW1\x00\x00" + bytes(40), Reason.BAD_ARROW),
     "xml": (b"<reading/>", Reason.BAD_JSON),
     # timestamps
     "no timestamp": (b'{"values":[1,2]}', Reason.BAD_TIMESTAMP),
@@ -721,7 +727,7 @@ def anomaly_event(
         torch.tensor([NOW_MS, NOW_MS + 5_000]),
         torch.tensor([[1.0, 2.0], [3.5, math.nan]], dtype=torch.float64),
     )
-    batch = ReadingBatch(partition, [StreamKey(key) for key in keys], readings, np.array([-1, -1]))
+    batch = ReadingBatch(partition, [StreamKey(key) for key in keys], readings, np.array([-1, -1]), np.array([0, 0]))
     nothing = torch.zeros(2, dtype=torch.bool)
     band = torch.tensor([[1.0, 2.0], [2.5, math.nan]], dtype=torch.float64)
     verdicts = Verdicts(

@@ -9,7 +9,9 @@ from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
 from service.cli.moments import time_ms
 from service.errors import RefusedInput
+from service.input.formats import InputFormat
 from service.input.wire import StreamKey, decode_event, encode_reading
+from service.input.writing import encode_readings
 from service.inspect.question import Question, Replayed
 from service.inspect.replay import replay
 from service.inspect.replay_lines import lines_of
@@ -19,7 +21,7 @@ from service.pipeline import Pipeline
 from service.state.changelog import Layout
 from service.state.slab import StateSlab
 from service.state.task import EventClock, PartitionTask
-from tests.data import QUICK, some_forecaster, some_kinds
+from tests.data import QUICK, faulty, some_forecaster, some_kinds
 from tests.service.onlooker import (
     DIGEST,
     FEATURES,
@@ -126,15 +128,15 @@ def verdicts_of(
 
 def test_every_anomaly_of_every_stream_is_told_again_byte_for_byte(judged: Topics, detector: Detector) -> None:
     """Of stream 0 the clock was set back by a day, so that it passes some times twice: see below."""
-    told_at_all, from_a_page = 0, 0
+    published_in_all, from_a_page = 0, 0
     for stream in map(key, range(1, STREAMS)):
         for events in anomalies_of(judged, stream):
             found = replayed(judged, detector, opened_ms(events), stream)
             again = [one for one in events_in(found) if one in events]
             assert again == events
-            told_at_all += len(events)
+            published_in_all += len(events)
             from_a_page += found.begins > 0
-    assert told_at_all >= 20
+    assert published_in_all >= 20
     assert from_a_page >= 5
 
 
@@ -398,3 +400,26 @@ def test_a_time_is_milliseconds_or_rfc_3339(text: str) -> None:
 def test_any_other_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         time_ms(text)
+
+
+# --- many readings a record
+
+
+def test_anomalies_in_records_of_many_readings_and_streams_are_told_again_byte_for_byte(detector: Detector) -> None:
+    topics, history = Topics({TOPIC: 1}), faulty(2, seed=3, streams=STREAMS, readings=5_000)
+    for begin in range(0, 5_000, 37):
+        part = range(begin, min(begin + 37, 5_000))
+        names = [key(int(stream)).decode() for stream in history.streams[list(part)]]
+        times_ms, values = history.readings.times_ms[list(part)].tolist(), history.readings.values[list(part)].numpy()
+        written = (InputFormat.MSGPACK, InputFormat.ARROW)[begin // 37 % 2]
+        topics.append(P0, [Record(None, encode_readings(written, FEATURES, times_ms, values, names))])
+    Service(topics, P0, detector, flush_interval_s=1.0).run()
+    published_in_all = 0
+    for stream in map(key, range(1, STREAMS)):
+        for events in anomalies_of(topics, stream):
+            found = replayed(topics, detector, opened_ms(events), stream)
+            assert [one for one in published(found) if one in events] == events
+            assert len({one.place for one in found.readings}) == len(found.readings)
+            assert all(not check.differs for check in found.checks)
+            published_in_all += len(events)
+    assert published_in_all >= 20

@@ -80,6 +80,7 @@ def test_counters_are_those_of_the_status(scrape: Scrape) -> None:
     counts = Counts(
         readings=10,
         rejected={"bad_json": 2},
+        records=40,
         late=3,
         duplicate=4,
         opened={"minor": 5},
@@ -93,6 +94,7 @@ def test_counters_are_those_of_the_status(scrape: Scrape) -> None:
     scrape.board.publish(dataclasses.replace(STATUS, counts=counts))
     assert scrape.value("telltale_readings_total") == 10
     assert scrape.value("telltale_records_rejected_total", reason="bad_json") == 2
+    assert scrape.value("telltale_records_total") == 40
     assert scrape.value("telltale_readings_late_total") == 3
     assert scrape.value("telltale_readings_duplicate_total") == 4
     assert scrape.value("telltale_anomalies_opened_total", severity="minor") == 5

@@ -33,7 +33,7 @@ class Job(NamedTuple):
 class Statistics(NamedTuple):
     """All that is remembered of a stream."""
 
-    count: int = 0
+    seen: int = 0
     mean: float = 0.0
     variance: float = 0.0
 

@@ -1,0 +1,95 @@
+"""Readings of some records side by side as columns, before it is known which of them can be judged.
+
+Sizes: R records, N readings, F features.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from models.data.arrays import Bools, Doubles, Int64s
+from service.errors import RejectedReading
+from service.input.formats import RecordReadings
+
+
+class Single(NamedTuple):
+    """The one reading of a record."""
+
+    time_ms: int
+    row: list[float | None]
+
+
+class Columns(NamedTuple):
+    """N readings in the order of their records."""
+
+    records: Int64s  # (N,) which of the R records each is in
+    indices: Int64s  # (N,) which of its record's readings it is
+    keys: list[bytes]  # N
+    times_ms: Int64s  # (N,)
+    values: Doubles  # (N, F)
+    named: bool = False  # whether some keys are names that records held, which are not checked yet
+    many: bool = False  # whether some records held many readings
+
+    @property
+    def one_stream_a_record(self) -> bool:
+        """Whether it is worth knowing that a record's readings have its key."""
+        return self.many and not self.named
+
+    def part(self, chosen: Bools) -> "Columns":
+        keys = [key for key, mine in zip(self.keys, chosen.tolist(), strict=True) if mine]
+        records, indices, times_ms = self.records[chosen], self.indices[chosen], self.times_ms[chosen]
+        return Columns(records, indices, keys, times_ms, self.values[chosen], self.named, self.many)
+
+
+def columns_of(
+    keys: Sequence[bytes | None], read: Sequence[Single | RecordReadings | RejectedReading], features: int
+) -> Columns:
+    """keys: of R records; of those that were read, the streams unless these name their own."""
+    singles = _of_singles(keys, [(n, one) for n, one in enumerate(read) if isinstance(one, Single)], features)
+    batches = [(n, one) for n, one in enumerate(read) if isinstance(one, RecordReadings)]
+    if not batches:
+        return singles
+    many = _of_batches(keys, batches)
+    if not len(singles.records):
+        return many
+    records = np.concatenate([singles.records, many.records])
+    order = np.argsort(records, kind="stable")
+    both_keys = [*singles.keys, *many.keys]
+    return Columns(
+        records[order],
+        np.concatenate([singles.indices, many.indices])[order],
+        [both_keys[n] for n in order.tolist()],
+        np.concatenate([singles.times_ms, many.times_ms])[order],
+        np.concatenate([singles.values, many.values])[order],
+        many.named,
+        many.many,
+    )
+
+
+def _of_singles(keys: Sequence[bytes | None], singles: Sequence[tuple[int, Single]], features: int) -> Columns:
+    records = np.array([n for n, _ in singles], np.int64)
+    return Columns(
+        records,
+        np.zeros(len(singles), np.int64),
+        [keys[n] or b"" for n, _ in singles],
+        np.array([one.time_ms for _, one in singles], np.int64),
+        np.array([one.row for _, one in singles], np.float64).reshape(len(singles), features),
+    )
+
+
+def _of_batches(keys: Sequence[bytes | None], batches: Sequence[tuple[int, RecordReadings]]) -> Columns:
+    counts = np.array([len(one.times_ms) for _, one in batches])
+    ends = np.cumsum(counts)
+    streams: list[bytes] = []
+    for n, one in batches:
+        streams += [keys[n] or b""] * len(one.times_ms) if one.streams is None else one.streams
+    return Columns(
+        np.repeat(np.array([n for n, _ in batches], np.int64), counts),
+        np.arange(int(ends[-1])) - np.repeat(ends - counts, counts),
+        streams,
+        np.concatenate([one.times_ms for _, one in batches]),
+        np.concatenate([one.values for _, one in batches]),
+        any(one.streams is not None for _, one in batches),
+        many=True,
+    )
