@@ -418,7 +418,7 @@ def test_anomalies_in_records_of_many_readings_and_streams_are_told_again_byte_f
     for stream in map(key, range(1, STREAMS)):
         for events in anomalies_of(topics, stream):
             found = replayed(topics, detector, opened_ms(events), stream)
-            assert [one for one in published(found) if one in events] == events
+            assert [one for one in events_in(found) if one in events] == events
             assert len({one.place for one in found.readings}) == len(found.readings)
             assert all(not check.differs for check in found.checks)
             published_in_all += len(events)
