@@ -4,7 +4,7 @@ numba compiles on the first call, which takes seconds, and keeps what it made: i
 where NUMBA_CACHE_DIR says. A folder that cannot be written to is read all the same (an image keeps the code there), and
 where nothing is kept, compiling is repeated at each start. What is kept is for the least processor of its kind, so that
 it serves every machine. No operation is contracted or reordered: fast-math is off, and a fused multiply-add would need
-it.
+it. Nothing is allocated in compiled code, so arrays are not counted either (_nrt): that took most of the time.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from numba.core import config
 from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator
 
 SOURCES = Path(__file__).parent
+OPTIONS = {"error_model": "numpy", "fastmath": False, "_nrt": False}
 config.CPU_NAME, config.CPU_FEATURES = "generic", ""  # read when the first function is compiled or loaded
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,7 +52,7 @@ class KeptCode(InTreeCacheLocator):  # type: ignore[misc]  # numba has no types
 
 def compiled(function: F) -> F:
     """A function that others which are compiled call, and Python does not."""
-    bare = numba.njit(error_model="numpy", fastmath=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    bare = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     return cast(F, bare(function))
 
 
@@ -59,7 +60,7 @@ def kept(function: F) -> F:
     """A function that Python calls: it is compiled when it is first called, and kept for the next start."""
     before, config.CACHE_LOCATOR_CLASSES = config.CACHE_LOCATOR_CLASSES, f"{__name__}.{KeptCode.__name__}"
     try:
-        dispatcher = numba.njit(error_model="numpy", fastmath=False, cache=True)(function)
+        dispatcher = numba.njit(**OPTIONS, cache=True)(function)
     finally:
         config.CACHE_LOCATOR_CLASSES = before
     code = dispatcher._cache  # noqa: SLF001  (numba has no other way to go on where nothing can be written)

@@ -25,6 +25,7 @@ from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import Waves, pack
 
+ROOM = 16  # events of a block, at first, beside one at each reading of a stream
 LONGEST_BLOCK = 256  # waves at once: bounds the memory a batch of few streams takes
 
 
@@ -254,9 +255,13 @@ class Detector:
         block = Block(
             index.numpy(), offsets, times_ms, values, held, elapsed_ms, expected.predicted.contiguous().numpy(), PHASES
         )
-        room = Events.room(values.shape[1], channels.shape[1] - len(CHANNELS))
+        events = Events.room(len(index) + ROOM, values.shape[1], channels.shape[1] - len(CHANNELS))
         scratch = Scratch.of(values.shape[1])
-        events, count = judge.judge_block(self._rules, block, channels, scalars, scratch, sheet, room, 0)
+        judged = self._rules, block, channels, scalars, scratch, sheet
+        place, count = judge.judge_block(*judged, events, 0, 0)
+        while place < len(channels):
+            events = events.doubled()
+            place, count = judge.judge_block(*judged, events, place, count)
         if count:
             transitions += self._transitions(events, count, expected.memory, rows)
 
@@ -329,8 +334,11 @@ def _admit(readings: Readings, waves: Waves, rows: WorkingRows) -> Fate:
     from models.detection.judge import admit  # noqa: PLC0415  (as above)
 
     late, again = np.zeros((2, len(readings.offsets)), np.bool_)
+    clock = np.where(rows.scalar("age").numpy() > 0, rows.scalar("time_ms").numpy(), -1.0)
+    last, late_run = (column.numpy().copy() for column in (rows.channel("last"), rows.scalar("late_run")))
     columns = readings.times_ms.numpy(), readings.values.numpy(), waves.streams.numpy()
-    admit(*columns, rows.channels.numpy(), rows.scalars.numpy(), late, again)
+    admit(*columns, clock, last, late_run, late, again)
+    rows.scalar("late_run").numpy()[:] = late_run
     return Fate(torch.from_numpy(~(late | again)), torch.from_numpy(late), torch.from_numpy(again))
 
 

@@ -10,8 +10,6 @@ Sizes: N readings of a batch, T waves, S streams, F features, E symptoms a chann
 
 import math
 
-import numpy as np
-
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.time_units import DAY_MS
 from models.detection.alarm import Change
@@ -54,7 +52,7 @@ SETTLING = 48.0  # readings that a variance is learned from before the strength,
 HIGHEST_RANGE_SCORE = 8.0
 FIRST_BLOCKS = 4.0  # that a threshold waits for
 
-_LAST, _AGE, _TIME_MS, _LATE_RUN = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms", "late_run"))
+_LAST, _AGE, _TIME_MS = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms"))
 _CHANNELS, _SCALARS = len(CHANNELS), len(SCALARS)
 _RATES = tuple(1 / speed for speed in SPEEDS)
 _FADES = tuple(1 - 1 / speed for speed in PEAK_SPEEDS)
@@ -128,23 +126,26 @@ def add_block(numbers: Doubles) -> float:
 
 @kept
 def admit(
-    times_ms: Int64s, values: Doubles, streams: Int64s, channels: Doubles, scalars: Doubles, late: Bools, again: Bools
+    times_ms: Int64s,
+    values: Doubles,
+    streams: Int64s,
+    clock: Doubles,
+    last: Doubles,
+    late_run: Doubles,
+    late: Bools,
+    again: Bools,
 ) -> int:
     """Mark the late and the duplicate readings by each stream's own clock. Returns how many there are.
 
-    streams: (N,) the row of each reading, in offset order. late, again: (N,), False. Moves `late_run` and no more.
+    streams: (N,) the row of each reading, in offset order. clock, last: (S,), (S, F) of the rows; moved with the
+    readings. late, again: (N,), False. late_run: (S,) of the rows, moved.
     """
     features = values.shape[1]
-    clock, last = np.empty(len(scalars)), np.empty((len(scalars), features))
-    for place in range(len(scalars)):
-        clock[place] = scalars[place, _TIME_MS] if scalars[place, _AGE] > 0 else -1.0
-        for f in range(features):
-            last[place, f] = channels[place, _LAST, f]
     dropped = 0
     for n in range(len(times_ms)):
         stream, time = streams[n], float(times_ms[n])
-        if time < clock[stream] and scalars[stream, _LATE_RUN] < LATE_LIMIT:
-            scalars[stream, _LATE_RUN] += 1
+        if time < clock[stream] and late_run[stream] < LATE_LIMIT:
+            late_run[stream] += 1
             late[n] = True
             dropped += 1
             continue
@@ -159,7 +160,7 @@ def admit(
             if not math.isnan(values[n, f]):
                 last[stream, f] = values[n, f]
         clock[stream] = time
-        scalars[stream, _LATE_RUN] = 0.0
+        late_run[stream] = 0.0
     return dropped
 
 
@@ -200,16 +201,18 @@ def judge_block(
     scratch: Scratch,
     sheet: Sheet,
     events: Events,
+    place: int,
     count: int,
-) -> tuple[Events, int]:
+) -> tuple[int, int]:
     """Judge a block, each stream's readings in turn, and move the scales that are due after it.
 
-    channels: (S, C or C + E, F) and scalars: (S, at least K), changed in place. count: of the events that there are
-    already. Returns the events, stream by stream, and how many there are now.
+    channels: (S, C or C + E, F) and scalars: (S, at least K), changed in place. place, count: of the stream to begin
+    with, and of the events that there are already. Returns both as they are after it: not all streams are judged where
+    there is not room for an event at each reading of the next one.
     """
     waves, streams, features = block.held.shape
     stream = scratch.stream[0]
-    for place in range(streams):
+    while place < streams and count + waves <= len(events.records):
         load(place, channels, scalars, scratch)
         symptoms = channels[place, _CHANNELS:]
         for wave in range(waves):
@@ -229,7 +232,6 @@ def judge_block(
                 for f in range(features):
                     follow_symptoms(symptoms, f, scratch.channels[f], scratch.looks[f], step)
             if step.change != Change.NONE or asks:
-                events = grown(events, count)
                 note(events, count, stream, scores, step, scratch, symptoms)
                 event = events.records[count]
                 event.wave, event.place, event.reading, event.asks = wave, place, n, one_if(asks)
@@ -245,7 +247,8 @@ def judge_block(
             scratch.channels[f].last = block.held[waves - 1, place, f]
         move_scale(stream, scratch, rules)
         store(place, channels, scalars, scratch)
-    return events, count
+        place += 1
+    return place, count
 
 
 @compiled
@@ -658,23 +661,3 @@ def note(
         events.residual_z[count, f], events.level_z[count, f] = looks[f].residual_z, looks[f].level_z
         for e in range(len(symptoms)):
             events.symptoms[count, e * len(looks) + f] = symptoms[e, f]
-
-
-@compiled
-def grown(events: Events, count: int) -> Events:
-    """With room for one more."""
-    if count < len(events.records):
-        return events
-    records = np.empty(2 * len(events.records), events.records.dtype)
-    for n in range(len(events.records)):
-        records[n] = events.records[n]
-    return Events(records, doubled(events.residual_z), doubled(events.level_z), doubled(events.symptoms))
-
-
-@compiled
-def doubled(rows: Doubles) -> Doubles:
-    more = np.empty((2 * rows.shape[0], rows.shape[1]))
-    for n in range(rows.shape[0]):  # element by element: slices take the compiler longer than all the rest
-        for m in range(rows.shape[1]):
-            more[n, m] = rows[n, m]
-    return more

@@ -129,10 +129,13 @@ class Events(NamedTuple):
     symptoms: Doubles  # (M, E * F)
 
     @classmethod
-    def room(cls, features: int, symptoms: int) -> Self:
-        some = 16
-        shapes = ((some, features), (some, features), (some, symptoms * features))
-        return cls(np.empty(some, record_of(Event)), *map(np.empty, shapes))
+    def room(cls, events: int, features: int, symptoms: int) -> Self:
+        shapes = ((events, features), (events, features), (events, symptoms * features))
+        return cls(np.empty(events, record_of(Event)), *map(np.empty, shapes))
+
+    def doubled(self) -> "Events":
+        """The same with room for as many more."""
+        return Events(*(np.concatenate([column, np.empty_like(column)]) for column in self))
 
 
 class Scratch(NamedTuple):

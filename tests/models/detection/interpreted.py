@@ -137,10 +137,10 @@ def _judge_block(
     scratch: Scratch,
     sheet: Sheet,
     events: Events,
+    place: int,
     count: int,
 ) -> Any:
     with np.errstate(all="ignore"):
-        room_for: Any = Records(events.records)
-        room = events._replace(records=room_for)
-        found, count = JUDGE.judge_block(rules, block, channels, scalars, records(scratch), sheet, room, count)
-        return found._replace(records=found.records.array), count
+        read: Any = Records(events.records)
+        room = events._replace(records=read)
+        return JUDGE.judge_block(rules, block, channels, scalars, records(scratch), sheet, room, place, count)

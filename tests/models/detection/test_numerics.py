@@ -33,7 +33,7 @@ from models.detection.numerics import (
     judge,
     self_test,
 )
-from models.detection.records import Block, Events, Rules, Sheet
+from models.detection.records import Block, Rules, Sheet
 from models.detection.rows import SCALARS
 from models.net import cells
 from models.net.cells import CELLS, LSTM, CellState
@@ -218,9 +218,9 @@ def forgetful(self: Forecaster, inputs: Tensor, state: CellState) -> tuple[Tenso
     return self.recurrence(inputs, self.fresh(inputs.shape[1]))
 
 
-def score_of_all(rules: Rules, block: Block, channels: Doubles, scalars: Doubles, *rest: Any) -> tuple[Events, int]:
+def score_of_all(rules: Rules, block: Block, channels: Doubles, scalars: Doubles, *rest: Any) -> tuple[int, int]:
     """A score with a statistic across streams in it, far below what anyone would see."""
-    found: tuple[Events, int] = JUDGE_BLOCK(rules, block, channels, scalars, *rest)
+    found: tuple[int, int] = JUDGE_BLOCK(rules, block, channels, scalars, *rest)
     sheet: Sheet = rest[1]
     sheet.score[block.readings] *= 1 + 1e-15 * len(scalars)
     return found
@@ -280,8 +280,8 @@ def test_more_than_one_thread_is_refused() -> None:
 
 
 def test_a_refusal_says_how_many_rows_and_which_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    def counted(rules: Rules, block: Block, channels: Doubles, scalars: Doubles, *rest: Any) -> tuple[Events, int]:
-        found: tuple[Events, int] = JUDGE_BLOCK(rules, block, channels, scalars, *rest)
+    def counted(rules: Rules, block: Block, channels: Doubles, scalars: Doubles, *rest: Any) -> tuple[int, int]:
+        found: tuple[int, int] = JUDGE_BLOCK(rules, block, channels, scalars, *rest)
         rest[1].score[block.readings] = 1e-9 * len(scalars)
         return found
 
