@@ -140,7 +140,7 @@ class Worker:
 
         Recoveries that were under way and producers that were dropped are cycles, with whole slabs and open sockets in
         them: they are collected at once, here and where partitions are revoked, as the collector itself hardly ever
-        comes round in a process that was told to leave it be.
+        runs in a process that was set up to leave it alone.
         """
         self._tasks.clear()
         self._recoveries.clear()

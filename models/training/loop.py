@@ -70,16 +70,16 @@ def fit(
     training: TrainingConfig,
     device: torch.device,
     report_progress: Callable[[Progress], None] = lambda _: None,
-    state: Path | None = None,
+    run_file: Path | None = None,
     ranks: Ranks = ALONE,
     save_every_s: float = 60.0,
 ) -> Fitted:
     """Train a forecaster on all of `series` (see usable()). Ctrl-C and SIGTERM end it with the best so far.
 
-    state: file that holds the run, written after every epoch, at most every `save_every_s` within one, and at the end.
+    run_file: what holds the run, written after every epoch, at most every `save_every_s` within one, and at the end.
     If it is there, its run is resumed: weights and losses come out, to the bit, as if nothing had interrupted it.
     ranks: the processes that train together (distributed.joined()). Each gets the same series, which may be on disk;
-    all return the same forecaster; only the first one reports progress, and only its state file is read and written.
+    all return the same forecaster; only the first one reports progress, and only its run file is read and written.
     Raises UnusableState.
     """
     train, validation = windows.split_by_time(
@@ -89,12 +89,12 @@ def fit(
         training.warm_up,
     )
     run = TrainingRun(config, training, device)
-    identity = _identity(series, config, training, device, ranks) if state or ranks.world > 1 else {}
+    identity = _identity(series, config, training, device, ranks) if run_file or ranks.world > 1 else {}
     if ranks.world > 1:
         ranks.require_same(repr(identity).encode(), "the data or the settings")
-    keeper = Keeper(state if ranks.first else None, identity, save_every_s)
-    if saved := ranks.from_first(state.read_bytes() if state and ranks.first and state.is_file() else b""):
-        run.restore(unpack(state or Path(), saved, identity), state or Path())
+    keeper = Keeper(run_file if ranks.first else None, identity, save_every_s)
+    if saved := ranks.from_first(run_file.read_bytes() if run_file and ranks.first and run_file.is_file() else b""):
+        run.restore(unpack(run_file or Path(), saved, identity), run_file or Path())
     else:  # untrained, it expects no change
         run.persistence_loss = _validate(run.forecaster, validation, training, device, ranks)
 

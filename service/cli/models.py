@@ -166,7 +166,7 @@ def train(
             say,
             source=learned.source,
             files=learned.files,
-            state=resume,
+            run_file=resume,
             report=report,
             kinds=kinds,
             ranks=ranks,

@@ -39,22 +39,22 @@ def train(
     *,
     source: str = "a simulated plant",
     files: int = 1,
-    state: Path | None = None,
+    run_file: Path | None = None,
     report: Path | None = None,
     kinds: bool = False,
     ranks: Ranks = ALONE,
 ) -> None:
     """Fit a forecaster on `learn_from`, warm the memories of all `parts` up with it, and write the checkpoint.
 
-    source, files: where the data is from, for people, and how many files that is. state: the run's, see fit(). report:
+    source, files: where the data is from, for people, and how many files that is. run_file: see fit(). report:
     HTML file to write. kinds: teach a head that names kinds of fault too. Of several processes the first one writes.
     """
     err = Console(stderr=True, highlight=False, quiet=not ranks.first)
     checkpoint.require_savable(architecture)
     if ranks.first:
-        _require_room(parts, architecture, path, state, report, kinds=kinds)
+        _require_room(parts, architecture, path, run_file, report, kinds=kinds)
     with _progress(training.epochs, err) as report_progress:
-        fitted = fit(learn_from, architecture, training, device, report_progress, state, ranks)
+        fitted = fit(learn_from, architecture, training, device, report_progress, run_file, ranks)
     if not ranks.first:
         return
     _report(fitted, out)
@@ -126,7 +126,7 @@ def _require_room(
     parts: Sequence[Series],
     architecture: ForecasterConfig,
     path: Path,
-    state: Path | None,
+    run_file: Path | None,
     report: Path | None,
     *,
     kinds: bool,
@@ -134,8 +134,8 @@ def _require_room(
     """Training must not end at a full disk."""
     size, weights = checkpoint.expected_bytes(architecture, (one.key for one in parts), kinds=kinds)
     sizes = {path: size}
-    if state:
-        sizes[state] = STATE_PER_WEIGHTS * weights + checkpoint.HEADER_BYTES
+    if run_file:
+        sizes[run_file] = STATE_PER_WEIGHTS * weights + checkpoint.HEADER_BYTES
     if report:
         sizes[report] = PAGE_BYTES
     check_room(sizes)

@@ -1,4 +1,4 @@
-"""What a worker does, told to those who watch it: the status, the metrics and the log's lines."""
+"""What a worker does, reported to those who watch it: the status, the metrics and the log's lines."""
 
 import time
 from collections import Counter

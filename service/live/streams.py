@@ -30,7 +30,7 @@ from service.state.task import PartitionTask
 EVERY_S = 1.0  # between two tables
 ASKED_FOR_S = 10.0  # how long a question keeps new tables coming
 WITHIN_S = 2.0
-NOBODY = np.empty(0, np.bool_)
+NO_STREAMS = np.empty(0, np.bool_)
 COLUMNS = ("age", "time_ms", "alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length")
 PLACES = [SCALARS.places[name] for name in COLUMNS]
 
@@ -134,7 +134,7 @@ class StreamTable:
         if alarm:
             wanted = wanted & (self._column("alarm") > 0)
         if search:
-            wanted = wanted & np.concatenate([NOBODY, *(part.names.containing(search) for part in self.parts)])
+            wanted = wanted & np.concatenate([NO_STREAMS, *(part.names.containing(search) for part in self.parts)])
         places = self._places(order)
         places = places[wanted[places]]
         return FoundStreams(len(places), [self._seen(place) for place in places[skip : skip + most].tolist()])
@@ -156,7 +156,7 @@ class StreamTable:
 
     @cached_property
     def _held(self) -> Bools:
-        return np.concatenate([NOBODY, *(part.names.held for part in self.parts)])
+        return np.concatenate([NO_STREAMS, *(part.names.held for part in self.parts)])
 
     def _column(self, name: str) -> Doubles:
         at = COLUMNS.index(name)

@@ -1,4 +1,4 @@
-"""Anomalies told to people's tools: as alerts to Alertmanager, as CloudEvents to webhooks.
+"""Anomalies sent to people's tools: as alerts to Alertmanager, as CloudEvents to webhooks.
 
 The worker hands over what it has committed and goes on; threads of their own deliver it (see delivery).
 """

@@ -87,7 +87,7 @@ def records_in(counts: Mapping[str, int]) -> int:
 class Milestones:
     """When a partition came to which offset: how old a change is that is known by its offset alone.
 
-    One mark for each time it is told, those that lie before what is still asked for are let go.
+    One mark for each time it is noted, those that lie before what is still asked for are let go.
     """
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ ROLES = {
     name: f"tests.faults.{name}" for name in ("worker", "oracle", "schedules", "pages")
 }  # each has a function `run`
 STARTED_WITHIN_S = 300.0
-NOBODY = 0  # in the place of a child: the nursery itself has ended
+NO_CHILD = 0  # in the place of a child: the nursery itself has ended
 LIBC = ctypes.CDLL(None)
 
 
@@ -93,7 +93,7 @@ class Nursery:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
             pid = self._started.get(timeout=STARTED_WITHIN_S)
-            if pid == NOBODY:
+            if pid == NO_CHILD:
                 raise RuntimeError(f"the nursery ended with {self._process.wait()}: its last words are on stderr")
             return self._children[pid]
 
@@ -112,7 +112,7 @@ class Nursery:
                 child.code = said["code"]
                 child.ended.set()
                 child.stopped.set()  # no one need wait for that any more
-        self._started.put(NOBODY)
+        self._started.put(NO_CHILD)
 
 
 # --- the nursery itself --------------------------------------------------------------------------------------------

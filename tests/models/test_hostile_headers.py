@@ -138,7 +138,7 @@ for what, changed in mutations(said):
     if tried % 3:
         continue
     try:
-        fit(series, NET, done, torch.device("cpu"), state=path)
+        fit(series, NET, done, torch.device("cpu"), run_file=path)
     except UnusableState as error:
         refused += 1
         assert str(error).startswith(f"{path}: "), (what, error)

@@ -41,12 +41,12 @@ def test_a_run_that_diverges_at_once_leaves_the_forecaster_that_expects_no_chang
 def test_a_run_that_diverges_later_keeps_the_best_weights_it_had(tmp_path: Path) -> None:
     """It learns well, then goes on from a state in which its steps have been made ten thousand times as long."""
     path, net = tmp_path / "run", replace(WIDE, cell="rnn-relu")
-    well = fit(some_series(), net, replace(FAST, epochs=2), CPU, state=path)
+    well = fit(some_series(), net, replace(FAST, epochs=2), CPU, run_file=path)
     identity = _identity(some_series(), net, FAST, CPU, ALONE)
     state = unpack(path, path.read_bytes(), identity)
     state.values["learning_rate"] *= 10_000
     path.write_bytes(pack(state, identity))
-    fitted = fit(some_series(), net, replace(FAST, epochs=50), CPU, state=path)
+    fitted = fit(some_series(), net, replace(FAST, epochs=50), CPU, run_file=path)
     assert (fitted.ended, len(fitted.epochs)) == ("diverged", 3)
     assert fitted.best == well.best
     assert_same_net(fitted.forecaster, well.forecaster)

@@ -80,16 +80,16 @@ def test_a_run_interrupted_at_every_border_comes_to_the_same_bits(calm: Fitted, 
 @pytest.mark.parametrize("steps", [0, 1, 5, 11, 17])
 def test_a_run_interrupted_amid_a_group_comes_to_the_same_bits(calm: Fitted, tmp_path: Path, steps: int) -> None:
     with interrupted_after_steps(steps):
-        assert fit(some_series(), NET, SHORT, CPU, state=tmp_path / "run").ended == "interrupted"
-    assert_same_run(fit(some_series(), NET, SHORT, CPU, state=tmp_path / "run"), calm)
+        assert fit(some_series(), NET, SHORT, CPU, run_file=tmp_path / "run").ended == "interrupted"
+    assert_same_run(fit(some_series(), NET, SHORT, CPU, run_file=tmp_path / "run"), calm)
 
 
 @pytest.mark.parametrize("cell", ["rnn-relu", "gru"])
 def test_it_is_so_with_other_cells(tmp_path: Path, cell: str) -> None:
     net, short = replace(NET, cell=cell, layers=2), replace(SHORT, epochs=2)
     with interrupted_after_steps(9):
-        fit(some_series(), net, short, CPU, state=tmp_path / "run")
-    assert_same_run(fit(some_series(), net, short, CPU, state=tmp_path / "run"), fit(some_series(), net, short, CPU))
+        fit(some_series(), net, short, CPU, run_file=tmp_path / "run")
+    assert_same_run(fit(some_series(), net, short, CPU, run_file=tmp_path / "run"), fit(some_series(), net, short, CPU))
 
 
 PROGRAM = """
@@ -126,21 +126,21 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(calm: Fitted, tmp_path: Path) -> None
     fitted = fit(some_series(), NET, SHORT, CPU, stop, tmp_path / "run")
     assert (fitted.ended, fitted.epochs) == ("interrupted", calm.epochs[:1])
     assert signal.getsignal(signal.SIGTERM) is before
-    assert_same_run(fit(some_series(), NET, SHORT, CPU, state=tmp_path / "run"), calm)
+    assert_same_run(fit(some_series(), NET, SHORT, CPU, run_file=tmp_path / "run"), calm)
 
 
 def test_a_run_in_instalments_of_its_budget_comes_to_the_same_bits(calm: Fitted, tmp_path: Path) -> None:
     """What a spent budget cut short counts as an epoch, but goes on where it was cut when more is given."""
-    spent = fit(some_series(), NET, replace(SHORT, budget_s=0.0), CPU, state=tmp_path / "run")
+    spent = fit(some_series(), NET, replace(SHORT, budget_s=0.0), CPU, run_file=tmp_path / "run")
     assert (spent.ended, len(spent.epochs)) == ("budget", 1)
     assert spent.epochs[0] != calm.epochs[0]
-    assert_same_run(fit(some_series(), NET, SHORT, CPU, state=tmp_path / "run"), calm)
+    assert_same_run(fit(some_series(), NET, SHORT, CPU, run_file=tmp_path / "run"), calm)
 
 
 def test_a_run_that_is_done_goes_on_with_more_epochs_and_otherwise_is_as_it_was(calm: Fitted, tmp_path: Path) -> None:
-    one = fit(some_series(), NET, replace(SHORT, epochs=1), CPU, state=tmp_path / "run")
+    one = fit(some_series(), NET, replace(SHORT, epochs=1), CPU, run_file=tmp_path / "run")
     assert one.epochs == calm.epochs[:1]
-    assert_same_run(fit(some_series(), NET, SHORT, CPU, state=tmp_path / "run"), calm)
+    assert_same_run(fit(some_series(), NET, SHORT, CPU, run_file=tmp_path / "run"), calm)
     told: list[Progress] = []
     assert_same_run(fit(some_series(), NET, SHORT, CPU, told.append, tmp_path / "run"), calm)
     assert not told
@@ -148,20 +148,20 @@ def test_a_run_that_is_done_goes_on_with_more_epochs_and_otherwise_is_as_it_was(
 
 def test_another_run_is_refused_and_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    fit(some_series(), NET, replace(SHORT, epochs=1), CPU, state=path)
+    fit(some_series(), NET, replace(SHORT, epochs=1), CPU, run_file=path)
     for net, training, message in (
         (replace(NET, cell="gru"), SHORT, "the run in it has cell lstm, this one has gru"),
         (NET, replace(SHORT, learning_rate=0.5), "the run in it has learning_rate 0.01, this one has 0.5"),
         (NET, replace(SHORT, precision="bfloat16"), "has precision float32, this one has bfloat16"),
     ):
         with pytest.raises(UnusableState, match=message):
-            fit(some_series(), net, training, CPU, state=path)
+            fit(some_series(), net, training, CPU, run_file=path)
     fewer, changed = some_series()[:2], some_series()
     changed[1].values[3, 0] = np.nextafter(changed[1].values[3, 0], 1e9)
     with pytest.raises(UnusableState, match=r"data\.digest"):
-        fit(changed, NET, SHORT, CPU, state=path)
+        fit(changed, NET, SHORT, CPU, run_file=path)
     with pytest.raises(UnusableState, match=r"data\.digest|data\.readings 310, this one has 250"):
-        fit(fewer, NET, SHORT, CPU, state=path)
+        fit(fewer, NET, SHORT, CPU, run_file=path)
 
 
 def as_version_1(content: bytes) -> bytes:
@@ -180,16 +180,16 @@ def as_version_1(content: bytes) -> bytes:
 def test_a_run_kept_by_the_first_schema_version_is_resumed_to_the_same_bits(calm: Fitted, tmp_path: Path) -> None:
     path = tmp_path / "run"
     with interrupted_after_steps(11):
-        assert fit(some_series(), NET, SHORT, CPU, state=path).epochs
+        assert fit(some_series(), NET, SHORT, CPU, run_file=path).epochs
     path.write_bytes(as_version_1(path.read_bytes()))
-    assert_same_run(fit(some_series(), NET, SHORT, CPU, state=path), calm)
+    assert_same_run(fit(some_series(), NET, SHORT, CPU, run_file=path), calm)
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    fit(some_series(), NET, replace(SHORT, epochs=1), CPU, state=path)
+    fit(some_series(), NET, replace(SHORT, epochs=1), CPU, run_file=path)
     whole = path.read_bytes()
     for content in (b"{}", whole[:-1], whole[:100], whole[:-9] + b"\x01" + whole[-8:]):
         path.write_bytes(content)
         with pytest.raises(UnusableState, match=r"damaged|not a whole one"):
-            fit(some_series(), NET, SHORT, CPU, state=path)
+            fit(some_series(), NET, SHORT, CPU, run_file=path)
