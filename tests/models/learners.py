@@ -41,7 +41,7 @@ def learn(ranks: Ranks, folder: Path) -> None:
 
     state = folder / "run"
     parts = [fit(some_series(), NET, SHORT, ranks.device, stop, state, ranks) for _ in range(2)]
-    resumed = fit(some_series(), NET, SHORT, ranks.device, state=state, ranks=ranks)
+    resumed = fit(some_series(), NET, SHORT, ranks.device, run_file=state, ranks=ranks)
     found = {"differed": differed, "ended": [part.ended for part in parts]}
     found |= {"calm": content(calm), "resumed": content(resumed)}
     (folder / f"{ranks.rank}.json").write_text(json.dumps(found))

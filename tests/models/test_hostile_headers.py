@@ -151,7 +151,7 @@ print(tried, refused)
 
 def test_whatever_a_run_of_training_says_it_goes_on_or_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "run"
-    fit(some_series(), NET, SHORT, torch.device("cpu"), state=file)
+    fit(some_series(), NET, SHORT, torch.device("cpu"), run_file=file)
     ran = subprocess.run([sys.executable, "-c", RESUMES, str(file)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
     tried, refusals = map(int, ran.stdout.split())
