@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -20,7 +21,16 @@ from service.input.wire import Event
 from service.live.insights import Insight
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES
-from service.live.status import CheckpointStatus, Notified, PartitionStatus, Status, StatusBoard, WorkerState
+from service.live.status import (
+    CheckpointStatus,
+    Notified,
+    PartitionStatus,
+    ProcessState,
+    Status,
+    StatusBoard,
+    WorkerProcess,
+    WorkerState,
+)
 from service.live.streams import Streams
 from service.notify.notifier import RECEIVERS
 from service.settings.settings import PREFIX, SECTIONS, Settings
@@ -181,7 +191,7 @@ def metrics() -> str:
         )
     return page(
         "# Metrics",
-        "At `/metrics` of every worker, as Prometheus or OpenMetrics text. No label holds a stream's name but that of "
+        "At `/metrics` of every service, as Prometheus or OpenMetrics text. No label holds a stream's name but that of "
         "`telltale_top_stream_peak_ratio`, which is off by default (`metrics.top_streams`). A histogram has the series "
         "`_bucket`, `_sum` and `_count`. [Monitoring](../monitoring.md) says what to make of them.",
         table(("metric", "type", "labels", "meaning"), rows),
@@ -203,13 +213,14 @@ def metrics() -> str:
 
 
 def everything_exported() -> CollectorRegistry:
-    """All that a worker with a partition and a named stream shows."""
+    """All that a service with several workers, a partition and a named stream shows."""
+    workers = (WorkerProcess(1, ProcessState.RUNNING, os.getpid(), 0, 0),)
     partition = PartitionStatus("plant", 0, 1, 2, 3, strongest=(("pump", 1.0),), replay_from=0)
     checkpoint = CheckpointStatus("path", "digest", ("flow",), 0)
     registry = CollectorRegistry()
     Metrics(
         registry,
-        StatusBoard(Status(WorkerState.RUNNING, 0, 0, 0.0, checkpoint, (partition,))),
+        StatusBoard(Status(WorkerState.RUNNING, 0, 0, 0.0, checkpoint, (partition,), workers=workers)),
         Build("", "", "", ""),
         STAGES,
         REASONS,

@@ -28,6 +28,7 @@ REDACTED = "[redacted]"
 NEVER_BELOW_WARNING = ("kafka",)
 
 Event = MutableMapping[str, Any]
+_bound: dict[str, object] = {}
 
 
 def configure(level: str, form: str, secrets: Sequence[str] = (), stream: TextIO | None = None) -> None:
@@ -40,6 +41,7 @@ def configure(level: str, form: str, secrets: Sequence[str] = (), stream: TextIO
     as_json = form == "json" or (form == "auto" and not stream.isatty())
     plain = _Plain(secrets)
     shared: list[structlog.typing.Processor] = [
+        _with_bound,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -72,6 +74,15 @@ def configure(level: str, form: str, secrets: Sequence[str] = (), stream: TextIO
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda uncaught: _log_uncaught(uncaught.exc_type, uncaught.exc_value, uncaught.exc_traceback)
+
+
+def bind(**values: object) -> None:
+    """Let every line of this process have these keys too."""
+    _bound.update(values)
+
+
+def _with_bound(_: object, __: str, event: Event) -> Event:
+    return {**event, **_bound}
 
 
 class Seldom:

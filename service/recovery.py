@@ -179,6 +179,7 @@ class Recovery:
         same = (marker.checkpoint, marker.names) == (self._layout.checkpoint, self._layout.names)
         self._apply(marker, source, same)
         stale: list[Stale] = []
+        task.slab.reserve(min(marker.pages, self._collected.end))
         for number in range(marker.pages):
             found = read_page(self._collected, self._layout, number)
             if isinstance(found, Page) and (not same or found.through < task.checkpoint_from):
@@ -187,6 +188,7 @@ class Recovery:
                 found = Stale(number, tuple(places), found.keys)
             self._load(found)
             stale += [found] if isinstance(found, Stale) else []
+            self._collected.drop(number)  # else all rows would be in memory twice
             yield True
         self._collected = Collected(self._origin)
         if stale:

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "service.errors": "",
     "service.failpoints": "",
     "service.log_lines": "",
+    "service.forks": "",
     "service.log": "models.data service.errors",
     "service.settings": "service.errors",
     "service.input": "models.data models.detection service.errors service.log",
@@ -37,7 +38,8 @@ MAY_IMPORT = {
         service.state service.pipeline
     """,
     "service.http": """
-        models.output models.data models.detection models.insight service.errors service.log service.input service.live
+        models.output models.data models.detection models.insight service.errors service.forks service.log service.input
+        service.live
     """,
     "service.notify": """
         models.data models.detection service.errors service.log_lines service.log service.input service.state
@@ -52,8 +54,9 @@ MAY_IMPORT = {
         service.live
     """,
     "service.process": """
-        models.detection models.checkpoint service.errors service.settings service.input service.state service.kafka
-        service.pipeline service.recovery service.live service.http service.notify service.worker
+        models.detection models.checkpoint service.errors service.log_lines service.forks service.settings service.input
+        service.state service.kafka service.pipeline service.recovery service.live service.http service.notify
+        service.worker
     """,
     "service.cli": "*",
 }

@@ -45,6 +45,9 @@ def run(
     topic: Topics = None,
     bootstrap_servers: Servers = None,
     group: Annotated[str | None, typer.Option(help="Consumer group: its workers share the partitions.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes, each a member of the group; more than one are supervised.")
+    ] = None,
     http_port: Annotated[int | None, typer.Option(help="Port of health, metrics and API; 0: any.")] = None,
     log_format: Annotated[str | None, typer.Option(help="json, text or auto.")] = None,
     config: Config = None,
@@ -57,6 +60,7 @@ def run(
         config,
         {
             "checkpoint": checkpoint,
+            "workers": workers,
             "kafka.topics": topic or None,
             "kafka.bootstrap_servers": bootstrap_servers,
             "kafka.group": group,

@@ -20,14 +20,22 @@ from service.http.server import ending_of
 from service.http.turns import InTurn, Turns
 from service.input.wire import Event
 from service.live.insights import Insight
-from service.live.status import RECENT_LIMIT, CheckpointStatus, Counts, PartitionStatus, Status, StatusBoard
+from service.live.status import (
+    RECENT_LIMIT,
+    CheckpointStatus,
+    Counts,
+    PartitionStatus,
+    Status,
+    StatusBoard,
+    WorkerProcess,
+)
 from service.live.streams import Tables
 
 METRICS = "/metrics"
 RENDERED_S = 0.2  # who scrapes sooner gets the same text: it takes a few milliseconds to write
-DESCRIPTION = """What a Telltale worker holds and has found; nothing can be changed. A worker answers for its own
-partitions: where several share a group, ask each. Numbers that are not known are null; scores are 1.0 at the alarm
-threshold. Where a token is set, it goes with every request: `Authorization: Bearer TOKEN`."""
+DESCRIPTION = """What a Telltale service holds and has found; nothing can be changed. It answers for the partitions of
+its own workers: where several services share a group, ask each. Numbers that are not known are null; scores are 1.0 at
+the alarm threshold. Where a token is set, it goes with every request: `Authorization: Bearer TOKEN`."""
 
 
 def app(
@@ -128,6 +136,7 @@ class StatusSeen(msgspec.Struct, frozen=True):
     checkpoint: CheckpointStatus
     partitions: list[PartitionStatus]
     counts: Counts
+    workers: list[WorkerProcess]  # that a supervisor looks after; empty: there is one worker and no supervisor
 
 
 class Recent(msgspec.Struct, frozen=True):
@@ -173,6 +182,7 @@ def _status(status: Status, now_s: float) -> dict[str, Any]:
         checkpoint=status.checkpoint,
         partitions=[],
         counts=status.counts,
+        workers=list(status.workers),
     )
     return {**msgspec.structs.asdict(seen), "partitions": [_partition(one) for one in status.partitions]}
 

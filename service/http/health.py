@@ -3,7 +3,7 @@
 import msgspec
 
 from models.output.wording import counted
-from service.live.status import Status, WorkerState
+from service.live.status import ProcessState, Status, WorkerState
 
 NAMED = 8  # partitions or topics in one answer
 # A worker whose loop takes longer is alive, but what it last said is no longer true of now. A round takes half a second
@@ -96,6 +96,9 @@ def assigned(status: Status) -> str:
 
 
 def _not_running(status: Status) -> str | None:
+    waiting = [str(one.number) for one in status.workers if one.state is ProcessState.WAITING]
+    if waiting:
+        return f"worker {', '.join(waiting[:NAMED])} of {len(status.workers)} ended and is started again"
     return None if status.state is WorkerState.RUNNING else f"the worker is {status.state}"
 
 

@@ -152,11 +152,12 @@ class WorkerEnd:
 
 
 class WebEnd:
-    """In the other process: what was published goes to the board and the metrics there; questions go to the worker."""
+    """In the other process: takes in what a worker publishes, and asks it."""
 
-    def __init__(self, link: Link, board: StatusBoard, metrics: Metrics) -> None:
+    def __init__(self, link: Link, take: Callable[[Published], None], end: Callable[[], None] = lambda: None) -> None:
+        """take: called with all that is published, end: once when the worker has ended; both in a thread of this."""
         self._link = link
-        self._board, self._metrics = board, metrics
+        self._take, self._end = take, end
         self._numbers = itertools.count()
         self._waiting: dict[int, Future[tuple[Answer, bytearray]]] = {}
         self.ended = threading.Event()
@@ -165,7 +166,7 @@ class WebEnd:
     def start(self) -> None:
         """Once requests are answered."""
         self._thread.start()
-        self._link.send(Up())
+        self.send(Up())
 
     def ask(self, ask: Callable[[int], ToWorker]) -> tuple[Answer, bytearray]:
         """Raises UnheldStream, NotNow and TooMuchAsked."""
@@ -195,11 +196,14 @@ class WebEnd:
             while (received := self._link.receive(ToWeb)) is not None:
                 message, body = received
                 if isinstance(message, Published):
-                    self._board.publish(message.status)
-                    self._metrics.take(message.counted)
+                    self._take(message)
                 elif waiting := self._waiting.get(message.question):
                     waiting.set_result((message, body))
         finally:
+            self._link.close()
+            for waiting in list(self._waiting.values()):
+                waiting.set_exception(ConnectionResetError())
+            self._end()
             self.ended.set()
 
 

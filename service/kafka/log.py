@@ -7,8 +7,8 @@ fetched. Whatever fails in between, the producer is thrown away and every partit
 What is private to kafka-python 3.0 and used all the same, each with its reason beside it: in columns
 `_ColumnarRecords` (fetching columns); in transactions `_EndTransactionOnce` (a lost commit is not retried),
 `wait_for` (a commit has a time limit) and `drop` (closing does not wait); here `_check_reachable` (a broker that never
-answers is noticed) and the coordinator's `_join_task` in `poll` (the client may forget a join that one poll has begun
-and the next should end).
+answers is noticed), the coordinator's `_join_task` in `poll` (the client may forget a join that one poll has begun
+and the next should end) and its `is_dynamic_member` in `close` (a member with a name of its own leaves the group).
 """
 
 import time
@@ -86,6 +86,7 @@ class KafkaLog:
         self._membership: Membership | None = None
         self._failed_commits = 0
         self._closed = False
+        self._seen_counts: dict[str, int] = {}  # partitions of each input topic when this was last looked at
         counts = check_topics(cluster.servers, topics.readings, topics.outputs, cluster.client, topics.changelog)
         self._writer = TransactionalWriter(cluster, topics, member)
         # What goes out whole has to come in whole.
@@ -133,7 +134,21 @@ class KafkaLog:
         else:
             self._check_reachable()
         self._topic_watch.check()
+        self._rejoin_if_topics_grew()
         return Polled(assigned, revoked, fetched)
+
+    def _rejoin_if_topics_grew(self) -> None:
+        """Let partitions that were added be dealt out.
+
+        The client does this where it leads the group, but one that comes back under its group_instance_id is not told
+        that it does: then nobody would. To those that do not lead, the broker answers what they have already.
+        """
+        counts = {
+            topic: len(self._consumer._cluster.partitions_for_topic(topic) or ()) for topic in self._topics.readings
+        }
+        if any(counts[topic] > count > 0 for topic, count in self._seen_counts.items()):
+            self._consumer._coordinator.request_rejoin()
+        self._seen_counts = {topic: max(count, self._seen_counts.get(topic, 0)) for topic, count in counts.items()}
 
     def backlogs(self) -> dict[Partition, Backlog] | None:
         if self._membership is None:
@@ -274,6 +289,8 @@ class KafkaLog:
         self._closed = True
         self._writer.drop_producer()
         self._changelog.close()
+        if self._member.leaves_at_close:  # the client leaves that to the session where there is a group_instance_id
+            self._consumer._coordinator.is_dynamic_member = lambda: True
         try:
             self._consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 1000)
         except kafka_errors.KafkaError as error:

@@ -31,6 +31,7 @@ from service.kafka.record_fields import (
 from service.log.port import Cut, KeptHeaders, Unreadable
 
 WINDOW_BYTES = 4 * 1024 * 1024
+LARGE_RECORDS = 512  # bytes, on average: to walk over so few records costs less than to look at all their bytes
 
 
 class Bounds(NamedTuple):
@@ -357,7 +358,7 @@ def all_records(opened: Sequence[OpenBatch], record_bytes: int) -> Window | None
     if not 0 < total < len(data) or any(batch.size < 0 for batch in batches):
         return None
     padded = padded_bytes(data)
-    starts = guessed_starts(data, padded, total)
+    starts = guessed_starts(data, padded, total) if len(data) < LARGE_RECORDS * total else None
     if starts is None:
         walked, end = walked_starts(data, 0, total, record_bytes)
         if len(walked) < total or end < len(data):

@@ -160,6 +160,10 @@ class MemoryKeeper(Observer):
         self._tidied_s = self._looked_s = clock()
         self._reported = 0.0  # the highest share of NEAR that was reported
 
+    def recovered(self, seconds: float, replayed: int) -> None:  # noqa: ARG002
+        """What a partition's changelog was read into is free now, and the next one's would go elsewhere in the heap."""
+        give_back()
+
     def turned(self, turn: Round) -> None:
         self.look(sum(len(task.slab) for task in turn.tasks.values()))
 

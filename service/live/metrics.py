@@ -10,6 +10,7 @@ import heapq
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.utils import floatToGoString
 
 from models.data.arrays import Doubles, Int64s
-from service.live.status import Counts, Notified, PartitionStatus, StatusBoard
+from service.live.status import Counts, Notified, PartitionStatus, ProcessState, StatusBoard
 
 # From a record that is judged in the poll it arrives with, to one that waited for a restart or behind a backlog.
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -128,8 +129,11 @@ class Metrics:
         self._transaction = _Histogram(TRANSACTION_S)
         self._restore = _Histogram(RESTORE_S)
         registry.register(self)
-        worker = os.getpid()
-        ProcessCollector(registry=registry, pid=lambda: worker)
+        if board.read().workers:
+            registry.register(_WorkerProcesses(board))
+        else:
+            worker = os.getpid()
+            ProcessCollector(registry=registry, pid=lambda: worker)
 
     def observe_batch(self, readings: int, record_times_ms: Int64s, now_ms: int) -> None:
         """Count a batch whose verdicts are committed. record_times_ms: when each was produced, -1 where unknown."""
@@ -171,6 +175,7 @@ class Metrics:
             self._counters(),
             self._notifications(),
             self._gauges(),
+            self._supervised(),
             self._anomalies(),
             self._histograms(),
         ):
@@ -226,8 +231,11 @@ class Metrics:
 
     def _gauges(self) -> Iterator[Metric]:
         status = self._board.read()
+        started_ms = max([status.started_ms, *(one.started_ms for one in status.workers)])
         yield GaugeMetricFamily(
-            "telltale_start_time_seconds", "When the worker started, Unix time.", status.started_ms / 1000
+            "telltale_start_time_seconds",
+            "When the worker started, Unix time; of several, the one that started last.",
+            started_ms / 1000,
         )
         yield GaugeMetricFamily(
             "telltale_heartbeat_age_seconds",
@@ -270,6 +278,26 @@ class Metrics:
         ):
             yield _by_partition(name, meaning, status.partitions, value)
 
+    def _supervised(self) -> Iterator[Metric]:
+        """Of workers that a supervisor looks after; nothing where there is none."""
+        processes = self._board.read().workers
+        if not processes:
+            return
+        restarts = CounterMetricFamily(
+            "telltale_worker_restarts", "How often a worker ended and was started again.", labels=["worker"]
+        )
+        states = GaugeMetricFamily(
+            "telltale_workers",
+            "Workers by what became of their processes: running, waiting for a restart, lost for good.",
+            labels=["state"],
+        )
+        for one in processes:
+            restarts.add_metric([str(one.number)], one.restarts)
+        for state in ProcessState:
+            states.add_metric([state], sum(one.state is state for one in processes))
+        yield restarts
+        yield states
+
     def _anomalies(self) -> Iterator[Metric]:
         """Which are open now, and, where it is asked for, of which streams."""
         partitions = self._board.read().partitions
@@ -306,6 +334,24 @@ class Metrics:
         for stage, histogram in self._stages.items():
             stages.add_metric([stage], *histogram.read())
         yield stages
+
+
+class _WorkerProcesses:
+    """What the client library says of a process, of each worker."""
+
+    def __init__(self, board: StatusBoard) -> None:
+        self._board = board
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for one in self._board.read().workers:
+            if one.pid is None:
+                continue
+            for family in ProcessCollector(registry=None, pid=partial(int, one.pid)).collect():
+                merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    merged.add_sample(sample.name, {**sample.labels, "worker": str(one.number)}, sample.value)
+        yield from families.values()
 
 
 class _Histogram:

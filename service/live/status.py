@@ -100,9 +100,28 @@ class Notified(NamedTuple):
     waiting: int = 0  # now
 
 
+class ProcessState(StrEnum):
+    """Of a supervised worker's process."""
+
+    RUNNING = "running"
+    WAITING = "waiting"  # it has ended, and is started again in a moment
+    LOST = "lost"  # it ended again and again, and is not started any more
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProcess:
+    """One of the workers of a service that has several."""
+
+    number: int  # 1 is the first
+    state: ProcessState
+    pid: int | None
+    started_ms: int
+    restarts: int
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A view of the worker at one moment; it never changes."""
+    """A view of the worker, or of all workers of a service, at one moment; it never changes."""
 
     state: WorkerState
     started_ms: int
@@ -115,6 +134,7 @@ class Status:
     recent: tuple[Mapping[str, Any], ...] = ()  # anomaly events, newest first
     events: int = 0  # anomaly events since the start: the newest of `recent` is number `events`
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of open anomalies, see still_open
+    workers: tuple[WorkerProcess, ...] = ()  # that a supervisor looks after; empty: there is one, and no supervisor
 
 
 class StatusBoard:

@@ -1,13 +1,17 @@
 """`telltale run`: build the service from its settings, and run it until it is told to stop."""
 
 import gc
+import os
 import platform
 import socket
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
+from typing import NamedTuple
 
 import structlog
 import torch
@@ -16,22 +20,27 @@ from prometheus_client import CollectorRegistry
 from models.checkpoint import Checkpoint, load
 from models.detection import judge
 from models.detection.numerics import self_test
-from service.errors import LogUnavailable
+from service import log_lines
+from service.errors import LogUnavailable, LostState, RefusedInput, RefusedSetting, TelltaleError
 from service.http.app import app as http_app
 from service.http.app import metrics_app
+from service.http.control import Introduced, Stop, orders
 from service.http.server import Server
 from service.http.turns import Brake, Share, Turns
-from service.http.web_link import RemoteStreams, RemoteWatching, WebEnd
-from service.http.web_process import WebProcess
+from service.http.web_link import WorkerEnd
+from service.http.web_messages import Link
+from service.http.web_process import WebProcess, serve_supervised
+from service.http.workers import AllStreams, AllViews, Workers
 from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
-from service.kafka.transactional_ids import worker_id
+from service.kafka.membership import remove_member
+from service.kafka.transactional_ids import supervised_id, supervised_instance, worker_id
 from service.live.insights import Insight
-from service.live.memory import MemoryKeeper, memory_limit, settle
+from service.live.memory import Limit, MemoryKeeper, memory_limit, settle
 from service.live.metrics import Build, Metrics
 from service.live.observer import Observer
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
-from service.live.status import CheckpointStatus, Notified, StatusBoard
+from service.live.status import CheckpointStatus, Notified, ProcessState, StatusBoard, WorkerProcess
 from service.live.streams import Streams
 from service.live.watching import Watching
 from service.notify.delivery import Receiver
@@ -39,6 +48,7 @@ from service.notify.notifier import ALERTMANAGER, RECEIVERS, WEBHOOK, Notifier, 
 from service.pipeline import Pipeline
 from service.process.records import record_rules
 from service.process.stopping import Stopping
+from service.process.supervisor import EXIT_FAILED, EXIT_HOPELESS, EXIT_REFUSED, Supervisor
 from service.process.watchdog import Watchdog
 from service.recovery import RecoveryRules
 from service.settings.addresses import names_for
@@ -51,6 +61,13 @@ from service.worker import PROBLEMS, Worker
 
 BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
 
+# Of a supervised worker, where starting it again is no use.
+EXIT_CODES: dict[type[TelltaleError], int] = {
+    RefusedSetting: EXIT_REFUSED,
+    LostState: EXIT_HOPELESS,
+    RefusedInput: EXIT_HOPELESS,
+}
+
 logger = structlog.get_logger("telltale")
 
 
@@ -58,7 +75,8 @@ def run_service(settings: Settings) -> None:
     """Until SIGTERM or Ctrl-C; what is polled by then is judged and committed.
 
     A second signal ends it at once, and so does a first one that comes before there is anything to commit. With brokers
-    that do not answer it ends all the same, soon: see stopping.
+    that do not answer it ends all the same, soon: see stopping. Several workers are processes of their own, with a
+    supervisor; one has none: what started it restarts it, and sees its exit code.
     """
     stopping = Stopping()
     stopping.listen()
@@ -66,33 +84,26 @@ def run_service(settings: Settings) -> None:
     checkpoint = load(settings.checkpoint)
     _announce_compiling()
     numerics = self_test(checkpoint.detector)
+    if settings.workers > 1:
+        code = _supervised(settings, checkpoint, numerics)
+        sys.stderr.flush()
+        os._exit(code)  # what was loaded takes seconds to be taken down in order, and nothing is left to be written
     notifier = notifier_of(settings)
     board, metrics, registry = observed(checkpoint, numerics, notifier.notified, settings.metrics.top_streams)
-    watchdog, watching, streams = Watchdog(board, BEAT_LIMIT_S), Watching(), Streams()
-    memory = MemoryKeeper(memory_limit(), checkpoint.detector.rows_for([b""]).bytes_per_stream)
-    web = _web(settings.http, checkpoint, board, metrics, registry, watching, streams)
-    if web is not None:
+    watching, streams = Watching(), Streams()
+    web = None
+    if settings.http.enabled:
+        workers = Workers(board, metrics)
+        servers = _servers(settings.http, checkpoint, board, registry, workers)
+        web = WebProcess(board, metrics, streams, watching, workers, servers)
         web.start()
     try:
-        worker = kafka_worker(
-            settings, checkpoint, numerics, board, metrics, stopping.requested, (watching, streams, notifier, memory)
-        )
-        _announce(settings, checkpoint, numerics)
-        memory.foresee(list(checkpoint.detector.known))
-        settle()
-        stopping.note_judging()
-        watchdog.start()
-        notifier.start()
-        try:
-            worker.run(check=lambda: _require(web), flushed=stopping.note_written)
-        finally:
-            watchdog.stop()
-            notifier.stop()
+        seen = _Seen(board, metrics, watching, streams, notifier)
+        _judge(settings, checkpoint, numerics, stopping, seen, _alone(settings), lambda: _require(web))
     finally:
         if web is not None:
             web.stop()
         gc.unfreeze()  # what stays frozen to the end, libraries report as leaks
-    logger.info("stopped", readings=board.read().counts.readings)
 
 
 def _announce_compiling() -> None:
@@ -101,25 +112,150 @@ def _announce_compiling() -> None:
         logger.info("compiling", waits_for="the judge's machine code: some 10 s, and 0.1 s where it can be kept")
 
 
-def _web(
-    http: HttpSettings,
+class _Seen(NamedTuple):
+    """Through what a worker is seen, and who is notified."""
+
+    board: StatusBoard
+    metrics: Metrics
+    watching: Watching
+    streams: Streams
+    notifier: Notifier
+
+
+class Identity(NamedTuple):
+    """Who a worker is in its group."""
+
+    name: str  # of its clients
+    transactional_id: str
+    instance: str | None  # group.instance.id
+    leaves_at_close: bool
+
+
+def _alone(settings: Settings) -> Identity:
+    instance = settings.kafka.instance
+    me = instance or _new_instance()
+    return Identity(me, worker_id(settings.kafka.group, me), instance, leaves_at_close=False)
+
+
+def _new_instance() -> str:
+    return f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+
+
+def _judge(
+    settings: Settings,
     checkpoint: Checkpoint,
-    board: StatusBoard,
-    metrics: Metrics,
-    registry: CollectorRegistry,
-    watching: Watching,
-    streams: Streams,
-) -> WebProcess | None:
-    """What this process is asked through, not started yet; None: it is not."""
-    if not http.enabled:
-        return None
-    return WebProcess(
-        board, metrics, streams, watching, lambda worker: _servers(http, checkpoint, board, registry, worker)
+    numerics: str,
+    stopping: Stopping,
+    seen: _Seen,
+    identity: Identity,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """What a worker does, from joining its group to the end. check: called every round, see Worker.run."""
+    watchdog = Watchdog(seen.board, BEAT_LIMIT_S)
+    memory = MemoryKeeper(_memory_share(settings.workers), checkpoint.detector.rows_for([b""]).bytes_per_stream)
+    observers = (seen.watching, seen.streams, seen.notifier, memory)
+    worker = kafka_worker(
+        settings, checkpoint, numerics, seen.board, seen.metrics, stopping.requested, observers, identity
     )
+    _announce(settings, checkpoint, numerics)
+    memory.foresee(list(checkpoint.detector.known))
+    settle()
+    stopping.note_judging()
+    watchdog.start()
+    seen.notifier.start()
+    try:
+        worker.run(check=check, flushed=stopping.note_written)
+    finally:
+        watchdog.stop()
+        seen.notifier.stop()
+    logger.info("stopped", readings=seen.board.read().counts.readings)
+
+
+def _memory_share(workers: int) -> Limit | None:
+    limit = memory_limit()
+    if limit is None or workers == 1:
+        return limit
+    return Limit(limit.bytes // workers, f"{limit.origin}, a share of {workers}")
+
+
+def _supervised(settings: Settings, checkpoint: Checkpoint, numerics: str) -> int:
+    """Several workers, each a fork of this process; returns the exit code."""
+    service = settings.kafka.instance or _new_instance()
+    now_ms, numbers = time.time_ns() // 1_000_000, range(1, settings.workers + 1)
+    processes = tuple(WorkerProcess(number, ProcessState.WAITING, None, now_ms, 0) for number in numbers)
+    # Of a shape with what workers publish: of no notification anything is counted here.
+    notified = notifier_of(settings).notified
+    board, metrics, registry = observed(checkpoint, numerics, notified, settings.metrics.top_streams, processes)
+    workers = Workers(board, metrics)
+    servers = _servers(settings.http, checkpoint, board, registry, workers) if settings.http.enabled else []
+
+    def work(number: int, control: socket.socket) -> int:
+        for server in servers:
+            server.leave()
+        identity = Identity(
+            f"{service}-worker-{number}",
+            supervised_id(settings.kafka.group, service, number),
+            supervised_instance(service, number),
+            leaves_at_close=settings.kafka.instance is None,
+        )
+        return _work(settings, checkpoint, numerics, identity, number, control)
+
+    def serve(control: socket.socket) -> int:
+        return serve_supervised(servers, workers, control)
+
+    def leave_group(number: int) -> int:
+        kafka, instance = settings.kafka, supervised_instance(service, number)
+        left = remove_member(kafka.bootstrap_servers, kafka.group, instance, client_options(settings))
+        logger.info("member_removed", worker=number, was_there=left)
+        return 0
+
+    for server in servers:
+        server.listen()
+        server.announce()
+    gc.collect()
+    gc.freeze()  # what is loaded by now lives as long as all processes, and stays shared
+    try:
+        return Supervisor(settings.workers, work, serve if servers else None, leave_group).run()
+    finally:
+        for server in servers:
+            server.leave()
+
+
+def _work(
+    settings: Settings,
+    checkpoint: Checkpoint,
+    numerics: str,
+    identity: Identity,
+    number: int,
+    control: socket.socket,
+) -> int:
+    """What a supervised worker's process does; returns its exit code."""
+    log_lines.bind(worker=number)
+    stopping, notifier = Stopping(), notifier_of(settings)
+    board, metrics, _ = observed(checkpoint, numerics, notifier.notified)
+    seen = _Seen(board, metrics, Watching(), Streams(), notifier)
+    threading.Thread(target=_obey, args=(control, stopping, seen), name="control", daemon=True).start()
+    try:
+        _judge(settings, checkpoint, numerics, stopping, seen, identity)
+    except TelltaleError as error:
+        code = EXIT_CODES.get(type(error), EXIT_FAILED)
+        logger.critical("worker_failed", reason=str(error), exit_code=code)
+        return code
+    return 0
+
+
+def _obey(control: socket.socket, stopping: Stopping, seen: _Seen) -> None:
+    """What a worker does as its supervisor says, in a thread of its own."""
+    for order, link in orders(control):
+        if isinstance(order, Introduced) and link is not None:
+            WorkerEnd(Link(link), seen.board, seen.metrics, seen.streams, seen.watching).start()
+        elif isinstance(order, Stop):
+            stopping.stop()
+    os._exit(EXIT_FAILED)  # the supervisor has ended without a word
 
 
 def _servers(
-    http: HttpSettings, checkpoint: Checkpoint, board: StatusBoard, registry: CollectorRegistry, worker: WebEnd
+    http: HttpSettings, checkpoint: Checkpoint, board: StatusBoard, registry: CollectorRegistry, workers: Workers
 ) -> list[Server]:
     """One, or one more for the metrics alone."""
     alone = http.metrics_port is not None
@@ -128,8 +264,8 @@ def _servers(
         None if alone else registry,
         BEAT_LIMIT_S,
         version("telltale"),
-        insight=Insight(checkpoint.detector, checkpoint.digest, RemoteWatching(worker)),
-        streams=RemoteStreams(worker),
+        insight=Insight(checkpoint.detector, checkpoint.digest, AllViews(workers)),
+        streams=AllStreams(workers),
         token=None if http.token is None else http.token.get_secret_value(),
         names=names_for(http.host, http.names),
         turns=Turns(Share(http.processor_share)),
@@ -148,10 +284,15 @@ def observed(
     numerics: str,
     notified: Callable[[], Mapping[str, Notified]] = dict,
     top_streams: int = 0,
+    processes: tuple[WorkerProcess, ...] = (),
 ) -> tuple[StatusBoard, Metrics, CollectorRegistry]:
-    """What a worker with this checkpoint is watched through; the checkpoint was loaded just now."""
+    """What a worker with this checkpoint is watched through; the checkpoint was loaded just now.
+
+    processes: of several workers, where they are watched as one.
+    """
     features, loaded_ms = checkpoint.detector.features, time.time_ns() // 1_000_000
-    board = StatusBoard(first_status(CheckpointStatus(str(checkpoint.path), checkpoint.digest, features, loaded_ms)))
+    first = first_status(CheckpointStatus(str(checkpoint.path), checkpoint.digest, features, loaded_ms))
+    board = StatusBoard(replace(first, workers=processes))
     registry = CollectorRegistry()
     build = Build(version("telltale"), platform.python_version(), torch.__version__, numerics)
     metrics = Metrics(
@@ -186,36 +327,39 @@ def kafka_worker(
     metrics: Metrics,
     stop: threading.Event,
     observers: Sequence[Observer] = (),
+    identity: Identity | None = None,
 ) -> Worker:
     """A worker on the cluster that the settings name. numerics: fingerprint of this machine's arithmetic.
 
-    observers: who else sees what it does, beside the board and the metrics.
+    observers: who else sees what it does, beside the board and the metrics. identity: None: as the settings say.
     """
-    me = settings.kafka.instance or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-    transactional_id = worker_id(settings.kafka.group, me)
+    identity = identity or _alone(settings)
     detector, limits = checkpoint.detector, settings.limits
     future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
     pipeline = Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, record_rules(settings))
     layout = Layout.of(checkpoint.digest, detector.rows_for([]))
-    writer = StateWriter(settings.kafka.group, layout, numerics, transactional_id, settings.state.flush_interval_s)
+    writer = StateWriter(
+        settings.kafka.group, layout, numerics, identity.transactional_id, settings.state.flush_interval_s
+    )
     rules = RecoveryRules(settings.state.when_lost == "reset", settings.state.prime_readings)
-    log = _kafka_log(settings, me, transactional_id)
+    log = _kafka_log(settings, identity)
     reporter = Reporter(board, metrics, writer, detector, settings.metrics.top_streams)
     return Worker(log, pipeline, writer, rules, stop, observers=[reporter, *observers], idle_s=limits.stream_ttl_s)
 
 
-def _kafka_log(settings: Settings, me: str, transactional_id: str) -> KafkaLog:
+def _kafka_log(settings: Settings, identity: Identity) -> KafkaLog:
     kafka = settings.kafka
     member = GroupMember(
         group=kafka.group,
-        transactional_id=transactional_id,
-        instance_id=kafka.instance,
+        transactional_id=identity.transactional_id,
+        instance_id=identity.instance,
+        leaves_at_close=identity.leaves_at_close,
         auto_offset_reset=kafka.auto_offset_reset,
         session_timeout_ms=kafka.session_timeout_ms,
         transaction_timeout_ms=kafka.transaction_timeout_ms,
     )
     return KafkaLog(
-        Cluster(kafka.bootstrap_servers, {"client_id": f"telltale-{me}", **client_options(settings)}),
+        Cluster(kafka.bootstrap_servers, {"client_id": f"telltale-{identity.name}", **client_options(settings)}),
         TopicNames(tuple(kafka.topics), kafka.anomalies_topic, kafka.dead_letters_topic, kafka.changelog_topic),
         member,
         PollLimits(poll_records=kafka.max_poll_records),

@@ -39,6 +39,10 @@ class Stopping:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: self._receive(received))
 
+    def stop(self) -> None:
+        """As a signal does, in a process that is told by its supervisor."""
+        self._receive(signal.SIGTERM)
+
     def note_judging(self) -> None:
         """From now on a stop is worth waiting for. To be called after the last fork: a thread begins."""
         threading.Thread(target=self._watch, name="stopping", daemon=True).start()

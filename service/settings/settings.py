@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.settings.fields import FilePath
+from service.settings.fields import FilePath, Whole
 from service.settings.sections import (
     HttpSettings,
     InputSettings,
@@ -37,6 +37,13 @@ class Settings(BaseSettings):
 
     checkpoint: FilePath = Field(
         default=Path("telltale.safetensors"), description="file of the trained model to judge with"
+    )
+    workers: Whole = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="worker processes, each a member of the group; more than one are supervised: what ends is started "
+        "again; as many as there are processors for, and no more than partitions",
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)

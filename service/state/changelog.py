@@ -88,7 +88,7 @@ class _PageHeader(msgspec.Struct, array_like=True):
     checkpoint: str
     names: int
     places: list[int]  # of each row in the page, 0 to 127
-    keys: list[bytes]
+    keys: list[StreamKey]
 
 
 class _RosterHeader(msgspec.Struct, array_like=True):
@@ -96,7 +96,7 @@ class _RosterHeader(msgspec.Struct, array_like=True):
     topic: str
     partition: int
     page: int
-    keys: list[bytes]
+    keys: list[StreamKey]
 
 
 _Header = TypeVar("_Header", _PageHeader, _RosterHeader)
@@ -237,6 +237,16 @@ class Collected:
     marker: bytes | None = None
     foreign: int = 0  # records under keys that nothing here writes
 
+    @property
+    def end(self) -> int:
+        """One more than the highest number of a page."""
+        return 1 + max(self.pages, default=-1)
+
+    def drop(self, number: int) -> None:
+        """A page has been read."""
+        self.pages.pop(number, None)
+        self.rosters.pop(number, None)
+
     def add(self, keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> None:
         """Take in records in the order of the changelog."""
         for key, value in zip(keys, values, strict=True):
@@ -291,7 +301,7 @@ def read_page(collected: Collected, layout: Layout, number: int) -> Page | Stale
 def roster_agrees(collected: Collected, page: Page) -> bool:
     """Whether the page's roster can be read and names the page's streams."""
     roster = _read_roster(collected, page.number)
-    return roster is not None and sorted(roster) == sorted(page.keys)
+    return roster is not None and (roster == page.keys or sorted(roster) == sorted(page.keys))
 
 
 def _read_roster(collected: Collected, number: int) -> tuple[StreamKey, ...] | None:
@@ -305,7 +315,7 @@ def _read_roster(collected: Collected, number: int) -> tuple[StreamKey, ...] | N
         return None
     if header.page != number:
         return None
-    return tuple(map(StreamKey, header.keys))
+    return tuple(header.keys)
 
 
 def _read_page(origin: Origin, layout: Layout, number: int, value: bytes) -> Page | Stale:
@@ -314,7 +324,7 @@ def _read_page(origin: Origin, layout: Layout, number: int, value: bytes) -> Pag
     if header.page != number:
         raise UnreadableRecord("foreign", f"holds page {header.page}")
     _require_rows(header)
-    keys, places = tuple(map(StreamKey, header.keys)), tuple(header.places)
+    keys, places = tuple(header.keys), tuple(header.places)
     if (header.checkpoint, header.names) != (layout.checkpoint, layout.names):
         return Stale(number, places, keys)
     if len(columns) != len(keys) * layout.row_bytes:
@@ -334,7 +344,7 @@ def _read_columns(layout: Layout, streams: int, data: memoryview) -> tuple[Rows,
     return Rows(*columns[:4]), columns[4]
 
 
-def _body(kind: bytes, value: bytes) -> bytes:
+def _body(kind: bytes, value: bytes) -> memoryview:
     if len(value) < _FRAME.size:
         raise UnreadableRecord("corrupt", f"{len(value)} bytes, too few for a frame")
     magic, version, found, crc = _FRAME.unpack_from(value)
@@ -342,19 +352,19 @@ def _body(kind: bytes, value: bytes) -> bytes:
         raise UnreadableRecord("corrupt", f"starts with {bytes(value[:6])!r}")
     if version != VERSION:
         raise UnreadableRecord("version", f"is of version {version}, expected {VERSION}")
-    body = value[_FRAME.size :]
+    body = memoryview(value)[_FRAME.size :]
     if crc32(body) != crc:
         raise UnreadableRecord("corrupt", f"the checksum of its {len(value)} bytes is wrong")
     return body
 
 
-def _decoded(kind: type[_Header], body: bytes) -> tuple[_Header, memoryview]:
+def _decoded(kind: type[_Header], body: memoryview) -> tuple[_Header, memoryview]:
     try:
         (length,) = _LENGTH.unpack_from(body)
         header = msgspec.msgpack.decode(body[_LENGTH.size : _LENGTH.size + length], type=kind)
     except (struct.error, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UnreadableRecord("corrupt", f"its header cannot be read: {error}") from error
-    return header, memoryview(body)[_LENGTH.size + length :]
+    return header, body[_LENGTH.size + length :]
 
 
 def _require_origin(expected: Origin, found: Origin, what: str) -> None:
@@ -370,8 +380,8 @@ def _require_rows(header: _PageHeader) -> None:
     places, keys = header.places, header.keys
     good = (
         len(places) == len(keys) == len(set(places)) == len(set(keys))
-        and all(0 <= place < PAGE_ROWS for place in places)
-        and all(1 <= len(key) <= MAX_KEY_BYTES for key in keys)
+        and all(0 <= place < PAGE_ROWS for place in (min(places, default=0), max(places, default=0)))
+        and all(1 <= length <= MAX_KEY_BYTES for length in set(map(len, keys)))
     )
     if not good:
         raise UnreadableRecord("corrupt", "its streams and their places do not fit together")

@@ -169,18 +169,22 @@ class StateSlab:
 
         The page that loses it is marked, so that it is written again without it.
         """
-        self._reserve(page.number)
+        self._add_page(page.number)
         self._listed = None
         self._through[page.number] = page.through
-        kept = [n for n, key in enumerate(page.keys) if self._take_over(key, page)]
-        slots = page.slots[kept]
-        for slot, n in zip(slots.tolist(), kept, strict=True):
-            self._slots[page.keys[n]] = slot
-            self._keys[slot] = page.keys[n]
+        _, _, slots, keys, rows, applied = page
+        if not self._slots.keys().isdisjoint(keys):
+            kept = [n for n, key in enumerate(keys) if self._take_over(key, page)]
+            some = torch.tensor(kept, dtype=torch.int64)
+            keys = tuple(keys[n] for n in kept)
+            slots, rows, applied = slots[some], rows.take(some), applied[some]
+        places = slots.tolist()
+        self._slots.update(zip(keys, places, strict=True))
+        for slot, key in zip(places, keys, strict=True):
+            self._keys[slot] = key
             self._free.pop(slot, None)
-        some = torch.tensor(kept, dtype=torch.int64)
-        self._rows.put(slots, page.rows.take(some))
-        self._applied[slots] = page.applied[some]
+        self._rows.put(slots, rows)
+        self._applied[slots] = applied
 
     def load_cold(self, number: int, places: Sequence[int], keys: Sequence[StreamKey], since: int) -> None:
         """Make room for a page whose rows are lost or mean nothing: its streams start with fresh rows.
@@ -209,7 +213,11 @@ class StateSlab:
         self._mark_dirty(torch.tensor([loser * PAGE_ROWS]), page.through)
         return loser == other
 
-    def _reserve(self, number: int) -> None:
+    def reserve(self, pages: int) -> None:
+        """Make room for this many pages at once: to grow page by page copies all rows again and again."""
+        self._make_room(pages * PAGE_ROWS)
+
+    def _add_page(self, number: int) -> None:
         """Let a page be there, with free slots."""
         end = (number + 1) * PAGE_ROWS
         self._make_room(end)

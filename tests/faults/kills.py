@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+import psutil
+
 from tests.faults.figures import Cast, Figures
 from tests.faults.scene import SESSION_MS, Fault, Scene, wait_until
 
@@ -31,6 +33,8 @@ REACHED_WITHIN_S = 15.0  # at the first try, and twice as long at each other: a 
 STARTED_WITHIN_S, ENDED_WITHIN_S = 180.0, 60.0
 TRIES = 5  # a fail-point is not on every worker's way: nothing to replay, no partition to commit
 SESSION_S = SESSION_MS / 1000
+BACK_WITHIN_S = 4.0
+DEFAULT_SESSION = {"kafka.session_timeout_ms": 10_000, "kafka.transaction_timeout_ms": 10_000}
 
 
 def kills(cast: Cast, count: int, workers: int) -> Figures:
@@ -121,6 +125,30 @@ def kills_in_recovery(cast: Cast, count: int) -> Figures:
     figures = Figures.of("kill -9 in recovery, 3 deep", count, outcome)
     figures.extra |= {"reached": dict(sorted(depths.items()))}
     figures.require(depths["depth 3"] == count, f"the third kill was reached {depths['depth 3']} times of {count}")
+    return figures
+
+
+def supervised(cast: Cast, count: int) -> Figures:
+    """kill -9 of one of three workers that a supervisor looks after, under load, with the session that is the default.
+
+    Seconds are until a reading that is written after the kill has its verdict in every partition, less what that
+    takes when nothing is killed. The least counts: on a machine with much else to do anything may wait once.
+    """
+    chance, seconds = random.Random(cast.seed), list[float]()
+    with Scene(*cast, settings={"workers": 3, **DEFAULT_SESSION}) as scene:
+        child = scene.start("w0")
+        scene.wait_for_progress(STARTED_WITHIN_S)
+        calm_s = min(scene.wait_for_progress(STARTED_WITHIN_S) for _ in range(3))
+        for _ in range(count):
+            chance.choice(psutil.Process(child.pid).children()).kill()
+            seconds.append(scene.wait_for_progress(STARTED_WITHIN_S) - calm_s)
+        outcome = scene.finish()
+        ended = child.ended.is_set()
+    figures = Figures.of("kill -9, one of 3 supervised", count, outcome)
+    figures.extra |= {"s to progress": [round(one, 1) for one in sorted(seconds)], "s when calm": round(calm_s, 1)}
+    figures.require(ended, "the supervisor of the beginning is not the one that was stopped at the end")
+    figures.require(min(seconds) <= BACK_WITHIN_S, f"progress after {min(seconds):.1f} s, expected {BACK_WITHIN_S} s")
+    figures.require(outcome.lines["process_ended"] == count, f"{outcome.lines['process_ended']} ends were seen")
     return figures
 
 

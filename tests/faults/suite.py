@@ -92,6 +92,7 @@ def _joined(name: str, found: Iterable[Figures]) -> Figures:
 
 ROWS: dict[str, Row] = {
     "kills": Row(_kills(10, 23), _kills(400, 600)),
+    "supervised": Row(lambda cast: kills.supervised(cast, 3), lambda cast: kills.supervised(cast, 100)),
     "recovery": Row(lambda cast: kills.kills_in_recovery(cast, 3), _halves(kills.kills_in_recovery, 30)),
     "stops": Row(lambda cast: kills.stops(cast, 8), _halves(kills.stops, 200)),
     "control": Row(lambda cast: kills.stops(cast, 8, control=True), lambda cast: kills.stops(cast, 20, control=True)),

@@ -35,6 +35,12 @@ def test_a_kill_at_any_point_changes_nothing(kafka: Broker, nursery: Nursery) ->
     assert found("kills", kafka, nursery).passed
 
 
+def test_a_supervised_worker_that_is_killed_is_back_in_seconds_and_changes_nothing(
+    kafka: Broker, nursery: Nursery
+) -> None:
+    assert found("supervised", kafka, nursery).passed
+
+
 def test_a_kill_during_the_recovery_from_a_kill_changes_nothing(kafka: Broker, nursery: Nursery) -> None:
     assert found("recovery", kafka, nursery).passed
 

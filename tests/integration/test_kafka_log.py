@@ -25,6 +25,7 @@ from service.kafka import topics as kafka_topics
 from service.kafka import transactional_writer
 from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
+from service.kafka.membership import remove_member
 from service.kafka.topics import CHANGELOG, TopicSpec, check_topics, create_topics, describe_topics, produce
 from service.log.fitting import record_bytes
 from service.log.port import POLL_BYTES, Commit, Fetched, Headers, Log, Partition, Record
@@ -339,6 +340,38 @@ def test_a_static_worker_restarts_at_once_and_keeps_its_partitions(world: KafkaW
 
 
 # --- transactions --------------------------------------------------------------------------------------------------
+
+
+def test_a_static_worker_that_is_back_is_given_partitions_that_were_added(world: KafkaWorld, kafka: Broker) -> None:
+    """It leads the group, and is not told so."""
+    Reader(world.open(instance_id="worker-1")).until_owned(2)
+    world.opened[0].close()
+    again = Reader(world.open(instance_id="worker-1"))
+    again.until_owned(2)
+    names = (world.topic, world.anomalies_topic, world.dead_letters_topic, world.changelog_topic)
+    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers) as admin:
+        admin.create_partitions(dict.fromkeys(names, 3))
+    again.until_owned(3)
+
+
+def test_a_static_worker_leaves_when_it_closes_where_it_is_to(world: KafkaWorld, kafka: Broker) -> None:
+    Reader(world.open(instance_id="worker-1", leaves_at_close=True)).until_owned(2)
+    world.opened[0].close()
+    assert kafka_topics.members_of(kafka.bootstrap_servers, world.group) == ()
+
+
+def test_a_member_that_is_gone_can_be_taken_out_of_its_group(world: KafkaWorld, kafka: Broker) -> None:
+    settings = {"session_timeout_ms": 60_000, "transaction_timeout_ms": 60_000}
+    Reader(world.open(instance_id="host-1/worker-1", **settings)).until_owned(2)
+    world.opened[0].close()  # it keeps its place
+    (member,) = kafka_topics.members_of(kafka.bootstrap_servers, world.group)
+    assert remove_member(kafka.bootstrap_servers, world.group, "host-1/worker-1")
+    assert kafka_topics.members_of(kafka.bootstrap_servers, world.group) == (), member
+    assert not remove_member(kafka.bootstrap_servers, world.group, "host-1/worker-1"), "it is no error"
+    other = Reader(world.open(instance_id="host-1/worker-2", **settings))
+    began = time.monotonic()
+    other.until_owned(2)
+    assert time.monotonic() - began < 20, "the session of the other one would be 60 s"
 
 
 def test_outputs_of_a_transaction_that_fails_half_way_are_never_seen(world: KafkaWorld, kafka: Broker) -> None:

@@ -28,8 +28,9 @@ from service.http.health import HealthSummary, summary
 from service.http.server import STOP_WITHIN_S, Server
 from service.http.stream_routes import OpenAnomalies, StreamsFound
 from service.http.turns import Share, Turns
-from service.http.web_link import RemoteStreams, RemoteWatching, WebEnd, WorkerEnd
+from service.http.web_link import WebEnd, WorkerEnd
 from service.http.web_messages import Link
+from service.http.workers import AllStreams, AllViews, Workers
 from service.input.wire import StreamKey, encode_reading
 from service.live.insights import Insight, TraceSeen
 from service.live.metrics import Build, Metrics
@@ -72,11 +73,10 @@ class Live:
             self._links = [Link(end) for end in socket.socketpair()]
             worker_end = WorkerEnd(self._links[0], board, metrics_of(board), streams, watching)
             board = StatusBoard(board.read())
-            web_end = WebEnd(self._links[1], board, metrics_of(board))
-            watching, streams = RemoteWatching(web_end), RemoteStreams(web_end)
-            self._linked = [worker_end, web_end]
-            for end in self._linked:
-                end.start()
+            workers = Workers(board, metrics_of(board))
+            watching, streams = AllViews(workers), AllStreams(workers)
+            worker_end.start()
+            self._linked = [worker_end, workers.connect(self._links[1])]
         self._heard = board
         insight = Insight(detector, DIGEST, watching)
         api = app(board, CollectorRegistry(), 1e9, "0.1.0", insight=insight, streams=streams)

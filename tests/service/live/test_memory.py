@@ -170,6 +170,14 @@ def test_cycles_with_buffers_behind_them_do_not_wait_for_the_collector() -> None
     assert gone() is None
 
 
+@pytest.mark.usefixtures("settled")
+def test_what_a_restore_took_is_given_back_when_it_is_over() -> None:
+    keeper = MemoryKeeper(None, 1_000, clock=Clock())
+    gone = weakref.ref(Cycle())
+    keeper.recovered(1.0, 0)
+    assert gone() is None
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library keeps what is free")
 def test_gaps_between_buffers_go_back_to_the_system() -> None:

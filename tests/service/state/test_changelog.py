@@ -459,3 +459,13 @@ def test_keys_that_no_one_writes_are_left_alone(key: bytes | None) -> None:
 @given(st.binary(max_size=60), st.binary(max_size=20) | st.none())
 def test_no_key_makes_collecting_fail(key: bytes, value: bytes | None) -> None:
     collected(Record(key, value), Record(b"plant/" + key, value), Record(b"plant/page/" + key, value))
+
+
+def test_a_page_that_was_read_is_not_held_any_more() -> None:
+    found = Collected(HERE)
+    assert found.end == 0
+    found.add([page_key(HERE, 0), page_key(HERE, 4), roster_key(HERE, 4)], [b"zero", b"four", b"roster"])
+    assert found.end == 5
+    found.drop(4)
+    assert (found.pages, found.rosters) == ({0: b"zero"}, {})
+    found.drop(4)

@@ -509,3 +509,17 @@ def _spare_room_takes_no_memory() -> None:
     assert slab.nbytes > 75_000_000
     assert after - before < 15_000_000
     assert not any(column[len(slab) :].any() for column in slab.rows)
+
+
+def test_a_slab_with_room_reserved_does_not_grow_when_pages_are_loaded() -> None:
+    source = StateSlab(fresh_rows)
+    write(source, keys(3 * PAGE_ROWS), 7.0, 5)
+    slab = StateSlab(fresh_rows)
+    slab.reserve(source.pages)
+    assert (len(slab), slab.pages, slab.room) == (0, 0, 3 * PAGE_ROWS)
+    rows = slab.rows.scalars.data_ptr()
+    for number in range(source.pages):
+        slab.load(source.page(number, 6))
+    assert slab.rows.scalars.data_ptr() == rows
+    assert slab.keys == source.keys
+    assert equal(slab.rows, source.rows)
