@@ -47,8 +47,8 @@ class GroupMember:
 
     transactional_id: this worker's own; a restart with the same one ends what the dead worker left open.
     instance_id: with it a restarted worker gets its partitions back at once, but one that is stopped keeps them until
-    session_timeout_ms is over, unless it leaves_at_close. A worker that does not poll for max_poll_interval_ms is thrown
-    out.
+    session_timeout_ms is over, unless it leaves_at_close. A worker that does not poll for max_poll_interval_ms is
+    thrown out.
     """
 
     group: str

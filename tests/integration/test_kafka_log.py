@@ -361,7 +361,7 @@ def test_a_static_worker_leaves_when_it_closes_where_it_is_to(world: KafkaWorld,
 
 
 def test_a_member_that_is_gone_can_be_taken_out_of_its_group(world: KafkaWorld, kafka: Broker) -> None:
-    settings = {"session_timeout_ms": 60_000, "transaction_timeout_ms": 60_000}
+    settings: dict[str, Any] = {"session_timeout_ms": 60_000, "transaction_timeout_ms": 60_000}
     Reader(world.open(instance_id="host-1/worker-1", **settings)).until_owned(2)
     world.opened[0].close()  # it keeps its place
     (member,) = kafka_topics.members_of(kafka.bootstrap_servers, world.group)
