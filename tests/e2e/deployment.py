@@ -134,6 +134,7 @@ def test_the_image_runs_as_a_user_without_rights_and_holds_nothing_to_build_with
     assert "Read-only file system" in said("touch /opt/own/new")
     assert said("command -v pip pip3 uv gcc cc make git") == ""
     assert "No module named pip" in said("python -m pip --version")
+    assert said('python -c "from models.detection.judge import is_compiled; print(is_compiled())"') == "True"
 
 
 def test_prometheus_has_the_metrics_and_alertmanager_shows_an_anomaly(deployment: Deployment) -> None:
