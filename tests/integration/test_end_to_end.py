@@ -311,6 +311,11 @@ BAD: dict[Reason, Record] = {
     Reason.WRONG_FEATURES: good(0)._replace(value=b'{"timestamp":1,"values":[1,2,3]}'),
     Reason.NOT_A_NUMBER: good(0)._replace(value=b'{"timestamp":1,"values":["1",2]}'),
     Reason.OUT_OF_RANGE: good(0)._replace(value=b'{"timestamp":1,"values":[1e39,2]}'),
+    Reason.BAD_MSGPACK: good(0)._replace(value=b"\x82"),
+    Reason.BAD_ARROW: good(0)._replace(value=b"\xff\xff\xff\xff\x08"),
+    Reason.TOO_MANY_READINGS: good(0)._replace(
+        value=encode_readings(InputFormat.MSGPACK, ["f0", "f1"], [NOW_MS] * 2_049, np.ones((2_049, 2)))
+    ),
 }
 
 
@@ -320,7 +325,7 @@ def test_every_kind_of_bad_record_becomes_a_dead_letter_and_harms_no_other(kafka
     names = made_topics(kafka)
     spike = encode_reading(["f0", "f1"], NOW_MS + 60_000 * 100, [1e6, 1.0])
     clean = [*map(good, range(100)), Record(b"good", spike, (), NOW_MS), *map(good, range(101, 140))]
-    spoilt = [record for n, one in enumerate(clean) for record in (one, *list(BAD.values())[n % 12 : n % 12 + 1])]
+    spoilt = [record for n, one in enumerate(clean) for record in (one, *list(BAD.values())[n % (len(BAD) + 1) :][:1])]
     kafka.produce(names.topic, [(0, record) for record in spoilt] + [(1, record) for record in clean])
 
     with service(kafka, quick, names) as running:
