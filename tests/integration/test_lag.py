@@ -13,7 +13,7 @@ from tests.kafka import Broker
 __all__ = ["quick"]  # a fixture
 BACKLOG: Sequence[tuple[int, Record]] = plant_records(streams=40, readings=6_000)
 # So little at once that the worker is seen at it, while all of it lies in the client's buffer.
-IN_SMALL_STEPS = {"TELLTALE_KAFKA__MAX_POLL_RECORDS": "200"}
+IN_SMALL_STEPS = {"TELLTALE_KAFKA__MAX_POLL_RECORDS": "50"}
 
 
 def test_a_workers_lag_is_true_from_the_first_moment_and_it_is_ready_when_it_judges(kafka: Broker, quick: Path) -> None:
