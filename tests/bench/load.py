@@ -131,6 +131,8 @@ def work(
         seen += sum(len(one.batch.keys) for one in worker.turn())
     spent = _stage_seconds(registry)
     written = _page_bytes(registry)
+    if seen >= readings:
+        sys.exit(f"all {readings:,} readings came before the first was measured: --readings wants more")
     first, began, spent_s = seen, time.perf_counter(), time.process_time()
     while seen < readings:
         seen += sum(len(one.batch.keys) for one in worker.turn())
