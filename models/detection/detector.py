@@ -199,9 +199,8 @@ class Detector:
     @torch.inference_mode()
     def observe(self, readings: Readings, waves: Waves, rows: Rows) -> tuple[Verdicts, Rows]:
         """Judge a batch. rows: those of waves.slots. Returns the verdicts and the rows after the batch."""
-        readings = Readings(
-            *(column.contiguous() for column in readings)
-        )  # of other strides, it would be compiled again
+        # Of other strides, the judge would be compiled again.
+        readings = Readings(*(column.contiguous() for column in readings))
         working = WorkingRows.of(rows)
         fate = _admit(readings, waves, working)
         sheet = Sheet.empty(*readings.values.shape)

@@ -33,7 +33,7 @@ account.close()
 
 
 def account_of_peer(judged: int) -> Account:
-    """Of a program that was asked for READINGS and judges so many."""
+    """Of a program that was asked for READINGS and judges this many."""
     program = PEER.format(programs=str(HERE / "programs"), readings=READINGS, judged=judged)
     return account_of([sys.executable, "-c", program], timeout_s=60)
 

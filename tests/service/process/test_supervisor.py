@@ -63,7 +63,7 @@ def serve(control):
     for order, link in orders(control):
         if isinstance(order, Introduced):
             for number in link.recv(1):  # none, where the worker has died since
-                say("heard of", number)
+                say("introduced", number)
         elif isinstance(order, Supervised):
             say("told", *(f"{one.number}:{one.state}:{one.restarts}" for one in order.processes))
         else:
@@ -103,7 +103,7 @@ class Play:
 
     def until_linked(self) -> None:
         for number in (1, 2, 3):
-            self.until_said(f"heard of {number}")
+            self.until_said(f"introduced {number}")
 
     def pid(self, name: str) -> int:
         """Of its latest run."""
@@ -158,7 +158,7 @@ def test_http_is_started_again_and_hears_of_all_workers_again(tmp_path: Path) ->
         os.kill(before, signal.SIGKILL)
         played.until_said("web", 2)
         for number in (1, 2, 3):
-            played.until_said(f"heard of {number}", 2)
+            played.until_said(f"introduced {number}", 2)
         assert played.pid("web") != before
         assert played.ended(signal.SIGTERM) == 0
 
