@@ -156,6 +156,16 @@ def test_batches_of_any_size_are_judged_as_one_reading_at_a_time(case: Case, siz
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("streams", "waves"), [(1, 256), (3, 5)])
+def test_blocks_of_any_width_and_length_are_judged_as_one_reading_at_a_time(
+    case: Case, streams: int, waves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.detection.detector.WIDEST_BLOCK", streams)
+    monkeypatch.setattr("models.detection.detector.LONGEST_BLOCK", waves)
+    assert_same(judge(case.detector, case.batch, case.rows, [READINGS]), case.one_by_one)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [7, 5_000])
 def test_kinds_are_named_and_symptoms_remembered_alike_in_batches_of_any_size(named: Case, size: int) -> None:
     judged = judge(named.detector, named.batch, named.rows, range(size, READINGS, size))
