@@ -172,15 +172,8 @@ def _net(
     return fitted.forecaster, seconds, str(fitted.ended)
 
 
-def openings(judged: Judged) -> Bools:
-    """The readings at which an alarm opens, (R,): to NAB an alarm is a moment."""
-    opens = np.zeros(len(judged.alarm), bool)
-    opens[[begin for begin, _ in evaluation.runs(judged.alarm)]] = True
-    return opens
-
-
 def _nab(tested: Sequence[Judged], labels: Sequence[Bools]) -> tuple[dict[str, tuple[float, ...]], dict[str, float]]:
-    scores = [np.where(openings(one), one.score, 0.0) for one in tested]
+    scores = [np.where(evaluation.openings(one), one.score, 0.0) for one in tested]
     streams = list(zip(labels, scores, strict=True))
     earned, thresholds = {}, {}
     for (fixed, optimised), (name, profile) in zip(NAB_FIGURES, nab.PROFILES.items(), strict=True):

@@ -286,6 +286,13 @@ def runs(marked: Bools) -> list[tuple[int, int]]:
     return [(int(begin), int(end)) for begin, end in borders.reshape(-1, 2)]
 
 
+def openings(judged: Judged) -> Bools:
+    """The readings at which an alarm opens, (R,)."""
+    opens = np.zeros(len(judged.alarm), np.bool_)
+    opens[[begin for begin, _ in runs(judged.alarm)]] = True
+    return opens
+
+
 def auc_pr(label: Bools, score: Doubles) -> float:
     """Average precision, equal scores being one threshold; both (R,). NaN without a labelled reading."""
     if not label.any():

@@ -22,10 +22,9 @@ from models.evaluation.benchmark import (
     BenchmarkRun,
     Trained,
     evaluate,
-    openings,
     weigh,
 )
-from models.evaluation.evaluation import Judged, backtest, measure, read_labels
+from models.evaluation.evaluation import Judged, backtest, measure, openings, read_labels
 from models.evaluation.evaluation_report import evaluation_report
 from models.evaluation.evaluation_tables import OVER_SETS, summarise, write
 from models.evaluation.kept_runs import find_sets

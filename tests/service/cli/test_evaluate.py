@@ -54,6 +54,36 @@ def test_a_checkpoint_is_judged_if_it_has_the_features_of_the_sets(
     assert "its features are temperature, pressure, vibration, those of other are temperature, pressure;" in refused
 
 
+@pytest.mark.slow
+def test_simulated_series_need_no_data(telltale: Telltale, tmp_path: Path) -> None:
+    arguments = ["evaluate", "--simulated", "--set", "constants", "--set", "families", "--seeds", 1]
+    said = telltale.does(*arguments, "--out", tmp_path / "out")
+    assert "families: spike found" in said
+    assert "constants: alarms" in said
+    assert "plants" not in said
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"simulated.csv", "simulated.json", "simulated.md"}
+    assert "there already" in telltale.refuses(*arguments, "--out", tmp_path / "out", code=2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (["here"], "--simulated makes its own series, expected no DATA beside it, found here"),
+        (["--set", "pump"], "--set is 'pump', expected one of families, plants, constants, machines"),
+    ],
+)
+def test_what_simulated_series_do_not_take_is_refused(
+    telltale: Telltale, tmp_path: Path, wrong: list[str], expected: str
+) -> None:
+    assert expected in telltale.refuses("evaluate", "--simulated", "--out", tmp_path / "out", *wrong, code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_data_the_ways_to_name_series_are_told(telltale: Telltale, tmp_path: Path) -> None:
+    assert "DATA is missing" in telltale.refuses("evaluate", "--out", tmp_path / "out", code=2)
+
+
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [

@@ -1,0 +1,191 @@
+"""What simulate() found, as tables: the figures that a change is judged by, then those of each set."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from models.evaluation.simulated import SimulatedRun
+from models.evaluation.tables import Table, markdown, write_tables
+
+ALL = "all"
+FIGURES = "figures"
+
+Runs = Sequence[SimulatedRun]
+
+
+class Titled(NamedTuple):
+    title: str
+    table: Table
+
+
+def tables(runs: Runs) -> list[Titled]:
+    """First the figures of all sets, then a set at a time."""
+    shown = [Titled(FIGURES, (["figure", "value"], [[name, value] for name, value in figures(runs).items()]))]
+    for name, make in _TABLES.items():
+        if of_set := [run for run in runs if run.set == name]:
+            shown += make(of_set)
+    return shown
+
+
+def write(runs: Runs, path: Path) -> None:
+    """path.csv, a row a series; path.json, the figures too; path.md, the tables."""
+    text = "\n".join(f"## {title}\n\n{markdown(*table)}" for title, table in tables(runs))
+    write_tables(path, [run._asdict() for run in runs], [figures(runs)], text)
+
+
+def figures(runs: Runs) -> dict[str, str]:
+    """Of the sets that were judged, by name."""
+    shown = {}
+    if of := _of_set(runs, "families"):
+        by_family = _by(of, "family")
+        shown["families: false in 10,000; worst family"] = (
+            f"{_false(of):.2f}; {max(_false(one) for one in by_family.values()):.2f}"
+        )
+        shown |= {f"families: {_words(fault)} found": _share(one) for fault, one in _by_fault(of).items()}
+        losses = [_mean(one, "loss") for one in by_family.values()]
+        shown["families: loss over as before; worst family"] = f"{np.nanmean(losses):.2f}; {np.nanmax(losses):.2f}"
+        shown["families: share in the 90 % band"] = _number(_mean(of, "band"), 3)
+    if of := _of_set(runs, "plants"):
+        shown["plants: alarms a machine in 14 days"] = _number(_false_each(of), 2)
+        shown |= {f"plants: {_words(fault)} work found": _share(one) for fault, one in _by_fault(of).items()}
+        clocked, free = _split(of, lambda run: run.family != "batch cycles")
+        shown["plants: error at edges over calm; batch cycles"] = f"{_edge(clocked):.1f}; {_edge(free):.1f}"
+        shown["plants: share in the 90 % band"] = _number(_mean(of, "band"), 3)
+    if of := _of_set(runs, "constants"):
+        shown["constants: alarms"] = f"{sum(run.false for run in of)}"
+    if of := _of_set(runs, "machines"):
+        found = {fault: _mean(one, "found") for fault, one in _by_fault(of).items()}
+        worst = min(found, key=lambda fault: found[fault])
+        shown["machines: faults found; worst kind"] = (
+            f"{_share(_faulty(of))}; {100 * found[worst]:.0f} % ({_words(worst)})"
+        )
+        shown["machines: false in 10,000"] = _number(_false(of), 2)
+    return shown
+
+
+def _families(runs: Runs) -> list[Titled]:
+    faults = list(_by_fault(runs))
+    header = ["family", "false / 10,000", "loss / as before", "90 % band", *map(_words, faults)]
+    rows = []
+    for name, of in {**_by(runs, "family"), ALL: runs}.items():
+        found = [_number(100 * _mean(_by_fault(of).get(fault, ()), "found"), 0) for fault in faults]
+        rows.append([name, f"{_false(of):.2f}", _number(_mean(of, "loss"), 2), _number(_mean(of, "band"), 3), *found])
+    return [
+        Titled("plain families: % of the faults found by kind", (header, rows)),
+        Titled("plain families, by fault", _faults(runs)),
+    ]
+
+
+def _plants(runs: Runs) -> list[Titled]:
+    header = ["plant", "alarms in 14 days", "loss / as before", "90 % band", "edge / calm", "missed: found", "delay"]
+    rows = [
+        [
+            name,
+            _number(_false_each(of), 2),
+            _number(_mean(of, "loss"), 2),
+            _number(_mean(of, "band"), 3),
+            _number(_edge(of), 1),
+            _share(_faulty(of)),
+            _number(_median(of, "delay"), 0),
+        ]
+        for name, of in {**_by(runs, "family"), ALL: runs}.items()
+    ]
+    return [Titled("healthy plants, a machine", (header, rows)), Titled("plants, by fault", _faults(runs))]
+
+
+def _constants(runs: Runs) -> list[Titled]:
+    rows = [[name, f"{len(of)}", f"{sum(run.false for run in of)}"] for name, of in _by(runs, "family").items()]
+    return [Titled("constants, 20 days", (["interval", "series", "alarms"], rows))]
+
+
+def _machines(runs: Runs) -> list[Titled]:
+    return [Titled(f"machines with faults: {_false(runs):.2f} false alarms in 10,000 readings", _faults(runs))]
+
+
+_TABLES: dict[str, Callable[[Runs], list[Titled]]] = {
+    "families": _families,
+    "plants": _plants,
+    "constants": _constants,
+    "machines": _machines,
+}
+
+
+def _faults(runs: Runs) -> Table:
+    rows = [
+        [
+            _words(fault),
+            f"{len(of)}",
+            _share(of),
+            _number(100 * _mean(of, "by_chance"), 0),
+            _number(_median(of, "delay"), 0),
+        ]
+        for fault, of in {**_by_fault(runs), ALL: _faulty(runs)}.items()
+    ]
+    return ["fault", "faults", "found", "by chance, %", "delay, readings"], rows
+
+
+def _of_set(runs: Runs, name: str) -> Runs:
+    return [run for run in runs if run.set == name]
+
+
+def _by(runs: Runs, field: str) -> dict[str, list[SimulatedRun]]:
+    names = dict.fromkeys(getattr(run, field) for run in runs)
+    return {name: [run for run in runs if getattr(run, field) == name] for name in names}
+
+
+def _by_fault(runs: Runs) -> dict[str, list[SimulatedRun]]:
+    return _by(_faulty(runs), "fault")
+
+
+def _faulty(runs: Runs) -> list[SimulatedRun]:
+    return _split(runs, lambda run: run.fault != "")[0]
+
+
+def _split(runs: Runs, where: Callable[[SimulatedRun], bool]) -> tuple[list[SimulatedRun], list[SimulatedRun]]:
+    return [run for run in runs if where(run)], [run for run in runs if not where(run)]
+
+
+def _known(runs: Iterable[SimulatedRun], field: str) -> list[float]:
+    return [value for run in runs if not math.isnan(value := getattr(run, field))]
+
+
+def _mean(runs: Iterable[SimulatedRun], field: str) -> float:
+    known = _known(runs, field)
+    return float(np.mean(known)) if known else math.nan
+
+
+def _median(runs: Iterable[SimulatedRun], field: str) -> float:
+    known = _known(runs, field)
+    return float(np.median(known)) if known else math.nan
+
+
+def _false(runs: Runs) -> float:
+    """In 10,000 readings of those without a fault."""
+    readings = sum(run.readings for run in runs)
+    return 10_000 * sum(run.false for run in runs) / readings if readings else math.nan
+
+
+def _false_each(runs: Runs) -> float:
+    """Of a series without a fault."""
+    healthy = [run.false for run in runs if run.readings]
+    return float(np.mean(healthy)) if healthy else math.nan
+
+
+def _edge(runs: Runs) -> float:
+    return _mean(runs, "edge_error") / _mean(runs, "calm_error")
+
+
+def _share(runs: Runs) -> str:
+    found = _known(runs, "found")
+    return f"{100 * np.mean(found):.0f} % of {len(found)}" if found else "-"
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _words(fault: str) -> str:
+    return fault.replace("_", " ")

@@ -1,0 +1,159 @@
+"""Simulated series: what counts as found, false and late, and the tables that are made of it."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models.data.arrays import Bools, Doubles
+from models.data.families import PlainFault, Simulated, series_of
+from models.evaluation.evaluation import Judged
+from models.evaluation.simulated import (
+    GRACE_READINGS,
+    SimulatedRun,
+    faulty_run,
+    healthy_run,
+    simulate,
+    untrained,
+)
+from models.evaluation.simulated_tables import figures, tables, write
+
+R = 600
+NOWHERE = np.zeros(R, np.bool_)
+
+
+def marked(*places: int) -> Bools:
+    found = np.zeros(R, np.bool_)
+    found[list(places)] = True
+    return found
+
+
+def with_fault(begin: int, end: int) -> Simulated:
+    label = np.zeros(R, np.bool_)
+    label[begin:end] = True
+    series = series_of("one", ("value",), np.arange(R) * 60_000, np.arange(R, dtype=np.float64))
+    return Simulated("walk", PlainFault.SHIFT, series, label, NOWHERE)
+
+
+def expecting(values: Doubles, expected: Doubles, half: Doubles, alarm: Bools = NOWHERE) -> Judged:
+    """With a band of `half` to either side."""
+    series = series_of("one", ("value",), np.arange(R) * 60_000, values)
+    column = expected[:, None]
+    return Judged(series, np.zeros(R), alarm, column, column - half[:, None], column + half[:, None])
+
+
+@pytest.mark.parametrize(
+    ("opens", "found", "delay"),
+    [
+        ((), 0, math.nan),
+        ((299,), 0, math.nan),  # too early to be about it
+        ((300,), 1, 0),
+        ((90, 311, 320), 1, 11),
+        ((320 + GRACE_READINGS - 1,), 1, 20 + GRACE_READINGS - 1),
+        ((320 + GRACE_READINGS,), 0, math.nan),
+    ],
+)
+def test_a_fault_is_found_by_an_alarm_that_opens_in_it_or_soon_after(
+    opens: tuple[int, ...], found: int, delay: float
+) -> None:
+    run = faulty_run("families", with_fault(300, 320), 0, marked(*opens), NOWHERE)
+    assert (run.found, run.by_chance) == (found, 0)
+    assert run.delay == pytest.approx(delay, nan_ok=True)
+
+
+def test_a_fault_is_not_found_where_its_healthy_twin_raises_an_alarm_too() -> None:
+    run = faulty_run("families", with_fault(300, 320), 0, marked(305), marked(310))
+    assert (run.found, run.by_chance) == (0, 1)
+    assert math.isnan(run.delay)
+    elsewhere = faulty_run("families", with_fault(300, 320), 0, marked(305), marked(200, 500))
+    assert (elsewhere.found, elsewhere.by_chance) == (1, 0)
+
+
+def test_the_loss_is_one_for_the_last_value_and_zero_for_the_truth() -> None:
+    values = np.random.default_rng(0).standard_normal(R).cumsum()
+    before = np.concatenate([values[:1], values[:-1]])
+    for expected, loss in ((before, 1.0), (values, 0.0)):
+        run = healthy_run("families", "walk", 0, expecting(values, expected, np.ones(R)), NOWHERE)
+        assert run.loss == pytest.approx(loss)
+
+
+def test_the_band_of_normal_errors_holds_nine_tenths_of_them() -> None:
+    """Three standard deviations are shown."""
+    errors = np.random.default_rng(0).standard_normal(R)
+    run = healthy_run("families", "sine", 0, expecting(errors, np.zeros(R), np.full(R, 3.0)), NOWHERE)
+    assert run.band == pytest.approx(0.9, abs=0.03)
+
+
+def test_errors_at_edges_and_where_it_is_calm_are_measured_apart() -> None:
+    values = np.where(np.arange(R) % 100 < 50, 1.0, 9.0)
+    edge = marked(*range(50, R, 50))
+    expected = np.where(edge, values + 4.0, values + 0.5)
+    run = healthy_run("plants", "job", 0, expecting(values, expected, np.ones(R)), edge)
+    assert (run.edge_error, run.calm_error) == (4.0, 0.5)
+
+
+def test_every_alarm_in_a_healthy_series_is_false() -> None:
+    alarm = marked(10, 11, 12, 300, 301)
+    run = healthy_run("families", "sine", 0, expecting(np.ones(R), np.ones(R), np.ones(R), alarm), NOWHERE)
+    assert (run.false, run.readings) == (2, R)
+    assert math.isnan(run.loss), "there is nothing to expect of a constant"
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[SimulatedRun]:
+    detector = untrained()
+    return list(simulate(lambda _: detector, 1, ("families", "plants", "constants")))
+
+
+def test_an_untrained_detector_expects_the_last_value(runs: list[SimulatedRun]) -> None:
+    plain = [run for run in runs if run.family in {"sine", "walk", "duty cycle"} and not run.fault]
+    assert [run.loss for run in plain] == pytest.approx([1.0] * 3, abs=0.01)
+
+
+def test_a_spike_of_five_ranges_is_found_and_constants_raise_no_alarm(runs: list[SimulatedRun]) -> None:
+    spikes = [run.found for run in runs if run.fault == PlainFault.SPIKE]
+    assert len(spikes) == 9
+    assert np.mean(spikes) > 0.7
+    assert not any(run.false for run in runs if run.set == "constants")
+
+
+def test_the_tables_have_a_row_a_family_and_a_row_a_fault(runs: list[SimulatedRun]) -> None:
+    found = {title: rows for title, (_, rows) in tables(runs)}
+    families = found["plain families: % of the faults found by kind"]
+    assert [row[0] for row in families][-2:] == ["quantised", "all"]
+    assert len(families) == 10
+    faults = {row[0]: row for row in found["plain families, by fault"]}
+    assert faults["spike"][1] == "9"
+    assert faults["missing peak"][1] == "4"
+    assert [row[0] for row in found["healthy plants, a machine"]][-1] == "all"
+
+
+def test_the_figures_are_those_of_the_runs() -> None:
+    made = [
+        SimulatedRun("families", "sine", "", 0, readings=10_000, false=1, loss=0.5),
+        SimulatedRun("families", "walk", "", 0, readings=10_000, false=4, loss=1.0),
+        SimulatedRun("families", "sine", "spike", 0, found=1.0, by_chance=0.0, delay=3),
+        SimulatedRun("families", "walk", "spike", 0, found=0.0, by_chance=0.0),
+    ]
+    shown = figures(made)
+    assert shown["families: false in 10,000; worst family"] == "2.50; 4.00"
+    assert shown["families: spike found"] == "50 % of 2"
+    assert shown["families: loss over as before; worst family"] == "0.75; 1.00"
+    assert not any(name.startswith("plants") for name in shown)
+
+
+def test_what_is_written_has_a_row_a_series(runs: list[SimulatedRun], tmp_path: Path) -> None:
+    write(runs, tmp_path / "simulated")
+    rows = pl.read_csv(tmp_path / "simulated.csv")
+    assert len(rows) == len(runs)
+    assert "| spike | 9 |" in (tmp_path / "simulated.md").read_text()
+
+
+@pytest.mark.slow
+def test_machines_with_faults_are_judged_channel_by_channel_or_together() -> None:
+    found = list(simulate(lambda _: untrained(), 1, ("machines",)))
+    kinds = {run.fault for run in found}
+    assert len(kinds) == 8
+    assert sum(run.readings for run in found) > 100_000
