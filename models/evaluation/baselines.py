@@ -49,7 +49,7 @@ def baselines(features: Sequence[str]) -> Mapping[str, Build]:
 def last_value(series: Series) -> Doubles:
     """The last value known before each reading."""
     nothing = np.full_like(series.values[:1], np.nan)
-    return np.concatenate([nothing, _hold(series.values, nothing[0])[:-1]])
+    return np.concatenate([nothing, hold(series.values, nothing[0])[:-1]])
 
 
 def seasonal_naive(series: Series) -> Doubles:
@@ -61,7 +61,7 @@ def seasonal_naive(series: Series) -> Doubles:
     train_ms = series.times_ms[~series.test]
     if not len(train_ms) or np.ptp(train_ms) <= SEASONAL_DAYS * DAY_MS:
         return last
-    held = _hold(series.values, np.full_like(series.values[0], np.nan))
+    held = hold(series.values, np.full_like(series.values[0], np.nan))
     clock = np.maximum.accumulate(series.times_ms)
     before = np.searchsorted(clock, series.times_ms - DAY_MS, side="right") - 1
     return np.where((before >= 0)[:, None], held[before], last)
@@ -79,7 +79,7 @@ def principal_components(series: Series) -> Doubles:
     expected = np.where(np.isfinite(spread), np.broadcast_to(centre, series.values.shape), np.nan)
     if not moves.any():
         return expected
-    held = _hold(series.values, np.where(np.isfinite(spread), centre, np.nan))
+    held = hold(series.values, np.where(np.isfinite(spread), centre, np.nan))
     scaled = ((held - centre) / spread)[:, moves]
     _, strengths, axes = np.linalg.svd(scaled[~series.test], full_matrices=False)
     explained = np.cumsum(strengths**2) / np.sum(strengths**2)
@@ -88,7 +88,7 @@ def principal_components(series: Series) -> Doubles:
     return expected
 
 
-def _hold(values: Doubles, before: Doubles) -> Doubles:
+def hold(values: Doubles, before: Doubles) -> Doubles:
     """Every missing value replaced by the last known one, or by that before the first, (F,)."""
     known = ~np.isnan(values)
     last = np.maximum.accumulate(np.where(known, np.arange(len(values))[:, None], -1), axis=0)

@@ -22,7 +22,9 @@ from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
 from models.evaluation import baselines, evaluation, kept_runs, nab
 from models.evaluation.evaluation import EventCounts, Judged
+from models.evaluation.grid import Setting, name_of, with_setting
 from models.evaluation.kept_runs import fit_timed, run_jobs
+from models.evaluation.raw_scores import RAW_SCORES, judge_raw, raw_scores
 from models.evaluation.series_report import set_report
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import usable
@@ -30,6 +32,7 @@ from models.training.run import TrainingConfig
 
 WHOLE = "Telltale"
 NET_ALONE = "net alone"
+KEPT = 2  # what is kept of a run; raised where that changes
 FIXED = 1.0  # the score at which alarms open
 NAB_FIGURES = tuple((f"nab_{name}", f"nab_{name}_optimised") for name in nab.PROFILES)
 
@@ -50,21 +53,28 @@ class BenchmarkPlan:
     seeds: int = 5
     hidden: int = 64
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    trained: Trained | None = None  # instead of training; there is one seed then
+    trained: tuple[
+        Trained, ...
+    ] = ()  # instead of training, each for the sets with its features; there is one seed then
     baselines: bool = True
     time_unit: TimeUnit | None = None  # see read_series()
+    settings: tuple[Setting, ...] = ()  # with which the nets judge too, beside the detector's own
 
-    @property
-    def config(self) -> DetectorConfig:
-        return self.trained.config if self.trained else DetectorConfig()
+    def trained_for(self, features: tuple[str, ...]) -> Trained | None:
+        return next((one for one in self.trained if one.forecaster.config.features == features), None)
+
+    def config(self, features: tuple[str, ...]) -> DetectorConfig:
+        found = self.trained_for(features)
+        return found.config if found else DetectorConfig()
 
 
 class BenchmarkJob(NamedTuple):
     """What is computed together: the nets of a seed, or one baseline."""
 
     set: str
-    detector: str  # WHOLE: NET_ALONE too
+    detector: str  # WHOLE: NET_ALONE too, and every setting
     seed: int
+    features: tuple[str, ...]
 
 
 class BenchmarkRun(NamedTuple):
@@ -79,6 +89,7 @@ class BenchmarkRun(NamedTuple):
     tallies: tuple[EventCounts, ...]  # a series of the set each, in one order for all detectors
     nab: dict[str, tuple[float, ...]]  # by figure, the value of each series; see nab.stream_value()
     threshold: dict[str, float]  # by profile, NAB's optimum
+    families: tuple[str, ...] = ()  # of each series; see family_of()
 
 
 def evaluate(
@@ -107,7 +118,8 @@ def evaluate(
         report=report,
         processes=processes,
     )
-    order = {name: n for n, name in enumerate((WHOLE, NET_ALONE, *baselines.BASELINES))}
+    settings = (setting_name(setting) for setting in plan.settings)
+    order = {name: n for n, name in enumerate((WHOLE, *settings, NET_ALONE, *baselines.BASELINES, *RAW_SCORES))}
     places = {name: n for n, name in enumerate(sets)}
     runs = [run for found in done.values() for run in found]
     return sorted(runs, key=lambda run: (places[run.set], order[run.detector], run.seed))
@@ -116,14 +128,30 @@ def evaluate(
 def _jobs(name: str, files: Sequence[Path], plan: BenchmarkPlan) -> Iterator[BenchmarkJob]:
     """The first file of a set decides its features, and with them which baselines make sense."""
     features = read_series(files[:1], unit=plan.time_unit)[0].features
-    if plan.trained and features != plan.trained.forecaster.config.features:
-        raise UnusableData(
-            f"{plan.trained.path}: its features are {', '.join(plan.trained.forecaster.config.features)}, "
-            f"those of {name} are {', '.join(features)}; a checkpoint judges the features it was trained on"
+    if plan.trained and not plan.trained_for(features):
+        found = "; ".join(
+            f"{one.path}: its features are {', '.join(one.forecaster.config.features)}" for one in plan.trained
         )
-    yield from (BenchmarkJob(name, WHOLE, seed) for seed in range(1 if plan.trained else plan.seeds))
+        raise UnusableData(
+            f"{found}, those of {name} are {', '.join(features)}; a checkpoint judges the features it was trained on"
+        )
+    yield from (BenchmarkJob(name, WHOLE, seed, features) for seed in range(1 if plan.trained else plan.seeds))
     if plan.baselines:
-        yield from (BenchmarkJob(name, baseline, 0) for baseline in baselines.baselines(features))
+        simple = [*baselines.baselines(features), *raw_scores(features)]
+        yield from (BenchmarkJob(name, baseline, 0, features) for baseline in simple)
+
+
+def setting_name(setting: Setting) -> str:
+    """Of the detector with it."""
+    return f"{WHOLE}, {name_of(setting)}"
+
+
+def family_of(series: Series) -> str:
+    """What a series has in common with others: the part of its key before the first `/`, or before `__`.
+
+    A key without either is a family of its own.
+    """
+    return series.key.split("/")[0].split("__")[0]
 
 
 def _judge_set(
@@ -131,22 +159,33 @@ def _judge_set(
 ) -> tuple[BenchmarkRun, ...]:
     series = read_series(sets[job.set], unit=plan.time_unit)
     labels = _test_labels(job.set, series)
-    seconds, ended = 0.0, ""
-    if job.detector == WHOLE:
-        net, seconds, ended = _net(series, plan, job.seed, device)
-        alone = baselines.without(plan.config, "level")
-        detectors = {name: prime(net, of, usable(series)) for name, of in ((WHOLE, plan.config), (NET_ALONE, alone))}
-    else:
-        detectors = {job.detector: baselines.BASELINES[job.detector](series, plan.config)}
+    if job.detector in RAW_SCORES:
+        return (_run_of(job, series, labels, judge_raw(series, RAW_SCORES[job.detector])),)
+    config = plan.config(job.features)
+    if job.detector != WHOLE:
+        detector = baselines.BASELINES[job.detector](series, config)
+        return (_run_of(job, series, labels, evaluation.backtest(detector, series)),)
+    net, seconds, ended = _net(series, plan, job.seed, device)
+    configs = {WHOLE: config, NET_ALONE: baselines.without(config, "level")}
+    configs |= {setting_name(setting): with_setting(config, setting) for setting in plan.settings}
     runs = []
-    for name, detector in detectors.items():
-        tested = evaluation.backtest(detector, series)
+    for name, of in configs.items():
+        tested = evaluation.backtest(prime(net, of, usable(series)), series)
         if name == WHOLE and job.seed == 0:
             set_report(job.set, tested, labels).write(_page(folder, job.set))
-        tallies = tuple(evaluation.tally(one, label) for one, label in zip(tested, labels, strict=True))
-        features = len(series[0].features)
-        runs.append(BenchmarkRun(job.set, name, job.seed, features, seconds, ended, tallies, *_nab(tested, labels)))
+        run = _run_of(job._replace(detector=name), series, labels, tested)
+        runs.append(run._replace(seconds=seconds, ended=ended))
     return tuple(runs)
+
+
+def _run_of(
+    job: BenchmarkJob, series: Sequence[Series], labels: Sequence[Bools], tested: Sequence[Judged]
+) -> BenchmarkRun:
+    tallies = tuple(evaluation.tally(one, label) for one, label in zip(tested, labels, strict=True))
+    families = tuple(family_of(one) for one in series if one.test.any())
+    return BenchmarkRun(
+        job.set, job.detector, job.seed, len(job.features), 0.0, "", tallies, *_nab(tested, labels), families
+    )
 
 
 def _test_labels(name: str, series: Sequence[Series]) -> list[Bools]:
@@ -164,8 +203,8 @@ def _test_labels(name: str, series: Sequence[Series]) -> list[Bools]:
 def _net(
     series: Sequence[Series], plan: BenchmarkPlan, seed: int, device: torch.device
 ) -> tuple[Forecaster, float, str]:
-    if plan.trained:
-        return plan.trained.forecaster, 0.0, ""
+    if trained := plan.trained_for(series[0].features):
+        return trained.forecaster, 0.0, ""
     parts = usable(series)
     architecture = ForecasterConfig(parts[0].features, hidden=plan.hidden)
     fitted, seconds = fit_timed(parts, architecture, replace(plan.training, seed=seed), device)
@@ -200,7 +239,9 @@ def _load(
     folder: Path, job: BenchmarkJob, plan: BenchmarkPlan, files: Sequence[Path]
 ) -> tuple[BenchmarkRun, ...] | None:
     """The runs of a job that was done before with the same settings on the same files."""
-    names = (WHOLE, NET_ALONE) if job.detector == WHOLE else (job.detector,)
+    names = [job.detector]
+    if job.detector == WHOLE:
+        names += [NET_ALONE, *map(setting_name, plan.settings)]
     if job.detector == WHOLE and job.seed == 0 and not _page(folder, job.set).exists():
         return None
     settings = _settings(job, plan, files)
@@ -216,6 +257,7 @@ def _run(kept: Mapping[str, Any]) -> BenchmarkRun:
         tallies=tuple(EventCounts(**one) for one in tallies),
         nab={name: tuple(values) for name, values in kept["nab"].items()},
         threshold=thresholds,
+        families=tuple(kept["families"]),
     )
 
 
@@ -237,9 +279,13 @@ def _page(folder: Path, name: str) -> Path:
 
 def _settings(job: BenchmarkJob, plan: BenchmarkPlan, files: Sequence[Path]) -> dict[str, object]:
     """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
-    settings = {**kept_runs.data_settings(files, plan.time_unit), "judgement": asdict(plan.config)}
-    if job.detector == WHOLE and plan.trained:
-        return settings | {"checkpoint": plan.trained.digest}
+    settings = {
+        "kept": KEPT,
+        **kept_runs.data_settings(files, plan.time_unit),
+        "judgement": asdict(plan.config(job.features)),
+    }
+    if job.detector == WHOLE and (trained := plan.trained_for(job.features)):
+        return settings | {"checkpoint": trained.digest}
     if job.detector == WHOLE:
         return settings | {"hidden": plan.hidden, **kept_runs.training_settings(plan.training)}
     return settings

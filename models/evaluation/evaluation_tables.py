@@ -51,7 +51,10 @@ NAB = (
 )
 # A day is 300 readings in one set and 86,400 in another: what is counted in days has no mean over sets.
 MEASURES_OVER_SETS = tuple(measure for measure in MEASURES if not measure.name.endswith("_a_day"))
-STANDS_IN = {"PCA": "last value"}  # over all sets, for a baseline on the sets where it makes no sense
+STANDS_IN = {
+    "PCA": "last value",
+    "plain PCA": "squared difference",
+}  # over all sets, for a baseline on the sets where it makes no sense
 OWN = {"nab": NAB, "skab": POINTS}  # the figures that a benchmark is published with
 
 
@@ -74,7 +77,7 @@ class EvaluationSummary(NamedTuple):
         return figure(measure, self.mean[measure.name], spread, best=measure.name in self.best)
 
 
-class _SetFigures(NamedTuple):
+class SetFigures(NamedTuple):
     """A detector's figures by name: (N,) of N seeds, and (N, DRAWS) of drawn series."""
 
     found: dict[str, Doubles]
@@ -90,19 +93,21 @@ def summarise(runs: Sequence[BenchmarkRun]) -> list[EvaluationSummary]:
 
     There only detectors that are on all of them, or have one that STANDS_IN for them.
     """
-    by_set = {name: _figures([run for run in runs if run.set == name]) for name in dict.fromkeys(r.set for r in runs)}
+    by_set = {
+        name: drawn_figures([run for run in runs if run.set == name]) for name in dict.fromkeys(r.set for r in runs)
+    }
     summaries = [one for name, of in by_set.items() for one in _summarise(name, of, measures_of(name))]
     if len(by_set) > 1:
         over = {}
         for detector in dict.fromkeys(run.detector for run in runs):
             found = [of.get(detector) or of.get(STANDS_IN.get(detector, "")) for of in by_set.values()]
             if all(found):
-                over[detector] = _over_sets([one for one in found if one])
+                over[detector] = mean_over_sets([one for one in found if one])
         summaries += _summarise(OVER_SETS, over, MEASURES_OVER_SETS)
     return summaries
 
 
-def _figures(runs: Sequence[BenchmarkRun]) -> dict[str, _SetFigures]:
+def drawn_figures(runs: Sequence[BenchmarkRun]) -> dict[str, SetFigures]:
     """By detector. The draws are those of every other set with as many series."""
     series = len(runs[0].tallies)
     draws = np.random.default_rng(0).multinomial(series, np.full(series, 1 / series), DRAWS).astype(np.float64)
@@ -110,20 +115,20 @@ def _figures(runs: Sequence[BenchmarkRun]) -> dict[str, _SetFigures]:
     for detector in dict.fromkeys(run.detector for run in runs):
         weighed = [weigh(run, np.vstack([np.ones(series), draws])) for run in runs if run.detector == detector]
         columns = {name: np.stack([one[name] for one in weighed]) for name in weighed[0]}
-        figures[detector] = _SetFigures(
+        figures[detector] = SetFigures(
             {name: column[:, 0] for name, column in columns.items()},
             {name: column[:, 1:] for name, column in columns.items()},
         )
     return figures
 
 
-def _over_sets(of: Sequence[_SetFigures]) -> _SetFigures:
+def mean_over_sets(of: Sequence[SetFigures]) -> SetFigures:
     """Means over the sets; a baseline, which has no seeds, counts the same for every seed."""
     names = [measure.name for measure in MEASURES_OVER_SETS]
     seeds = max(len(one.found[names[0]]) for one in of)
     found = {n: _mean([np.broadcast_to(one.found[n], seeds) for one in of]) for n in names}
     drawn = {n: _mean([np.broadcast_to(one.drawn[n], (seeds, DRAWS)) for one in of]) for n in names}
-    return _SetFigures(found, drawn)
+    return SetFigures(found, drawn)
 
 
 def _mean(columns: Sequence[Doubles]) -> Doubles:
@@ -135,7 +140,7 @@ def _mean(columns: Sequence[Doubles]) -> Doubles:
     return means
 
 
-def _summarise(name: str, of: Mapping[str, _SetFigures], measures: Sequence[Measure]) -> list[EvaluationSummary]:
+def _summarise(name: str, of: Mapping[str, SetFigures], measures: Sequence[Measure]) -> list[EvaluationSummary]:
     best = {
         measure.name: best_of({d: _of_measure(one, measure) for d, one in of.items()}, measure) for measure in measures
     }
@@ -152,7 +157,7 @@ def _summarise(name: str, of: Mapping[str, _SetFigures], measures: Sequence[Meas
     ]
 
 
-def _of_measure(figures: _SetFigures, measure: Measure) -> tuple[float, Doubles]:
+def _of_measure(figures: SetFigures, measure: Measure) -> tuple[float, Doubles]:
     return float(figures.found[measure.name].mean()), figures.drawn[measure.name].mean(0)
 
 

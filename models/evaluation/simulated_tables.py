@@ -3,12 +3,11 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from models.evaluation.simulated import SimulatedRun
-from models.evaluation.tables import Table, markdown, write_tables
+from models.evaluation.tables import Table, TitledTable, markdown, write_tables
 
 ALL = "all"
 FIGURES = "figures"
@@ -16,14 +15,9 @@ FIGURES = "figures"
 Runs = Sequence[SimulatedRun]
 
 
-class Titled(NamedTuple):
-    title: str
-    table: Table
-
-
-def tables(runs: Runs) -> list[Titled]:
+def tables(runs: Runs) -> list[TitledTable]:
     """First the figures of all sets, then a set at a time."""
-    shown = [Titled(FIGURES, (["figure", "value"], [[name, value] for name, value in figures(runs).items()]))]
+    shown = [TitledTable(FIGURES, (["figure", "value"], [[name, value] for name, value in figures(runs).items()]))]
     for name, make in _TABLES.items():
         if of_set := [run for run in runs if run.set == name]:
             shown += make(of_set)
@@ -66,7 +60,7 @@ def figures(runs: Runs) -> dict[str, str]:
     return shown
 
 
-def _families(runs: Runs) -> list[Titled]:
+def _families(runs: Runs) -> list[TitledTable]:
     faults = list(_by_fault(runs))
     header = ["family", "false / 10,000", "loss / as before", "90 % band", *map(_words, faults)]
     rows = []
@@ -74,12 +68,12 @@ def _families(runs: Runs) -> list[Titled]:
         found = [_number(100 * _mean(_by_fault(of).get(fault, ()), "found"), 0) for fault in faults]
         rows.append([name, f"{_false(of):.2f}", _number(_mean(of, "loss"), 2), _number(_mean(of, "band"), 3), *found])
     return [
-        Titled("plain families: % of the faults found by kind", (header, rows)),
-        Titled("plain families, by fault", _faults(runs)),
+        TitledTable("plain families: % of the faults found by kind", (header, rows)),
+        TitledTable("plain families, by fault", _faults(runs)),
     ]
 
 
-def _plants(runs: Runs) -> list[Titled]:
+def _plants(runs: Runs) -> list[TitledTable]:
     header = ["plant", "alarms in 14 days", "loss / as before", "90 % band", "edge / calm", "missed: found", "delay"]
     rows = [
         [
@@ -93,19 +87,19 @@ def _plants(runs: Runs) -> list[Titled]:
         ]
         for name, of in {**_by(runs, "family"), ALL: runs}.items()
     ]
-    return [Titled("healthy plants, a machine", (header, rows)), Titled("plants, by fault", _faults(runs))]
+    return [TitledTable("healthy plants, a machine", (header, rows)), TitledTable("plants, by fault", _faults(runs))]
 
 
-def _constants(runs: Runs) -> list[Titled]:
+def _constants(runs: Runs) -> list[TitledTable]:
     rows = [[name, f"{len(of)}", f"{sum(run.false for run in of)}"] for name, of in _by(runs, "family").items()]
-    return [Titled("constants, 20 days", (["interval", "series", "alarms"], rows))]
+    return [TitledTable("constants, 20 days", (["interval", "series", "alarms"], rows))]
 
 
-def _machines(runs: Runs) -> list[Titled]:
-    return [Titled(f"machines with faults: {_false(runs):.2f} false alarms in 10,000 readings", _faults(runs))]
+def _machines(runs: Runs) -> list[TitledTable]:
+    return [TitledTable(f"machines with faults: {_false(runs):.2f} false alarms in 10,000 readings", _faults(runs))]
 
 
-_TABLES: dict[str, Callable[[Runs], list[Titled]]] = {
+_TABLES: dict[str, Callable[[Runs], list[TitledTable]]] = {
     "families": _families,
     "plants": _plants,
     "constants": _constants,

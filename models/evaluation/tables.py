@@ -29,6 +29,11 @@ class Measure(NamedTuple):
     better: int  # -1: less is, +1: more is, 0: not to be ranked
 
 
+class TitledTable(NamedTuple):
+    title: str
+    table: Table
+
+
 class Summary(Protocol):
     """A row of the tables."""
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.output.wording import counted
+from service.cli.option_checks import one_of
 from service.cli.options import (
-    CheckpointFile,
     Device,
     Epochs,
     Force,
@@ -25,8 +25,11 @@ from service.cli.output_files import check_outputs, refuse_overwriting
 from service.errors import RefusedSetting
 
 if TYPE_CHECKING:
-    from models.training.run import TrainingConfig
+    from models.evaluation.benchmark import BenchmarkRun, Trained
+    from models.evaluation.grid import Setting
+    from models.evaluation.tables import TitledTable
 
+PROTOCOL_FILES = ("protocol.csv", "protocol.json", "protocol.md")
 SIMULATED_SETS = ("families", "plants", "constants", "machines")
 
 app = typer.Typer()
@@ -43,7 +46,10 @@ def evaluate(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="Instead of DATA: simulated series with plain faults, in a minute.")
     ] = False,
-    checkpoint: CheckpointFile = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option("--checkpoint", help="File of the trained model; several: each for the sets with its features."),
+    ] = None,
     time_unit: Unit = None,
     train: Annotated[bool, typer.Option("--train", help="Train a net on each set: the default.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each set, with seeds 0, 1, 2, …")] = 5,
@@ -51,6 +57,16 @@ def evaluate(
     epochs: Epochs = 40,
     patience: Patience = 6,
     baselines: Annotated[bool, typer.Option(help="Simple detectors to compare with.")] = True,
+    protocol: Annotated[
+        bool, typer.Option("--protocol", help="Judge every family with settings chosen on the other families.")
+    ] = False,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=V,V", help="With --protocol: values to choose from; several options combine."),
+    ] = None,
+    by: Annotated[
+        str, typer.Option(callback=one_of("f1", "vus_pr", "nab_standard"), help="With --grid: the figure to choose by.")
+    ] = "f1",
     folder: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the pages, the tables and the runs.")
     ] = Path("evaluation"),
@@ -68,51 +84,95 @@ def evaluate(
     if checkpoint and train:
         raise RefusedSetting("--checkpoint: expected no --train beside it")
     if simulated:
-        if data:
-            raise RefusedSetting(f"--simulated makes its own series, expected no DATA beside it, found {data[0]}")
-        path = _simulated_files(folder, only, force=force)
-        from models.training.run import TrainingConfig
-
-        training = TrainingConfig(epochs=epochs, patience=patience) if train else None
-        _evaluate_simulated(path, only, checkpoint, training, seeds, hidden, device)
+        training = (epochs, patience) if train else None
+        _evaluate_simulated(data, only, checkpoint, training, seeds, hidden, device, folder, force=force)
         return
     if not data:
         raise RefusedSetting("DATA is missing, expected CSV or Parquet files, or folders of them, or --simulated")
+    if grid and not protocol:
+        raise RefusedSetting("--grid: expected --protocol beside it, which chooses without the series that it judges")
     paths = data_paths(data, None)
-    written = [folder / f"evaluation.{suffix}" for suffix in ("html", "csv", "json", "md")]
+    names = ("evaluation.html", "evaluation.csv", "evaluation.json", "evaluation.md")
+    written = [folder / name for name in (*names, *(PROTOCOL_FILES if protocol else ()))]
     goes_on = (folder / "runs").is_dir()  # what is written then is made of the runs that are kept there
     refuse_overwriting(*written, force=force or goes_on)
 
-    from models.evaluation.benchmark import BenchmarkPlan, BenchmarkRun, Trained
+    from models.evaluation.benchmark import BenchmarkPlan
     from models.evaluation.benchmark import evaluate as judge_sets
-    from models.evaluation.evaluation_report import evaluation_report
-    from models.evaluation.evaluation_tables import MARK, OVER_SETS, facts, summarise, tables, write
     from models.evaluation.kept_runs import find_sets
     from models.training.run import TrainingConfig
 
     sets = find_sets(paths)
-    if unknown := [name for name in only or [] if name not in sets]:
-        raise RefusedSetting(f"--set is {unknown[0]!r}, expected one of {', '.join(sets)}")
+    _refuse_unknown(only, tuple(sets))
     sets = {name: files for name, files in sets.items() if not only or name in only}
-    trained = None
-    if checkpoint:
-        found = load_checkpoint(checkpoint)
-        trained = Trained(found.detector.forecaster, found.detector.config, found.digest, checkpoint)
+    plan = BenchmarkPlan(
+        seeds,
+        hidden,
+        TrainingConfig(epochs=epochs, patience=patience),
+        _trained(checkpoint or []),
+        baselines,
+        time_unit=time_unit,
+        settings=_settings(grid or []),
+    )
     check_outputs(*written, *(folder / f"{name}.html" for name in sets), force=force or goes_on)
     one_thread()
-    plan = BenchmarkPlan(
-        seeds, hidden, TrainingConfig(epochs=epochs, patience=patience), trained, baselines, time_unit=time_unit
+    runs = judge_sets(sets, plan, folder, device_of(device), processes, _report)
+    if protocol:
+        runs = _by_protocol(runs, plan.settings, by, folder)
+    _show(runs, folder)
+
+
+def _trained(checkpoints: list[Path]) -> "tuple[Trained, ...]":
+    from models.evaluation.benchmark import Trained
+
+    loaded = [(load_checkpoint(path), path) for path in checkpoints]
+    return tuple(Trained(one.detector.forecaster, one.detector.config, one.digest, path) for one, path in loaded)
+
+
+def _settings(grid: list[str]) -> "tuple[Setting, ...]":
+    from models.evaluation.grid import UnknownSetting, parse
+
+    try:
+        return parse(grid)
+    except UnknownSetting as error:
+        raise RefusedSetting(f"--grid: {error}") from error
+
+
+def _refuse_unknown(only: list[str] | None, known: tuple[str, ...]) -> None:
+    if unknown := [name for name in only or [] if name not in known]:
+        raise RefusedSetting(f"--set is {unknown[0]!r}, expected one of {', '.join(known)}")
+
+
+def _report(run: "BenchmarkRun") -> None:
+    hits, events, alarms, false = (
+        sum(getattr(one, name) for one in run.tallies) for name in ("hits", "events", "alarms", "false")
     )
+    trained_in = f" trained in {run.seconds:.0f} s, {run.ended};" if run.ended else ""
+    said = f"{hits} of {counted(events, 'event')}, {counted(alarms, 'alarm')}, {false} false"
+    out.print(f"{run.set}  {run.detector}  seed {run.seed}:{trained_in} {said}")
 
-    def report(run: BenchmarkRun) -> None:
-        hits, events, alarms, false = (
-            sum(getattr(one, name) for one in run.tallies) for name in ("hits", "events", "alarms", "false")
-        )
-        trained_in = f" trained in {run.seconds:.0f} s, {run.ended};" if run.ended else ""
-        said = f"{hits} of {counted(events, 'event')}, {counted(alarms, 'alarm')}, {false} false"
-        out.print(f"{run.set}  {run.detector}  seed {run.seed}:{trained_in} {said}")
 
-    runs = judge_sets(sets, plan, folder, device_of(device), processes, report)
+def _by_protocol(
+    runs: "list[BenchmarkRun]", settings: "tuple[Setting, ...]", by: str, folder: Path
+) -> "list[BenchmarkRun]":
+    """What is shown of the runs then: that of the protocol in place of those with each setting."""
+    from models.evaluation.benchmark import setting_name
+    from models.evaluation.protocol import judge_by_protocol
+    from models.evaluation.protocol_tables import protocol_tables, write_protocol
+
+    judgement = judge_by_protocol(runs, settings, by)
+    with_settings = {setting_name(setting) for setting in settings}
+    others = [run for run in runs if run.detector not in with_settings]
+    _print_tables(protocol_tables(judgement, others))
+    write_protocol(judgement, others, folder / "protocol")
+    sets = dict.fromkeys(run.set for run in runs)
+    return [run for name in sets for run in (*judgement.runs, *others) if run.set == name]
+
+
+def _show(runs: "list[BenchmarkRun]", folder: Path) -> None:
+    from models.evaluation.evaluation_report import evaluation_report
+    from models.evaluation.evaluation_tables import MARK, OVER_SETS, facts, summarise, tables, write
+
     summaries = summarise(runs)
     for name in dict.fromkeys(one.set for one in summaries):
         out.print(f"\n{name}" + (f": {facts(runs, name)}" if name != OVER_SETS else ""))
@@ -121,44 +181,48 @@ def evaluate(
     out.print(f"\n{MARK}")
     write(runs, summaries, folder)
     evaluation_report(runs, summaries).write(folder / "evaluation.html")
-    pages = ", ".join(f"{name}.html" for name in sets)
+    pages = ", ".join(f"{name}.html" for name in dict.fromkeys(run.set for run in runs))
     out.print(f"{folder / 'evaluation.html'}  and {pages}, evaluation.csv, .json and .md beside it")
 
 
-def _simulated_files(folder: Path, only: list[str] | None, *, force: bool) -> Path:
-    """The files that will be written, less their suffixes; refused before the work where they cannot be."""
-    if unknown := [name for name in only or [] if name not in SIMULATED_SETS]:
-        raise RefusedSetting(f"--set is {unknown[0]!r}, expected one of {', '.join(SIMULATED_SETS)}")
-    check_outputs(*(folder / f"simulated.{suffix}" for suffix in ("csv", "json", "md")), force=force)
-    return folder / "simulated"
-
-
 def _evaluate_simulated(
-    path: Path,
+    data: list[Path] | None,
     only: list[str] | None,
-    checkpoint: Path | None,
-    training: "TrainingConfig | None",
+    checkpoint: list[Path] | None,
+    training: tuple[int, int] | None,
     seeds: int,
     hidden: int,
     device: str,
+    folder: Path,
+    *,
+    force: bool,
 ) -> None:
-    """training: of a net on the plants' first fortnight, one a seed; with neither, one that expects the last value."""
-    from dataclasses import replace
+    """training: epochs and patience of a net on the plants' first fortnight, one a seed; None: an untrained one."""
+    if data:
+        raise RefusedSetting(f"--simulated makes its own series, expected no DATA beside it, found {data[0]}")
+    if checkpoint and len(checkpoint) > 1:
+        raise RefusedSetting(f"--checkpoint: expected one with --simulated, found {len(checkpoint)}")
+    _refuse_unknown(only, SIMULATED_SETS)
+    check_outputs(*(folder / f"simulated.{suffix}" for suffix in ("csv", "json", "md")), force=force)
 
     from models.evaluation.simulated import simulate, trained_on_plants, untrained
     from models.evaluation.simulated_tables import tables, write
+    from models.training.run import TrainingConfig
 
     one_thread()
     if training:
-        runs = simulate(
-            lambda seed: trained_on_plants(hidden, replace(training, seed=seed), device_of(device)), seeds, only or ()
-        )
+        configs = [TrainingConfig(*training, seed=seed) for seed in range(seeds)]
+        runs = simulate(lambda seed: trained_on_plants(hidden, configs[seed], device_of(device)), seeds, only or ())
     else:
-        detector = load_checkpoint(checkpoint).detector if checkpoint else untrained()
+        detector = load_checkpoint(checkpoint[0]).detector if checkpoint else untrained()
         runs = simulate(lambda _: detector, seeds, only or ())
     found = list(runs)
-    for title, table in tables(found):
+    _print_tables(tables(found))
+    write(found, folder / "simulated")
+    out.print(f"\n{folder / 'simulated.md'}  and .csv and .json beside it")
+
+
+def _print_tables(tables: "list[TitledTable]") -> None:
+    for title, table in tables:
         out.print(f"\n{title}")
         print_table(*table)
-    write(found, path)
-    out.print(f"\n{path}.md  and .csv and .json beside it")

@@ -27,8 +27,11 @@ from models.evaluation.benchmark import (
 from models.evaluation.evaluation import Judged, backtest, measure, openings, read_labels
 from models.evaluation.evaluation_report import evaluation_report
 from models.evaluation.evaluation_tables import OVER_SETS, summarise, write
+from models.evaluation.grid import parse
 from models.evaluation.kept_runs import find_sets
 from models.evaluation.nab import PROFILES, nab_score, optimised
+from models.evaluation.protocol import CHOSEN, judge_by_protocol
+from models.evaluation.raw_scores import RAW_SCORES
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import fit, usable
 from models.training.run import TrainingConfig
@@ -65,9 +68,9 @@ def test_every_detector_judges_every_set_and_nets_do_so_with_every_seed(
 ) -> None:
     of = [(run.set, run.detector, run.seed) for run in evaluated[1]]
     nets = [(WHOLE, 0), (WHOLE, 1), (NET_ALONE, 0), (NET_ALONE, 1)]
-    simple = [(name, 0) for name in BASELINES]
+    simple = [(name, 0) for name in (*BASELINES, *RAW_SCORES)]
     assert [one[1:] for one in of if one[0] == "press"] == nets + simple
-    assert [one[1:] for one in of if one[0] == "oven"] == nets + [one for one in simple if one[0] != "PCA"]
+    assert [one[1:] for one in of if one[0] == "oven"] == nets + [one for one in simple if "PCA" not in one[0]]
 
 
 def test_a_run_comes_to_what_training_and_a_backtest_come_to(
@@ -134,12 +137,31 @@ def test_labels_and_test_rows_teach_the_net_nothing(halls: Path, tmp_path: Path)
 def test_a_checkpoint_is_judged_without_training(halls: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     trained = Trained(Forecaster(ForecasterConfig(FEATURES, hidden=16)).eval(), DetectorConfig(), "0" * 64, Path("x"))
-    runs = evaluate(find_sets([halls / "press"]), replace(PLAN, trained=trained), tmp_path, CPU)
+    runs = evaluate(find_sets([halls / "press"]), replace(PLAN, trained=(trained,)), tmp_path, CPU)
     assert [(run.detector, run.seed) for run in runs][:2] == [(WHOLE, 0), (NET_ALONE, 0)]
     of = {run.detector: run for run in runs}
     assert str(of[WHOLE].tallies) == str(of["level + last value"].tallies), "an untrained net expects no change"
     with pytest.raises(UnusableData, match="x: its features are temperature, pressure, vibration, those of oven are"):
-        evaluate(find_sets([halls]), replace(PLAN, trained=trained), tmp_path, CPU)
+        evaluate(find_sets([halls]), replace(PLAN, trained=(trained,)), tmp_path, CPU)
+
+
+def test_settings_are_judged_with_the_same_net_and_a_family_gets_what_was_chosen_on_the_others(
+    halls: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    nets = [Forecaster(ForecasterConfig(of, hidden=16)).eval() for of in (FEATURES, FEATURES[:1])]
+    trained = tuple(Trained(net, DetectorConfig(), str(n), Path("x")) for n, net in enumerate(nets))
+    plan = replace(PLAN, trained=trained, baselines=False, settings=parse(["score.level_weight=0,0.5"]))
+    runs = evaluate(find_sets([halls]), plan, tmp_path, CPU)
+    of_press = {run.detector: run for run in runs if run.set == "press"}
+    off, same = (name for name in of_press if name.startswith(f"{WHOLE}, "))
+    assert str(of_press[off].tallies) == str(of_press[NET_ALONE].tallies)
+    assert str(of_press[same].tallies) == str(of_press[WHOLE].tallies)
+    assert of_press[WHOLE].families == tuple(one.key for one in read_series([halls / "press"]))
+    found = judge_by_protocol(runs, plan.settings, "f1")
+    assert [(fold.set, fold.series) for fold in found.folds] == [("oven", 1)] * 3 + [("press", 1)] * 3
+    assert [run.detector for run in found.runs] == [CHOSEN, CHOSEN]
+    assert str(evaluate(find_sets([halls]), plan, tmp_path, CPU)) == str(runs), "kept ones are taken"
 
 
 @pytest.mark.parametrize(("column", "expected"), [("label", "no column `label`"), ("part", "no rows with part = test")])

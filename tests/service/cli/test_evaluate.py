@@ -31,7 +31,7 @@ def test_sets_are_judged_and_a_second_call_trains_nothing(telltale: Telltale, pr
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"evaluation.html", "evaluation.csv", "evaluation.json", "evaluation.md", "press.html", "runs"}
     runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*.json")}
-    assert len(runs) == 9
+    assert len(runs) == 12
     assert telltale.does(*arguments).split("detector")[1:] == said.split("detector")[1:]
     assert runs == {path: path.stat().st_mtime_ns for path in runs}
 
@@ -52,6 +52,19 @@ def test_a_checkpoint_is_judged_if_it_has_the_features_of_the_sets(
     pl.read_parquet(press / "saw" / "plant.parquet").drop("vibration").write_parquet(file)
     refused = telltale.refuses("evaluate", file, "--checkpoint", model, "--out", tmp_path / "out", code=1)
     assert "its features are temperature, pressure, vibration, those of other are temperature, pressure;" in refused
+
+
+@pytest.mark.slow
+def test_the_protocol_leaves_every_family_out(telltale: Telltale, press: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", press / "press", "--seeds", 1, "--hidden", 16, "--epochs", 1, "--device", "cpu"]
+    said = telltale.does(
+        *arguments, "--protocol", "--grid", "score.level_weight=0.5,1", "--out", tmp_path / "out", "--no-baselines"
+    )
+    assert "families left out" in said
+    assert "press line-01" in said
+    assert "Telltale, by protocol" in said
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"protocol.csv", "protocol.json", "protocol.md", "evaluation.md"} <= files
 
 
 @pytest.mark.slow
@@ -90,6 +103,11 @@ def test_without_data_the_ways_to_name_series_are_told(telltale: Telltale, tmp_p
         (["--set", "pump"], "--set is 'pump', expected one of press, saw"),
         (["--hidden", "20"], "--hidden is 20, expected a multiple of 16"),
         (["--checkpoint", "x", "--train"], "--checkpoint: expected no --train beside it"),
+        (["--grid", "score.warm_up=1"], "--grid: expected --protocol beside it"),
+        (
+            ["--protocol", "--grid", "score.cold_up=1"],
+            "--grid: 'score.cold_up=1' names 'score.cold_up', expected one of",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(
