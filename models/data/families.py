@@ -51,6 +51,7 @@ class Simulated(NamedTuple):
     series: Series
     label: Bools  # (R,) in the fault
     edge: Bools  # (R,) the level leaps to here: what only a memory or a clock can expect
+    noise: float = math.nan  # mean absolute; NaN: it is not what is added to the level
 
 
 class Parts(NamedTuple):

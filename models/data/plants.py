@@ -51,10 +51,10 @@ def plants(features: Sequence[str], machines: int, seed: int = 0) -> Iterator[Si
             work = schedule(rng, day.astype(np.float64), place * (24 / DAY_READINGS))
             noise = remember(rng.normal(0, rng.uniform(0.2, 0.5), readings), 0.3)
             missed_day = MISSED_DAYS[int(rng.integers(len(MISSED_DAYS)))]
-            edge = _edges(work.level)
+            edge, size = _edges(work.level), float(np.abs(noise).mean())
             key = f"{name}/{machine}"
             healthy = series_of(f"{key}/healthy", features, times_ms, _shown(work.level, noise))._replace(test=test)
-            yield Simulated(name, None, healthy, np.zeros(readings, np.bool_), edge)
+            yield Simulated(name, None, healthy, np.zeros(readings, np.bool_), edge, size)
             missed = work.due & (day == missed_day)
             if missed.any():
                 idle = float(work.level[~work.due].min())
@@ -62,7 +62,7 @@ def plants(features: Sequence[str], machines: int, seed: int = 0) -> Iterator[Si
                 label = np.zeros(readings, np.bool_)
                 label[np.flatnonzero(missed)[0] : np.flatnonzero(missed)[-1] + 1] = True
                 faulty = series_of(f"{key}/missed", features, times_ms, values)._replace(test=test)
-                yield Simulated(name, PlainFault.MISSED, faulty, label, edge)
+                yield Simulated(name, PlainFault.MISSED, faulty, label, edge, size)
 
 
 def constants(features: Sequence[str]) -> Iterator[Simulated]:

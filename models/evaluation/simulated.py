@@ -9,7 +9,7 @@ did and what would have been there by chance.
 - false: an alarm that opens in a healthy series; of plants, in their second fortnight;
 - loss: of one step, Huber, in standard deviations of the series' differences, over that of "as before";
 - band: share of the values in the middle 90 % of what was expected, were errors normal;
-- edge: mean error where the level leaps over that where it is calm.
+- edge: mean error where the level leaps, over the mean size of the noise.
 
 Sizes: R readings of a series.
 """
@@ -63,7 +63,7 @@ class SimulatedRun(NamedTuple):
     loss: float = math.nan
     band: float = math.nan
     edge_error: float = math.nan
-    calm_error: float = math.nan
+    noise: float = math.nan  # mean absolute
 
 
 def simulate(detector_of: Callable[[int], Detector], seeds: int, sets: Sequence[str] = ()) -> Iterator[SimulatedRun]:
@@ -113,15 +113,16 @@ def _with_twins(name: str, detector: Detector, made: Sequence[Simulated], seed: 
     """A healthy series comes before those with its faults."""
     healthy: Bools = np.zeros(0, np.bool_)
     for one, judged in zip(made, backtest(detector, [one.series for one in made]), strict=True):
-        test, opens = one.series.test, openings(judged)
+        opens = openings(judged)
         if one.fault is None:
             healthy = opens
-            yield healthy_run(name, one.family, seed, judged, one.edge[test])
+            yield healthy_run(name, one, seed, judged)
         else:
             yield faulty_run(name, one, seed, opens, healthy)
 
 
-def healthy_run(name: str, family: str, seed: int, judged: Judged, edge: Bools) -> SimulatedRun:
+def healthy_run(name: str, one: Simulated, seed: int, judged: Judged) -> SimulatedRun:
+    edge = one.edge[one.series.test]
     times_ms, whole = judged.series.times_ms, judged.series.rows[0] == 0
     values, expected, upper = (column[:, 0] for column in (judged.series.values, judged.expected, judged.upper))
     known = np.isfinite(expected)
@@ -132,7 +133,7 @@ def healthy_run(name: str, family: str, seed: int, judged: Judged, edge: Bools) 
     moves = bool(np.ptp(values) > 0 and known.any())
     return SimulatedRun(
         name,
-        family,
+        one.family,
         "",
         seed,
         readings=len(times_ms),
@@ -141,7 +142,7 @@ def healthy_run(name: str, family: str, seed: int, judged: Judged, edge: Bools) 
         loss=_loss(values, expected, known) if moves else math.nan,
         band=float(middle[known].mean()) if moves else math.nan,
         edge_error=float(error[known & edge].mean()) if (known & edge).any() else math.nan,
-        calm_error=float(error[known & ~edge].mean()) if (known & edge).any() else math.nan,
+        noise=one.noise,
     )
 
 

@@ -46,7 +46,7 @@ def figures(runs: Runs) -> dict[str, str]:
         shown["plants: alarms a machine in 14 days"] = _number(_false_each(of), 2)
         shown |= {f"plants: {_words(fault)} work found": _share(one) for fault, one in _by_fault(of).items()}
         clocked, free = _split(of, lambda run: run.family != "batch cycles")
-        shown["plants: error at edges over calm; batch cycles"] = f"{_edge(clocked):.1f}; {_edge(free):.1f}"
+        shown["plants: error at edges over noise; batch cycles"] = f"{_edge(clocked):.1f}; {_edge(free):.1f}"
         shown["plants: share in the 90 % band"] = _number(_mean(of, "band"), 3)
     if of := _of_set(runs, "constants"):
         shown["constants: alarms"] = f"{sum(run.false for run in of)}"
@@ -74,7 +74,7 @@ def _families(runs: Runs) -> list[TitledTable]:
 
 
 def _plants(runs: Runs) -> list[TitledTable]:
-    header = ["plant", "alarms in 14 days", "loss / as before", "90 % band", "edge / calm", "missed: found", "delay"]
+    header = ["plant", "alarms in 14 days", "loss / as before", "90 % band", "edge / noise", "missed: found", "delay"]
     rows = [
         [
             name,
@@ -169,7 +169,7 @@ def _false_each(runs: Runs) -> float:
 
 
 def _edge(runs: Runs) -> float:
-    return _mean(runs, "edge_error") / _mean(runs, "calm_error")
+    return _mean(runs, "edge_error") / _mean(runs, "noise")
 
 
 def _share(runs: Runs) -> str:

@@ -37,6 +37,10 @@ def with_fault(begin: int, end: int) -> Simulated:
     return Simulated("walk", PlainFault.SHIFT, series, label, NOWHERE)
 
 
+def healthy(values: Doubles, edge: Bools = NOWHERE, noise: float = math.nan) -> Simulated:
+    return Simulated("walk", None, series_of("one", ("value",), np.arange(R) * 60_000, values), NOWHERE, edge, noise)
+
+
 def expecting(values: Doubles, expected: Doubles, half: Doubles, alarm: Bools = NOWHERE) -> Judged:
     """With a band of `half` to either side."""
     series = series_of("one", ("value",), np.arange(R) * 60_000, values)
@@ -75,28 +79,31 @@ def test_the_loss_is_one_for_the_last_value_and_zero_for_the_truth() -> None:
     values = np.random.default_rng(0).standard_normal(R).cumsum()
     before = np.concatenate([values[:1], values[:-1]])
     for expected, loss in ((before, 1.0), (values, 0.0)):
-        run = healthy_run("families", "walk", 0, expecting(values, expected, np.ones(R)), NOWHERE)
+        run = healthy_run("families", healthy(values), 0, expecting(values, expected, np.ones(R)))
         assert run.loss == pytest.approx(loss)
 
 
 def test_the_band_of_normal_errors_holds_nine_tenths_of_them() -> None:
     """Three standard deviations are shown."""
     errors = np.random.default_rng(0).standard_normal(R)
-    run = healthy_run("families", "sine", 0, expecting(errors, np.zeros(R), np.full(R, 3.0)), NOWHERE)
+    run = healthy_run("families", healthy(errors), 0, expecting(errors, np.zeros(R), np.full(R, 3.0)))
     assert run.band == pytest.approx(0.9, abs=0.03)
 
 
-def test_errors_at_edges_and_where_it_is_calm_are_measured_apart() -> None:
+def test_errors_at_edges_are_measured_beside_the_noise() -> None:
     values = np.where(np.arange(R) % 100 < 50, 1.0, 9.0)
     edge = marked(*range(50, R, 50))
     expected = np.where(edge, values + 4.0, values + 0.5)
-    run = healthy_run("plants", "job", 0, expecting(values, expected, np.ones(R)), edge)
-    assert (run.edge_error, run.calm_error) == (4.0, 0.5)
+    run = healthy_run("plants", healthy(values, edge, 0.25), 0, expecting(values, expected, np.ones(R)))
+    assert (run.edge_error, run.noise) == (4.0, 0.25)
+    shown = {title: rows for title, (_, rows) in tables([run])}
+    assert shown["healthy plants, a machine"][-1][4] == "16.0"
 
 
 def test_every_alarm_in_a_healthy_series_is_false() -> None:
     alarm = marked(10, 11, 12, 300, 301)
-    run = healthy_run("families", "sine", 0, expecting(np.ones(R), np.ones(R), np.ones(R), alarm), NOWHERE)
+    ones = np.ones(R)
+    run = healthy_run("families", healthy(ones), 0, expecting(ones, ones, ones, alarm))
     assert (run.false, run.readings) == (2, R)
     assert math.isnan(run.loss), "there is nothing to expect of a constant"
 
@@ -107,11 +114,13 @@ def runs() -> list[SimulatedRun]:
     return list(simulate(lambda _: detector, 1, ("families", "plants", "constants")))
 
 
+@pytest.mark.slow
 def test_an_untrained_detector_expects_the_last_value(runs: list[SimulatedRun]) -> None:
     plain = [run for run in runs if run.family in {"sine", "walk", "duty cycle"} and not run.fault]
     assert [run.loss for run in plain] == pytest.approx([1.0] * 3, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_spike_of_five_ranges_is_found_and_constants_raise_no_alarm(runs: list[SimulatedRun]) -> None:
     spikes = [run.found for run in runs if run.fault == PlainFault.SPIKE]
     assert len(spikes) == 9
@@ -119,6 +128,7 @@ def test_a_spike_of_five_ranges_is_found_and_constants_raise_no_alarm(runs: list
     assert not any(run.false for run in runs if run.set == "constants")
 
 
+@pytest.mark.slow
 def test_the_tables_have_a_row_a_family_and_a_row_a_fault(runs: list[SimulatedRun]) -> None:
     found = {title: rows for title, (_, rows) in tables(runs)}
     families = found["plain families: % of the faults found by kind"]
@@ -144,6 +154,7 @@ def test_the_figures_are_those_of_the_runs() -> None:
     assert not any(name.startswith("plants") for name in shown)
 
 
+@pytest.mark.slow
 def test_what_is_written_has_a_row_a_series(runs: list[SimulatedRun], tmp_path: Path) -> None:
     write(runs, tmp_path / "simulated")
     rows = pl.read_csv(tmp_path / "simulated.csv")
