@@ -89,7 +89,7 @@ def families(features: Sequence[str], copies: int, seed: int = 0, readings: int 
                 if fault:
                     rng = default_rng([seed, place, copy, number])
                     values, label = _with_fault(family, parts, times_ms, fault, rng)
-                key = f"{name}/{copy}/{fault or 'healthy'}"
+                key = key_of(name, seed, copy, fault)
                 yield Simulated(
                     name, fault, series_of(key, features, times_ms, values), label, np.zeros(readings, np.bool_)
                 )
@@ -103,6 +103,11 @@ def faults_of(family: Family) -> tuple[PlainFault, ...]:
     if family.daily:
         found.append(PlainFault.MISSING_PEAK)
     return tuple(found)
+
+
+def key_of(family: str, seed: int, copy: int, fault: PlainFault | None) -> str:
+    """A name that a file may have, and that begins with the family."""
+    return f"{family.replace(' ', '-').replace(':', '')}__{seed}-{copy}-{fault or 'healthy'}"
 
 
 def series_of(key: str, features: Sequence[str], times_ms: Int64s, values: Doubles) -> Series:

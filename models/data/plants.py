@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator, default_rng
 
 from models.data.arrays import Bools, Doubles
-from models.data.families import PlainFault, Simulated, remember, series_of
+from models.data.families import PlainFault, Simulated, key_of, remember, series_of
 from models.data.synthetic import START_MS
 
 STEP_S = 300.0
@@ -52,8 +52,9 @@ def plants(features: Sequence[str], machines: int, seed: int = 0) -> Iterator[Si
             noise = remember(rng.normal(0, rng.uniform(0.2, 0.5), readings), 0.3)
             missed_day = MISSED_DAYS[int(rng.integers(len(MISSED_DAYS)))]
             edge, size = _edges(work.level), float(np.abs(noise).mean())
-            key = f"{name}/{machine}"
-            healthy = series_of(f"{key}/healthy", features, times_ms, _shown(work.level, noise))._replace(test=test)
+            healthy = series_of(
+                key_of(name, seed, machine, None), features, times_ms, _shown(work.level, noise)
+            )._replace(test=test)
             yield Simulated(name, None, healthy, np.zeros(readings, np.bool_), edge, size)
             missed = work.due & (day == missed_day)
             if missed.any():
@@ -61,7 +62,8 @@ def plants(features: Sequence[str], machines: int, seed: int = 0) -> Iterator[Si
                 values = _shown(np.where(missed, idle, work.level), noise)
                 label = np.zeros(readings, np.bool_)
                 label[np.flatnonzero(missed)[0] : np.flatnonzero(missed)[-1] + 1] = True
-                faulty = series_of(f"{key}/missed", features, times_ms, values)._replace(test=test)
+                key = key_of(name, seed, machine, PlainFault.MISSED)
+                faulty = series_of(key, features, times_ms, values)._replace(test=test)
                 yield Simulated(name, PlainFault.MISSED, faulty, label, edge, size)
 
 
@@ -137,7 +139,7 @@ def _batches(rng: Generator, day: Doubles, _hour: Doubles) -> Work:
 SCHEDULES: Mapping[str, Schedule] = {
     "job at 06:00": _job_at_six,
     "12-hour shifts": _shifts,
-    "weekday/weekend": _weekday_weekend,
+    "weekdays": _weekday_weekend,
     "zero at weekends": _zero_at_weekends,
     "batch cycles": _batches,
 }

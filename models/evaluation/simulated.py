@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 
 from models.data.arrays import Bools, Doubles
-from models.data.families import Simulated, families, series_of
+from models.data.families import FAULTS_FROM, Simulated, families, series_of
 from models.data.plants import constants, plants
 from models.data.synthetic import FEATURES, Plant, plant
 from models.data.time_units import DAY_MS
@@ -75,6 +76,32 @@ def simulate(detector_of: Callable[[int], Detector], seeds: int, sets: Sequence[
         detector = detector_of(seed)
         for name in sets or SETS:
             yield from SETS[name](detector, seed)
+
+
+def series_to_write(seeds: int) -> dict[str, pl.DataFrame]:
+    """The series with faults and their twins, by file name: for `telltale train` and `evaluate` on files.
+
+    Labels say where the fault is. Of a series without a training part, what comes before the first fault may be one.
+    """
+    files = {}
+    for seed in range(seeds):
+        for name, made in (("families", families(FEATURE, 1, seed)), ("plants", _plants_of(FEATURE, seed))):
+            for one in made:
+                files[f"{name}/{one.series.key}.parquet"] = _to_frame(one)
+    return files
+
+
+def _to_frame(one: Simulated) -> pl.DataFrame:
+    series, number = one.series, np.arange(len(one.label))
+    test = number >= FAULTS_FROM * len(number) if series.test.all() else series.test
+    return pl.DataFrame(
+        {
+            "timestamp": series.times_ms,
+            FEATURE[0]: series.values[:, 0],
+            "label": one.label.astype(np.int8),
+            "part": pl.Series(["train", "test"]).gather(test.astype(np.int64)),
+        }
+    )
 
 
 def untrained() -> Detector:

@@ -1,5 +1,6 @@
 """The command that measures how well anomalies are found: telltale evaluate."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +47,10 @@ def evaluate(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="Instead of DATA: simulated series with plain faults, in a minute.")
     ] = False,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --simulated: write the series there as files, and judge none."),
+    ] = None,
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option("--checkpoint", help="File of the trained model; several: each for the sets with its features."),
@@ -83,6 +88,11 @@ def evaluate(
     """
     if checkpoint and train:
         raise RefusedSetting("--checkpoint: expected no --train beside it")
+    if write:
+        if not simulated:
+            raise RefusedSetting("--write: expected --simulated beside it, whose series it writes")
+        _write_series(write, seeds, force=force)
+        return
     if simulated:
         training = (epochs, patience) if train else None
         _evaluate_simulated(data, only, checkpoint, training, seeds, hidden, device, folder, force=force)
@@ -220,6 +230,21 @@ def _evaluate_simulated(
     _print_tables(tables(found))
     write(found, folder / "simulated")
     out.print(f"\n{folder / 'simulated.md'}  and .csv and .json beside it")
+
+
+def _write_series(folder: Path, seeds: int, *, force: bool) -> None:
+    from models.evaluation.simulated import series_to_write
+    from models.output.output_file import write_or_keep
+
+    files = {folder / name: frame for name, frame in series_to_write(seeds).items()}
+    refuse_overwriting(*files, force=force)
+    for path, frame in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = BytesIO()
+        frame.write_parquet(content)
+        write_or_keep(path, content.getvalue())
+    sets = dict.fromkeys(path.parent.name for path in files)
+    out.print(f"{counted(len(files), 'series', 'series')} in {', '.join(str(folder / name) for name in sets)}")
 
 
 def _print_tables(tables: "list[TitledTable]") -> None:

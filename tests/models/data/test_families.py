@@ -14,7 +14,7 @@ def made() -> list[Simulated]:
 def twins(made: list[Simulated], fault: PlainFault) -> list[tuple[Simulated, Simulated]]:
     """Every series with this fault, and the healthy one of its name."""
     healthy = {one.series.key: one for one in made if one.fault is None}
-    return [(healthy[one.series.key.replace(f"/{fault}", "/healthy")], one) for one in made if one.fault is fault]
+    return [(healthy[one.series.key.replace(f"-{fault}", "-healthy")], one) for one in made if one.fault is fault]
 
 
 def test_every_family_comes_healthy_and_with_each_of_its_faults(made: list[Simulated]) -> None:

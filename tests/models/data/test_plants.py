@@ -33,7 +33,7 @@ def test_what_the_clock_asks_for_is_missed_once_in_the_second_fortnight(made: li
     assert {one.family for one in faulty} == set(SCHEDULES) - {"batch cycles"}
     healthy = {one.series.key: one for one in made if one.fault is None}
     for one in faulty:
-        twin = healthy[one.series.key.replace("/missed", "/healthy")]
+        twin = healthy[one.series.key.replace("-missed", "-healthy")]
         apart = (twin.series.values != one.series.values)[:, 0]
         assert np.array_equal(apart, one.label)
         assert not one.label[~one.series.test].any()

@@ -79,6 +79,19 @@ def test_simulated_series_need_no_data(telltale: Telltale, tmp_path: Path) -> No
     assert "there already" in telltale.refuses(*arguments, "--out", tmp_path / "out", code=2)
 
 
+@pytest.mark.slow
+def test_simulated_series_can_be_written_and_judged_as_files(telltale: Telltale, tmp_path: Path) -> None:
+    said = telltale.does("evaluate", "--simulated", "--write", tmp_path / "series", "--seeds", 1)
+    assert "83 series in" in said
+    assert "there already" in telltale.refuses(
+        "evaluate", "--simulated", "--write", tmp_path / "series", "--seeds", 1, code=2
+    )
+    few = sorted((tmp_path / "series" / "families").glob("*sine*"))
+    assert len(few) == 6
+    arguments = ["evaluate", *few, "--protocol", "--seeds", 1, "--hidden", 16, "--epochs", 1, "--no-baselines"]
+    assert "families sine" in telltale.does(*arguments, "--device", "cpu", "--out", tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
@@ -103,6 +116,7 @@ def test_without_data_the_ways_to_name_series_are_told(telltale: Telltale, tmp_p
         (["--set", "pump"], "--set is 'pump', expected one of press, saw"),
         (["--hidden", "20"], "--hidden is 20, expected a multiple of 16"),
         (["--checkpoint", "x", "--train"], "--checkpoint: expected no --train beside it"),
+        (["--write", "there"], "--write: expected --simulated beside it, whose series it writes"),
         (["--grid", "score.warm_up=1"], "--grid: expected --protocol beside it"),
         (
             ["--protocol", "--grid", "score.cold_up=1"],
