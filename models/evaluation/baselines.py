@@ -21,6 +21,7 @@ from models.detection.detector import Detector, DetectorConfig, Expected, Stretc
 from models.detection.priming import prime, settle, starting_rows
 from models.detection.rows import Rows, fresh
 from models.evaluation import evaluation
+from models.evaluation.steps import hold
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import usable
 
@@ -86,13 +87,6 @@ def principal_components(series: Series) -> Doubles:
     kept = axes[: int(np.searchsorted(explained, EXPLAINED)) + 1]
     expected[:, moves] = scaled @ kept.T @ kept * spread[moves] + centre[moves]
     return expected
-
-
-def hold(values: Doubles, before: Doubles) -> Doubles:
-    """Every missing value replaced by the last known one, or by that before the first, (F,)."""
-    known = ~np.isnan(values)
-    last = np.maximum.accumulate(np.where(known, np.arange(len(values))[:, None], -1), axis=0)
-    return np.where(last >= 0, np.take_along_axis(values, np.maximum(last, 0), axis=0), before)
 
 
 def _build_given(expectation: Expectation) -> Build:

@@ -32,7 +32,7 @@ from models.training.run import TrainingConfig
 
 WHOLE = "Telltale"
 NET_ALONE = "net alone"
-KEPT = 2  # what is kept of a run; raised where that changes
+KEPT = 3  # what is kept of a run; raised where that changes
 FIXED = 1.0  # the score at which alarms open
 NAB_FIGURES = tuple((f"nab_{name}", f"nab_{name}_optimised") for name in nab.PROFILES)
 

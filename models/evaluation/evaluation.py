@@ -31,9 +31,11 @@ from models.data.windows import scale_of
 from models.detection.detector import Detector
 from models.detection.judging import judge_series
 from models.detection.rows import Rows
+from models.evaluation.steps import one_step_loss, share_in_band
 from models.net.forecaster import CLIP
 
 LARGEST_BUFFER = 100  # readings, as in TSB-AD where a series has no period of its own
+OF_STREAMS = ("vus_pr", "auc_pr", "loss", "band")  # figures that are means over streams
 BATCH_READINGS = 512  # of each stream at once; what comes out does not depend on it
 
 
@@ -63,12 +65,15 @@ class EventCounts(NamedTuple):
     open_outside: int
     vus_pr: float  # NaN without an event
     auc_pr: float
+    loss: float = math.nan  # one_step_loss() of the readings without a label; NaN where nothing is expected
+    band: float = math.nan  # share_in_band()
 
 
 class Figures(NamedTuple):
     """The figures of a set of streams; NaN where there is nothing to measure.
 
-    The areas are means over the streams with an event; all others are of the events and alarms of all streams together.
+    The areas, loss and band are means over the streams that have them; all others are of the events and alarms of all
+    streams together.
     """
 
     vus_pr: float
@@ -85,6 +90,8 @@ class Figures(NamedTuple):
     point_f1: float = math.nan
     false_alarm_rate: float = math.nan
     missed_alarm_rate: float = math.nan
+    loss: float = math.nan
+    band: float = math.nan
 
 
 def backtest(detector: Detector, series: Sequence[Series]) -> list[Judged]:
@@ -186,6 +193,8 @@ def tally(judged: Judged, label: Bools, buffer: int = LARGEST_BUFFER) -> EventCo
         open_outside=int((judged.alarm & ~label).sum()),
         vus_pr=vus_pr(label, judged.score, buffer),
         auc_pr=auc_pr(label, judged.score),
+        loss=one_step_loss(judged.series.values, judged.expected, ~label),
+        band=share_in_band(judged.series.values, judged.expected, judged.upper, ~label),
     )
 
 
@@ -194,9 +203,9 @@ def weigh(tallies: Sequence[EventCounts], weights: Doubles) -> dict[str, Doubles
     counts = {
         name: weights @ np.array([getattr(one, name) for one in tallies], np.float64)
         for name in EventCounts._fields
-        if name not in ("delays", "vus_pr", "auc_pr")
+        if name not in ("delays", *OF_STREAMS)
     }
-    areas = {name: _weighted_mean([getattr(one, name) for one in tallies], weights) for name in ("vus_pr", "auc_pr")}
+    means = {name: _weighted_mean([getattr(one, name) for one in tallies], weights) for name in OF_STREAMS}
     calm = counts["readings"] - counts["labelled"]
     recall = _shares(counts["hits"], counts["events"])
     precision = _shares(counts["alarms"] - counts["false"], counts["alarms"])
@@ -206,7 +215,7 @@ def weigh(tallies: Sequence[EventCounts], weights: Doubles) -> dict[str, Doubles
         _shares(right, right + counts["open_outside"]),
     )
     return {
-        **areas,
+        **means,
         "recall": recall,
         "precision": precision,
         "f1": _f1(recall, precision),

@@ -35,6 +35,8 @@ MEASURES = (
     Measure("false_alarms_a_day", "false / day", 3, -1),
     Measure("alarms_a_day", "alarms / day", 3, -1),
     Measure("delay", "delay", 0, -1),
+    Measure("loss", "loss / as before", 3, -1),
+    Measure("band", "90 % band", 3, 0),
 )
 POINTS = (
     Measure("point_f1", "F1", 3, 1),
@@ -162,7 +164,12 @@ def _of_measure(figures: SetFigures, measure: Measure) -> tuple[float, Doubles]:
 
 
 def best_of(detectors: Mapping[str, tuple[float, Doubles]], measure: Measure) -> set[str]:
-    """The best detector, and those that it cannot be told from. Each: the mean, and that of every draw, (DRAWS,)."""
+    """The best detector, and those that it cannot be told from. Each: the mean, and that of every draw, (DRAWS,).
+
+    Of a measure that is not to be ranked, none.
+    """
+    if not measure.better:
+        return set()
     known = {name: pair for name, pair in detectors.items() if not math.isnan(pair[0])}
     if not known:
         return set()

@@ -20,7 +20,7 @@ from models.evaluation.evaluation_tables import (
 from models.evaluation.protocol import CHOSEN, Fold, Judgement
 from models.evaluation.tables import Measure, Table, TitledTable, markdown, write_tables
 
-SHOWN = tuple(measure for measure in MEASURES_OVER_SETS if measure.name in {"vus_pr", "f1", "false_alarms"})
+SHOWN = tuple(measure for measure in MEASURES_OVER_SETS if measure.name in {"vus_pr", "f1", "false_alarms", "loss"})
 NAB_STANDARD = next(measure for measure in OWN["nab"] if measure.name == "nab_standard")
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from models.data import windows
 from models.data.arrays import Bools, Doubles
 from models.data.series import Series
-from models.evaluation.baselines import hold
 from models.evaluation.evaluation import Judged
+from models.evaluation.steps import hold
 
 EXPLAINED = 0.99  # share of the training part's variance that the components kept have
 WINDOW_READINGS = 40  # that a variance is of

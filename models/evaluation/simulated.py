@@ -7,8 +7,7 @@ did and what would have been there by chance.
 - found: an alarm opens in the fault, or up to GRACE_READINGS after its end, and none in that stretch of the twin;
 - by chance: one opens in that stretch of the twin;
 - false: an alarm that opens in a healthy series; of plants, in their second fortnight;
-- loss: of one step, Huber, in standard deviations of the series' differences, over that of "as before";
-- band: share of the values in the middle 90 % of what was expected, were errors normal;
+- loss and band: see steps; after the first third of a series, or in the second fortnight;
 - edge: mean error where the level leaps, over the mean size of the noise.
 
 Sizes: R readings of a series.
@@ -22,24 +21,22 @@ import numpy as np
 import polars as pl
 import torch
 
-from models.data.arrays import Bools, Doubles
+from models.data.arrays import Bools
 from models.data.families import FAULTS_FROM, Simulated, families, series_of
 from models.data.plants import constants, plants
 from models.data.synthetic import FEATURES, Plant, plant
 from models.data.time_units import DAY_MS
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.priming import prime
-from models.detection.records import BAND_DEVIATIONS
 from models.evaluation.baselines import UNTRAINED_HIDDEN
 from models.evaluation.evaluation import Judged, backtest, openings
+from models.evaluation.steps import one_step_loss, share_in_band
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import fit, usable
 from models.training.run import Ending, TrainingConfig
 
 FEATURE = ("value",)  # of a detector that is made here
 GRACE_READINGS = 36  # an alarm may need a few readings more than a fault lasts
-NINETY_PERCENT = 1.6449  # standard deviations to either side
-FARTHEST_ERROR = 10.0  # of a step, in standard deviations of the differences
 LEARNING_SHARE = 1 / 3  # of a series without a training part, before its steps are measured
 MACHINES_A_SEED = 4  # of each kind of plant
 FAULTY_MACHINES = 40  # a seed
@@ -149,15 +146,10 @@ def _with_twins(name: str, detector: Detector, made: Sequence[Simulated], seed: 
 
 
 def healthy_run(name: str, one: Simulated, seed: int, judged: Judged) -> SimulatedRun:
-    edge = one.edge[one.series.test]
     times_ms, whole = judged.series.times_ms, judged.series.rows[0] == 0
-    values, expected, upper = (column[:, 0] for column in (judged.series.values, judged.expected, judged.upper))
-    known = np.isfinite(expected)
-    if whole:
-        known[: int(LEARNING_SHARE * len(known))] = False
-    error = np.abs(values - expected)
-    middle = error <= (upper - expected) * (NINETY_PERCENT / BAND_DEVIATIONS)
-    moves = bool(np.ptp(values) > 0 and known.any())
+    counts = np.arange(len(times_ms)) >= (LEARNING_SHARE * len(times_ms) if whole else 0)
+    values, expected, upper = (column[:, :1] for column in (judged.series.values, judged.expected, judged.upper))
+    error = np.abs(values - expected)[one.edge[one.series.test] & counts]
     return SimulatedRun(
         name,
         one.family,
@@ -166,24 +158,11 @@ def healthy_run(name: str, one: Simulated, seed: int, judged: Judged) -> Simulat
         readings=len(times_ms),
         days=float(np.ptp(times_ms)) / DAY_MS,
         false=int(openings(judged).sum()),
-        loss=_loss(values, expected, known) if moves else math.nan,
-        band=float(middle[known].mean()) if moves else math.nan,
-        edge_error=float(error[known & edge].mean()) if (known & edge).any() else math.nan,
+        loss=one_step_loss(values, expected, counts),
+        band=share_in_band(values, expected, upper, counts),
+        edge_error=float(np.nanmean(error)) if np.isfinite(error).any() else math.nan,
         noise=one.noise,
     )
-
-
-def _loss(values: Doubles, expected: Doubles, measured: Bools) -> float:
-    """Of one step over that of expecting the last value."""
-    differences = np.diff(values, prepend=values[0])
-    scale = float(differences.std())
-    ours, simple = (_huber(error[measured] / scale) for error in (values - expected, differences))
-    return float(ours.mean() / simple.mean()) if len(simple) and simple.mean() > 0 else math.nan
-
-
-def _huber(error: Doubles) -> Doubles:
-    size = np.minimum(np.abs(error), FARTHEST_ERROR)
-    return np.where(size < 1, 0.5 * size * size, size - 0.5)
 
 
 def faulty_run(name: str, one: Simulated, seed: int, opens: Bools, healthy: Bools) -> SimulatedRun:

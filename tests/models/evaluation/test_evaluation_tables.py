@@ -52,6 +52,7 @@ def test_what_is_less_may_be_better_and_what_is_unknown_is_never_best() -> None:
     assert best_of({"slow": slow, "quick": quick, "deaf": (math.nan, draws * math.nan)}, DELAY) == {"quick"}
     assert best_of({"slow": slow, "quick": quick}, VUS) == {"slow"}
     assert best_of({"deaf": (math.nan, draws)}, VUS) == set()
+    assert best_of({"slow": slow, "quick": quick}, Measure("band", "", 0, 0)) == set()
     assert best_of({"one": (1.0, draws), "same": (1.0, draws)}, Measure("f1", "", 0, 1)) == {"one", "same"}
 
 
