@@ -147,6 +147,7 @@ def test_the_installed_command_answers_without_loading_what_it_does_not_need() -
         (["trian"], "No such command 'trian'"),
         (["train", "--out", "x", "--epochs", "0"], "--epochs"),
         (["train", "--out", "x", "--hidden", "8"], "--hidden"),
+        (["train", "--out", "x", "--time-zone", "Berlin"], "--time-zone is 'Berlin', expected the IANA name of a time"),
         (["produce", "--data", "x", "--part", "tset"], "--part is 'tset', expected all, train or test"),
         (["produce", "--data", "x", "--rate", "0"], "--rate"),
         (["demo", "--seconds", "1"], "--seconds"),
