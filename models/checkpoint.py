@@ -48,6 +48,7 @@ MOST_READINGS = 10_000_000  # that a count in the judgement may be
 LARGEST_FACTOR = 1e6  # that a weight, share or threshold in it may be
 HEADER = "telltale"
 NET_HEADER = "telltale-net"
+DEFAULT = Path("telltale.safetensors")  # a checkpoint's name where none is given
 GENERIC = Path(__file__).parent / "generic.safetensors"  # a net file, made by `telltale train --generic`
 HEADER_BYTES = 65_536  # about what the description takes, and a head that names kinds
 
@@ -267,6 +268,26 @@ def load(path: Path) -> Checkpoint:
         raise UnusableCheckpoint(f"{path}: {error}") from error
     detector = _rebuild(path, tensors, architecture, config, description.kinds is not None)
     return Checkpoint(detector, description, hashlib.sha256(content).hexdigest(), path)
+
+
+def open_checkpoint(path: Path | None, features: Sequence[str] = ()) -> Checkpoint:
+    """The checkpoint, or a detector of these features from a net file; path None: of the net that Telltale brings.
+
+    With neither a path nor features it is the checkpoint DEFAULT. Raises UnusableCheckpoint.
+    """
+    if path is None and features:
+        return load_net(features)
+    path = path or DEFAULT
+    if not is_net(path):
+        if features:
+            raise UnusableCheckpoint(
+                f"{path}: a checkpoint says itself which features it judges, expected none beside it; without a "
+                "checkpoint the net that comes with Telltale judges them"
+            )
+        return load(path)
+    if not features:
+        raise UnusableCheckpoint(f"{path}: a net for any features, expected `features` beside it")
+    return load_net(features, path)
 
 
 def is_net(path: Path) -> bool:

@@ -12,6 +12,7 @@ from models.output.wording import counted
 from service.cli.option_checks import file_of, listed, one_of, seconds
 from service.cli.option_checks import time_zone as known_time_zone
 from service.cli.options import (
+    CHECKPOINT,
     MOST_SEED,
     CheckpointFile,
     Chunk,
@@ -19,6 +20,7 @@ from service.cli.options import (
     Data,
     Device,
     Epochs,
+    FeatureNames,
     Force,
     Hidden,
     LearningRate,
@@ -288,6 +290,7 @@ def score(
         ),
     ],
     checkpoint: CheckpointFile = None,
+    features: FeatureNames = None,
     data: Data = None,
     more: MoreData = None,
     part: Part = "all",
@@ -299,12 +302,16 @@ def score(
     """Judge files with the very code of the service; rows come out in the order of the files.
 
     Columns: stream, timestamp (ms), score (1.0 is the alarm threshold), alarm, and expected_, lower_ and upper_ for
-    every feature. Late and duplicate readings are not judged: score 0 and no band.
+    every feature. Late and duplicate readings are not judged: score 0 and no band. Without a trained model the net
+    judges that comes with Telltale, every stream from its first reading on.
     """
-    settings = load_settings(config, {"checkpoint": checkpoint})
+    settings = load_settings(config, {"checkpoint": checkpoint, "features": features})
     paths = data_paths(data, more)
     check_outputs(out_file, anomalies, force=force)
-    loaded = load_checkpoint(settings.checkpoint)
+    judged = settings.features
+    if not (settings.checkpoint or judged or CHECKPOINT.exists()):
+        judged = read_data(paths, None, time_unit)[0].features
+    loaded = load_checkpoint(settings.checkpoint, judged)
 
     import io
 
