@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.data import windows
 from models.data.windows import Lane
-from models.net.chrono import GATED, remember_for
+from models.net.chrono import GATED, remember_up_to
 from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.net.names import PRECISIONS
 from models.training.state import SavedRun, UnusableState, require_like
@@ -35,7 +35,7 @@ class Ending(StrEnum):
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
     epochs: int = 100
-    patience: int = 10  # epochs without a better validation loss
+    patience: int = 15  # epochs without a better validation loss
     epoch_steps: int = 24  # of the optimiser, at least: of few readings an epoch is several passes
     chunk_readings: int = 256  # gradients reach back this far
     remembers: int = 256  # readings that a gated cell's longest memory lasts at first; 0: as short as the cell begins
@@ -101,11 +101,11 @@ class TrainingRun:
         self.device = device
         self.forecaster = Forecaster(config)
         if training.remembers and config.cell in GATED:
-            remember_for(self.forecaster.get_submodule("recurrence"), training.remembers)
+            remember_up_to(self.forecaster.get_submodule("recurrence"), training.remembers)
         self.forecaster.to(device)
         self.best_weights = _copy(self.forecaster)
         self.optimiser = torch.optim.Adam(self.forecaster.parameters(), lr=training.learning_rate, fused=True)
-        self.lr_scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=3)
+        self.lr_scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=5)
         self.shuffle = np.random.default_rng(training.seed)
         self.epochs: list[Epoch] = []
         self.groups_done = 0  # of the current epoch

@@ -103,7 +103,7 @@ def train(
     hidden: Hidden = 64,
     layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of the recurrent net.")] = 1,
     epochs: Epochs = 100,
-    patience: Patience = 10,
+    patience: Patience = 15,
     chunk: Chunk = 256,
     learning_rate: LearningRate = 3e-3,
     time_zone: Annotated[
