@@ -4,6 +4,9 @@ Tensors: `forecaster.*` (weights), `streams.*` (the rows of the streams it was t
 has a head that names kinds of fault, `kinds.*`. The header's `telltale` entry is the Description as JSON. Loading reads
 the file once, hashes and parses the same bytes, and refuses what it does not know, saying what was found and what was
 expected.
+
+A net file is the weights alone, of a net that reads one channel and knows no stream: with it, streams of any channels
+are judged from their first reading on. What a row holds may change and it can still be read. One comes with Telltale.
 """
 
 import hashlib
@@ -11,7 +14,7 @@ import json
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -28,7 +31,7 @@ from models.detection.detector import Detector, DetectorConfig
 from models.detection.kinds import KINDS, SYMPTOMS, TENSORS, VOTES, KindsHead, shapes, with_symptoms
 from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
 from models.detection.scoring import ScoreConfig
-from models.net.forecaster import Forecaster, ForecasterConfig
+from models.net.forecaster import MOST_DAY_HARMONICS, MOST_WEEK_HARMONICS, Forecaster, ForecasterConfig
 from models.output.output_file import write_or_keep
 from models.output.tensor_file import sha256_of_tensors
 
@@ -44,9 +47,13 @@ MAX_MESSAGE = 2_000  # characters: what was found is quoted, and may be anything
 MOST_READINGS = 10_000_000  # that a count in the judgement may be
 LARGEST_FACTOR = 1e6  # that a weight, share or threshold in it may be
 HEADER = "telltale"
+NET_HEADER = "telltale-net"
+DEFAULT = Path("telltale.safetensors")  # a checkpoint's name where none is given
+GENERIC = Path(__file__).parent / "generic.safetensors"  # a net file, made by `telltale train --generic`
 HEADER_BYTES = 65_536  # about what the description takes, and a head that names kinds
 
 C = TypeVar("C", ScoreConfig, AlarmConfig)
+D = TypeVar("D", bound=BaseModel)
 
 
 class UnusableCheckpoint(ValueError):
@@ -69,6 +76,11 @@ class Architecture(_HeaderPart):
     cell: Text
     hidden: Annotated[int, Field(ge=16, le=MAX_HIDDEN)]
     layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+    day_harmonics: Annotated[int, Field(ge=1, le=MOST_DAY_HARMONICS)] = 1
+    week_harmonics: Annotated[int, Field(ge=1, le=MOST_WEEK_HARMONICS)] = 1
+    time_zone: Text = "UTC"
+    channelwise: bool = False
+    spreads: bool = False
 
 
 class Judgement(_HeaderPart):
@@ -133,6 +145,19 @@ class Description(_HeaderPart):
     tensors_sha256: str
 
 
+class NetDescription(_HeaderPart):
+    """The description of a net file, in its own header."""
+
+    schema_version: Literal[1]
+    created: Text
+    architecture: Architecture
+    training: dict[str, float | int | str]  # settings of the run
+    data: TrainingData
+    metrics: TrainingMetrics
+    versions: Versions
+    tensors_sha256: str
+
+
 class Checkpoint(NamedTuple):
     """A loaded file. digest: SHA-256 of the whole file, 64 hexadecimal digits."""
 
@@ -164,13 +189,34 @@ def describe(
         data=data,
         metrics=metrics,
         kinds=kinds,
-        versions=Versions(
-            telltale=_version(),
-            torch=str(torch.__version__).split("+", maxsplit=1)[0],
-            python=platform.python_version(),
-        ),
+        versions=_versions(),
         tensors_sha256="",
     )
+
+
+def save_net(
+    path: Path,
+    forecaster: Forecaster,
+    created: str,
+    training: Mapping[str, float | int | str],
+    data: TrainingData,
+    metrics: TrainingMetrics,
+) -> str:
+    """Write a net file in one piece. Returns its digest. Raises UnwrittenOutput."""
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in forecaster.state_dict().items()}
+    described = NetDescription(
+        schema_version=1,
+        created=created,
+        architecture=Architecture(**asdict(forecaster.config)),
+        training=dict(training),
+        data=data,
+        metrics=metrics,
+        versions=_versions(),
+        tensors_sha256=sha256_of_tensors(save_tensors(tensors)),
+    )
+    content = save_tensors(tensors, metadata={NET_HEADER: described.model_dump_json()})
+    write_or_keep(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def save(path: Path, detector: Detector, description: Description) -> str:
@@ -212,16 +258,7 @@ def load(path: Path) -> Checkpoint:
     """Read, verify and rebuild a detector. Raises UnusableCheckpoint."""
     content = _read(path)
     description = _description(path, content)
-    found = sha256_of_tensors(content)
-    if found != description.tensors_sha256:
-        raise UnusableCheckpoint(
-            f"{path}: the tensors' SHA-256 is {found[:12]}…, the header says {description.tensors_sha256[:12]}…: "
-            "the file was damaged or changed"
-        )
-    try:
-        tensors = load_tensors(content)
-    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:  # the others: of its reader
-        raise UnusableCheckpoint(f"{path}: not a safetensors file: {error}") from error
+    tensors = _tensors(path, content, description.tensors_sha256)
     try:
         architecture = ForecasterConfig(**description.architecture.model_dump())
         config = DetectorConfig(
@@ -231,6 +268,70 @@ def load(path: Path) -> Checkpoint:
         raise UnusableCheckpoint(f"{path}: {error}") from error
     detector = _rebuild(path, tensors, architecture, config, description.kinds is not None)
     return Checkpoint(detector, description, hashlib.sha256(content).hexdigest(), path)
+
+
+def open_checkpoint(path: Path | None, features: Sequence[str] = ()) -> Checkpoint:
+    """The checkpoint, or a detector of these features from a net file; path None: of the net that Telltale brings.
+
+    With neither a path nor features it is the checkpoint DEFAULT. Raises UnusableCheckpoint.
+    """
+    if path is None and features:
+        return load_net(features)
+    path = path or DEFAULT
+    if not is_net(path):
+        if features:
+            raise UnusableCheckpoint(
+                f"{path}: a checkpoint says itself which features it judges, expected none beside it; without a "
+                "checkpoint the net that comes with Telltale judges them"
+            )
+        return load(path)
+    if not features:
+        raise UnusableCheckpoint(f"{path}: a net for any features, expected `features` beside it")
+    return load_net(features, path)
+
+
+def is_net(path: Path) -> bool:
+    """Whether this is a net file. Raises UnusableCheckpoint where it is no safetensors file."""
+    return NET_HEADER in _metadata(path, _read(path))
+
+
+def load_net(features: Sequence[str], path: Path = GENERIC) -> Checkpoint:
+    """A detector of these channels that knows no stream, from a net file. Raises UnusableCheckpoint.
+
+    Its digest is of the file and the channels: with others, a stream's row is another.
+    """
+    content = _read(path)
+    description = _validated(path, content, NET_HEADER, NetDescription)
+    tensors = _tensors(path, content, description.tensors_sha256)
+    try:
+        config = replace(ForecasterConfig(**description.architecture.model_dump()), features=tuple(features))
+    except (TypeError, ValueError) as error:
+        raise UnusableCheckpoint(f"{path}: {error}") from error
+    if not config.channelwise:
+        raise UnusableCheckpoint(f"{path}: its net reads all channels at once, expected one that reads each by itself")
+    with torch.device("meta"):  # shapes alone
+        weights = Forecaster(config).state_dict()
+    _check_tensors(path, tensors, {name: (weight.shape, weight.dtype) for name, weight in weights.items()})
+    forecaster = Forecaster(config)
+    forecaster.load_state_dict(tensors)
+    detector = Detector.cold(forecaster)
+    described = describe(detector, description.created, description.training, description.data, description.metrics)
+    named = json.dumps(config.features).encode()
+    return Checkpoint(detector, described, hashlib.sha256(content + named).hexdigest(), path)
+
+
+def _tensors(path: Path, content: bytes, expected: str) -> dict[str, Tensor]:
+    """expected: their SHA-256, as the header says it."""
+    found = sha256_of_tensors(content)
+    if found != expected:
+        raise UnusableCheckpoint(
+            f"{path}: the tensors' SHA-256 is {found[:12]}…, the header says {expected[:12]}…: "
+            "the file was damaged or changed"
+        )
+    try:
+        return load_tensors(content)
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:  # the others: of its reader
+        raise UnusableCheckpoint(f"{path}: not a safetensors file: {error}") from error
 
 
 def _config(kind: type[C], given: Mapping[str, float | int]) -> C:
@@ -268,7 +369,7 @@ def _rebuild(
         for name, column in zip(Rows._fields, rows, strict=True)
     }
     if has_kinds:
-        sizes = shapes(architecture.hidden, units=tensors.get("kinds.bias", torch.empty(0)).numel())
+        sizes = shapes(architecture.memory_width, units=tensors.get("kinds.bias", torch.empty(0)).numel())
         expected |= {f"kinds.{n}": (torch.Size(size), torch.float64) for n, size in zip(TENSORS, sizes, strict=True)}
     _check_tensors(path, tensors, expected)
     kinds = KindsHead.of({name: tensors[f"kinds.{name}"] for name in TENSORS}) if has_kinds else None
@@ -324,22 +425,31 @@ def _read(path: Path) -> bytes:
         raise UnusableCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _description(path: Path, content: bytes) -> Description:
-    header = _header(path, content)
-    metadata = header.get("__metadata__", {})
-    if not isinstance(metadata, dict) or HEADER not in metadata:
-        raise UnusableCheckpoint(f"{path}: a safetensors file without a `{HEADER}` entry: not a Telltale checkpoint")
+def _metadata(path: Path, content: bytes) -> dict[str, Any]:
+    metadata = _header(path, content).get("__metadata__", {})
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _validated(path: Path, content: bytes, entry: str, kind: type[D]) -> D:
+    """What an entry of the header describes."""
+    metadata = _metadata(path, content)
+    if entry not in metadata:
+        raise UnusableCheckpoint(f"{path}: a safetensors file without a `{entry}` entry: not a Telltale checkpoint")
     try:
-        parsed = json.loads(metadata[HEADER], parse_float=_finite, parse_constant=_NotFinite)
+        parsed = json.loads(metadata[entry], parse_float=_finite, parse_constant=_NotFinite)
     except (TypeError, ValueError, RecursionError) as error:
         raise UnusableCheckpoint(f"{path}: its description is not JSON: {error}") from error
     version = parsed.get("schema_version") if isinstance(parsed, dict) else None
     if version != SCHEMA_VERSION:
         raise UnusableCheckpoint(f"{path}: schema version {version}, this version of Telltale reads {SCHEMA_VERSION}")
     try:
-        description = Description.model_validate(parsed)
+        return kind.model_validate(parsed)
     except ValidationError as error:
         raise UnusableCheckpoint(f"{path}: description, {_first_of(error)}") from error
+
+
+def _description(path: Path, content: bytes) -> Description:
+    description = _validated(path, content, HEADER, Description)
     if description.row != _row_names(description.kinds is not None):
         raise UnusableCheckpoint(f"{path}: its rows hold other statistics than this version's: train again")
     if description.kinds is not None and description.kinds.names != KINDS:
@@ -387,6 +497,14 @@ def _header(path: Path, content: bytes) -> dict[str, Any]:
 def _row_names(has_kinds: bool) -> dict[str, tuple[str, ...]]:
     names = {"channels": CHANNELS.stored_names, "scalars": SCALARS.stored_names}
     return {**names, "symptoms": SYMPTOMS.stored_names, "votes": VOTES.stored_names} if has_kinds else names
+
+
+def _versions() -> Versions:
+    return Versions(
+        telltale=_version(),
+        torch=str(torch.__version__).split("+", maxsplit=1)[0],
+        python=platform.python_version(),
+    )
 
 
 def _version() -> str:

@@ -12,7 +12,7 @@ from models import checkpoint
 from models.data import frames
 from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
-from models.net.forecaster import ForecasterConfig
+from models.training.architecture import suited_to
 from models.training.loop import Progress, fit, usable
 from models.training.run import TrainingConfig
 from service.cli.trainer import describe_run
@@ -36,10 +36,11 @@ def train(
     values: Sequence[str] | None = None,
     cell: Cell = "lstm",
     hidden: int = 64,
-    epochs: int = 40,
+    epochs: int = 100,
     budget_s: float | None = None,
-    chunk: int = 64,
+    chunk: int = 256,
     learning_rate: float = 3e-3,
+    time_zone: str = "UTC",
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[str], object] | None = None,
@@ -54,15 +55,16 @@ def train(
     values: the columns to learn, the detector's channels; None: all columns of numbers but those of times and streams,
     `label` and `part` (rows whose `part` is `test` are left out). cell: what remembers. hidden: units of it, a multiple
     of 16. epochs, budget_s: passes over the data at most, and seconds; it ends before when it gains no more. chunk:
-    readings that gradients reach back. seed: two runs with one seed on one machine give the same weights. progress: is
-    called with a line after every epoch, such as `print`. The others: see the module.
+    readings that gradients reach back. time_zone: IANA name of the one that the plant works by. seed: two runs with one
+    seed on one machine give the same weights. progress: is called with a line after every epoch, such as `print`. The
+    others: see the module.
 
     Warns of PoorTraining. Raises UnusableData, and ValueError at an argument out of range.
     """
     table = frames.read(frame, frames.layout(time, stream, name, time_unit, order), _names(values))
     parts = usable(table.series)
     _require_positive(epochs=epochs, budget_s=budget_s, chunk=chunk, learning_rate=learning_rate)
-    architecture = ForecasterConfig(parts[0].features, cell, hidden)
+    architecture = suited_to(parts, cell, hidden, time_zone=time_zone)
     checkpoint.require_savable(architecture)
     settings = TrainingConfig(
         epochs=epochs,

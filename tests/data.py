@@ -88,6 +88,25 @@ def some_forecaster(features: int, hidden: int = 16, layers: int = 1, seed: int 
     return forecaster.eval()
 
 
+def fine_forecaster(features: int, *, channelwise: bool) -> Forecaster:
+    """A forecaster with spreads and a fine clock in another time zone, whose every weight matters."""
+    names = tuple(f"f{n}" for n in range(features))
+    config = ForecasterConfig(
+        names,
+        day_harmonics=24,
+        week_harmonics=6,
+        time_zone="Europe/Berlin",
+        channelwise=channelwise,
+        spreads=True,
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(features)
+        forecaster = Forecaster(config)
+        for parameter in forecaster.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.2)
+    return forecaster.eval()
+
+
 def some_kinds(hidden: int = 16, units: int = 8, seed: int = 0) -> KindsHead:
     """A head that has learned nothing, but whose every weight matters."""
     random = np.random.default_rng(seed)

@@ -93,7 +93,7 @@ KNOWN_IN = {
 # What people import from Python stands above all of them, and knows these: of the service, nothing that runs.
 TELLTALE = sorted((ROOT / "telltale").glob("*.py"))
 TELLTALE_MAY_IMPORT = """
-    models.output models.data models.net models.detection models.checkpoint models.training service.input service.state
+    models.output models.data models.detection models.checkpoint models.training service.input service.state
     service.cli.trainer
 """
 BANNED = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

@@ -8,7 +8,7 @@ Sizes: T waves of a chunk, S lanes side by side, F features.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +16,13 @@ from torch import Tensor
 
 from models.data.arrays import Doubles, Floats, Int64s
 from models.data.series import Series
+from models.data.time_units import DAY_MS
 
 PIECE_VALUES = 4 * 1024 * 1024  # of a series at once: 32 MB
+WHOLE_DAYS = 0.75  # of a validation part: from here on it is a whole number of days
 LOADED_READINGS = 2048  # of each lane at once, about: a lane of the usual length in one go
+
+Table = TypeVar("Table", Doubles, Floats)
 
 
 class Scaled(NamedTuple):
@@ -28,10 +32,17 @@ class Scaled(NamedTuple):
     times_ms: Int64s  # (R,)
     centre: Doubles = np.zeros(1)  # (F,), or one for all
     spread: Doubles = np.ones(1)
+    step: Doubles = np.ones(1)  # root mean square of the differences
 
     def stretch(self, begin: int, end: int) -> Floats:
         """Readings begin..end, scaled."""
         return ((self.values[begin:end] - self.centre) / self.spread).astype(np.float32)
+
+    def step_in_spreads(self, features: int) -> Floats:
+        """(F,); 1 where the scale is unknown."""
+        step = np.ones(features)
+        np.divide(self.step, self.spread, out=step, where=np.isfinite(self.spread))
+        return step.astype(np.float32)
 
 
 class Lane(NamedTuple):
@@ -48,19 +59,45 @@ class Chunk(NamedTuple):
 
     values: Tensor  # (T, S, F) float32, missing values held
     before: Tensor  # (S, F) the reading before the first wave
+    step: Tensor  # (S, F) root mean square of each channel's differences, in spreads
     elapsed_s: Tensor  # (T, S)
     times_ms: Tensor  # (T, S) int64
     judged: Tensor  # (T, S, F) bool: counts in the loss
 
 
-def scale_of(series: Series) -> tuple[Doubles, Doubles]:
-    """Centre and spread of every channel over the whole series, (F,) each; 0 and infinite where nothing is known."""
+def scale_of(series: Series) -> tuple[Doubles, Doubles, Doubles]:
+    """Centre, spread and step of every channel over the whole series, (F,) each.
+
+    They are 0, infinite and infinite where nothing is known.
+    """
     known = sum((np.isfinite(piece).sum(0) for piece in pieces_of(series.values)), np.zeros(1, np.int64))
     centre = _total(np.where(np.isfinite(piece), piece, 0.0) for piece in pieces_of(series.values))
     centre = centre / np.maximum(known, 1)
     squares = _total(np.where(np.isfinite(piece), (piece - centre) ** 2, 0.0) for piece in pieces_of(series.values))
-    spread = np.maximum(np.sqrt(squares / np.maximum(known - 1, 1)), np.abs(centre) * 1e-6 + 1e-9)
-    return centre, np.where(known >= 2, spread, np.inf)
+    steps = _total(_squared_steps(series.values))
+    floor, others = np.abs(centre) * 1e-6 + 1e-9, np.maximum(known - 1, 1)
+    spread, step = (np.maximum(np.sqrt(total / others), floor) for total in (squares, steps))
+    return centre, np.where(known >= 2, spread, np.inf), np.where(known >= 2, step, np.inf)
+
+
+def _squared_steps(values: Doubles) -> Iterator[Doubles]:
+    """Of every piece the squared differences of each value from the last one known; 0 where either is missing."""
+    last = np.full(values.shape[1], np.nan)
+    for piece in pieces_of(values):
+        known = np.isfinite(piece)
+        filled = _filled(np.concatenate([last[None], piece]), last)
+        steps = piece - filled[:-1]
+        yield np.where(known & np.isfinite(filled[:-1]), steps * steps, 0.0)
+        last = filled[-1]
+
+
+def _filled(values: Table, last: Table) -> Table:
+    """Missing values replaced by the last known one; at first that is `last`."""
+    index = np.where(np.isfinite(values), np.arange(len(values))[:, None], -1)
+    known = np.maximum.accumulate(index, axis=0)
+    held = np.take_along_axis(values, np.maximum(known, 0), axis=0)
+    filled: Table = np.where(known >= 0, held, last)
+    return filled
 
 
 def pieces_of(values: Doubles) -> Iterator[Doubles]:
@@ -86,17 +123,26 @@ def scaled(series: Series) -> Scaled:
 def split_by_time(
     series: Sequence[Scaled], validation_share: float, lane_readings: int, warm_up: int
 ) -> tuple[list[Lane], list[Lane]]:
-    """Lanes to train on, and lanes to validate on: the last share of every stream."""
+    """Lanes to train on, and lanes to validate on: the last share of every stream, in whole days where it has some."""
     train, validation = [], []
     for one in series:
         readings = len(one.times_ms)
-        border = readings - int(readings * validation_share)
+        border = _border(one.times_ms, validation_share)
         train += [
             Lane(one, begin, min(begin + lane_readings, border), begin) for begin in range(0, border, lane_readings)
         ]
         if border < readings:
             validation.append(Lane(one, max(0, border - warm_up), readings, border))
     return train, validation
+
+
+def _border(times_ms: Int64s, validation_share: float) -> int:
+    """Where the validation part begins: what is learned by the time of day is judged at every time of day."""
+    readings = len(times_ms)
+    days = (int(times_ms[-1]) - int(times_ms[0])) / DAY_MS * validation_share
+    if days < WHOLE_DAYS:
+        return readings - int(readings * validation_share)
+    return int(np.searchsorted(times_ms, times_ms[-1] - round(days) * DAY_MS, side="right"))
 
 
 def batches(lanes: Sequence[Lane], side_by_side: int, order: Sequence[int] | None = None) -> list[list[Lane]]:
@@ -114,6 +160,7 @@ def chunks(lanes: Sequence[Lane], chunk_readings: int) -> Iterator[Chunk]:
             yield Chunk(
                 load.values[part],
                 load.values[begin - 1] if begin else load.before,
+                load.step,
                 load.elapsed_s[part],
                 load.times_ms[part],
                 load.judged[part],
@@ -125,6 +172,7 @@ def _loads(lanes: Sequence[Lane], readings: int) -> Iterator[Chunk]:
     longest = max(lane.end - lane.begin for lane in lanes)
     features = lanes[0].series.values.shape[1]
     clock = np.array([lane.series.times_ms[lane.begin] for lane in lanes])
+    step = np.stack([lane.series.step_in_spreads(features) for lane in lanes])
     last = np.zeros((len(lanes), features), np.float32)
     for begin in range(0, longest, readings):
         values = np.zeros((min(readings, longest - begin), len(lanes), features), np.float32)
@@ -136,20 +184,12 @@ def _loads(lanes: Sequence[Lane], readings: int) -> Iterator[Chunk]:
                 continue
             stretch = lane.series.stretch(start, end)
             judge_from = max(0, lane.judge_from - start)
-            values[: len(stretch), s] = _held(stretch, last[s])
+            values[: len(stretch), s] = _filled(stretch, last[s])
             judged[judge_from : len(stretch), s] = np.isfinite(stretch[judge_from:])
             times[: len(stretch), s] = lane.series.times_ms[start:end]
             times[len(stretch) :, s] = lane.series.times_ms[end - 1]
         if begin == 0:
             judged[0] = False  # nothing was known before the first reading
         elapsed = np.maximum(np.diff(times, axis=0, prepend=clock[None]), 0) / 1000
-        yield Chunk(*map(torch.from_numpy, (values, last if begin else values[0], elapsed, times, judged)))
+        yield Chunk(*map(torch.from_numpy, (values, last if begin else values[0], step, elapsed, times, judged)))
         last, clock = values[-1], times[-1]
-
-
-def _held(values: Floats, last: Floats) -> Floats:
-    """Missing values replaced by the last known one; at first that is `last`."""
-    index = np.where(np.isfinite(values), np.arange(len(values))[:, None], -1)
-    known = np.maximum.accumulate(index, axis=0)
-    held = np.take_along_axis(values, np.maximum(known, 0), axis=0)
-    return np.where(known >= 0, held, last).astype(np.float32)

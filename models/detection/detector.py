@@ -142,6 +142,12 @@ class WorkingRows(NamedTuple):
         return self.scalars[:, SCALARS.places[name]]
 
 
+def step_in_spreads(rows: Rows | WorkingRows) -> Tensor:
+    """The root mean square of each channel's differences, (S, F) in spreads; 1 while the scale is unknown."""
+    spread, step = rows.channel("spread"), rows.channel("step")
+    return torch.where(spread.isfinite(), step / spread, 1.0)
+
+
 class Detector:
     """A forecaster and the rules that turn its residuals into alarms, with the streams it was trained on.
 
@@ -272,17 +278,18 @@ class Detector:
 
         The one method that a detector with another source of expectations overrides.
         """
-        centre, spread, last = rows.channel("centre"), rows.channel("spread"), rows.channel("last")
+        centre, spread = rows.channel("centre"), rows.channel("spread")
         scaled = (stretch.held - centre) / spread
-        before = (last - centre) / spread
-        inputs = self.forecaster.inputs(scaled, before, stretch.elapsed_ms / 1000, stretch.times_ms)
+        before = (rows.channel("last") - centre) / spread
+        step = step_in_spreads(rows)
+        inputs = self.forecaster.inputs(scaled, before, step, stretch.elapsed_ms / 1000, stretch.times_ms)
         state = CellState(rows.hidden.contiguous(), rows.cell.contiguous())
         memory, after = self.forecaster.observe(inputs, state)
         memory_before = torch.cat([state.hidden[-1:], memory[:-1]])
         rows.hidden.copy_(after.hidden)
         rows.cell.copy_(after.cell)
-        predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]))
-        return Expected(predicted, torch.ones_like(predicted), memory)
+        predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]), step)
+        return Expected(predicted, self.forecaster.spread(memory_before, step), memory)
 
     def _transitions(self, events: Events, count: int, memory: Tensor, rows: WorkingRows) -> Iterator[Transition]:
         """What happened, in words of the outside; collects votes. memory: (T, S, H)."""

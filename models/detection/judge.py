@@ -38,7 +38,7 @@ from models.detection.records import (
     Step,
 )
 from models.detection.rows import CHANNELS, SCALARS, Channels, Scalars
-from models.net.forecaster import MINUTE_MS, WEEK_MINUTES
+from models.net.clock import MINUTE_MS, WEEK_MINUTES
 
 FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
@@ -550,8 +550,11 @@ def learn_season(stream: Scalars[float], scratch: Scratch, days: float, step: St
 
 @compiled
 def learn_scale(channel: Channels[float], look: Look, step: Step) -> None:
-    """Take a reading into mean and squared distance (Welford 1962) and the range."""
+    """Take a reading into mean and squared distance (Welford 1962), squared difference and range."""
     weight = step.learns * look.present
+    if channel.known > 0:  # before the first there was none
+        moved = look.value - look.before
+        channel.step_square += moved * moved * weight
     channel.known += weight
     distance = look.value - channel.mean
     channel.mean += distance * weight / at_least(channel.known, 1.0)
@@ -578,6 +581,7 @@ def adopt_level(channel: Channels[float], length: float) -> None:
     """The level since the alarm opened is the normal one; the spread and all of the baseline stay."""
     weight = at_most(length, channel.known)
     channel.square = channel.square / at_least(channel.known, 1.0) * weight
+    channel.step_square = channel.step_square / at_least(channel.known, 1.0) * weight
     channel.known = weight
     channel.centre = channel.mean = channel.low = channel.high = channel.mean_in_alarm
 
@@ -585,10 +589,11 @@ def adopt_level(channel: Channels[float], length: float) -> None:
 @compiled
 def rescale(channel: Channels[float]) -> None:
     """Centre and spread are those of all that was learned; what is in spreads is expressed in the new one."""
-    spread = math.inf
+    spread = step = math.inf
     if channel.known >= 2:
-        floor = abs(channel.mean) * 1e-6 + SMALLEST_SPREAD
-        spread = at_least(math.sqrt(channel.square / at_least(channel.known - 1, 1.0)), floor)
+        floor, others = abs(channel.mean) * 1e-6 + SMALLEST_SPREAD, at_least(channel.known - 1, 1.0)
+        spread = at_least(math.sqrt(channel.square / others), floor)
+        step = at_least(math.sqrt(channel.step_square / others), floor)
     shrink = channel.spread / spread if channel.spread < math.inf else 1.0
     channel.residual_mean *= shrink
     channel.level_deviation *= shrink
@@ -603,7 +608,7 @@ def rescale(channel: Channels[float]) -> None:
     channel.week_cos *= shrink
     channel.half_week_sin *= shrink
     channel.half_week_cos *= shrink
-    channel.centre, channel.spread = channel.mean, spread
+    channel.centre, channel.spread, channel.step = channel.mean, spread, step
 
 
 # --- for the head that names kinds (see kinds), and for those who hear of alarms

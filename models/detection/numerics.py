@@ -173,6 +173,8 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         "square": 189 * spread * spread,
         "centre": centre + spread / 4,
         "spread": spread,
+        "step_square": 189 * spread * spread / 4,
+        "step": spread / 2,
         "last": centre - spread / 2,
         "low": centre - 2 * spread,
         "high": centre + 2 * spread,
@@ -201,7 +203,7 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         rows.scalar(scalar)[which] = number
     hidden, cell = (
         _fractions((STREAMS, config.layers, width), seed).float()
-        for width, seed in ((config.hidden, 4), (config.cell_width, 5))
+        for width, seed in ((config.memory_width, 4), (config.cell_width, 5))
     )
     hidden[kinds.fresh], cell[kinds.fresh] = 0, 0
     return rows._replace(hidden=hidden, cell=cell)

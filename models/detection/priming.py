@@ -36,10 +36,11 @@ def starting_rows(series: Sequence[Series], config: ForecasterConfig) -> Rows:
     """Rows that know the scale of the training parts, and nothing else yet."""
     rows = fresh(len(series), config)
     for stream, one in enumerate(series):
-        centre, spread = map(torch.from_numpy, windows.scale_of(one))
+        centre, spread, step = map(torch.from_numpy, windows.scale_of(one))
         for name in ("centre", "mean"):  # the first reading replaces the mean, and is judged by this one
             rows.channel(name)[stream] = centre
         rows.channel("spread")[stream] = spread
+        rows.channel("step")[stream] = step
         rows.scalar("rescale_at")[stream] = 2.0 ** math.ceil(math.log2(2 * len(one.times_ms)))
     return rows
 
@@ -54,7 +55,8 @@ def settle(rows: Rows, config: ScoreConfig) -> None:
         rows.scalar(name)[:] = SCALARS.field(name).initial
     least = float(config.training_readings)
     rows.scalar("learned").clamp_(min=least)
-    known, square = rows.channel("known"), rows.channel("square")
+    known = rows.channel("known")
     weight = torch.where(known > 0, least / known, 1.0).clamp(min=1.0)
-    square *= weight
-    known *= weight
+    for name in ("square", "step_square", "known"):
+        column = rows.channel(name)
+        column *= weight

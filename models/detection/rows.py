@@ -103,6 +103,8 @@ class Channels(_Statistics[T]):
     square: T = remembered(0.0, "raw²", "sum of their squared distances from the mean")
     centre: T = remembered(0.0, "raw", "what counts as 0 for the net")
     spread: T = remembered(math.inf, "raw", "what counts as 1 for the net; infinite until known, so the net sees zeros")
+    step_square: T = remembered(0.0, "raw²", "sum of the squared differences from reading to reading")
+    step: T = remembered(math.inf, "raw", "their root mean square; derived when the spread is")
     last: T = remembered(0.0, "raw", "the last value that was not missing")
     low: T = remembered(math.inf, "raw", "the least value learned from")
     high: T = remembered(-math.inf, "raw", "the greatest value learned from")
@@ -210,7 +212,7 @@ class Rows(NamedTuple):
 
 def fresh(streams: int, config: ForecasterConfig) -> Rows:
     """Rows of streams that have never been seen."""
-    hidden, cell = (torch.zeros(streams, config.layers, width) for width in (config.hidden, config.cell_width))
+    hidden, cell = (torch.zeros(streams, config.layers, width) for width in (config.memory_width, config.cell_width))
     channels = CHANNELS.initial()[:, None].expand(streams, -1, len(config.features))
     scalars = SCALARS.initial().expand(streams, -1)
     return Rows(hidden, cell, channels.contiguous(), scalars.contiguous())

@@ -75,7 +75,7 @@ def principal_components(series: Series) -> Doubles:
     channel that does not move in the training part is expected to stay where it is.
     """
     train = series.select(~series.test)
-    centre, spread = windows.scale_of(train)
+    centre, spread, _ = windows.scale_of(train)
     moves = np.isfinite(evaluation.training_spread(series))
     expected = np.where(np.isfinite(spread), np.broadcast_to(centre, series.values.shape), np.nan)
     if not moves.any():

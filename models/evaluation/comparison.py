@@ -28,7 +28,8 @@ from models.evaluation.baselines import last_value
 from models.evaluation.evaluation import Figures, Judged
 from models.evaluation.kept_runs import fit_timed, run_jobs
 from models.net.cells import CELLS
-from models.net.forecaster import MINUTE_MS, Forecaster, ForecasterConfig
+from models.net.clock import MINUTE_MS
+from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from models.training.loop import usable
 from models.training.run import TrainingConfig

@@ -99,7 +99,7 @@ class Explained(NamedTuple):
 class _Call(NamedTuple):
     """The arguments of one call of the net."""
 
-    inputs: Tensor  # (T, 1, I)
+    inputs: Tensor  # (T, M, I): the lanes of one stream
     state: CellState  # before
 
 
@@ -175,8 +175,8 @@ def _layers(detector: Detector, calls: list[_Call], judged: Bools) -> tuple[Laye
         for inputs in one.inputs:
             after, gates = detector.forecaster.recurrence.step(inputs, state)
             names = gates[0]._fields
-            size, change = _memory(after).abs().mean(-1), (_memory(after) - _memory(state)).norm(dim=-1)
-            opened.append([[*(gate[0] for gate in layer), size[n], change[n]] for n, layer in enumerate(gates)])
+            size, change = _memory(after).abs().mean((1, 2)), (_memory(after) - _memory(state)).norm(dim=(1, 2))
+            opened.append([[*(gate.flatten() for gate in layer), size[n], change[n]] for n, layer in enumerate(gates)])
             state = after
     return tuple(
         Layer(

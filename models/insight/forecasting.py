@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.data.arrays import Bools, Doubles, Int64s
-from models.detection.detector import Detector, Readings, Verdicts
+from models.detection.detector import Detector, Readings, Verdicts, step_in_spreads
 from models.detection.records import BAND_DEVIATIONS, SMALLEST_VARIANCE
 from models.detection.rows import Rows
 from models.net.cells import CellState
@@ -117,7 +117,8 @@ def expect(forecaster: Forecaster, rows: Rows) -> Tensor:
     centre, spread = rows.channel("centre"), rows.channel("spread")
     with torch.inference_mode():
         scaled = (rows.channel("last") - centre) / spread
-        predicted = forecaster.predict(rows.hidden[:, -1:].transpose(0, 1).contiguous(), scaled.unsqueeze(0))[0]
+        memory = rows.hidden[:, -1:].transpose(0, 1).contiguous()
+        predicted = forecaster.predict(memory, scaled.unsqueeze(0), step_in_spreads(rows))[0]
         raw = (predicted + rows.channel("residual_mean")) * spread + centre
     return torch.where(spread < torch.inf, raw, torch.nan)
 
@@ -134,16 +135,17 @@ def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor
     spread = torch.where(known, rows.channel("spread"), 1.0)
     before = torch.where(known, (rows.channel("last") - centre) / spread, 0.0)
     mean, std = rows.channel("residual_mean"), (rows.channel("residual_variance") + SMALLEST_VARIANCE).sqrt()
+    step_size = step_in_spreads(rows)
     state = CellState(*(column.transpose(0, 1).contiguous() for column in (rows.hidden, rows.cell)))
     clock_ms = rows.scalar("time_ms").long()
     memory, futures = state.hidden[-1], []
     for step in range(steps):
         now_ms = times_ms[step].repeat_interleave(many)
         surprise = residual[step].reshape(-1, features)
-        scaled = forecaster.predict(memory, before) + mean + std * surprise
+        scaled = forecaster.predict(memory, before, step_size) + mean + std * surprise
         scaled = torch.where(known, scaled, 0.0)
         elapsed_s = (now_ms - clock_ms).clamp(min=0).double() / 1000
-        inputs = forecaster.inputs(scaled.unsqueeze(0), before, elapsed_s.unsqueeze(0), now_ms.unsqueeze(0))
+        inputs = forecaster.inputs(scaled.unsqueeze(0), before, step_size, elapsed_s.unsqueeze(0), now_ms.unsqueeze(0))
         outputs, state = forecaster.observe(inputs, state)
         memory, before, clock_ms = outputs[-1], scaled, now_ms
         futures.append(torch.where(known, scaled * spread + centre, torch.nan))

@@ -22,7 +22,7 @@ from models.data.series import Series, UnusableData
 from models.data.windows import Chunk, Lane
 from models.net.cells import CellState
 from models.net.chrono import GATED, remember_for
-from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
+from models.net.forecaster import Forecaster, ForecasterConfig
 from models.output.wording import counted
 
 WARM_UP = 64  # readings that fill the memory before the first lag that is asked about
@@ -124,20 +124,20 @@ def gradient_norms(forecaster: Forecaster, chunk: Chunk, lags: int) -> Norms:
     expected exactly, have no gradient and are left out.
     """
     exact = copy.deepcopy(forecaster).double()
-    inputs = exact.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms).double()
+    chunk = Chunk(*(column.double() if column.is_floating_point() else column for column in chunk))
+    inputs = exact.inputs(*chunk[:5]).double()
     known = len(inputs) - lags
     with torch.no_grad():
-        state = CellState(*(part.double() for part in exact.fresh(inputs.shape[1])))
+        state = CellState(*(part.double() for part in exact.fresh(chunk.values.shape[1])))
         for wave in inputs[:known]:
-            state, _ = exact.recurrence.step(wave, state)
+            state, _ = exact.step(wave, state)
     state = CellState(*(part.requires_grad_() for part in state))
     memories = [state]
     for wave in inputs[known:-1]:
-        state, _ = exact.recurrence.step(wave, state)
+        state, _ = exact.step(wave, state)
         memories.append(state)
-    predicted = exact.predict(state.hidden[-1], chunk.values[-2].double().clamp(-CLIP, CLIP))
-    target = chunk.values[-1].double().clamp(-CLIP, CLIP)
-    loss = nn.functional.smooth_l1_loss(predicted, target, reduction="none")
+    off = exact.residuals(state.hidden[-1], chunk.values[-2], chunk.values[-1], chunk.step)
+    loss = nn.functional.smooth_l1_loss(off, torch.zeros_like(off), reduction="none")
     total = torch.where(chunk.judged[-1], loss, 0.0).sum()
     asked = [part for memory in memories[::-1] for part in memory]
     gradients = torch.autograd.grad(total, asked, allow_unused=True, materialize_grads=True)

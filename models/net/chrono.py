@@ -1,7 +1,10 @@
 """Biases with which gated cells start out remembering for long (Tallec & Ollivier 2018)."""
 
+import math
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.net.cells import GRU, LSTM, PeepholeLSTM
 
@@ -14,12 +17,25 @@ def remember_for(recurrence: nn.Module, readings: int) -> None:
     The bias of the gate that keeps is log(u), u uniform in 1..readings - 1: open to u / (1 + u), so that a number lasts
     1 + u readings. That of an LSTM's input gate is the negative (chrono initialisation, eq. 16).
     """
+    _keep_for(recurrence, lambda hidden: torch.empty(hidden).uniform_(1, readings - 1).log())
+
+
+def remember_up_to(recurrence: nn.Module, readings: int) -> None:
+    """The same, but log(u) is uniform: as many numbers last for 2 to 4 readings as for 64 to 128.
+
+    Of times drawn evenly most are long, and what happens within a few readings then hardly enters the memory.
+    """
+    _keep_for(recurrence, lambda hidden: torch.empty(hidden).uniform_(0, math.log(readings - 1)))
+
+
+def _keep_for(recurrence: nn.Module, draw: Callable[[int], Tensor]) -> None:
+    """draw: H biases of the gate that keeps."""
     for name, bias in recurrence.named_parameters():
         if not name.startswith("bias." if isinstance(recurrence, PeepholeLSTM) else "fused.bias_ih"):
             continue
         hidden = len(bias) // (3 if isinstance(recurrence, GRU) else 4)
         with torch.no_grad():
-            keeps = torch.empty(hidden).uniform_(1, readings - 1).log()
+            keeps = draw(hidden)
             bias[hidden : 2 * hidden] = keeps
             if isinstance(recurrence, LSTM | PeepholeLSTM):
                 bias[:hidden] = -keeps

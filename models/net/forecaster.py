@@ -1,6 +1,8 @@
-"""The net: what a stream's memory expects of its next reading.
+"""The net: what a stream's memory expects of its next reading, and how far off that may be.
 
-Sizes: T waves, S streams, F features, H hidden units, L layers, I = 2 F + 5 inputs.
+Sizes: T waves, S streams, F features, H hidden units, L layers, P periods of the clock. A lane is what one memory
+reads: M = 1 lane a stream with C = F channels, or, channelwise, M = F lanes a stream with C = 1 channel each; I inputs
+a lane.
 """
 
 import math
@@ -10,12 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.net.cells import CELLS, CellState, Recurrence
+from models.net.cells import CELLS, CellState, Gates, Recurrence
+from models.net.clock import WEEK_MINUTES, clock_changes, minute_of_week
 
-CLIP = 10.0  # spreads; further out the net sees no more, the residual still does
-MINUTE_MS = 60_000
-WEEK_MINUTES = 7 * 24 * 60
-EPOCH_WEEKDAY_MINUTES = 3 * 24 * 60  # 1970-01-01 was a Thursday; weeks begin on Monday
+CLIP = 10.0  # spreads, or steps; further out the net sees no more, the residual still does
+MOST_DAY_HARMONICS = 48  # the shortest period is half an hour
+MOST_WEEK_HARMONICS = 6  # the seventh is the day's first
+SMALLEST_SPREAD = 0.01  # of an expectation, in spreads or steps
+STEEPEST = 16.0  # of what a spread is computed from: the largest is 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,11 @@ class ForecasterConfig:
     cell: str = "lstm"
     hidden: int = 64  # a multiple of 16: only then does the recurrence give the same bits in every batch
     layers: int = 1
+    day_harmonics: int = 1  # of the clock that the net is shown: 24 tell one hour from the next
+    week_harmonics: int = 1
+    time_zone: str = "UTC"  # IANA name: where that clock hangs
+    channelwise: bool = False  # every channel is a lane of its own, with the same weights
+    spreads: bool = False  # it also says how far off an expectation may be
 
     def __post_init__(self) -> None:
         if self.cell not in CELLS:
@@ -32,6 +41,10 @@ class ForecasterConfig:
             raise ValueError(f"hidden is {self.hidden}, expected a multiple of 16")
         if self.layers < 1:
             raise ValueError(f"layers is {self.layers}, expected at least 1")
+        for name, most in (("day_harmonics", MOST_DAY_HARMONICS), ("week_harmonics", MOST_WEEK_HARMONICS)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 to {most}")
+        clock_changes(self.time_zone)
         if not self.features or len(set(self.features)) != len(self.features):
             raise ValueError(f"features are {self.features}, expected at least one, each named once")
         for name in self.features:
@@ -41,13 +54,30 @@ class ForecasterConfig:
                 )
 
     @property
+    def periods_a_week(self) -> tuple[int, ...]:
+        """The first harmonic of day and week, then the others of the day, then those of the week."""
+        return (7, 1, *range(14, 7 * self.day_harmonics + 1, 7), *range(2, self.week_harmonics + 1))
+
+    @property
+    def lanes(self) -> int:
+        """M, memories a stream."""
+        return len(self.features) if self.channelwise else 1
+
+    @property
     def inputs(self) -> int:
-        return 2 * len(self.features) + 5
+        """I, of a lane."""
+        values = 4 if self.channelwise else 2 * len(self.features)
+        return values + 1 + 2 * len(self.periods_a_week)
+
+    @property
+    def memory_width(self) -> int:
+        """Hidden units of all lanes of a stream in one layer."""
+        return self.lanes * self.hidden
 
     @property
     def cell_width(self) -> int:
-        """Numbers a layer keeps in its cell, beside its hidden units: none unless it is an LSTM."""
-        return self.hidden if CELLS[self.cell].has_cell else 0
+        """Numbers a layer keeps in its cells, beside its hidden units: none unless it is an LSTM."""
+        return self.memory_width if CELLS[self.cell].has_cell else 0
 
 
 class Forecaster(nn.Module):
@@ -55,63 +85,140 @@ class Forecaster(nn.Module):
 
     The expectation of reading t is a function of the memory after reading t - 1 alone:
     expected(t) = persistence * scaled(t - 1) + W h(t - 1) + b, so it starts out as "the same as before" and
-    learns, per feature, how much of that to keep and what to add.
+    learns, per feature, how much of that to keep and what to add. Channelwise, what is added is in steps: root mean
+    squares of a channel's differences; and all of "the same as before" is kept.
     """
 
     def __init__(self, config: ForecasterConfig) -> None:
         super().__init__()
         self.config = config
-        features = len(config.features)
+        outputs = 1 if config.channelwise else len(config.features)
         self.recurrence: Recurrence = CELLS[config.cell](config.inputs, config.hidden, config.layers)
-        self.persistence = nn.Parameter(torch.ones(features))
-        self.head_weight = nn.Parameter(torch.zeros(features, config.hidden))
-        self.head_bias = nn.Parameter(torch.zeros(features))
+        if not config.channelwise:
+            self.persistence = nn.Parameter(torch.ones(outputs))
+        self.head_weight = nn.Parameter(torch.zeros(outputs, config.hidden))
+        self.head_bias = nn.Parameter(torch.zeros(outputs))
+        if config.spreads:
+            self.spread_weight = nn.Parameter(torch.zeros(outputs, config.hidden))
+            self.spread_bias = nn.Parameter(torch.zeros(outputs))
         self.phases: Tensor
-        self.register_buffer("phases", phase_table((7, 1)), persistent=False)
+        self.clock_changes: Tensor
+        self.offsets: Tensor
+        self.register_buffer("phases", phase_table(config.periods_a_week), persistent=False)
+        for name, column in zip(("clock_changes", "offsets"), clock_changes(config.time_zone), strict=True):
+            self.register_buffer(name, column.clone(), persistent=False)
 
     def fresh(self, streams: int) -> CellState:
         """The memory of streams that have not been seen: zeros."""
         layers, device, dtype = self.config.layers, self.head_weight.device, self.head_weight.dtype
         hidden, cell = (
             torch.zeros(layers, streams, width, device=device, dtype=dtype)
-            for width in (self.config.hidden, self.config.cell_width)
+            for width in (self.config.memory_width, self.config.cell_width)
         )
         return CellState(hidden, cell)
 
-    def inputs(self, scaled: Tensor, before: Tensor, elapsed_s: Tensor, times_ms: Tensor) -> Tensor:
-        """What the net is shown of each reading, (T, S, I) float32.
+    def inputs(self, scaled: Tensor, before: Tensor, step: Tensor, elapsed_s: Tensor, times_ms: Tensor) -> Tensor:
+        """What the net is shown of each reading, (T, S * M, I) float32.
 
-        scaled: (T, S, F) in spreads. before: (S, F), the reading before the first wave. elapsed_s: (T, S) since the
-        stream's last reading. times_ms: (T, S) int64, for the phase of the day and of the week (UTC).
+        scaled: (T, S, F) in spreads. before: (S, F), the reading before the first wave. step: (S, F), the root mean
+        square of a channel's differences, in spreads. elapsed_s: (T, S) since the stream's last reading. times_ms:
+        (T, S) int64, for the place in day and week.
         """
         difference = torch.cat([scaled[:1] - before, scaled[1:] - scaled[:-1]])
-        minute = (times_ms // MINUTE_MS + EPOCH_WEEKDAY_MINUTES) % WEEK_MINUTES
-        return torch.cat(
+        elapsed = (torch.log1p(elapsed_s.float().contiguous()) * 0.1).unsqueeze(-1)
+        phases = self.phases[minute_of_week(times_ms, self.clock_changes, self.offsets)]
+        if not self.config.channelwise:
+            values = scaled.clamp(-CLIP, CLIP).float(), difference.clamp(-CLIP, CLIP).float()
+            return torch.cat([*values, elapsed, phases], dim=-1)
+        waves, streams, features = scaled.shape
+        channels = torch.stack(
             [
                 scaled.clamp(-CLIP, CLIP).float(),
-                difference.clamp(-CLIP, CLIP).float(),
-                (torch.log1p(elapsed_s.float().contiguous()) * 0.1).unsqueeze(-1),
-                self.phases[minute],
+                (difference / step).clamp(-CLIP, CLIP).float(),
+                (torch.log(step.float().contiguous()) * 0.3).clamp(-3, 1).expand_as(scaled),
+                (difference == 0).float(),
             ],
             dim=-1,
         )
+        shared = torch.cat([elapsed, phases], dim=-1).unsqueeze(2).expand(-1, -1, features, -1)
+        return torch.cat([channels, shared], dim=-1).reshape(waves, streams * features, -1)
 
     def observe(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """Take in T readings of S streams. Returns the memory after each, (T, S, H), and the state after the last."""
-        return self.recurrence(inputs, state)
+        """Take in T readings of S streams.
 
-    def predict(self, memory: Tensor, scaled: Tensor) -> Tensor:
-        """memory: (..., H) after a reading, scaled: (..., F) that reading. Returns what is expected next, (..., F).
+        Returns the top layer's memory after each, (T, S, M * H), and the state after the last.
+        """
+        memory, after = self.recurrence(inputs, self._by_lane(state))
+        return memory.reshape(len(inputs), state.hidden.shape[1], -1), self._by_stream(after)
+
+    def step(self, inputs: Tensor, state: CellState) -> tuple[CellState, Sequence[Gates]]:
+        """One reading of S streams, (S * M, I), by the equations, with the gates of every layer and lane."""
+        after, gates = self.recurrence.step(inputs, self._by_lane(state))
+        return self._by_stream(after), gates
+
+    def predict(self, memory: Tensor, scaled: Tensor, step: Tensor) -> Tensor:
+        """What is expected next, (..., F) in spreads. memory: (..., M * H) after a reading, scaled: (..., F) that one.
+
+        step: (S, F), see inputs().
+        """
+        change = self._read_out(memory, self.head_weight, self.head_bias)
+        return scaled + step * change if self.config.channelwise else self.persistence * scaled + change
+
+    def residuals(self, memory: Tensor, before: Tensor, values: Tensor, step: Tensor) -> Tensor:
+        """How far readings are from what was expected, (..., F), in spreads; channelwise, in steps.
+
+        memory, before: after the reading before. values: (..., F). What is further out than CLIP counts as if it were
+        there.
+        """
+        if self.config.channelwise:
+            change = self._read_out(memory, self.head_weight, self.head_bias)
+            return ((values - before) / step).clamp(-CLIP, CLIP) - change
+        return values.clamp(-CLIP, CLIP) - self.predict(memory, before.clamp(-CLIP, CLIP), step)
+
+    def unlikelihoods(self, memory: Tensor, residuals: Tensor) -> Tensor:
+        """Negative logarithms of the likelihoods of those residuals by the spreads, (..., F), but for a constant."""
+        scale = self.spread(memory, torch.ones_like(residuals))
+        return residuals.abs() / scale + scale.log()
+
+    def spread(self, memory: Tensor, step: Tensor) -> Tensor:
+        """How far off that may be, (..., F) in spreads; 1 throughout from a net that does not say.
+
+        The scale of a Laplace distribution: p(x) ** 2 of the head's output x, p = (x + sqrt(x ** 2 + 4)) / 2. Near 0
+        that is exp(x), but it is computed with exactly rounded operations alone: no bit depends on the batch.
+        """
+        if not self.config.spreads:
+            return torch.ones(*memory.shape[:-1], len(self.config.features), dtype=step.dtype, device=memory.device)
+        x = self._read_out(memory, self.spread_weight, self.spread_bias).clamp(-STEEPEST, STEEPEST)
+        root = (x * x + 4).sqrt()
+        p = torch.where(x < 0, 2 / (root - x), (root + x) / 2)  # the same, each where nothing cancels out
+        spread = p * p + SMALLEST_SPREAD
+        return spread * step if self.config.channelwise else spread.to(step.dtype)
+
+    def _read_out(self, memory: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """A linear layer on every lane's memory: (..., M * H) -> (..., F).
 
         Multiply and sum, not a matrix product: a matrix product's last bit depends on the number of rows. Where a
         gradient is wanted there is no such promise to keep, and it is one: with many features its backward pass takes a
         third of the time. The two agree to 1e-6.
         """
+        lanes = memory.reshape(*memory.shape[:-1], self.config.lanes, self.config.hidden)
         if torch.is_grad_enabled():
-            change = memory @ self.head_weight.T
+            change = lanes @ weight.T
         else:
-            change = torch.stack([(memory * weight).sum(-1) for weight in self.head_weight], dim=-1)
-        return self.persistence * scaled + (change + self.head_bias)
+            change = torch.stack([(lanes * row).sum(-1) for row in weight], dim=-1)
+        out: Tensor = (change + bias).flatten(-2)
+        return out
+
+    def _by_lane(self, state: CellState) -> CellState:
+        return self._reshaped(state, state.hidden.shape[1] * self.config.lanes, self.config.lanes)
+
+    def _by_stream(self, state: CellState) -> CellState:
+        return self._reshaped(state, state.hidden.shape[1] // self.config.lanes, 1)
+
+    def _reshaped(self, state: CellState, columns: int, lanes: int) -> CellState:
+        """Lanes lie side by side in a stream's memory."""
+        widths = self.config.memory_width // lanes, self.config.cell_width // lanes
+        return CellState(*(part.reshape(len(part), columns, width) for part, width in zip(state, widths, strict=True)))
 
 
 def phase_table(periods_a_week: Sequence[int]) -> Tensor:
@@ -121,5 +228,5 @@ def phase_table(periods_a_week: Sequence[int]) -> Tensor:
     default device is: arithmetic on the device "meta" makes torch import its compiler, for seconds.
     """
     minute = torch.arange(WEEK_MINUTES, dtype=torch.float64, device="cpu")
-    angles = [minute / (WEEK_MINUTES // periods) * 2 * math.pi for periods in periods_a_week]
+    angles = [minute / (WEEK_MINUTES / periods) * 2 * math.pi for periods in periods_a_week]
     return torch.stack([of for angle in angles for of in (angle.sin(), angle.cos())], dim=1).float()

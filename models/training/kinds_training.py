@@ -155,7 +155,7 @@ def watchful(detector: Detector, series: Sequence[Series]) -> Detector:
 
     Nothing else in their rows changes.
     """
-    watcher = detector.with_kinds(detector.kinds or KindsHead.blank(detector.forecaster.config.hidden))
+    watcher = detector.with_kinds(detector.kinds or KindsHead.blank(detector.forecaster.config.memory_width))
     known = [one for one in series if one.key.encode() in watcher.known]
     if not known:
         return watcher

@@ -20,7 +20,7 @@ from models.data import windows
 from models.data.series import Series, UnusableData
 from models.data.windows import Chunk, Lane
 from models.net.cells import CellState
-from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
+from models.net.forecaster import Forecaster, ForecasterConfig
 from models.output.wording import counted
 from models.training import diagnosis
 from models.training.distributed import ALONE, Ranks, interrupts
@@ -28,6 +28,7 @@ from models.training.run import Ending, Epoch, TrainingConfig, TrainingRun
 from models.training.state import Identity, Keeper, fingerprint, unpack
 
 SHORTEST_SERIES = 32  # readings; a stream with fewer is left out
+SPREAD_WEIGHT = 0.3  # of the unlikelihood in what is minimised: the memory is for the expectation first
 MAY_DIFFER = ("epochs", "budget_s")  # a run may be resumed with more of these: they do not change its course
 
 
@@ -176,6 +177,15 @@ def _precision(training: TrainingConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
 
 
+class ChunkLoss(NamedTuple):
+    """Sums over what counts of a chunk, and the memory after it, cut off from the gradient."""
+
+    error: Tensor  # Huber's, of the expectation: what is reported
+    unlikelihood: Tensor  # of the spreads, given the residuals; 0 of a net that has none
+    memory: Tensor  # (S, M * H)
+    state: CellState
+
+
 class TrainStep(nn.Module):
     """A chunk's loss as a module, so that DistributedDataParallel can add up the gradients of several processes."""
 
@@ -184,7 +194,7 @@ class TrainStep(nn.Module):
         self.forecaster = forecaster
         self.precision = precision
 
-    def forward(self, chunk: Chunk, memory: Tensor, state: CellState) -> tuple[Tensor, Tensor, CellState]:
+    def forward(self, chunk: Chunk, memory: Tensor, state: CellState) -> ChunkLoss:
         return _loss(self.forecaster, chunk, memory, state, self.precision)
 
 
@@ -215,14 +225,14 @@ def _step(
     the count over all of them, and multiplies it by W, because gradients are then averaged over W processes.
     """
     count = int(ranks.sum(int(chunk.judged.sum()))[0])
-    total, memory, state = train_step(_to(chunk, run.device), memory, state)
+    error, unlikelihood, memory, state = train_step(_to(chunk, run.device), memory, state)
     if not count:
         return 0.0, memory, state
     run.optimiser.zero_grad()
-    (total * ranks.world / count).backward()
+    ((error + SPREAD_WEIGHT * unlikelihood) * ranks.world / count).backward()
     limit = run.training.gradient_norm
     norm = nn.utils.clip_grad_norm_(run.forecaster.parameters(), limit)
-    off, length = torch.stack([total.detach(), norm]).tolist()  # one wait for the GPU
+    off, length = torch.stack([error.detach(), norm]).tolist()  # one wait for the GPU
     if math.isfinite(length):
         run.optimiser.step()
     run.sums.count_step(count, length, limit)
@@ -233,7 +243,8 @@ def _in_step(lanes: Sequence[Lane], chunks: int, training: TrainingConfig, forec
     """The chunks of this process, filled up with idle ones (one unjudged reading) to the number of the longest lane."""
     features = len(forecaster.config.features)
     nothing = torch.zeros(1, 1, features)
-    idle = Chunk(nothing, nothing[0], torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64), nothing.bool())
+    no_time = torch.zeros(1, 1)
+    idle = Chunk(nothing, nothing[0], torch.ones(1, features), no_time, no_time.long(), nothing.bool())
     own = windows.chunks(lanes, training.chunk_readings) if lanes else ()
     return islice(chain(own, repeat(idle)), chunks)
 
@@ -250,25 +261,37 @@ def _validate(
         memory = state.hidden[-1]
         for chunk in windows.chunks(group, 4 * training.chunk_readings):
             weights += int(chunk.judged.sum())
-            total, memory, state = _loss(forecaster, _to(chunk, device), memory, state, torch.float32)
-            losses += float(total)
+            error, _, memory, state = _loss(forecaster, _to(chunk, device), memory, state, torch.float32)
+            losses += float(error)
     losses, count = ranks.sum(losses, weights)
     return losses / count if count else math.nan
 
 
-def _loss(
-    forecaster: Forecaster, chunk: Chunk, memory: Tensor, state: CellState, precision: torch.dtype
-) -> tuple[Tensor, Tensor, CellState]:
-    """Sum of the chunk's losses, and the memory after it, cut off from the gradient."""
-    inputs = forecaster.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms)
+def _loss(forecaster: Forecaster, chunk: Chunk, memory: Tensor, state: CellState, precision: torch.dtype) -> ChunkLoss:
+    """An expectation learns from its error alone, a spread from the likelihood of the residual there was.
+
+    So a spread never excuses an expectation.
+    """
+    inputs = forecaster.inputs(*chunk[:5])
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
         outputs, after = forecaster.observe(inputs, state)
     outputs = outputs.float()
     before = torch.cat([chunk.before.unsqueeze(0), chunk.values[:-1]])
-    predicted = forecaster.predict(torch.cat([memory.unsqueeze(0), outputs[:-1]]), before.clamp(-CLIP, CLIP))
-    loss = nn.functional.smooth_l1_loss(predicted, chunk.values.clamp(-CLIP, CLIP), reduction="none")
-    total = torch.where(chunk.judged, loss, 0.0).sum()
-    return total, outputs[-1].detach(), CellState(*(part.detach().float() for part in after))
+    memories = torch.cat([memory.unsqueeze(0), outputs[:-1]])
+    residuals = forecaster.residuals(memories, before, chunk.values, chunk.step)
+    error = _sum(huber(residuals), chunk.judged)
+    unlikelihood = torch.zeros_like(error)
+    if forecaster.config.spreads:
+        unlikelihood = _sum(forecaster.unlikelihoods(memories, residuals.detach()), chunk.judged)
+    return ChunkLoss(error, unlikelihood, outputs[-1].detach(), CellState(*(part.detach().float() for part in after)))
+
+
+def huber(residuals: Tensor) -> Tensor:
+    return nn.functional.smooth_l1_loss(residuals, torch.zeros_like(residuals), reduction="none")
+
+
+def _sum(losses: Tensor, judged: Tensor) -> Tensor:
+    return torch.where(judged, losses, 0.0).sum()
 
 
 def _reach(forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConfig, device: torch.device) -> float:
@@ -284,17 +307,16 @@ def _reach(forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConf
     if more and len(more[0].values) == len(first.values):
         chunk = more[0]
         with torch.no_grad():  # the first one fills the memory
-            _, _, state = _loss(forecaster, _to(first, device), state.hidden[-1], state, torch.float32)
+            state = _loss(forecaster, _to(first, device), state.hidden[-1], state, torch.float32).state
     chunk = _to(chunk, device)
-    inputs = forecaster.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms)
+    inputs = forecaster.inputs(*chunk[:5])
     if len(inputs) < 2 or not chunk.judged[-1].any():
         return math.nan
     oldest = CellState(*(part.detach().requires_grad_() for part in state))
     with training_mode(forecaster):
         _, newest = forecaster.observe(inputs[:-1], oldest)
-        predicted = forecaster.predict(newest.hidden[-1], chunk.values[-2].clamp(-CLIP, CLIP))
-        off = nn.functional.smooth_l1_loss(predicted, chunk.values[-1].clamp(-CLIP, CLIP), reduction="none")
-        loss = torch.where(chunk.judged[-1], off, 0.0).sum()
+        residuals = forecaster.residuals(newest.hidden[-1], chunk.values[-2], chunk.values[-1], chunk.step)
+        loss = _sum(huber(residuals), chunk.judged[-1])
         gradients = torch.autograd.grad(loss, [*newest, *oldest], allow_unused=True)
     lengths = [0.0 if gradient is None else float(gradient.norm()) for gradient in gradients]
     now, then = math.hypot(*lengths[:2]), math.hypot(*lengths[2:])

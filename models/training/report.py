@@ -190,7 +190,7 @@ def _judge(forecaster: Forecaster, series: Sequence[Series], training: TrainingC
     for one, learned in zip(after, before, strict=True):
         part = slice(begin, begin + len(one.times_ms))
         begin = part.stop
-        _, spread = scale_of(learned)
+        _, spread, _ = scale_of(learned)
         for channel, feature in enumerate(one.features):
             known = np.isfinite(values[part, channel]) & np.isfinite(expected[part, channel])
             if known.any() and _moves(learned.values[:, channel]):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.data import windows
 from models.data.windows import Lane
+from models.net.chrono import GATED, remember_up_to
 from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.net.names import PRECISIONS
 from models.training.state import SavedRun, UnusableState, require_like
@@ -33,15 +34,17 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    epochs: int = 40
-    patience: int = 6  # epochs without a better validation loss
-    chunk_readings: int = 64  # gradients reach back this far
+    epochs: int = 100
+    patience: int = 15  # epochs without a better validation loss
+    epoch_steps: int = 24  # of the optimiser, at least: of few readings an epoch is several passes
+    chunk_readings: int = 256  # gradients reach back this far
+    remembers: int = 256  # readings that a gated cell's longest memory lasts at first; 0: as short as the cell begins
     lane_readings: int = 2048  # a longer stream lies in several lanes
     side_by_side: int = 64  # lanes in a group, over all processes
     learning_rate: float = 3e-3
     gradient_norm: float = 1.0  # longer gradients are clipped to this norm (Pascanu et al. 2013)
     validation_share: float = 0.15  # of every stream: its last readings
-    warm_up: int = 128  # readings before the validation part that only fill the memory
+    warm_up: int = 256  # readings before the validation part that only fill the memory
     budget_s: float = math.inf  # of training, interruptions apart; the epoch in which it runs out is the last
     precision: str = "auto"  # of the recurrence while it learns; auto: bfloat16 on a GPU that has it, else float32
     seed: int = 0
@@ -96,10 +99,13 @@ class TrainingRun:
         torch.manual_seed(training.seed)
         self.training = training
         self.device = device
-        self.forecaster = Forecaster(config).to(device)
+        self.forecaster = Forecaster(config)
+        if training.remembers and config.cell in GATED:
+            remember_up_to(self.forecaster.get_submodule("recurrence"), training.remembers)
+        self.forecaster.to(device)
         self.best_weights = _copy(self.forecaster)
         self.optimiser = torch.optim.Adam(self.forecaster.parameters(), lr=training.learning_rate, fused=True)
-        self.lr_scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=2)
+        self.lr_scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=5)
         self.shuffle = np.random.default_rng(training.seed)
         self.epochs: list[Epoch] = []
         self.groups_done = 0  # of the current epoch
@@ -127,8 +133,13 @@ class TrainingRun:
     def rest_of_epoch(self, lanes: Sequence[Lane]) -> Iterator[tuple[list[Lane], float]]:
         """The groups of lanes not yet learned from in this epoch, and how much of it is done after each."""
         self._shuffle_before = dict(self.shuffle.bit_generator.state)
-        order = self.shuffle.permutation(len(lanes)).tolist()
-        groups = windows.batches(lanes, self.training.side_by_side, order)
+        groups: list[list[Lane]] = []
+        steps = 0
+        while lanes and steps < self.training.epoch_steps:
+            order = self.shuffle.permutation(len(lanes)).tolist()
+            once = windows.batches(lanes, self.training.side_by_side, order)
+            groups += once
+            steps += sum(-(-(group[0].end - group[0].begin) // self.training.chunk_readings) for group in once)
         for group in groups[self.groups_done :]:
             self.groups_done += 1
             yield group, self.groups_done / len(groups)

@@ -163,7 +163,7 @@ def _stream(
 ) -> "tuple[Checkpoint, Series]":
     """The model, and the stream's readings in the files."""
     settings = load_settings(config, {"checkpoint": checkpoint})
-    loaded = load_checkpoint(settings.checkpoint)
+    loaded = load_checkpoint(settings.checkpoint, settings.features)
 
     from service.cli.feeding import select
 

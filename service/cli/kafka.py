@@ -16,6 +16,7 @@ from service.cli.options import (
     CheckpointFile,
     Config,
     Data,
+    FeatureNames,
     MoreData,
     Part,
     Servers,
@@ -42,6 +43,7 @@ app.add_typer(topics_app, name="topics")
 )
 def run(
     checkpoint: CheckpointFile = None,
+    features: FeatureNames = None,
     topic: Topics = None,
     bootstrap_servers: Servers = None,
     group: Annotated[str | None, typer.Option(help="Consumer group: its workers share the partitions.")] = None,
@@ -60,6 +62,7 @@ def run(
         config,
         {
             "checkpoint": checkpoint,
+            "features": features,
             "workers": workers,
             "kafka.topics": topic or None,
             "kafka.bootstrap_servers": bootstrap_servers,

@@ -10,7 +10,9 @@ from models.data.time_units import TimeUnit
 from models.net.names import CELL_NAMES, PRECISIONS
 from models.output.wording import counted
 from service.cli.option_checks import file_of, listed, one_of, seconds
+from service.cli.option_checks import time_zone as known_time_zone
 from service.cli.options import (
+    CHECKPOINT,
     MOST_SEED,
     CheckpointFile,
     Chunk,
@@ -18,6 +20,7 @@ from service.cli.options import (
     Data,
     Device,
     Epochs,
+    FeatureNames,
     Force,
     Hidden,
     LearningRate,
@@ -87,15 +90,31 @@ def train(
     bootstrap_servers: Servers = None,
     time_unit: Unit = None,
     simulate: Annotated[int, typer.Option(min=0, help="Train on this many simulated streams instead of files.")] = 0,
+    generic: Annotated[
+        bool,
+        typer.Option(
+            "--generic",
+            help="Train a net on simulated series, for streams that nothing was learned from.",
+        ),
+    ] = False,
     cell: Annotated[
         str, typer.Option(callback=one_of(*CELL_NAMES), help=f"{listed(CELL_NAMES)}: what remembers.")
     ] = "lstm",
     hidden: Hidden = 64,
     layers: Annotated[int, typer.Option(min=1, max=4, help="Layers of the recurrent net.")] = 1,
-    epochs: Epochs = 40,
-    patience: Patience = 6,
-    chunk: Chunk = 64,
+    epochs: Epochs = 100,
+    patience: Patience = 15,
+    chunk: Chunk = 256,
     learning_rate: LearningRate = 3e-3,
+    time_zone: Annotated[
+        str,
+        typer.Option(
+            "--time-zone",
+            metavar="NAME",
+            callback=known_time_zone,
+            help="Where the clock hangs that the plant works by, such as Europe/Berlin.",
+        ),
+    ] = "UTC",
     precision: Annotated[
         str,
         typer.Option(callback=one_of(*PRECISIONS), help=f"{listed(PRECISIONS)}; auto: bfloat16 on a GPU that has it."),
@@ -122,6 +141,9 @@ def train(
     """
     import math
 
+    if generic:
+        _train_generic(out_file, bool(data or more or from_topic or simulate), hidden, epochs, seed, force=force)
+        return
     wanted = _TopicRange(from_topic, since, until, features)
     _check_sources(wanted, bool(data or more), simulate)
     paths = [] if from_topic or simulate else data_paths(data, more)
@@ -129,7 +151,7 @@ def train(
     check_outputs(out_file, report, force=force or resumed)
     check_outputs(resume, force=True)
 
-    from models.net.forecaster import ForecasterConfig
+    from models.training.architecture import suited_to
     from models.training.distributed import joined
     from models.training.loop import usable
     from models.training.run import TrainingConfig
@@ -145,7 +167,7 @@ def train(
         else:
             learned = _from_files(paths, time_unit, say)
         parts = usable(learned.series)
-        architecture = ForecasterConfig(parts[0].features, cell, hidden, layers)
+        architecture = suited_to(parts, cell, hidden, layers, time_zone)
         training = TrainingConfig(
             epochs=epochs,
             patience=patience,
@@ -171,6 +193,17 @@ def train(
             kinds=kinds,
             ranks=ranks,
         )
+
+
+def _train_generic(out_file: Path, has_data: bool, hidden: int, epochs: int, seed: int, *, force: bool) -> None:
+    if has_data:
+        raise RefusedSetting("--generic makes its own data: expected no --data, --from-topic or --simulate beside it")
+    check_outputs(out_file, force=force)
+    from models.training.generic import GenericConfig
+    from service.cli.trainer import train_generic
+
+    one_thread()  # the same weights on any number of processors
+    train_generic(GenericConfig(epochs=epochs, seed=seed), hidden, out_file, out)
 
 
 def _check_sources(wanted: _TopicRange, files: bool, simulate: int) -> None:
@@ -257,6 +290,7 @@ def score(
         ),
     ],
     checkpoint: CheckpointFile = None,
+    features: FeatureNames = None,
     data: Data = None,
     more: MoreData = None,
     part: Part = "all",
@@ -268,12 +302,16 @@ def score(
     """Judge files with the very code of the service; rows come out in the order of the files.
 
     Columns: stream, timestamp (ms), score (1.0 is the alarm threshold), alarm, and expected_, lower_ and upper_ for
-    every feature. Late and duplicate readings are not judged: score 0 and no band.
+    every feature. Late and duplicate readings are not judged: score 0 and no band. Without a trained model the net
+    judges that comes with Telltale, every stream from its first reading on.
     """
-    settings = load_settings(config, {"checkpoint": checkpoint})
+    settings = load_settings(config, {"checkpoint": checkpoint, "features": features})
     paths = data_paths(data, more)
     check_outputs(out_file, anomalies, force=force)
-    loaded = load_checkpoint(settings.checkpoint)
+    judged = settings.features
+    if not (settings.checkpoint or judged or CHECKPOINT.exists()):
+        judged = read_data(paths, None, time_unit)[0].features
+    loaded = load_checkpoint(settings.checkpoint, judged)
 
     import io
 

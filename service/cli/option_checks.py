@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -69,6 +70,17 @@ def multiple_of_16(param: typer.CallbackParam, value: int) -> int:
     """Hidden units: only then are a stream's bits the same in every batch."""
     if value % 16:
         raise RefusedSetting(f"{_option(param)} is {value}, expected a multiple of 16")
+    return value
+
+
+def time_zone(param: typer.CallbackParam, value: str) -> str:
+    """The IANA name of one that this machine knows."""
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError) as error:  # of an unknown name, of one that is no name, of a folder's
+        raise RefusedSetting(
+            f"{_option(param)} is {value!r}, expected the IANA name of a time zone, such as Europe/Berlin, or UTC"
+        ) from error
     return value
 
 

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from service.settings.settings import Settings
 
 MOST_SEED = 2**32 - 1
+CHECKPOINT = Path("telltale.safetensors")  # where none is given: as in models.checkpoint, without its imports
 LINE_EVERY_S = 10.0  # on progress, where there is no terminal to draw a bar on
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
@@ -53,6 +54,14 @@ LearningRate = Annotated[float, typer.Option(min=1e-6, max=1.0, callback=finite,
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings. [TELLTALE_CONFIG]")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Input topic; may be given several times.")]
 Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Brokers to ask first.")]
+FeatureNames = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        metavar="A,B,C",
+        help="Without a trained model: the channels that the net which comes with Telltale judges.",
+    ),
+]
 CheckpointFile = Annotated[Path | None, typer.Option("--checkpoint", help="File of the trained model.")]
 Group = Annotated[str | None, typer.Option("--group", help="Consumer group whose state it is.")]
 PartitionNumber = Annotated[
@@ -110,12 +119,15 @@ def read_data(
     return read_series(paths, features, unit)
 
 
-def load_checkpoint(path: Path) -> "Checkpoint":
-    if not path.exists():  # reported before torch is imported
-        raise RefusedInput(f"{path}: cannot be read: No such file or directory")
-    from models.checkpoint import load
+def load_checkpoint(path: Path | None, features: Sequence[str] = ()) -> "Checkpoint":
+    """features: those of a net that was trained on no plant; see the settings."""
+    file = path or (None if features else CHECKPOINT)
+    if file is not None and not file.exists():  # reported before torch is imported
+        hint = "" if path else "; without a trained model, --features names the channels to judge"
+        raise RefusedInput(f"{file}: cannot be read: No such file or directory{hint}")
+    from models.checkpoint import open_checkpoint
 
-    return load(path)
+    return open_checkpoint(path, features)
 
 
 def simulated(streams: int, seed: int) -> "list[Series]":

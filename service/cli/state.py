@@ -198,7 +198,7 @@ def _judges(settings: "Settings") -> "tuple[Pipeline, Layout]":
     from service.process.records import record_rules
     from service.state.changelog import Layout
 
-    loaded = load_checkpoint(settings.checkpoint)
+    loaded = load_checkpoint(settings.checkpoint, settings.features)
     one_thread()
     future_ms, past_ms = (int(bound * 1000) for bound in (settings.limits.max_future_s, settings.limits.max_past_s))
     rules = record_rules(settings)

@@ -20,9 +20,10 @@ from models.net.forecaster import ForecasterConfig
 from models.output.output_file import UnwrittenOutput, write_each
 from models.output.wording import compared, counted
 from models.training.distributed import ALONE, Ranks
+from models.training.generic import GenericConfig, fit_generic, generic_architecture
 from models.training.kinds_training import KindsConfig, learn_kinds, scores
 from models.training.loop import Fitted, Progress, fit
-from models.training.run import TrainingConfig
+from models.training.run import Ending, TrainingConfig
 from service.cli.output_files import PAGE_BYTES, check_room
 
 STATE_PER_WEIGHTS = 4  # a run holds its weights, the best ones, and Adam's two means of their gradients
@@ -85,6 +86,44 @@ def train(
             raise UnwrittenOutput(fitted.unwritten)
 
     write_each(save, *([save_report] if report else []), report_state)
+
+
+def train_generic(config: GenericConfig, hidden: int, path: Path, out: Console) -> None:
+    """Train a net of one channel on simulated series alone, and write it as a net file."""
+    architecture = generic_architecture(hidden)
+    checkpoint.require_savable(architecture)
+    check_room({path: checkpoint.expected_bytes(architecture, ())[0]})
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("updates"), TimeElapsedColumn())
+    err = Console(stderr=True, highlight=False)
+    with Bars(*columns, TextColumn("{task.description}"), console=err) as bars:
+        bar = bars.add_task("", total=config.updates)
+
+        def report(update: int, loss: float) -> None:
+            bars.update(bar, completed=update, description=f"loss {loss:.4f}")
+
+        fitted = fit_generic(architecture, config, report)
+    off = compared(fitted.loss, fitted.persistence_loss, "that of expecting no change")
+    readings = counted(fitted.readings, "simulated reading")
+    out.print(f"{readings}, {fitted.seconds:.0f} s; loss on others {fitted.loss:.4f}, {off}")
+    digest = checkpoint.save_net(
+        path,
+        fitted.forecaster,
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        asdict(config),
+        checkpoint.TrainingData(
+            files=0, streams=config.updates * config.series, readings=fitted.readings, first_ms=0, last_ms=0
+        ),
+        checkpoint.TrainingMetrics(
+            epochs=config.epochs,
+            best_epoch=config.epochs,
+            loss=None,
+            validation_loss=fitted.loss,
+            persistence_loss=fitted.persistence_loss,
+            seconds=round(fitted.seconds, 1),
+            ended=Ending.EPOCHS,
+        ),
+    )
+    out.print(f"{path}  sha256 {digest[:12]}  {path.stat().st_size / 1e6:.1f} MB")
 
 
 def describe_run(

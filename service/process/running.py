@@ -17,7 +17,7 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry
 
-from models.checkpoint import Checkpoint, load
+from models.checkpoint import Checkpoint, open_checkpoint
 from models.detection import judge
 from models.detection.numerics import self_test
 from service import log_lines
@@ -81,7 +81,7 @@ def run_service(settings: Settings) -> None:
     stopping = Stopping()
     stopping.listen()
     torch.set_num_threads(1)  # more are slower here, and change bits
-    checkpoint = load(settings.checkpoint)
+    checkpoint = open_checkpoint(settings.checkpoint, settings.features)
     _announce_compiling()
     numerics = self_test(checkpoint.detector)
     if settings.workers > 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.settings.fields import FilePath, Whole
+from service.settings.fields import FilePath, Names, Whole
 from service.settings.sections import (
     HttpSettings,
     InputSettings,
@@ -35,8 +35,15 @@ class Settings(BaseSettings):
         env_ignore_empty=True,  # docker compose passes a variable that is unset on as an empty one
     )
 
-    checkpoint: FilePath = Field(
-        default=Path("telltale.safetensors"), description="file of the trained model to judge with"
+    checkpoint: FilePath | None = Field(
+        default=None,
+        description="file of the trained model to judge with; if not given, telltale.safetensors, or where `features` "
+        "are given the net that comes with Telltale, which was trained on no plant",
+    )
+    features: Names = Field(
+        default=(),
+        description="channels that a net which was trained on no plant judges, in the order of a record's values; a "
+        "trained model says itself which are its own; in the environment with commas",
     )
     workers: Whole = Field(
         default=1,

@@ -53,8 +53,10 @@ def test_parts_in_the_wrong_order_are_refused(telltale: Telltale, plant: Path, t
 
 
 def test_a_cell_is_chosen_by_name_and_a_report_is_written(telltale: Telltale, plant: Path, tmp_path: Path) -> None:
-    report = tmp_path / "new" / "report.html"
-    said = telltale.does("train", "--data", plant, "--out", tmp_path / "x", "--cell", "gru", "--report", report, *QUICK)
+    report, zone = tmp_path / "new" / "report.html", ("--time-zone", "Europe/Berlin")
+    said = telltale.does(
+        "train", "--data", plant, "--out", tmp_path / "x", "--cell", "gru", "--report", report, *QUICK, *zone
+    )
     assert f"{report}  the report" in said
     assert "gru, 16 hidden units" in report.read_text()
     assert described(telltale, tmp_path / "x")["architecture"] == {
@@ -62,6 +64,11 @@ def test_a_cell_is_chosen_by_name_and_a_report_is_written(telltale: Telltale, pl
         "cell": "gru",
         "hidden": 16,
         "layers": 1,
+        "day_harmonics": 1,
+        "week_harmonics": 1,
+        "time_zone": "Europe/Berlin",
+        "channelwise": False,
+        "spreads": True,
     }
 
 

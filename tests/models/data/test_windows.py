@@ -3,6 +3,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -36,13 +37,13 @@ def joined(pieces: list[Chunk]) -> Chunk:
     values, elapsed_s, times_ms, judged = (
         torch.cat([getattr(piece, name) for piece in pieces]) for name in ("values", "elapsed_s", "times_ms", "judged")
     )
-    return Chunk(values, first.before, elapsed_s, times_ms, judged)
+    return Chunk(values, first.before, first.step, elapsed_s, times_ms, judged)
 
 
 def test_a_series_is_scaled_by_its_own_mean_and_deviation() -> None:
     values = np.random.default_rng(1).normal((5, -300), (2, 40), (400, 2))
     values[7, 0] = values[9, 1] = np.nan
-    centre, spread = scale_of(series(values))
+    centre, spread, _ = scale_of(series(values))
     np.testing.assert_allclose(centre, np.nanmean(values, axis=0))
     np.testing.assert_allclose(spread, np.nanstd(values, axis=0, ddof=1))
     found = scaled(series(values)).stretch(0, 400)
@@ -53,10 +54,12 @@ def test_a_series_is_scaled_by_its_own_mean_and_deviation() -> None:
 def test_a_channel_that_never_moves_or_never_comes_is_zeros_or_missing() -> None:
     values = np.stack([np.full(50, 7.0), np.full(50, np.nan), np.arange(50.0)], axis=1)
     values[3, 1] = 2.0
-    centre, spread = scale_of(series(values))
+    centre, spread, step = scale_of(series(values))
     assert centre[:2].tolist() == [7.0, 2.0]
     assert spread[0] == pytest.approx(7e-6, rel=1e-2)
-    assert spread[1] == math.inf
+    assert spread[1] == step[1] == math.inf
+    assert step[0] == spread[0]
+    assert step[2] == pytest.approx(1.0)
     found = scaled(series(values)).stretch(0, 50)
     assert not found[:, 0].any()
     assert found[3, 1] == 0
@@ -163,7 +166,7 @@ def test_walking_chunk_by_chunk_is_one_long_pass(chunk_readings: int) -> None:
     def walk(length: int) -> torch.Tensor:
         state, outputs = forecaster.fresh(len(lanes)), []
         for chunk in chunks(lanes, length):
-            inputs = forecaster.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms)
+            inputs = forecaster.inputs(*chunk[:5])
             memory, state = forecaster.observe(inputs, state)
             outputs.append(memory)
         return torch.cat(outputs)
@@ -172,13 +175,17 @@ def test_walking_chunk_by_chunk_is_one_long_pass(chunk_readings: int) -> None:
         assert torch.equal(walk(chunk_readings), walk(1_000))
 
 
-def all_at_once(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centre and spread as they are defined, from all of a series in memory."""
+def all_at_once(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Centre, spread and step as they are defined, from all of a series in memory."""
     known = np.isfinite(values).sum(0)
     centre = np.where(np.isfinite(values), values, 0.0).sum(0) / np.maximum(known, 1)
     squares = np.where(np.isfinite(values), (values - centre) ** 2, 0.0).sum(0)
-    spread = np.maximum(np.sqrt(squares / np.maximum(known - 1, 1)), np.abs(centre) * 1e-6 + 1e-9)
-    return centre, np.where(known >= 2, spread, np.inf)
+    last_known = pl.DataFrame(values).fill_nan(None).fill_null(strategy="forward").fill_null(np.nan).to_numpy()
+    steps = values - np.concatenate([np.full((1, values.shape[1]), np.nan), last_known[:-1]])
+    moved = np.where(np.isfinite(steps), steps * steps, 0.0).sum(0)
+    floor, others = np.abs(centre) * 1e-6 + 1e-9, np.maximum(known - 1, 1)
+    spread, step = (np.maximum(np.sqrt(total / others), floor) for total in (squares, moved))
+    return centre, *(np.where(known >= 2, one, np.inf) for one in (spread, step))
 
 
 @pytest.mark.parametrize("features", [2, 3, 19])

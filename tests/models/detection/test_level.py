@@ -12,7 +12,7 @@ from models.detection.judge import FARTHEST, FARTHEST_LEARNED, LONGEST_DAYS, MEM
 from models.detection.records import PERIODS_A_WEEK, PHASES, Step
 from models.detection.rows import SEASON
 from models.detection.scoring import ScoreConfig
-from models.net.forecaster import MINUTE_MS, WEEK_MINUTES
+from models.net.clock import MINUTE_MS, WEEK_MINUTES
 from tests.models.detection.interpreted import JUDGE, OneStream
 
 HOUR_MS = 3_600_000

@@ -38,7 +38,7 @@ from models.detection.rows import SCALARS
 from models.net import cells
 from models.net.cells import CELLS, LSTM, CellState
 from models.net.forecaster import Forecaster
-from tests.data import some_forecaster
+from tests.data import fine_forecaster, some_forecaster
 
 ROOT = Path(__file__).parents[3]
 LONGEST_S = 0.5
@@ -142,7 +142,7 @@ def test_what_is_judged_for_the_fingerprint_is_the_same_everywhere() -> None:
         *numerics.golden_net().state_dict().values(),
     ):
         digest.update(column.contiguous().numpy().tobytes())
-    assert digest.hexdigest()[:16] == "3104810c1993ca85"
+    assert digest.hexdigest()[:16] == "bea007b82f5acba4"
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_a_processor_told_to_leave_subnormal_numbers_out_has_another_fingerprint
 def test_a_sum_in_another_order_has_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = fingerprint()
 
-    def from_behind(self: Forecaster, memory: Tensor, scaled: Tensor) -> Tensor:
+    def from_behind(self: Forecaster, memory: Tensor, scaled: Tensor, _: Tensor) -> Tensor:
         changes = [(memory * weight).flip(-1).cumsum(-1)[..., -1] for weight in self.head_weight]
         return self.persistence * scaled + (torch.stack(changes, dim=-1) + self.head_bias)
 
@@ -201,7 +201,13 @@ def test_nothing_is_drawn_and_no_weight_is_changed() -> None:
     assert all(torch.equal(weight, weights[name]) for name, weight in detector.forecaster.state_dict().items())
 
 
-def matrix_product(self: Forecaster, memory: Tensor, scaled: Tensor) -> Tensor:
+@pytest.mark.parametrize("channelwise", [False, True])
+@pytest.mark.parametrize("features", [1, 3])
+def test_spreads_a_fine_clock_and_lanes_of_a_channel_each_are_steady_too(features: int, channelwise: bool) -> None:
+    check_steady(fine_forecaster(features, channelwise=channelwise))
+
+
+def matrix_product(self: Forecaster, memory: Tensor, scaled: Tensor, _: Tensor) -> Tensor:
     return self.persistence * scaled + torch.nn.functional.linear(memory, self.head_weight, self.head_bias)
 
 
@@ -247,8 +253,8 @@ def test_a_single_bit_in_a_single_row_is_found(monkeypatch: pytest.MonkeyPatch) 
     """Only where 64 streams are judged together, and only in the last of them."""
     right = Forecaster.predict
 
-    def nearly(self: Forecaster, memory: Tensor, scaled: Tensor) -> Tensor:
-        predicted = right(self, memory, scaled)
+    def nearly(self: Forecaster, memory: Tensor, scaled: Tensor, step: Tensor) -> Tensor:
+        predicted = right(self, memory, scaled, step)
         if scaled.shape[1] == 64:
             predicted[-1, -1, -1] = torch.nextafter(predicted[-1, -1, -1], torch.tensor(torch.inf).double())
         return predicted

@@ -58,7 +58,7 @@ def weights_of(forecaster: Forecaster) -> dict[str, nn.Parameter]:
 def loss_after(forecaster: Forecaster, inputs: Tensor, state: CellState, chunk: Chunk) -> Tensor:
     """(W,) losses of the last reading, the net going on from `state` through its fused kernel."""
     hidden = forecaster.observe(inputs, state)[0][-1] if len(inputs) else state.hidden[-1]
-    predicted = forecaster.predict(hidden, chunk.values[-2].double().clamp(-CLIP, CLIP))
+    predicted = forecaster.predict(hidden, chunk.values[-2].double().clamp(-CLIP, CLIP), chunk.step.double())
     target = chunk.values[-1].double().clamp(-CLIP, CLIP)
     return nn.functional.smooth_l1_loss(predicted, target, reduction="none").sum(-1)
 
@@ -66,7 +66,7 @@ def loss_after(forecaster: Forecaster, inputs: Tensor, state: CellState, chunk: 
 def by_differences(forecaster: Forecaster, chunk: Chunk, lag: int) -> tuple[Doubles, Doubles]:
     """Norms with respect to h and c at a lag, each number of the state moved a little up and down."""
     exact = forecaster.double()
-    inputs = exact.inputs(chunk.values, chunk.before, chunk.elapsed_s, chunk.times_ms).double()
+    inputs = exact.inputs(*chunk[:5]).double()
     known = len(inputs) - lag
     norms = []
     with torch.no_grad():

@@ -24,7 +24,9 @@ from tests.data import Batch, batch_of, judge, some_forecaster, statistics
 
 CPU = torch.device("cpu")
 NET = ForecasterConfig(("a",), hidden=16)
-FAST = TrainingConfig(epochs=3, chunk_readings=32, lane_readings=300, side_by_side=16, learning_rate=1e-2)
+FAST = TrainingConfig(
+    epochs=3, epoch_steps=1, chunk_readings=32, lane_readings=300, side_by_side=16, learning_rate=1e-2
+)
 
 
 def series(values: NDArray[np.float64], key: str = "s", test_from: int | None = None) -> Series:
@@ -179,8 +181,8 @@ def test_in_bfloat16_it_learns_as_in_float32(cell: str) -> None:
 
     The peephole's equations are a function with a gradient of its own, which is computed in float32 all the same.
     """
-    net = replace(NET, cell=cell)
-    fine, coarse = (fit(some_series(), net, replace(FAST, precision=name), CPU) for name in ("float32", "bfloat16"))
+    net, short = replace(NET, cell=cell), replace(FAST, remembers=0)
+    fine, coarse = (fit(some_series(), net, replace(short, precision=name), CPU) for name in ("float32", "bfloat16"))
     assert (coarse.epochs == fine.epochs) == (cell == "lstm-peephole")
     for found, expected in zip(coarse.epochs, fine.epochs, strict=True):
         assert found.loss == pytest.approx(expected.loss, rel=0.05)
@@ -198,9 +200,9 @@ def test_on_a_cpu_the_default_is_float32_and_what_is_not_known_is_refused() -> N
 def test_what_is_expected_while_it_learns_is_what_is_expected_in_service() -> None:
     forecaster = some_forecaster(5, hidden=64)
     memory, scaled = torch.randn(40, 64), torch.randn(40, 5)
-    learning = forecaster.predict(memory, scaled)
+    learning = forecaster.predict(memory, scaled, torch.ones(5))
     with torch.inference_mode():
-        serving = forecaster.predict(memory, scaled)
+        serving = forecaster.predict(memory, scaled, torch.ones(5))
     torch.testing.assert_close(learning.detach(), serving, atol=1e-6, rtol=1e-6)
 
 
@@ -214,7 +216,7 @@ def test_the_reach_is_that_of_the_chain_rule_written_out() -> None:
     times = torch.from_numpy(part.times_ms).unsqueeze(1)
     elapsed = torch.full((2 * chunk, 1), 60.0)
     elapsed[0] = 0
-    inputs = fitted.forecaster.inputs(scaled, scaled[0], elapsed, times).double().numpy()[:, 0]
+    inputs = fitted.forecaster.inputs(scaled, scaled[0], torch.ones(1, 1), elapsed, times).double().numpy()[:, 0]
     weights = {name: weight.double().numpy() for name, weight in fitted.forecaster.state_dict().items()}
     w, u, b, c = (weights[f"recurrence.fused.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     memory = [np.zeros(16)]

@@ -16,7 +16,7 @@ from models.training.run import Ending, TrainingConfig
 from tests.data import some_forecaster
 
 CPU = torch.device("cpu")
-FAST = TrainingConfig(epochs=2, lane_readings=300, side_by_side=16, learning_rate=1e-2)
+FAST = TrainingConfig(epochs=2, epoch_steps=1, lane_readings=300, side_by_side=16, learning_rate=1e-2)
 
 
 def noise(readings: int, key: str = "s", features: int = 2, missing: float = 0.0) -> Series:

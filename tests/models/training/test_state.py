@@ -23,7 +23,7 @@ from tests.models.training.test_loop import assert_same_net, series
 
 CPU = torch.device("cpu")
 NET = ForecasterConfig(("a", "b"), hidden=16)
-SHORT = TrainingConfig(epochs=3, chunk_readings=16, lane_readings=64, side_by_side=2, learning_rate=1e-2)
+SHORT = TrainingConfig(epochs=3, epoch_steps=1, chunk_readings=16, lane_readings=64, side_by_side=2, learning_rate=1e-2)
 
 
 def some_series() -> list[Series]:

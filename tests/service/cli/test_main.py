@@ -147,6 +147,7 @@ def test_the_installed_command_answers_without_loading_what_it_does_not_need() -
         (["trian"], "No such command 'trian'"),
         (["train", "--out", "x", "--epochs", "0"], "--epochs"),
         (["train", "--out", "x", "--hidden", "8"], "--hidden"),
+        (["train", "--out", "x", "--time-zone", "Berlin"], "--time-zone is 'Berlin', expected the IANA name of a time"),
         (["produce", "--data", "x", "--part", "tset"], "--part is 'tset', expected all, train or test"),
         (["produce", "--data", "x", "--rate", "0"], "--rate"),
         (["demo", "--seconds", "1"], "--seconds"),
@@ -244,10 +245,37 @@ def test_a_checkpoint_that_is_not_there_is_refused(telltale: Telltale, command: 
     assert said == "telltale: gone[1].safetensors: cannot be read: No such file or directory"
 
 
-def test_scoring_without_a_checkpoint_is_refused(telltale: Telltale, plant: Path) -> None:
-    said = telltale.refuses("score", "--data", plant, "--out", "x.parquet", code=1)
-    assert said == "telltale: telltale.safetensors: cannot be read: No such file or directory"
-    assert not Path("x.parquet").exists()
+def test_without_a_trained_model_the_net_judges_that_comes_with_telltale(telltale: Telltale, plant: Path) -> None:
+    telltale.does("score", "--data", plant, "--out", "all.parquet")
+    telltale.does("score", "--data", plant, "--features", "pressure", "--out", "one.parquet")
+    everything, one = pl.read_parquet("all.parquet"), pl.read_parquet("one.parquet")
+    assert [name for name in everything.columns if name.startswith("expected_")] == [
+        "expected_flow",
+        "expected_pressure",
+    ]
+    bands = ["expected_pressure", "lower_pressure", "upper_pressure"]
+    first = slice(0, 60)  # before any alarm, which is of all channels
+    assert one[first].select(bands).equals(everything[first].select(bands)), "each channel is read by itself"
+    assert one["expected_pressure"].is_not_null().mean() > 0.9
+
+
+def test_features_beside_a_trained_model_are_refused(telltale: Telltale, plant: Path, checkpoint: Path) -> None:
+    arguments = ["score", "--checkpoint", checkpoint, "--features", "flow", "--data", plant, "--out", "x.parquet"]
+    said = telltale.refuses(*arguments, code=1)
+    assert f"{checkpoint}: a checkpoint says itself which features it judges, expected none beside it" in said
+
+
+def test_a_net_of_ones_own_is_trained_and_judges(telltale: Telltale, plant: Path) -> None:
+    said = telltale.does("train", "--generic", "--hidden", 16, "--epochs", 1, "--out", "net.safetensors")
+    assert "simulated readings" in said
+    scored = ("score", "--checkpoint", "net.safetensors", "--data", plant, "--out", "x.parquet")
+    telltale.does(*scored, "--features", "flow,pressure")
+    assert "a net for any features, expected `features` beside it" in telltale.refuses(*scored, "--force", code=1)
+
+
+def test_a_generic_net_is_trained_on_no_data_of_ones_own(telltale: Telltale, plant: Path) -> None:
+    said = telltale.refuses("train", "--generic", "--data", plant, "--out", "x", code=2)
+    assert said.startswith("telltale: --generic makes its own data: expected no --data")
 
 
 def damaged(content: bytes) -> dict[str, bytes]:
@@ -340,7 +368,17 @@ def test_checkpoint_show_says_everything_as_json(telltale: Telltale, checkpoint:
     shown = json.loads(ran.out)
     assert shown["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert shown["path"] == str(checkpoint)
-    assert shown["architecture"] == {"features": list(FEATURES), "cell": "lstm", "hidden": 16, "layers": 1}
+    assert shown["architecture"] == {
+        "features": list(FEATURES),
+        "cell": "lstm",
+        "hidden": 16,
+        "layers": 1,
+        "day_harmonics": 1,
+        "week_harmonics": 1,
+        "time_zone": "UTC",
+        "channelwise": False,
+        "spreads": True,
+    }
     assert shown["streams"] == ["boiler", "mill", "pump"]
     assert shown["data"] == {
         "files": 3,
