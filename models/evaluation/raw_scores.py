@@ -77,7 +77,7 @@ RAW_SCORES: Mapping[str, RawScore] = {
 
 def _held(series: Series) -> tuple[Doubles, Doubles, Doubles]:
     """Values with the last known one where one is missing, and the training part's centre and spread."""
-    centre, spread = windows.scale_of(series.select(~series.test))
+    centre, spread, _ = windows.scale_of(series.select(~series.test))
     return hold(series.values, centre), centre, spread
 
 
