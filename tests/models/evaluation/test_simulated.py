@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from models.data.arrays import Bools, Doubles
 from models.data.families import PlainFault, Simulated, series_of
@@ -16,9 +17,11 @@ from models.evaluation.simulated import (
     faulty_run,
     healthy_run,
     simulate,
+    trained_on_plants,
     untrained,
 )
 from models.evaluation.simulated_tables import figures, tables, write
+from models.training.run import TrainingConfig
 
 R = 600
 NOWHERE = np.zeros(R, np.bool_)
@@ -168,3 +171,13 @@ def test_machines_with_faults_are_judged_channel_by_channel_or_together() -> Non
     kinds = {run.fault for run in found}
     assert len(kinds) == 8
     assert sum(run.readings for run in found) > 100_000
+
+
+@pytest.mark.slow
+def test_a_net_that_learned_the_plants_goes_on_where_their_first_fortnight_ended() -> None:
+    detector = trained_on_plants(16, TrainingConfig(epochs=1, seed=1), torch.device("cpu"))
+    assert b"12-hour-shifts__1-0-missed" in detector.known
+    found = [run for run in simulate(lambda _: detector, 2, ("plants",)) if not run.fault]
+    assert {run.readings for run in found} == {14 * 288}
+    warm, cold = ([run.loss for run in found if run.seed == seed] for seed in (1, 0))
+    assert warm != cold, "plants of another seed begin cold"
