@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from models.checkpoint import (
+    GENERIC,
     TrainingData,
     TrainingMetrics,
     UnusableCheckpoint,
     is_net,
     load,
     load_net,
+    open_checkpoint,
     save,
     save_net,
 )
@@ -52,6 +54,19 @@ def test_a_net_that_reads_all_channels_at_once_is_refused(tmp_path: Path) -> Non
     saved(tmp_path / "net", fine_forecaster(1, channelwise=False))
     with pytest.raises(UnusableCheckpoint, match="reads all channels at once, expected one that reads each by itself"):
         load_net(("a",), tmp_path / "net")
+
+
+def test_what_is_opened_depends_on_whether_features_are_named(tmp_path: Path) -> None:
+    detector = some_detector()
+    save(tmp_path / "checkpoint", detector, described(detector))
+    saved(tmp_path / "net", fine_forecaster(1, channelwise=True))
+    assert open_checkpoint(tmp_path / "checkpoint").detector.known == detector.known
+    assert open_checkpoint(tmp_path / "net", ("a", "b")).detector.features == ("a", "b")
+    assert open_checkpoint(None, ("a",)).path == GENERIC
+    with pytest.raises(UnusableCheckpoint, match="a net for any features, expected `features` beside it"):
+        open_checkpoint(tmp_path / "net")
+    with pytest.raises(UnusableCheckpoint, match="says itself which features it judges, expected none beside it"):
+        open_checkpoint(tmp_path / "checkpoint", ("a",))
 
 
 def test_a_damaged_net_file_is_refused(tmp_path: Path) -> None:
