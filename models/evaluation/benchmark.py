@@ -26,7 +26,8 @@ from models.evaluation.grid import Setting, name_of, with_setting
 from models.evaluation.kept_runs import fit_timed, run_jobs
 from models.evaluation.raw_scores import RAW_SCORES, judge_raw, raw_scores
 from models.evaluation.series_report import set_report
-from models.net.forecaster import Forecaster, ForecasterConfig
+from models.net.forecaster import Forecaster
+from models.training.architecture import suited_to
 from models.training.loop import usable
 from models.training.run import TrainingConfig
 
@@ -206,7 +207,7 @@ def _net(
     if trained := plan.trained_for(series[0].features):
         return trained.forecaster, 0.0, ""
     parts = usable(series)
-    architecture = ForecasterConfig(parts[0].features, hidden=plan.hidden)
+    architecture = suited_to(parts, hidden=plan.hidden)
     fitted, seconds = fit_timed(parts, architecture, replace(plan.training, seed=seed), device)
     return fitted.forecaster, seconds, str(fitted.ended)
 

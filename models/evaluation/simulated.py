@@ -32,6 +32,7 @@ from models.evaluation.baselines import UNTRAINED_HIDDEN
 from models.evaluation.evaluation import Judged, backtest, openings
 from models.evaluation.steps import one_step_loss, share_in_band
 from models.net.forecaster import Forecaster, ForecasterConfig
+from models.training.architecture import suited_to
 from models.training.loop import fit, usable
 from models.training.run import Ending, TrainingConfig
 
@@ -109,7 +110,7 @@ def untrained() -> Detector:
 def trained_on_plants(hidden: int, training: TrainingConfig, device: torch.device) -> Detector:
     """Trained on the first fortnight of the plants of its seed, as `telltale train` does."""
     parts = usable([one.series for one in _plants_of(FEATURE, training.seed)])
-    fitted = fit(parts, ForecasterConfig(FEATURE, hidden=hidden), training, device)
+    fitted = fit(parts, suited_to(parts, hidden=hidden), training, device)
     if fitted.ended is Ending.INTERRUPTED:
         raise KeyboardInterrupt
     return prime(fitted.forecaster, DetectorConfig(), parts)

@@ -33,6 +33,7 @@ from models.evaluation.nab import PROFILES, nab_score, optimised
 from models.evaluation.protocol import CHOSEN, judge_by_protocol
 from models.evaluation.raw_scores import RAW_SCORES
 from models.net.forecaster import Forecaster, ForecasterConfig
+from models.training.architecture import suited_to
 from models.training.loop import fit, usable
 from models.training.run import TrainingConfig
 
@@ -78,7 +79,7 @@ def test_a_run_comes_to_what_training_and_a_backtest_come_to(
 ) -> None:
     series = read_series([halls / "press"])
     parts = usable(series)
-    fitted = fit(parts, ForecasterConfig(FEATURES, hidden=16), replace(BRIEF, seed=1), CPU)
+    fitted = fit(parts, suited_to(parts, hidden=16), replace(BRIEF, seed=1), CPU)
     tested = backtest(prime(fitted.forecaster, DetectorConfig(), parts), series)
     labels = [label for label in read_labels([one.series for one in tested]) if label is not None]
     figures = measure(tested, labels)
