@@ -21,7 +21,17 @@ from models.output.output_file import write_or_keep
 from models.training.loop import Fitted, fit
 from models.training.run import Ending, TrainingConfig
 
-BUDGET = ("epochs", "patience", "chunk_readings", "lane_readings", "side_by_side", "learning_rate", "budget_s")
+BUDGET = (
+    "epochs",
+    "patience",
+    "epoch_steps",
+    "chunk_readings",
+    "remembers",
+    "lane_readings",
+    "side_by_side",
+    "learning_rate",
+    "budget_s",
+)
 
 J = TypeVar("J", bound=Hashable)  # a job
 R = TypeVar("R")  # its result

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.data.time_units import TimeUnit
 from models.output.wording import counted
 from service.cli.option_checks import one_of
 from service.cli.options import (
@@ -59,8 +60,8 @@ def evaluate(
     train: Annotated[bool, typer.Option("--train", help="Train a net on each set: the default.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each set, with seeds 0, 1, 2, …")] = 5,
     hidden: Hidden = 64,
-    epochs: Epochs = 40,
-    patience: Patience = 6,
+    epochs: Epochs = 100,
+    patience: Patience = 15,
     baselines: Annotated[bool, typer.Option(help="Simple detectors to compare with.")] = True,
     protocol: Annotated[
         bool, typer.Option("--protocol", help="Judge every family with settings chosen on the other families.")
@@ -119,7 +120,7 @@ def evaluate(
         seeds,
         hidden,
         TrainingConfig(epochs=epochs, patience=patience),
-        _trained(checkpoint or []),
+        _trained(checkpoint or [], sets, time_unit),
         baselines,
         time_unit=time_unit,
         settings=_settings(grid or []),
@@ -132,11 +133,27 @@ def evaluate(
     _show(runs, folder)
 
 
-def _trained(checkpoints: list[Path]) -> "tuple[Trained, ...]":
+def _trained(
+    checkpoints: list[Path], sets: dict[str, tuple[Path, ...]], unit: TimeUnit | None
+) -> "tuple[Trained, ...]":
+    """A net for any features judges every set, with the features that the set's first file has."""
+    from models.data.series import read_series
     from models.evaluation.benchmark import Trained
 
-    loaded = [(load_checkpoint(path), path) for path in checkpoints]
-    return tuple(Trained(one.detector.forecaster, one.detector.config, one.digest, path) for one, path in loaded)
+    trained = []
+    for path in checkpoints:
+        features: list[tuple[str, ...]] = [()]
+        if _is_net(path):
+            features = [read_series(files[:1], unit=unit)[0].features for files in sets.values()]
+        loaded = (load_checkpoint(path, of) for of in dict.fromkeys(features))
+        trained += [Trained(one.detector.forecaster, one.detector.config, one.digest, path) for one in loaded]
+    return tuple(trained)
+
+
+def _is_net(path: Path) -> bool:
+    from models.checkpoint import is_net
+
+    return path.exists() and is_net(path)
 
 
 def _settings(grid: list[str]) -> "tuple[Setting, ...]":
@@ -215,7 +232,7 @@ def _evaluate_simulated(
     _refuse_unknown(only, SIMULATED_SETS)
     check_outputs(*(folder / f"simulated.{suffix}" for suffix in ("csv", "json", "md")), force=force)
 
-    from models.evaluation.simulated import simulate, trained_on_plants, untrained
+    from models.evaluation.simulated import FEATURE, simulate, trained_on_plants, untrained
     from models.evaluation.simulated_tables import tables, write
     from models.training.run import TrainingConfig
 
@@ -224,7 +241,9 @@ def _evaluate_simulated(
         configs = [TrainingConfig(*training, seed=seed) for seed in range(seeds)]
         runs = simulate(lambda seed: trained_on_plants(hidden, configs[seed], device_of(device)), seeds, only or ())
     else:
-        detector = load_checkpoint(checkpoint[0]).detector if checkpoint else untrained()
+        detector = untrained()
+        if checkpoint:
+            detector = load_checkpoint(checkpoint[0], FEATURE if _is_net(checkpoint[0]) else ()).detector
         runs = simulate(lambda _: detector, seeds, only or ())
     found = list(runs)
     _print_tables(tables(found))
