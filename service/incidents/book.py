@@ -12,6 +12,7 @@ The clock is the latest time that any anomaly has brought: what is due by time c
 stream.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from service.incidents.events import IncidentEvent, incident_event, incident_id
 from service.incidents.groups import Groups
 from service.incidents.incident import Incident, Member, Summary
 
+BUDGET = "budget"  # why an incident is held back for which there was no token
 NEVER_MS = 1 << 62
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 
@@ -65,14 +67,20 @@ class IncidentBook:
         self.rules, self.budget = rules, budget
         self.clock_ms = 0
         self.incidents: dict[str, Incident] = {}
+        self.decisions: Counter[str] = Counter()  # notified, or why not, since it was made
         self.dirty = Dirty(set(), set())
         self._of: dict[str, str] = {}  # incident, by the anomaly's id
-        self._groups: dict[str, list[str]] = {}  # incidents of each, oldest first
+        self._groups: dict[str, set[str]] = {}  # incidents of each
         self._due_ms = NEVER_MS  # nothing happens by time alone before that
 
     @property
     def open_incidents(self) -> int:
         return sum(one.open_members > 0 for one in self.incidents.values())
+
+    def member(self, anomaly: str) -> Member | None:
+        """The anomaly of this id; None: it is in no incident that is kept."""
+        incident = self._of.get(anomaly)
+        return None if incident is None else self.incidents[incident].members[anomaly]
 
     def observe(self, change: AnomalyChange) -> list[IncidentEvent]:
         """Take in one transition of one anomaly; returns what is to be published, in order.
@@ -105,21 +113,19 @@ class IncidentBook:
 
     def restored(self) -> None:
         """All that was written is here."""
-        for names in self._groups.values():
-            names.sort(key=lambda name: (self.incidents[name].summary.began_ms, name))
         self._due_ms = min(map(self._due_of, self.incidents.values()), default=NEVER_MS)
 
     # --- membership
 
     def _joinable(self, change: AnomalyChange) -> Incident | None:
-        rules, opened_ms = self.rules, change.opened_ms
-        for name in reversed(self._groups.get(rules.groups.of(change.stream), ())):
+        rules, opened_ms, found = self.rules, change.opened_ms, list[Incident]()
+        for name in self._groups.get(rules.groups.of(change.stream), ()):
             one = self.incidents[name]
             begins_ms = one.summary.began_ms - rules.gap_ms
             ends_ms = min(one.summary.active_ms + rules.gap_ms, one.summary.began_ms + rules.longest_ms)
             if begins_ms <= opened_ms <= ends_ms and one.summary.closed_as != "expired":
-                return one
-        return None
+                found.append(one)
+        return max(found, key=_age, default=None)
 
     def _begin(self, change: AnomalyChange) -> Incident:
         group, opened_ms = self.rules.groups.of(change.stream), change.opened_ms
@@ -129,7 +135,7 @@ class IncidentBook:
 
     def _add(self, one: Incident) -> None:
         self.incidents[one.summary.incident] = one
-        self._groups.setdefault(one.summary.group, []).append(one.summary.incident)
+        self._groups.setdefault(one.summary.group, set()).add(one.summary.incident)
 
     def _enter(self, one: Incident, change: AnomalyChange) -> None:
         """Note what the anomaly is like now."""
@@ -202,20 +208,22 @@ class IncidentBook:
         about = one.summary
         reasons = [member.quiet for member in one.members.values() if member.is_open]
         if None not in reasons:
+            if about.held_back is None:
+                self.decisions["quiet"] += 1
             about.held_back = min(filter(None, reasons))
             return
         if about.severity > about.asked_severity:
             about.asked_severity = about.severity
             about.notified = self.budget.take(about.severity, self.clock_ms)
-            about.held_back = None if about.notified else "budget"
+            about.held_back = None if about.notified else BUDGET
+            self.decisions["notified" if about.notified else BUDGET] += 1
 
     # --- time
 
     def _pass_time(self) -> Iterator[IncidentEvent]:
         """What is due: updates that have waited, incidents that expire, and those that no one can join any more."""
-        for one in list(self.incidents.values()):
-            if self._due_of(one) > self.clock_ms:
-                continue
+        due = [one for one in self.incidents.values() if self._due_of(one) <= self.clock_ms]
+        for one in sorted(due, key=_age):  # a book that was read again has them in another order
             about = one.summary
             if one.open_members and self.clock_ms > about.heard_ms + self.rules.expire_ms:
                 yield self._expire(one)
@@ -250,3 +258,8 @@ class IncidentBook:
         if not self._groups[about.group]:
             del self._groups[about.group]
         self.dirty.incidents.add(about.incident)
+
+
+def _age(one: Incident) -> tuple[int, str]:
+    """In this order the oldest is first, whatever order they came in."""
+    return one.summary.began_ms, one.summary.incident

@@ -1,7 +1,7 @@
 """An incident as its events describe it: CloudEvents on the topic of incidents."""
 
 import uuid
-from collections.abc import Sequence
+from functools import lru_cache
 from heapq import nsmallest
 
 import msgspec
@@ -19,21 +19,21 @@ MEMBERS_NAMED = 100  # an event with all of 100,000 would be larger than a topic
 class FirstCause(msgspec.Struct, frozen=True):
     """The anomaly that began first: not what caused the others, but where to look first."""
 
-    anomaly: str
-    stream: str
-    kind: str
-    opened_at: str
+    anomaly: str  # id, as in its own events
+    stream: str  # its name
+    kind: str  # as in its own events
+    opened_at: str  # event time, RFC 3339
 
 
 class NamedMember(msgspec.Struct, frozen=True):
     """An anomaly that belongs to the incident."""
 
     anomaly: str  # id, as in its own events
-    stream: str
+    stream: str  # its name
     status: str  # open, closed
     severity: str  # minor, major, critical: the highest so far
-    kind: str
-    opened_at: str
+    kind: str  # as in its own events
+    opened_at: str  # event time, RFC 3339
 
 
 class IncidentData(msgspec.Struct, frozen=True):
@@ -45,16 +45,16 @@ class IncidentData(msgspec.Struct, frozen=True):
     severity: str  # minor, major, critical: by its members' and by how many streams they are of; it never falls
     streams: int  # that have or had an anomaly in it
     anomalies: int  # its members, open and closed
-    open_anomalies: int
-    opened_at: str
-    closed_at: str | None
+    open_anomalies: int  # of these, the open ones
+    opened_at: str  # when its first member opened
+    closed_at: str | None  # when its last open member closed; None: it is open
     closed_as: str | None  # recovered: all members closed; expired: nothing was heard of the open ones for long
     notified: bool  # whether it is for people: it was not held back, now or at an earlier event of its
     held_back: str | None  # why it is not: budget, or the reason that a quiet time gives
     peak: float  # highest of any member's scores
-    first_cause: FirstCause
+    first_cause: FirstCause  # below
     members: list[NamedMember]  # the most severe, at most 100
-    members_left_out: int
+    members_left_out: int  # of the members, those that are not named
 
 
 class IncidentEvent(msgspec.Struct, frozen=True):
@@ -68,6 +68,11 @@ class IncidentEvent(msgspec.Struct, frozen=True):
     time: str
     datacontenttype: str
     data: IncidentData
+
+
+@lru_cache(maxsize=100_000)  # of a member, in each of its incident's events the same
+def _opened_at(time_ms: int) -> str:
+    return rfc3339(time_ms)
 
 
 def incident_id(anomaly: str) -> str:
@@ -114,11 +119,11 @@ def decode_incident(value: bytes) -> IncidentEvent:
     return msgspec.json.decode(value, type=IncidentEvent)
 
 
-def _rank(member: Member) -> Sequence[object]:
+def _rank(member: Member) -> tuple[bool, int, int, str, str]:
     return (not member.is_open, -member.severity, member.opened_ms, member.stream, member.anomaly)
 
 
 def _named(member: Member) -> NamedMember:
     status = "open" if member.is_open else "closed"
-    severity, opened_at = SEVERITIES[member.severity], rfc3339(member.opened_ms)
+    severity, opened_at = SEVERITIES[member.severity], _opened_at(member.opened_ms)
     return NamedMember(member.anomaly, member.stream, status, severity, member.kind, opened_at)

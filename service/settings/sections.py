@@ -1,6 +1,6 @@
 """The sections of the settings: every field with its default, its unit and its reason, and which fields must agree."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -278,6 +278,80 @@ class StateSettings(Section):
         le=100_000,
         description="latest readings of each stream with which a new checkpoint is warmed up, silently",
     )
+
+
+class IncidentSettings(Section):
+    """Of `telltale incidents`."""
+
+    topic: Topic = Field(default="telltale.incidents", description="topic the incidents go to, all to its partition 0")
+    group: Name = Field(
+        default="telltale-incidents",
+        description="consumer group that reads the topic of anomalies; of its members one has all partitions, the "
+        "others stand by",
+    )
+    separator: Annotated[str, Field(min_length=1, max_length=16)] = Field(
+        default="/", description="what stands between the parts of a stream's name: site/line/machine/sensor"
+    )
+    depth: Whole = Field(
+        default=2,
+        ge=1,
+        le=16,
+        description="parts at the beginning of a stream's name that make its group (2: site/line); anomalies of one "
+        "group that begin close together are one incident",
+    )
+    groups: dict[Name, Names] = Field(
+        default={},
+        description='groups by name, each with patterns of streams: {"cooling": ["*/pump-*", "chiller-?"]}; they win '
+        "over the parts of the name",
+    )
+    gap_s: Number = Field(
+        default=300.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="s of event time; an anomaly joins an incident in which one began or ended so shortly before",
+    )
+    longest_s: Number = Field(
+        default=3_600.0,
+        gt=0,
+        le=604_800,
+        allow_inf_nan=False,
+        description="s of event time after its beginning in which an incident takes in anomalies; else one would "
+        "never end where some stream is always anomalous",
+    )
+    update_every_s: Number = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="s of event time between two updates of an incident, unless its severity rises or its streams "
+        "have doubled",
+    )
+    expire_s: Number = Field(
+        default=604_800.0,
+        gt=0,
+        le=31_536_000,
+        allow_inf_nan=False,
+        description="s of event time after which an incident of which nothing is heard is closed: the stream of an "
+        "open anomaly may have been forgotten",
+    )
+    broad_streams: Whole = Field(
+        default=10,
+        ge=2,
+        le=1_000_000,
+        description="streams from which on an incident is major; with ten times as many it is critical",
+    )
+    budget_per_day: Whole | None = Field(
+        default=144,
+        ge=1,
+        le=1_000_000,
+        description="incidents a day that people are notified of, the most severe first; the others are on the topic "
+        "all the same, with held_back: budget; null: no limit; the default is what one operator can take (EEMUA 191)",
+    )
+    metrics_port: Whole | None = Field(
+        default=None, ge=0, le=65_535, description="TCP port that serves /metrics of this command; null: none"
+    )
+    metrics_host: Name = Field(default="127.0.0.1", description="address to listen on for metrics_port")
 
 
 class MetricsSettings(Section):

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from service.settings.fields import FilePath, Names, Whole
 from service.settings.sections import (
     HttpSettings,
+    IncidentSettings,
     InputSettings,
     KafkaSettings,
     LimitSettings,
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     state: StateSettings = Field(default_factory=StateSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    incidents: IncidentSettings = Field(default_factory=IncidentSettings)
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -149,8 +149,8 @@ def test_severity_is_the_members_and_rises_with_breadth_and_never_falls() -> Non
     assert closed.data.severity == "critical"
 
 
-def busy(seed: int, days: float = 3.0) -> list[AnomalyChange]:
-    """Anomalies of a plant, in the order of their readings as one partition has them."""
+def busy(seed: int, days: float = 0.3) -> list[AnomalyChange]:
+    """Anomalies of a plant, about in the order of their readings, as several partitions have them."""
     chance, changes = random.Random(seed), []
     for n in range(600):
         stream = f"site/line-{chance.randrange(5)}/m{chance.randrange(20)}/s{chance.randrange(4)}"
@@ -160,7 +160,14 @@ def busy(seed: int, days: float = 3.0) -> list[AnomalyChange]:
         changes.append(change(stream, began_s + lasts_s / 2, since_s=began_s, severity=severity, n=n))
         if n % 50:
             changes.append(change(stream, began_s + lasts_s, is_open=False, since_s=began_s, severity=severity, n=n))
-    return sorted(changes, key=lambda one: (one.time_ms, one.anomaly))
+    order = {one: one.time_ms + chance.randrange(900_000) for one in changes}
+    arrived = sorted(changes, key=lambda one: (order[one], one.anomaly))
+    firsts = {one.anomaly: n for n, one in reversed(list(enumerate(arrived)))}
+    in_turn = iter(sorted(changes, key=lambda one: (firsts[one.anomaly], one.time_ms)))
+    turns: dict[str, list[AnomalyChange]] = {}
+    for one in in_turn:
+        turns.setdefault(one.anomaly, []).append(one)
+    return [turns[one.anomaly].pop(0) for one in arrived]  # those of one anomaly as they were
 
 
 @pytest.mark.parametrize("seed", range(3))
