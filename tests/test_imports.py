@@ -55,9 +55,9 @@ MAY_IMPORT = {
     """,
     "service.incidents": "models.data service.errors service.log service.input service.state",
     "service.process": """
-        models.detection models.checkpoint service.errors service.log_lines service.forks service.settings service.input
-        service.state service.kafka service.pipeline service.recovery service.live service.http service.notify
-        service.worker service.incidents
+        models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.settings
+        service.input service.state service.kafka service.pipeline service.recovery service.live service.http
+        service.notify service.worker service.incidents
     """,
     "service.cli": "*",
 }

@@ -2,17 +2,21 @@
 
 import socket
 import uuid
+from datetime import datetime
 from importlib.metadata import version
+from zoneinfo import ZoneInfo
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from models.data.cron import parse_cron
 from service.http.app import metrics_app
 from service.http.server import Server
 from service.incidents.book import IncidentBook, IncidentRules
 from service.incidents.budget import Budget
 from service.incidents.groups import Groups
 from service.incidents.metrics import IncidentMetrics
+from service.incidents.quiet import QuietTime, QuietTimes
 from service.incidents.stage import IncidentStage
 from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
@@ -20,7 +24,7 @@ from service.kafka.transactional_ids import worker_id
 from service.process.stopping import Stopping
 from service.process.watchdog import Watchdog
 from service.settings.addresses import names_for
-from service.settings.sections import IncidentSettings
+from service.settings.sections import IncidentSettings, QuietSettings
 from service.settings.settings import Settings, client_options
 
 BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
@@ -77,8 +81,24 @@ def new_book(incidents: IncidentSettings) -> IncidentBook:
         update_every_ms=round(incidents.update_every_s * 1000),
         expire_ms=round(incidents.expire_s * 1000),
         broad_streams=incidents.broad_streams,
+        quiet=QuietTimes([_quiet_time(one) for one in incidents.quiet]),
     )
     return IncidentBook(rules, Budget(incidents.budget_per_day))
+
+
+def _quiet_time(quiet: QuietSettings) -> QuietTime:
+    return QuietTime(
+        quiet.streams,
+        quiet.reason,
+        _milliseconds(quiet.begins),
+        _milliseconds(quiet.until),
+        None if quiet.cron is None else parse_cron(quiet.cron, ZoneInfo(quiet.time_zone)),
+        round((quiet.lasts_s or 0.0) * 1000),
+    )
+
+
+def _milliseconds(time: datetime | None) -> int | None:
+    return None if time is None else round(time.timestamp() * 1000)
 
 
 def _log_of(settings: Settings, me: str, writer: str) -> KafkaLog:

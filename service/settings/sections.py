@@ -1,9 +1,11 @@
 """The sections of the settings: every field with its default, its unit and its reason, and which fields must agree."""
 
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from models.data.cron import parse_cron
 from service.settings.addresses import is_loopback
 from service.settings.fields import (
     Authorization,
@@ -280,6 +282,40 @@ class StateSettings(Section):
     )
 
 
+class QuietSettings(Section):
+    """A while in which no one is notified of some streams. Without cron from `from` to `until`."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    streams: Names = Field(min_length=1)
+    reason: Name
+    begins: AwareDatetime | None = Field(default=None, alias="from")
+    until: AwareDatetime | None = None
+    cron: str | None = None
+    lasts_s: Number | None = Field(default=None, gt=0, le=2_678_400, allow_inf_nan=False)
+    time_zone: str = "UTC"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if (self.cron is None) != (self.lasts_s is None):
+            raise wrong_value("cron and lasts_s, or neither of them")
+        if self.cron is None and self.until is None:
+            raise wrong_value("an end (until), or cron and lasts_s")
+        if self.begins is not None and self.until is not None and self.begins >= self.until:
+            raise wrong_value("an end (until) after its beginning (from)")
+        try:
+            zone = ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise wrong_value("a time zone such as Europe/Berlin", "time_zone") from None
+        try:
+            parse_cron(self.cron or "* * * * *", zone)
+        except ValueError as error:
+            raise wrong_value(
+                f"minute hour day month weekday, as in '0 6 * * mon-fri' (found {error})", "cron"
+            ) from None
+        return self
+
+
 class IncidentSettings(Section):
     """Of `telltale incidents`."""
 
@@ -347,6 +383,11 @@ class IncidentSettings(Section):
         le=1_000_000,
         description="incidents a day that people are notified of, the most severe first; the others are on the topic "
         "all the same, with held_back: budget; null: no limit; the default is what one operator can take (EEMUA 191)",
+    )
+    quiet: tuple[QuietSettings, ...] = Field(
+        default=(),
+        description="times in which no one is notified of some streams: a list of streams (patterns), reason, from and "
+        "until (with an offset from UTC), or cron, lasts_s and time_zone",
     )
     metrics_port: Whole | None = Field(
         default=None, ge=0, le=65_535, description="TCP port that serves /metrics of this command; null: none"

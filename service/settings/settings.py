@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.settings.fields import FilePath, Names, Whole
@@ -138,7 +138,11 @@ def _shown_field(settings: Settings, section: str, name: str) -> Iterator[str]:
     if isinstance(value, SecretStr):
         yield f"# {name}: set, not shown"
     else:
-        yield f"{name}: {json.dumps(value, default=str, ensure_ascii=False)}"
+        yield f"{name}: {json.dumps(value, default=_plain, ensure_ascii=False)}"
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json", exclude_none=True) if isinstance(value, BaseModel) else str(value)
 
 
 def _text(value: Path | SecretStr | None) -> str | None:
