@@ -15,6 +15,10 @@ from docs.input_formats import input_formats
 from docs.tables import block, page, table
 from service.cli.main import app as commands_app
 from service.http.app import app as http_app
+from service.incidents.changes import AnomalyChange
+from service.incidents.events import FirstCause, IncidentData, IncidentEvent, NamedMember
+from service.incidents.metrics import CAUSES, CHANGES, STATES, IncidentMetrics
+from service.incidents.stage import StageStatus
 from service.input.anomaly import Anomaly, Channel
 from service.input.notices import STATE_LOST, Notice, StateLost
 from service.input.wire import Event
@@ -33,6 +37,8 @@ from service.live.status import (
 )
 from service.live.streams import Streams
 from service.notify.notifier import RECEIVERS
+from service.process.incidents import new_book
+from service.settings.sections import IncidentSettings
 from service.settings.settings import PREFIX, SECTIONS, Settings
 from service.state.open_alarms import SEVERITIES
 from service.worker import PROBLEMS
@@ -69,6 +75,8 @@ SECTION_INTRODUCTIONS = {
     "limits": "Which readings are believed, and how many streams are remembered.",
     "state": "How the streams' memory is kept, and what is done where it is lost.",
     "metrics": "What metrics name.",
+    "incidents": "Which anomalies are one incident, and of how many incidents people are notified: "
+    "[on call](../on-call.md).",
     "notifications": "Who is notified of anomalies beside the topic.",
 }
 
@@ -135,6 +143,7 @@ def _accepted(field: dict[str, Any]) -> str:
         "integer": "whole number",
         "boolean": "`true`, `false`",
         "array": "list",
+        "object": "mapping",
         "string": "text",
         "null": "`null`",
     }
@@ -191,7 +200,8 @@ def metrics() -> str:
         )
     return page(
         "# Metrics",
-        "At `/metrics` of every service, as Prometheus or OpenMetrics text. No label holds a stream's name but that of "
+        "At `/metrics` of every service, as Prometheus or OpenMetrics text; `telltale_incident…` at that of "
+        "`telltale incidents`. No label holds a stream's name but that of "
         "`telltale_top_stream_peak_ratio`, which is off by default (`metrics.top_streams`). A histogram has the series "
         "`_bucket`, `_sum` and `_count`. [Monitoring](../monitoring.md) says what to make of them.",
         table(("metric", "type", "labels", "meaning"), rows),
@@ -206,6 +216,9 @@ def metrics() -> str:
                     ("problem", PROBLEMS),
                     ("stage", STAGES),
                     ("receiver", RECEIVERS),
+                    ("change", CHANGES),
+                    ("cause", CAUSES),
+                    ("state", STATES),
                 )
             ],
         ),
@@ -229,6 +242,7 @@ def everything_exported() -> CollectorRegistry:
         notified=lambda: dict.fromkeys(RECEIVERS, Notified()),
         top_streams=1,
     )
+    IncidentMetrics(registry, StageStatus(lag_records=0))
     return registry
 
 
@@ -332,7 +346,28 @@ def events() -> str:
         block("json", _indented(notice)),
         "### data of state.lost",
         _struct_table(StateLost),
+        "## Incidents",
+        "On the topic of incidents (`incidents.topic`), all in partition 0, keyed by the incident. Types: "
+        "`telltale.incident.opened`, `telltale.incident.updated`, `telltale.incident.closed`. The header "
+        "`telltale-consumed` says which anomalies were taken in since the event before, in their order: "
+        "[on call](../on-call.md).",
+        block("json", _indented(_an_incident())),
+        "### data of incidents",
+        _struct_table(IncidentData),
+        "### data.first_cause",
+        _struct_table(FirstCause),
+        "### data.members",
+        _struct_table(NamedMember),
     )
+
+
+def _an_incident() -> IncidentEvent:
+    """Two machines of a line, a minute apart."""
+    book, events, began_ms = new_book(IncidentSettings()), list[IncidentEvent](), 1_768_986_628_789
+    for n, stream in enumerate(("site/line-03/pump-033/flow", "site/line-03/pump-034/flow")):
+        anomaly, at_ms = f"2b0e4827-7d0a-5bd6-9a53-0ea2f36f9a5{n}", began_ms + 60_000 * n
+        events += book.observe(AnomalyChange(anomaly, stream, True, n, "prediction", 1.21 + n, at_ms, at_ms))
+    return events[-1]
 
 
 def _indented(message: msgspec.Struct) -> str:
@@ -354,6 +389,7 @@ def _struct_table(struct: type[msgspec.Struct]) -> str:
 
 
 def _json_type(annotation: str) -> str:
-    words = {"str": "text", "float": "number", "int": "whole number", "None": "null", "list[Channel]": "list"}
+    words = {"str": "text", "float": "number", "int": "whole number", "None": "null"}
+    words |= dict.fromkeys(("list[Channel]", "list[NamedMember]"), "list") | {"FirstCause": "object"}
     kinds = [words.get(kind, kind) for kind in annotation.split(" | ") if kind != "UnsetType"]
     return " or ".join(kinds) + (", may be left out" if "UnsetType" in annotation else "")

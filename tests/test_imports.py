@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "service.log_lines": "",
     "service.forks": "",
     "service.log": "models.data service.errors",
-    "service.settings": "service.errors",
+    "service.settings": "models.data service.errors",
     "service.input": "models.data models.detection service.errors service.log",
     "service.state": "models.data models.detection service.errors service.log service.input",
     "service.kafka": "models.data service.errors service.failpoints service.log service.state",
@@ -53,10 +53,11 @@ MAY_IMPORT = {
         service.errors service.failpoints service.log service.input service.state service.pipeline service.recovery
         service.live
     """,
+    "service.incidents": "models.data service.errors service.log service.input service.state",
     "service.process": """
-        models.detection models.checkpoint service.errors service.log_lines service.forks service.settings service.input
-        service.state service.kafka service.pipeline service.recovery service.live service.http service.notify
-        service.worker
+        models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.settings
+        service.input service.state service.kafka service.pipeline service.recovery service.live service.http
+        service.notify service.worker service.incidents
     """,
     "service.cli": "*",
 }
@@ -68,7 +69,10 @@ KNOWN_IN = {
     "lz4": "service.kafka.inflating",
     "zstandard": "service.kafka.inflating",
     "snappy": "service.kafka.inflating",
-    "prometheus_client": "service.live.metrics service.http.app service.process.running",
+    "prometheus_client": """
+        service.live.metrics service.incidents.metrics service.http.app service.process.running
+        service.process.incidents
+    """,
     "pydantic": "service.settings models.checkpoint",
     "pydantic_core": "service.settings",
     "pydantic_settings": "service.settings",

@@ -77,6 +77,37 @@ def run(
     run_service(settings)
 
 
+@app.command(epilog="Example: telltale incidents --bootstrap-servers kafka:9092 --budget 144")
+def incidents(
+    bootstrap_servers: Servers = None,
+    group: Annotated[
+        str | None, typer.Option(help="Consumer group: one of its members works, the others stand by.")
+    ] = None,
+    budget: Annotated[int | None, typer.Option(help="Incidents a day that people are notified of.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of /metrics; 0: any; none if not given.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json, text or auto.")] = None,
+    config: Config = None,
+) -> None:
+    """Make incidents of the anomalies that belong together, until told to stop (SIGTERM, Ctrl-C).
+
+    Reads the topic of anomalies, writes the topic of incidents, each exactly once.
+    """
+    settings = load_settings(
+        config,
+        {
+            "kafka.bootstrap_servers": bootstrap_servers,
+            "incidents.group": group,
+            "incidents.budget_per_day": budget,
+            "incidents.metrics_port": metrics_port,
+            "log.format": log_format,
+        },
+    )
+
+    from service.process.incidents import run_incidents
+
+    run_incidents(settings)
+
+
 @app.command(
     epilog="Example: telltale produce --data plant/ --topic readings --bootstrap-servers localhost:9092 --rate 1000"
 )
@@ -145,7 +176,7 @@ def topics_create(
     replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 1,
     config: Config = None,
 ) -> None:
-    """Make the topics that are missing: inputs, anomalies, dead letters, changelog.
+    """Make the topics that are missing: inputs, anomalies, incidents, dead letters, changelog.
 
     Where anomalies, dead letters or changelog have fewer partitions than the widest input, they get the missing ones;
     nothing in them moves.
@@ -161,6 +192,7 @@ def topics_create(
     specs = {name: kafka_topics.TopicSpec(partitions, replication) for name in kafka.topics}
     outputs = (kafka.anomalies_topic, kafka.dead_letters_topic)
     specs |= {name: kafka_topics.TopicSpec(widest, replication) for name in outputs}
+    specs[settings.incidents.topic] = kafka_topics.TopicSpec(1, replication)
     specs[kafka.changelog_topic] = kafka_topics.TopicSpec(widest, replication, kafka_topics.CHANGELOG)
     made = kafka_topics.create_topics(kafka.bootstrap_servers, specs, client)
     widest_input = max(spec.partitions if spec else partitions for spec in inputs.values())

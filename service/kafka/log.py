@@ -20,9 +20,9 @@ from typing import Any
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
-from kafka.coordinator.assignors.range import RangePartitionAssignor
 
 from service.errors import LogUnavailable, TaskMigrated, TelltaleError
+from service.kafka.assignors import OneOwnerAssignor, RangePartitionAssignor
 from service.kafka.backlogs import BacklogWatch
 from service.kafka.changelog_reader import ChangelogReader, Restoring
 from service.kafka.client import (
@@ -40,7 +40,7 @@ from service.kafka.log_config import POLL_LIMITS, Cluster, GroupMember, PollLimi
 from service.kafka.rebalances import Assigned, Membership, RebalanceListener, ThrownOut, follows_directly
 from service.kafka.record_windows import Bounds
 from service.kafka.topic_watch import TopicWatch
-from service.kafka.topics import admin_of, check_topics
+from service.kafka.topics import admin_of, check_first_partitions, check_topics
 from service.kafka.transactional_writer import TransactionalWriter
 from service.kafka.transactions import open_transactions
 from service.kafka.widths import Widths
@@ -87,7 +87,8 @@ class KafkaLog:
         self._failed_commits = 0
         self._closed = False
         self._seen_counts: dict[str, int] = {}  # partitions of each input topic when this was last looked at
-        counts = check_topics(cluster.servers, topics.readings, topics.outputs, cluster.client, topics.changelog)
+        check = check_first_partitions if member.takes_all else check_topics
+        counts = check(cluster.servers, topics.readings, topics.outputs, cluster.client, topics.changelog)
         self._writer = TransactionalWriter(cluster, topics, member)
         # What goes out whole has to come in whole.
         self._budget = PollBudget(limits.poll_bytes, Bounds(max(Bounds().record_bytes, 2 * self._writer.letter_bytes)))
@@ -326,7 +327,9 @@ class KafkaLog:
         return tuple(sorted(assigned)), tuple(sorted(revoked))
 
     def _servable(self, given: frozenset[Partition]) -> frozenset[Partition]:
-        """Those that have a partition of the same number in every topic that is written to."""
+        """Those that have a partition of the same number in every topic that is written to; all, if one is enough."""
+        if self._member.takes_all:
+            return given
         owned, grown = self._widths.servable(given)
         if grown:
             self._writer.drop_producer()  # it knows no partitions but those that there were
@@ -370,7 +373,7 @@ def _group_consumer(reading: Mapping[str, object], member: GroupMember, limits: 
         group_instance_id=member.instance_id,
         auto_offset_reset=member.auto_offset_reset,
         isolation_level="read_committed",  # also what makes the client wait for pending offsets
-        partition_assignment_strategy=[RangePartitionAssignor],
+        partition_assignment_strategy=[OneOwnerAssignor if member.takes_all else RangePartitionAssignor],
         session_timeout_ms=member.session_timeout_ms,
         heartbeat_interval_ms=member.heartbeat_interval_ms,
         max_poll_interval_ms=member.max_poll_interval_ms,

@@ -49,12 +49,16 @@ class GroupMember:
     instance_id: with it a restarted worker gets its partitions back at once, but one that is stopped keeps them until
     session_timeout_ms is over, unless it leaves_at_close. A worker that does not poll for max_poll_interval_ms is
     thrown out.
+
+    takes_all: one member of the group has all partitions, and all that it writes is in the first partition of its
+    topics; the other members stand by.
     """
 
     group: str
     transactional_id: str
     instance_id: str | None = None
     leaves_at_close: bool = False
+    takes_all: bool = False
     auto_offset_reset: str = "earliest"
     session_timeout_ms: int = 10_000
     heartbeat_interval_ms: int = 500

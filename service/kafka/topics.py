@@ -225,8 +225,38 @@ def check_topics(
     compacted and can be read.
     """
     others = (*outputs, *([changelog] if changelog else []))
+    counts = _counts_of(bootstrap_servers, (*inputs, *others), client)
+    widest = max(inputs, key=lambda name: counts[name])
+    narrow = [name for name in others if counts[name] < counts[widest]]
+    if narrow:
+        found = {name: counts[name] for name in narrow}
+        raise RefusedInput(f"{bootstrap_servers}: {too_narrow(found, counts[widest], widest)}")
+    if changelog:
+        _check_changelog(bootstrap_servers, changelog, client)
+    return counts
+
+
+def check_first_partitions(
+    bootstrap_servers: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    client: Mapping[str, object] | None = None,
+    changelog: str | None = None,
+) -> dict[str, int]:
+    """How many partitions each of them has, where all that is written goes to the first.
+
+    Raises RefusedInput unless all exist, and the changelog is compacted and can be read.
+    """
+    counts = _counts_of(bootstrap_servers, (*inputs, *outputs, *([changelog] if changelog else [])), client)
+    if changelog:
+        _check_changelog(bootstrap_servers, changelog, client)
+    return counts
+
+
+def _counts_of(bootstrap_servers: str, topics: Sequence[str], client: Mapping[str, object] | None) -> dict[str, int]:
+    """Partitions of each. Raises RefusedInput where one is missing."""
     with admin_of(bootstrap_servers, client) as admin:
-        described = admin.describe_topics([*inputs, *others])
+        described = admin.describe_topics(list(topics))
     counts = {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
     missing = [
         f"{topic['name']} ({kafka_errors.for_code(topic['error_code']).__name__})"
@@ -237,13 +267,6 @@ def check_topics(
         raise RefusedInput(
             f"{bootstrap_servers}: found no topic {', '.join(missing)}; `telltale topics create` makes it"
         )
-    widest = max(inputs, key=lambda name: counts[name])
-    narrow = [name for name in others if counts[name] < counts[widest]]
-    if narrow:
-        found = {name: counts[name] for name in narrow}
-        raise RefusedInput(f"{bootstrap_servers}: {too_narrow(found, counts[widest], widest)}")
-    if changelog:
-        _check_changelog(bootstrap_servers, changelog, client)
     return counts
 
 

@@ -9,10 +9,9 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
-
-from service.live.status import StatusBoard
 
 EXIT_STUCK = os.EX_SOFTWARE  # 70
 INTERVAL_S = 1.0
@@ -20,6 +19,25 @@ LAST_WORDS_S = 2.0  # for the log line and the stacks: a worker may be stuck bec
 STDERR = 2
 
 logger = structlog.get_logger("telltale.watchdog")
+
+
+class Beat(Protocol):
+    """What is known of a loop."""
+
+    @property
+    def beat_s(self) -> float:
+        """time.monotonic() when it last came round."""
+
+    @property
+    def state(self) -> str:
+        """What it does, for the last words."""
+
+
+class Board(Protocol):
+    """Where a loop leaves word."""
+
+    def read(self) -> Beat:
+        """As it is now."""
 
 
 def end_process() -> None:
@@ -36,7 +54,7 @@ class Watchdog:
 
     def __init__(
         self,
-        board: StatusBoard,
+        board: Board,
         limit_s: float,
         end: Callable[[], None] = end_process,
         interval_s: float = INTERVAL_S,

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.settings.fields import FilePath, Names, Whole
 from service.settings.sections import (
     HttpSettings,
+    IncidentSettings,
     InputSettings,
     KafkaSettings,
     LimitSettings,
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     state: StateSettings = Field(default_factory=StateSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    incidents: IncidentSettings = Field(default_factory=IncidentSettings)
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -136,7 +138,11 @@ def _shown_field(settings: Settings, section: str, name: str) -> Iterator[str]:
     if isinstance(value, SecretStr):
         yield f"# {name}: set, not shown"
     else:
-        yield f"{name}: {json.dumps(value, default=str, ensure_ascii=False)}"
+        yield f"{name}: {json.dumps(value, default=_plain, ensure_ascii=False)}"
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json", exclude_none=True) if isinstance(value, BaseModel) else str(value)
 
 
 def _text(value: Path | SecretStr | None) -> str | None:

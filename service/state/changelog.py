@@ -35,9 +35,10 @@ from service.state.slab import PAGE_ROWS, Page
 VERSION = 1  # of the container and its headers
 MAGIC = b"TTCL"
 PAGE, ROSTER, MARKER = "page", "roster", "marker"
+INCIDENT, MEMBER = "incident", "member"  # what the stage for incidents keeps in the same topic: service/incidents
 _FRAME = struct.Struct("<4sBcI")  # magic, version, kind, CRC-32 of the rest
 _LENGTH = struct.Struct("<I")
-_NUMBER = re.compile(r"(0|[1-9][0-9]{0,6})", re.ASCII)  # of a page, as `_key` writes it
+_NUMBER = re.compile(r"(0|[1-9][0-9]{0,6})", re.ASCII)  # of a page, as `entry_key` writes it
 
 
 class UnreadableRecord(Exception):
@@ -100,6 +101,7 @@ class _RosterHeader(msgspec.Struct, array_like=True):
 
 
 _Header = TypeVar("_Header", _PageHeader, _RosterHeader)
+_Sealed = TypeVar("_Sealed", bound=msgspec.Struct)
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,11 +149,11 @@ class Lost(NamedTuple):
 
 
 def page_key(origin: Origin, number: int) -> bytes:
-    return _key(origin, PAGE, number)
+    return entry_key(origin, PAGE, number)
 
 
 def roster_key(origin: Origin, number: int) -> bytes:
-    return _key(origin, ROSTER, number)
+    return entry_key(origin, ROSTER, number)
 
 
 def marker_key(origin: Origin) -> bytes:
@@ -160,31 +162,37 @@ def marker_key(origin: Origin) -> bytes:
 
 def group_of(key: bytes) -> str | None:
     """Whose record it is; None: not a key that anything here writes."""
-    parsed = _parse(key)
+    parsed = parse_key(key)
     return None if parsed is None else parsed.group
 
 
-class _Key(NamedTuple):
+class Key(NamedTuple):
+    """What a record is about, and whose it is."""
+
     topic: str
     kind: str
-    number: int
+    name: str  # of a page or roster its number; empty: the marker's
     group: str
 
 
-def _key(origin: Origin, kind: str, number: int) -> bytes:
-    return f"{origin.partition.topic}/{kind}/{number}/{origin.group}".encode()
+def entry_key(origin: Origin, kind: str, name: object) -> bytes:
+    """name: without a slash."""
+    return f"{origin.partition.topic}/{kind}/{name}/{origin.group}".encode()
 
 
-def _parse(key: bytes) -> _Key | None:
-    """A topic's name has no slash, so whatever a group is called, its key can be read in one way alone."""
+def parse_key(key: bytes) -> Key | None:
+    """A topic's name has no slash, so whatever a group is called, its key can be read in one way alone.
+
+    None: not a key that anything here writes.
+    """
     topic, _, rest = key.decode(errors="replace").partition("/")
     kind, _, rest = rest.partition("/")
-    number, group = "0", rest
-    if kind in (PAGE, ROSTER):
-        number, _, group = rest.partition("/")
-    if kind not in (PAGE, ROSTER, MARKER) or not _NUMBER.fullmatch(number):
-        return None
-    return _Key(topic, kind, int(number), group)
+    if kind == MARKER:
+        return Key(topic, kind, "", rest)
+    name, _, group = rest.partition("/")
+    if kind in (INCIDENT, MEMBER) or (kind in (PAGE, ROSTER) and _NUMBER.fullmatch(name)):
+        return Key(topic, kind, name, group)
+    return None
 
 
 # --- writing
@@ -214,9 +222,13 @@ def roster_record(origin: Origin, number: int, keys: Sequence[StreamKey]) -> Rec
 
 
 def marker_record(marker: Marker) -> Record:
-    body = msgspec.json.encode(marker)
-    origin = Origin(marker.group, Partition(marker.topic, marker.partition))
-    return Record(marker_key(origin), b'{"crc":"%08x",' % crc32(body) + body[1:])
+    return Record(marker_key(Origin(marker.group, Partition(marker.topic, marker.partition))), sealed(marker))
+
+
+def sealed(one: msgspec.Struct) -> bytes:
+    """As JSON, with a checksum of its own. The struct has a field `version`."""
+    body = msgspec.json.encode(one)
+    return b'{"crc":"%08x",' % crc32(body) + body[1:]
 
 
 def _framed(kind: bytes, header: bytes, columns: bytes) -> bytes:
@@ -250,38 +262,44 @@ class Collected:
     def add(self, keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> None:
         """Take in records in the order of the changelog."""
         for key, value in zip(keys, values, strict=True):
-            parsed = _parse(key or b"")
+            parsed = parse_key(key or b"")
             if parsed is None:
                 self.foreign += 1
                 continue
             mine = (parsed.topic, parsed.group) == (self.origin.partition.topic, self.origin.group)
             if mine and parsed.kind == MARKER:
                 self.marker = value
-            elif mine:
-                held = self.pages if parsed.kind == PAGE else self.rosters
+            elif mine and parsed.kind in (PAGE, ROSTER):
+                held, number = self.pages if parsed.kind == PAGE else self.rosters, int(parsed.name)
                 if value is None:
-                    held.pop(parsed.number, None)
+                    held.pop(number, None)
                 else:
-                    held[parsed.number] = value
+                    held[number] = value
 
 
 def read_marker(origin: Origin, value: bytes) -> Marker:
     """Raises UnreadableRecord."""
-    try:
-        checked = msgspec.json.decode(value, type=_Checked)
-        if checked.version != VERSION:
-            raise UnreadableRecord("version", f"the marker is of version {checked.version}, expected {VERSION}")
-        marker = msgspec.json.decode(value, type=Marker)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise UnreadableRecord("corrupt", f"the marker is not JSON as expected: {error}") from error
-    if f"{crc32(msgspec.json.encode(marker)):08x}" != checked.crc:
-        raise UnreadableRecord("corrupt", f"the marker's checksum is not {checked.crc}")
+    marker = unsealed(value, Marker, VERSION, "the marker")
     _require_origin(origin, Origin(marker.group, Partition(marker.topic, marker.partition)), "marker")
     return marker
 
 
+def unsealed(value: bytes, kind: type[_Sealed], version: int, what: str) -> _Sealed:
+    """What `sealed` wrote, if it is of this version. Raises UnreadableRecord."""
+    try:
+        checked = msgspec.json.decode(value, type=_Checked)
+        if checked.version != version:
+            raise UnreadableRecord("version", f"{what} is of version {checked.version}, expected {version}")
+        found = msgspec.json.decode(value, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise UnreadableRecord("corrupt", f"{what} is not JSON as expected: {error}") from error
+    if f"{crc32(msgspec.json.encode(found)):08x}" != checked.crc:
+        raise UnreadableRecord("corrupt", f"{what}: its checksum is not {checked.crc}")
+    return found
+
+
 class _Checked(msgspec.Struct):
-    """What can be read of a marker of any version."""
+    """What can be read of a sealed record of any version."""
 
     crc: str
     version: int

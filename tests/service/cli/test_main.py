@@ -69,6 +69,7 @@ def test_the_commands_are_those_that_are_documented() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "train",
         "run",
+        "incidents",
         "produce",
         "score",
         "demo",

@@ -1,0 +1,265 @@
+"""The pure part: anomalies go in one by one, changes of incidents come out. Event time alone; replayable to the byte.
+
+An anomaly joins the newest incident of its group that was active within `gap_ms` of its beginning and has lasted no
+longer than `longest_ms`; else it opens one. Active is an incident when a member opens or closes: streams that fail
+together do so within minutes, while an anomaly that lasts for days must not collect everything that happens meanwhile.
+
+An incident is published when it opens and when its last open member closes; in between when its severity rises, when it
+has twice the streams that its last event said, and else at most once in `update_every_ms`. So 500 streams that fail
+together are some ten events, however fast they come.
+
+The clock is the latest time that any anomaly has brought: what is due by time comes with the next anomaly of any
+stream.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from service.incidents.budget import Budget
+from service.incidents.changes import AnomalyChange
+from service.incidents.events import IncidentEvent, incident_event, incident_id
+from service.incidents.groups import Groups
+from service.incidents.incident import Incident, Member, Summary
+
+BUDGET = "budget"  # why an incident is held back for which there was no token
+NEVER_MS = 1 << 62
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
+
+
+def never_quiet(stream: str, time_ms: int) -> str | None:  # noqa: ARG001  (of every stream the same)
+    """Where no quiet times are declared."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRules:
+    """What is decided by settings.
+
+    broad_streams: an incident of so many streams is major at least, one of ten times as many critical. expire_ms: so
+    long after anything was heard of an incident it is closed, since the stream of an open member may have been
+    forgotten. quiet: why an anomaly of this stream at this time is nothing to notify anyone of; None: it is.
+    """
+
+    groups: Groups = field(default_factory=Groups)
+    gap_ms: int = 5 * MINUTE_MS
+    longest_ms: int = 60 * MINUTE_MS
+    update_every_ms: int = MINUTE_MS
+    expire_ms: int = 7 * DAY_MS
+    broad_streams: int = 10
+    quiet: Callable[[str, int], str | None] = never_quiet
+
+
+class Dirty(NamedTuple):
+    """What has changed since `clean`: ids of incidents, and of members; those that are no more included."""
+
+    incidents: set[str]
+    members: set[str]
+
+
+class IncidentBook:
+    """The incidents that are open, or closed so lately that an anomaly may still join them."""
+
+    def __init__(self, rules: IncidentRules, budget: Budget) -> None:
+        self.rules, self.budget = rules, budget
+        self.clock_ms = 0
+        self.incidents: dict[str, Incident] = {}
+        self.decisions: Counter[str] = Counter()  # notified, or why not, since it was made
+        self.dirty = Dirty(set(), set())
+        self._of: dict[str, str] = {}  # incident, by the anomaly's id
+        self._groups: dict[str, set[str]] = {}  # incidents of each
+        self._due_ms = NEVER_MS  # nothing happens by time alone before that
+
+    @property
+    def open_incidents(self) -> int:
+        return sum(one.open_members > 0 for one in self.incidents.values())
+
+    def member(self, anomaly: str) -> Member | None:
+        """The anomaly of this id; None: it is in no incident that is kept."""
+        incident = self._of.get(anomaly)
+        return None if incident is None else self.incidents[incident].members[anomaly]
+
+    def observe(self, change: AnomalyChange) -> list[IncidentEvent]:
+        """Take in one transition of one anomaly; returns what is to be published, in order.
+
+        Costs what is open: as many steps as there are incidents when something is due by time, else as many as the
+        anomaly's group has.
+        """
+        self.clock_ms = max(self.clock_ms, change.time_ms)
+        events = list(self._pass_time()) if self.clock_ms >= self._due_ms else []
+        known = self._of.get(change.anomaly)
+        if known is None and not change.is_open:
+            return events  # its incident has expired, or its opening was never seen
+        one = self.incidents[known] if known is not None else self._joinable(change) or self._begin(change)
+        self._enter(one, change)
+        events += self._publish_due(one)
+        self._due_ms = min(self._due_ms, self._due_of(one))
+        return events
+
+    def clean(self) -> None:
+        """What has changed is written."""
+        self.dirty = Dirty(set(), set())
+
+    def restore(self, one: Summary) -> None:
+        """Take in an incident as it was written; its members follow."""
+        self._add(Incident(one))
+
+    def restore_member(self, member: Member) -> None:
+        """Take in a member; its incident is there already."""
+        self._put(self.incidents[member.incident], member)
+
+    def restored(self) -> None:
+        """All that was written is here."""
+        self._due_ms = min(map(self._due_of, self.incidents.values()), default=NEVER_MS)
+
+    # --- membership
+
+    def _joinable(self, change: AnomalyChange) -> Incident | None:
+        rules, opened_ms, found = self.rules, change.opened_ms, list[Incident]()
+        for name in self._groups.get(rules.groups.of(change.stream), ()):
+            one = self.incidents[name]
+            begins_ms = one.summary.began_ms - rules.gap_ms
+            ends_ms = min(one.summary.active_ms + rules.gap_ms, one.summary.began_ms + rules.longest_ms)
+            if begins_ms <= opened_ms <= ends_ms and one.summary.closed_as != "expired":
+                found.append(one)
+        return max(found, key=_age, default=None)
+
+    def _begin(self, change: AnomalyChange) -> Incident:
+        group, opened_ms = self.rules.groups.of(change.stream), change.opened_ms
+        one = Incident(Summary(incident_id(change.anomaly), group, opened_ms, opened_ms, change.time_ms))
+        self._add(one)
+        return one
+
+    def _add(self, one: Incident) -> None:
+        self.incidents[one.summary.incident] = one
+        self._groups.setdefault(one.summary.group, set()).add(one.summary.incident)
+
+    def _enter(self, one: Incident, change: AnomalyChange) -> None:
+        """Note what the anomaly is like now."""
+        about, before = one.summary, one.members.get(change.anomaly)
+        severity = change.severity if before is None else max(before.severity, change.severity)
+        opened_ms = change.opened_ms if before is None else before.opened_ms
+        quiet = self.rules.quiet(change.stream, change.time_ms)
+        member = Member(
+            change.anomaly, about.incident, change.stream, change.is_open, severity, change.kind, opened_ms, quiet
+        )
+        if before is None:
+            about.began_ms = min(about.began_ms, opened_ms)
+            about.active_ms = max(about.active_ms, opened_ms)
+        if not change.is_open:
+            about.active_ms = max(about.active_ms, change.time_ms)
+        about.heard_ms = max(about.heard_ms, change.time_ms)
+        self._put(one, member)
+        severe = max(about.severity, severity, self._by_breadth(one))
+        pending = member != before or severe > about.severity or change.peak > about.peak
+        about.severity, about.peak = severe, max(about.peak, change.peak)
+        about.pending = about.pending or pending
+        self.dirty.incidents.add(about.incident)
+        self.dirty.members.add(member.anomaly)
+
+    def _put(self, one: Incident, member: Member) -> None:
+        before = one.members.get(member.anomaly)
+        if before is None:
+            one.streams[member.stream] += 1
+        one.open_members += member.is_open - (before is not None and before.is_open)
+        one.members[member.anomaly] = member
+        self._of[member.anomaly] = member.incident
+
+    def _by_breadth(self, one: Incident) -> int:
+        streams, broad = len(one.streams), self.rules.broad_streams
+        return 2 if streams >= 10 * broad else 1 if streams >= broad else 0
+
+    # --- publishing
+
+    def _publish_due(self, one: Incident) -> list[IncidentEvent]:
+        about = one.summary
+        if not about.pending:
+            return []
+        is_open = one.open_members > 0
+        if about.events == 0:
+            # An anomaly whose first event closes it opens no incident, so a member of this one is open.
+            return [self._publish(one, "opened")]
+        rises = is_open and (
+            about.severity > about.published_severity or len(one.streams) >= 2 * about.published_streams
+        )
+        ends = about.published_open and not is_open
+        if rises or ends or self.clock_ms >= about.published_ms + self.rules.update_every_ms:
+            return [self._publish(one, "updated" if is_open else "closed")]
+        return []
+
+    def _publish(self, one: Incident, change: str) -> IncidentEvent:
+        about = one.summary
+        about.closed_as = (about.closed_as or "recovered") if one.open_members == 0 else None
+        if one.open_members and not about.notified:
+            self._decide(one)
+        event = incident_event(one, change, self.clock_ms)
+        about.events += 1
+        about.published_ms, about.published_open = self.clock_ms, one.open_members > 0
+        about.published_severity, about.published_streams = about.severity, len(one.streams)
+        about.pending = False
+        self.dirty.incidents.add(about.incident)
+        return event
+
+    def _decide(self, one: Incident) -> None:
+        """Whether it is for people: asked when it opens, when it rises, and when a quiet time is over."""
+        about = one.summary
+        reasons = [member.quiet for member in one.members.values() if member.is_open]
+        if None not in reasons:
+            if about.held_back is None:
+                self.decisions["quiet"] += 1
+            about.held_back = min(filter(None, reasons))
+            return
+        if about.severity > about.asked_severity:
+            about.asked_severity = about.severity
+            about.notified = self.budget.take(about.severity, self.clock_ms)
+            about.held_back = None if about.notified else BUDGET
+            self.decisions["notified" if about.notified else BUDGET] += 1
+
+    # --- time
+
+    def _pass_time(self) -> Iterator[IncidentEvent]:
+        """What is due: updates that have waited, incidents that expire, and those that no one can join any more."""
+        due = [one for one in self.incidents.values() if self._due_of(one) <= self.clock_ms]
+        for one in sorted(due, key=_age):  # a book that was read again has them in another order
+            about = one.summary
+            if one.open_members and self.clock_ms > about.heard_ms + self.rules.expire_ms:
+                yield self._expire(one)
+            yield from self._publish_due(one)
+            if not one.open_members and self.clock_ms > about.active_ms + self.rules.gap_ms:
+                if about.pending:
+                    yield self._publish(one, "closed")
+                self._forget(one)
+        self._due_ms = min(map(self._due_of, self.incidents.values()), default=NEVER_MS)
+
+    def _due_of(self, one: Incident) -> int:
+        about, rules = one.summary, self.rules
+        ends_ms = (about.heard_ms + rules.expire_ms if one.open_members else about.active_ms + rules.gap_ms) + 1
+        return min(ends_ms, about.published_ms + rules.update_every_ms) if about.pending else ends_ms
+
+    def _expire(self, one: Incident) -> IncidentEvent:
+        """Nothing was heard of its open members for so long that their streams may have been forgotten."""
+        for member in list(one.members.values()):
+            if member.is_open:
+                self._put(one, msgspec.structs.replace(member, is_open=False))
+                self.dirty.members.add(member.anomaly)
+        one.summary.closed_as = "expired"
+        return self._publish(one, "closed")
+
+    def _forget(self, one: Incident) -> None:
+        about = one.summary
+        for anomaly in one.members:
+            del self._of[anomaly]
+            self.dirty.members.add(anomaly)
+        del self.incidents[about.incident]
+        self._groups[about.group].remove(about.incident)
+        if not self._groups[about.group]:
+            del self._groups[about.group]
+        self.dirty.incidents.add(about.incident)
+
+
+def _age(one: Incident) -> tuple[int, str]:
+    """In this order the oldest is first, whatever order they came in."""
+    return one.summary.began_ms, one.summary.incident

@@ -1,0 +1,66 @@
+"""What Prometheus sees of the stage. Labels hold fixed words only."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from service.incidents.book import BUDGET
+from service.incidents.stage import StageStatus
+
+CHANGES = ("opened", "updated", "closed")
+CAUSES = (BUDGET, "quiet")
+STATES = ("waiting", "restoring", "running")
+COUNTERS: Mapping[str, tuple[str, str]] = {
+    "telltale_incident_anomalies": ("anomalies", "Changes of anomalies that were taken in."),
+    "telltale_incident_anomalies_rejected": ("rejected", "Records that are no event, now dead letters."),
+    "telltale_incidents_notified": ("notified", "Incidents that people are notified of."),
+    "telltale_incident_migrations": ("migrations", "Times that another member may have had the partitions."),
+    "telltale_incident_state_problems": ("lost", "Times that state or anomalies were missing, and it went on without."),
+}
+
+
+class IncidentMetrics:
+    """A collector of what the stage's status says."""
+
+    def __init__(
+        self, registry: CollectorRegistry, status: StageStatus, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._status, self._monotonic = status, monotonic
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status
+        counts = status.counts
+        for name, (counted, meaning) in COUNTERS.items():
+            yield CounterMetricFamily(name, meaning, counts[counted])
+        published = CounterMetricFamily(
+            "telltale_incident_events", "Events of incidents, by change.", labels=["change"]
+        )
+        for change in CHANGES:
+            published.add_metric([change], counts[change])
+        yield published
+        held_back = CounterMetricFamily(
+            "telltale_incidents_held_back",
+            "Times that no one was notified of an incident, by cause.",
+            labels=["cause"],
+        )
+        for cause in CAUSES:
+            held_back.add_metric([cause], counts[cause])
+        yield held_back
+        yield GaugeMetricFamily("telltale_incidents_open", "Incidents with an open anomaly.", status.open_incidents)
+        yield GaugeMetricFamily(
+            "telltale_incident_budget", "Incidents that people may be notified of at once.", status.tokens
+        )
+        lag = GaugeMetricFamily("telltale_incident_lag_records", "Records of the topic of anomalies not taken in yet.")
+        if status.lag_records is not None:
+            lag.add_metric([], status.lag_records)
+        yield lag
+        running = GaugeMetricFamily("telltale_incident_stage", "1 for the state it is in.", labels=["state"])
+        for state in STATES:
+            running.add_metric([state], float(state == status.state))
+        yield running
+        age_s = max(0.0, self._monotonic() - status.beat_s)
+        yield GaugeMetricFamily("telltale_incident_heartbeat_age_seconds", "Since the loop last came round.", age_s)
