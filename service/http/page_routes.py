@@ -39,6 +39,8 @@ FILES = {
     "/": File(lambda: FOLDER / "index.html", "text/html"),
     "/page/page.css": File(lambda: FOLDER / "page.css", "text/css"),
     "/page/page.js": File(lambda: FOLDER / "page.js", "text/javascript"),
+    "/page/address.js": File(lambda: FOLDER / "address.js", "text/javascript"),
+    "/page/past.js": File(lambda: FOLDER / "past.js", "text/javascript"),
     "/page/chart.js": File(lambda: FOLDER / "chart.js", "text/javascript"),
     "/page/standing.js": File(lambda: FOLDER / "standing.js", "text/javascript"),
     "/page/ticking.js": File(lambda: FOLDER / "ticking.js", "text/javascript"),

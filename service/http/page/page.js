@@ -1,6 +1,8 @@
 // The live page: what is wrong now, the strangest streams, the chosen one's chart, what happened lately.
 
-import { Chart } from "./chart.js";
+import { named, written } from "./address.js";
+import { Chart, localTime } from "./chart.js";
+import { Past, READINGS } from "./past.js";
 import { Refused, ask, follow } from "./service.js";
 import { Lately, Since, serviceTime, standing } from "./standing.js";
 import { ago, clock, duration, number, rounded, score, since } from "./words.js";
@@ -11,13 +13,16 @@ const SILENT_EVERY_MS = 10_000;
 const RECENT = 60;
 const SEARCH_AFTER_MS = 150;
 const CLOCKS_APART_MS = 60_000;
-const LONGEST_STREAM = 256; // bytes
-const NAME_SHOWN = 60; // characters of an address that names no stream
 
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("chart"));
+const past = new Past();
 const page = {
   stream: null, // that is chosen
+  at: null, // the time around which its past is shown; null: what is live
+  readings: null, // how many of the past
+  anomaly: null, // the one of the past that was asked for
+  looked: false, // its past has been asked for
   excused: false, // it has been said why none is
   skipped: 0,
   recent: [], // anomaly events, newest first
@@ -126,7 +131,7 @@ async function showOpen() {
   $("open-more").textContent = `and ${number(found - anomalies.length)} more, less strange than these`;
   replace($("open"), anomalies.map(openRow));
   showStanding();
-  if (page.stream === null && !page.excused && anomalies.length) choose(anomalies[0].stream.stream);
+  if (page.stream === null && !page.excused && anomalies.length) show({ stream: anomalies[0].stream.stream });
 }
 
 function openRow({ stream, kind, channels }) {
@@ -196,22 +201,36 @@ async function lookForSilent() {
 
 // --- the chosen stream
 
-function choose(stream) {
-  page.stream = stream;
-  page.excused = false;
-  history.replaceState(null, "", `#${encodeURIComponent(stream)}`);
+// What a person chooses is a step that the back button takes back.
+function choose(stream, place = {}) {
+  const hash = written({ stream, ...place });
+  if (location.hash === hash) return;
+  history.pushState(null, "", hash);
+  show({ stream, ...place });
+}
+
+function show({ stream, at = null, readings = null, anomaly = null }) {
+  Object.assign(page, { stream, at, readings, anomaly, excused: false, looked: false });
+  history.replaceState(null, "", written(page));
+  past.end();
   $("chosen-title").textContent = stream;
-  $("chosen-note").textContent = "Its readings are kept from now on.";
-  $("legend").hidden = $("channel").hidden = true;
+  $("chosen-note").textContent = at === null ? "Its readings are kept from now on." : `Around ${clock(at)}.`;
+  $("legend").hidden = $("channel").hidden = $("chosen-anomaly").hidden = true;
   chart.clear();
+  chart.marked = at;
   markChosen();
+  showTimes();
+  sayOfPast("", undefined);
   listen();
+  if (at !== null) quietly(lookBack);
 }
 
 function unchoose(why) {
   const listening = page.stream !== null;
-  page.stream = null;
-  page.excused = true;
+  Object.assign(page, { stream: null, at: null, readings: null, anomaly: null, excused: true });
+  past.end();
+  sayOfPast("", undefined);
+  $("times").hidden = $("chosen-anomaly").hidden = true;
   $("chosen-title").textContent = "No stream is chosen";
   $("chosen-note").textContent = why;
   $("legend").hidden = $("channel").hidden = true;
@@ -226,15 +245,89 @@ function markChosen() {
 }
 
 function showReadings(traced) {
-  if (traced.stream !== page.stream) return;
+  if (traced.stream !== page.stream || page.at !== null) return;
   chart.foremost = foremost(traced.stream);
   chart.add(traced);
   const first = chart.readings[0];
   const where = `${traced.topic}, partition ${traced.partition}`;
   $("chosen-note").textContent = first
-    ? `${where}. Readings since ${clock(first.time)}, which is as far back as they are kept.`
+    ? `${where}. Readings since ${clock(first.time)}.`
     : `${where}. Nothing has come since it is looked at; its readings are kept from now on.`;
   showTools();
+  quietly(lookBack);
+}
+
+// --- its past
+
+// Once for a choice: of what is live, as soon as that has begun, so that nothing is missing in between.
+async function lookBack() {
+  if (page.looked) return;
+  page.looked = true;
+  const { stream, at } = page;
+  const found = await past.ask(page, sayOfPast);
+  if (found === null || page.stream !== stream || page.at !== at) return;
+  const { trace, older, events, remarks } = found;
+  chart.foremost = foremost(stream);
+  chart.addPast(trace);
+  page.newer = found.newer;
+  const first = trace.readings[0];
+  if (first) {
+    const until = at === null ? "" : ` until ${clock(trace.readings.at(-1).time)}`;
+    const where = `${trace.topic}, partition ${trace.partition}`;
+    $("chosen-note").textContent = `${where}. Readings since ${clock(first.time)}${until}, judged again from the topic.`;
+  }
+  sayOfPast([pastWords(older, first, at), ...remarks].filter(Boolean).join(" "), undefined);
+  showAnomaly(events);
+  $("earlier").disabled = older !== "kept";
+  showTools();
+}
+
+function pastWords(older, first, at) {
+  if (!first) return "The topic has no reading of this stream.";
+  const late = at !== null && at < Date.parse(first.time);
+  if (older === "gone") return `${late ? "That is older than the topic keeps. " : ""}The topic keeps nothing older than ${clock(first.time)}.`;
+  return older === "none" ? `${late ? "That is before the stream began. " : ""}This is where the stream begins.` : "";
+}
+
+// share: undefined: nothing is under way, null: how far it has come is not known.
+function sayOfPast(words, share) {
+  $("past-note").hidden = !words;
+  $("past-note").textContent = words;
+  const bar = $("past-progress");
+  bar.hidden = share === undefined;
+  if (typeof share === "number") bar.value = share;
+  else bar.removeAttribute("value");
+}
+
+// The anomaly that was asked for, as it last stood.
+function showAnomaly(events) {
+  const mine = events.filter(({ data }) => data.anomaly === page.anomaly);
+  $("chosen-anomaly").hidden = !mine.length;
+  if (!mine.length) return;
+  const { data } = mine.at(-1);
+  const parts = [
+    text("span", data.severity, `severity ${data.severity}`),
+    kindName(data.kind),
+    shares(mine[0].data.channels),
+    `opened ${clock(data.opened_at)}`,
+    data.closed_at ? `closed ${clock(data.closed_at)}` : "not closed in what is shown",
+    `peak ${score(data.peak)}`,
+  ];
+  const line = detail(parts);
+  line.className = "";
+  $("chosen-anomaly").replaceChildren(line);
+}
+
+function showTimes() {
+  $("times").hidden = false;
+  $("now").disabled = $("later").disabled = page.at === null;
+  $("earlier").disabled = false;
+  $("span").value = page.readings ?? READINGS;
+  $("around").value = page.at === null ? "" : localTime(page.at).slice(0, 19);
+}
+
+function shift(reading) {
+  if (reading) choose(page.stream, { at: Date.parse(reading.time), readings: page.readings });
 }
 
 function showTools() {
@@ -280,7 +373,8 @@ function recentRow(event) {
   const row = document.createElement("tr");
   const link = text("button", event.subject, "link");
   link.type = "button";
-  link.addEventListener("click", () => choose(event.subject));
+  const at = Date.parse(data.opened_at);
+  link.addEventListener("click", () => choose(event.subject, { at, anomaly: data.anomaly }));
   const stream = document.createElement("td");
   stream.append(link);
   const what = document.createElement("td");
@@ -361,7 +455,11 @@ function replace(list, content) {
 const HEARD = {
   summary: showSummary,
   readings: showReadings,
-  stream: ({ reason }) => ($("chosen-note").textContent = reason),
+  stream: ({ reason }) => {
+    if (page.at !== null) return;
+    $("chosen-note").textContent = reason;
+    quietly(lookBack);
+  },
   gap: refresh,
   anomaly: (event) => {
     page.recent = [event, ...page.recent.filter((known) => known.id !== event.id)].slice(0, RECENT);
@@ -373,7 +471,7 @@ const HEARD = {
 function listen() {
   page.end();
   page.end = follow(
-    page.stream,
+    page.at === null ? page.stream : null,
     (name, data) => HEARD[name]?.(data),
     (connected, error) => {
       page.lost = !connected;
@@ -415,6 +513,17 @@ $("before").addEventListener("click", () => {
 $("after").addEventListener("click", () => {
   page.skipped += PAGE;
   quietly(showStreams);
+});
+$("earlier").addEventListener("click", () => shift(chart.readings[0]));
+$("later").addEventListener("click", () => (page.newer ? shift(chart.readings.at(-1)) : choose(page.stream)));
+$("now").addEventListener("click", () => choose(page.stream));
+$("around").addEventListener("change", (event) => {
+  const at = Date.parse(event.target.value);
+  if (!Number.isNaN(at)) choose(page.stream, { at, readings: page.readings });
+});
+$("span").addEventListener("change", (event) => {
+  const at = page.at ?? serviceNow();
+  choose(page.stream, { at, readings: Number(event.target.value), anomaly: page.anomaly });
 });
 $("channel").addEventListener("change", (event) => {
   chart.channel = event.target.value || null;
@@ -470,37 +579,16 @@ document.addEventListener("visibilitychange", tick);
 
 // --- the stream that the address names
 
-// {stream}, {stream: null}: none is named, or {excuse}: what is wrong with it.
-function named() {
-  const encoded = location.hash.slice(1);
-  const shown = encoded.length > NAME_SHOWN ? `${encoded.slice(0, NAME_SHOWN)}…` : encoded;
-  let stream;
-  try {
-    stream = decodeURIComponent(encoded);
-  } catch {
-    return {
-      stream: null,
-      excuse: `This page's address ends with #${shown}, which is not a stream's name as an address writes it.`,
-    };
-  }
-  if (new TextEncoder().encode(stream).length > LONGEST_STREAM) {
-    return {
-      stream: null,
-      excuse: `This page's address names a stream of more than ${LONGEST_STREAM} bytes: #${shown}. No stream has a name that long.`,
-    };
-  }
-  return { stream: stream || null };
-}
-
-function chooseNamed() {
-  const { stream, excuse } = named();
-  if (stream !== null) choose(stream);
-  else if (excuse) unchoose(`${excuse} Choose a stream on the left.`);
+function showNamed() {
+  const { excuse, ...place } = named(location.hash);
+  if (excuse) unchoose(`${excuse} Choose a stream on the left.`);
+  else if (place.stream !== null) show(place);
 }
 
 addEventListener("hashchange", () => {
-  const { stream } = named();
-  if (stream === null || stream !== page.stream) chooseNamed();
+  const place = named(location.hash);
+  const same = place.stream !== null && ["stream", "at", "readings", "anomaly"].every((key) => place[key] === page[key]);
+  if (!same) showNamed();
 });
-chooseNamed();
+showNamed();
 if (page.stream === null) listen();
