@@ -40,6 +40,7 @@ FILES = {
     "/page/page.css": File(lambda: FOLDER / "page.css", "text/css"),
     "/page/page.js": File(lambda: FOLDER / "page.js", "text/javascript"),
     "/page/address.js": File(lambda: FOLDER / "address.js", "text/javascript"),
+    "/page/keys.js": File(lambda: FOLDER / "keys.js", "text/javascript"),
     "/page/past.js": File(lambda: FOLDER / "past.js", "text/javascript"),
     "/page/chart.js": File(lambda: FOLDER / "chart.js", "text/javascript"),
     "/page/standing.js": File(lambda: FOLDER / "standing.js", "text/javascript"),

@@ -3,12 +3,17 @@
 
 /* global Plotly */
 
+import { clock, localTime, number, score } from "./words.js";
+
 const KEPT = 1000; // live readings
 const MOST_CHANNELS = 4; // side by side, where no one has chosen one
 const MARKED = 250; // readings: more are a line without dots
 const DRAW_EVERY_MS = 300;
 const HEIGHT = { channels: 0.335, fewest: 84, most: 230, score: 78, gates: 78, gap: 23 }; // pixels; of all channels: a share of the window
+const GATE_DASHES = ["solid", "dash", "dot"]; // as in the legend: not told apart by colour alone
 const GATE_ORDER = ["forget", "input", "output", "reset", "update"];
+
+const coarse = matchMedia("(pointer: coarse)");
 
 export class Chart {
   constructor(element) {
@@ -31,6 +36,8 @@ export class Chart {
     this.waiting = null;
     if (window.Plotly && this.element.classList.contains("js-plotly-plot")) Plotly.purge(this.element);
     this.element.replaceChildren();
+    this.element.removeAttribute("role");
+    this.element.removeAttribute("aria-label");
   }
 
   // What the service has traced since the last time, or, on a reset, all that it has kept.
@@ -84,8 +91,23 @@ export class Chart {
     traces.push(...this.scoreTraces(channels.length + 1, times, colours, layout));
     traces.push(...this.gateTraces(channels.length + 2, times, colours, layout));
     layout.shapes.push(...spans(this.readings, times, colours), ...pointer(this.marked, colours));
+    layout.dragmode = coarse.matches ? false : "zoom"; // a finger scrolls the page
     this.drawn = performance.now();
+    this.describe();
     Plotly.react(this.element, traces, layout, { displayModeBar: false, responsive: true, doubleClick: "reset" });
+  }
+
+  // For those who cannot see it.
+  describe() {
+    const [first, last] = [this.readings[0], this.readings.at(-1)];
+    const highest = Math.max(...this.readings.map((reading) => reading.score ?? 0));
+    const open = this.readings.filter((reading) => reading.alarm).length;
+    this.element.setAttribute("role", "img");
+    this.element.setAttribute(
+      "aria-label",
+      `${number(this.readings.length)} readings of ${this.channels.join(", ")} from ${clock(first.time)} to ${clock(last.time)}: ` +
+        `highest score ${score(highest)}, an anomaly open at ${number(open)} of them.`,
+    );
   }
 
   channelTraces(name, row, times, colours, layout) {
@@ -151,7 +173,7 @@ export class Chart {
       mode: "lines",
       name: gate.name,
       hoverinfo: "y+name",
-      line: { width: 1.4, color: colours.gates[n % colours.gates.length] },
+      line: { width: 1.4, color: colours.gates[n % colours.gates.length], dash: GATE_DASHES[n % GATE_DASHES.length] },
     }));
   }
 }
@@ -272,12 +294,6 @@ function pointer(time, colours) {
   const x = localTime(time);
   const line = { width: 1, dash: "dot", color: colours.faint };
   return [{ type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line }];
-}
-
-// The chart library takes times as they are written, without zones.
-export function localTime(text) {
-  const time = new Date(text);
-  return new Date(time - time.getTimezoneOffset() * 60_000).toISOString().slice(0, -1);
 }
 
 function coloursOf(element) {

@@ -1,19 +1,23 @@
 // The live page: what is wrong now, the strangest streams, the chosen one's chart, what happened lately.
 
 import { named, written } from "./address.js";
-import { Chart, localTime } from "./chart.js";
+import { Chart } from "./chart.js";
+import { KEYS, listenToKeys } from "./keys.js";
 import { Past, READINGS } from "./past.js";
 import { Refused, ask, follow } from "./service.js";
 import { Lately, Since, serviceTime, standing } from "./standing.js";
-import { ago, clock, duration, number, rounded, score, since } from "./words.js";
+import { ZONES, ago, clock, duration, fromLocalTime, localTime, number, rounded, score, since, writeTimesIn } from "./words.js";
 
 const PAGE = 25; // streams
 const LIST_EVERY_MS = 2000;
 const SILENT_EVERY_MS = 10_000;
 const RECENT = 60;
+const NAME_TAIL = 14; // letters that are never cut
+const CHOOSE = "Choose a stream in the list.";
 const SEARCH_AFTER_MS = 150;
 const CLOCKS_APART_MS = 60_000;
 
+const narrow = matchMedia("(max-width: 900px)"); // as in the style: list and detail are two views there
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("chart"));
 const past = new Past();
@@ -131,14 +135,14 @@ async function showOpen() {
   $("open-more").textContent = `and ${number(found - anomalies.length)} more, less strange than these`;
   replace($("open"), anomalies.map(openRow));
   showStanding();
-  if (page.stream === null && !page.excused && anomalies.length) show({ stream: anomalies[0].stream.stream });
+  if (page.stream === null && !page.excused && anomalies.length && !narrow.matches) show({ stream: anomalies[0].stream.stream });
 }
 
 function openRow({ stream, kind, channels }) {
   const alarm = stream.alarm;
   const row = pick(stream.stream, "open");
   row.append(
-    text("span", stream.stream, "name"),
+    nameOf(stream.stream),
     text("span", `${clock(alarm.opened_at)}, ${since(alarm.opened_at, stream.time)}`, "since"),
     detail([
       text("span", alarm.severity, `severity ${alarm.severity}`),
@@ -179,7 +183,7 @@ async function showStreams() {
 function streamRow(stream) {
   const row = pick(stream.stream, "stream");
   const silent = $("sort").value === "silence";
-  row.append(text("span", stream.stream, "name"), silent ? text("span", lastOf(stream), "since") : gauge(stream));
+  row.append(nameOf(stream.stream), silent ? text("span", lastOf(stream), "since") : gauge(stream));
   return item(row);
 }
 
@@ -207,12 +211,21 @@ function choose(stream, place = {}) {
   if (location.hash === hash) return;
   history.pushState(null, "", hash);
   show({ stream, ...place });
+  if (narrow.matches) $("chosen").focus();
+}
+
+function backToList() {
+  const { stream } = page;
+  history.pushState(null, "", location.pathname + location.search);
+  unchoose(CHOOSE);
+  [...document.querySelectorAll(".pick")].find((row) => row.dataset.stream === stream)?.focus();
 }
 
 function show({ stream, at = null, readings = null, anomaly = null }) {
   Object.assign(page, { stream, at, readings, anomaly, excused: false, looked: false });
   history.replaceState(null, "", written(page));
   past.end();
+  document.body.dataset.view = "detail";
   $("chosen-title").textContent = stream;
   $("chosen-note").textContent = at === null ? "Its readings are kept from now on." : `Around ${clock(at)}.`;
   $("legend").hidden = $("channel").hidden = $("chosen-anomaly").hidden = true;
@@ -229,6 +242,7 @@ function unchoose(why) {
   const listening = page.stream !== null;
   Object.assign(page, { stream: null, at: null, readings: null, anomaly: null, excused: true });
   past.end();
+  document.body.dataset.view = why === CHOOSE ? "list" : "detail";
   sayOfPast("", undefined);
   $("times").hidden = $("chosen-anomaly").hidden = true;
   $("chosen-title").textContent = "No stream is chosen";
@@ -248,13 +262,19 @@ function showReadings(traced) {
   if (traced.stream !== page.stream || page.at !== null) return;
   chart.foremost = foremost(traced.stream);
   chart.add(traced);
-  const first = chart.readings[0];
-  const where = `${traced.topic}, partition ${traced.partition}`;
-  $("chosen-note").textContent = first
-    ? `${where}. Readings since ${clock(first.time)}.`
-    : `${where}. Nothing has come since it is looked at; its readings are kept from now on.`;
+  showPlace(traced);
   showTools();
   quietly(lookBack);
+}
+
+function showPlace({ topic, partition }) {
+  const where = `${topic}, partition ${partition}`;
+  const [first, last] = [chart.readings[0], chart.readings.at(-1)];
+  const until = page.at !== null && last ? ` until ${clock(last.time)}` : "";
+  const again = chart.past.readings.length ? ", judged again from the topic" : "";
+  $("chosen-note").textContent = first
+    ? `${where}. Readings since ${clock(first.time)}${until}${again}.`
+    : `${where}. Nothing has come since it is looked at; its readings are kept from now on.`;
 }
 
 // --- its past
@@ -271,11 +291,7 @@ async function lookBack() {
   chart.addPast(trace);
   page.newer = found.newer;
   const first = trace.readings[0];
-  if (first) {
-    const until = at === null ? "" : ` until ${clock(trace.readings.at(-1).time)}`;
-    const where = `${trace.topic}, partition ${trace.partition}`;
-    $("chosen-note").textContent = `${where}. Readings since ${clock(first.time)}${until}, judged again from the topic.`;
-  }
+  if (first) showPlace(trace);
   sayOfPast([pastWords(older, first, at), ...remarks].filter(Boolean).join(" "), undefined);
   showAnomaly(events);
   $("earlier").disabled = older !== "kept";
@@ -319,7 +335,7 @@ function showAnomaly(events) {
 }
 
 function showTimes() {
-  $("times").hidden = false;
+  $("times").hidden = page.stream === null;
   $("now").disabled = $("later").disabled = page.at === null;
   $("earlier").disabled = false;
   $("span").value = page.readings ?? READINGS;
@@ -419,6 +435,18 @@ function shares(channels) {
 
 // --- elements
 
+// The beginning gives way where there is no room, so that what tells names apart stays: their middle is cut.
+function nameOf(stream) {
+  const letters = [...stream];
+  const tail = Math.min(NAME_TAIL, Math.floor(letters.length / 2));
+  const name = text("span", "", "name");
+  name.append(
+    text("span", letters.slice(0, letters.length - tail).join(""), "head"),
+    text("span", letters.slice(letters.length - tail).join(""), "tail"),
+  );
+  return name;
+}
+
 function text(kind, content, className = "") {
   const element = document.createElement(kind);
   element.textContent = content;
@@ -464,9 +492,16 @@ const HEARD = {
   anomaly: (event) => {
     page.recent = [event, ...page.recent.filter((known) => known.id !== event.id)].slice(0, RECENT);
     listRecent();
+    announce(event);
     setTimeout(() => quietly(showOpen), 1100); // by then the streams' table has it too
   },
 };
+
+// Read out, once for each anomaly that opens.
+function announce({ type, subject, data }) {
+  if (!type.endsWith(".opened")) return;
+  $("announcement").textContent = `A ${data.severity} anomaly has opened in ${subject}: ${kindName(data.kind)}.`;
+}
 
 function listen() {
   page.end();
@@ -518,7 +553,7 @@ $("earlier").addEventListener("click", () => shift(chart.readings[0]));
 $("later").addEventListener("click", () => (page.newer ? shift(chart.readings.at(-1)) : choose(page.stream)));
 $("now").addEventListener("click", () => choose(page.stream));
 $("around").addEventListener("change", (event) => {
-  const at = Date.parse(event.target.value);
+  const at = fromLocalTime(event.target.value);
   if (!Number.isNaN(at)) choose(page.stream, { at, readings: page.readings });
 });
 $("span").addEventListener("change", (event) => {
@@ -529,12 +564,69 @@ $("channel").addEventListener("change", (event) => {
   chart.channel = event.target.value || null;
   chart.draw();
 });
-document.addEventListener("keydown", (event) => {
-  if (event.key === "/" && !["INPUT", "SELECT"].includes(document.activeElement.tagName)) {
-    event.preventDefault();
-    $("search").focus();
-  }
+$("back").addEventListener("click", backToList);
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("chosen").focus();
 });
+
+// --- keys
+
+const ACTIONS = {
+  search: () => $("search").focus(),
+  next: () => stepOn(1),
+  previous: () => stepOn(-1),
+  earlier: () => $("earlier").click(),
+  later: () => $("later").click(),
+  now: () => $("now").click(),
+  list: () => page.stream !== null && backToList(),
+  theme: () => $("theme").click(),
+  help: showKeys,
+};
+
+// To the next of the rows of both lists, or the one before.
+function stepOn(by) {
+  const rows = [...document.querySelectorAll(".pick")].filter((row) => row.offsetParent !== null);
+  const at = rows.indexOf(document.activeElement);
+  rows.at(at === -1 && by < 0 ? -1 : Math.min(rows.length - 1, Math.max(0, at + by)))?.focus();
+}
+
+function showKeys() {
+  if (!$("keys").open) $("keys").showModal();
+}
+
+replace(
+  $("keys-list"),
+  KEYS.map(({ key, words }) => {
+    const row = document.createElement("div");
+    const term = document.createElement("dt");
+    term.append(text("kbd", key));
+    row.append(term, text("dd", words));
+    return row;
+  }),
+);
+$("letters").checked = localStorage.getItem("telltale-keys") !== "off";
+$("letters").addEventListener("change", (event) => {
+  localStorage.setItem("telltale-keys", event.target.checked ? "on" : "off");
+});
+$("show-keys").addEventListener("click", showKeys);
+listenToKeys(ACTIONS, () => $("letters").checked);
+
+// --- the time zone
+
+function showZone(name) {
+  $("zone").value = writeTimesIn(name);
+  quietly(refresh);
+  showTimes();
+  chart.draw();
+}
+
+$("zone").append(...ZONES.map((name) => new Option(name, name)));
+$("zone").addEventListener("change", (event) => {
+  localStorage.setItem("telltale-zone", event.target.value);
+  showZone(event.target.value);
+});
+$("zone").value = writeTimesIn(localStorage.getItem("telltale-zone"));
 
 // --- light and dark
 
@@ -581,14 +673,15 @@ document.addEventListener("visibilitychange", tick);
 
 function showNamed() {
   const { excuse, ...place } = named(location.hash);
-  if (excuse) unchoose(`${excuse} Choose a stream on the left.`);
+  if (excuse) unchoose(`${excuse} ${CHOOSE}`);
   else if (place.stream !== null) show(place);
 }
 
 addEventListener("hashchange", () => {
   const place = named(location.hash);
   const same = place.stream !== null && ["stream", "at", "readings", "anomaly"].every((key) => place[key] === page[key]);
-  if (!same) showNamed();
+  if (place.stream === null && !place.excuse) unchoose(CHOOSE);
+  else if (!same) showNamed();
 });
 showNamed();
 if (page.stream === null) listen();
