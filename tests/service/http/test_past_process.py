@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
 import msgspec
 import psutil
@@ -113,7 +113,8 @@ async def first(stream: AsyncIterator[tuple[str, bytes]]) -> tuple[str, bytes]:
 
 
 async def close(stream: AsyncIterator[tuple[str, bytes]]) -> None:
-    await stream.aclose()  # type: ignore[attr-defined]  (it is a generator)
+    assert isinstance(stream, AsyncGenerator)
+    await stream.aclose()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
