@@ -28,7 +28,7 @@ help: ## Show what there is to make
 	@echo 'make TARGET, where TARGET is one of:'
 	@sed -nE 's/^([a-z0-9-]+):.* ## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
-setup: $(READY) ## Make .venv with everything in it (TORCH_BACKEND=cpu: the small build of torch)
+setup: $(READY) node_modules/.ready ## Make .venv with everything in it (TORCH_BACKEND=cpu: the small build of torch)
 
 check: $(READY) ## Style, types, and the quick tests that need Python alone (ARGS='-k name')
 	$(RUN)ruff check $(CODE)
@@ -90,7 +90,7 @@ kafka: ## Run a Kafka broker on this machine, without Docker; Ctrl-C ends it (AR
 	deploy/kafka/broker start $(ARGS)
 
 clean: ## Remove what can be made again, .venv and downloaded jars included
-	rm -rf $(VENV) build dist deploy/kafka/libs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) node_modules build dist deploy/kafka/libs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Only when what is to be installed has changed.
@@ -100,6 +100,11 @@ $(READY): pyproject.toml constraints.txt | $(filter build/%,$(UV))
 	$(UV) pip install --python $(RUN)python --constraint constraints.txt --build-constraint constraints.txt \
 	  $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable . --group dev
 	touch $@
+
+# What checks the page. Where npm is not there, the tests that need it are skipped and say so.
+node_modules/.ready: package.json package-lock.json
+	@if npm --version >/dev/null 2>&1; then npm ci && touch $@; \
+	  else echo 'npm is missing: the tests of the page with axe-core will be skipped'; fi
 
 # In a folder of its own: a system's Python may refuse packages from outside (PEP 668), and uv needs nothing of it.
 build/uv/bin/uv:

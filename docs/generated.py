@@ -15,6 +15,7 @@ from docs.input_formats import input_formats
 from docs.tables import block, page, table
 from service.cli.main import app as commands_app
 from service.http.app import app as http_app
+from service.http.past_process import PastProcess
 from service.incidents.changes import AnomalyChange
 from service.incidents.events import FirstCause, IncidentData, IncidentEvent, NamedMember
 from service.incidents.metrics import CAUSES, CHANGES, STATES, IncidentMetrics
@@ -260,7 +261,15 @@ def python() -> str:
 def http() -> str:
     board = StatusBoard(Status(WorkerState.RUNNING, 0, 0, 0.0, CheckpointStatus("", "", ()), ()))
     # Nothing is asked of it: only what it could be asked is read.
-    api = http_app(board, CollectorRegistry(), 0, "0", insight=cast(Insight, object()), streams=Streams()).openapi()
+    api = http_app(
+        board,
+        CollectorRegistry(),
+        0,
+        "0",
+        insight=cast(Insight, object()),
+        streams=Streams(),
+        past=cast(PastProcess, object()),
+    ).openapi()
     routes = [_of_route(path, method, what) for path, of in api["paths"].items() for method, what in of.items()]
     return page(
         "# HTTP",

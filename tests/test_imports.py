@@ -46,8 +46,8 @@ MAY_IMPORT = {
         service.pipeline service.live
     """,
     "service.inspect": """
-        models.output models.data models.detection service.errors service.log service.input service.state
-        service.pipeline service.recovery
+        models.output models.data models.detection models.insight service.errors service.log service.input service.state
+        service.pipeline service.recovery service.live
     """,
     "service.worker": """
         service.errors service.failpoints service.log service.input service.state service.pipeline service.recovery
@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "service.process": """
         models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.settings
         service.input service.state service.kafka service.pipeline service.recovery service.live service.http
-        service.notify service.worker service.incidents
+        service.notify service.inspect service.worker service.incidents
     """,
     "service.cli": "*",
 }
@@ -88,7 +88,7 @@ KNOWN_IN = {
     # A person's settings are read where a command begins.
     "service.settings.settings": "service.cli service.process service.settings",
     # What looks at another's log belongs to no group and joins none.
-    "service.kafka.groupless": "service.cli service.kafka",
+    "service.kafka.groupless": "service.cli service.process.groupless service.kafka",
     # Of Kafka, what runs knows the log alone.
     "service.kafka": "service.kafka service.cli service.process",
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.

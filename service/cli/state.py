@@ -1,7 +1,6 @@
 """Commands that look at what streams remember: state, replay."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,8 +28,6 @@ from service.errors import RefusedInput, RefusedSetting
 
 if TYPE_CHECKING:
     from service.input.wire import StreamKey
-    from service.inspect.groupless_log import Search
-    from service.kafka.groupless import KafkaGrouplessLog
     from service.pipeline import Pipeline
     from service.settings.settings import Settings
     from service.state.changelog import Layout
@@ -56,11 +53,12 @@ def state_show(
     """What a stream remembers, by the newest page in the changelog; the service runs on meanwhile."""
     from service.inspect.inspection import find, shown
     from service.inspect.state_lines import lines_of
+    from service.process.groupless import groupless_log, search_of
 
     settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
     pipeline, layout = _judges(settings)
-    with _groupless_log(settings) as log:
-        found = find(log, _search(settings, partition), _key(stream), layout)
+    with groupless_log(settings) as log:
+        found = find(log, search_of(settings, partition=partition), _key(stream), layout)
     state = shown(found, _key(stream), pipeline.detector, pipeline.digest)
     _print(state, lines_of(state, settings.state.flush_interval_s), as_json)
 
@@ -87,12 +85,13 @@ def state_export(
     from models.detection.numerics import self_test
     from service.inspect import state_file
     from service.inspect.transfer import export_streams
+    from service.process.groupless import groupless_log, search_of
 
     pipeline, layout = _judges(settings)
     keys = [_key(one) for one in stream]
-    with _groupless_log(settings) as log:
+    with groupless_log(settings) as log:
         numerics = self_test(pipeline.detector)
-        exported = export_streams(log, _search(settings, partition), keys, pipeline, layout, numerics)
+        exported = export_streams(log, search_of(settings, partition=partition), keys, pipeline, layout, numerics)
     state_file.save(out_file, exported)
     for one in exported.manifest.streams:
         out.print(f"{out_file}  {one.stream}, from {one.topic}-{one.partition} as of offset {one.next_offset:,}")
@@ -118,16 +117,17 @@ def state_import(
     from models.detection.numerics import self_test
     from service.inspect import state_file
     from service.inspect.transfer import Limits, import_streams
+    from service.process.groupless import groupless_log, search_of
     from service.state.writer import StateWriter
 
     pipeline, layout = _judges(settings)
     exported = state_file.load(path, layout)
     _require_idle(settings)
-    with _groupless_log(settings, settings.kafka.group) as log:
+    with groupless_log(settings, settings.kafka.group) as log:
         numerics = self_test(pipeline.detector)
         writer = StateWriter(settings.kafka.group, layout, numerics, "import", settings.state.flush_interval_s)
         limits = Limits(settings.limits.max_streams, settings.limits.stream_ttl_s)
-        commits, put = import_streams(log, _search(settings, partition), exported, pipeline, writer, limits)
+        commits, put = import_streams(log, search_of(settings, partition=partition), exported, pipeline, writer, limits)
         _require_idle(settings)  # reading may have taken a while
         log.commit(commits)
     for where, streams in put.items():
@@ -170,13 +170,14 @@ def replay(
     from service.inspect.question import Question
     from service.inspect.replay import replay as judge_again
     from service.inspect.replay_lines import lines_of
+    from service.process.groupless import groupless_log, search_of
 
     pipeline, layout = _judges(settings)
     ttl_s, prime_readings = settings.limits.stream_ttl_s, settings.state.prime_readings
     question = Question(_key(stream), around_ms, readings, ttl_s, prime_readings)
-    with _groupless_log(settings) as log:
+    with groupless_log(settings) as log:
         numerics = self_test(pipeline.detector)
-        found = judge_again(log, _search(settings, partition), question, pipeline, layout, numerics)
+        found = judge_again(log, search_of(settings, partition=partition), question, pipeline, layout, numerics)
     _print(found, lines_of(found), as_json)
 
 
@@ -193,17 +194,11 @@ def _one_topic(settings: "Settings") -> None:
 
 
 def _judges(settings: "Settings") -> "tuple[Pipeline, Layout]":
-    """What judges as the service does, but for the limit on streams: it is one stream's, not a partition's."""
-    from service.pipeline import Pipeline
-    from service.process.records import record_rules
-    from service.state.changelog import Layout
+    from service.process.groupless import judges
 
     loaded = load_checkpoint(settings.checkpoint, settings.features)
     one_thread()
-    future_ms, past_ms = (int(bound * 1000) for bound in (settings.limits.max_future_s, settings.limits.max_past_s))
-    rules = record_rules(settings)
-    pipeline = Pipeline(loaded.detector, loaded.digest, future_ms, max_past_ms=past_ms, rules=rules)
-    return pipeline, Layout.of(loaded.digest, loaded.detector.rows_for([]))
+    return judges(settings, loaded)
 
 
 def _key(stream: str) -> "StreamKey":
@@ -214,27 +209,6 @@ def _key(stream: str) -> "StreamKey":
     if not 1 <= len(key) <= MAX_KEY_BYTES:
         raise RefusedSetting(f"--stream has {len(key)} bytes, expected 1 to {MAX_KEY_BYTES}")
     return StreamKey(key)
-
-
-def _search(settings: "Settings", partition: int | None) -> "Search":
-    from service.inspect.groupless_log import Search
-    from service.kafka.topics import partition_of
-
-    return Search(settings.kafka.group, settings.kafka.topics, partition, partition_of)
-
-
-@contextmanager
-def _groupless_log(settings: "Settings", group: str | None = None) -> "Iterator[KafkaGrouplessLog]":
-    """The log, looked at from outside. group: whose committed offsets count."""
-    from service.kafka.groupless import KafkaGrouplessLog
-    from service.settings.settings import client_options
-
-    kafka = settings.kafka
-    log = KafkaGrouplessLog(kafka.bootstrap_servers, kafka.changelog_topic, client_options(settings), group)
-    try:
-        yield log
-    finally:
-        log.close()
 
 
 def _require_idle(settings: "Settings") -> None:

@@ -11,11 +11,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 
 from service.http import insight_routes as api_insights
 from service.http import page_routes as api_page
+from service.http import past_routes as api_past
 from service.http import stream_routes as api_streams
 from service.http.access import PROBES, Access
 from service.http.answers import Head, json_of, schema
 from service.http.event_stream import Followers
 from service.http.health import HealthSummary, assigned, stuck, summary, unready
+from service.http.past_process import PastProcess
 from service.http.server import ending_of
 from service.http.turns import InTurn, Turns
 from service.input.wire import Event
@@ -49,12 +51,14 @@ def app(
     token: str | None = None,
     names: frozenset[str] | None = None,
     turns: Turns | None = None,
+    past: PastProcess | None = None,
 ) -> FastAPI:
     """The HTTP interface.
 
     registry: None: metrics are not served here. beat_limit_s: how long the worker's loop may take to come round and
     still be alive. insight: what looks into live streams, streams: what lists them; None: nothing does. token, names:
-    who may ask, see Access. turns: in which requests are answered; None: as they come.
+    who may ask, see Access. turns: in which requests are answered; None: as they come. past: what judges readings again
+    from their topic; None: there is no topic.
     """
     turns = turns or Turns()
     api = FastAPI(title="Telltale", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
@@ -74,6 +78,8 @@ def app(
         api.include_router(api_streams.router(streams, board, insight, followers))
     if insight is not None:
         api.include_router(api_insights.router(insight))
+    if past is not None:
+        api.include_router(api_past.router(past))
     api.include_router(api_page.router())
     return api
 

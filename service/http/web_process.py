@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from service.forks import fork
 from service.http.control import Introduced, Supervised, orders
+from service.http.past_process import PastProcess
 from service.http.server import STOP_WITHIN_S, Server
 from service.http.web_link import WorkerEnd
 from service.http.web_messages import Link
@@ -41,13 +42,18 @@ class WebProcess:
         watching: Views,
         workers: Workers,
         servers: Sequence[Server],
+        past: PastProcess,
     ) -> None:
-        """workers: what the servers know the worker by in the other process, where its board and metrics are copies."""
+        """workers: what the servers know the worker by in the other process, where its board and metrics are copies.
+
+        past: what looks back for the other process.
+        """
         ours, theirs = socket.socketpair()
         self._link, self._web_link = Link(ours), Link(theirs)
         self._worker_end = WorkerEnd(self._link, board, metrics, streams, watching)
         self._workers = workers
         self._servers = servers
+        self._past = past
         self._pid: int | None = None
         self._stopping = False
 
@@ -88,12 +94,25 @@ class WebProcess:
     def _serve(self) -> int:
         """What the other process does; returns its exit code."""
         self._link.close()
+        self._past.start(self._leave)
         ended = threading.Event()
-        return serve(self._servers, lambda: self._workers.connect(self._web_link, ended.set), ended)
+        return serve(self._servers, self._past, lambda: self._workers.connect(self._web_link, ended.set), ended)
+
+    def _leave(self) -> None:
+        self._web_link.close()
+        for server in self._servers:
+            server.leave()
 
 
-def serve_supervised(servers: Sequence[Server], workers: Workers, control: socket.socket) -> int:
+def serve_supervised(servers: Sequence[Server], past: PastProcess, workers: Workers, control: socket.socket) -> int:
     """What the process does whose workers a supervisor starts; returns its exit code."""
+
+    def leave() -> None:
+        control.close()
+        for server in servers:
+            server.leave()
+
+    past.start(leave)
     ended = threading.Event()
 
     def obey() -> None:
@@ -108,17 +127,20 @@ def serve_supervised(servers: Sequence[Server], workers: Workers, control: socke
         finally:
             ended.set()
 
-    return serve(servers, threading.Thread(target=obey, name="control", daemon=True).start, ended)
+    return serve(servers, past, threading.Thread(target=obey, name="control", daemon=True).start, ended)
 
 
-def serve(servers: Sequence[Server], listen: Callable[[], object], ended: threading.Event) -> int:
+def serve(servers: Sequence[Server], past: PastProcess, listen: Callable[[], object], ended: threading.Event) -> int:
     """Answer until `ended` is set. listen: called once requests are answered."""
     for server in servers:
         server.start()
     listen()
-    while not ended.wait(WATCH_S):
-        if any(server.failed for server in servers):
-            return 1
-    for server in servers:
-        server.stop()
-    return 0
+    try:
+        while not ended.wait(WATCH_S):
+            if any(server.failed for server in servers):
+                return 1
+        for server in servers:
+            server.stop()
+        return 0
+    finally:
+        past.stop()

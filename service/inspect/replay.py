@@ -9,8 +9,9 @@ A stream's verdicts depend on its own readings alone; of its neighbours only the
 forgets idle streams.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,31 +22,50 @@ from service.inspect.checks import Checks
 from service.inspect.groupless_log import GrouplessLog, Search, input_of
 from service.inspect.past import StreamPast, past_of
 from service.inspect.question import Question, Replayed
+from service.inspect.replayed_stream import JudgedAgain
 from service.inspect.window import ReplayWindow, ToldAnomalies
-from service.log.port import Fetched, Source
+from service.log.port import Fetched, Partition, Source
 from service.pipeline import Pipeline
 from service.state.changelog import Layout
+
+
+class Replay(NamedTuple):
+    """A stream's readings around a time, and where they come from."""
+
+    past: StreamPast
+    source: Source
+    beginning: Beginning
+    window: ReplayWindow
+    anomalies: ToldAnomalies
+    checks: Checks
+
+    @property
+    def partition(self) -> Partition:
+        return self.past.origin.partition
+
+    def arithmetic_remarks(self, numerics: str) -> Iterator[str]:
+        """numerics: this machine's."""
+        if self.past.marker.numerics != numerics:
+            yield f"the service's arithmetic was {self.past.marker.numerics}, this machine's is {numerics}"
 
 
 def replay(
     log: GrouplessLog, search: Search, question: Question, pipeline: Pipeline, layout: Layout, numerics: str
 ) -> Replayed:
     """Raises RefusedInput when the stream has no readings, or its partition no state that says who judged it."""
-    past = past_of(log, search, question.stream, layout)
-    partition, source = past.origin.partition, log.inspect(past.origin.partition)
-    for spare in (0, question.readings // 2):
-        beginning = beginning_of(log, question, pipeline, past, source, spare)
-        window, anomalies, checks = _judge_again(log, question, past, source, beginning)
-        if not beginning.from_page or window.has_enough_before:
-            break
+    found = judge_around(log, search, question, pipeline, layout, is_done=_is_compared)
+    beginning, window, anomalies, partition = found.beginning, found.window, found.anomalies, found.partition
     if not window.readings:
         raise RefusedInput(
-            f"{partition}: no reading of {question.stream.decode()} from offset {beginning.offset} to {source.end};"
-            " give --partition if it is sent elsewhere"
+            f"{partition}: no reading of {question.stream.decode()} from offset {beginning.offset} to"
+            f" {found.source.end}; give --partition if it is sent elsewhere"
         )
-    remarks = [*beginning.remarks, *window.remarks(), *anomalies.remarks(window)]
-    if past.marker.numerics != numerics:
-        remarks.append(f"the service's arithmetic was {past.marker.numerics}, this machine's is {numerics}")
+    remarks = [
+        *beginning.remarks,
+        *window.remarks(),
+        *anomalies.remarks(window),
+        *found.arithmetic_remarks(numerics),
+    ]
     return Replayed(
         stream=question.stream.decode(),
         topic=partition.topic,
@@ -57,28 +77,64 @@ def replay(
         features=pipeline.detector.features,
         readings=tuple(window.readings),
         events=tuple(map(msgspec.Raw, anomalies.events(window))),
-        checks=tuple(checks.done),
+        checks=tuple(found.checks.done),
         remarks=tuple(remarks),
     )
 
 
-def _judge_again(
-    log: GrouplessLog, question: Question, past: StreamPast, source: Source, beginning: Beginning
-) -> tuple[ReplayWindow, ToldAnomalies, Checks]:
-    """Until the readings wanted are judged, their anomalies closed, and a state behind them is compared."""
+def judge_around(
+    log: GrouplessLog,
+    search: Search,
+    question: Question,
+    pipeline: Pipeline,
+    layout: Layout,
+    is_done: Callable[[Replay], bool],
+    look: Callable[[JudgedAgain, Replay], None] = lambda *_: None,
+) -> Replay:
+    """Judge the readings wanted again, and on until `is_done`; from further back where too few were before the time.
+
+    look: called with everything that is judged, before the window has it; a new Replay begins with the first again.
+    """
+    past = past_of(log, search, question.stream, layout)
+    source = log.inspect(past.origin.partition)
+    for spare in (0, question.readings // 2):
+        beginning = beginning_of(log, question, pipeline, past, source, spare)
+        found = _judge_from(log, question, past, source, beginning, is_done, look)
+        if not beginning.from_page or found.window.has_enough_before:
+            break
+    return found
+
+
+def _is_compared(found: Replay) -> bool:
+    """The readings wanted are judged, their anomalies closed, and a state behind them is compared."""
+    window = found.window
+    return window.full and not found.anomalies.open_in(window) and found.checks.reached(window.last[0])
+
+
+def _judge_from(
+    log: GrouplessLog,
+    question: Question,
+    past: StreamPast,
+    source: Source,
+    beginning: Beginning,
+    is_done: Callable[[Replay], bool],
+    look: Callable[[JudgedAgain, Replay], None],
+) -> Replay:
     stream = beginning.stream
     window = ReplayWindow(question.around_ms, question.readings, stream.clock_ms)
     anomalies = ToldAnomalies()
     checks = Checks([] if beginning.another_model else past.versions, beginning.offset)
+    found = Replay(past, source, beginning, window, anomalies, checks)
     for fetched in input_of(log, past.origin.partition, beginning.offset, source.end):
         for part in _cut(fetched, checks.borders()):
-            for mine, processed in stream.judge(part):
-                anomalies.add(processed)
-                window.add(processed, mine)
+            for judged in stream.judge(part):
+                look(judged, found)
+                anomalies.add(judged.processed)
+                window.add(judged.processed, judged.records)
             checks.look(stream, part.next_offset)
-        if window.full and not anomalies.open_in(window) and checks.reached(window.last[0]):
+        if is_done(found):
             break
-    return window, anomalies, checks
+    return found
 
 
 def _cut(fetched: Fetched, borders: Sequence[int]) -> Iterator[Fetched]:

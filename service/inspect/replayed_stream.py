@@ -1,6 +1,7 @@
 """One stream, taken through its partition again by the service's own pipeline."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,14 @@ from service.log.port import Fetched, Partition
 from service.pipeline import Pipeline, Processed
 from service.state.slab import Page, StateSlab
 from service.state.task import EventClock, PartitionTask
+
+
+class JudgedAgain(NamedTuple):
+    """Some records of a stream, the row before them, and what is thought of them."""
+
+    records: Fetched
+    row_before: Rows
+    processed: Processed
 
 
 class ReplayedStream:
@@ -47,7 +56,7 @@ class ReplayedStream:
         """As a service that finds rows of another checkpoint: fresh rows, and the last few readings before."""
         self._pipeline.replay_readings(batch, self.task.slab.slots(batch.keys), self.task)
 
-    def judge(self, fetched: Fetched) -> Iterator[tuple[Fetched, Processed]]:
+    def judge(self, fetched: Fetched) -> Iterator[JudgedAgain]:
         """The stream's own among the records of its partition, and what is thought of them."""
         batch = self._pipeline.decode(fetched)
         readings = batch.readings
@@ -56,8 +65,9 @@ class ReplayedStream:
                 self.task.slab.evict_idle(part.idle_before, int(fetched.offsets[part.begin]))
             mine = records_of(fetched.part(part.begin, part.end), batch, self._stream)
             if mine.keys:
-                judged = self._pipeline.process_stream(mine, self.task, self._stream)
-                yield from ((mine, processed) for processed in judged)
+                row = self.rows or self._pipeline.detector.rows_for([self._stream])
+                (processed,) = self._pipeline.process_stream(mine, self.task, self._stream)
+                yield JudgedAgain(mine, row, processed)
 
 
 def records_of(fetched: Fetched, batch: ReadingBatch, stream: StreamKey) -> Fetched:

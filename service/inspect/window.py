@@ -29,6 +29,7 @@ class ReplayWindow:
         self._first: list[Reading] = []
         self._before: deque[Reading] = deque(maxlen=count)
         self._after: list[Reading] = []
+        self._begun_at: tuple[int, int] | None = None  # place of the first reading
 
     @property
     def readings(self) -> list[Reading]:
@@ -58,6 +59,7 @@ class ReplayWindow:
         for reading, time in _readings(processed, fetched):
             if self.full:
                 return
+            self._begun_at = self._begun_at or reading.place
             if time is not None and reading.fate == "judged":
                 self._pass_on_to(time)
             if self._passed:
@@ -66,6 +68,11 @@ class ReplayWindow:
             self._before.append(reading)
             if len(self._first) < self._count:
                 self._first.append(reading)
+
+    @property
+    def begins_with_first(self) -> bool:
+        """Whether the first of the readings wanted is the first that was judged."""
+        return self._begun_at is None or self.first == self._begun_at
 
     def remarks(self) -> Iterator[str]:
         if not self._passed and self._earlier:

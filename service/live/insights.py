@@ -191,7 +191,7 @@ class Insight:
         with self._turn():
             traced = trace(self._detector, view.row_before, view.readings)
             seen = 0 if reset or after is None else int((view.readings.offsets <= after).sum())
-            return _seen_trace(traced, seen, self._detector.features, key, view.partition, reset)
+            return seen_trace(traced, seen, self._detector.features, key, view.partition, reset)
 
     def forecast(self, key: StreamKey, steps: int, interval_s: float | None = None) -> ForecastSeen:
         """Raises UnheldStream, NotNow and TooMuchAsked."""
@@ -237,10 +237,10 @@ def seen_explanation(
     )
 
 
-def _seen_trace(
+def seen_trace(
     traced: Explained, seen: int, features: Sequence[str], key: bytes, partition: Partition, reset: bool
 ) -> TraceSeen:
-    """seen: how many of the readings, from the first, are known to the client that asked."""
+    """seen: how many of the readings, from the first, are left out: the client that asked knows them, or need not."""
     layers = [
         Layer(
             tuple(Gate(gate.name, gate.units[seen:]) for gate in layer.gates), layer.memory[seen:], layer.change[seen:]

@@ -25,6 +25,7 @@ from service.errors import LogUnavailable, LostState, RefusedInput, RefusedSetti
 from service.http.app import app as http_app
 from service.http.app import metrics_app
 from service.http.control import Introduced, Stop, orders
+from service.http.past_process import PastProcess
 from service.http.server import Server
 from service.http.turns import Brake, Share, Turns
 from service.http.web_link import WorkerEnd
@@ -46,6 +47,7 @@ from service.live.watching import Watching
 from service.notify.delivery import Receiver
 from service.notify.notifier import ALERTMANAGER, RECEIVERS, WEBHOOK, Notifier, alerts_url
 from service.pipeline import Pipeline
+from service.process.groupless import looking_back
 from service.process.records import record_rules
 from service.process.stopping import Stopping
 from service.process.supervisor import EXIT_FAILED, EXIT_HOPELESS, EXIT_REFUSED, Supervisor
@@ -94,8 +96,9 @@ def run_service(settings: Settings) -> None:
     web = None
     if settings.http.enabled:
         workers = Workers(board, metrics)
-        servers = _servers(settings.http, checkpoint, board, registry, workers)
-        web = WebProcess(board, metrics, streams, watching, workers, servers)
+        past = PastProcess(looking_back(settings, checkpoint, numerics))
+        servers = _servers(settings.http, checkpoint, board, registry, workers, past)
+        web = WebProcess(board, metrics, streams, watching, workers, servers, past)
         web.start()
     try:
         seen = _Seen(board, metrics, watching, streams, notifier)
@@ -187,7 +190,8 @@ def _supervised(settings: Settings, checkpoint: Checkpoint, numerics: str) -> in
     notified = notifier_of(settings).notified
     board, metrics, registry = observed(checkpoint, numerics, notified, settings.metrics.top_streams, processes)
     workers = Workers(board, metrics)
-    servers = _servers(settings.http, checkpoint, board, registry, workers) if settings.http.enabled else []
+    past = PastProcess(looking_back(settings, checkpoint, numerics))
+    servers = _servers(settings.http, checkpoint, board, registry, workers, past) if settings.http.enabled else []
 
     def work(number: int, control: socket.socket) -> int:
         for server in servers:
@@ -201,7 +205,7 @@ def _supervised(settings: Settings, checkpoint: Checkpoint, numerics: str) -> in
         return _work(settings, checkpoint, numerics, identity, number, control)
 
     def serve(control: socket.socket) -> int:
-        return serve_supervised(servers, workers, control)
+        return serve_supervised(servers, past, workers, control)
 
     def leave_group(number: int) -> int:
         kafka, instance = settings.kafka, supervised_instance(service, number)
@@ -255,7 +259,12 @@ def _obey(control: socket.socket, stopping: Stopping, seen: _Seen) -> None:
 
 
 def _servers(
-    http: HttpSettings, checkpoint: Checkpoint, board: StatusBoard, registry: CollectorRegistry, workers: Workers
+    http: HttpSettings,
+    checkpoint: Checkpoint,
+    board: StatusBoard,
+    registry: CollectorRegistry,
+    workers: Workers,
+    past: PastProcess,
 ) -> list[Server]:
     """One, or one more for the metrics alone."""
     alone = http.metrics_port is not None
@@ -269,6 +278,7 @@ def _servers(
         token=None if http.token is None else http.token.get_secret_value(),
         names=names_for(http.host, http.names),
         turns=Turns(Share(http.processor_share)),
+        past=past,
     )
     brake = Brake()
     servers = [Server(api, http.host, http.port, brake=brake)]

@@ -1,4 +1,4 @@
-"""Pictures of the page for the documentation: the demo's plant, in both themes, while something is wrong with it.
+"""Pictures of the page for the documentation: the demo's plant, in both themes and sizes, while something is wrong.
 
 python -m tests.browser.screenshots
 """
@@ -18,7 +18,8 @@ from tests.browser.chromium import running_browser
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 PORT = 8092
-SIZE: Any = {"width": 1280, "height": 860}
+DESK: Any = {"viewport": {"width": 1280, "height": 860}}
+PHONE: Any = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 WITHIN_S = 400.0
 WATCHED = 30  # streams whose readings are kept from the beginning, so that there is something before the fault
 ENOUGH = 150  # readings before it
@@ -34,7 +35,9 @@ def main() -> None:
             stream = _something_wrong(client)
         with running_browser() as browser:
             for scheme in ("light", "dark"):
-                _take(browser, stream, scheme)
+                _take(browser, f"#{stream}", f"page-{scheme}", scheme, DESK)
+                _take(browser, f"#{stream}", f"phone-stream-{scheme}", scheme, PHONE)
+                _take(browser, "", f"phone-list-{scheme}", scheme, PHONE)
     finally:
         demo.terminate()
         demo.wait()
@@ -62,13 +65,13 @@ def _something_wrong(client: httpx.Client) -> str:
     raise TimeoutError(f"nothing went wrong with a watched stream within {WITHIN_S:.0f} s")
 
 
-def _take(browser: Browser, stream: str, scheme: Any) -> None:
-    with closing(browser.new_context(viewport=SIZE, color_scheme=scheme)) as session:
+def _take(browser: Browser, address: str, name: str, scheme: Any, size: Any) -> None:
+    with closing(browser.new_context(**size, color_scheme=scheme)) as session:
         page = session.new_page()
-        page.goto(f"http://127.0.0.1:{PORT}/#{stream}")
-        page.wait_for_selector("#chart .shapelayer path[d$='Z']")
+        page.goto(f"http://127.0.0.1:{PORT}/{address}")
+        page.wait_for_selector("#chart .shapelayer path[d$='Z']" if address else "#open .pick")
         page.wait_for_function("() => /\\d/.test(document.getElementById('figure-rate').textContent)")
-        page.screenshot(path=FOLDER / f"page-{scheme}.png")
+        page.screenshot(path=FOLDER / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ def test_an_injected_fault_is_a_shaded_span_within_three_seconds(
         expect(wrong).to_contain_text("f0")
         expect(shown.page.locator("#recent tr").first).to_contain_text(SICK)
         expect(shown.page).to_have_title("(1) Telltale")
+        expect(shown.page.locator("#announcement")).to_contain_text(f"anomaly has opened in {SICK}")
 
 
 def test_choosing_a_stream_changes_the_chart_and_the_strangest_comes_first(

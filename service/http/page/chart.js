@@ -3,12 +3,17 @@
 
 /* global Plotly */
 
-const KEPT = 1000; // readings
+import { clock, localTime, number, score } from "./words.js";
+
+const KEPT = 1000; // live readings
 const MOST_CHANNELS = 4; // side by side, where no one has chosen one
 const MARKED = 250; // readings: more are a line without dots
 const DRAW_EVERY_MS = 300;
 const HEIGHT = { channels: 0.335, fewest: 84, most: 230, score: 78, gates: 78, gap: 23 }; // pixels; of all channels: a share of the window
+const GATE_DASHES = ["solid", "dash", "dot"]; // as in the legend: not told apart by colour alone
 const GATE_ORDER = ["forget", "input", "output", "reset", "update"];
+
+const coarse = matchMedia("(pointer: coarse)");
 
 export class Chart {
   constructor(element) {
@@ -19,8 +24,11 @@ export class Chart {
 
   clear() {
     this.features = [];
-    this.readings = [];
+    this.live = NOTHING;
+    this.past = NOTHING;
+    this.readings = []; // of both
     this.gates = []; // {name, mean: a value a reading}
+    this.marked = null; // a time to be pointed at
     this.channel = null; // null: those that matter most
     this.foremost = []; // names of channels that drove the last anomaly
     this.zoom = (this.zoom ?? 0) + 1;
@@ -28,23 +36,30 @@ export class Chart {
     this.waiting = null;
     if (window.Plotly && this.element.classList.contains("js-plotly-plot")) Plotly.purge(this.element);
     this.element.replaceChildren();
+    this.element.removeAttribute("role");
+    this.element.removeAttribute("aria-label");
   }
 
   // What the service has traced since the last time, or, on a reset, all that it has kept.
   add(traced) {
-    if (traced.reset) {
-      this.readings = [];
-      this.gates = [];
-    }
-    this.features = traced.features;
-    const judged = traced.readings.map((reading) => reading.fate === "judged");
-    const kept = (values) => values.filter((_, n) => judged[n]);
-    this.readings = this.readings.concat(kept(traced.readings)).slice(-KEPT);
-    for (const gate of gatesOf(traced.layers)) {
-      const known = this.gates.find((one) => one.name === gate.name);
-      if (known) known.mean = known.mean.concat(kept(gate.mean)).slice(-KEPT);
-      else this.gates.push({ name: gate.name, mean: kept(gate.mean) });
-    }
+    this.live = latest(joined(traced.reset ? NOTHING : this.live, judged(traced)), KEPT);
+    this.show(traced);
+  }
+
+  // What was judged again from the topic: it is shown as far as it lies before what is live.
+  addPast(traced) {
+    this.past = judged(traced);
+    this.show(traced);
+  }
+
+  show({ features, topic, partition }) {
+    this.features = features;
+    const place = `${topic} ${partition}`;
+    if (this.place !== place) [this.past, this.live] = [this.past, this.live].map((one) => (one.place === place ? one : NOTHING));
+    this.place = place;
+    const first = this.live.readings[0]?.offset ?? Infinity;
+    const before = this.past.readings.filter((reading) => reading.offset < first).length;
+    ({ readings: this.readings, gates: this.gates } = joined(cut(this.past, 0, before), this.live));
     this.drawSoon();
   }
 
@@ -75,9 +90,24 @@ export class Chart {
     const traces = channels.flatMap((name, n) => this.channelTraces(name, n + 1, times, colours, layout));
     traces.push(...this.scoreTraces(channels.length + 1, times, colours, layout));
     traces.push(...this.gateTraces(channels.length + 2, times, colours, layout));
-    layout.shapes.push(...spans(this.readings, times, colours));
+    layout.shapes.push(...spans(this.readings, times, colours), ...pointer(this.marked, colours));
+    layout.dragmode = coarse.matches ? false : "zoom"; // a finger scrolls the page
     this.drawn = performance.now();
+    this.describe();
     Plotly.react(this.element, traces, layout, { displayModeBar: false, responsive: true, doubleClick: "reset" });
+  }
+
+  // For those who cannot see it.
+  describe() {
+    const [first, last] = [this.readings[0], this.readings.at(-1)];
+    const highest = Math.max(...this.readings.map((reading) => reading.score ?? 0));
+    const open = this.readings.filter((reading) => reading.alarm).length;
+    this.element.setAttribute("role", "img");
+    this.element.setAttribute(
+      "aria-label",
+      `${number(this.readings.length)} readings of ${this.channels.join(", ")} from ${clock(first.time)} to ${clock(last.time)}: ` +
+        `highest score ${score(highest)}, an anomaly open at ${number(open)} of them.`,
+    );
   }
 
   channelTraces(name, row, times, colours, layout) {
@@ -143,9 +173,35 @@ export class Chart {
       mode: "lines",
       name: gate.name,
       hoverinfo: "y+name",
-      line: { width: 1.4, color: colours.gates[n % colours.gates.length] },
+      line: { width: 1.4, color: colours.gates[n % colours.gates.length], dash: GATE_DASHES[n % GATE_DASHES.length] },
     }));
   }
+}
+
+// Readings that were judged, with the gates at each, and where they come from.
+const NOTHING = { readings: [], gates: [], place: null };
+
+function judged(traced) {
+  const which = traced.readings.map((reading) => reading.fate === "judged");
+  const kept = (values) => values.filter((_, n) => which[n]);
+  const gates = gatesOf(traced.layers).map(({ name, mean }) => ({ name, mean: kept(mean) }));
+  return { readings: kept(traced.readings), gates, place: `${traced.topic} ${traced.partition}` };
+}
+
+const cut = ({ readings, gates, place }, begin, end) => ({
+  readings: readings.slice(begin, end),
+  gates: gates.map(({ name, mean }) => ({ name, mean: mean.slice(begin, end) })),
+  place,
+});
+
+const latest = (part, most) => cut(part, Math.max(0, part.readings.length - most));
+
+function joined(one, other) {
+  if (!one.readings.length) return other;
+  if (!other.readings.length) return one;
+  const known = Object.fromEntries(other.gates.map(({ name, mean }) => [name, mean]));
+  const gates = one.gates.map(({ name, mean }) => ({ name, mean: mean.concat(known[name] ?? []) }));
+  return { readings: one.readings.concat(other.readings), gates, place: other.place };
 }
 
 // Means of the top layer's gates; of a recurrence without any, the size of its memory.
@@ -232,10 +288,12 @@ function spans(readings, times, colours) {
   }));
 }
 
-// The chart library takes times as they are written, without zones.
-export function localTime(text) {
-  const time = new Date(text);
-  return new Date(time - time.getTimezoneOffset() * 60_000).toISOString().slice(0, -1);
+// A line over all rows at the time that was asked for.
+function pointer(time, colours) {
+  if (time === null) return [];
+  const x = localTime(time);
+  const line = { width: 1, dash: "dot", color: colours.faint };
+  return [{ type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line }];
 }
 
 function coloursOf(element) {

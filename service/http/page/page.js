@@ -1,23 +1,32 @@
 // The live page: what is wrong now, the strangest streams, the chosen one's chart, what happened lately.
 
+import { named, written } from "./address.js";
 import { Chart } from "./chart.js";
+import { KEYS, listenToKeys } from "./keys.js";
+import { Past, READINGS } from "./past.js";
 import { Refused, ask, follow } from "./service.js";
 import { Lately, Since, serviceTime, standing } from "./standing.js";
-import { ago, clock, duration, number, rounded, score, since } from "./words.js";
+import { ZONES, ago, clock, duration, fromLocalTime, localTime, number, rounded, score, since, writeTimesIn } from "./words.js";
 
 const PAGE = 25; // streams
 const LIST_EVERY_MS = 2000;
 const SILENT_EVERY_MS = 10_000;
 const RECENT = 60;
+const NAME_TAIL = 14; // letters that are never cut
+const CHOOSE = "Choose a stream in the list.";
 const SEARCH_AFTER_MS = 150;
 const CLOCKS_APART_MS = 60_000;
-const LONGEST_STREAM = 256; // bytes
-const NAME_SHOWN = 60; // characters of an address that names no stream
 
+const narrow = matchMedia("(max-width: 900px)"); // as in the style: list and detail are two views there
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("chart"));
+const past = new Past();
 const page = {
   stream: null, // that is chosen
+  at: null, // the time around which its past is shown; null: what is live
+  readings: null, // how many of the past
+  anomaly: null, // the one of the past that was asked for
+  looked: false, // its past has been asked for
   excused: false, // it has been said why none is
   skipped: 0,
   recent: [], // anomaly events, newest first
@@ -126,14 +135,14 @@ async function showOpen() {
   $("open-more").textContent = `and ${number(found - anomalies.length)} more, less strange than these`;
   replace($("open"), anomalies.map(openRow));
   showStanding();
-  if (page.stream === null && !page.excused && anomalies.length) choose(anomalies[0].stream.stream);
+  if (page.stream === null && !page.excused && anomalies.length && !narrow.matches) show({ stream: anomalies[0].stream.stream });
 }
 
 function openRow({ stream, kind, channels }) {
   const alarm = stream.alarm;
   const row = pick(stream.stream, "open");
   row.append(
-    text("span", stream.stream, "name"),
+    nameOf(stream.stream),
     text("span", `${clock(alarm.opened_at)}, ${since(alarm.opened_at, stream.time)}`, "since"),
     detail([
       text("span", alarm.severity, `severity ${alarm.severity}`),
@@ -174,7 +183,7 @@ async function showStreams() {
 function streamRow(stream) {
   const row = pick(stream.stream, "stream");
   const silent = $("sort").value === "silence";
-  row.append(text("span", stream.stream, "name"), silent ? text("span", lastOf(stream), "since") : gauge(stream));
+  row.append(nameOf(stream.stream), silent ? text("span", lastOf(stream), "since") : gauge(stream));
   return item(row);
 }
 
@@ -196,22 +205,46 @@ async function lookForSilent() {
 
 // --- the chosen stream
 
-function choose(stream) {
-  page.stream = stream;
-  page.excused = false;
-  history.replaceState(null, "", `#${encodeURIComponent(stream)}`);
+// What a person chooses is a step that the back button takes back.
+function choose(stream, place = {}) {
+  const hash = written({ stream, ...place });
+  if (location.hash === hash) return;
+  history.pushState(null, "", hash);
+  show({ stream, ...place });
+  if (narrow.matches) $("chosen").focus();
+}
+
+function backToList() {
+  const { stream } = page;
+  history.pushState(null, "", location.pathname + location.search);
+  unchoose(CHOOSE);
+  [...document.querySelectorAll(".pick")].find((row) => row.dataset.stream === stream)?.focus();
+}
+
+function show({ stream, at = null, readings = null, anomaly = null }) {
+  Object.assign(page, { stream, at, readings, anomaly, excused: false, looked: false });
+  history.replaceState(null, "", written(page));
+  past.end();
+  document.body.dataset.view = "detail";
   $("chosen-title").textContent = stream;
-  $("chosen-note").textContent = "Its readings are kept from now on.";
-  $("legend").hidden = $("channel").hidden = true;
+  $("chosen-note").textContent = at === null ? "Its readings are kept from now on." : `Around ${clock(at)}.`;
+  $("legend").hidden = $("channel").hidden = $("chosen-anomaly").hidden = true;
   chart.clear();
+  chart.marked = at;
   markChosen();
+  showTimes();
+  sayOfPast("", undefined);
   listen();
+  if (at !== null) quietly(lookBack);
 }
 
 function unchoose(why) {
   const listening = page.stream !== null;
-  page.stream = null;
-  page.excused = true;
+  Object.assign(page, { stream: null, at: null, readings: null, anomaly: null, excused: true });
+  past.end();
+  document.body.dataset.view = why === CHOOSE ? "list" : "detail";
+  sayOfPast("", undefined);
+  $("times").hidden = $("chosen-anomaly").hidden = true;
   $("chosen-title").textContent = "No stream is chosen";
   $("chosen-note").textContent = why;
   $("legend").hidden = $("channel").hidden = true;
@@ -226,15 +259,91 @@ function markChosen() {
 }
 
 function showReadings(traced) {
-  if (traced.stream !== page.stream) return;
+  if (traced.stream !== page.stream || page.at !== null) return;
   chart.foremost = foremost(traced.stream);
   chart.add(traced);
-  const first = chart.readings[0];
-  const where = `${traced.topic}, partition ${traced.partition}`;
-  $("chosen-note").textContent = first
-    ? `${where}. Readings since ${clock(first.time)}, which is as far back as they are kept.`
-    : `${where}. Nothing has come since it is looked at; its readings are kept from now on.`;
+  showPlace(traced);
   showTools();
+  quietly(lookBack);
+}
+
+function showPlace({ topic, partition }) {
+  const where = `${topic}, partition ${partition}`;
+  const [first, last] = [chart.readings[0], chart.readings.at(-1)];
+  const until = page.at !== null && last ? ` until ${clock(last.time)}` : "";
+  const again = chart.past.readings.length ? ", judged again from the topic" : "";
+  $("chosen-note").textContent = first
+    ? `${where}. Readings since ${clock(first.time)}${until}${again}.`
+    : `${where}. Nothing has come since it is looked at; its readings are kept from now on.`;
+}
+
+// --- its past
+
+// Once for a choice: of what is live, as soon as that has begun, so that nothing is missing in between.
+async function lookBack() {
+  if (page.looked) return;
+  page.looked = true;
+  const { stream, at } = page;
+  const found = await past.ask(page, sayOfPast);
+  if (found === null || page.stream !== stream || page.at !== at) return;
+  const { trace, older, events, remarks } = found;
+  chart.foremost = foremost(stream);
+  chart.addPast(trace);
+  page.newer = found.newer;
+  const first = trace.readings[0];
+  if (first) showPlace(trace);
+  sayOfPast([pastWords(older, first, at), ...remarks].filter(Boolean).join(" "), undefined);
+  showAnomaly(events);
+  $("earlier").disabled = older !== "kept";
+  showTools();
+}
+
+function pastWords(older, first, at) {
+  if (!first) return "The topic has no reading of this stream.";
+  const late = at !== null && at < Date.parse(first.time);
+  if (older === "gone") return `${late ? "That is older than the topic keeps. " : ""}The topic keeps nothing older than ${clock(first.time)}.`;
+  return older === "none" ? `${late ? "That is before the stream began. " : ""}This is where the stream begins.` : "";
+}
+
+// share: undefined: nothing is under way, null: how far it has come is not known.
+function sayOfPast(words, share) {
+  $("past-note").hidden = !words;
+  $("past-note").textContent = words;
+  const bar = $("past-progress");
+  bar.hidden = share === undefined;
+  if (typeof share === "number") bar.value = share;
+  else bar.removeAttribute("value");
+}
+
+// The anomaly that was asked for, as it last stood.
+function showAnomaly(events) {
+  const mine = events.filter(({ data }) => data.anomaly === page.anomaly);
+  $("chosen-anomaly").hidden = !mine.length;
+  if (!mine.length) return;
+  const { data } = mine.at(-1);
+  const parts = [
+    text("span", data.severity, `severity ${data.severity}`),
+    kindName(data.kind),
+    shares(mine[0].data.channels),
+    `opened ${clock(data.opened_at)}`,
+    data.closed_at ? `closed ${clock(data.closed_at)}` : "not closed in what is shown",
+    `peak ${score(data.peak)}`,
+  ];
+  const line = detail(parts);
+  line.className = "";
+  $("chosen-anomaly").replaceChildren(line);
+}
+
+function showTimes() {
+  $("times").hidden = page.stream === null;
+  $("now").disabled = $("later").disabled = page.at === null;
+  $("earlier").disabled = false;
+  $("span").value = page.readings ?? READINGS;
+  $("around").value = page.at === null ? "" : localTime(page.at).slice(0, 19);
+}
+
+function shift(reading) {
+  if (reading) choose(page.stream, { at: Date.parse(reading.time), readings: page.readings });
 }
 
 function showTools() {
@@ -280,7 +389,8 @@ function recentRow(event) {
   const row = document.createElement("tr");
   const link = text("button", event.subject, "link");
   link.type = "button";
-  link.addEventListener("click", () => choose(event.subject));
+  const at = Date.parse(data.opened_at);
+  link.addEventListener("click", () => choose(event.subject, { at, anomaly: data.anomaly }));
   const stream = document.createElement("td");
   stream.append(link);
   const what = document.createElement("td");
@@ -325,6 +435,18 @@ function shares(channels) {
 
 // --- elements
 
+// The beginning gives way where there is no room, so that what tells names apart stays: their middle is cut.
+function nameOf(stream) {
+  const letters = [...stream];
+  const tail = Math.min(NAME_TAIL, Math.floor(letters.length / 2));
+  const name = text("span", "", "name");
+  name.append(
+    text("span", letters.slice(0, letters.length - tail).join(""), "head"),
+    text("span", letters.slice(letters.length - tail).join(""), "tail"),
+  );
+  return name;
+}
+
 function text(kind, content, className = "") {
   const element = document.createElement(kind);
   element.textContent = content;
@@ -361,19 +483,30 @@ function replace(list, content) {
 const HEARD = {
   summary: showSummary,
   readings: showReadings,
-  stream: ({ reason }) => ($("chosen-note").textContent = reason),
+  stream: ({ reason }) => {
+    if (page.at !== null) return;
+    $("chosen-note").textContent = reason;
+    quietly(lookBack);
+  },
   gap: refresh,
   anomaly: (event) => {
     page.recent = [event, ...page.recent.filter((known) => known.id !== event.id)].slice(0, RECENT);
     listRecent();
+    announce(event);
     setTimeout(() => quietly(showOpen), 1100); // by then the streams' table has it too
   },
 };
 
+// Read out, once for each anomaly that opens.
+function announce({ type, subject, data }) {
+  if (!type.endsWith(".opened")) return;
+  $("announcement").textContent = `A ${data.severity} anomaly has opened in ${subject}: ${kindName(data.kind)}.`;
+}
+
 function listen() {
   page.end();
   page.end = follow(
-    page.stream,
+    page.at === null ? page.stream : null,
     (name, data) => HEARD[name]?.(data),
     (connected, error) => {
       page.lost = !connected;
@@ -416,16 +549,84 @@ $("after").addEventListener("click", () => {
   page.skipped += PAGE;
   quietly(showStreams);
 });
+$("earlier").addEventListener("click", () => shift(chart.readings[0]));
+$("later").addEventListener("click", () => (page.newer ? shift(chart.readings.at(-1)) : choose(page.stream)));
+$("now").addEventListener("click", () => choose(page.stream));
+$("around").addEventListener("change", (event) => {
+  const at = fromLocalTime(event.target.value);
+  if (!Number.isNaN(at)) choose(page.stream, { at, readings: page.readings });
+});
+$("span").addEventListener("change", (event) => {
+  const at = page.at ?? serviceNow();
+  choose(page.stream, { at, readings: Number(event.target.value), anomaly: page.anomaly });
+});
 $("channel").addEventListener("change", (event) => {
   chart.channel = event.target.value || null;
   chart.draw();
 });
-document.addEventListener("keydown", (event) => {
-  if (event.key === "/" && !["INPUT", "SELECT"].includes(document.activeElement.tagName)) {
-    event.preventDefault();
-    $("search").focus();
-  }
+$("back").addEventListener("click", backToList);
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("chosen").focus();
 });
+
+// --- keys
+
+const ACTIONS = {
+  search: () => $("search").focus(),
+  next: () => stepOn(1),
+  previous: () => stepOn(-1),
+  earlier: () => $("earlier").click(),
+  later: () => $("later").click(),
+  now: () => $("now").click(),
+  list: () => page.stream !== null && backToList(),
+  theme: () => $("theme").click(),
+  help: showKeys,
+};
+
+// To the next of the rows of both lists, or the one before.
+function stepOn(by) {
+  const rows = [...document.querySelectorAll(".pick")].filter((row) => row.offsetParent !== null);
+  const at = rows.indexOf(document.activeElement);
+  rows.at(at === -1 && by < 0 ? -1 : Math.min(rows.length - 1, Math.max(0, at + by)))?.focus();
+}
+
+function showKeys() {
+  if (!$("keys").open) $("keys").showModal();
+}
+
+replace(
+  $("keys-list"),
+  KEYS.map(({ key, words }) => {
+    const row = document.createElement("div");
+    const term = document.createElement("dt");
+    term.append(text("kbd", key));
+    row.append(term, text("dd", words));
+    return row;
+  }),
+);
+$("letters").checked = localStorage.getItem("telltale-keys") !== "off";
+$("letters").addEventListener("change", (event) => {
+  localStorage.setItem("telltale-keys", event.target.checked ? "on" : "off");
+});
+$("show-keys").addEventListener("click", showKeys);
+listenToKeys(ACTIONS, () => $("letters").checked);
+
+// --- the time zone
+
+function showZone(name) {
+  $("zone").value = writeTimesIn(name);
+  quietly(refresh);
+  showTimes();
+  chart.draw();
+}
+
+$("zone").append(...ZONES.map((name) => new Option(name, name)));
+$("zone").addEventListener("change", (event) => {
+  localStorage.setItem("telltale-zone", event.target.value);
+  showZone(event.target.value);
+});
+$("zone").value = writeTimesIn(localStorage.getItem("telltale-zone"));
 
 // --- light and dark
 
@@ -470,37 +671,17 @@ document.addEventListener("visibilitychange", tick);
 
 // --- the stream that the address names
 
-// {stream}, {stream: null}: none is named, or {excuse}: what is wrong with it.
-function named() {
-  const encoded = location.hash.slice(1);
-  const shown = encoded.length > NAME_SHOWN ? `${encoded.slice(0, NAME_SHOWN)}…` : encoded;
-  let stream;
-  try {
-    stream = decodeURIComponent(encoded);
-  } catch {
-    return {
-      stream: null,
-      excuse: `This page's address ends with #${shown}, which is not a stream's name as an address writes it.`,
-    };
-  }
-  if (new TextEncoder().encode(stream).length > LONGEST_STREAM) {
-    return {
-      stream: null,
-      excuse: `This page's address names a stream of more than ${LONGEST_STREAM} bytes: #${shown}. No stream has a name that long.`,
-    };
-  }
-  return { stream: stream || null };
-}
-
-function chooseNamed() {
-  const { stream, excuse } = named();
-  if (stream !== null) choose(stream);
-  else if (excuse) unchoose(`${excuse} Choose a stream on the left.`);
+function showNamed() {
+  const { excuse, ...place } = named(location.hash);
+  if (excuse) unchoose(`${excuse} ${CHOOSE}`);
+  else if (place.stream !== null) show(place);
 }
 
 addEventListener("hashchange", () => {
-  const { stream } = named();
-  if (stream === null || stream !== page.stream) chooseNamed();
+  const place = named(location.hash);
+  const same = place.stream !== null && ["stream", "at", "readings", "anomaly"].every((key) => place[key] === page[key]);
+  if (place.stream === null && !place.excuse) unchoose(CHOOSE);
+  else if (!same) showNamed();
 });
-chooseNamed();
+showNamed();
 if (page.stream === null) listen();

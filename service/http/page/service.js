@@ -61,6 +61,28 @@ function askForToken(refused) {
   return asking;
 }
 
+// The events of an answer, {event, id, data}, until it ends. heard: called whenever something comes.
+async function* eventsOf(answer, heard = () => {}) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    heard();
+    const blocks = (text + value).split("\n\n");
+    text = blocks.pop();
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
+      yield { ...fields, data: JSON.parse(fields.data) };
+    }
+  }
+}
+
+// The events of an answer that comes to an end, unless the signal ends it before.
+export async function* listenTo(path, parameters, signal) {
+  yield* eventsOf(await request(path, parameters, { signal: () => signal }));
+}
+
 // Calls receive(name, data) with every event, and connected(whether, error) as the connection comes and goes. After a break
 // it goes on behind the last anomaly it knows. Returns how to end it.
 export function follow(stream, receive, connected) {
@@ -74,19 +96,9 @@ export function follow(stream, receive, connected) {
     const answer = await request("events", stream === null ? {} : { stream }, { headers, signal });
     connected(true);
     failures = 0;
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let text = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      silence.begin();
-      const blocks = (text + value).split("\n\n");
-      text = blocks.pop();
-      for (const block of blocks) {
-        const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
-        lastId = fields.id ?? lastId;
-        receive(fields.event, JSON.parse(fields.data));
-      }
+    for await (const { event, id, data } of eventsOf(answer, () => silence.begin())) {
+      lastId = id ?? lastId;
+      receive(event, data);
     }
   }
 

@@ -10,14 +10,33 @@ export const score = (value) => value.toFixed(value < 10 ? 2 : 1);
 
 export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 
-export function clock(time) {
-  const date = new Date(time);
-  const day =
-    date.toDateString() === new Date().toDateString()
-      ? ""
-      : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} `;
-  return day + date.toLocaleTimeString("en-GB");
+export const ZONES = [Intl.DateTimeFormat().resolvedOptions().timeZone, "UTC"].filter((zone, n, all) => all.indexOf(zone) === n);
+let zone = ZONES[0];
+
+// Times are written in this zone from now on.
+export function writeTimesIn(name) {
+  if (ZONES.includes(name)) zone = name;
+  return zone;
 }
+
+// The day is left out where it is today.
+export function clock(time) {
+  const day = (date) =>
+    date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: zone });
+  const date = new Date(time);
+  const clockTime = date.toLocaleTimeString("en-GB", { timeZone: zone });
+  return day(date) === day(new Date()) ? clockTime : `${day(date)} ${clockTime}`;
+}
+
+// As 2026-01-20T09:26:00.000, for what takes times without zones.
+export function localTime(time) {
+  const date = new Date(time);
+  const text = date.toLocaleString("sv-SE", { timeZone: zone }).replace(" ", "T");
+  return `${text}.${String(date.getUTCMilliseconds()).padStart(3, "0")}`;
+}
+
+// The other way round, in milliseconds; NaN where it is no time.
+export const fromLocalTime = (text) => Date.parse(zone === "UTC" ? `${text}Z` : text);
 
 export function duration(seconds) {
   if (seconds < 100) return `${Math.round(seconds)} s`;

@@ -1,0 +1,27 @@
+// The keyboard map: keys of one letter, which can be turned off for those whose software types letters by itself.
+
+export const KEYS = [
+  { key: "/", action: "search", words: "search streams" },
+  { key: "j", action: "next", words: "next row of the lists" },
+  { key: "k", action: "previous", words: "row before" },
+  { key: "Enter", action: null, words: "choose the row" },
+  { key: "[", action: "earlier", words: "earlier readings" },
+  { key: "]", action: "later", words: "later readings" },
+  { key: "n", action: "now", words: "live readings" },
+  { key: "l", action: "list", words: "back to the list" },
+  { key: "t", action: "theme", words: "light or dark" },
+  { key: "?", action: "help", words: "this list" },
+];
+const WRITTEN_IN = ["INPUT", "SELECT", "TEXTAREA"];
+
+// actions: by name. on: whether keys are listened to.
+export function listenToKeys(actions, on) {
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !on()) return;
+    if (WRITTEN_IN.includes(document.activeElement.tagName) || document.querySelector("dialog[open]")) return;
+    const known = KEYS.find(({ key, action }) => key === event.key && action !== null);
+    if (!known) return;
+    event.preventDefault();
+    actions[known.action]();
+  });
+}

@@ -1,0 +1,67 @@
+"""The log from outside the group, and what judges its records as the service does: for who looks, and is no worker."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from models.checkpoint import Checkpoint
+from service.http.past_process import LookBack, PastQuestion, Tell
+from service.input.wire import StreamKey
+from service.inspect.groupless_log import Search
+from service.inspect.looking_back import look_back
+from service.inspect.progress import ReportingLog
+from service.inspect.question import Question
+from service.kafka.groupless import KafkaGrouplessLog
+from service.kafka.topics import partition_of
+from service.pipeline import Pipeline
+from service.process.records import record_rules
+from service.settings.settings import Settings, client_options
+from service.state.changelog import Layout
+
+
+def judges(settings: Settings, checkpoint: Checkpoint) -> tuple[Pipeline, Layout]:
+    """What judges as the service does, but for the limit on streams: it is one stream's, not a partition's."""
+    detector, digest, limits = checkpoint.detector, checkpoint.digest, settings.limits
+    future_ms, past_ms = (int(bound * 1000) for bound in (limits.max_future_s, limits.max_past_s))
+    pipeline = Pipeline(detector, digest, future_ms, max_past_ms=past_ms, rules=record_rules(settings))
+    return pipeline, Layout.of(digest, detector.rows_for([]))
+
+
+def search_of(settings: Settings, topic: str | None = None, partition: int | None = None) -> Search:
+    """Where a stream is looked for. topic, partition: None: in all that the settings name."""
+    topics = settings.kafka.topics if topic is None else (topic,)
+    return Search(settings.kafka.group, topics, partition, partition_of)
+
+
+@contextmanager
+def groupless_log(settings: Settings, group: str | None = None) -> Iterator[KafkaGrouplessLog]:
+    """group: whose committed offsets count."""
+    kafka = settings.kafka
+    log = KafkaGrouplessLog(kafka.bootstrap_servers, kafka.changelog_topic, client_options(settings), group)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def looking_back(settings: Settings, checkpoint: Checkpoint, numerics: str) -> LookBack:
+    """What answers the page's questions for a stream's past. numerics: this machine's."""
+    pipeline, layout = judges(settings, checkpoint)
+
+    def answer(asked: PastQuestion, tell: Tell) -> None:
+        question = Question(
+            StreamKey(asked.stream.encode()),
+            asked.around_ms,
+            asked.readings,
+            settings.limits.stream_ttl_s,
+            settings.state.prime_readings,
+        )
+        with groupless_log(settings) as log:
+            reporting = ReportingLog(log, _reporter(tell))
+            search = search_of(settings, asked.topic, asked.partition)
+            tell("past", look_back(reporting, search, question, pipeline, layout, numerics))
+
+    return answer
+
+
+def _reporter(tell: Tell) -> Callable[[str, int, int], None]:
+    return lambda what, read, of: tell("progress", {"what": what, "read": read, "of": of})

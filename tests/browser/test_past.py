@@ -1,0 +1,152 @@
+"""What the page shows of the past: a real service, a real broker, and an anomaly that closed an hour ago."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from kafka import KafkaProducer
+from playwright.sync_api import Browser, Page, expect
+
+from models.data.rfc3339 import rfc3339
+from service.cli.moments import time_ms
+from service.input.wire import encode_reading
+from tests.browser.scene import FEATURES, visited
+from tests.browser.test_page import SPANS, browser, checkpoint
+from tests.integration.test_end_to_end import Service, made_topics, wait_until
+from tests.kafka import Broker
+
+__all__ = ["browser", "checkpoint"]  # fixtures
+
+STREAM, OTHER = "line-01/pump-001", "line-01/pump-002"
+EVERY_MS = 10_000
+READINGS = 1_080  # three hours
+FAULT = range(540, 580)  # of readings: over for more than an hour
+BEFORE = 200  # readings that are to be shown before it
+
+
+@pytest.fixture(scope="module")
+def running(kafka: Broker, checkpoint: Path) -> Iterator[Service]:
+    service = Service(kafka, checkpoint, made_topics(kafka))
+    try:
+        send_history(kafka, service.names.topic)
+        service.until_listening()
+        wait_until(lambda: service.status()["counts"]["readings"] >= 2 * READINGS, "all is judged")
+        yield service
+    finally:
+        service.process.kill()
+
+
+def send_history(kafka: Broker, topic: str) -> None:
+    random = np.random.default_rng(5)
+    first_ms = round(1000 * time.time()) - EVERY_MS * READINGS
+    with closing(KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)) as producer:
+        for n in range(READINGS):
+            for stream in (STREAM, OTHER):
+                values = 20 + np.sin(n / 12) + random.normal(0, 0.1, len(FEATURES))
+                values[0] += 25 if stream == STREAM and n in FAULT else 0
+                record = encode_reading(FEATURES, first_ms + EVERY_MS * n, values.tolist())
+                producer.send(topic, record, stream.encode())
+
+
+@pytest.fixture(scope="module")
+def closed(running: Service) -> dict[str, Any]:
+    """The event with which the anomaly of the fault closed."""
+    found: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        answer = httpx.get(f"http://127.0.0.1:{running.port}/api/v1/anomalies", trust_env=False)
+        events = [one["data"] for one in answer.json()["anomalies"]]
+        found[:] = [one for one in events if one["stream"] == STREAM and one["closed_at"] is not None]
+        return bool(found)
+
+    wait_until(look, "the anomaly has closed")
+    worst = max(found, key=lambda one: one["peak"])
+    assert time_ms(worst["closed_at"]) < 1000 * time.time() - 3_600_000
+    return worst
+
+
+def link(closed: dict[str, Any]) -> str:
+    return f"#{STREAM.replace('/', '%2F')}&at={closed['opened_at']}&anomaly={closed['anomaly']}"
+
+
+@contextmanager
+def opened(browser: Browser, running: Service, address: str) -> Iterator[Page]:
+    with visited(browser, f"http://127.0.0.1:{running.port}/{address}") as shown:
+        expect(shown.page.locator("#state")).to_have_text(re.compile("ready|readings"))
+        yield shown.page
+        assert shown.complaints == []
+
+
+def readings_before(page: Page, time_ms: int) -> int:
+    """Of the reading's own trace, as the chart library has it."""
+    page.wait_for_function("() => document.getElementById('chart').data?.length > 0")
+    count: int = page.evaluate(
+        """(time) => {
+            const local = new Date(time - new Date(time).getTimezoneOffset() * 60_000).toISOString().slice(0, -1);
+            const trace = document.getElementById("chart").data.find((one) => one.name === "f0");
+            return trace.x.filter((x) => x < local).length;
+        }""",
+        time_ms,
+    )
+    return count
+
+
+def test_an_anomaly_that_closed_an_hour_ago_is_shown_by_its_link_with_what_was_before(
+    browser: Browser, running: Service, closed: dict[str, Any]
+) -> None:
+    with opened(browser, running, link(closed)) as page:
+        assert readings_before(page, time_ms(closed["opened_at"])) >= BEFORE
+        expect(page.locator(SPANS)).not_to_have_count(0)
+        expect(page.locator("#chosen-anomaly")).to_contain_text(closed["severity"])
+        expect(page.locator("#chosen-anomaly")).to_contain_text(re.compile("opened .* closed .* peak"))
+        names = page.evaluate("() => document.getElementById('chart').data.map((trace) => trace.name)")
+        assert {"forget", "input", "output", "score", "expected"} <= set(names)
+
+
+def test_a_stream_that_is_chosen_shows_readings_from_before_it_was_looked_at(
+    browser: Browser, running: Service, closed: dict[str, Any]
+) -> None:
+    with opened(browser, running, "") as page:
+        page.locator("#streams .pick", has_text=OTHER).click()
+        expect(page.locator("#chosen-note")).to_contain_text("judged again from the topic")
+        assert readings_before(page, round(1000 * time.time())) >= BEFORE
+
+
+def test_the_back_button_and_earlier_and_later_lead_through_time(
+    browser: Browser, running: Service, closed: dict[str, Any]
+) -> None:
+    with opened(browser, running, link(closed)) as page:
+        assert readings_before(page, time_ms(closed["opened_at"])) >= BEFORE
+        begin = page.evaluate("() => document.getElementById('chart').data[0].x[0]")
+        page.locator("#earlier").click()
+        page.wait_for_function("begin => (document.getElementById('chart').data?.[0].x[0] ?? '9') < begin", arg=begin)
+        page.go_back()
+        page.wait_for_function("begin => document.getElementById('chart').data?.[0].x[0] === begin", arg=begin)
+        expect(page.locator("#chosen-anomaly")).to_contain_text("closed")
+        page.locator("#now").click()
+        expect(page.locator("#now")).to_be_disabled()
+        assert page.evaluate("location.hash") == f"#{STREAM.replace('/', '%2F')}"
+        page.go_back()
+        expect(page.locator("#chosen-anomaly")).to_contain_text("closed")
+
+
+def test_a_time_before_the_stream_began_is_said_to_be(browser: Browser, running: Service) -> None:
+    address = f"#{STREAM.replace('/', '%2F')}&at={rfc3339(1_600_000_000_000)}"
+    with opened(browser, running, address) as page:
+        expect(page.locator("#past-note")).to_have_text(
+            "That is before the stream began. This is where the stream begins."
+        )
+        expect(page.locator("#earlier")).to_be_disabled()
+
+
+def test_why_there_is_no_past_is_said(browser: Browser, running: Service) -> None:
+    with opened(browser, running, "#nowhere&at=2026-01-20T09:26:00Z") as page:
+        expect(page.locator("#past-note")).to_have_text("The topic has no reading of this stream.")
+        page.evaluate("location.hash = '#nowhere&at=yesterday'")
+        expect(page.locator("#chosen-note")).to_contain_text("whose time is none")
