@@ -9,6 +9,7 @@ import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, NewType, cast
 
 import msgspec
@@ -28,6 +29,7 @@ from service.input.arrow import ArrowReader
 from service.input.batches import BatchReader
 from service.input.columns import Columns, Single, columns_of
 from service.input.formats import NO_TIME, InputFormat, RecordReadings, RecordRules, milliseconds_of
+from service.input.mapping import LEAST_READING_BYTES, SHOWN_READINGS, MappedReader, MappedRecord
 from service.input.reasons import Reason
 from service.log.port import Cut, Fetched, Partition, Record, Unreadable
 
@@ -36,8 +38,6 @@ StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: see models.strea
 MAX_VALUE_BYTES = 65_536
 SECONDS = TimeUnit.S.window
 MAX_VALUE = 3.4e38  # the largest float32
-LEAST_READING_BYTES = 4  # of a record of many, and 1 a feature: in columns a reading takes some 90, and 32 a feature
-SHOWN_READINGS = 3  # of those of a record that are refused
 COLUMN_OF_TIMES = b'"timestamps"'
 ANY_FORMAT = RecordRules()
 
@@ -74,6 +74,7 @@ class ReadingBatch(NamedTuple):
     record_times_ms: Int64s  # (N,) when the records were produced; -1 where unknown
     indices: Int64s  # (N,) which of its record's readings each is, from 0
     runs: Runs | None = None  # where records hold many readings of one stream each
+    skipped: int = 0  # readings, and tombstones, that the topic's mapping leaves out; not of a part
 
     def slots(self, find: Callable[[Sequence[StreamKey]], Tensor]) -> Tensor:
         """The slot of each reading's stream, (N,) int64. find: those of some keys."""
@@ -137,9 +138,14 @@ class Decoder:
             InputFormat.MSGPACK: BatchReader(self.features, rules.max_readings, msgspec.msgpack, Reason.BAD_MSGPACK),
         }
         self._arrow = ArrowReader(self.features, rules.max_readings)
+        self._mapped = {
+            topic: MappedReader(mapping, self.features, rules.max_readings) for topic, mapping in rules.mappings.items()
+        }
 
     def decode(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
         """Split what was fetched into readings and rejects. Never raises, whatever the bytes."""
+        if (mapped := self._mapped.get(fetched.partition.topic)) is not None:
+            return self._decode_mapped(fetched, mapped)
         decode = self._decoders.get(self.rules.format.of(fetched.values[0] or b""))
         read = self._decode_all(fetched, decode) if decode else None
         if read is None:
@@ -199,11 +205,42 @@ class Decoder:
         rejects = [
             Reject(n, Reason(one.reason), str(one)) for n, one in enumerate(read) if isinstance(one, RejectedReading)
         ]
-        columns = columns_of(fetched.keys, read, len(self.features))
+        return self._judged_apart(fetched, columns_of(fetched.keys, read, len(self.features)), rejects, {})
+
+    def _decode_mapped(self, fetched: Fetched, mapped: MappedReader) -> tuple[ReadingBatch, list[Reject]]:
+        """The records of a topic that has a mapping, one at a time."""
+        check = partial(self._checked, written=InputFormat.MSGPACK, flaw=None)  # as large as those
+        read = mapped.read(fetched.partition.topic, self._mapped_records(fetched), check)
+        rejects = [Reject(n, *flaw) for n, flaw in read.rejects.items()]
+        batch, rejects = self._judged_apart(fetched, read.columns, rejects, read.flaws)
+        return batch._replace(skipped=read.skipped), rejects
+
+    def _mapped_records(self, fetched: Fetched) -> Iterator[MappedRecord]:
+        for n, (key, value, time_ms) in enumerate(
+            zip(fetched.keys, fetched.values, fetched.times_ms.tolist(), strict=True)
+        ):
+            yield MappedRecord(key, value, time_ms, partial(self._headers, fetched, n))
+
+    def _headers(self, fetched: Fetched, n: int) -> dict[str, str]:
+        """Those of a record that are text, by name."""
+        kept = fetched.headers(int(fetched.offsets[n])).kept
+        return {name: value.decode(errors="replace") for name, value in kept if value is not None}
+
+    def _judged_apart(
+        self,
+        fetched: Fetched,
+        columns: Columns,
+        rejects: list[Reject],
+        flaws: Mapping[tuple[int, int], Flaw],
+    ) -> tuple[ReadingBatch, list[Reject]]:
+        """The readings that can be judged, and the records in which there are others, with those that hold none.
+
+        flaws: by record and index, what is known already to be wrong with readings that have NO_TIME.
+        """
         record_times = fetched.times_ms[columns.records]
         bad = self._is_bad(columns, record_times)
         if bad.any():
-            rejects = sorted([*rejects, *self._refused(columns, record_times, bad)])
+            rejects = sorted([*rejects, *self._refused(columns, record_times, bad, flaws)])
             columns = columns.part(~bad)
         some = fetched._replace(offsets=fetched.offsets[columns.records], times_ms=fetched.times_ms[columns.records])
         keys = cast(list[StreamKey], columns.keys)
@@ -285,14 +322,19 @@ class Decoder:
             bad |= ~np.array([good[key] for key in columns.keys], np.bool_)
         return bad
 
-    def _refused(self, columns: Columns, record_times: Int64s, bad: Bools) -> Iterator[Reject]:
+    def _refused(
+        self, columns: Columns, record_times: Int64s, bad: Bools, flaws: Mapping[tuple[int, int], Flaw]
+    ) -> Iterator[Reject]:
         """One for each record with readings that cannot be judged."""
         places = np.flatnonzero(bad)
         records, firsts, counts = np.unique(columns.records[places], return_index=True, return_counts=True)
         holds = np.bincount(columns.records, minlength=int(records[-1]) + 1)
         for record, first, count in zip(records.tolist(), firsts.tolist(), counts.tolist(), strict=True):
             shown = places[first : first + min(count, SHOWN_READINGS)].tolist()
-            whys = [self._why_bad(columns, n, int(record_times[n])) for n in shown]
+            whys = [
+                flaws.get((record, int(columns.indices[n]))) or self._why_bad(columns, n, int(record_times[n]))
+                for n in shown
+            ]
             if int(holds[record]) == 1:
                 yield Reject(record, *whys[0])
                 continue

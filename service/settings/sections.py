@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from service.settings.addresses import is_loopback
 from service.settings.fields import (
@@ -23,12 +23,7 @@ from service.settings.fields import (
     wrong_value,
 )
 from service.settings.secret_files import file_of, with_secrets_from_files
-
-
-class Section(BaseModel):
-    """Settings that belong together; a key that is not a field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+from service.settings.section import Section
 
 
 class KafkaSettings(Section):
@@ -201,14 +196,6 @@ class LogSettings(Section):
     )
     format: Literal["json", "text", "auto"] = Field(
         default="auto", description="json: an object a line; text: for people; auto: text on a terminal"
-    )
-
-
-class InputSettings(Section):
-    format: Literal["auto", "json", "msgpack", "arrow"] = Field(
-        default="auto",
-        description="what the values of the input topics are: json, msgpack (MessagePack) or arrow (a stream of Arrow "
-        "IPC); auto: each as its first byte says",
     )
 
 
