@@ -273,7 +273,7 @@ class MappedReader:
             if isinstance(found, dict):
                 if not any(name in found for name in self._features):
                     self._refuse_values(place.text, found, f": {', '.join(self._features)}")
-                get = found.get
+                get: Callable[[str], Any] = found.get
                 return [get(name) if type(get(name)) is plain else number(name, get(name)) for name in features]
             if isinstance(found, list):
                 if len(found) != len(self._features):

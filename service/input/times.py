@@ -69,6 +69,8 @@ def _number_reader(rules: TimeRules) -> Callable[[float, int | None], int]:
 
 def _check_unusual(number: float, record_ms: int | None, rules: TimeRules) -> None:
     """Refuse what is no time between 1970 and 9999, and what looks like a time in another unit."""
+    if not abs(number) <= 2**63:  # nor is NaN
+        raise RejectedReading(Reason.BAD_TIMESTAMP, f"timestamp {_shown(number)}, expected one from 1970 to 9999")
     time_ms = number * 1000 / rules.unit.per_second
     likely = looks_like(number)
     if likely is not None and not _agree(time_ms, record_ms):

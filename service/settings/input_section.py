@@ -1,5 +1,6 @@
 """The section of the settings that says how records are read: `input`, and in it a mapping for each topic."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -29,16 +30,16 @@ def _zone(value: str) -> str:
     return value
 
 
-def _listed(value: object) -> object:
+def _listed(value: object) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else [value]
 
 
 def _path_or_paths(value: object) -> object:
     """Of all features, or by feature."""
-    found = value.values() if isinstance(value, dict) else [value]
-    if not value or not all(isinstance(one, str) for one in found):
-        raise wrong_value("a path, or a mapping with a path for each feature")
+    found = list(value.values()) if isinstance(value, dict) else [value]
     for one in found:
+        if not isinstance(one, str):
+            raise wrong_value("a path, or a mapping with a path for each feature")
         _path(one)
     return value
 
