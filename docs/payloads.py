@@ -168,6 +168,11 @@ PAYLOADS = (
         b"ns=2;s=p7",
         ("value",),
     ),
+    Payload(
+        "JSON with the id of a schema, by the serializer of a schema registry",
+        b'\0\0\0\0\x0c{"timestamp":1767571200000,"values":[61,4.1]}',
+        "{format: json-schema}",
+    ),
     Payload("some of several features", b'{"timestamp":1767571200000,"values":{"temp":61}}', "{}"),
     Payload("NaN", b'{"timestamp":1767571200000,"values":[NaN,4.1]}', "{}"),
     Payload("decimal comma", b'{"timestamp":1767571200000,"values":["61,2","4,1"]}', '{decimal: ","}'),

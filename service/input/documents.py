@@ -69,6 +69,16 @@ def _likely_format(value: bytes) -> str:
     return ""
 
 
+def registry_json_documents(value: bytes) -> Iterable[Any]:
+    """JSON behind the id of its schema, as the JSON Schema serializer of a schema registry writes it."""
+    if value[:1] != b"\0" or len(value) <= REGISTRY_BYTES:
+        raise RejectedReading(
+            Reason.BAD_JSON,
+            f"found {value[:REGISTRY_BYTES].hex(' ') or 'nothing'}, expected a zero byte and a schema id",
+        )
+    return json_documents(value[REGISTRY_BYTES:])
+
+
 def msgpack_documents(value: bytes) -> Iterable[Any]:
     """One document."""
     try:
@@ -99,5 +109,9 @@ def _integer_key(key: bytes | None) -> Any:
     return int.from_bytes(key, signed=True)
 
 
-FORMATS: dict[str, Documents] = {"json": json_documents, "msgpack": msgpack_documents}
+FORMATS: dict[str, Documents] = {
+    "json": json_documents,
+    "json-schema": registry_json_documents,
+    "msgpack": msgpack_documents,
+}
 KEYS: dict[str, Callable[[bytes | None], Any]] = {"text": _text_key, "json": _json_key, "integer": _integer_key}

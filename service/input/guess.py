@@ -61,7 +61,7 @@ def guess(key: bytes | None, value: bytes | None, headers: Sequence[str] = ()) -
         return Guess("no value", {"tombstones": "ignore"})
     schema = int.from_bytes(value[1:REGISTRY_BYTES])
     if value[:1] == b"\0" and len(value) > REGISTRY_BYTES and 0 < schema < MOST_SCHEMAS:
-        return Guess(f"Avro, Protobuf or JSON with schema id {schema} of a schema registry", None)
+        return _of_registry(key, value, schema)
     try:
         (document, *_) = json_documents(value)
     except (RejectedReading, ValueError):
@@ -75,6 +75,14 @@ def guess(key: bytes | None, value: bytes | None, headers: Sequence[str] = ()) -
         return None
     what, found = settings
     return Guess(what, {**found, **_of_key(key, document, found)})
+
+
+def _of_registry(key: bytes | None, value: bytes, schema: int) -> Guess | None:
+    """A value behind the id of its schema."""
+    if value[REGISTRY_BYTES : REGISTRY_BYTES + 1] not in (b"{", b"["):
+        return Guess(f"Avro or Protobuf with schema id {schema} of a schema registry", None)
+    found = guess(key, value[REGISTRY_BYTES:])
+    return found and found._replace(settings={"format": "json-schema", **(found.settings or {})})
 
 
 def _of_producer(document: Mapping[str, Any], headers: Sequence[str]) -> tuple[str, dict[str, Any]] | None:

@@ -66,7 +66,9 @@ class TopicInput(Section):
         default=None, description="settings for records as this producer writes them; those beside it go before it"
     )
     format: Annotated[str, AfterValidator(one_of(*FORMATS))] = Field(
-        default="json", description="what the values are; json: an object, an array of them, or one a line"
+        default="json",
+        description="what the values are; json: an object, an array of them, or one a line; json-schema: the "
+        "same behind the id of a schema registry's schema",
     )
     key_format: Annotated[str, AfterValidator(one_of(*KEYS))] = Field(
         default="text", description="what the keys are, where the stream's name is in them"

@@ -91,7 +91,7 @@ def test_seconds_are_no_january_of_1970() -> None:
     ("value", "said"),
     [
         (None, "the record has no value; input.topics.plant: {tombstones: ignore} skips it"),
-        (b"\0\0\0\0\x0c\x0cp7", "; it looks like Avro, Protobuf or JSON with schema id 12 of a schema registry"),
+        (b"\0\0\0\0\x0c\x0cp7", "; it looks like Avro or Protobuf with schema id 12 of a schema registry"),
         ({"timestamp": "2026-01-05", "temp": 1}, "; input.topics.plant: {time_zone: UTC, values: '@'} reads it"),
         ({"timestamp": "13/01/2026 01:00", "temp": 1}, "{time_format: '%d/%m/%Y %H:%M', time_zone: UTC, values: '@'}"),
     ],
