@@ -39,6 +39,7 @@ from service.live.status import (
 from service.live.streams import Streams
 from service.notify.notifier import RECEIVERS
 from service.process.incidents import new_book
+from service.settings.input_section import TopicInput
 from service.settings.sections import IncidentSettings
 from service.settings.settings import PREFIX, SECTIONS, Settings
 from service.state.open_alarms import SEVERITIES
@@ -72,7 +73,7 @@ SECTION_INTRODUCTIONS = {
     "kafka": "Brokers, topics, the group, and how to log in.",
     "http": "The page, the API, health and metrics.",
     "log": "What is logged, and in which form.",
-    "input": "What readings are written in.",
+    "input": "How records are read.",
     "limits": "Which readings are believed, and how many streams are remembered.",
     "state": "How the streams' memory is kept, and what is done where it is lost.",
     "metrics": "What metrics name.",
@@ -118,6 +119,10 @@ def settings() -> str:
         "## No section",
         _settings_table("", {"properties": single}),
         *sections,
+        "## input.topics",
+        "A section for each topic whose records have another form: [read any topic](../how-to/read-any-topic.md). "
+        f"{TopicInput.__doc__} In the environment `{PREFIX}INPUT__TOPICS` holds all of them as JSON.",
+        _settings_table("input.topics.TOPIC", TopicInput.model_json_schema()),
     )
 
 

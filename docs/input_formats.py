@@ -6,6 +6,7 @@ import math
 import msgspec
 import numpy as np
 
+from docs.payloads import payload_table
 from docs.tables import block, page, table
 from models.data import series, stream_key
 from models.data.rfc3339 import rfc3339
@@ -100,6 +101,11 @@ def input_formats() -> str:
         "These are read; the right column is what the decoder of the service made of each.",
         table(("checkpoint's features", "value of the message", "read as"), [_accepted(*one) for one in ACCEPTED]),
         *_many(limits),
+        "## Topics of another form",
+        "A topic whose records are not of this form gets a mapping, a section of `input.topics` in the settings: "
+        "[read any topic](../how-to/read-any-topic.md). Each row is a record, the mapping that reads it, and the "
+        "readings that the service's decoder made of it.",
+        payload_table(),
         "## Dead letters",
         "A record that cannot be read goes to the topic of dead letters, with its own headers and behind them "
         "`telltale-reason`, `-detail`, `-topic`, `-partition` and `-offset`. The examples are refused by the decoder "

@@ -53,7 +53,9 @@ class Processed(NamedTuple):
     rejects: list[Reject]
     events: list[Event]
     stage_s: Mapping[str, float]  # seconds each stage took, of all batches judged together, with the first
-    counts: Mapping[str, int]  # records, those rejected; readings judged, late, duplicate; idle streams evicted
+    counts: Mapping[
+        str, int
+    ]  # records, those rejected; readings judged, late, duplicate, skipped; idle streams evicted
 
 
 class _Piece(NamedTuple):
@@ -144,7 +146,7 @@ class Pipeline:
             first = int(np.searchsorted(offsets, fetched.offsets[begin]))
             last = int(np.searchsorted(offsets, fetched.offsets[end - 1], side="right"))
             mine = [reject._replace(record=reject.record - begin) for reject in rejects if begin <= reject.record < end]
-            readings = batch.between(first, last)
+            readings = batch.between(first, last)._replace(skipped=batch.skipped if begin == stretches[0].begin else 0)
             yield _Piece(fetched.part(begin, end), task, readings, mine, idle_before)
 
     def _process_together(self, group: Sequence[_Piece]) -> list[Processed]:
@@ -230,7 +232,7 @@ class Pipeline:
         anomalies = tuple(map(encode_event, events))
         dead_letters = tuple(dead_letter(fetched, reject) for reject in rejects)
         commit = Commit(fetched.partition, fetched.next_offset, anomalies, dead_letters)
-        counts = _counted(len(fetched.keys), judged)
+        counts = {**_counted(len(fetched.keys), judged), "skipped": piece.batch.skipped}
         task.counts.update(counts)
         return Processed(commit, batch, verdicts, rejects, events, {}, counts)
 

@@ -22,8 +22,8 @@ MAY_IMPORT = {
     "service.log_lines": "",
     "service.forks": "",
     "service.log": "models.data service.errors",
-    "service.settings": "models.data service.errors",
     "service.input": "models.data models.detection service.errors service.log",
+    "service.settings": "models.data service.errors service.input",
     "service.state": "models.data models.detection service.errors service.log service.input",
     "service.kafka": "models.data service.errors service.failpoints service.log service.state",
     "service.pipeline": """
@@ -77,6 +77,7 @@ KNOWN_IN = {
     "pydantic_core": "service.settings",
     "pydantic_settings": "service.settings",
     "yaml": "service.settings",
+    "jmespath": "service.input.paths",
     "fastapi": "service.http service.cli.demo",  # the demo serves the same app
     "starlette": "service.http",
     "uvicorn": "service.http.server service.http.connections",

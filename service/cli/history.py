@@ -6,6 +6,7 @@ Sizes: N readings of a batch, S streams, F features.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,6 +17,8 @@ from models.data.series import Series
 from models.data.spool import Spool, Streams
 from models.detection.records import LATE_LIMIT
 from service.errors import RefusedInput
+from service.input.formats import TopicMapping
+from service.input.mapping import mapped_names
 from service.input.names import names_in
 from service.input.wire import Decoder, ReadingBatch
 from service.inspect.groupless_log import GrouplessLog, input_of
@@ -47,6 +50,7 @@ class History(NamedTuple):
     late: int
     duplicate: int
     elsewhere: int  # of streams that are in another partition too, where they were found first
+    skipped: int = 0  # that the topic's mapping leaves out
 
 
 def stretches(log: HistoricLog, topic: str, since_ms: int | None, until_ms: int | None) -> list[OffsetRange]:
@@ -71,12 +75,18 @@ def stretches(log: HistoricLog, topic: str, since_ms: int | None, until_ms: int 
     return found
 
 
-def features_in(log: GrouplessLog, found: Sequence[OffsetRange]) -> tuple[str, ...]:
-    """The features that most of the first readings have, in the order in which they are written there."""
+def features_in(
+    log: GrouplessLog, found: Sequence[OffsetRange], mapping: TopicMapping | None = None
+) -> tuple[str, ...]:
+    """The features that most of the first readings have, in the order in which they are written there.
+
+    mapping: of the topic, where it has one.
+    """
+    names_of = names_in if mapping is None else partial(mapped_names, mapping)
     for stretch in found:
         names: Counter[tuple[str, ...]] = Counter()
         for fetched in input_of(log, stretch.partition, stretch.begin, min(stretch.end, stretch.begin + LOOKED_AT)):
-            names.update(filter(None, map(names_in, (value or b"" for value in fetched.values))))
+            names.update(filter(None, map(names_of, (value or b"" for value in fetched.values))))
         if names:
             return names.most_common(1)[0][0]
     raise RefusedInput(
@@ -92,12 +102,13 @@ def read(
     admission = Admission(len(decoder.features))
     home: list[Partition] = []  # of every stream
     rejected: Counter[str] = Counter()
-    elsewhere = done = 0
+    elsewhere = done = skipped = 0
     for stretch in found:
         at = stretch.begin
         for fetched in input_of(log, stretch.partition, stretch.begin, stretch.end):
             batch, rejects = decoder.decode(fetched)
             rejected.update(reject.reason for reject in rejects)
+            skipped += batch.skipped
             streams = spool.number(key.decode() for key in batch.keys)
             home += [stretch.partition] * (len(spool.keys) - len(home))
             mine = np.array([home[stream] == stretch.partition for stream in streams.tolist()], bool)
@@ -106,7 +117,8 @@ def read(
             done, at = done + fetched.next_offset - at, fetched.next_offset
             progress(done)
     topic = Path(found[0].partition.topic)
-    return History(spool.series(lambda _: topic), rejected, admission.late, admission.duplicate, elsewhere)
+    series = spool.series(lambda _: topic)
+    return History(series, rejected, admission.late, admission.duplicate, elsewhere, skipped)
 
 
 def _take(batch: ReadingBatch, streams: Streams, mine: Int64s, admission: "Admission", spool: Spool) -> None:

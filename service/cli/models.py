@@ -250,13 +250,16 @@ def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Cons
     with closing(KafkaGrouplessLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
         stretches = history.stretches(log, topic, begin, end)
         records = sum(stretch.end - stretch.begin for stretch in stretches)
-        names = tuple(wanted.features.split(",")) if wanted.features else history.features_in(log, stretches)
+        rules = record_rules(settings)
+        names = tuple(wanted.features.split(",")) if wanted.features else ()
+        names = names or history.features_in(log, stretches, rules.mappings.get(topic))
         limits = settings.limits
         future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
-        decoder = Decoder(names, future_ms, past_ms, record_rules(settings))
+        decoder = Decoder(names, future_ms, past_ms, rules)
         with _reading(records, say) as progress:
             found = history.read(log, stretches, decoder, progress)
     dropped = {**found.rejected, "late": found.late, "duplicate": found.duplicate}
+    dropped["not selected"] = found.skipped
     dropped["of streams in another partition"] = found.elsewhere
     left_out = ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count) or "nothing"
     say.print(f"{topic}: {counted(records, 'record')} of {counted(len(stretches), 'partition')}; left out: {left_out}")

@@ -5,9 +5,10 @@ first byte of a value says which it is.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,12 +43,40 @@ class InputFormat(StrEnum):
         return InputFormat.ARROW if value.startswith((ARROW_BEGINS, ARROW_FILE_BEGINS)) else InputFormat.JSON
 
 
+class TopicMapping(NamedTuple):
+    """How the records of a topic are read that are of another form. Paths are those of service.input.paths.
+
+    setting: what it is called, for what is said of a record.
+    """
+
+    setting: str
+    format: str = "json"
+    key_format: str = "text"
+    readings: str | None = None  # path to the array of them; a value without it is one, or an array of them
+    select: str | None = None
+    stream: tuple[str, ...] = ("$key",)
+    time: str = "timestamp"
+    time_unit: str = "ms"
+    time_format: str | None = None
+    time_zone: str | None = None
+    values: str | Mapping[str, str] = "values"  # to an object or an array of them; or a path for each feature
+    decimal: str | None = None  # of numbers that are text
+    missing: tuple[float | str, ...] = ()
+    quality: str | Mapping[str, str] | None = None
+    good: tuple[float | str, ...] = ()
+    tombstones: str = "refuse"
+
+
+NO_MAPPINGS: Mapping[str, TopicMapping] = MappingProxyType({})
+
+
 class RecordRules(NamedTuple):
     """What is decided by settings."""
 
     format: InputFormat = InputFormat.AUTO
     max_readings: int = MOST_READINGS  # of a record
     max_batch_bytes: int = MAX_BATCH_BYTES  # of a value with many readings
+    mappings: Mapping[str, TopicMapping] = NO_MAPPINGS  # by topic: of those whose records are of another form
 
 
 class RecordReadings(NamedTuple):

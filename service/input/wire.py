@@ -9,6 +9,7 @@ import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, NewType, cast
 
 import msgspec
@@ -28,6 +29,8 @@ from service.input.arrow import ArrowReader
 from service.input.batches import BatchReader
 from service.input.columns import Columns, Single, columns_of
 from service.input.formats import NO_TIME, InputFormat, RecordReadings, RecordRules, milliseconds_of
+from service.input.hints import Hints
+from service.input.mapping import LEAST_READING_BYTES, SHOWN_READINGS, MappedReader, MappedRecord
 from service.input.reasons import Reason
 from service.log.port import Cut, Fetched, Partition, Record, Unreadable
 
@@ -36,8 +39,13 @@ StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: see models.strea
 MAX_VALUE_BYTES = 65_536
 SECONDS = TimeUnit.S.window
 MAX_VALUE = 3.4e38  # the largest float32
-LEAST_READING_BYTES = 4  # of a record of many, and 1 a feature: in columns a reading takes some 90, and 32 a feature
-SHOWN_READINGS = 3  # of those of a record that are refused
+HINTED = frozenset(
+    (
+        *(Reason.MISSING_KEY, Reason.BAD_KEY, Reason.MISSING_VALUE, Reason.BAD_JSON, Reason.BAD_TIMESTAMP),
+        *(Reason.PAST_TIMESTAMP, Reason.WRONG_FEATURES, Reason.NOT_A_NUMBER),
+    )
+)
+METRIC_NAMES = ("name", "metric")
 COLUMN_OF_TIMES = b'"timestamps"'
 ANY_FORMAT = RecordRules()
 
@@ -74,6 +82,7 @@ class ReadingBatch(NamedTuple):
     record_times_ms: Int64s  # (N,) when the records were produced; -1 where unknown
     indices: Int64s  # (N,) which of its record's readings each is, from 0
     runs: Runs | None = None  # where records hold many readings of one stream each
+    skipped: int = 0  # readings, and tombstones, that the topic's mapping leaves out; not of a part
 
     def slots(self, find: Callable[[Sequence[StreamKey]], Tensor]) -> Tensor:
         """The slot of each reading's stream, (N,) int64. find: those of some keys."""
@@ -126,6 +135,8 @@ class Decoder:
                 ("timestamp", int | float | datetime),
                 ("values", named | list[float | None] | UnsetType, UNSET),
                 ("value", float | UnsetType | None, UNSET),
+                # Of one value also what it is of: all metrics of a device must not become one stream.
+                *((name, Any, UNSET) for name in (METRIC_NAMES if len(self.features) == 1 else ())),
             ],
         )
         self._decoders: Mapping[InputFormat, Callable[[bytes], Any]] = {
@@ -137,9 +148,15 @@ class Decoder:
             InputFormat.MSGPACK: BatchReader(self.features, rules.max_readings, msgspec.msgpack, Reason.BAD_MSGPACK),
         }
         self._arrow = ArrowReader(self.features, rules.max_readings)
+        self._hints = Hints(self.features, rules.max_readings, self._far_from_record)
+        self._mapped = {
+            topic: MappedReader(mapping, self.features, rules.max_readings) for topic, mapping in rules.mappings.items()
+        }
 
     def decode(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
         """Split what was fetched into readings and rejects. Never raises, whatever the bytes."""
+        if (mapped := self._mapped.get(fetched.partition.topic)) is not None:
+            return self._decode_mapped(fetched, mapped)
         decode = self._decoders.get(self.rules.format.of(fetched.values[0] or b""))
         read = self._decode_all(fetched, decode) if decode else None
         if read is None:
@@ -157,6 +174,9 @@ class Decoder:
                 [m.timestamp if type(m.timestamp) is int else milliseconds_of(m.timestamp) for m in messages], np.int64
             )
             columns = self._columns(messages)
+            if messages[0].values is UNSET and len(self.features) == 1:
+                for message, key in zip(messages, keys, strict=True):
+                    _check_metric(message, cast(bytes, key))
         except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError, RejectedReading):
             return None
         if columns.shape != (len(messages), len(self.features)) or (np.abs(columns) > MAX_VALUE).any():
@@ -200,10 +220,51 @@ class Decoder:
             Reject(n, Reason(one.reason), str(one)) for n, one in enumerate(read) if isinstance(one, RejectedReading)
         ]
         columns = columns_of(fetched.keys, read, len(self.features))
+        batch, rejects = self._judged_apart(fetched, columns, rejects, {})
+        return batch, [self._with_hint(fetched, reject) for reject in rejects]
+
+    def _with_hint(self, fetched: Fetched, reject: Reject) -> Reject:
+        """The reject, and the mapping that would read the record if one is known."""
+        n, value = reject.record, fetched.values[reject.record]
+        if reject.reason not in HINTED or isinstance(value, Cut) or isinstance(fetched.keys[n], Cut):
+            return reject
+        hint = self._hints.of(fetched.partition.topic, fetched.keys[n], value, int(fetched.times_ms[n]))
+        return reject._replace(detail=f"{reject.detail}; {hint}") if hint else reject
+
+    def _decode_mapped(self, fetched: Fetched, mapped: MappedReader) -> tuple[ReadingBatch, list[Reject]]:
+        """The records of a topic that has a mapping, one at a time."""
+        check = partial(self._checked, written=InputFormat.MSGPACK, flaw=None)  # as large as those
+        read = mapped.read(fetched.partition.topic, self._mapped_records(fetched), check)
+        rejects = [Reject(n, *flaw) for n, flaw in read.rejects.items()]
+        batch, rejects = self._judged_apart(fetched, read.columns, rejects, read.flaws)
+        return batch._replace(skipped=read.skipped), rejects
+
+    def _mapped_records(self, fetched: Fetched) -> Iterator[MappedRecord]:
+        for n, (key, value, time_ms) in enumerate(
+            zip(fetched.keys, fetched.values, fetched.times_ms.tolist(), strict=True)
+        ):
+            yield MappedRecord(key, value, time_ms, partial(self._headers, fetched, n))
+
+    def _headers(self, fetched: Fetched, n: int) -> dict[str, str]:
+        """Those of a record that are text, by name."""
+        kept = fetched.headers(int(fetched.offsets[n])).kept
+        return {name: value.decode(errors="replace") for name, value in kept if value is not None}
+
+    def _judged_apart(
+        self,
+        fetched: Fetched,
+        columns: Columns,
+        rejects: list[Reject],
+        flaws: Mapping[tuple[int, int], Flaw],
+    ) -> tuple[ReadingBatch, list[Reject]]:
+        """The readings that can be judged, and the records in which there are others, with those that hold none.
+
+        flaws: by record and index, what is known already to be wrong with readings that have NO_TIME.
+        """
         record_times = fetched.times_ms[columns.records]
         bad = self._is_bad(columns, record_times)
         if bad.any():
-            rejects = sorted([*rejects, *self._refused(columns, record_times, bad)])
+            rejects = sorted([*rejects, *self._refused(columns, record_times, bad, flaws)])
             columns = columns.part(~bad)
         some = fetched._replace(offsets=fetched.offsets[columns.records], times_ms=fetched.times_ms[columns.records])
         keys = cast(list[StreamKey], columns.keys)
@@ -228,12 +289,14 @@ class Decoder:
                 elif written is InputFormat.ARROW:
                     read[n] = self._fit(self._arrow.read(good), good, flaw)
                 else:
-                    read[n] = self._read_json(good, flaw)
+                    read[n] = self._read_json(good, flaw, key)
         many = self._batches[InputFormat.MSGPACK].read(list(packed.values()))
         for (n, value), found in zip(packed.items(), many, strict=True):
             flaw = flaws[fetched.keys[n]]
             one = (
-                self._read_single(value, InputFormat.MSGPACK, flaw) if found is None else self._fit(found, value, flaw)
+                self._read_single(value, InputFormat.MSGPACK, flaw, fetched.keys[n])
+                if found is None
+                else self._fit(found, value, flaw)
             )
             read[n] = one
         return [read[n] for n in range(len(fetched.keys))]
@@ -251,8 +314,10 @@ class Decoder:
             raise RejectedReading(Reason.MISSING_VALUE, "the record has no value")
         raise RejectedReading(Reason.TOO_LARGE, f"{_size(value)} bytes, expected at most {most}")
 
-    def _read_json(self, value: bytes, flaw: Flaw | None) -> Single | RecordReadings | RejectedReading:
-        one = self._read_single(value, InputFormat.JSON, flaw)
+    def _read_json(
+        self, value: bytes, flaw: Flaw | None, key: bytes | None
+    ) -> Single | RecordReadings | RejectedReading:
+        one = self._read_single(value, InputFormat.JSON, flaw, key)
         if isinstance(one, RejectedReading) and COLUMN_OF_TIMES in value:
             (many,) = self._batches[InputFormat.JSON].read([value])
             return one if many is None else self._fit(many, value, flaw)
@@ -285,14 +350,19 @@ class Decoder:
             bad |= ~np.array([good[key] for key in columns.keys], np.bool_)
         return bad
 
-    def _refused(self, columns: Columns, record_times: Int64s, bad: Bools) -> Iterator[Reject]:
+    def _refused(
+        self, columns: Columns, record_times: Int64s, bad: Bools, flaws: Mapping[tuple[int, int], Flaw]
+    ) -> Iterator[Reject]:
         """One for each record with readings that cannot be judged."""
         places = np.flatnonzero(bad)
         records, firsts, counts = np.unique(columns.records[places], return_index=True, return_counts=True)
         holds = np.bincount(columns.records, minlength=int(records[-1]) + 1)
         for record, first, count in zip(records.tolist(), firsts.tolist(), counts.tolist(), strict=True):
             shown = places[first : first + min(count, SHOWN_READINGS)].tolist()
-            whys = [self._why_bad(columns, n, int(record_times[n])) for n in shown]
+            whys = [
+                flaws.get((record, int(columns.indices[n]))) or self._why_bad(columns, n, int(record_times[n]))
+                for n in shown
+            ]
             if int(holds[record]) == 1:
                 yield Reject(record, *whys[0])
                 continue
@@ -329,7 +399,9 @@ class Decoder:
             )
         return Reason.PAST_TIMESTAMP, f"{begin}; as milliseconds it is {rfc3339(time)}, {where}"
 
-    def _read_single(self, value: bytes, written: InputFormat, flaw: Flaw | None) -> Single | RejectedReading:
+    def _read_single(
+        self, value: bytes, written: InputFormat, flaw: Flaw | None, key: bytes | None
+    ) -> Single | RejectedReading:
         """The one reading that a record holds."""
         malformed = Reason.BAD_JSON if written is InputFormat.JSON else Reason.BAD_MSGPACK
         try:
@@ -339,7 +411,10 @@ class Decoder:
             time = milliseconds_of(message.timestamp)
             if not 0 <= time <= MAX_TIMESTAMP_MS:
                 raise RejectedReading(Reason.BAD_TIMESTAMP, _out_of_bounds(time))
-            return Single(time, self._row(message))
+            row = self._row(message)
+            if message.values is UNSET and key is not None:
+                _check_metric(message, key)
+            return Single(time, row)
         except RejectedReading as rejected:
             return rejected
         except msgspec.ValidationError as error:
@@ -425,6 +500,18 @@ def _key_flaw(key: bytes | None) -> Flaw | None:
         return Reason.MISSING_KEY, "the record has no key, expected the stream's name"
     flaw = flaw_of(key, _size(key))
     return (Reason.BAD_KEY, flaw) if flaw else None
+
+
+def _check_metric(message: Any, key: bytes) -> None:
+    """Refuse one value of a metric that the key does not name: all that its device sends would be one stream."""
+    for field in METRIC_NAMES:
+        metric = getattr(message, field)
+        if type(metric) is str and metric.encode(errors="replace").lower() not in key.lower():
+            raise RejectedReading(
+                Reason.BAD_KEY,
+                f"the value is of the {field} {metric[:80]!r}, which the key {key.decode()} does not name: all metrics "
+                "with this key would be one stream",
+            )
 
 
 def _unit_hint(number: int) -> str:

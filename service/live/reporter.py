@@ -46,6 +46,7 @@ class _Tally:
     readings: int = 0
     late: int = 0
     duplicate: int = 0
+    skipped: int = 0
     transactions: int = 0
     aborts: int = 0
     assigned: int = 0
@@ -62,6 +63,7 @@ class _Tally:
             self.readings += len(one.batch.keys)
             self.late += one.counts["late"]
             self.duplicate += one.counts["duplicate"]
+            self.skipped += one.counts["skipped"]
             self.evicted += one.counts["evicted"]
             self.rejected.update(reject.reason.value for reject in one.rejects)
             for event in one.events:
@@ -77,6 +79,7 @@ class _Tally:
             rejected=dict(self.rejected),
             late=self.late,
             duplicate=self.duplicate,
+            skipped=self.skipped,
             opened=opened,
             updated=updated,
             closed=closed,

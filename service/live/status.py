@@ -89,6 +89,7 @@ class Counts:
     pages_written: int = 0
     page_bytes_written: int = 0
     records: int = 0  # judged or rejected, with one reading each or many
+    skipped: int = 0  # readings and tombstones that a topic's mapping leaves out
 
 
 class Notified(NamedTuple):

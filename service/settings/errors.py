@@ -1,10 +1,10 @@
 """What pydantic finds wrong with the settings, in our words: where, what was found, what it should be, who set it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic_core import ErrorDetails
 
-from service.settings.settings import PATHS, SECTIONS
+from service.settings.settings import NESTED_FIELDS, PATHS, SECTIONS
 from service.settings.sources import GivenValue, suggestion
 
 SECRET = ("password", "authorization", "token", "urls")  # in the name of a setting; in an address may be a login
@@ -13,13 +13,27 @@ SECRET = ("password", "authorization", "token", "urls")  # in the name of a sett
 def error_line(detail: ErrorDetails, given: Mapping[str, GivenValue]) -> str:
     """One error: where, what was found, what it should be, who set it."""
     field = detail.get("ctx", {}).get("field", "")
-    path = ".".join(str(part) for part in (*detail["loc"], *([field] if field else [])))
-    key = next((key for key in (path, path.rpartition(".")[0]) if key in given), None)
-    origin = f" ({given[key].origin})" if key else ""
+    parts = [str(part) for part in (*detail["loc"], *([field] if field else []))]
+    path = ".".join(parts)
+    key, value = _found(parts, given)
+    origin = f" ({given[key].place(path)})" if key else ""
     if detail["type"] == "extra_forbidden":
-        return f"{path}: unknown{suggestion(path, (*PATHS, *SECTIONS))}{origin}"
-    found = f"found {_quoted(key, given[key].value)}, " if key else ""
+        beside = tuple(f"{path.rpartition('.')[0]}.{name}" for name in NESTED_FIELDS.get(".".join(parts[:2]), ()))
+        return f"{path}: unknown{suggestion(path, (*PATHS, *SECTIONS, *beside))}{origin}"
+    found = f"found {_quoted(key, value)}, " if key else ""
     return f"{path}: {found}expected {_expected(detail)}{origin}"
+
+
+def _found(parts: Sequence[str], given: Mapping[str, GivenValue]) -> tuple[str, object]:
+    """The setting that something is wrong with or in, and what was found there; empty: nothing was given."""
+    for end in range(len(parts), 0, -1):
+        key = ".".join(parts[:end])
+        if key in given:
+            value = given[key].value
+            for part in parts[end:] if key in NESTED_FIELDS else ():
+                value = value.get(part) if isinstance(value, dict) else value
+            return key, value
+    return "", None
 
 
 def _quoted(path: str, value: object) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -18,6 +19,17 @@ TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 def wrong_value(expected: str, field: str = "") -> PydanticCustomError:
     """An error that says what a value should be; field: which of a section's, where the section is checked."""
     return PydanticCustomError("setting", "{expected}", {"expected": expected, "field": field})
+
+
+def one_of(*choices: str) -> Callable[[str | None], str | None]:
+    """A check that a text is one of some, or not given."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in choices:
+            raise wrong_value(f"one of {', '.join(choices)}")
+        return value
+
+    return check
 
 
 def _no_boolean(value: object) -> object:

@@ -39,7 +39,7 @@ def load(config_file: Path | None, overrides: Mapping[str, object]) -> Settings:
 
 def _nested(given: Mapping[str, GivenValue]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
-    for path, (value, _) in given.items():
+    for path, (value, *_) in given.items():
         section, _, name = path.rpartition(".")
         (nested.setdefault(section, {}) if section else nested)[name] = value
     return nested

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from models.data.cron import parse_cron
 from service.settings.addresses import is_loopback
@@ -25,12 +25,7 @@ from service.settings.fields import (
     wrong_value,
 )
 from service.settings.secret_files import file_of, with_secrets_from_files
-
-
-class Section(BaseModel):
-    """Settings that belong together; a key that is not a field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+from service.settings.section import Section
 
 
 class KafkaSettings(Section):
@@ -203,14 +198,6 @@ class LogSettings(Section):
     )
     format: Literal["json", "text", "auto"] = Field(
         default="auto", description="json: an object a line; text: for people; auto: text on a terminal"
-    )
-
-
-class InputSettings(Section):
-    format: Literal["auto", "json", "msgpack", "arrow"] = Field(
-        default="auto",
-        description="what the values of the input topics are: json, msgpack (MessagePack) or arrow (a stream of Arrow "
-        "IPC); auto: each as its first byte says",
     )
 
 

@@ -8,16 +8,16 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.settings.fields import FilePath, Names, Whole
+from service.settings.input_section import InputSettings, TopicInput
+from service.settings.section import Section
 from service.settings.sections import (
     HttpSettings,
     IncidentSettings,
-    InputSettings,
     KafkaSettings,
     LimitSettings,
     LogSettings,
     MetricsSettings,
     NotificationSettings,
-    Section,
     StateSettings,
 )
 
@@ -137,6 +137,12 @@ def _shown_field(settings: Settings, section: str, name: str) -> Iterator[str]:
     yield f"# {type(holder).model_fields[name].description} [{origin}]"
     if isinstance(value, SecretStr):
         yield f"# {name}: set, not shown"
+    elif value and isinstance(value, dict):  # a section for each of something that a person names
+        yield f"{name}:"
+        for key, inner in value.items():
+            yield f"  {json.dumps(key, ensure_ascii=False)}:"
+            for field, one in inner.model_dump(mode="json").items():
+                yield f"    {field}: {json.dumps(one, ensure_ascii=False)}"
     else:
         yield f"{name}: {json.dumps(value, default=_plain, ensure_ascii=False)}"
 
@@ -168,3 +174,5 @@ SECTIONS: dict[str, type[Section]] = {
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 PATHS = tuple(_known_paths())
+# Settings that are a section for each of something that a person names, and the fields of such a section.
+NESTED_FIELDS: dict[str, tuple[str, ...]] = {"input.topics": tuple(TopicInput.model_fields)}

@@ -5,13 +5,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
 from pydantic_settings import EnvSettingsSource
 
 from service.errors import RefusedSetting
-from service.settings.settings import PATHS, PREFIX, SECTIONS, Settings, path_of
+from service.settings.settings import NESTED_FIELDS, PATHS, PREFIX, SECTIONS, Settings, path_of
 
 CONFIG_VARIABLE = "TELLTALE_CONFIG"
 TEST_PREFIX = "TELLTALE_TEST_"  # read by the tests, not by the service
@@ -30,6 +31,13 @@ class GivenValue(NamedTuple):
 
     value: object
     origin: str
+    within: Mapping[str, str] = MappingProxyType({})  # by path: where what is nested in the value was set
+
+    def place(self, path: str) -> str:
+        """Where what is at a path in the value was set, or what it is in."""
+        while path and path not in self.within:
+            path = path.rpartition(".")[0]
+        return self.within.get(path, self.origin)
 
 
 # --- the environment
@@ -135,9 +143,25 @@ def _settings_of(loader: _Loader, node: yaml.MappingNode, section: str, file: Pa
         if path in SECTIONS and isinstance(value_node, yaml.MappingNode):
             yield from _settings_of(loader, value_node, path, file)
         elif path not in SECTIONS:
-            yield path, GivenValue(_value(loader, value_node), f"{file}, line {line}")
+            lines = _nested_lines(value_node, path) if path in NESTED_FIELDS else ()
+            within = {inner: f"{file}, line {n}" for inner, n in lines}
+            yield path, GivenValue(_value(loader, value_node), f"{file}, line {line}", within)
         elif value_node.tag != "tag:yaml.org,2002:null":  # a section with nothing in it is one that is not there
             raise _RefusedYaml(f"a single value as {path}, expected a section with keys below it", key_node.start_mark)
+
+
+def _nested_lines(node: yaml.Node, path: str) -> Iterator[tuple[str, int]]:
+    """Path and line of each key in a value that is a mapping."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        inner, line = path_of(path, str(key_node.value)), key_node.start_mark.line + 1
+        if inner in seen:
+            raise _RefusedYaml(f"{inner} again, it is set in line {seen[inner]} already", key_node.start_mark)
+        seen[inner] = line
+        yield inner, line
+        yield from _nested_lines(value_node, inner)
 
 
 def _value(loader: _Loader, node: yaml.Node) -> object:
@@ -153,6 +177,9 @@ def _require_decimal(node: yaml.Node) -> None:
     """Refuse a number that YAML does not read as a person does, in a list too."""
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
+            _require_decimal(item)
+    elif isinstance(node, yaml.MappingNode):
+        for _, item in node.value:
             _require_decimal(item)
     elif node.tag in YAML_NUMBERS and not DECIMAL.fullmatch(node.value) and not node.value.lstrip("+-").startswith("."):
         raise _RefusedYaml(

@@ -1,0 +1,235 @@
+"""The table of what producers write to Kafka: each payload, the mapping that reads it, and the readings that come out.
+
+The payloads are made up, in the forms that the producers' documents describe.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+
+from docs.tables import table
+from models.data.rfc3339 import rfc3339
+from service.input.formats import RecordRules
+from service.input.wire import Decoder
+from service.log.port import Fetched, KeptHeaders, Partition
+from service.settings.input_section import TopicInput, topic_mapping
+
+NOW_MS = 1_767_571_200_000  # 2026-01-05T00:00:00Z, when the records were produced
+TOPIC = "plant"
+
+
+class Payload(NamedTuple):
+    """A record as a producer writes it, and what reads it. mapping: YAML below `input.topics.TOPIC`; empty: none."""
+
+    what: str
+    value: bytes
+    mapping: str
+    key: bytes | None = b"p7"
+    features: tuple[str, ...] = ("temp", "press")
+    headers: Mapping[str, bytes] = {}
+
+
+PAYLOADS = (
+    Payload("Telltale's own", b'{"timestamp":1767571200000,"values":{"temp":61,"press":4.1}}', ""),
+    Payload(
+        "a value of a sensor, its name in it too",
+        b'{"sensorId":"s1","timestamp":1767571200000,"value":40.2}',
+        "",
+        b"s1",
+        ("value",),
+    ),
+    Payload(
+        "the same without a key",
+        b'{"sensorId":"s1","timestamp":1767571200000,"value":40.2}',
+        "{stream: sensorId, values: value}",
+        None,
+        ("value",),
+    ),
+    Payload(
+        "time by another name",
+        b'{"sensorId":"s1","measuredAt":"2026-01-05T00:00:00Z","value":40.2}',
+        "{stream: sensorId, time: measuredAt, values: value}",
+        None,
+        ("value",),
+    ),
+    Payload("flat", b'{"timestamp":1767571200000,"temp":61,"press":4.1}', '{values: "@"}'),
+    Payload("seconds", b'{"timestamp":1767571200.5,"values":[61,4.1]}', "{time_unit: s}"),
+    Payload("microseconds", b'{"timestamp":1767571200000000,"values":[61,4.1]}', "{time_unit: us}"),
+    Payload("nanoseconds", b'{"timestamp":1767571200000000000,"values":[61,4.1]}', "{time_unit: ns}"),
+    Payload("time as digits in text", b'{"timestamp":"1767571200000","values":[61,4.1]}', "{}"),
+    Payload(
+        "local time",
+        b'{"timestamp":"2026-01-05 01:00:00","values":[61,4.1]}',
+        "{time_zone: Europe/Berlin}",
+    ),
+    Payload(
+        "time in a format of its own",
+        b'{"timestamp":"05.01.2026 00:00","values":[61,4.1]}',
+        '{time_format: "%d.%m.%Y %H:%M", time_zone: UTC}',
+    ),
+    Payload("no time", b'{"temp":61,"press":4.1}', '{time: $time, values: "@"}'),
+    Payload(
+        "Telegraf, `json`",
+        b'{"fields":{"temp":61,"press":4.1},"name":"opcua","tags":{"host":"h1","id":"p7"},"timestamp":1767571200}',
+        "{preset: telegraf, stream: [tags.host, tags.id]}",
+        None,
+    ),
+    Payload(
+        "Telegraf, `json` in batches",
+        b'{"metrics":[{"fields":{"temp":61,"press":4.1},"name":"opcua","tags":{"id":"p7"},"timestamp":1767571200},'
+        b'{"fields":{"temp":20,"press":1.2},"name":"opcua","tags":{"id":"p8"},"timestamp":1767571200}]}',
+        "{preset: telegraf, stream: tags.id}",
+        None,
+    ),
+    Payload(
+        "Prometheus' Kafka adapter",
+        b'{"timestamp":"2026-01-05T00:00:00Z","value":"61.2","name":"temp",'
+        b'"labels":{"__name__":"temp","instance":"p7"}}',
+        '{stream: [labels.instance, name], values: value, decimal: "."}',
+        None,
+        ("value",),
+    ),
+    Payload(
+        "Kafka Connect's JSON converter",
+        b'{"schema":{"type":"struct"},"payload":{"timestamp":1767571200000,"temp":61,"press":4.1}}',
+        "{preset: connect, key_format: json, stream: $key.payload}",
+        b'{"schema":{"type":"string"},"payload":"p7"}',
+    ),
+    Payload(
+        "Debezium",
+        b'{"before":null,"after":{"pump":"p7","temp":61,"press":4.1},"op":"c","ts_ms":1767571200000}',
+        "{preset: debezium, stream: after.pump}",
+        b'{"id":1}',
+    ),
+    Payload(
+        "a key as Connect's JSON converter writes text",
+        b'{"timestamp":1767571200000,"values":[61,4.1]}',
+        "{key_format: json}",
+        b'"p7"',
+    ),
+    Payload(
+        "a key that is an object",
+        b'{"timestamp":1767571200000,"values":[61,4.1]}',
+        "{key_format: json, stream: $key.id}",
+        b'{"id":7}',
+    ),
+    Payload(
+        "a key that is an integer",
+        b'{"timestamp":1767571200000,"values":[61,4.1]}',
+        "{key_format: integer}",
+        (7).to_bytes(8),
+    ),
+    Payload(
+        "a message a metric, with a quality",
+        b'{"name":"POWER_FACTOR","value":0.99,"timestamp":1767571200000,"quality":"BAD"}',
+        "{stream: [$key, name], values: value, quality: quality, good: GOOD}",
+        b"edge-1",
+        ("value",),
+    ),
+    Payload(
+        "Sparkplug's JSON",
+        b'{"timestamp":1767571200000,"metrics":[{"name":"temp","timestamp":1767571200000,"value":61},'
+        b'{"name":"press","timestamp":1767571200000,"value":4.1}],"seq":2}',
+        "{readings: metrics, stream: [$key, name], values: value}",
+        b"edge-1",
+        ("value",),
+    ),
+    Payload(
+        "CloudEvents, structured",
+        b'{"specversion":"1.0","id":"1","source":"/line-3","type":"reading","subject":"p7",'
+        b'"time":"2026-01-05T00:00:00Z","data":{"temp":61,"press":4.1}}',
+        "{preset: cloudevents}",
+        None,
+    ),
+    Payload(
+        "CloudEvents, binary",
+        b'{"temp":61,"press":4.1}',
+        "{preset: cloudevents-binary}",
+        None,
+        headers={"ce_subject": b"p7", "ce_time": b"2026-01-05T00:00:00Z"},
+    ),
+    Payload(
+        "an array of readings",
+        b'[{"timestamp":1767571200000,"values":[61,4.1]},{"timestamp":1767571200500,"values":[62,4.1]}]',
+        "{}",
+    ),
+    Payload(
+        "JSON lines",
+        b'{"timestamp":1767571200000,"values":[61,4.1]}\n{"timestamp":1767571200500,"values":[62,4.1]}',
+        "{}",
+    ),
+    Payload(
+        "OPC UA",
+        b'{"SourceTimestamp":"2026-01-05T00:00:00Z","Value":20.1,"StatusCode":0}',
+        "{time: SourceTimestamp, values: Value, quality: StatusCode, good: 0}",
+        b"ns=2;s=p7",
+        ("value",),
+    ),
+    Payload(
+        "JSON with the id of a schema, by the serializer of a schema registry",
+        b'\0\0\0\0\x0c{"timestamp":1767571200000,"values":[61,4.1]}',
+        "{format: json-schema}",
+    ),
+    Payload("some of several features", b'{"timestamp":1767571200000,"values":{"temp":61}}', "{}"),
+    Payload("NaN", b'{"timestamp":1767571200000,"values":[NaN,4.1]}', "{}"),
+    Payload("decimal comma", b'{"timestamp":1767571200000,"values":["61,2","4,1"]}', '{decimal: ","}'),
+    Payload(
+        "a word or a number for a missing value",
+        b'{"timestamp":1767571200000,"values":["n/a",-9999]}',
+        "{missing: [n/a, -9999]}",
+    ),
+)
+
+
+def readings(payload: Payload) -> list[tuple[str, int, list[float]]]:
+    """Stream, time and values of what is read of a payload. Raises ValueError where it cannot be read."""
+    rules = RecordRules()
+    if payload.mapping:
+        given = TopicInput(**yaml.safe_load(payload.mapping))
+        rules = RecordRules(mappings={TOPIC: topic_mapping(TOPIC, given)})
+    kept = KeptHeaders(tuple(payload.headers.items()))
+    fetched = Fetched(
+        Partition(TOPIC, 0), [payload.key], [payload.value], np.array([0]), np.array([NOW_MS]), 1, 1, lambda _: kept
+    )
+    batch, rejects = Decoder(payload.features, 86_400_000, 30 * 365 * 86_400_000, rules).decode(fetched)
+    if rejects:
+        raise ValueError(f"{payload.what}: {rejects[0].detail}, expected a payload that is read")
+    times_ms, rows = batch.readings.times_ms.tolist(), batch.readings.values.tolist()
+    return [(key.decode(), time, row) for key, time, row in zip(batch.keys, times_ms, rows, strict=True)]
+
+
+def payload_table() -> str:
+    return table(
+        ("producer or form", "key", "value", "below `input.topics.TOPIC`", "read as"),
+        [
+            (
+                payload.what,
+                _bytes(payload.key),
+                "<br>".join([_bytes(payload.value), *(f"`{n}: {v.decode()}`" for n, v in payload.headers.items())]),
+                f"`{payload.mapping}`" if payload.mapping else "nothing",
+                "<br>".join(_read(payload, *one) for one in readings(payload)),
+            )
+            for payload in PAYLOADS
+        ],
+    )
+
+
+def _bytes(data: bytes | None) -> str:
+    if data is None:
+        return "none"
+    text = data.decode(errors="replace")
+    return (
+        "<br>".join(f"`{line}`" for line in text.split("\n"))
+        if text.replace("\n", "").isprintable()
+        else f"`{data.hex(' ')}`"
+    )
+
+
+def _read(payload: Payload, stream: str, time_ms: int, row: list[float]) -> str:
+    values = [
+        f"{name} {'missing' if math.isnan(value) else value}" for name, value in zip(payload.features, row, strict=True)
+    ]
+    return f"{stream}, {rfc3339(time_ms)}: {', '.join(values)}"

@@ -1,0 +1,117 @@
+"""The values and keys of mapped topics to what paths look into: objects, arrays, text and numbers.
+
+Each format is a function from bytes to the documents in them. What needs a library imports it when it is chosen.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from service.errors import RejectedReading
+from service.input.reasons import Reason
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_LINES = 65_536
+DEPTH = 200  # of objects and arrays in one another
+REGISTRY_BYTES = 5  # 0, and the id of a schema
+
+Documents = Callable[[bytes], Iterable[Any]]
+
+
+def documents_of(name: str) -> Documents:
+    """What reads values of a format; it raises RejectedReading."""
+    return FORMATS[name]
+
+
+def key_of(name: str) -> Callable[[bytes | None], Any]:
+    """What reads keys of a format; None where there is no key, and what it is if it cannot be read."""
+    return KEYS[name]
+
+
+def json_documents(value: bytes) -> Iterable[Any]:
+    """One document, or one a line. What JSON has no word for, NaN and Infinity, is read too."""
+    text = value.removeprefix(BYTE_ORDER_MARK)
+    try:
+        return [msgspec.json.decode(text)]
+    except RecursionError as error:
+        raise RejectedReading(Reason.BAD_JSON, "nested too deeply") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) > 1:
+            return [_line(line, n) for n, line in enumerate(lines, 1)]
+        return [_lenient(text, str(error), _likely_format(value))]
+
+
+def _line(line: bytes, number: int) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return _lenient(line, str(error), f", in line {number}")
+
+
+def _lenient(text: bytes, problem: str, where: str) -> Any:
+    """What Python's JSON writes, NaN too."""
+    if not any(word in text for word in (b"NaN", b"Infinity")):
+        raise RejectedReading(Reason.BAD_JSON, problem + where)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RejectedReading(Reason.BAD_JSON, problem + where) from error
+
+
+def _likely_format(value: bytes) -> str:
+    """What else it may be, of a value that is not JSON."""
+    if value[:1] == b"\x00" and len(value) > REGISTRY_BYTES:
+        schema = int.from_bytes(value[1:REGISTRY_BYTES])
+        return f": the value begins with the schema id {schema} of a schema registry"
+    return ""
+
+
+def registry_json_documents(value: bytes) -> Iterable[Any]:
+    """JSON behind the id of its schema, as the JSON Schema serializer of a schema registry writes it."""
+    if value[:1] != b"\0" or len(value) <= REGISTRY_BYTES:
+        raise RejectedReading(
+            Reason.BAD_JSON,
+            f"found {value[:REGISTRY_BYTES].hex(' ') or 'nothing'}, expected a zero byte and a schema id",
+        )
+    return json_documents(value[REGISTRY_BYTES:])
+
+
+def msgpack_documents(value: bytes) -> Iterable[Any]:
+    """One document."""
+    try:
+        return [msgspec.msgpack.decode(value)]
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RejectedReading(Reason.BAD_MSGPACK, str(error)) from error
+
+
+def _text_key(key: bytes | None) -> Any:
+    try:
+        return None if key is None else key.decode()
+    except UnicodeDecodeError as error:
+        raise RejectedReading(Reason.BAD_KEY, "the key is not UTF-8") from error
+
+
+def _json_key(key: bytes | None) -> Any:
+    try:
+        return None if key is None else msgspec.json.decode(key)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RejectedReading(Reason.BAD_KEY, f"the key is not JSON: {error}") from error
+
+
+def _integer_key(key: bytes | None) -> Any:
+    if key is None:
+        return None
+    if len(key) not in (2, 4, 8):
+        raise RejectedReading(Reason.BAD_KEY, f"key of {len(key)} bytes, expected an integer of 2, 4 or 8")
+    return int.from_bytes(key, signed=True)
+
+
+FORMATS: dict[str, Documents] = {
+    "json": json_documents,
+    "json-schema": registry_json_documents,
+    "msgpack": msgpack_documents,
+}
+KEYS: dict[str, Callable[[bytes | None], Any]] = {"text": _text_key, "json": _json_key, "integer": _integer_key}

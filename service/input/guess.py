@@ -1,0 +1,258 @@
+"""What a record of unknown form probably is, and the mapping that would read it."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from models.data.stream_key import flaw_of
+from models.data.time_units import looks_like
+from service.errors import RejectedReading
+from service.input.documents import REGISTRY_BYTES, json_documents
+from service.input.formats import TopicMapping
+from service.input.mapping import DECIMALS
+from service.input.presets import PRESETS
+
+MOST_SCHEMAS = 2**20  # of a registry: higher numbers are ids of none
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+TIMES = ("timestamp", "@timestamp", "time", "ts", "measuredat", "sourcetimestamp", "servertimestamp", "datetime")
+TIMES_MORE = ("eventtime", "event_time", "_time", "date", "created_at", "createdat", "ts_ms")
+STREAMS = ("sensorid", "sensor_id", "sensor", "deviceid", "device_id", "device", "stream", "asset", "tag", "id")
+METRICS = ("name", "metric", "metricname", "metric_name", "variable", "parameter")
+SINGLES = ("value", "v", "val", "reading", "measurement")
+QUALITIES = ("quality", "statuscode", "status_code", "q")
+HOLDERS = ("values", "fields", "data", "measurements", "readings", "payload")
+MANY = ("metrics", "readings", "measurements", "items", "records", "data", "points", "values")
+
+
+DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%b %d %Y")
+CLOCKS = (" %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", "")
+DAY_AND_MONTH = re.compile(r"(\d\d?)[/-](\d\d?)[/-]\d{4}")
+
+
+class Guess(NamedTuple):
+    """What it is, in words if it has any, and settings of `input.topics.TOPIC`; None: what reads it is not known."""
+
+    what: str
+    settings: Mapping[str, Any] | None
+
+    @property
+    def yaml(self) -> str:
+        """The settings as YAML writes them in one line."""
+        inner = ", ".join(f"{name}: {_flow(value)}" for name, value in (self.settings or {}).items())
+        return f"{{{inner}}}"
+
+    def mapping(self, topic: str) -> TopicMapping | None:
+        """The same, to read with."""
+        if self.settings is None:
+            return None
+        given = {name: value for name, value in self.settings.items() if name != "preset"}
+        fields = {**PRESETS.get(str(self.settings.get("preset")), {}), **given}
+        for name in ("stream", "good"):
+            if name in fields:
+                fields[name] = tuple(fields[name]) if isinstance(fields[name], list) else (fields[name],)
+        return TopicMapping(f"input.topics.{topic}", **fields)
+
+
+def guess(key: bytes | None, value: bytes | None, headers: Sequence[str] = ()) -> Guess | None:
+    """None where nothing is known that reads it. headers: their names."""
+    if value is None:
+        return Guess("no value", {"tombstones": "ignore"})
+    schema = int.from_bytes(value[1:REGISTRY_BYTES])
+    if value[:1] == b"\0" and len(value) > REGISTRY_BYTES and 0 < schema < MOST_SCHEMAS:
+        return _of_registry(key, value, schema)
+    try:
+        (document, *_) = json_documents(value)
+    except (RejectedReading, ValueError):
+        return None
+    if isinstance(document, list) and document:
+        document = document[0]
+    if not isinstance(document, dict):
+        return None
+    settings = _of_producer(document, headers) or _of_object(document)
+    if settings is None:
+        return None
+    what, found = settings
+    return Guess(what, {**found, **_of_key(key, document, found)})
+
+
+def _of_registry(key: bytes | None, value: bytes, schema: int) -> Guess | None:
+    """A value behind the id of its schema."""
+    if value[REGISTRY_BYTES : REGISTRY_BYTES + 1] not in (b"{", b"["):
+        return Guess(f"Avro or Protobuf with schema id {schema} of a schema registry", None)
+    found = guess(key, value[REGISTRY_BYTES:])
+    return found and found._replace(settings={"format": "json-schema", **(found.settings or {})})
+
+
+def _of_producer(document: Mapping[str, Any], headers: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
+    """Forms that are known by their names."""
+    first = _first(document.get("metrics"))
+    telegraf = first if "fields" in first else document
+    if isinstance(telegraf.get("fields"), dict) and "tags" in telegraf:
+        return "Telegraf's JSON", {"preset": "telegraf", **_unit(telegraf.get("timestamp"), "s")}
+    inner = document["payload"] if "schema" in document and isinstance(document.get("payload"), dict) else document
+    if isinstance(inner.get("after"), dict) and "op" in inner:
+        return "a change of a table by Debezium", {"preset": "debezium"}
+    if inner is not document:
+        found = _of_object(inner)
+        within = {} if found is None else {"values": "values", **found[1]}
+        if within.get("values") == "@":  # as the preset says
+            del within["values"]
+        return "Kafka Connect's JSON with a schema", {"preset": "connect", **within}
+    if "specversion" in document and "data" in document:
+        return "a CloudEvent", {"preset": "cloudevents"}
+    if "ce_specversion" in headers:
+        return "the data of a CloudEvent", {"preset": "cloudevents-binary"}
+    return None
+
+
+def _of_object(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """An object of names that say what they are, or one that holds many of those."""
+    for name in MANY:
+        holder = _named(document, (name,))
+        first = _first(document.get(holder)) if holder else {}
+        if holder and first and (found := _of_reading(first, document)) is not None:
+            return "an array of readings", {"readings": _path(holder), **found}
+    found = _of_reading(document, document)
+    return None if found is None else ("", found)
+
+
+def _of_reading(reading: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any] | None:
+    values = _values(reading)
+    if values is None:
+        return None
+    return {**_time(reading, record), **values}
+
+
+def _time(reading: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    name, prefix = _named(reading, (*TIMES, *TIMES_MORE)), ""
+    if name is None and reading is not record:
+        name, prefix = _named(record, (*TIMES, *TIMES_MORE)), "$record."
+    if name is None:
+        return {"time": "$time"}
+    time = (record if prefix else reading)[name]
+    where = {} if name == "timestamp" and not prefix else {"time": prefix + _path(name)}
+    return {**where, **_unit(time, "ms")}
+
+
+def _unit(time: Any, usual: str) -> dict[str, Any]:
+    """How a time is written, where it is not as usual."""
+    if isinstance(time, str) and time.strip().isdigit():
+        time = int(time)
+    if isinstance(time, int | float):
+        unit = looks_like(time)
+        return {} if unit is None or unit.value == usual else {"time_unit": unit.value}
+    if isinstance(time, str):
+        try:
+            return {"time_zone": "UTC"} if datetime.fromisoformat(time.strip()).tzinfo is None else {}
+        except ValueError:
+            found = _format(time.strip())
+            return {} if found is None else {"time_format": found, "time_zone": "UTC"}
+    return {}
+
+
+def _format(text: str) -> str | None:
+    """The format of a time, where a day cannot be taken for a month."""
+    for written in DATES:
+        for clock in CLOCKS:
+            try:
+                datetime.strptime(text, f"{written}{clock}")  # noqa: DTZ007
+            except ValueError:
+                continue
+            both = DAY_AND_MONTH.match(text)
+            if both is not None and max(int(both[1]), int(both[2])) <= 12 and int(both[1]) != int(both[2]):
+                return None
+            return f"{written}{clock}"
+    return None
+
+
+def _values(reading: Mapping[str, Any]) -> dict[str, Any] | None:
+    for name in HOLDERS:
+        holder = _named(reading, (name,))
+        found = reading.get(holder) if holder else None
+        inside = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list) else []
+        if holder and any(_is_number(one) for one in inside):
+            return {**({} if holder == "values" else {"values": _path(holder)}), **_decimal(inside)}
+    single = _named(reading, SINGLES)
+    if single is not None and _is_number(reading[single]):
+        return {"values": _path(single), **_decimal([reading[single]]), **_quality(reading)}
+    flat = [one for name, one in reading.items() if name.lower() not in (*TIMES, *TIMES_MORE, *STREAMS, "seq")]
+    return {"values": "@", **_decimal(flat)} if any(_is_number(one) for one in flat) else None
+
+
+def _decimal(values: Sequence[Any]) -> dict[str, Any]:
+    texts = [one for one in values if isinstance(one, str)]
+    for sign in (".", ","):
+        if any(DECIMALS[sign].fullmatch(text.strip()) for text in texts):
+            return {"decimal": sign}
+    return {}
+
+
+def _quality(reading: Mapping[str, Any]) -> dict[str, Any]:
+    name = _named(reading, QUALITIES)
+    return {} if name is None else {"quality": _path(name), "good": "good" if isinstance(reading[name], str) else 0}
+
+
+def _of_key(key: bytes | None, document: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """How the key is written, and where the stream's name is if not there."""
+    preset = found.get("preset")
+    holder = document.get(str(found.get("readings")))
+    reading = _first(holder) or document
+    metric = _named(reading, METRICS) if found.get("values") and found["values"] != "@" else None
+    more = [_path(metric)] if metric and isinstance(reading[metric], str) else []
+    if preset == "telegraf":
+        first = _first(document.get("metrics")) or document
+        names = list(first.get("tags") or {})
+        return {} if key is not None and flaw_of(key) is None else {"stream": [f"tags.{_path(name)}" for name in names]}
+    if preset in ("cloudevents", "cloudevents-binary"):
+        return {}
+    if key is None:
+        name = _named(reading, STREAMS)
+        parts = [_path(name)] if name else []
+        return {"stream": (parts + more if parts or more else ["$topic"])}
+    settings: dict[str, Any] = {}
+    base = "$key"
+    if flaw_of(key) is not None:
+        base, settings = _written_key(key)
+    stream = [base, *(part for part in more if str(reading[metric or ""]).encode() not in key)]
+    return settings if stream == ["$key"] else {**settings, "stream": stream}
+
+
+def _written_key(key: bytes) -> tuple[str, dict[str, Any]]:
+    try:
+        decoded = json.loads(key)
+    except (ValueError, RecursionError):
+        return "$key", ({"key_format": "integer"} if len(key) in (4, 8) else {})
+    if isinstance(decoded, dict) and decoded:
+        name = "payload" if "payload" in decoded else next(iter(decoded))
+        return f"$key.{_path(name)}", {"key_format": "json"}
+    return "$key", {"key_format": "json"}
+
+
+def _named(found: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """The first of the names that is there, as it is written there."""
+    there = {str(name).lower(): str(name) for name in found}
+    return next((there[name] for name in names if name in there), None)
+
+
+def _first(found: Any) -> Mapping[str, Any]:
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else {}
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return any(pattern.fullmatch(value.strip()) for pattern in DECIMALS.values())
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _path(name: str) -> str:
+    return name if PLAIN_NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z$_][A-Za-z0-9$_./-]*", value):
+        return f"'{value}'"
+    return str(value)

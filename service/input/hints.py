@@ -1,0 +1,48 @@
+"""What is said of a record that cannot be read beside what is wrong with it: the mapping that would read it."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from models.data.arrays import Bools, Int64s
+from models.data.stream_key import flaw_of
+from service.input.formats import TopicMapping
+from service.input.guess import guess
+from service.input.mapping import MappedReader, MappedRecord
+
+MOST_KEPT = 64
+
+
+class Hints:
+    """Guesses how records would be read, and tries it: what is said is true."""
+
+    def __init__(self, features: Sequence[str], max_readings: int, is_far: Callable[[Int64s, Int64s], Bools]) -> None:
+        """is_far: of N times and those of their records, which are not to be believed."""
+        self._is_far = is_far
+        self._features = tuple(features)
+        self._max_readings = max_readings
+        self._readers: dict[str, MappedReader] = {}
+
+    def of(self, topic: str, key: bytes | None, value: bytes | None, time_ms: int) -> str:
+        """Empty where nothing is known that helps."""
+        if value is None:
+            return f"input.topics.{topic}: {{tombstones: ignore}} skips it"
+        found = guess(key, value)
+        if found is None:
+            return ""
+        if found.settings is None:
+            return f"it looks like {found.what}"
+        mapping = found.mapping(topic)
+        if mapping is None or not self._is_read_by(mapping, found.yaml, MappedRecord(key, value, time_ms, dict)):
+            return ""
+        return f"input.topics.{topic}: {found.yaml} reads it" + (f" as {found.what}" if found.what else "")
+
+    def _is_read_by(self, mapping: TopicMapping, name: str, record: MappedRecord) -> bool:
+        if name not in self._readers:
+            if len(self._readers) == MOST_KEPT:
+                self._readers.clear()
+            self._readers[name] = MappedReader(mapping, self._features, self._max_readings)
+        read = self._readers[name].read("", [record], lambda _: None)
+        if read.rejects or read.flaws or not read.columns.keys or any(map(flaw_of, read.columns.keys)):
+            return False
+        return not self._is_far(read.columns.times_ms, np.full(len(read.columns.keys), record.time_ms)).any()

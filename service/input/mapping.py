@@ -1,0 +1,391 @@
+"""Records of any form to readings, as a person maps them: where stream, time and values are.
+
+Sizes: n readings of a record, F features.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.data.time_units import TimeUnit
+from service.errors import RefusedSetting, RejectedReading
+from service.input.columns import Columns
+from service.input.documents import documents_of, key_of
+from service.input.formats import NO_TIME, TopicMapping
+from service.input.paths import Around, Path, path
+from service.input.reasons import Reason
+from service.input.times import TimeRules, time_reader
+
+LEAST_READING_BYTES = 4  # of a record of many, and 1 a feature: in columns a reading takes some 90, and 32 a feature
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+SHOWN_READINGS = 3  # of those of a record that cannot be read
+SHOWN_NAMES = 8
+DECIMALS = {
+    sign: re.compile(rf"[+-]?(\d+({re.escape(sign)}\d*)?|{re.escape(sign)}\d+)([eE][+-]?\d+)?", re.ASCII)
+    for sign in (".", ",")
+}
+
+Flaw = tuple[Reason, str]
+
+
+class MappedRecord(NamedTuple):
+    """A record as it came."""
+
+    key: bytes | None
+    value: bytes | None
+    time_ms: int  # -1: unknown
+    headers: Callable[[], Mapping[str, str]]
+
+
+class MappedColumns(NamedTuple):
+    """What was read of R records. A reading that cannot be read has NO_TIME."""
+
+    columns: Columns
+    rejects: Mapping[int, Flaw]  # by record: those of which nothing is in the columns
+    flaws: Mapping[tuple[int, int], Flaw]  # by record and index: of its first readings that cannot be read
+    skipped: int  # readings that are not selected, and tombstones
+
+
+class _Rows:
+    """Readings of some records, one below the other."""
+
+    def __init__(self) -> None:
+        self.records: list[int] = []
+        self.indices: list[int] = []
+        self.keys: list[bytes] = []
+        self.times_ms: list[int] = []
+        self.values: list[list[float]] = []
+
+    def cut(self, length: int) -> None:
+        """Take back those behind the first `length`."""
+        for column in (self.records, self.indices, self.keys, self.times_ms, self.values):
+            del column[length:]
+
+    def columns(self, features: int) -> Columns:
+        return Columns(
+            np.array(self.records, np.int64),
+            np.array(self.indices, np.int64),
+            self.keys,
+            np.array(self.times_ms, np.int64),
+            np.array(self.values, np.float64).reshape(len(self.values), features),
+            named=True,
+        )
+
+
+class MappedReader:
+    """Reads the records of one topic for a checkpoint with these features."""
+
+    def __init__(self, mapping: TopicMapping, features: Sequence[str], max_readings: int) -> None:
+        self.mapping = mapping
+        self._features = tuple(features)
+        self._max_readings = max_readings
+        self._documents = documents_of(mapping.format)
+        self._key = key_of(mapping.key_format)
+        self._readings = path(mapping.readings) if mapping.readings else None
+        self._select = path(mapping.select) if mapping.select else None
+        self._stream = [path(part) for part in mapping.stream]
+        self._time = path(mapping.time)
+        unit = TimeUnit(mapping.time_unit)
+        self._time_ms = time_reader(TimeRules(mapping.setting, unit, mapping.time_format, mapping.time_zone))
+        self._number = _number_reader(mapping)
+        values = mapping.values
+        self._row = self._side_by_side(path(values)) if isinstance(values, str) else self._one_by_one(values)
+        self._quality = self._quality_paths()
+        self._good = _plain_set(mapping.good)
+        found = [one for one in (self._readings, self._select, self._time, *self._stream) if one is not None]
+        self._nothing = [math.nan] * len(self._features)
+        self._needs_headers = any(one.text.startswith("$header") for one in found)
+        self._needs_key = any(one.text.startswith("$key") for one in found)
+
+    def read(self, topic: str, records: Iterable[MappedRecord], check: Callable[[bytes], object]) -> MappedColumns:
+        """The readings of some records. Never raises, whatever the bytes.
+
+        check: raises RejectedReading of a value that is not to be looked into.
+        """
+        rows, skipped = _Rows(), 0
+        rejects: dict[int, Flaw] = {}
+        flaws: dict[tuple[int, int], Flaw] = {}
+        for n, record in enumerate(records):
+            begin = len(rows.keys)
+            try:
+                if record.value is not None:
+                    check(record.value)
+                skipped += self._read_one(n, topic, record, rows, flaws)
+                self._check_claims(len(rows.keys) - begin, record.value)
+            except RejectedReading as rejected:
+                rejects[n] = Reason(rejected.reason), str(rejected)
+                rows.cut(begin)
+        return MappedColumns(rows.columns(len(self._features)), rejects, flaws, skipped)
+
+    def _read_one(
+        self, n: int, topic: str, record: MappedRecord, rows: _Rows, flaws: dict[tuple[int, int], Flaw]
+    ) -> int:
+        """Add the readings of record n; returns how many are skipped."""
+        if record.value is None:
+            if self.mapping.tombstones == "ignore":
+                return 1
+            raise RejectedReading(
+                Reason.MISSING_VALUE, f"the record has no value; {self.mapping.setting}.tombstones: ignore skips it"
+            )
+        key = self._key(record.key) if self._needs_key else None
+        headers = record.headers() if self._needs_headers else NO_HEADERS
+        around = Around(topic, key, headers, None if record.time_ms < 0 else record.time_ms, None)
+        index = skipped = flawed = 0
+        for reading, here in self.selected(record.value, around):
+            if here is None:
+                skipped += 1
+                continue
+            if index == self._max_readings:
+                raise RejectedReading(
+                    Reason.TOO_MANY_READINGS, f"more than {self._max_readings} readings (limits.max_readings)"
+                )
+            try:
+                one = self._one(reading, here)
+            except RejectedReading as rejected:
+                one = b"", NO_TIME, self._nothing
+                flawed += 1
+                if flawed <= SHOWN_READINGS:
+                    flaws[n, index] = Reason(rejected.reason), str(rejected)
+            rows.records.append(n)
+            rows.indices.append(index)
+            rows.keys.append(one[0])
+            rows.times_ms.append(one[1])
+            rows.values.append(one[2])
+            index += 1
+        return skipped
+
+    def _check_claims(self, count: int, value: bytes | None) -> None:
+        """Refuse a record whose readings would take much more memory than it brought."""
+        if count > 1 and count * (LEAST_READING_BYTES + len(self._features)) > len(value or b""):
+            detail = f"{count} readings in {len(value or b'')} bytes"
+            raise RejectedReading(Reason.TOO_MANY_READINGS, detail)
+
+    def selected(self, value: bytes, record: Around) -> Iterator[tuple[Any, Around | None]]:
+        """The readings in a value, each with what is around it; None: it is not selected."""
+        for document in self._documents(value):
+            around = Around(record.topic, record.key, record.headers, record.time_ms, document)
+            for reading in self._within(document, around):
+                chosen = self._select is None or self._select.find(reading, around)
+                yield reading, around if chosen else None
+
+    def is_number(self, value: Any) -> bool:
+        """Whether it is one, or stands for a missing one."""
+        try:
+            self._number("", value)
+        except RejectedReading:
+            return False
+        return True
+
+    def _within(self, document: Any, around: Around) -> Sequence[Any]:
+        if self._readings is None:
+            return document if isinstance(document, list) else [document]
+        found = self._readings.find(document, around)
+        return found if isinstance(found, list) else [document if found is None else found]
+
+    def _one(self, reading: Any, around: Around) -> tuple[bytes, int, list[float]]:
+        time = self._time.find(reading, around)
+        if self._time.text == "$time":
+            time_ms = -1 if time is None else time
+        else:
+            time_ms = -1 if time is None else self._time_ms(time, around.time_ms)
+        if time_ms < 0:
+            raise RejectedReading(
+                Reason.BAD_TIMESTAMP,
+                f"nothing at {self._time.text} ({self.mapping.setting}.time), found {names_shown(reading)}; "
+                "`$time` is the record's own time",
+            )
+        return self._name(reading, around), time_ms, self._values(reading, around)
+
+    def _name(self, reading: Any, around: Around) -> bytes:
+        parts = []
+        for one in self._stream:
+            found = one.find(reading, around)
+            if type(found) is not str:
+                found = self._as_name(one, found, reading)
+            parts.append(found)
+        return "/".join(parts).encode(errors="surrogatepass")
+
+    def _as_name(self, one: Path, found: Any, reading: Any) -> str:
+        if type(found) is int:
+            return str(found)
+        if one.text == "$key" and found is None:
+            raise RejectedReading(
+                Reason.MISSING_KEY,
+                f"the record has no key; {self.mapping.setting}.stream says where the stream's name is instead, "
+                f"found {names_shown(reading)}",
+            )
+        what = "nothing" if found is None else f"{type(found).__name__} {_shown(found)}"
+        raise RejectedReading(
+            Reason.BAD_KEY,
+            f"{what} at {one.text} ({self.mapping.setting}.stream), expected text or a whole number; "
+            f"found {names_shown(reading)}",
+        )
+
+    def _values(self, reading: Any, around: Around) -> list[float]:
+        row = self._row(reading, around)
+        for n, one in enumerate(self._quality):
+            if one is None:
+                continue
+            quality = one.find(reading, around)
+            if quality is not None and _plain(quality) not in self._good:
+                row[n] = math.nan
+        return row
+
+    def _quality_paths(self) -> list[Path | None]:
+        """One for each feature."""
+        quality = self.mapping.quality
+        if quality is None:
+            return []
+        if isinstance(quality, str):
+            return [path(quality)] * len(self._features)
+        return [path(quality[name]) if name in quality else None for name in self._features]
+
+    def _one_by_one(self, values: Mapping[str, str]) -> Callable[[Any, Around], list[float]]:
+        """Values by a path each."""
+        if missing := [name for name in self._features if name not in values]:
+            raise RefusedSetting(
+                f"{self.mapping.setting}.values: found {', '.join(values)}, expected a path of the checkpoint's "
+                f"feature {missing[0]} as well"
+            )
+        paths = [path(values[name]) for name in self._features]
+
+        def row(reading: Any, around: Around) -> list[float]:
+            found = [one.find(reading, around) for one in paths]
+            if not any(one is not None for one in found):
+                self._refuse_values(", ".join(one.text for one in paths), reading)
+            return [self._number(name, one) for name, one in zip(self._features, found, strict=True)]
+
+        return row
+
+    def _side_by_side(self, place: Path) -> Callable[[Any, Around], list[float]]:
+        """Values by one path: to an object with the features' names, an array in their order, or the one number."""
+        number, features = self._number, self._features
+        # What may be taken as it is; where some numbers stand for missing ones, nothing is.
+        plain = None if self.mapping.missing else float
+
+        def row(reading: Any, around: Around) -> list[float]:
+            found = place.find(reading, around)
+            if isinstance(found, dict):
+                if not any(name in found for name in self._features):
+                    self._refuse_values(place.text, found, f": {', '.join(self._features)}")
+                get: Callable[[str], Any] = found.get
+                return [get(name) if type(get(name)) is plain else number(name, get(name)) for name in features]
+            if isinstance(found, list):
+                if len(found) != len(self._features):
+                    raise RejectedReading(
+                        Reason.WRONG_FEATURES,
+                        f"{len(found)} values, the checkpoint expects {len(self._features)}: "
+                        f"{', '.join(self._features)}",
+                    )
+                return [self._number(name, one) for name, one in zip(self._features, found, strict=True)]
+            if found is None and not _has(reading, place.text):
+                self._refuse_values(place.text, reading)
+            if len(self._features) > 1:
+                raise RejectedReading(
+                    Reason.WRONG_FEATURES,
+                    f"one value at {place.text} ({self.mapping.setting}.values), the checkpoint expects "
+                    f"{len(self._features)}: {', '.join(self._features)}",
+                )
+            return [self._number(self._features[0], found)]
+
+        return row
+
+    def _refuse_values(self, where: str, found: Any, expected: str = "") -> None:
+        raise RejectedReading(
+            Reason.WRONG_FEATURES,
+            f"no values at {where} ({self.mapping.setting}.values){expected}, found {names_shown(found)}",
+        )
+
+
+def mapped_names(mapping: TopicMapping, value: bytes) -> tuple[str, ...]:
+    """The features that a record has, before there is a checkpoint that says which they are; none if it has none."""
+    if isinstance(mapping.values, Mapping):
+        return tuple(mapping.values)
+    place = path(mapping.values)
+    reader = MappedReader(mapping, (), 1)
+    try:
+        for reading, around in reader.selected(value, Around("", None, {}, None, None)):
+            found = place.find(reading, around) if around else None
+            if isinstance(found, dict):
+                return tuple(name for name, one in found.items() if reader.is_number(one) and name != mapping.time)
+            if found is not None and not isinstance(found, list):
+                return ("value",)
+    except RejectedReading:
+        pass
+    return ()
+
+
+def _number_reader(mapping: TopicMapping) -> Callable[[str, Any], float]:
+    """What makes a number of a value as it is written; NaN of one that is missing."""
+    missing = _plain_set(mapping.missing)
+    pattern = DECIMALS[mapping.decimal] if mapping.decimal else None
+    comma = mapping.decimal == ","
+
+    def of_text(name: str, text: str) -> float:
+        if text.strip().casefold() in missing:
+            return math.nan
+        if pattern is not None and pattern.fullmatch(text.strip()):
+            number = float(text.strip().replace(",", ".") if comma else text)
+            return math.nan if number in missing else number
+        raise RejectedReading(Reason.NOT_A_NUMBER, f"{name} is {_shown(text)}, {_hint(text, mapping)}")
+
+    def number(name: str, value: Any) -> float:
+        kind = type(value)
+        if kind is float or kind is int:
+            return math.nan if missing and value in missing else _as_float(value)
+        if value is None:
+            return math.nan
+        if kind is str:
+            return of_text(name, value)
+        if isinstance(value, Decimal):
+            return number(name, float(value))
+        raise RejectedReading(Reason.NOT_A_NUMBER, f"{name} is {kind.__name__} {_shown(value)}, expected a number")
+
+    return number
+
+
+def _hint(text: str, mapping: TopicMapping) -> str:
+    """Which setting reads a text."""
+    for sign, pattern in DECIMALS.items():
+        if pattern.fullmatch(text.strip()):
+            return f'text: {mapping.setting}.decimal: "{sign}" reads it as a number'
+    return f"no number: {mapping.setting}.missing may name what stands for a missing value"
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def _plain(value: Any) -> Any:
+    """A number, or text as it is compared."""
+    return value.strip().casefold() if isinstance(value, str) else value if isinstance(value, int | float) else None
+
+
+def _plain_set(values: Sequence[float | str]) -> frozenset[Any]:
+    return frozenset(map(_plain, values))
+
+
+def _has(reading: Any, name: str) -> bool:
+    """Whether a null is there, and not nothing."""
+    return isinstance(reading, dict) and name in reading
+
+
+def names_shown(found: Any) -> str:
+    """What there is where something was expected."""
+    if isinstance(found, dict):
+        names = [str(name) for name in found]
+        return ", ".join(names[:SHOWN_NAMES]) + (", …" if len(names) > SHOWN_NAMES else "") or "an empty object"
+    return "nothing" if found is None else _shown(found)
+
+
+def _shown(found: Any) -> str:
+    text = repr(found)
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,108 @@
+"""Where something is in a record: JMESPath expressions, and what is around the value by names that begin with `$`.
+
+`$key`, `$header.NAME`, `$topic` and `$time` (the record's own time) are of the record. `$record` is its whole value,
+for a reading that is one of many in it. `$key.PATH` and `$record.PATH` look into them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from service.errors import RejectedReading
+from service.input.reasons import Reason
+
+QUOTED = "a name with other characters than letters, digits and _ needs double quotes within it: '\"@timestamp\"'"
+AROUND = ("key", "header", "topic", "time", "record")
+# What the library raises where a function or a comparison is given what it does not take.
+NOT_APPLICABLE = (JMESPathError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+EXPECTED = "$key, $header.NAME, $topic, $time or $record"
+
+
+class Around(NamedTuple):
+    """The record that a reading is in."""
+
+    topic: str
+    key: Any  # decoded
+    headers: Mapping[str, str]
+    time_ms: int | None
+    record: Any  # its whole value, decoded
+
+
+Find = Callable[[Any, Around], Any]  # what is there, of a reading and its record; None: nothing is
+
+
+class Path(NamedTuple):
+    """A path as it is written, and what finds what it names."""
+
+    text: str
+    find: Find
+
+
+def path(text: str) -> Path:
+    """Raises ValueError, which says what was expected."""
+    if not text.startswith("$"):
+        search = _search(text)
+        return Path(text, lambda reading, _around: search(reading))
+    name, _, rest = text[1:].partition(".")
+    if name not in AROUND or (name == "header" and not rest):
+        raise ValueError(f"{EXPECTED}: a path that begins with $ names what is around a reading")
+    if name == "header":
+        return Path(text, lambda _reading, around: around.headers.get(rest))
+    if name in ("topic", "time") and rest:
+        raise ValueError(f"${name} alone, as nothing is below it")
+    return Path(text, _of_record(name, _search(rest) if rest else None))
+
+
+def _of_record(name: str, search: Callable[[Any], Any] | None) -> Find:
+    place = Around._fields.index("time_ms" if name == "time" else name)
+    if search is None:
+        return lambda _reading, around: around[place]
+    return lambda _reading, around: search(around[place])
+
+
+def _search(text: str) -> Callable[[Any], Any]:
+    try:
+        compiled = jmespath.compile(text)
+    except JMESPathError as error:
+        reason = str(error).partition("\n")[0].partition(", for expression")[0].rstrip(":")
+        raise ValueError(f"a JMESPath expression ({reason}); {QUOTED}") from error
+    names = _names(compiled.parsed)
+    if names is None:
+        return lambda within: _searched(compiled, text, within)
+    if len(names) == 1:
+        (name,) = names
+        return lambda within: within.get(name) if type(within) is dict else None
+    return lambda within: _walked(within, names)
+
+
+def _names(parsed: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Of an expression that is nothing but names one below the other, as almost all are; None of any other.
+
+    Walking them takes a twentieth of what the library does.
+    """
+    if parsed["type"] == "current":
+        return ()
+    if parsed["type"] == "field":
+        return (parsed["value"],)
+    if parsed["type"] != "subexpression":
+        return None
+    parts = [_names(child) for child in parsed["children"]]
+    return None if None in parts else tuple(name for part in parts if part for name in part)
+
+
+def _walked(within: Any, names: tuple[str, ...]) -> Any:
+    for name in names:
+        if type(within) is not dict:
+            return None
+        within = within.get(name)
+    return within
+
+
+def _searched(compiled: Any, text: str, within: Any) -> Any:
+    try:
+        return compiled.search(within)
+    except NOT_APPLICABLE as error:
+        reason = str(error).partition("\n")[0]
+        raise RejectedReading(Reason.WRONG_FEATURES, f"{text} cannot be applied to the record: {reason}") from error

@@ -1,0 +1,16 @@
+"""Mappings of records as well-known producers write them: settings of `input.topics`, by the preset's name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # {"fields": {…}, "name": …, "tags": {…}, "timestamp": s}, or {"metrics": [those]}
+    "telegraf": {"readings": "metrics", "time_unit": "s", "values": "fields"},
+    # {"schema": …, "payload": {…}}, as its JSON converter writes it
+    "connect": {"readings": "payload", "values": "@"},
+    # {"before": …, "after": {…}, "op": …, "ts_ms": ms}, with or without Connect's envelope
+    "debezium": {"readings": "payload", "select": "after", "time": "ts_ms", "values": "after", "tombstones": "ignore"},
+    # The event's subject is the stream, its data holds the values; binary: what is of the event is in the headers.
+    "cloudevents": {"stream": "subject || source", "time": "time", "values": "data"},
+    "cloudevents-binary": {"stream": "$header.ce_subject", "time": "$header.ce_time", "values": "@"},
+}

@@ -1,0 +1,74 @@
+"""A few records of a topic, read on trial: the mapping that they need, and what comes out."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from service.input.formats import RecordRules, TopicMapping
+from service.input.guess import Guess, guess
+from service.input.mapping import mapped_names
+from service.input.names import names_in
+from service.input.wire import Decoder, ReadingBatch, Reject
+from service.log.port import Fetched
+
+MOST_TRIED = 3
+
+
+class Trial(NamedTuple):
+    """What was found.
+
+    settings: of `input.topics.TOPIC`; None: the topic needs no mapping, or has one, or none is known to read it.
+    """
+
+    what: str
+    settings: Guess | None
+    features: tuple[str, ...]
+    batch: ReadingBatch
+    rejects: list[Reject]
+
+
+def try_records(
+    fetched: Fetched, rules: RecordRules, bounds_ms: tuple[int, int], features: Sequence[str] = ()
+) -> Trial:
+    """Read records as the service would, by the topic's mapping or by the one that most of them seem to need.
+
+    bounds_ms: how far a reading may be ahead of its record and behind it. features: empty: those found.
+    """
+    topic = fetched.partition.topic
+    if (mapping := rules.mappings.get(topic)) is not None:
+        return _tried(fetched, rules, bounds_ms, tuple(features) or _names(fetched, mapping), "the mapping that is set")
+    plain = _tried(fetched, rules, bounds_ms, tuple(features) or _names(fetched, None), "Telltale's own form")
+    guesses = {one.yaml: one for one in _guesses(fetched)}
+    best = plain
+    for yaml, _ in Counter(one.yaml for one in _guesses(fetched)).most_common(MOST_TRIED):
+        guessed = guesses[yaml]
+        mapping = guessed.mapping(topic)
+        if mapping is None:
+            continue
+        names = tuple(features) or _names(fetched, mapping)
+        tried = _tried(fetched, rules._replace(mappings={topic: mapping}), bounds_ms, names, guessed.what)
+        if len(tried.rejects) < len(best.rejects):
+            best = tried._replace(settings=guessed)
+    return best
+
+
+def _guesses(fetched: Fetched) -> Iterator[Guess]:
+    for key, value in zip(fetched.keys, fetched.values, strict=True):
+        if value is not None and (found := guess(key, value)) is not None:
+            yield found
+
+
+def _tried(
+    fetched: Fetched, rules: RecordRules, bounds_ms: tuple[int, int], features: tuple[str, ...], what: str
+) -> Trial:
+    ahead_ms, behind_ms = bounds_ms
+    batch, rejects = Decoder(features, ahead_ms, behind_ms, rules).decode(fetched)
+    return Trial(what, None, features, batch, rejects)
+
+
+def _names(fetched: Fetched, mapping: TopicMapping | None) -> tuple[str, ...]:
+    """The features that most of the records have."""
+    values = [value for value in fetched.values if value is not None]
+    found = Counter(names_in(value) if mapping is None else mapped_names(mapping, value) for value in values)
+    del found[()]
+    return found.most_common(1)[0][0] if found else ("value",)

@@ -1,0 +1,148 @@
+"""The section of the settings that says how records are read: `input`, and in it a mapping for each topic."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from service.input.documents import FORMATS, KEYS
+from service.input.formats import TopicMapping
+from service.input.paths import path
+from service.input.presets import PRESETS
+from service.input.times import zone
+from service.settings.fields import Topic, one_of, wrong_value
+from service.settings.section import Section
+
+
+def _path(value: str) -> str:
+    try:
+        path(value)
+    except ValueError as error:
+        raise wrong_value(str(error)) from None
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        zone(value)
+    except ValueError as error:
+        raise wrong_value(str(error)) from None
+    return value
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _path_or_paths(value: object) -> object:
+    """Of all features, or by feature."""
+    found = list(value.values()) if isinstance(value, dict) else [value]
+    for one in found:
+        if not isinstance(one, str):
+            raise wrong_value("a path, or a mapping with a path for each feature")
+        _path(one)
+    return value
+
+
+def _plain(value: object) -> object:
+    """Numbers and texts; one alone needs no list."""
+    found = _listed(value)
+    if any(isinstance(one, bool) or not isinstance(one, int | float | str) for one in found):
+        raise wrong_value("numbers or texts")
+    return found
+
+
+PathText = Annotated[str, AfterValidator(_path)]
+Paths = Annotated[tuple[PathText, ...], BeforeValidator(_listed), Field(min_length=1)]
+PathOrPaths = Annotated[str | dict[str, str], BeforeValidator(_path_or_paths)]
+Plain = Annotated[tuple[float | str, ...], BeforeValidator(_plain)]
+Zone = Annotated[str, AfterValidator(_zone)]
+
+
+class TopicInput(Section):
+    """How the records of one topic are read. A path is JMESPath, or `$key`, `$header.NAME`, `$topic` or `$time`."""
+
+    preset: Annotated[str | None, AfterValidator(one_of(*PRESETS))] = Field(
+        default=None, description="settings for records as this producer writes them; those beside it go before it"
+    )
+    format: Annotated[str, AfterValidator(one_of(*FORMATS))] = Field(
+        default="json",
+        description="what the values are; json: an object, an array of them, or one a line; json-schema: the "
+        "same behind the id of a schema registry's schema",
+    )
+    key_format: Annotated[str, AfterValidator(one_of(*KEYS))] = Field(
+        default="text", description="what the keys are, where the stream's name is in them"
+    )
+    readings: PathText | None = Field(
+        default=None,
+        description="path to the array of readings in a value; a value without it is one itself, or an array of them",
+    )
+    select: PathText | None = Field(
+        default=None,
+        description="expression that is true of the readings that are meant; the others are skipped and counted",
+    )
+    stream: Paths = Field(
+        default=("$key",), description="path of the stream's name, or several, whose texts are joined by /"
+    )
+    time: PathText = Field(default="timestamp", description="path of the time; $time: the record's own")
+    time_unit: Literal["ms", "s", "us", "ns"] = Field(default="ms", description="of times that are numbers")
+    time_format: str | None = Field(
+        default=None,
+        min_length=1,
+        description="of times that are text, as Python's strptime has it; null: ISO 8601, or digits of time_unit",
+    )
+    time_zone: Zone | None = Field(
+        default=None, description="of times that are text without an offset; null: they are refused"
+    )
+    values: PathOrPaths = Field(
+        default="values",
+        description="path of an object with the features' names, an array in their order, or one number (@: the "
+        "reading itself); or a path for each feature",
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None, description="decimal sign of numbers that are text; null: they are refused"
+    )
+    missing: Plain = Field(default=(), description="numbers and texts that stand for a missing value, such as -9999")
+    quality: PathOrPaths | None = Field(
+        default=None,
+        description="path of a quality flag, or one for each feature; a value whose flag is there and is none of "
+        "`good` is missing",
+    )
+    good: Plain = Field(default=(), description="the flags of good values: numbers, and texts in any case")
+    tombstones: Literal["refuse", "ignore"] = Field(
+        default="refuse", description="records without a value: refuse makes dead letters of them, ignore skips them"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        """What the preset says, where nothing else is said."""
+        if not isinstance(given, dict) or given.get("preset") not in PRESETS:
+            return given
+        return {**PRESETS[given["preset"]], **given}
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.quality is not None and not self.good:
+            raise wrong_value("the flags of good values, as quality has a path", "good")
+        if self.quality is None and self.good:
+            raise wrong_value("a path, as good has values", "quality")
+        return self
+
+
+class InputSettings(Section):
+    format: Literal["auto", "json", "msgpack", "arrow"] = Field(
+        default="auto",
+        description="what the values of the input topics are: json, msgpack (MessagePack) or arrow (a stream of Arrow "
+        "IPC); auto: each as its first byte says",
+    )
+    topics: dict[Topic, TopicInput] = Field(
+        default={},
+        description="how the records of topics are read that are of another form: a section for each, below",
+    )
+
+
+def topic_mapping(topic: str, given: TopicInput) -> TopicMapping:
+    """The same as what reads records takes it."""
+    fields = {name: getattr(given, name) for name in TopicMapping._fields if name != "setting"}
+    return TopicMapping(f"input.topics.{topic}", **fields)

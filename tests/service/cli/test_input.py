@@ -1,0 +1,83 @@
+"""`telltale input try`: the mapping that records need, and the readings that come out of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.command_line import Telltale
+
+NOW_S = 1_767_571_200
+TELEGRAF = [
+    {
+        "fields": {"temp": 61 + n, "press": 4.1},
+        "name": "opcua",
+        "tags": {"host": "h1", "id": "p7"},
+        "timestamp": NOW_S + n,
+    }
+    for n in range(12)
+]
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    file = tmp_path / "plant.jsonl"
+    file.write_text("\n".join(map(json.dumps, TELEGRAF)) + "\n")
+    return file
+
+
+def test_the_mapping_that_is_printed_is_one_that_settings_take(telltale: Telltale, sample: Path) -> None:
+    printed = telltale.does("input", "try", "--file", sample)
+    lines = printed.splitlines()
+    assert lines[0] == "# plant: 12 records of 12 can be read as Telegraf's JSON"
+    assert lines[4:6] == ["# features: temp, press", "# h1/p7, 2026-01-05T00:00:00.000Z: temp 61.0, press 4.1"]
+    assert len(lines) == 5 + 10
+    given = yaml.safe_load(printed)
+    assert given == {"input": {"topics": {"plant": {"preset": "telegraf", "stream": ["tags.host", "tags.id"]}}}}
+    settings = sample.with_name("telltale.yaml")
+    settings.write_text(printed)
+    again = telltale.does("input", "try", "--file", sample, "--config", settings)
+    assert again.splitlines()[0] == "# plant: 12 records of 12 can be read as the mapping that is set"
+    assert again.splitlines()[-10:] == lines[-10:]
+
+
+def test_our_own_form_needs_no_mapping(telltale: Telltale, tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    file.write_text(f'{{"timestamp":{NOW_S * 1000},"values":{{"temp":61,"press":null}}}}\n')
+    assert telltale.does("input", "try", "--file", file, "--key", "p7").splitlines() == [
+        "# own: 1 record of 1 can be read as Telltale's own form",
+        "# features: temp, press",
+        "# p7, 2026-01-05T00:00:00.000Z: temp 61.0, press missing",
+    ]
+
+
+def test_what_is_refused_is_told_beside_what_is_read(telltale: Telltale, sample: Path) -> None:
+    with sample.open("a") as file:
+        file.write('{"fields":{"temp":"x"},"tags":{"host":"h1","id":"p7"},"timestamp":1}\nnothing\n')
+    lines = telltale.does("input", "try", "--file", sample, "--features", "temp").splitlines()
+    assert lines[0] == "# plant: 12 records of 14 can be read as Telegraf's JSON"
+    assert lines[-2].startswith("# offset 12 refused, not_a_number: temp is 'x', no number: input.topics.plant.missing")
+    assert lines[-1].startswith("# offset 13 refused, bad_json: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "--topic or --file, expected one of them"),
+        (["--topic", "a", "--key", "b"], 2, "--key is of the records of a file"),
+        (["--file", "EMPTY"], 1, "no lines in it"),
+        (["--file", "WORDS"], 1, "none of 1 record can be read"),
+        (["--file", "nowhere"], 1, "nowhere: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_tried_is_said_in_one_line(
+    telltale: Telltale, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    (tmp_path / "EMPTY").write_text("\n")
+    (tmp_path / "WORDS").write_text("hello\n")
+    named = [str(tmp_path / one) if one.isupper() else one for one in arguments]
+    ran = telltale("input", "try", *named)
+    assert ran.code == code
+    assert ran.err.count("\n") == 1
+    assert said in ran.err

@@ -1,0 +1,160 @@
+"""What is said of a record that cannot be read: the mapping that reads it, and only one that does."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from docs.payloads import PAYLOADS, Payload, readings
+from service.input.guess import guess
+from service.input.reasons import Reason
+from service.input.wire import Decoder, Reject
+from service.log.port import Fetched, Partition
+
+NOW_MS = 1_767_571_200_000
+DAY_MS = 86_400_000
+TOPIC = "plant"
+# What only a person knows: a zone, which of several names, and what stands for a missing value.
+LEFT_TO_PEOPLE = {
+    "local time": "{time_zone: UTC}",
+    "Prometheus' Kafka adapter": "{values: value, decimal: '.', stream: [name]}",
+    "Debezium": "{preset: debezium, key_format: json, stream: [$key.id]}",
+    "a word or a number for a missing value": "{}",
+}
+
+
+def rejects_of(
+    value: bytes | None, key: bytes | None = b"p7", features: tuple[str, ...] = ("temp", "press")
+) -> list[Reject]:
+    """Of a topic without a mapping."""
+    fetched = Fetched(Partition(TOPIC, 0), [key], [value], np.array([0]), np.array([NOW_MS]), 1, 1)
+    return Decoder(features, DAY_MS, 30 * 365 * DAY_MS).decode(fetched)[1]
+
+
+def refusal(value: Any, key: bytes | None = b"p7", features: tuple[str, ...] = ("temp", "press")) -> Reject:
+    (reject,) = rejects_of(value if isinstance(value, bytes | None) else json.dumps(value).encode(), key, features)
+    return reject
+
+
+@pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: payload.what)
+def test_the_mapping_that_a_payload_needs_is_guessed(payload: Payload) -> None:
+    names = (*payload.headers, *(["ce_specversion"] if payload.headers else []))
+    found = guess(payload.key, payload.value, names)
+    assert found is not None
+    if payload.what in LEFT_TO_PEOPLE:
+        assert found.yaml == LEFT_TO_PEOPLE[payload.what]
+    else:
+        assert repr(readings(payload._replace(mapping=found.yaml))) == repr(readings(payload))
+
+
+@pytest.mark.parametrize("payload", [p for p in PAYLOADS if not p.headers], ids=lambda payload: payload.what)
+def test_no_payload_is_misread_and_a_dead_letter_says_what_reads_it(payload: Payload) -> None:
+    rejects = rejects_of(payload.value, payload.key, payload.features)
+    if not payload.mapping:
+        assert rejects == []
+    elif payload.what == "OPC UA":
+        assert "input.topics.plant: {time: SourceTimestamp, values: Value" in rejects[0].detail
+    elif payload.what != "a word or a number for a missing value":
+        assert "; input.topics.plant: {" in rejects[0].detail
+        assert " reads it" in rejects[0].detail
+
+
+def test_all_metrics_of_a_device_do_not_become_one_stream() -> None:
+    value = {"name": "POWER_FACTOR", "value": 0.99, "timestamp": NOW_MS, "quality": "BAD"}
+    reject = refusal(value, b"edge-1", ("value",))
+    assert reject.reason is Reason.BAD_KEY
+    assert reject.detail == (
+        "the value is of the name 'POWER_FACTOR', which the key edge-1 does not name: all metrics with this key would "
+        "be one stream; input.topics.plant: {values: value, quality: quality, good: good, stream: [$key, name]} "
+        "reads it"
+    )
+    value["name"] = 7
+    assert rejects_of(json.dumps(value).encode(), b"edge-1", ("value",)) == []
+
+
+@pytest.mark.parametrize("key", [b"edge-1/power_factor", b"POWER_FACTOR"])
+def test_a_metric_that_its_key_names_is_read(key: bytes) -> None:
+    value = json.dumps({"name": "POWER_FACTOR", "value": 0.99, "timestamp": NOW_MS}).encode()
+    assert rejects_of(value, key, ("value",)) == []
+
+
+def test_seconds_are_no_january_of_1970() -> None:
+    reject = refusal({"timestamp": NOW_MS // 1000, "values": [1, 2]})
+    assert reject.reason is Reason.PAST_TIMESTAMP
+    assert reject.detail.endswith("; input.topics.plant: {time_unit: s} reads it")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "the record has no value; input.topics.plant: {tombstones: ignore} skips it"),
+        (b"\0\0\0\0\x0c\x0cp7", "; it looks like Avro or Protobuf with schema id 12 of a schema registry"),
+        ({"timestamp": "2026-01-05", "temp": 1}, "; input.topics.plant: {time_zone: UTC, values: '@'} reads it"),
+        ({"timestamp": "13/01/2026 01:00", "temp": 1}, "{time_format: '%d/%m/%Y %H:%M', time_zone: UTC, values: '@'}"),
+    ],
+)
+def test_a_hint_ends_the_detail(value: Any, said: str) -> None:
+    if isinstance(value, dict) and "13/01" in value["timestamp"]:
+        found = guess(b"p7", json.dumps(value).encode())
+        assert found is not None
+        assert found.yaml == said, "it is far ahead of its record"
+    else:
+        assert refusal(value).detail.endswith(said)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"readings",
+        b"{}",
+        b"[]",
+        b'{"timestamp":',
+        {"timestamp": "01/02/2026 01:00", "values": [1, 2]},  # a day or a month
+        {"timestamp": NOW_MS, "values": ["x", 2]},
+        {"timestamp": NOW_MS * 1000, "other": [1, 2]},
+        {"timestamp": "1980-01-01T00:00:00Z", "values": [1, 2]},
+        {"timestamp": NOW_MS, "values": [1]},
+    ],
+)
+def test_where_no_mapping_is_known_to_read_it_none_is_named(value: Any) -> None:
+    assert "reads it" not in refusal(value).detail
+
+
+@given(
+    key=st.none() | st.binary(max_size=12) | st.sampled_from([b'"p"', b'{"id":1}', b"{}"]),
+    value=st.binary(max_size=40)
+    | st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "timestamp",
+                        "time",
+                        "values",
+                        "value",
+                        "fields",
+                        "tags",
+                        "metrics",
+                        "payload",
+                        "schema",
+                        "after",
+                        "op",
+                    ]
+                )
+                | st.text(max_size=3),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=14,
+    ).map(lambda one: json.dumps(one).encode()),
+)
+def test_guessing_never_raises_whatever_the_bytes(key: bytes | None, value: bytes) -> None:
+    for reject in rejects_of(value, key):
+        assert reject.detail
