@@ -74,6 +74,7 @@ SECTION_INTRODUCTIONS = {
     "http": "The page, the API, health and metrics.",
     "log": "What is logged, and in which form.",
     "input": "How records are read.",
+    "detection": "What is known of sensors: [how rules are written](../how-to/configure.md#what-is-known-of-sensors).",
     "limits": "Which readings are believed, and how many streams are remembered.",
     "state": "How the streams' memory is kept, and what is done where it is lost.",
     "metrics": "What metrics name.",

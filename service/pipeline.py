@@ -18,6 +18,7 @@ from models.data.arrays import Int64s
 from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.rows import Rows
+from models.detection.sensor_rules import Excluded, SensorRules
 from models.net.packing import pack
 from service import failpoints
 from service.input.anomaly import packed_places
@@ -53,9 +54,9 @@ class Processed(NamedTuple):
     rejects: list[Reject]
     events: list[Event]
     stage_s: Mapping[str, float]  # seconds each stage took, of all batches judged together, with the first
-    counts: Mapping[
-        str, int
-    ]  # records, those rejected; readings judged, late, duplicate, skipped; idle streams evicted
+    # records, those rejected; readings judged, late, duplicate, skipped; idle streams evicted; where there are any,
+    # values that count as missing, by Excluded
+    counts: Mapping[str, int]
 
 
 class _Piece(NamedTuple):
@@ -86,15 +87,17 @@ class Pipeline:
         max_streams: int | None = None,
         max_past_ms: int | None = None,
         rules: RecordRules = ANY_FORMAT,
+        sensors: SensorRules | None = None,
     ) -> None:
-        """digest: the checkpoint's. max_future_ms, max_past_ms, rules: see Decoder.
+        """digest: the checkpoint's. max_future_ms, max_past_ms, rules, sensors: see Decoder.
 
         max_streams: of a partition; the readings of any further stream become dead letters. None: no limit.
         """
         self.detector = detector
         self.digest = digest
         self.max_streams = max_streams
-        self._decoder = Decoder(detector.features, max_future_ms, max_past_ms, rules)
+        self.sensors = sensors
+        self._decoder = Decoder(detector.features, max_future_ms, max_past_ms, rules, sensors)
 
     def process_all(self, work: Sequence[tuple[Fetched, PartitionTask]]) -> list[Processed]:
         """Judge what was fetched of several partitions, small batches together; each has a task of its own.
@@ -226,7 +229,8 @@ class Pipeline:
         events: list[Event] = []
         if verdicts is not None:
             features = self.detector.features
-            events = [event(batch, verdicts, change, features, self.digest) for change in verdicts.transitions]
+            told = features, self.digest, self.sensors
+            events = [event(batch, verdicts, change, *told) for change in verdicts.transitions]
         task.next_offset = fetched.next_offset
         task.open_alarms += _opened(verdicts)
         anomalies = tuple(map(encode_event, events))
@@ -247,7 +251,16 @@ def _counted(records: int, one: _JudgedPiece) -> Mapping[str, int]:
         "duplicate": duplicate,
         "rejected": len(one.rejects),
         "evicted": one.evicted,
+        **_excluded(one.batch),
     }
+
+
+def _excluded(batch: ReadingBatch) -> Mapping[str, int]:
+    """Values that count as missing, by reason, where there are any."""
+    if batch.excluded is None:
+        return {}
+    counts = batch.excluded.sum(axis=0).tolist()
+    return {str(reason): count for reason, count in zip(Excluded, counts, strict=True) if count}
 
 
 def _parts(stretch: Stretch, before: Int64s) -> Iterator[Stretch]:

@@ -17,6 +17,7 @@ from enum import StrEnum
 import numpy as np
 import structlog
 import torch
+from msgspec import UNSET
 from torch import Tensor
 
 from models.data.arrays import Bools
@@ -173,6 +174,7 @@ class Recovery:
             self._collected = Collected(self._origin)  # whatever there is belongs to no offset
             self._next_offset = self._log.start(task.partition, self._begin_at)
             task.checkpoint_from = task.primed_from = self._next_offset
+            self._take_rules("", None)
             self._finish()
             yield False
             return
@@ -249,8 +251,17 @@ class Recovery:
             self.notices.append(
                 partitions_added(task.partition, marker.partitions, source.partitions, self._next_offset)
             )
+        self._take_rules(marker.rules or "", marker.rules_from if marker.rules_from is not UNSET else None)
         task.clock.restore(marker.event_time_ms, marker.ticks)
         task.counts.update({**marker.counts, "records": records_in(marker.counts)})
+
+    def _take_rules(self, before: str, since: int | None) -> None:
+        """Note from which offset on the sensors' rules of this process judge. before, since: those of the marker."""
+        task, sensors = self.task, self._pipeline.sensors
+        task.rules, task.rules_from = "" if sensors is None else sensors.digest, since
+        if task.rules != before:
+            task.rules_from = self._next_offset
+            logger.info("sensor_rules", **self._where(), rules=task.rules, before=before, from_offset=self._next_offset)
 
     def _load(self, found: Page | Stale | Lost) -> None:
         slab = self.task.slab

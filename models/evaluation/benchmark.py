@@ -20,6 +20,7 @@ from models.data.series import Series, UnusableData, read_series
 from models.data.time_units import TimeUnit
 from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
+from models.detection.sensor_rules import SensorRule, SensorRules, digest_of
 from models.evaluation import baselines, evaluation, kept_runs, nab
 from models.evaluation.evaluation import EventCounts, Judged
 from models.evaluation.grid import Setting, name_of, with_setting
@@ -60,6 +61,7 @@ class BenchmarkPlan:
     baselines: bool = True
     time_unit: TimeUnit | None = None  # see read_series()
     settings: tuple[Setting, ...] = ()  # with which the nets judge too, beside the detector's own
+    rules: tuple[SensorRule, ...] = ()  # of the sensors, for all detectors
 
     def trained_for(self, features: tuple[str, ...]) -> Trained | None:
         return next((one for one in self.trained if one.forecaster.config.features == features), None)
@@ -159,6 +161,7 @@ def _judge_set(
     job: BenchmarkJob, sets: Mapping[str, Sequence[Path]], plan: BenchmarkPlan, folder: Path, device: torch.device
 ) -> tuple[BenchmarkRun, ...]:
     series = read_series(sets[job.set], unit=plan.time_unit)
+    SensorRules(plan.rules, series[0].features).clean_series(series)
     labels = _test_labels(job.set, series)
     if job.detector in RAW_SCORES:
         return (_run_of(job, series, labels, judge_raw(series, RAW_SCORES[job.detector])),)
@@ -285,6 +288,8 @@ def _settings(job: BenchmarkJob, plan: BenchmarkPlan, files: Sequence[Path]) -> 
         **kept_runs.data_settings(files, plan.time_unit),
         "judgement": asdict(plan.config(job.features)),
     }
+    if rules := digest_of(plan.rules):
+        settings["rules"] = rules
     if job.detector == WHOLE and (trained := plan.trained_for(job.features)):
         return settings | {"checkpoint": trained.digest}
     if job.detector == WHOLE:

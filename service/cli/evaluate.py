@@ -10,6 +10,7 @@ from models.data.time_units import TimeUnit
 from models.output.wording import counted
 from service.cli.option_checks import one_of
 from service.cli.options import (
+    Config,
     Device,
     Epochs,
     Force,
@@ -19,6 +20,7 @@ from service.cli.options import (
     data_paths,
     device_of,
     load_checkpoint,
+    load_settings,
     one_thread,
     out,
     print_table,
@@ -79,6 +81,7 @@ def evaluate(
     processes: Annotated[int, typer.Option(min=1, help="Detectors at work side by side, a thread each.")] = 1,
     device: Device = "auto",
     force: Force = False,
+    config: Config = None,
 ) -> None:
     """Judge labelled series as the service would, and say how many events were found and how many alarms were false.
 
@@ -102,6 +105,7 @@ def evaluate(
         raise RefusedSetting("DATA is missing, expected CSV or Parquet files, or folders of them, or --simulated")
     if grid and not protocol:
         raise RefusedSetting("--grid: expected --protocol beside it, which chooses without the series that it judges")
+    settings = load_settings(config, {})
     paths = data_paths(data, None)
     names = ("evaluation.html", "evaluation.csv", "evaluation.json", "evaluation.md")
     written = [folder / name for name in (*names, *(PROTOCOL_FILES if protocol else ()))]
@@ -112,6 +116,7 @@ def evaluate(
     from models.evaluation.benchmark import evaluate as judge_sets
     from models.evaluation.kept_runs import find_sets
     from models.training.run import TrainingConfig
+    from service.process.sensors import rules_in
 
     sets = find_sets(paths)
     _refuse_unknown(only, tuple(sets))
@@ -124,6 +129,7 @@ def evaluate(
         baselines,
         time_unit=time_unit,
         settings=_settings(grid or []),
+        rules=rules_in(settings),
     )
     check_outputs(*written, *(folder / f"{name}.html" for name in sets), force=force or goes_on)
     one_thread()

@@ -5,7 +5,7 @@ Sizes: N readings of a batch, S streams, F features.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,6 +16,7 @@ from models.data.arrays import Bools, Doubles, Int64s
 from models.data.series import Series
 from models.data.spool import Spool, Streams
 from models.detection.records import LATE_LIMIT
+from models.detection.sensor_rules import Excluded
 from service.errors import RefusedInput
 from service.input.formats import TopicMapping
 from service.input.mapping import mapped_names
@@ -50,6 +51,7 @@ class History(NamedTuple):
     late: int
     duplicate: int
     elsewhere: int  # of streams that are in another partition too, where they were found first
+    excluded: Mapping[str, int]  # values that count as missing, those of dropped readings among them, by reason
     skipped: int = 0  # that the topic's mapping leaves out
 
 
@@ -102,6 +104,7 @@ def read(
     admission = Admission(len(decoder.features))
     home: list[Partition] = []  # of every stream
     rejected: Counter[str] = Counter()
+    excluded = np.zeros(len(Excluded), np.int64)
     elsewhere = done = skipped = 0
     for stretch in found:
         at = stretch.begin
@@ -109,6 +112,7 @@ def read(
             batch, rejects = decoder.decode(fetched)
             rejected.update(reject.reason for reject in rejects)
             skipped += batch.skipped
+            excluded += 0 if batch.excluded is None else batch.excluded.sum(axis=0)
             streams = spool.number(key.decode() for key in batch.keys)
             home += [stretch.partition] * (len(spool.keys) - len(home))
             mine = np.array([home[stream] == stretch.partition for stream in streams.tolist()], bool)
@@ -117,8 +121,8 @@ def read(
             done, at = done + fetched.next_offset - at, fetched.next_offset
             progress(done)
     topic = Path(found[0].partition.topic)
-    series = spool.series(lambda _: topic)
-    return History(series, rejected, admission.late, admission.duplicate, elsewhere, skipped)
+    series, by_reason = spool.series(lambda _: topic), dict(zip(map(str, Excluded), excluded.tolist(), strict=True))
+    return History(series, rejected, admission.late, admission.duplicate, elsewhere, by_reason, skipped)
 
 
 def _take(batch: ReadingBatch, streams: Streams, mine: Int64s, admission: "Admission", spool: Spool) -> None:

@@ -166,9 +166,13 @@ def _stream(
     loaded = load_checkpoint(settings.checkpoint, settings.features)
 
     from service.cli.feeding import select
+    from service.process.sensors import sensor_rules
 
     one_thread()
     series = select(read_data(paths, loaded.detector.features, unit), part)
+    sensors = sensor_rules(settings, loaded.detector.features)
+    if sensors is not None:
+        sensors.clean_series(series)
     for one in series:
         if one.key == key:
             return loaded, one

@@ -44,7 +44,7 @@ from service.cli.output_files import check_outputs, check_room
 from service.errors import RefusedSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from models.data.series import Series
@@ -159,13 +159,13 @@ def train(
 
     with joined(device_of(device)) as ranks:
         say = out if ranks.first else Console(quiet=True)
+        settings = quiet_settings(config, None, [from_topic] if from_topic else None, None, bootstrap_servers)
         if from_topic:
-            settings = quiet_settings(config, None, [from_topic], None, bootstrap_servers)
             learned = _from_topic(from_topic, wanted, settings, say)
         elif simulate:
             learned = _Learned(simulated(simulate, seed), counted(simulate, "simulated stream"), 1)
         else:
-            learned = _from_files(paths, time_unit, say)
+            learned = _from_files(paths, time_unit, settings, say)
         parts = usable(learned.series)
         architecture = suited_to(parts, cell, hidden, layers, time_zone)
         training = TrainingConfig(
@@ -226,12 +226,16 @@ def _amounts(parts: "Sequence[Series]", short: int) -> str:
     )
 
 
-def _from_files(paths: list[Path], unit: TimeUnit | None, say: Console) -> _Learned:
+def _from_files(paths: list[Path], unit: TimeUnit | None, settings: "Settings", say: Console) -> _Learned:
     from models.data import spool
+    from service.process.sensors import sensor_rules
 
     tables = spool.look(paths)
     with _reading(sum(table.rows for table in tables), say) as progress:
         series = spool.read(tables, progress, unit)
+    sensors = sensor_rules(settings, series[0].features)
+    if sensors is not None and (found := _listed(sensors.clean_series(series))):
+        say.print(f"values that count as missing: {found}")
     return _Learned(series, ", ".join(map(str, paths)), len(tables))
 
 
@@ -243,6 +247,7 @@ def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Cons
     from service.input.wire import Decoder
     from service.kafka.groupless import KafkaGrouplessLog
     from service.process.records import record_rules
+    from service.process.sensors import sensor_rules
     from service.settings.settings import client_options
 
     now_ms = round(time.time() * 1000)
@@ -255,15 +260,21 @@ def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Cons
         names = names or history.features_in(log, stretches, rules.mappings.get(topic))
         limits = settings.limits
         future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
-        decoder = Decoder(names, future_ms, past_ms, rules)
+        decoder = Decoder(names, future_ms, past_ms, rules, sensor_rules(settings, names))
         with _reading(records, say) as progress:
             found = history.read(log, stretches, decoder, progress)
     dropped = {**found.rejected, "late": found.late, "duplicate": found.duplicate}
     dropped["not selected"] = found.skipped
     dropped["of streams in another partition"] = found.elsewhere
-    left_out = ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count) or "nothing"
-    say.print(f"{topic}: {counted(records, 'record')} of {counted(len(stretches), 'partition')}; left out: {left_out}")
+    left_out = _listed(dropped) or "nothing"
+    excluded = f"; values that count as missing: {found_values}" if (found_values := _listed(found.excluded)) else ""
+    where = f"{topic}: {counted(records, 'record')} of {counted(len(stretches), 'partition')}"
+    say.print(f"{where}; left out: {left_out}{excluded}")
     return _Learned(found.series, f"topic {topic}", 0)
+
+
+def _listed(counts: "Mapping[str, int]") -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
 def _reading(total: int, say: Console) -> "AbstractContextManager[Callable[[int], None]]":
@@ -324,10 +335,12 @@ def score(
     from service.cli.scoring import score as score_files
     from service.input.file_log import FileLog
     from service.pipeline import Pipeline
+    from service.process.sensors import sensor_rules
 
     one_thread()
     series = select(read_data(paths, loaded.detector.features, time_unit), part)
-    pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000))
+    sensors = sensor_rules(settings, loaded.detector.features)
+    pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000), sensors=sensors)
     events, table = io.StringIO(), io.BytesIO()
     log = FileLog(series, events if anomalies else None)
     check_room({out_file: row_bytes(len(pipeline.detector.features)) * len(log)})
@@ -347,6 +360,8 @@ def score(
         f"{out_file}  {counted(len(scored.table), 'reading')}{dropped}, "
         f"{counted(scored.anomalies, 'anomaly', 'anomalies')}"
     )
+    if found := _listed(scored.excluded):
+        out.print(f"values that count as missing: {found}")
 
 
 @checkpoint_app.command("show", epilog="Example: telltale checkpoint show plant.safetensors")

@@ -1,12 +1,13 @@
 """`telltale score`: files through the service's own pipeline, a verdict for every reading."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from models.data.series import Series
+from models.detection.sensor_rules import Excluded
 from service.input.file_log import FILES, FileLog
 from service.pipeline import Pipeline, Processed
 from service.state.slab import StateSlab
@@ -21,6 +22,7 @@ class Scored(NamedTuple):
     late: int
     duplicate: int
     rejected: int  # could not be read, for a value out of range
+    excluded: Mapping[str, int]  # values that count as missing, by reason
 
 
 def row_bytes(features: int) -> int:
@@ -42,7 +44,8 @@ def score(
             anomalies += sum(event.change == "opened" for event in judged.events)
             progress(judged.commit.next_offset)
     late, duplicate, rejected = (task.counts[name] for name in ("late", "duplicate", "rejected"))
-    return Scored(_table(series, columns, pipeline.detector.features), anomalies, late, duplicate, rejected)
+    excluded = {str(reason): task.counts[reason] for reason in Excluded}
+    return Scored(_table(series, columns, pipeline.detector.features), anomalies, late, duplicate, rejected, excluded)
 
 
 class _ScoreColumns:

@@ -30,6 +30,7 @@ class Channel(msgspec.Struct, frozen=True):
     lower: float | None
     upper: float | None
     share: float  # of the reading's residual, over all channels 1
+    unit: str | UnsetType = UNSET  # of all these values, where detection.rules gives one
 
 
 class Anomaly(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from models.data.rfc3339 import rfc3339
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
 from models.detection.detector import Readings, Transition, Verdicts
+from models.detection.sensor_rules import SensorRules
 from service.errors import RejectedReading
 from service.input.anomaly import ANOMALY_NAMESPACE, CHANGE_NAMES, CLOSED_AS, Anomaly, Channel, anomaly_id, opening_of
 from service.input.arrow import ArrowReader
@@ -83,6 +84,7 @@ class ReadingBatch(NamedTuple):
     indices: Int64s  # (N,) which of its record's readings each is, from 0
     runs: Runs | None = None  # where records hold many readings of one stream each
     skipped: int = 0  # readings, and tombstones, that the topic's mapping leaves out; not of a part
+    excluded: Int64s | None = None  # (N, 2) values that count as missing, as Excluded; None: not one does
 
     def slots(self, find: Callable[[Sequence[StreamKey]], Tensor]) -> Tensor:
         """The slot of each reading's stream, (N,) int64. find: those of some keys."""
@@ -96,14 +98,18 @@ class ReadingBatch(NamedTuple):
         readings = Readings(*(column[part] for column in self.readings))
         runs = None if self.runs is None else self.runs.between(first, last)
         times_ms, indices = self.record_times_ms[part], self.indices[part]
-        return ReadingBatch(self.partition, self.keys[part], readings, times_ms, indices, runs)
+        excluded = None if self.excluded is None else self.excluded[part]
+        return ReadingBatch(self.partition, self.keys[part], readings, times_ms, indices, runs, excluded=excluded)
 
     def part(self, index: Int64s) -> "ReadingBatch":
         """The readings at `index`, which rises."""
         where = torch.from_numpy(index)
         readings = Readings(*(column[where] for column in self.readings))
         keys = [self.keys[n] for n in index.tolist()]
-        return ReadingBatch(self.partition, keys, readings, self.record_times_ms[index], self.indices[index])
+        excluded = None if self.excluded is None else self.excluded[index]
+        return ReadingBatch(
+            self.partition, keys, readings, self.record_times_ms[index], self.indices[index], excluded=excluded
+        )
 
 
 class Decoder:
@@ -115,6 +121,7 @@ class Decoder:
         max_future_ms: int,
         max_past_ms: int | None = None,
         rules: RecordRules = ANY_FORMAT,
+        sensors: SensorRules | None = None,
     ) -> None:
         """max_future_ms, max_past_ms: how far a reading may be ahead of its own record's timestamp, and behind it.
 
@@ -125,6 +132,7 @@ class Decoder:
         self.max_future_ms = max_future_ms
         self.max_past_ms = max_past_ms
         self.rules = rules
+        self.sensors = sensors
         fields = [f"f{n}" for n in range(len(self.features))]
         named = msgspec.defstruct(
             "Values", [(name, float | None) for name in fields], rename=dict(zip(fields, self.features, strict=True))
@@ -154,7 +162,20 @@ class Decoder:
         }
 
     def decode(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
-        """Split what was fetched into readings and rejects. Never raises, whatever the bytes."""
+        """Split what was fetched into readings and rejects. Never raises, whatever the bytes.
+
+        A value that the rules of its sensor exclude is a missing one already.
+        """
+        batch, rejects = self._decode(fetched)
+        if self.sensors is None or not self.sensors.excludes:
+            return batch, rejects
+        values, excluded = self.sensors.clean(batch.readings.values.numpy(), batch.keys)
+        if excluded is None:
+            return batch, rejects
+        readings = batch.readings._replace(values=torch.from_numpy(values))
+        return batch._replace(readings=readings, excluded=excluded), rejects
+
+    def _decode(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
         if (mapped := self._mapped.get(fetched.partition.topic)) is not None:
             return self._decode_mapped(fetched, mapped)
         decode = self._decoders.get(self.rules.format.of(fetched.values[0] or b""))
@@ -583,7 +604,12 @@ EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
 
 
 def event(
-    batch: ReadingBatch, verdicts: Verdicts, transition: Transition, features: Sequence[str], digest: str
+    batch: ReadingBatch,
+    verdicts: Verdicts,
+    transition: Transition,
+    features: Sequence[str],
+    digest: str,
+    sensors: SensorRules | None = None,
 ) -> Event:
     """The event of one transition of one alarm. Its id is the same whenever the same transition is published again."""
     n = transition.reading
@@ -594,9 +620,12 @@ def event(
         [_known(value) for value in column[n].tolist()]
         for column in (batch.readings.values, verdicts.expected, verdicts.lower, verdicts.upper)
     ]
+    units = [None] * len(features) if sensors is None else sensors.of(key).units
     channels = [
-        Channel(name, observed, expected, lower, upper, share)
-        for name, observed, expected, lower, upper, share in zip(features, *columns, transition.share, strict=True)
+        Channel(name, observed, expected, lower, upper, share, UNSET if unit is None else unit)
+        for name, observed, expected, lower, upper, share, unit in zip(
+            features, *columns, transition.share, units, strict=True
+        )
     ]
     offset, index = int(batch.readings.offsets[n]), int(batch.indices[n])
     opening = opening_of(batch.partition, transition.opened_offset, stream)

@@ -57,7 +57,7 @@ def look_back(
         older=_older(found),
         newer=window.full,
         events=tuple(map(msgspec.Raw, found.anomalies.events(window))) if window.readings else (),
-        remarks=(*beginning.remarks, *found.arithmetic_remarks(numerics)),
+        remarks=(*beginning.remarks, *found.arithmetic_remarks(numerics), *found.rules_remarks(pipeline)),
     )
 
 

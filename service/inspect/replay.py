@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from service.errors import RefusedInput
 from service.inspect.beginning import Beginning, beginning_of
@@ -48,6 +49,21 @@ class Replay(NamedTuple):
         if self.past.marker.numerics != numerics:
             yield f"the service's arithmetic was {self.past.marker.numerics}, this machine's is {numerics}"
 
+    def rules_remarks(self, pipeline: Pipeline) -> Iterator[str]:
+        """Where other rules of the sensors may have judged than this pipeline's."""
+        served, since = self.past.marker.rules or "", self.past.marker.rules_from
+        here = "" if pipeline.sensors is None else pipeline.sensors.digest
+        if served != here:
+            yield (
+                f"the service judges with other rules of the sensors (detection.rules): {served or 'none'}, these "
+                f"settings have {here or 'none'}; other values count as missing"
+            )
+        elif since is not UNSET and self.beginning.offset < since:
+            yield (
+                f"the rules of the sensors (detection.rules) are in force from offset {since:,} on: what was judged "
+                "before it may have been judged with others"
+            )
+
 
 def replay(
     log: GrouplessLog, search: Search, question: Question, pipeline: Pipeline, layout: Layout, numerics: str
@@ -65,6 +81,7 @@ def replay(
         *window.remarks(),
         *anomalies.remarks(window),
         *found.arithmetic_remarks(numerics),
+        *found.rules_remarks(pipeline),
     ]
     return Replayed(
         stream=question.stream.decode(),

@@ -22,6 +22,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.utils import floatToGoString
 
 from models.data.arrays import Doubles, Int64s
+from models.detection.sensor_rules import Excluded
 from service.live.status import Counts, Notified, PartitionStatus, ProcessState, StatusBoard
 
 # From a record that is judged in the poll it arrives with, to one that waited for a restart or behind a backlog.
@@ -214,6 +215,10 @@ class Metrics:
         }
         for name, meaning, label, counts in LABELLED_COUNTERS:
             yield _by(CounterMetricFamily(name, meaning, labels=[label]), counts(status.counts), values[label])
+        excluded = CounterMetricFamily(
+            "telltale_values_excluded", "Values that count as missing, as detection.rules say.", labels=["reason"]
+        )
+        yield _by(excluded, status.counts.excluded, list(map(str, Excluded)))
 
     def _notifications(self) -> Iterator[Metric]:
         notified = self._notified()

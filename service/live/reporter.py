@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from models.detection.detector import Detector
+from models.detection.sensor_rules import Excluded
 from service.input.reasons import Reason
 from service.live.metrics import Metrics
 from service.live.observer import Committed, Observer, Round
@@ -32,6 +33,7 @@ from service.state.writer import StateWriter
 
 STAGES = ("poll", "decode", "slots", "pack", "gather", "observe", "scatter", "emit", "commit")
 REASONS = tuple(reason.value for reason in Reason)
+EXCLUDED = tuple(map(str, Excluded))
 SURVEY_S = 1.0  # between two counts of the streams that are still warming up
 STREAMS_NAMED = 5  # in one log line
 
@@ -53,6 +55,7 @@ class _Tally:
     evicted: int = 0
     replayed: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    excluded: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     changed: dict[str, Counter[str]] = field(default_factory=dict)  # by transition, by severity
     channels: Counter[str] = field(default_factory=Counter)  # opened, by the channel with most share
@@ -66,6 +69,7 @@ class _Tally:
             self.skipped += one.counts["skipped"]
             self.evicted += one.counts["evicted"]
             self.rejected.update(reject.reason.value for reject in one.rejects)
+            self.excluded.update({reason: one.counts[reason] for reason in EXCLUDED if reason in one.counts})
             for event in one.events:
                 self.changed.setdefault(event.change, Counter())[event.data.severity] += 1
                 if event.change == "opened":
@@ -77,6 +81,7 @@ class _Tally:
         return Counts(
             readings=self.readings,
             rejected=dict(self.rejected),
+            excluded=dict(self.excluded),
             late=self.late,
             duplicate=self.duplicate,
             skipped=self.skipped,

@@ -90,6 +90,7 @@ class Counts:
     page_bytes_written: int = 0
     records: int = 0  # judged or rejected, with one reading each or many
     skipped: int = 0  # readings and tombstones that a topic's mapping leaves out
+    excluded: Mapping[str, int] = field(default_factory=dict)  # values that count as missing, by reason
 
 
 class Notified(NamedTuple):

@@ -14,6 +14,7 @@ from service.kafka.groupless import KafkaGrouplessLog
 from service.kafka.topics import partition_of
 from service.pipeline import Pipeline
 from service.process.records import record_rules
+from service.process.sensors import sensor_rules
 from service.settings.settings import Settings, client_options
 from service.state.changelog import Layout
 
@@ -22,7 +23,8 @@ def judges(settings: Settings, checkpoint: Checkpoint) -> tuple[Pipeline, Layout
     """What judges as the service does, but for the limit on streams: it is one stream's, not a partition's."""
     detector, digest, limits = checkpoint.detector, checkpoint.digest, settings.limits
     future_ms, past_ms = (int(bound * 1000) for bound in (limits.max_future_s, limits.max_past_s))
-    pipeline = Pipeline(detector, digest, future_ms, max_past_ms=past_ms, rules=record_rules(settings))
+    rules, sensors = record_rules(settings), sensor_rules(settings, detector.features)
+    pipeline = Pipeline(detector, digest, future_ms, max_past_ms=past_ms, rules=rules, sensors=sensors)
     return pipeline, Layout.of(digest, detector.rows_for([]))
 
 

@@ -49,6 +49,7 @@ from service.notify.notifier import ALERTMANAGER, RECEIVERS, WEBHOOK, Notifier, 
 from service.pipeline import Pipeline
 from service.process.groupless import looking_back
 from service.process.records import record_rules
+from service.process.sensors import sensor_rules
 from service.process.stopping import Stopping
 from service.process.supervisor import EXIT_FAILED, EXIT_HOPELESS, EXIT_REFUSED, Supervisor
 from service.process.watchdog import Watchdog
@@ -346,7 +347,9 @@ def kafka_worker(
     identity = identity or _alone(settings)
     detector, limits = checkpoint.detector, settings.limits
     future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
-    pipeline = Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, record_rules(settings))
+    sensors = sensor_rules(settings, detector.features)
+    records = record_rules(settings)
+    pipeline = Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, records, sensors)
     layout = Layout.of(checkpoint.digest, detector.rows_for([]))
     writer = StateWriter(
         settings.kafka.group, layout, numerics, identity.transactional_id, settings.state.flush_interval_s

@@ -31,9 +31,16 @@ def _found(parts: Sequence[str], given: Mapping[str, GivenValue]) -> tuple[str, 
         if key in given:
             value = given[key].value
             for part in parts[end:] if key in NESTED_FIELDS else ():
-                value = value.get(part) if isinstance(value, dict) else value
+                value = _within(value, part)
             return key, value
     return "", None
+
+
+def _within(value: object, part: str) -> object:
+    """What is nested in a value; where there is nothing of that name or place, the value."""
+    if isinstance(value, dict):
+        return value.get(part)
+    return value[int(part)] if isinstance(value, list) and part.isdecimal() and int(part) < len(value) else value
 
 
 def _quoted(path: str, value: object) -> str:

@@ -1,5 +1,7 @@
 """Types of a setting's value, each with the check that it brings and what it says was expected."""
 
+import json
+import math
 import re
 import unicodedata
 from collections.abc import Callable
@@ -61,6 +63,35 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+def from_json(value: object) -> object:
+    """Let a list of mappings be written as JSON too, as in an environment variable."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise wrong_value("a list of mappings, as JSON") from None
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise wrong_value("a finite number")
+    return value
+
+
+def _pair(value: object) -> object:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise wrong_value("[lowest, highest], null where there is no end")
+    return value
+
+
+def _span(value: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    low, high = value
+    if low is not None and high is not None and low >= high:
+        raise wrong_value("[lowest, highest], the first below the second")
+    return value
+
+
 def _servers(value: str) -> str:
     for server in value.split(","):
         host, _, port = server.strip().rpartition(":")
@@ -112,6 +143,11 @@ Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Number = Annotated[float, BeforeValidator(_no_boolean)]
 Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
 Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_split)]
+Pattern = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_printable)]
+Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_split), Field(min_length=1)]
+Finite = Annotated[Number, AfterValidator(_finite)]
+BadValues = Annotated[tuple[Finite, ...], Field(max_length=100)]
+ValidRange = Annotated[tuple[Finite | None, Finite | None], BeforeValidator(_pair), AfterValidator(_span)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 Servers = Annotated[str, AfterValidator(_servers)]
 Topic = Annotated[str, AfterValidator(_topic)]

@@ -151,7 +151,10 @@ def _settings_of(loader: _Loader, node: yaml.MappingNode, section: str, file: Pa
 
 
 def _nested_lines(node: yaml.Node, path: str) -> Iterator[tuple[str, int]]:
-    """Path and line of each key in a value that is a mapping."""
+    """Path and line of each key in a value that is a mapping, or a list of them."""
+    for n, item in enumerate(node.value if isinstance(node, yaml.SequenceNode) else ()):
+        yield f"{path}.{n}", item.start_mark.line + 1
+        yield from _nested_lines(item, f"{path}.{n}")
     if not isinstance(node, yaml.MappingNode):
         return
     seen: dict[str, int] = {}

@@ -24,6 +24,7 @@ from zlib import crc32
 import msgspec
 import numpy as np
 import torch
+from msgspec import UNSET, UnsetType
 from torch import Tensor
 
 from models.data.stream_key import MAX_KEY_BYTES
@@ -126,6 +127,9 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     event_time_ms: int | None
     ticks: list[int]  # offsets at which the partition's event time last moved on by a sixteenth of the idle time
     writer: str  # transactional id
+    # Left out where no rule of a sensor has ever excluded a value, so that such markers stay as they were.
+    rules: str | UnsetType = UNSET  # digest of the sensors' rules that judge
+    rules_from: int | UnsetType = UNSET  # offset from which on they do
 
 
 class Stale(NamedTuple):

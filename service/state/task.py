@@ -120,6 +120,8 @@ class PartitionTask:
     topic_id: str = ""
     partitions: int = 1  # of the topic
     checkpoint_from: int = 0  # offset from which on this checkpoint judges
+    rules: str = ""  # digest of the sensors' rules; "": none excludes a value
+    rules_from: int | None = None  # offset from which on they judge; None: none ever has excluded a value
     primed_from: int = 0  # offset from which on the readings before that may warm streams up
     progress: float = 1.0  # of the stage, 0 to 1
     asked_s: float | None = None  # when it was last asked which pages are due

@@ -8,6 +8,8 @@ membership changed is due at once, with its roster.
 import time
 from collections.abc import Callable
 
+from msgspec import UNSET
+
 from service.log.port import Commit
 from service.state.changelog import Layout, Marker, Origin, marker_record, page_record, roster_record
 from service.state.task import PartitionTask
@@ -89,4 +91,6 @@ class StateWriter:
             event_time_ms=task.clock.latest_ms,
             ticks=task.clock.ticks,
             writer=self._writer,
+            rules=UNSET if task.rules_from is None else task.rules,
+            rules_from=UNSET if task.rules_from is None else task.rules_from,
         )

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from models.detection.detector import Detector
 from models.detection.rows import Rows
+from models.detection.sensor_rules import SensorRules
 from service.input.wire import StreamKey, encode_reading
 from service.inspect.groupless_log import Search
 from service.log.memory_log import MemoryLog, Topics
@@ -66,10 +67,11 @@ class Service:
         idle_s: float | None = None,
         flush_interval_s: float = 10.0,
         prime_readings: int = 0,
+        sensors: SensorRules | None = None,
     ) -> None:
         """Batches are a second apart."""
         self.seconds = 0.0
-        self.pipeline = Pipeline(detector, digest, MAX_FUTURE_MS, 1_000)
+        self.pipeline = Pipeline(detector, digest, MAX_FUTURE_MS, 1_000, sensors=sensors)
         self.layout = Layout.of(digest, detector.rows_for([]))
         self.writer = StateWriter(GROUP, self.layout, NUMERICS, "writer", flush_interval_s, clock=lambda: self.seconds)
         self.log = MemoryLog(topics, max_poll_records=BATCH)

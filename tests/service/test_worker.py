@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from models.detection.alarm import Severity
 from models.detection.detector import Detector
+from models.detection.sensor_rules import SensorRule, SensorRules, Span
 from service.errors import LogUnavailable
 from service.http.health import summary, unready
 from service.input.notices import STATE_LOST
@@ -83,6 +84,7 @@ class Service:
         script: Sequence[Fault] = (),
         log: MemoryLog | None = None,
         flush_interval_s: float = 10.0,
+        sensors: SensorRules | None = None,
     ):
         self.topics = topics
         self.log = log or MemoryLog(topics, script, max_poll_records=ROUND)
@@ -98,7 +100,7 @@ class Service:
             PROBLEMS,
         )
         self.stop = threading.Event()
-        pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
+        pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000, sensors=sensors)
         layout = Layout.of(DIGEST, detector.rows_for([]))
         self.writer = StateWriter("group", layout, "numerics", "writer", flush_interval_s)
         self.reporter = Reporter(self.board, metrics, self.writer, detector)
@@ -446,6 +448,21 @@ def test_the_latest_events_are_kept_newest_first(detector: Detector, calm: Topic
         events = [decode_event(record.value or b"").id for record in calm.anomalies[partition]]
         mine = [event["id"] for event in recent if event["data"]["partition"] == partition.number]
         assert mine == events[::-1][: len(mine)]
+
+
+def test_metrics_count_the_values_that_rules_of_sensors_exclude(detector: Detector) -> None:
+    """The jumps are the only values above 500: of each stream's 12 in each partition, in two features."""
+    sensors = SensorRules([SensorRule("stream-[01]", valid_range=Span(high=500))], FEATURES)
+    service = Service(detector, two_partitions(), sensors=sensors)
+    assert service.metric("telltale_values_excluded_total", reason="out_of_range") == 0
+    service.run_until(service.idle)
+    jumps = [
+        n
+        for n in range(READINGS)
+        if n // STREAMS in (*range(130, 136), *range(160, 166)) and n % STREAMS in (0, 1) and n % 10 != 5
+    ]
+    assert service.metric("telltale_values_excluded_total", reason="out_of_range") == 2 * 2 * len(jumps)
+    assert service.metric("telltale_values_excluded_total", reason="bad_value") == 0
 
 
 def test_metrics_move_with_the_work(detector: Detector, calm: Topics) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.detection.detector import Detector, Readings
+from models.detection.sensor_rules import SensorRule, SensorRules, Span
 from models.net.packing import pack
 from service.cli.history import Admission, OffsetRange, features_in, read, stretches
 from service.cli.moments import moment_ms
@@ -159,6 +160,17 @@ def test_readings_come_by_stream_and_what_cannot_be_read_is_counted() -> None:
     )
     assert found.rejected == {"bad_json": 1, "missing_key": 1, "future_timestamp": 1, "wrong_features": 1}
     assert done == [3, 6, 7, 8]
+
+
+def test_what_rules_of_sensors_exclude_is_missing_and_counted_before_duplicates_are_found() -> None:
+    """With its bad value a reading is no other than the one before at the same time: a duplicate, as in service."""
+    sensors = SensorRules([SensorRule("a", ("x",), (65535.0,), Span(0, 10))], ("x", "y"))
+    records = [message(10, 1.0, 2.0), message(10, 65535.0, 2.0), message(20, 11.0, 3.0), message(30, 4.0, 11.0)]
+    log = ScriptedLog(records)
+    found = read(log, all_of(log), Decoder(("x", "y"), HOUR_MS, sensors=sensors))
+    np.testing.assert_array_equal(found.series[0].values, [[1, 2], [math.nan, 3], [4, 11]])
+    assert found.duplicate == 1
+    assert found.excluded == {"bad_value": 1, "out_of_range": 1}
 
 
 def test_a_stream_is_taken_from_the_partition_where_it_is_found_first() -> None:

@@ -56,6 +56,7 @@ def scrape() -> Scrape:
 def test_every_series_is_there_from_the_start_and_at_zero(scrape: Scrape) -> None:
     assert scrape.value("telltale_readings_total") == 0
     assert scrape.value("telltale_records_rejected_total", reason="bad_key") == 0
+    assert scrape.value("telltale_values_excluded_total", reason="out_of_range") == 0
     for change in ("opened", "updated", "closed"):
         assert scrape.value(f"telltale_anomalies_{change}_total", severity="major") == 0
     assert scrape.value("telltale_transaction_aborts_total") == 0
@@ -90,9 +91,12 @@ def test_counters_are_those_of_the_status(scrape: Scrape) -> None:
         aborts=1,
         assigned=8,
         channels={"heat": 5},
+        excluded={"bad_value": 7},
     )
     scrape.board.publish(dataclasses.replace(STATUS, counts=counts))
     assert scrape.value("telltale_readings_total") == 10
+    assert scrape.value("telltale_values_excluded_total", reason="bad_value") == 7
+    assert scrape.value("telltale_values_excluded_total", reason="out_of_range") == 0
     assert scrape.value("telltale_records_rejected_total", reason="bad_json") == 2
     assert scrape.value("telltale_records_total") == 40
     assert scrape.value("telltale_readings_late_total") == 3

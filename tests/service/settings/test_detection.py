@@ -1,0 +1,85 @@
+"""The section detection: rules of sensors, in a file, in the environment, and in errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.process.sensors import sensor_rules
+from service.settings.loading import load
+from service.settings.settings import shown
+from tests.service.settings.refusals import refusal, refusal_of
+
+RULES = """
+detection:
+  rules:
+    - streams: line-03/*
+      channels: [temperature, press*]
+      bad_values: [65535, -9999.9]
+      valid_range: [-40, null]
+      unit: °C
+    - bad_values: []
+"""
+
+
+def test_what_is_shown_is_a_file_with_the_same_rules(file: Path) -> None:
+    file.write_text(RULES)
+    settings = load(file, {})
+    first, second = settings.detection.rules
+    assert first.valid_range == (-40.0, None)
+    assert second.bad_values == ()
+    text = shown(settings)
+    file.write_text(text)
+    again = load(file, {})
+    assert again.detection == settings.detection
+    rules = json.loads(text.partition("  rules: ")[2].partition("\n")[0])
+    assert rules[1] == {"streams": "*", "channels": ["*"], "bad_values": []}
+
+
+def test_rules_may_be_json_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELLTALE_DETECTION__RULES", '[{"streams": "a*", "unit": "bar"}]')
+    assert load(None, {}).detection.rules[0].streams == "a*"
+    monkeypatch.setenv("TELLTALE_DETECTION__RULES", "[{")
+    assert refusal() == (
+        "detection.rules: found '[{', expected a list of mappings, as JSON"
+        " (environment variable TELLTALE_DETECTION__RULES)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("valid_rang: [1, 2]", "0.valid_rang: unknown, did you mean detection.rules.0.valid_range?"),
+        ("valid_range: [4, 3]", "0.valid_range: found [4, 3], expected [lowest, highest], the first below the second"),
+        ("valid_range: [4]", "0.valid_range: found [4], expected [lowest, highest], null where there is no end"),
+        ("valid_range: [1, .inf]", "0.valid_range.1: found inf, expected a finite number"),
+        ("bad_values: [soon]", "0.bad_values.0: found 'soon', expected a valid number"),
+        ("bad_values: [.nan]", "0.bad_values.0: found nan, expected a finite number"),
+        ("{streams: 12, unit: x}", "0.streams: found 12, expected a valid string"),
+        ("{channels: [], unit: x}", "0.channels: found [], expected"),
+        ("streams: a", "0: found a mapping, expected bad_values, valid_range or unit in it"),
+    ],
+)
+def test_an_error_names_the_rule_and_the_value_in_it(file: Path, rule: str, said: str) -> None:
+    error = refusal_of(file, f"detection:\n  rules:\n    - {rule}\n")
+    assert error.startswith(f"detection.rules.{said}")
+    assert error.endswith(f"({file}, line 3)")
+
+
+def test_a_key_of_a_rule_that_is_set_twice_is_refused(file: Path) -> None:
+    error = refusal_of(file, "detection:\n  rules:\n    - unit: a\n      unit: b\n")
+    assert error == f"{file}, line 4: found detection.rules.0.unit again, it is set in line 3 already"
+
+
+def test_a_number_in_a_rule_is_decimal_too(file: Path) -> None:
+    assert "in another base than ten" in refusal_of(file, "detection:\n  rules: [{bad_values: [0177777]}]\n")
+
+
+def test_rules_are_made_of_settings_and_none_of_none(file: Path) -> None:
+    assert sensor_rules(load(None, {}), ["temperature"]) is None
+    file.write_text(RULES)
+    rules = sensor_rules(load(file, {}), ["temperature", "flow"])
+    assert rules is not None
+    oven = rules.of(b"line-03/oven")
+    assert oven.units == ("°C", None)
+    assert oven.low.tolist() == [-40, float("-inf")]
