@@ -139,9 +139,9 @@ def _shown_field(settings: Settings, section: str, name: str) -> Iterator[str]:
     yield f"# {type(holder).model_fields[name].description} [{origin}]"
     if isinstance(value, SecretStr):
         yield f"# {name}: set, not shown"
-    elif value and isinstance(value, dict):  # a section for each of something that a person names
+    elif value and isinstance(value, dict) and all(isinstance(inner, BaseModel) for inner in value.values()):
         yield f"{name}:"
-        for key, inner in value.items():
+        for key, inner in value.items():  # a section for each of something that a person names
             yield f"  {json.dumps(key, ensure_ascii=False)}:"
             for field, one in inner.model_dump(mode="json").items():
                 yield f"    {field}: {json.dumps(one, ensure_ascii=False)}"
