@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -137,7 +138,7 @@ def _shown_field(settings: Settings, section: str, name: str) -> Iterator[str]:
     yield f"# {type(holder).model_fields[name].description} [{origin}]"
     if isinstance(value, SecretStr):
         yield f"# {name}: set, not shown"
-    elif value and isinstance(value, dict):  # a section for each of something that a person names
+    elif _has_sections(value):  # one for each of something that a person names
         yield f"{name}:"
         for key, inner in value.items():
             yield f"  {json.dumps(key, ensure_ascii=False)}:"
@@ -145,6 +146,10 @@ def _shown_field(settings: Settings, section: str, name: str) -> Iterator[str]:
                 yield f"    {field}: {json.dumps(one, ensure_ascii=False)}"
     else:
         yield f"{name}: {json.dumps(value, default=_plain, ensure_ascii=False)}"
+
+
+def _has_sections(value: object) -> TypeGuard[dict[str, BaseModel]]:
+    return isinstance(value, dict) and bool(value) and all(isinstance(inner, BaseModel) for inner in value.values())
 
 
 def _plain(value: object) -> object:
