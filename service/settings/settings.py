@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.settings.detection_section import DetectionRule, DetectionSettings
 from service.settings.fields import FilePath, Names, Whole
 from service.settings.input_section import InputSettings, TopicInput
 from service.settings.section import Section
@@ -58,7 +58,6 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     input: InputSettings = Field(default_factory=InputSettings)
-    detection: DetectionSettings = Field(default_factory=DetectionSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     state: StateSettings = Field(default_factory=StateSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
@@ -139,14 +138,18 @@ def _shown_field(settings: Settings, section: str, name: str) -> Iterator[str]:
     yield f"# {type(holder).model_fields[name].description} [{origin}]"
     if isinstance(value, SecretStr):
         yield f"# {name}: set, not shown"
-    elif value and isinstance(value, dict) and all(isinstance(inner, BaseModel) for inner in value.values()):
+    elif _has_sections(value):  # one for each of something that a person names
         yield f"{name}:"
-        for key, inner in value.items():  # a section for each of something that a person names
+        for key, inner in value.items():
             yield f"  {json.dumps(key, ensure_ascii=False)}:"
             for field, one in inner.model_dump(mode="json").items():
                 yield f"    {field}: {json.dumps(one, ensure_ascii=False)}"
     else:
         yield f"{name}: {json.dumps(value, default=_plain, ensure_ascii=False)}"
+
+
+def _has_sections(value: object) -> TypeGuard[dict[str, BaseModel]]:
+    return isinstance(value, dict) and bool(value) and all(isinstance(inner, BaseModel) for inner in value.values())
 
 
 def _plain(value: object) -> object:
@@ -176,8 +179,5 @@ SECTIONS: dict[str, type[Section]] = {
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 PATHS = tuple(_known_paths())
-# Settings that are a section for each of something that a person names, or a list of sections, with their fields.
-NESTED_FIELDS: dict[str, tuple[str, ...]] = {
-    "input.topics": tuple(TopicInput.model_fields),
-    "detection.rules": tuple(DetectionRule.model_fields),
-}
+# Settings that are a section for each of something that a person names, and the fields of such a section.
+NESTED_FIELDS: dict[str, tuple[str, ...]] = {"input.topics": tuple(TopicInput.model_fields)}
