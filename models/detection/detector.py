@@ -18,7 +18,7 @@ from torch import Tensor
 from models.data.arrays import Doubles
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.detection.kinds import ASKED_TOGETHER, SYMPTOMS, Guess, KindsHead, vote_of, with_symptoms
-from models.detection.records import PHASES, Block, Events, Rules, Scratch, Sheet
+from models.detection.records import Block, Events, Rules, Scratch, Sheet
 from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
 from models.detection.scoring import ScoreConfig
 from models.net.cells import CellState
@@ -262,7 +262,7 @@ class Detector:
         )
         expected = self.expect(stretch, rows)
         predicted, spread = (column.contiguous().numpy() for column in expected[:2])
-        block = Block(index.numpy(), offsets, times_ms, values, held, elapsed_ms, predicted, spread, PHASES)
+        block = Block(index.numpy(), offsets, times_ms, values, held, elapsed_ms, predicted, spread)
         events = Events.room(len(index) + ROOM, values.shape[1], channels.shape[1] - len(CHANNELS))
         scratch = Scratch.of(values.shape[1])
         judged = self._rules, block, channels, scalars, scratch, sheet

@@ -5,7 +5,7 @@ alone, since no other row is in sight. Only +, -, *, /, square root and comparis
 (IEEE 754), so no machine changes a bit.
 
 A row is copied into records, one of the stream and one of each channel, changed there and copied back.
-Sizes: N readings of a batch, T waves, S streams, F features, E symptoms a channel, P terms of the season.
+Sizes: N readings of a batch, T waves, S streams, F features, E symptoms a channel.
 """
 
 import math
@@ -13,7 +13,17 @@ import math
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.time_units import DAY_MS
 from models.detection.alarm import Change
+from models.detection.arithmetic import add, at_least, at_most, follow, one_if, within
 from models.detection.compiling import compiled, is_kept, kept
+from models.detection.expectation import (
+    band_std,
+    bias_of,
+    end_visit,
+    expect,
+    learn_band,
+    learn_expectation,
+    rescale_expectation,
+)
 from models.detection.kinds import (
     BASE_READINGS,
     BASELINE_READINGS,
@@ -37,14 +47,11 @@ from models.detection.records import (
     Sheet,
     Step,
 )
-from models.detection.rows import CHANNELS, SCALARS, Channels, Scalars
-from models.net.clock import MINUTE_MS, WEEK_MINUTES
+from models.detection.rows import CHANNELS, PROFILE, SCALARS, Channels, Scalars
 
 FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
 LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no more than after an hour
-MEMORY_DAYS = 14.0  # that the season goes back; a plain mean over the days before that
-FARTHEST_LEARNED = 30.0  # spreads: what is further off teaches the season no more
 STRONGEST = 30.0  # standard deviations: a channel further off is no more anomalous, and does not drown the others
 LARGEST_LEARNED = 100.0  # standard deviations: of what is further off no more is learned, or a glitch would deafen
 SMALLEST_DEVIATION = 0.05  # of a strength, which is around 1, beside its standard deviation
@@ -54,6 +61,7 @@ FIRST_BLOCKS = 4.0  # that a threshold waits for
 
 _LAST, _AGE, _TIME_MS = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms"))
 _CHANNELS, _SCALARS = len(CHANNELS), len(SCALARS)
+_PROFILE, _PROFILE_END = CHANNELS.places[PROFILE[0]], CHANNELS.places[PROFILE[-1]] + 1
 _RATES = tuple(1 / speed for speed in SPEEDS)
 _FADES = tuple(1 - 1 / speed for speed in PEAK_SPEEDS)
 _BASE, _BASELINES = SYMPTOMS.places["base"], SYMPTOMS.places["baseline_abs_diff"]
@@ -62,63 +70,7 @@ _PEAKS = SYMPTOMS.places[f"peak_{PEAK_SPEEDS[0]}"]
 
 def is_compiled() -> bool:
     """Whether code was kept for these sources, or the first reading waits for the compiler."""
-    return all(map(is_kept, (admit, hold, judge_block)))
-
-
-# --- arithmetic, every bit of it known
-
-
-@compiled
-def at_least(number: float, least: float) -> float:
-    """The greater of the two; what is no number stays so."""
-    return number if number >= least or math.isnan(number) else least
-
-
-@compiled
-def at_most(number: float, most: float) -> float:
-    return number if number <= most or math.isnan(number) else most
-
-
-@compiled
-def within(number: float, most: float) -> float:
-    return at_most(at_least(number, -most), most)
-
-
-@compiled
-def one_if(condition: bool) -> float:
-    return 1.0 if condition else 0.0
-
-
-@compiled
-def follow(mean: float, variance: float, value: float, rate: float) -> tuple[float, float]:
-    """Exponentially weighted mean and variance (Finch 2009, eq. 124 and 143); rate 0 changes nothing."""
-    distance = value - mean
-    step = distance * rate
-    return mean + step, (variance + distance * step) * (1 - rate)
-
-
-@compiled
-def add(numbers: Doubles) -> float:
-    """In blocks of 128, each as eight sums side by side, so that the error stays small."""
-    total = 0.0
-    for begin in range(0, len(numbers), 128):
-        total += add_block(numbers[begin : begin + 128])
-    return total
-
-
-@compiled
-def add_block(numbers: Doubles) -> float:
-    total, rest = 0.0, len(numbers) % 8
-    whole = len(numbers) - rest
-    if whole > 0:
-        a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        for n in range(0, whole, 8):
-            a, b, c, d = a + numbers[n], b + numbers[n + 1], c + numbers[n + 2], d + numbers[n + 3]
-            e, f, g, h = e + numbers[n + 4], f + numbers[n + 5], g + numbers[n + 6], h + numbers[n + 7]
-        total = ((a + b) + (c + d)) + ((e + f) + (g + h))
-    for n in range(whole, len(numbers)):
-        total += numbers[n]
-    return total
+    return all(map(is_kept, (admit, hold, judge_block, expect_next)))
 
 
 # --- before the net: which readings are judged, and what stands for missing values
@@ -217,14 +169,16 @@ def judge_block(
         symptoms = channels[place, _CHANNELS:]
         for wave in range(waves):
             n = block.readings[wave, place]
-            phase = block.phases[block.times_ms[n] // MINUTE_MS % WEEK_MINUTES]
+            time_ms, elapsed_ms = float(block.times_ms[n]), block.elapsed_ms[wave, place]
             for f in range(features):
-                look_at(scratch.channels[f], scratch.looks[f], block, wave, place, f)
-                compare(scratch.channels[f], scratch.looks[f], phase, rules)
-                write_band(scratch.channels[f], scratch.looks[f], block.predicted[wave, place, f], n, f, sheet)
+                hours = scratch.channel_numbers[f, _PROFILE:_PROFILE_END]
+                end_visit(scratch.channels[f], hours, time_ms, time_ms - elapsed_ms, stream.days)
+                look_at(scratch.channels[f], hours, scratch.looks[f], block, wave, place, f)
+                compare(scratch.channels[f], scratch.looks[f], rules)
+                write_band(stream, scratch.channels[f], scratch.looks[f], n, f, sheet)
             stream.age += 1
             scores = score(stream, scratch, rules)
-            step = step_alarm(stream, scratch, scores, float(block.offsets[n]), float(block.times_ms[n]), rules)
+            step = step_alarm(stream, scratch, scores, float(block.offsets[n]), time_ms, rules)
             sheet.score[n], sheet.alarm[n] = scores.score, stream.alarm > 0
 
             asks = len(symptoms) > 0 and asks_for_kind(stream, step)
@@ -237,9 +191,13 @@ def judge_block(
                 event.wave, event.place, event.reading, event.asks = wave, place, n, one_if(asks)
                 count += 1
 
-            days = at_most(block.elapsed_ms[wave, place] / DAY_MS, LONGEST_DAYS)
+            stream.days += at_most(elapsed_ms / DAY_MS, LONGEST_DAYS) * step.learns
+            for f in range(features):
+                channel, look = scratch.channels[f], scratch.looks[f]
+                error = abs(look.residual - bias_of(channel, stream.learned))
+                learn_band(channel, error, stream.learned, step.updates_baseline * look.present)
+                learn_expectation(channel, look, elapsed_ms, step)
             update_baseline(stream, scratch, scores, step, rules)
-            learn_season(stream, scratch, days, step, phase)
             for f in range(features):
                 learn_scale(scratch.channels[f], scratch.looks[f], step)
         stream.time_ms = float(block.times_ms[block.readings[waves - 1, place]])
@@ -249,6 +207,39 @@ def judge_block(
         store(place, channels, scalars, scratch)
         place += 1
     return place, count
+
+
+@kept
+def expect_next(
+    channels: Doubles,
+    scalars: Doubles,
+    times_ms: Int64s,
+    before: Doubles,
+    predicted: Doubles,
+    scratch: Scratch,
+    expected: Doubles,
+    profile: Doubles,
+) -> None:
+    """Fill in what is expected of a reading of each stream, raw, and the profile at its time; changes no row.
+
+    channels, scalars: as judge_block has them. times_ms: (S,). before, predicted: (S, F), the values before, raw, and
+    what the net says, in spreads. expected, profile: (S, F).
+    """
+    stream = scratch.stream[0]
+    for place in range(len(channels)):
+        load(place, channels, scalars, scratch)
+        time_ms = float(times_ms[place])
+        for f in range(channels.shape[2]):
+            channel, look, hours = (
+                scratch.channels[f],
+                scratch.looks[f],
+                scratch.channel_numbers[f, _PROFILE:_PROFILE_END],
+            )
+            end_visit(channel, hours, time_ms, at_most(stream.time_ms, time_ms), stream.days)
+            expect(channel, hours, before[place, f], predicted[place, f], time_ms, look)
+            profile[place, f] = look.profile
+            middle = look.change + bias_of(channel, stream.learned)
+            expected[place, f] = before[place, f] + middle * channel.spread if channel.spread < math.inf else math.nan
 
 
 @compiled
@@ -269,32 +260,28 @@ def store(place: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> 
             channels[place, c, f] = scratch.channel_numbers[f, c]
 
 
-# --- residual, level and season
+# --- residual and level
 
 
 @compiled
-def look_at(channel: Channels[float], look: Look, block: Block, wave: int, place: int, f: int) -> None:
+def look_at(channel: Channels[float], hours: Doubles, look: Look, block: Block, wave: int, place: int, f: int) -> None:
     """The residual is the reading less its expectation, in spreads; 0 where the value is missing."""
+    n = block.readings[wave, place]
     look.value = block.held[wave, place, f]
     look.before = block.held[wave - 1, place, f] if wave else channel.last
-    scaled = (look.value - channel.centre) / channel.spread
-    look.residual = within(scaled - block.predicted[wave, place, f], FARTHEST)
+    expect(channel, hours, look.before, block.predicted[wave, place, f], float(block.times_ms[n]), look)
+    look.residual = within((look.value - look.before) / channel.spread - look.change, FARTHEST)
     look.present = 1.0
-    if math.isnan(block.values[block.readings[wave, place], f]):
+    if math.isnan(block.values[n, f]):
         look.present = look.residual = 0.0
+    else:
+        channel.last_profile = look.profile
 
 
 @compiled
-def compare(channel: Channels[float], look: Look, phase: Doubles, rules: Rules) -> None:
+def compare(channel: Channels[float], look: Look, rules: Rules) -> None:
     """Compare the residual and the distance from the level with the baseline; moves `level_deviation`."""
-    season = (
-        (channel.day_sin * phase[0] + channel.week_sin * phase[4])
-        + (channel.half_day_sin * phase[2] + channel.half_week_sin * phase[6])
-    ) + (
-        (channel.day_cos * phase[1] + channel.week_cos * phase[5])
-        + (channel.half_day_cos * phase[3] + channel.half_week_cos * phase[7])
-    )
-    look.distance = within((look.value - channel.mean) / channel.spread - season, FARTHEST)
+    look.distance = within((look.value - channel.mean) / channel.spread - look.season, FARTHEST)
     channel.level_deviation += (look.distance - channel.level_deviation) * rules.level_rate * look.present
 
     look.residual_std = math.sqrt(channel.residual_variance + SMALLEST_VARIANCE)
@@ -304,13 +291,14 @@ def compare(channel: Channels[float], look: Look, phase: Doubles, rules: Rules) 
 
 
 @compiled
-def write_band(channel: Channels[float], look: Look, predicted: float, n: int, f: int, sheet: Sheet) -> None:
+def write_band(stream: Scalars[float], channel: Channels[float], look: Look, n: int, f: int, sheet: Sheet) -> None:
     """The band in the sensor's own units; it stays NaN while the scale is unknown."""
     if channel.spread < math.inf:
-        middle, half = predicted + channel.residual_mean, look.residual_std * BAND_DEVIATIONS
-        sheet.expected[n, f] = middle * channel.spread + channel.centre
-        sheet.lower[n, f] = (middle - half) * channel.spread + channel.centre
-        sheet.upper[n, f] = (middle + half) * channel.spread + channel.centre
+        middle = look.change + bias_of(channel, stream.learned)
+        half = band_std(channel) * BAND_DEVIATIONS
+        sheet.expected[n, f] = look.before + middle * channel.spread
+        sheet.lower[n, f] = look.before + (middle - half) * channel.spread
+        sheet.upper[n, f] = look.before + (middle + half) * channel.spread
 
 
 # --- score
@@ -530,25 +518,6 @@ def exceeded(mean: float, variance: float, lowest: float, rules: Rules) -> float
 
 
 @compiled
-def learn_season(stream: Scalars[float], scratch: Scratch, days: float, step: Step, phase: Doubles) -> None:
-    """Least mean squares (Widrow & Hoff 1960). days: that the reading stands for."""
-    days *= step.learns
-    stream.days += days
-    rate = 2 * days / at_most(at_least(stream.days, 1.0), MEMORY_DAYS)
-    for f in range(len(scratch.looks)):
-        channel, look = scratch.channels[f], scratch.looks[f]
-        error = within(look.distance, FARTHEST_LEARNED) * (step.learns * look.present) * rate
-        channel.day_sin += phase[0] * error
-        channel.day_cos += phase[1] * error
-        channel.half_day_sin += phase[2] * error
-        channel.half_day_cos += phase[3] * error
-        channel.week_sin += phase[4] * error
-        channel.week_cos += phase[5] * error
-        channel.half_week_sin += phase[6] * error
-        channel.half_week_cos += phase[7] * error
-
-
-@compiled
 def learn_scale(channel: Channels[float], look: Look, step: Step) -> None:
     """Take a reading into mean and squared distance (Welford 1962), squared difference and range."""
     weight = step.learns * look.present
@@ -600,14 +569,7 @@ def rescale(channel: Channels[float]) -> None:
     channel.level_deviation_mean *= shrink
     channel.residual_variance *= shrink * shrink
     channel.level_deviation_variance *= shrink * shrink
-    channel.day_sin *= shrink
-    channel.day_cos *= shrink
-    channel.half_day_sin *= shrink
-    channel.half_day_cos *= shrink
-    channel.week_sin *= shrink
-    channel.week_cos *= shrink
-    channel.half_week_sin *= shrink
-    channel.half_week_cos *= shrink
+    rescale_expectation(channel, shrink)
     channel.centre, channel.spread, channel.step = channel.mean, spread, step
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig, Readings, Verdicts
-from models.detection.rows import CHANNELS, SCALARS, SEASON, Rows, fresh
+from models.detection.rows import CHANNELS, PROFILE, SCALARS, Rows, fresh
 from models.detection.scoring import ScoreConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
@@ -163,6 +163,9 @@ class _GoldenKinds(NamedTuple):
     tiny: Tensor  # fresh, with values below the smallest normal number: a library may have switched them off
 
 
+SHARES = ("season", "clock", "level", "net")
+
+
 def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, spread: Tensor) -> Rows:
     """centre: (S, F), spread: (S, 1), both of the values."""
     rows = fresh(STREAMS, config)
@@ -184,7 +187,14 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         "level_deviation": torch.tensor(0.375),
         "level_deviation_mean": torch.tensor(0.03125),
         "level_deviation_variance": torch.tensor(0.25),
-        **{term: torch.tensor((n + 1) / 64) for n, term in enumerate(SEASON)},
+        "band": torch.tensor(1.5),
+        "profile_step": torch.tensor(2.0**-9),
+        "last_profile": torch.tensor(0.25),
+        "visit_sum": torch.tensor(1.25),
+        "visit_readings": torch.tensor(3.0),
+        **{f"{share}_product": torch.tensor(24.0 + n) for n, share in enumerate(SHARES)},
+        **{f"{share}_square": torch.tensor(32.0 + n) for n, share in enumerate(SHARES)},
+        **{hour: torch.tensor(float((n + 1) * 65_537 * 131)) for n, hour in enumerate(PROFILE)},
     }.items():
         rows.channel(channel)[lived] = column.expand_as(centre)[lived].double()
     for which, scalar, number in (

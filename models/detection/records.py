@@ -1,7 +1,7 @@
 """What the judge is given and what it gives: tuples of arrays, and records with a field for every number.
 
 Nothing here is compiled, so that it can be imported without the compiler.
-Sizes: N readings of a batch, T waves, S streams, F features, E symptoms a channel, P terms of the season, M events.
+Sizes: N readings of a batch, T waves, S streams, F features, E symptoms a channel, M events.
 """
 
 from dataclasses import asdict
@@ -14,13 +14,12 @@ from models.data.arrays import Bools, Doubles, Int64s, Records
 from models.detection.alarm import AlarmConfig, Change
 from models.detection.rows import CHANNELS, SCALARS
 from models.detection.scoring import ScoreConfig
-from models.net.forecaster import phase_table
 
 LATE_LIMIT = 32  # late readings in a row after which a stream's clock was set back, not its readings late
 BAND_DEVIATIONS = 3.0  # half the expected band, in standard deviations of the stream's own residual
-SMALLEST_VARIANCE = 1e-4  # of spreads: a hundredth of a spread is never anomalous
-PERIODS_A_WEEK = (7, 14, 1, 2)  # of the season's terms, in the order of a row: a day, half of one, a week, half of one
-PHASES: Doubles = phase_table(PERIODS_A_WEEK).double().contiguous().numpy()  # (10080, P)
+BAND_REACH = 1.6448536269514722  # standard deviations to either end of a band that holds 90 % of normal residuals
+SMALLEST_STD = 0.01  # spreads: what is nearer is never anomalous
+SMALLEST_VARIANCE = SMALLEST_STD * SMALLEST_STD
 
 
 class Rules(NamedTuple):
@@ -66,6 +65,15 @@ class Look:
     value: float  # held: the last known one where it is missing
     before: float  # held, of the reading before
     present: float  # 0: the value is missing
+    profile: float  # of the day, in spreads
+    season: float  # as much of it as has proven itself
+    clock: float  # corrections in spreads: what the profile's change says, beyond the last value
+    level: float  # what the level says, beyond that
+    net: float  # what the net says, beyond both
+    after_clock: float  # changes from the last value that are expected, in spreads: after the first correction
+    after_level: float  # after the second
+    corrected: float  # after all
+    change: float  # after all, held back where they have lately been worse than none
     residual: float  # in spreads
     residual_std: float
     residual_z: float  # standard deviations from its long mean; 0 where the value is missing
@@ -102,7 +110,6 @@ class Block(NamedTuple):
     elapsed_ms: Doubles  # (T, S) since the stream's last reading
     predicted: Doubles  # (T, S, F) in spreads
     spread: Doubles  # (T, S, F) of what is predicted, in spreads
-    phases: Doubles  # (10080, P) of every minute of the week
 
 
 class Sheet(NamedTuple):

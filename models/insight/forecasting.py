@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.data.arrays import Bools, Doubles, Int64s
 from models.detection.detector import Detector, Readings, Verdicts, step_in_spreads
-from models.detection.records import BAND_DEVIATIONS, SMALLEST_VARIANCE
+from models.detection.records import BAND_DEVIATIONS, BAND_REACH, SMALLEST_STD, Scratch
 from models.detection.rows import Rows
 from models.net.cells import CellState
 from models.net.forecaster import Forecaster
@@ -112,15 +112,15 @@ def forecast(
     )
 
 
-def expect(forecaster: Forecaster, rows: Rows) -> Tensor:
-    """What S streams' next readings are expected to be, (S, F) in the sensors' units: the very bits of observe()."""
-    centre, spread = rows.channel("centre"), rows.channel("spread")
-    with torch.inference_mode():
-        scaled = (rows.channel("last") - centre) / spread
-        memory = rows.hidden[:, -1:].transpose(0, 1).contiguous()
-        predicted = forecaster.predict(memory, scaled.unsqueeze(0), step_in_spreads(rows))[0]
-        raw = (predicted + rows.channel("residual_mean")) * spread + centre
-    return torch.where(spread < torch.inf, raw, torch.nan)
+@torch.inference_mode()
+def expect(forecaster: Forecaster, rows: Rows, times_ms: Tensor) -> Tensor:
+    """What S streams' readings at these times are expected to be, (S, F), in the sensors' units: observe()'s very bits.
+
+    times_ms: (S,) int64, each no earlier than its stream's clock.
+    """
+    memory = rows.hidden[:, -1:].transpose(0, 1).contiguous()
+    predicted = forecaster.predict(memory, _scaled(rows, rows.channel("last")).unsqueeze(0), step_in_spreads(rows))[0]
+    return _expect_next(rows, times_ms, rows.channel("last"), predicted)[0]
 
 
 @torch.inference_mode()
@@ -131,25 +131,43 @@ def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor
     """
     steps, streams, many, features = residual.shape
     rows = rows.take(torch.arange(streams).repeat_interleave(many))
-    centre, known = rows.channel("centre"), rows.channel("spread").isfinite()
-    spread = torch.where(known, rows.channel("spread"), 1.0)
-    before = torch.where(known, (rows.channel("last") - centre) / spread, 0.0)
-    mean, std = rows.channel("residual_mean"), (rows.channel("residual_variance") + SMALLEST_VARIANCE).sqrt()
+    known = rows.channel("spread").isfinite()
+    before = rows.channel("last").clone()
+    std = (rows.channel("band") / BAND_REACH).clamp(min=SMALLEST_STD) * torch.where(known, rows.channel("spread"), 0.0)
     step_size = step_in_spreads(rows)
     state = CellState(*(column.transpose(0, 1).contiguous() for column in (rows.hidden, rows.cell)))
     clock_ms = rows.scalar("time_ms").long()
-    memory, futures = state.hidden[-1], []
+    memory, scaled, futures = state.hidden[-1], _scaled(rows, before), []
     for step in range(steps):
         now_ms = times_ms[step].repeat_interleave(many)
-        surprise = residual[step].reshape(-1, features)
-        scaled = forecaster.predict(memory, before, step_size) + mean + std * surprise
-        scaled = torch.where(known, scaled, 0.0)
+        predicted = forecaster.predict(memory, scaled, step_size)
+        expected, profile = _expect_next(rows, now_ms, before, predicted)
+        rows.channel("last_profile").copy_(profile)
+        value = expected + std * residual[step].reshape(-1, features)
+        before = torch.where(known, value, before)
+        after = _scaled(rows, before)
         elapsed_s = (now_ms - clock_ms).clamp(min=0).double() / 1000
-        inputs = forecaster.inputs(scaled.unsqueeze(0), before, step_size, elapsed_s.unsqueeze(0), now_ms.unsqueeze(0))
+        inputs = forecaster.inputs(after.unsqueeze(0), scaled, step_size, elapsed_s.unsqueeze(0), now_ms.unsqueeze(0))
         outputs, state = forecaster.observe(inputs, state)
-        memory, before, clock_ms = outputs[-1], scaled, now_ms
-        futures.append(torch.where(known, scaled * spread + centre, torch.nan))
+        memory, scaled, clock_ms = outputs[-1], after, now_ms
+        futures.append(value)
     return torch.stack(futures).reshape(steps, streams, many, features).numpy()
+
+
+def _scaled(rows: Rows, values: Tensor) -> Tensor:
+    return (values - rows.channel("centre")) / rows.channel("spread")
+
+
+def _expect_next(rows: Rows, times_ms: Tensor, before: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+    """What is expected of streams whose last values are `before`, (S, F), and the profile of the day at that time."""
+    from models.detection import judge  # noqa: PLC0415  (numba takes a second to import)
+
+    expected, profile = np.empty(before.shape), np.empty(before.shape)
+    channels, scalars = rows.channels.contiguous().numpy(), rows.scalars.contiguous().numpy()
+    last, said = before.contiguous().numpy(), predicted.contiguous().numpy()
+    scratch = Scratch.of(before.shape[1])
+    judge.expect_next(channels, scalars, times_ms.contiguous().numpy(), last, said, scratch, expected, profile)
+    return torch.from_numpy(expected), torch.from_numpy(profile)
 
 
 def _interval(readings: Readings) -> int:

@@ -3,9 +3,10 @@
 Its arithmetic is an oracle of the compiled one's bits, and its parts can be called by themselves.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -18,6 +19,8 @@ from models.detection.records import Block, Events, Look, Rules, Scratch, Sheet,
 from models.detection.rows import CHANNELS, SCALARS
 from models.detection.scoring import ScoreConfig
 
+MADE_OF = ("models.detection.arithmetic", "models.detection.expectation")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -25,21 +28,32 @@ def _as_it_is(function: F) -> F:
     return function
 
 
-def _interpreted() -> Any:
-    spec = spec_from_file_location("interpreted_judge", models.detection.judge.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
+def _interpreted() -> tuple[Any, Any]:
+    """The modules that it is made of are interpreted too, and stand in for the compiled ones while it is loaded."""
     with (
         patch("models.detection.compiling.compiled", _as_it_is),
         patch("models.detection.compiling.kept", _as_it_is),
+        patch.dict(sys.modules),
     ):
-        spec.loader.exec_module(module)
+        for name in MADE_OF:
+            sys.modules[name] = _loaded(name)
+        return sys.modules[MADE_OF[-1]], _loaded("models.detection.judge")
+
+
+def _loaded(name: str) -> Any:
+    found = find_spec(name)
+    assert found is not None
+    assert found.origin is not None
+    spec = spec_from_file_location(f"interpreted_{name.rpartition('.')[2]}", found.origin)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 
-JUDGE = _interpreted()
-"""models.detection.judge, interpreted."""
+EXPECTATION, JUDGE = _interpreted()
+"""models.detection.expectation and models.detection.judge, interpreted."""
 
 
 class Record:

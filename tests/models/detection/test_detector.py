@@ -18,8 +18,8 @@ from models.detection.alarm import Change, OpenedBy, Severity
 from models.detection.detector import Detector, DetectorConfig, Readings
 from models.detection.kinds import SYMPTOMS, VOTES, Guess
 from models.detection.priming import prime
-from models.detection.records import BAND_DEVIATIONS, LATE_LIMIT, SMALLEST_VARIANCE
-from models.detection.rows import CHANNELS, SCALARS, SEASON, Rows, fresh
+from models.detection.records import BAND_DEVIATIONS, BAND_REACH, LATE_LIMIT
+from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from models.training.loop import usable
@@ -41,7 +41,6 @@ STREAMS = 12
 READINGS = 2_000
 KEYS = [f"stream-{n}".encode() for n in range(STREAMS)]
 SCALE_CHANNELS = ("known", "mean", "square", "centre", "spread", "low", "high")
-LEVEL_CHANNELS = SEASON
 BASELINE_CHANNELS = ("residual_mean", "residual_variance", "level_deviation_mean", "level_deviation_variance")
 LEVEL_SCALARS = ("rescale_at", "days")
 BASELINE_SCALARS = (
@@ -352,12 +351,12 @@ def test_a_reading_does_not_change_its_own_expectation(place: int, value: float)
         assert same_bits(getattr(other, name)[: place + 1], getattr(usual, name)[: place + 1])
 
 
-def test_the_band_lies_around_the_expectation_as_wide_as_the_streams_own_noise() -> None:
+def test_the_band_lies_around_the_expectation_as_wide_as_the_streams_own_errors() -> None:
     detector = cold(2)
     before = alone(detector, calm(300, features=2))
     judged = alone(detector, calm(301, features=2))
     channels, _ = statistics(before.rows)
-    half = torch.from_numpy(BAND_DEVIATIONS * np.sqrt(channels.residual_variance + SMALLEST_VARIANCE) * channels.spread)
+    half = torch.from_numpy(BAND_DEVIATIONS * channels.band / BAND_REACH * channels.spread)
     torch.testing.assert_close(judged.upper[-1:] - judged.expected[-1:], half)
     torch.testing.assert_close(judged.expected[-1:] - judged.lower[-1:], half)
 
@@ -411,13 +410,13 @@ def assert_unmoved(one: Rows, other: Rows, channels: Sequence[str], scalars: Seq
             np.testing.assert_array_equal(getattr(now, name), getattr(then, name), err_msg=name)
 
 
-def test_an_anomaly_that_passes_leaves_no_trace_in_scale_and_level() -> None:
+def test_an_anomaly_that_passes_leaves_no_trace_in_the_scale() -> None:
     detector, values = cold(2), calm(320, features=2)
     values[300:312] += 60
     before = alone(detector, values[:300])
     during = alone(detector, values[:312])
     assert during.alarm[300:].all()
-    assert_unmoved(during.rows, before.rows, SCALE_CHANNELS + LEVEL_CHANNELS, LEVEL_SCALARS)
+    assert_unmoved(during.rows, before.rows, SCALE_CHANNELS, LEVEL_SCALARS)
 
 
 def test_of_an_anomaly_only_the_first_readings_move_the_baseline() -> None:

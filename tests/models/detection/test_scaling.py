@@ -12,7 +12,7 @@ from models.data.arrays import Doubles
 from models.detection import judge
 from models.detection.alarm import AlarmConfig, Change
 from models.detection.records import Step
-from models.detection.rows import SEASON, fresh
+from models.detection.rows import fresh
 from models.net.forecaster import ForecasterConfig
 from tests.models.detection.interpreted import JUDGE, OneStream, a_look
 
@@ -110,8 +110,10 @@ def test_the_scale_moves_only_where_it_is_due(rescale_at: int, moves: bool) -> N
 
 
 POWERS = {
-    **dict.fromkeys(("residual_mean", "level_deviation", "level_deviation_mean", *SEASON), 1),
+    **dict.fromkeys(("residual_mean", "level_deviation", "level_deviation_mean"), 1),
+    **dict.fromkeys(("band", "profile_step", "last_profile", "visit_sum"), 1),
     **dict.fromkeys(("residual_variance", "level_deviation_variance"), 2),
+    **{f"{share}_{total}": 2 for share in ("season", "clock", "level", "net") for total in ("product", "square")},
 }
 
 

@@ -14,8 +14,6 @@ from models.detection.rows import SCALARS
 from models.detection.scoring import ScoreConfig
 from tests.models.detection.interpreted import JUDGE, OneStream
 
-NO_PHASE = np.zeros(8)
-
 
 class Seen(NamedTuple):
     """What one reading of one stream looked like."""
@@ -93,7 +91,7 @@ def test_the_standard_deviation_is_never_0() -> None:
     for variance, std in ((0.0, math.sqrt(SMALLEST_VARIANCE)), (4.0, pytest.approx(2, rel=1e-4))):
         one = OneStream()
         one.channels[0].residual_variance = variance
-        JUDGE.compare(one.channels[0], one.looks[0], NO_PHASE, one.rules)
+        JUDGE.compare(one.channels[0], one.looks[0], one.rules)
         assert one.looks[0].residual_std == std
 
 
@@ -214,7 +212,7 @@ def score(residual: float, value: float, one: OneStream) -> Scores:
     for channel, look in zip(one.channels, one.looks, strict=True):
         channel.residual_variance, channel.mean = 1 - SMALLEST_VARIANCE, value
         look.residual, look.value = residual, value
-        JUDGE.compare(channel, look, NO_PHASE, one.rules)
+        JUDGE.compare(channel, look, one.rules)
     with np.errstate(all="ignore"):
         found: Scores = JUDGE.score(one.stream, one.scratch, one.rules)
     return found

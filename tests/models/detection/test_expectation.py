@@ -1,0 +1,269 @@
+"""Streams of one channel through the detector; T readings. Errors are compared with those of the last value.
+
+Sizes: T readings.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.data.arrays import Bools, Doubles, Int64s
+from models.data.time_units import DAY_MS
+from models.detection.alarm import Change
+from models.detection.detector import Detector, Expected, Readings, Stretch, Verdicts, WorkingRows
+from models.detection.records import BAND_DEVIATIONS, BAND_REACH, Step
+from models.net.forecaster import Forecaster, ForecasterConfig
+from models.net.packing import pack
+from tests.data import some_forecaster
+from tests.models.detection.interpreted import EXPECTATION, OneStream, a_look
+
+MINUTE_MS = 60_000
+FIVE_MINUTES_MS = 5 * MINUTE_MS
+MONDAY_MS = 1_767_571_200_000
+DAYS = 28
+HOURS = 24
+
+
+class Said(Detector):
+    """A detector whose net says, of every reading, what it is told to."""
+
+    said: Doubles  # (T,) in the sensor's units
+
+    def expect(self, stretch: Stretch, rows: WorkingRows) -> Expected:
+        expected = super().expect(stretch, rows)
+        said = torch.from_numpy(self.said)[stretch.offsets].unsqueeze(-1)
+        return expected._replace(predicted=(said - rows.channel("centre")) / rows.channel("spread"))
+
+
+def untrained() -> Detector:
+    """Its net says that all stays as it was."""
+    return Detector.cold(Forecaster(ForecasterConfig(("a",), hidden=16)))
+
+
+def told(said: Doubles) -> Detector:
+    detector = Said.cold(Forecaster(ForecasterConfig(("a",), hidden=16)))
+    detector.said = said
+    return detector
+
+
+def judged(values: Doubles, detector: Detector | None = None, step_ms: int = MINUTE_MS) -> Verdicts:
+    """values: (T,)"""
+    return judged_at(MONDAY_MS + np.arange(len(values)) * step_ms, values, detector)
+
+
+def judged_at(times_ms: Int64s, values: Doubles, detector: Detector | None = None) -> Verdicts:
+    detector = detector or untrained()
+    place = torch.arange(len(values))
+    readings = Readings(place, torch.from_numpy(times_ms), torch.from_numpy(values)[:, None])
+    verdicts, _ = detector.observe(readings, pack(torch.zeros_like(place)), detector.rows_for([b"a"]))
+    return verdicts
+
+
+def loss(values: Doubles, verdicts: Verdicts, begin: int) -> float:
+    """Mean absolute error from a reading on, over that of the last value."""
+    error = np.abs(verdicts.expected[:, 0].numpy() - values)[begin:]
+    return float(np.nanmean(error) / np.nanmean(np.abs(np.diff(values))[begin - 1 :]))
+
+
+def held(values: Doubles, verdicts: Verdicts, begin: int) -> float:
+    """The share of readings within the band that is to hold nine in ten."""
+    half = (verdicts.upper - verdicts.lower)[:, 0].numpy() / 2 * BAND_REACH / BAND_DEVIATIONS
+    return float(np.mean((np.abs(values - verdicts.expected[:, 0].numpy()) <= half)[begin:]))
+
+
+def remember(noise: Doubles, memory: float) -> Doubles:
+    values = noise.copy()
+    for n in range(1, len(values)):
+        values[n] += memory * values[n - 1]
+    return values
+
+
+def noise(seed: int = 0, readings: int = 6_000) -> Doubles:
+    return np.random.default_rng(seed).normal(size=readings)
+
+
+# --- never worse than simple
+
+
+@pytest.mark.parametrize("value", [21.5, 0.0, -1e9])
+def test_a_channel_that_stays_is_expected_to_stay_exactly_whatever_the_net_says(value: float) -> None:
+    verdicts = judged(np.full(3_000, value), Detector.cold(some_forecaster(1)), FIVE_MINUTES_MS)
+    assert (verdicts.expected[2:, 0] == value).all()
+    assert not verdicts.transitions
+
+
+def test_a_channel_that_has_come_to_rest_is_expected_to_stay_exactly() -> None:
+    values = np.concatenate([50 + noise(readings=1_000), np.full(5_000, 50.0)])
+    verdicts = judged(values, told(50 + noise(seed=1)))
+    assert (verdicts.expected[-1_000:, 0] == 50.0).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_walk_is_expected_as_well_as_by_its_last_value(seed: int) -> None:
+    values = np.cumsum(noise(seed))
+    assert loss(values, judged(values, Detector.cold(some_forecaster(1))), 1_000) < 1.005
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_net_that_misleads_is_not_heeded(seed: int) -> None:
+    values = np.cumsum(noise(seed))
+    misleading = values + np.random.default_rng(9).normal(size=len(values)) * 10
+    assert loss(values, judged(values, told(np.roll(misleading, 1))), 1_000) < 1.005
+
+
+def test_a_net_that_begins_to_mislead_is_heeded_no_longer_than_its_shares_remember() -> None:
+    values = np.cumsum(noise())
+    said = np.where(np.arange(len(values)) < 3_000, values, values[::-1])
+    verdicts = judged(values, told(said))
+    assert loss(values, verdicts, 4_000) < 1.01
+
+
+def test_a_net_that_knows_is_heeded() -> None:
+    values = 5 * np.cumsum(noise())
+    assert loss(values, judged(values, told(values + 0.1 * noise(seed=1))), 500) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("values", "most"),
+    [
+        (50 + noise(), 0.75),  # the best there is: .71
+        (50 + remember(noise(), 0.5), 0.9),  # .87
+        (50 + 10 * np.sin(np.arange(6_000) * 2 * math.pi / 288) + noise(), 0.78),
+        (np.cumsum(np.abs(30 + 5 * noise())), 0.4),  # a counter
+    ],
+)
+def test_what_the_last_value_does_not_know_is_gained_without_a_net(values: Doubles, most: float) -> None:
+    assert loss(values, judged(values, step_ms=FIVE_MINUTES_MS), 2_000) < most
+
+
+# --- the clock
+
+
+def job(days: int, seed: int = 0, begin_h: float = 6.0, length_h: float = 0.75) -> tuple[Doubles, Bools]:
+    """Readings five minutes apart of a machine that works at the same time every day, and where that begins or ends."""
+    hour = np.arange(days * 288) / 12 % 24
+    work = np.where((hour >= begin_h) & (hour < begin_h + length_h), 25.0, 0.0)
+    return 60 + work + 0.3 * noise(seed, len(work)), np.diff(work, prepend=0.0) != 0
+
+
+@pytest.mark.parametrize(("begin_h", "length_h"), [(6.0, 0.5), (6.25, 0.75), (22.0, 8.0)])
+def test_a_job_of_every_day_is_expected_after_two_weeks_as_well_as_calm_readings(
+    begin_h: float, length_h: float
+) -> None:
+    values, edges = job(DAYS, begin_h=begin_h, length_h=length_h)
+    error = np.abs(judged(values, step_ms=FIVE_MINUTES_MS).expected[:, 0].numpy() - values)
+    judged_from = np.arange(len(values)) >= 14 * 288
+    assert error[edges & judged_from].mean() < 2 * error[~edges & judged_from].mean()
+
+
+def test_a_day_without_the_job_is_an_anomaly_that_is_soon_forgotten() -> None:
+    values, edges = job(DAYS)
+    missed = slice(20 * 288, 21 * 288)
+    values[missed] = np.minimum(values[missed], 61.0)
+    verdicts = judged(values, step_ms=FIVE_MINUTES_MS)
+    error = np.abs(verdicts.expected[:, 0].numpy() - values)
+    begin = 20 * 288 + 6 * 12
+    assert error[begin] > 20
+    assert verdicts.alarm[begin : begin + 12].any()
+    later = edges & (np.arange(len(values)) >= 24 * 288)
+    assert error[later].max() < 4
+
+
+def test_readings_at_other_times_of_the_quarter_and_missing_ones_change_little() -> None:
+    values, edges = job(DAYS)
+    times_ms = MONDAY_MS + np.arange(len(values)) * FIVE_MINUTES_MS
+    times_ms += np.random.default_rng(2).integers(0, 200_000, len(values))
+    missing = np.random.default_rng(3).random(len(values)) < 0.2
+    missing |= np.roll(edges, -1)  # the last reading before an edge too
+    error = np.abs(judged_at(times_ms, np.where(missing, np.nan, values)).expected[:, 0].numpy() - values)
+    later = edges & ~missing & (np.arange(len(values)) >= 14 * 288)
+    assert later.any()
+    assert error[later].mean() < 1.0
+
+
+def test_noise_teaches_no_season() -> None:
+    values = 50 + noise(readings=20 * 288)
+    rows = untrained().rows_for([b"a"])
+    place = torch.arange(len(values))
+    readings = Readings(place, MONDAY_MS + place * FIVE_MINUTES_MS, torch.from_numpy(values)[:, None])
+    _, rows = untrained().observe(readings, pack(torch.zeros_like(place)), rows)
+    share = rows.channel("season_product") / rows.channel("season_square")
+    assert abs(share.item()) < 0.2
+
+
+@given(st.lists(st.tuples(st.integers(0, 95), st.floats(-4_095, 4_095)), max_size=30))
+def test_a_quarter_of_an_hour_moves_by_itself_to_the_nearest_step(moves: list[tuple[int, float]]) -> None:
+    hours, wanted = np.zeros(HOURS), np.zeros(96)
+    for quarter, to in moves:
+        EXPECTATION.move_quarter(hours, quarter * 900_000.0 + 5 * DAY_MS, to)
+        wanted[quarter] = np.floor(to + 0.5)
+    assert profile_in(hours).tolist() == wanted.tolist()
+
+
+@given(st.lists(st.integers(-4_096, 4_095), min_size=96, max_size=96))
+def test_a_profile_in_steps_twice_as_large_is_the_same_to_half_a_step(profile: list[int]) -> None:
+    hours = np.zeros(HOURS)
+    for quarter, steps in enumerate(profile):
+        EXPECTATION.move_quarter(hours, quarter * 900_000.0, steps)
+    EXPECTATION.halve(hours)
+    np.testing.assert_allclose(profile_in(hours) * 2, profile, atol=1)
+
+
+def profile_in(hours: Doubles) -> Doubles:
+    """(96,)"""
+    return np.array([EXPECTATION.quarter_of(hours, quarter * 900_000.0 + 1) for quarter in range(96)])
+
+
+# --- shares
+
+
+def test_a_correction_is_heeded_by_its_least_squares_factor_less_one_standard_error() -> None:
+    random = np.random.default_rng(0)
+    correction = random.normal(size=300)
+    left = 0.6 * correction + 0.5 * random.normal(size=300)
+    factor = (correction @ left) / (correction @ correction)
+    error = 0.5 / math.sqrt(correction @ correction)
+    share = EXPECTATION.proven(correction @ left, correction @ correction, 0.25)
+    assert share == pytest.approx(factor - error)
+
+
+@pytest.mark.parametrize(("product", "square", "share"), [(0, 0, 0), (-5, 1, 0), (1.5, 4, 0), (50, 4, 1)])
+def test_a_share_is_between_nothing_and_all(product: float, square: float, share: float) -> None:
+    assert EXPECTATION.proven(product, square, 1.0) == share
+
+
+def test_one_glitch_counts_as_evidence_no_more_than_a_clear_correction() -> None:
+    product, square = 0.0, 0.0
+    weigh: Callable[..., tuple[float, float]] = EXPECTATION.weigh
+    product, square = weigh(product, square, 450.0, 450.0, 1.0, 10.0, 1.0, 0.0)
+    assert (product, square) == (100.0, 100.0)
+    product, square = weigh(0.0, 0.0, 0.5, 450.0, 1.0, 10.0, 1.0, 0.0)
+    assert (product, square) == (1.5, 0.25)
+
+
+def test_a_missing_value_teaches_nothing() -> None:
+    one = OneStream()
+    before = one.numbers()
+    look = a_look(residual=1.0, clock=1.0, level=1.0, net=1.0, profile=1.0, distance=1.0, present=0.0)
+    EXPECTATION.learn_expectation(one.channels[0], look, 60_000.0, Step(Change.NONE, 1.0, 1.0))
+    for name, numbers in one.numbers().items():
+        np.testing.assert_array_equal(numbers, before[name], err_msg=name)
+
+
+# --- the band
+
+
+@pytest.mark.parametrize("draw", ["normal", "laplace", "standard_cauchy", "uniform"])
+def test_a_band_holds_nine_in_ten_readings(draw: str) -> None:
+    values = 50 + getattr(np.random.default_rng(5), draw)(size=8_000)
+    assert 0.87 < held(values, judged(values), 1_000) < 0.93
+
+
+def test_a_band_is_wider_soon_where_readings_are_farther_off() -> None:
+    values = 50 + noise() * np.where(np.arange(6_000) < 3_000, 1.0, 3.0)
+    assert 0.87 < held(values, judged(values), 3_200) < 0.93
