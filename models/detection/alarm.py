@@ -16,7 +16,7 @@ from enum import IntEnum
 class AlarmConfig:
     close_below: float = 0.7  # score
     close_after: int = 40  # calm readings in a row
-    rest: int = 64  # readings after closing in which none opens
+    rest: int = 64  # readings after closing in which prediction and level, which are smoothed, open none
     learn_first: int = 32  # readings of an alarm from which the baseline learns
     adopt_after: int = 512  # readings after which an open alarm is the new normal
     relearn: int = 128  # readings for which the new normal is learned whatever its score, and none opens
@@ -43,11 +43,15 @@ class Change(IntEnum):
 
 
 class OpenedBy(IntEnum):
-    """What was furthest over its threshold when an alarm opened, first of equals."""
+    """The witness that was furthest over its threshold when an alarm opened, first of equals."""
 
-    PREDICTION = 0  # the residual: the memory did not expect it
+    PREDICTION = 0  # readings that the memory did not expect
     LEVEL = 1  # readings that stay where they should not be at this hour
     RANGE = 2  # a reading outside everything seen before
+    SUDDEN = 3  # one reading far from what was expected
+    STUCK = 4  # a value that does not change for longer than it ever did
+    MISSING = 5  # a value that is absent for longer than it ever was
+    SILENT = 6  # no reading for longer than the stream's rhythm allows
 
 
 class Severity(IntEnum):

@@ -58,7 +58,7 @@ class Transition:
     peak: float
     opened_offset: int
     opened_ms: int
-    share: tuple[float, ...]  # of each channel in what opened it, residual or level deviation; sums to 1, or is 0
+    share: tuple[float, ...]  # of each channel in what the witness saw that opened it; sums to 1, or is 0
     guess: Guess | None = None  # what fault it looks like now; closed: all along; None: no head that could say
 
 
@@ -305,8 +305,7 @@ class Detector:
             guess = None
             if self.kinds is not None:
                 guess = Guess.of(votes if change >= Change.RECOVERED else likely[n])
-            z = events.level_z if event["opened_by"] == OpenedBy.LEVEL else events.residual_z
-            yield _transition(event, z[n], guess)
+            yield _transition(event, events.evidence[n], guess)
 
 
 def _likely(head: KindsHead, events: Events, count: int, memory: Tensor) -> Mapping[int, Doubles]:
@@ -322,9 +321,9 @@ def _likely(head: KindsHead, events: Events, count: int, memory: Tensor) -> Mapp
     return found
 
 
-def _transition(event: np.void, z: Doubles, guess: Guess | None) -> Transition:
-    """z: (F,), of what opened the alarm."""
-    squares = z * z
+def _transition(event: np.void, evidence: Doubles, guess: Guess | None) -> Transition:
+    """evidence: (F,), for the witness that opened the alarm."""
+    squares = evidence * evidence
     return Transition(
         reading=int(event["reading"]),
         change=Change(int(event["change"])),

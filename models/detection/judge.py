@@ -12,7 +12,7 @@ import math
 
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.time_units import DAY_MS
-from models.detection.alarm import Change
+from models.detection.alarm import Change, OpenedBy
 from models.detection.arithmetic import add, at_least, at_most, follow, one_if, within
 from models.detection.compiling import compiled, is_kept, kept
 from models.detection.expectation import (
@@ -52,12 +52,23 @@ from models.detection.rows import CHANNELS, PROFILE, SCALARS, Channels, Scalars
 FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
 LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no more than after an hour
+FARTHEST_LEVEL = 30.0  # spreads: of what is further off the level deviation takes no more
 STRONGEST = 30.0  # standard deviations: a channel further off is no more anomalous, and does not drown the others
-LARGEST_LEARNED = 100.0  # standard deviations: of what is further off no more is learned, or a glitch would deafen
+LARGEST_LEARNED = 8.0  # standard deviations: of what is further off no more is learned, or a glitch would deafen
 SMALLEST_DEVIATION = 0.05  # of a strength, which is around 1, beside its standard deviation
 SETTLING = 48.0  # readings that a variance is learned from before the strength, which it scales, is
-HIGHEST_RANGE_SCORE = 8.0
-FIRST_BLOCKS = 4.0  # that a threshold waits for
+HIGHEST_SCORE = 1e6
+PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
+HIGHEST_PEAK = 8.0  # standard deviations above the mean of the peaks: of a higher one no more is learned
+EQUAL_READINGS = 20.0  # equal values in a row that are always healthy
+MISSING_READINGS = 3.0  # missing ones in a row that are not, where there were none before
+LONGER = 2.0  # times the longest run, or gap, is not healthy
+RANGE_GROWTH = 0.05  # of the range, that one anomalous reading widens it by at most
+FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
+REPEATS = 0.1  # share of its readings: a value that is repeated more often repeats by nature
+GAP_READINGS = 256.0  # length of the memory of the usual interval
+GAP_SETTLING = 16.0  # readings whose gaps are learned whatever they are
+SQRT_HALF, LN_2 = 0.7071067811865476, 0.6931471805599453
 
 _LAST, _AGE, _TIME_MS = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms"))
 _CHANNELS, _SCALARS = len(CHANNELS), len(SCALARS)
@@ -177,7 +188,7 @@ def judge_block(
                 compare(scratch.channels[f], scratch.looks[f], rules)
                 write_band(stream, scratch.channels[f], scratch.looks[f], n, f, sheet)
             stream.age += 1
-            scores = score(stream, scratch, rules)
+            scores = score(stream, scratch, elapsed_ms, rules)
             step = step_alarm(stream, scratch, scores, float(block.offsets[n]), time_ms, rules)
             sheet.score[n], sheet.alarm[n] = scores.score, stream.alarm > 0
 
@@ -198,6 +209,7 @@ def judge_block(
                 learn_band(channel, error, stream.learned, step.updates_baseline * look.present)
                 learn_expectation(channel, look, elapsed_ms, step)
             update_baseline(stream, scratch, scores, step, rules)
+            learn_gap(stream, elapsed_ms)
             for f in range(features):
                 learn_scale(scratch.channels[f], scratch.looks[f], step)
         stream.time_ms = float(block.times_ms[block.readings[waves - 1, place]])
@@ -282,7 +294,8 @@ def look_at(channel: Channels[float], hours: Doubles, look: Look, block: Block, 
 def compare(channel: Channels[float], look: Look, rules: Rules) -> None:
     """Compare the residual and the distance from the level with the baseline; moves `level_deviation`."""
     look.distance = within((look.value - channel.mean) / channel.spread - look.season, FARTHEST)
-    channel.level_deviation += (look.distance - channel.level_deviation) * rules.level_rate * look.present
+    near = within(look.distance, FARTHEST_LEVEL)
+    channel.level_deviation += (near - channel.level_deviation) * rules.level_rate * look.present
 
     look.residual_std = math.sqrt(channel.residual_variance + SMALLEST_VARIANCE)
     look.level_std = math.sqrt(channel.level_deviation_variance + SMALLEST_VARIANCE)
@@ -305,29 +318,45 @@ def write_band(stream: Scalars[float], channel: Channels[float], look: Look, n: 
 
 
 @compiled
-def score(stream: Scalars[float], scratch: Scratch, rules: Rules) -> Scores:
-    """Residual, level and range, each over its own threshold; moves `residual_strength`.
+def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Rules) -> Scores:
+    """What each witness says, over its threshold; moves `residual_strength` and the runs.
 
-    Of residual and level it is the strength that is compared with its own long past, as anomaly likelihood compares a
+    Of prediction and level it is the strength that is compared with its own long past, as anomaly likelihood compares a
     short memory with a long one (Lavin & Ahmad 2015).
     """
     residual, level = strengths_of(scratch)
     stream.residual_strength += (residual - stream.residual_strength) * rules.strength_rate
     residual = stream.residual_strength
+    sudden, outside, equal, missing = furthest_channels(scratch, rules)
     share = rules.baseline_share
     peaks = (
         above(residual, rules.residual_weight, stream.residual_strength_mean, stream.residual_strength_variance, share),
         above(level, rules.level_weight, stream.level_strength_mean, stream.level_strength_variance, share),
-        outside(scratch, rules),
+        outside,
+        sudden,
     )
-    ratios = (
-        peaks[0] / stream.residual_threshold,
-        peaks[1] / stream.level_threshold,
-        at_most(peaks[2] / stream.range_threshold, HIGHEST_RANGE_SCORE),
+    ratios = (  # in the order of OpenedBy
+        peaks[0] / (stream.residual_threshold * stream.prediction_factor),
+        peaks[1] / (stream.level_threshold * stream.level_factor),
+        peaks[2] / (stream.range_threshold * stream.range_factor),
+        peaks[3] / (stream.sudden_threshold * stream.sudden_factor),
+        equal / stream.stuck_factor,
+        missing / stream.missing_factor,
+        silence(stream, elapsed_ms, rules) / stream.silent_factor,
     )
+    sharp = ratios[2]
+    for n in range(3, len(ratios)):
+        sharp = at_least(sharp, ratios[n])
+    highest = at_least(at_least(ratios[0], ratios[1]), sharp)
     scored = one_if(stream.age > rules.warm_up)
-    highest = at_least(at_least(ratios[0], ratios[1]), ratios[2])
-    return Scores(highest * scored, scored, (residual, level), peaks, furthest_of(ratios))
+    return Scores(
+        at_most(highest, HIGHEST_SCORE) * scored,
+        at_most(sharp, HIGHEST_SCORE) * scored,
+        scored,
+        (residual, level),
+        peaks,
+        furthest_of(ratios),
+    )
 
 
 @compiled
@@ -356,23 +385,74 @@ def above(strength: float, weight: float, mean: float, variance: float, share: f
 
 
 @compiled
-def outside(scratch: Scratch, rules: Rules) -> float:
-    """1.0 where a value is further outside the learned range than its margin; 0 inside, and of unknown channels."""
-    furthest = 0.0
+def furthest_channels(scratch: Scratch, rules: Rules) -> tuple[float, float, float, float]:
+    """Of sudden, range, stuck and missing, each that of the channel that is furthest."""
+    sudden, outside, equal, missing = 0.0, 0.0, 0.0, 0.0
     for f in range(len(scratch.looks)):
-        channel, value = scratch.channels[f], scratch.looks[f].value
-        margin = at_least((channel.high - channel.low) * rules.range_share, channel.spread * (rules.range_share * 5))
-        beyond = at_least(value - channel.high, channel.low - value) / margin
-        if beyond > furthest:  # noqa: PLR1730  (NaN, of an unknown channel, is not)
-            furthest = beyond
-    return at_most(furthest, FARTHEST)
+        channel, look = scratch.channels[f], scratch.looks[f]
+        look.outside = outside_of(channel, look, rules)
+        follow_runs(channel, look)
+        sudden = at_least(at_most(abs(look.residual_z), FARTHEST), sudden)
+        outside, equal, missing = (
+            at_least(look.outside, outside),
+            at_least(look.equal, equal),
+            at_least(look.missing, missing),
+        )
+    return sudden, outside, equal, missing
 
 
 @compiled
-def furthest_of(ratios: tuple[float, float, float]) -> int:
+def outside_of(channel: Channels[float], look: Look, rules: Rules) -> float:
+    """1.0 where a value is further outside the learned range than its margin; 0 inside, and of an unknown channel."""
+    beyond = at_least(look.value - channel.high, channel.low - look.value) / margin_of(channel, look, rules)
+    if beyond > 0:  # NaN, of an unknown channel, is not
+        return at_most(beyond, FARTHEST)
+    return 0.0
+
+
+@compiled
+def margin_of(channel: Channels[float], look: Look, rules: Rules) -> float:
+    spread = channel.spread * look.residual_std
+    return at_least((channel.high - channel.low) * rules.range_share, spread * rules.range_spreads)
+
+
+@compiled
+def follow_runs(channel: Channels[float], look: Look) -> None:
+    """Take a reading into the runs of equal and of missing values; says how long they are over what is healthy.
+
+    A run that is over may be half as long again as what is healthy, and teaches no more than that.
+    """
+    if look.present == 0:
+        channel.missing_run += one_if(channel.known > 0)
+    else:
+        longest = at_most(channel.missing_run, LONGER * channel.longest_missing_run + MISSING_READINGS)
+        channel.longest_missing_run = at_least(channel.longest_missing_run, longest)
+        channel.missing_run = 0.0
+        if look.value == look.before:
+            channel.equal_run += 1
+        else:
+            longest = at_most(channel.equal_run, LONGER * channel.longest_equal_run + EQUAL_READINGS)
+            channel.longest_equal_run = at_least(channel.longest_equal_run, longest)
+            channel.equal_run = 0.0
+            channel.changes += 1
+    look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
+    look.equal = 0.0
+    if channel.changes >= FEWEST_CHANGES and channel.known - channel.changes <= channel.known * REPEATS:
+        look.equal = channel.equal_run / at_least(channel.longest_equal_run * LONGER, EQUAL_READINGS)
+
+
+@compiled
+def silence(stream: Scalars[float], elapsed_ms: float, rules: Rules) -> float:
+    """1.0 where the time since the last reading is as long as no healthy gap."""
+    healthy = at_least(stream.interval_ms * rules.silent_intervals, stream.longest_gap_ms * LONGER)
+    return elapsed_ms / healthy if healthy > 0 else 0.0
+
+
+@compiled
+def furthest_of(ratios: tuple[float, ...]) -> int:
     """OpenedBy: the first of the highest; what is no number is higher than all."""
     best = 0
-    for n in (1, 2):
+    for n in range(1, len(ratios)):
         if not ratios[n] <= ratios[best] and not math.isnan(ratios[best]):
             best = n
     return best
@@ -388,13 +468,14 @@ def step_alarm(
     """Let a score open, hold or close the stream's alarm: see alarm."""
     hot = scores.score >= 1.0
     was_open = stream.alarm > 0
-    opens = hot and not was_open and stream.rest <= 0
+    opens = not was_open and (scores.sharp >= 1.0 if stream.relearn <= 0 < stream.rest else hot and stream.rest <= 0)
     is_open = was_open or opens
     if opens:
         stream.opened_offset, stream.opened_ms, stream.opened_by = offset, time_ms, scores.furthest
         stream.peak = stream.severity = stream.length = stream.quiet = 0.0
         for f in range(len(scratch.channels)):
             scratch.channels[f].mean_in_alarm = 0.0
+        ask_more(stream, scores.furthest, rules.opened_factor)
     learns = not is_open and (not hot or stream.relearn > 0)
 
     rises = recovers = shifts = False
@@ -439,6 +520,37 @@ def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: 
     return rises
 
 
+@compiled
+def ask_more(stream: Scalars[float], witness: int, factor: float) -> None:
+    """Raise the threshold of the witness that opens an alarm: what comes again and again becomes less of one."""
+    if witness == OpenedBy.PREDICTION:
+        stream.prediction_factor *= factor
+    elif witness == OpenedBy.LEVEL:
+        stream.level_factor *= factor
+    elif witness == OpenedBy.RANGE:
+        stream.range_factor *= factor
+    elif witness == OpenedBy.SUDDEN:
+        stream.sudden_factor *= factor
+    elif witness == OpenedBy.STUCK:
+        stream.stuck_factor *= factor
+    elif witness == OpenedBy.MISSING:
+        stream.missing_factor *= factor
+    else:
+        stream.silent_factor *= factor
+
+
+@compiled
+def ask_less(stream: Scalars[float], fades: float) -> None:
+    """Let what ask_more did fade by one reading."""
+    stream.prediction_factor -= (stream.prediction_factor - 1) * fades
+    stream.level_factor -= (stream.level_factor - 1) * fades
+    stream.range_factor -= (stream.range_factor - 1) * fades
+    stream.sudden_factor -= (stream.sudden_factor - 1) * fades
+    stream.stuck_factor -= (stream.stuck_factor - 1) * fades
+    stream.missing_factor -= (stream.missing_factor - 1) * fades
+    stream.silent_factor -= (stream.silent_factor - 1) * fades
+
+
 # --- what is learned
 
 
@@ -467,11 +579,13 @@ def update_baseline(stream: Scalars[float], scratch: Scratch, scores: Scores, st
         stream.level_strength_mean, stream.level_strength_variance, scores.strengths[1], rate
     )
     stream.block_seen += scores.scored
+    stream.sudden_block_peak = at_least(stream.sudden_block_peak, scores.peaks[3] * scores.scored)
     stream.residual_block_peak = at_least(stream.residual_block_peak, scores.peaks[0] * scores.scored)
     stream.level_block_peak = at_least(stream.level_block_peak, scores.peaks[1] * scores.scored)
     stream.range_block_peak = at_least(stream.range_block_peak, scores.peaks[2] * scores.scored)
-    if stream.block_seen >= rules.block_readings:
+    if stream.block_seen >= rules.block_readings and stream.alarm == 0:  # what is open is judged as when it opened
         calibrate(stream, rules)
+    ask_less(stream, rules.factor_fades)
 
 
 @compiled
@@ -489,32 +603,79 @@ def rate_of(learned: float, rules: Rules) -> float:
 
 @compiled
 def calibrate(stream: Scalars[float], rules: Rules) -> None:
-    """A block is full: what a Gumbel law through the blocks' peaks exceeds at the wanted rate scores 1.0.
+    """A block is full: what its peaks, on a logarithmic scale, exceed once in the wanted period scores 1.0.
 
-    Block maxima: Coles 2001, ch. 3; parameters by the method of moments.
+    Block maxima: Coles 2001, ch. 3; parameters of the Gumbel law by the method of moments.
     """
     stream.blocks += 1
-    rate = 1 / at_most(at_least(stream.blocks, 1.0), rules.blocks)
-    stream.residual_peak_mean, stream.residual_peak_variance = follow(
+    rate = 1 / at_most(stream.blocks + PRIOR_BLOCKS, rules.blocks)
+    stream.sudden_peak_mean, stream.sudden_peak_variance = learn_peak(
+        stream.sudden_peak_mean, stream.sudden_peak_variance, stream.sudden_block_peak, rate
+    )
+    stream.residual_peak_mean, stream.residual_peak_variance = learn_peak(
         stream.residual_peak_mean, stream.residual_peak_variance, stream.residual_block_peak, rate
     )
-    stream.level_peak_mean, stream.level_peak_variance = follow(
+    stream.level_peak_mean, stream.level_peak_variance = learn_peak(
         stream.level_peak_mean, stream.level_peak_variance, stream.level_block_peak, rate
     )
-    stream.range_peak_mean, stream.range_peak_variance = follow(
+    stream.range_peak_mean, stream.range_peak_variance = learn_peak(
         stream.range_peak_mean, stream.range_peak_variance, stream.range_block_peak, rate
     )
-    if stream.blocks >= FIRST_BLOCKS:
-        lowest = rules.lowest_threshold
-        stream.residual_threshold = exceeded(stream.residual_peak_mean, stream.residual_peak_variance, lowest, rules)
-        stream.level_threshold = exceeded(stream.level_peak_mean, stream.level_peak_variance, lowest, rules)
-        stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, 1.0, rules)
-    stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = stream.block_seen = 0.0
+    sharp, smooth, lowest = rules.sharp_deviations, rules.smooth_deviations, rules.lowest_threshold
+    stream.sudden_threshold = exceeded(stream.sudden_peak_mean, stream.sudden_peak_variance, sharp, rules.lowest_sudden)
+    stream.residual_threshold = exceeded(stream.residual_peak_mean, stream.residual_peak_variance, smooth, lowest)
+    stream.level_threshold = exceeded(stream.level_peak_mean, stream.level_peak_variance, smooth, lowest)
+    stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, sharp, 1.0)
+    stream.sudden_block_peak = stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = 0.0
+    stream.block_seen = 0.0
 
 
 @compiled
-def exceeded(mean: float, variance: float, lowest: float, rules: Rules) -> float:
-    return at_least(mean + math.sqrt(variance) * rules.deviations, lowest)
+def learn_peak(mean: float, variance: float, peak: float, rate: float) -> tuple[float, float]:
+    """On a logarithmic scale; however high it is, one glitch does not lift the threshold out of reach."""
+    highest = mean + math.sqrt(variance) * HIGHEST_PEAK + SMALLEST_DEVIATION
+    return follow(mean, variance, at_most(logarithm(1 + peak), highest), rate)
+
+
+@compiled
+def exceeded(mean: float, variance: float, deviations: float, lowest: float) -> float:
+    highest = logarithm(FARTHEST)
+    return at_least(exponential(at_most(mean + math.sqrt(variance) * deviations, highest)) - 1, lowest)
+
+
+@compiled
+def logarithm(number: float) -> float:
+    """Natural, of a finite number above 0: a series, since a library's last bit differs from machine to machine."""
+    fraction, exponent = math.frexp(number)
+    if fraction < SQRT_HALF:
+        fraction, exponent = fraction * 2, exponent - 1
+    ratio = (fraction - 1) / (fraction + 1)
+    square, terms = ratio * ratio, 0.0
+    for n in range(21, 0, -2):
+        terms = terms * square + 1 / n
+    return exponent * LN_2 + 2 * ratio * terms
+
+
+@compiled
+def exponential(number: float) -> float:
+    """Of a number between -700 and 700: a series, as above."""
+    exponent = math.floor(number / LN_2 + 0.5)
+    rest, terms = number - exponent * LN_2, 1.0
+    for n in range(15, 0, -1):
+        terms = terms * rest / n + 1
+    return math.ldexp(terms, int(exponent))
+
+
+@compiled
+def learn_gap(stream: Scalars[float], elapsed_ms: float) -> None:
+    """Take the time since the reading before into the usual interval, and into the longest gap."""
+    if stream.age < 2:
+        return
+    gap = elapsed_ms
+    if stream.age > GAP_SETTLING:
+        gap = at_most(gap, LONGER * at_least(stream.longest_gap_ms, stream.interval_ms))
+    stream.interval_ms += (gap - stream.interval_ms) / at_most(stream.age - 1, GAP_READINGS)
+    stream.longest_gap_ms = at_least(stream.longest_gap_ms, gap)
 
 
 @compiled
@@ -531,6 +692,16 @@ def learn_scale(channel: Channels[float], look: Look, step: Step) -> None:
     if weight > 0:
         channel.low = at_most(channel.low, look.value)
         channel.high = at_least(channel.high, look.value)
+    elif look.present > 0 and channel.low <= channel.high and channel.spread < math.inf:
+        widen_range(channel, look)
+
+
+@compiled
+def widen_range(channel: Channels[float], look: Look) -> None:
+    """Of an anomalous reading the range learns too, but little: a glitch must not hide what comes after it."""
+    margin = (channel.high - channel.low) * RANGE_GROWTH + channel.spread * look.residual_std
+    channel.low = at_least(at_most(channel.low, look.value), channel.low - margin)
+    channel.high = at_most(at_least(channel.high, look.value), channel.high + margin)
 
 
 @compiled
@@ -553,6 +724,8 @@ def adopt_level(channel: Channels[float], length: float) -> None:
     channel.step_square = channel.step_square / at_least(channel.known, 1.0) * weight
     channel.known = weight
     channel.centre = channel.mean = channel.low = channel.high = channel.mean_in_alarm
+    channel.longest_equal_run = at_least(channel.longest_equal_run, channel.equal_run)
+    channel.longest_missing_run = at_least(channel.longest_missing_run, channel.missing_run)
 
 
 @compiled
@@ -625,6 +798,22 @@ def note(
     event.severity, event.opened_by, event.peak = stream.severity, stream.opened_by, stream.peak
     event.opened_offset, event.opened_ms, event.length = stream.opened_offset, stream.opened_ms, stream.length
     for f in range(len(looks)):
-        events.residual_z[count, f], events.level_z[count, f] = looks[f].residual_z, looks[f].level_z
+        events.evidence[count, f] = evidence_of(looks[f], int(stream.opened_by))
         for e in range(len(symptoms)):
             events.symptoms[count, e * len(looks) + f] = symptoms[e, f]
+
+
+@compiled
+def evidence_of(look: Look, witness: int) -> float:
+    """How strange a channel is to the witness that opened the alarm."""
+    if witness == OpenedBy.LEVEL:
+        return look.level_z
+    if witness == OpenedBy.RANGE:
+        return look.outside
+    if witness == OpenedBy.STUCK:
+        return look.equal
+    if witness == OpenedBy.MISSING:
+        return look.missing
+    if witness == OpenedBy.SILENT:
+        return 1.0
+    return look.residual_z

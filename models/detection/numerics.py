@@ -35,6 +35,8 @@ RULES = DetectorConfig(
         level_readings=2,
         long_readings=256,
         block_readings=16,
+        sharp_period=512,
+        smooth_period=64,
         blocks=8,
         range_share=0.1,
     ),
@@ -208,6 +210,8 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         *((lived, "range_peak_mean", 0.5), (lived, "range_peak_variance", 0.25), (lived, "range_threshold", 1.5)),
         *((lived, "block_seen", 13.0), (lived, "residual_block_peak", 2.0), (lived, "blocks", 5.0)),
         *((lived, "residual_peak_mean", 1.5), (lived, "residual_peak_variance", 0.25)),
+        *((lived, "sudden_peak_mean", 1.5), (lived, "sudden_peak_variance", 0.0625), (lived, "sudden_threshold", 9.0)),
+        *((lived, "interval_ms", 60_000.0), (lived, "longest_gap_ms", 90_000.0), (lived, "level_factor", 1.5)),
         *((lived & kinds.in_alarm, "alarm", 1.0), (lived & kinds.in_alarm, "length", RULES.alarm.adopt_after - 3.0)),
     ):
         rows.scalar(scalar)[which] = number

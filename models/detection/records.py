@@ -34,9 +34,15 @@ class Rules(NamedTuple):
     long_readings: float
     block_readings: float
     blocks: float
-    deviations: float  # above the mean of the peaks: what they exceed at the wanted rate
+    sharp_deviations: float  # above the mean of the peaks: what they exceed once in the wanted period
+    smooth_deviations: float
+    opened_factor: float
+    factor_fades: float  # at one reading
     lowest_threshold: float
+    lowest_sudden: float
     range_share: float
+    range_spreads: float
+    silent_intervals: float
     close_below: float
     close_after: float
     rest: float
@@ -54,7 +60,9 @@ class Rules(NamedTuple):
             "strength_rate": 2 / (score.smooth_readings + 1),
             "level_rate": 2 / (score.level_readings + 1),
             "baseline_share": score.usual_share,
-            "deviations": score.deviations,
+            "sharp_deviations": score.deviations(score.sharp_period),
+            "smooth_deviations": score.deviations(score.smooth_period),
+            "factor_fades": 1 / score.opened_readings,
         }
         return cls(**{name: float(numbers[name]) for name in cls._fields})
 
@@ -80,6 +88,9 @@ class Look:
     distance: float  # from the level, in spreads
     level_std: float
     level_z: float  # of the level deviation, likewise
+    outside: float  # margins outside the range
+    equal: float  # the run of equal values, over the longest that is healthy
+    missing: float  # the run of missing ones, likewise
 
 
 class Event:
@@ -132,13 +143,12 @@ class Events(NamedTuple):
     """What happened at few readings, a row each, and how the channels were then."""
 
     records: Records  # (M,) of Event
-    residual_z: Doubles  # (M, F)
-    level_z: Doubles  # (M, F)
+    evidence: Doubles  # (M, F) of each channel, for the witness that opened the alarm
     symptoms: Doubles  # (M, E * F)
 
     @classmethod
     def room(cls, events: int, features: int, symptoms: int) -> Self:
-        shapes = ((events, features), (events, features), (events, symptoms * features))
+        shapes = ((events, features), (events, symptoms * features))
         return cls(np.empty(events, record_of(Event)), *map(np.empty, shapes))
 
     def doubled(self) -> "Events":
@@ -170,12 +180,13 @@ def record_of(description: type) -> "np.dtype[np.void]":
 
 
 class Scores(NamedTuple):
-    """How anomalous a reading is. Of residual, level and range in turn."""
+    """How anomalous a reading is."""
 
     score: float  # 1.0 is the threshold; 0 before the warm-up is over
+    sharp: float  # of the witnesses that smooth nothing: what they say is over when it is over
     scored: float  # 1 after the warm-up
     strengths: tuple[float, float]  # the residual's, smoothed, and the level deviation's
-    peaks: tuple[float, float, float]  # weighted deviations of residual and level; margins outside the range
+    peaks: tuple[float, float, float, float]  # of prediction, level, range and sudden, over no threshold
     furthest: int  # OpenedBy
 
 

@@ -1,15 +1,19 @@
-"""How scores are made of residual, level and range: what can be set. The arithmetic is the judge's.
+"""How scores are made of what seven witnesses say: what can be set. The arithmetic is the judge's.
 
-Three things are looked at, each over a threshold of its own; the one that is furthest over it is the score.
+Each witness looks at readings in a way of its own, over a threshold of its own; the one that is furthest over it is the
+score.
 
-1. residual: in its standard deviations for this stream, root mean square over its channels (the strength), smoothed;
-2. level: the same of the level deviation, the smoothed distance from the stream's own level;
-   of both, how far they are above their own long mean, in standard deviations (what anomaly likelihood takes the tail
-   of: Lavin & Ahmad 2015);
-3. range: how far the reading lies outside the range learned so far.
+- sudden: this reading's residual, in its standard deviations for this stream; the largest of its channels;
+- prediction: the same, root mean square over the channels (the strength), smoothed;
+- level: the same of the level deviation, the smoothed distance from the stream's own level;
+  of prediction and level, how far they are above their own long mean, in standard deviations (what anomaly likelihood
+  takes the tail of: Lavin & Ahmad 2015);
+- range: how far the reading lies outside the range learned so far;
+- stuck, missing, silent: equal values, absent values, or no reading, for longer than this stream ever knew.
 
-The thresholds come from the peaks of the stream's own recent blocks, taken as Gumbel distributed (block maxima: Coles
-2001, ch. 3; parameters by the method of moments).
+The thresholds of the first four come from the peaks of the stream's own recent blocks. The logarithms of these are
+taken as Gumbel distributed, so the tails are heavy ones (block maxima: Coles 2001, ch. 3; parameters by the method of
+moments).
 """
 
 import math
@@ -27,11 +31,17 @@ class ScoreConfig:
     level_readings: int = 45  # length of the level deviation's
     usual_share: float = 0.2  # of the baseline, added to its standard deviation: what is always 0 may be a little more
     long_readings: int = 8192  # length of the long memories
-    block_readings: int = 64  # a calibration block
-    blocks: int = 128  # blocks the thresholds remember
-    false_alarm_rate: float = 2e-3  # a smoothed reading, aimed at by a threshold: an alarm is a run of such
-    lowest_threshold: float = 1.5  # deviation
-    range_share: float = 0.75  # further outside the range than this share of it scores above 1
+    block_readings: int = 256  # a calibration block
+    blocks: int = 32  # blocks the thresholds remember
+    sharp_period: int = 20_000  # readings in which a healthy stream reaches the threshold of sudden, or of range, once
+    smooth_period: int = 900  # the same of prediction and level: they stay above it for many readings, if they do
+    opened_factor: float = 1.4  # of the threshold of a witness that opens an alarm
+    opened_readings: int = 5_000  # in which that fades: so often it may open alarms before more and more is asked
+    lowest_threshold: float = 1.5  # deviations of prediction and level
+    lowest_sudden: float = 5.0  # deviations
+    range_share: float = 0.05  # further outside the range than this share of it scores above 1
+    range_spreads: float = 3.0  # and further than this many standard deviations of the residual
+    silent_intervals: float = 3.0  # usual intervals without a reading are silence, if no gap was half as long
     training_readings: int = 4096  # what a training part taught weighs at least as much as this many
 
     def __post_init__(self) -> None:
@@ -39,15 +49,16 @@ class ScoreConfig:
             raise ValueError("warm_up, smooth_readings, level_readings and long_readings: expected at least 1 each")
         if min(self.block_readings, self.blocks) < 1 or self.training_readings < 0:
             raise ValueError("block_readings and blocks: expected at least 1 each; training_readings: at least 0")
-        if not 0 < self.false_alarm_rate * self.block_readings < 1:
-            raise ValueError("false_alarm_rate: expected above 0, and below 1 a block")
-        if not min(self.lowest_threshold, self.range_share) > 0:
-            raise ValueError("lowest_threshold and range_share: expected above 0")
+        if min(self.sharp_period, self.smooth_period) < 2 * self.block_readings:
+            raise ValueError("sharp_period and smooth_period: expected at least two blocks each")
+        if not min(self.lowest_threshold, self.lowest_sudden, self.range_share, self.range_spreads) > 0:
+            raise ValueError("lowest_threshold, lowest_sudden, range_share and range_spreads: expected above 0")
+        if min(self.opened_factor, self.opened_readings, self.silent_intervals) < 1:
+            raise ValueError("opened_factor, opened_readings and silent_intervals: expected at least 1 each")
         if min(self.residual_weight, self.level_weight, self.usual_share) < 0:
             raise ValueError("residual_weight, level_weight and usual_share: expected at least 0")
 
-    @property
-    def deviations(self) -> float:
-        """Of the blocks' peaks, that a Gumbel law through them exceeds at the wanted rate, above their mean."""
-        exceedance = -math.log(self.false_alarm_rate * self.block_readings)
+    def deviations(self, period: float) -> float:
+        """Of the blocks' peaks, that a Gumbel law through them exceeds once in `period` readings, above their mean."""
+        exceedance = math.log(period / self.block_readings)
         return (exceedance - EULER_GAMMA) * math.sqrt(6) / math.pi

@@ -25,6 +25,10 @@ OPENED_BY = {
     OpenedBy.PREDICTION: "",
     OpenedBy.LEVEL: ", off its level",
     OpenedBy.RANGE: ", outside the range seen before",
+    OpenedBy.SUDDEN: ", far from what was expected",
+    OpenedBy.STUCK: ", unchanged for longer than ever",
+    OpenedBy.MISSING: ", absent for longer than ever",
+    OpenedBy.SILENT: ", after a silence",
 }
 
 

@@ -29,7 +29,7 @@ class Channel(msgspec.Struct, frozen=True):
     expected: float | None
     lower: float | None
     upper: float | None
-    share: float  # of the reading's residual, over all channels 1
+    share: float  # of what the witness saw that opened the anomaly, over all channels 1
     unit: str | UnsetType = UNSET  # of all these values, where detection.rules gives one
 
 
@@ -56,7 +56,8 @@ class Anomaly(msgspec.Struct, frozen=True):
     # Of an open anomaly what it looks like now, of a closed one what it looked like all along.
     kind_probability: float | UnsetType = UNSET  # 0..1, among the kinds there are
     # prediction: the memory did not expect it; level: readings that stay where they should not be at this hour;
-    # range: outside everything seen
+    # range: outside everything seen; sudden: one reading far from what was expected; stuck: unchanged for longer than
+    # ever; missing: absent for longer than ever; silent: no reading for longer than the stream's rhythm allows
     opened_by: str | UnsetType = UNSET
 
 

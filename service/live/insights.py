@@ -84,7 +84,7 @@ class AccountSeen(msgspec.Struct, frozen=True):
 
     change: str  # opened, updated
     severity: str
-    opened_by: str  # prediction, level or range
+    opened_by: str  # a witness: see anomaly.Anomaly
     score: float
     time: str
     opened_at: str

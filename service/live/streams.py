@@ -49,7 +49,7 @@ class OpenAlarm(msgspec.Struct, frozen=True):
     anomaly: str  # id, the same as in its events
     severity: str  # minor, major, critical: by the peak so far
     opened_at: str
-    opened_by: str  # prediction, level or range: see wire.Anomaly
+    opened_by: str  # a witness: see anomaly.Anomaly
     peak: float  # highest score since it opened
     readings: int  # since it opened
 

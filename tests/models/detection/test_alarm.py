@@ -22,10 +22,12 @@ class Alarm:
         self.open: list[bool] = []
 
     def take(self, scores: Sequence[float], value: float = 0.0, furthest: OpenedBy = OpenedBy.PREDICTION) -> None:
+        """Scores of witnesses that smooth, unless `furthest` is one that does not."""
         for score in scores:
+            sharp = score if furthest >= OpenedBy.RANGE else 0.0
             self.one.looks[0].value = value
             seen = len(self.changes)
-            of = Scores(score, 1.0, (0.0, 0.0), (0.0, 0.0, 0.0), int(furthest))
+            of = Scores(score, sharp, 1.0, (0.0, 0.0), (0.0,) * 4, int(furthest))
             step = JUDGE.step_alarm(self.row, self.one.scratch, of, 100.0 + seen, seen * 1_000.0, self.one.rules)
             self.changes.append(step.change)
             self.learned.append(step.learns == 1.0)

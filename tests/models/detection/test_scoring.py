@@ -1,6 +1,6 @@
 import math
 from collections.abc import Sequence
-from statistics import fmean, pstdev
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,15 @@ import pytest
 
 from models.data.arrays import Doubles
 from models.detection.alarm import Change, OpenedBy
-from models.detection.judge import HIGHEST_RANGE_SCORE, LARGEST_LEARNED, SETTLING, SMALLEST_DEVIATION, STRONGEST
+from models.detection.judge import (
+    FARTHEST,
+    HIGHEST_PEAK,
+    LARGEST_LEARNED,
+    PRIOR_BLOCKS,
+    SETTLING,
+    SMALLEST_DEVIATION,
+    STRONGEST,
+)
 from models.detection.records import SMALLEST_VARIANCE, Scores, Step
 from models.detection.rows import SCALARS
 from models.detection.scoring import ScoreConfig
@@ -21,6 +29,7 @@ class Seen(NamedTuple):
     residual: float = 0.0  # deviation
     level: float = 0.0
     outside: float = 0.0
+    sudden: float = 0.0
     residuals: Sequence[float] = (0.0,)  # by channel, in spreads; the level deviations are the same
     strength: float = 0.0  # of both
 
@@ -31,9 +40,9 @@ def take(seen: Seen, one: OneStream, present: Sequence[float] = (1.0,), updates:
         look.residual, look.present, channel.level_deviation = residual, there, residual
         look.residual_std = math.sqrt(channel.residual_variance + SMALLEST_VARIANCE)
         look.level_std = math.sqrt(channel.level_deviation_variance + SMALLEST_VARIANCE)
-    peaks = (seen.residual, seen.level, seen.outside)
+    peaks = (seen.residual, seen.level, seen.outside, seen.sudden)
     scored = float(one.stream.age > one.rules.warm_up)
-    scores = Scores(0.0, scored, (seen.strength, seen.strength), peaks, 0)
+    scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength), peaks, 0)
     JUDGE.update_baseline(one.stream, one.scratch, scores, Step(Change.NONE, updates, updates), one.rules)
 
 
@@ -129,9 +138,10 @@ def test_of_what_may_not_be_learned_only_thresholds_learn() -> None:
     one = learn(np.arange(100.0), ScoreConfig())
     one.channels[0].level_deviation = 9e5
     before = one.numbers()
-    take(Seen(300.0, 200.0, 9.0, (9e5,), 50.0), one, updates=0.0)
+    take(Seen(300.0, 200.0, 9.0, 400.0, (9e5,), 50.0), one, updates=0.0)
     moved = [name for name, now in one.numbers().items() if (now != before[name]).any()]
-    assert moved == ["block_seen", "residual_block_peak", "level_block_peak", "range_block_peak"]
+    peaks = [f"{witness}_block_peak" for witness in ("sudden", "residual", "level", "range")]
+    assert moved == ["block_seen", *peaks]
 
 
 def test_of_a_residual_without_measure_no_more_is_learned_than_of_a_large_one() -> None:
@@ -151,48 +161,79 @@ def test_a_missing_channel_learns_nothing_while_the_others_do() -> None:
         assert one.numbers()[name].tolist() == [pytest.approx(np.arange(16, 30).mean()), 0]
 
 
-def test_the_threshold_is_what_a_gumbel_law_through_the_block_peaks_exceeds_at_the_wanted_rate() -> None:
-    config = ScoreConfig(block_readings=10, blocks=32, false_alarm_rate=1e-4, lowest_threshold=0.5)
+QUICK = ScoreConfig(block_readings=10, blocks=32, smooth_period=10_000, sharp_period=10_000, lowest_threshold=0.5)
+
+
+def by_hand(peaks: Sequence[float], prior_mean: float, prior_variance: float, blocks_a_period: float) -> float:
+    """The threshold: a Gumbel law through the logarithms of the peaks, and of as many as the prior counts for."""
+    logarithms = np.log1p(peaks)
+    counted = len(peaks) + PRIOR_BLOCKS
+    mean = (logarithms.sum() + PRIOR_BLOCKS * prior_mean) / counted
+    squares = ((logarithms - mean) ** 2).sum() + PRIOR_BLOCKS * (prior_variance + (prior_mean - mean) ** 2)
+    beta = math.sqrt(squares / counted) * math.sqrt(6) / math.pi  # method of moments
+    return math.expm1(mean - 0.5772156649015329 * beta + beta * math.log(blocks_a_period))
+
+
+def prior(witness: str) -> tuple[float, float]:
+    return SCALARS.field(f"{witness}_peak_mean").initial, SCALARS.field(f"{witness}_peak_variance").initial
+
+
+def test_the_threshold_is_what_a_gumbel_law_through_the_block_peaks_exceeds_once_in_the_wanted_period() -> None:
     deviations = np.random.default_rng(3).uniform(0, 5, (6, 10))
-    peaks = deviations.max(axis=1).tolist()
-    stream = meet([Seen(one) for one in deviations.ravel()], config)
-    beta = pstdev(peaks) * math.sqrt(6) / math.pi  # method of moments
-    mu = fmean(peaks) - 0.5772156649015329 * beta
-    by_hand = mu - beta * math.log(config.false_alarm_rate * config.block_readings)
-    exact = mu - beta * math.log(-math.log(1 - config.false_alarm_rate * config.block_readings))
-    assert stream.residual_threshold == pytest.approx(by_hand, rel=1e-12)
-    assert stream.residual_threshold == pytest.approx(exact, rel=1e-3)
+    stream = meet([Seen(one) for one in deviations.ravel()], QUICK)
+    expected = by_hand(deviations.max(axis=1).tolist(), *prior("residual"), 10_000 / 10)
+    assert stream.residual_threshold == pytest.approx(expected, rel=1e-12)
     assert stream.blocks == 6
 
 
-def test_residual_level_and_range_have_thresholds_of_one_kind_that_know_nothing_of_each_other() -> None:
-    config = ScoreConfig(block_readings=10, blocks=32, false_alarm_rate=1e-4, lowest_threshold=0.5)
-    loud = np.random.default_rng(3).uniform(0, 5, 60)
-    of_residual = meet([Seen(residual=one) for one in loud], config)
-    of_level = meet([Seen(level=one) for one in loud], config)
-    of_range = meet([Seen(outside=one) for one in loud], config)
-    assert of_residual.residual_threshold == of_level.level_threshold == of_range.range_threshold > 1
-    assert of_residual.level_threshold == of_range.residual_threshold == of_level.residual_threshold == 0.5
-    assert of_residual.range_threshold == of_level.range_threshold == 1.0  # its margin: it never sinks below
+def test_each_witness_has_a_threshold_that_knows_nothing_of_the_others() -> None:
+    loud = np.random.default_rng(3).uniform(5, 9, 60)
+    peaks = loud.reshape(6, 10).max(axis=1).tolist()
+    met = {
+        "residual": meet([Seen(residual=one) for one in loud], QUICK),
+        "level": meet([Seen(level=one) for one in loud], QUICK),
+        "range": meet([Seen(outside=one) for one in loud], QUICK),
+        "sudden": meet([Seen(sudden=one) for one in loud], QUICK),
+    }
+    silent = meet([Seen()] * 60, QUICK)
+    for witness in met:
+        found = {name: getattr(stream, f"{witness}_threshold") for name, stream in met.items()}
+        assert found.pop(witness) == pytest.approx(by_hand(peaks, *prior(witness), 1_000), rel=1e-12)
+        assert set(found.values()) == {getattr(silent, f"{witness}_threshold")}
 
 
-def test_a_threshold_waits_for_four_blocks_and_never_sinks_below_the_lowest() -> None:
-    config = ScoreConfig(block_readings=10, lowest_threshold=4.0)
-    for readings in (0, 39):
-        found = meet([Seen(1.0)] * readings, config).residual_threshold
-        assert found == SCALARS.field("residual_threshold").initial
-    assert meet([Seen(1.0)] * 40, config).residual_threshold == 4.0
+def test_thresholds_never_sink_below_the_lowest() -> None:
+    stream = meet([Seen()] * 4_000, ScoreConfig(block_readings=10, lowest_threshold=1.25, lowest_sudden=4.5))
+    assert (stream.residual_threshold, stream.level_threshold, stream.sudden_threshold) == (1.25, 1.25, 4.5)
+    assert stream.range_threshold == 1.0, "its margin"
+
+
+def test_one_glitch_without_measure_lifts_no_threshold_out_of_reach() -> None:
+    calm = [Seen(sudden=peak) for peak in np.random.default_rng(4).uniform(2, 4, 600)]
+    before = meet(calm, QUICK).sudden_threshold
+    glitch = meet([*calm, Seen(sudden=FARTHEST)] + [Seen(sudden=2.0)] * 9, QUICK)
+    again = meet(calm + [Seen(sudden=FARTHEST)] * 300, QUICK)
+    assert before < glitch.sudden_threshold < 4 * before
+    assert again.sudden_threshold > 100 * before, "what comes in every block is normal"
+    assert QUICK.deviations(QUICK.sharp_period) < HIGHEST_PEAK, "a peak at the threshold is learned as it is"
+
+
+@pytest.mark.parametrize("number", [1.0, 1.0 + 1e-12, 1.4142135, 2.0, 3.5, 1e3, 1e6, 3.4e38])
+def test_logarithm_and_exponential_are_those_of_the_library_to_the_last_digits(number: float) -> None:
+    found = JUDGE.logarithm(number)
+    assert found == pytest.approx(math.log(number), rel=1e-14, abs=1e-16)
+    assert JUDGE.exponential(found) == pytest.approx(number, rel=1e-13)
 
 
 def test_blocks_long_ago_are_forgotten() -> None:
-    config = ScoreConfig(block_readings=4, blocks=8, lowest_threshold=0.1)
+    config = ScoreConfig(block_readings=4, blocks=8, smooth_period=100, lowest_threshold=0.1)
     loud, quiet = np.tile([9.0, 12.0], 80), np.tile([2.0, 2.5], 400)
     only_quiet, both = (meet([Seen(one) for one in of], config) for of in (quiet, np.concatenate([loud, quiet])))
     assert both.residual_threshold == pytest.approx(only_quiet.residual_threshold, rel=1e-3)
 
 
 def test_nothing_from_before_the_end_of_the_warm_up_sets_the_threshold() -> None:
-    config = ScoreConfig(warm_up=25, block_readings=10, lowest_threshold=0.5, false_alarm_rate=1e-4)
+    config = replace(QUICK, warm_up=25)
     after = np.random.default_rng(4).uniform(0, 5, 50)
     thresholds = []
     for loud in (1.0, 200.0):
@@ -202,19 +243,17 @@ def test_nothing_from_before_the_end_of_the_warm_up_sets_the_threshold() -> None
             take(Seen(deviation), one)
         thresholds.append(float(one.stream.residual_threshold))
     assert thresholds[0] == thresholds[1]
-    peaks = after.reshape(5, 10).max(axis=1).tolist()
-    beta = pstdev(peaks) * math.sqrt(6) / math.pi
-    assert thresholds[0] == pytest.approx(fmean(peaks) - beta * (0.5772156649015329 + math.log(1e-4 * 10)))
+    assert thresholds[0] == pytest.approx(by_hand(after.reshape(5, 10).max(axis=1).tolist(), *prior("residual"), 1_000))
 
 
-def score(residual: float, value: float, one: OneStream) -> Scores:
+def score(residual: float, value: float, one: OneStream, elapsed_ms: float = 0.0) -> Scores:
     """Of a reading at its level; the residual's long variance is 1."""
     for channel, look in zip(one.channels, one.looks, strict=True):
         channel.residual_variance, channel.mean = 1 - SMALLEST_VARIANCE, value
         look.residual, look.value = residual, value
         JUDGE.compare(channel, look, one.rules)
     with np.errstate(all="ignore"):
-        found: Scores = JUDGE.score(one.stream, one.scratch, one.rules)
+        found: Scores = JUDGE.score(one.stream, one.scratch, elapsed_ms, one.rules)
     return found
 
 
@@ -231,6 +270,7 @@ def test_the_score_is_the_deviation_of_the_smoothed_strength_over_the_threshold(
     stream = one.stream
     stream.age, stream.residual_strength = 500, 2.0
     stream.residual_strength_mean, stream.residual_strength_variance, stream.residual_threshold = 1.0, 0.25, 8.0
+    stream.sudden_threshold = 1e3
     scores = score(2.0, 0.0, one)
     assert scores.peaks[0] == pytest.approx(1 / (0.5 + 0.3 + SMALLEST_DEVIATION))
     assert scores.score == pytest.approx(scores.peaks[0] / 8)
@@ -242,7 +282,7 @@ def test_a_deviation_below_the_baseline_is_none() -> None:
     one.stream.age, one.stream.residual_strength = 500, 1.0
     one.stream.residual_strength_mean, one.stream.level_strength_mean = 3.0, 2.0
     scores = score(1.0, 0.0, one)
-    assert (scores.peaks[0], scores.peaks[1], scores.score) == (0, 0, 0)
+    assert (scores.peaks[0], scores.peaks[1]) == (0, 0)
 
 
 @pytest.mark.parametrize(("weight", "by"), [(0.5, "residual"), (2.0, "level"), (0.0, "residual")])
@@ -254,6 +294,7 @@ def test_of_residual_and_level_the_one_further_over_its_threshold_counts(weight:
     channel.level_deviation, channel.level_deviation_mean, channel.level_deviation_variance = -1.0, 0.5, 0.36
     stream.level_strength_mean, stream.level_strength_variance = 1.0, 0.25
     stream.residual_threshold, stream.level_threshold = 4.0, 8.0
+    stream.sudden_threshold = 1e3
     scores = score(2.0, 0.0, one)
     level = (0.98 + 0.5) / math.sqrt(0.36 + SMALLEST_VARIANCE)
     assert scores.strengths[1] == pytest.approx(level)
@@ -278,7 +319,7 @@ def with_range(low: float, high: float, spread: float, config: ScoreConfig) -> O
     one = OneStream(score=config)
     channel = one.channels[0]
     channel.low, channel.high, channel.spread = low, high, spread
-    one.stream.age, one.stream.residual_strength_mean = 500, 1_000
+    one.stream.age, one.stream.residual_strength_mean, one.stream.range_threshold = 500, 1_000, 1
     return one
 
 
@@ -293,17 +334,17 @@ def with_range(low: float, high: float, spread: float, config: ScoreConfig) -> O
         (11.0, 2),
         (-1.0, 2),
         (10.25, 0.5),
-        (1e9, HIGHEST_RANGE_SCORE),
+        (1e9, FARTHEST),
     ],
 )
-def test_the_range_rule_scores_1_at_its_share_of_the_range_outside_it(value: float, expected: float) -> None:
-    scores = score(0.0, value, with_range(0.0, 10.0, 1.0, ScoreConfig(range_share=0.05)))
+def test_range_scores_1_at_its_share_of_the_range_outside_it(value: float, expected: float) -> None:
+    scores = score(0.0, value, with_range(0.0, 10.0, 0.1, ScoreConfig(range_share=0.05)))
     assert scores.score == pytest.approx(expected, abs=1e-9)
     assert (scores.furthest == OpenedBy.RANGE) == (expected > 0)
 
 
-def test_a_narrow_range_is_judged_by_the_spread_instead() -> None:
-    assert score(0.0, 5.5, with_range(5.0, 5.0, 2.0, ScoreConfig(range_share=0.05))).score == pytest.approx(1)
+def test_a_narrow_range_is_judged_by_the_residuals_spread_instead() -> None:
+    assert score(0.0, 11.0, with_range(5.0, 5.0, 2.0, ScoreConfig(range_spreads=3.0))).score == pytest.approx(1)
 
 
 def test_an_unknown_channel_has_no_range_and_hides_no_other() -> None:
@@ -313,7 +354,7 @@ def test_an_unknown_channel_has_no_range_and_hides_no_other() -> None:
     channel = one.channels[1]
     channel.low, channel.high, channel.spread = 0, 1, 0.1
     known = score(0.0, 7.0, one)
-    assert (known.score, known.furthest) == (HIGHEST_RANGE_SCORE, OpenedBy.RANGE)
+    assert (known.score > 1, known.furthest) == (True, OpenedBy.RANGE)
 
 
 @pytest.mark.parametrize(
@@ -335,5 +376,88 @@ def test_a_score_of_nothing_is_a_zero_without_a_sign() -> None:
     one = with_range(-1.0, 1.0, math.inf, ScoreConfig())  # inside it, and the spread is not known: -1 / infinity
     one.stream.residual_strength_variance = 1.0
     scores = score(0.0, 0.0, one)
-    assert (scores.score, *scores.peaks) == (0, 0, 0, 0)
+    assert (scores.score, *scores.peaks) == (0, 0, 0, 0, 0)
     assert not np.signbit((scores.score, *scores.peaks)).any()
+
+
+def with_runs(**fields: float) -> OneStream:
+    """A stream whose value changes at each reading, and was always there."""
+    one = with_range(0.0, 1.0, 1.0, ScoreConfig())
+    one.channels[0].known = one.channels[0].changes = 1_000.0
+    one.stream.interval_ms = 1_000.0
+    for name, number in fields.items():
+        setattr(one.channels[0], name, number)
+    return one
+
+
+def judge_values(one: OneStream, values: Sequence[float | None]) -> list[Scores]:
+    """None: missing."""
+    scores, look = [], one.looks[0]
+    for value in values:
+        look.before, look.present = look.value, float(value is not None)
+        scores.append(score(0.0, look.value if value is None else value, one))
+    return scores
+
+
+@pytest.mark.parametrize(("longest", "stuck_from"), [(0, 20), (9, 20), (15, 30), (100, 200)])
+def test_equal_readings_are_stuck_from_twenty_on_and_twice_the_longest_run_before(
+    longest: int, stuck_from: int
+) -> None:
+    scores = judge_values(with_runs(longest_equal_run=longest), [0.5] + [0.25] * (stuck_from + 1))
+    first = next(n for n, one in enumerate(scores) if one.score >= 1)
+    assert first == stuck_from + 1
+    assert scores[first].furthest == OpenedBy.STUCK
+    assert scores[first].score == scores[first].sharp
+
+
+def test_a_value_that_repeats_by_nature_is_never_stuck() -> None:
+    scores = judge_values(with_runs(changes=850.0), [0.5] * 400)
+    assert max(one.score for one in scores) < 1
+
+
+@pytest.mark.parametrize(("longest", "missing_from"), [(0, 3), (1, 3), (5, 10)])
+def test_missing_values_are_told_from_three_on_and_twice_the_longest_run_before(
+    longest: int, missing_from: int
+) -> None:
+    scores = judge_values(with_runs(longest_missing_run=longest), [0.5] + [None] * missing_from)
+    assert [one.score >= 1 for one in scores] == [False] * missing_from + [True]
+    assert scores[-1].furthest == OpenedBy.MISSING
+
+
+def test_a_run_that_is_over_teaches_how_long_a_healthy_one_is_and_one_teaches_only_so_much() -> None:
+    one = with_runs()
+    judge_values(one, [0.1] + [0.2] * 8 + [0.3] + [None] * 2 + [0.4] + [0.5] * 500 + [0.6])
+    channel = one.channels[0]
+    assert channel.longest_missing_run == 2
+    assert channel.longest_equal_run == 2 * 7 + 20, "the five hundred may have been a fault"
+
+
+@pytest.mark.parametrize(("longest_ms", "silent_from_ms"), [(1_000, 3_000), (1_500, 3_000), (4_000, 8_000)])
+def test_silence_is_three_usual_intervals_and_twice_the_longest_gap_before(
+    longest_ms: float, silent_from_ms: float
+) -> None:
+    one = with_runs()
+    one.stream.longest_gap_ms = longest_ms
+    before, at = (score(0.0, 0.5, one, elapsed_ms) for elapsed_ms in (silent_from_ms - 1, silent_from_ms))
+    assert (before.score >= 1, at.score >= 1, at.furthest) == (False, True, OpenedBy.SILENT)
+
+
+def test_the_usual_interval_follows_the_stream_and_one_long_gap_does_not_make_it_long() -> None:
+    one = OneStream()
+    for elapsed_ms in [0.0] + [1_000.0] * 400 + [3_600_000.0] + [1_000.0] * 10:
+        one.stream.age += 1
+        JUDGE.learn_gap(one.stream, elapsed_ms)
+    assert one.stream.interval_ms == pytest.approx(1_000, rel=0.01)
+    assert one.stream.longest_gap_ms == 2_000
+
+
+def test_a_witness_that_opens_alarms_is_asked_for_more_and_is_forgiven_in_time() -> None:
+    one = OneStream(score=ScoreConfig(opened_factor=1.5, opened_readings=100))
+    for _ in range(2):
+        JUDGE.ask_more(one.stream, OpenedBy.RANGE, one.rules.opened_factor)
+    assert one.stream.range_factor == 2.25
+    JUDGE.ask_less(one.stream, one.rules.factor_fades)
+    assert one.stream.range_factor == 1 + 1.25 * 0.99
+    others = [name for name in SCALARS.names if name.endswith("_factor") and name != "range_factor"]
+    assert len(others) == 6
+    assert {getattr(one.stream, name) for name in others} == {1.0}
