@@ -37,10 +37,11 @@ def _found(parts: Sequence[str], given: Mapping[str, GivenValue]) -> tuple[str, 
 
 
 def _within(value: object, part: str) -> object:
-    """What is nested in a value; where there is nothing of that name or place, the value."""
+    """What a section has of that name, or which section a list of them has at that place; else the value."""
     if isinstance(value, dict):
         return value.get(part)
-    return value[int(part)] if isinstance(value, list) and part.isdecimal() and int(part) < len(value) else value
+    item = value[int(part)] if isinstance(value, list) and part.isdecimal() and int(part) < len(value) else None
+    return item if isinstance(item, dict) else value
 
 
 def _quoted(path: str, value: object) -> str:

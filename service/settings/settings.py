@@ -8,6 +8,7 @@ from typing import TypeGuard
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.settings.detection_section import DetectionRule, DetectionSettings
 from service.settings.fields import FilePath, Names, Whole
 from service.settings.input_section import InputSettings, TopicInput
 from service.settings.section import Section
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     input: InputSettings = Field(default_factory=InputSettings)
+    detection: DetectionSettings = Field(default_factory=DetectionSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     state: StateSettings = Field(default_factory=StateSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
@@ -179,5 +181,8 @@ SECTIONS: dict[str, type[Section]] = {
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 PATHS = tuple(_known_paths())
-# Settings that are a section for each of something that a person names, and the fields of such a section.
-NESTED_FIELDS: dict[str, tuple[str, ...]] = {"input.topics": tuple(TopicInput.model_fields)}
+# Settings that are a section for each of something that a person names, or a list of sections, with their fields.
+NESTED_FIELDS: dict[str, tuple[str, ...]] = {
+    "input.topics": tuple(TopicInput.model_fields),
+    "detection.rules": tuple(DetectionRule.model_fields),
+}

@@ -17,7 +17,7 @@ from tests.service.settings.refusals import CANARY, LOGIN, NOTIFIED, TOKEN, refu
         ({"kafka__topics": ["telltale.anomalies"]}, "expected no topic that Telltale writes to itself"),
         ({"kafka__dead_letters_topic": "telltale.anomalies"}, "expected another topic than anomalies_topic"),
         ({"kafka__topics": []}, "kafka.topics: found [], expected to have at least 1 item"),
-        ({"kafka__topics": ["a b"]}, "kafka.topics.0: found 'a b', expected a topic name"),
+        ({"kafka__topics": ["a b"]}, "kafka.topics.0: found ['a b'], expected a topic name"),
         ({"kafka__bootstrap_servers": "broker"}, "kafka.bootstrap_servers: found 'broker', expected host:port"),
         ({"kafka__security_protocol": "SASL_SSL"}, "kafka.sasl_mechanism: expected a value, as security_protocol is"),
         ({"kafka__sasl_username": "me"}, "kafka.sasl_username: found 'me', expected none, or SASL_SSL"),
