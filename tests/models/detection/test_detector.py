@@ -18,7 +18,7 @@ from models.detection.alarm import Change, OpenedBy, Severity
 from models.detection.detector import Detector, DetectorConfig, Readings
 from models.detection.kinds import SYMPTOMS, VOTES, Guess
 from models.detection.priming import prime
-from models.detection.records import BAND_DEVIATIONS, BAND_REACH, LATE_LIMIT
+from models.detection.records import BAND_DEVIATIONS, BAND_REACH, LATE_LIMIT, SMALLEST_VARIANCE
 from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
