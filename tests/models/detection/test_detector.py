@@ -658,9 +658,10 @@ def test_a_missing_channel_does_not_hide_the_others() -> None:
     values[250, 2] += 100
     judged = alone(cold(3), values)
     assert changes(judged)[0] == (152, Change.OPENED)
-    assert judged.transitions[0].share == (1, 0, 0)
+    opened = judged.transitions[0]
+    assert opened.opened_by is OpenedBy.MISSING
+    assert list(opened.share) == [1, 0, 0]
     assert judged.score[249] < judged.score[250]
-    assert judged.transitions[0].opened_by is OpenedBy.MISSING
 
 
 def test_a_value_that_stays_away_is_told_once_and_not_again_and_again() -> None:
