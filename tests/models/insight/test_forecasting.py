@@ -48,16 +48,20 @@ def test_what_is_expected_next_is_what_the_next_verdict_says_to_the_bit() -> Non
 
 
 def test_a_path_without_residuals_is_what_the_detector_expects_of_a_stream_that_does_as_expected() -> None:
-    """The oracle reads, again and again, exactly what it expects: bias and scale then stand still."""
+    """The oracle reads, again and again, exactly what it expects; what is learned from readings stands still."""
     detector = Detector.cold(some_forecaster(2), QUICK)
     past = batch_of(np.random.default_rng(0).normal(size=(140, 2))).readings
     row = observe(detector, past, fresh(1, detector.forecaster.config))
+    still = row
     times_ms = past.times_ms[-1] + MINUTE_MS * torch.arange(1, 11)
     path = paths(detector.forecaster, row, times_ms[:, None], torch.zeros(10, 1, 1, 2, dtype=torch.float64))[:, 0, 0]
     for step in range(10):
-        value = expect(detector.forecaster, row, times_ms[step : step + 1])
+        value = expect(detector.forecaster, still, times_ms[step : step + 1])
         np.testing.assert_allclose(path[step], value[0], rtol=1e-5, atol=1e-5)
         row = observe(detector, Readings(past.offsets[:1], times_ms[step : step + 1], value), row)
+        still = row._replace(channels=still.channels.clone(), scalars=still.scalars)
+        for name in ("last", "last_profile"):
+            still.channel(name).copy_(row.channel(name))
 
 
 def test_streams_side_by_side_have_the_paths_they_have_alone() -> None:
