@@ -81,6 +81,8 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
     time_format = options.time_format or survey.time_format
     if time_format and not options.time_format:
         notes.append(f"times are {time_format}")
+    if survey.without_zone and options.zone is None:
+        notes.append("times without a zone are read as UTC, --times-in names another")
     if survey.decimal == "," and options.decimal is None:
         notes.append("decimal comma")
     numbers, empty = survey.numbers(), survey.empty()
@@ -277,6 +279,7 @@ class _Survey:
         self._names = names
         self._columns = {name: _Column() for name in names if name not in NOT_FEATURES}
         self._kinds: dict[str, pl.DataType] = {}
+        self.without_zone = False  # whether times are text or datetimes that name none
         self._missing = _missing_numbers(options.missing)
         self._words: dict[str, None] = {}  # that count as missing, of those in the file
 
@@ -326,6 +329,8 @@ class _Survey:
     def doubts(self, numbers: Sequence[str]) -> list[str]:
         """What people should know of the values that are read."""
         found = [f"{', '.join(map(repr, self._words))} read as missing"] if self._words else []
+        if self._features is None:
+            found += [f"column {name} has no value" for name in self.empty()]
         for name in numbers:
             if self._features is not None and name not in self._features:
                 continue
@@ -355,14 +360,17 @@ class _Survey:
         more = ""
         if kind == "text":
             more = f"; --stream-column '{name}' if it names the streams"
-            if name.lower() in METRIC_NAMES and self._options.value_column in self._columns:
-                more = f"; --name-column {name} if it says what each row's value is"
+            names = [one for one, found in self._columns.items() if found.bad and one.lower() in METRIC_NAMES]
+            if names and self._options.value_column in self._columns:
+                more += f"; --name-column {names[0]} if it says what each row's value is"
         raise UnusableData(
             f"{self._path}: column {name} is {kind}, expected numbers; row {row} is {value!r}; "
             f"{named} names the channels{more}"
         )
 
     def _look_at_times(self, column: pl.Series) -> None:
+        if isinstance(column.dtype, pl.Datetime):
+            self.without_zone = column.dtype.time_zone is None
         if column.dtype != pl.String:
             return
         text = column.str.strip_chars().drop_nulls()
@@ -377,6 +385,8 @@ class _Survey:
                 kind = pl.Int64()
             elif not text.cast(pl.Float64, strict=False).null_count():
                 kind = pl.Float64()
+        if kind == pl.String():
+            self.without_zone = not text.str.contains(r"(?:[zZ]|UTC|GMT|\d\s*[+-]\d\d(?::?\d\d)?)$").all()
         both = {self.whole_times or kind, kind}
         self.whole_times = kind if len(both) == 1 else pl.String() if pl.String() in both else pl.Float64()
 

@@ -22,6 +22,7 @@ from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.text_files import stem_of, suffix_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
 
+NOT_READ = (".txt", ".json", ".xlsx", ".xls", ".ods", ".arrow", ".feather", ".zip", ".bz2", ".xz")
 MOST_LATE = 0.05  # share of a stream's readings that are earlier than one before, in a file that is in order
 
 
@@ -92,6 +93,7 @@ def look_at_files(
     """What is in each file, and a check of its rows; see read_series()."""
     found: list[tuple[DataFile, FileCheck]] = []
     refused: list[str] = []
+    paths = list(paths)
     files = find_files(paths)
     for path in files:
         try:
@@ -104,6 +106,8 @@ def look_at_files(
         if file.notes:
             note(f"{path}: {'; '.join(file.notes)}")
         found.append((file, check))
+    if other := [path for folder in paths for path in _other_data(folder)]:
+        note(f"not read: {', '.join(map(str, other))}: expected {FILE_NAMES}")
     if len(refused) > 1 or (refused and found):
         raise UnusableData("\n".join([f"{len(refused)} of {len(files)} files cannot be read:", *refused]))
     if refused:
@@ -111,6 +115,11 @@ def look_at_files(
     if not found:
         raise UnusableData("no data files were given")
     return found
+
+
+def _other_data(folder: Path) -> list[Path]:
+    """Files below a folder that hold data, by their names, in a format that is not read."""
+    return sorted(path for path in folder.rglob("*") if suffix_of(path) in NOT_READ and path.is_file())
 
 
 def in_order(series: Sequence[Series], order: Order, note: Callable[[str], None] = lambda _: None) -> list[Series]:
@@ -122,11 +131,13 @@ def in_order(series: Sequence[Series], order: Order, note: Callable[[str], None]
     for one in series:
         late = int((one.times_ms < np.maximum.accumulate(one.times_ms)).sum()) if len(one.times_ms) else 0
         result.append(one)
+        if order is Order.CHECK and (twice := int((np.diff(one.times_ms) == 0).sum())):
+            note(
+                f"{one.path}: {twice:,} of {len(one.times_ms):,} readings of {one.key} have the time of the one before"
+            )
         if not late or order is Order.KEEP:
             continue
-        where = (
-            f"{one.path}: {late:,} of {len(one.times_ms):,} readings of stream {one.key} are earlier than one before"
-        )
+        where = f"{one.path}: {late:,} of {len(one.times_ms):,} readings of {one.key} are earlier than one before them"
         if order is Order.SORT:
             result[-1] = one.select(np.argsort(one.times_ms, kind="stable"))
             note(f"{where}: sorted")

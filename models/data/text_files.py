@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import polars as pl
 import zstandard
@@ -19,6 +19,7 @@ import zstandard
 from models.data.errors import UnusableData
 
 PIECE_BYTES = 16 * 1024 * 1024
+ZSTD_BYTES = 64 * 1024
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 SAMPLE_LINES = 50
 COMPRESSED = (".gz", ".zst")
@@ -56,7 +57,7 @@ def opened(path: Path) -> IO[bytes]:
         case ".gz":
             return gzip.open(path)  # type: ignore[return-value]
         case ".zst":
-            return zstandard.open(path)  # type: ignore[no-any-return]
+            return io.BufferedReader(_Zstd(path))
         case _:
             return path.open("rb")
 
@@ -93,6 +94,11 @@ def layout_of(path: Path, separator: str | None, encoding: str | None, columns: 
         raise UnusableData(
             f"{path}: the first line is {found.join(rows[0])}, expected the names of the columns; "
             "--columns A,B,C names them"
+        )
+    if wrong := [name for name in names if "\ufffd" in name]:
+        raise UnusableData(
+            f"{path}: column {wrong[0]!r} has a byte that is no character, expected {encoding}; "
+            "--encoding names another, such as cp1252 or latin-1"
         )
     for place, name in enumerate(names):
         if name in names[:place]:
@@ -174,6 +180,39 @@ def _blocks(path: Path, layout: TextLayout) -> Iterator[bytes]:
         if rest.strip():
             _check_utf8(path, rest, row)
             yield rest
+
+
+class _Zstd(io.RawIOBase):
+    """What a file of zstd frames holds. Raises EOFError where the last is cut short, which zstandard's own does not."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._packed = self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._packed or self._file.read(ZSTD_BYTES)
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready = self._frame.decompress(packed)
+            self._packed = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class _Recoded:
