@@ -7,7 +7,6 @@ settles it. Rows are counted from 0, below the header.
 import json
 import math
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +15,6 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 import polars as pl
-import zstandard
 
 from models.data import text_files
 from models.data.errors import UnusableData
@@ -32,7 +30,8 @@ LABELS = ("anomaly", "is_anomaly", "label", "labels", "changepoint", "attack", "
 INDEXES = ("", "index", "idx", "id", "row", "row_id", "unnamed: 0", "no", "nr", "#")
 METRIC_NAMES = ("metric", "sensor", "name", "variable", "tag", "channel", "measurement", "parameter")
 SENTINELS = (-9999.0, -999.0, -99999.0, -32768.0, 9999.0, 32767.0, 65535.0, 99999.0, 999999.0)
-FAR = 10  # ranges of the other values between them and a sentinel
+FAR = 5  # times the other values' range, or the largest of them, that a sentinel is away from them
+NEAR = 1e-3  # of a sentinel
 DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T]+(\d{1,2}:\d\d)(:\d\d)?([.]\d+)?(\s*[AaPp][Mm])?)?")
 
 
@@ -227,7 +226,7 @@ class _Column:
         self.zeros_and_ones = True
         self.counts_rows = True
         self.last: float | None = None
-        self.low, self.high = math.inf, -math.inf  # of what is no sentinel
+        self.low, self.high = math.inf, -math.inf  # of what is not near a sentinel
         self.sentinels: Counter[float] = Counter()
 
     def add(self, raw: pl.Series, present: pl.Series, numbers: pl.Series, begin: int) -> None:
@@ -247,17 +246,19 @@ class _Column:
         steps = np.diff(values if self.last is None else np.append(self.last, values))
         self.counts_rows &= bool((steps == 1).all()) and len(values) == len(raw)
         self.last = float(values[-1])
-        odd = np.isin(values, SENTINELS)
-        self.sentinels.update(values[odd].tolist())
-        if not odd.all():
-            self.low = min(self.low, float(values[~odd].min()))
-            self.high = max(self.high, float(values[~odd].max()))
+        self.sentinels.update(values[np.isin(values, SENTINELS)].tolist())
+        near = np.zeros(len(values), bool)  # such as a sentinel that an offset was added to
+        for sentinel in SENTINELS:
+            near |= np.abs(values - sentinel) <= NEAR * abs(sentinel)
+        if not near.all():
+            self.low = min(self.low, float(values[~near].min()))
+            self.high = max(self.high, float(values[~near].max()))
 
     def far_sentinels(self) -> dict[float, int]:
         """Those far from all other values."""
         if self.low > self.high:
             return {}
-        room = FAR * max(self.high - self.low, abs(self.high), abs(self.low)) / 2
+        room = FAR * max(self.high - self.low, abs(self.high), abs(self.low))
         return {
             value: count
             for value, count in self.sentinels.items()
@@ -499,7 +500,7 @@ def readable(path: Path) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or "it is not compressed as its name says"
         raise UnusableData(f"{path}: cannot be read as {kind}: {why}") from error
-    except (EOFError, zlib.error, zstandard.ZstdError) as error:
+    except text_files.DAMAGED as error:
         raise UnusableData(f"{path}: cannot be read as {kind}: its compression is damaged or cut short") from error
     except pl.exceptions.PolarsError as error:
         raise UnusableData(f"{path}: cannot be read as {kind}: it is empty, damaged or something else") from error

@@ -51,7 +51,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             below = sorted(p for p in path.rglob("*") if suffix_of(p) in SUFFIXES and p.is_file())
             if not below:
-                raise UnusableData(f"{path}: no {FILE_NAMES} file in this folder")
+                raise UnusableData(f"{path}: no {' or '.join(SUFFIXES)} file in this folder")
             files += below
         elif not path.exists():
             raise UnusableData(f"{path}: no such file or folder")
@@ -142,6 +142,7 @@ def in_order(series: Sequence[Series], order: Order, note: Callable[[str], None]
             result[-1] = one.select(np.argsort(one.times_ms, kind="stable"))
             note(f"{where}: sorted")
         elif late > MOST_LATE * len(one.times_ms):
+            _refuse_ahead(one)
             raise UnusableData(
                 f"{where}; expected rising times: --order sort reads them in the order of their times, "
                 "--order keep as they come"
@@ -347,6 +348,19 @@ class FileCheck:
 
     def _first(self, found: pl.Series) -> int:
         return self._begin + int(found.arg_max() or 0)
+
+
+def _refuse_ahead(one: Series) -> None:
+    """Refuse a stream that is in order but for single readings, after which all others are earlier."""
+    falls = np.flatnonzero(np.diff(one.times_ms) < 0)
+    if len(falls) > MOST_LATE * len(one.times_ms):
+        return
+    place = int(falls[0])
+    time, after = (f"{np.datetime64(int(ms), 'ms')}Z" for ms in one.times_ms[place : place + 2])
+    raise UnusableData(
+        f"{one.path}: reading {place} of {one.key} is of {time}, later than the next, of {after}; expected rising "
+        "times: correct or remove it; --order sort puts it last, --order keep reads what follows as late"
+    )
 
 
 def by_stream(piece: SeriesPiece, path: Path, key: str) -> list[Series]:

@@ -21,6 +21,7 @@ from service.cli.options import (
     device_of,
     load_checkpoint,
     load_settings,
+    note_file,
     one_thread,
     out,
     print_table,
@@ -117,6 +118,7 @@ def evaluate(
     goes_on = (folder / "runs").is_dir()  # what is written then is made of the runs that are kept there
     refuse_overwriting(*written, force=force or goes_on)
 
+    from models.data.series import look_at_files
     from models.evaluation.benchmark import BenchmarkPlan
     from models.evaluation.benchmark import evaluate as judge_sets
     from models.evaluation.kept_runs import find_sets
@@ -127,6 +129,8 @@ def evaluate(
     _refuse_unknown(only, tuple(sets))
     sets = {name: of for name, of in sets.items() if not only or name in only}
     channels = tuple(split(features)) if features else None
+    for of in sets.values():
+        look_at_files(of, channels, files, note_file)
     plan = BenchmarkPlan(
         seeds,
         hidden,

@@ -335,9 +335,11 @@ def score(
     settings = load_settings(config, {"checkpoint": checkpoint, "features": features})
     paths = data_paths(data, more)
     check_outputs(out_file, anomalies, force=force)
-    judged = settings.features
+    judged: Sequence[str] = settings.features
+    streams: list[Series] | None = None
     if not (settings.checkpoint or judged or CHECKPOINT.exists()):
-        judged = read_data(paths, None, files)[0].features
+        streams = read_data(paths, None, files)
+        judged = streams[0].features
     loaded = load_checkpoint(settings.checkpoint, judged)
 
     import io
@@ -351,7 +353,7 @@ def score(
     from service.process.sensors import sensor_rules
 
     one_thread()
-    series = select(read_data(paths, loaded.detector.features, files), part)
+    series = select(streams or read_data(paths, loaded.detector.features, files), part)
     sensors = sensor_rules(settings, loaded.detector.features)
     pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000), sensors=sensors)
     events, table = io.StringIO(), io.BytesIO()

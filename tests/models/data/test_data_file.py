@@ -263,6 +263,23 @@ def test_an_hour_that_the_clocks_leave_out_is_named(tmp_path: Path) -> None:
         read_series([path], options=FileOptions(zone="Europe/Berlin"))
 
 
+def test_a_single_time_far_ahead_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    days = [f"2024-01-{n:02}T00:00:00Z,{n}" for n in range(1, 31)]
+    path.write_text("\n".join(["timestamp,x", *days[:9], days[9].replace("2024", "2025"), *days[10:]]))
+    with pytest.raises(UnusableData, match=r"reading 9 of a is of 2025-01-10T00:00:00.000Z, later than the next"):
+        read_series([path], options=FileOptions(order=Order.CHECK))
+
+
+def test_a_few_late_readings_are_said_and_left_to_the_detector(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["timestamp,x", *(f"{n if n != 40 else 3},{n}" for n in range(60))]))
+    notes: list[str] = []
+    (one,) = read_series([path], options=FileOptions(order=Order.CHECK), note=notes.append)
+    assert one.times_ms[40] == 3
+    assert "1 of 60 readings of a are earlier than one before them, which makes them late" in notes[0]
+
+
 def test_two_values_of_one_name_and_time_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("timestamp,metric,value\n1,x,1\n1,y,2\n1,x,3\n")
