@@ -67,7 +67,7 @@ KNOWN_IN = {
     "kafka": "service.kafka",
     "crc32c": "service.kafka.record_batches",
     "lz4": "service.kafka.inflating",
-    "zstandard": "service.kafka.inflating",
+    "zstandard": "service.kafka.inflating models.data.text_files",
     "snappy": "service.kafka.inflating",
     "prometheus_client": """
         service.live.metrics service.incidents.metrics service.http.app service.process.running

@@ -15,7 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from models.data.arrays import Int64s
-from models.data.series import NOT_FEATURES, FileCheck, Series, UnusableData, Wording, by_stream
+from models.data.data_file import NOT_FEATURES
+from models.data.file_options import FileOptions, Order
+from models.data.series import FileCheck, Series, UnusableData, Wording, by_stream
 from models.data.stream_key import flaw_of
 from models.data.time_units import TimeUnit
 
@@ -25,14 +27,6 @@ MAX_VALUE = 3.4e38  # the largest float32
 E = TypeVar("E", bound=StrEnum)
 F = TypeVar("F")  # a frame of polars or of pandas
 F_co = TypeVar("F_co", covariant=True)  # the same, of what makes one
-
-
-class Order(StrEnum):
-    """What to do about rows of a stream whose times do not rise."""
-
-    CHECK = "check"  # refuse them
-    SORT = "sort"  # judge them in the order of their times
-    KEEP = "keep"  # judge them as they come, as the service does
 
 
 class Layout(NamedTuple):
@@ -137,7 +131,7 @@ def read(frame: F, given: Layout, features: Sequence[str] | None) -> Table[F]:
 
     wording = Wording(time or "index", stream or STREAM, "time_unit='{}'")
     table = pl.DataFrame([column.alias(name) for name, column in columns.items()])
-    piece = FileCheck(FRAME, table.schema, channels, channels, given.unit, wording).check(table)
+    piece = FileCheck(FRAME, table.schema, channels, channels, FileOptions(unit=given.unit), wording).check(table)
     series = [
         _in_order(one, given, source.column(time), wording, stream) for one in by_stream(piece, FRAME, given.name)
     ]

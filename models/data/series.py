@@ -1,4 +1,4 @@
-"""Sensor series in files: CSV or Parquet, one or many streams a file.
+"""Sensor series in files, one or many streams a file; `data_file` makes the columns of what people have.
 
 Columns: `timestamp` (integer milliseconds, numbers in a unit that is named, a datetime, or RFC 3339 text), the features
 (every other numeric column), and optionally `stream` (else the file is one stream, named after it), `part` (`train` or
@@ -6,8 +6,8 @@ Columns: `timestamp` (integer milliseconds, numbers in a unit that is named, a d
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -15,15 +15,15 @@ import numpy as np
 import polars as pl
 
 from models.data.arrays import Bools, Doubles, Int64s
+from models.data.data_file import NOT_FEATURES, SUFFIXES, TEXT, DataFile, look
+from models.data.errors import UnusableData as UnusableData  # noqa: PLC0414 - part of what a reader of series needs
+from models.data.file_options import AS_USUAL, FileOptions, Order
 from models.data.stream_key import all_without_flaw, flaw_of
+from models.data.text_files import stem_of, suffix_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
 
-NOT_FEATURES = ("timestamp", "stream", "label", "part")
-SUFFIXES = (".csv", ".parquet")
-
-
-class UnusableData(ValueError):
-    """A file cannot be used: says which, where, what was found and what was expected."""
+NOT_READ = (".txt", ".json", ".xlsx", ".xls", ".ods", ".arrow", ".feather", ".zip", ".bz2", ".xz")
+MOST_LATE = 0.05  # share of a stream's readings that are earlier than one before, in a file that is in order
 
 
 class Series(NamedTuple):
@@ -49,35 +49,107 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+            below = sorted(p for p in path.rglob("*") if suffix_of(p) in SUFFIXES and p.is_file())
             if not below:
                 raise UnusableData(f"{path}: no {' or '.join(SUFFIXES)} file in this folder")
             files += below
         elif not path.exists():
             raise UnusableData(f"{path}: no such file or folder")
-        elif path.suffix not in SUFFIXES:
-            raise UnusableData(f"{path}: found {path.suffix or 'no suffix'}, expected {' or '.join(SUFFIXES)}")
+        elif suffix_of(path) not in (*SUFFIXES, *TEXT):
+            raise UnusableData(f"{path}: found {path.suffix or 'no suffix'}, expected {FILE_NAMES}")
         else:
             files.append(path)
     return files
 
 
+FILE_NAMES = ", ".join((*SUFFIXES[:-1], *TEXT[2:])) + f" or {SUFFIXES[-1]}"
+
+
 def read_series(
-    paths: Iterable[Path], features: Sequence[str] | None = None, unit: TimeUnit | None = None
+    paths: Iterable[Path],
+    features: Sequence[str] | None = None,
+    options: FileOptions = AS_USUAL,
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[Series]:
     """Every stream of the files, which must all have the features given, or those of the first file.
 
-    unit: of timestamps that are numbers; None: milliseconds, and an error where they look like another unit.
+    note: is called with what was found out of each file. Raises UnusableData, which names every file that is not
+    readable.
     """
     series: list[Series] = []
-    for path in find_files(paths):
-        found = _read_file(path, features, unit)
-        features = found[0].features
-        series += found
-    if not series:
-        raise UnusableData("no data files were given")
+    for file, check in look_at_files(paths, features, options, note):
+        frame = pl.concat([*file.frames(file.rows)])
+        series += by_stream(check.check(frame), file.path, stem_of(file.path))
     _check_distinct(series)
-    return series
+    return in_order(series, options.order, note)
+
+
+def look_at_files(
+    paths: Iterable[Path],
+    features: Sequence[str] | None,
+    options: FileOptions,
+    note: Callable[[str], None] = lambda _: None,
+) -> "list[tuple[DataFile, FileCheck]]":
+    """What is in each file, and a check of its rows; see read_series()."""
+    found: list[tuple[DataFile, FileCheck]] = []
+    refused: list[str] = []
+    paths = list(paths)
+    files = find_files(paths)
+    for path in files:
+        try:
+            file = look(path, options, features)
+            check = FileCheck(path, file.columns, file.empty, features, options._replace(time_format=file.time_format))
+        except UnusableData as error:
+            refused.append(str(error))
+            continue
+        features = check.features
+        if file.notes:
+            note(f"{path}: {'; '.join(file.notes)}")
+        found.append((file, check))
+    if other := [path for folder in paths for path in _other_data(folder)]:
+        note(f"not read: {', '.join(map(str, other))}: expected {FILE_NAMES}")
+    if len(refused) > 1 or (refused and found):
+        raise UnusableData("\n".join([f"{len(refused)} of {len(files)} files cannot be read:", *refused]))
+    if refused:
+        raise UnusableData(refused[0])
+    if not found:
+        raise UnusableData("no data files were given")
+    return found
+
+
+def _other_data(folder: Path) -> list[Path]:
+    """Files below a folder that hold data, by their names, in a format that is not read."""
+    return sorted(path for path in folder.rglob("*") if suffix_of(path) in NOT_READ and path.is_file())
+
+
+def in_order(series: Sequence[Series], order: Order, note: Callable[[str], None] = lambda _: None) -> list[Series]:
+    """The series with their readings in the order of their times, or as they come, as `order` says.
+
+    Single late readings are left to the detector, which counts them.
+    """
+    result = []
+    for one in series:
+        late = int((one.times_ms < np.maximum.accumulate(one.times_ms)).sum()) if len(one.times_ms) else 0
+        result.append(one)
+        if order is Order.CHECK and (twice := int((np.diff(one.times_ms) == 0).sum())):
+            note(
+                f"{one.path}: {twice:,} of {len(one.times_ms):,} readings of {one.key} have the time of the one before"
+            )
+        if not late or order is Order.KEEP:
+            continue
+        where = f"{one.path}: {late:,} of {len(one.times_ms):,} readings of {one.key} are earlier than one before them"
+        if order is Order.SORT:
+            result[-1] = one.select(np.argsort(one.times_ms, kind="stable"))
+            note(f"{where}: sorted")
+        elif late > MOST_LATE * len(one.times_ms):
+            _refuse_ahead(one)
+            raise UnusableData(
+                f"{where}; expected rising times: --order sort reads them in the order of their times, "
+                "--order keep as they come"
+            )
+        else:
+            note(f"{where}, which makes them late")
+    return result
 
 
 class SeriesPiece(NamedTuple):
@@ -111,22 +183,20 @@ class FileCheck:
         columns: pl.Schema,
         empty: Collection[str],
         features: Sequence[str] | None,
-        unit: TimeUnit | None = None,
+        options: FileOptions = AS_USUAL,
         wording: Wording = FILES,
     ) -> None:
-        """columns: of the whole file. empty: those without any value. features: expected; None: what there is.
-
-        unit: see read_series().
-        """
+        """columns: of the whole file. empty: those without any value. features: expected; None: what there is."""
         if "timestamp" not in columns:
             raise UnusableData(f"{path}: no column `timestamp`, found {', '.join(columns)}")
-        if "stream" not in columns and (flaw := flaw_of(os.fsencode(path.stem))):
+        if "stream" not in columns and (flaw := flaw_of(os.fsencode(stem_of(path)))):
             raise UnusableData(f"{path}: its name cannot be that of its stream: {flaw}")
         self.path = path
         self.features = _features(path, columns, empty, features)
         self._begin = 0
         self._zoned: bool | None = None
-        self._unit = unit
+        self._unit = options.unit
+        self._format, self._zone = options.time_format, options.zone
         self._wording = wording
         self._before: dict[TimeUnit, float] = {}  # latest time so far that is before those that look like a unit
 
@@ -163,7 +233,7 @@ class FileCheck:
         if column.dtype.is_integer() or column.dtype.is_float():
             times = self._in_milliseconds(column)
         elif isinstance(column.dtype, pl.Datetime):
-            times = column.dt.epoch("ms")
+            times = self._with_zone(column).dt.epoch("ms")
         elif column.dtype == pl.String:
             times = self._parse_times(column).dt.epoch("ms")
         else:
@@ -224,19 +294,51 @@ class FileCheck:
         )
 
     def _parse_times(self, column: pl.Series) -> pl.Series:
-        """Text with an offset from UTC, or without one: then it is UTC; the same in all of the file."""
-        with_offset = column.str.contains(r"(?:[zZ]|[+-]\d\d:?\d\d)$")
+        """Text with an offset from UTC, or without one: then it is of the zone; the same in all of the file."""
+        if self._format is not None:
+            return self._parse_format(column, self._format)
+        text = _as_rfc3339(column)
+        with_offset = text.str.contains(r"(?:[zZ]|[+-]\d\d:?\d\d)$")
         if self._zoned is None:
             self._zoned = bool(with_offset.all())
         elif self._zoned and not with_offset.all():
             self._refuse_time(column, int((~with_offset).arg_max() or 0))
         try:
-            parsed = column.str.to_datetime(time_unit="ms", time_zone="UTC" if self._zoned else None, strict=False)
+            parsed = text.str.to_datetime(time_unit="ms", time_zone="UTC" if self._zoned else None, strict=False)
         except pl.exceptions.PolarsError:  # it finds no format that fits any of them
             parsed = pl.Series([None] * len(column), dtype=pl.Datetime("ms"))
         if parsed.null_count():
             self._refuse_time(column, int(parsed.is_null().arg_max() or 0))
-        return parsed
+        return self._with_zone(parsed)
+
+    def _parse_format(self, column: pl.Series, form: str) -> pl.Series:
+        try:
+            if re.search(r"%[HIRTXsc+]", form):
+                parsed = column.str.to_datetime(form, time_unit="ms", strict=False)
+            else:
+                parsed = column.str.to_date(form, strict=False).cast(pl.Datetime("ms"))
+        except pl.exceptions.PolarsError:
+            raise UnusableData(f"--time-format is {form!r}, expected one such as '%d.%m.%Y %H:%M:%S'") from None
+        if parsed.null_count():
+            place = int(parsed.is_null().arg_max() or 0)
+            raise UnusableData(
+                f"{self.path}: row {self._begin + place}: {self._wording.time} {column[place]!r}, expected {form}; "
+                "--time-format names another"
+            )
+        return self._with_zone(parsed)
+
+    def _with_zone(self, times: pl.Series) -> pl.Series:
+        """Times without a zone are of the one that was named. The hour that is there twice is read as the first."""
+        if self._zone is None or not isinstance(times.dtype, pl.Datetime) or times.dtype.time_zone is not None:
+            return times
+        zoned = times.dt.replace_time_zone(self._zone, ambiguous="earliest", non_existent="null")
+        if zoned.null_count():
+            place = int(zoned.is_null().arg_max() or 0)
+            raise UnusableData(
+                f"{self.path}: row {self._begin + place}: {self._wording.time} {times[place]} is in the hour that the "
+                f"clocks of {self._zone} leave out, expected a time that there is; --times-in names another zone"
+            )
+        return zoned
 
     def _refuse_time(self, column: pl.Series, place: int) -> NoReturn:
         raise UnusableData(
@@ -248,13 +350,17 @@ class FileCheck:
         return self._begin + int(found.arg_max() or 0)
 
 
-def _read_file(path: Path, features: Sequence[str] | None, unit: TimeUnit | None) -> list[Series]:
-    frame = _load(path)
-    empty = [name for name in frame.columns if frame[name].null_count() == len(frame)]
-    check = FileCheck(path, frame.schema, empty, features, unit)
-    if frame.is_empty():
-        raise UnusableData(f"{path}: no rows")
-    return by_stream(check.check(frame), path, path.stem)
+def _refuse_ahead(one: Series) -> None:
+    """Refuse a stream that is in order but for single readings, after which all others are earlier."""
+    falls = np.flatnonzero(np.diff(one.times_ms) < 0)
+    if len(falls) > MOST_LATE * len(one.times_ms):
+        return
+    place = int(falls[0])
+    time, after = (f"{np.datetime64(int(ms), 'ms')}Z" for ms in one.times_ms[place : place + 2])
+    raise UnusableData(
+        f"{one.path}: reading {place} of {one.key} is of {time}, later than the next, of {after}; expected rising "
+        "times: correct or remove it; --order sort puts it last, --order keep reads what follows as late"
+    )
 
 
 def by_stream(piece: SeriesPiece, path: Path, key: str) -> list[Series]:
@@ -268,20 +374,12 @@ def by_stream(piece: SeriesPiece, path: Path, key: str) -> list[Series]:
     return [whole.select(parts[n])._replace(key=str(keys[n])) for n in np.argsort(first).tolist()]
 
 
-def _load(path: Path) -> pl.DataFrame:
-    with readable(path):
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path)
-        return pl.read_csv(path, infer_schema_length=None)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """What goes wrong while a file is being read, as UnusableData."""
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UnusableData(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
+def _as_rfc3339(column: pl.Series) -> pl.Series:
+    """Usual variants, as it has them: a date alone, no seconds, a space before the zone, UTC, an offset of hours."""
+    text = column.str.strip_chars().str.replace(r"\s*(?:UTC|GMT)$", "Z").str.replace(r"\s+([+-]\d\d:?\d*)$", "${1}")
+    text = text.str.replace(r"(\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?[+-]\d\d)$", "${1}:00")
+    text = text.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00")
+    return text.str.replace(r"^(\d{4}-\d\d-\d\d[T ]\d\d:\d\d)(|[zZ]|[+-]\d\d:?\d\d)$", "${1}:00${2}")
 
 
 def _features(

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from models.data.arrays import Doubles, Int64s
-from models.data.series import NOT_FEATURES, FileCheck, Series, UnusableData, find_files, readable
-from models.data.time_units import TimeUnit
+from models.data.data_file import DataFile
+from models.data.file_options import AS_USUAL, FileOptions
+from models.data.series import FileCheck, Series, UnusableData, look_at_files
+from models.data.text_files import stem_of
 
 PIECE_VALUES = 2 * 1024 * 1024  # numbers that are in memory at once: 16 MB, and a few copies of them
-CSV_PIECE_BYTES = 16 * 1024 * 1024
 
 Streams = NDArray[np.int32]
 
@@ -170,62 +170,45 @@ def _array(dtype: type[np.generic], *shape: int) -> NDArray[Any]:
 
 
 class Table(NamedTuple):
-    """A data file before its rows are read."""
+    """A data file before its rows are read, and the check that they go through."""
 
-    path: Path
-    columns: pl.Schema
-    empty: tuple[str, ...]  # columns without any value
-    rows: int
+    file: DataFile
+    check: FileCheck
 
 
-def look(paths: Iterable[Path]) -> list[Table]:
-    """What is in the files. Of Parquet its footer is read, of CSV everything, to find out what its columns are."""
-    tables = []
-    for path in find_files(paths):
-        with readable(path):
-            tables.append(_look_into_parquet(path) if path.suffix == ".parquet" else _look_into_csv(path))
-    if not tables:
-        raise UnusableData("no data files were given")
-    return tables
+def look(
+    paths: Iterable[Path],
+    options: FileOptions = AS_USUAL,
+    features: Sequence[str] | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> list[Table]:
+    """What is in the files, as `series.read_series` finds it out."""
+    return [Table(*found) for found in look_at_files(paths, features, options, note)]
 
 
-def read(
-    tables: Sequence[Table], report_progress: Callable[[int], None] = lambda _: None, unit: TimeUnit | None = None
-) -> list[Series]:
+def read(tables: Sequence[Table], report_progress: Callable[[int], None] = lambda _: None) -> list[Series]:
     """What may be trained on of every stream, checked as `series.read_series` does; no `part` = test is in it.
 
     A stream may continue in a later file, with readings later than all before. report_progress: is called with the
-    number of rows done. unit: see read_series().
+    number of rows done.
     """
-    checks = _checks(tables, unit)
-    rows = sum(table.rows for table in tables)
-    spool = Spool(checks[0].features, rows, in_turns=any("stream" in table.columns for table in tables))
+    rows = sum(table.file.rows for table in tables)
+    features = tables[0].check.features
+    spool = Spool(features, rows, in_turns=any("stream" in table.file.columns for table in tables))
     clocks = _Clocks()
     done = 0
-    for table, check in zip(tables, checks, strict=True):
-        for frame in _frames(table, len(spool.features)):
+    for file, check in tables:
+        for frame in file.frames(_piece_readings(len(features))):
             piece = check.check(frame)
-            keys = [table.path.stem] if piece.keys is None else piece.keys
+            keys = [stem_of(file.path)] if piece.keys is None else piece.keys
             streams = np.broadcast_to(spool.number(keys), len(piece.rows))
-            clocks.check(spool.keys, streams, piece.times_ms, table.path)
+            clocks.check(spool.keys, streams, piece.times_ms, file.path)
             kept = np.flatnonzero(~piece.test)
             spool.append(streams[kept], piece.times_ms[kept], piece.values[kept])
             done += len(frame)
             report_progress(done)
-        clocks.end_file(table.path)
+        clocks.end_file(file.path)
     return spool.series(clocks.path_of)
-
-
-def _checks(tables: Sequence[Table], unit: TimeUnit | None) -> list[FileCheck]:
-    """One for each file; all must have the features of the first."""
-    features: tuple[str, ...] | None = None
-    checks = []
-    for table in tables:
-        checks.append(FileCheck(table.path, table.columns, table.empty, features, unit))
-        features = checks[0].features
-        if not table.rows:
-            raise UnusableData(f"{table.path}: no rows")
-    return checks
 
 
 class _Clocks:
@@ -262,62 +245,3 @@ class _Clocks:
 
 def _utc(time_ms: np.int64) -> str:
     return f"{np.datetime64(int(time_ms), 'ms')}Z"
-
-
-def _frames(table: Table, features: int) -> Iterator[pl.DataFrame]:
-    """All of a file's rows, piece by piece. The last columns of a wide file cost no more than the first."""
-    with readable(table.path):
-        if table.path.suffix == ".parquet":
-            scan, readings = pl.scan_parquet(table.path), _piece_readings(features)
-            for begin in range(0, table.rows, readings):
-                yield scan.slice(begin, readings).collect()
-        else:
-            for block in _csv_blocks(table.path):
-                yield pl.read_csv(block, schema=table.columns)
-
-
-def _look_into_parquet(path: Path) -> Table:
-    scan = pl.scan_parquet(path)
-    columns = scan.collect_schema()
-    rows = int(scan.select(pl.len()).collect().item())
-    doubtful = [name for name, kind in columns.items() if name not in NOT_FEATURES and not kind.is_numeric()]
-    nulls = scan.select(pl.col(doubtful).null_count()).collect(engine="streaming") if doubtful else pl.DataFrame()
-    return Table(path, columns, tuple(name for name in doubtful if nulls[name].item() == rows), rows)
-
-
-def _look_into_csv(path: Path) -> Table:
-    """Types are inferred from all rows, as when the file is read whole."""
-    kinds: dict[str, pl.DataType | None] = {}
-    rows = 0
-    for block in _csv_blocks(path):
-        frame = pl.read_csv(block, infer_schema_length=None)
-        rows += len(frame)
-        for name, kind in frame.schema.items():
-            found = None if frame[name].null_count() == len(frame) else kind
-            kinds[name] = _both(kinds.get(name), found)
-    columns = pl.Schema({name: pl.String() if kind is None else kind for name, kind in kinds.items()})
-    return Table(path, columns, tuple(name for name, kind in kinds.items() if kind is None), rows)
-
-
-def _both(one: pl.DataType | None, other: pl.DataType | None) -> pl.DataType | None:
-    """The type of a column that is the one type in some rows, the other in others; None: nothing was in them."""
-    if one is None or other is None or one == other:
-        return other if one is None else one
-    return pl.Float64() if one.is_numeric() and other.is_numeric() else pl.String()
-
-
-def _csv_blocks(path: Path) -> Iterator[bytes]:
-    """Pieces of a CSV file, each with the header, cut between two rows."""
-    with path.open("rb") as file:
-        header = file.readline()
-        rest, blocks = b"", 0
-        while read := file.read(CSV_PIECE_BYTES):
-            rest += read
-            cut = rest.rfind(b"\n") + 1
-            while rest.count(b'"', 0, cut) % 2:  # that line break is inside quotes
-                cut = rest.rfind(b"\n", 0, cut - 1) + 1
-            if cut:
-                yield header + rest[:cut]
-                rest, blocks = rest[cut:], blocks + 1
-        if rest or not blocks:
-            yield header + rest

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from models.data.arrays import Bools, Doubles
+from models.data.file_options import AS_USUAL, FileOptions
 from models.data.series import Series, UnusableData, read_series
-from models.data.time_units import TimeUnit
 from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
 from models.detection.sensor_rules import SensorRule, SensorRules, digest_of
@@ -59,7 +59,8 @@ class BenchmarkPlan:
         Trained, ...
     ] = ()  # instead of training, each for the sets with its features; there is one seed then
     baselines: bool = True
-    time_unit: TimeUnit | None = None  # see read_series()
+    files: FileOptions = AS_USUAL
+    features: tuple[str, ...] | None = None  # of all sets; None: those of their first files
     settings: tuple[Setting, ...] = ()  # with which the nets judge too, beside the detector's own
     rules: tuple[SensorRule, ...] = ()  # of the sensors, for all detectors
 
@@ -130,7 +131,7 @@ def evaluate(
 
 def _jobs(name: str, files: Sequence[Path], plan: BenchmarkPlan) -> Iterator[BenchmarkJob]:
     """The first file of a set decides its features, and with them which baselines make sense."""
-    features = read_series(files[:1], unit=plan.time_unit)[0].features
+    features = read_series(files[:1], plan.features, plan.files)[0].features
     if plan.trained and not plan.trained_for(features):
         found = "; ".join(
             f"{one.path}: its features are {', '.join(one.forecaster.config.features)}" for one in plan.trained
@@ -160,9 +161,9 @@ def family_of(series: Series) -> str:
 def _judge_set(
     job: BenchmarkJob, sets: Mapping[str, Sequence[Path]], plan: BenchmarkPlan, folder: Path, device: torch.device
 ) -> tuple[BenchmarkRun, ...]:
-    series = read_series(sets[job.set], unit=plan.time_unit)
+    series = read_series(sets[job.set], plan.features, plan.files)
     SensorRules(plan.rules, series[0].features).clean_series(series)
-    labels = _test_labels(job.set, series)
+    labels = _test_labels(job.set, series, plan.files)
     if job.detector in RAW_SCORES:
         return (_run_of(job, series, labels, judge_raw(series, RAW_SCORES[job.detector])),)
     config = plan.config(job.features)
@@ -192,12 +193,12 @@ def _run_of(
     )
 
 
-def _test_labels(name: str, series: Sequence[Series]) -> list[Bools]:
+def _test_labels(name: str, series: Sequence[Series], options: FileOptions) -> list[Bools]:
     """Of the test part of every series that has one."""
     tested = [one.select(one.test) for one in series if one.test.any()]
     if not tested:
         raise UnusableData(f"{name}: no rows with part = test; they are what a detector is judged on")
-    labels = evaluation.read_labels(tested)
+    labels = evaluation.read_labels(tested, options)
     for one, label in zip(tested, labels, strict=True):
         if label is None:
             raise UnusableData(f"{one.path}: no column `label`; it says which test rows are anomalies")
@@ -285,7 +286,7 @@ def _settings(job: BenchmarkJob, plan: BenchmarkPlan, files: Sequence[Path]) -> 
     """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
     settings = {
         "kept": KEPT,
-        **kept_runs.data_settings(files, plan.time_unit),
+        **kept_runs.data_settings(files, plan.files, plan.features),
         "judgement": asdict(plan.config(job.features)),
     }
     if rules := digest_of(plan.rules):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from models.data.arrays import Bools
+from models.data.file_options import FileOptions
 from models.data.series import Series, read_series
 from models.data.time_units import TimeUnit
 from models.detection.detector import Detector, DetectorConfig, Readings, Verdicts
@@ -115,7 +116,7 @@ def train_and_judge(
     job: ComparisonJob, sets: Mapping[str, Sequence[Path]], plan: ComparisonPlan, device: torch.device
 ) -> ComparisonRun:
     """One run, from the files to the figures."""
-    series = read_series(sets[job.set], unit=plan.time_unit)
+    series = read_series(sets[job.set], options=FileOptions(unit=plan.time_unit))
     parts = usable(series)
     architecture = plan.architecture(job.cell, parts[0].features)
     fitted, seconds = fit_timed(parts, architecture, replace(plan.training, seed=job.seed), device)
@@ -219,5 +220,8 @@ def _path(folder: Path, job: ComparisonJob) -> Path:
 
 def _settings(plan: ComparisonPlan, files: Sequence[Path]) -> dict[str, object]:
     """What decides how a run comes out, beside its job. Not seen: changes within the files, and of the code."""
-    data, training = kept_runs.data_settings(files, plan.time_unit), kept_runs.training_settings(plan.training)
+    data, training = (
+        kept_runs.data_settings(files, FileOptions(unit=plan.time_unit)),
+        kept_runs.training_settings(plan.training),
+    )
     return {"hidden": plan.hidden, "layers": plan.layers, **training, **data}

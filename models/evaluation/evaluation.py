@@ -25,6 +25,8 @@ import polars as pl
 import torch
 
 from models.data.arrays import Bools, Doubles, Int64s
+from models.data.data_file import look
+from models.data.file_options import AS_USUAL, FileOptions
 from models.data.series import Series
 from models.data.time_units import DAY_MS
 from models.data.windows import scale_of
@@ -153,21 +155,22 @@ def _test_part(judged: Judged) -> Judged:
     return Judged(series.select(test), score[test], alarm[test], *(band[test] for band in bands))
 
 
-def read_labels(series: Sequence[Series]) -> list[Bools | None]:
+def read_labels(series: Sequence[Series], options: FileOptions = AS_USUAL) -> list[Bools | None]:
     """Whether the column `label` of their files marks each reading: (R,) each, or None where a file has no labels."""
     columns: dict[Path, Bools | None] = {}
     for one in series:
         if one.path not in columns:
-            columns[one.path] = _label_column(one.path)
+            columns[one.path] = _label_column(one.path, options)
     found = [columns[one.path] for one in series]
     return [None if label is None else label[one.rows] for one, label in zip(series, found, strict=True)]
 
 
-def _label_column(path: Path) -> Bools | None:
-    frame = pl.scan_parquet(path) if path.suffix == ".parquet" else pl.scan_csv(path, infer_schema_length=None)
-    if "label" not in frame.collect_schema():
+def _label_column(path: Path, options: FileOptions) -> Bools | None:
+    file = look(path, options, ())
+    if "label" not in file.columns:
         return None
-    label: Bools = frame.select(pl.col("label").cast(pl.Float64).fill_null(0) > 0).collect()["label"].to_numpy()
+    column = pl.concat([frame["label"] for frame in file.frames(file.rows)])
+    label: Bools = (column.cast(pl.Float64, strict=False).fill_null(0) > 0).to_numpy()
     return label
 
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from models.data.file_options import AS_USUAL, FileOptions
 from models.data.series import Series, UnusableData, find_files
-from models.data.time_units import TimeUnit
 from models.net.forecaster import ForecasterConfig
 from models.output.output_file import write_or_keep
 from models.training.loop import Fitted, fit
@@ -102,9 +102,17 @@ def training_settings(training: TrainingConfig) -> dict[str, object]:
     return {name: getattr(training, name) for name in BUDGET}
 
 
-def data_settings(files: Sequence[Path], unit: TimeUnit | None) -> dict[str, object]:
+def data_settings(
+    files: Sequence[Path], options: FileOptions, features: Sequence[str] | None = None
+) -> dict[str, object]:
     """The data that a run is about. Changes within the files are not noticed."""
-    named = {"time_unit": unit} if unit else {}  # runs of earlier versions have none
+    usual = AS_USUAL._asdict()
+    named = {name: value for name, value in options._asdict().items() if value != usual[name]}
+    if (unit := named.pop("unit", None)) is not None:
+        named["time_unit"] = unit  # as runs of earlier versions have it
+    if features is not None:
+        named["features"] = list(features)
+    named = {name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}
     return {**named, "files": [file.name for file in files]}
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.data.time_units import TimeUnit
+from models.data.file_options import AS_USUAL, FileOptions
 from models.output.wording import counted
-from service.cli.option_checks import one_of
+from service.cli.file_options import reads_files
+from service.cli.option_checks import one_of, split
 from service.cli.options import (
     Config,
     Device,
@@ -16,11 +17,11 @@ from service.cli.options import (
     Force,
     Hidden,
     Patience,
-    Unit,
     data_paths,
     device_of,
     load_checkpoint,
     load_settings,
+    note_file,
     one_thread,
     out,
     print_table,
@@ -40,9 +41,11 @@ app = typer.Typer()
 
 
 @app.command(epilog="Example: telltale evaluate history/ --checkpoint plant.safetensors --out evaluation/")
+@reads_files
 def evaluate(
     data: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DATA]...", help="CSV or Parquet files, or folders of them.")
+        list[Path] | None,
+        typer.Argument(metavar="[DATA]...", help="CSV, JSON lines or Parquet files, or folders of them."),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME", help="Only this set; may be given several times.")
@@ -58,7 +61,9 @@ def evaluate(
         list[Path] | None,
         typer.Option("--checkpoint", help="File of the trained model; several: each for the sets with its features."),
     ] = None,
-    time_unit: Unit = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="The channels; those of each set's first file if not given.")
+    ] = None,
     train: Annotated[bool, typer.Option("--train", help="Train a net on each set: the default.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each set, with seeds 0, 1, 2, …")] = 5,
     hidden: Hidden = 64,
@@ -82,6 +87,7 @@ def evaluate(
     device: Device = "auto",
     force: Force = False,
     config: Config = None,
+    files: FileOptions = AS_USUAL,
 ) -> None:
     """Judge labelled series as the service would, and say how many events were found and how many alarms were false.
 
@@ -112,6 +118,7 @@ def evaluate(
     goes_on = (folder / "runs").is_dir()  # what is written then is made of the runs that are kept there
     refuse_overwriting(*written, force=force or goes_on)
 
+    from models.data.series import look_at_files
     from models.evaluation.benchmark import BenchmarkPlan
     from models.evaluation.benchmark import evaluate as judge_sets
     from models.evaluation.kept_runs import find_sets
@@ -120,14 +127,18 @@ def evaluate(
 
     sets = find_sets(paths)
     _refuse_unknown(only, tuple(sets))
-    sets = {name: files for name, files in sets.items() if not only or name in only}
+    sets = {name: of for name, of in sets.items() if not only or name in only}
+    channels = tuple(split(features)) if features else None
+    for of in sets.values():
+        look_at_files(of, channels, files, note_file)
     plan = BenchmarkPlan(
         seeds,
         hidden,
         TrainingConfig(epochs=epochs, patience=patience),
-        _trained(checkpoint or [], sets, time_unit),
+        _trained(checkpoint or [], sets, channels, files),
         baselines,
-        time_unit=time_unit,
+        files=files,
+        features=channels,
         settings=_settings(grid or []),
         rules=rules_in(settings),
     )
@@ -140,7 +151,10 @@ def evaluate(
 
 
 def _trained(
-    checkpoints: list[Path], sets: dict[str, tuple[Path, ...]], unit: TimeUnit | None
+    checkpoints: list[Path],
+    sets: dict[str, tuple[Path, ...]],
+    channels: tuple[str, ...] | None,
+    options: FileOptions,
 ) -> "tuple[Trained, ...]":
     """A net for any features judges every set, with the features that the set's first file has."""
     from models.data.series import read_series
@@ -150,7 +164,7 @@ def _trained(
     for path in checkpoints:
         features: list[tuple[str, ...]] = [()]
         if _is_net(path):
-            features = [read_series(files[:1], unit=unit)[0].features for files in sets.values()]
+            features = [read_series(files[:1], channels, options)[0].features for files in sets.values()]
         loaded = (load_checkpoint(path, of) for of in dict.fromkeys(features))
         trained += [Trained(one.detector.forecaster, one.detector.config, one.digest, path) for one in loaded]
     return tuple(trained)

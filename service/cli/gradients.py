@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from models.data.file_options import FileOptions
 from models.net.names import CELL_NAMES, TASK_NAMES
 from models.output.wording import counted
 from service.cli.option_checks import listed, seconds, some_of
@@ -82,7 +83,7 @@ def gradients(
     one_thread()
     ready = load_checkpoint(checkpoint).detector.forecaster if checkpoint else None
     expected = ready.config.features if ready else None
-    series = read_data(paths, expected, time_unit) if paths else simulated(SIMULATED_STREAMS, seed)
+    series = read_data(paths, expected, FileOptions(unit=time_unit)) if paths else simulated(SIMULATED_STREAMS, seed)
     parts = usable(series)
     if expected not in (None, parts[0].features):
         raise RefusedSetting(f"the simulated plant has not the features of {checkpoint}: --data is missing")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.data.file_options import FileOptions
 from models.data.time_units import TimeUnit
 from models.output.wording import counted
 from service.cli.option_checks import file_of
@@ -169,7 +170,7 @@ def _stream(
     from service.process.sensors import sensor_rules
 
     one_thread()
-    series = select(read_data(paths, loaded.detector.features, unit), part)
+    series = select(read_data(paths, loaded.detector.features, FileOptions(unit=unit)), part)
     sensors = sensor_rules(settings, loaded.detector.features)
     if sensors is not None:
         sensors.clean_series(series)

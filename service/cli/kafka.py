@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from models.data.file_options import AS_USUAL, FileOptions
 from models.output.wording import counted
-from service.cli.option_checks import finite
+from service.cli.file_options import reads_files
+from service.cli.option_checks import finite, split
 from service.cli.options import (
     MOST_SEED,
     CheckpointFile,
@@ -21,7 +23,6 @@ from service.cli.options import (
     Part,
     Servers,
     Topics,
-    Unit,
     data_paths,
     load_settings,
     out,
@@ -111,6 +112,7 @@ def incidents(
 @app.command(
     epilog="Example: telltale produce --data plant/ --topic readings --bootstrap-servers localhost:9092 --rate 1000"
 )
+@reads_files
 def produce(
     topic: Topics = None,
     data: Data = None,
@@ -121,7 +123,6 @@ def produce(
         typer.Option(min=0.001, callback=finite, help="Readings a second; as fast as it goes if not given."),
     ] = None,
     part: Part = "all",
-    time_unit: Unit = None,
     simulate: Annotated[int, typer.Option(min=0, help="Send this many simulated streams instead of files.")] = 0,
     readings: Annotated[int, typer.Option(min=0, help="Of each simulated stream; 0: until stopped.")] = 0,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the simulation.")] = 0,
@@ -135,7 +136,11 @@ def produce(
         bool,
         typer.Option("--go-on", help="Of the simulation: from the topic's last reading, as if it had never stopped."),
     ] = False,
+    features_given: Annotated[
+        str | None, typer.Option("--features", metavar="A,B,C", help="Of the files: the columns to send.")
+    ] = None,
     config: Config = None,
+    files: FileOptions = AS_USUAL,
 ) -> None:
     """Send readings to a topic: series from files, side by side as if they were live, or a simulated plant."""
     if simulate and (data or more):
@@ -155,7 +160,7 @@ def produce(
             sends = simulated_readings(simulate, readings, seed, sent_until_ms(settings) if go_on else 0)
             features: Sequence[str] = FEATURES
         else:
-            series = select(read_data(paths, unit=time_unit), part)
+            series = select(read_data(paths, tuple(split(features_given)) if features_given else None, files), part)
             total, sends = sum(len(one.times_ms) for one in series), file_readings(series)
             features = series[0].features
         as_records = partial(records_of, features=features, written=InputFormat(written), most=readings_per_record)

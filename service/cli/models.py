@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 from rich.console import Console
 
-from models.data.time_units import TimeUnit
+from models.data.file_options import AS_USUAL, FileOptions
 from models.net.names import CELL_NAMES, PRECISIONS
 from models.output.wording import counted
-from service.cli.option_checks import file_of, listed, one_of, seconds
+from service.cli.file_options import reads_files
+from service.cli.option_checks import file_of, listed, one_of, seconds, split
 from service.cli.option_checks import time_zone as known_time_zone
 from service.cli.options import (
     CHECKPOINT,
@@ -28,12 +29,12 @@ from service.cli.options import (
     Part,
     Patience,
     Servers,
-    Unit,
     counting,
     data_paths,
     device_of,
     load_checkpoint,
     load_settings,
+    note_file,
     one_thread,
     out,
     quiet_settings,
@@ -75,6 +76,7 @@ class _TopicRange(NamedTuple):
 
 
 @app.command(epilog="Example: telltale train --data plant/*.parquet --out plant.safetensors --report plant.html")
+@reads_files
 def train(
     out_file: Annotated[Path, typer.Option("--out", help="Checkpoint file to write.")],
     data: Data = None,
@@ -85,10 +87,10 @@ def train(
     ] = None,
     until: Annotated[str | None, typer.Option(help="Of the topic: up to this record time; now if not given.")] = None,
     features: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Of the topic; those of its first readings if not given.")
+        str | None,
+        typer.Option(metavar="A,B,C", help="The channels; those of the first file or readings if not given."),
     ] = None,
     bootstrap_servers: Servers = None,
-    time_unit: Unit = None,
     simulate: Annotated[int, typer.Option(min=0, help="Train on this many simulated streams instead of files.")] = 0,
     generic: Annotated[
         bool,
@@ -133,6 +135,7 @@ def train(
     device: Device = "auto",
     force: Force = False,
     config: Config = None,
+    files: FileOptions = AS_USUAL,
 ) -> None:
     """Learn what is normal from sensor series, and write a checkpoint.
 
@@ -165,7 +168,7 @@ def train(
         elif simulate:
             learned = _Learned(simulated(simulate, seed), counted(simulate, "simulated stream"), 1)
         else:
-            learned = _from_files(paths, time_unit, settings, say)
+            learned = _from_files(paths, _names(features), files, settings, say)
         parts = usable(learned.series)
         architecture = suited_to(parts, cell, hidden, layers, time_zone)
         training = TrainingConfig(
@@ -209,8 +212,8 @@ def _train_generic(out_file: Path, has_data: bool, hidden: int, epochs: int, see
 def _check_sources(wanted: _TopicRange, files: bool, simulate: int) -> None:
     if wanted.topic and (files or simulate):
         raise RefusedSetting("--from-topic: expected no --data and no --simulate beside it")
-    if not wanted.topic and (wanted.since or wanted.until or wanted.features):
-        raise RefusedSetting("--since, --until and --features are of a topic, but --from-topic is missing")
+    if not wanted.topic and (wanted.since or wanted.until):
+        raise RefusedSetting("--since and --until are of a topic, but --from-topic is missing")
     if simulate and files:
         raise RefusedSetting("--simulate: expected no --data beside it")
     for option, text in (("--since", wanted.since), ("--until", wanted.until)):
@@ -226,13 +229,22 @@ def _amounts(parts: "Sequence[Series]", short: int) -> str:
     )
 
 
-def _from_files(paths: list[Path], unit: TimeUnit | None, settings: "Settings", say: Console) -> _Learned:
+def _names(features: str | None) -> tuple[str, ...] | None:
+    return tuple(split(features)) if features else None
+
+
+def _from_files(
+    paths: list[Path], features: tuple[str, ...] | None, options: FileOptions, settings: "Settings", say: Console
+) -> _Learned:
     from models.data import spool
+    from models.data.series import in_order
     from service.process.sensors import sensor_rules
 
-    tables = spool.look(paths)
-    with _reading(sum(table.rows for table in tables), say) as progress:
-        series = spool.read(tables, progress, unit)
+    note = (lambda _: None) if say.quiet else note_file
+    tables = spool.look(paths, options, features, note)
+    with _reading(sum(table.file.rows for table in tables), say) as progress:
+        series = spool.read(tables, progress)
+    series = in_order(series, options.order, note)
     sensors = sensor_rules(settings, series[0].features)
     if sensors is not None and (found := _listed(sensors.clean_series(series))):
         say.print(f"values that count as missing: {found}")
@@ -296,6 +308,7 @@ def _moment(option: str, text: str | None, now_ms: int) -> int | None:
 
 
 @app.command(epilog="Example: telltale score --checkpoint plant.safetensors --data plant/ --out scores.parquet")
+@reads_files
 def score(
     out_file: Annotated[
         Path,
@@ -308,10 +321,10 @@ def score(
     data: Data = None,
     more: MoreData = None,
     part: Part = "all",
-    time_unit: Unit = None,
     anomalies: Annotated[Path | None, typer.Option(help="File for the anomalies too, as JSON lines.")] = None,
     force: Force = False,
     config: Config = None,
+    files: FileOptions = AS_USUAL,
 ) -> None:
     """Judge files with the very code of the service; rows come out in the order of the files.
 
@@ -322,9 +335,11 @@ def score(
     settings = load_settings(config, {"checkpoint": checkpoint, "features": features})
     paths = data_paths(data, more)
     check_outputs(out_file, anomalies, force=force)
-    judged = settings.features
+    judged: Sequence[str] = settings.features
+    streams: list[Series] | None = None
     if not (settings.checkpoint or judged or CHECKPOINT.exists()):
-        judged = read_data(paths, None, time_unit)[0].features
+        streams = read_data(paths, None, files)
+        judged = streams[0].features
     loaded = load_checkpoint(settings.checkpoint, judged)
 
     import io
@@ -338,7 +353,7 @@ def score(
     from service.process.sensors import sensor_rules
 
     one_thread()
-    series = select(read_data(paths, loaded.detector.features, time_unit), part)
+    series = select(streams or read_data(paths, loaded.detector.features, files), part)
     sensors = sensor_rules(settings, loaded.detector.features)
     pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000), sensors=sensors)
     events, table = io.StringIO(), io.BytesIO()

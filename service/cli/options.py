@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from models.data.file_options import AS_USUAL, FileOptions
 from models.data.time_units import TimeUnit
 from service.cli.option_checks import finite, multiple_of_16, one_of
 from service.errors import RefusedInput, RefusedSetting
@@ -31,7 +32,9 @@ err = Console(stderr=True, highlight=False)
 
 Data = Annotated[
     list[Path] | None,
-    typer.Option("--data", metavar="PATH...", help="CSV or Parquet files, or folders of them; several may follow."),
+    typer.Option(
+        "--data", metavar="PATH...", help="CSV, JSON lines or Parquet files, or folders of them; several may follow."
+    ),
 ]
 MoreData = Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More data files.", hidden=True)]
 Unit = Annotated[
@@ -104,7 +107,7 @@ def data_paths(data: list[Path] | None, more: list[Path] | None) -> list[Path]:
     """`--data A B C`: the shell makes one option and two arguments of it."""
     paths = [*(data or []), *(more or [])]
     if not paths:
-        raise RefusedSetting("--data is missing, expected CSV or Parquet files, or folders of them")
+        raise RefusedSetting("--data is missing, expected CSV, JSON lines or Parquet files, or folders of them")
     for path in paths:
         if not path.exists():
             raise RefusedInput(f"{path}: no such file or folder")
@@ -112,11 +115,16 @@ def data_paths(data: list[Path] | None, more: list[Path] | None) -> list[Path]:
 
 
 def read_data(
-    paths: list[Path], features: tuple[str, ...] | None = None, unit: TimeUnit | None = None
+    paths: list[Path], features: tuple[str, ...] | None = None, options: FileOptions = AS_USUAL
 ) -> "list[Series]":
     from models.data.series import read_series
 
-    return read_series(paths, features, unit)
+    return read_series(paths, features, options, note_file)
+
+
+def note_file(text: str) -> None:
+    """What was found out of a data file."""
+    err.print(text, soft_wrap=True, markup=False)
 
 
 def load_checkpoint(path: Path | None, features: Sequence[str] = ()) -> "Checkpoint":

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from models.data import frames
-from models.data.frames import Layout, Order, Table, layout
+from models.data.file_options import Order
+from models.data.frames import Layout, Table, layout
 from models.data.series import UnusableData
 from models.data.time_units import TimeUnit
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.data import spool
+from models.data import spool, text_files
 from models.data.series import Series, UnusableData, read_series
 from models.training.loop import usable
 
@@ -35,7 +35,7 @@ def piece_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 def cut_into(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr(spool, "_piece_readings", lambda features: rows)
-    monkeypatch.setattr(spool, "CSV_PIECE_BYTES", 10 * rows)
+    monkeypatch.setattr(text_files, "PIECE_BYTES", 10 * rows)
 
 
 def write(path: Path, columns: Columns) -> Path:
@@ -95,7 +95,7 @@ def test_several_files_are_read_one_after_another(tmp_path: Path, suffix: str, p
 
 
 BAD: list[Columns] = [
-    {"time": [1], "x": [1.0]},
+    {"when": [1], "x": [1.0]},
     {"timestamp": [1, 2], "x": ["warm", "cold"]},
     {"timestamp": [1, 2, 3], "x": [None, None, "cold"]},
     {"timestamp": [1, 2], "x": [True, False]},
@@ -208,7 +208,7 @@ def test_a_disk_without_room_is_found_out_before_anything_is_read(tmp_path: Path
     path = write(tmp_path / "a.parquet", mixed(10, 2, seed=0))
     (table,) = spool.look([path])
     with pytest.raises(UnusableData, match=r"bytes are free, 56,000,000,000,000,000 are needed .*TMPDIR"):
-        spool.read([table._replace(rows=10**15)])
+        spool.read([table._replace(file=table.file._replace(rows=10**15))])
 
 
 def test_more_readings_than_were_expected_find_room(piece_rows: int) -> None:
@@ -264,7 +264,7 @@ import json, sys, threading
 from pathlib import Path
 import numpy as np
 import torch
-from models.data import spool
+from models.data import spool, text_files
 from models.net.forecaster import ForecasterConfig
 from models.data.series import Series
 from models.training.loop import fit, usable

@@ -1,5 +1,6 @@
 """The commands: what they print, where, and with which exit code they end."""
 
+import gzip
 import hashlib
 import json
 import shlex
@@ -14,6 +15,7 @@ import polars as pl
 import pytest
 import typer
 import yaml
+from safetensors.numpy import load_file
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from service.cli import main as cli
@@ -141,7 +143,7 @@ def test_the_installed_command_answers_without_loading_what_it_does_not_need() -
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "--out", "x"], "--data is missing, expected CSV or Parquet files, or folders of them"),
+        (["train", "--out", "x"], "--data is missing, expected CSV, JSON lines or Parquet files, or folders of them"),
         (["produce"], "--data is missing"),
         (["train", "--data", "x.csv"], "Missing option '--out'"),
         (["train", "--out", "x", "--wrong"], "No such option: --wrong"),
@@ -215,7 +217,10 @@ def test_every_wrong_line_of_a_file_is_told(telltale: Telltale) -> None:
         ("flow,pressure\n1,2\n", "x.csv: no column `timestamp`, found flow, pressure"),
         ("timestamp,flow\n", "x.csv: no rows"),
         ("timestamp\n1\n", "x.csv: no feature columns"),
-        ("timestamp,flow,colour\n1,2,red\n", "x.csv: column colour is String, expected numbers"),
+        (
+            "timestamp,flow,colour\n1,2,red\n",
+            "x.csv: column colour is text, expected numbers; row 0 is 'red'",
+        ),
         ("timestamp,flow\nyesterday,2\n", "x.csv: row 0: timestamp 'yesterday', expected RFC 3339"),
         ("timestamp,flow\n1,2\n", "no stream has 32 readings to train on"),
     ],
@@ -232,7 +237,7 @@ def test_data_that_cannot_be_used_ends_with_1_and_says_where(
 def test_a_folder_without_data_is_refused(telltale: Telltale) -> None:
     Path("empty").mkdir()
     said = telltale.refuses("train", "--data", "empty", "--out", "y", code=1)
-    assert said == "telltale: empty: no .csv or .parquet file in this folder"
+    assert said == "telltale: empty: no .csv or .parquet or .tsv or .jsonl or .ndjson file in this folder"
 
 
 def test_a_stream_in_two_files_is_refused(telltale: Telltale, plant: Path) -> None:
@@ -424,6 +429,33 @@ def test_score_writes_a_row_a_reading_and_the_anomalies(telltale: Telltale, plan
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert {event["data"]["checkpoint"] for event in events} == {digest}
     assert ran.out == f"new/scores.parquet  300 readings, {len(opened)} anomalies\n"
+
+
+def test_files_as_people_have_them_are_scored_sent_and_trained_on_as_others_are(telltale: Telltale) -> None:
+    random = np.random.default_rng(0)
+    rows = [(f"{n // 60:02}:{n % 60:02}", *random.normal(size=2).round(4).tolist()) for n in range(120)]
+    plain = [f"2024-01-30T{time}:00+01:00,{a},{b}" for time, a, b in rows]
+    odd = [f"30.01.2024 {time};" + f"{a};{b};{n}".replace(".", ",") for n, (time, a, b) in enumerate(rows)]
+    Path("plain").mkdir()
+    Path("plain/pump.csv").write_text("\n".join(["timestamp,flow,heat", *plain]))
+    Path("odd").mkdir()
+    with gzip.open("odd/pump.csv.gz", "wt", encoding="cp1252") as file:
+        file.write("\n".join(["Zeit;flow;heat;°", *odd]))
+    said = telltale.refuses("score", "--data", "odd", "--out", "x.csv", code=1)
+    assert "byte that is no character, expected utf-8; --encoding" in said
+    channels = ["--features", "flow,heat"]
+    options = [*channels, "--encoding", "cp1252", "--time-column", "Zeit", "--times-in", "Europe/Berlin"]
+    ran = telltale("score", "--data", "odd", *options, "--out", "odd.parquet")
+    assert ran.code == 0
+    assert ran.err.count("separator semicolon; times are %d.%m.%Y %H:%M; decimal comma") == 1
+    telltale.does("score", "--data", "plain", *channels, "--out", "plain.parquet")
+    assert pl.read_parquet("odd.parquet").equals(pl.read_parquet("plain.parquet"))
+    for folder, given in (("odd", options), ("plain", channels)):
+        brief = ["--epochs", "1", "--hidden", "16", "--out", f"{folder}.safetensors"]
+        telltale.does("train", "--data", folder, *given, *brief)
+    weights = [load_file(f"{folder}.safetensors") for folder in ("odd", "plain")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])
 
 
 def test_scoring_twice_writes_the_same_bytes(telltale: Telltale, plant: Path, checkpoint: Path) -> None:

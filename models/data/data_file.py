@@ -1,0 +1,506 @@
+"""Data files as people have them, as tables with Telltale's columns: CSV, JSON lines and Parquet, also compressed.
+
+What a file leaves open is found out where that is safe, and noted; what is not safe is refused with the option that
+settles it. Rows are counted from 0, below the header.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import polars as pl
+
+from models.data import text_files
+from models.data.errors import UnusableData
+from models.data.file_options import FileOptions
+from models.data.text_files import SEPARATORS, opened, suffix_of
+
+NOT_FEATURES = ("timestamp", "stream", "label", "part")
+TEXT, LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
+SUFFIXES = (".csv", ".parquet", ".tsv", ".jsonl", ".ndjson")  # of files in folders; .txt only where it is named
+TIME_NAMES = ("timestamp", "time", "datetime", "date_time", "date time", "date", "ts")
+MISSING = ("", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil")  # words for no value, in any case
+LABELS = ("anomaly", "is_anomaly", "label", "labels", "changepoint", "attack", "fault", "outlier", "target", "class")
+INDEXES = ("", "index", "idx", "id", "row", "row_id", "unnamed: 0", "no", "nr", "#")
+METRIC_NAMES = ("metric", "sensor", "name", "variable", "tag", "channel", "measurement", "parameter")
+SENTINELS = (-9999.0, -999.0, -99999.0, -32768.0, 9999.0, 32767.0, 65535.0, 99999.0, 999999.0)
+FAR = 5  # times the other values' range, or the largest of them, that a sentinel is away from them
+NEAR = 1e-3  # of a sentinel
+DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T]+(\d{1,2}:\d\d)(:\d\d)?([.]\d+)?(\s*[AaPp][Mm])?)?")
+
+
+class DataFile(NamedTuple):
+    """A data file before its rows are read."""
+
+    path: Path
+    columns: pl.Schema  # as `frames` has them
+    empty: tuple[str, ...]  # columns without any value
+    rows: int
+    frames: Callable[[int], Iterator[pl.DataFrame]]  # all rows, about so many at once
+    time_format: str | None  # of times that are text
+    notes: tuple[str, ...]  # what was found out, or is doubtful, for people
+
+
+class _Raw(NamedTuple):
+    """A file's own columns."""
+
+    names: tuple[str, ...]
+    frames: Callable[[int], Iterator[pl.DataFrame]]
+    notes: tuple[str, ...] = ()
+
+
+def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> DataFile:
+    """Find out what is in a file. features: its channels; None: all columns of numbers. Raises UnusableData.
+
+    Everything is read, to find out what its columns are.
+    """
+    raw = _long_as_wide(path, _raw(path, options), options)
+    time = _time_column(path, raw.names, options.time_column)
+    stream = _stream_column(path, raw.names, options.stream_column)
+    renamed = {time: "timestamp", **({stream: "stream"} if stream else {})}
+    for name in renamed.values():
+        if name in raw.names and name not in renamed:
+            renamed[name] = f"{name} "  # another column was named in its place
+    names = [renamed.get(name, name) for name in raw.names]
+    notes = list(raw.notes)
+    if time != "timestamp" and options.time_column is None:
+        notes.append(f"times in column {time}")
+    survey = _Survey(path, names, options, features)
+    for frame in raw.frames(max(1, _SURVEYED // len(names))):
+        survey.add(frame.rename(renamed))
+    if not survey.rows:
+        raise UnusableData(f"{path}: no rows")
+    missing = _missing_numbers(options.missing)
+    time_format = options.time_format or survey.time_format
+    if time_format and not options.time_format:
+        notes.append(f"times are {time_format}")
+    if survey.without_zone and options.zone is None:
+        notes.append("times without a zone are read as UTC, --times-in names another")
+    if survey.decimal == "," and options.decimal is None:
+        notes.append("decimal comma")
+    numbers, empty = survey.numbers(), survey.empty()
+    notes += survey.doubts(numbers)
+    whole = survey.whole_times
+
+    def frames(rows: int) -> Iterator[pl.DataFrame]:
+        for frame in raw.frames(rows):
+            yield _converted(frame.rename(renamed), numbers, survey.decimal, options, missing, whole)
+
+    columns = survey.schema(numbers)
+    return DataFile(path, columns, empty, survey.rows, frames, time_format, tuple(notes))
+
+
+_SURVEYED = 2 * 1024 * 1024  # values at once
+
+
+def _raw(path: Path, options: FileOptions) -> _Raw:
+    suffix = suffix_of(path)
+    if suffix == ".parquet":
+        return _raw_parquet(path)
+    if suffix in LINES:
+        return _raw_lines(path)
+    with readable(path):
+        layout = text_files.layout_of(path, options.separator, options.encoding, options.columns)
+    notes = []
+    if layout.separator != "," and options.separator is None:
+        notes.append(f"separator {SEPARATORS.get(layout.separator, repr(layout.separator))}")
+    if layout.encoding != "utf-8" and options.encoding is None:
+        notes.append(f"encoding {layout.encoding}")
+    if layout.unnamed_last:
+        notes.append("a separator ends every line")
+
+    def frames(_rows: int) -> Iterator[pl.DataFrame]:
+        with readable(path):
+            yield from text_files.read_text(path, layout)
+
+    return _Raw(layout.names, frames, tuple(notes))
+
+
+def _raw_parquet(path: Path) -> _Raw:
+    if path.suffix.lower() != ".parquet":
+        raise UnusableData(f"{path}: found a compressed Parquet file, expected .parquet, which compresses by itself")
+    with readable(path):
+        scan = pl.scan_parquet(path)
+        names = tuple(scan.collect_schema())
+        count = int(scan.select(pl.len()).collect().item())
+
+    def frames(rows: int) -> Iterator[pl.DataFrame]:
+        with readable(path):
+            for begin in range(0, max(1, count), rows):
+                yield scan.slice(begin, rows).collect()
+
+    return _Raw(names, frames)
+
+
+def _raw_lines(path: Path) -> _Raw:
+    with readable(path), opened(path) as file:
+        lines = [line for line in file.read().split(b"\n") if line.strip()]
+    for row, line in enumerate(lines):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise UnusableData(
+                f"{path}: row {row} is {line[:80].decode(errors='replace')!r}, expected a JSON object such as "
+                '{"timestamp": "2026-01-31T23:59:00Z", "temp": 20.5}'
+            )
+    if not lines:
+        raise UnusableData(f"{path}: no rows")
+    with readable(path):
+        frame = pl.read_ndjson(b"\n".join(lines), infer_schema_length=None)
+    if nested := [name for name, kind in frame.schema.items() if kind.is_nested()]:
+        raise UnusableData(f"{path}: column {nested[0]} holds {frame[nested[0]][0]!r}, expected single values")
+    return _in_memory(frame, ())
+
+
+def _in_memory(frame: pl.DataFrame, notes: tuple[str, ...]) -> _Raw:
+    def frames(rows: int) -> Iterator[pl.DataFrame]:
+        return frame.iter_slices(rows)
+
+    return _Raw(tuple(frame.columns), frames, notes)
+
+
+def _long_as_wide(path: Path, raw: _Raw, options: FileOptions) -> _Raw:
+    """One value a row, as a row for all values of one time and stream. All of it is in memory meanwhile."""
+    name, value = options.name_column, options.value_column
+    if name is None:
+        return raw
+    for column, option in ((name, "--name-column"), (value, "--value-column")):
+        _require(path, raw.names, column, option)
+    frame = pl.concat(list(raw.frames(_SURVEYED)))
+    index = [column for column in frame.columns if column not in (name, value)]
+    if empty := frame[name].is_null().arg_true().to_list():
+        raise UnusableData(f"{path}: row {empty[0]} has no {name}, expected the name of its value")
+    twice = frame.select(pl.struct([*index, name]).is_first_distinct().not_()).to_series().arg_true().to_list()
+    if twice:
+        raise UnusableData(
+            f"{path}: row {twice[0]}: {frame[name][twice[0]]} is there a second time with the same "
+            f"{', '.join(index)}, expected one value of each name"
+        )
+    wide = frame.pivot(name, index=index, values=value, maintain_order=True)
+    return _in_memory(wide, (*raw.notes, f"one value a row, named by {name}: {', '.join(wide.columns[len(index) :])}"))
+
+
+def _require(path: Path, names: Sequence[str], column: str, option: str) -> None:
+    if column not in names:
+        raise UnusableData(f"{path}: no column `{column}`, as {option} says; found {', '.join(names)}")
+
+
+def _time_column(path: Path, names: Sequence[str], given: str | None) -> str:
+    if given is not None:
+        _require(path, names, given, "--time-column")
+        return given
+    if "timestamp" in names:
+        return "timestamp"
+    found = [name for name in names if name.lower() in TIME_NAMES]
+    if len(found) == 1:
+        return found[0]
+    several = f", and {' and '.join(found)} may each be it" if found else ""
+    raise UnusableData(
+        f"{path}: no column `timestamp`, found {', '.join(names)}{several}; --time-column names the one with the times"
+    )
+
+
+def _stream_column(path: Path, names: Sequence[str], given: str | None) -> str | None:
+    if given is not None:
+        _require(path, names, given, "--stream-column")
+        return given
+    return "stream" if "stream" in names else None
+
+
+class _Column:
+    """What was found in a column that may be a channel."""
+
+    def __init__(self) -> None:
+        self.kind: pl.DataType | None = None
+        self.present = self.numbers = 0
+        self.bad: tuple[int, object] | None = None  # the first that is no number: row and value
+        self.switches = True  # whether all that is no number is true or false
+        self.zeros_and_ones = True
+        self.counts_rows = True
+        self.last: float | None = None
+        self.low, self.high = math.inf, -math.inf  # of what is not near a sentinel
+        self.sentinels: Counter[float] = Counter()
+
+    def add(self, raw: pl.Series, present: pl.Series, numbers: pl.Series, begin: int) -> None:
+        self.kind = raw.dtype
+        bad = present & numbers.is_null()
+        self.present += int(present.sum())
+        self.numbers += int((present & numbers.is_not_null()).sum())
+        if bad.any():
+            first = int(bad.arg_max() or 0)
+            self.bad = self.bad or (begin + first, raw[first])
+            self.switches &= bool(raw.filter(bad).cast(pl.String).str.to_lowercase().is_in(["true", "false"]).all())
+        values = numbers.drop_nulls().to_numpy()
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return
+        self.zeros_and_ones &= bool(np.isin(values, (0, 1)).all())
+        steps = np.diff(values if self.last is None else np.append(self.last, values))
+        self.counts_rows &= bool((steps == 1).all()) and len(values) == len(raw)
+        self.last = float(values[-1])
+        self.sentinels.update(values[np.isin(values, SENTINELS)].tolist())
+        near = np.zeros(len(values), bool)  # such as a sentinel that an offset was added to
+        for sentinel in SENTINELS:
+            near |= np.abs(values - sentinel) <= NEAR * abs(sentinel)
+        if not near.all():
+            self.low = min(self.low, float(values[~near].min()))
+            self.high = max(self.high, float(values[~near].max()))
+
+    def far_sentinels(self) -> dict[float, int]:
+        """Those far from all other values."""
+        if self.low > self.high:
+            return {}
+        room = FAR * max(self.high - self.low, abs(self.high), abs(self.low))
+        return {
+            value: count
+            for value, count in self.sentinels.items()
+            if value < self.low - room or value > self.high + room
+        }
+
+
+class _Survey:
+    """Looks at all rows of a file once, for what its columns are."""
+
+    def __init__(self, path: Path, names: Sequence[str], options: FileOptions, features: Sequence[str] | None) -> None:
+        self.rows = 0
+        self.decimal = options.decimal
+        self.time_format: str | None = None
+        self.whole_times: pl.DataType | None = None  # of times that are numbers, in text
+        self._path = path
+        self._options = options
+        self._features = features
+        self._names = names
+        self._columns = {name: _Column() for name in names if name not in NOT_FEATURES}
+        self._kinds: dict[str, pl.DataType] = {}
+        self.without_zone = False  # whether times are text or datetimes that name none
+        self._missing = _missing_numbers(options.missing)
+        self._words: dict[str, None] = {}  # that count as missing, of those in the file
+
+    def add(self, frame: pl.DataFrame) -> None:
+        if self.decimal is None:
+            self.decimal = _decimal(self._path, frame.select([n for n in self._columns if frame[n].dtype == pl.String]))
+        self._look_at_times(frame["timestamp"])
+        self._kinds = dict(frame.schema)
+        for name, column in self._columns.items():
+            raw = frame[name]
+            text = _without_words(raw, self._options) if raw.dtype == pl.String else raw
+            if raw.dtype == pl.String:
+                gone = raw.filter(raw.is_not_null() & text.is_null()).unique().to_list()
+                self._words |= dict.fromkeys(word for word in gone if word.strip())
+            present = text.is_not_null()
+            column.add(raw, present, _numbers(text, self.decimal, self._missing), self.rows)
+        self.rows += len(frame)
+
+    def numbers(self) -> list[str]:
+        """The columns that are, or may be, channels. Raises UnusableData where it is in doubt which."""
+        good = [name for name, column in self._columns.items() if column.numbers == column.present]
+        for name, column in self._columns.items():
+            wanted = self._features is None or name in self._features
+            if column.bad and wanted and column.numbers >= column.present / 2:
+                self._refuse_value(name, *column.bad)
+        if self._features is not None:
+            switches = [name for name, one in self._columns.items() if one.bad and one.switches]
+            return [*good, *(name for name in self._features if name in switches)] if self._features else []
+        named = f"--features {','.join(name for name in good if not self._doubtful(name)) or 'A,B,C'}"
+        for name, column in self._columns.items():
+            if column.bad:
+                self._refuse_text(name, column, named)
+        for name in good:
+            if doubt := self._doubtful(name):
+                raise UnusableData(f"{self._path}: column {name or '(no name)'} {doubt}; {named} names the channels")
+        return good
+
+    def empty(self) -> tuple[str, ...]:
+        return tuple(name for name, column in self._columns.items() if not column.present)
+
+    def schema(self, numbers: Sequence[str]) -> pl.Schema:
+        kinds = dict(self._kinds)
+        for name in numbers:
+            kinds[name] = kinds[name] if kinds[name].is_numeric() else pl.Float64()
+        return pl.Schema(kinds or dict.fromkeys(self._names, pl.String()))
+
+    def doubts(self, numbers: Sequence[str]) -> list[str]:
+        """What people should know of the values that are read."""
+        found = [f"{', '.join(map(repr, self._words))} read as missing"] if self._words else []
+        if self._features is None:
+            found += [f"column {name} has no value" for name in self.empty()]
+        for name in numbers:
+            if self._features is not None and name not in self._features:
+                continue
+            for value, count in self._columns[name].far_sentinels().items():
+                found.append(
+                    f"column {name} is {value:g} in {count:,} of {self.rows:,} rows, far from its other values: if "
+                    f"that means that there is no value, --missing={value:g} says so"
+                )
+        return found
+
+    def _doubtful(self, name: str) -> str:
+        column = self._columns[name]
+        if name.strip().lower() in LABELS and column.zeros_and_ones and column.present:
+            return "holds 0 and 1 and looks like a label, which a net must not learn"
+        if name.strip().lower() in INDEXES and column.counts_rows and column.present > 1:
+            return "counts the rows and looks like an index, which is no sensor"
+        return ""
+
+    def _refuse_value(self, name: str, row: int, value: object) -> NoReturn:
+        comma = isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", value)
+        helps = "--decimal , reads it" if comma else f"--missing='{value}' reads it as missing"
+        raise UnusableData(f"{self._path}: column {name}, row {row} is {value!r}, expected a number; {helps}")
+
+    def _refuse_text(self, name: str, column: _Column, named: str) -> NoReturn:
+        row, value = column.bad or (0, None)
+        kind = "Boolean" if column.switches else "text"
+        more = ""
+        if kind == "text":
+            more = f"; --stream-column '{name}' if it names the streams"
+            names = [one for one, found in self._columns.items() if found.bad and one.lower() in METRIC_NAMES]
+            if names and self._options.value_column in self._columns:
+                more += f"; --name-column {names[0]} if it says what each row's value is"
+        raise UnusableData(
+            f"{self._path}: column {name} is {kind}, expected numbers; row {row} is {value!r}; "
+            f"{named} names the channels{more}"
+        )
+
+    def _look_at_times(self, column: pl.Series) -> None:
+        if isinstance(column.dtype, pl.Datetime):
+            self.without_zone = column.dtype.time_zone is None
+        if column.dtype != pl.String:
+            return
+        text = column.str.strip_chars().drop_nulls()
+        text = text.filter(text.str.len_bytes() > 0)
+        if not self.rows and self._options.time_format is None:
+            self.time_format = _date_format(self._path, text)
+        if not len(text):
+            return
+        kind: pl.DataType = pl.String()
+        if not self._options.time_format:
+            if not text.cast(pl.Int64, strict=False).null_count():
+                kind = pl.Int64()
+            elif not text.cast(pl.Float64, strict=False).null_count():
+                kind = pl.Float64()
+        if kind == pl.String():
+            self.without_zone = not text.str.contains(r"(?:[zZ]|UTC|GMT|\d\s*[+-]\d\d(?::?\d\d)?)$").all()
+        both = {self.whole_times or kind, kind}
+        self.whole_times = kind if len(both) == 1 else pl.String() if pl.String() in both else pl.Float64()
+
+
+def _date_format(path: Path, texts: pl.Series) -> str | None:
+    """The format of times that begin with day or month. Raises UnusableData where it may be either."""
+    first = next((match for text in texts.head(1) if (match := DATE.fullmatch(text))), None)
+    if first is None:
+        return None
+    separator = first.group(2)
+    day, month = (
+        texts.str.extract(rf"^\d{{1,2}}{re.escape(separator)}(\d{{1,2}})" if second else r"^(\d{1,2})")
+        .cast(pl.Int64, strict=False)
+        .fill_null(0)
+        for second in (False, True)
+    )
+    clock = ""
+    if first.group(5):
+        clock = " %I:%M" if first.group(8) else " %H:%M"
+        clock += ":%S" if first.group(6) else ""
+        clock += "%.f" if first.group(7) else ""
+        clock += " %p" if first.group(8) else ""
+    formats = [f"{order}{clock}".replace("/", separator) for order in ("%d/%m/%Y", "%m/%d/%Y")]
+    if separator == "." or (day > 12).any():
+        return formats[0]
+    if (month > 12).any():
+        return formats[1]
+    raise UnusableData(
+        f"{path}: row 0: timestamp {texts[0]!r} may begin with the day or the month; "
+        f"--time-format '{formats[0]}' or '{formats[1]}' says which"
+    )
+
+
+def _decimal(path: Path, frame: pl.DataFrame) -> str:
+    commas = points = groups = 0
+    for column in frame.iter_columns():
+        text = column.str.strip_chars()
+        commas += int(text.str.contains(r"^[+-]?\d+(,\d+)+$").sum())
+        groups += int(text.str.contains(r"^[+-]?[1-9]\d{0,2}(,\d{3})+$").sum())
+        points += int(text.str.contains(r"^[+-]?[\d,]*\.\d").sum())
+    if not commas or points:
+        return "."
+    if commas == groups:
+        raise UnusableData(
+            f"{path}: all values with a comma have three digits behind it, as of thousands: "
+            "--decimal , reads it as the decimal point; thousands must be written without a comma"
+        )
+    return ","
+
+
+def _without_words(column: pl.Series, options: FileOptions) -> pl.Series:
+    """Text, without the words that mean that there is no value."""
+    text = column.str.strip_chars()
+    words = [*MISSING, *(word.strip().lower() for word in options.missing)]
+    return text.set(text.str.to_lowercase().is_in(words).fill_null(value=False), None)
+
+
+def _numbers(column: pl.Series, decimal: str | None, missing: Sequence[float]) -> pl.Series:
+    """As numbers, null where it is none."""
+    if column.dtype == pl.String:
+        column = column.str.replace(",", ".", literal=True) if decimal == "," else column
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
+        return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
+    numbers = column.cast(pl.Float64, strict=False)
+    return numbers.set(numbers.is_in(missing).fill_null(value=False), math.nan) if missing else numbers
+
+
+def _missing_numbers(words: Sequence[str]) -> list[float]:
+    found = []
+    for word in words:
+        with suppress(ValueError):
+            found.append(float(word))
+    return [number for number in found if math.isfinite(number)]
+
+
+def _converted(
+    frame: pl.DataFrame,
+    numbers: Sequence[str],
+    decimal: str | None,
+    options: FileOptions,
+    missing: Sequence[float],
+    times: pl.DataType | None,
+) -> pl.DataFrame:
+    columns = []
+    for name in numbers:
+        column = frame[name]
+        if column.dtype.is_numeric() and not missing:
+            continue
+        if column.dtype == pl.Boolean:
+            columns.append(column.cast(pl.Float64))
+            continue
+        if column.dtype == pl.String:
+            column = _without_words(column, options)
+            switches = column.str.to_lowercase().replace_strict({"true": "1", "false": "0"}, default=None)
+            column = switches.fill_null(column)
+        columns.append(_numbers(column, decimal, missing))
+    if frame["timestamp"].dtype == pl.String:
+        text = frame["timestamp"].str.strip_chars()
+        text = text.set((text.str.len_bytes() == 0).fill_null(value=False), None)
+        columns.append(text if times is None or times == pl.String else text.cast(times))
+    return frame.with_columns(columns)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What goes wrong while a file is being read, as UnusableData: never in a library's words."""
+    kind = suffix_of(path)[1:]
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or "it is not compressed as its name says"
+        raise UnusableData(f"{path}: cannot be read as {kind}: {why}") from error
+    except text_files.DAMAGED as error:
+        raise UnusableData(f"{path}: cannot be read as {kind}: its compression is damaged or cut short") from error
+    except pl.exceptions.PolarsError as error:
+        raise UnusableData(f"{path}: cannot be read as {kind}: it is empty, damaged or something else") from error

@@ -1,0 +1,35 @@
+"""What a person says of data files that they do not say themselves."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from models.data.time_units import TimeUnit
+
+
+class Order(StrEnum):
+    """What to do about rows of a stream whose times do not rise."""
+
+    CHECK = "check"  # refuse them
+    SORT = "sort"  # read them in the order of their times
+    KEEP = "keep"  # read them as they come, as the service does
+
+
+class FileOptions(NamedTuple):
+    """What files do not say themselves, or what it is wrong to find out; None and empty: find out, or as usual."""
+
+    unit: TimeUnit | None = None  # of times that are numbers; None: milliseconds
+    time_column: str | None = None
+    time_format: str | None = None  # of times that are text, as strptime has it
+    zone: str | None = None  # of times without one; None: UTC
+    stream_column: str | None = None
+    name_column: str | None = None  # of the names of values, where a row holds one value
+    value_column: str = "value"  # of that value
+    separator: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    columns: tuple[str, ...] = ()  # all of a text file's, by place
+    missing: tuple[str, ...] = ()  # further words and numbers for no value
+    order: Order = Order.KEEP
+
+
+AS_USUAL = FileOptions()

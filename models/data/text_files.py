@@ -1,0 +1,268 @@
+"""CSV and its relatives as columns of text: separator, encoding, header, gzip and zstd.
+
+What can be told from the first rows is found out; what cannot is refused with the option that settles it. Rows are
+counted from 0, below the header.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import polars as pl
+import zstandard
+
+from models.data.errors import UnusableData
+
+PIECE_BYTES = 16 * 1024 * 1024
+ZSTD_BYTES = 64 * 1024
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+SAMPLE_LINES = 50
+COMPRESSED = (".gz", ".zst")
+BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+TIME = re.compile(r"\d{4}-\d\d-\d\d.*|\d{1,2}[./-]\d{1,2}[./-]\d{4}.*")
+
+
+DAMAGED = (EOFError, zlib.error, zstandard.ZstdError)  # what a compressed file that is cut short raises
+
+
+class TextLayout(NamedTuple):
+    """How the cells of a file are written."""
+
+    names: tuple[str, ...]  # of the columns
+    separator: str
+    encoding: str
+    header: bool  # whether the first line is one
+    unnamed_last: bool  # a last column without name or values: each line ends in a separator
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that says what is in a file, without that of its compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while len(suffixes) > 1 and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def stem_of(path: Path) -> str:
+    """The name of a file without any suffix that is known."""
+    return Path(path.stem).stem if path.suffix.lower() in COMPRESSED else path.stem
+
+
+def opened(path: Path) -> IO[bytes]:
+    """A file's bytes, decompressed."""
+    match path.suffix.lower():
+        case ".gz":
+            return gzip.open(path)  # type: ignore[return-value]
+        case ".zst":
+            return io.BufferedReader(_Zstd(path))
+        case _:
+            return path.open("rb")
+
+
+def layout_of(path: Path, separator: str | None, encoding: str | None, columns: Sequence[str]) -> TextLayout:
+    """Find out how a file is written. columns: names that are given, of all columns. Raises UnusableData."""
+    if separator is not None and (len(separator) != 1 or ord(separator) > 127):
+        raise UnusableData(f"--separator is {separator!r}, expected one ASCII character")
+    if encoding is None:
+        with opened(path) as file:
+            begin = file.read(4)
+        encoding = next((name for bom, name in BOMS.items() if begin.startswith(bom)), "utf-8")
+    else:
+        try:
+            codecs.lookup(encoding)
+        except LookupError:
+            raise UnusableData(f"--encoding is {encoding!r}, expected one such as utf-8 or cp1252") from None
+    lines = _first_lines(path, encoding)
+    if not lines:
+        raise UnusableData(f"{path}: cannot be read as csv: the file is empty, expected a line with the columns' names")
+    found = separator or _separator(lines, path)
+    rows = list(csv.reader(lines, delimiter=found))
+    first = [cell.strip() for cell in rows[0]]
+    looks_like_values = any(NUMBER.fullmatch(cell) or TIME.fullmatch(cell) for cell in first)
+    unnamed_last = len(first) > 1 and not first[-1] and all(not row[-1].strip() for row in rows[1:] if row)
+    names = first[:-1] if unnamed_last else first
+    if columns:
+        if len(columns) != len(names):
+            raise UnusableData(
+                f"{path}: --columns names {len(columns)} columns, found {len(names)}: {found.join(rows[0])}"
+            )
+        names = list(columns)
+    elif looks_like_values:
+        raise UnusableData(
+            f"{path}: the first line is {found.join(rows[0])}, expected the names of the columns; "
+            "--columns A,B,C names them"
+        )
+    if wrong := [name for name in names if "\ufffd" in name]:
+        raise UnusableData(
+            f"{path}: column {wrong[0]!r} has a byte that is no character, expected {encoding}; "
+            "--encoding names another, such as cp1252 or latin-1"
+        )
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise UnusableData(
+                f"{path}: column {name or '(no name)'} is there twice, as columns {names.index(name) + 1} and "
+                f"{place + 1}; --columns A,B,C names all {len(names)} columns by their place"
+            )
+    return TextLayout(tuple(names), found, encoding, not looks_like_values, unnamed_last)
+
+
+def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
+    """All columns as text, piece by piece. Raises UnusableData where a row has more or fewer cells than columns."""
+    begin = 0
+    width = len(layout.names) + layout.unnamed_last
+    names = [*layout.names, *([f"column_{width}"] if layout.unnamed_last else [])]
+    for block in _blocks(path, layout):
+        try:
+            frame = pl.read_csv(
+                block, has_header=False, new_columns=names, separator=layout.separator, infer_schema=False
+            )
+        except pl.exceptions.NoDataError:
+            continue
+        except pl.exceptions.PolarsError as error:
+            _refuse_cells(path, layout, block, width, begin, error)
+        if frame.width != width or frame[names[-1]].null_count():
+            _check_cells(path, layout, block, width, begin, frame)
+        yield frame.select(layout.names)
+        begin += len(frame)
+
+
+def _first_lines(path: Path, encoding: str) -> list[str]:
+    lines = []
+    # A byte that is no character is found where the file is read, with its row.
+    with io.TextIOWrapper(opened(path), encoding, errors="replace", newline="") as file:
+        for line in file:
+            if line.strip():
+                lines.append(line)
+            if len(lines) == SAMPLE_LINES:
+                break
+    return lines
+
+
+def _separator(lines: Sequence[str], path: Path) -> str:
+    """The one that parts every line into as many cells as the first."""
+    fits = []
+    for one in SEPARATORS:
+        widths = [len(row) for row in csv.reader(lines, delimiter=one) if row]
+        if widths[0] > 1 and sum(width == widths[0] for width in widths) > 0.9 * len(widths) - 1:
+            fits.append(one)
+    if len(fits) > 1:
+        # A header parts into words where its separator is; only two that both do are in doubt.
+        both = " and ".join(SEPARATORS[one] for one in fits)
+        raise UnusableData(f"{path}: {both} both part its lines into cells; --separator names the one that is meant")
+    header = lines[0]
+    return fits[0] if fits else max(SEPARATORS, key=header.count)
+
+
+def _blocks(path: Path, layout: TextLayout) -> Iterator[bytes]:
+    """Pieces of a file in UTF-8, without its header, cut between two rows."""
+    with opened(path) as file:
+        if layout.encoding == "utf-8-sig":
+            file.read(len(codecs.BOM_UTF8))
+        source = file if layout.encoding in ("utf-8", "utf-8-sig") else _Recoded(file, layout.encoding)
+        if layout.header:
+            line = b"\n"
+            while line and (not line.strip() or line.count(b'"') % 2):
+                line = (line if line.strip() else b"") + source.readline()
+        rest, row = b"", 0
+        while read := source.read(PIECE_BYTES):
+            rest += read
+            cut = rest.rfind(b"\n") + 1
+            while rest.count(b'"', 0, cut) % 2:  # that line break is inside quotes
+                cut = rest.rfind(b"\n", 0, cut - 1) + 1
+            if cut:
+                _check_utf8(path, rest[:cut], row)
+                yield rest[:cut]
+                row += rest.count(b"\n", 0, cut)
+                rest = rest[cut:]
+        if rest.strip():
+            _check_utf8(path, rest, row)
+            yield rest
+
+
+class _Zstd(io.RawIOBase):
+    """What a file of zstd frames holds. Raises EOFError where the last is cut short, which zstandard's own does not."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._packed = self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._packed or self._file.read(ZSTD_BYTES)
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready = self._frame.decompress(packed)
+            self._packed = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Recoded:
+    """A file in UTF-8, whatever it is written in."""
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self._lines = codecs.getreader(encoding)(file, "replace")
+
+    def readline(self) -> bytes:
+        return self._lines.readline().encode()
+
+    def read(self, size: int) -> bytes:
+        return self._lines.read(size).encode()
+
+
+def _check_utf8(path: Path, block: bytes, row: int) -> None:
+    try:
+        block.decode()
+    except UnicodeDecodeError as error:
+        line = block.count(b"\n", 0, error.start)
+        raise UnusableData(
+            f"{path}: row {row + line}: byte 0x{block[error.start]:02x} is no character, expected UTF-8; "
+            "--encoding names another, such as cp1252 or latin-1"
+        ) from error
+
+
+def _check_cells(path: Path, layout: TextLayout, block: bytes, width: int, begin: int, frame: pl.DataFrame) -> None:
+    """Rows that may be short, which are filled up in silence otherwise, are counted."""
+    if b'"' not in block and frame.width == width:
+        lines = [line for line in block.splitlines() if line.strip()]
+        short = frame[frame.columns[-1]].is_null().arg_true().to_list()
+        if all(lines[row].count(layout.separator.encode()) == width - 1 for row in short if row < len(lines)):
+            return
+    _refuse_cells(path, layout, block, width, begin, None)
+
+
+def _refuse_cells(
+    path: Path, layout: TextLayout, block: bytes, width: int, begin: int, cause: Exception | None
+) -> None:
+    rows = csv.reader(io.StringIO(block.decode(), newline=""), delimiter=layout.separator)
+    for row, cells in enumerate(cells for cells in rows if cells):
+        if len(cells) != width:
+            raise UnusableData(
+                f"{path}: row {begin + row} has {len(cells)} cells, expected {width}: {layout.separator.join(cells)!r}"
+            ) from cause
+    if cause is not None:
+        raise UnusableData(
+            f'{path}: cannot be read as csv: a quote is not closed, expected cells such as 1.5 or "1.5"'
+        ) from cause

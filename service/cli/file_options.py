@@ -1,0 +1,90 @@
+"""Options of the commands that read data files: what files do not say themselves."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from models.data.file_options import FileOptions, Order
+from service.cli.option_checks import one_of, time_zone
+from service.cli.options import Unit
+
+PANEL = "Data files"  # where help lists them
+
+
+def _option(name: str, help_text: str, **more: Any) -> Any:
+    return typer.Option(name, help=help_text, rich_help_panel=PANEL, **more)
+
+
+def _zone(param: typer.CallbackParam, value: str | None) -> str | None:
+    return None if value is None else time_zone(param, value)
+
+
+def file_options(
+    time_unit: Unit = None,
+    time_column: Annotated[str | None, _option("--time-column", "Column with the times, whatever its name.")] = None,
+    time_format: Annotated[
+        str | None, _option("--time-format", "Of times that are text, such as '%d.%m.%Y %H:%M:%S'.")
+    ] = None,
+    times_in: Annotated[
+        str | None,
+        _option("--times-in", "Time zone of times that name none; else UTC.", metavar="ZONE", callback=_zone),
+    ] = None,
+    stream_column: Annotated[str | None, _option("--stream-column", "Column with the streams' names.")] = None,
+    name_column: Annotated[
+        str | None, _option("--name-column", "Where a row holds one value: column with the value's name.")
+    ] = None,
+    value_column: Annotated[str, _option("--value-column", "Beside --name-column: column with the value.")] = "value",
+    columns: Annotated[
+        str | None, _option("--columns", "Names of all columns, where a file has none or one twice.", metavar="A,B,C")
+    ] = None,
+    separator: Annotated[str | None, _option("--separator", "Between the cells; found out if not given.")] = None,
+    decimal: Annotated[
+        str | None,
+        _option("--decimal", "The decimal point, . or a comma; found out if not given.", callback=one_of(".", ",")),
+    ] = None,
+    encoding: Annotated[str | None, _option("--encoding", "Of text that is not UTF-8, such as cp1252.")] = None,
+    missing: Annotated[
+        list[str] | None,
+        _option("--missing", "A word or number that means no value, such as -9999; may be given several times."),
+    ] = None,
+    order: Annotated[
+        str,
+        _option("--order", "check: refuse files whose times do not rise; sort; keep.", callback=one_of(*Order)),
+    ] = Order.CHECK,
+) -> FileOptions:
+    """What the options say."""
+    return FileOptions(
+        unit=time_unit,
+        time_column=time_column,
+        time_format=time_format,
+        zone=times_in,
+        stream_column=stream_column,
+        name_column=name_column,
+        value_column=value_column,
+        separator={"tab": "\t", "\\t": "\t"}.get(separator or "", separator),
+        decimal=decimal,
+        encoding=encoding,
+        columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
+        missing=tuple(missing or ()),
+        order=Order(order),
+    )
+
+
+def reads_files(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of data files in place of its parameter `files`."""
+    options = inspect.signature(file_options).parameters
+    own = inspect.signature(command)
+    parameters = [one for one in own.parameters.values() if one.name != "files"]
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        files = file_options(**{name: values.pop(name) for name in options})
+        command(files=files, **values)
+
+    merged = [*parameters, *options.values()]
+    with_options.__signature__ = own.replace(parameters=merged)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in merged}
+    return with_options
