@@ -108,6 +108,12 @@ PAYLOADS = (
         None,
     ),
     Payload(
+        "Influx's line protocol, as Telegraf writes it",
+        b"opcua,id=p7 temp=61,press=4.1 1767571200000000000\nopcua,id=p8 temp=20,press=1.2 1767571200000000000\n",
+        "{preset: influx, stream: tags.id}",
+        None,
+    ),
+    Payload(
         "Prometheus' Kafka adapter",
         b'{"timestamp":"2026-01-05T00:00:00Z","value":"61.2","name":"temp",'
         b'"labels":{"__name__":"temp","instance":"p7"}}',

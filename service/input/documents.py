@@ -89,6 +89,34 @@ def msgpack_documents(value: bytes) -> Iterable[Any]:
         raise RejectedReading(Reason.BAD_MSGPACK, str(error)) from error
 
 
+def influx_documents(value: bytes) -> Iterable[Any]:
+    """Lines of Influx's protocol, each an object with measurement, tags, fields and time: nanoseconds, or null."""
+    from line_protocol_parser import LineFormatError, parse_line  # noqa: PLC0415  (most need no Influx)
+
+    try:
+        lines = value.decode().split("\n")
+    except UnicodeDecodeError as error:
+        raise RejectedReading(Reason.BAD_INFLUX, "not UTF-8") from error
+    found = []
+    for n, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            parsed = parse_line(line)
+        except LineFormatError as error:
+            raise RejectedReading(Reason.BAD_INFLUX, f"line {n}: {str(error).rstrip('.')}") from error
+        if parsed is not None:  # else it is a comment
+            found.append({name: _reversed(part) for name, part in parsed.items()})
+    if not found:
+        raise RejectedReading(Reason.BAD_INFLUX, f"no lines in {len(value)} bytes")
+    return found
+
+
+def _reversed(part: Any) -> Any:
+    """Tags and fields in the order of their line; the library has the last first."""
+    return dict(reversed(part.items())) if isinstance(part, dict) else part
+
+
 def _text_key(key: bytes | None) -> Any:
     try:
         return None if key is None else key.decode()
@@ -144,6 +172,7 @@ FORMATS: dict[str, Callable[[TopicMapping], Documents]] = {
     "json-schema": lambda _: registry_json_documents,
     "msgpack": lambda _: msgpack_documents,
     "avro": _avro,
+    "influx": lambda _: influx_documents,
 }
 KEYS: dict[str, Callable[[TopicMapping], Callable[[bytes | None], Any]]] = {
     "text": lambda _: _text_key,

@@ -10,7 +10,7 @@ from models.data.stream_key import flaw_of
 from models.data.time_units import looks_like
 from service.errors import RejectedReading
 from service.input import avro
-from service.input.documents import json_documents
+from service.input.documents import influx_documents, json_documents
 from service.input.formats import TopicMapping
 from service.input.mapping import DECIMALS
 from service.input.presets import PRESETS
@@ -69,8 +69,23 @@ def guess(
     try:
         (document, *_) = json_documents(value)
     except (RejectedReading, ValueError):
-        return None
+        return _of_lines(key, value)
     return _of_document(key, document, headers, registry)
+
+
+def _of_lines(key: bytes | None, value: bytes) -> Guess | None:
+    try:
+        (line, *_) = influx_documents(value)
+    except RejectedReading:
+        return None
+    time = {"time": "$time"} if line["time"] is None else _unit(line["time"], "ns")
+    return Guess("Influx's line protocol", {"preset": "influx", **time, **_of_tags(key, line["tags"])})
+
+
+def _of_tags(key: bytes | None, tags: Mapping[str, Any]) -> dict[str, Any]:
+    if key is not None and flaw_of(key) is None:
+        return {}
+    return {"stream": [f"tags.{_path(name)}" for name in tags] or ["$topic"]}
 
 
 def _of_document(key: bytes | None, document: Any, headers: Sequence[str], registry: Registry | None) -> Guess | None:
@@ -225,8 +240,7 @@ def _of_key(
     more = [_path(metric)] if metric and isinstance(reading[metric], str) else []
     if preset == "telegraf":
         first = _first(document.get("metrics")) or document
-        names = list(first.get("tags") or {})
-        return {} if key is not None and flaw_of(key) is None else {"stream": [f"tags.{_path(name)}" for name in names]}
+        return _of_tags(key, first.get("tags") or {})
     if preset in ("cloudevents", "cloudevents-binary"):
         return {}
     if key is None:

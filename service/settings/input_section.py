@@ -73,7 +73,8 @@ class TopicInput(Section):
     format: Annotated[str, AfterValidator(one_of(*FORMATS))] = Field(
         default="json",
         description="what the values are; json: an object, an array of them, or one a line; json-schema: the "
-        "same behind the id of a schema registry's schema; avro: behind the id of its schema, or by schema_file",
+        "same behind the id of a schema registry's schema; avro: behind the id of its schema, or by schema_file; "
+        "influx: lines of its protocol, each an object with measurement, tags, fields and time",
     )
     schema_file: File | None = Field(
         default=None,
