@@ -191,6 +191,14 @@ PAYLOADS = (
         "{}",
     ),
     Payload(
+        "SenML",
+        b'[{"bn":"p7/","bt":1767571200,"n":"temp","u":"Cel","v":61},{"n":"press","u":"bar","v":4.1},'
+        b'{"n":"state","vs":"on"}]',
+        "{preset: senml}",
+        None,
+        ("value",),
+    ),
+    Payload(
         "OPC UA",
         b'{"SourceTimestamp":"2026-01-05T00:00:00Z","Value":20.1,"StatusCode":0}',
         "{time: SourceTimestamp, values: Value, quality: StatusCode, good: 0}",

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from service.errors import RefusedSetting, RejectedReading
-from service.input import avro
+from service.input import avro, senml
 from service.input.formats import TopicMapping
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, schema_id
@@ -173,6 +173,7 @@ FORMATS: dict[str, Callable[[TopicMapping], Documents]] = {
     "msgpack": lambda _: msgpack_documents,
     "avro": _avro,
     "influx": lambda _: influx_documents,
+    "senml": lambda _: lambda value: senml.records_of(json_documents(value)),
 }
 KEYS: dict[str, Callable[[TopicMapping], Callable[[bytes | None], Any]]] = {
     "text": lambda _: _text_key,

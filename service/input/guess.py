@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from models.data.stream_key import flaw_of
 from models.data.time_units import looks_like
 from service.errors import RejectedReading
-from service.input import avro
+from service.input import avro, senml
 from service.input.documents import influx_documents, json_documents
 from service.input.formats import TopicMapping
 from service.input.mapping import DECIMALS
@@ -73,6 +73,19 @@ def guess(
     return _of_document(key, document, headers, registry)
 
 
+def _of_pack(document: list[Any]) -> Guess | None:
+    """A pack of SenML."""
+    first = _first(document)
+    if "bn" not in first and not {"n", "v"} <= first.keys():
+        return None
+    try:
+        found = senml.records_of([document])
+    except RejectedReading:
+        return None
+    timed = all("t" in one for one in found)
+    return Guess("SenML", {"preset": "senml", **({} if timed else {"time": "$time"})})
+
+
 def _of_lines(key: bytes | None, value: bytes) -> Guess | None:
     try:
         (line, *_) = influx_documents(value)
@@ -90,6 +103,8 @@ def _of_tags(key: bytes | None, tags: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_document(key: bytes | None, document: Any, headers: Sequence[str], registry: Registry | None) -> Guess | None:
     if isinstance(document, list) and document:
+        if (pack := _of_pack(document)) is not None:
+            return pack
         document = document[0]
     if not isinstance(document, dict):
         return None

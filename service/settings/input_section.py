@@ -74,7 +74,8 @@ class TopicInput(Section):
         default="json",
         description="what the values are; json: an object, an array of them, or one a line; json-schema: the "
         "same behind the id of a schema registry's schema; avro: behind the id of its schema, or by schema_file; "
-        "influx: lines of its protocol, each an object with measurement, tags, fields and time",
+        "influx: lines of its protocol, each an object with measurement, tags, fields and time; senml: a pack, each "
+        "record with its base added",
     )
     schema_file: File | None = Field(
         default=None,

@@ -119,6 +119,61 @@ def test_no_text_raises_anything_but_a_refusal() -> None:
     assert 1_000 < read < 9_000
 
 
+# --- SenML
+
+
+SENML: dict[str, Any] = {"format": "senml", "select": "v != `null`", "stream": ("n",), "time": "t", "time_unit": "s"}
+SENML |= {"values": "v"}
+
+
+def test_a_packs_base_holds_from_where_it_is_set() -> None:
+    now_s = NOW_MS // 1000
+    pack = [
+        {"bn": "p7/", "bt": now_s, "bv": 100, "n": "temp", "v": -39, "t": -5},
+        {"n": "press", "vs": "high"},
+        {"bn": "p8/", "bv": 0},
+        {"n": "temp", "v": 0, "t": 0.5},
+        {"v": 7},
+    ]
+    assert readings(pack, SENML, features=["value"]) == [
+        ("p7/temp", NOW_MS - 5000, [61.0]),
+        ("p8/temp", NOW_MS + 500, [0.0]),
+        ("p8/", NOW_MS, [7.0]),
+    ]
+    assert readings([{"n": "a", "v": 1}], {**SENML, "time": "$time"}, features=["value"]) == [("a", NOW_MS, [1.0])]
+
+
+@pytest.mark.parametrize(
+    ("pack", "reason", "said"),
+    [
+        ([{"n": "a", "v": 1, "t": -5}], Reason.BAD_TIMESTAMP, "a: the time -5 is relative to now, expected seconds"),
+        ([{"n": "a", "v": "1"}], Reason.BAD_JSON, "v is '1', expected a number"),
+        ([{"bn": 7, "v": 1}], Reason.BAD_JSON, "bn is 7, expected text"),
+        ([{"n": "a", "v": True}], Reason.BAD_JSON, "v is True, expected a number"),
+        ({"n": "a", "v": 1}, Reason.BAD_JSON, "found no array of objects, expected a pack of SenML"),
+        ([{"bn": "p" * 300, "n": "a", "v": 1}], Reason.BAD_KEY, "a name of 301 characters, expected at most 256"),
+        (b'[{"bt":1e9,"bv":1%s,"n":"a","v":0.5,"x":NaN}]' % (b"0" * 400), Reason.BAD_JSON, "a number and its base: "),
+        ([1], Reason.BAD_JSON, "found no array of objects, expected a pack of SenML"),
+        ([{"n": "a", "v": 1}], Reason.BAD_TIMESTAMP, "`$time` is the record's own time"),
+    ],
+)
+def test_what_is_no_pack_or_has_a_time_that_is_not_known_is_refused(pack: Any, reason: Reason, said: str) -> None:
+    found, detail = refusal(pack, SENML, features=["value"])
+    assert (found, said in detail) == (reason, True), detail
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["bn", "bt", "bv", "n", "t", "v", "vs", "s"]),
+            st.one_of(st.text(max_size=3), st.integers(), st.floats(), st.none(), st.booleans(), st.lists(st.none())),
+        )
+    )
+)
+def test_no_pack_raises_anything_but_a_refusal(pack: list[dict[str, Any]]) -> None:
+    decode([json.dumps(pack).encode()], SENML, features=["value"])
+
+
 # --- where stream, time and values are
 
 

@@ -26,6 +26,7 @@ MEANT = {
     "Sparkplug's JSON": [("edge-1/temp", NOW_MS, [61.0]), ("edge-1/press", NOW_MS, [4.1])],
     "an array of readings": TWO,
     "JSON lines": TWO,
+    "SenML": [("p7/temp", NOW_MS, [61.0]), ("p7/press", NOW_MS, [4.1])],
     "OPC UA": [("ns=2;s=p7", NOW_MS, [20.1])],
     "some of several features": [("p7", NOW_MS, [61.0, NAN])],
     "NaN": [("p7", NOW_MS, [NAN, 4.1])],
