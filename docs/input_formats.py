@@ -73,14 +73,16 @@ REJECTED: dict[Reason, tuple[bytes | None, bytes | None]] = {
     Reason.NOT_A_NUMBER: (KEY, b'{"timestamp": 1767571200000, "values": {"temperature": "61.2", "pressure": 4.1}}'),
     Reason.OUT_OF_RANGE: (KEY, b'{"timestamp": 1767571200000, "values": [1e39, 4.1]}'),
 }
-NOT_OF_ONE_RECORD = {
+IN_WORDS = {
+    Reason.BAD_AVRO: "of a topic with `format: avro`: a value that is not of its schema, or names none that is known",
+    Reason.BAD_INFLUX: "of a topic with `format: influx`: a value with a line that is none",
     Reason.STREAM_LIMIT: "a new stream where the partition has `limits.max_streams` already",
     Reason.UNREADABLE_BATCH: "a batch whose records cannot be separated; the dead letter is the batch as stored",
 }
 
 
 def input_formats() -> str:
-    missing = set(Reason) - set(REJECTED) - set(NOT_OF_ONE_RECORD)
+    missing = set(Reason) - set(REJECTED) - set(IN_WORDS)
     if missing:
         raise ValueError(f"no example of {', '.join(sorted(missing))}: docs/input_formats.py needs one each")
     limits = LimitSettings()
@@ -162,8 +164,8 @@ def _accepted(features: tuple[str, ...], value: str) -> tuple[str, str, str]:
 
 
 def _rejected(reason: Reason) -> tuple[str, str, str]:
-    if reason in NOT_OF_ONE_RECORD:
-        return f"`{reason}`", "", NOT_OF_ONE_RECORD[reason]
+    if reason in IN_WORDS:
+        return f"`{reason}`", "", IN_WORDS[reason]
     key, value = REJECTED[reason]
     reject = _refusal(key, value)
     if reject.reason != reason:

@@ -5,6 +5,7 @@ The payloads are made up, in the forms that the producers' documents describe.
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +14,34 @@ import yaml
 from docs.tables import table
 from models.data.rfc3339 import rfc3339
 from service.input.formats import RecordRules
+from service.input.registry import RegisteredSchema
 from service.input.wire import Decoder
 from service.log.port import Fetched, KeptHeaders, Partition
 from service.settings.input_section import TopicInput, topic_mapping
 
 NOW_MS = 1_767_571_200_000  # 2026-01-05T00:00:00Z, when the records were produced
 TOPIC = "plant"
+HERE = Path(__file__).parent
+
+
+# time, then each number behind a 1, as it may be null
+AVRO_BODY = bytes.fromhex("80 e0 a0 b7 f1 66 02 00 00 00 00 00 80 4e 40 02 66 66 66 66 66 66 10 40")
+AVRO = (HERE / "reading.avsc").read_text()
+
+
+class KnownSchemas:
+    """A registry that has these."""
+
+    name = "the registry of the documents"
+
+    def __init__(self, schemas: Mapping[int, RegisteredSchema]) -> None:
+        self._schemas = schemas
+
+    def schema(self, number: int) -> RegisteredSchema | None:
+        return self._schemas.get(number)
+
+
+REGISTRY = KnownSchemas({11: RegisteredSchema("AVRO", '"string"'), 12: RegisteredSchema("AVRO", AVRO)})
 
 
 class Payload(NamedTuple):
@@ -82,6 +105,12 @@ PAYLOADS = (
         b'{"metrics":[{"fields":{"temp":61,"press":4.1},"name":"opcua","tags":{"id":"p7"},"timestamp":1767571200},'
         b'{"fields":{"temp":20,"press":1.2},"name":"opcua","tags":{"id":"p8"},"timestamp":1767571200}]}',
         "{preset: telegraf, stream: tags.id}",
+        None,
+    ),
+    Payload(
+        "Influx's line protocol, as Telegraf writes it",
+        b"opcua,id=p7 temp=61,press=4.1 1767571200000000000\nopcua,id=p8 temp=20,press=1.2 1767571200000000000\n",
+        "{preset: influx, stream: tags.id}",
         None,
     ),
     Payload(
@@ -162,6 +191,14 @@ PAYLOADS = (
         "{}",
     ),
     Payload(
+        "SenML",
+        b'[{"bn":"p7/","bt":1767571200,"n":"temp","u":"Cel","v":61},{"n":"press","u":"bar","v":4.1},'
+        b'{"n":"state","vs":"on"}]',
+        "{preset: senml}",
+        None,
+        ("value",),
+    ),
+    Payload(
         "OPC UA",
         b'{"SourceTimestamp":"2026-01-05T00:00:00Z","Value":20.1,"StatusCode":0}',
         "{time: SourceTimestamp, values: Value, quality: StatusCode, good: 0}",
@@ -173,6 +210,13 @@ PAYLOADS = (
         b'\0\0\0\0\x0c{"timestamp":1767571200000,"values":[61,4.1]}',
         "{format: json-schema}",
     ),
+    Payload(
+        "Avro with a schema registry, the key too",
+        b"\0\0\0\0\x0c" + AVRO_BODY,
+        "{format: avro, values: '@', key_format: avro}",
+        b"\0\0\0\0\x0b\x04p7",
+    ),
+    Payload("Avro by a schema in a file", AVRO_BODY, "{format: avro, schema_file: reading.avsc, values: '@'}"),
     Payload("some of several features", b'{"timestamp":1767571200000,"values":{"temp":61}}', "{}"),
     Payload("NaN", b'{"timestamp":1767571200000,"values":[NaN,4.1]}', "{}"),
     Payload("decimal comma", b'{"timestamp":1767571200000,"values":["61,2","4,1"]}', '{decimal: ","}'),
@@ -188,8 +232,10 @@ def readings(payload: Payload) -> list[tuple[str, int, list[float]]]:
     """Stream, time and values of what is read of a payload. Raises ValueError where it cannot be read."""
     rules = RecordRules()
     if payload.mapping:
-        given = TopicInput(**yaml.safe_load(payload.mapping))
-        rules = RecordRules(mappings={TOPIC: topic_mapping(TOPIC, given)})
+        given = yaml.safe_load(payload.mapping)
+        if "schema_file" in given:
+            given["schema_file"] = HERE / given["schema_file"]
+        rules = RecordRules(mappings={TOPIC: topic_mapping(TOPIC, TopicInput(**given), REGISTRY)})
     kept = KeptHeaders(tuple(payload.headers.items()))
     fetched = Fetched(
         Partition(TOPIC, 0), [payload.key], [payload.value], np.array([0]), np.array([NOW_MS]), 1, 1, lambda _: kept

@@ -21,6 +21,10 @@ class LogUnavailable(TelltaleError):
     """The log cannot be reached or refuses us: end the process, a restart is the recovery."""
 
 
+class RegistryUnavailable(TelltaleError):
+    """A schema registry cannot be reached or refuses us: end the process, as for the log. No record is lost by it."""
+
+
 class LostState(TelltaleError):
     """What the streams remembered is not there, and the settings say not to go on without: a person decides."""
 

@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "service.failpoints": "",
     "service.log_lines": "",
     "service.forks": "",
+    "service.outgoing": "",
     "service.log": "models.data service.errors",
-    "service.input": "models.data models.detection service.errors service.log",
+    "service.input": "models.data models.detection service.errors service.outgoing service.log",
     "service.settings": "models.data service.errors service.input",
     "service.state": "models.data models.detection service.errors service.log service.input",
     "service.kafka": "models.data service.errors service.failpoints service.log service.state",
@@ -42,8 +43,8 @@ MAY_IMPORT = {
         service.live
     """,
     "service.notify": """
-        models.data models.detection service.errors service.log_lines service.log service.input service.state
-        service.pipeline service.live
+        models.data models.detection service.errors service.log_lines service.outgoing service.log service.input
+        service.state service.pipeline service.live
     """,
     "service.inspect": """
         models.output models.data models.detection models.insight service.errors service.log service.input service.state
@@ -78,6 +79,8 @@ KNOWN_IN = {
     "pydantic_settings": "service.settings",
     "yaml": "service.settings",
     "jmespath": "service.input.paths",
+    "fastavro": "service.input.avro",
+    "line_protocol_parser": "service.input.documents",
     "fastapi": "service.http service.cli.demo",  # the demo serves the same app
     "starlette": "service.http",
     "uvicorn": "service.http.server service.http.connections",

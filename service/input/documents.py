@@ -9,25 +9,27 @@ from typing import Any
 
 import msgspec
 
-from service.errors import RejectedReading
+from service.errors import RefusedSetting, RejectedReading
+from service.input import avro, senml
+from service.input.formats import TopicMapping
 from service.input.reasons import Reason
+from service.input.registry import ID_BYTES, schema_id
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_LINES = 65_536
 DEPTH = 200  # of objects and arrays in one another
-REGISTRY_BYTES = 5  # 0, and the id of a schema
 
 Documents = Callable[[bytes], Iterable[Any]]
 
 
-def documents_of(name: str) -> Documents:
-    """What reads values of a format; it raises RejectedReading."""
-    return FORMATS[name]
+def documents_of(mapping: TopicMapping) -> Documents:
+    """What reads values of a mapping's format; it raises RejectedReading, or RegistryUnavailable."""
+    return FORMATS[mapping.format](mapping)
 
 
-def key_of(name: str) -> Callable[[bytes | None], Any]:
-    """What reads keys of a format; None where there is no key, and what it is if it cannot be read."""
-    return KEYS[name]
+def key_of(mapping: TopicMapping) -> Callable[[bytes | None], Any]:
+    """What reads keys of a mapping's format; None where there is no key. It raises as that of values does."""
+    return KEYS[mapping.key_format](mapping)
 
 
 def json_documents(value: bytes) -> Iterable[Any]:
@@ -63,20 +65,20 @@ def _lenient(text: bytes, problem: str, where: str) -> Any:
 
 def _likely_format(value: bytes) -> str:
     """What else it may be, of a value that is not JSON."""
-    if value[:1] == b"\x00" and len(value) > REGISTRY_BYTES:
-        schema = int.from_bytes(value[1:REGISTRY_BYTES])
+    schema = schema_id(value)
+    if schema is not None and len(value) > ID_BYTES:
         return f": the value begins with the schema id {schema} of a schema registry"
     return ""
 
 
 def registry_json_documents(value: bytes) -> Iterable[Any]:
     """JSON behind the id of its schema, as the JSON Schema serializer of a schema registry writes it."""
-    if value[:1] != b"\0" or len(value) <= REGISTRY_BYTES:
+    if value[:1] != b"\0" or len(value) <= ID_BYTES:
         raise RejectedReading(
             Reason.BAD_JSON,
-            f"found {value[:REGISTRY_BYTES].hex(' ') or 'nothing'}, expected a zero byte and a schema id",
+            f"found {value[:ID_BYTES].hex(' ') or 'nothing'}, expected a zero byte and a schema id",
         )
-    return json_documents(value[REGISTRY_BYTES:])
+    return json_documents(value[ID_BYTES:])
 
 
 def msgpack_documents(value: bytes) -> Iterable[Any]:
@@ -85,6 +87,34 @@ def msgpack_documents(value: bytes) -> Iterable[Any]:
         return [msgspec.msgpack.decode(value)]
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RejectedReading(Reason.BAD_MSGPACK, str(error)) from error
+
+
+def influx_documents(value: bytes) -> Iterable[Any]:
+    """Lines of Influx's protocol, each an object with measurement, tags, fields and time: nanoseconds, or null."""
+    from line_protocol_parser import LineFormatError, parse_line  # noqa: PLC0415  (most need no Influx)
+
+    try:
+        lines = value.decode().split("\n")
+    except UnicodeDecodeError as error:
+        raise RejectedReading(Reason.BAD_INFLUX, "not UTF-8") from error
+    found = []
+    for n, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            parsed = parse_line(line)
+        except LineFormatError as error:
+            raise RejectedReading(Reason.BAD_INFLUX, f"line {n}: {str(error).rstrip('.')}") from error
+        if parsed is not None:  # else it is a comment
+            found.append({name: _reversed(part) for name, part in parsed.items()})
+    if not found:
+        raise RejectedReading(Reason.BAD_INFLUX, f"no lines in {len(value)} bytes")
+    return found
+
+
+def _reversed(part: Any) -> Any:
+    """Tags and fields in the order of their line; the library has the last first."""
+    return dict(reversed(part.items())) if isinstance(part, dict) else part
 
 
 def _text_key(key: bytes | None) -> Any:
@@ -109,9 +139,45 @@ def _integer_key(key: bytes | None) -> Any:
     return int.from_bytes(key, signed=True)
 
 
-FORMATS: dict[str, Documents] = {
-    "json": json_documents,
-    "json-schema": registry_json_documents,
-    "msgpack": msgpack_documents,
+def _avro(mapping: TopicMapping) -> Documents:
+    if mapping.schema_file is not None:
+        return avro.of_file(mapping.schema_file, mapping.setting)
+    read = _framed_avro(mapping, "format")
+    return lambda value: [read(value)]
+
+
+def _avro_key(mapping: TopicMapping) -> Callable[[bytes | None], Any]:
+    read = _framed_avro(mapping, "key_format")
+
+    def of_key(key: bytes | None) -> Any:
+        try:
+            return None if key is None else read(key)
+        except RejectedReading as rejected:
+            raise RejectedReading(Reason.BAD_KEY, f"the key: {rejected}") from rejected
+
+    return of_key
+
+
+def _framed_avro(mapping: TopicMapping, name: str) -> Callable[[bytes], Any]:
+    if mapping.registry is None:
+        raise RefusedSetting(
+            f"{mapping.setting}.{name}: found avro, expected input.schema_registry_url as well: values and keys name "
+            "their schema there"
+        )
+    return avro.of_registry(mapping.registry)
+
+
+FORMATS: dict[str, Callable[[TopicMapping], Documents]] = {
+    "json": lambda _: json_documents,
+    "json-schema": lambda _: registry_json_documents,
+    "msgpack": lambda _: msgpack_documents,
+    "avro": _avro,
+    "influx": lambda _: influx_documents,
+    "senml": lambda _: lambda value: senml.records_of(json_documents(value)),
 }
-KEYS: dict[str, Callable[[bytes | None], Any]] = {"text": _text_key, "json": _json_key, "integer": _integer_key}
+KEYS: dict[str, Callable[[TopicMapping], Callable[[bytes | None], Any]]] = {
+    "text": lambda _: _text_key,
+    "json": lambda _: _json_key,
+    "integer": lambda _: _integer_key,
+    "avro": _avro_key,
+}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.data.arrays import Doubles, Int64s
 from service.errors import RejectedReading
 from service.input.reasons import Reason
+from service.input.registry import Registry
 
 MOST_READINGS = 2_048  # of a record: what anomaly.packed_places has bits for
 MAX_BATCH_BYTES = 1_048_576
@@ -51,6 +52,7 @@ class TopicMapping(NamedTuple):
 
     setting: str
     format: str = "json"
+    schema_file: str | None = None  # of plain values; None: they name their schema in the registry
     key_format: str = "text"
     readings: str | None = None  # path to the array of them; a value without it is one, or an array of them
     select: str | None = None
@@ -65,6 +67,7 @@ class TopicMapping(NamedTuple):
     quality: str | Mapping[str, str] | None = None
     good: tuple[float | str, ...] = ()
     tombstones: str = "refuse"
+    registry: Registry | None = None  # of the schemas that values and keys name
 
 
 NO_MAPPINGS: Mapping[str, TopicMapping] = MappingProxyType({})
@@ -77,6 +80,7 @@ class RecordRules(NamedTuple):
     max_readings: int = MOST_READINGS  # of a record
     max_batch_bytes: int = MAX_BATCH_BYTES  # of a value with many readings
     mappings: Mapping[str, TopicMapping] = NO_MAPPINGS  # by topic: of those whose records are of another form
+    registry: Registry | None = None  # for the topics that have no mapping yet
 
 
 class RecordReadings(NamedTuple):

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 from models.data.stream_key import flaw_of
 from models.data.time_units import looks_like
 from service.errors import RejectedReading
-from service.input.documents import REGISTRY_BYTES, json_documents
+from service.input import avro, senml
+from service.input.documents import influx_documents, json_documents
 from service.input.formats import TopicMapping
 from service.input.mapping import DECIMALS
 from service.input.presets import PRESETS
+from service.input.registry import ID_BYTES, Registry, schema_id
 
 MOST_SCHEMAS = 2**20  # of a registry: higher numbers are ids of none
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -43,7 +45,7 @@ class Guess(NamedTuple):
         inner = ", ".join(f"{name}: {_flow(value)}" for name, value in (self.settings or {}).items())
         return f"{{{inner}}}"
 
-    def mapping(self, topic: str) -> TopicMapping | None:
+    def mapping(self, topic: str, registry: Registry | None = None) -> TopicMapping | None:
         """The same, to read with."""
         if self.settings is None:
             return None
@@ -52,21 +54,57 @@ class Guess(NamedTuple):
         for name in ("stream", "good"):
             if name in fields:
                 fields[name] = tuple(fields[name]) if isinstance(fields[name], list) else (fields[name],)
-        return TopicMapping(f"input.topics.{topic}", **fields)
+        return TopicMapping(f"input.topics.{topic}", **fields, registry=registry)
 
 
-def guess(key: bytes | None, value: bytes | None, headers: Sequence[str] = ()) -> Guess | None:
-    """None where nothing is known that reads it. headers: their names."""
+def guess(
+    key: bytes | None, value: bytes | None, headers: Sequence[str] = (), registry: Registry | None = None
+) -> Guess | None:
+    """None where nothing is known that reads it. headers: their names. Raises RegistryUnavailable."""
     if value is None:
         return Guess("no value", {"tombstones": "ignore"})
-    schema = int.from_bytes(value[1:REGISTRY_BYTES])
-    if value[:1] == b"\0" and len(value) > REGISTRY_BYTES and 0 < schema < MOST_SCHEMAS:
-        return _of_registry(key, value, schema)
+    schema = schema_id(value)
+    if schema is not None and len(value) > ID_BYTES and 0 < schema < MOST_SCHEMAS:
+        return _of_registry(key, value, schema, registry)
     try:
         (document, *_) = json_documents(value)
     except (RejectedReading, ValueError):
+        return _of_lines(key, value)
+    return _of_document(key, document, headers, registry)
+
+
+def _of_pack(document: list[Any]) -> Guess | None:
+    """A pack of SenML."""
+    first = _first(document)
+    if "bn" not in first and not {"n", "v"} <= first.keys():
         return None
+    try:
+        found = senml.records_of([document])
+    except RejectedReading:
+        return None
+    timed = all("t" in one for one in found)
+    return Guess("SenML", {"preset": "senml", **({} if timed else {"time": "$time"})})
+
+
+def _of_lines(key: bytes | None, value: bytes) -> Guess | None:
+    try:
+        (line, *_) = influx_documents(value)
+    except RejectedReading:
+        return None
+    time = {"time": "$time"} if line["time"] is None else _unit(line["time"], "ns")
+    return Guess("Influx's line protocol", {"preset": "influx", **time, **_of_tags(key, line["tags"])})
+
+
+def _of_tags(key: bytes | None, tags: Mapping[str, Any]) -> dict[str, Any]:
+    if key is not None and flaw_of(key) is None:
+        return {}
+    return {"stream": [f"tags.{_path(name)}" for name in tags] or ["$topic"]}
+
+
+def _of_document(key: bytes | None, document: Any, headers: Sequence[str], registry: Registry | None) -> Guess | None:
     if isinstance(document, list) and document:
+        if (pack := _of_pack(document)) is not None:
+            return pack
         document = document[0]
     if not isinstance(document, dict):
         return None
@@ -74,15 +112,27 @@ def guess(key: bytes | None, value: bytes | None, headers: Sequence[str] = ()) -
     if settings is None:
         return None
     what, found = settings
-    return Guess(what, {**found, **_of_key(key, document, found)})
+    return Guess(what, {**found, **_of_key(key, document, found, registry)})
 
 
-def _of_registry(key: bytes | None, value: bytes, schema: int) -> Guess | None:
+def _of_registry(key: bytes | None, value: bytes, schema: int, registry: Registry | None) -> Guess | None:
     """A value behind the id of its schema."""
-    if value[REGISTRY_BYTES : REGISTRY_BYTES + 1] not in (b"{", b"["):
+    if value[ID_BYTES : ID_BYTES + 1] in (b"{", b"["):
+        found = guess(key, value[ID_BYTES:], (), registry)
+        return found and found._replace(settings={"format": "json-schema", **(found.settings or {})})
+    document = _by_registry(registry, value)
+    if document is None:
         return Guess(f"Avro or Protobuf with schema id {schema} of a schema registry", None)
-    found = guess(key, value[REGISTRY_BYTES:])
-    return found and found._replace(settings={"format": "json-schema", **(found.settings or {})})
+    found = _of_document(key, document, (), registry)
+    return found and found._replace(what="Avro", settings={"format": "avro", **(found.settings or {})})
+
+
+def _by_registry(registry: Registry | None, framed: bytes) -> Any:
+    """What it is as Avro; None if it is none."""
+    try:
+        return None if registry is None else avro.of_registry(registry)(framed)
+    except RejectedReading:
+        return None
 
 
 def _of_producer(document: Mapping[str, Any], headers: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
@@ -194,7 +244,9 @@ def _quality(reading: Mapping[str, Any]) -> dict[str, Any]:
     return {} if name is None else {"quality": _path(name), "good": "good" if isinstance(reading[name], str) else 0}
 
 
-def _of_key(key: bytes | None, document: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def _of_key(
+    key: bytes | None, document: Mapping[str, Any], found: Mapping[str, Any], registry: Registry | None
+) -> dict[str, Any]:
     """How the key is written, and where the stream's name is if not there."""
     preset = found.get("preset")
     holder = document.get(str(found.get("readings")))
@@ -203,8 +255,7 @@ def _of_key(key: bytes | None, document: Mapping[str, Any], found: Mapping[str, 
     more = [_path(metric)] if metric and isinstance(reading[metric], str) else []
     if preset == "telegraf":
         first = _first(document.get("metrics")) or document
-        names = list(first.get("tags") or {})
-        return {} if key is not None and flaw_of(key) is None else {"stream": [f"tags.{_path(name)}" for name in names]}
+        return _of_tags(key, first.get("tags") or {})
     if preset in ("cloudevents", "cloudevents-binary"):
         return {}
     if key is None:
@@ -214,20 +265,26 @@ def _of_key(key: bytes | None, document: Mapping[str, Any], found: Mapping[str, 
     settings: dict[str, Any] = {}
     base = "$key"
     if flaw_of(key) is not None:
-        base, settings = _written_key(key)
+        base, settings = _written_key(key, registry)
     stream = [base, *(part for part in more if str(reading[metric or ""]).encode() not in key)]
     return settings if stream == ["$key"] else {**settings, "stream": stream}
 
 
-def _written_key(key: bytes) -> tuple[str, dict[str, Any]]:
+def _written_key(key: bytes, registry: Registry | None) -> tuple[str, dict[str, Any]]:
+    if (decoded := _by_registry(registry, key)) is not None:
+        return _below_key(decoded), {"key_format": "avro"}
     try:
         decoded = json.loads(key)
     except (ValueError, RecursionError):
         return "$key", ({"key_format": "integer"} if len(key) in (4, 8) else {})
-    if isinstance(decoded, dict) and decoded:
-        name = "payload" if "payload" in decoded else next(iter(decoded))
-        return f"$key.{_path(name)}", {"key_format": "json"}
-    return "$key", {"key_format": "json"}
+    return _below_key(decoded), {"key_format": "json"}
+
+
+def _below_key(decoded: Any) -> str:
+    """The path of what is the name in a key, probably."""
+    if not isinstance(decoded, dict) or not decoded:
+        return "$key"
+    return f"$key.{_path('payload' if 'payload' in decoded else str(next(iter(decoded))))}"
 
 
 def _named(found: Mapping[str, Any], names: Sequence[str]) -> str | None:

@@ -31,7 +31,10 @@ class Hints:
         if found is None:
             return ""
         if found.settings is None:
-            return f"it looks like {found.what}"
+            return (
+                f"it looks like {found.what}: set input.schema_registry_url and, if it is Avro, "
+                f"input.topics.{topic}: {{format: avro}}"
+            )
         mapping = found.mapping(topic)
         if mapping is None or not self._is_read_by(mapping, found.yaml, MappedRecord(key, value, time_ms, dict)):
             return ""

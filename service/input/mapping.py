@@ -84,8 +84,8 @@ class MappedReader:
         self.mapping = mapping
         self._features = tuple(features)
         self._max_readings = max_readings
-        self._documents = documents_of(mapping.format)
-        self._key = key_of(mapping.key_format)
+        self._documents = documents_of(mapping)
+        self._key = key_of(mapping)
         self._readings = path(mapping.readings) if mapping.readings else None
         self._select = path(mapping.select) if mapping.select else None
         self._stream = [path(part) for part in mapping.stream]
@@ -103,7 +103,7 @@ class MappedReader:
         self._needs_key = any(one.text.startswith("$key") for one in found)
 
     def read(self, topic: str, records: Iterable[MappedRecord], check: Callable[[bytes], object]) -> MappedColumns:
-        """The readings of some records. Never raises, whatever the bytes.
+        """The readings of some records. Whatever the bytes, it raises nothing but RegistryUnavailable.
 
         check: raises RejectedReading of a value that is not to be looked into.
         """

@@ -6,6 +6,17 @@ from typing import Any
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # {"fields": {…}, "name": …, "tags": {…}, "timestamp": s}, or {"metrics": [those]}
     "telegraf": {"readings": "metrics", "time_unit": "s", "values": "fields"},
+    # opcua,id=p7 temp=61 1767571200000000000
+    "influx": {"format": "influx", "time": "time", "time_unit": "ns", "values": "fields"},
+    # [{"bn": "p7/", "bt": s, "n": "temp", "v": 61}, …]; a metric a record, and those of text and booleans left out
+    "senml": {
+        "format": "senml",
+        "select": "v != `null`",
+        "stream": "n",
+        "time": "t",
+        "time_unit": "s",
+        "values": "v",
+    },
     # {"schema": …, "payload": {…}}, as its JSON converter writes it
     "connect": {"readings": "payload", "values": "@"},
     # {"before": …, "after": {…}, "op": …, "ts_ms": ms}, with or without Connect's envelope

@@ -13,6 +13,8 @@ class Reason(StrEnum):
     BAD_JSON = "bad_json"
     BAD_MSGPACK = "bad_msgpack"
     BAD_ARROW = "bad_arrow"
+    BAD_AVRO = "bad_avro"
+    BAD_INFLUX = "bad_influx"
     TOO_MANY_READINGS = "too_many_readings"
     BAD_TIMESTAMP = "bad_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"

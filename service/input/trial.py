@@ -8,6 +8,7 @@ from service.input.formats import RecordRules, TopicMapping
 from service.input.guess import Guess, guess
 from service.input.mapping import mapped_names
 from service.input.names import names_in
+from service.input.registry import Registry
 from service.input.wire import Decoder, ReadingBatch, Reject
 from service.log.port import Fetched
 
@@ -38,11 +39,12 @@ def try_records(
     if (mapping := rules.mappings.get(topic)) is not None:
         return _tried(fetched, rules, bounds_ms, tuple(features) or _names(fetched, mapping), "the mapping that is set")
     plain = _tried(fetched, rules, bounds_ms, tuple(features) or _names(fetched, None), "Telltale's own form")
-    guesses = {one.yaml: one for one in _guesses(fetched)}
+    guesses = list(_guesses(fetched, rules.registry))
+    of_yaml = {one.yaml: one for one in guesses}
     best = plain
-    for yaml, _ in Counter(one.yaml for one in _guesses(fetched)).most_common(MOST_TRIED):
-        guessed = guesses[yaml]
-        mapping = guessed.mapping(topic)
+    for yaml, _ in Counter(one.yaml for one in guesses).most_common(MOST_TRIED):
+        guessed = of_yaml[yaml]
+        mapping = guessed.mapping(topic, rules.registry)
         if mapping is None:
             continue
         names = tuple(features) or _names(fetched, mapping)
@@ -52,9 +54,9 @@ def try_records(
     return best
 
 
-def _guesses(fetched: Fetched) -> Iterator[Guess]:
+def _guesses(fetched: Fetched, registry: Registry | None) -> Iterator[Guess]:
     for key, value in zip(fetched.keys, fetched.values, strict=True):
-        if value is not None and (found := guess(key, value)) is not None:
+        if value is not None and (found := guess(key, value, (), registry)) is not None:
             yield found
 
 

@@ -162,7 +162,7 @@ class Decoder:
         }
 
     def decode(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
-        """Split what was fetched into readings and rejects. Never raises, whatever the bytes.
+        """Split what was fetched into readings and rejects. Raises RegistryUnavailable alone, whatever the bytes.
 
         A value that the rules of its sensor exclude is a missing one already.
         """

@@ -4,7 +4,6 @@ A sender puts what it has in a box and continues: nothing here waits for a recei
 a receiver does not take is tried again, later and later, until it does; what waits meanwhile is bounded.
 """
 
-import base64
 import http.client
 import threading
 import time
@@ -21,6 +20,7 @@ import structlog
 from service.errors import TelltaleError
 from service.live.status import Notified
 from service.log_lines import Seldom
+from service.outgoing import login_header, opener
 
 TIMEOUT_S = 5.0  # for a connection, and for each answer
 FIRST_RETRY_S = 0.5
@@ -88,7 +88,7 @@ class Receiver:
         """Returns when it was taken. Raises Undelivered and RefusedMessage."""
         headers = {"Content-Type": letter.content_type, "User-Agent": USER_AGENT}
         if self.authorization is not None:
-            headers["Authorization"] = _header(self.authorization)
+            headers["Authorization"] = login_header(self.authorization)
         request = urllib.request.Request(self.url, letter.body, headers, method="POST")  # noqa: S310  (http, https: checked)
         try:
             with _OPENER.open(request, timeout=TIMEOUT_S):
@@ -101,22 +101,7 @@ class Receiver:
             raise Undelivered(f"{self.name}: {getattr(error, 'reason', None) or error!r}") from None
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would arrive as a GET without its body, and the login at another server."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirect)
-
-
-def _header(authorization: str) -> str:
-    """`Basic USER:PASSWORD` as it travels; anything else as it is."""
-    scheme, _, rest = authorization.partition(" ")
-    if scheme.lower() == "basic" and ":" in rest:
-        return f"{scheme} {base64.b64encode(rest.encode()).decode()}"
-    return authorization
+_OPENER = opener()
 
 
 class EventQueue:

@@ -156,7 +156,8 @@ FilePath = Annotated[Path, AfterValidator(_path_name)]
 File = Annotated[FilePath, AfterValidator(_readable_file)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
-Urls = Annotated[tuple[Annotated[str, AfterValidator(_url)], ...], NoDecode, BeforeValidator(_split)]
+Url = Annotated[str, AfterValidator(_url)]
+Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split)]
 Authorization = Annotated[
     SecretStr | None,
     AfterValidator(_authorization),

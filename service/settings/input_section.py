@@ -9,9 +9,14 @@ from service.input.documents import FORMATS, KEYS
 from service.input.formats import TopicMapping
 from service.input.paths import path
 from service.input.presets import PRESETS
+from service.input.registry import HttpRegistry, Registry, RegistryAccess
 from service.input.times import zone
-from service.settings.fields import Topic, one_of, wrong_value
+from service.settings.fields import Authorization, File, FilePath, Topic, Url, one_of, wrong_value
+from service.settings.secret_files import file_of, with_secrets_from_files
 from service.settings.section import Section
+
+REGISTRY_FORMATS = ("avro",)  # whose values and keys name a schema
+SCHEMA_FORMATS = ("avro",)  # that take a schema from a file as well
 
 
 def _path(value: str) -> str:
@@ -68,7 +73,14 @@ class TopicInput(Section):
     format: Annotated[str, AfterValidator(one_of(*FORMATS))] = Field(
         default="json",
         description="what the values are; json: an object, an array of them, or one a line; json-schema: the "
-        "same behind the id of a schema registry's schema",
+        "same behind the id of a schema registry's schema; avro: behind the id of its schema, or by schema_file; "
+        "influx: lines of its protocol, each an object with measurement, tags, fields and time; senml: a pack, each "
+        "record with its base added",
+    )
+    schema_file: File | None = Field(
+        default=None,
+        description="file of the Avro schema of all values; null: each value begins with the id of its schema in the "
+        "registry",
     )
     key_format: Annotated[str, AfterValidator(one_of(*KEYS))] = Field(
         default="text", description="what the keys are, where the stream's name is in them"
@@ -123,6 +135,8 @@ class TopicInput(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.schema_file is not None and self.format not in SCHEMA_FORMATS:
+            raise wrong_value(f"none, as format is {self.format}", "schema_file")
         if self.quality is not None and not self.good:
             raise wrong_value("the flags of good values, as quality has a path", "good")
         if self.quality is None and self.good:
@@ -140,9 +154,50 @@ class InputSettings(Section):
         default={},
         description="how the records of topics are read that are of another form: a section for each, below",
     )
+    schema_registry_url: Url | None = Field(
+        default=None, description="where the schemas are that values and keys name by an id: http://host:8081"
+    )
+    schema_registry_authorization: Authorization = None
+    schema_registry_authorization_file: FilePath | None = file_of("schema_registry_authorization")
+    schema_registry_cafile: File | None = Field(
+        default=None, description="PEM file of the authority that signed the registry's certificate; null: the system's"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: object) -> object:
+        return with_secrets_from_files(given, ("schema_registry_authorization",))
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.schema_registry_url is not None:
+            return self
+        for name in ("schema_registry_authorization", "schema_registry_cafile"):
+            if getattr(self, name) is not None:
+                raise wrong_value("none without schema_registry_url", name)
+        for topic, given in self.topics.items():
+            if (given.format in REGISTRY_FORMATS and given.schema_file is None) or given.key_format in REGISTRY_FORMATS:
+                raise wrong_value(f"a registry, as topics.{topic} is of the format avro", "schema_registry_url")
+        return self
 
 
-def topic_mapping(topic: str, given: TopicInput) -> TopicMapping:
+def registry_of(given: InputSettings) -> Registry | None:
+    """Holds a secret: never log it."""
+    if given.schema_registry_url is None:
+        return None
+    login, cafile = given.schema_registry_authorization, given.schema_registry_cafile
+    return HttpRegistry(
+        RegistryAccess(
+            given.schema_registry_url,
+            None if login is None else login.get_secret_value(),
+            None if cafile is None else str(cafile),
+        )
+    )
+
+
+def topic_mapping(topic: str, given: TopicInput, registry: Registry | None = None) -> TopicMapping:
     """The same as what reads records takes it."""
-    fields = {name: getattr(given, name) for name in TopicMapping._fields if name != "setting"}
-    return TopicMapping(f"input.topics.{topic}", **fields)
+    fields = {name: getattr(given, name) for name in TopicMapping._fields if name not in ("setting", "registry")}
+    file = given.schema_file
+    fields["schema_file"] = None if file is None else str(file)
+    return TopicMapping(f"input.topics.{topic}", **fields, registry=registry)

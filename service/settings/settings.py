@@ -89,7 +89,11 @@ def secrets(settings: Settings) -> tuple[str, ...]:
     """Every secret among the settings, for the log to leave out."""
     kafka, notifications = settings.kafka, settings.notifications
     given = (kafka.sasl_password, kafka.ssl_key_password, settings.http.token)
-    headers = (notifications.alertmanager_authorization, notifications.webhook_authorization)
+    headers = (
+        notifications.alertmanager_authorization,
+        notifications.webhook_authorization,
+        settings.input.schema_registry_authorization,
+    )
     found, logins = ([one.get_secret_value() for one in some if one is not None] for some in (given, headers))
     # Of what travels as a header, also the part that is the secret: without "Bearer", and the password alone.
     parts = [part for login in logins for part in (login.partition(" ")[2], login.rpartition(":")[2])]

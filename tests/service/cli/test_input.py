@@ -81,3 +81,16 @@ def test_what_cannot_be_tried_is_said_in_one_line(
     assert ran.code == code
     assert ran.err.count("\n") == 1
     assert said in ran.err
+
+
+def test_lines_of_influx_are_recognized(telltale: Telltale, tmp_path: Path) -> None:
+    file = tmp_path / "plant.influx"
+    file.write_text(f"opcua,host=h1,id=p7 temp=61,press=4.1 {NOW_S}000000000\n")
+    assert telltale.does("input", "try", "--file", file).splitlines() == [
+        "# plant: 1 record of 1 can be read as Influx's line protocol",
+        "input:",
+        "  topics:",
+        "    plant: {preset: influx, stream: [tags.host, tags.id]}",
+        "# features: temp, press",
+        "# h1/p7, 2026-01-05T00:00:00.000Z: temp 61.0, press 4.1",
+    ]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import msgspec
@@ -70,6 +71,107 @@ def refusal(value: Any, mapped: dict[str, Any], **more: Any) -> tuple[Reason, st
     batch, (reject,) = decode([written], mapped, **more)
     assert batch.keys == []
     return reject.reason, reject.detail
+
+
+# --- Influx's line protocol
+
+
+INFLUX = {"format": "influx", "stream": ("tags.id",), "time": "time", "time_unit": "ns", "values": "fields"}
+
+
+def test_lines_of_influx_are_read_with_all_that_they_escape() -> None:
+    ns = NOW_MS * 1_000_000
+    first = f'opcua,id=p\\ 7,site=a temp=61,n=3i,note="a=b, c" {ns}'
+    lines = f"# a comment\n{first}\r\n\nopcua,id=p8 press=-4e-1,on=true {ns}\n"
+    assert readings(lines.encode(), INFLUX) == [("p 7", NOW_MS, [61.0, None]), ("p8", NOW_MS, [None, -0.4])]
+    assert readings(b"opcua,id=p7 temp=61i", {**INFLUX, "time": "$time"}) == [("p7", NOW_MS, [61.0, None])]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "said"),
+    [
+        (b"opcua,id=p7 temp=61\nopcua,id=p7 temp=", Reason.BAD_INFLUX, "line 2: Failed to parse value of field"),
+        (b"opcua,id=p7 temp=\xff", Reason.BAD_INFLUX, "not UTF-8"),
+        (b"# none\n\n", Reason.BAD_INFLUX, "no lines in 8 bytes"),
+        (b"opcua,id=p7 temp=\0", Reason.BAD_INFLUX, "line 1: Embedded NUL bytes"),
+        (b"opcua,id=p7 temp=61", Reason.BAD_TIMESTAMP, "nothing at time (input.topics.plant.time), found measurement"),
+        (b"opcua,id=p7 temp=61 1704164645", Reason.BAD_TIMESTAMP, "looks like seconds, expected nanoseconds"),
+        (b"opcua temp=61 1704164645000000000", Reason.BAD_KEY, "nothing at tags.id (input.topics.plant.stream)"),
+        (b"opcua,id=p7 temp=true 1704164645000000000", Reason.NOT_A_NUMBER, "temp is bool True"),
+        (b"opcua,id=p7 flow=1 1704164645000000000", Reason.WRONG_FEATURES, "no values at fields"),
+    ],
+)
+def test_what_is_no_line_or_lacks_something_is_refused(value: bytes, reason: Reason, said: str) -> None:
+    found, detail = refusal(value, INFLUX)
+    assert (found, said in detail) == (reason, True), detail
+
+
+def test_no_text_raises_anything_but_a_refusal() -> None:
+    random, good, read = Random(17), f'opcua,id=p7 temp=61,n=3i,s="a b",b=t {NOW_MS}000000', 0
+    for _ in range(10_000):
+        text = list(good)
+        for _ in range(random.randrange(4)):
+            at = random.randrange(len(text))
+            text[at : at + random.randrange(3)] = random.choices(' ,="\\ituF-+.e0\n\r\0é#', k=random.randrange(3))
+        batch, rejects = decode(["".join(text).encode()], INFLUX)
+        assert bool(batch.keys) or bool(rejects)
+        read += not rejects
+    assert 1_000 < read < 9_000
+
+
+# --- SenML
+
+
+SENML: dict[str, Any] = {"format": "senml", "select": "v != `null`", "stream": ("n",), "time": "t", "time_unit": "s"}
+SENML |= {"values": "v"}
+
+
+def test_a_packs_base_holds_from_where_it_is_set() -> None:
+    now_s = NOW_MS // 1000
+    pack = [
+        {"bn": "p7/", "bt": now_s, "bv": 100, "n": "temp", "v": -39, "t": -5},
+        {"n": "press", "vs": "high"},
+        {"bn": "p8/", "bv": 0},
+        {"n": "temp", "v": 0, "t": 0.5},
+        {"v": 7},
+    ]
+    assert readings(pack, SENML, features=["value"]) == [
+        ("p7/temp", NOW_MS - 5000, [61.0]),
+        ("p8/temp", NOW_MS + 500, [0.0]),
+        ("p8/", NOW_MS, [7.0]),
+    ]
+    assert readings([{"n": "a", "v": 1}], {**SENML, "time": "$time"}, features=["value"]) == [("a", NOW_MS, [1.0])]
+
+
+@pytest.mark.parametrize(
+    ("pack", "reason", "said"),
+    [
+        ([{"n": "a", "v": 1, "t": -5}], Reason.BAD_TIMESTAMP, "a: the time -5 is relative to now, expected seconds"),
+        ([{"n": "a", "v": "1"}], Reason.BAD_JSON, "v is '1', expected a number"),
+        ([{"bn": 7, "v": 1}], Reason.BAD_JSON, "bn is 7, expected text"),
+        ([{"n": "a", "v": True}], Reason.BAD_JSON, "v is True, expected a number"),
+        ({"n": "a", "v": 1}, Reason.BAD_JSON, "found no array of objects, expected a pack of SenML"),
+        ([{"bn": "p" * 300, "n": "a", "v": 1}], Reason.BAD_KEY, "a name of 301 characters, expected at most 256"),
+        (b'[{"bt":1e9,"bv":1%s,"n":"a","v":0.5,"x":NaN}]' % (b"0" * 400), Reason.BAD_JSON, "a number and its base: "),
+        ([1], Reason.BAD_JSON, "found no array of objects, expected a pack of SenML"),
+        ([{"n": "a", "v": 1}], Reason.BAD_TIMESTAMP, "`$time` is the record's own time"),
+    ],
+)
+def test_what_is_no_pack_or_has_a_time_that_is_not_known_is_refused(pack: Any, reason: Reason, said: str) -> None:
+    found, detail = refusal(pack, SENML, features=["value"])
+    assert (found, said in detail) == (reason, True), detail
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["bn", "bt", "bv", "n", "t", "v", "vs", "s"]),
+            st.one_of(st.text(max_size=3), st.integers(), st.floats(), st.none(), st.booleans(), st.lists(st.none())),
+        )
+    )
+)
+def test_no_pack_raises_anything_but_a_refusal(pack: list[dict[str, Any]]) -> None:
+    decode([json.dumps(pack).encode()], SENML, features=["value"])
 
 
 # --- where stream, time and values are

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import RefusedSetting
+from service.process.records import record_rules
 from service.settings.loading import load
-from service.settings.settings import shown
+from service.settings.settings import secrets, shown
 
 MAPPED = """
 input:
@@ -51,6 +52,7 @@ def test_what_stands_beside_a_preset_goes_before_it(file: Path) -> None:
         ("tombstone: ignore", "unknown, did you mean input.topics.a.b.tombstones?"),
         ("missing: [true]", "expected numbers or texts"),
         ("quality: flag", "good: found nothing, expected the flags of good values"),
+        ("schema_file: none.avsc", "schema_file: found 'none.avsc', expected a file that can be read"),
         ("good: ok", "quality: found nothing, expected a path, as good has values"),
     ],
 )
@@ -73,3 +75,28 @@ def test_a_key_that_is_there_twice_is_refused_within_a_mapping_too(file: Path) -
 def test_mappings_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELLTALE_INPUT__TOPICS", '{"plant": {"time_unit": "s"}}')
     assert load(None, {}).input.topics["plant"].time_unit == "s"
+
+
+def test_a_format_that_names_schemas_needs_a_registry(file: Path) -> None:
+    file.write_text("input: {topics: {plant: {format: avro}}}\n")
+    with pytest.raises(RefusedSetting, match=r"input\.schema_registry_url: expected a registry, as top"):
+        load(file, {})
+    file.write_text("input: {schema_registry_authorization: Bearer token}\n")
+    with pytest.raises(RefusedSetting, match=r"expected none without schema_registry_url"):
+        load(file, {})
+
+
+def test_a_registrys_login_is_a_secret(file: Path) -> None:
+    login = file.with_name("login")
+    login.write_text("Basic me:sesame-sesame\n")
+    file.write_text(
+        f"input: {{schema_registry_url: 'https://registry:8081', schema_registry_authorization_file: {login}, "
+        "topics: {plant: {format: avro, key_format: avro}}}\n"
+    )
+    settings = load(file, {})
+    assert "sesame-sesame" not in shown(settings) + repr(settings)
+    assert "sesame-sesame" in secrets(settings)
+    rules = record_rules(settings)
+    assert rules.registry is not None
+    assert rules.registry.name == "the schema registry https://registry:8081"
+    assert rules.mappings["plant"].registry is rules.registry

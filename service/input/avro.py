@@ -1,0 +1,163 @@
+"""Avro to documents: plain, by a schema that is given, or behind the id of a schema registry's schema.
+
+What is read is what the writer's schema says, so that a schema may change while records are on their way: paths look
+for names. A schema must not let a few bytes claim much memory.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from service.errors import RefusedSetting, RejectedReading
+from service.input.reasons import Reason
+from service.input.registry import ID_BYTES, RegisteredSchema, Registry, schema_id
+
+MOST_FIELDS = 10_000  # of a schema, each counted as often as it is in a value without arrays
+LEAST_BYTES = {
+    "null": 0,
+    "boolean": 1,
+    "int": 1,
+    "long": 1,
+    "float": 4,
+    "double": 8,
+    "bytes": 1,
+    "string": 1,
+    "enum": 1,
+}
+
+Read = Callable[[bytes], Any]
+
+
+def of_file(file: str, setting: str) -> Callable[[bytes], Iterable[Any]]:
+    """Reads plain values by the schema in a file. Raises RefusedSetting."""
+    try:
+        with open(file, encoding="utf-8") as opened:  # noqa: PTH123
+            read = reader_of(RegisteredSchema("AVRO", opened.read()))
+    except (OSError, ValueError) as error:
+        raise RefusedSetting(f"{setting}.schema_file: found {file}, expected an Avro schema: {error}") from None
+
+    def documents(value: bytes) -> Iterable[Any]:
+        try:
+            return [read(value)]
+        except RejectedReading as rejected:
+            number = schema_id(value)
+            if number is None:
+                raise
+            raise RejectedReading(
+                rejected.reason,
+                f"{rejected}; the value begins with the schema id {number} of a schema registry: "
+                f"{setting} without schema_file, and input.schema_registry_url, read it",
+            ) from rejected
+
+    return documents
+
+
+def of_registry(registry: Registry) -> Read:
+    """Reads a value behind the id of its schema. Raises RegistryUnavailable."""
+    known: dict[int, Read | str] = {}
+
+    def read(value: bytes) -> Any:
+        number = schema_id(value)
+        if number is None:
+            raise RejectedReading(
+                Reason.BAD_AVRO,
+                f"found {value[:ID_BYTES].hex(' ') or 'nothing'}, expected a zero byte and a schema id; "
+                "schema_file names the schema of values without one",
+            )
+        if number not in known:
+            known[number] = _registered(registry, number)
+        found = known[number]
+        if isinstance(found, str):
+            raise RejectedReading(Reason.BAD_AVRO, found)
+        return found(value[ID_BYTES:])
+
+    return read
+
+
+def _registered(registry: Registry, number: int) -> Read | str:
+    """What reads values of a schema, or why nothing does. An unknown id may be known later: raises RejectedReading."""
+    schema = registry.schema(number)
+    if schema is None:
+        raise RejectedReading(Reason.BAD_AVRO, f"schema id {number}: {registry.name} has no such schema")
+    if schema.kind != "AVRO":
+        return f"schema id {number} is of the type {schema.kind}, expected AVRO"
+    try:
+        return reader_of(schema)
+    except ValueError as error:
+        return f"schema id {number}: {error}"
+
+
+def reader_of(schema: RegisteredSchema) -> Read:
+    """What reads values of a schema, to their last byte. Raises ValueError, which says what is wrong with it."""
+    import fastavro  # noqa: PLC0415  (most need no Avro)
+    from fastavro.schema import SchemaParseException, UnknownType  # noqa: PLC0415
+
+    names: dict[str, Any] = {}
+    try:
+        for one in (*schema.references, schema.text):
+            parsed = fastavro.parse_schema(json.loads(one), named_schemas=names)
+        _Sizes(names).of(parsed)
+    except (SchemaParseException, UnknownType, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no Avro schema: {error!r}") from error
+
+    def read(value: bytes) -> Any:
+        stream = io.BytesIO(value)
+        try:
+            document = fastavro.schemaless_reader(stream, parsed, None)
+        except (EOFError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, StopIteration) as error:
+            raise RejectedReading(
+                Reason.BAD_AVRO, f"not of its schema: {str(error) or type(error).__name__} in {len(value)} bytes"
+            ) from error
+        if stream.tell() != len(value):
+            raise RejectedReading(
+                Reason.BAD_AVRO, f"not of its schema: {len(value)} bytes, of which the schema reads {stream.tell()}"
+            )
+        return document
+
+    return read
+
+
+class _Sizes:
+    """Of each part of a schema, the least bytes that it takes, and the fields that it has."""
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self._names = names
+        self._known: dict[str, tuple[int, int]] = {}
+        self._open: set[str] = set()
+
+    def of(self, schema: Any) -> tuple[int, int]:
+        """Raises ValueError of one that lets a few bytes claim much memory, or is within itself."""
+        if isinstance(schema, list):
+            sizes = [self.of(one) for one in schema]
+            return 1 + min(least for least, _ in sizes), 1 + max(fields for _, fields in sizes)
+        kind = schema if isinstance(schema, str) else schema["type"]
+        if not isinstance(kind, str):
+            return self.of(kind)
+        if kind in LEAST_BYTES:
+            return LEAST_BYTES[kind], 1
+        return self._of_other(kind, schema)
+
+    def _of_other(self, kind: str, schema: Any) -> tuple[int, int]:
+        if kind == "fixed":
+            return int(schema["size"]), 1
+        if kind in ("array", "map"):
+            least, fields = self.of(schema["items" if kind == "array" else "values"])
+            if kind == "array" and least == 0:
+                raise ValueError("an array whose items take no bytes is not read")
+            return 1, 1 + fields
+        return self._of_record(schema) if kind in ("record", "error") else self.of(self._names[kind])
+
+    def _of_record(self, schema: Mapping[str, Any]) -> tuple[int, int]:
+        name = str(schema["name"])
+        if name in self._open:
+            raise ValueError(f"the record {name} is within itself, which is not read")
+        if name not in self._known:
+            self._open.add(name)
+            sizes = [self.of(field["type"]) for field in schema["fields"]]
+            self._open.remove(name)
+            least, fields = sum(one for one, _ in sizes), 1 + sum(fields for _, fields in sizes)
+            if fields > MOST_FIELDS:
+                raise ValueError(f"more than {MOST_FIELDS:,} fields in the record {name}")
+            self._known[name] = least, fields
+        return self._known[name]
