@@ -26,6 +26,8 @@ HERE = Path(__file__).parent
 
 # time, then each number behind a 1, as it may be null
 AVRO_BODY = bytes.fromhex("80 e0 a0 b7 f1 66 02 00 00 00 00 00 80 4e 40 02 66 66 66 66 66 66 10 40")
+# fields 1 to 3: an integer and two doubles
+PROTOBUF_BODY = bytes.fromhex("08 80 b0 d0 db b8 33 11 00 00 00 00 00 80 4e 40 19 66 66 66 66 66 66 10 40")
 AVRO = (HERE / "reading.avsc").read_text()
 
 
@@ -217,6 +219,11 @@ PAYLOADS = (
         b"\0\0\0\0\x0b\x04p7",
     ),
     Payload("Avro by a schema in a file", AVRO_BODY, "{format: avro, schema_file: reading.avsc, values: '@'}"),
+    Payload(
+        "Protobuf behind the id of its schema",
+        b"\0\0\0\0\x0c\0" + PROTOBUF_BODY,
+        '{format: protobuf, schema_file: reading.binpb, message: plant.Reading, values: "@"}',
+    ),
     Payload("some of several features", b'{"timestamp":1767571200000,"values":{"temp":61}}', "{}"),
     Payload("NaN", b'{"timestamp":1767571200000,"values":[NaN,4.1]}', "{}"),
     Payload("decimal comma", b'{"timestamp":1767571200000,"values":["61,2","4,1"]}', '{decimal: ","}'),

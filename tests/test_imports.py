@@ -80,6 +80,7 @@ KNOWN_IN = {
     "yaml": "service.settings",
     "jmespath": "service.input.paths",
     "fastavro": "service.input.avro",
+    "google": "service.input.protobuf",
     "line_protocol_parser": "service.input.documents",
     "fastapi": "service.http service.cli.demo",  # the demo serves the same app
     "starlette": "service.http",

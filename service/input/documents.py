@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from service.errors import RefusedSetting, RejectedReading
-from service.input import avro, senml
+from service.input import avro, protobuf, senml
 from service.input.formats import TopicMapping
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, schema_id
@@ -167,11 +167,18 @@ def _framed_avro(mapping: TopicMapping, name: str) -> Callable[[bytes], Any]:
     return avro.of_registry(mapping.registry)
 
 
+def _protobuf(mapping: TopicMapping) -> Documents:
+    if mapping.schema_file is None or mapping.message is None:
+        raise RefusedSetting(f"{mapping.setting}: found protobuf, expected schema_file and message as well")
+    return protobuf.of_file(mapping.schema_file, mapping.message, mapping.setting)
+
+
 FORMATS: dict[str, Callable[[TopicMapping], Documents]] = {
     "json": lambda _: json_documents,
     "json-schema": lambda _: registry_json_documents,
     "msgpack": lambda _: msgpack_documents,
     "avro": _avro,
+    "protobuf": _protobuf,
     "influx": lambda _: influx_documents,
     "senml": lambda _: lambda value: senml.records_of(json_documents(value)),
 }

@@ -52,7 +52,8 @@ class TopicMapping(NamedTuple):
 
     setting: str
     format: str = "json"
-    schema_file: str | None = None  # of plain values; None: they name their schema in the registry
+    schema_file: str | None = None  # None: values name their schema in the registry
+    message: str | None = None  # which of the file, of Protobuf
     key_format: str = "text"
     readings: str | None = None  # path to the array of them; a value without it is one, or an array of them
     select: str | None = None

@@ -33,7 +33,8 @@ class Hints:
         if found.settings is None:
             return (
                 f"it looks like {found.what}: set input.schema_registry_url and, if it is Avro, "
-                f"input.topics.{topic}: {{format: avro}}"
+                f"input.topics.{topic}: {{format: avro}}; if it is Protobuf, {{format: protobuf, schema_file: …, "
+                "message: …}"
             )
         mapping = found.mapping(topic)
         if mapping is None or not self._is_read_by(mapping, found.yaml, MappedRecord(key, value, time_ms, dict)):

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     BAD_ARROW = "bad_arrow"
     BAD_AVRO = "bad_avro"
     BAD_INFLUX = "bad_influx"
+    BAD_PROTOBUF = "bad_protobuf"
     TOO_MANY_READINGS = "too_many_readings"
     BAD_TIMESTAMP = "bad_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"

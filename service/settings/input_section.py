@@ -16,7 +16,7 @@ from service.settings.secret_files import file_of, with_secrets_from_files
 from service.settings.section import Section
 
 REGISTRY_FORMATS = ("avro",)  # whose values and keys name a schema
-SCHEMA_FORMATS = ("avro",)  # that take a schema from a file as well
+SCHEMA_FORMATS = ("avro", "protobuf")  # that take a schema from a file
 
 
 def _path(value: str) -> str:
@@ -74,13 +74,16 @@ class TopicInput(Section):
         default="json",
         description="what the values are; json: an object, an array of them, or one a line; json-schema: the "
         "same behind the id of a schema registry's schema; avro: behind the id of its schema, or by schema_file; "
-        "influx: lines of its protocol, each an object with measurement, tags, fields and time; senml: a pack, each "
-        "record with its base added",
+        "protobuf: a message of schema_file, an id before it or not; influx: lines of its protocol, each an object "
+        "with measurement, tags, fields and time; senml: a pack, each record with its base added",
     )
     schema_file: File | None = Field(
         default=None,
-        description="file of the Avro schema of all values; null: each value begins with the id of its schema in the "
-        "registry",
+        description="avro: file of the schema of all values; null: each begins with the id of its schema in the "
+        "registry; protobuf: file that protoc --include_imports --descriptor_set_out writes",
+    )
+    message: str | None = Field(
+        default=None, min_length=1, description="protobuf: full name of the values' message in schema_file"
     )
     key_format: Annotated[str, AfterValidator(one_of(*KEYS))] = Field(
         default="text", description="what the keys are, where the stream's name is in them"
@@ -137,6 +140,11 @@ class TopicInput(Section):
     def _agree(self) -> Self:
         if self.schema_file is not None and self.format not in SCHEMA_FORMATS:
             raise wrong_value(f"none, as format is {self.format}", "schema_file")
+        for name in ("schema_file", "message"):
+            if self.format == "protobuf" and getattr(self, name) is None:
+                raise wrong_value("a value, as format is protobuf", name)
+        if self.message is not None and self.format != "protobuf":
+            raise wrong_value(f"none, as format is {self.format}", "message")
         if self.quality is not None and not self.good:
             raise wrong_value("the flags of good values, as quality has a path", "good")
         if self.quality is None and self.good:

@@ -184,7 +184,8 @@ def test_a_schema_may_refer_to_others() -> None:
             "/subjects/flag/versions/1": {"schema": json.dumps(flag)},
         }
     )
-    whole = {**outer, "fields": [{"name": "pump", "type": {**inner, "fields": [inner["fields"][0], {"name": "f", "type": flag}]}}, outer["fields"][1]]}  # fmt: skip  # noqa: E501
+    whole_pump = {**inner, "fields": [inner["fields"][0], {"name": "f", "type": flag}]}
+    whole = {**outer, "fields": [{"name": "pump", "type": whole_pump}, outer["fields"][1]]}
     value = written(whole, {"pump": {"temp": 61, "f": "B"}, "timestamp": NOW_MS}, 12)
     with serving(served) as url:
         mapped = {"format": "avro", "values": "pump.temp", "registry": HttpRegistry(RegistryAccess(url))}

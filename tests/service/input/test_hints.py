@@ -39,7 +39,7 @@ def refusal(value: Any, key: bytes | None = b"p7", features: tuple[str, ...] = (
     return reject
 
 
-# Nothing in plain Avro says what it is.
+# Nothing in plain Avro or Protobuf says what it is.
 @pytest.mark.parametrize("payload", [p for p in PAYLOADS if "schema_file" not in p.mapping], ids=lambda p: p.what)
 def test_the_mapping_that_a_payload_needs_is_guessed(payload: Payload) -> None:
     names = (*payload.headers, *(["ce_specversion"] if payload.headers else []))
@@ -58,9 +58,9 @@ def test_no_payload_is_misread_and_a_dead_letter_says_what_reads_it(payload: Pay
         assert rejects == []
     elif payload.what == "OPC UA":
         assert "input.topics.plant: {time: SourceTimestamp, values: Value" in rejects[0].detail
-    elif "avro" in payload.mapping:
+    elif "schema_file" in payload.mapping or "avro" in payload.mapping:
         assert len(rejects) == 1
-        assert "schema_file" in payload.mapping or "input.topics.plant: {format: avro}" in rejects[0].detail
+        assert payload.value[:1] != b"\0" or "input.topics.plant: {format: avro}" in rejects[0].detail
     elif payload.what != "a word or a number for a missing value":
         assert "; input.topics.plant: {" in rejects[0].detail
         assert " reads it" in rejects[0].detail
@@ -97,7 +97,7 @@ def test_seconds_are_no_january_of_1970() -> None:
         (None, "the record has no value; input.topics.plant: {tombstones: ignore} skips it"),
         (
             b"\0\0\0\0\x0c\x0cp7",
-            "schema registry: set input.schema_registry_url and, if it is Avro, input.topics.plant: {format: avro}",
+            "input.topics.plant: {format: avro}; if it is Protobuf, {format: protobuf, schema_file: …, message: …}",
         ),
         ({"timestamp": "2026-01-05", "temp": 1}, "; input.topics.plant: {time_zone: UTC, values: '@'} reads it"),
         ({"timestamp": "13/01/2026 01:00", "temp": 1}, "{time_format: '%d/%m/%Y %H:%M', time_zone: UTC, values: '@'}"),
