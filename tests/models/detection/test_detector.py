@@ -219,7 +219,8 @@ def test_an_open_anomaly_is_named_by_how_it_looks_and_a_closed_one_by_how_it_loo
             continue
         closes = change in (Change.RECOVERED, Change.LEVEL_SHIFT)
         expected = Guess.of(np.mean(looked[stream], axis=0) if closes else now)
-        assert told.guess is not None and told.guess.kind is expected.kind
+        assert told.guess is not None
+        assert told.guess.kind is expected.kind
         assert told.guess.probability == pytest.approx(expected.probability, abs=1.5e-3), (
             "to a step of the last decimal"
         )
