@@ -41,6 +41,7 @@ CHOICES: dict[str, dict[str, Any]] = {  # of the trainer; an epoch of each is as
     "coarse clock": {},
     "short chunks": {"chunk_readings": 64, "epoch_steps": 96},
     "short memory": {"remembers": 0},
+    "faster": {"learning_rate": 0.01},
     "both short": {"chunk_readings": 64, "epoch_steps": 96, "remembers": 0},
 }
 FEATURE, MACHINES, COPIES = ("value",), 4, 4  # machines of each kind of plant, series of each family
