@@ -99,7 +99,8 @@ def judge_set(name: str, series: Sequence[Series], seconds: float, seed: int) ->
 
 
 def report(name: str, what: str, net: Forecaster, series: Sequence[Series], how: str) -> None:
-    alone, mixed = ratio(net, series), mixed_ratio(net, series)
+    tested = [one for one in series if one.test.any()]
+    alone, mixed = ratio(net, tested), mixed_ratio(net, tested)
     print(f"{name:<8} {what:<13} alone {alone}; in the expectation {mixed} ({how})", flush=True)
 
 
