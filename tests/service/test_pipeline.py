@@ -48,7 +48,11 @@ class At(NamedTuple):
 
 @pytest.fixture(scope="module")
 def history() -> Batch:
-    return faulty(features=2, seed=7, streams=9, readings=1_200)
+    """With a fault in the longest stream that becomes worse with every reading."""
+    batch = faulty(features=2, seed=7, streams=9, readings=1_200)
+    growing = (batch.streams == 0).nonzero().squeeze(1)[-20:-12]
+    batch.readings.values[growing] += 20.0 * 3.0 ** torch.arange(len(growing))[:, None]
+    return batch
 
 
 def key(stream: int) -> StreamKey:

@@ -22,7 +22,7 @@ def judged(detector: Detector, spikes: int) -> tuple[PartitionTask, list[Event]]
     records: list[tuple[bytes, bytes]] = []
     for n in range(144):
         for stream in range(8):
-            values = random.normal(size=2) + (1.5 + stream if n >= 140 and stream < spikes else 0.0)
+            values = random.normal(size=2) + (10.0 + 12.0 * stream if n >= 140 and stream < spikes else 0.0)
             value = encode_reading(("f0", "f1"), OPENED_MS + 60_000 * n, values.tolist())
             records.append((b"stream-%d" % stream, value))
     count = len(records)
