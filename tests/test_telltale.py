@@ -97,7 +97,7 @@ def test_a_frame_is_judged_as_telltale_score_judges_the_file(
 ) -> None:
     frame = history(1)
     expected = scored(models_detector, frame, tmp_path)
-    assert min(expected.late, expected.duplicate, expected.anomalies) > 5
+    assert min(expected.late, expected.duplicate, expected.anomalies) >= 5
     assert expected.table["score"].max() > 1.0  # type: ignore[operator]
     assert detector.judge(frame, order="keep").equals(expected.table)
 
@@ -142,7 +142,7 @@ def test_readings_observed_one_at_a_time_are_judged_and_remembered_as_the_frame_
         found = {"stream": verdict.stream, "timestamp": verdict.time_ms, "score": verdict.score, "alarm": verdict.alarm}
         assert {**found, **bands} == expected
         changes.append(verdict.change)
-    assert changes.count("opened") == len(detector.anomalies(frame, order="keep")) >= 3
+    assert changes.count("opened") == len(detector.anomalies(frame, order="keep")) >= 2
     at_once = described(models_detector)
     at_once.observe_frame(frame, order="keep")
     assert remembered(detector) == remembered(at_once)
@@ -235,7 +235,7 @@ def test_anomalies_of_a_pandas_frame_have_its_times_and_none_is_a_frame_too(dete
 
 
 def test_sorted_readings_are_judged_in_the_order_of_their_times(detector: telltale.Detector) -> None:
-    frame = to_frame(plant(2, 500, 1)).rename({"temperature": "flow"}).drop("label", "part", "vibration")
+    frame = to_frame(plant(2, 1_500, 1)).rename({"temperature": "flow"}).drop("label", "part", "vibration")
     shuffled = frame.with_row_index("row").sample(fraction=1.0, shuffle=True, seed=1)
     with pytest.raises(UnusableData, match="order='sort' sorts them"):
         detector.judge(shuffled)

@@ -56,7 +56,10 @@ def _divergence(
 def _gradients(
     epochs: Sequence[Epoch], best: Epoch | None, training: TrainingConfig, config: ForecasterConfig
 ) -> Iterator[str]:
-    """Vanishing is judged by the weights that are kept, explosion by all epochs."""
+    """Vanishing is judged by the weights that are kept, explosion by all epochs.
+
+    A cell with gates has what a gradient needs to last; whether it does is for the data to say.
+    """
     back = counted(training.chunk_readings, "reading")
     smaller_rate = f"a smaller --learning-rate than {training.learning_rate:g}"
     better = f"--cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else smaller_rate
@@ -64,7 +67,7 @@ def _gradients(
     if grown > EXPLODED:
         yield f"Gradients explode: over {back} they grow {grown:.0e}-fold. Try {better}, or a shorter --chunk."
     left = (best or epochs[-1]).reach
-    if config.cell != "feedforward" and left < VANISHED:
+    if config.cell.startswith("rnn") and left < VANISHED:
         what = f"{left:.0e} of their length" if left else "nothing"
         yield (
             f"Gradients vanish: over {back} they shrink to {what}, and nothing is learned from so far back. "

