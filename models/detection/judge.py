@@ -81,7 +81,7 @@ _PEAKS = SYMPTOMS.places[f"peak_{PEAK_SPEEDS[0]}"]
 
 def is_compiled() -> bool:
     """Whether code was kept for these sources, or the first reading waits for the compiler."""
-    return all(map(is_kept, (admit, hold, judge_block, expect_next)))
+    return all(map(is_kept, (admit, hold, judge_block)))
 
 
 # --- before the net: which readings are judged, and what stands for missing values
