@@ -19,6 +19,7 @@ from torch import Tensor
 import models.detection.judge
 from models.data.arrays import Doubles
 from models.detection import numerics
+from models.detection.compiling import is_kept
 from models.detection.detector import Detector
 from models.detection.numerics import (
     COUNTS,
@@ -317,3 +318,10 @@ def test_the_service_starts_half_a_second_later_at_most() -> None:
         self_test(detector)
         took_s.append(time.thread_time() - began)
     assert min(took_s) < LONGEST_S, took_s
+
+
+@pytest.mark.slow
+def test_an_image_keeps_the_code_that_judges_and_the_code_that_forecasts() -> None:
+    numerics.keep_code()
+    assert models.detection.judge.is_compiled()
+    assert is_kept(models.detection.judge.expect_next)
