@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.alone import Turns
 from tests.needed import needed
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from tests.small_disk import SmallDisk
 
 pytest.register_assert_rewrite("tests.service.log_contract")
+
+# A loaded machine takes many times as long for an example, which says nothing about it.
+settings.register_profile("telltale", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("telltale")
 
 # Read when torch is first imported, so that tests without torch do not pay for it.
 os.environ["OMP_NUM_THREADS"] = "1"
