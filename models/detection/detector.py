@@ -100,7 +100,6 @@ class Expected(NamedTuple):
     """What was expected of a stretch before it was seen."""
 
     predicted: Tensor  # (T, S, F) in spreads
-    spread: Tensor  # (T, S, F) in spreads: how far off a reading may be; 1 throughout where the net says nothing of it
     memory: Tensor  # (T, S, H): the top layer's h after each wave
 
 
@@ -261,8 +260,8 @@ class Detector:
             readings.offsets[index], readings.times_ms[index], torch.from_numpy(elapsed_ms), torch.from_numpy(held)
         )
         expected = self.expect(stretch, rows)
-        predicted, spread = (column.contiguous().numpy() for column in expected[:2])
-        block = Block(index.numpy(), offsets, times_ms, values, held, elapsed_ms, predicted, spread)
+        predicted = expected.predicted.contiguous().numpy()
+        block = Block(index.numpy(), offsets, times_ms, values, held, elapsed_ms, predicted)
         events = Events.room(len(index) + ROOM, values.shape[1], channels.shape[1] - len(CHANNELS))
         scratch = Scratch.of(values.shape[1])
         judged = self._rules, block, channels, scalars, scratch, sheet
@@ -289,7 +288,7 @@ class Detector:
         rows.hidden.copy_(after.hidden)
         rows.cell.copy_(after.cell)
         predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]), step)
-        return Expected(predicted, self.forecaster.spread(memory_before, step), memory)
+        return Expected(predicted, memory)
 
     def _transitions(self, events: Events, count: int, memory: Tensor, rows: WorkingRows) -> Iterator[Transition]:
         """What happened, in words of the outside; collects votes. memory: (T, S, H)."""

@@ -120,7 +120,6 @@ class Block(NamedTuple):
     held: Doubles  # (T, S, F) values, each missing one replaced by the last known one
     elapsed_ms: Doubles  # (T, S) since the stream's last reading
     predicted: Doubles  # (T, S, F) in spreads
-    spread: Doubles  # (T, S, F) of what is predicted, in spreads
 
 
 class Sheet(NamedTuple):

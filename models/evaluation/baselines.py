@@ -126,7 +126,7 @@ class GivenExpectations(Detector):
         scaled = (stretch.held - centre) / spread
         predicted = (self._expected[stretch.offsets] - centre) / spread
         memory = torch.zeros(*scaled.shape[:2], self.forecaster.config.hidden)
-        return Expected(torch.where(predicted.isnan(), scaled, predicted), torch.ones_like(predicted), memory)
+        return Expected(torch.where(predicted.isnan(), scaled, predicted), memory)
 
 
 def expecting(series: Sequence[Series], expectation: Expectation, config: DetectorConfig) -> GivenExpectations:
