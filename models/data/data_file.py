@@ -42,7 +42,7 @@ class DataFile(NamedTuple):
     columns: pl.Schema  # as `frames` has them
     empty: tuple[str, ...]  # columns without any value
     rows: int
-    frames: Callable[[int], Iterator[pl.DataFrame]]  # all rows, about so many at once
+    frames: Callable[[int], Iterator[pl.DataFrame]]  # all rows, about that many at once
     time_format: str | None  # of times that are text
     notes: tuple[str, ...]  # what was found out, or is doubtful, for people
 

@@ -34,7 +34,7 @@ class GenericConfig:
     epoch_updates: int = 24
     series: int = 64  # side by side in an update
     readings: int = 1_024  # of each; gradients reach back over all of them
-    long_every: int = 4  # updates: in one of so many the series are twice as long
+    long_every: int = 4  # in every n-th update the series are twice as long
     unlearned: int = 16  # first readings of a series, which nothing could be expected of
     remembers: int = 512  # readings that the longest gate's memory lasts at first
     learning_rate: float = 3e-3

@@ -105,7 +105,7 @@ class PastProcess:
             self._socket.close()
 
     async def ask(self, question: PastQuestion) -> AsyncIterator[tuple[str, bytes]]:
-        """Names and JSON of what comes; the last is past or refused. Whoever stops to listen stops the answering.
+        """Names and JSON of what comes; the last is past or refused. A client that stops to listen stops the answering.
 
         Raises TooMuchAsked where as many wait as may.
         """

@@ -60,7 +60,7 @@ class Alignment:
         self._next_offsets[fetched.partition] = fetched.next_offset
 
     def take(self, behind: Collection[Partition], most: int) -> Iterator[Arrived]:
-        """What is next, in order. behind: partitions of which more is to be read. most: so many at most."""
+        """What is next, in order. behind: partitions of which more is to be read. most: at most that many."""
         for _ in range(most):
             full = sum(map(len, self._waiting.values())) >= MOST_WAITING
             if not full and any(not self._waiting[partition] for partition in behind if partition in self._waiting):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from models.data.time_units import DAY_MS
 from service.incidents.budget import Budget
 from service.incidents.changes import AnomalyChange
 from service.incidents.events import IncidentEvent, incident_event, incident_id
@@ -27,7 +28,7 @@ from service.incidents.incident import Incident, Member, Summary
 
 BUDGET = "budget"  # why an incident is held back for which there was no token
 NEVER_MS = 1 << 62
-MINUTE_MS, DAY_MS = 60_000, 86_400_000
+MINUTE_MS = 60_000
 
 
 def never_quiet(stream: str, time_ms: int) -> str | None:  # noqa: ARG001  (of every stream the same)
@@ -39,7 +40,7 @@ def never_quiet(stream: str, time_ms: int) -> str | None:  # noqa: ARG001  (of e
 class IncidentRules:
     """What is decided by settings.
 
-    broad_streams: an incident of so many streams is major at least, one of ten times as many critical. expire_ms: so
+    broad_streams: an incident of that many streams is major at least, one of ten times as many critical. expire_ms: so
     long after anything was heard of an incident it is closed, since the stream of an open member may have been
     forgotten. quiet: why an anomaly of this stream at this time is nothing to notify anyone of; None: it is.
     """

@@ -7,7 +7,8 @@ there is more than the budget allows, a day's tokens are all spent, and what is 
 
 from dataclasses import dataclass
 
-DAY_MS = 86_400_000
+from models.data.time_units import DAY_MS
+
 CAPACITY_DAYS = 0.25  # what may come at once after a quiet time: 5 % of a week, with an outbreak on each side of it
 KEPT_SHARE = (0.5, 0.2, 0.0)  # of the bucket, for what is more severe; by severity
 
