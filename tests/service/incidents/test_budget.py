@@ -3,7 +3,8 @@
 import random
 from collections import Counter
 
-from service.incidents.budget import DAY_MS, Budget
+from models.data.time_units import DAY_MS
+from service.incidents.budget import Budget
 
 
 def healthy_plant(a_day: int, days: int, seed: int = 0) -> list[tuple[int, int]]:
