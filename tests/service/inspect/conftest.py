@@ -13,6 +13,7 @@ from tests.service.onlooker import (
     MAX_FUTURE_MS,
     MIDDLE,
     NUMERICS,
+    P0,
     PARTITIONS,
     WANTED,
     Onlooker,
@@ -30,6 +31,14 @@ def layout(detector: Detector) -> Layout:
 @pytest.fixture(scope="module")
 def pipeline(detector: Detector) -> Pipeline:
     return Pipeline(detector, DIGEST, MAX_FUTURE_MS)
+
+
+@pytest.fixture(scope="module")
+def judged(detector: Detector) -> Topics:
+    """All readings of one partition are judged, and every version of every page is still there."""
+    topics = plant(5_000)
+    Service(topics, P0, detector, flush_interval_s=2.0).run()
+    return topics
 
 
 @pytest.fixture

@@ -22,13 +22,6 @@ LATEST_MS = 253_402_300_799_000
 READINGS = 400
 
 
-@pytest.fixture(scope="module")
-def judged(detector: Detector) -> Topics:
-    topics = plant(5_000)
-    Service(topics, P0, detector, flush_interval_s=2.0).run()
-    return topics
-
-
 def past_of(
     topics: Topics,
     detector: Detector,

@@ -46,14 +46,6 @@ OTHER_DIGEST = "f" * 64
 NEVER_S = 1e9
 
 
-@pytest.fixture(scope="module")
-def judged(detector: Detector) -> Topics:
-    """All readings are judged, and every version of every page is still there."""
-    topics = plant(5_000)
-    Service(topics, P0, detector, flush_interval_s=2.0).run()
-    return topics
-
-
 def replayed(
     topics: Topics,
     detector: Detector,
