@@ -101,10 +101,10 @@ $(READY): pyproject.toml constraints.txt | $(filter build/%,$(UV))
 	  $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable . --group dev
 	touch $@
 
-# What checks the page. Where npm is not there, the tests that need it are skipped and say so.
+# What checks the page and the dashboards. Where npm is not there, the tests that need it are skipped and say so.
 node_modules/.ready: package.json package-lock.json
 	@if npm --version >/dev/null 2>&1; then npm ci && touch $@; \
-	  else echo 'npm is missing: the tests of the page with axe-core will be skipped'; fi
+	  else echo 'npm is missing: the tests of the page with axe-core and of the dashboards will be skipped'; fi
 
 # In a folder of its own: a system's Python may refuse packages from outside (PEP 668), and uv needs nothing of it.
 build/uv/bin/uv:
