@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.programs, pytest.mark.slow]
 
 
 def complaints(board: dict[str, Any]) -> str:
-    """What TypeScript says of a dashboard. Written out as a literal: then it names each field that the schema has not."""
+    """What TypeScript says of a dashboard as a literal: there it names each field that the schema does not have."""
     if not CHECKER.exists():
         pytest.skip("TypeScript is not here: npm was missing when `make setup` ran")
     place = ROOT / "build" / "grafana"  # below the packages, so that they are found
