@@ -36,6 +36,16 @@ def follow(mean: float, variance: float, value: float, rate: float) -> tuple[flo
 
 
 @compiled
+def proven(product: float, square: float, variance: float) -> float:
+    """The share of a correction that is heeded: its least-squares factor less one standard error, from 0 to 1.
+
+    product, square: sums of correction times what was left to explain, and of the correction's square.
+    """
+    sure = product - math.sqrt(square * variance)
+    return at_most(sure / square, 1.0) if sure > 0 else 0.0
+
+
+@compiled
 def add(numbers: Doubles) -> float:
     """In blocks of 128, each as eight sums side by side, so that the error stays small."""
     total = 0.0

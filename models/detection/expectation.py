@@ -4,27 +4,21 @@ It starts from the last value. Three corrections follow each other: what the clo
 stream's own level, and the net. Each is heeded by a share between 0 and 1 that it has proven by the readings so far:
 the least-squares factor of what was left to explain, less one standard error. A correction that has proven nothing
 changes nothing, so the expectation is not worse than the last value; a channel that stays is expected to stay, exactly.
-
-The profile has a number for each quarter of an hour (UTC), in spreads, as whole steps; the four of an hour are digits
-of one number of a row. See docs/detection.md, "Expectation".
+See docs/detection.md, "Expectation".
 """
 
 import math
 
 from models.data.arrays import Doubles
 from models.data.time_units import DAY_MS
-from models.detection.arithmetic import at_least, at_most, within
+from models.detection.arithmetic import at_least, at_most, proven, within
 from models.detection.compiling import compiled
 from models.detection.records import BAND_REACH, SMALLEST_STD, Look, Step
+from models.detection.rhythm import MEMORY_DAYS, daily_at, week_share, weekly_at
 from models.detection.rows import Channels
 
-QUARTER_MS = 900_000
-QUARTERS = DAY_MS // QUARTER_MS
-MEMORY_DAYS = 14.0  # that profile and clock go back; a plain mean over the days before that
 MEMORY_READINGS = 512.0  # that the shares go back, at least,
 MEMORY_MS = 7_200_000.0  # and the event time, at least
-DIGIT = 8_192.0  # values of a step
-FARTHEST_STEP = 4_095.0  # where the profile goes further, its steps become larger
 SMALLEST_STEP = 1e-9  # spreads
 FARTHEST_LEARNED = 100.0  # spreads: what is further off teaches profile and shares no more
 CLEAREST = 10.0  # standard deviations: a correction that is larger counts as evidence like one of that size
@@ -37,72 +31,21 @@ BAND_SHARE = 0.9  # of the residuals that the tracked band holds
 BAND_RATE = 0.05  # of one reading in the band's width
 
 
-# --- the profile of the day
-
-
-@compiled
-def quarter_of(hours: Doubles, time_ms: float) -> float:
-    """The profile at this time, in steps. hours: (24,)."""
-    quarter = int(time_ms // QUARTER_MS) % QUARTERS
-    return digit(hours[quarter // 4], quarter % 4)
-
-
-@compiled
-def move_quarter(hours: Doubles, time_ms: float, to: float) -> None:
-    """to: in steps, from -4096 to 4095."""
-    quarter = int(time_ms // QUARTER_MS) % QUARTERS
-    hour, place = quarter // 4, quarter % 4
-    scale = 1.0
-    for _ in range(place):
-        scale *= DIGIT
-    hours[hour] += (math.floor(to + 0.5) - digit(hours[hour], place)) * scale
-
-
-@compiled
-def digit(number: float, place: int) -> float:
-    """Of a number with digits from -4096 to 4095, the least significant one first; whole numbers, so it is exact."""
-    for _ in range(place):
-        number = math.floor(number / DIGIT + 0.5)
-    return number - math.floor(number / DIGIT + 0.5) * DIGIT
-
-
-@compiled
-def halve(hours: Doubles) -> None:
-    """The same profile in steps twice as large."""
-    for quarter in range(QUARTERS):
-        time_ms = float(quarter * QUARTER_MS)
-        move_quarter(hours, time_ms, at_most(quarter_of(hours, time_ms) / 2, DIGIT / 2 - 1))
-
-
-@compiled
-def end_visit(channel: Channels[float], hours: Doubles, time_ms: float, before_ms: float, days: float) -> None:
-    """Where a quarter of an hour is over, the profile learns what was read in it: as much as a day counts."""
-    if time_ms // QUARTER_MS == before_ms // QUARTER_MS:
-        return
-    if channel.visit_readings > 0:
-        by = channel.visit_sum / channel.visit_readings / at_most(at_least(days, 1.0), MEMORY_DAYS)
-        to = quarter_of(hours, before_ms) + by / channel.profile_step
-        while abs(to) > FARTHEST_STEP:
-            halve(hours)
-            channel.profile_step *= 2
-            to /= 2
-        move_quarter(hours, before_ms, to)
-    channel.visit_sum = channel.visit_readings = 0.0
-
-
 # --- the expectation
 
 
 @compiled
 def expect(
-    channel: Channels[float], hours: Doubles, before: float, predicted: float, time_ms: float, look: Look
+    channel: Channels[float], calendar: Doubles, before: float, predicted: float, time_ms: float, look: Look
 ) -> None:
     """Fill in what is expected of the reading at time_ms, as a change from the value before, in spreads.
 
     before: the last value, raw. predicted: by the net, in spreads from the centre.
     """
     variance = channel.residual_variance
-    look.profile = quarter_of(hours, time_ms) * channel.profile_step
+    look.daily = daily_at(channel, calendar, time_ms)
+    look.weekly = weekly_at(channel, calendar, time_ms, look.daily)
+    look.profile = look.daily + look.weekly * week_share(channel)
     look.season = look.profile * proven(channel.season_product, channel.season_square, variance)
 
     look.clock = look.profile - channel.last_profile
@@ -116,16 +59,6 @@ def expect(
     look.after_clock, look.after_level = after_clock, after_level
     look.corrected = after_level + look.net * proven(channel.net_product, channel.net_square, variance)
     look.change = look.corrected * held_back(channel.last_loss, channel.corrected_loss)
-
-
-@compiled
-def proven(product: float, square: float, variance: float) -> float:
-    """The share of a correction that is heeded: its least-squares factor less one standard error, from 0 to 1.
-
-    product, square: sums of correction times what was left to explain, and of the correction's square.
-    """
-    sure = product - math.sqrt(square * variance)
-    return at_most(sure / square, 1.0) if sure > 0 else 0.0
 
 
 @compiled
@@ -173,6 +106,16 @@ def learn_expectation(channel: Channels[float], look: Look, elapsed_ms: float, s
     slow = weight * at_most(elapsed_ms / (MEMORY_DAYS * DAY_MS), 1 / MEMORY_READINGS)
     channel.season_product, channel.season_square = weigh(
         channel.season_product, channel.season_square, look.profile, deviation, std, FARTHEST_LEARNED, weight, slow
+    )
+    channel.week_product, channel.week_square = weigh(
+        channel.week_product,
+        channel.week_square,
+        look.weekly,
+        deviation - look.daily,
+        std,
+        FARTHEST_LEARNED,
+        weight,
+        slow,
     )
     channel.clock_product, channel.clock_square = weigh(
         channel.clock_product, channel.clock_square, look.clock, moved, std, FARTHEST_LEARNED, weight, slow
@@ -241,6 +184,8 @@ def rescale_expectation(channel: Channels[float], factor: float) -> None:
     square = factor * factor
     channel.season_product *= square
     channel.season_square *= square
+    channel.week_product *= square
+    channel.week_square *= square
     channel.clock_product *= square
     channel.clock_square *= square
     channel.level_product *= square

@@ -18,7 +18,6 @@ from models.detection.compiling import compiled, is_kept, kept
 from models.detection.expectation import (
     band_std,
     bias_of,
-    end_visit,
     expect,
     learn_band,
     learn_expectation,
@@ -47,7 +46,8 @@ from models.detection.records import (
     Sheet,
     Step,
 )
-from models.detection.rows import CHANNELS, PROFILE, SCALARS, Channels, Scalars
+from models.detection.rhythm import end_visit
+from models.detection.rows import CALENDAR, CHANNELS, SCALARS, Channels, Scalars
 
 FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
@@ -72,7 +72,7 @@ SQRT_HALF, LN_2 = 0.7071067811865476, 0.6931471805599453
 
 _LAST, _AGE, _TIME_MS = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms"))
 _CHANNELS, _SCALARS = len(CHANNELS), len(SCALARS)
-_PROFILE, _PROFILE_END = CHANNELS.places[PROFILE[0]], CHANNELS.places[PROFILE[-1]] + 1
+_CALENDAR, _CALENDAR_END = CHANNELS.places[CALENDAR[0]], CHANNELS.places[CALENDAR[-1]] + 1
 _RATES = tuple(1 / speed for speed in SPEEDS)
 _FADES = tuple(1 - 1 / speed for speed in PEAK_SPEEDS)
 _BASE, _BASELINES = SYMPTOMS.places["base"], SYMPTOMS.places["baseline_abs_diff"]
@@ -182,9 +182,9 @@ def judge_block(
             n = block.readings[wave, place]
             time_ms, elapsed_ms = float(block.times_ms[n]), block.elapsed_ms[wave, place]
             for f in range(features):
-                hours = scratch.channel_numbers[f, _PROFILE:_PROFILE_END]
-                end_visit(scratch.channels[f], hours, time_ms, time_ms - elapsed_ms, stream.days)
-                look_at(scratch.channels[f], hours, scratch.looks[f], block, wave, place, f)
+                calendar = scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END]
+                end_visit(scratch.channels[f], calendar, time_ms, time_ms - elapsed_ms, stream.days)
+                look_at(scratch.channels[f], calendar, scratch.looks[f], block, wave, place, f)
                 compare(scratch.channels[f], scratch.looks[f], rules)
                 write_band(stream, scratch.channels[f], scratch.looks[f], n, f, sheet)
             stream.age += 1
@@ -242,13 +242,13 @@ def expect_next(
         load(place, channels, scalars, scratch)
         time_ms = float(times_ms[place])
         for f in range(channels.shape[2]):
-            channel, look, hours = (
+            channel, look, calendar = (
                 scratch.channels[f],
                 scratch.looks[f],
-                scratch.channel_numbers[f, _PROFILE:_PROFILE_END],
+                scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END],
             )
-            end_visit(channel, hours, time_ms, at_most(stream.time_ms, time_ms), stream.days)
-            expect(channel, hours, before[place, f], predicted[place, f], time_ms, look)
+            end_visit(channel, calendar, time_ms, at_most(stream.time_ms, time_ms), stream.days)
+            expect(channel, calendar, before[place, f], predicted[place, f], time_ms, look)
             profile[place, f] = look.profile
             middle = look.change + bias_of(channel, stream.learned)
             expected[place, f] = before[place, f] + middle * channel.spread if channel.spread < math.inf else math.nan
@@ -276,12 +276,14 @@ def store(place: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> 
 
 
 @compiled
-def look_at(channel: Channels[float], hours: Doubles, look: Look, block: Block, wave: int, place: int, f: int) -> None:
+def look_at(
+    channel: Channels[float], calendar: Doubles, look: Look, block: Block, wave: int, place: int, f: int
+) -> None:
     """The residual is the reading less its expectation, in spreads; 0 where the value is missing."""
     n = block.readings[wave, place]
     look.value = block.held[wave, place, f]
     look.before = block.held[wave - 1, place, f] if wave else channel.last
-    expect(channel, hours, look.before, block.predicted[wave, place, f], float(block.times_ms[n]), look)
+    expect(channel, calendar, look.before, block.predicted[wave, place, f], float(block.times_ms[n]), look)
     look.residual = within((look.value - look.before) / channel.spread - look.change, FARTHEST)
     look.present = 1.0
     if math.isnan(block.values[n, f]):
@@ -340,9 +342,9 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         peaks[1] / (stream.level_threshold * stream.level_factor),
         peaks[2] / (stream.range_threshold * stream.range_factor),
         peaks[3] / (stream.sudden_threshold * stream.sudden_factor),
-        equal / stream.stuck_factor,
-        missing / stream.missing_factor,
-        silence(stream, elapsed_ms, rules) / stream.silent_factor,
+        equal,
+        missing,
+        silence(stream, elapsed_ms, rules),
     )
     sharp = ratios[2]
     for n in range(3, len(ratios)):
@@ -522,7 +524,10 @@ def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: 
 
 @compiled
 def ask_more(stream: Scalars[float], witness: int, factor: float) -> None:
-    """Raise the threshold of the witness that opens an alarm: what comes again and again becomes less of one."""
+    """Raise the threshold of the witness that opens an alarm: what comes again and again becomes less of one.
+
+    Those that measure lengths learn the length itself: see follow_runs and learn_gap.
+    """
     if witness == OpenedBy.PREDICTION:
         stream.prediction_factor *= factor
     elif witness == OpenedBy.LEVEL:
@@ -531,12 +536,6 @@ def ask_more(stream: Scalars[float], witness: int, factor: float) -> None:
         stream.range_factor *= factor
     elif witness == OpenedBy.SUDDEN:
         stream.sudden_factor *= factor
-    elif witness == OpenedBy.STUCK:
-        stream.stuck_factor *= factor
-    elif witness == OpenedBy.MISSING:
-        stream.missing_factor *= factor
-    else:
-        stream.silent_factor *= factor
 
 
 @compiled
@@ -546,9 +545,6 @@ def ask_less(stream: Scalars[float], fades: float) -> None:
     stream.level_factor -= (stream.level_factor - 1) * fades
     stream.range_factor -= (stream.range_factor - 1) * fades
     stream.sudden_factor -= (stream.sudden_factor - 1) * fades
-    stream.stuck_factor -= (stream.stuck_factor - 1) * fades
-    stream.missing_factor -= (stream.missing_factor - 1) * fades
-    stream.silent_factor -= (stream.silent_factor - 1) * fades
 
 
 # --- what is learned

@@ -17,7 +17,7 @@ from torch import Tensor
 from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig, Readings, Verdicts
 from models.detection.records import Scratch
-from models.detection.rows import CHANNELS, PROFILE, SCALARS, Rows, fresh
+from models.detection.rows import CALENDAR, CHANNELS, SCALARS, Rows, fresh
 from models.detection.scoring import ScoreConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
@@ -179,7 +179,7 @@ class _GoldenKinds(NamedTuple):
     tiny: Tensor  # fresh, with values below the smallest normal number: a library may have switched them off
 
 
-SHARES = ("season", "clock", "level", "net")
+SHARES = ("season", "week", "clock", "level", "net")
 
 
 def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, spread: Tensor) -> Rows:
@@ -210,7 +210,7 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         "visit_readings": torch.tensor(3.0),
         **{f"{share}_product": torch.tensor(24.0 + n) for n, share in enumerate(SHARES)},
         **{f"{share}_square": torch.tensor(32.0 + n) for n, share in enumerate(SHARES)},
-        **{hour: torch.tensor(float((n + 1) * 65_537 * 131)) for n, hour in enumerate(PROFILE)},
+        **{four: torch.tensor(float((n + 1) * 65_537 * 131)) for n, four in enumerate(CALENDAR)},
     }.items():
         rows.channel(channel)[lived] = column.expand_as(centre)[lived].double()
     for which, scalar, number in (

@@ -73,7 +73,9 @@ class Look:
     value: float  # held: the last known one where it is missing
     before: float  # held, of the reading before
     present: float  # 0: the value is missing
-    profile: float  # of the day, in spreads
+    daily: float  # the profile of the day, in spreads
+    weekly: float  # what the day of the week adds to it
+    profile: float  # both, the second as far as it has proven itself
     season: float  # as much of it as has proven itself
     clock: float  # corrections in spreads: what the profile's change says, beyond the last value
     level: float  # what the level says, beyond that

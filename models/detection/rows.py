@@ -153,6 +153,12 @@ class Channels(_Statistics[T]):
     hour_21: T = remembered(0.0, "steps", "")
     hour_22: T = remembered(0.0, "steps", "")
     hour_23: T = remembered(0.0, "steps", "")
+    week_level_0: T = remembered(0.0, "steps", "what Monday to Thursday add to the profile, as digits")
+    week_level_1: T = remembered(0.0, "steps", "Friday to Sunday, and the day that is not over")
+    week_gain_0: T = remembered(0.0, "gain steps", "how much more of the profile these days show, as digits")
+    week_gain_1: T = remembered(0.0, "gain steps", "")
+    week_product: T = remembered(0.0, "spreads²", "what the day of the week adds times what the profile left")
+    week_square: T = remembered(0.0, "spreads²", "what the day of the week adds, squared")
     equal_run: T = remembered(0.0, "readings", "that repeat the value before them, in a row until now")
     longest_equal_run: T = remembered(0.0, "readings", "the longest of these runs that are over")
     changes: T = remembered(0.0, "readings", "that did not repeat the value before them")
@@ -197,9 +203,6 @@ class Scalars(_Statistics[T]):
     prediction_factor: T = remembered(1.0, "", "")
     level_factor: T = remembered(1.0, "", "")
     range_factor: T = remembered(1.0, "", "")
-    stuck_factor: T = remembered(1.0, "", "")
-    missing_factor: T = remembered(1.0, "", "")
-    silent_factor: T = remembered(1.0, "", "")
     interval_ms: T = remembered(0.0, "ms", "usual time between readings")
     longest_gap_ms: T = remembered(0.0, "ms", "longest time between two readings")
     alarm: T = remembered(0.0, "", "1 while open")
@@ -217,7 +220,7 @@ CHANNELS = Table.of(Channels)
 SCALARS = Table.of(Scalars)
 
 
-PROFILE = CHANNELS.names[CHANNELS.places["hour_00"] : CHANNELS.places["hour_23"] + 1]
+CALENDAR = CHANNELS.names[CHANNELS.places["hour_00"] : CHANNELS.places["week_gain_1"] + 1]
 
 
 class Rows(NamedTuple):

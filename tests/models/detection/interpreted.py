@@ -19,7 +19,7 @@ from models.detection.records import Block, Events, Look, Rules, Scratch, Sheet,
 from models.detection.rows import CHANNELS, SCALARS
 from models.detection.scoring import ScoreConfig
 
-MADE_OF = ("models.detection.arithmetic", "models.detection.expectation")
+MADE_OF = ("models.detection.arithmetic", "models.detection.rhythm", "models.detection.expectation")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ def _as_it_is(function: F) -> F:
     return function
 
 
-def _interpreted() -> tuple[Any, Any]:
+def _interpreted() -> tuple[Any, Any, Any]:
     """The modules that it is made of are interpreted too, and stand in for the compiled ones while it is loaded."""
     with (
         patch("models.detection.compiling.compiled", _as_it_is),
@@ -37,7 +37,7 @@ def _interpreted() -> tuple[Any, Any]:
     ):
         for name in MADE_OF:
             sys.modules[name] = _loaded(name)
-        return sys.modules[MADE_OF[-1]], _loaded("models.detection.judge")
+        return *map(sys.modules.get, MADE_OF[1:]), _loaded("models.detection.judge")
 
 
 def _loaded(name: str) -> Any:
@@ -52,8 +52,8 @@ def _loaded(name: str) -> Any:
     return module
 
 
-EXPECTATION, JUDGE = _interpreted()
-"""models.detection.expectation and models.detection.judge, interpreted."""
+RHYTHM, EXPECTATION, JUDGE = _interpreted()
+"""models.detection.rhythm, expectation and judge, interpreted."""
 
 
 class Record:

@@ -9,11 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.data.arrays import Bools, Doubles, Int64s
-from models.data.time_units import DAY_MS
 from models.detection.alarm import Change
 from models.detection.detector import Detector, Expected, Readings, Stretch, Verdicts, WorkingRows
 from models.detection.records import BAND_DEVIATIONS, BAND_REACH, Step
@@ -26,7 +23,6 @@ MINUTE_MS = 60_000
 FIVE_MINUTES_MS = 5 * MINUTE_MS
 MONDAY_MS = 1_767_571_200_000
 DAYS = 28
-HOURS = 24
 
 
 class Said(Detector):
@@ -171,7 +167,7 @@ def test_a_day_without_the_job_is_an_anomaly_that_is_soon_forgotten() -> None:
     assert error[begin] > 20
     assert verdicts.alarm[begin : begin + 12].any()
     later = edges & (np.arange(len(values)) >= 24 * 288)
-    assert error[later].max() < 4
+    assert error[later].max() < 8  # of 25, on the same day of the next week
 
 
 def test_readings_at_other_times_of_the_quarter_and_missing_ones_change_little() -> None:
@@ -194,29 +190,6 @@ def test_noise_teaches_no_season() -> None:
     _, rows = untrained().observe(readings, pack(torch.zeros_like(place)), rows)
     share = rows.channel("season_product") / rows.channel("season_square")
     assert abs(share.item()) < 0.2
-
-
-@given(st.lists(st.tuples(st.integers(0, 95), st.floats(-4_095, 4_095)), max_size=30))
-def test_a_quarter_of_an_hour_moves_by_itself_to_the_nearest_step(moves: list[tuple[int, float]]) -> None:
-    hours, wanted = np.zeros(HOURS), np.zeros(96)
-    for quarter, to in moves:
-        EXPECTATION.move_quarter(hours, quarter * 900_000.0 + 5 * DAY_MS, to)
-        wanted[quarter] = np.floor(to + 0.5)
-    assert profile_in(hours).tolist() == wanted.tolist()
-
-
-@given(st.lists(st.integers(-4_096, 4_095), min_size=96, max_size=96))
-def test_a_profile_in_steps_twice_as_large_is_the_same_to_half_a_step(profile: list[int]) -> None:
-    hours = np.zeros(HOURS)
-    for quarter, steps in enumerate(profile):
-        EXPECTATION.move_quarter(hours, quarter * 900_000.0, steps)
-    EXPECTATION.halve(hours)
-    np.testing.assert_allclose(profile_in(hours) * 2, profile, atol=1)
-
-
-def profile_in(hours: Doubles) -> Doubles:
-    """(96,)"""
-    return np.array([EXPECTATION.quarter_of(hours, quarter * 900_000.0 + 1) for quarter in range(96)])
 
 
 # --- shares
@@ -249,7 +222,7 @@ def test_one_glitch_counts_as_evidence_no_more_than_a_clear_correction() -> None
 def test_a_missing_value_teaches_nothing() -> None:
     one = OneStream()
     before = one.numbers()
-    look = a_look(residual=1.0, clock=1.0, level=1.0, net=1.0, profile=1.0, distance=1.0, present=0.0)
+    look = a_look(residual=1.0, clock=1.0, weekly=1.0, level=1.0, net=1.0, profile=1.0, distance=1.0, present=0.0)
     EXPECTATION.learn_expectation(one.channels[0], look, 60_000.0, Step(Change.NONE, 1.0, 1.0))
     for name, numbers in one.numbers().items():
         np.testing.assert_array_equal(numbers, before[name], err_msg=name)

@@ -109,11 +109,12 @@ def test_the_scale_moves_only_where_it_is_due(rescale_at: int, moves: bool) -> N
     assert one.stream.rescale_at == (32 if moves else rescale_at)
 
 
+SHARES = ("season", "week", "clock", "level", "net")
 POWERS = {
     **dict.fromkeys(("residual_mean", "level_deviation", "level_deviation_mean"), 1),
     **dict.fromkeys(("band", "profile_step", "last_profile", "visit_sum"), 1),
     **dict.fromkeys(("residual_variance", "level_deviation_variance"), 2),
-    **{f"{share}_{total}": 2 for share in ("season", "clock", "level", "net") for total in ("product", "square")},
+    **{f"{share}_{total}": 2 for share in SHARES for total in ("product", "square")},
 }
 
 

@@ -459,5 +459,5 @@ def test_a_witness_that_opens_alarms_is_asked_for_more_and_is_forgiven_in_time()
     JUDGE.ask_less(one.stream, one.rules.factor_fades)
     assert one.stream.range_factor == 1 + 1.25 * 0.99
     others = [name for name in SCALARS.names if name.endswith("_factor") and name != "range_factor"]
-    assert len(others) == 6
+    assert len(others) == 3
     assert {getattr(one.stream, name) for name in others} == {1.0}

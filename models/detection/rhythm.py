@@ -1,0 +1,187 @@
+"""What the clock says of a channel: a profile of the day, and what each day of the week makes of it.
+
+The profile has a number for each quarter of an hour (UTC), in spreads, a running mean over the days seen. A day of the
+week shows a share of its own of the profile, at a level of its own: a weekend on which a machine rests shows none of
+it, far below. So a week costs 14 numbers beside the day's 96, and two weeks are enough to know one.
+
+All are whole steps, and digits of a row's numbers, four in each: the quarters, then the levels of Monday to Sunday and
+of the day that is not over yet, then the gains of the same. See docs/detection.md, "Expectation".
+"""
+
+import math
+
+from models.data.arrays import Doubles
+from models.data.time_units import DAY_MS
+from models.detection.arithmetic import at_least, at_most, proven, within
+from models.detection.compiling import compiled
+from models.detection.rows import Channels
+
+QUARTER_MS = 900_000
+QUARTERS = DAY_MS // QUARTER_MS
+WEEK = 7
+THURSDAY = 3  # the first of January 1970; Monday is 0
+LEVELS = QUARTERS  # the first day's place among the digits
+TODAY = WEEK  # the place of the day that is not over, after those of the week
+GAINS = LEVELS + WEEK + 1
+MEMORY_DAYS = 14.0  # that the profile goes back; a plain mean over the days before that
+MEMORY_WEEKS = 4.0  # that the days of the week go back
+LONGEST_VISIT = 4.0  # quarters that the readings of one stand for, where the next ones come later
+DIGIT = 8_192.0  # values of a step
+FARTHEST_STEP = 4_095.0  # where the profile goes further, its steps become larger
+GAIN_STEP = 1 / 1_024  # so a day shows the profile up to five times as large
+LEAST_GAIN = 0.1  # of the profile: no day divides by less
+LARGEST_GAIN = 2.0  # no day shows more of it
+
+
+@compiled
+def digit(calendar: Doubles, place: int) -> float:
+    """In steps: a digit from -4096 to 4095, the least significant one first; whole numbers, so it is exact."""
+    number = calendar[place // 4]
+    for _ in range(place % 4):
+        number = math.floor(number / DIGIT + 0.5)
+    last: float = number - math.floor(number / DIGIT + 0.5) * DIGIT
+    return last
+
+
+@compiled
+def set_digit(calendar: Doubles, place: int, to: float) -> None:
+    """to: in steps, from -4096 to 4095."""
+    scale = 1.0
+    for _ in range(place % 4):
+        scale *= DIGIT
+    calendar[place // 4] += (math.floor(to + 0.5) - digit(calendar, place)) * scale
+
+
+@compiled
+def quarter_of(time_ms: float) -> int:
+    return int(time_ms // QUARTER_MS) % QUARTERS
+
+
+@compiled
+def weekday_of(time_ms: float) -> int:
+    return (int(time_ms // DAY_MS) + THURSDAY) % WEEK
+
+
+@compiled
+def daily_at(channel: Channels[float], calendar: Doubles, time_ms: float) -> float:
+    """The profile of the day, in spreads."""
+    return digit(calendar, quarter_of(time_ms)) * channel.profile_step
+
+
+@compiled
+def weekly_at(channel: Channels[float], calendar: Doubles, time_ms: float, daily: float) -> float:
+    """What the day of the week adds to that, in spreads."""
+    day = weekday_of(time_ms)
+    level, gain = digit(calendar, LEVELS + day) * channel.profile_step, digit(calendar, GAINS + day) * GAIN_STEP
+    return level + gain * daily
+
+
+@compiled
+def week_share(channel: Channels[float]) -> float:
+    """How much is heeded of what the day of the week adds to the profile."""
+    return proven(channel.week_product, channel.week_square, channel.residual_variance)
+
+
+@compiled
+def end_visit(channel: Channels[float], calendar: Doubles, time_ms: float, before_ms: float, days: float) -> None:
+    """Where a quarter of an hour is over, profile and day learn what was read in it; where a day is, the week does.
+
+    days: seen so far.
+    """
+    if time_ms // QUARTER_MS == before_ms // QUARTER_MS:
+        return
+    if channel.visit_readings > 0:
+        share = week_share(channel)
+        left = channel.visit_sum / channel.visit_readings
+        daily = daily_at(channel, calendar, before_ms)
+        quarters = at_most(time_ms // QUARTER_MS - before_ms // QUARTER_MS, LONGEST_VISIT)
+        follow_day(channel, calendar, left + weekly_at(channel, calendar, before_ms, daily) * share, daily, quarters)
+        set_level(channel, calendar, quarter_of(before_ms), daily + left / days_counted(days))
+    channel.visit_sum = channel.visit_readings = 0.0
+    if time_ms // DAY_MS != before_ms // DAY_MS:
+        end_day(channel, calendar, weekday_of(before_ms), days)
+
+
+@compiled
+def days_counted(days: float) -> float:
+    return at_most(at_least(days, 1.0), MEMORY_DAYS)
+
+
+@compiled
+def set_level(channel: Channels[float], calendar: Doubles, place: int, to: float) -> None:
+    """to: in spreads."""
+    to /= channel.profile_step
+    while abs(to) > FARTHEST_STEP:
+        halve(calendar)
+        channel.profile_step *= 2
+        to /= 2
+    set_digit(calendar, place, to)
+
+
+@compiled
+def set_gain(calendar: Doubles, place: int, to: float) -> None:
+    set_digit(calendar, GAINS + place, within(to / GAIN_STEP, FARTHEST_STEP))
+
+
+@compiled
+def halve(calendar: Doubles) -> None:
+    """The same levels in steps twice as large."""
+    for place in range(GAINS):
+        set_digit(calendar, place, at_most(digit(calendar, place) / 2, DIGIT / 2 - 1))
+
+
+@compiled
+def follow_day(channel: Channels[float], calendar: Doubles, beyond: float, daily: float, quarters: float) -> None:
+    """Take a visit into the mean of today's distance from the profile, and of that times the profile."""
+    share = quarters / QUARTERS
+    today = digit(calendar, LEVELS + TODAY) * channel.profile_step + beyond * share
+    product = digit(calendar, GAINS + TODAY) * GAIN_STEP + beyond * daily * share
+    set_level(channel, calendar, LEVELS + TODAY, today)
+    set_gain(calendar, TODAY, product)
+
+
+@compiled
+def end_day(channel: Channels[float], calendar: Doubles, day: int, days: float) -> None:
+    """Fit the day that is over as level + gain times the profile (least squares), as one week of at most four.
+
+    The profile has moved towards the day while it lasted, and so away from all others: what these add is told from
+    where the profile is now.
+    """
+    step, share = channel.profile_step, week_share(channel)
+    mean, variance = moments(calendar, step)
+    level, product = digit(calendar, LEVELS + TODAY) * step, digit(calendar, GAINS + TODAY) * GAIN_STEP
+    set_digit(calendar, LEVELS + TODAY, 0.0)
+    set_digit(calendar, GAINS + TODAY, 0.0)
+    known_gain = digit(calendar, GAINS + day) * GAIN_STEP
+    known_level = digit(calendar, LEVELS + day) * step + known_gain * mean
+    counted = days_counted(days)
+    moved = (level - known_level * share) / counted
+    gain = (product - level * (mean - moved)) / (variance + channel.residual_variance / QUARTERS)
+    gain = at_most(at_least(gain, -1.0), LARGEST_GAIN - 1)
+    grown = at_least(1 + (gain - known_gain * share) / counted, LEAST_GAIN)
+
+    rate = 1 / at_most(at_least(math.ceil(days / WEEK), 1.0), MEMORY_WEEKS)
+    for other in range(WEEK):
+        a_gain = digit(calendar, GAINS + other) * GAIN_STEP
+        a_level = digit(calendar, LEVELS + other) * step + a_gain * mean
+        if other == day:
+            a_gain += (gain - a_gain) * rate
+            a_level += (level - a_level) * rate
+        elif days <= (day - other) % WEEK:  # not seen yet: as the profile says
+            continue
+        a_gain = (1 + a_gain) / grown - 1
+        set_gain(calendar, other, a_gain)
+        set_level(channel, calendar, LEVELS + other, a_level - moved - a_gain * mean)
+        step = channel.profile_step
+
+
+@compiled
+def moments(calendar: Doubles, step: float) -> tuple[float, float]:
+    """Mean and variance of the profile over the day, in spreads."""
+    total = squares = 0.0
+    for quarter in range(QUARTERS):
+        here = digit(calendar, quarter)
+        total += here
+        squares += here * here
+    mean = total / QUARTERS
+    return mean * step, (squares / QUARTERS - mean * mean) * step * step
