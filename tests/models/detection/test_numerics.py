@@ -143,7 +143,7 @@ def test_what_is_judged_for_the_fingerprint_is_the_same_everywhere() -> None:
         *numerics.golden_net().state_dict().values(),
     ):
         digest.update(column.contiguous().numpy().tobytes())
-    assert digest.hexdigest()[:16] == "921766f34b640f6c"
+    assert digest.hexdigest()[:16] == "669d77652046c386"
 
 
 @pytest.mark.slow
