@@ -17,9 +17,10 @@ from torch import Tensor
 from models.data.arrays import Int64s
 from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings, Verdicts
+from models.detection.records import Limits
 from models.detection.rows import Rows
 from models.detection.sensor_rules import Excluded, SensorRules
-from models.net.packing import pack
+from models.net.packing import Waves, pack
 from service import failpoints
 from service.input.anomaly import packed_places
 from service.input.formats import RecordRules
@@ -207,7 +208,8 @@ class Pipeline:
         readings = Readings(*map(torch.cat, zip(*(batch.readings for batch, _ in work), strict=True)))
         indices = np.concatenate([batch.indices for batch, _ in work])
         packed = torch.from_numpy(packed_places(readings.offsets.numpy(), indices))
-        verdicts, after = self.detector.observe(readings._replace(offsets=packed), waves, rows)
+        limits = self._limits(work, waves)
+        verdicts, after = self.detector.observe(readings._replace(offsets=packed), waves, rows, limits)
         clock.lap("observe")
         applied = torch.empty_like(waves.slots)
         for run in waves.runs:
@@ -222,6 +224,13 @@ class Pipeline:
             task.slab.note_scores(own[judged], part.score[judged])
         clock.lap("scatter")
         return parts
+
+    def _limits(self, work: Sequence[tuple[ReadingBatch, PartitionTask]], waves: Waves) -> Limits | None:
+        """What the rules set of the streams of these waves; None: nothing, of none of them."""
+        if self.sensors is None or not self.sensors.limits_any:
+            return None
+        keys = [key for batch, _ in work for key in batch.keys]
+        return self.sensors.limits([keys[n] for n in waves.runs[0].readings[0].tolist()])
 
     def _emit(self, piece: _Piece, judged: _JudgedPiece) -> Processed:
         """Make events of what was found, and note in the task how far it has come."""

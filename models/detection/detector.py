@@ -8,6 +8,7 @@ row-wise statistics in exactly rounded arithmetic, and no clock, no randomness, 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from models.data.arrays import Doubles
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.detection.kinds import ASKED_TOGETHER, SYMPTOMS, Guess, KindsHead, vote_of, with_symptoms
-from models.detection.records import Block, Events, Rules, Scratch, Sheet
+from models.detection.records import Block, Events, Limits, Rules, Scratch, Sheet
 from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
 from models.detection.scoring import ScoreConfig
 from models.net.cells import CellState
@@ -152,6 +153,7 @@ class Detector:
 
     known: the row each training stream ended with, so that it goes on warm where it left off.
     kinds: names the kind of fault when an alarm changes; None: no one does, and rows remember no symptoms.
+    limits: of every stream where observe() is given none, a set for one; None: nothing is limited.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class Detector:
         known: Mapping[bytes, int],
         rows: Rows,
         kinds: KindsHead | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.forecaster = forecaster.eval()
         self.config = config
@@ -168,6 +171,7 @@ class Detector:
         self.known = known
         self.known_rows = rows
         self.kinds = kinds
+        self.limits = limits or Limits.none(1, len(self.features))
 
     @classmethod
     def cold(cls, forecaster: Forecaster, config: DetectorConfig | None = None) -> Self:
@@ -177,7 +181,13 @@ class Detector:
     def with_kinds(self, kinds: KindsHead) -> "Detector":
         """The same detector with this head; what it knows of streams remembers symptoms from now on."""
         rows = self.known_rows if self.kinds is not None else with_symptoms(self.known_rows)
-        return Detector(self.forecaster, self.config, self.known, rows, kinds)
+        return Detector(self.forecaster, self.config, self.known, rows, kinds, self.limits)
+
+    def limited(self, limits: Limits | None) -> "Detector":
+        """The same detector for one stream, with what is set of it."""
+        other = copy(self)
+        other.limits = limits or Limits.none(1, len(self.features))
+        return other
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -204,38 +214,48 @@ class Detector:
         return int((rows.scalar("alarm") > 0).sum())
 
     @torch.inference_mode()
-    def observe(self, readings: Readings, waves: Waves, rows: Rows) -> tuple[Verdicts, Rows]:
-        """Judge a batch. rows: those of waves.slots. Returns the verdicts and the rows after the batch."""
+    def observe(
+        self, readings: Readings, waves: Waves, rows: Rows, limits: Limits | None = None
+    ) -> tuple[Verdicts, Rows]:
+        """Judge a batch. rows, limits: those of waves.slots. Returns the verdicts and the rows after the batch."""
         # Of other strides, the judge would be compiled again.
         readings = Readings(*(column.contiguous() for column in readings))
+        limits = limits or self.limits.take(np.zeros(len(waves.slots), np.int64))
         working = WorkingRows.of(rows)
         fate = _admit(readings, waves, working)
         sheet = Sheet.empty(*readings.values.shape)
         transitions: list[Transition] = []
         if fate.judged.all():
-            self._observe_runs(readings, waves, working, sheet, transitions)
+            self._observe_runs(readings, waves, working, limits, sheet, transitions)
         elif fate.judged.any():
             again = _pack_again(waves, fate.judged)
             some = working.take(again.slots)
-            self._observe_runs(readings, again, some, sheet, transitions)
+            self._observe_runs(readings, again, some, limits.take(again.slots.numpy()), sheet, transitions)
             working.put(again.slots, some)
         transitions.sort(key=lambda transition: transition.reading)
         score, alarm, expected, lower, upper = map(torch.from_numpy, sheet)
         return Verdicts(fate, score, alarm, expected, lower, upper, tuple(transitions)), working.rows()
 
     def _observe_runs(
-        self, readings: Readings, waves: Waves, rows: WorkingRows, sheet: Sheet, transitions: list[Transition]
+        self,
+        readings: Readings,
+        waves: Waves,
+        rows: WorkingRows,
+        limits: Limits,
+        sheet: Sheet,
+        transitions: list[Transition],
     ) -> None:
         """Judge in blocks between which some stream's scale moves, so that it is constant within each."""
         for run in waves.runs:
             for first in range(0, run.readings.shape[1], WIDEST_BLOCK):
                 some = run.readings[:, first : first + WIDEST_BLOCK]
                 running = rows.part(first, first + some.shape[1])
+                theirs = limits.part(first, first + some.shape[1])
                 for index in torch.split(some, LONGEST_BLOCK):
                     begin = 0
                     while begin < len(index):
                         end = begin + self._waves_until_scale_moves(running)
-                        self._judge(readings, index[begin:end].contiguous(), running, sheet, transitions)
+                        self._judge(readings, index[begin:end].contiguous(), running, theirs, sheet, transitions)
                         begin = end
 
     def _waves_until_scale_moves(self, rows: WorkingRows) -> int:
@@ -247,7 +267,13 @@ class Detector:
         return max(1, int(min((rescale_at - age).min(), until_adoption.min())))
 
     def _judge(
-        self, readings: Readings, index: Tensor, rows: WorkingRows, sheet: Sheet, transitions: list[Transition]
+        self,
+        readings: Readings,
+        index: Tensor,
+        rows: WorkingRows,
+        limits: Limits,
+        sheet: Sheet,
+        transitions: list[Transition],
     ) -> None:
         """Judge T waves of S streams. index: (T, S) into the batch."""
         from models.detection import judge  # noqa: PLC0415  (numba takes a second to import)
@@ -261,7 +287,7 @@ class Detector:
         )
         expected = self.expect(stretch, rows)
         predicted = expected.predicted.contiguous().numpy()
-        block = Block(index.numpy(), offsets, times_ms, values, held, elapsed_ms, predicted)
+        block = Block(index.numpy(), offsets, times_ms, values, held, elapsed_ms, predicted, *limits)
         events = Events.room(len(index) + ROOM, values.shape[1], channels.shape[1] - len(CHANNELS))
         scratch = Scratch.of(values.shape[1])
         judged = self._rules, block, channels, scalars, scratch, sheet

@@ -186,6 +186,7 @@ def judge_block(
                 end_visit(scratch.channels[f], calendar, time_ms, time_ms - elapsed_ms, stream.days)
                 look_at(scratch.channels[f], calendar, scratch.looks[f], block, wave, place, f)
                 compare(scratch.channels[f], scratch.looks[f], rules)
+                limit(scratch.channels[f], scratch.looks[f], block.limits[block.limit_sets[place], f])
                 write_band(stream, scratch.channels[f], scratch.looks[f], n, f, sheet)
             stream.age += 1
             scores = score(stream, scratch, elapsed_ms, rules)
@@ -306,6 +307,39 @@ def compare(channel: Channels[float], look: Look, rules: Rules) -> None:
 
 
 @compiled
+def limit(channel: Channels[float], look: Look, limits: Doubles) -> None:
+    """Say what of the reading counts: what is off in a direction that is asked for, and far enough.
+
+    Too high is a reading that is above what was expected, and so far above its level at this hour that it does not just
+    come back to it. What does not count raises no alarm and no threshold; the baseline learns from it all the same.
+    limits: (4,), as LIMITS.
+    """
+    up, down, absolute, relative = limits[0] > 0, limits[1] > 0, limits[2], limits[3]
+    look.counts = look.level_counts = 1.0
+    beyond = at_least(look.value - channel.high, 0.0) if up else 0.0
+    below = at_least(channel.low - look.value, 0.0) if down else 0.0
+    end = channel.high if beyond >= below else channel.low
+    look.beyond = at_least(beyond, below)
+    if not (up and down):
+        sign = 1.0 if up else -1.0
+        look.counts = one_if(look.residual_z * sign > 0 and look.distance * sign >= look.residual * sign / 2)
+        look.level_counts = one_if(look.level_z * sign > 0)
+    if absolute > 0 or relative > 0:
+        expected = look.before + look.change * channel.spread
+        level = channel.mean + look.season * channel.spread
+        look.counts *= one_if(is_far(look.value - expected, expected, absolute, relative))
+        look.level_counts *= one_if(is_far(channel.level_deviation * channel.spread, level, absolute, relative))
+        look.beyond *= one_if(is_far(look.beyond, end, absolute, relative))
+
+
+@compiled
+def is_far(deviation: float, of: float, absolute: float, relative: float) -> bool:
+    size = abs(deviation)
+    far: bool = size >= absolute and size >= abs(of) * relative
+    return far
+
+
+@compiled
 def write_band(stream: Scalars[float], channel: Channels[float], look: Look, n: int, f: int, sheet: Sheet) -> None:
     """The band in the sensor's own units; it stays NaN while the scale is unknown."""
     if channel.spread < math.inf:
@@ -326,14 +360,20 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
     Of prediction and level it is the strength that is compared with its own long past, as anomaly likelihood compares a
     short memory with a long one (Lavin & Ahmad 2015).
     """
-    residual, level = strengths_of(scratch)
-    stream.residual_strength += (residual - stream.residual_strength) * rules.strength_rate
-    residual = stream.residual_strength
+    strengths, told = strengths_of(scratch)
+    stream.residual_strength += (strengths[0] - stream.residual_strength) * rules.strength_rate
+    stream.told_strength += (told[0] - stream.told_strength) * rules.strength_rate
     sudden, outside, equal, missing = furthest_channels(scratch, rules)
     share = rules.baseline_share
     peaks = (
-        above(residual, rules.residual_weight, stream.residual_strength_mean, stream.residual_strength_variance, share),
-        above(level, rules.level_weight, stream.level_strength_mean, stream.level_strength_variance, share),
+        above(
+            stream.told_strength,
+            rules.residual_weight,
+            stream.residual_strength_mean,
+            stream.residual_strength_variance,
+            share,
+        ),
+        above(told[1], rules.level_weight, stream.level_strength_mean, stream.level_strength_variance, share),
         outside,
         sudden,
     )
@@ -355,29 +395,43 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         at_most(highest, HIGHEST_SCORE) * scored,
         at_most(sharp, HIGHEST_SCORE) * scored,
         scored,
-        (residual, level),
+        (stream.residual_strength, strengths[1]),
         peaks,
         furthest_of(ratios),
     )
 
 
 @compiled
-def strengths_of(scratch: Scratch) -> tuple[float, float]:
-    """Of residual and level deviation: root mean square over the channels present, each cut at STRONGEST."""
+def strengths_of(scratch: Scratch) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Of residual and level deviation: root mean square over the channels present, each cut at STRONGEST.
+
+    First of all channels, then of those that count alone.
+    """
     looks, squares = scratch.looks, scratch.squares
     if len(looks) == 1:
-        return at_most(abs(looks[0].residual_z), STRONGEST), at_most(abs(looks[0].level_z), STRONGEST)
-    present = 0.0
+        residual, level = at_most(abs(looks[0].residual_z), STRONGEST), at_most(abs(looks[0].level_z), STRONGEST)
+        return (residual, level), (residual * looks[0].counts, level * looks[0].level_counts)
+    present, counts, level_counts = 0.0, True, True
     for f in range(len(looks)):
         strength = at_most(abs(looks[f].residual_z), STRONGEST)
         squares[f] = strength * strength
         present += looks[f].present
+        counts, level_counts = counts and looks[f].counts > 0, level_counts and looks[f].level_counts > 0
     present = at_least(present, 1.0)
-    residual = math.sqrt(add(squares) / present)
+    told_residual = residual = math.sqrt(add(squares) / present)
+    if not counts:
+        for f in range(len(looks)):
+            squares[f] *= looks[f].counts
+        told_residual = math.sqrt(add(squares) / present)
     for f in range(len(looks)):
         strength = at_most(abs(looks[f].level_z), STRONGEST)
         squares[f] = strength * strength
-    return residual, math.sqrt(add(squares) / present)
+    told_level = level = math.sqrt(add(squares) / present)
+    if not level_counts:
+        for f in range(len(looks)):
+            squares[f] *= looks[f].level_counts
+        told_level = math.sqrt(add(squares) / present)
+    return (residual, level), (told_residual, told_level)
 
 
 @compiled
@@ -388,13 +442,13 @@ def above(strength: float, weight: float, mean: float, variance: float, share: f
 
 @compiled
 def furthest_channels(scratch: Scratch, rules: Rules) -> tuple[float, float, float, float]:
-    """Of sudden, range, stuck and missing, each that of the channel that is furthest."""
+    """Of sudden, range, stuck and missing, each that of the channel that is furthest, of those that count."""
     sudden, outside, equal, missing = 0.0, 0.0, 0.0, 0.0
     for f in range(len(scratch.looks)):
         channel, look = scratch.channels[f], scratch.looks[f]
         look.outside = outside_of(channel, look, rules)
         follow_runs(channel, look)
-        sudden = at_least(at_most(abs(look.residual_z), FARTHEST), sudden)
+        sudden = at_least(at_most(abs(look.residual_z), FARTHEST) * look.counts, sudden)
         outside, equal, missing = (
             at_least(look.outside, outside),
             at_least(look.equal, equal),
@@ -406,7 +460,7 @@ def furthest_channels(scratch: Scratch, rules: Rules) -> tuple[float, float, flo
 @compiled
 def outside_of(channel: Channels[float], look: Look, rules: Rules) -> float:
     """1.0 where a value is further outside the learned range than its margin; 0 inside, and of an unknown channel."""
-    beyond = at_least(look.value - channel.high, channel.low - look.value) / margin_of(channel, look, rules)
+    beyond = look.beyond / margin_of(channel, look, rules)
     if beyond > 0:  # NaN, of an unknown channel, is not
         return at_most(beyond, FARTHEST)
     return 0.0
@@ -803,7 +857,7 @@ def note(
 def evidence_of(look: Look, witness: int) -> float:
     """How strange a channel is to the witness that opened the alarm."""
     if witness == OpenedBy.LEVEL:
-        return look.level_z
+        return look.level_z * look.level_counts
     if witness == OpenedBy.RANGE:
         return look.outside
     if witness == OpenedBy.STUCK:
@@ -812,4 +866,4 @@ def evidence_of(look: Look, witness: int) -> float:
         return look.missing
     if witness == OpenedBy.SILENT:
         return 1.0
-    return look.residual_z
+    return look.residual_z * look.counts

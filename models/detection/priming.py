@@ -11,23 +11,26 @@ from models.detection.detector import Detector, DetectorConfig
 from models.detection.judging import judge_series
 from models.detection.rows import SCALARS, Rows, fresh
 from models.detection.scoring import ScoreConfig
+from models.detection.sensor_rules import SensorRules
 from models.net.forecaster import Forecaster, ForecasterConfig
 
 ALARM = ("alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length", "quiet", "rest", "relearn")
 PRIME_READINGS = 512  # of each stream at once, while the trained net goes through the training part
 
 
-def prime(forecaster: Forecaster, config: DetectorConfig, series: Sequence[Series]) -> Detector:
+def prime(
+    forecaster: Forecaster, config: DetectorConfig, series: Sequence[Series], sensors: SensorRules | None = None
+) -> Detector:
     """A detector whose training streams start warm: scale, calibration and last memory after all of `series`.
 
     The scale is that of the whole part from its first reading on; everything else comes from going through the part
-    with the very detector that will go on from there.
+    with the very detector that will go on from there. sensors: whose limits hold.
     """
     detector = Detector.cold(forecaster, config)
     rows = starting_rows(series, forecaster.config)
     for begin in range(0, max(len(one.times_ms) for one in series), PRIME_READINGS):
         stretch = slice(begin, begin + PRIME_READINGS)
-        judge_series(detector, [one.select(stretch) for one in series], rows)
+        judge_series(detector, [one.select(stretch) for one in series], rows, sensors=sensors)
     settle(rows, config.score)
     return Detector(forecaster, config, {one.key.encode(): stream for stream, one in enumerate(series)}, rows)
 

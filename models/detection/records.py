@@ -22,6 +22,12 @@ SMALLEST_STD = 0.01  # spreads: what is nearer is never anomalous
 SMALLEST_VARIANCE = SMALLEST_STD * SMALLEST_STD
 
 
+LIMITS = ("up", "down", "minimum_deviation", "minimum_relative_deviation")
+"""What is set of a channel: 1 or 0, whether values that are too high, or too low, raise alarms; how far off they must
+be at least, in the sensor's unit and as a share of the size of what they deviate from."""
+NO_LIMITS = (1.0, 1.0, 0.0, 0.0)
+
+
 class Rules(NamedTuple):
     """ScoreConfig and AlarmConfig, as the arithmetic has them."""
 
@@ -90,6 +96,9 @@ class Look:
     distance: float  # from the level, in spreads
     level_std: float
     level_z: float  # of the level deviation, likewise
+    counts: float  # 1: it is far enough off to raise an alarm; see LIMITS
+    level_counts: float  # the same of the level deviation
+    beyond: float  # how far outside the range that was learned, raw; 0 inside, and where that does not count
     outside: float  # margins outside the range
     equal: float  # the run of equal values, over the longest that is healthy
     missing: float  # the run of missing ones, likewise
@@ -112,6 +121,24 @@ class Event:
     length: float
 
 
+class Limits(NamedTuple):
+    """What is set of the channels of S streams, in D sets that differ."""
+
+    channels: Doubles  # (D, F, 4), as LIMITS
+    sets: Int64s  # (S,) which of them is a stream's
+
+    @classmethod
+    def none(cls, streams: int, features: int) -> Self:
+        return cls(np.tile(np.array(NO_LIMITS), (1, features, 1)), np.zeros(streams, np.int64))
+
+    def part(self, begin: int, end: int) -> "Limits":
+        """Those of streams begin..end."""
+        return self._replace(sets=self.sets[begin:end])
+
+    def take(self, streams: Int64s) -> "Limits":
+        return self._replace(sets=self.sets[streams])
+
+
 class Block(NamedTuple):
     """T waves of S streams whose scale does not move before the last of them."""
 
@@ -122,6 +149,8 @@ class Block(NamedTuple):
     held: Doubles  # (T, S, F) values, each missing one replaced by the last known one
     elapsed_ms: Doubles  # (T, S) since the stream's last reading
     predicted: Doubles  # (T, S, F) in spreads
+    limits: Doubles  # (D, F, 4), as Limits
+    limit_sets: Int64s  # (S,)
 
 
 class Sheet(NamedTuple):

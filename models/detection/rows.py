@@ -176,6 +176,7 @@ class Scalars(_Statistics[T]):
     learned: T = remembered(-16.0, "readings", "in the residual statistics; the first 16 only warm the memory up")
     relearn: T = remembered(0.0, "readings", "for which an adopted level is learned whatever its score")
     residual_strength: T = remembered(0.0, "deviations", "short mean of the residual's strength", "smooth")
+    told_strength: T = remembered(0.0, "deviations", "that of the channels that are far enough off to be told")
     residual_strength_mean: T = remembered(0.0, "deviations", "long mean of `residual_strength`", "typical")
     level_strength_mean: T = remembered(0.0, "deviations", "long mean of the level deviation's", "tilt_typical")
     residual_strength_variance: T = remembered(0.0, "deviations²", "long variance of `residual_strength`", "variance")

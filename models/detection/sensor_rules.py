@@ -1,9 +1,10 @@
-"""What people say of sensors: which values stand for none, which a sensor can have, and its unit.
+"""What people say of sensors: which values count, which deviations do, and the unit.
 
 Rules are for streams and channels by pattern. Of each thing that a rule can say, the first rule that says it of a
 stream's channel holds. A value that a rule excludes is a missing one to everything after it, in service, in files and
-in training alike.
-Sizes: N readings, F features, B values a channel.
+in training alike. A deviation that a rule leaves out is learned from, but raises no alarm
+and no threshold.
+Sizes: N readings, S streams, F features, B values a channel, D sets of rules that differ.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from models.data.arrays import Bools, Doubles, Int64s
+from models.detection.records import LIMITS, Limits
 
 if TYPE_CHECKING:
     from models.data.series import Series
@@ -33,6 +35,14 @@ class Excluded(StrEnum):
 
     BAD_VALUE = "bad_value"  # it is one of those that stand for none
     OUT_OF_RANGE = "out_of_range"  # the sensor cannot have it
+
+
+class Direction(StrEnum):
+    """Which deviations raise alarms."""
+
+    UP = "up"  # values that are too high
+    DOWN = "down"
+    BOTH = "both"
 
 
 class Span(NamedTuple):
@@ -55,6 +65,9 @@ class SensorRule:
     bad_values: tuple[float, ...] | None = None
     valid_range: Span | None = None
     unit: str | None = None
+    direction: Direction | None = None
+    minimum_deviation: float | None = None  # in the sensor's unit
+    minimum_relative_deviation: float | None = None  # share of the size of what it deviates from
 
     def is_of(self, stream: str) -> bool:
         return _matches(stream, self.streams)
@@ -71,6 +84,7 @@ class StreamRules:
     low: Doubles  # (F,)
     high: Doubles  # (F,)
     units: tuple[str | None, ...]  # F
+    limits: Doubles  # (F, 4), as LIMITS
 
     def excluded(self, values: Doubles) -> tuple[Bools, Bools]:
         """Which values (N, F) count as missing, by reason: (F, N) each, no value in both."""
@@ -83,13 +97,15 @@ class StreamRules:
 
 
 def digest_of(rules: Sequence[SensorRule]) -> str:
-    """Of what verdicts depend on, 16 digits; empty where no rule excludes a value."""
-    said = [
-        (rule.streams, rule.channels, rule.bad_values, rule.valid_range)
-        for rule in rules
-        if rule.bad_values is not None or rule.valid_range is not None
-    ]
+    """Of what verdicts depend on, 16 digits; empty where rules only give units."""
+    judged = [(rule.streams, rule.channels, *_judged_by(rule)) for rule in rules]
+    said = [one for one in judged if any(said is not None for said in one[2:])]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16] if said else ""
+
+
+def _judged_by(rule: SensorRule) -> tuple[object, ...]:
+    excluded = rule.bad_values, rule.valid_range
+    return *excluded, rule.direction, rule.minimum_deviation, rule.minimum_relative_deviation
 
 
 class SensorRules:
@@ -103,6 +119,7 @@ class SensorRules:
         self._numbers: dict[bytes, int] = {}  # by stream
         self._strictest = _strictest(self._rules, self.features)
         self.excludes = _excludes(self._strictest)
+        self.limits_any = any(map(_limits, self._rules))
 
     @property
     def digest(self) -> str:
@@ -115,6 +132,13 @@ class SensorRules:
     def of(self, stream: bytes) -> StreamRules:
         """Those of the stream with this key."""
         return self._distinct[self._number_of(stream)]
+
+    def limits(self, streams: Sequence[bytes]) -> Limits | None:
+        """Those of streams with these keys, in their order; None: no rule limits what raises alarms."""
+        if not self.limits_any:
+            return None
+        numbers = np.array([self._number_of(stream) for stream in streams], np.int64)
+        return Limits(np.stack([rules.limits for rules in self._distinct]), numbers)
 
     def _number_of(self, stream: bytes) -> int:
         """Which of the distinct ones are a stream's."""
@@ -171,13 +195,14 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _resolved(rules: Sequence[SensorRule], features: Sequence[str]) -> StreamRules:
     """Of rules that are of one stream, what holds for each channel: what the first says that says it."""
-    bad_values, spans, units = [], [], []
+    bad_values, spans, units, limits = [], [], [], []
     for name in features:
         mine = [rule for rule in rules if rule.says_of(name)]
         bad_values.append(_first(mine, lambda rule: rule.bad_values) or ())
         spans.append(_first(mine, lambda rule: rule.valid_range) or Span())
         units.append(_first(mine, lambda rule: rule.unit))
-    return _stream_rules(bad_values, spans, units)
+        limits.append(_limits_of(mine))
+    return _stream_rules(bad_values, spans, units, limits)
 
 
 def _strictest(rules: Sequence[SensorRule], features: Sequence[str]) -> StreamRules:
@@ -188,18 +213,33 @@ def _strictest(rules: Sequence[SensorRule], features: Sequence[str]) -> StreamRu
         bad_values.append(tuple({value for rule in mine for value in rule.bad_values or ()}))
         ranges = [rule.valid_range for rule in mine if rule.valid_range is not None] or [Span()]
         spans.append(Span(max(one.low for one in ranges), min(one.high for one in ranges)))
-    return _stream_rules(bad_values, spans, [None] * len(features))
+    return _stream_rules(bad_values, spans, [None] * len(features), [_limits_of(())] * len(features))
 
 
 def _stream_rules(
-    bad_values: Sequence[Sequence[float]], spans: Sequence[Span], units: Sequence[str | None]
+    bad_values: Sequence[Sequence[float]],
+    spans: Sequence[Span],
+    units: Sequence[str | None],
+    limits: Sequence[Sequence[float]],
 ) -> StreamRules:
     both = [sorted({form for value in values for form in (value, _as_float32(value))}) for values in bad_values]
     padded = np.full((len(both), max(map(len, both), default=0)), np.nan)
     for row, values in zip(padded, both, strict=True):
         row[: len(values)] = values
     low, high = np.array(spans, np.float64).reshape(-1, 2).T.copy()
-    return StreamRules(padded, low, high, tuple(units))
+    return StreamRules(padded, low, high, tuple(units), np.array(limits, np.float64).reshape(-1, len(LIMITS)))
+
+
+def _limits_of(rules: Sequence[SensorRule]) -> tuple[float, ...]:
+    """As LIMITS, of rules that say something of one channel."""
+    direction = _first(rules, lambda rule: rule.direction) or Direction.BOTH
+    absolute = _first(rules, lambda rule: rule.minimum_deviation) or 0.0
+    relative = _first(rules, lambda rule: rule.minimum_relative_deviation) or 0.0
+    return float(direction != Direction.DOWN), float(direction != Direction.UP), absolute, relative
+
+
+def _limits(rule: SensorRule) -> bool:
+    return any(one is not None for one in (rule.direction, rule.minimum_deviation, rule.minimum_relative_deviation))
 
 
 def _as_float32(value: float) -> float:

@@ -162,20 +162,21 @@ def _judge_set(
     job: BenchmarkJob, sets: Mapping[str, Sequence[Path]], plan: BenchmarkPlan, folder: Path, device: torch.device
 ) -> tuple[BenchmarkRun, ...]:
     series = read_series(sets[job.set], plan.features, plan.files)
-    SensorRules(plan.rules, series[0].features).clean_series(series)
+    sensors = SensorRules(plan.rules, series[0].features)
+    sensors.clean_series(series)
     labels = _test_labels(job.set, series, plan.files)
     if job.detector in RAW_SCORES:
         return (_run_of(job, series, labels, judge_raw(series, RAW_SCORES[job.detector])),)
     config = plan.config(job.features)
     if job.detector != WHOLE:
         detector = baselines.BASELINES[job.detector](series, config)
-        return (_run_of(job, series, labels, evaluation.backtest(detector, series)),)
+        return (_run_of(job, series, labels, evaluation.backtest(detector, series, sensors)),)
     net, seconds, ended = _net(series, plan, job.seed, device)
     configs = {WHOLE: config, NET_ALONE: baselines.without(config, "level")}
     configs |= {setting_name(setting): with_setting(config, setting) for setting in plan.settings}
     runs = []
     for name, of in configs.items():
-        tested = evaluation.backtest(prime(net, of, usable(series)), series)
+        tested = evaluation.backtest(prime(net, of, usable(series), sensors), series, sensors)
         if name == WHOLE and job.seed == 0:
             set_report(job.set, tested, labels).write(_page(folder, job.set))
         run = _run_of(job._replace(detector=name), series, labels, tested)

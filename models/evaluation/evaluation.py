@@ -33,6 +33,7 @@ from models.data.windows import scale_of
 from models.detection.detector import Detector
 from models.detection.judging import judge_series
 from models.detection.rows import Rows
+from models.detection.sensor_rules import SensorRules
 from models.evaluation.steps import one_step_loss, share_in_band
 from models.net.forecaster import CLIP
 
@@ -96,11 +97,11 @@ class Figures(NamedTuple):
     band: float = math.nan
 
 
-def backtest(detector: Detector, series: Sequence[Series]) -> list[Judged]:
+def backtest(detector: Detector, series: Sequence[Series], sensors: SensorRules | None = None) -> list[Judged]:
     """Judge the test part of every series as the service would have; series without one are left out.
 
     A stream that the detector was trained on continues from the end of its training part; any other one starts with its
-    first reading. Offsets are those of number().
+    first reading. Offsets are those of number(). sensors: whose limits hold; the values must be clean by them.
     """
     tested = [(one, offsets) for one, offsets in zip(series, number(series), strict=True) if one.test.any()]
     whole = [one.key.encode() not in detector.known for one, _ in tested]
@@ -108,7 +109,7 @@ def backtest(detector: Detector, series: Sequence[Series]) -> list[Judged]:
     judged = [one.select(keep) for (one, _), keep in zip(tested, kept, strict=True)]
     offsets = [numbers[keep] for (_, numbers), keep in zip(tested, kept, strict=True)]
     rows = detector.rows_for([one.key.encode() for one in judged])
-    return [_test_part(one) for one in judge_all(detector, judged, offsets, rows)]
+    return [_test_part(one) for one in judge_all(detector, judged, offsets, rows, sensors)]
 
 
 def number(series: Sequence[Series]) -> list[Int64s]:
@@ -117,7 +118,13 @@ def number(series: Sequence[Series]) -> list[Int64s]:
     return [np.arange(begin, end) for begin, end in pairwise(borders.tolist())]
 
 
-def judge_all(detector: Detector, series: Sequence[Series], offsets: Sequence[Int64s], rows: Rows) -> list[Judged]:
+def judge_all(
+    detector: Detector,
+    series: Sequence[Series],
+    offsets: Sequence[Int64s],
+    rows: Rows,
+    sensors: SensorRules | None = None,
+) -> list[Judged]:
     """Judge all readings of every series from its row in `rows`, which becomes that after its last reading."""
     results = [_unjudged(one) for one in series]
     seen = [np.zeros(len(one.rows), bool) for one in series]
@@ -125,7 +132,7 @@ def judge_all(detector: Detector, series: Sequence[Series], offsets: Sequence[In
         stretch = slice(begin, begin + BATCH_READINGS)
         busy = [n for n, one in enumerate(series) if begin < len(one.rows)]
         pieces, busy_rows = [series[n].select(stretch) for n in busy], rows.take(torch.tensor(busy))
-        verdicts = judge_series(detector, pieces, busy_rows, [offsets[n][stretch] for n in busy])
+        verdicts = judge_series(detector, pieces, busy_rows, [offsets[n][stretch] for n in busy], sensors)
         rows.put(torch.tensor(busy), busy_rows)
         borders = np.cumsum([len(one.rows) for one in pieces])[:-1]
         judged = (verdicts.score, verdicts.alarm, verdicts.expected, verdicts.lower, verdicts.upper)

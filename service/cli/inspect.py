@@ -162,7 +162,7 @@ def forecast(
 def _stream(
     config: Path | None, checkpoint: Path | None, paths: list[Path], key: str, part: str, unit: TimeUnit | None
 ) -> "tuple[Checkpoint, Series]":
-    """The model, and the stream's readings in the files."""
+    """The model, with what is set of the stream, and the stream's readings in the files."""
     settings = load_settings(config, {"checkpoint": checkpoint})
     loaded = load_checkpoint(settings.checkpoint, settings.features)
 
@@ -174,6 +174,7 @@ def _stream(
     sensors = sensor_rules(settings, loaded.detector.features)
     if sensors is not None:
         sensors.clean_series(series)
+        loaded = loaded._replace(detector=loaded.detector.limited(sensors.limits([key.encode()])))
     for one in series:
         if one.key == key:
             return loaded, one

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from models.data.series import Series
+    from models.detection.sensor_rules import SensorRules
     from service.settings.settings import Settings
 
 TABLES = (".parquet", ".csv")  # what scores are written as
@@ -64,6 +65,7 @@ class _Learned(NamedTuple):
     series: "list[Series]"
     source: str
     files: int
+    sensors: "SensorRules | None" = None
 
 
 class _TopicRange(NamedTuple):
@@ -195,6 +197,7 @@ def train(
             report=report,
             kinds=kinds,
             ranks=ranks,
+            sensors=learned.sensors,
         )
 
 
@@ -248,7 +251,7 @@ def _from_files(
     sensors = sensor_rules(settings, series[0].features)
     if sensors is not None and (found := _listed(sensors.clean_series(series))):
         say.print(f"values that count as missing: {found}")
-    return _Learned(series, ", ".join(map(str, paths)), len(tables))
+    return _Learned(series, ", ".join(map(str, paths)), len(tables), sensors)
 
 
 def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Console) -> _Learned:
@@ -272,7 +275,8 @@ def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Cons
         names = names or history.features_in(log, stretches, rules.mappings.get(topic))
         limits = settings.limits
         future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
-        decoder = Decoder(names, future_ms, past_ms, rules, sensor_rules(settings, names))
+        sensors = sensor_rules(settings, names)
+        decoder = Decoder(names, future_ms, past_ms, rules, sensors)
         with _reading(records, say) as progress:
             found = history.read(log, stretches, decoder, progress)
     dropped = {**found.rejected, "late": found.late, "duplicate": found.duplicate}
@@ -282,7 +286,7 @@ def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Cons
     excluded = f"; values that count as missing: {found_values}" if (found_values := _listed(found.excluded)) else ""
     where = f"{topic}: {counted(records, 'record')} of {counted(len(stretches), 'partition')}"
     say.print(f"{where}; left out: {left_out}{excluded}")
-    return _Learned(found.series, f"topic {topic}", 0)
+    return _Learned(found.series, f"topic {topic}", 0, sensors)
 
 
 def _listed(counts: "Mapping[str, int]") -> str:

@@ -16,6 +16,7 @@ from models.data.series import Series, UnusableData
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.kinds import KINDS
 from models.detection.priming import prime
+from models.detection.sensor_rules import SensorRules
 from models.net.forecaster import ForecasterConfig
 from models.output.output_file import UnwrittenOutput, write_each
 from models.output.wording import compared, counted
@@ -44,11 +45,13 @@ def train(
     report: Path | None = None,
     kinds: bool = False,
     ranks: Ranks = ALONE,
+    sensors: SensorRules | None = None,
 ) -> None:
     """Fit a forecaster on `learn_from`, warm the memories of all `parts` up with it, and write the checkpoint.
 
     source, files: where the data is from, for people, and how many files that is. run_file: see fit(). report:
     HTML file to write. kinds: teach a head that names kinds of fault too. Of several processes the first one writes.
+    sensors: whose limits hold while memories are warmed up.
     """
     err = Console(stderr=True, highlight=False, quiet=not ranks.first)
     checkpoint.require_savable(architecture)
@@ -62,7 +65,7 @@ def train(
     judged = None
     try:
         with err.status("warming up the streams' memories"):
-            detector = prime(fitted.forecaster, DetectorConfig(), parts)
+            detector = prime(fitted.forecaster, DetectorConfig(), parts, sensors)
         if kinds:
             detector, judged = _name_kinds(detector, parts, training.seed, err, out)
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from models.data.arrays import Floats
 from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector, Readings, Verdicts
+from models.detection.sensor_rules import SensorRules
 from models.insight.explanation import CAVEAT, Account, Explained, Gate, Layer, explain, trace
 from models.insight.forecasting import Forecast, ForecastConfig, UnknownInterval, forecast
 from service.input.wire import StreamKey
@@ -160,9 +161,17 @@ class ForecastSeen(msgspec.Struct, frozen=True, kw_only=True):
 class Insight:
     """Answers about live streams; called from HTTP's threads, never from the worker's."""
 
-    def __init__(self, detector: Detector, digest: str, watching: Views, at_once: int = AT_ONCE) -> None:
-        """digest: the checkpoint's."""
+    def __init__(
+        self,
+        detector: Detector,
+        digest: str,
+        watching: Views,
+        at_once: int = AT_ONCE,
+        sensors: SensorRules | None = None,
+    ) -> None:
+        """digest: the checkpoint's. sensors: the rules that the worker judges by."""
         self._detector = detector
+        self._sensors = sensors
         self._digest = digest
         self._watching = watching
         self._turns = threading.BoundedSemaphore(at_once)
@@ -171,7 +180,7 @@ class Insight:
         """Of the latest readings since the stream is watched. Raises UnheldStream, NotNow and TooMuchAsked."""
         view = self._watching.look(key)
         with self._turn():
-            explained = explain(self._detector, view.row_before, view.readings, readings)
+            explained = explain(self._detector_of(key), view.row_before, view.readings, readings)
             return seen_explanation(explained, self._detector.features, key, self._digest, view.partition, units)
 
     def expect(self, keys: Iterable[StreamKey]) -> None:
@@ -189,7 +198,7 @@ class Insight:
         if after is not None and not reset:
             view = view.since(after + 1)
         with self._turn():
-            traced = trace(self._detector, view.row_before, view.readings)
+            traced = trace(self._detector_of(key), view.row_before, view.readings)
             seen = 0 if reset or after is None else int((view.readings.offsets <= after).sum())
             return seen_trace(traced, seen, self._detector.features, key, view.partition, reset)
 
@@ -200,11 +209,14 @@ class Insight:
         with self._turn():
             try:
                 ahead = forecast(
-                    self._detector, view.row_before, view.readings, ForecastConfig(steps=steps), interval_ms
+                    self._detector_of(key), view.row_before, view.readings, ForecastConfig(steps=steps), interval_ms
                 )
             except UnknownInterval as error:
                 raise NotNow(f"{error}: readings are kept since the stream was first asked for") from error
             return seen_forecast(ahead, self._detector.features, key, self._digest, view.partition)
+
+    def _detector_of(self, key: StreamKey) -> Detector:
+        return self._detector.limited(None if self._sensors is None else self._sensors.limits([key]))
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

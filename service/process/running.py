@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from models.checkpoint import Checkpoint, open_checkpoint
 from models.detection import judge
 from models.detection.numerics import self_test
+from models.detection.sensor_rules import SensorRules
 from service import log_lines
 from service.errors import LogUnavailable, LostState, RefusedInput, RefusedSetting, TelltaleError
 from service.http.app import app as http_app
@@ -49,13 +50,12 @@ from service.notify.notifier import ALERTMANAGER, RECEIVERS, WEBHOOK, Notifier, 
 from service.pipeline import Pipeline
 from service.process.groupless import looking_back
 from service.process.records import record_rules
-from service.process.sensors import sensor_rules
+from service.process.sensors import rules_in, sensor_rules
 from service.process.stopping import Stopping
 from service.process.supervisor import EXIT_FAILED, EXIT_HOPELESS, EXIT_REFUSED, Supervisor
 from service.process.watchdog import Watchdog
 from service.recovery import RecoveryRules
 from service.settings.addresses import names_for
-from service.settings.sections import HttpSettings
 from service.settings.settings import Settings, authorization, client_options
 from service.state.changelog import Layout
 from service.state.open_alarms import SEVERITIES
@@ -98,7 +98,7 @@ def run_service(settings: Settings) -> None:
     if settings.http.enabled:
         workers = Workers(board, metrics)
         past = PastProcess(looking_back(settings, checkpoint, numerics))
-        servers = _servers(settings.http, checkpoint, board, registry, workers, past)
+        servers = _servers(settings, checkpoint, board, registry, workers, past)
         web = WebProcess(board, metrics, streams, watching, workers, servers, past)
         web.start()
     try:
@@ -192,7 +192,7 @@ def _supervised(settings: Settings, checkpoint: Checkpoint, numerics: str) -> in
     board, metrics, registry = observed(checkpoint, numerics, notified, settings.metrics.top_streams, processes)
     workers = Workers(board, metrics)
     past = PastProcess(looking_back(settings, checkpoint, numerics))
-    servers = _servers(settings.http, checkpoint, board, registry, workers, past) if settings.http.enabled else []
+    servers = _servers(settings, checkpoint, board, registry, workers, past) if settings.http.enabled else []
 
     def work(number: int, control: socket.socket) -> int:
         for server in servers:
@@ -260,7 +260,7 @@ def _obey(control: socket.socket, stopping: Stopping, seen: _Seen) -> None:
 
 
 def _servers(
-    http: HttpSettings,
+    settings: Settings,
     checkpoint: Checkpoint,
     board: StatusBoard,
     registry: CollectorRegistry,
@@ -268,13 +268,15 @@ def _servers(
     past: PastProcess,
 ) -> list[Server]:
     """One, or one more for the metrics alone."""
+    http = settings.http
     alone = http.metrics_port is not None
+    sensors = SensorRules(rules_in(settings), checkpoint.detector.features)  # the worker logs what is wrong with them
     api = http_app(
         board,
         None if alone else registry,
         BEAT_LIMIT_S,
         version("telltale"),
-        insight=Insight(checkpoint.detector, checkpoint.digest, AllViews(workers)),
+        insight=Insight(checkpoint.detector, checkpoint.digest, AllViews(workers), sensors=sensors),
         streams=AllStreams(workers),
         token=None if http.token is None else http.token.get_secret_value(),
         names=names_for(http.host, http.names),

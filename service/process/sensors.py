@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from models.detection.sensor_rules import SensorRule, SensorRules, Span
+from models.detection.sensor_rules import Direction, SensorRule, SensorRules, Span
 from service.settings.detection_section import DetectionRule
 from service.settings.settings import Settings
 
@@ -37,4 +37,13 @@ def _rule(given: DetectionRule) -> SensorRule:
     if given.valid_range is not None:
         low, high = given.valid_range
         span = Span(-math.inf if low is None else low, math.inf if high is None else high)
-    return SensorRule(given.streams, given.channels, given.bad_values, span, given.unit)
+    return SensorRule(
+        given.streams,
+        given.channels,
+        given.bad_values,
+        span,
+        given.unit,
+        None if given.direction is None else Direction(given.direction),
+        given.minimum_deviation,
+        given.minimum_relative_deviation,
+    )

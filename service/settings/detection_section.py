@@ -2,11 +2,24 @@
 
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
-from service.settings.fields import BadValues, Name, Pattern, Patterns, ValidRange, from_json, wrong_value
+from service.settings.fields import (
+    BadValues,
+    Deviation,
+    Name,
+    Pattern,
+    Patterns,
+    ValidRange,
+    from_json,
+    one_of,
+    wrong_value,
+)
 from service.settings.section import Section
+
+SAID = ("bad_values", "valid_range", "direction", "minimum_deviation", "minimum_relative_deviation", "unit")
+"""What a rule can say."""
 
 
 class DetectionRule(Section):
@@ -21,12 +34,21 @@ class DetectionRule(Section):
         default=None,
         description="[lowest, highest] value that the sensor can have, null: no end; others count as missing",
     )
+    direction: Annotated[str | None, AfterValidator(one_of("up", "down", "both"))] = Field(
+        default=None, description="which deviations raise alarms: up (values that are too high), down or both (default)"
+    )
+    minimum_deviation: Deviation | None = Field(
+        default=None, description="what is nearer raises no alarm, in the sensor's unit"
+    )
+    minimum_relative_deviation: Deviation | None = Field(
+        default=None, description="the same as a share, such as 0.05, of the size of the value that was expected"
+    )
     unit: Name | None = Field(default=None, description="what the channel is measured in, to be shown")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if self.bad_values is None and self.valid_range is None and self.unit is None:
-            raise wrong_value("bad_values, valid_range or unit in it")
+        if all(getattr(self, name) is None for name in SAID):
+            raise wrong_value(f"{', '.join(SAID[:-1])} or {SAID[-1]} in it")
         return self
 
 
@@ -35,6 +57,6 @@ class DetectionSettings(Section):
         default=(),
         max_length=1_000,
         description="what is known of sensors, by stream and channel: each has streams and channels (patterns; all if "
-        "left out) and at least one of bad_values, valid_range and unit; of each of these the first rule holds that "
-        "has it; in the environment as JSON",
+        f"left out) and at least one of {', '.join(SAID)}; of each of these the first rule holds that has it; in the "
+        "environment as JSON",
     )

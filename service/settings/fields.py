@@ -148,6 +148,7 @@ Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_split), Field(min_len
 Finite = Annotated[Number, AfterValidator(_finite)]
 BadValues = Annotated[tuple[Finite, ...], Field(max_length=100)]
 ValidRange = Annotated[tuple[Finite | None, Finite | None], BeforeValidator(_pair), AfterValidator(_span)]
+Deviation = Annotated[Finite, Field(ge=0)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 Servers = Annotated[str, AfterValidator(_servers)]
 Topic = Annotated[str, AfterValidator(_topic)]

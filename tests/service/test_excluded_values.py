@@ -197,6 +197,31 @@ def replayed(topics: Topics, detector: Detector, sensors: SensorRules | None) ->
     return [bytes(one) for one in found.events], found.remarks
 
 
+def test_a_worker_judges_with_the_limits_of_a_stream_and_a_replay_does_too(detector: Detector) -> None:
+    topics, plain = plant(END), plant(END)
+    limits = SensorRules([SensorRule("stream-1", minimum_deviation=1e9)], FEATURES)
+    expected = Service(plain, P0, detector).run()
+    found = Service(topics, P0, detector, sensors=limits).run()
+    told, all_told = (
+        [(record.key, record.value) for record in one.anomalies[P0] if record.key != key(1)] for one in (topics, plain)
+    )
+    assert told == all_told, "other streams are judged as ever"
+    kinds, others = (
+        {decode_event(record.value or b"").data.kind for record in one.anomalies[P0] if record.key == key(1)}
+        for one in (topics, plain)
+    )
+    assert kinds <= {"stuck", "missing", "silent"}
+    assert others & {"sudden", "prediction", "level", "range"}
+    assert state_bytes(found) != state_bytes(expected)
+    fetched = topics.fetch(P0, 0, END + 1_000)
+    assert fetched is not None
+    again = Pipeline(detector, DIGEST, MAX_FUTURE_MS, sensors=limits)
+    task = Service(Topics({TOPIC: 2}), P0, detector).task
+    assert [r.value for one in again.process(fetched, task) for r in one.commit.anomalies] == [
+        r.value for r in topics.anomalies[P0]
+    ]
+
+
 def test_a_replay_with_the_same_rules_comes_to_the_same_bytes(with_rules: Judged, detector: Detector) -> None:
     events, remarks = replayed(with_rules.topics, detector, SENSORS)
     published = [record.value for record in with_rules.topics.anomalies[P0]]

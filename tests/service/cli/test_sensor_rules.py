@@ -69,6 +69,28 @@ def test_score_judges_what_is_excluded_as_missing_and_counts_it(
 
 
 @pytest.mark.usefixtures("files")
+def test_score_inspect_and_train_heed_which_deviations_are_to_be_told(telltale: Telltale, checkpoint: Path) -> None:
+    Path("far.yaml").write_text("detection: {rules: [{minimum_deviation: 1.0e+9, direction: up}]}\n")
+    score = ("score", "--checkpoint", checkpoint, "--data", "bad", "--out", "a.parquet", "--force", "--anomalies")
+    telltale.does(*score, "some.jsonl")
+    telltale.does(*score, "none.jsonl", "--config", "far.yaml")
+    assert Path("some.jsonl").read_text()
+    assert not [line for line in Path("none.jsonl").read_text().splitlines() if '"sudden"' in line or '"range"' in line]
+    inspect = ("inspect", "--checkpoint", checkpoint, "--stream", "mill", "--readings", 400, "--data", "bad", "--json")
+    scores = [
+        [reading["score"] for reading in json.loads(telltale.does(*inspect, *with_rules))["readings"]]
+        for with_rules in ((), ("--config", "far.yaml"))
+    ]
+    assert max(scores[0]) > 1 > max(scores[1])
+    digests = []
+    for name, with_rules in (("a", ()), ("b", ("--config", "far.yaml"))):
+        telltale.does("train", "--data", "missing", "--out", f"{name}.safetensors", *QUICK, *with_rules)
+        shown = json.loads(telltale.does("checkpoint", "show", f"{name}.safetensors"))
+        digests.append(shown["tensors_sha256"])
+    assert digests[0] != digests[1], "streams are primed with the direction"
+
+
+@pytest.mark.usefixtures("files")
 def test_train_learns_from_what_is_excluded_as_from_missing_values(telltale: Telltale, config: Path) -> None:
     said = telltale.does("train", "--data", "bad", "--config", config, "--out", "a.safetensors", *QUICK)
     telltale.does("train", "--data", "missing", "--out", "b.safetensors", *QUICK)
@@ -113,6 +135,9 @@ def test_evaluate_judges_and_trains_with_the_rules_and_keeps_runs_apart(telltale
     telltale.does("evaluate", "a", *command, "--config", config, "--out", "with")
     telltale.does("evaluate", "b", *command, "--out", "nulls")
     assert figures("with") == figures("nulls")
+    Path("far.yaml").write_text("detection: {rules: [{minimum_deviation: 1.0e+9}]}\n")
+    telltale.does("evaluate", "b", *command, "--config", "far.yaml", "--out", "far")
+    assert figures("far") != figures("nulls")
     telltale.does("evaluate", "a", *command, "--out", "with")
     assert figures("with") != figures("nulls"), "runs with other rules must be done again"
 

@@ -18,6 +18,9 @@ detection:
       bad_values: [65535, -9999.9]
       valid_range: [-40, null]
       unit: °C
+      direction: down
+      minimum_deviation: 2
+      minimum_relative_deviation: 0.05
     - bad_values: []
 """
 
@@ -55,9 +58,15 @@ def test_rules_may_be_json_in_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("valid_range: [1, .inf]", "0.valid_range.1: found [1, inf], expected a finite number"),
         ("bad_values: [soon]", "0.bad_values.0: found ['soon'], expected a valid number"),
         ("bad_values: [.nan]", "0.bad_values.0: found [nan], expected a finite number"),
+        ("direction: sideways", "0.direction: found 'sideways', expected one of up, down, both"),
+        ("minimum_deviation: -1", "0.minimum_deviation: found -1, expected"),
+        ("minimum_relative_deviation: .inf", "0.minimum_relative_deviation: found inf, expected a finite number"),
         ("{streams: 12, unit: x}", "0.streams: found 12, expected a valid string"),
         ("{channels: [], unit: x}", "0.channels: found [], expected"),
-        ("streams: a", "0: found a mapping, expected bad_values, valid_range or unit in it"),
+        (
+            "streams: a",
+            "0: found a mapping, expected bad_values, valid_range, direction, minimum_deviation,",
+        ),
     ],
 )
 def test_an_error_names_the_rule_and_the_value_in_it(file: Path, rule: str, said: str) -> None:
@@ -83,3 +92,4 @@ def test_rules_are_made_of_settings_and_none_of_none(file: Path) -> None:
     oven = rules.of(b"line-03/oven")
     assert oven.units == ("°C", None)
     assert oven.low.tolist() == [-40, float("-inf")]
+    assert oven.limits.tolist() == [[0, 1, 2, 0.05], [1, 1, 0, 0]]
