@@ -30,6 +30,8 @@ class Hints:
         found = guess(key, value)
         if found is None:
             return ""
+        if found.needs:
+            return f"it looks like {found.what}: {found.needs}, then input.topics.{topic}.preset reads it"
         if found.settings is None:
             return (
                 f"it looks like {found.what}: set input.schema_registry_url and, if it is Avro, "

@@ -39,6 +39,10 @@ def _listed(value: object) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else [value]
 
 
+def _none_or_listed(value: object) -> Sequence[object]:
+    return () if value is None else _listed(value)
+
+
 def _path_or_paths(value: object) -> object:
     """Of all features, or by feature."""
     found = list(value.values()) if isinstance(value, dict) else [value]
@@ -75,7 +79,8 @@ class TopicInput(Section):
         description="what the values are; json: an object, an array of them, or one a line; json-schema: the "
         "same behind the id of a schema registry's schema; avro: behind the id of its schema, or by schema_file; "
         "protobuf: a message of schema_file, an id before it or not; influx: lines of its protocol, each an object "
-        "with measurement, tags, fields and time; senml: a pack, each record with its base added",
+        "with measurement, tags, fields and time; senml: a pack, each record with its base added; otlp: metrics of "
+        "OpenTelemetry, Protobuf or JSON, each point an object; sparkplug: payloads of Sparkplug B, each metric one",
     )
     schema_file: File | None = Field(
         default=None,
@@ -86,15 +91,18 @@ class TopicInput(Section):
         default=None, min_length=1, description="protobuf: full name of the values' message in schema_file"
     )
     key_format: Annotated[str, AfterValidator(one_of(*KEYS))] = Field(
-        default="text", description="what the keys are, where the stream's name is in them"
+        default="text",
+        description="what the keys are, where the stream's name is in them; sparkplug: topics of MQTT, each an object "
+        "with source (GROUP/NODE/DEVICE), type and measures",
     )
     readings: PathText | None = Field(
         default=None,
         description="path to the array of readings in a value; a value without it is one itself, or an array of them",
     )
-    select: PathText | None = Field(
-        default=None,
-        description="expression that is true of the readings that are meant; the others are skipped and counted",
+    select: Annotated[tuple[PathText, ...], BeforeValidator(_none_or_listed)] = Field(
+        default=(),
+        description="expression that is true of the readings that are meant, or several that all are; the others are "
+        "skipped and counted",
     )
     stream: Paths = Field(
         default=("$key",), description="path of the stream's name, or several, whose texts are joined by /"
