@@ -15,9 +15,10 @@ import numpy as np
 import polars as pl
 
 from models.data.arrays import Bools, Doubles, Int64s
-from models.data.data_file import NOT_FEATURES, SUFFIXES, TEXT, DataFile, look
+from models.data.data_file import NOT_FEATURES, DataFile, look
 from models.data.errors import UnusableData as UnusableData  # noqa: PLC0414 - part of what a reader of series needs
 from models.data.file_options import AS_USUAL, FileOptions, Order
+from models.data.raw_table import SUFFIXES, TEXT
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.text_files import stem_of, suffix_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
