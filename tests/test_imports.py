@@ -80,6 +80,7 @@ KNOWN_IN = {
     "yaml": "service.settings",
     "jmespath": "service.input.paths",
     "fastavro": "service.input.avro",
+    "openpyxl": "models.data.workbook",
     "google": "service.input.protobuf service.input.otlp service.input.sparkplug",
     "opentelemetry": "service.input.otlp",
     "line_protocol_parser": "service.input.documents",

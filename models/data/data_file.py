@@ -1,4 +1,4 @@
-"""Data files as people have them, as tables with Telltale's columns: CSV, JSON lines and Parquet, also compressed.
+"""Data files as people have them, as tables with Telltale's columns: whatever `raw_table` reads.
 
 What a file leaves open is found out where that is safe, and noted; what is not safe is refused with the option that
 settles it. Rows are counted from 0, below the header.

@@ -1,4 +1,7 @@
-"""Data files as tables with the columns that they have, before anything is made of them: CSV, JSON lines, Parquet."""
+"""Data files as tables with the columns that they have, before anything is made of them.
+
+CSV and its relatives and JSON lines, also compressed; Parquet, Arrow IPC (Feather) and Excel.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -8,13 +11,17 @@ from typing import NamedTuple
 
 import polars as pl
 
-from models.data import text_files
+from models.data import text_files, workbook
 from models.data.errors import UnusableData
 from models.data.file_options import FileOptions
-from models.data.text_files import SEPARATORS, opened, suffix_of
+from models.data.text_files import COMPRESSED, SEPARATORS, opened, suffix_of
 
 TEXT, LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
-SUFFIXES = (".csv", ".parquet", ".tsv", ".jsonl", ".ndjson")  # of files in folders; .txt only where it is named
+DAMAGED = "it is empty, damaged or something else"
+ARROW = (".arrow", ".feather", ".ipc")
+ARROW_FILE, FEATHER_1 = b"ARROW1", b"FEA1"  # with which they begin
+# Of files in folders; .txt only where it is named.
+SUFFIXES = (".csv", ".parquet", ".tsv", ".jsonl", *ARROW, workbook.SUFFIX, ".ndjson")
 
 
 class RawTable(NamedTuple):
@@ -28,8 +35,14 @@ class RawTable(NamedTuple):
 def raw_table(path: Path, options: FileOptions) -> RawTable:
     """What is in a file, by its suffix. Raises UnusableData, here or where its frames are read."""
     suffix = suffix_of(path)
+    if suffix in (".parquet", *ARROW, workbook.SUFFIX) and path.suffix.lower() != suffix:
+        raise UnusableData(f"{path}: found a compressed file, expected {suffix} itself, which compresses what it holds")
     if suffix == ".parquet":
-        return _raw_parquet(path)
+        return _scanned(path, pl.scan_parquet)
+    if suffix in ARROW:
+        return _raw_arrow(path)
+    if suffix == workbook.SUFFIX:
+        return in_memory(*workbook.read(path, options.sheet, options.columns))
     if suffix in LINES:
         return _raw_lines(path)
     with readable(path):
@@ -49,11 +62,10 @@ def raw_table(path: Path, options: FileOptions) -> RawTable:
     return RawTable(layout.names, frames, tuple(notes))
 
 
-def _raw_parquet(path: Path) -> RawTable:
-    if path.suffix.lower() != ".parquet":
-        raise UnusableData(f"{path}: found a compressed Parquet file, expected .parquet, which compresses by itself")
+def _scanned(path: Path, scanned: Callable[[Path], pl.LazyFrame]) -> RawTable:
+    """A file of which rows can be read without those before them."""
     with readable(path):
-        scan = pl.scan_parquet(path)
+        scan = scanned(path)
         names = tuple(scan.collect_schema())
         count = int(scan.select(pl.len()).collect().item())
 
@@ -63,6 +75,16 @@ def _raw_parquet(path: Path) -> RawTable:
                 yield scan.slice(begin, rows).collect()
 
     return RawTable(names, frames)
+
+
+def _raw_arrow(path: Path) -> RawTable:
+    """A file of Arrow IPC, or a stream of it in a file."""
+    with readable(path):
+        with path.open("rb") as file:
+            begin = file.read(len(ARROW_FILE))
+        if begin.startswith(FEATHER_1):
+            raise UnusableData(f"{path}: is Feather of version 1, expected version 2, which is Arrow IPC")
+        return _scanned(path, pl.scan_ipc) if begin == ARROW_FILE else in_memory(pl.read_ipc_stream(path), ())
 
 
 def _raw_lines(path: Path) -> RawTable:
@@ -101,9 +123,10 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = error.strerror or "it is not compressed as its name says"
+        compressed = path.suffix.lower() in COMPRESSED
+        why = error.strerror or ("it is not compressed as its name says" if compressed else DAMAGED)
         raise UnusableData(f"{path}: cannot be read as {kind}: {why}") from error
     except text_files.DAMAGED as error:
         raise UnusableData(f"{path}: cannot be read as {kind}: its compression is damaged or cut short") from error
-    except pl.exceptions.PolarsError as error:
-        raise UnusableData(f"{path}: cannot be read as {kind}: it is empty, damaged or something else") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise UnusableData(f"{path}: cannot be read as {kind}: {DAMAGED}") from error
