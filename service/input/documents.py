@@ -168,8 +168,12 @@ def _framed_avro(mapping: TopicMapping, name: str) -> Callable[[bytes], Any]:
 
 
 def _protobuf(mapping: TopicMapping) -> Documents:
+    if mapping.schema_file is None and mapping.registry is not None:
+        return protobuf.of_registry(mapping.registry)
     if mapping.schema_file is None or mapping.message is None:
-        raise RefusedSetting(f"{mapping.setting}: found protobuf, expected schema_file and message as well")
+        raise RefusedSetting(
+            f"{mapping.setting}: found protobuf, expected schema_file and message, or input.schema_registry_url"
+        )
     return protobuf.of_file(mapping.schema_file, mapping.message, mapping.setting)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from models.data.stream_key import flaw_of
 from models.data.time_units import looks_like
 from service.errors import RefusedSetting, RejectedReading
-from service.input import avro, otlp, senml, sparkplug
+from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.documents import influx_documents, json_documents
 from service.input.formats import TopicMapping
 from service.input.mapping import DECIMALS
@@ -153,17 +153,27 @@ def _of_registry(key: bytes | None, value: bytes, schema: int, registry: Registr
     if value[ID_BYTES : ID_BYTES + 1] in (b"{", b"["):
         found = guess(key, value[ID_BYTES:], (), registry)
         return found and found._replace(settings={"format": "json-schema", **(found.settings or {})})
-    document = _by_registry(registry, value)
+    document, what = _by_registry(registry, value), "Avro"
+    if document is None:
+        document, what = _protobuf_by_registry(registry, value), "Protobuf"
     if document is None:
         return Guess(f"Avro or Protobuf with schema id {schema} of a schema registry", None)
     found = _of_document(key, document, (), registry)
-    return found and found._replace(what="Avro", settings={"format": "avro", **(found.settings or {})})
+    return found and found._replace(what=what, settings={"format": what.lower(), **(found.settings or {})})
 
 
 def _by_registry(registry: Registry | None, framed: bytes) -> Any:
     """What it is as Avro; None if it is none."""
     try:
         return None if registry is None else avro.of_registry(registry)(framed)
+    except RejectedReading:
+        return None
+
+
+def _protobuf_by_registry(registry: Registry | None, framed: bytes) -> Any:
+    """What it is as Protobuf; None if it is none."""
+    try:
+        return None if registry is None else next(iter(protobuf.of_registry(registry)(framed)))
     except RejectedReading:
         return None
 

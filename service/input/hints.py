@@ -35,8 +35,7 @@ class Hints:
         if found.settings is None:
             return (
                 f"it looks like {found.what}: set input.schema_registry_url and, if it is Avro, "
-                f"input.topics.{topic}: {{format: avro}}; if it is Protobuf, {{format: protobuf, schema_file: …, "
-                "message: …}"
+                f"input.topics.{topic}: {{format: avro}}; if it is Protobuf, {{format: protobuf}}"
             )
         mapping = found.mapping(topic)
         if mapping is None or not self._is_read_by(mapping, found.yaml, MappedRecord(key, value, time_ms, dict)):
