@@ -28,6 +28,24 @@ HERE = Path(__file__).parent
 AVRO_BODY = bytes.fromhex("80 e0 a0 b7 f1 66 02 00 00 00 00 00 80 4e 40 02 66 66 66 66 66 66 10 40")
 # fields 1 to 3: an integer and two doubles
 PROTOBUF_BODY = bytes.fromhex("08 80 b0 d0 db b8 33 11 00 00 00 00 00 80 4e 40 19 66 66 66 66 66 66 10 40")
+# a gauge for each value, of a resource with service.name p7
+OTLP_PROTOBUF = bytes.fromhex(
+    "0a 60 0a 16 0a 14 0a 0c 73 65 72 76 69 63 65 2e 6e 61 6d 65 12 04 0a 02 70 37 12 46 0a 07 0a 05 70 6c 61 6e 74"
+    "12 1c 0a 04 74 65 6d 70 2a 14 0a 12 19 00 00 36 33 a4 ac 87 18 21 00 00 00 00 00 80 4e 40"
+    "12 1d 0a 05 70 72 65 73 73 2a 14 0a 12 19 00 00 36 33 a4 ac 87 18 21 66 66 66 66 66 66 10 40"
+)
+OTLP_JSON = (
+    b'{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"p7"}}]},'
+    b'"scopeMetrics":[{"scope":{"name":"plant"},"metrics":['
+    b'{"name":"temp","gauge":{"dataPoints":[{"timeUnixNano":"1767571200000000000","asDouble":61}]}},'
+    b'{"name":"press","gauge":{"dataPoints":[{"timeUnixNano":"1767571200000000000","asDouble":4.1}]}}]}]}]}'
+)
+# its time, two metrics of the type Double, and its sequence number
+SPARKPLUG = bytes.fromhex(
+    "08 80 b0 d0 db b8 33"
+    "12 18 0a 04 74 65 6d 70 18 80 b0 d0 db b8 33 20 0a 69 00 00 00 00 00 80 4e 40"
+    "12 19 0a 05 70 72 65 73 73 18 80 b0 d0 db b8 33 20 0a 69 66 66 66 66 66 66 10 40 18 02"
+)
 AVRO = (HERE / "reading.avsc").read_text()
 
 
@@ -168,6 +186,21 @@ PAYLOADS = (
         b"edge-1",
         ("value",),
     ),
+    Payload(
+        "Sparkplug B, its topic of MQTT as the key",
+        SPARKPLUG,
+        "{preset: sparkplug}",
+        b"spBv1.0/plant/DDATA/edge-1/p7",
+        ("value",),
+    ),
+    Payload(
+        "OpenTelemetry's metrics, `otlp_proto` of the Collector",
+        OTLP_PROTOBUF,
+        "{preset: otlp}",
+        None,
+        ("value",),
+    ),
+    Payload("OpenTelemetry's metrics, `otlp_json`", OTLP_JSON, "{preset: otlp}", None, ("value",)),
     Payload(
         "CloudEvents, structured",
         b'{"specversion":"1.0","id":"1","source":"/line-3","type":"reading","subject":"p7",'

@@ -80,7 +80,9 @@ KNOWN_IN = {
     "yaml": "service.settings",
     "jmespath": "service.input.paths",
     "fastavro": "service.input.avro",
-    "google": "service.input.protobuf",
+    "openpyxl": "models.data.workbook",
+    "google": "service.input.protobuf service.input.otlp service.input.sparkplug",
+    "opentelemetry": "service.input.otlp",
     "line_protocol_parser": "service.input.documents",
     "fastapi": "service.http service.cli.demo",  # the demo serves the same app
     "starlette": "service.http",

@@ -1,29 +1,25 @@
-"""Data files as people have them, as tables with Telltale's columns: CSV, JSON lines and Parquet, also compressed.
+"""Data files as people have them, as tables with Telltale's columns: whatever `raw_table` reads.
 
 What a file leaves open is found out where that is safe, and noted; what is not safe is refused with the option that
 settles it. Rows are counted from 0, below the header.
 """
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 import polars as pl
 
-from models.data import text_files
 from models.data.errors import UnusableData
 from models.data.file_options import FileOptions
-from models.data.text_files import SEPARATORS, opened, suffix_of
+from models.data.raw_table import RawTable, in_memory, raw_table
 
 NOT_FEATURES = ("timestamp", "stream", "label", "part")
-TEXT, LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
-SUFFIXES = (".csv", ".parquet", ".tsv", ".jsonl", ".ndjson")  # of files in folders; .txt only where it is named
 TIME_NAMES = ("timestamp", "time", "datetime", "date_time", "date time", "date", "ts")
 MISSING = ("", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil")  # words for no value, in any case
 LABELS = ("anomaly", "is_anomaly", "label", "labels", "changepoint", "attack", "fault", "outlier", "target", "class")
@@ -47,20 +43,12 @@ class DataFile(NamedTuple):
     notes: tuple[str, ...]  # what was found out, or is doubtful, for people
 
 
-class _Raw(NamedTuple):
-    """A file's own columns."""
-
-    names: tuple[str, ...]
-    frames: Callable[[int], Iterator[pl.DataFrame]]
-    notes: tuple[str, ...] = ()
-
-
 def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> DataFile:
     """Find out what is in a file. features: its channels; None: all columns of numbers. Raises UnusableData.
 
     Everything is read, to find out what its columns are.
     """
-    raw = _long_as_wide(path, _raw(path, options), options)
+    raw = _long_as_wide(path, raw_table(path, options), options)
     time = _time_column(path, raw.names, options.time_column)
     stream = _stream_column(path, raw.names, options.stream_column)
     renamed = {time: "timestamp", **({stream: "stream"} if stream else {})}
@@ -99,75 +87,7 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
 _SURVEYED = 2 * 1024 * 1024  # values at once
 
 
-def _raw(path: Path, options: FileOptions) -> _Raw:
-    suffix = suffix_of(path)
-    if suffix == ".parquet":
-        return _raw_parquet(path)
-    if suffix in LINES:
-        return _raw_lines(path)
-    with readable(path):
-        layout = text_files.layout_of(path, options.separator, options.encoding, options.columns)
-    notes = []
-    if layout.separator != "," and options.separator is None:
-        notes.append(f"separator {SEPARATORS.get(layout.separator, repr(layout.separator))}")
-    if layout.encoding != "utf-8" and options.encoding is None:
-        notes.append(f"encoding {layout.encoding}")
-    if layout.unnamed_last:
-        notes.append("a separator ends every line")
-
-    def frames(_rows: int) -> Iterator[pl.DataFrame]:
-        with readable(path):
-            yield from text_files.read_text(path, layout)
-
-    return _Raw(layout.names, frames, tuple(notes))
-
-
-def _raw_parquet(path: Path) -> _Raw:
-    if path.suffix.lower() != ".parquet":
-        raise UnusableData(f"{path}: found a compressed Parquet file, expected .parquet, which compresses by itself")
-    with readable(path):
-        scan = pl.scan_parquet(path)
-        names = tuple(scan.collect_schema())
-        count = int(scan.select(pl.len()).collect().item())
-
-    def frames(rows: int) -> Iterator[pl.DataFrame]:
-        with readable(path):
-            for begin in range(0, max(1, count), rows):
-                yield scan.slice(begin, rows).collect()
-
-    return _Raw(names, frames)
-
-
-def _raw_lines(path: Path) -> _Raw:
-    with readable(path), opened(path) as file:
-        lines = [line for line in file.read().split(b"\n") if line.strip()]
-    for row, line in enumerate(lines):
-        try:
-            found = json.loads(line)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise UnusableData(
-                f"{path}: row {row} is {line[:80].decode(errors='replace')!r}, expected a JSON object such as "
-                '{"timestamp": "2026-01-31T23:59:00Z", "temp": 20.5}'
-            )
-    if not lines:
-        raise UnusableData(f"{path}: no rows")
-    with readable(path):
-        frame = pl.read_ndjson(b"\n".join(lines), infer_schema_length=None)
-    if nested := [name for name, kind in frame.schema.items() if kind.is_nested()]:
-        raise UnusableData(f"{path}: column {nested[0]} holds {frame[nested[0]][0]!r}, expected single values")
-    return _in_memory(frame, ())
-
-
-def _in_memory(frame: pl.DataFrame, notes: tuple[str, ...]) -> _Raw:
-    def frames(rows: int) -> Iterator[pl.DataFrame]:
-        return frame.iter_slices(rows)
-
-    return _Raw(tuple(frame.columns), frames, notes)
-
-
-def _long_as_wide(path: Path, raw: _Raw, options: FileOptions) -> _Raw:
+def _long_as_wide(path: Path, raw: RawTable, options: FileOptions) -> RawTable:
     """One value a row, as a row for all values of one time and stream. All of it is in memory meanwhile."""
     name, value = options.name_column, options.value_column
     if name is None:
@@ -185,7 +105,7 @@ def _long_as_wide(path: Path, raw: _Raw, options: FileOptions) -> _Raw:
             f"{', '.join(index)}, expected one value of each name"
         )
     wide = frame.pivot(name, index=index, values=value, maintain_order=True)
-    return _in_memory(wide, (*raw.notes, f"one value a row, named by {name}: {', '.join(wide.columns[len(index) :])}"))
+    return in_memory(wide, (*raw.notes, f"one value a row, named by {name}: {', '.join(wide.columns[len(index) :])}"))
 
 
 def _require(path: Path, names: Sequence[str], column: str, option: str) -> None:
@@ -489,18 +409,3 @@ def _converted(
         text = text.set((text.str.len_bytes() == 0).fill_null(value=False), None)
         columns.append(text if times is None or times == pl.String else text.cast(times))
     return frame.with_columns(columns)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """What goes wrong while a file is being read, as UnusableData: never in a library's words."""
-    kind = suffix_of(path)[1:]
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or "it is not compressed as its name says"
-        raise UnusableData(f"{path}: cannot be read as {kind}: {why}") from error
-    except text_files.DAMAGED as error:
-        raise UnusableData(f"{path}: cannot be read as {kind}: its compression is damaged or cut short") from error
-    except pl.exceptions.PolarsError as error:
-        raise UnusableData(f"{path}: cannot be read as {kind}: it is empty, damaged or something else") from error

@@ -28,6 +28,7 @@ class FileOptions(NamedTuple):
     decimal: str | None = None
     encoding: str | None = None
     columns: tuple[str, ...] = ()  # all of a text file's, by place
+    sheet: str | None = None  # of an Excel workbook; None: the only one with cells
     missing: tuple[str, ...] = ()  # further words and numbers for no value
     order: Order = Order.KEEP
 

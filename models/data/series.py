@@ -15,14 +15,15 @@ import numpy as np
 import polars as pl
 
 from models.data.arrays import Bools, Doubles, Int64s
-from models.data.data_file import NOT_FEATURES, SUFFIXES, TEXT, DataFile, look
+from models.data.data_file import NOT_FEATURES, DataFile, look
 from models.data.errors import UnusableData as UnusableData  # noqa: PLC0414 - part of what a reader of series needs
 from models.data.file_options import AS_USUAL, FileOptions, Order
+from models.data.raw_table import SUFFIXES, TEXT
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.text_files import stem_of, suffix_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
 
-NOT_READ = (".txt", ".json", ".xlsx", ".xls", ".ods", ".arrow", ".feather", ".zip", ".bz2", ".xz")
+NOT_READ = (".txt", ".json", ".xls", ".xlsm", ".ods", ".zip", ".bz2", ".xz")
 MOST_LATE = 0.05  # share of a stream's readings that are earlier than one before, in a file that is in order
 
 
@@ -51,7 +52,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             below = sorted(p for p in path.rglob("*") if suffix_of(p) in SUFFIXES and p.is_file())
             if not below:
-                raise UnusableData(f"{path}: no {' or '.join(SUFFIXES)} file in this folder")
+                raise UnusableData(f"{path}: no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file in this folder")
             files += below
         elif not path.exists():
             raise UnusableData(f"{path}: no such file or folder")
@@ -70,18 +71,27 @@ def read_series(
     features: Sequence[str] | None = None,
     options: FileOptions = AS_USUAL,
     note: Callable[[str], None] = lambda _: None,
+    unread: list[str] | None = None,
 ) -> list[Series]:
     """Every stream of the files, which must all have the features given, or those of the first file.
 
     note: is called with what was found out of each file. Raises UnusableData, which names every file that is not
-    readable.
+    readable; where `unread` is given, what is wrong with those is added to it instead, as long as any can be read.
     """
     series: list[Series] = []
-    for file, check in look_at_files(paths, features, options, note):
-        frame = pl.concat([*file.frames(file.rows)])
-        series += by_stream(check.check(frame), file.path, stem_of(file.path))
+    for file, check in look_at_files(paths, features, options, note, unread):
+        try:
+            frame = pl.concat([*file.frames(file.rows)])
+            streams = by_stream(check.check(frame), file.path, stem_of(file.path))
+            series += in_order(streams, options.order, note)
+        except UnusableData as error:
+            if unread is None:
+                raise
+            unread.append(str(error))
+    if not series:
+        _refuse_files(unread or [], 0)
     _check_distinct(series)
-    return in_order(series, options.order, note)
+    return series
 
 
 def look_at_files(
@@ -89,6 +99,7 @@ def look_at_files(
     features: Sequence[str] | None,
     options: FileOptions,
     note: Callable[[str], None] = lambda _: None,
+    unread: list[str] | None = None,
 ) -> "list[tuple[DataFile, FileCheck]]":
     """What is in each file, and a check of its rows; see read_series()."""
     found: list[tuple[DataFile, FileCheck]] = []
@@ -108,13 +119,20 @@ def look_at_files(
         found.append((file, check))
     if other := [path for folder in paths for path in _other_data(folder)]:
         note(f"not read: {', '.join(map(str, other))}: expected {FILE_NAMES}")
-    if len(refused) > 1 or (refused and found):
-        raise UnusableData("\n".join([f"{len(refused)} of {len(files)} files cannot be read:", *refused]))
-    if refused:
-        raise UnusableData(refused[0])
-    if not found:
-        raise UnusableData("no data files were given")
+    if unread is not None:
+        unread += refused
+    if not found or (refused and unread is None):
+        _refuse_files(refused, len(found))
     return found
+
+
+def _refuse_files(refused: Sequence[str], others: int) -> NoReturn:
+    """others: how many can be read."""
+    if not refused:
+        raise UnusableData("no data files were given")
+    if len(refused) == 1 and not others:
+        raise UnusableData(refused[0])
+    raise UnusableData("\n".join([f"{len(refused)} of {len(refused) + others} files cannot be read:", *refused]))
 
 
 def _other_data(folder: Path) -> list[Path]:

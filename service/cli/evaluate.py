@@ -45,7 +45,7 @@ app = typer.Typer()
 def evaluate(
     data: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[DATA]...", help="CSV, JSON lines or Parquet files, or folders of them."),
+        typer.Argument(metavar="[DATA]...", help="CSV, JSON lines, Parquet, Arrow or Excel files, or folders of them."),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME", help="Only this set; may be given several times.")

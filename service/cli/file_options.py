@@ -46,6 +46,7 @@ def file_options(
         _option("--decimal", "The decimal point, . or a comma; found out if not given.", callback=one_of(".", ",")),
     ] = None,
     encoding: Annotated[str | None, _option("--encoding", "Of text that is not UTF-8, such as cp1252.")] = None,
+    sheet: Annotated[str | None, _option("--sheet", "Of an Excel file that has several.")] = None,
     missing: Annotated[
         list[str] | None,
         _option("--missing", "A word or number that means no value, such as -9999; may be given several times."),
@@ -68,6 +69,7 @@ def file_options(
         decimal=decimal,
         encoding=encoding,
         columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
+        sheet=sheet,
         missing=tuple(missing or ()),
         order=Order(order),
     )

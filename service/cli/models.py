@@ -42,7 +42,7 @@ from service.cli.options import (
     simulated,
 )
 from service.cli.output_files import check_outputs, check_room
-from service.errors import RefusedSetting
+from service.errors import RefusedInput, RefusedSetting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -333,16 +333,18 @@ def score(
     """Judge files with the very code of the service; rows come out in the order of the files.
 
     Columns: stream, timestamp (ms), score (1.0 is the alarm threshold), alarm, and expected_, lower_ and upper_ for
-    every feature. Late and duplicate readings are not judged: score 0 and no band. Without a trained model the net
+    every feature. Late and duplicate readings are not judged: score 0 and no band. Files that cannot be read are named
+    at the end, and the command ends with status 1; the others are judged. Without a trained model the net
     judges that comes with Telltale, every stream from its first reading on.
     """
     settings = load_settings(config, {"checkpoint": checkpoint, "features": features})
     paths = data_paths(data, more)
     check_outputs(out_file, anomalies, force=force)
     judged: Sequence[str] = settings.features
+    unread: list[str] = []
     streams: list[Series] | None = None
     if not (settings.checkpoint or judged or CHECKPOINT.exists()):
-        streams = read_data(paths, None, files)
+        streams = read_data(paths, None, files, unread)
         judged = streams[0].features
     loaded = load_checkpoint(settings.checkpoint, judged)
 
@@ -357,7 +359,7 @@ def score(
     from service.process.sensors import sensor_rules
 
     one_thread()
-    series = select(streams or read_data(paths, loaded.detector.features, files), part)
+    series = select(streams or read_data(paths, loaded.detector.features, files, unread), part)
     sensors = sensor_rules(settings, loaded.detector.features)
     pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000), sensors=sensors)
     events, table = io.StringIO(), io.BytesIO()
@@ -381,6 +383,10 @@ def score(
     )
     if found := _listed(scored.excluded):
         out.print(f"values that count as missing: {found}")
+    if unread:
+        raise RefusedInput(
+            "\n".join([f"{counted(len(unread), 'file')} cannot be read, the others are judged:", *unread])
+        )
 
 
 @checkpoint_app.command("show", epilog="Example: telltale checkpoint show plant.safetensors")

@@ -33,7 +33,9 @@ err = Console(stderr=True, highlight=False)
 Data = Annotated[
     list[Path] | None,
     typer.Option(
-        "--data", metavar="PATH...", help="CSV, JSON lines or Parquet files, or folders of them; several may follow."
+        "--data",
+        metavar="PATH...",
+        help="CSV, JSON lines, Parquet, Arrow or Excel files, or folders of them; several may follow.",
     ),
 ]
 MoreData = Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More data files.", hidden=True)]
@@ -107,7 +109,9 @@ def data_paths(data: list[Path] | None, more: list[Path] | None) -> list[Path]:
     """`--data A B C`: the shell makes one option and two arguments of it."""
     paths = [*(data or []), *(more or [])]
     if not paths:
-        raise RefusedSetting("--data is missing, expected CSV, JSON lines or Parquet files, or folders of them")
+        raise RefusedSetting(
+            "--data is missing, expected CSV, JSON lines, Parquet, Arrow or Excel files, or folders of them"
+        )
     for path in paths:
         if not path.exists():
             raise RefusedInput(f"{path}: no such file or folder")
@@ -115,11 +119,15 @@ def data_paths(data: list[Path] | None, more: list[Path] | None) -> list[Path]:
 
 
 def read_data(
-    paths: list[Path], features: tuple[str, ...] | None = None, options: FileOptions = AS_USUAL
+    paths: list[Path],
+    features: tuple[str, ...] | None = None,
+    options: FileOptions = AS_USUAL,
+    unread: list[str] | None = None,
 ) -> "list[Series]":
+    """unread: what is wrong with files that cannot be read is added to it; None: it is raised."""
     from models.data.series import read_series
 
-    return read_series(paths, features, options, note_file)
+    return read_series(paths, features, options, note_file, unread)
 
 
 def note_file(text: str) -> None:

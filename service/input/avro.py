@@ -95,7 +95,7 @@ def reader_of(schema: RegisteredSchema) -> Read:
 
     names: dict[str, Any] = {}
     try:
-        for one in (*schema.references, schema.text):
+        for one in (*(reference.text for reference in schema.references), schema.text):
             parsed = fastavro.parse_schema(json.loads(one), named_schemas=names)
         _Sizes(names).of(parsed)
     except (SchemaParseException, UnknownType, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from service.errors import RefusedSetting, RejectedReading
-from service.input import avro, protobuf, senml
+from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.formats import TopicMapping
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, schema_id
@@ -168,8 +168,12 @@ def _framed_avro(mapping: TopicMapping, name: str) -> Callable[[bytes], Any]:
 
 
 def _protobuf(mapping: TopicMapping) -> Documents:
+    if mapping.schema_file is None and mapping.registry is not None:
+        return protobuf.of_registry(mapping.registry)
     if mapping.schema_file is None or mapping.message is None:
-        raise RefusedSetting(f"{mapping.setting}: found protobuf, expected schema_file and message as well")
+        raise RefusedSetting(
+            f"{mapping.setting}: found protobuf, expected schema_file and message, or input.schema_registry_url"
+        )
     return protobuf.of_file(mapping.schema_file, mapping.message, mapping.setting)
 
 
@@ -180,6 +184,8 @@ FORMATS: dict[str, Callable[[TopicMapping], Documents]] = {
     "avro": _avro,
     "protobuf": _protobuf,
     "influx": lambda _: influx_documents,
+    "otlp": lambda mapping: otlp.documents_of(mapping.setting),
+    "sparkplug": sparkplug.documents_of,
     "senml": lambda _: lambda value: senml.records_of(json_documents(value)),
 }
 KEYS: dict[str, Callable[[TopicMapping], Callable[[bytes | None], Any]]] = {
@@ -187,4 +193,5 @@ KEYS: dict[str, Callable[[TopicMapping], Callable[[bytes | None], Any]]] = {
     "json": lambda _: _json_key,
     "integer": lambda _: _integer_key,
     "avro": _avro_key,
+    "sparkplug": lambda _: sparkplug.topic_of,
 }

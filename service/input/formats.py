@@ -56,7 +56,7 @@ class TopicMapping(NamedTuple):
     message: str | None = None  # which of the file, of Protobuf
     key_format: str = "text"
     readings: str | None = None  # path to the array of them; a value without it is one, or an array of them
-    select: str | None = None
+    select: tuple[str, ...] = ()  # all of them are true of the readings that are meant
     stream: tuple[str, ...] = ("$key",)
     time: str = "timestamp"
     time_unit: str = "ms"

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from models.data.stream_key import flaw_of
 from models.data.time_units import looks_like
-from service.errors import RejectedReading
-from service.input import avro, senml
+from service.errors import RefusedSetting, RejectedReading
+from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.documents import influx_documents, json_documents
 from service.input.formats import TopicMapping
 from service.input.mapping import DECIMALS
@@ -34,10 +34,14 @@ DAY_AND_MONTH = re.compile(r"(\d\d?)[/-](\d\d?)[/-]\d{4}")
 
 
 class Guess(NamedTuple):
-    """What it is, in words if it has any, and settings of `input.topics.TOPIC`; None: what reads it is not known."""
+    """What it is, in words if it has any, and settings of `input.topics.TOPIC`; None: what reads it is not known.
+
+    needs: what must be done before they read it.
+    """
 
     what: str
     settings: Mapping[str, Any] | None
+    needs: str = ""
 
     @property
     def yaml(self) -> str:
@@ -51,9 +55,9 @@ class Guess(NamedTuple):
             return None
         given = {name: value for name, value in self.settings.items() if name != "preset"}
         fields = {**PRESETS.get(str(self.settings.get("preset")), {}), **given}
-        for name in ("stream", "good"):
+        for name in ("stream", "good", "select"):
             if name in fields:
-                fields[name] = tuple(fields[name]) if isinstance(fields[name], list) else (fields[name],)
+                fields[name] = tuple(fields[name]) if isinstance(fields[name], list | tuple) else (fields[name],)
         return TopicMapping(f"input.topics.{topic}", **fields, registry=registry)
 
 
@@ -90,9 +94,36 @@ def _of_lines(key: bytes | None, value: bytes) -> Guess | None:
     try:
         (line, *_) = influx_documents(value)
     except RejectedReading:
-        return None
+        return _of_sparkplug(key, value) or _of_otlp(value)
     time = {"time": "$time"} if line["time"] is None else _unit(line["time"], "ns")
     return Guess("Influx's line protocol", {"preset": "influx", **time, **_of_tags(key, line["tags"])})
+
+
+def _of_sparkplug(key: bytes | None, value: bytes) -> Guess | None:
+    """A payload under the topic that it was published to."""
+    settings = {"preset": "sparkplug"}
+    mapping = Guess("", settings).mapping("")
+    try:
+        if mapping is None or key is None or not sparkplug.topic_of(key)["measures"]:
+            return None
+        list(sparkplug.documents_of(mapping)(value))
+    except RejectedReading:
+        return None
+    return Guess("Sparkplug B", settings)
+
+
+def _of_otlp(value: bytes) -> Guess | None:
+    """Metrics of OpenTelemetry."""
+    what = "OpenTelemetry's metrics"
+    try:
+        first = next((one for one in otlp.documents_of("")(value) if one["scalar"]), None)
+    except RejectedReading:
+        return None
+    except RefusedSetting:
+        # A field with the number 1 that is a message, as every request begins.
+        return Guess(what, None, otlp.INSTALL) if value[:1] in (b"\n", b"{") else None
+    named = {} if first is None or first["source"] is not None else {"stream": "series"}
+    return Guess(what, {"preset": "otlp", **named})
 
 
 def _of_tags(key: bytes | None, tags: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,6 +139,8 @@ def _of_document(key: bytes | None, document: Any, headers: Sequence[str], regis
         document = document[0]
     if not isinstance(document, dict):
         return None
+    if isinstance(document.get("resourceMetrics"), list):
+        return _of_otlp(json.dumps(document).encode())
     settings = _of_producer(document, headers) or _of_object(document)
     if settings is None:
         return None
@@ -120,17 +153,27 @@ def _of_registry(key: bytes | None, value: bytes, schema: int, registry: Registr
     if value[ID_BYTES : ID_BYTES + 1] in (b"{", b"["):
         found = guess(key, value[ID_BYTES:], (), registry)
         return found and found._replace(settings={"format": "json-schema", **(found.settings or {})})
-    document = _by_registry(registry, value)
+    document, what = _by_registry(registry, value), "Avro"
+    if document is None:
+        document, what = _protobuf_by_registry(registry, value), "Protobuf"
     if document is None:
         return Guess(f"Avro or Protobuf with schema id {schema} of a schema registry", None)
     found = _of_document(key, document, (), registry)
-    return found and found._replace(what="Avro", settings={"format": "avro", **(found.settings or {})})
+    return found and found._replace(what=what, settings={"format": what.lower(), **(found.settings or {})})
 
 
 def _by_registry(registry: Registry | None, framed: bytes) -> Any:
     """What it is as Avro; None if it is none."""
     try:
         return None if registry is None else avro.of_registry(registry)(framed)
+    except RejectedReading:
+        return None
+
+
+def _protobuf_by_registry(registry: Registry | None, framed: bytes) -> Any:
+    """What it is as Protobuf; None if it is none."""
+    try:
+        return None if registry is None else next(iter(protobuf.of_registry(registry)(framed)))
     except RejectedReading:
         return None
 

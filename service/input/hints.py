@@ -30,11 +30,12 @@ class Hints:
         found = guess(key, value)
         if found is None:
             return ""
+        if found.needs:
+            return f"it looks like {found.what}: {found.needs}, then input.topics.{topic}.preset reads it"
         if found.settings is None:
             return (
                 f"it looks like {found.what}: set input.schema_registry_url and, if it is Avro, "
-                f"input.topics.{topic}: {{format: avro}}; if it is Protobuf, {{format: protobuf, schema_file: …, "
-                "message: …}"
+                f"input.topics.{topic}: {{format: avro}}; if it is Protobuf, {{format: protobuf}}"
             )
         mapping = found.mapping(topic)
         if mapping is None or not self._is_read_by(mapping, found.yaml, MappedRecord(key, value, time_ms, dict)):

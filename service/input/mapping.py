@@ -87,7 +87,7 @@ class MappedReader:
         self._documents = documents_of(mapping)
         self._key = key_of(mapping)
         self._readings = path(mapping.readings) if mapping.readings else None
-        self._select = path(mapping.select) if mapping.select else None
+        self._select = [path(part) for part in mapping.select]
         self._stream = [path(part) for part in mapping.stream]
         self._time = path(mapping.time)
         unit = TimeUnit(mapping.time_unit)
@@ -97,7 +97,7 @@ class MappedReader:
         self._row = self._side_by_side(path(values)) if isinstance(values, str) else self._one_by_one(values)
         self._quality = self._quality_paths()
         self._good = _plain_set(mapping.good)
-        found = [one for one in (self._readings, self._select, self._time, *self._stream) if one is not None]
+        found = [one for one in (self._readings, self._time, *self._select, *self._stream) if one is not None]
         self._nothing = [math.nan] * len(self._features)
         self._needs_headers = any(one.text.startswith("$header") for one in found)
         self._needs_key = any(one.text.startswith("$key") for one in found)
@@ -170,7 +170,7 @@ class MappedReader:
         for document in self._documents(value):
             around = Around(record.topic, record.key, record.headers, record.time_ms, document)
             for reading in self._within(document, around):
-                chosen = self._select is None or self._select.find(reading, around)
+                chosen = all(one.find(reading, around) for one in self._select)
                 yield reading, around if chosen else None
 
     def is_number(self, value: Any) -> bool:

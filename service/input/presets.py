@@ -17,6 +17,25 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "time_unit": "s",
         "values": "v",
     },
+    # A point of a metric is a stream's reading; those of histograms and summaries are left out.
+    "otlp": {
+        "format": "otlp",
+        "select": "scalar",
+        "stream": ("source", "series"),
+        "time": "time",
+        "time_unit": "ns",
+        "values": "value",
+    },
+    # The key is the topic of MQTT; numbers of births and data are read.
+    "sparkplug": {
+        "format": "sparkplug",
+        "key_format": "sparkplug",
+        "select": ("scalar", "$key.measures"),
+        "stream": ("$key.source", "name"),
+        "values": "value",
+        "quality": "quality",
+        "good": 192,
+    },
     # {"schema": …, "payload": {…}}, as its JSON converter writes it
     "connect": {"readings": "payload", "values": "@"},
     # {"before": …, "after": {…}, "op": …, "ts_ms": ms}, with or without Connect's envelope

@@ -1,16 +1,19 @@
-"""Protobuf to documents, by a message of a descriptor set: what `protoc --include_imports --descriptor_set_out` writes.
+"""Protobuf to documents, by a message of a descriptor set, or by the schema that a value names in a registry.
 
-Values may begin with the id of their schema and the place of their message in it, as the serializer of a schema
-registry writes them: no message begins with the zero byte that those begin with.
+A descriptor set is what `protoc --include_imports --descriptor_set_out` writes. Values may begin with the id of their
+schema and the place of their message in it, as the serializer of a schema registry writes them: no message begins with
+the zero byte that those begin with.
 """
 
+import base64
+import binascii
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.errors import RefusedSetting, RejectedReading
 from service.input.reasons import Reason
-from service.input.registry import ID_BYTES
+from service.input.registry import ID_BYTES, RegisteredSchema, Registry, schema_id
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMESTAMP = "google.protobuf.Timestamp"
@@ -23,19 +26,131 @@ MOST_INDICES = 32  # of messages within one another
 
 def of_file(file: str, message: str, setting: str) -> Callable[[bytes], Iterable[Any]]:
     """Reads values of a message by the descriptor set in a file. Raises RefusedSetting."""
-    from google.protobuf.message import DecodeError  # noqa: PLC0415  (most need no Protobuf)
-
     made = _message_class(file, message, setting)
     expected = _indices(made.DESCRIPTOR)
 
     def documents(value: bytes) -> Iterable[Any]:
         body = _body(value, expected, message) if value[:1] == b"\0" else value
-        try:
-            return [_document(made.FromString(body))]
-        except (DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
-            raise RejectedReading(Reason.BAD_PROTOBUF, f"no {message}: {error} in {len(value)} bytes") from error
+        return [_parsed(made, message, body)]
 
     return documents
+
+
+def of_registry(registry: Registry) -> Callable[[bytes], Iterable[Any]]:
+    """Reads values behind the id of their schema and the place of their message in it. Raises RegistryUnavailable."""
+    schemas: dict[int, _Schema | str] = {}
+    messages: dict[tuple[int, tuple[int, ...]], tuple[str, Any]] = {}
+
+    def documents(value: bytes) -> Iterable[Any]:
+        number = schema_id(value)
+        if number is None:
+            raise RejectedReading(
+                Reason.BAD_PROTOBUF,
+                f"found {value[:ID_BYTES].hex(' ') or 'nothing'}, expected a zero byte and a schema id; "
+                "schema_file and message describe values without one",
+            )
+        place, begin = _place(value)
+        found = messages.get((number, place))
+        if found is None:
+            if number not in schemas:
+                schemas[number] = _registered(registry, number)
+            found = messages[number, place] = _message_at(schemas[number], number, place)
+        name, made = found
+        return [_parsed(made, name, value[begin:])]
+
+    return documents
+
+
+class _Schema(NamedTuple):
+    """A file of a registry, and all that it imports."""
+
+    file: Any  # its descriptor, as a message
+    pool: Any
+
+
+def _registered(registry: Registry, number: int) -> _Schema | str:
+    """A schema, or why it describes no values. An unknown id may be known later: raises RejectedReading."""
+    schema = registry.schema(number)
+    if schema is None:
+        raise RejectedReading(Reason.BAD_PROTOBUF, f"schema id {number}: {registry.name} has no such schema")
+    if schema.kind != "PROTOBUF":
+        return f"schema id {number} is of the type {schema.kind}, expected PROTOBUF"
+    try:
+        return _schema(schema)
+    except ValueError as error:
+        return f"schema id {number}: {error}"
+
+
+def _schema(schema: RegisteredSchema) -> _Schema:
+    """Raises ValueError, which says what is wrong with it."""
+    from google.protobuf import (  # noqa: PLC0415
+        descriptor_pool,
+        duration_pb2,
+        empty_pb2,
+        struct_pb2,
+        timestamp_pb2,
+        wrappers_pb2,
+    )
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto  # noqa: PLC0415
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+
+    def file_of(text: str) -> Any:
+        try:
+            return FileDescriptorProto.FromString(base64.b64decode(text, validate=True))
+        except (binascii.Error, DecodeError, ValueError):
+            raise ValueError(
+                f"the registry has no descriptor of it, but {text[:40]!r}: schema_file and message describe the values"
+            ) from None
+
+    known = {}
+    for usual in (duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2):
+        known[usual.DESCRIPTOR.name] = FileDescriptorProto.FromString(usual.DESCRIPTOR.serialized_pb)
+    for reference in schema.references:
+        known[reference.name] = file_of(reference.text)
+        known[reference.name].name = reference.name
+    file, pool, added = file_of(schema.text), descriptor_pool.DescriptorPool(), set[str]()
+
+    def add(one: Any) -> None:
+        added.add(one.name)
+        for name in one.dependency:
+            if name not in known:
+                raise ValueError(f"it imports {name}, to which it has no reference in the registry")
+            if name not in added:
+                add(known[name])
+        pool.Add(one)
+
+    try:
+        add(file)
+        pool.FindFileByName(file.name)
+    except (TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"no schema of Protobuf: {error}") from error
+    return _Schema(file, pool)
+
+
+def _message_at(schema: _Schema | str, number: int, place: tuple[int, ...]) -> tuple[str, Any]:
+    from google.protobuf import message_factory  # noqa: PLC0415
+
+    if isinstance(schema, str):
+        raise RejectedReading(Reason.BAD_PROTOBUF, schema)
+    names, siblings = [schema.file.package] if schema.file.package else [], schema.file.message_type
+    for index in place or (-1,):
+        if not 0 <= index < len(siblings):
+            raise RejectedReading(
+                Reason.BAD_PROTOBUF, f"schema id {number}: it has no message {list(place)}, {len(siblings)} are there"
+            )
+        names.append(siblings[index].name)
+        siblings = siblings[index].nested_type
+    name = ".".join(names)
+    return name, message_factory.GetMessageClass(schema.pool.FindMessageTypeByName(name))
+
+
+def _parsed(made: Any, name: str, body: bytes) -> Any:
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+
+    try:
+        return _document(made.FromString(body))
+    except (DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
+        raise RejectedReading(Reason.BAD_PROTOBUF, f"no {name}: {error} in {len(body)} bytes") from error
 
 
 def _message_class(file: str, message: str, setting: str) -> Any:
@@ -75,18 +190,24 @@ def _indices(descriptor: Any) -> tuple[int, ...]:
 
 def _body(value: bytes, expected: tuple[int, ...], message: str) -> bytes:
     """What stands behind the id of a schema and the place of a message, which must be the expected one."""
-    schema, at = int.from_bytes(value[1:ID_BYTES]), ID_BYTES
-    count, at = _zigzag(value, at)
+    found, at = _place(value)
+    if found != expected:
+        raise RejectedReading(
+            Reason.BAD_PROTOBUF,
+            f"schema id {schema_id(value)}: message {list(found)} of its file, expected {message}, which is "
+            f"{list(expected)}",
+        )
+    return value[at:]
+
+
+def _place(value: bytes) -> tuple[tuple[int, ...], int]:
+    """The place of a message in its file, behind the id of the schema, and where the message begins."""
+    count, at = _zigzag(value, ID_BYTES)
     found = [] if count else [0]
     for _ in range(min(count, MOST_INDICES)):
         index, at = _zigzag(value, at)
         found.append(index)
-    if tuple(found) != expected:
-        raise RejectedReading(
-            Reason.BAD_PROTOBUF,
-            f"schema id {schema}: message {found} of its file, expected {message}, which is {list(expected)}",
-        )
-    return value[at:]
+    return tuple(found), at
 
 
 def _zigzag(value: bytes, at: int) -> tuple[int, int]:

@@ -23,18 +23,29 @@ WAITS_S = (0.5, 1.0, 2.0, 4.0)  # between tries; then the process ends, and a re
 ASKED_AGAIN_S = 60.0  # for an id that the registry did not know
 UNKNOWN = 40403  # what it answers of an id that it does not know
 MAX_BYTES = 4_194_304  # of an answer
+SERIALIZED = "?format=serialized"  # asks for Protobuf's schemas as descriptors
 MOST_REFERENCES = 100
 MOST_UNKNOWN = 10_000
 
 logger = structlog.get_logger("telltale")
 
 
+class Reference(NamedTuple):
+    """A schema that another refers to by a name: with Protobuf, that of the file that is imported."""
+
+    name: str
+    text: str
+
+
 class RegisteredSchema(NamedTuple):
-    """A schema, and the texts of those that it refers to, each before what refers to it."""
+    """A schema, and those that it refers to, each before what refers to it.
+
+    Texts are JSON; of Protobuf, descriptors of files in base64, or what the registry has instead.
+    """
 
     kind: str  # AVRO, PROTOBUF or JSON
     text: str
-    references: tuple[str, ...] = ()
+    references: tuple[Reference, ...] = ()
 
 
 class Registry(Protocol):
@@ -85,23 +96,28 @@ class HttpRegistry:
                 self._unknown.clear()
             self._unknown[number] = time.monotonic()
             return None
-        references = tuple(dict.fromkeys(self._references(found, [])))
-        schema = RegisteredSchema(str(found.get("schemaType") or "AVRO"), str(found["schema"]), references)
+        kind = str(found.get("schemaType") or "AVRO")
+        form = SERIALIZED if kind == "PROTOBUF" else ""
+        if form:
+            found = self._wait_for(f"/schemas/ids/{number}{form}") or found
+        references = tuple(dict.fromkeys(self._references(found, [], form)))
+        schema = RegisteredSchema(kind, str(found["schema"]), references)
         self._schemas[number] = schema
         return schema
 
-    def _references(self, found: dict[str, Any], above: list[str]) -> list[str]:
-        """Texts of what a schema refers to, the deepest first."""
-        texts = []
+    def _references(self, found: dict[str, Any], above: list[str], form: str) -> list[Reference]:
+        """What a schema refers to, the deepest first."""
+        references = []
         for one in found.get("references") or ():
             path = f"/subjects/{quote(str(one['subject']), safe='')}/versions/{int(one['version'])}"
             if path in above or len(above) > MOST_REFERENCES:
                 raise RegistryUnavailable(f"{self.name}: {path} refers to itself")
-            inner = self._wait_for(path)
+            inner = self._wait_for(path + form)
             if inner is None:
                 raise RegistryUnavailable(f"{self.name}: {path} is missing, which another schema refers to")
-            texts += [*self._references(inner, [*above, path]), str(inner["schema"])]
-        return texts
+            references += self._references(inner, [*above, path], form)
+            references.append(Reference(str(one.get("name", "")), str(inner["schema"])))
+        return references
 
     def _wait_for(self, path: str) -> dict[str, Any] | None:
         for wait_s in WAITS_S:

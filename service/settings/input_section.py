@@ -15,7 +15,7 @@ from service.settings.fields import Authorization, File, FilePath, Topic, Url, o
 from service.settings.secret_files import file_of, with_secrets_from_files
 from service.settings.section import Section
 
-REGISTRY_FORMATS = ("avro",)  # whose values and keys name a schema
+REGISTRY_FORMATS = ("avro", "protobuf")  # whose values and keys name a schema
 SCHEMA_FORMATS = ("avro", "protobuf")  # that take a schema from a file
 
 
@@ -37,6 +37,10 @@ def _zone(value: str) -> str:
 
 def _listed(value: object) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else [value]
+
+
+def _none_or_listed(value: object) -> Sequence[object]:
+    return () if value is None else _listed(value)
 
 
 def _path_or_paths(value: object) -> object:
@@ -74,27 +78,32 @@ class TopicInput(Section):
         default="json",
         description="what the values are; json: an object, an array of them, or one a line; json-schema: the "
         "same behind the id of a schema registry's schema; avro: behind the id of its schema, or by schema_file; "
-        "protobuf: a message of schema_file, an id before it or not; influx: lines of its protocol, each an object "
-        "with measurement, tags, fields and time; senml: a pack, each record with its base added",
+        "protobuf: a message of schema_file, an id before it or not, or by the id alone; influx: lines of its "
+        "protocol, each an object with measurement, tags, fields and time; senml: a pack, each record with its base "
+        "added; otlp: metrics of OpenTelemetry, Protobuf or JSON, each point an object; sparkplug: payloads of "
+        "Sparkplug B, each metric an object",
     )
     schema_file: File | None = Field(
         default=None,
         description="avro: file of the schema of all values; null: each begins with the id of its schema in the "
-        "registry; protobuf: file that protoc --include_imports --descriptor_set_out writes",
+        "registry; protobuf: file that protoc --include_imports --descriptor_set_out writes; null: as avro",
     )
     message: str | None = Field(
         default=None, min_length=1, description="protobuf: full name of the values' message in schema_file"
     )
     key_format: Annotated[str, AfterValidator(one_of(*KEYS))] = Field(
-        default="text", description="what the keys are, where the stream's name is in them"
+        default="text",
+        description="what the keys are, where the stream's name is in them; sparkplug: topics of MQTT, each an object "
+        "with source (GROUP/NODE/DEVICE), type and measures",
     )
     readings: PathText | None = Field(
         default=None,
         description="path to the array of readings in a value; a value without it is one itself, or an array of them",
     )
-    select: PathText | None = Field(
-        default=None,
-        description="expression that is true of the readings that are meant; the others are skipped and counted",
+    select: Annotated[tuple[PathText, ...], BeforeValidator(_none_or_listed)] = Field(
+        default=(),
+        description="expression that is true of the readings that are meant, or several that all are; the others are "
+        "skipped and counted",
     )
     stream: Paths = Field(
         default=("$key",), description="path of the stream's name, or several, whose texts are joined by /"
@@ -140,9 +149,9 @@ class TopicInput(Section):
     def _agree(self) -> Self:
         if self.schema_file is not None and self.format not in SCHEMA_FORMATS:
             raise wrong_value(f"none, as format is {self.format}", "schema_file")
-        for name in ("schema_file", "message"):
-            if self.format == "protobuf" and getattr(self, name) is None:
-                raise wrong_value("a value, as format is protobuf", name)
+        for name, other in (("schema_file", "message"), ("message", "schema_file")):
+            if self.format == "protobuf" and getattr(self, name) is None and getattr(self, other) is not None:
+                raise wrong_value(f"a value, as {other} has one", name)
         if self.message is not None and self.format != "protobuf":
             raise wrong_value(f"none, as format is {self.format}", "message")
         if self.quality is not None and not self.good:
@@ -185,7 +194,7 @@ class InputSettings(Section):
                 raise wrong_value("none without schema_registry_url", name)
         for topic, given in self.topics.items():
             if (given.format in REGISTRY_FORMATS and given.schema_file is None) or given.key_format in REGISTRY_FORMATS:
-                raise wrong_value(f"a registry, as topics.{topic} is of the format avro", "schema_registry_url")
+                raise wrong_value(f"a registry, as topics.{topic} names schemas by ids", "schema_registry_url")
         return self
 
 

@@ -217,7 +217,7 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_without_data_files_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(UnusableData, match=r"no .csv or .parquet or .tsv or .* file in this folder"):
+    with pytest.raises(UnusableData, match=r"no .csv, .parquet, .tsv, .* or .ndjson file in this folder"):
         read_series([tmp_path])
 
 

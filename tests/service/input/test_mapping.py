@@ -122,7 +122,7 @@ def test_no_text_raises_anything_but_a_refusal() -> None:
 # --- SenML
 
 
-SENML: dict[str, Any] = {"format": "senml", "select": "v != `null`", "stream": ("n",), "time": "t", "time_unit": "s"}
+SENML: dict[str, Any] = {"format": "senml", "select": ("v != `null`",), "stream": ("n",), "time": "t", "time_unit": "s"}
 SENML |= {"values": "v"}
 
 
@@ -298,7 +298,7 @@ def test_a_reading_of_many_may_name_what_is_in_its_record() -> None:
 
 def test_what_is_not_selected_is_counted_and_no_dead_letter() -> None:
     values = [json.dumps({"kind": kind, "timestamp": NOW_MS, "values": [1, 2]}).encode() for kind in "abca"]
-    batch, rejects = decode([*values, None], {"select": "kind == 'a'", "tombstones": "ignore"})
+    batch, rejects = decode([*values, None], {"select": ("kind == 'a'",), "tombstones": "ignore"})
     assert rejects == []
     assert (batch.readings.offsets.tolist(), batch.skipped) == ([0, 9], 3)
 
@@ -405,7 +405,7 @@ def test_more_readings_than_a_record_may_hold_are_refused() -> None:
         (b"[" * 60_000 + b"NaN", {}, Reason.BAD_JSON, ""),
         (
             {"timestamp": NOW_MS, "values": [1, 2]},
-            {"select": "abs(id)"},
+            {"select": ("abs(id)",)},
             Reason.WRONG_FEATURES,
             "abs(id) cannot be applied",
         ),
@@ -486,7 +486,7 @@ def list_of(value: bytes) -> list[Any]:
             {},
             {"values": "@", "decimal": ","},
             {"readings": "m || @", "stream": ("$key", "id"), "time": "$time"},
-            {"select": "id > `1`", "values": {"temp": "temp", "press": "m[0].press"}, "time_zone": "UTC"},
+            {"select": ("id > `1`",), "values": {"temp": "temp", "press": "m[0].press"}, "time_zone": "UTC"},
             {"format": "msgpack", "quality": "id", "good": ("a",)},
         ]
     ),

@@ -10,6 +10,7 @@ NAN = math.nan
 USUAL = [("p7", NOW_MS, [61.0, 4.1])]
 TWO = [("p7", NOW_MS, [61.0, 4.1]), ("p7", NOW_MS + 500, [62.0, 4.1])]
 OF_S1 = [("s1", NOW_MS, [40.2])]
+OF_P7 = [("p7/temp", NOW_MS, [61.0]), ("p7/press", NOW_MS, [4.1])]
 # Those that do not say that temp of p7 is 61 and press 4.1.
 MEANT = {
     "a value of a sensor, its name in it too": OF_S1,
@@ -26,7 +27,13 @@ MEANT = {
     "Sparkplug's JSON": [("edge-1/temp", NOW_MS, [61.0]), ("edge-1/press", NOW_MS, [4.1])],
     "an array of readings": TWO,
     "JSON lines": TWO,
-    "SenML": [("p7/temp", NOW_MS, [61.0]), ("p7/press", NOW_MS, [4.1])],
+    "Sparkplug B, its topic of MQTT as the key": [
+        ("plant/edge-1/p7/temp", NOW_MS, [61.0]),
+        ("plant/edge-1/p7/press", NOW_MS, [4.1]),
+    ],
+    "OpenTelemetry's metrics, `otlp_proto` of the Collector": OF_P7,
+    "OpenTelemetry's metrics, `otlp_json`": OF_P7,
+    "SenML": OF_P7,
     "OPC UA": [("ns=2;s=p7", NOW_MS, [20.1])],
     "some of several features": [("p7", NOW_MS, [61.0, NAN])],
     "NaN": [("p7", NOW_MS, [NAN, 4.1])],

@@ -98,8 +98,8 @@ def mapped(tmp_path: Path) -> dict[str, Any]:
 def test_what_is_set_is_read_and_what_is_not_is_missing_or_its_default(mapped: dict[str, Any]) -> None:
     both = [("p7", NOW_MS, [61.0, 4.1]), ("p7", NOW_MS + 500, [None, 0.0])]
     assert readings(outer(), mapped) == both
-    assert readings(outer(), {**mapped, "select": "state == 'ON'"}) == both[:1]
-    more = {**mapped, "select": "state == 'ON'", "values": {"x": "more.x", "flow": "flow"}}
+    assert readings(outer(), {**mapped, "select": ("state == 'ON'",)}) == both[:1]
+    more = {**mapped, "select": ("state == 'ON'",), "values": {"x": "more.x", "flow": "flow"}}
     assert readings(outer(), more, features=["x", "flow"]) == [("p7", NOW_MS, [1.5, None])]
     assert readings(outer(flow=0), more, features=["x", "flow"]) == [("p7", NOW_MS, [1.5, 0.0])]
 

@@ -53,7 +53,7 @@ def test_what_stands_beside_a_preset_goes_before_it(file: Path) -> None:
         ("missing: [true]", "expected numbers or texts"),
         ("quality: flag", "good: found nothing, expected the flags of good values"),
         ("message: plant.Reading", "message: found 'plant.Reading', expected none, as format is json"),
-        ("format: protobuf", "schema_file: found nothing, expected a value, as format is protobuf"),
+        ("message: a.B\n      format: protobuf", "schema_file: found nothing, expected a value, as message has one"),
         ("schema_file: none.avsc", "schema_file: found 'none.avsc', expected a file that can be read"),
         ("good: ok", "quality: found nothing, expected a path, as good has values"),
     ],

@@ -1,0 +1,132 @@
+"""Data files as tables with the columns that they have, before anything is made of them.
+
+CSV and its relatives and JSON lines, also compressed; Parquet, Arrow IPC (Feather) and Excel.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from models.data import text_files, workbook
+from models.data.errors import UnusableData
+from models.data.file_options import FileOptions
+from models.data.text_files import COMPRESSED, SEPARATORS, opened, suffix_of
+
+TEXT, LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
+DAMAGED = "it is empty, damaged or something else"
+ARROW = (".arrow", ".feather", ".ipc")
+ARROW_FILE, FEATHER_1 = b"ARROW1", b"FEA1"  # with which they begin
+# Of files in folders; .txt only where it is named.
+SUFFIXES = (".csv", ".parquet", ".tsv", ".jsonl", *ARROW, workbook.SUFFIX, ".ndjson")
+
+
+class RawTable(NamedTuple):
+    """A file's own columns."""
+
+    names: tuple[str, ...]
+    frames: Callable[[int], Iterator[pl.DataFrame]]
+    notes: tuple[str, ...] = ()
+
+
+def raw_table(path: Path, options: FileOptions) -> RawTable:
+    """What is in a file, by its suffix. Raises UnusableData, here or where its frames are read."""
+    suffix = suffix_of(path)
+    if suffix in (".parquet", *ARROW, workbook.SUFFIX) and path.suffix.lower() != suffix:
+        raise UnusableData(f"{path}: found a compressed file, expected {suffix} itself, which compresses what it holds")
+    if suffix == ".parquet":
+        return _scanned(path, pl.scan_parquet)
+    if suffix in ARROW:
+        return _raw_arrow(path)
+    if suffix == workbook.SUFFIX:
+        return in_memory(*workbook.read(path, options.sheet, options.columns))
+    if suffix in LINES:
+        return _raw_lines(path)
+    with readable(path):
+        layout = text_files.layout_of(path, options.separator, options.encoding, options.columns)
+    notes = []
+    if layout.separator != "," and options.separator is None:
+        notes.append(f"separator {SEPARATORS.get(layout.separator, repr(layout.separator))}")
+    if layout.encoding != "utf-8" and options.encoding is None:
+        notes.append(f"encoding {layout.encoding}")
+    if layout.unnamed_last:
+        notes.append("a separator ends every line")
+
+    def frames(_rows: int) -> Iterator[pl.DataFrame]:
+        with readable(path):
+            yield from text_files.read_text(path, layout)
+
+    return RawTable(layout.names, frames, tuple(notes))
+
+
+def _scanned(path: Path, scanned: Callable[[Path], pl.LazyFrame]) -> RawTable:
+    """A file of which rows can be read without those before them."""
+    with readable(path):
+        scan = scanned(path)
+        names = tuple(scan.collect_schema())
+        count = int(scan.select(pl.len()).collect().item())
+
+    def frames(rows: int) -> Iterator[pl.DataFrame]:
+        with readable(path):
+            for begin in range(0, max(1, count), rows):
+                yield scan.slice(begin, rows).collect()
+
+    return RawTable(names, frames)
+
+
+def _raw_arrow(path: Path) -> RawTable:
+    """A file of Arrow IPC, or a stream of it in a file."""
+    with readable(path):
+        with path.open("rb") as file:
+            begin = file.read(len(ARROW_FILE))
+        if begin.startswith(FEATHER_1):
+            raise UnusableData(f"{path}: is Feather of version 1, expected version 2, which is Arrow IPC")
+        return _scanned(path, pl.scan_ipc) if begin == ARROW_FILE else in_memory(pl.read_ipc_stream(path), ())
+
+
+def _raw_lines(path: Path) -> RawTable:
+    with readable(path), opened(path) as file:
+        lines = [line for line in file.read().split(b"\n") if line.strip()]
+    for row, line in enumerate(lines):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise UnusableData(
+                f"{path}: row {row} is {line[:80].decode(errors='replace')!r}, expected a JSON object such as "
+                '{"timestamp": "2026-01-31T23:59:00Z", "temp": 20.5}'
+            )
+    if not lines:
+        raise UnusableData(f"{path}: no rows")
+    with readable(path):
+        frame = pl.read_ndjson(b"\n".join(lines), infer_schema_length=None)
+    if nested := [name for name, kind in frame.schema.items() if kind.is_nested()]:
+        raise UnusableData(f"{path}: column {nested[0]} holds {frame[nested[0]][0]!r}, expected single values")
+    return in_memory(frame, ())
+
+
+def in_memory(frame: pl.DataFrame, notes: tuple[str, ...]) -> RawTable:
+    def frames(rows: int) -> Iterator[pl.DataFrame]:
+        return frame.iter_slices(rows)
+
+    return RawTable(tuple(frame.columns), frames, notes)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What goes wrong while a file is being read, as UnusableData: never in a library's words."""
+    kind = suffix_of(path)[1:]
+    try:
+        yield
+    except OSError as error:
+        compressed = path.suffix.lower() in COMPRESSED
+        why = error.strerror or ("it is not compressed as its name says" if compressed else DAMAGED)
+        raise UnusableData(f"{path}: cannot be read as {kind}: {why}") from error
+    except text_files.DAMAGED as error:
+        raise UnusableData(f"{path}: cannot be read as {kind}: its compression is damaged or cut short") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise UnusableData(f"{path}: cannot be read as {kind}: {DAMAGED}") from error
