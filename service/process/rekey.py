@@ -14,6 +14,9 @@ from service.rekey.readings import RecordReader
 from service.rekey.stage import RekeyStage
 from service.settings.settings import Settings
 
+# Of some bytes a reading, what a poll brings may become a hundred times as much memory.
+POLL_BYTES = 2 * 1024 * 1024
+
 logger = structlog.get_logger("telltale")
 
 
@@ -27,7 +30,7 @@ def run_rekey(settings: Settings) -> None:
     bounds_ms = round(limits.max_future_s * 1000), round(limits.max_past_s * 1000)
     reader = RecordReader(Decoder(features, *bounds_ms, record_rules(settings)))
     place = StagePlace("rekey", rekey.group, rekey.metrics_host, rekey.metrics_port)
-    log, _ = stage_log(settings, place, rekey.topics, rekey.topic)
+    log, _ = stage_log(settings, place, rekey.topics, rekey.topic, POLL_BYTES)
     stage = RekeyStage(log, reader, stopping.requested, wait_s=rekey.wait_s, reset=settings.state.when_lost == "reset")
     registry = CollectorRegistry()
     RekeyMetrics(registry, stage.status)

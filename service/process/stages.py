@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from service.http.app import metrics_app
 from service.http.server import Server
 from service.kafka.log import KafkaLog
-from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
+from service.kafka.log_config import POLL_LIMITS, Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.transactional_ids import worker_id
 from service.process.stopping import Stopping
 from service.process.watchdog import Beat, Watchdog
@@ -46,7 +46,9 @@ class StageLog(NamedTuple):
     writer: str  # transactional id
 
 
-def stage_log(settings: Settings, place: StagePlace, reads: tuple[str, ...], writes: str) -> StageLog:
+def stage_log(
+    settings: Settings, place: StagePlace, reads: tuple[str, ...], writes: str, poll_bytes: int = POLL_LIMITS.poll_bytes
+) -> StageLog:
     """The log of a stage of which one member has all partitions of the topics that it reads."""
     kafka = settings.kafka
     me = kafka.instance or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
@@ -62,7 +64,7 @@ def stage_log(settings: Settings, place: StagePlace, reads: tuple[str, ...], wri
         Cluster(kafka.bootstrap_servers, {"client_id": f"telltale-{place.name}-{me}", **client_options(settings)}),
         TopicNames(reads, writes, kafka.dead_letters_topic, kafka.changelog_topic),
         member,
-        PollLimits(poll_records=kafka.max_poll_records),
+        PollLimits(poll_records=kafka.max_poll_records, poll_bytes=poll_bytes),
     )
     return StageLog(log, member.transactional_id)
 

@@ -138,10 +138,10 @@ def _differences(expected: _Written, found: _Written) -> Differences:
     """By stream, whose order is that of time; of dead letters the same set."""
     differences = Differences()
     for number, stream in enumerate(sorted({*expected.streams, *found.streams})):
-        pair = [list(map(_published, one.streams.get(stream, []))) for one in (expected, found)]
-        differences.add(compare(number, *pair, _source))
-    letters = [sorted(map(_published, one.letters)) for one in (expected, found)]
-    differences.add(compare(-1, *letters, _place))
+        wanted, there = (list(map(_published, one.streams.get(stream, []))) for one in (expected, found))
+        differences.add(compare(number, wanted, there, _source))
+    wanted, there = (sorted(map(_published, one.letters), key=_place) for one in (expected, found))
+    differences.add(compare(-1, wanted, there, _place))
     return differences
 
 
@@ -153,6 +153,6 @@ def _source(record: Published) -> object:
     return dict(record[2]).get(SOURCE)
 
 
-def _place(letter: Published) -> object:
+def _place(letter: Published) -> tuple[bytes | None, bytes | None]:
     headers = dict(letter[2])
     return headers.get("telltale-partition"), headers.get("telltale-offset")

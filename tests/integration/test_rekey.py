@@ -84,7 +84,7 @@ def calm(source: str) -> dict[bytes, list[Record]]:
 
 def test_readings_are_those_of_a_calm_run_to_the_byte_however_often_the_process_is_killed(kafka: Broker) -> None:
     names, source = prepared(kafka)
-    for _ in range(6):
+    for _ in range(4):
         with running(kafka, names, source, "one", **SLOWLY) as stage:
             until_some_are_taken_in(stage)
             stage.process.signal(signal.SIGKILL)
