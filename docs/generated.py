@@ -39,6 +39,8 @@ from service.live.status import (
 from service.live.streams import Streams
 from service.notify.notifier import RECEIVERS
 from service.process.incidents import new_book
+from service.rekey.metrics import RekeyMetrics
+from service.rekey.stage import RekeyStatus
 from service.settings.input_section import TopicInput
 from service.settings.sections import IncidentSettings
 from service.settings.settings import PREFIX, SECTIONS, Settings
@@ -80,6 +82,8 @@ SECTION_INTRODUCTIONS = {
     "metrics": "What metrics name.",
     "incidents": "Which anomalies are one incident, and of how many incidents people are notified: "
     "[on call](../on-call.md).",
+    "rekey": "Topics whose records are written again, keyed by their streams: "
+    "[a stream in several partitions](../how-to/read-any-topic.md#a-stream-in-several-partitions).",
     "notifications": "Who is notified of anomalies beside the topic.",
 }
 
@@ -208,9 +212,9 @@ def metrics() -> str:
     return page(
         "# Metrics",
         "At `/metrics` of every service, as Prometheus or OpenMetrics text; `telltale_incident…` at that of "
-        "`telltale incidents`. No label holds a stream's name but that of "
-        "`telltale_top_stream_peak_ratio`, which is off by default (`metrics.top_streams`). A histogram has the series "
-        "`_bucket`, `_sum` and `_count`. [Monitoring](../monitoring.md) says what to make of them.",
+        "`telltale incidents`, `telltale_rekey_…` at that of `telltale rekey`. No label holds a stream's name but that "
+        "of `telltale_top_stream_peak_ratio`, which is off by default (`metrics.top_streams`). A histogram has the "
+        "series `_bucket`, `_sum` and `_count`. [Monitoring](../monitoring.md) says what to make of them.",
         table(("metric", "type", "labels", "meaning"), rows),
         "## Words that labels hold",
         table(
@@ -250,6 +254,7 @@ def everything_exported() -> CollectorRegistry:
         top_streams=1,
     )
     IncidentMetrics(registry, StageStatus(lag_records=0))
+    RekeyMetrics(registry, RekeyStatus(lag_records=0))
     return registry
 
 

@@ -55,10 +55,11 @@ MAY_IMPORT = {
         service.live
     """,
     "service.incidents": "models.data service.errors service.log service.input service.state",
+    "service.rekey": "service.errors service.log service.input",
     "service.process": """
         models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.settings
         service.input service.state service.kafka service.pipeline service.recovery service.live service.http
-        service.notify service.inspect service.worker service.incidents
+        service.notify service.inspect service.worker service.incidents service.rekey
     """,
     "service.cli": "*",
 }
@@ -71,8 +72,8 @@ KNOWN_IN = {
     "zstandard": "service.kafka.inflating models.data.text_files",
     "snappy": "service.kafka.inflating",
     "prometheus_client": """
-        service.live.metrics service.incidents.metrics service.http.app service.process.running
-        service.process.incidents
+        service.live.metrics service.incidents.metrics service.rekey.metrics service.http.app service.process.running
+        service.process.incidents service.process.rekey service.process.stages
     """,
     "pydantic": "service.settings models.checkpoint",
     "pydantic_core": "service.settings",

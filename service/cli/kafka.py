@@ -109,6 +109,46 @@ def incidents(
     run_incidents(settings)
 
 
+@app.command(epilog="Example: telltale rekey --topic telegraf --into telltale.readings --config telltale.yaml")
+def rekey(
+    checkpoint: CheckpointFile = None,
+    features: FeatureNames = None,
+    topic: Annotated[
+        list[str] | None, typer.Option("--topic", help="Topic whose records are read; may be given more than once.")
+    ] = None,
+    into: Annotated[str | None, typer.Option(help="Topic that the readings are written to.")] = None,
+    bootstrap_servers: Servers = None,
+    group: Annotated[
+        str | None, typer.Option(help="Consumer group: one of its members works, the others stand by.")
+    ] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of /metrics; 0: any; none if not given.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json, text or auto.")] = None,
+    config: Config = None,
+) -> None:
+    """Write the readings of other topics again, keyed by their streams, until told to stop (SIGTERM, Ctrl-C).
+
+    For topics in which a stream's readings are in several partitions. Each is written exactly once, in the order of
+    time; the checkpoint, or the features, say which values are meant.
+    """
+    settings = load_settings(
+        config,
+        {
+            "checkpoint": checkpoint,
+            "features": features,
+            "kafka.bootstrap_servers": bootstrap_servers,
+            "rekey.topics": topic or None,
+            "rekey.topic": into,
+            "rekey.group": group,
+            "rekey.metrics_port": metrics_port,
+            "log.format": log_format,
+        },
+    )
+
+    from service.process.rekey import run_rekey
+
+    run_rekey(settings)
+
+
 @app.command(
     epilog="Example: telltale produce --data plant/ --topic readings --bootstrap-servers localhost:9092 --rate 1000"
 )

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 import structlog
 
 from service.errors import LostState, TaskMigrated
-from service.incidents.alignment import Alignment
+from service.incidents.arrivals import arrived_changes
 from service.incidents.book import IncidentBook
 from service.incidents.consumed import Consumed
 from service.incidents.events import encode_incident
 from service.incidents.records import Collected, IncidentMarker, changed_records, marker_record
+from service.log.alignment import Alignment
 from service.log.port import NOT_HEARD, Commit, MemberLog, Partition, Polled, Record, Source
 from service.state.changelog import Origin, UnreadableRecord
 
@@ -47,7 +48,7 @@ class _Task:
         self.origin = origin
         self.book = book
         self.consumed = Consumed()
-        self.alignment = Alignment()
+        self.alignment = Alignment(arrived_changes)
         self.collected = Collected(origin)
         self.next_offsets: dict[int, int] = {}  # committed, by partition
         self.topic_id = ""

@@ -86,7 +86,7 @@ class TransactionalWriter:
         deadline = time.monotonic() + self._transaction_timeout_s
         sent: list[tuple[str, Any]] = []
 
-        def write(topic: str, number: int, record: Record) -> None:
+        def write(topic: str, number: int | None, record: Record) -> None:
             sent.append((topic, send(producer, topic, number, record)))
 
         try:
@@ -98,6 +98,8 @@ class TransactionalWriter:
                 number = commit.partition.number
                 for record in commit.anomalies:
                     write(self._topics.anomalies, number, record)
+                for record in commit.keyed:
+                    write(self._topics.anomalies, None, record)
                 for record in commit.dead_letters:
                     write(self._topics.dead_letters, number, self._letter(record))
             failpoints.reach("after_anomalies")
@@ -141,6 +143,11 @@ class TransactionalWriter:
                 raise LogUnavailable(
                     f"{self._cluster.servers}: a record is too large for {topic}, and may not be cut: set"
                     f" max.message.bytes of that topic higher ({said(error)})"
+                ) from error
+            if isinstance(error, kafka_errors.InvalidTimestampError):
+                raise LogUnavailable(
+                    f"{self._cluster.servers}: {topic} refuses the time of a record: set message.timestamp.after.max.ms"
+                    f" and message.timestamp.before.max.ms of that topic higher ({said(error)})"
                 ) from error
 
     def _asked_letter_bytes(self) -> int | None:

@@ -109,7 +109,8 @@ def drop(producer: Any) -> None:
     producer._sender.join(CLOSE_WITHIN_S / 2)
 
 
-def send(producer: Any, topic: str, partition: int, record: Record) -> Any:
+def send(producer: Any, topic: str, partition: int | None, record: Record) -> Any:
+    """partition: None: the one that the key is hashed to, as every Kafka client does."""
     # The client refuses a record without key and value: such a dead letter gets an empty value.
     value = b"" if record.key is None and record.value is None else record.value
     return producer.send(topic, value, record.key, list(record.headers), partition, record.time_ms)

@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Condition
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 
@@ -288,6 +289,9 @@ class MemoryLog:
         for commit in commits:
             self._topics.committed[commit.partition] = commit.next_offset
             self._topics.anomalies[commit.partition] += commit.anomalies
+            topic, count = commit.partition.topic, self._topics.count(commit.partition.topic)
+            for record in commit.keyed:
+                self._topics.anomalies[Partition(topic, crc32(record.key or b"") % count)].append(record)
             letters = [fitted(record, MAX_MESSAGE_BYTES) for record in commit.dead_letters]
             self._topics.dead_letters[commit.partition] += letters
             self._topics.changelog[commit.partition] += commit.pages

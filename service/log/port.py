@@ -153,6 +153,7 @@ class Commit(NamedTuple):
     dead_letters: tuple[Record, ...] = ()
     pages: tuple[Record, ...] = ()  # for the changelog
     marker: Record | None = None  # for the changelog, behind the pages
+    keyed: tuple[Record, ...] = ()  # for the topic of anomalies, each in the partition that its key is hashed to
 
 
 class Log(Protocol):

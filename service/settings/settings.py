@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from service.settings.detection_section import DetectionRule, DetectionSettings
 from service.settings.fields import FilePath, Names, Whole
 from service.settings.input_section import InputSettings, TopicInput
+from service.settings.rekey_section import RekeySettings
 from service.settings.section import Section
 from service.settings.sections import (
     HttpSettings,
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     state: StateSettings = Field(default_factory=StateSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     incidents: IncidentSettings = Field(default_factory=IncidentSettings)
+    rekey: RekeySettings = Field(default_factory=RekeySettings)
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

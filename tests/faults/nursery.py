@@ -22,9 +22,10 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
-ROLES = {
-    name: f"tests.faults.{name}" for name in ("worker", "oracle", "schedules", "pages")
-}  # each has a function `run`
+ROLES = {  # each has a function `run`
+    **{name: f"tests.faults.{name}" for name in ("worker", "oracle", "schedules", "pages")},
+    "rekey": "tests.faults.rekeying",
+}
 STARTED_WITHIN_S = 300.0
 NO_CHILD = 0  # in the place of a child: the nursery itself has ended
 LIBC = ctypes.CDLL(None)

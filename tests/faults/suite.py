@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from tests.faults import apart, kills, load, outages
+from tests.faults import apart, kills, load, outages, rekeying
 from tests.faults.broker import OwnBroker
 from tests.faults.figures import Cast, Figures
 from tests.faults.oracle import Differences
@@ -108,6 +108,7 @@ ROWS: dict[str, Row] = {
         lambda cast: apart.schedules(cast, 6, 600, many=True),
         lambda cast: apart.schedules(cast, 50, 5_000, many=True),
     ),
+    "rekey": Row(lambda cast: rekeying.kills(cast, 8), lambda cast: rekeying.kills(cast, 200)),
     "schedules": Row(lambda cast: apart.schedules(cast, 10, 4_000), lambda cast: apart.schedules(cast, 50, 20_000)),
 }
 

@@ -90,5 +90,9 @@ def test_many_readings_a_record_are_judged_together_or_not_at_all(kafka: Broker,
     assert found("many-readings", kafka, nursery).passed
 
 
+def test_readings_that_are_keyed_by_stream_are_there_once_whatever_ends_it(kafka: Broker, nursery: Nursery) -> None:
+    assert found("rekey", kafka, nursery).passed
+
+
 def test_batch_borders_polls_and_schedules_change_no_byte(kafka: Broker, nursery: Nursery) -> None:
     assert found("schedules", kafka, nursery).passed

@@ -40,7 +40,7 @@ def run(orders: Mapping[str, Any]) -> int:
     if orders["control"]:
         _send_offsets_in_the_groups_name_alone()
     if orders["fail"]:
-        failpoints.arm(_fail(**orders["fail"]))
+        failpoints.arm(fail(**orders["fail"]))
     _explain_on_request()
     running.run_service(loading.load(None, orders["settings"]))
     return 0
@@ -135,7 +135,7 @@ def verdict_place(value: bytes | None) -> tuple[int, int] | None:
     return int.from_bytes(offset, "little"), int.from_bytes(index, "little")
 
 
-def _fail(point: str, hit: int, number: int, within_ms: float) -> Callable[[str], None]:
+def fail(point: str, hit: int, number: int, within_ms: float) -> Callable[[str], None]:
     """End or stop this process at every hit-th time that a point is reached, or within some milliseconds after it."""
     reached = 0
 

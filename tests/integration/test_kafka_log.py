@@ -26,7 +26,15 @@ from service.kafka import transactional_writer
 from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.membership import remove_member
-from service.kafka.topics import CHANGELOG, TopicSpec, check_topics, create_topics, describe_topics, produce
+from service.kafka.topics import (
+    CHANGELOG,
+    TopicSpec,
+    check_topics,
+    create_topics,
+    describe_topics,
+    partition_of,
+    produce,
+)
 from service.log.fitting import record_bytes
 from service.log.port import POLL_BYTES, Commit, Fetched, Headers, Log, Partition, Record
 from tests.kafka import KEEP, Broker
@@ -667,3 +675,24 @@ def test_what_is_produced_is_counted_and_goes_to_its_partition(kafka: Broker) ->
     assert all(w.partition in (3, by_key.get(w.record.key, 3)) for w in seen)
     with pytest.raises(LogUnavailable, match="Unrecognized partition 7"):
         produce(kafka.bootstrap_servers, topic, [(written[0], 7)])
+
+
+def test_a_keyed_record_is_where_any_producer_puts_its_key(new_world: Callable[..., KafkaWorld]) -> None:
+    world = new_world()
+    world.append(0, readings(1))
+    log = world.open()
+    Reader(log).until(1)
+    keys = [b"stream-%d" % n for n in range(20)]
+    log.commit([Commit(Partition(world.topic, 0), 1, keyed=tuple(Record(key, b"x") for key in keys))])
+    found = {record.key: number for number, record in world.anomalies()}
+    assert found == {key: partition_of(key, 2) for key in keys}
+
+
+def test_a_time_that_the_topic_refuses_is_said_with_the_setting(new_world: Callable[..., KafkaWorld]) -> None:
+    world = new_world()
+    world.append(0, readings(1))
+    log = world.open()
+    Reader(log).until(1)
+    in_a_year = Record(b"s", b"x", (), int((time.time() + 31_536_000) * 1000))
+    with pytest.raises(LogUnavailable, match=r"refuses the time of a record: set message\.timestamp\.after\.max\.ms"):
+        log.commit([Commit(Partition(world.topic, 0), 1, keyed=(in_a_year,))])

@@ -341,6 +341,20 @@ class LogContract:
         assert again.offsets(1) == [4, 5, 6, 7, 8, 9]
         assert reader.values(1)[4:] == again.values(1)
 
+    def test_keyed_records_go_with_the_offsets_those_of_a_key_to_one_partition_in_order(self, world: World) -> None:
+        world.append(0, readings(3))
+        world.append(1, readings(2))
+        log = world.open()
+        Reader(log).until(5)
+        keyed = tuple(Record(b"s%d" % (i % 7), b"%d" % i, (("n", b"1"),), TIMES_MS + i) for i in range(70))
+        log.commit([Commit(Partition(world.topic, 0), 3, keyed=keyed), Commit(Partition(world.topic, 1), 2)])
+        places = {key: [(n, r) for n, r in world.anomalies() if r.key == key] for key in {r.key for r in keyed}}
+        for key, found in places.items():
+            assert [record for _, record in found] == [record for record in keyed if record.key == key]
+            assert len({number for number, _ in found}) == 1
+        assert {number for found in places.values() for number, _ in found} == {0, 1}
+        assert Reader(world.open()).until(0).values() == []
+
     def test_a_commit_without_outputs_moves_the_offsets(self, world: World) -> None:
         world.append(1, readings(10))
         log = world.open()

@@ -72,6 +72,7 @@ def test_the_commands_are_those_that_are_documented() -> None:
         "train",
         "run",
         "incidents",
+        "rekey",
         "produce",
         "score",
         "demo",

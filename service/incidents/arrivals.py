@@ -1,0 +1,35 @@
+"""What comes of the topic of anomalies: changes of anomalies, and what is none as a dead letter."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from service.errors import RejectedReading
+from service.incidents.changes import AnomalyChange, read_change
+from service.input.reasons import Reason
+from service.input.wire import Reject, dead_letter
+from service.log.port import Fetched, Partition, Record
+
+
+class ArrivedChange(NamedTuple):
+    """A record of the topic of anomalies: a change of one, or what it becomes as a dead letter."""
+
+    time_ms: int
+    partition: Partition
+    offset: int
+    change: AnomalyChange | None
+    letter: Record | None = None
+
+
+def arrived_changes(fetched: Fetched, last_ms: int) -> Iterator[ArrivedChange]:
+    """In the order of offsets. last_ms: time of the change before; a dead letter stays behind it."""
+    for n, value in enumerate(fetched.values):
+        offset = int(fetched.offsets[n])
+        try:
+            change = read_change(value)
+        except RejectedReading as refused:
+            letter = dead_letter(fetched, Reject(n, Reason(refused.reason), str(refused)))
+            yield ArrivedChange(last_ms, fetched.partition, offset, None, letter)
+        else:
+            if change is not None:
+                last_ms = change.time_ms
+                yield ArrivedChange(last_ms, fetched.partition, offset, change)

@@ -1,0 +1,53 @@
+"""`telltale rekey`: build the stage from its settings, and run it until it is told to stop."""
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from models.checkpoint import open_checkpoint
+from service.errors import RefusedSetting
+from service.input.wire import Decoder
+from service.process.records import record_rules
+from service.process.stages import StagePlace, run_stage, stage_log
+from service.process.stopping import Stopping
+from service.rekey.metrics import RekeyMetrics
+from service.rekey.readings import RecordReader
+from service.rekey.stage import RekeyStage
+from service.settings.settings import Settings
+
+# Of some bytes a reading, what a poll brings may become a hundred times as much memory.
+POLL_BYTES = 2 * 1024 * 1024
+
+logger = structlog.get_logger("telltale")
+
+
+def run_rekey(settings: Settings) -> None:
+    """Until SIGTERM or Ctrl-C. Raises RefusedSetting where the topics do not fit."""
+    _check(settings)
+    stopping = Stopping()
+    stopping.listen()
+    rekey, limits = settings.rekey, settings.limits
+    features = settings.features or open_checkpoint(settings.checkpoint).detector.features
+    bounds_ms = round(limits.max_future_s * 1000), round(limits.max_past_s * 1000)
+    reader = RecordReader(Decoder(features, *bounds_ms, record_rules(settings)))
+    place = StagePlace("rekey", rekey.group, rekey.metrics_host, rekey.metrics_port)
+    log, _ = stage_log(settings, place, rekey.topics, rekey.topic, POLL_BYTES)
+    stage = RekeyStage(log, reader, stopping.requested, wait_s=rekey.wait_s, reset=settings.state.when_lost == "reset")
+    registry = CollectorRegistry()
+    RekeyMetrics(registry, stage.status)
+    said = {"reads": list(rekey.topics), "writes": rekey.topic, "features": list(features)}
+    run_stage(stage, settings, place, registry, stopping, **said)
+    logger.info("stopped", readings=stage.status.counts["readings"])
+
+
+def _check(settings: Settings) -> None:
+    """Before anything is imported that takes long, or written where it should not be."""
+    kafka, rekey = settings.kafka, settings.rekey
+    if not rekey.topics:
+        raise RefusedSetting("rekey.topics: found none, expected the topics whose records are to be keyed by stream")
+    others = (kafka.anomalies_topic, kafka.dead_letters_topic, kafka.changelog_topic, settings.incidents.topic)
+    if rekey.topic in others:
+        raise RefusedSetting(f"rekey.topic: found {rekey.topic}, expected a topic that nothing else is written to")
+    if rekey.topic in settings.input.topics:
+        raise RefusedSetting(
+            f"input.topics.{rekey.topic}: expected no mapping, as what `telltale rekey` writes needs none"
+        )

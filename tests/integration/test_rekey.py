@@ -1,0 +1,123 @@
+"""`telltale rekey` on a real broker: each reading once and in order, whatever ends it; and `telltale run` behind it."""
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.input.wire import Decoder
+from service.log.memory_log import MemoryLog, Topics
+from service.log.port import Partition, Record
+from service.rekey.readings import RecordReader
+from service.rekey.stage import RekeyStage
+from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, wait_until
+from tests.integration.test_incidents import SLOWLY, Stage
+from tests.kafka import Broker
+from tests.service.rekey.plant import DAY_MS, FEATURES, PARTITIONS, RULES, TOPIC, by_stream, plant
+
+ALL = plant(seconds=900)
+MAPPING = {"stream": ["tags.host", "tags.id"], "time_unit": "s", "values": "fields"}
+
+
+class Rekey(Stage):
+    """`telltale rekey`, seen from outside."""
+
+    def __init__(self, broker: Broker, names: Names, source: str, instance: str | None, **environment: str) -> None:
+        own = {} if instance is None else {"TELLTALE_KAFKA__INSTANCE": instance}
+        self.process = Process(
+            *("rekey", "--topic", source, "--into", names.topic, "--group", f"{names.group}-rekey"),
+            *("--bootstrap-servers", broker.bootstrap_servers, "--log-format", "json", "--metrics-port", 0),
+            **names.environment,
+            **own,
+            **environment,
+            TELLTALE_FEATURES=",".join(FEATURES),
+            TELLTALE_INPUT__TOPICS=json.dumps({source: MAPPING}),
+            TELLTALE_REKEY__WAIT_S="0.1",
+        )
+
+
+@contextmanager
+def running(
+    broker: Broker, names: Names, source: str, instance: str | None = None, **environment: str
+) -> Iterator[Rekey]:
+    stage = Rekey(broker, names, source, instance, **environment)
+    try:
+        yield stage
+    finally:
+        stage.process.kill()
+
+
+def prepared(broker: Broker) -> tuple[Names, str]:
+    """Topics of which the readings' has other times than now, and another number of partitions than its source."""
+    names, source = made_topics(broker)._replace(topic=broker.create_topic(4)), broker.create_topic(PARTITIONS, TOPIC)
+    broker.produce(source, [(number, record) for number, mine in enumerate(ALL) for record in mine])
+    return names, source
+
+
+def until_all_is_taken_in(stage: Rekey) -> None:
+    wait_until(lambda: stage.metrics().get("telltale_rekey_lag_records") == 0.0, "all records")
+
+
+def until_some_are_taken_in(stage: Rekey, some: int = 200) -> None:
+    wait_until(lambda: stage.metrics()["telltale_rekey_records_total"] > some, "progress")
+
+
+def written(broker: Broker, topic: str) -> dict[bytes, list[Record]]:
+    found: dict[int, list[Record]] = {}
+    for one in broker.read_committed(topic):
+        found.setdefault(one.partition, []).append(one.record)
+    return by_stream(found)
+
+
+def calm(source: str) -> dict[bytes, list[Record]]:
+    """What a stage that nothing disturbs writes, on a log in memory."""
+    topics = Topics({source: PARTITIONS})
+    for number, mine in enumerate(ALL):
+        topics.append(Partition(source, number), mine)
+    rules = RULES._replace(mappings={source: RULES.mappings[TOPIC]})
+    stage = RekeyStage(MemoryLog(topics), RecordReader(Decoder(FEATURES, DAY_MS, DAY_MS, rules)), threading.Event())
+    while sum(topics.committed.values()) < sum(map(len, ALL)):
+        stage.turn(0.0)
+    return by_stream({partition.number: records for partition, records in topics.anomalies.items()})
+
+
+def test_readings_are_those_of_a_calm_run_to_the_byte_however_often_the_process_is_killed(kafka: Broker) -> None:
+    names, source = prepared(kafka)
+    for _ in range(4):
+        with running(kafka, names, source, "one", **SLOWLY) as stage:
+            until_some_are_taken_in(stage)
+            stage.process.signal(signal.SIGKILL)
+            stage.process.ended()
+    before = sum(map(len, written(kafka, names.topic).values()))
+    with running(kafka, names, source, "one") as stage:
+        until_all_is_taken_in(stage)
+        stage.process.signal(signal.SIGTERM)
+        assert stage.process.ended() == 0
+    found = written(kafka, names.topic)
+    assert found == calm(source)
+    assert 1_000 < before < sum(map(len, found.values()))
+    letters = kafka.read_committed(names.dead_letters)
+    assert len(letters) == 53
+    assert {letter.record.value for letter in letters} == {b"{"}
+
+
+def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: Broker) -> None:
+    names, source = prepared(kafka)
+    with running(kafka, names, source, **SLOWLY) as first:
+        first.until("rekey_started")
+        with running(kafka, names, source, **SLOWLY) as second:
+            second.until("metrics_listening")
+            until_some_are_taken_in(first)
+            owner, other = (second, first) if second.lines("rekey_started") else (first, second)
+            owner.process.signal(signal.SIGKILL)
+            owner.process.ended()
+            until_all_is_taken_in(other)
+    assert written(kafka, names.topic) == calm(source)
+
+
+def test_topics_that_are_not_there_are_named(kafka: Broker) -> None:
+    with running(kafka, new_names(), "no-such-topic") as stage:
+        assert stage.process.ended() == 1
+        assert "found no topic" in "".join(stage.process.err)
+        assert "no-such-topic" in "".join(stage.process.err)

@@ -1,0 +1,53 @@
+"""What gateways write without a stream's key, and how it is read: for the re-keying stage."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from service.input.formats import RecordRules, TopicMapping
+from service.log.port import Record
+
+TOPIC, PARTITIONS = "telegraf", 3
+FEATURES = ("temp", "press")
+BEGAN_MS = 1_767_571_200_000
+MAPPING = TopicMapping("input.topics.telegraf", stream=("tags.host", "tags.id"), time_unit="s", values="fields")
+RULES = RecordRules(mappings={TOPIC: MAPPING})
+DAY_MS = 86_400_000
+
+
+def record(machine: int, second: int, *, temp: object = 61.5, press: object = 4.1) -> Record:
+    """As a gateway writes it: without a key, so it may be in any partition."""
+    value = {
+        "fields": {"temp": temp, "press": press},
+        "tags": {"host": f"h{machine % 3}", "id": f"m{machine}"},
+        "timestamp": BEGAN_MS // 1000 + second,
+    }
+    return Record(None, json.dumps(value).encode(), (), BEGAN_MS + 1000 * second + 250)
+
+
+def plant(seconds: int = 60, machines: int = 7) -> list[list[Record]]:
+    """By partition. A machine's readings are in one after the other of them, some records hold several readings."""
+    found: list[list[Record]] = [[] for _ in range(PARTITIONS)]
+    for second in range(seconds):
+        for machine in range(machines):
+            one = record(machine, second, temp=60 + second / 7, press=None if second % 11 == 3 else machine / 3)
+            found[(second + machine) % PARTITIONS].append(one)
+        if second % 5 == 0:
+            several = [json.loads(record(machine, second).value or b"") for machine in (100, 101, 100)]
+            found[second % PARTITIONS].append(
+                Record(b"gateway", json.dumps(several).encode(), (), BEGAN_MS + 1000 * second)
+            )
+        if second % 17 == 0:
+            found[second % PARTITIONS].append(Record(b"x", b"{", (("a", b"b"),), BEGAN_MS + 1000 * second))
+    return found
+
+
+def by_stream(written: Mapping[int, Sequence[Record]]) -> dict[bytes, list[Record]]:
+    """What was written, by partition, in its order. Fails where a stream is in two of them."""
+    found: dict[bytes, list[Record]] = {}
+    where: dict[bytes, int] = {}
+    for number, records in written.items():
+        for one in records:
+            assert one.key is not None
+            assert where.setdefault(one.key, number) == number
+            found.setdefault(one.key, []).append(one)
+    return found

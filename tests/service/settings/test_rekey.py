@@ -1,0 +1,44 @@
+"""The section of re-keying: which topics go into which."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import RefusedSetting
+from service.process.rekey import run_rekey
+from service.settings.loading import load
+from service.settings.settings import shown
+from tests.service.settings.refusals import refusal
+
+
+def test_what_is_shown_can_be_read_again(file: Path, tmp_path: Path) -> None:
+    file.write_text("rekey: {topics: [telegraf, plc], topic: readings, wait_s: 2}")
+    settings = load(file, {})
+    again = tmp_path / "again.yaml"
+    again.write_text(shown(settings))
+    assert load(again, {}).rekey == settings.rekey
+    assert settings.rekey.topics == ("telegraf", "plc")
+
+
+def test_no_topic_is_written_to_itself() -> None:
+    assert "rekey.topic: found 'a', expected another topic than those" in refusal(
+        None, rekey__topics=["a"], rekey__topic="a"
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({}, r"rekey\.topics: found none, expected the topics"),
+        ({"rekey.topics": ["a"], "rekey.topic": "telltale.anomalies"}, "a topic that nothing else is written to"),
+        (
+            {"rekey.topics": ["a"], "input.topics": {"telltale.readings": {"time_unit": "s"}}},
+            r"input\.topics\.telltale\.readings: expected no mapping",
+        ),
+    ],
+)
+def test_topics_that_do_not_fit_are_refused_before_anything_is_begun(
+    overrides: dict[str, object], message: str
+) -> None:
+    with pytest.raises(RefusedSetting, match=message):
+        run_rekey(load(None, overrides))
