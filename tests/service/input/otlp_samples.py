@@ -15,7 +15,7 @@ def exported(
 ) -> Any:
     """The exporter's request of gauges: name, attributes and value of each."""
     metrics = [
-        Metric(name, None, None, Gauge([NumberDataPoint(attributes, None, time_ns, value)]))
+        Metric(name, None, None, Gauge([NumberDataPoint(attributes, 0, time_ns, value)]))
         for name, attributes, value in points
     ]
     of_scope = ScopeMetrics(InstrumentationScope("plant"), metrics, "")

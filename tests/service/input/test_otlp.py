@@ -56,7 +56,9 @@ def test_gauges_and_sums_of_the_sdk_are_read_and_histograms_are_skipped(written:
     meter.create_counter("parts").add(7)
     meter.create_up_down_counter("level").add(-3)
     meter.create_histogram("cycle").record(1.5)
-    value = written(encode_metrics(reader.get_metrics_data()))
+    measured = reader.get_metrics_data()
+    assert measured is not None
+    value = written(encode_metrics(measured))
     provider.shutdown()
     mapped = {**OTLP, "stream": ("name", "kind", "temporality || 'none'")}
     batch, rejects = decode([value], mapped, VALUE, times_ms=-1)

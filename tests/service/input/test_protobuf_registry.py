@@ -46,7 +46,7 @@ class Confluent:
             return self.also.get(number)
         found = self.client.get_schema(number)
         assert not found.references
-        return RegisteredSchema(found.schema_type, found.schema_str)
+        return RegisteredSchema(str(found.schema_type), str(found.schema_str))
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ VALUE = ("value",)
 KEY = b"spBv1.0/plant/DDATA/edge-1/p7"
 TYPES = sp.DataType
 # What each may be, with its least and largest value.
-INTEGERS = [(TYPES[f"{sign}INT{bits}"], bits, sign) for bits in (8, 16, 32, 64) for sign in ("", "U")]
+BY_NAME = {one.name: one for one in TYPES}
+INTEGERS = [(BY_NAME[f"{sign}INT{bits}"], bits, sign) for bits in (8, 16, 32, 64) for sign in ("", "U")]
 
 
 def metric(name: str | None, datatype: sp.DataType, value: Any, **more: Any) -> sp.Metric:
@@ -89,7 +90,9 @@ def test_deaths_commands_and_the_state_of_hosts_are_skipped() -> None:
 
 
 def test_a_metric_of_bad_quality_is_missing() -> None:
-    payload: Any = sp._payload.protobuf.Payload.FromString(data(*(metric("temp", TYPES.DOUBLE, n) for n in range(3))))
+    payload: Any = vars(sp._payload)["protobuf"].Payload.FromString(
+        data(*(metric("temp", TYPES.DOUBLE, n) for n in range(3)))
+    )
     for one, quality in zip(payload.metrics, (0, 192, None), strict=True):
         if quality is not None:
             one.properties.keys.append("Quality")
