@@ -56,7 +56,8 @@ MAY_IMPORT = {
     """,
     "service.incidents": "models.data service.errors service.log service.input service.state",
     "service.process": """
-        models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.settings
+        models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.log
+        service.settings
         service.input service.state service.kafka service.pipeline service.recovery service.live service.http
         service.notify service.inspect service.worker service.incidents
     """,
@@ -93,7 +94,7 @@ KNOWN_IN = {
     # A person's settings are read where a command begins.
     "service.settings.settings": "service.cli service.process service.settings",
     # What looks at another's log belongs to no group and joins none.
-    "service.kafka.groupless": "service.cli service.process.groupless service.kafka",
+    "service.kafka.groupless": "service.cli service.process.groupless service.process.controls service.kafka",
     # Of Kafka, what runs knows the log alone.
     "service.kafka": "service.kafka service.cli service.process",
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.

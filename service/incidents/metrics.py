@@ -8,14 +8,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from service.incidents.book import BUDGET
+from service.incidents.controls import TYPES
 from service.incidents.stage import StageStatus
 
 CHANGES = ("opened", "updated", "closed")
 CAUSES = (BUDGET, "quiet")
 STATES = ("waiting", "restoring", "running")
+CONTROL_KINDS = (*TYPES, "taken_back")
+HELD = tuple(kind for kind in TYPES if kind != "acknowledgement")  # those are kept with their incident
 COUNTERS: Mapping[str, tuple[str, str]] = {
     "telltale_incident_anomalies": ("anomalies", "Changes of anomalies that were taken in."),
     "telltale_incident_anomalies_rejected": ("rejected", "Records that are no event, now dead letters."),
+    "telltale_incident_controls_rejected": ("controls_rejected", "Records that are no control, now dead letters."),
     "telltale_incidents_notified": ("notified", "Incidents that people are notified of."),
     "telltale_incident_migrations": ("migrations", "Times that another member may have had the partitions."),
     "telltale_incident_state_problems": ("lost", "Times that state or anomalies were missing, and it went on without."),
@@ -42,6 +46,20 @@ class IncidentMetrics:
         for change in CHANGES:
             published.add_metric([change], counts[change])
         yield published
+        controls = CounterMetricFamily(
+            "telltale_incident_controls", "Controls that were taken in, by type.", labels=["type"]
+        )
+        for kind in CONTROL_KINDS:
+            controls.add_metric([kind], counts[f"control_{kind}"])
+        yield controls
+        in_force = GaugeMetricFamily(
+            "telltale_incident_controls_in_force",
+            "Controls that are in force, or were within the last 7 days of event time.",
+            labels=["type"],
+        )
+        for kind in HELD:
+            in_force.add_metric([kind], status.controls[kind])
+        yield in_force
         held_back = CounterMetricFamily(
             "telltale_incidents_held_back",
             "Times that no one was notified of an incident, by cause.",

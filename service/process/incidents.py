@@ -41,6 +41,7 @@ def run_incidents(settings: Settings) -> None:
     stage = IncidentStage(
         _log_of(settings, me, writer),
         lambda: new_book(settings.incidents),
+        settings.incidents.control_topic,
         settings.incidents.group,
         writer,
         stopping.requested,
@@ -54,6 +55,7 @@ def run_incidents(settings: Settings) -> None:
         "started",
         version=version("telltale"),
         reads=settings.kafka.anomalies_topic,
+        controls=settings.incidents.control_topic,
         writes=settings.incidents.topic,
         group=settings.incidents.group,
         brokers=settings.kafka.bootstrap_servers,
@@ -113,7 +115,12 @@ def _log_of(settings: Settings, me: str, writer: str) -> KafkaLog:
     )
     return KafkaLog(
         Cluster(kafka.bootstrap_servers, {"client_id": f"telltale-incidents-{me}", **client_options(settings)}),
-        TopicNames((kafka.anomalies_topic,), incidents.topic, kafka.dead_letters_topic, kafka.changelog_topic),
+        TopicNames(
+            (kafka.anomalies_topic, incidents.control_topic),
+            incidents.topic,
+            kafka.dead_letters_topic,
+            kafka.changelog_topic,
+        ),
         member,
         PollLimits(poll_records=kafka.max_poll_records),
     )

@@ -307,6 +307,11 @@ class IncidentSettings(Section):
     """Of `telltale incidents`."""
 
     topic: Topic = Field(default="telltale.incidents", description="topic the incidents go to, all to its partition 0")
+    control_topic: Topic = Field(
+        default="telltale.control",
+        description="compacted topic with one partition: what people say of streams, anomalies and incidents (quiet "
+        "times, dependencies, acknowledgements, labels); `telltale control` writes to it",
+    )
     group: Name = Field(
         default="telltale-incidents",
         description="consumer group that reads the topic of anomalies; of its members one has all partitions, the "
