@@ -277,6 +277,7 @@ def http() -> str:
         insight=cast(Insight, object()),
         streams=Streams(),
         past=cast(PastProcess, object()),
+        write_control=lambda _record: None,
     ).openapi()
     routes = [_of_route(path, method, what) for path, of in api["paths"].items() for method, what in of.items()]
     return page(

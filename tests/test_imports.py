@@ -38,9 +38,10 @@ MAY_IMPORT = {
         models.data models.detection models.insight service.errors service.log_lines service.log service.input
         service.state service.pipeline
     """,
+    "service.incidents": "models.data service.errors service.log service.input service.state",
     "service.http": """
         models.output models.data models.detection models.insight service.errors service.forks service.log service.input
-        service.live
+        service.live service.incidents
     """,
     "service.notify": """
         models.data models.detection service.errors service.log_lines service.outgoing service.log service.input
@@ -54,7 +55,6 @@ MAY_IMPORT = {
         service.errors service.failpoints service.log service.input service.state service.pipeline service.recovery
         service.live
     """,
-    "service.incidents": "models.data service.errors service.log service.input service.state",
     "service.process": """
         models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.log
         service.settings

@@ -44,9 +44,11 @@ from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import CheckpointStatus, Notified, ProcessState, StatusBoard, WorkerProcess
 from service.live.streams import Streams
 from service.live.watching import Watching
+from service.log.port import Record
 from service.notify.delivery import Receiver
 from service.notify.notifier import ALERTMANAGER, RECEIVERS, WEBHOOK, Notifier, alerts_url
 from service.pipeline import Pipeline
+from service.process import controls
 from service.process.groupless import looking_back
 from service.process.records import record_rules
 from service.process.sensors import sensor_rules
@@ -55,7 +57,6 @@ from service.process.supervisor import EXIT_FAILED, EXIT_HOPELESS, EXIT_REFUSED,
 from service.process.watchdog import Watchdog
 from service.recovery import RecoveryRules
 from service.settings.addresses import names_for
-from service.settings.sections import HttpSettings
 from service.settings.settings import Settings, authorization, client_options
 from service.state.changelog import Layout
 from service.state.open_alarms import SEVERITIES
@@ -98,7 +99,7 @@ def run_service(settings: Settings) -> None:
     if settings.http.enabled:
         workers = Workers(board, metrics)
         past = PastProcess(looking_back(settings, checkpoint, numerics))
-        servers = _servers(settings.http, checkpoint, board, registry, workers, past)
+        servers = _servers(settings, checkpoint, board, registry, workers, past)
         web = WebProcess(board, metrics, streams, watching, workers, servers, past)
         web.start()
     try:
@@ -192,7 +193,7 @@ def _supervised(settings: Settings, checkpoint: Checkpoint, numerics: str) -> in
     board, metrics, registry = observed(checkpoint, numerics, notified, settings.metrics.top_streams, processes)
     workers = Workers(board, metrics)
     past = PastProcess(looking_back(settings, checkpoint, numerics))
-    servers = _servers(settings.http, checkpoint, board, registry, workers, past) if settings.http.enabled else []
+    servers = _servers(settings, checkpoint, board, registry, workers, past) if settings.http.enabled else []
 
     def work(number: int, control: socket.socket) -> int:
         for server in servers:
@@ -260,7 +261,7 @@ def _obey(control: socket.socket, stopping: Stopping, seen: _Seen) -> None:
 
 
 def _servers(
-    http: HttpSettings,
+    settings: Settings,
     checkpoint: Checkpoint,
     board: StatusBoard,
     registry: CollectorRegistry,
@@ -268,7 +269,12 @@ def _servers(
     past: PastProcess,
 ) -> list[Server]:
     """One, or one more for the metrics alone."""
+    http = settings.http
     alone = http.metrics_port is not None
+
+    def write_control(record: Record) -> None:
+        controls.write_control(settings, record)
+
     api = http_app(
         board,
         None if alone else registry,
@@ -280,6 +286,7 @@ def _servers(
         names=names_for(http.host, http.names),
         turns=Turns(Share(http.processor_share)),
         past=past,
+        write_control=write_control,
     )
     brake = Brake()
     servers = [Server(api, http.host, http.port, brake=brake)]

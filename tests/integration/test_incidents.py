@@ -5,16 +5,18 @@ import signal
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from service.incidents.controls import Acknowledgement, read_control
 from service.incidents.events import CONTROL_APPLIED
 from service.kafka.topics import COMPACTED, TopicSpec, create_topics
 from service.log.port import Record
 from tests.command_line import Telltale
-from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, wait_until
+from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, quick, service, wait_until
 from tests.kafka import Broker
 from tests.service.incidents.plant import (
     PER_DAY,
@@ -25,6 +27,8 @@ from tests.service.incidents.plant import (
     plant_controls,
     time_at,
 )
+
+__all__ = ["quick"]  # a fixture
 
 PARTITIONS = 2  # as many as the topics of the test have
 ALL = plant_anomalies(3_000, PARTITIONS)
@@ -192,6 +196,29 @@ def test_what_people_say_by_the_command_is_in_the_incidents_and_can_be_taken_bac
     (ack, label) = map(msgspec.json.decode, telltale.does("control", "list", "--json", *at).splitlines())
     assert (ack["type"], ack["by"], ack["incident"]) == ("acknowledgement", "ben", held["incident"])
     assert (label["type"], label["anomaly"], label["note"]) == ("label", "b/1/s#0", "the valve sticks")
+
+
+def test_a_worker_writes_controls_that_come_over_http_to_their_topic(kafka: Broker, quick: Path) -> None:
+    names, topic = made_topics(kafka), f"{kafka.create_topic(1, 'incidents')}.control"
+    create_topics(kafka.bootstrap_servers, {topic: TopicSpec(1, 1, COMPACTED)})
+    login = {"TELLTALE_HTTP__TOKEN": "0123456789abcdef", "TELLTALE_INCIDENTS__CONTROL_TOPIC": topic}
+    said = {"type": "acknowledgement", "incident": "7f6a1c0e", "by": "anna", "note": "on my way"}
+
+    def ask(method: str, path: str, body: bytes = b"") -> dict[str, str]:
+        headers = {"Authorization": "Bearer 0123456789abcdef"}
+        request = urllib.request.Request(f"http://127.0.0.1:{worker.port}{path}", body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found: dict[str, str] = json.load(answer)
+            return found
+
+    with service(kafka, quick, names, **login) as worker:
+        name = ask("POST", "/api/v1/controls", json.dumps(said).encode())["control"]
+        assert ask("DELETE", f"/api/v1/controls/{name}") == {"control": name}
+    given, back = published(kafka, topic)
+    control = read_control(given.key, given.value)[1]
+    assert isinstance(control, Acknowledgement)
+    assert (control.incident, control.by, control.note) == ("7f6a1c0e", "anna", "on my way")
+    assert (back.key, back.value) == (name.encode(), None)
 
 
 def test_topics_that_are_not_there_are_named(kafka: Broker) -> None:
