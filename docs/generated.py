@@ -251,7 +251,7 @@ def everything_exported() -> CollectorRegistry:
         notified=lambda: dict.fromkeys(RECEIVERS, Notified()),
         top_streams=1,
     )
-    IncidentMetrics(registry, StageStatus(lag_records=0))
+    IncidentMetrics(registry, StageStatus(lag_records=0), lambda: [(kind, Notified()) for kind in RECEIVERS])
     return registry
 
 

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     """,
     "service.notify": """
         models.data models.detection service.errors service.log_lines service.outgoing service.log service.input
-        service.state service.pipeline service.live
+        service.state service.pipeline service.live service.incidents
     """,
     "service.inspect": """
         models.output models.data models.detection models.insight service.errors service.log service.input service.state

@@ -1,7 +1,9 @@
 """What Prometheus sees of the stage. Labels hold fixed words only."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -26,13 +28,38 @@ COUNTERS: Mapping[str, tuple[str, str]] = {
 }
 
 
+class Delivered(Protocol):
+    """What became of notifications since the start."""
+
+    @property
+    def sent(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+
+
+DELIVERIES: Mapping[str, tuple[str, str]] = {
+    "telltale_incident_notifications_sent": ("sent", "Alerts and events of incidents that a receiver took."),
+    "telltale_incident_notification_failures": ("failures", "Requests to a receiver that failed."),
+    "telltale_incident_notifications_dropped": ("dropped", "Alerts and events that a receiver refused."),
+}
+
+
 class IncidentMetrics:
     """A collector of what the stage's status says."""
 
     def __init__(
-        self, registry: CollectorRegistry, status: StageStatus, monotonic: Callable[[], float] = time.monotonic
+        self,
+        registry: CollectorRegistry,
+        status: StageStatus,
+        notified: Callable[[], Sequence[tuple[str, Delivered]]] = list,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._status, self._monotonic = status, monotonic
+        """notified: of each receiver its kind, and what became of its notifications."""
+        self._status, self._notified, self._monotonic = status, notified, monotonic
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
@@ -68,6 +95,7 @@ class IncidentMetrics:
         for cause in CAUSES:
             held_back.add_metric([cause], counts[cause])
         yield held_back
+        yield from self._notifications()
         yield GaugeMetricFamily("telltale_incidents_open", "Incidents with an open anomaly.", status.open_incidents)
         yield GaugeMetricFamily(
             "telltale_incident_budget", "Incidents that people may be notified of at once.", status.tokens
@@ -82,3 +110,20 @@ class IncidentMetrics:
         yield running
         age_s = max(0.0, self._monotonic() - status.beat_s)
         yield GaugeMetricFamily("telltale_incident_heartbeat_age_seconds", "Since the loop last came round.", age_s)
+
+    def _notifications(self) -> Iterator[Metric]:
+        totals: dict[str, Counter[str]] = {}
+        for kind, one in self._notified():
+            counts = {"sent": one.sent, "failures": one.failures, "dropped": one.dropped, "waiting": one.waiting}
+            totals.setdefault(kind, Counter()).update(counts)
+        for name, (counted, meaning) in DELIVERIES.items():
+            family = CounterMetricFamily(name, meaning, labels=["receiver"])
+            for kind, total in totals.items():
+                family.add_metric([kind], total[counted])
+            yield family
+        waiting = GaugeMetricFamily(
+            "telltale_incident_notifications_waiting", "Alerts and events not delivered yet.", labels=["receiver"]
+        )
+        for kind, total in totals.items():
+            waiting.add_metric([kind], total["waiting"])
+        yield waiting

@@ -121,10 +121,14 @@ class IncidentStage:
         """What the watchdog looks at."""
         return self.status
 
-    def run(self, written: Callable[[], None] = lambda: None) -> None:
-        """Until `stop` is set; the log is closed in any case. written: called when all is committed at the end."""
+    def run(self, written: Callable[[], None] = lambda: None, check: Callable[[], None] = lambda: None) -> None:
+        """Until `stop` is set; the log is closed in any case.
+
+        written: called when all is committed at the end. check: called every round; what it raises ends the run.
+        """
         try:
             while not self._stop.is_set():
+                check()
                 self.turn()
             written()
         finally:

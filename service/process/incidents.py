@@ -21,6 +21,8 @@ from service.incidents.stage import IncidentStage
 from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.transactional_ids import worker_id
+from service.notify.incident_feed import feeds_check
+from service.process.receivers import incident_feeds
 from service.process.stopping import Stopping
 from service.process.watchdog import Watchdog
 from service.settings.addresses import names_for
@@ -47,8 +49,9 @@ def run_incidents(settings: Settings) -> None:
         stopping.requested,
         reset=settings.state.when_lost == "reset",
     )
+    feeds = incident_feeds(settings)
     registry = CollectorRegistry()
-    IncidentMetrics(registry, stage.status)
+    IncidentMetrics(registry, stage.status, lambda: [(feed.kind, feed.notified) for feed in feeds])
     server = _server_of(settings.incidents, registry)
     watchdog = Watchdog(stage, BEAT_LIMIT_S)
     logger.info(
@@ -65,10 +68,14 @@ def run_incidents(settings: Settings) -> None:
         server.announce()
     stopping.note_judging()
     watchdog.start()
+    for feed in feeds:
+        feed.start()
     try:
-        stage.run(written=stopping.note_written)
+        stage.run(written=stopping.note_written, check=lambda: feeds_check(feeds))
     finally:
         watchdog.stop()
+        for feed in feeds:
+            feed.stop()
         if server is not None:
             server.stop()
     logger.info("stopped", anomalies=stage.status.counts["anomalies"])
