@@ -17,8 +17,9 @@ from service.cli.main import app as commands_app
 from service.http.app import app as http_app
 from service.http.past_process import PastProcess
 from service.incidents.changes import AnomalyChange
-from service.incidents.events import FirstCause, IncidentData, IncidentEvent, NamedMember
-from service.incidents.metrics import CAUSES, CHANGES, STATES, IncidentMetrics
+from service.incidents.controls import Acknowledgement, Dependency, Label, Quiet
+from service.incidents.events import ControlData, FirstCause, IncidentData, IncidentEvent, NamedMember
+from service.incidents.metrics import CAUSES, CHANGES, CONTROL_KINDS, STATES, IncidentMetrics
 from service.incidents.stage import StageStatus
 from service.input.anomaly import Anomaly, Channel
 from service.input.notices import STATE_LOST, Notice, StateLost
@@ -230,6 +231,7 @@ def metrics() -> str:
                     ("change", CHANGES),
                     ("cause", CAUSES),
                     ("state", STATES),
+                    ("type", CONTROL_KINDS),
                 )
             ],
         ),
@@ -253,7 +255,7 @@ def everything_exported() -> CollectorRegistry:
         notified=lambda: dict.fromkeys(RECEIVERS, Notified()),
         top_streams=1,
     )
-    IncidentMetrics(registry, StageStatus(lag_records=0))
+    IncidentMetrics(registry, StageStatus(lag_records=0), lambda: [(kind, Notified()) for kind in RECEIVERS])
     RekeyMetrics(registry, RekeyStatus(lag_records=0))
     return registry
 
@@ -280,6 +282,7 @@ def http() -> str:
         insight=cast(Insight, object()),
         streams=Streams(),
         past=cast(PastProcess, object()),
+        write_control=lambda _record: None,
     ).openapi()
     routes = [_of_route(path, method, what) for path, of in api["paths"].items() for method, what in of.items()]
     return page(
@@ -378,6 +381,24 @@ def events() -> str:
         _struct_table(FirstCause),
         "### data.members",
         _struct_table(NamedMember),
+        "## Controls",
+        "What people say, on the topic of controls (`incidents.control_topic`): a JSON object a record. The key is the "
+        "control's id; a record without a value takes it back. `telltale control` writes them; [on call]"
+        "(../on-call.md#what-people-say) has what each does. All have `type`, `by` (who says it) and `at` (when, RFC "
+        "3339), and may have a `note`.",
+        "### type quiet",
+        _struct_table(Quiet),
+        "### type dependency",
+        _struct_table(Dependency),
+        "### type acknowledgement",
+        _struct_table(Acknowledgement),
+        "### type label",
+        _struct_table(Label),
+        "## Controls that took effect",
+        "Type `telltale.control.applied`, on the topic of incidents, keyed by the control: one event for each record "
+        "of the topic of controls, before the events of the incidents that it changes.",
+        "### data of control.applied",
+        _struct_table(ControlData),
     )
 
 
@@ -397,19 +418,21 @@ def _indented(message: msgspec.Struct) -> str:
 def _struct_table(struct: type[msgspec.Struct]) -> str:
     """Its fields as the source has them: name, type, and the comment beside or above."""
     rows, above = [], list[str]()
+    written = {one.name: one.encode_name for one in msgspec.structs.fields(struct)}
     for line in inspect.getsource(struct).splitlines():
         if line.startswith("    # "):
             above.append(line.removeprefix("    # "))
         elif field := FIELD.match(line):
             name, kind, beside = field.groups()
             meaning = " ".join(filter(None, [*above, beside])) or PLAIN_FIELDS[name]
-            rows.append((f"`{name}`", _json_type(kind), meaning.replace("None:", "null:")))
+            rows.append((f"`{written[name]}`", _json_type(kind), meaning.replace("None:", "null:")))
             above = []
     return table(("field", "type", "meaning"), rows)
 
 
 def _json_type(annotation: str) -> str:
     words = {"str": "text", "float": "number", "int": "whole number", "None": "null"}
-    words |= dict.fromkeys(("list[Channel]", "list[NamedMember]"), "list") | {"FirstCause": "object"}
+    words |= dict.fromkeys(("list[Channel]", "list[NamedMember]", "list[str]"), "list")
+    words |= dict.fromkeys(("FirstCause", "Control"), "object")
     kinds = [words.get(kind, kind) for kind in annotation.split(" | ") if kind != "UnsetType"]
     return " or ".join(kinds) + (", may be left out" if "UnsetType" in annotation else "")

@@ -38,13 +38,14 @@ MAY_IMPORT = {
         models.data models.detection models.insight service.errors service.log_lines service.log service.input
         service.state service.pipeline
     """,
+    "service.incidents": "models.data service.errors service.log service.input service.state",
     "service.http": """
         models.output models.data models.detection models.insight service.errors service.forks service.log service.input
-        service.live
+        service.live service.incidents
     """,
     "service.notify": """
         models.data models.detection service.errors service.log_lines service.outgoing service.log service.input
-        service.state service.pipeline service.live
+        service.state service.pipeline service.live service.incidents
     """,
     "service.inspect": """
         models.output models.data models.detection models.insight service.errors service.log service.input service.state
@@ -54,10 +55,10 @@ MAY_IMPORT = {
         service.errors service.failpoints service.log service.input service.state service.pipeline service.recovery
         service.live
     """,
-    "service.incidents": "models.data service.errors service.log service.input service.state",
     "service.rekey": "service.errors service.log service.input",
     "service.process": """
-        models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.settings
+        models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.log
+        service.settings
         service.input service.state service.kafka service.pipeline service.recovery service.live service.http
         service.notify service.inspect service.worker service.incidents service.rekey
     """,
@@ -96,7 +97,7 @@ KNOWN_IN = {
     # A person's settings are read where a command begins.
     "service.settings.settings": "service.cli service.process service.settings",
     # What looks at another's log belongs to no group and joins none.
-    "service.kafka.groupless": "service.cli service.process.groupless service.kafka",
+    "service.kafka.groupless": "service.cli service.process.groupless service.process.controls service.kafka",
     # Of Kafka, what runs knows the log alone.
     "service.kafka": "service.kafka service.cli service.process",
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.

@@ -221,7 +221,7 @@ def topics_create(
     replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 1,
     config: Config = None,
 ) -> None:
-    """Make the topics that are missing: inputs, anomalies, incidents, dead letters, changelog.
+    """Make the topics that are missing: inputs, anomalies, incidents, controls, dead letters, changelog.
 
     Where anomalies, dead letters or changelog have fewer partitions than the widest input, they get the missing ones;
     nothing in them moves.
@@ -238,6 +238,7 @@ def topics_create(
     outputs = (kafka.anomalies_topic, kafka.dead_letters_topic)
     specs |= {name: kafka_topics.TopicSpec(widest, replication) for name in outputs}
     specs[settings.incidents.topic] = kafka_topics.TopicSpec(1, replication)
+    specs[settings.incidents.control_topic] = kafka_topics.TopicSpec(1, replication, kafka_topics.COMPACTED)
     specs[kafka.changelog_topic] = kafka_topics.TopicSpec(widest, replication, kafka_topics.CHANGELOG)
     made = kafka_topics.create_topics(kafka.bootstrap_servers, specs, client)
     widest_input = max(spec.partitions if spec else partitions for spec in inputs.values())

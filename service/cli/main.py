@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 from service.cli import compare as cli_compare
+from service.cli import control as cli_control
 from service.cli import evaluate as cli_evaluate
 from service.cli import gradients as cli_gradients
 from service.cli import input as cli_input
@@ -59,7 +60,17 @@ def _wrap_by_paragraph(commands: typer.Typer) -> None:
             _wrap_by_paragraph(group.typer_instance)
 
 
-for commands in (cli_models, cli_kafka, cli_input, cli_state, cli_gradients, cli_compare, cli_evaluate, cli_inspect):
+for commands in (
+    cli_models,
+    cli_kafka,
+    cli_control,
+    cli_input,
+    cli_state,
+    cli_gradients,
+    cli_compare,
+    cli_evaluate,
+    cli_inspect,
+):
     _wrap_by_paragraph(commands.app)
     app.add_typer(commands.app)
 

@@ -14,8 +14,16 @@ def time_ms(text: str) -> int:
     return milliseconds_of(text)
 
 
+def duration_s(text: str) -> float:
+    """A number with its unit: 7d, 12h, 90m. Raises ValueError."""
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text):
+        return float(found[1]) * UNITS_S[found[2]]
+    raise ValueError(f"{text!r} is no duration")
+
+
 def moment_ms(text: str, now_ms: int) -> int:
     """A time before now (7d, 12h, 90m), milliseconds, or RFC 3339. Raises ValueError."""
-    if ago := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text):
-        return max(0, now_ms - round(float(ago[1]) * UNITS_S[ago[2]] * 1000))
-    return time_ms(text)
+    try:
+        return max(0, now_ms - round(duration_s(text) * 1000))
+    except ValueError:
+        return time_ms(text)

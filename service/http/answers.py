@@ -49,8 +49,8 @@ def json_of(content: object, status_code: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status_code, media_type="application/json")
 
 
-def schema(answer: type) -> dict[str, Any]:
-    """The OpenAPI description of an answer that msgspec writes."""
+def schema(answer: Any) -> dict[str, Any]:
+    """The OpenAPI description of a type that msgspec writes."""
     (whole,), parts = msgspec.json.schema_components([answer], ref_template="{name}")
     return {"content": {"application/json": {"schema": _inlined(whole, parts)}}}
 

@@ -1,4 +1,4 @@
-"""HTTP: everything that can be asked of a worker. Read only; nothing here touches the worker itself."""
+"""HTTP: everything that can be asked of a worker, and controls. Nothing here touches the worker itself."""
 
 import time
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 
+from service.http import control_routes as api_controls
 from service.http import insight_routes as api_insights
 from service.http import page_routes as api_page
 from service.http import past_routes as api_past
@@ -35,9 +36,10 @@ from service.live.streams import Tables
 
 METRICS = "/metrics"
 RENDERED_S = 0.2  # who scrapes sooner gets the same text: it takes a few milliseconds to write
-DESCRIPTION = """What a Telltale service holds and has found; nothing can be changed. It answers for the partitions of
-its own workers: where several services share a group, ask each. Numbers that are not known are null; scores are 1.0 at
-the alarm threshold. Where a token is set, it goes with every request: `Authorization: Bearer TOKEN`."""
+DESCRIPTION = """What a Telltale service holds and has found; only controls can be given, with a token. It answers for
+the partitions of its own workers: where several services share a group, ask each. Numbers that are not known are null;
+scores are 1.0 at the alarm threshold. Where a token is set, it goes with every request: `Authorization: Bearer
+TOKEN`."""
 
 
 def app(
@@ -52,13 +54,14 @@ def app(
     names: frozenset[str] | None = None,
     turns: Turns | None = None,
     past: PastProcess | None = None,
+    write_control: api_controls.WriteControl | None = None,
 ) -> FastAPI:
     """The HTTP interface.
 
     registry: None: metrics are not served here. beat_limit_s: how long the worker's loop may take to come round and
     still be alive. insight: what looks into live streams, streams: what lists them; None: nothing does. token, names:
     who may ask, see Access. turns: in which requests are answered; None: as they come. past: what judges readings again
-    from their topic; None: there is no topic.
+    from their topic; None: there is no topic. write_control: writes to the topic of controls; None: likewise.
     """
     turns = turns or Turns()
     api = FastAPI(title="Telltale", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
@@ -80,6 +83,8 @@ def app(
         api.include_router(api_insights.router(insight))
     if past is not None:
         api.include_router(api_past.router(past))
+    if write_control is not None:
+        api.include_router(api_controls.router(write_control, may_write=token is not None))
     api.include_router(api_page.router())
     return api
 

@@ -19,11 +19,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from models.data.rfc3339 import milliseconds_of
 from models.data.time_units import DAY_MS
 from service.incidents.budget import Budget
 from service.incidents.changes import AnomalyChange
-from service.incidents.events import IncidentEvent, incident_event, incident_id
+from service.incidents.controls import Acknowledgement, Control, GivenControl
+from service.incidents.events import ControlEvent, IncidentEvent, control_event, incident_event, incident_id
 from service.incidents.groups import Groups
+from service.incidents.in_force import UNIMPORTANT, ControlsInForce
 from service.incidents.incident import Incident, Member, Summary
 
 BUDGET = "budget"  # why an incident is held back for which there was no token
@@ -55,10 +58,15 @@ class IncidentRules:
 
 
 class Dirty(NamedTuple):
-    """What has changed since `clean`: ids of incidents, and of members; those that are no more included."""
+    """Ids of what has changed since `clean`, also of what is no more."""
 
     incidents: set[str]
     members: set[str]
+    controls: set[str]
+
+    @classmethod
+    def nothing(cls) -> "Dirty":
+        return cls(set(), set(), set())
 
 
 class IncidentBook:
@@ -69,7 +77,8 @@ class IncidentBook:
         self.clock_ms = 0
         self.incidents: dict[str, Incident] = {}
         self.decisions: Counter[str] = Counter()  # notified, or why not, since it was made
-        self.dirty = Dirty(set(), set())
+        self.dirty = Dirty.nothing()
+        self.controls = ControlsInForce()
         self._of: dict[str, str] = {}  # incident, by the anomaly's id
         self._groups: dict[str, set[str]] = {}  # incidents of each
         self._due_ms = NEVER_MS  # nothing happens by time alone before that
@@ -100,9 +109,28 @@ class IncidentBook:
         self._due_ms = min(self._due_ms, self._due_of(one))
         return events
 
+    def apply(self, given: GivenControl) -> list[IncidentEvent | ControlEvent]:
+        """Take in a control; returns what is to be published of it, in order.
+
+        It is in force for the anomalies that are taken in from now on, and for the open ones as they are. Costs as many
+        steps as there are members.
+        """
+        control = given.control
+        effect, touched = self._take_back(given.id) if control is None else self._set(given.id, control)
+        for name in self.controls.over(self.clock_ms):
+            effect = "over" if name == given.id else effect
+            self._drop(name)
+        events: list[IncidentEvent | ControlEvent] = [control_event(given, effect)]
+        for one in sorted(self.incidents.values(), key=_age):
+            if self._look_again(one) or one.summary.incident in touched:
+                one.summary.pending = False
+                events.append(self._publish(one, "updated" if one.open_members else "closed"))
+                self._due_ms = min(self._due_ms, self._due_of(one))
+        return events
+
     def clean(self) -> None:
         """What has changed is written."""
-        self.dirty = Dirty(set(), set())
+        self.dirty = Dirty.nothing()
 
     def restore(self, one: Summary) -> None:
         """Take in an incident as it was written; its members follow."""
@@ -115,6 +143,56 @@ class IncidentBook:
     def restored(self) -> None:
         """All that was written is here."""
         self._due_ms = min(map(self._due_of, self.incidents.values()), default=NEVER_MS)
+
+    # --- controls
+
+    def _set(self, name: str, control: Control) -> tuple[str, set[str]]:
+        """The effect, and the incidents that it is about by their ids."""
+        if isinstance(control, Acknowledgement):
+            one = self.incidents.get(control.incident)
+            if one is None:
+                return "unknown", set()
+            about = one.summary
+            effect = "set" if about.acknowledgement is None else "replaced"
+            about.acknowledgement, about.acknowledged_by = name, control.by
+            about.acknowledged_ms = milliseconds_of(control.at)
+            return effect, {about.incident}
+        effect = "replaced" if name in self.controls.held else "set"
+        self.controls.put(name, control)
+        self.dirty.controls.add(name)
+        return effect, set()
+
+    def _take_back(self, name: str) -> tuple[str, set[str]]:
+        if self._drop(name):
+            return "taken_back", set()
+        for one in self.incidents.values():
+            if one.summary.acknowledgement == name:
+                one.summary.acknowledgement = one.summary.acknowledged_by = None
+                return "taken_back", {one.summary.incident}
+        return "unknown", set()
+
+    def _drop(self, name: str) -> bool:
+        if not self.controls.drop(name):
+            return False
+        self.dirty.controls.add(name)
+        return True
+
+    def _look_again(self, one: Incident) -> bool:
+        """Whether the controls say something else of one of its members than they did."""
+        changed = False
+        for member in list(one.members.values()):
+            label = self.controls.label(member.anomaly, member.stream, member.opened_ms)
+            quiet = self._quiet(member.stream, self.clock_ms, label) if member.is_open else member.quiet
+            if (quiet, label) != (member.quiet, member.label):
+                self._put(one, msgspec.structs.replace(member, quiet=quiet, label=label))
+                self.dirty.members.add(member.anomaly)
+                changed = True
+        return changed
+
+    def _quiet(self, stream: str, time_ms: int, label: str | None) -> str | None:
+        """Why no one is to be notified of it: the settings, a control, or what people say that it is."""
+        found = self.rules.quiet(stream, time_ms) or self.controls.quiet(stream, time_ms)
+        return found or (f"labelled {label}" if label in UNIMPORTANT else None)
 
     # --- membership
 
@@ -143,9 +221,18 @@ class IncidentBook:
         about, before = one.summary, one.members.get(change.anomaly)
         severity = change.severity if before is None else max(before.severity, change.severity)
         opened_ms = change.opened_ms if before is None else before.opened_ms
-        quiet = self.rules.quiet(change.stream, change.time_ms)
+        label = self.controls.label(change.anomaly, change.stream, opened_ms)
+        quiet = self._quiet(change.stream, change.time_ms, label)
         member = Member(
-            change.anomaly, about.incident, change.stream, change.is_open, severity, change.kind, opened_ms, quiet
+            change.anomaly,
+            about.incident,
+            change.stream,
+            change.is_open,
+            severity,
+            change.kind,
+            opened_ms,
+            quiet,
+            label,
         )
         if before is None:
             about.began_ms = min(about.began_ms, opened_ms)
@@ -165,7 +252,9 @@ class IncidentBook:
         before = one.members.get(member.anomaly)
         if before is None:
             one.streams[member.stream] += 1
-        one.open_members += member.is_open - (before is not None and before.is_open)
+        opened = member.is_open - (before is not None and before.is_open)
+        one.open_members += opened
+        self.controls.note(member.stream, opened)
         one.members[member.anomaly] = member
         self._of[member.anomaly] = member.incident
 
@@ -218,6 +307,8 @@ class IncidentBook:
             about.notified = self.budget.take(about.severity, self.clock_ms)
             about.held_back = None if about.notified else BUDGET
             self.decisions["notified" if about.notified else BUDGET] += 1
+        else:
+            about.held_back = BUDGET  # it was asked before, and a quiet time is over
 
     # --- time
 

@@ -1,19 +1,21 @@
-"""In which order the anomalies of all partitions were taken in, so that anyone can do the same again.
+"""In which order anomalies and controls were taken in, so that anyone can do the same again.
 
-An incident's events follow from the anomalies and their order, and the order across partitions is what a broker made
-of it. So each event says, in its header `telltale-consumed`, what was taken in since the event before:
-`0:12-15,2:7-9` is partition 0 from offset 12 to 15, then partition 2 from 7 to 9. Where one anomaly has several events,
-the others have no such header.
+An incident's events follow from the anomalies, the controls and their order, and the order across partitions is what a
+broker made of it. So each event says, in its header `telltale-consumed`, what was taken in since the event before:
+`0:12-15,control:3-3,2:7-9` is partition 0 from offset 12 to 15, the control at offset 3, then partition 2 from 7 to 9.
+Where one anomaly or control has several events, the others have no such header.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
+CONTROLS = -1  # in place of a partition: the topic of controls, which has one
+
 
 class Run(NamedTuple):
     """What was taken in of one partition before it was another's turn; both ends belong to it."""
 
-    partition: int
+    partition: int  # of the topic of anomalies, or CONTROLS
     first: int
     last: int
 
@@ -32,7 +34,9 @@ class Consumed:
 
     def take(self) -> str:
         """As the header has it; it begins again after that."""
-        text = ",".join(f"{run.partition}:{run.first}-{run.last}" for run in self.runs)
+        text = ",".join(
+            f"{'control' if run.partition == CONTROLS else run.partition}:{run.first}-{run.last}" for run in self.runs
+        )
         self.runs = []
         return text
 
@@ -42,4 +46,4 @@ def runs_of(header: str) -> Iterator[Run]:
     for part in filter(None, header.split(",")):
         partition, _, offsets = part.partition(":")
         first, _, last = offsets.partition("-")
-        yield Run(int(partition), int(first), int(last))
+        yield Run(CONTROLS if partition == "control" else int(partition), int(first), int(last))

@@ -8,11 +8,13 @@ import msgspec
 
 from models.data.rfc3339 import rfc3339
 from service.incidents.changes import SEVERITIES
+from service.incidents.controls import Control, GivenControl
 from service.incidents.incident import Incident, Member
 from service.input.wire import EVENT_HEADERS
 from service.log.port import Record
 
 INCIDENT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "incidents.telltale")
+CONTROL_APPLIED = "telltale.control.applied"
 MEMBERS_NAMED = 100  # an event with all of 100,000 would be larger than a topic takes
 
 
@@ -34,6 +36,7 @@ class NamedMember(msgspec.Struct, frozen=True):
     severity: str  # minor, major, critical: the highest so far
     kind: str  # as in its own events
     opened_at: str  # event time, RFC 3339
+    label: str | None  # what people say that it was: fault, normal, known; null: nothing
 
 
 class IncidentData(msgspec.Struct, frozen=True):
@@ -50,7 +53,9 @@ class IncidentData(msgspec.Struct, frozen=True):
     closed_at: str | None  # when its last open member closed; None: it is open
     closed_as: str | None  # recovered: all members closed; expired: nothing was heard of the open ones for long
     notified: bool  # whether it is for people: it was not held back, now or at an earlier event of its
-    held_back: str | None  # why it is not: budget, or the reason that a quiet time gives
+    held_back: str | None  # why it is not: budget, or the reason that a quiet time, a dependency or a label gives
+    acknowledged_by: str | None  # who looks after it; null: no one has said so
+    acknowledged_at: str | None  # when they said so
     peak: float  # highest of any member's scores
     first_cause: FirstCause  # below
     members: list[NamedMember]  # the most severe, at most 100
@@ -68,6 +73,28 @@ class IncidentEvent(msgspec.Struct, frozen=True):
     time: str
     datacontenttype: str
     data: IncidentData
+
+
+class ControlData(msgspec.Struct, frozen=True):
+    """A control that was taken in."""
+
+    control: str  # id: the key of its record
+    effect: str  # set, replaced, taken_back; unknown: nothing has this id, or this incident; over: it is long past
+    given: Control | None  # as the record says; null: it takes back what had this id
+    offset: int  # of the record, on the topic of controls
+
+
+class ControlEvent(msgspec.Struct, frozen=True):
+    """A CloudEvents 1.0 envelope. time: the record's own timestamp."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str  # telltale.control.applied
+    subject: str
+    time: str
+    datacontenttype: str
+    data: ControlData
 
 
 @lru_cache(maxsize=100_000)  # of a member, in each of its incident's events the same
@@ -97,6 +124,8 @@ def incident_event(one: Incident, change: str, now_ms: int) -> IncidentEvent:
         closed_as=about.closed_as,
         notified=about.notified,
         held_back=None if about.notified else about.held_back,
+        acknowledged_by=about.acknowledged_by,
+        acknowledged_at=None if about.acknowledged_by is None else rfc3339(about.acknowledged_ms),
         peak=about.peak,
         first_cause=FirstCause(first.anomaly, first.stream, first.kind, rfc3339(first.opened_ms)),
         members=[_named(member) for member in named],
@@ -109,13 +138,24 @@ def incident_event(one: Incident, change: str, now_ms: int) -> IncidentEvent:
     )
 
 
-def encode_incident(event: IncidentEvent, consumed: str = "") -> Record:
-    """consumed: which anomalies it, and what lies between it and the event before, is made of: see Consumed."""
+def control_event(given: GivenControl, effect: str) -> ControlEvent:
+    data = ControlData(given.id, effect, given.control, given.offset)
+    identity = str(uuid.uuid5(INCIDENT_NAMESPACE, f"control/{given.id}/{given.offset}"))
+    time = rfc3339(max(0, given.time_ms))
+    return ControlEvent(
+        "1.0", identity, "/telltale/incidents", CONTROL_APPLIED, given.id, time, "application/json", data
+    )
+
+
+def encode_incident(event: IncidentEvent | ControlEvent, consumed: str = "") -> Record:
+    """consumed: which records it, and what lies between it and the event before, is made of: see Consumed."""
     headers = (*EVENT_HEADERS, ("telltale-consumed", consumed.encode())) if consumed else EVENT_HEADERS
-    return Record(event.data.incident.encode(), msgspec.json.encode(event), headers)
+    key = event.data.incident if isinstance(event, IncidentEvent) else event.data.control
+    return Record(key.encode(), msgspec.json.encode(event), headers)
 
 
 def decode_incident(value: bytes) -> IncidentEvent:
+    """Of an event of an incident; those of controls are on the same topic."""
     return msgspec.json.decode(value, type=IncidentEvent)
 
 
@@ -126,4 +166,4 @@ def _rank(member: Member) -> tuple[bool, int, int, str, str]:
 def _named(member: Member) -> NamedMember:
     status = "open" if member.is_open else "closed"
     severity, opened_at = SEVERITIES[member.severity], _opened_at(member.opened_ms)
-    return NamedMember(member.anomaly, member.stream, status, severity, member.kind, opened_at)
+    return NamedMember(member.anomaly, member.stream, status, severity, member.kind, opened_at, member.label)

@@ -17,6 +17,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     kind: str
     opened_ms: int
     quiet: str | None = None  # why it is nothing to notify anyone of, when it was last heard of
+    label: str | None = None  # what people say that it was
 
 
 class Summary(msgspec.Struct, array_like=True):
@@ -39,6 +40,9 @@ class Summary(msgspec.Struct, array_like=True):
     notified: bool = False
     held_back: str | None = None
     closed_as: str | None = None
+    acknowledgement: str | None = None  # id of the control
+    acknowledged_by: str | None = None
+    acknowledged_ms: int = 0  # as its record says
 
 
 @dataclass(slots=True)

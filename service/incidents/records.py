@@ -1,4 +1,4 @@
-"""The book of incidents <-> the changelog's records: one an incident, one a member, and a marker.
+"""The book of incidents <-> the changelog's records: one an incident, a member and a control, and a marker.
 
 They are in the first partition of the changelog, under keys that name the topic of anomalies and the consumer group.
 What changed is written in the transaction that publishes it, so what is read again is exactly what was published, and
@@ -12,9 +12,11 @@ import msgspec
 
 from service.incidents.book import IncidentBook
 from service.incidents.consumed import Run
+from service.incidents.controls import Control
 from service.incidents.incident import Member, Summary
 from service.log.port import Record
 from service.state.changelog import (
+    CONTROL,
     INCIDENT,
     MARKER,
     MEMBER,
@@ -27,7 +29,7 @@ from service.state.changelog import (
     unsealed,
 )
 
-VERSION = 1
+VERSION = 2
 
 
 class IncidentMarker(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +46,9 @@ class IncidentMarker(msgspec.Struct, frozen=True, kw_only=True):
     consumed: list[Run]  # since the last event
     incidents: int  # records of incidents that there are
     members: int
+    controls: int
+    control_topic_id: str
+    control_offset: int  # next of the topic of controls
     writer: str  # transactional id
 
 
@@ -57,6 +62,12 @@ class _Member(msgspec.Struct, frozen=True):
     member: Member
 
 
+class _Control(msgspec.Struct, frozen=True):
+    version: int
+    id: str
+    control: Control
+
+
 def changed_records(origin: Origin, book: IncidentBook) -> Iterator[Record]:
     """What has changed since the book was clean; what is no more as a record without a value."""
     for name in sorted(book.dirty.incidents):
@@ -66,6 +77,9 @@ def changed_records(origin: Origin, book: IncidentBook) -> Iterator[Record]:
     for name in sorted(book.dirty.members):
         member = book.member(name)
         yield Record(_key(origin, MEMBER, name), None if member is None else sealed(_Member(VERSION, member)))
+    for name in sorted(book.dirty.controls):
+        control = book.controls.held.get(name)
+        yield Record(_key(origin, CONTROL, name), None if control is None else sealed(_Control(VERSION, name, control)))
 
 
 def _key(origin: Origin, kind: str, name: str) -> bytes:
@@ -82,7 +96,7 @@ class Collected:
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
-        self._held: dict[str, dict[str, bytes]] = {INCIDENT: {}, MEMBER: {}, MARKER: {}}
+        self._held: dict[str, dict[str, bytes]] = {INCIDENT: {}, MEMBER: {}, CONTROL: {}, MARKER: {}}
 
     def add(self, keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> None:
         """Take in records in the order of the changelog."""
@@ -105,15 +119,18 @@ class Collected:
 
     def fill(self, book: IncidentBook, marker: IncidentMarker) -> None:
         """Give an empty book what was written. Raises UnreadableRecord."""
-        incidents, members = self._held[INCIDENT], self._held[MEMBER]
-        if (len(incidents), len(members)) != (marker.incidents, marker.members):
+        incidents, members, controls = self._held[INCIDENT], self._held[MEMBER], self._held[CONTROL]
+        found = (len(incidents), len(members), len(controls))
+        expected = (marker.incidents, marker.members, marker.controls)
+        if found != expected:
             raise UnreadableRecord(
-                "missing",
-                f"found {len(incidents)} incidents and {len(members)} members, the marker says {marker.incidents} and"
-                f" {marker.members}",
+                "missing", f"found {found} records of incidents, members and controls, the marker says {expected}"
             )
         book.clock_ms = marker.clock_ms
         book.budget.tokens, book.budget.at_ms = marker.tokens, marker.tokens_at_ms
+        for value in controls.values():
+            stored = unsealed(value, _Control, VERSION, "a control")
+            book.controls.put(stored.id, stored.control)
         for value in incidents.values():
             book.restore(unsealed(value, _Incident, VERSION, "an incident").incident)
         for value in members.values():

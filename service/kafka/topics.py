@@ -39,6 +39,9 @@ CHANGELOG = {
 }
 
 
+COMPACTED = {"cleanup.policy": "compact"}
+
+
 class TopicSpec(NamedTuple):
     """A topic to be made, or one that was found. replication -1: the cluster's default."""
 

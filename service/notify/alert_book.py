@@ -1,4 +1,4 @@
-"""Anomalies as alerts of Alertmanager's: what is open, what was, and what is sent of each when.
+"""Anomalies and incidents as alerts of Alertmanager's: what is open, what was, and what is sent of each when.
 
 An alert is a state: it is sent again as long as it lasts, and what is open is held against the rows, so that a restart,
 a moved partition or a forgotten stream need no message of their own.
@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -37,10 +38,10 @@ CHANNELS_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Alerts:
-    """An anomaly as Alertmanager gets to know it: one alert for each severity that it has reached."""
+class Alerts:
+    """An anomaly, or an incident, as Alertmanager gets to know it: one alert for each severity that it has reached."""
 
-    partition: Partition
+    partition: Partition | None  # of an anomaly, whose rows say what is open
     labels: Mapping[str, str]  # of all its alerts; each has its severity too
     severities: Sequence[str]  # reached, of those that are notified, the lowest first
     annotations: Mapping[str, str]  # what changes while it lasts
@@ -49,6 +50,11 @@ class _Alerts:
     ahead: bool  # the highest severity is new and sent alone first
     delivered: bool = False  # as they are now
     ended_s: float | None = None  # Unix time when they were resolved; None: the anomaly is open
+    link: str = ""  # where a person may look at it
+    offset: int = 0  # of the event that they are made of, where that is read again after a restart
+
+
+MakeAlerts = Callable[[Sequence[str], Alerts | None, float], Alerts]  # of severities reached, what was known, and now
 
 
 class AlertBook:
@@ -67,20 +73,23 @@ class AlertBook:
         self._severities = severities
         self._most = most
         self._clock = clock
-        self._anomalies: dict[str, _Alerts] = {}
+        self._anomalies: dict[str, Alerts] = {}
         self._pushed_out = 0
         self._lock = threading.Lock()
 
     def apply(self, events: Iterable[Event]) -> None:
         """Take in what changed, in order."""
+        for event in events:
+            anomaly = event.data
+            self.change(anomaly.anomaly, anomaly.severity, partial(_alerts_of, anomaly), anomaly.status == "open")
+
+    def change(self, name: str, severity: str, make: MakeAlerts, is_open: bool) -> None:
+        """What has this name has changed; what ends without having been here is passed over."""
         now_s = self._clock()
         with self._lock:
-            for event in events:
-                anomaly = event.data
-                known = self._anomalies.get(anomaly.anomaly)
-                if anomaly.status == "open" or known is not None:
-                    reached = self._reached(anomaly.severity)
-                    self._put(anomaly.anomaly, _alerts_of(anomaly, reached, known, now_s))
+            known = self._anomalies.get(name)
+            if is_open or known is not None:
+                self._put(name, make(self._reached(severity), known, now_s))
 
     def look(self, partition: Partition, alarms: Sequence[HeldAlarm]) -> None:
         """What the rows of a partition say: alarms that are not here yet are added, alerts without one resolved."""
@@ -100,6 +109,18 @@ class AlertBook:
         with self._lock:
             self._anomalies = {name: one for name, one in self._anomalies.items() if one.partition not in partitions}
 
+    def clear(self) -> None:
+        """Others speak for all of them."""
+        with self._lock:
+            self._anomalies.clear()
+
+    @property
+    def needed_offset(self) -> int | None:
+        """The lowest of those whose alerts are open or not delivered; None: there are none."""
+        with self._lock:
+            needed = [one.offset for one in self._anomalies.values() if one.ended_s is None or not one.delivered]
+        return min(needed, default=None)
+
     def next(self) -> Letter | None:
         now_s = self._clock()
         with self._lock:
@@ -111,7 +132,7 @@ class AlertBook:
     def settle(self, letter: Letter) -> None:
         now_s = self._clock()
         with self._lock:
-            for name, sent in cast(list[tuple[str, _Alerts]], letter.content):
+            for name, sent in cast(list[tuple[str, Alerts]], letter.content):
                 if self._anomalies.get(name) is sent:  # else it changed meanwhile, and is due as it is now
                     self._anomalies[name] = (
                         replace(sent, due_s=now_s + AHEAD_S, ahead=False)
@@ -137,22 +158,22 @@ class AlertBook:
         """Of the severities that are notified, those up to this one."""
         return self._severities[: self._severities.index(severity) + 1]
 
-    def _put(self, name: str, alerts: _Alerts) -> None:
+    def _put(self, name: str, alerts: Alerts) -> None:
         if name in self._anomalies or len(self._anomalies) < self._most:
             self._anomalies[name] = alerts
         else:
             self._pushed_out += len(alerts.severities)
 
 
-def _is_over(alerts: _Alerts, now_s: float) -> bool:
+def _is_over(alerts: Alerts, now_s: float) -> bool:
     return alerts.ended_s is not None and now_s > alerts.ended_s + RESOLVED_FOR_S
 
 
-def _sends_one_ahead(alerts: _Alerts) -> bool:
+def _sends_one_ahead(alerts: Alerts) -> bool:
     return alerts.ahead and alerts.ended_s is None and len(alerts.severities) > 1
 
 
-def _as_sent(alerts: _Alerts, now_s: float) -> Iterator[dict[str, Any]]:
+def _as_sent(alerts: Alerts, now_s: float) -> Iterator[dict[str, Any]]:
     ends_s = now_s + VALID_S if alerts.ended_s is None else alerts.ended_s
     for severity in alerts.severities[-1:] if _sends_one_ahead(alerts) else reversed(alerts.severities):
         yield {
@@ -160,6 +181,7 @@ def _as_sent(alerts: _Alerts, now_s: float) -> Iterator[dict[str, Any]]:
             "annotations": alerts.annotations,
             "startsAt": _rfc3339(alerts.began_s),
             "endsAt": _rfc3339(max(ends_s, alerts.began_s)),
+            **({"generatorURL": alerts.link} if alerts.link else {}),
         }
 
 
@@ -167,7 +189,7 @@ def _rfc3339(time_s: float) -> str:
     return rfc3339(round(time_s * 1000))
 
 
-def _alerts_of(anomaly: Anomaly, reached: Sequence[str], known: _Alerts | None, now_s: float) -> _Alerts:
+def _alerts_of(anomaly: Anomaly, reached: Sequence[str], known: Alerts | None, now_s: float) -> Alerts:
     partition = Partition(anomaly.topic, anomaly.partition)
     opened_s = milliseconds_of(anomaly.opened_at) / 1000
     annotations = {
@@ -180,7 +202,7 @@ def _alerts_of(anomaly: Anomaly, reached: Sequence[str], known: _Alerts | None, 
         "offset": str(anomaly.offset),
         "checkpoint": anomaly.checkpoint,
     }
-    return _Alerts(
+    return Alerts(
         partition,
         _labels(partition, anomaly.anomaly, anomaly.stream),
         reached,
@@ -192,9 +214,7 @@ def _alerts_of(anomaly: Anomaly, reached: Sequence[str], known: _Alerts | None, 
     )
 
 
-def _alerts_from_row(
-    partition: Partition, name: str, alarm: HeldAlarm, reached: Sequence[str], now_s: float
-) -> _Alerts:
+def _alerts_from_row(partition: Partition, name: str, alarm: HeldAlarm, reached: Sequence[str], now_s: float) -> Alerts:
     """After a restart: which channels it was, only the event said."""
     stream, opened_at = alarm.key.decode(), rfc3339(alarm.opened_ms)
     annotations = {
@@ -205,7 +225,7 @@ def _alerts_from_row(
     }
     labels = _labels(partition, name, stream)
     began_s = min(alarm.opened_ms / 1000, now_s)
-    return _Alerts(partition, labels, reached, annotations, began_s, due_s=now_s, ahead=True)
+    return Alerts(partition, labels, reached, annotations, began_s, due_s=now_s, ahead=True)
 
 
 def _labels(partition: Partition, name: str, stream: str) -> Mapping[str, str]:

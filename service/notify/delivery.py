@@ -114,9 +114,10 @@ class EventQueue:
         self._pushed_out = 0
         self._lock = threading.Lock()
 
-    def put(self, bodies: Sequence[bytes]) -> None:
+    def put(self, bodies: Sequence[bytes], content: object = None) -> None:
+        """content: what the letters are known by to who puts them in."""
         with self._lock:
-            self._letters.extend(Letter(body, self._content_type, 1) for body in bodies)
+            self._letters.extend(Letter(body, self._content_type, 1, content) for body in bodies)
             while len(self._letters) > self._most:
                 self._letters.popleft()
                 self._pushed_out += 1
@@ -129,6 +130,10 @@ class EventQueue:
         with self._lock:
             if self._letters and self._letters[0] is letter:
                 self._letters.popleft()
+
+    def clear(self) -> None:
+        with self._lock:
+            self._letters.clear()
 
     def idle_s(self) -> float | None:
         return None

@@ -13,6 +13,8 @@ from service.incidents.groups import Groups
 from service.incidents.metrics import IncidentMetrics
 from service.incidents.quiet import QuietTime, QuietTimes
 from service.incidents.stage import IncidentStage
+from service.notify.incident_feed import feeds_check
+from service.process.receivers import incident_feeds
 from service.process.stages import StagePlace, run_stage, stage_log
 from service.process.stopping import Stopping
 from service.settings.sections import IncidentSettings, QuietSettings
@@ -25,20 +27,35 @@ def run_incidents(settings: Settings) -> None:
     """Until SIGTERM or Ctrl-C; what is polled by then is committed."""
     stopping = Stopping()
     stopping.listen()
-    incidents, reads = settings.incidents, settings.kafka.anomalies_topic
+    incidents, anomalies, controls = (
+        settings.incidents,
+        settings.kafka.anomalies_topic,
+        settings.incidents.control_topic,
+    )
     place = StagePlace("incidents", incidents.group, incidents.metrics_host, incidents.metrics_port)
-    log, writer = stage_log(settings, place, (reads,), incidents.topic)
+    log, writer = stage_log(settings, place, (anomalies, controls), incidents.topic)
+    feeds = incident_feeds(settings)
     stage = IncidentStage(
         log,
         lambda: new_book(incidents),
+        controls,
         incidents.group,
         writer,
         stopping.requested,
         reset=settings.state.when_lost == "reset",
+        check=lambda: feeds_check(feeds),
     )
     registry = CollectorRegistry()
-    IncidentMetrics(registry, stage.status)
-    run_stage(stage, settings, place, registry, stopping, reads=reads, writes=incidents.topic)
+    IncidentMetrics(registry, stage.status, lambda: [(feed.kind, feed.notified) for feed in feeds])
+    for feed in feeds:
+        feed.start()
+    try:
+        run_stage(
+            stage, settings, place, registry, stopping, reads=anomalies, controls=controls, writes=incidents.topic
+        )
+    finally:
+        for feed in feeds:
+            feed.stop()
     logger.info("stopped", anomalies=stage.status.counts["anomalies"])
 
 

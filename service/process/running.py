@@ -45,10 +45,12 @@ from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import CheckpointStatus, Notified, ProcessState, StatusBoard, WorkerProcess
 from service.live.streams import Streams
 from service.live.watching import Watching
-from service.notify.delivery import Receiver
-from service.notify.notifier import ALERTMANAGER, RECEIVERS, WEBHOOK, Notifier, alerts_url
+from service.log.port import Record
+from service.notify.notifier import Notifier
 from service.pipeline import Pipeline
+from service.process import controls
 from service.process.groupless import looking_back
+from service.process.receivers import receivers_of
 from service.process.records import record_rules
 from service.process.sensors import rules_in, sensor_rules
 from service.process.stopping import Stopping
@@ -56,7 +58,7 @@ from service.process.supervisor import EXIT_FAILED, EXIT_HOPELESS, EXIT_REFUSED,
 from service.process.watchdog import Watchdog
 from service.recovery import RecoveryRules
 from service.settings.addresses import names_for
-from service.settings.settings import Settings, authorization, client_options
+from service.settings.settings import Settings, client_options
 from service.state.changelog import Layout
 from service.state.open_alarms import SEVERITIES
 from service.state.writer import StateWriter
@@ -271,6 +273,10 @@ def _servers(
     http = settings.http
     alone = http.metrics_port is not None
     sensors = SensorRules(rules_in(settings), checkpoint.detector.features)  # the worker logs what is wrong with them
+
+    def write_control(record: Record) -> None:
+        controls.write_control(settings, record)
+
     api = http_app(
         board,
         None if alone else registry,
@@ -282,6 +288,7 @@ def _servers(
         names=names_for(http.host, http.names),
         turns=Turns(Share(http.processor_share)),
         past=past,
+        write_control=write_control,
     )
     brake = Brake()
     servers = [Server(api, http.host, http.port, brake=brake)]
@@ -323,12 +330,8 @@ def observed(
 
 
 def notifier_of(settings: Settings) -> Notifier:
-    """The receivers that settings name; without one it costs nothing."""
-    urls = {
-        ALERTMANAGER: map(alerts_url, settings.notifications.alertmanager_urls),
-        WEBHOOK: settings.notifications.webhook_urls,
-    }
-    receivers = [Receiver(kind, url, authorization(settings, kind)) for kind in RECEIVERS for url in urls[kind]]
+    """The receivers that settings name, where they get anomalies; without one it costs nothing."""
+    receivers = receivers_of(settings) if settings.notifications.of == "anomalies" else []
     return Notifier(receivers, settings.notifications.min_severity)
 
 

@@ -20,6 +20,7 @@ from service.settings.fields import (
     Token,
     Topic,
     Topics,
+    Url,
     Urls,
     Whole,
     wrong_value,
@@ -307,6 +308,11 @@ class IncidentSettings(Section):
     """Of `telltale incidents`."""
 
     topic: Topic = Field(default="telltale.incidents", description="topic the incidents go to, all to its partition 0")
+    control_topic: Topic = Field(
+        default="telltale.control",
+        description="compacted topic with one partition: what people say of streams, anomalies and incidents (quiet "
+        "times, dependencies, acknowledgements, labels); `telltale control` writes to it",
+    )
     group: Name = Field(
         default="telltale-incidents",
         description="consumer group that reads the topic of anomalies; of its members one has all partitions, the "
@@ -393,18 +399,31 @@ class MetricsSettings(Section):
 
 
 class NotificationSettings(Section):
+    of: Literal["anomalies", "incidents"] = Field(
+        default="anomalies",
+        description="what receivers get: anomalies, each from the worker that judged it; or incidents, from `telltale "
+        "incidents`, those that are notified",
+    )
     alertmanager_urls: Urls = Field(
-        default=(), description="Alertmanagers that anomalies are pushed to as alerts, each of them: http://host:9093"
+        default=(), description="Alertmanagers that alerts are pushed to, each of them: http://host:9093"
     )
     alertmanager_authorization: Authorization = None
     alertmanager_authorization_file: FilePath | None = file_of("alertmanager_authorization")
     webhook_urls: Urls = Field(
-        default=(), description="where every message on the topic of anomalies is posted to, as the same CloudEvent"
+        default=(),
+        description="where every message on the topic of anomalies, or every event of a notified incident, is posted "
+        "to as the same CloudEvent",
     )
     webhook_authorization: Authorization = None
     webhook_authorization_file: FilePath | None = file_of("webhook_authorization")
     min_severity: Literal["minor", "major", "critical"] = Field(
-        default="minor", description="minor, major or critical; an anomaly is notified once it is as severe as that"
+        default="minor",
+        description="minor, major or critical; an anomaly, or an incident, is notified once it is as severe as that",
+    )
+    page_url: Url | None = Field(
+        default=None,
+        description="where people open the page, such as http://plant-7:8080; an incident's alert has a link to its "
+        "first cause there",
     )
 
     @model_validator(mode="before")

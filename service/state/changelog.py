@@ -36,7 +36,11 @@ from service.state.slab import PAGE_ROWS, Page
 VERSION = 1  # of the container and its headers
 MAGIC = b"TTCL"
 PAGE, ROSTER, MARKER = "page", "roster", "marker"
-INCIDENT, MEMBER = "incident", "member"  # what the stage for incidents keeps in the same topic: service/incidents
+INCIDENT, MEMBER, CONTROL = (
+    "incident",
+    "member",
+    "control",
+)  # what the stage for incidents keeps in the same topic: service/incidents
 _FRAME = struct.Struct("<4sBcI")  # magic, version, kind, CRC-32 of the rest
 _LENGTH = struct.Struct("<I")
 _NUMBER = re.compile(r"(0|[1-9][0-9]{0,6})", re.ASCII)  # of a page, as `entry_key` writes it
@@ -194,7 +198,7 @@ def parse_key(key: bytes) -> Key | None:
     if kind == MARKER:
         return Key(topic, kind, "", rest)
     name, _, group = rest.partition("/")
-    if kind in (INCIDENT, MEMBER) or (kind in (PAGE, ROSTER) and _NUMBER.fullmatch(name)):
+    if kind in (INCIDENT, MEMBER, CONTROL) or (kind in (PAGE, ROSTER) and _NUMBER.fullmatch(name)):
         return Key(topic, kind, name, group)
     return None
 

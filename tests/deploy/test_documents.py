@@ -120,7 +120,14 @@ def test_the_reference_has_every_setting(reference: dict[str, str]) -> None:
 
 def test_the_reference_has_every_command_with_its_options(reference: dict[str, str]) -> None:
     text = reference["reference/commands.md"]
-    commands = {call.split()[0] for _, call in calls()} - {"checkpoint", "config", "input", "state", "topics"}
+    commands = {call.split()[0] for _, call in calls()} - {
+        "checkpoint",
+        "config",
+        "control",
+        "input",
+        "state",
+        "topics",
+    }
     assert [name for name in commands if f"## telltale {name}\n" not in text] == []
     assert "| `--around " in text.partition("## telltale replay\n")[2].partition("\n## ")[0]
 

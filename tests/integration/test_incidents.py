@@ -5,17 +5,35 @@ import signal
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from service.incidents.events import decode_incident
+import msgspec
+import pytest
+
+from service.incidents.controls import Acknowledgement, read_control
+from service.incidents.events import CONTROL_APPLIED
+from service.kafka.topics import COMPACTED, TopicSpec, create_topics
 from service.log.port import Record
-from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, wait_until
+from tests.command_line import Telltale
+from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, quick, service, wait_until
 from tests.kafka import Broker
-from tests.service.incidents.plant import PER_DAY, calm, plant_anomalies
+from tests.service.incidents.plant import (
+    PER_DAY,
+    acknowledgements,
+    anomaly_record,
+    calm,
+    plant_anomalies,
+    plant_controls,
+    time_at,
+)
+
+__all__ = ["quick"]  # a fixture
 
 PARTITIONS = 2  # as many as the topics of the test have
 ALL = plant_anomalies(3_000, PARTITIONS)
 COUNTS: Mapping[int, Sequence[Record]] = dict(enumerate(ALL))
+SAID = plant_controls()
 RULES = {"TELLTALE_INCIDENTS__EXPIRE_S": "86400", "TELLTALE_INCIDENTS__BUDGET_PER_DAY": str(PER_DAY)}
 SLOWLY = {"TELLTALE_KAFKA__MAX_POLL_RECORDS": "50", "TELLTALE_KAFKA__SESSION_TIMEOUT_MS": "6000"}
 SLOWLY |= {"TELLTALE_KAFKA__TRANSACTION_TIMEOUT_MS": "6000"}
@@ -26,6 +44,7 @@ class Stage:
 
     def __init__(self, broker: Broker, names: Names, topic: str, instance: str | None, **environment: str) -> None:
         where = {"TELLTALE_INCIDENTS__TOPIC": topic, "TELLTALE_INCIDENTS__GROUP": f"{names.group}-incidents"}
+        where |= {"TELLTALE_INCIDENTS__CONTROL_TOPIC": controls_of(topic)}
         own = {} if instance is None else {"TELLTALE_KAFKA__INSTANCE": instance}
         self.process = Process(
             *("incidents", "--bootstrap-servers", broker.bootstrap_servers, "--log-format", "json"),
@@ -65,6 +84,11 @@ def running(
         stage.process.kill()
 
 
+def controls_of(topic: str) -> str:
+    """The topic of controls that belongs to a topic of incidents."""
+    return f"{topic}.control"
+
+
 def published(broker: Broker, topic: str) -> list[Record]:
     return [one.record for one in broker.read_committed(topic)]
 
@@ -72,6 +96,7 @@ def published(broker: Broker, topic: str) -> list[Record]:
 def prepared(broker: Broker) -> tuple[Names, str]:
     names = made_topics(broker)
     topic = broker.create_topic(1, "incidents")
+    create_topics(broker.bootstrap_servers, {controls_of(topic): TopicSpec(1, 1, COMPACTED)})
     records = [(number, record) for number, mine in COUNTS.items() for record in mine]
     broker.produce(names.anomalies, records)
     return names, topic
@@ -87,9 +112,10 @@ def until_some_are_taken_in(stage: Stage, some: int = 100) -> None:
 
 def assert_exactly_once(broker: Broker, topic: str) -> list[Record]:
     found = published(broker, topic)
-    assert [(record.key, record.value) for record in found] == calm(found, COUNTS)
-    events = [decode_incident(record.value or b"") for record in found]
-    assert len({event.id for event in events}) == len(events) > 2_000
+    controls = published(broker, controls_of(topic))
+    assert [(record.key, record.value) for record in found] == calm(found, COUNTS, controls)
+    names = [msgspec.json.decode(record.value or b"")["id"] for record in found]
+    assert len(set(names)) == len(names) > 2_000
     return found
 
 
@@ -98,6 +124,9 @@ def test_incidents_are_those_of_a_calm_run_to_the_byte_however_often_the_process
     for _ in range(6):
         with running(kafka, names, topic, "one", **SLOWLY) as stage:
             until_some_are_taken_in(stage)
+            said = [*SAID, *acknowledgements(published(kafka, topic))]
+            kafka.produce(controls_of(topic), [(0, record) for record in said])
+            until_some_are_taken_in(stage, 200)
             stage.process.signal(signal.SIGKILL)
             stage.process.ended()
     before = len(published(kafka, topic))
@@ -105,7 +134,11 @@ def test_incidents_are_those_of_a_calm_run_to_the_byte_however_often_the_process
         until_all_is_taken_in(stage)
         stage.process.signal(signal.SIGTERM)
         assert stage.process.ended() == 0
-    assert 0 < before < len(assert_exactly_once(kafka, topic))
+    found = assert_exactly_once(kafka, topic)
+    assert 0 < before < len(found)
+    told = [msgspec.json.decode(record.value or b"") for record in found]
+    assert sum(one["type"] == CONTROL_APPLIED for one in told) >= 6 * len(SAID)
+    assert len({one["data"]["incident"] for one in told if one["data"].get("acknowledged_by")}) > 6
 
 
 def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: Broker) -> None:
@@ -120,6 +153,72 @@ def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: B
             owner.process.ended()
             until_all_is_taken_in(other)
     assert_exactly_once(kafka, topic)
+
+
+def test_what_people_say_by_the_command_is_in_the_incidents_and_can_be_taken_back(
+    kafka: Broker, telltale: Telltale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, topic = made_topics(kafka), kafka.create_topic(1, "incidents")
+    create_topics(kafka.bootstrap_servers, {controls_of(topic): TopicSpec(1, 1, COMPACTED)})
+    monkeypatch.setenv("TELLTALE_INCIDENTS__CONTROL_TOPIC", controls_of(topic))
+    at = ("--bootstrap-servers", kafka.bootstrap_servers)
+    forever = ("--until", time_at(900_000_000))
+
+    def events(stream: str) -> list[dict[str, Any]]:
+        said = [msgspec.json.decode(one.value or b"") for one in published(kafka, topic)]
+        return [one["data"] for one in said if one["data"].get("first_cause", {}).get("stream") == stream]
+
+    def until(stream: str, **expected: object) -> dict[str, Any]:
+        wait_until(lambda: any(expected.items() <= event.items() for event in events(stream)), f"{stream}: {expected}")
+        return events(stream)[-1]
+
+    def opens(stream: str, at_s: float) -> None:
+        kafka.produce(names.anomalies, [(0, anomaly_record(stream, "opened", at_s, at_s, "minor"))])
+
+    with running(kafka, names, topic) as stage:
+        telltale.does(
+            *("control", "quiet", "a/1/*", "--reason", "overhaul", "--id", "q", "--by", "anna", *forever, *at)
+        )
+        stage.until("control_applied")
+        opens("a/1/s", 0)
+        held = until("a/1/s", notified=False, held_back="overhaul")
+        telltale.does("control", "acknowledge", held["incident"], "--by", "ben", *at)
+        until("a/1/s", acknowledged_by="ben")
+        telltale.does("control", "take-back", "q", *at)
+        until("a/1/s", notified=True, held_back=None, acknowledged_by="ben")
+        telltale.does("control", "label", "known", "--anomaly", "b/1/s#0", "--note", "the valve sticks", *at)
+        wait_until(lambda: len(stage.lines("control_applied")) == 4, "the label")
+        opens("b/1/s", 10)
+        assert until("b/1/s", held_back="labelled known")["members"][0]["label"] == "known"
+        told = [(line["type"], line["effect"]) for line in stage.lines("control_applied")]
+        assert told == [("quiet", "set"), ("acknowledgement", "set"), ("taken_back", "taken_back"), ("label", "set")]
+        assert stage.metrics()['telltale_incident_controls_in_force{type="label"}'] == 1.0
+    (ack, label) = map(msgspec.json.decode, telltale.does("control", "list", "--json", *at).splitlines())
+    assert (ack["type"], ack["by"], ack["incident"]) == ("acknowledgement", "ben", held["incident"])
+    assert (label["type"], label["anomaly"], label["note"]) == ("label", "b/1/s#0", "the valve sticks")
+
+
+def test_a_worker_writes_controls_that_come_over_http_to_their_topic(kafka: Broker, quick: Path) -> None:
+    names, topic = made_topics(kafka), f"{kafka.create_topic(1, 'incidents')}.control"
+    create_topics(kafka.bootstrap_servers, {topic: TopicSpec(1, 1, COMPACTED)})
+    login = {"TELLTALE_HTTP__TOKEN": "0123456789abcdef", "TELLTALE_INCIDENTS__CONTROL_TOPIC": topic}
+    said = {"type": "acknowledgement", "incident": "7f6a1c0e", "by": "anna", "note": "on my way"}
+
+    def ask(method: str, path: str, body: bytes = b"") -> dict[str, str]:
+        headers = {"Authorization": "Bearer 0123456789abcdef"}
+        request = urllib.request.Request(f"http://127.0.0.1:{worker.port}{path}", body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found: dict[str, str] = json.load(answer)
+            return found
+
+    with service(kafka, quick, names, **login) as worker:
+        name = ask("POST", "/api/v1/controls", json.dumps(said).encode())["control"]
+        assert ask("DELETE", f"/api/v1/controls/{name}") == {"control": name}
+    given, back = published(kafka, topic)
+    control = read_control(given.key, given.value)[1]
+    assert isinstance(control, Acknowledgement)
+    assert (control.incident, control.by, control.note) == ("7f6a1c0e", "anna", "on my way")
+    assert (back.key, back.value) == (name.encode(), None)
 
 
 def test_topics_that_are_not_there_are_named(kafka: Broker) -> None:

@@ -73,6 +73,12 @@ def test_the_commands_are_those_that_are_documented() -> None:
         "run",
         "incidents",
         "rekey",
+        "control quiet",
+        "control depend",
+        "control acknowledge",
+        "control label",
+        "control take-back",
+        "control list",
         "produce",
         "score",
         "demo",
@@ -122,7 +128,7 @@ def test_every_option_says_what_it_is_for(path: tuple[str, ...]) -> None:
     assert silent == []
 
 
-@pytest.mark.parametrize("group", [(), ("checkpoint",), ("config",), ("topics",)])
+@pytest.mark.parametrize("group", [(), ("checkpoint",), ("config",), ("topics",), ("control",)])
 def test_a_group_lists_its_commands(telltale: Telltale, group: tuple[str, ...]) -> None:
     ran = telltale(*group, "--help")
     assert ran.code == 0
@@ -163,6 +169,15 @@ def test_the_installed_command_answers_without_loading_what_it_does_not_need() -
         (["topics", "create", "--partitions", "0"], "--partitions"),
         (["produce", "--data", "x", "--bootstrap-servers", "nowhere"], "kafka.bootstrap_servers"),
         (["topics", "check", "--topic", "no spaces"], "kafka.topics"),
+        (["control", "quiet", "*", "--reason", "r"], "found no end, expected until, or cron and lasts_s"),
+        (["control", "quiet", "*", "--reason", "r", "--for", "soon"], "--for is soon, expected a number with s, m, h"),
+        (
+            ["control", "quiet", "*", "--reason", "r", "--until", "noon"],
+            "--until is noon, expected a time such as",
+        ),
+        (["control", "label", "odd", "--anomaly", "a"], "'odd', expected fault, normal or known"),
+        (["control", "label", "known"], "expected anomaly, or else streams, from and until"),
+        (["control", "take-back", "no such"], "expected an id that matches"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_was_expected(

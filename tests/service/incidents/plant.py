@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import msgspec
 
@@ -9,8 +10,19 @@ from models.data.rfc3339 import rfc3339
 from service.incidents.book import IncidentBook, IncidentRules
 from service.incidents.budget import Budget
 from service.incidents.changes import read_change
-from service.incidents.consumed import runs_of
-from service.incidents.events import encode_incident
+from service.incidents.consumed import CONTROLS, runs_of
+from service.incidents.controls import (
+    LABELS,
+    Acknowledgement,
+    Control,
+    Dependency,
+    GivenControl,
+    Label,
+    Quiet,
+    control_record,
+    read_control,
+)
+from service.incidents.events import CONTROL_APPLIED, decode_incident, encode_incident
 from service.log.port import Record
 from tests.records import headers_of
 
@@ -80,17 +92,73 @@ def of_one_stream(records: Sequence[Record]) -> list[tuple[bytes | None, bytes |
     return [(record.key, record.value) for record in records]
 
 
-def calm(published: Sequence[Record], anomalies: Mapping[int, Sequence[Record]]) -> list[tuple[bytes, bytes]]:
-    """What a stage that nothing disturbs publishes of these anomalies, taken in the order that `published` says.
+def plant_controls(seed: int = 0) -> list[Record]:
+    """Of each type some, with replacements, some that are taken back, and some that are about nothing there is."""
+    day_s, chance = 86_400, random.Random(seed)
+    said = who("anna")
+    found: list[tuple[str, Control | None]] = [
+        ("overhaul", Quiet(streams=["site/line-1/*"], reason="overhaul", until=time_at(day_s), **said)),
+        ("drive", Dependency(streams=["site/line-2/*"], on=["site/line-2/m0/*"], reason="line 2 stands", **said)),
+        ("span", Label(label="known", streams=["*/m3/*"], begins=time_at(day_s), until=time_at(2 * day_s), **said)),
+        ("no-such-control", None),
+        ("nightly", Quiet(streams=["*/s4"], reason="nightly", cron="0 6 * * *", lasts_s=7_200, **said)),
+        ("overhaul", Quiet(streams=["site/line-1/*"], reason="overhaul", until=time_at(2 * day_s), **said)),
+    ]
+    for n in range(30):
+        stream = f"site/line-{chance.randrange(4)}/m{chance.randrange(9)}/s{chance.randrange(5)}"
+        anomaly = f"{stream}#{n}"
+        found.append((f"label-{n % 20}", Label(label=chance.choice(LABELS), anomaly=anomaly, **said)))
+    found += [(name, None) for name in ("drive", "label-3", "nightly")]
+    return [control_record(name, control)._replace(time_ms=NOW_MS + n) for n, (name, control) in enumerate(found)]
+
+
+def acknowledgements(published: Sequence[Record]) -> list[Record]:
+    """Of the latest incidents that are open; the first is taken back, and one is of an incident that there never was.
+
+    published: all that is on the topic of incidents.
+    """
+    about = {one.key: one for one in published if msgspec.json.decode(one.value or b"")["type"] != CONTROL_APPLIED}
+    latest = [decode_incident(one.value or b"").data for one in about.values()][-200:]
+    names = [*(one.incident for one in latest if one.status == "open"), "no-such-incident"]
+    said = who("ben")
+    found = [control_record(f"seen-{n}", Acknowledgement(incident=name, **said)) for n, name in enumerate(names)]
+    return [one._replace(time_ms=NOW_MS) for one in (*found, control_record("seen-0", None))]
+
+
+class Who(TypedDict):
+    """By whom and when a control was said."""
+
+    by: str
+    at: str
+
+
+def who(name: str) -> Who:
+    return Who(by=name, at=time_at(0))
+
+
+def time_at(at_s: float) -> str:
+    return rfc3339(NOW_MS + round(1000 * at_s))
+
+
+def calm(
+    published: Sequence[Record], anomalies: Mapping[int, Sequence[Record]], controls: Sequence[Record] = ()
+) -> list[tuple[bytes, bytes]]:
+    """What a stage that nothing disturbs publishes of these records, taken in the order that `published` says.
 
     Fails where that order leaves one out, or has one twice.
     """
-    book, expected, taken = new_book(), [], dict.fromkeys(anomalies, 0)
+    book, expected, taken = new_book(), list[Record](), dict.fromkeys((CONTROLS, *anomalies), 0)
     for record in published:
         consumed = headers_of(record).get("telltale-consumed", b"").decode()
         for run in runs_of(consumed):
             assert run.first == taken[run.partition], f"{run} after {taken[run.partition]} records"
             taken[run.partition] = run.last + 1
+            if run.partition == CONTROLS:
+                for offset in range(run.first, run.last + 1):
+                    key, value, _, time_ms = controls[offset]
+                    given = GivenControl(*read_control(key, value), offset, time_ms or 0)
+                    expected += [encode_incident(event) for event in book.apply(given)]
+                continue
             for anomaly in anomalies[run.partition][run.first : run.last + 1]:
                 change = read_change(anomaly.value)
                 assert change is not None

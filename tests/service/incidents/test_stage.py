@@ -11,17 +11,18 @@ from service.incidents.stage import IncidentStage
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.log.port import Partition, Record
 from tests.records import headers_of
-from tests.service.incidents.plant import anomaly_record, calm, new_book, plant_anomalies
+from tests.service.incidents.plant import anomaly_record, calm, new_book, plant_anomalies, plant_controls
 
-TOPIC, PARTITIONS = "anomalies", 3
+TOPIC, PARTITIONS, CONTROL_TOPIC = "anomalies", 3, "control"
 PARTS = tuple(Partition(TOPIC, number) for number in range(PARTITIONS))
-FIRST = PARTS[0]
+FIRST, CONTROL = PARTS[0], Partition(CONTROL_TOPIC, 0)
 ALL = plant_anomalies(400, PARTITIONS)
+SAID = plant_controls()
 COUNTS: Mapping[int, Sequence[Record]] = dict(enumerate(ALL))
 
 
 def topics_with(records: Sequence[Sequence[Record]] = ALL) -> Topics:
-    topics = Topics({TOPIC: PARTITIONS})
+    topics = Topics({TOPIC: PARTITIONS, CONTROL_TOPIC: 1})
     for partition, mine in zip(PARTS, records, strict=True):
         topics.append(partition, mine)
     return topics
@@ -29,11 +30,11 @@ def topics_with(records: Sequence[Sequence[Record]] = ALL) -> Topics:
 
 def stage_of(topics: Topics, *script: Fault, at_once: int = 20, reset: bool = False) -> IncidentStage:
     log = MemoryLog(topics, script, max_poll_records=at_once)
-    return IncidentStage(log, new_book, "incidents", "incidents/1", threading.Event(), reset=reset)
+    return IncidentStage(log, new_book, CONTROL_TOPIC, "incidents", "incidents/1", threading.Event(), reset=reset)
 
 
 def run_to_the_end(topics: Topics, stage: IncidentStage) -> None:
-    ends = {partition: topics.bounds(partition)[1] for partition in PARTS}
+    ends = {partition: topics.bounds(partition)[1] for partition in (*PARTS, CONTROL)}
     while any(topics.committed.get(partition, 0) < end for partition, end in ends.items()):
         stage.turn(0.0)
 

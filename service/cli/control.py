@@ -1,0 +1,231 @@
+"""`telltale control`: what people say of streams, anomalies and incidents, written to the topic of controls."""
+
+import getpass
+import time
+import uuid
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+from service.cli.moments import duration_s, time_ms
+from service.cli.option_checks import one_of
+from service.cli.options import AsJson, Config, Servers, load_settings, out
+from service.errors import RefusedSetting
+
+if TYPE_CHECKING:
+    from service.incidents.controls import Control
+
+app = typer.Typer()
+control_app = typer.Typer(
+    no_args_is_help=True, help="Say when streams are quiet, who looks after an incident, what an anomaly was."
+)
+app.add_typer(control_app, name="control")
+
+Streams = Annotated[list[str], typer.Argument(metavar="PATTERN...", help="Of streams' whole names: site/line-3/*")]
+Reason = Annotated[str, typer.Option("--reason", help="As events give it in held_back.")]
+Note = Annotated[str, typer.Option("--note", help="In your own words.")]
+By = Annotated[str | None, typer.Option("--by", help="Who says it; the name of your account if not given.")]
+Id = Annotated[
+    str | None, typer.Option("--id", help="Of the control; one that is there is replaced. Made if not given.")
+]
+From = Annotated[str | None, typer.Option("--from", help="Event time, RFC 3339 or milliseconds.")]
+Until = Annotated[str | None, typer.Option("--until", help="Event time, RFC 3339 or milliseconds.")]
+
+
+class _Said(TypedDict):
+    by: str
+    at: str
+    note: str
+
+
+@control_app.command("quiet", epilog='Example: telltale control quiet "site/line-3/*" --reason overhaul --for 4h')
+def control_quiet(
+    streams: Streams,
+    reason: Reason,
+    begins: From = None,
+    until: Until = None,
+    for_: Annotated[str | None, typer.Option("--for", help="In place of --until: from now, 90m, 4h, 2d.")] = None,
+    cron: Annotated[str | None, typer.Option("--cron", help="When it begins: minute hour day month weekday.")] = None,
+    lasts: Annotated[str | None, typer.Option("--lasts", help="Beside --cron: how long each time, 90m, 2h.")] = None,
+    time_zone: Annotated[str, typer.Option("--time-zone", help="Of --cron.")] = "UTC",
+    note: Note = "",
+    by: By = None,
+    name: Id = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+) -> None:
+    """Notify no one of some streams for a while, or each time that a maintenance window opens."""
+    if until is not None and for_ is not None:
+        raise RefusedSetting("--until and --for, expected one of them")
+    from models.data.rfc3339 import rfc3339
+    from service.incidents.controls import Quiet
+
+    ends = _moment("--until", until)
+    if for_ is not None:
+        ends = rfc3339(_now_ms() + round(1000 * _duration("--for", for_)))
+    control = Quiet(
+        streams=streams,
+        reason=reason,
+        begins=_moment("--from", begins),
+        until=ends,
+        cron=cron,
+        lasts_s=None if lasts is None else _duration("--lasts", lasts),
+        time_zone=time_zone,
+        **_said(by, note),
+    )
+    _write(name, control, bootstrap_servers, config)
+
+
+@control_app.command(
+    "depend",
+    epilog='Example: telltale control depend "site/line-3/*" --on "site/line-3/drive" --reason "line 3 stands"',
+)
+def control_depend(
+    streams: Streams,
+    on: Annotated[list[str], typer.Option("--on", help="Pattern of what they depend on; may be given several times.")],
+    reason: Reason,
+    note: Note = "",
+    by: By = None,
+    name: Id = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+) -> None:
+    """Notify no one of some streams while what they depend on is anomalous."""
+    from service.incidents.controls import Dependency
+
+    control = Dependency(streams=streams, on=on, reason=reason, **_said(by, note))
+    _write(name, control, bootstrap_servers, config)
+
+
+@control_app.command("acknowledge", epilog="Example: telltale control acknowledge INCIDENT --note 'on my way'")
+def control_acknowledge(
+    incident: Annotated[str, typer.Argument(help="Its id, as in its events.")],
+    note: Note = "",
+    by: By = None,
+    name: Id = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+) -> None:
+    """Say that someone looks after an incident."""
+    from service.incidents.controls import Acknowledgement
+
+    _write(name, Acknowledgement(incident=incident, **_said(by, note)), bootstrap_servers, config)
+
+
+@control_app.command("label", epilog="Example: telltale control label known --anomaly ID --note 'the valve sticks'")
+def control_label(
+    label: Annotated[
+        str, typer.Argument(callback=one_of("fault", "normal", "known"), help="fault, normal, or known: unimportant.")
+    ],
+    anomaly: Annotated[str | None, typer.Option("--anomaly", help="Its id, as in its events.")] = None,
+    streams: Annotated[
+        list[str] | None, typer.Option("--streams", help="Or a pattern of streams; may be given several times.")
+    ] = None,
+    begins: From = None,
+    until: Until = None,
+    note: Note = "",
+    by: By = None,
+    name: Id = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+) -> None:
+    """Say what an anomaly was, or those of some streams that opened between two times."""
+    from service.incidents.controls import Label
+
+    control = Label(
+        label=label,
+        anomaly=anomaly,
+        streams=streams or None,
+        begins=_moment("--from", begins),
+        until=_moment("--until", until),
+        **_said(by, note),
+    )
+    _write(name, control, bootstrap_servers, config)
+
+
+@control_app.command("take-back", epilog="Example: telltale control take-back quiet-5f0c1a2b")
+def control_take_back(
+    name: Annotated[str, typer.Argument(metavar="ID", help="Of the control.")],
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+) -> None:
+    """Take back what has this id: a quiet time ends, a label or an acknowledgement is removed."""
+    _write(name, None, bootstrap_servers, config)
+
+
+@control_app.command("list", epilog="Example: telltale control list --type label --json > labels.jsonl")
+def control_list(
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--type",
+            callback=one_of("quiet", "dependency", "acknowledgement", "label"),
+            help="Those of one type: quiet, dependency, acknowledgement or label.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+) -> None:
+    """Print what is on the topic of controls and not taken back, the oldest first, also what is long past."""
+    settings = load_settings(config, {"kafka.bootstrap_servers": bootstrap_servers})
+
+    import msgspec
+
+    from service.incidents.controls import type_of
+    from service.process.controls import standing_controls
+
+    for name, control in standing_controls(settings).items():
+        if kind is not None and type_of(control) != kind:
+            continue
+        said = {"id": name, **msgspec.to_builtins(control)}
+        if as_json:
+            out.print(msgspec.json.encode(said).decode())
+        else:
+            about = [f"{key} {value}" for key, value in said.items() if key not in ("id", "type", "by", "at")]
+            out.print(f"{name}  {said['type']}  by {control.by} at {control.at}: {', '.join(about)}")
+
+
+def _write(name: str | None, control: "Control | None", servers: str | None, config: "Config") -> None:
+    from service.incidents.controls import control_record, type_of
+    from service.process.controls import write_control
+
+    made = name or f"{type_of(control) if control else 'control'}-{uuid.uuid4().hex[:8]}"
+    try:
+        record = control_record(made, control)
+    except ValueError as error:
+        raise RefusedSetting(str(error)) from error
+    settings = load_settings(config, {"kafka.bootstrap_servers": servers})
+    write_control(settings, record)
+    done = "taken back" if control is None else "written"
+    out.print(f"{made}: {done}, to {settings.incidents.control_topic}")
+
+
+def _said(by: str | None, note: str) -> _Said:
+    from models.data.rfc3339 import rfc3339
+
+    return _Said(by=by or getpass.getuser(), at=rfc3339(_now_ms()), note=note)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _moment(option: str, text: str | None) -> str | None:
+    from models.data.rfc3339 import rfc3339
+
+    if text is None:
+        return None
+    try:
+        return rfc3339(time_ms(text))
+    except (ValueError, OverflowError) as error:
+        raise RefusedSetting(
+            f"{option} is {text}, expected a time such as 2026-11-28T08:00:00+01:00 ({error})"
+        ) from None
+
+
+def _duration(option: str, text: str) -> float:
+    try:
+        return duration_s(text)
+    except ValueError:
+        raise RefusedSetting(f"{option} is {text}, expected a number with s, m, h, d or w: 90m, 4h, 2d") from None

@@ -1,0 +1,52 @@
+"""Incidents as alerts of Alertmanager's: one for each severity that an incident has reached, as of an anomaly."""
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from models.data.rfc3339 import milliseconds_of
+from service.incidents.events import IncidentData
+from service.notify.alert_book import Alerts
+
+ALERT_NAME = "TelltaleIncident"
+
+
+def alerts_of_incident(
+    page_url: str | None,
+    offset: int,
+    incident: IncidentData,
+    reached: Sequence[str],
+    known: Alerts | None,
+    now_s: float,
+) -> Alerts:
+    """page_url: where the page is, for a link to the first cause at its time. offset: of the event."""
+    first, opened_s = incident.first_cause, milliseconds_of(incident.opened_at) / 1000
+    streams = "1 stream" if incident.streams == 1 else f"{incident.streams} streams"
+    annotations = {
+        "summary": f"{incident.group}: {streams} anomalous, the first of them {first.stream} ({first.kind})",
+        "severity": incident.severity,
+        "streams": str(incident.streams),
+        "anomalies": str(incident.anomalies),
+        "open_anomalies": str(incident.open_anomalies),
+        "first_cause": first.stream,
+        "peak": f"{incident.peak:.2f}",
+        "opened_at": incident.opened_at,
+        "acknowledged_by": incident.acknowledged_by or "",
+    }
+    link = "" if page_url is None else page_link(page_url, first.stream, first.opened_at, first.anomaly)
+    return Alerts(
+        None,
+        {"alertname": ALERT_NAME, "group": incident.group, "incident": incident.incident},
+        reached,
+        {**annotations, "page": link} if link else annotations,
+        began_s=known.began_s if known else min(opened_s, now_s),
+        due_s=now_s,
+        ahead=known is None or known.ahead or len(reached) > len(known.severities),
+        ended_s=None if incident.status == "open" else now_s,
+        link=link,
+        offset=offset,
+    )
+
+
+def page_link(page_url: str, stream: str, at: str, anomaly: str) -> str:
+    """The page with a stream's past around a time. at: RFC 3339."""
+    return f"{page_url.rstrip('/')}/#{quote(stream, safe='')}&at={at}&anomaly={quote(anomaly, safe='')}"

@@ -1,0 +1,254 @@
+"""Incidents to a receiver: what is sent, with which link, and that nothing is lost where a process ends."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from service.errors import TaskMigrated
+from service.incidents.book import IncidentBook, IncidentRules
+from service.incidents.budget import Budget
+from service.incidents.changes import read_change
+from service.incidents.controls import Acknowledgement, GivenControl
+from service.incidents.events import encode_incident
+from service.kafka.event_reader import Read
+from service.log.port import Record
+from service.notify.alert_book import AHEAD_S, RESOLVED_FOR_S, AlertBook
+from service.notify.delivery import EventQueue, Receiver, Sender
+from service.notify.incident_alerts import page_link
+from service.notify.incident_feed import AlertOutbox, Delivery, IncidentFeed, WebhookOutbox, feeds_check
+from service.notify.notifier import ALERTMANAGER, CLOUD_EVENT, WEBHOOK
+from tests.service.incidents.plant import anomaly_record, time_at, who
+from tests.service.notify.test_alert_book import Clock
+
+PAGE_URL = "http://plant-7:8080/"
+
+
+@dataclass
+class Topic:
+    """The topic of incidents, and how far it is read for one receiver. Outlives who reads it."""
+
+    records: list[bytes] = field(default_factory=list)
+    committed: int = 0
+    migrates: bool = False
+
+    def publish(self, records: Sequence[Record]) -> None:
+        self.records += [record.value or b"" for record in records]
+
+
+class TopicReader:
+    """A member that has the partition unless `holds` says otherwise."""
+
+    def __init__(self, topic: Topic, most: int = 100) -> None:
+        self._topic, self._most = topic, most
+        self._position = topic.committed
+        self._began = True
+        self.holds = True
+
+    def poll(self, timeout_s: float, more: bool = True) -> Read:
+        if not self.holds:
+            return Read(False, False, [], 0)
+        end = min(len(self._topic.records), self._position + self._most) if more else self._position
+        values = [(offset, self._topic.records[offset]) for offset in range(self._position, end)]
+        began, self._began, self._position = self._began, False, end
+        return Read(True, began, values, end)
+
+    def commit(self, offset: int) -> None:
+        if self._topic.migrates:
+            raise TaskMigrated("another member has it")
+        self._topic.committed = offset
+
+    def close(self) -> None:
+        pass
+
+
+class Plant:
+    """A book of incidents whose events go to a topic."""
+
+    def __init__(self, per_day: int | None = None) -> None:
+        self.book = IncidentBook(IncidentRules(), Budget(per_day))
+        self.topic = Topic()
+
+    def change(self, stream: str, change: str, at_s: float, since_s: float = 0.0, severity: str = "minor") -> None:
+        found = read_change(anomaly_record(stream, change, at_s, since_s, severity).value)
+        assert found is not None
+        self.topic.publish([encode_incident(event) for event in self.book.observe(found)])
+
+    def acknowledge(self, name: str) -> None:
+        given = GivenControl("a", Acknowledgement(incident=self.incident(name), **who("anna")), 0, 0)
+        self.topic.publish([encode_incident(event) for event in self.book.apply(given)])
+
+    def incident(self, group: str) -> str:
+        return next(one.summary.incident for one in self.book.incidents.values() if one.summary.group == group)
+
+
+def webhook(topic: Topic, most: int = 100, severity: str = "minor") -> tuple[IncidentFeed, EventQueue, TopicReader]:
+    queue = EventQueue(CLOUD_EVENT, 1 << 62)
+    receiver = Receiver(WEBHOOK, "http://nowhere")
+    feed = IncidentFeed(lambda: reader, Delivery(receiver, WebhookOutbox(queue), Sender(receiver, queue)), severity)
+    reader = TopicReader(topic, most)
+    return feed, queue, reader
+
+
+def alertmanager(topic: Topic, clock: Clock) -> tuple[IncidentFeed, AlertBook, TopicReader]:
+    book = AlertBook(clock=clock)
+    receiver = Receiver(ALERTMANAGER, "http://nowhere")
+    to = Delivery(receiver, AlertOutbox(book, PAGE_URL), Sender(receiver, book))
+    reader = TopicReader(topic)
+    return IncidentFeed(lambda: reader, to), book, reader
+
+
+def take(box: AlertBook | EventQueue, clock: Clock | None = None) -> list[Any]:
+    """What the receiver takes of it now."""
+    taken = []
+    while (letter := box.next()) is not None:
+        taken.append(json.loads(letter.body))
+        box.settle(letter)
+        if clock is not None:
+            clock.now_s += AHEAD_S
+    return taken
+
+
+# --- a webhook
+
+
+def test_a_webhook_gets_every_event_of_the_incidents_that_are_notified_as_it_is_on_the_topic() -> None:
+    plant = Plant(per_day=4)  # one at once
+    plant.change("a/1/s", "opened", 0)
+    plant.change("b/1/s", "opened", 1, 1)
+    plant.change("a/1/s", "closed", 2)
+    plant.acknowledge("a/1")
+    feed, queue, reader = webhook(plant.topic)
+    feed.turn(reader)
+    taken = take(queue)
+    assert [event["type"] for event in taken] == ["telltale.incident.opened", *["telltale.incident.closed"] * 2]
+    assert {event["data"]["group"] for event in taken} == {"a/1"}
+
+
+def test_what_a_webhook_has_not_taken_is_read_again_after_the_process_was_killed() -> None:
+    plant = Plant()
+    for n in range(40):
+        plant.change(f"line-{n}/m/s", "opened", n, n)
+    taken: list[Any] = []
+    kills = 0
+    while plant.topic.committed < len(plant.topic.records):
+        kills += 1
+        feed, queue, reader = webhook(plant.topic, most=7)
+        feed.turn(reader)
+        for _ in range(kills % 3):
+            letter = queue.next()
+            if letter is not None:
+                taken.append(json.loads(letter.body)["data"]["group"])
+                queue.settle(letter)
+        if kills % 2:
+            feed.turn(reader)  # else it is killed before it commits
+    assert list(dict.fromkeys(taken)) == [f"line-{n}/m" for n in range(40)], "in order, apart from what comes twice"
+    assert kills > 20
+    assert len(taken) > 40, "some come twice"
+
+
+def test_no_more_is_read_than_waits_for_a_receiver_that_is_away() -> None:
+    plant = Plant()
+    for n in range(1_500):
+        plant.change(f"line-{n}/m/s", "opened", n / 100, n / 100)
+    feed, queue, reader = webhook(plant.topic, most=400)
+    for _ in range(10):
+        feed.turn(reader)
+    assert queue.waiting == 1_200
+    assert (queue.pushed_out, plant.topic.committed) == (0, 0)
+
+
+def test_only_incidents_that_are_as_severe_as_wanted_are_sent() -> None:
+    plant = Plant()
+    plant.change("a/1/s", "opened", 0)
+    plant.change("b/1/s", "opened", 1, 1, "critical")
+    feed, queue, reader = webhook(plant.topic, severity="major")
+    feed.turn(reader)
+    assert [event["data"]["group"] for event in take(queue)] == ["b/1"]
+    assert plant.topic.committed == 1, "before what waits"
+    feed.turn(reader)
+    assert plant.topic.committed == 2
+
+
+# --- Alertmanager
+
+
+def test_an_incident_is_an_alert_of_each_severity_with_a_link_to_its_first_cause() -> None:
+    plant, clock = Plant(), Clock()
+    plant.change("site/line 1/m/s", "opened", 0)
+    plant.change("site/line 1/m/s", "updated", 1, severity="major")
+    feed, book, reader = alertmanager(plant.topic, clock)
+    feed.turn(reader)
+    alerts = [alert for letter in take(book, clock) for alert in letter]
+    assert [one["labels"]["severity"] for one in alerts] == ["major", "major", "minor"], "the highest goes ahead"
+    incident = plant.incident("site/line 1")
+    labels = {"alertname": "TelltaleIncident", "group": "site/line 1", "incident": incident, "severity": "minor"}
+    assert alerts[-1]["labels"] == labels
+    link = f"http://plant-7:8080/#site%2Fline%201%2Fm%2Fs&at={time_at(0)}&anomaly=site%2Fline%201%2Fm%2Fs%230"
+    assert alerts[-1]["generatorURL"] == alerts[-1]["annotations"]["page"] == link
+    assert alerts[-1]["annotations"]["summary"].startswith("site/line 1: 1 stream anomalous, the first of them site/")
+
+
+def test_an_alert_of_an_incident_that_is_open_comes_back_after_a_restart_and_ends_once_it_is_closed() -> None:
+    plant, clock = Plant(), Clock()
+    plant.change("a/1/s", "opened", 0)
+    plant.change("b/1/s", "opened", 1, 1)
+    plant.change("a/1/s", "closed", 2)
+    feed, book, reader = alertmanager(plant.topic, clock)
+    feed.turn(reader)
+    take(book, clock)
+    feed.turn(reader)
+    assert plant.topic.committed == 1, "b is open since its event at offset 1"
+    feed, book, reader = alertmanager(plant.topic, clock)
+    feed.turn(reader)
+    assert [alert["labels"]["group"] for letter in take(book, clock) for alert in letter] == ["b/1"]
+    plant.change("b/1/s", "closed", 3, 1)
+    feed.turn(reader)
+    assert plant.topic.committed < len(plant.topic.records), "the end is not delivered"
+    take(book, clock)
+    feed.turn(reader)
+    assert plant.topic.committed == len(plant.topic.records)
+    clock.now_s += RESOLVED_FOR_S + 1
+    assert take(book, clock) == []
+
+
+def test_who_loses_the_partition_speaks_for_no_incident_any_more() -> None:
+    plant, clock = Plant(), Clock()
+    plant.change("a/1/s", "opened", 0)
+    feed, book, reader = alertmanager(plant.topic, clock)
+    feed.turn(reader)
+    reader.holds = False
+    feed.turn(reader)
+    assert (book.waiting, book.next()) == (0, None)
+
+
+def test_an_offset_that_another_member_has_is_left_to_it() -> None:
+    plant = Plant()
+    plant.change("a/1/s", "opened", 0)
+    feed, _, reader = webhook(plant.topic)
+    plant.topic.migrates = True
+    feed.turn(reader)
+    plant.topic.migrates = False
+    feed.turn(reader)
+    assert plant.topic.committed == 0
+
+
+def test_a_link_is_to_the_page_wherever_that_is() -> None:
+    assert page_link("https://a/telltale", "p/ü", "2026-01-01T00:00:00.000Z", "x") == (
+        "https://a/telltale/#p%2F%C3%BC&at=2026-01-01T00:00:00.000Z&anomaly=x"
+    )
+
+
+def test_what_ends_a_feeds_thread_ends_the_process() -> None:
+    def fails() -> TopicReader:
+        raise ZeroDivisionError
+
+    queue, receiver = EventQueue(CLOUD_EVENT), Receiver(WEBHOOK, "http://nowhere")
+    feed = IncidentFeed(fails, Delivery(receiver, WebhookOutbox(queue), Sender(receiver, queue)))
+    feeds_check([feed])
+    with pytest.raises(ZeroDivisionError):
+        feed._run()
+    with pytest.raises(ZeroDivisionError):
+        feeds_check([feed])
