@@ -101,7 +101,7 @@ class TrainingData(_HeaderPart):
 
 
 class TrainingMetrics(_HeaderPart):
-    """How training ended. Losses: Huber, one step ahead, in spreads."""
+    """How training ended. Losses: Huber, one step ahead, in spreads; in steps of a net that reads channels apart."""
 
     epochs: Count
     best_epoch: Count

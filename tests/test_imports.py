@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "models.checkpoint": "models.output models.data models.net models.detection",
     "models.insight": "models.output models.data models.net models.detection",
     "models.training": "models.output models.data models.net models.detection",
-    "models.evaluation": "models.output models.data models.net models.detection models.training",
+    "models.evaluation": "models.output models.data models.net models.detection models.checkpoint models.training",
     "service.errors": "",
     "service.failpoints": "",
     "service.log_lines": "",

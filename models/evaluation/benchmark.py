@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from models.checkpoint import load_net
 from models.data.arrays import Bools, Doubles
 from models.data.file_options import AS_USUAL, FileOptions
 from models.data.series import Series, UnusableData, read_series
@@ -34,7 +35,7 @@ from models.training.run import TrainingConfig
 
 WHOLE = "Telltale"
 NET_ALONE = "net alone"
-KEPT = 3  # what is kept of a run; raised where that changes
+KEPT = 4  # what is kept of a run; raised where that changes
 FIXED = 1.0  # the score at which alarms open
 NAB_FIGURES = tuple((f"nab_{name}", f"nab_{name}_optimised") for name in nab.PROFILES)
 
@@ -212,8 +213,9 @@ def _net(
     if trained := plan.trained_for(series[0].features):
         return trained.forecaster, 0.0, ""
     parts = usable(series)
-    architecture = suited_to(parts, hidden=plan.hidden)
-    fitted, seconds = fit_timed(parts, architecture, replace(plan.training, seed=seed), device)
+    start = load_net(parts[0].features).detector.forecaster
+    architecture = suited_to(parts, hidden=plan.hidden, start=start.config)
+    fitted, seconds = fit_timed(parts, architecture, replace(plan.training, seed=seed), device, start)
     return fitted.forecaster, seconds, str(fitted.ended)
 
 

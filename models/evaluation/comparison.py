@@ -8,7 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,7 @@ from models.net.cells import CELLS
 from models.net.clock import MINUTE_MS
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
+from models.training.architecture import suited_to
 from models.training.loop import usable
 from models.training.run import TrainingConfig
 
@@ -53,9 +54,6 @@ class ComparisonPlan:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     time_unit: TimeUnit | None = None  # see read_series()
 
-    def architecture(self, cell: str, features: Sequence[str]) -> ForecasterConfig:
-        return ForecasterConfig(tuple(features), cell=cell, hidden=self.hidden, layers=self.layers)
-
 
 class ComparisonJob(NamedTuple):
     set: str
@@ -67,7 +65,7 @@ class ComparisonRun(NamedTuple):
     """One net, trained on the training parts of one set and judged on its test parts."""
 
     job: ComparisonJob
-    features: tuple[str, ...]
+    architecture: ForecasterConfig
     parameters: int
     bytes_per_stream: int
     seconds: float  # of processor time, in training
@@ -107,18 +105,18 @@ def compare(
         report=report_run,
         processes=processes,
     )
-    features = {job.set: run.features for job, run in runs.items()}
-    speeds = {name: _speeds(folder / "runs" / name, features[name], plan) for name in sets}
+    nets = {job.set: run.architecture for job, run in runs.items()}
+    speeds = {name: _speeds(folder / "runs" / name, nets[name], plan) for name in sets}
     return Comparison([runs[job] for job in jobs], speeds)
 
 
 def train_and_judge(
     job: ComparisonJob, sets: Mapping[str, Sequence[Path]], plan: ComparisonPlan, device: torch.device
 ) -> ComparisonRun:
-    """One run, from the files to the figures."""
+    """One run, from the files to the figures; the net is shown as fine a clock as `telltale train` would show it."""
     series = read_series(sets[job.set], options=FileOptions(unit=plan.time_unit))
     parts = usable(series)
-    architecture = plan.architecture(job.cell, parts[0].features)
+    architecture = suited_to(parts, job.cell, plan.hidden, plan.layers)
     fitted, seconds = fit_timed(parts, architecture, replace(plan.training, seed=job.seed), device)
     tested = evaluation.backtest(prime(fitted.forecaster, DetectorConfig(), parts), series)
     labels = evaluation.read_labels([one.series for one in tested])
@@ -126,7 +124,7 @@ def train_and_judge(
     test_error, no_change_test = _test_errors(series, tested, labels)
     return ComparisonRun(
         job,
-        features=architecture.features,
+        architecture=architecture,
         parameters=sum(weight.numel() for weight in fitted.forecaster.parameters()),
         bytes_per_stream=fresh(1, architecture).bytes_per_stream,
         seconds=seconds,
@@ -153,13 +151,13 @@ def _test_errors(
     )
 
 
-def _speeds(folder: Path, features: Sequence[str], plan: ComparisonPlan) -> dict[str, float]:
+def _speeds(folder: Path, net: ForecasterConfig, plan: ComparisonPlan) -> dict[str, float]:
     """Measured once for every set: what was measured at another time can not be compared."""
     path, load = folder / "speed.json", [LOAD_STREAMS, LOAD_READINGS, LOAD_ROUNDS, plan.hidden, plan.layers]
     kept = json.loads(path.read_text()) if path.exists() else {}
     if kept.get("load") == load and set(plan.cells) <= set(kept["speeds"]):
         return {cell: kept["speeds"][cell] for cell in plan.cells}
-    speeds = measure_speeds({cell: plan.architecture(cell, features) for cell in plan.cells})
+    speeds = measure_speeds({cell: replace(net, cell=cell) for cell in plan.cells})
     kept_runs.write_json(path, {"load": load, "speeds": speeds})
     return speeds
 
@@ -205,11 +203,12 @@ def _load(folder: Path, job: ComparisonJob, plan: ComparisonPlan, files: Sequenc
     if run is None:
         return None
     figures = Figures(**kept_runs.known(run["figures"]))
-    return ComparisonRun(job, **run | {"features": tuple(run["features"]), "figures": figures})
+    architecture = ForecasterConfig(**run["architecture"] | {"features": tuple(run["architecture"]["features"])})
+    return ComparisonRun(job, **run | {"architecture": architecture, "figures": figures})
 
 
 def _save(folder: Path, job: ComparisonJob, run: ComparisonRun, plan: ComparisonPlan, files: Sequence[Path]) -> None:
-    kept = run._asdict() | {"figures": run.figures._asdict()}
+    kept = run._asdict() | {"architecture": asdict(run.architecture), "figures": run.figures._asdict()}
     del kept["job"]
     kept_runs.keep(_path(folder, job), _settings(plan, files), kept)
 
@@ -224,4 +223,4 @@ def _settings(plan: ComparisonPlan, files: Sequence[Path]) -> dict[str, object]:
         kept_runs.data_settings(files, FileOptions(unit=plan.time_unit)),
         kept_runs.training_settings(plan.training),
     )
-    return {"hidden": plan.hidden, "layers": plan.layers, **training, **data}
+    return {"hidden": plan.hidden, "layers": plan.layers, "clock": "suited to the data", **training, **data}

@@ -83,7 +83,7 @@ def _about(sets: Sequence[str], plan: ComparisonPlan) -> str:
 
 def _facts(runs: Sequence[ComparisonRun]) -> str:
     first = runs[0]
-    facts = [counted(len(first.features), "feature")]
+    facts = [counted(len(first.architecture.features), "feature")]
     if first.figures.events:
         facts.append(
             f"{counted(first.figures.events, 'event')} in {100 * first.figures.anomalous:.1f} % of the test readings"

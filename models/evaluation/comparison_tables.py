@@ -88,7 +88,7 @@ def _numbers(run: ComparisonRun, speed: float) -> dict[str, float]:
     plain = {
         name: getattr(run, name)
         for name in ComparisonRun._fields
-        if name not in ("job", "features", "ended", "figures")
+        if name not in ("job", "architecture", "ended", "figures")
     }
     shares = {
         "validation_share": _share(run.validation_error, run.no_change_validation),

@@ -16,7 +16,7 @@ import torch
 
 from models.data.file_options import AS_USUAL, FileOptions
 from models.data.series import Series, UnusableData, find_files
-from models.net.forecaster import ForecasterConfig
+from models.net.forecaster import Forecaster, ForecasterConfig
 from models.output.output_file import write_or_keep
 from models.training.loop import Fitted, fit
 from models.training.run import Ending, TrainingConfig
@@ -85,12 +85,16 @@ def _side_by_side(compute: Callable[[J], R], jobs: Sequence[J], processes: int) 
 
 
 def fit_timed(
-    series: Sequence[Series], architecture: ForecasterConfig, training: TrainingConfig, device: torch.device
+    series: Sequence[Series],
+    architecture: ForecasterConfig,
+    training: TrainingConfig,
+    device: torch.device,
+    start: Forecaster | None = None,
 ) -> tuple[Fitted, float]:
     """fit(), and its seconds of processor time. Ctrl-C ends all runs: half a training would be no result."""
     torch.optim.Adam([torch.zeros(1)])  # the first one of a process imports for seconds, which are not training
     began = time.process_time()
-    fitted = fit(series, architecture, training, device)
+    fitted = fit(series, architecture, training, device, start=start)
     seconds = time.process_time() - began
     if fitted.ended is Ending.INTERRUPTED:
         raise KeyboardInterrupt

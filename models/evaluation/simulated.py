@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from models.checkpoint import load_net
 from models.data.arrays import Bools
 from models.data.families import FAULTS_FROM, Simulated, families, series_of
 from models.data.plants import constants, plants
@@ -110,7 +111,8 @@ def untrained() -> Detector:
 def trained_on_plants(hidden: int, training: TrainingConfig, device: torch.device) -> Detector:
     """Trained on the first fortnight of the plants of its seed, as `telltale train` does."""
     parts = usable([one.series for one in _plants_of(FEATURE, training.seed)])
-    fitted = fit(parts, suited_to(parts, hidden=hidden), training, device)
+    start = load_net(parts[0].features).detector.forecaster
+    fitted = fit(parts, suited_to(parts, hidden=hidden, start=start.config), training, device, start=start)
     if fitted.ended is Ending.INTERRUPTED:
         raise KeyboardInterrupt
     return prime(fitted.forecaster, DetectorConfig(), parts)

@@ -67,7 +67,12 @@ class ForecasterConfig:
     def inputs(self) -> int:
         """I, of a lane."""
         values = 4 if self.channelwise else 2 * len(self.features)
-        return values + 1 + 2 * len(self.periods_a_week)
+        return values + 1 + self.clock_inputs
+
+    @property
+    def clock_inputs(self) -> int:
+        """The last of a lane's inputs: what it is shown of day and week."""
+        return 2 * len(self.periods_a_week)
 
     @property
     def memory_width(self) -> int:

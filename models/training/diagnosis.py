@@ -40,7 +40,7 @@ def _divergence(
     advice = f"Try a smaller --learning-rate than {training.learning_rate:g}"
     if ended is Ending.DIVERGED:
         last = epochs[-1]
-        kept = f"epoch {best.number}" if best else "before training, which expect no change"
+        kept = f"epoch {best.number}" if best else "before training"
         other = f", or --cell lstm instead of {config.cell}" if config.cell.startswith("rnn") else ""
         yield (
             f"Training diverged in epoch {last.number}: its loss is {last.loss:.3g}. "

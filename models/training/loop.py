@@ -21,11 +21,12 @@ from models.data.series import Series, UnusableData
 from models.data.windows import Chunk, Lane
 from models.net.cells import CellState
 from models.net.forecaster import Forecaster, ForecasterConfig
+from models.net.warm_start import can_begin_as
 from models.output.wording import counted
 from models.training import diagnosis
 from models.training.distributed import ALONE, Ranks, interrupts
 from models.training.run import Ending, Epoch, TrainingConfig, TrainingRun
-from models.training.state import Identity, Keeper, fingerprint, unpack
+from models.training.state import Identity, Keeper, digest_of, fingerprint, unpack
 
 SHORTEST_SERIES = 32  # readings; a stream with fewer is left out
 SPREAD_WEIGHT = 0.3  # of the unlikelihood in what is minimised: the memory is for the expectation first
@@ -50,6 +51,7 @@ class Fitted(NamedTuple):
     ended: Ending
     remarks: tuple[str, ...]  # what went wrong or poorly and what to try: a sentence or two each
     unwritten: str | None = None  # why the run's state could not be written at the end, and where it is instead
+    start_loss: float | None = None  # validation loss of the net that it began as; None: with random weights
 
 
 def usable(series: Sequence[Series]) -> list[Series]:
@@ -74,6 +76,7 @@ def fit(
     run_file: Path | None = None,
     ranks: Ranks = ALONE,
     save_every_s: float = 60.0,
+    start: Forecaster | None = None,
 ) -> Fitted:
     """Train a forecaster on all of `series` (see usable()). Ctrl-C and SIGTERM end it with the best so far.
 
@@ -81,23 +84,29 @@ def fit(
     If it is there, its run is resumed: weights and losses come out, to the bit, as if nothing had interrupted it.
     ranks: the processes that train together (distributed.joined()). Each gets the same series, which may be on disk;
     all return the same forecaster; only the first one reports progress, and only its run file is read and written.
+    start: the net that this one begins as (see can_begin_as); it is what comes out unless an epoch is better.
     Raises UnusableState.
     """
+    if start is not None and not can_begin_as(start.config, config):
+        start = None
     train, validation = windows.split_by_time(
         [windows.scaled(one) for one in series],
         training.validation_share,
         training.lane_readings,
         training.warm_up,
     )
-    run = TrainingRun(config, training, device)
-    identity = _identity(series, config, training, device, ranks) if run_file or ranks.world > 1 else {}
+    run = TrainingRun(config, training, device, start)
+    identity = _identity(series, config, training, device, ranks, start) if run_file or ranks.world > 1 else {}
     if ranks.world > 1:
         ranks.require_same(repr(identity).encode(), "the data or the settings")
     keeper = Keeper(run_file if ranks.first else None, identity, save_every_s)
+    if start and validation:
+        run.start_loss = _validate(run.forecaster, validation, training, device, ranks)
     if saved := ranks.from_first(run_file.read_bytes() if run_file and ranks.first and run_file.is_file() else b""):
         run.restore(unpack(run_file or Path(), saved, identity), run_file or Path())
-    else:  # untrained, it expects no change
-        run.persistence_loss = _validate(run.forecaster, validation, training, device, ranks)
+    else:  # untrained, a net expects no change
+        untrained = run.forecaster if start is None else Forecaster(config).to(device)
+        run.persistence_loss = _validate(untrained, validation, training, device, ranks)
 
     started = time.monotonic() - run.seconds
     loop = _Loop(run, train, validation, ranks, keeper, report_progress if ranks.first else lambda _: None, started)
@@ -111,7 +120,8 @@ def fit(
     remarks = diagnosis.remarks(run.epochs, run.persistence_loss, ended, training, config)
     forecaster = run.forecaster.cpu().eval()
     seconds = time.monotonic() - started
-    return Fitted(forecaster, run.epochs, run.best, run.persistence_loss, seconds, ended, remarks, unwritten)
+    seen = run.epochs, run.best, run.persistence_loss
+    return Fitted(forecaster, *seen, seconds, ended, remarks, unwritten, run.start_loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +170,20 @@ class _Loop:
 
 
 def _identity(
-    series: Sequence[Series], config: ForecasterConfig, training: TrainingConfig, device: torch.device, ranks: Ranks
+    series: Sequence[Series],
+    config: ForecasterConfig,
+    training: TrainingConfig,
+    device: torch.device,
+    ranks: Ranks,
+    start: Forecaster | None = None,
 ) -> Identity:
     """What two runs must have in common for the one to resume the other."""
     settings = {name: value for name, value in asdict(training).items() if name not in MAY_DIFFER}
     net = {**asdict(config), "features": ", ".join(config.features)}
     precision = str(_precision(training, device))
     where = {"device": device.type, "processes": ranks.world, "precision": precision.removeprefix("torch.")}
-    return {**net, **settings, **where, **fingerprint(series)}
+    begins_as = {} if start is None else {"start": digest_of(start.state_dict())}
+    return {**net, **settings, **where, **begins_as, **fingerprint(series)}
 
 
 def _precision(training: TrainingConfig, device: torch.device) -> torch.dtype:

@@ -104,7 +104,9 @@ RESIDUALS = (
 
 def _verdict(report: ReportPage, fitted: Fitted) -> None:
     best = fitted.best
-    if best is None:
+    if best is None and fitted.start_loss is not None:
+        report.text("No epoch was better than the net that comes with Telltale: it is kept as it is.")
+    elif best is None:
         report.text("No epoch was better than expecting no change: the forecaster does just that.")
     elif fitted.persistence_loss > 0:
         off = compared(best.validation_loss, fitted.persistence_loss, "that of expecting no change")

@@ -16,6 +16,7 @@ from models.data.windows import Lane
 from models.net.chrono import GATED, remember_up_to
 from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.net.names import PRECISIONS
+from models.net.warm_start import weights_to_begin_with
 from models.training.state import SavedRun, UnusableState, require_like
 
 DIVERGED = 10.0  # an epoch's loss, as a multiple of the lowest one, if it is also worse than expecting no change
@@ -95,12 +96,21 @@ class Sums:
 class TrainingRun:
     """The state of a run of training between two groups of lanes: all that it takes to resume there."""
 
-    def __init__(self, config: ForecasterConfig, training: TrainingConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: ForecasterConfig,
+        training: TrainingConfig,
+        device: torch.device,
+        start: Forecaster | None = None,
+    ) -> None:
+        """start: the net that this one begins as; None: its weights are random."""
         torch.manual_seed(training.seed)
         self.training = training
         self.device = device
         self.forecaster = Forecaster(config)
-        if training.remembers and config.cell in GATED:
+        if start is not None:
+            self.forecaster.load_state_dict(weights_to_begin_with(start, config))
+        elif training.remembers and config.cell in GATED:
             remember_up_to(self.forecaster.get_submodule("recurrence"), training.remembers)
         self.forecaster.to(device)
         self.best_weights = _copy(self.forecaster)
@@ -111,6 +121,7 @@ class TrainingRun:
         self.groups_done = 0  # of the current epoch
         self.sums = Sums()
         self.persistence_loss = math.nan
+        self.start_loss: float | None = None  # validation loss of the net that this one began as
         self.seconds = 0.0
         self._shuffle_before: dict[str, Any] = dict(self.shuffle.bit_generator.state)
 
@@ -126,9 +137,10 @@ class TrainingRun:
         last, best = self.epochs[-1], self.best
         lowest = min(epoch.loss for epoch in self.epochs)
         risen = last.loss > DIVERGED * lowest and not last.validation_loss < self.persistence_loss
-        if best is None or risen or not max(last.loss, last.validation_loss) < HOPELESS:
+        learned = best is not None or self.start_loss is not None
+        if not learned or risen or not max(last.loss, last.validation_loss) < HOPELESS:
             return Ending.DIVERGED
-        return Ending.CONVERGED if last.number - best.number >= self.training.patience else None
+        return Ending.CONVERGED if last.number - (best.number if best else 0) >= self.training.patience else None
 
     def rest_of_epoch(self, lanes: Sequence[Lane]) -> Iterator[tuple[list[Lane], float]]:
         """The groups of lanes not yet learned from in this epoch, and how much of it is done after each."""
@@ -151,7 +163,8 @@ class TrainingRun:
             validation_loss = loss
         rate = float(self.optimiser.param_groups[0]["lr"])
         self.lr_scheduler.step(validation_loss)
-        better = validation_loss < (self.best.validation_loss if self.best else HOPELESS)
+        to_beat = HOPELESS if self.start_loss is None else self.start_loss
+        better = validation_loss < (self.best.validation_loss if self.best else to_beat)
         if better:
             self.best_weights = _copy(self.forecaster)
         steps = max(sums.steps, 1)

@@ -142,6 +142,11 @@ def require_like(path: Path, found: object, expected: object, name: str = "value
         raise UnusableState(f"{path}: {name} is {found!r:.80}, expected {type(expected).__name__}")
 
 
+def digest_of(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a net's weights."""
+    return sha256_of_tensors(save_tensors(dict(weights)))
+
+
 def fingerprint(series: Sequence[Series]) -> dict[str, str | int]:
     """Differs for data that differ in any bit of any value; one pass over them."""
     digest = hashlib.blake2b(digest_size=16)

@@ -110,6 +110,12 @@ def train(
     patience: Patience = 15,
     chunk: Chunk = 256,
     learning_rate: LearningRate = 3e-3,
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch", help="Begin with random weights, even if the net that comes with Telltale fits."
+        ),
+    ] = False,
     time_zone: Annotated[
         str,
         typer.Option(
@@ -156,6 +162,7 @@ def train(
     check_outputs(out_file, report, force=force or resumed)
     check_outputs(resume, force=True)
 
+    from models.checkpoint import load_net
     from models.training.architecture import suited_to
     from models.training.distributed import joined
     from models.training.loop import usable
@@ -172,7 +179,8 @@ def train(
         else:
             learned = _from_files(paths, _names(features), files, settings, say)
         parts = usable(learned.series)
-        architecture = suited_to(parts, cell, hidden, layers, time_zone)
+        start = None if from_scratch else load_net(parts[0].features).detector.forecaster
+        architecture = suited_to(parts, cell, hidden, layers, time_zone, start.config if start else None)
         training = TrainingConfig(
             epochs=epochs,
             patience=patience,
@@ -198,6 +206,7 @@ def train(
             kinds=kinds,
             ranks=ranks,
             sensors=learned.sensors,
+            start=start,
         )
 
 

@@ -17,7 +17,7 @@ from models.detection.detector import Detector, DetectorConfig
 from models.detection.kinds import KINDS
 from models.detection.priming import prime
 from models.detection.sensor_rules import SensorRules
-from models.net.forecaster import ForecasterConfig
+from models.net.forecaster import Forecaster, ForecasterConfig
 from models.output.output_file import UnwrittenOutput, write_each
 from models.output.wording import compared, counted
 from models.training.distributed import ALONE, Ranks
@@ -46,19 +46,20 @@ def train(
     kinds: bool = False,
     ranks: Ranks = ALONE,
     sensors: SensorRules | None = None,
+    start: Forecaster | None = None,
 ) -> None:
     """Fit a forecaster on `learn_from`, warm the memories of all `parts` up with it, and write the checkpoint.
 
     source, files: where the data is from, for people, and how many files that is. run_file: see fit(). report:
     HTML file to write. kinds: teach a head that names kinds of fault too. Of several processes the first one writes.
-    sensors: whose limits hold while memories are warmed up.
+    sensors: whose limits hold while memories are warmed up. start: see fit().
     """
     err = Console(stderr=True, highlight=False, quiet=not ranks.first)
     checkpoint.require_savable(architecture)
     if ranks.first:
         _require_room(parts, architecture, path, run_file, report, kinds=kinds)
     with _progress(training.epochs, err) as report_progress:
-        fitted = fit(learn_from, architecture, training, device, report_progress, run_file, ranks)
+        fitted = fit(learn_from, architecture, training, device, report_progress, run_file, ranks, start=start)
     if not ranks.first:
         return
     _report(fitted, out)
@@ -237,7 +238,9 @@ def _progress(epochs: int, err: Console) -> Iterator[Callable[[Progress], None]]
 def _report(fitted: Fitted, out: Console) -> None:
     """How training ended, in one line; in others what went poorly, and what to try."""
     best = fitted.best
-    if best is None:
+    if best is None and fitted.start_loss is not None:
+        out.print(f"{fitted.ended}; no epoch was better than the net that comes with Telltale, which is kept")
+    elif best is None:
         out.print(f"ended before one epoch was good: {fitted.ended}; the forecaster expects no change")
     else:
         off = compared(best.validation_loss, fitted.persistence_loss, "that of expecting no change")
@@ -245,5 +248,7 @@ def _report(fitted: Fitted, out: Console) -> None:
             f"{counted(len(fitted.epochs), 'epoch')}, {fitted.seconds:.0f} s, ended: {fitted.ended}; "
             f"best is {best.number}: validation loss {best.validation_loss:.4f}, {off}"
         )
+    if best is not None and fitted.start_loss is not None:
+        out.print(f"it began as the net that comes with Telltale, whose validation loss is {fitted.start_loss:.4f}")
     for remark in fitted.remarks:
         out.print(remark)

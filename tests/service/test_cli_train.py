@@ -72,6 +72,17 @@ def test_a_cell_is_chosen_by_name_and_a_report_is_written(telltale: Telltale, pl
     }
 
 
+def test_a_net_of_one_channel_begins_as_the_one_that_comes_with_telltale(
+    telltale: Telltale, plant: Path, tmp_path: Path
+) -> None:
+    common = ("train", "--data", plant, "--epochs", 1)
+    assert "the net that comes with Telltale" in telltale.does(*common, "--out", tmp_path / "begun")
+    assert "comes with Telltale" not in telltale.does(*common, "--out", tmp_path / "scratch", "--from-scratch")
+    begun, scratch = (described(telltale, tmp_path / name)["architecture"] for name in ("begun", "scratch"))
+    assert (begun["channelwise"], begun["day_harmonics"]) == (True, 4)  # type: ignore[index]
+    assert (scratch["channelwise"], scratch["day_harmonics"]) == (False, 1)  # type: ignore[index]
+
+
 def test_a_run_goes_on_from_its_file(telltale: Telltale, plant: Path, tmp_path: Path) -> None:
     common = ("train", "--data", plant, "--hidden", 16)
     telltale.does(*common, "--out", tmp_path / "whole", "--epochs", 2)

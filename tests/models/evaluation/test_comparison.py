@@ -32,6 +32,7 @@ from models.evaluation.comparison_tables import (
 from models.evaluation.evaluation import Figures
 from models.evaluation.kept_runs import find_sets
 from models.net.forecaster import ForecasterConfig
+from models.training.architecture import suited_to
 from models.training.loop import fit, usable
 from models.training.run import TrainingConfig
 from service.cli.scoring import score
@@ -71,7 +72,7 @@ def scored_as_by_the_service(halls: Path, cell: str) -> pl.DataFrame:
     """A row a test reading: what it was, whether it is labelled, and what `telltale score` says of it."""
     series = read_series([halls / "press"])
     parts = usable(series)
-    fitted = fit(parts, ForecasterConfig(FEATURES, cell=cell, hidden=16), BRIEF, CPU)
+    fitted = fit(parts, suited_to(parts, cell, hidden=16), BRIEF, CPU)
     detector = prime(fitted.forecaster, DetectorConfig(), parts)
     test = [one.select(one.test) for one in series]
     verdicts = score(FileLog(test), test, Pipeline(detector, "0" * 64, 10**12)).table
@@ -122,7 +123,7 @@ def test_a_run_comes_to_what_the_service_says_of_the_same_files(
 def test_what_a_cell_costs_is_what_its_equations_say(compared: tuple[Path, ComparisonPlan, Comparison]) -> None:
     of = {run.job.cell: run for run in compared[2].runs if run.job.set == "press"}
     features, hidden = len(FEATURES), 16
-    inputs, head = 2 * features + 5, hidden * features + 2 * features
+    inputs, head = 2 * features + 5, 2 * (hidden * features + features) + features  # expectation, spread, persistence
     biases = 2  # torch's kernels have one for the input and one for the memory
     assert of["lstm"].parameters == 4 * hidden * (inputs + hidden + biases) + head
     statistics = 8 * (len(CHANNELS) * features + len(SCALARS))
@@ -189,7 +190,20 @@ NOTHING = Figures(*(math.nan,) * 7, events=0, anomalous=math.nan)
 
 def some_run(job: ComparisonJob, error: float, vus: float = math.nan, no_change: float = 1.0) -> ComparisonRun:
     figures = NOTHING._replace(vus_pr=vus, f1=vus, events=3)
-    return ComparisonRun(job, ("f0",), 100, 800, 2.0, 5, "epochs", error, no_change, error, no_change, figures)
+    return ComparisonRun(
+        job,
+        ForecasterConfig(("f0",), hidden=16),
+        100,
+        800,
+        2.0,
+        5,
+        "epochs",
+        error,
+        no_change,
+        error,
+        no_change,
+        figures,
+    )
 
 
 def some_comparison() -> Comparison:

@@ -18,6 +18,7 @@ from models.detection.priming import prime
 from models.detection.scoring import ScoreConfig
 from models.net.cells import CELLS
 from models.net.forecaster import Forecaster, ForecasterConfig
+from models.training.generic import generic_architecture
 from models.training.loop import SHORTEST_SERIES, Fitted, Progress, fit, training_mode, usable
 from models.training.run import Epoch, TrainingConfig
 from tests.data import Batch, batch_of, judge, some_forecaster, statistics
@@ -392,3 +393,27 @@ def test_a_backtest_goes_on_where_training_ended_with_hardly_a_false_alarm() -> 
     assert not judged.late.any()
     assert judged.expected.isfinite().all()
     assert judged.alarm.double().mean() < 0.05
+
+
+def test_a_net_that_begins_as_another_keeps_it_unless_an_epoch_is_better() -> None:
+    start, config = Forecaster(generic_architecture(16)), replace(generic_architecture(16), features=("a",))
+    better = fit(some_series(900), config, replace(FAST, epochs=4, side_by_side=8), CPU, start=start)
+    assert better.best
+    assert better.start_loss
+    assert better.start_loss == pytest.approx(better.persistence_loss), "the one it began as expects no change"
+    assert better.best.validation_loss < better.start_loss
+
+    again = fit(
+        some_series(900), config, replace(FAST, epochs=4, patience=2, learning_rate=1.0), CPU, start=better.forecaster
+    )
+    assert again.start_loss == pytest.approx(better.best.validation_loss)
+    assert again.best is None
+    assert (again.ended, len(again.epochs)) == ("converged", 2)
+    assert_same_net(again.forecaster, better.forecaster)
+
+
+def test_a_net_that_cannot_begin_as_another_begins_as_ever() -> None:
+    start = Forecaster(generic_architecture(16))
+    fitted, plain = (fit(some_series(), NET, FAST, CPU, start=one) for one in (start, None))
+    assert fitted.start_loss is None
+    assert_same_net(fitted.forecaster, plain.forecaster)

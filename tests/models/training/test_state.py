@@ -15,7 +15,8 @@ from safetensors.torch import load, save
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from models.data.series import Series
-from models.net.forecaster import ForecasterConfig
+from models.net.forecaster import Forecaster, ForecasterConfig
+from models.training.generic import generic_architecture
 from models.training.loop import Fitted, Progress, fit
 from models.training.run import TrainingConfig
 from models.training.state import UnusableState
@@ -193,3 +194,17 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(UnusableState, match=r"damaged|not a whole one"):
             fit(some_series(), NET, SHORT, CPU, run_file=path)
+
+
+def test_a_run_that_began_as_another_net_is_resumed_only_with_that_one(tmp_path: Path) -> None:
+    config = generic_architecture(16)
+    one, other = Forecaster(config), Forecaster(config)
+    values = np.random.default_rng(5).normal(size=150).cumsum()
+    learned = [series(values, "s")._replace(features=config.features)]
+    whole = fit(learned, config, SHORT, CPU, start=one)
+    fit(learned, config, replace(SHORT, epochs=1), CPU, run_file=tmp_path / "run", start=one)
+    with pytest.raises(UnusableState, match="the run in it has start"):
+        fit(learned, config, SHORT, CPU, run_file=tmp_path / "run", start=other)
+    resumed = fit(learned, config, SHORT, CPU, run_file=tmp_path / "run", start=one)
+    assert_same_run(resumed, whole)
+    assert resumed.start_loss == whole.start_loss
