@@ -34,6 +34,14 @@ export function shares(channels) {
     const named = most.slice(0, MOST_NAMED);
     return named.map((one) => `${one.name} ${Math.round(100 * one.share)} %`).join(", ");
   }
-  const outside = channels.filter((one) => one.observed < one.lower || one.observed > one.upper);
-  return outside.map((one) => one.name).join(", ");
+  return channels
+    .filter(isOutside)
+    .map((one) => one.name)
+    .join(", ");
+}
+
+/** @param {Channel} channel */
+function isOutside({ observed, lower, upper }) {
+  if (observed === null) return false;
+  return (lower !== null && observed < lower) || (upper !== null && observed > upper);
 }

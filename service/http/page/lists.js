@@ -37,11 +37,12 @@ export async function showOpen() {
 
 /** @param {OpenAnomaly} anomaly */
 function openRow({ stream, kind, channels }) {
-  const alarm = stream.alarm;
   const row = pick(stream.stream, "open");
+  const { alarm, time } = stream;
+  if (alarm === null) return item(row); // never so: each of these has one
   row.append(
     nameOf(stream.stream),
-    text("span", `${clock(alarm.opened_at)}, ${since(alarm.opened_at, stream.time)}`, "since"),
+    text("span", `${clock(alarm.opened_at)}, ${since(alarm.opened_at, time ?? alarm.opened_at)}`, "since"),
     detail([
       text("span", alarm.severity, `severity ${alarm.severity}`),
       `peak ${score(alarm.peak)}`,

@@ -1,7 +1,6 @@
 // What the page's modules hand each other, and what the service answers: for the type checker alone, never served.
 
-/** An instant as the service writes it: RFC 3339. */
-export type Instant = string;
+import type * as Messages from "./messages.d.ts";
 
 /** A place in the page, as its address names it. */
 export type Place = {
@@ -14,81 +13,17 @@ export type Place = {
   anomaly: string | null;
 };
 
-export type Summary = {
-  state: "starting" | "running" | "stopping" | "stopped";
-  ready: boolean;
-  reason: string;
-  version: string;
-  checkpoint: string;
-  topics: string[];
-  started_ms: number;
-  published_ms: number;
-  beat_age_s: number;
-  event_time_ms: number | null;
-  partitions: number;
-  partitions_ready: number;
-  streams: number;
-  judged: number;
-  warming: number;
-  anomalies_open: number;
-  lag: number | null;
-  readings: number;
-  late: number;
-  duplicate: number;
-  rejected: number;
-  rejected_by_reason: Record<string, number>;
-};
-
-export type Alarm = { anomaly: string; severity: string; peak: number; opened_at: Instant; opened_by: string };
-export type Stream = { stream: string; time: Instant | null; score: number | null; alarm: Alarm | null };
-export type Channel = { name: string; share: number; observed: number; lower: number; upper: number };
-export type OpenAnomaly = {
-  stream: Stream & { alarm: Alarm; time: Instant };
-  kind: string | null;
-  channels: Channel[] | null;
-};
-
-export type AnomalyData = {
-  anomaly: string;
-  severity: string;
-  kind: string;
-  channels: Channel[];
-  opened_at: Instant;
-  closed_at: Instant | null;
-  closed_as: string | null;
-  peak: number;
-};
-export type AnomalyEvent = { id: string; type: string; subject: string; time: Instant; data: AnomalyData };
-
-export type Reading = {
-  offset: number;
-  time: Instant;
-  fate: string;
-  alarm: boolean;
-  score: number;
-  values: (number | null)[];
-  expected: (number | null)[];
-  lower: (number | null)[];
-  upper: (number | null)[];
-};
-export type Gate = { name: string; mean: number[] };
-export type Traced = {
-  stream: string;
-  topic: string;
-  partition: number;
-  features: string[];
-  reset?: boolean;
-  readings: Reading[];
-  layers: { gates: Gate[]; memory: number[] }[];
-};
-
-export type Looked = {
-  trace: Traced;
-  older: "kept" | "gone" | "none";
-  newer: boolean;
-  events: AnomalyEvent[];
-  remarks: string[];
-};
+export type Summary = Messages.HealthSummary;
+export type Stream = Messages.StreamSeen;
+export type Channel = Messages.Channel;
+export type OpenAnomaly = Messages.OpenAnomaly;
+export type AnomalyData = Messages.Anomaly;
+export type AnomalyEvent = Messages.Event;
+export type Reading = Messages.ReadingSeen;
+export type Gate = Pick<Messages.GateSeen, "name" | "mean">;
+export type Layer = { gates: Gate[]; memory: Gate["mean"] };
+export type Traced = Omit<Messages.TraceSeen, "layers"> & { layers: Layer[] };
+export type Looked = Messages.PastSeen;
 export type Progress = { what: "turn" | "state" | "readings"; read: number; of: number };
 
 /** A point on the page's clock: see Since in standing.js. */

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.http.page_routes import FILES, FOLDER
+from tests.service.http import messages
 
 TESTS = Path(__file__).parent / "page"
 IMPORTED = re.compile(r'^import [^;]*?"\./([a-z_]+\.js)";', re.MULTILINE)
@@ -18,6 +19,10 @@ def test_what_a_module_imports_is_served() -> None:
     imported = {name for path in modules for name in IMPORTED.findall(path.read_text())}
     assert len(imported) > 10
     assert {f"/page/{name}" for name in imported} <= FILES.keys()
+
+
+def test_the_types_of_what_the_page_is_told_are_those_of_the_service() -> None:
+    assert messages.TYPES.read_text() == messages.written(), "python -m tests.service.http.messages writes them again"
 
 
 @pytest.mark.programs

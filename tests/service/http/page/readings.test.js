@@ -18,6 +18,7 @@ function traced(offsets, fate = () => "judged") {
     topic: "plant",
     partition: 0,
     features: ["f0"],
+    reset: false,
     readings: offsets.map((offset) => ({ ...one, offset, fate: fate(offset) })),
     layers: [
       { gates: [gate("below")], memory: [] },

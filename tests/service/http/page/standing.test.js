@@ -14,6 +14,8 @@ const CALM = {
   version: "1",
   checkpoint: "abc",
   topics: ["plant"],
+  features: ["f0"],
+  events: 0,
   started_ms: STARTED,
   published_ms: STARTED,
   beat_age_s: 0,
@@ -105,6 +107,9 @@ test("a little of what is not judged is told and keeps nothing from being ready"
 test("a stream is silent when it has missed many of its readings", () => {
   const one = (/** @type {number} */ s) => ({
     stream: "pump",
+    topic: "plant",
+    partition: 0,
+    readings: 100,
     score: null,
     alarm: null,
     time: new Date(STARTED + 60_000 - 1000 * s).toISOString(),

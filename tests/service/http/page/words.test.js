@@ -50,11 +50,12 @@ test("an anomaly's kind and change are said in words", () => {
   assert.equal(changeName("closed", { closed_as: "recovered" }), "is over");
 });
 
-/** @type {(name: string, share: number, observed?: number) => import("../../../../service/http/page/types.d.ts").Channel} */
-const channel = (name, share, observed = 0) => ({ name, share, observed, lower: -1, upper: 1 });
+/** @type {(name: string, share: number, observed?: number | null) => import("../../../../service/http/page/types.d.ts").Channel} */
+const channel = (name, share, observed = 0) => ({ name, share, observed, expected: 0, lower: -1, upper: 1 });
 
 test("the channels that drove an anomaly are named, the first of them first", () => {
   assert.equal(shares([channel("only", 0)]), "only");
   assert.equal(shares([channel("a", 0.2), channel("b", 0.75), channel("c", 0.05)]), "b 75 %, a 20 %");
   assert.equal(shares([channel("a", 0), channel("b", 0, 5), channel("c", 0, -5)]), "b, c");
+  assert.equal(shares([channel("a", 0, 5), channel("missing", 0, null)]), "a");
 });
