@@ -47,7 +47,7 @@ export interface GateSeen {
   mean: (number | null)[];
   low: (number | null)[];
   high: (number | null)[];
-  units?: (number | null)[][];
+  units?: ((number | null)[])[];
 }
 
 export interface HealthSummary {
