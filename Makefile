@@ -11,6 +11,7 @@ RUN := $(VENV)/bin/
 READY := $(VENV)/.ready
 PACKAGES := PYTHON=$(PYTHON) .ci/packages
 UV := $(if $(shell uv --version 2>/dev/null),uv,build/uv/bin/uv)
+NPM := node_modules/.bin/
 CODE := service models telltale tests docs
 TOGETHER := --dist loadgroup --no-loadscope-reorder
 # What pytest ends with where ARGS choose no test.
@@ -22,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup check test programs lint types map docs format demo bench bench-peers faults soak e2e kafka clean
+.PHONY: help setup check test programs page-tools lint types map docs format demo bench bench-peers faults soak e2e kafka clean
 
 help: ## Show what there is to make
 	@echo 'make TARGET, where TARGET is one of:'
@@ -42,14 +43,20 @@ test: programs $(READY) ## Run all tests; on Debian, what they need is installed
 	$(RUN)python -m pytest -m programs $(ARGS) || [ $$? -eq $(NO_TESTS) ]
 
 programs:
-	@$(PACKAGES) python broker browser prometheus
+	@$(PACKAGES) python broker browser prometheus node
 
-lint: $(READY) ## Check style and formatting
+page-tools:
+	@$(PACKAGES) node
+	@$(MAKE) --no-print-directory node_modules/.ready
+
+lint: $(READY) page-tools ## Check style and formatting, of the page too
 	$(RUN)ruff check $(CODE)
 	$(RUN)ruff format --check $(CODE)
+	$(NPM)biome check --error-on-warnings
 
-types: $(READY) ## Check types
+types: $(READY) page-tools ## Check types, of the page too
 	$(RUN)mypy
+	$(NPM)tsc --project .
 
 map: $(READY) ## Draw which package imports which
 	@$(RUN)python -m tests.imports
@@ -57,9 +64,10 @@ map: $(READY) ## Draw which package imports which
 docs: $(READY) ## Build the documentation into build/site; a link that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN)python -m mkdocs build --strict
 
-format: $(READY) ## Rewrite the code in the form that lint expects
+format: $(READY) page-tools ## Rewrite the code in the form that lint expects
 	$(RUN)ruff check --fix $(CODE)
 	$(RUN)ruff format $(CODE)
+	$(NPM)biome check --write
 
 demo: $(READY) ## Watch a simulated plant for DEMO_SECONDS=150 seconds (KAFKA=1: through a broker of its own, or HOST:PORT)
 	@$(if $(filter 1,$(KAFKA)),$(PACKAGES) java)

@@ -9,10 +9,10 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / ".ci" / "packages"
 TOOLS = ("bash", "cat", "dirname", "env", "head", "id", "mktemp", "rm", "sed", "tail", "timeout")
-ALL = ("python", "broker", "browser", "prometheus")
+ALL = ("python", "broker", "browser", "prometheus", "node")
 JAVA = "#!/bin/sh\necho 'openjdk version \"{}.0.1\"' >&2\n"
 WRITES = '#!/bin/sh\necho "$0 $*" >> "${0%/*}/../called"\n'
-PROGRAMS = ("mvn", "chromium", "promtool", "prometheus", "amtool", "prometheus-alertmanager")
+PROGRAMS = ("mvn", "chromium", "promtool", "prometheus", "amtool", "prometheus-alertmanager", "node", "npm")
 
 
 class Machine:
@@ -79,7 +79,9 @@ def test_without_rights_one_line_names_all_packages_and_the_command(debian: Mach
     ran = debian.runs(*ALL)
     assert ran.returncode == 1
     (line,) = ran.stderr.splitlines()
-    assert "apt-get install openjdk-17-jre-headless maven chromium prometheus prometheus-alertmanager" in line
+    assert (
+        "apt-get install openjdk-17-jre-headless maven chromium prometheus prometheus-alertmanager nodejs npm" in line
+    )
 
 
 def test_a_sudo_that_asks_for_a_password_is_no_right(debian: Machine) -> None:
@@ -119,7 +121,7 @@ def test_where_there_is_no_apt_the_programs_are_named(machine: Machine) -> None:
     ran = machine.runs(*ALL)
     assert ran.returncode == 1
     (line,) = ran.stderr.splitlines()
-    assert line.startswith("missing: Java 17, Maven, Chromium, Prometheus, Alertmanager; install them")
+    assert line.startswith("missing: Java 17, Maven, Chromium, Prometheus, Alertmanager, Node.js, npm; install them")
 
 
 def test_the_library_that_drives_the_browser_is_looked_for_on_debian(debian: Machine) -> None:

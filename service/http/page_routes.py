@@ -35,18 +35,14 @@ def chart_script() -> Path:
     return Path(package.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
 
 
+def _module(path: Path) -> File:
+    return File(lambda: path, "text/javascript")
+
+
 FILES = {
     "/": File(lambda: FOLDER / "index.html", "text/html"),
     "/page/page.css": File(lambda: FOLDER / "page.css", "text/css"),
-    "/page/page.js": File(lambda: FOLDER / "page.js", "text/javascript"),
-    "/page/address.js": File(lambda: FOLDER / "address.js", "text/javascript"),
-    "/page/keys.js": File(lambda: FOLDER / "keys.js", "text/javascript"),
-    "/page/past.js": File(lambda: FOLDER / "past.js", "text/javascript"),
-    "/page/chart.js": File(lambda: FOLDER / "chart.js", "text/javascript"),
-    "/page/standing.js": File(lambda: FOLDER / "standing.js", "text/javascript"),
-    "/page/ticking.js": File(lambda: FOLDER / "ticking.js", "text/javascript"),
-    "/page/words.js": File(lambda: FOLDER / "words.js", "text/javascript"),
-    "/page/service.js": File(lambda: FOLDER / "service.js", "text/javascript"),
+    **{f"/page/{path.name}": _module(path) for path in sorted(FOLDER.glob("*.js"))},
     f"/page/{CHART_SCRIPT}": File(chart_script, "text/javascript", KEPT_A_WEEK),
 }
 PATHS = frozenset(FILES)

@@ -25,7 +25,10 @@ type Query = DataQuery & {
   format?: "table" | "heatmap" | "time_series";
 };
 type Annotation = AnnotationQuery & { expr: string; titleFormat: string; textFormat?: string };
-type Kind<Name extends string, Options, Custom = never> = Omit<Panel, "type" | "options" | "fieldConfig" | "targets"> & {
+type Kind<Name extends string, Options, Custom = never> = Omit<
+  Panel,
+  "type" | "options" | "fieldConfig" | "targets"
+> & {
   type: Name;
   options: Partial<Options>;
   targets?: Query[];

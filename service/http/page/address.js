@@ -1,10 +1,13 @@
 // The part of the page's address behind #: a stream, and what of it is shown. STREAM shows what is live;
 // STREAM&at=TIME&readings=COUNT&anomaly=ID the past around a time, with that anomaly.
 
+/** @typedef {import("./types.d.ts").Place} Place */
+
 const LONGEST_STREAM = 256; // bytes
 const NAME_SHOWN = 60; // characters of an address that names no stream
 const MOST_READINGS = 5000;
 
+/** @param {Partial<Place> & { stream: string }} place */
 export function written({ stream, at = null, readings = null, anomaly = null }) {
   const parts = [encodeURIComponent(stream)];
   if (at !== null) parts.push(`at=${new Date(at).toISOString()}`);
@@ -13,17 +16,24 @@ export function written({ stream, at = null, readings = null, anomaly = null }) 
   return `#${parts.join("&")}`;
 }
 
-// {stream, at, readings, anomaly}, each of them null where it is not there; and excuse: what is wrong with the address.
+/**
+ * @param {string} hash
+ * @returns {Place & { excuse?: string }} each of them null where it is not there. excuse: what is wrong with the address
+ */
 export function named(hash) {
   const nothing = { stream: null, at: null, readings: null, anomaly: null };
   const encoded = hash.slice(1);
   const shown = encoded.length > NAME_SHOWN ? `${encoded.slice(0, NAME_SHOWN)}…` : encoded;
   const [name, ...rest] = encoded.split("&");
+  /** @type {string} */
   let stream;
+  /** @type {Record<string, string>} */
   let fields;
   try {
     stream = decodeURIComponent(name);
-    fields = Object.fromEntries(rest.map((part) => part.split(/=(.*)/s, 2).map((text) => decodeURIComponent(text ?? ""))));
+    fields = Object.fromEntries(
+      rest.map((part) => part.split(/=(.*)/s, 2).map((text) => decodeURIComponent(text ?? ""))),
+    );
   } catch {
     return {
       ...nothing,
@@ -40,13 +50,20 @@ export function named(hash) {
   return { ...nothing, stream, ...placeOf(fields, shown) };
 }
 
+/**
+ * @param {Record<string, string | undefined>} fields
+ * @param {string} shown
+ * @returns {{ excuse: string } | Partial<Place>}
+ */
 function placeOf({ at, readings, anomaly }, shown) {
   if (at === undefined) return {};
   const time = Date.parse(at);
   if (Number.isNaN(time)) {
-    return { excuse: `This page's address ends with #${shown}, whose time is none: it is expected as 2026-01-20T09:26:00Z.` };
+    return {
+      excuse: `This page's address ends with #${shown}, whose time is none: it is expected as 2026-01-20T09:26:00Z.`,
+    };
   }
-  const count = Number.parseInt(readings, 10);
+  const count = Number.parseInt(readings ?? "", 10);
   return {
     at: Math.max(0, time),
     readings: Number.isNaN(count) ? null : Math.min(MOST_READINGS, Math.max(2, count)),

@@ -1,9 +1,15 @@
 // The chosen stream's chart: readings in their expected band, the score against its threshold, anomalies as shaded
 // spans over all of it, and what the gates of the memory let through beneath.
 
-/* global Plotly */
-
+import { NOTHING, anomalySpans, before, joined, judged, latest, placeOf } from "./readings.js";
 import { clock, localTime, number, score } from "./words.js";
+
+/** @typedef {import("./types.d.ts").Reading} Reading */
+/** @typedef {import("./types.d.ts").Gate} Gate */
+/** @typedef {import("./types.d.ts").Traced} Traced */
+/** @typedef {Record<"ink" | "faint" | "line" | "raised" | "reading" | "band" | "expected" | "score" | "alarm" | "critical", string> & { gates: string[] }} Colours */
+/** @typedef {{ domain: [number, number], range?: [number, number] }} Axis */
+/** @typedef {Record<string, any> & { shapes: object[], annotations: object[] }} Layout as the chart library takes it */
 
 const KEPT = 1000; // live readings
 const MOST_CHANNELS = 4; // side by side, where no one has chosen one
@@ -11,65 +17,87 @@ const MARKED = 250; // readings: more are a line without dots
 const DRAW_EVERY_MS = 300;
 const HEIGHT = { channels: 0.335, fewest: 84, most: 230, score: 78, gates: 78, gap: 23 }; // pixels; of all channels: a share of the window
 const GATE_DASHES = ["solid", "dash", "dot"]; // as in the legend: not told apart by colour alone
-const GATE_ORDER = ["forget", "input", "output", "reset", "update"];
 
 const coarse = matchMedia("(pointer: coarse)");
 
 export class Chart {
+  /** @param {HTMLElement} element */
   constructor(element) {
     this.element = element;
-    this.waiting = null;
-    this.clear();
+    /** @type {string[]} */
+    this.features = [];
+    this.live = NOTHING;
+    this.past = NOTHING;
+    /** @type {Reading[]} of both */
+    this.readings = [];
+    /** @type {Gate[]} a value a reading */
+    this.gates = [];
+    /** @type {string | null} where the readings come from */
+    this.place = null;
+    /** @type {number | null} a time to be pointed at */
+    this.marked = null;
+    /** @type {string | null} null: those that matter most */
+    this.channel = null;
+    /** @type {string[]} names of channels that drove the last anomaly */
+    this.foremost = [];
+    this.zoom = 0; // another number: the whole is shown again
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.waiting = undefined;
+    this.drawn = Number.NEGATIVE_INFINITY; // when it last was
   }
 
   clear() {
     this.features = [];
-    this.live = NOTHING;
-    this.past = NOTHING;
-    this.readings = []; // of both
-    this.gates = []; // {name, mean: a value a reading}
-    this.marked = null; // a time to be pointed at
-    this.channel = null; // null: those that matter most
-    this.foremost = []; // names of channels that drove the last anomaly
-    this.zoom = (this.zoom ?? 0) + 1;
+    this.live = this.past = NOTHING;
+    this.readings = [];
+    this.gates = [];
+    this.marked = this.channel = null;
+    this.foremost = [];
+    this.zoom += 1;
     clearTimeout(this.waiting);
-    this.waiting = null;
+    this.waiting = undefined;
     if (window.Plotly && this.element.classList.contains("js-plotly-plot")) Plotly.purge(this.element);
     this.element.replaceChildren();
     this.element.removeAttribute("role");
     this.element.removeAttribute("aria-label");
   }
 
-  // What the service has traced since the last time, or, on a reset, all that it has kept.
+  /**
+   * What the service has traced since the last time, or, on a reset, all that it has kept.
+   * @param {Traced} traced
+   */
   add(traced) {
     this.live = latest(joined(traced.reset ? NOTHING : this.live, judged(traced)), KEPT);
     this.show(traced);
   }
 
-  // What was judged again from the topic: it is shown as far as it lies before what is live.
+  /**
+   * What was judged again from the topic: it is shown as far as it lies before what is live.
+   * @param {Traced} traced
+   */
   addPast(traced) {
     this.past = judged(traced);
     this.show(traced);
   }
 
-  show({ features, topic, partition }) {
-    this.features = features;
-    const place = `${topic} ${partition}`;
-    if (this.place !== place) [this.past, this.live] = [this.past, this.live].map((one) => (one.place === place ? one : NOTHING));
+  /** @param {Traced} traced */
+  show(traced) {
+    this.features = traced.features;
+    const place = placeOf(traced);
+    if (this.place !== place)
+      [this.past, this.live] = [this.past, this.live].map((one) => (one.place === place ? one : NOTHING));
     this.place = place;
-    const first = this.live.readings[0]?.offset ?? Infinity;
-    const before = this.past.readings.filter((reading) => reading.offset < first).length;
-    ({ readings: this.readings, gates: this.gates } = joined(cut(this.past, 0, before), this.live));
+    ({ readings: this.readings, gates: this.gates } = joined(before(this.past, this.live), this.live));
     this.drawSoon();
   }
 
   drawSoon() {
     this.waiting ??= setTimeout(
       () => {
-        this.waiting = null;
+        this.waiting = undefined;
         this.draw();
       },
-      this.drawn && performance.now() - this.drawn < DRAW_EVERY_MS ? DRAW_EVERY_MS : 0,
+      performance.now() - this.drawn < DRAW_EVERY_MS ? DRAW_EVERY_MS : 0,
     );
   }
 
@@ -87,6 +115,7 @@ export class Chart {
     const colours = coloursOf(this.element);
     const layout = frame(heights, colours, this.zoom);
     const times = this.readings.map((reading) => localTime(reading.time));
+    /** @type {object[]} */
     const traces = channels.flatMap((name, n) => this.channelTraces(name, n + 1, times, colours, layout));
     traces.push(...this.scoreTraces(channels.length + 1, times, colours, layout));
     traces.push(...this.gateTraces(channels.length + 2, times, colours, layout));
@@ -99,7 +128,7 @@ export class Chart {
 
   // For those who cannot see it.
   describe() {
-    const [first, last] = [this.readings[0], this.readings.at(-1)];
+    const [first, last] = [this.readings[0], this.readings[this.readings.length - 1]];
     const highest = Math.max(...this.readings.map((reading) => reading.score ?? 0));
     const open = this.readings.filter((reading) => reading.alarm).length;
     this.element.setAttribute("role", "img");
@@ -110,8 +139,16 @@ export class Chart {
     );
   }
 
+  /**
+   * @param {string} name
+   * @param {number} row
+   * @param {string[]} times
+   * @param {Colours} colours
+   * @param {Layout} layout
+   */
   channelTraces(name, row, times, colours, layout) {
     const at = this.features.indexOf(name);
+    /** @param {"lower" | "upper" | "expected" | "values"} key */
     const column = (key) => this.readings.map((reading) => reading[key][at]);
     const common = { x: times, yaxis: `y${row}`, hoverinfo: "skip", mode: "lines" };
     label(layout, row, name);
@@ -137,6 +174,12 @@ export class Chart {
     ];
   }
 
+  /**
+   * @param {number} row
+   * @param {string[]} times
+   * @param {Colours} colours
+   * @param {Layout} layout
+   */
   scoreTraces(row, times, colours, layout) {
     label(layout, row, "score");
     const scores = this.readings.map((reading) => reading.score);
@@ -164,6 +207,12 @@ export class Chart {
     ];
   }
 
+  /**
+   * @param {number} row
+   * @param {string[]} times
+   * @param {Colours} colours
+   * @param {Layout} layout
+   */
   gateTraces(row, times, colours, layout) {
     label(layout, row, "gates");
     return this.gates.map((gate, n) => ({
@@ -178,44 +227,16 @@ export class Chart {
   }
 }
 
-// Readings that were judged, with the gates at each, and where they come from.
-const NOTHING = { readings: [], gates: [], place: null };
-
-function judged(traced) {
-  const which = traced.readings.map((reading) => reading.fate === "judged");
-  const kept = (values) => values.filter((_, n) => which[n]);
-  const gates = gatesOf(traced.layers).map(({ name, mean }) => ({ name, mean: kept(mean) }));
-  return { readings: kept(traced.readings), gates, place: `${traced.topic} ${traced.partition}` };
-}
-
-const cut = ({ readings, gates, place }, begin, end) => ({
-  readings: readings.slice(begin, end),
-  gates: gates.map(({ name, mean }) => ({ name, mean: mean.slice(begin, end) })),
-  place,
-});
-
-const latest = (part, most) => cut(part, Math.max(0, part.readings.length - most));
-
-function joined(one, other) {
-  if (!one.readings.length) return other;
-  if (!other.readings.length) return one;
-  const known = Object.fromEntries(other.gates.map(({ name, mean }) => [name, mean]));
-  const gates = one.gates.map(({ name, mean }) => ({ name, mean: mean.concat(known[name] ?? []) }));
-  return { readings: one.readings.concat(other.readings), gates, place: other.place };
-}
-
-// Means of the top layer's gates; of a recurrence without any, the size of its memory.
-function gatesOf(layers) {
-  if (!layers.length) return [];
-  const top = layers.at(-1);
-  const gates = top.gates.filter((gate) => gate.name !== "candidate");
-  gates.sort((one, other) => GATE_ORDER.indexOf(one.name) - GATE_ORDER.indexOf(other.name));
-  return gates.length ? gates : [{ name: "memory", mean: top.memory }];
-}
-
+/**
+ * @param {number[]} heights pixels, of each row
+ * @param {Colours} colours
+ * @param {number} zoom
+ * @returns {Layout}
+ */
 function frame(heights, colours, zoom) {
   const margin = { l: 58, r: 10, t: 20, b: 36 };
   const inside = heights.reduce((sum, height) => sum + height + HEIGHT.gap, -HEIGHT.gap);
+  /** @type {Layout} */
   const layout = {
     height: inside + margin.t + margin.b,
     margin,
@@ -253,6 +274,11 @@ function frame(heights, colours, zoom) {
   return layout;
 }
 
+/**
+ * @param {Layout} layout
+ * @param {number} row
+ * @param {string} text
+ */
 function label(layout, row, text) {
   layout.annotations.push({
     text: escaped(text),
@@ -267,14 +293,14 @@ function label(layout, row, text) {
   });
 }
 
-// A shaded rectangle over all rows for every run of readings at which the alarm was open.
+/**
+ * A shaded rectangle over all rows for every run of readings at which the alarm was open.
+ * @param {Reading[]} readings
+ * @param {string[]} times
+ * @param {Colours} colours
+ */
 function spans(readings, times, colours) {
-  const shapes = [];
-  readings.forEach((reading, n) => {
-    if (reading.alarm && !readings[n - 1]?.alarm) shapes.push({ begin: n, end: n });
-    if (reading.alarm) shapes.at(-1).end = Math.min(n + 1, readings.length - 1);
-  });
-  return shapes.map(({ begin, end }) => ({
+  return anomalySpans(readings).map(({ begin, end }) => ({
     type: "rect",
     xref: "x",
     yref: "paper",
@@ -288,7 +314,11 @@ function spans(readings, times, colours) {
   }));
 }
 
-// A line over all rows at the time that was asked for.
+/**
+ * A line over all rows at the time that was asked for.
+ * @param {number | null} time
+ * @param {Colours} colours
+ */
 function pointer(time, colours) {
   if (time === null) return [];
   const x = localTime(time);
@@ -296,18 +326,24 @@ function pointer(time, colours) {
   return [{ type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line }];
 }
 
+/**
+ * @param {HTMLElement} element
+ * @returns {Colours}
+ */
 function coloursOf(element) {
   const probe = document.createElement("span");
   element.append(probe);
+  /** @param {string} name */
   const colour = (name) => {
     probe.style.color = `var(--${name})`;
     return getComputedStyle(probe).color;
   };
   const names = ["ink", "faint", "line", "raised", "reading", "band", "expected", "score", "alarm", "critical"];
   const found = Object.fromEntries(names.map((name) => [name, colour(name)]));
-  found.gates = ["gate-forget", "gate-input", "gate-output"].map(colour);
+  const gates = ["gate-forget", "gate-input", "gate-output"].map(colour);
   probe.remove();
-  return found;
+  return /** @type {Colours} */ ({ ...found, gates });
 }
 
-const escaped = (text) => text.replace(/[&<>]/g, (letter) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[letter]);
+/** @param {string} text */
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");

@@ -1,5 +1,8 @@
 // The keyboard map: keys of one letter, which can be turned off for those whose software types letters by itself.
 
+/** @typedef {import("./types.d.ts").Action} Action */
+
+/** @type {{ key: string, action: Action | null, words: string }[]} */
 export const KEYS = [
   { key: "/", action: "search", words: "search streams" },
   { key: "j", action: "next", words: "next row of the lists" },
@@ -14,13 +17,16 @@ export const KEYS = [
 ];
 const WRITTEN_IN = ["INPUT", "SELECT", "TEXTAREA"];
 
-// actions: by name. on: whether keys are listened to.
+/**
+ * @param {Record<Action, () => unknown>} actions
+ * @param {() => boolean} on whether keys are listened to
+ */
 export function listenToKeys(actions, on) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !on()) return;
-    if (WRITTEN_IN.includes(document.activeElement.tagName) || document.querySelector("dialog[open]")) return;
-    const known = KEYS.find(({ key, action }) => key === event.key && action !== null);
-    if (!known) return;
+    if (WRITTEN_IN.includes(document.activeElement?.tagName ?? "") || document.querySelector("dialog[open]")) return;
+    const known = KEYS.find(({ key }) => key === event.key);
+    if (!known?.action) return;
     event.preventDefault();
     actions[known.action]();
   });

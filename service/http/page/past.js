@@ -3,6 +3,11 @@
 import { Refused, listenTo } from "./service.js";
 import { number } from "./words.js";
 
+/** @typedef {import("./types.d.ts").Place} Place */
+/** @typedef {import("./types.d.ts").Looked} Looked */
+/** @typedef {import("./types.d.ts").Progress} Progress */
+/** @typedef {(words: string, share: number | null | undefined) => void} Say share: null: not known, undefined: nothing is under way */
+
 export const READINGS = 600;
 
 export class Past {
@@ -16,8 +21,11 @@ export class Past {
     this.controller = new AbortController();
   }
 
-  // at: null: the latest. Calls said(words, share) as it goes on; share: null: not known. Returns what was found; null:
-  // it was ended, or there is nothing, which has been said.
+  /**
+   * @param {Pick<Place, "at" | "readings"> & { stream: string }} place at: null: the latest
+   * @param {Say} said called as it goes on
+   * @returns {Promise<Looked | null>} null: it was ended, or there is nothing, which has been said
+   */
   async ask({ stream, at, readings }, said) {
     this.end();
     const { signal } = this.controller;
@@ -30,12 +38,16 @@ export class Past {
         else said(...progress(data));
       }
     } catch (error) {
-      if (!signal.aborted) said(excuse(error), undefined);
+      if (!signal.aborted) said(excuse(/** @type {Error} */ (error)), undefined);
     }
     return null;
   }
 }
 
+/**
+ * @param {Progress} progress
+ * @returns {[string, number | null]}
+ */
 function progress({ what, read, of }) {
   if (what === "turn") return ["Someone else looks back now: waiting for a turn", null];
   const share = of ? read / of : null;
@@ -44,6 +56,7 @@ function progress({ what, read, of }) {
     : [`Judging again from the topic: record ${number(read)} of at most ${number(of)}`, share];
 }
 
+/** @param {Error} error */
 function excuse(error) {
   if (error instanceof Refused && error.status === 404) return "There is no topic here to look back into.";
   return `What was before cannot be shown: ${error.message}`;

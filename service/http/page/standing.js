@@ -1,12 +1,19 @@
 // How the service stands, as far as the page knows: from its summaries and from how long ago it was heard. Nothing here
 // touches the document. The rule: nothing is well that was not updated for 3 s, and what is not judged comes first.
 
-import { ago, clock, count, duration, number } from "./words.js";
+import { SETTLED_MS, WINDOW_MS } from "./lately.js";
+import { clock, count, duration, number } from "./words.js";
+
+/** @typedef {import("./lately.js").Lately} Lately */
+/** @typedef {import("./types.d.ts").Summary} Summary */
+/** @typedef {import("./types.d.ts").Standing} Standing */
+/** @typedef {import("./types.d.ts").State} State */
+/** @typedef {import("./types.d.ts").Note} Note */
+/** @typedef {import("./types.d.ts").GraveNote} GraveNote */
+/** @typedef {import("./types.d.ts").Elapsed} Elapsed */
+/** @typedef {import("./types.d.ts").Stream} Stream */
 
 export const FRESH_MS = 3000;
-const WINDOW_MS = 300_000; // "lately"
-const SETTLED_MS = 10_000; // a shorter window says little
-const RATE_MS = 1500;
 const SHARE_REFUSED = 0.01; // of all records, as in the alert TelltaleRejects
 const SHARE_DROPPED = 0.05; // of all readings, as in the alert TelltaleLateReadings
 const SHARE_LEARNING = 0.1; // of all streams
@@ -18,91 +25,44 @@ const QUIET_MS = 60_000;
 const OLD_MS = 600_000; // as in the alert TelltaleNoReadings
 const SILENT_INTERVALS = 20;
 
-// The time since something happened. A page's own clock may stand still while its computer sleeps, and the wall clock
-// may be set: the longer of the two counts.
-export class Since {
-  constructor() {
-    this.monotonic = performance.now();
-    this.wall = Date.now();
-  }
+/**
+ * What the page knows. heard: since the last summary came. opened: since the page was. lost: the connection has ended.
+ * refused: why the service does not answer. asking: for a token. silent: streams that have been silent longest.
+ * @typedef {{
+ *   lately: Lately,
+ *   heard: Elapsed | null,
+ *   opened: Elapsed,
+ *   lost: boolean,
+ *   refused: string | null,
+ *   asking: boolean,
+ *   silent: Stream[],
+ * }} Known
+ */
 
-  get ms() {
-    return Math.max(performance.now() - this.monotonic, Date.now() - this.wall);
-  }
-}
-
-// What the service's figures were in the last minutes, for as long as the page has been open.
-export class Lately {
-  constructor() {
-    this.seen = []; // the oldest first
-  }
-
-  add(summary) {
-    const last = this.seen.at(-1);
-    if (last && (last.started_ms !== summary.started_ms || summary.published_ms < last.published_ms)) this.seen = [];
-    else if (last && last.published_ms === summary.published_ms) this.seen.pop(); // the same, but older
-    this.seen.push(summary);
-    while (this.seen.length > 1 && summary.published_ms - this.seen[0].published_ms > WINDOW_MS) this.seen.shift();
-  }
-
-  get now() {
-    return this.seen.at(-1);
-  }
-
-  // The newest that is at least so old; else the oldest.
-  before(ms) {
-    return this.seen.findLast((one) => this.now.published_ms - one.published_ms >= ms) ?? this.seen[0];
-  }
-
-  get ms() {
-    return this.now.published_ms - this.seen[0].published_ms;
-  }
-
-  // Readings a second; null: not known yet.
-  get rate() {
-    const before = this.before(RATE_MS);
-    const ms = this.now.published_ms - before.published_ms;
-    return ms < RATE_MS ? null : (1000 * (this.now.readings - before.readings)) / ms;
-  }
-
-  // Milliseconds of event time between two readings of a stream, on average; null: not known.
-  get interval() {
-    const [first, last] = [this.seen[0], this.now];
-    const readings = last.readings - first.readings;
-    if (first.event_time_ms === null || readings < 2 * last.streams || this.ms < SETTLED_MS) return null;
-    return ((last.event_time_ms - first.event_time_ms) * last.streams) / readings || null;
-  }
-
-  // For how long no reading has come: at least so long.
-  get quiet() {
-    const { readings } = this.now;
-    const first = this.seen.find((one) => one.readings === readings);
-    return this.now.published_ms - first.published_ms;
-  }
-
-  get words() {
-    return this.ms < WINDOW_MS - SETTLED_MS ? "since this page was opened" : "in the last 5 min";
-  }
-}
-
-// The time by the service's clock, in milliseconds. heard: since its last summary came.
+/**
+ * The time by the service's clock, in milliseconds.
+ * @type {(summary: Summary, heard: Elapsed) => number} heard: since the summary came
+ */
 export const serviceTime = (summary, heard) => summary.published_ms + 1000 * summary.beat_age_s + heard.ms;
 
-// How the service stands.
-// state: ready, busy, gone or waiting. text: one line that changes only when something does. short: two words for the
-// window's title, null: none are needed. items: what is not judged, and what to know before trusting the rest, each
-// {text, grave}. well: that nothing is wrong, {text, whole}; null: it cannot be said. fresh: whether figures are of now.
+/**
+ * How the service stands: text: one line that changes only when something does. short: two words for the window's title,
+ * null: none are needed. items: what is not judged, and what to know before trusting the rest. well: that nothing is
+ * wrong; null: it cannot be said. fresh: whether figures are of now.
+ * @param {Known} known
+ * @returns {Standing}
+ */
 export function standing({ lately, heard, opened, lost, refused, asking, silent }) {
   if (asking) return unknown("waiting", "a token is needed", "token needed", []);
   const summary = lately.now;
   if (refused) return unknown("gone", `the service refuses to answer: ${refused}`, "refused", []);
-  if (!summary) return unheard(opened, lost);
+  if (!summary || heard === null) return unheard(opened, lost);
   const now = serviceTime(summary, heard);
   const beatMs = summary.state === "running" ? 1000 * summary.beat_age_s : 0; // before that it need not come round
   if (lost || (beatMs + heard.ms >= FRESH_MS && heard.ms >= beatMs)) return goneAt(heard, lost);
   if (beatMs + heard.ms >= FRESH_MS) return stuckAt(summary, beatMs + heard.ms);
   const items = unjudged(lately, now, silent);
-  const first = items.find((item) => item.grave);
+  const first = items.find(isGrave);
   const known = { items, well: well(summary, items), fresh: true };
   if (first) return { ...known, state: "busy", text: first.line, short: first.short };
   if (!summary.ready) return { ...known, state: "busy", text: summary.reason, short: "not ready" };
@@ -111,8 +71,13 @@ export function standing({ lately, heard, opened, lost, refused, asking, silent 
   return { ...known, state: "ready", text: "ready", short: null };
 }
 
+/** @type {(state: State, text: string, short: string | null, items: Note[]) => Standing} */
 const unknown = (state, text, short, items) => ({ state, text, short, items, fresh: false, well: null });
 
+/**
+ * @param {Elapsed} opened
+ * @param {boolean} lost
+ */
 function unheard(opened, lost) {
   if (lost) return unknown("gone", "the service does not answer", "no answer", []);
   if (opened.ms < FRESH_MS) return unknown("waiting", "connecting", null, []);
@@ -124,6 +89,10 @@ function unheard(opened, lost) {
   );
 }
 
+/**
+ * @param {Elapsed} heard
+ * @param {boolean} lost
+ */
 function goneAt(heard, lost) {
   const at = clock(heard.wall);
   const text = lost ? `the service does not answer; last heard at ${at}` : `the service has not been heard since ${at}`;
@@ -134,6 +103,10 @@ function goneAt(heard, lost) {
   return unknown("gone", text, lost ? "no answer" : "not heard", [item]);
 }
 
+/**
+ * @param {Summary} summary
+ * @param {number} ms
+ */
 function stuckAt(summary, ms) {
   const at = clock(summary.published_ms);
   const item = {
@@ -143,6 +116,10 @@ function stuckAt(summary, ms) {
   return unknown("gone", `the worker's loop has not come round since ${at}`, "not judging", [item]);
 }
 
+/**
+ * @param {Summary} summary
+ * @param {Note[]} items
+ */
 function well({ state, streams, judged, anomalies_open, partitions, partitions_ready }, items) {
   if (state !== "running" || !judged || anomalies_open) return null;
   if (partitions_ready < partitions) {
@@ -158,6 +135,11 @@ function well({ state, streams, judged, anomalies_open, partitions, partitions_r
   return { text: `Nothing. ${all} as it is expected to be.`, whole: items.length === 0 };
 }
 
+/**
+ * @param {Lately} lately
+ * @param {number} now
+ * @param {Stream[]} silent
+ */
 function unjudged(lately, now, silent) {
   const summary = lately.now;
   const found = [
@@ -173,13 +155,24 @@ function unjudged(lately, now, silent) {
     dropped(lately),
     silentStreams(lately, silent, now),
   ];
-  return found.filter(Boolean);
+  return found.filter((one) => one !== null);
 }
 
-// grave: it keeps the page from saying "ready". line: in a few words, for the state; short: in two, for the title.
+/**
+ * line: in a few words, for the state; short: in two, for the title.
+ * @type {(line: string, short: string, text: string) => GraveNote}
+ */
 const grave = (line, short, text) => ({ line, short, text, grave: true });
+/**
+ * @param {Note} item
+ * @returns {item is GraveNote}
+ */
+const isGrave = (item) => item.grave;
+
+/** @type {(text: string) => Note} */
 const note = (text) => ({ text, grave: false });
 
+/** @param {Summary} summary */
 function notRunning({ state, started_ms }) {
   if (state === "running") return null;
   const since = state === "starting" ? ` since ${clock(started_ms)}` : "";
@@ -190,6 +183,7 @@ function notRunning({ state, started_ms }) {
   );
 }
 
+/** @param {Summary} summary */
 function notServed({ state, partitions, partitions_ready, reason }) {
   const busy = partitions - partitions_ready;
   if (state !== "running" || !busy) return null;
@@ -197,10 +191,12 @@ function notServed({ state, partitions, partitions_ready, reason }) {
   return grave(line, "not ready", `Not judged yet, and their readings wait: ${reason}.`);
 }
 
+/** @param {Summary} summary */
 function noPartition({ state, partitions, reason }) {
   return state === "running" && !partitions ? note(`Nothing is judged by this worker: ${reason}.`) : null;
 }
 
+/** @param {Summary} summary */
 function noStream({ state, partitions, partitions_ready, streams, readings, rejected, topics }) {
   if (state !== "running" || streams || !partitions || partitions_ready < partitions) return null;
   const from = topics.join(", ");
@@ -219,6 +215,7 @@ function noStream({ state, partitions, partitions_ready, streams, readings, reje
     : grave("no stream yet", "no stream", `No stream yet: nothing has been read from ${from}.`);
 }
 
+/** @param {Summary} summary */
 function learning({ streams, judged, warming }) {
   if (!warming) return null;
   if (!judged) {
@@ -238,6 +235,7 @@ function learning({ streams, judged, warming }) {
     : note(text);
 }
 
+/** @param {Lately} lately */
 function refusedRecords(lately) {
   const { rejected, readings, started_ms, rejected_by_reason } = lately.now;
   if (!rejected) return null;
@@ -253,6 +251,7 @@ function refusedRecords(lately) {
   return many ? grave("records are refused", "refusing", text) : note(text);
 }
 
+/** @param {Lately} lately */
 function waiting(lately) {
   const { lag, streams } = lately.now;
   if (lag === null) return streams ? note("How many records wait to be judged is not known yet.") : null;
@@ -273,6 +272,10 @@ function waiting(lately) {
   );
 }
 
+/**
+ * @param {Summary} summary
+ * @param {number} now
+ */
 function aheadOfTime({ event_time_ms }, now) {
   if (event_time_ms === null || event_time_ms - now <= AHEAD_MS) return null;
   const far = duration((event_time_ms - now) / 1000);
@@ -283,6 +286,10 @@ function aheadOfTime({ event_time_ms }, now) {
   );
 }
 
+/**
+ * @param {Lately} lately
+ * @param {number} now
+ */
 function quiet(lately, now) {
   const { streams, event_time_ms } = lately.now;
   if (!streams || lately.quiet < SETTLED_MS) return null;
@@ -300,6 +307,7 @@ function quiet(lately, now) {
   return lately.quiet >= QUIET_MS ? note(`No reading has come for ${since}.`) : null;
 }
 
+/** @param {Lately} lately */
 function dropped(lately) {
   const [first, last] = [lately.seen[0], lately.now];
   const [late, twice] = [last.late - first.late, last.duplicate - first.duplicate];
@@ -310,13 +318,17 @@ function dropped(lately) {
     : note(text);
 }
 
-// silent: the streams whose last reading is longest ago, as listed.
+/**
+ * @param {Lately} lately
+ * @param {Stream[]} silent the streams whose last reading is longest ago, as listed
+ * @param {number} now
+ */
 function silentStreams(lately, silent, now) {
   const { interval } = lately;
   if (interval === null || !silent.length) return null;
-  const latest = Math.min(lately.now.event_time_ms, now);
+  const latest = Math.min(lately.now.event_time_ms ?? now, now);
   const least = Math.max(QUIET_MS, SILENT_INTERVALS * interval);
-  const long = silent.filter((one) => one.time !== null && latest - new Date(one.time) > least);
+  const long = silent.filter((one) => one.time !== null && latest - Date.parse(one.time) > least);
   if (!long.length) return null;
   const more =
     long.length === 1
@@ -324,6 +336,6 @@ function silentStreams(lately, silent, now) {
       : `, and ${long.length === silent.length ? "at least " : ""}${number(long.length - 1)} more are silent`;
   const each = duration(Math.max(1, interval / 1000));
   return note(
-    `${long[0].stream} has had no reading for ${duration((latest - new Date(long[0].time)) / 1000)}${more}: streams have one every ${each} on average.`,
+    `${long[0].stream} has had no reading for ${duration((latest - Date.parse(long[0].time ?? "")) / 1000)}${more}: streams have one every ${each} on average.`,
   );
 }

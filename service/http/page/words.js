@@ -1,26 +1,41 @@
 // Words for numbers and times.
 
+/** @typedef {string | number | Date} Time */
+
 const numbers = new Intl.NumberFormat("en");
 
+/** @param {number} value */
 export const number = (value) => numbers.format(value);
 
+/** @param {number} value */
 export const rounded = (value) => numbers.format(value < 10 ? Math.round(10 * value) / 10 : Math.round(value));
 
+/** @param {number} value */
 export const score = (value) => value.toFixed(value < 10 ? 2 : 1);
 
+/** @type {(value: number, one: string, many?: string) => string} */
 export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 
-export const ZONES = [Intl.DateTimeFormat().resolvedOptions().timeZone, "UTC"].filter((zone, n, all) => all.indexOf(zone) === n);
+export const ZONES = [Intl.DateTimeFormat().resolvedOptions().timeZone, "UTC"].filter(
+  (zone, n, all) => all.indexOf(zone) === n,
+);
 let zone = ZONES[0];
 
-// Times are written in this zone from now on.
+/**
+ * Times are written in this zone from now on.
+ * @param {string | null} name
+ */
 export function writeTimesIn(name) {
-  if (ZONES.includes(name)) zone = name;
+  if (name !== null && ZONES.includes(name)) zone = name;
   return zone;
 }
 
-// The day is left out where it is today.
+/**
+ * The day is left out where it is today.
+ * @param {Time} time
+ */
 export function clock(time) {
+  /** @param {Date} date */
   const day = (date) =>
     date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: zone });
   const date = new Date(time);
@@ -28,27 +43,40 @@ export function clock(time) {
   return day(date) === day(new Date()) ? clockTime : `${day(date)} ${clockTime}`;
 }
 
-// As 2026-01-20T09:26:00.000, for what takes times without zones.
+/**
+ * As 2026-01-20T09:26:00.000, for what takes times without zones.
+ * @param {Time} time
+ */
 export function localTime(time) {
   const date = new Date(time);
   const text = date.toLocaleString("sv-SE", { timeZone: zone }).replace(" ", "T");
   return `${text}.${String(date.getUTCMilliseconds()).padStart(3, "0")}`;
 }
 
-// The other way round, in milliseconds; NaN where it is no time.
+/**
+ * The other way round, in milliseconds; NaN where it is no time.
+ * @param {string} text
+ */
 export const fromLocalTime = (text) => Date.parse(zone === "UTC" ? `${text}Z` : text);
 
+/** @param {number} seconds */
 export function duration(seconds) {
   if (seconds < 100) return `${Math.round(seconds)} s`;
   if (seconds < 100 * 60) return `${Math.round(seconds / 60)} min`;
   return seconds < 48 * 3600 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
 }
 
-// How a time lies to now: both in milliseconds, by the same clock.
+/**
+ * How a time lies to now, both by the same clock.
+ * @param {number | Date} time milliseconds
+ * @param {number} now milliseconds
+ */
 export function ago(time, now) {
-  const seconds = Math.round((now - time) / 1000);
+  const seconds = Math.round((now - Number(time)) / 1000);
   if (seconds < -1) return `${duration(-seconds)} ahead`;
   return seconds < 30 * 86_400 ? `${duration(Math.max(0, seconds))} ago` : clock(time);
 }
 
-export const since = (opened, latest) => duration(Math.max(0, (new Date(latest) - new Date(opened)) / 1000));
+/** @type {(opened: Time, latest: Time) => string} */
+export const since = (opened, latest) =>
+  duration(Math.max(0, (Number(new Date(latest)) - Number(new Date(opened))) / 1000));

@@ -1,0 +1,47 @@
+// Words for anomalies: what kind one is of, what became of it, which channels it came from.
+
+/** @typedef {import("./types.d.ts").Channel} Channel */
+/** @typedef {import("./types.d.ts").AnomalyData} AnomalyData */
+
+const LEAST_SHARE = 0.1;
+const MOST_NAMED = 3;
+
+/** @type {Record<string, string>} */
+const KINDS = { prediction: "not expected", level: "off its level", range: "outside its range" };
+
+/** @param {string} kind */
+export const kindName = (kind) => KINDS[kind] ?? kind.replaceAll("_", " ");
+
+/**
+ * @param {string} change the end of an event's type
+ * @param {Pick<AnomalyData, "closed_as">} data
+ */
+export function changeName(change, { closed_as }) {
+  if (change === "opened") return "opened";
+  if (change === "updated") return "got worse";
+  return closed_as === "level_shift" ? "is the new normal" : "is over";
+}
+
+/**
+ * The channels that an anomaly came from: by their share in the residual, or in the distance from the level where that
+ * opened it; where there is none, those outside their band.
+ * @param {Channel[]} channels
+ */
+export function shares(channels) {
+  if (channels.length === 1) return channels[0].name;
+  const most = channels.filter((one) => one.share >= LEAST_SHARE).sort((one, other) => other.share - one.share);
+  if (most.length) {
+    const named = most.slice(0, MOST_NAMED);
+    return named.map((one) => `${one.name} ${Math.round(100 * one.share)} %`).join(", ");
+  }
+  return channels
+    .filter(isOutside)
+    .map((one) => one.name)
+    .join(", ");
+}
+
+/** @param {Channel} channel */
+function isOutside({ observed, lower, upper }) {
+  if (observed === null) return false;
+  return (lower !== null && observed < lower) || (upper !== null && observed > upper);
+}

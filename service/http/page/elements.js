@@ -1,0 +1,108 @@
+// The document's elements: those that the page has, found by their id, and those that are made.
+
+const NAME_TAIL = 14; // letters that are never cut
+
+/**
+ * @overload
+ * @param {string} id
+ * @returns {HTMLElement}
+ */
+/**
+ * @template {HTMLElement} T
+ * @overload
+ * @param {string} id
+ * @param {new () => T} kind
+ * @returns {T}
+ */
+/**
+ * @param {string} id
+ * @param {new () => HTMLElement} kind
+ */
+export function element(id, kind = HTMLElement) {
+  const found = document.getElementById(id);
+  if (found instanceof kind) return found;
+  throw new Error(`the page has no ${kind.name} with the id ${id}`);
+}
+
+/** @param {string} id */
+export const button = (id) => element(id, HTMLButtonElement);
+
+/** @param {string} id */
+export const choice = (id) => element(id, HTMLSelectElement);
+
+/** @param {string} id */
+export const field = (id) => element(id, HTMLInputElement);
+
+/**
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} kind
+ * @param {string} content
+ * @param {string} className
+ */
+export function text(kind, content, className = "") {
+  const made = document.createElement(kind);
+  made.textContent = content;
+  made.className = className;
+  return made;
+}
+
+/** @param {...(Node | string)} content */
+export function item(...content) {
+  const made = document.createElement("li");
+  made.append(...content);
+  return made;
+}
+
+/**
+ * One line of parts, those that are not there left out.
+ * @param {(Node | string | null | undefined)[]} parts
+ */
+export function detail(parts) {
+  const line = text("span", "", "detail");
+  const there = parts.filter((part) => part !== null && part !== undefined).filter((part) => part !== "");
+  line.append(...there.flatMap((part, n) => (n ? [" · ", part] : [part])));
+  return line;
+}
+
+/**
+ * Where there is no room, the beginning of a name gives way: its middle is cut, and what tells names apart stays.
+ * @param {string} stream
+ */
+export function nameOf(stream) {
+  const letters = [...stream];
+  const tail = Math.min(NAME_TAIL, Math.floor(letters.length / 2));
+  const name = text("span", "", "name");
+  name.append(
+    text("span", letters.slice(0, letters.length - tail).join(""), "head"),
+    text("span", letters.slice(letters.length - tail).join(""), "tail"),
+  );
+  return name;
+}
+
+/** The rows of all lists that can be chosen. */
+export const rows = () => /** @type {HTMLButtonElement[]} */ ([...document.querySelectorAll("button.pick")]);
+
+/**
+ * Keeps the focus on the row that had it; waits for the next time where one is just being pressed.
+ * @param {HTMLElement} list
+ * @param {Node[]} content
+ */
+export function replace(list, content) {
+  if (list.querySelector(":active")) return;
+  const active = document.activeElement;
+  const focused = active instanceof HTMLElement && list.contains(active) ? active.dataset.stream : undefined;
+  list.replaceChildren(...content);
+  if (focused !== undefined)
+    rows()
+      .find((row) => list.contains(row) && row.dataset.stream === focused)
+      ?.focus();
+}
+
+/**
+ * Changed only where it differs: what does not change is not read out again.
+ * @param {HTMLElement} shown
+ * @param {string} words
+ */
+export function say(shown, words) {
+  if (shown.textContent !== words) shown.textContent = words;
+}

@@ -1,0 +1,181 @@
+// The lists: what is wrong now, all streams, what happened lately.
+
+import { changeName, kindName, shares } from "./anomaly_words.js";
+import { choose, show } from "./chosen.js";
+import { button, choice, detail, element, field, item, nameOf, replace, text } from "./elements.js";
+import { ask } from "./service.js";
+import { showStanding } from "./standing_view.js";
+import { page, quietly, serviceNow } from "./state.js";
+import { ago, clock, number, score, since } from "./words.js";
+
+/** @typedef {import("./types.d.ts").Stream} Stream */
+/** @typedef {import("./types.d.ts").OpenAnomaly} OpenAnomaly */
+/** @typedef {import("./types.d.ts").AnomalyEvent} AnomalyEvent */
+
+const PAGE = 25; // streams
+const OPEN = 100;
+const RECENT = 60;
+const SEARCH_AFTER_MS = 150;
+
+const narrow = matchMedia("(max-width: 900px)"); // as in the style: list and detail are two views there
+
+// --- what is wrong now
+
+export async function showOpen() {
+  /** @type {{ found: number, anomalies: OpenAnomaly[] }} */
+  const { found, anomalies } = await ask("anomalies/open", { limit: OPEN });
+  page.found = found;
+  element("open-count").textContent = found ? number(found) : "";
+  element("open-count").classList.toggle("hot", found > 0);
+  element("open-more").hidden = found <= anomalies.length;
+  element("open-more").textContent = `and ${number(found - anomalies.length)} more, less strange than these`;
+  replace(element("open"), anomalies.map(openRow));
+  showStanding();
+  const free = page.place.stream === null && !page.excused && !narrow.matches;
+  if (free && anomalies.length) show({ stream: anomalies[0].stream.stream });
+}
+
+/** @param {OpenAnomaly} anomaly */
+function openRow({ stream, kind, channels }) {
+  const row = pick(stream.stream, "open");
+  const { alarm, time } = stream;
+  if (alarm === null) return item(row); // never so: each of these has one
+  row.append(
+    nameOf(stream.stream),
+    text("span", `${clock(alarm.opened_at)}, ${since(alarm.opened_at, time ?? alarm.opened_at)}`, "since"),
+    detail([
+      text("span", alarm.severity, `severity ${alarm.severity}`),
+      `peak ${score(alarm.peak)}`,
+      kindName(kind ?? alarm.opened_by),
+      channels && shares(channels),
+    ]),
+  );
+  return item(row);
+}
+
+// --- all streams
+
+/** @returns {Promise<void>} */
+export async function showStreams() {
+  const search = field("search").value;
+  const parameters = { search, sort: choice("sort").value, offset: page.skipped, limit: PAGE };
+  /** @type {{ held: number, found: number, streams: Stream[] }} */
+  const { held, found, streams } = await ask("streams", parameters);
+  if (page.skipped && page.skipped >= found) {
+    page.skipped = 0;
+    return showStreams();
+  }
+  element("streams-count").textContent = search ? `${number(found)} of ${number(held)}` : number(held);
+  const none = search ? "no stream has that in its name" : "none yet";
+  const last = page.skipped + streams.length;
+  element("place").textContent = found ? `${number(page.skipped + 1)} to ${number(last)} of ${number(found)}` : none;
+  button("before").disabled = page.skipped === 0;
+  button("after").disabled = last >= found;
+  replace(element("streams"), streams.map(streamRow));
+}
+
+/** @param {Stream} stream */
+function streamRow(stream) {
+  const row = pick(stream.stream, "stream");
+  const silent = choice("sort").value === "silence";
+  row.append(nameOf(stream.stream), silent ? text("span", lastOf(stream), "since") : gauge(stream));
+  return item(row);
+}
+
+/** @param {Stream} stream */
+const lastOf = ({ time }) => (time === null ? "never" : ago(new Date(time), serviceNow()));
+
+/** @param {Stream} stream */
+function gauge(stream) {
+  const reached = stream.score ?? 0;
+  const box = text("span", "", reached >= 1 || stream.alarm ? "gauge hot" : "gauge");
+  const track = text("span", "", "track");
+  const fill = text("span", "", "fill");
+  fill.style.width = `${100 * Math.min(1, reached)}%`;
+  track.append(fill);
+  box.append(track, text("span", stream.score === null ? "–" : score(stream.score), "value"));
+  return box;
+}
+
+export async function lookForSilent() {
+  page.silent = (await ask("streams", { sort: "silence", limit: PAGE })).streams;
+}
+
+/**
+ * @param {string} stream
+ * @param {string} className
+ */
+function pick(stream, className) {
+  const row = text("button", "", `pick ${className}`);
+  row.type = "button";
+  row.title = stream;
+  row.dataset.stream = stream;
+  row.setAttribute("aria-current", String(stream === page.place.stream));
+  row.addEventListener("click", () => choose({ stream }));
+  return row;
+}
+
+/** @param {number} skipped streams before those that are listed from now on */
+function turnTo(skipped) {
+  page.skipped = Math.max(0, skipped);
+  quietly(showStreams);
+}
+
+// --- what happened lately
+
+export async function showRecent() {
+  page.recent = (await ask("anomalies", { limit: RECENT })).anomalies;
+  listRecent();
+}
+
+/** @param {AnomalyEvent} event */
+export function addRecent(event) {
+  page.recent = [event, ...page.recent.filter((known) => known.id !== event.id)].slice(0, RECENT);
+  listRecent();
+}
+
+function listRecent() {
+  element("recent-none").hidden = page.recent.length > 0;
+  replace(element("recent"), page.recent.map(recentRow));
+}
+
+/** @param {AnomalyEvent} event */
+function recentRow({ type, subject, time, data }) {
+  const change = type.slice(type.lastIndexOf(".") + 1);
+  const link = text("button", subject, "link");
+  link.type = "button";
+  const at = Date.parse(data.opened_at);
+  link.addEventListener("click", () => choose({ stream: subject, at, anomaly: data.anomaly }));
+  const stream = document.createElement("td");
+  stream.append(link);
+  const what = document.createElement("td");
+  what.append(text("span", data.severity, `severity ${data.severity}`), ` ${changeName(change, data)}`);
+  const row = document.createElement("tr");
+  row.append(
+    text("td", clock(time)),
+    stream,
+    what,
+    text("td", score(data.peak), "number"),
+    text("td", kindName(data.kind)),
+    text("td", shares(data.channels), "channels"),
+  );
+  return row;
+}
+
+export async function refresh() {
+  await Promise.all([showRecent(), showOpen(), showStreams()]);
+}
+
+/** What a person does to the list of streams. */
+export function listenToLists() {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let searching;
+  field("search").addEventListener("input", () => {
+    page.skipped = 0;
+    clearTimeout(searching);
+    searching = setTimeout(() => quietly(showStreams), SEARCH_AFTER_MS);
+  });
+  choice("sort").addEventListener("change", () => turnTo(0));
+  button("before").addEventListener("click", () => turnTo(page.skipped - PAGE));
+  button("after").addEventListener("click", () => turnTo(page.skipped + PAGE));
+}

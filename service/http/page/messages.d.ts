@@ -1,0 +1,158 @@
+// Made from the service's structs by tests/service/http/messages.py: what the service tells the page.
+
+export interface Anomaly {
+  anomaly: string;
+  stream: string;
+  status: string;
+  severity: string;
+  kind: string;
+  closed_as: string | null;
+  score: number;
+  peak: number;
+  opened_at: string;
+  closed_at: string | null;
+  channels: Channel[];
+  checkpoint: string;
+  topic: string;
+  partition: number;
+  offset: number;
+  index?: number;
+  kind_probability?: number;
+  opened_by?: string;
+}
+
+export interface Channel {
+  name: string;
+  observed: number | null;
+  expected: number | null;
+  lower: number | null;
+  upper: number | null;
+  share: number;
+  unit?: string;
+}
+
+export interface Event {
+  specversion: string;
+  id: string;
+  source: string;
+  type: string;
+  subject: string;
+  time: string;
+  datacontenttype: string;
+  data: Anomaly;
+}
+
+export interface GateSeen {
+  name: string;
+  mean: (number | null)[];
+  low: (number | null)[];
+  high: (number | null)[];
+  units?: ((number | null)[])[];
+}
+
+export interface HealthSummary {
+  version: string;
+  state: string;
+  ready: boolean;
+  reason: string;
+  started_ms: number;
+  published_ms: number;
+  beat_age_s: number;
+  checkpoint: string;
+  features: string[];
+  partitions: number;
+  partitions_ready: number;
+  topics: string[];
+  lag: number | null;
+  event_time_ms: number | null;
+  streams: number;
+  judged: number;
+  warming: number;
+  anomalies_open: number;
+  readings: number;
+  rejected: number;
+  rejected_by_reason: Record<string, number>;
+  late: number;
+  duplicate: number;
+  events: number;
+}
+
+export interface LayerSeen {
+  gates: GateSeen[];
+  memory: (number | null)[];
+  change: (number | null)[];
+}
+
+export type Older = "gone" | "kept" | "none";
+
+export interface OpenAlarm {
+  anomaly: string;
+  severity: string;
+  opened_at: string;
+  opened_by: string;
+  peak: number;
+  readings: number;
+}
+
+export interface OpenAnomalies {
+  made_at: string;
+  found: number;
+  anomalies: OpenAnomaly[];
+}
+
+export interface OpenAnomaly {
+  stream: StreamSeen;
+  kind: string | null;
+  channels: Channel[] | null;
+}
+
+export interface PastSeen {
+  trace: TraceSeen;
+  older: Older;
+  newer: boolean;
+  events: Event[];
+  remarks: string[];
+}
+
+export interface ReadingSeen {
+  offset: number;
+  time: string;
+  fate: string;
+  values: (number | null)[];
+  expected: (number | null)[];
+  lower: (number | null)[];
+  upper: (number | null)[];
+  score: number;
+  alarm: boolean;
+}
+
+export interface Recent {
+  anomalies: Event[];
+}
+
+export interface StreamSeen {
+  stream: string;
+  topic: string;
+  partition: number;
+  score: number | null;
+  time: string | null;
+  readings: number;
+  alarm: OpenAlarm | null;
+}
+
+export interface StreamsFound {
+  made_at: string;
+  held: number;
+  found: number;
+  streams: StreamSeen[];
+}
+
+export interface TraceSeen {
+  stream: string;
+  topic: string;
+  partition: number;
+  features: string[];
+  reset: boolean;
+  readings: ReadingSeen[];
+  layers: LayerSeen[];
+}
