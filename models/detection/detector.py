@@ -10,7 +10,8 @@ row-wise statistics in exactly rounded arithmetic, and no clock, no randomness, 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from models.detection.scoring import ScoreConfig
 from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import Waves, pack
+
+if TYPE_CHECKING:
+    from models.detection.net_arithmetic import NetArithmetic
 
 ROOM = 16  # events of a block, at first, beside one at each reading of a stream
 LONGEST_BLOCK = 256  # waves at once: bounds the memory a batch of few streams takes
@@ -142,12 +146,6 @@ class WorkingRows(NamedTuple):
         return self.scalars[:, SCALARS.places[name]]
 
 
-def step_in_spreads(rows: Rows | WorkingRows) -> Tensor:
-    """The root mean square of each channel's differences, (S, F) in spreads; 1 while the scale is unknown."""
-    spread, step = rows.channel("spread"), rows.channel("step")
-    return torch.where(spread.isfinite(), step / spread, 1.0)
-
-
 class Detector:
     """A forecaster and the rules that turn its residuals into alarms, with the streams it was trained on.
 
@@ -192,6 +190,12 @@ class Detector:
     @property
     def features(self) -> tuple[str, ...]:
         return self.forecaster.config.features
+
+    @cached_property
+    def _arithmetic(self) -> "NetArithmetic":
+        from models.detection.net_arithmetic import NetArithmetic  # noqa: PLC0415  (numba takes a second to import)
+
+        return NetArithmetic.of(self.forecaster)
 
     def rows_for(self, keys: Sequence[bytes]) -> Rows:
         """The rows that new streams start with: warm where they were trained on, else fresh."""
@@ -246,25 +250,20 @@ class Detector:
         transitions: list[Transition],
     ) -> None:
         """Judge in blocks between which some stream's scale moves, so that it is constant within each."""
+        from models.detection.judge import waves_until_scale_moves  # noqa: PLC0415  (numba takes a second to import)
+
         for run in waves.runs:
             for first in range(0, run.readings.shape[1], WIDEST_BLOCK):
                 some = run.readings[:, first : first + WIDEST_BLOCK]
                 running = rows.part(first, first + some.shape[1])
+                scalars = running.scalars.numpy()
                 theirs = limits.part(first, first + some.shape[1])
                 for index in torch.split(some, LONGEST_BLOCK):
                     begin = 0
                     while begin < len(index):
-                        end = begin + self._waves_until_scale_moves(running)
+                        end = begin + waves_until_scale_moves(scalars, self._rules.adopt_after)
                         self._judge(readings, index[begin:end].contiguous(), running, theirs, sheet, transitions)
                         begin = end
-
-    def _waves_until_scale_moves(self, rows: WorkingRows) -> int:
-        """How many readings can be taken at most before a stream reaches the age, or its alarm the length, to move."""
-        rescale_at, age, length, alarm = (
-            rows.scalar(name).numpy() for name in ("rescale_at", "age", "length", "alarm")
-        )
-        until_adoption = self.config.alarm.adopt_after - length * alarm
-        return max(1, int(min((rescale_at - age).min(), until_adoption.min())))
 
     def _judge(
         self,
@@ -276,7 +275,7 @@ class Detector:
         transitions: list[Transition],
     ) -> None:
         """Judge T waves of S streams. index: (T, S) into the batch."""
-        from models.detection import judge  # noqa: PLC0415  (numba takes a second to import)
+        from models.detection import judge  # noqa: PLC0415  (as above)
 
         offsets, times_ms, values = (column.numpy() for column in readings)
         channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
@@ -303,17 +302,12 @@ class Detector:
 
         The one method that a detector with another source of expectations overrides.
         """
-        centre, spread = rows.channel("centre"), rows.channel("spread")
-        scaled = (stretch.held - centre) / spread
-        before = (rows.channel("last") - centre) / spread
-        step = step_in_spreads(rows)
-        inputs = self.forecaster.inputs(scaled, before, step, stretch.elapsed_ms / 1000, stretch.times_ms)
+        inputs = self._arithmetic.inputs(stretch.times_ms, stretch.elapsed_ms, stretch.held, rows.channels)
         state = CellState(rows.hidden.contiguous(), rows.cell.contiguous())
         memory, after = self.forecaster.observe(inputs, state)
-        memory_before = torch.cat([state.hidden[-1:], memory[:-1]])
+        predicted = self._arithmetic.predict(state.hidden[-1], memory.contiguous(), stretch.held, rows.channels)
         rows.hidden.copy_(after.hidden)
         rows.cell.copy_(after.cell)
-        predicted = self.forecaster.predict(memory_before, torch.cat([before.unsqueeze(0), scaled[:-1]]), step)
         return Expected(predicted, memory)
 
     def _transitions(self, events: Events, count: int, memory: Tensor, rows: WorkingRows) -> Iterator[Transition]:
@@ -368,11 +362,10 @@ def _admit(readings: Readings, waves: Waves, rows: WorkingRows) -> Fate:
     from models.detection.judge import admit  # noqa: PLC0415  (as above)
 
     late, again = np.zeros((2, len(readings.offsets)), np.bool_)
-    clock = np.where(rows.scalar("age").numpy() > 0, rows.scalar("time_ms").numpy(), -1.0)
-    last, late_run = (column.numpy().copy() for column in (rows.channel("last"), rows.scalar("late_run")))
+    channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
+    clock, last = np.empty(len(scalars)), np.empty((len(scalars), readings.values.shape[1]))
     columns = readings.times_ms.numpy(), readings.values.numpy(), waves.streams.numpy()
-    admit(*columns, clock, last, late_run, late, again)
-    rows.scalar("late_run").numpy()[:] = late_run
+    admit(*columns, channels, scalars, clock, last, late, again)
     return Fate(torch.from_numpy(~(late | again)), torch.from_numpy(late), torch.from_numpy(again))
 
 

@@ -13,7 +13,7 @@ import math
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.time_units import DAY_MS
 from models.detection.alarm import Change, OpenedBy
-from models.detection.arithmetic import add, at_least, at_most, follow, one_if, within
+from models.detection.arithmetic import add, at_least, at_most, exponential, follow, logarithm, one_if, within
 from models.detection.compiling import compiled, is_kept, kept
 from models.detection.expectation import (
     band_std,
@@ -33,6 +33,7 @@ from models.detection.kinds import (
     SYMPTOMS,
     VOTE_EVERY,
 )
+from models.detection.net_arithmetic import predict, show
 from models.detection.records import (
     BAND_DEVIATIONS,
     LATE_LIMIT,
@@ -68,9 +69,9 @@ FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 REPEATS = 0.1  # share of its readings: a value that is repeated more often repeats by nature
 GAP_READINGS = 256.0  # length of the memory of the usual interval
 GAP_SETTLING = 16.0  # readings whose gaps are learned whatever they are
-SQRT_HALF, LN_2 = 0.7071067811865476, 0.6931471805599453
 
 _LAST, _AGE, _TIME_MS = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms"))
+_LATE_RUN, _RESCALE_AT, _LENGTH, _ALARM = (SCALARS.places[n] for n in ("late_run", "rescale_at", "length", "alarm"))
 _CHANNELS, _SCALARS = len(CHANNELS), len(SCALARS)
 _CALENDAR, _CALENDAR_END = CHANNELS.places[CALENDAR[0]], CHANNELS.places[CALENDAR[-1]] + 1
 _RATES = tuple(1 / speed for speed in SPEEDS)
@@ -81,7 +82,7 @@ _PEAKS = SYMPTOMS.places[f"peak_{PEAK_SPEEDS[0]}"]
 
 def is_compiled() -> bool:
     """Whether code was kept for these sources, or the first reading waits for the compiler."""
-    return all(map(is_kept, (admit, hold, judge_block)))
+    return all(map(is_kept, (admit, waves_until_scale_moves, hold, show, predict, judge_block)))
 
 
 # --- before the net: which readings are judged, and what stands for missing values
@@ -92,23 +93,29 @@ def admit(
     times_ms: Int64s,
     values: Doubles,
     streams: Int64s,
+    channels: Doubles,
+    scalars: Doubles,
     clock: Doubles,
     last: Doubles,
-    late_run: Doubles,
     late: Bools,
     again: Bools,
 ) -> int:
     """Mark the late and the duplicate readings by each stream's own clock. Returns how many there are.
 
-    streams: (N,) the row of each reading, in offset order. clock, last: (S,), (S, F) of the rows; moved with the
-    readings. late, again: (N,), False. late_run: (S,) of the rows, moved.
+    streams: (N,) the row of each reading, in offset order. clock, last: (S,), (S, F), room for those of the rows, to be
+    moved with the readings; the rows' own move when they are judged, but for their runs of late ones. late, again:
+    (N,), False.
     """
     features = values.shape[1]
+    for stream in range(len(clock)):
+        clock[stream] = scalars[stream, _TIME_MS] if scalars[stream, _AGE] > 0 else -1.0
+        for f in range(features):
+            last[stream, f] = channels[stream, _LAST, f]
     dropped = 0
     for n in range(len(times_ms)):
         stream, time = streams[n], float(times_ms[n])
-        if time < clock[stream] and late_run[stream] < LATE_LIMIT:
-            late_run[stream] += 1
+        if time < clock[stream] and scalars[stream, _LATE_RUN] < LATE_LIMIT:
+            scalars[stream, _LATE_RUN] += 1
             late[n] = True
             dropped += 1
             continue
@@ -123,8 +130,18 @@ def admit(
             if not math.isnan(values[n, f]):
                 last[stream, f] = values[n, f]
         clock[stream] = time
-        late_run[stream] = 0.0
+        scalars[stream, _LATE_RUN] = 0.0
     return dropped
+
+
+@kept
+def waves_until_scale_moves(scalars: Doubles, adopt_after: float) -> int:
+    """How many readings can be taken at most before a stream reaches the age, or its alarm the length, to move."""
+    waves = math.inf
+    for stream in range(len(scalars)):
+        waves = at_most(waves, scalars[stream, _RESCALE_AT] - scalars[stream, _AGE])
+        waves = at_most(waves, adopt_after - scalars[stream, _LENGTH] * scalars[stream, _ALARM])
+    return int(at_least(waves, 1.0))
 
 
 @kept
@@ -691,29 +708,6 @@ def learn_peak(mean: float, variance: float, peak: float, rate: float) -> tuple[
 def exceeded(mean: float, variance: float, deviations: float, lowest: float) -> float:
     highest = logarithm(FARTHEST)
     return at_least(exponential(at_most(mean + math.sqrt(variance) * deviations, highest)) - 1, lowest)
-
-
-@compiled
-def logarithm(number: float) -> float:
-    """Natural, of a finite number above 0: a series, since a library's last bit differs from machine to machine."""
-    fraction, exponent = math.frexp(number)
-    if fraction < SQRT_HALF:
-        fraction, exponent = fraction * 2, exponent - 1
-    ratio = (fraction - 1) / (fraction + 1)
-    square, terms = ratio * ratio, 0.0
-    for n in range(21, 0, -2):
-        terms = terms * square + 1 / n
-    return exponent * LN_2 + 2 * ratio * terms
-
-
-@compiled
-def exponential(number: float) -> float:
-    """Of a number between -700 and 700: a series, as above."""
-    exponent = math.floor(number / LN_2 + 0.5)
-    rest, terms = number - exponent * LN_2, 1.0
-    for n in range(15, 0, -1):
-        terms = terms * rest / n + 1
-    return math.ldexp(terms, int(exponent))
 
 
 @compiled

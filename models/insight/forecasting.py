@@ -6,20 +6,23 @@ Sizes: K steps, S streams, M paths, F features, R readings of the past.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.data.arrays import Bools, Doubles, Int64s
-from models.detection.detector import Detector, Readings, Verdicts, step_in_spreads
+from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.records import BAND_DEVIATIONS, BAND_REACH, SMALLEST_STD, Scratch
 from models.detection.rows import Rows
 from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import pack
 from models.output.wording import counted
+
+if TYPE_CHECKING:
+    from models.detection.net_arithmetic import NetArithmetic
 
 LEVELS = (0.5, 0.8, 0.95)
 MOST_STEPS = 1_000
@@ -118,9 +121,9 @@ def expect(forecaster: Forecaster, rows: Rows, times_ms: Tensor) -> Tensor:
 
     times_ms: (S,) int64, each no earlier than its stream's clock.
     """
-    memory = rows.hidden[:, -1:].transpose(0, 1).contiguous()
-    predicted = forecaster.predict(memory, _scaled(rows, rows.channel("last")).unsqueeze(0), step_in_spreads(rows))[0]
-    return _expect_next(rows, times_ms, rows.channel("last"), predicted)[0]
+    rows = rows._replace(channels=rows.channels.contiguous())
+    predicted = _predicted(_arithmetic(forecaster), rows.hidden[:, -1].contiguous(), rows)
+    return _expect_next(rows, times_ms, predicted)[0]
 
 
 @torch.inference_mode()
@@ -131,42 +134,52 @@ def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor
     """
     steps, streams, many, features = residual.shape
     rows = rows.take(torch.arange(streams).repeat_interleave(many))
+    rows = rows._replace(channels=rows.channels.contiguous())
+    arithmetic = _arithmetic(forecaster)
     known = rows.channel("spread").isfinite()
-    before = rows.channel("last").clone()
     std = (rows.channel("band") / BAND_REACH).clamp(min=SMALLEST_STD) * torch.where(known, rows.channel("spread"), 0.0)
-    step_size = step_in_spreads(rows)
     state = CellState(*(column.transpose(0, 1).contiguous() for column in (rows.hidden, rows.cell)))
     clock_ms = rows.scalar("time_ms").long()
-    memory, scaled, futures = state.hidden[-1], _scaled(rows, before), []
+    memory, futures = state.hidden[-1], []
     for step in range(steps):
         now_ms = times_ms[step].repeat_interleave(many)
-        predicted = forecaster.predict(memory, scaled, step_size)
-        expected, profile = _expect_next(rows, now_ms, before, predicted)
+        expected, profile = _expect_next(rows, now_ms, _predicted(arithmetic, memory, rows))
         rows.channel("last_profile").copy_(profile)
         value = expected + std * residual[step].reshape(-1, features)
-        before = torch.where(known, value, before)
-        after = _scaled(rows, before)
-        elapsed_s = (now_ms - clock_ms).clamp(min=0).double() / 1000
-        inputs = forecaster.inputs(after.unsqueeze(0), scaled, step_size, elapsed_s.unsqueeze(0), now_ms.unsqueeze(0))
+        held = torch.where(known, value, rows.channel("last"))
+        elapsed_ms = (now_ms - clock_ms).clamp(min=0).double()
+        inputs = arithmetic.inputs(now_ms.unsqueeze(0), elapsed_ms.unsqueeze(0), held.unsqueeze(0), rows.channels)
         outputs, state = forecaster.observe(inputs, state)
-        memory, scaled, clock_ms = outputs[-1], after, now_ms
+        rows.channel("last").copy_(held)
+        memory, clock_ms = outputs[-1], now_ms
         futures.append(value)
     return torch.stack(futures).reshape(steps, streams, many, features).numpy()
 
 
-def _scaled(rows: Rows, values: Tensor) -> Tensor:
-    return (values - rows.channel("centre")) / rows.channel("spread")
+def _arithmetic(forecaster: Forecaster) -> "NetArithmetic":
+    from models.detection.net_arithmetic import NetArithmetic  # noqa: PLC0415  (numba takes a second to import)
+
+    return NetArithmetic.of(forecaster)
 
 
-def _expect_next(rows: Rows, times_ms: Tensor, before: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-    """What is expected of streams whose last values are `before`, (S, F), and the profile of the day at that time."""
-    from models.detection import judge  # noqa: PLC0415  (numba takes a second to import)
+def _predicted(arithmetic: "NetArithmetic", memory: Tensor, rows: Rows) -> Tensor:
+    """What the net says of the readings after the last, (S, F) in spreads. memory: (S, M * H) after those."""
+    nothing = torch.empty(1, len(memory), rows.channels.shape[2], dtype=torch.float64)
+    return arithmetic.predict(memory, memory.unsqueeze(0), nothing, rows.channels)[0]
 
+
+def _expect_next(rows: Rows, times_ms: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+    """What is expected of streams after their last values, (S, F), and the profile of the day at that time."""
+    from models.detection import judge  # noqa: PLC0415  (as above)
+
+    before = rows.channel("last").contiguous()
     expected, profile = np.empty(before.shape), np.empty(before.shape)
-    channels, scalars = rows.channels.contiguous().numpy(), rows.scalars.contiguous().numpy()
-    last, said = before.contiguous().numpy(), predicted.contiguous().numpy()
+    channels, scalars = rows.channels.numpy(), rows.scalars.contiguous().numpy()
     scratch = Scratch.of(before.shape[1])
-    judge.expect_next(channels, scalars, times_ms.contiguous().numpy(), last, said, scratch, expected, profile)
+    said = predicted.numpy()
+    judge.expect_next(
+        channels, scalars, times_ms.contiguous().numpy(), before.numpy(), said, scratch, expected, profile
+    )
     return torch.from_numpy(expected), torch.from_numpy(profile)
 
 

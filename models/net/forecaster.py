@@ -222,6 +222,8 @@ class Forecaster(nn.Module):
 
     def _reshaped(self, state: CellState, columns: int, lanes: int) -> CellState:
         """Lanes lie side by side in a stream's memory."""
+        if columns == state.hidden.shape[1]:
+            return state
         widths = self.config.memory_width // lanes, self.config.cell_width // lanes
         return CellState(*(part.reshape(len(part), columns, width) for part, width in zip(state, widths, strict=True)))
 

@@ -13,13 +13,14 @@ from unittest.mock import patch
 import numpy as np
 
 import models.detection.judge
+import models.detection.net_arithmetic
 from models.data.arrays import Doubles
 from models.detection.alarm import AlarmConfig
 from models.detection.records import Block, Events, Look, Rules, Scratch, Sheet, record_of
 from models.detection.rows import CHANNELS, SCALARS
 from models.detection.scoring import ScoreConfig
 
-MADE_OF = ("models.detection.arithmetic", "models.detection.rhythm", "models.detection.expectation")
+MADE_OF = tuple(f"models.detection.{name}" for name in ("arithmetic", "net_arithmetic", "rhythm", "expectation"))
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +29,7 @@ def _as_it_is(function: F) -> F:
     return function
 
 
-def _interpreted() -> tuple[Any, Any, Any]:
+def _interpreted() -> tuple[Any, ...]:
     """The modules that it is made of are interpreted too, and stand in for the compiled ones while it is loaded."""
     with (
         patch("models.detection.compiling.compiled", _as_it_is),
@@ -52,8 +53,8 @@ def _loaded(name: str) -> Any:
     return module
 
 
-RHYTHM, EXPECTATION, JUDGE = _interpreted()
-"""models.detection.rhythm, expectation and judge, interpreted."""
+NET_ARITHMETIC, RHYTHM, EXPECTATION, JUDGE = _interpreted()
+"""models.detection.net_arithmetic, rhythm, expectation and judge, interpreted."""
 
 
 class Record:
@@ -134,11 +135,18 @@ def a_look(**fields: float) -> Any:
 @contextmanager
 def without_compiler() -> Iterator[None]:
     """Detectors judge by the interpreted judge."""
-    with patch.multiple(
-        models.detection.judge,
-        admit=JUDGE.admit,
-        hold=JUDGE.hold,
-        judge_block=_judge_block,
+    exact = np.errstate(all="ignore")
+    with (
+        patch.multiple(
+            models.detection.judge,
+            admit=JUDGE.admit,
+            waves_until_scale_moves=JUDGE.waves_until_scale_moves,
+            hold=JUDGE.hold,
+            judge_block=_judge_block,
+        ),
+        patch.multiple(
+            models.detection.net_arithmetic, show=exact(NET_ARITHMETIC.show), predict=exact(NET_ARITHMETIC.predict)
+        ),
     ):
         yield
 

@@ -21,6 +21,7 @@ from models.data.arrays import Doubles
 from models.detection import numerics
 from models.detection.compiling import is_kept
 from models.detection.detector import Detector
+from models.detection.net_arithmetic import NetArithmetic
 from models.detection.numerics import (
     COUNTS,
     NET,
@@ -169,9 +170,15 @@ def test_each_cell_has_its_own_kernels_and_so_its_own_fingerprint() -> None:
 @pytest.mark.slow
 @only_x86
 def test_functions_with_other_bits_have_another_fingerprint() -> None:
-    there = in_another_process("print(numerics.fingerprint())", PLAIN_FUNCTIONS)
+    there = in_another_process("print(numerics.fingerprint('gru'))", PLAIN_FUNCTIONS)
     assert re.fullmatch("[0-9a-f]{16}", there)
-    assert there != fingerprint()
+    assert there != fingerprint("gru")
+
+
+@pytest.mark.slow
+@only_x86
+def test_an_lstms_inputs_and_head_use_none_of_those_functions() -> None:
+    assert in_another_process("print(numerics.fingerprint())", PLAIN_FUNCTIONS) == fingerprint()
 
 
 @pytest.mark.usefixtures("subnormal_numbers_are_zero")
@@ -184,11 +191,13 @@ def test_a_processor_told_to_leave_subnormal_numbers_out_has_another_fingerprint
 def test_a_sum_in_another_order_has_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = fingerprint()
 
-    def from_behind(self: Forecaster, memory: Tensor, scaled: Tensor, _: Tensor) -> Tensor:
-        changes = [(memory * weight).flip(-1).cumsum(-1)[..., -1] for weight in self.head_weight]
-        return self.persistence * scaled + (torch.stack(changes, dim=-1) + self.head_bias)
+    right = NetArithmetic.predict
 
-    monkeypatch.setattr(Forecaster, "predict", from_behind)
+    def from_behind(self: NetArithmetic, first: Tensor, memory: Tensor, held: Tensor, channels: Tensor) -> Tensor:
+        behind = self._replace(head_weight=np.ascontiguousarray(self.head_weight[:, ::-1]))
+        return right(behind, first.flip(-1), memory.flip(-1), held, channels)
+
+    monkeypatch.setattr(NetArithmetic, "predict", from_behind)
     check_steady(some_forecaster(1, hidden=64))
     assert fingerprint() != usual
 
@@ -208,8 +217,10 @@ def test_spreads_a_fine_clock_and_lanes_of_a_channel_each_are_steady_too(feature
     check_steady(fine_forecaster(features, channelwise=channelwise))
 
 
-def matrix_product(self: Forecaster, memory: Tensor, scaled: Tensor, _: Tensor) -> Tensor:
-    return self.persistence * scaled + torch.nn.functional.linear(memory, self.head_weight, self.head_bias)
+def matrix_product(self: NetArithmetic, first: Tensor, memory: Tensor, *_: Tensor) -> Tensor:
+    before = torch.cat([first.unsqueeze(0), memory[:-1]])
+    weight, bias = torch.from_numpy(self.head_weight), torch.from_numpy(self.head_bias)
+    return torch.nn.functional.linear(before, weight, bias).double()
 
 
 def step_by_step(self: LSTM, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
@@ -236,7 +247,7 @@ def score_of_all(rules: Rules, block: Block, channels: Doubles, scalars: Doubles
 @pytest.mark.parametrize(
     ("where", "name", "wrong", "seen"),
     [
-        (Forecaster, "predict", matrix_product, "expected"),
+        (NetArithmetic, "predict", matrix_product, "expected"),
         (LSTM, "forward", step_by_step, "hidden"),
         (Forecaster, "observe", forgetful, "hidden"),
         (models.detection.judge, "judge_block", score_of_all, "score"),
@@ -250,17 +261,17 @@ def test_whatever_makes_a_bit_depend_on_the_batch_is_found(
         self_test(cold(features=3))
 
 
-def test_a_single_bit_in_a_single_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_last_digit_in_a_single_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only where 64 streams are judged together, and only in the last of them."""
-    right = Forecaster.predict
+    right = NetArithmetic.predict
 
-    def nearly(self: Forecaster, memory: Tensor, scaled: Tensor, step: Tensor) -> Tensor:
-        predicted = right(self, memory, scaled, step)
-        if scaled.shape[1] == 64:
-            predicted[-1, -1, -1] = torch.nextafter(predicted[-1, -1, -1], torch.tensor(torch.inf).double())
+    def nearly(self: NetArithmetic, first: Tensor, memory: Tensor, held: Tensor, channels: Tensor) -> Tensor:
+        predicted = right(self, first, memory, held, channels)
+        if held.shape[1] == 64:
+            predicted[-1, -1, -1] *= 1 + 2**-40
         return predicted
 
-    monkeypatch.setattr(Forecaster, "predict", nearly)
+    monkeypatch.setattr(NetArithmetic, "predict", nearly)
     with pytest.raises(UnsteadyNumerics, match=r"golden stream 935: judged among 64 streams, 5 of 5 waves"):
         check_steady(some_forecaster(1, hidden=64))
 
