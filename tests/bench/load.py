@@ -1,6 +1,5 @@
 """What the benchmark's processes do: fill a topic, poll it bare, work through it, restore, wait for anomalies."""
 
-import gc
 import json
 import os
 import signal
@@ -31,6 +30,7 @@ from service.input.writing import encode_readings
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
 from service.kafka.log_config import Cluster, GroupMember, TopicNames
+from service.live.memory import settle
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import CheckpointStatus, StatusBoard
@@ -95,7 +95,7 @@ def bare(servers: str, topic: str, readings: int) -> None:
         fetch_max_bytes=2**24,
     )
     consumer.assign([TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))])
-    _settle()
+    settle()
     seen, began = 0, 0.0
     while seen < readings:
         got = sum(map(len, consumer.poll(1000, max_records=20_000).values()))
@@ -124,7 +124,7 @@ def work(
     while not _all_ready(registry):
         worker.turn(timeout_s=0.1)
     before = psutil.Process().memory_info().rss
-    _settle()
+    settle()
     seen = int(registry.get_sample_value("telltale_readings_total") or 0)
     known = min(streams, readings // together // 2)
     while _sum(registry, "telltale_streams") < known and seen < readings // 2:
@@ -192,7 +192,7 @@ def restore(servers: str, topics: list[str], group: str, streams: int, hidden: i
     """Seconds from the assignment of the partitions to when all of them have their memory."""
     _one_core()
     worker, log, registry = _worker(servers, topics, group, 0, hidden, keeps_state=True)
-    _settle()
+    settle()
     while not registry.get_sample_value("telltale_partitions"):
         worker.turn(timeout_s=0.1)
     began, spent = time.perf_counter(), time.process_time()
@@ -211,7 +211,7 @@ def serve(servers: str, topics: list[str], group: str, streams: int, hidden: int
     worker, _, registry = _worker(servers, topics, group, streams, hidden, keeps_state=True)
     while not _all_ready(registry):
         worker.turn(timeout_s=0.1)
-    _settle()
+    settle()
     _say("ready")
     worker.run()
 
@@ -222,7 +222,7 @@ def share(servers: str, topics: list[str], group: str, streams: int, hidden: int
     dies: with a transaction open, at the first commit after a line was written to its stdin.
     """
     worker, _, registry = _worker(servers, topics, group, 0, hidden, keeps_state=True)
-    _settle()
+    settle()
     if dies:
         threading.Thread(target=_die_on_request, daemon=True).start()
     ready = 0.0
@@ -369,13 +369,6 @@ def _one_core() -> None:
     """The last core; the broker has the others."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-
-def _settle() -> None:
-    """As the service does after its start."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
 
 
 def _say(result: object) -> None:

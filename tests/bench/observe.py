@@ -1,6 +1,7 @@
 """What a reading takes in `Detector.observe`, by how many streams there are, beside the bare LSTM at the same shapes.
 
-python -m tests.bench.observe [STREAMS ...]: one thread, one feature, 64 units; medians, microseconds a reading.
+python -m tests.bench.observe [STREAMS ...]: one thread, one feature, 64 units; medians of the thread's processor time,
+microseconds a reading. Few streams are measured twice: as a worker gets them, and in long blocks, as a file's come.
 """
 
 import statistics
@@ -19,6 +20,8 @@ from models.net.packing import pack
 STREAMS = (1, 6, 60, 600, 6_000, 100_000)
 BATCH = 6_000  # readings of a call, about, but for few streams: WAVES of each
 WAVES = 10
+LONG_WAVES = 256  # of few streams
+FEW = 60
 WARM_READINGS = 300  # of every stream before it is measured: past its warm-up
 LEAST_ROUNDS = 5
 ROUNDS_S = 3.0
@@ -26,12 +29,12 @@ HIDDEN = 64
 
 
 def median_us(call: Callable[[int], object], readings: int) -> float:
-    """Of a reading; call: with the number of the round."""
+    """Of a reading, in processor time: other work on the machine counts less. call: with the number of the round."""
     took, began = list[float](), time.perf_counter()
     while len(took) < LEAST_ROUNDS or time.perf_counter() - began < ROUNDS_S:
-        start = time.perf_counter()
+        start = time.thread_time()
         call(len(took))
-        took.append((time.perf_counter() - start) / readings * 1e6)
+        took.append((time.thread_time() - start) / readings * 1e6)
     return statistics.median(took)
 
 
@@ -64,10 +67,16 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| streams | waves a call | observe, µs a reading | bare LSTM |\n| --- | --- | --- | --- |")
     for streams in map(int, sys.argv[1:] or map(str, STREAMS)):
-        waves = WAVES if streams * WAVES <= BATCH else 1
-        print(
-            f"| {streams:,} | {waves} | {observe_us(streams, waves):.2f} | {lstm_us(streams, waves):.2f} |", flush=True
-        )
+        for waves in waves_of(streams):
+            observed, bare = observe_us(streams, waves), lstm_us(streams, waves)
+            print(f"| {streams:,} | {waves} | {observed:.2f} | {bare:.2f} |", flush=True)
+
+
+def waves_of(streams: int) -> tuple[int, ...]:
+    """How many readings of each stream a call has, in each measurement."""
+    if streams <= FEW:
+        return WAVES, LONG_WAVES
+    return (WAVES if streams * WAVES <= BATCH else 1,)
 
 
 if __name__ == "__main__":
