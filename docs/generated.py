@@ -43,6 +43,7 @@ from service.process.incidents import new_book
 from service.rekey.metrics import RekeyMetrics
 from service.rekey.stage import RekeyStatus
 from service.settings.input_section import TopicInput
+from service.settings.models_section import TopicModel
 from service.settings.sections import IncidentSettings
 from service.settings.settings import PREFIX, SECTIONS, Settings
 from service.state.open_alarms import SEVERITIES
@@ -129,6 +130,11 @@ def settings() -> str:
         "A section for each topic whose records have another form: [read any topic](../how-to/read-any-topic.md). "
         f"{TopicInput.__doc__} In the environment `{PREFIX}INPUT__TOPICS` holds all of them as JSON.",
         _settings_table("input.topics.TOPIC", TopicInput.model_json_schema()),
+        "## models",
+        "A section for each topic that a model of its own judges: "
+        f"[several models](../how-to/configure.md#several-models). In the environment `{PREFIX}MODELS` holds all of "
+        "them as JSON.",
+        _settings_table("models.TOPIC", TopicModel.model_json_schema()),
     )
 
 

@@ -8,6 +8,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from service import failpoints
 from service.errors import LogUnavailable, TaskMigrated
@@ -19,6 +20,7 @@ from service.state.slab import StateSlab
 from service.state.task import EventClock, PartitionTask, Stage
 from service.state.writer import StateWriter
 
+NO_OTHERS: Mapping[str, Pipeline] = MappingProxyType({})
 PROBLEMS = tuple(problem.value for problem in Problem)
 POLL_S = 0.5  # longest wait for records: so soon a stop is noticed
 FLUSH_WITHIN_S = 3.0  # when told to stop: what is not written by then is judged again by the next worker
@@ -37,8 +39,11 @@ class Worker:
         *,
         observers: Sequence[Observer] = (),
         idle_s: float | None = None,
+        others: Mapping[str, Pipeline] = NO_OTHERS,
     ) -> None:
-        """observers: who sees what it does, in this order, in its own thread.
+        """others: by topic, what judges those that another checkpoint judges; the writer knows the same topics.
+
+        observers: who sees what it does, in this order, in its own thread.
 
         idle_s: seconds of event time after which a stream without readings is forgotten; None: never.
         """
@@ -49,6 +54,7 @@ class Worker:
         self._stop = stop
         self._observers = observers
         self._idle_s = idle_s
+        self._others = others
         self._tasks: dict[Partition, PartitionTask] = {}
         self._recoveries: dict[Partition, Recovery] = {}
         self._notices: dict[Partition, list[Record]] = {}
@@ -84,7 +90,7 @@ class Worker:
         try:
             self._report_added_partitions()
             work = self._recover(polled.fetched)
-            judged = self._pipeline.process_all(work)
+            judged = self._judge(work)
             self._commit(judged, self._commits(judged))
         except TaskMigrated as migrated:
             self._drop_tasks(str(migrated))
@@ -125,11 +131,12 @@ class Worker:
         if polled.revoked:
             gc.collect()
         for partition in polled.assigned:
-            task = PartitionTask(partition, StateSlab(self._pipeline.detector.rows_for), EventClock(self._idle_s))
+            pipeline = self._pipeline_of(partition)
+            task = PartitionTask(partition, StateSlab(pipeline.detector.rows_for), EventClock(self._idle_s))
             self._tasks[partition] = task
-            writer = self._writer
+            layout, numerics = self._writer.meaning_of(partition.topic)
             self._recoveries[partition] = Recovery(
-                self._log, self._pipeline, writer.group, writer.layout, writer.numerics, self._rules, task
+                self._log, pipeline, self._writer.group, layout, numerics, self._rules, task
             )
             self._migrated = False
             for observer in self._observers:
@@ -167,6 +174,18 @@ class Worker:
                     observer.recovered(recovery.seconds, recovery.replayed)
                     observer.found_problems([problem.value for problem in recovery.problems])
         return work
+
+    def _pipeline_of(self, partition: Partition) -> Pipeline:
+        return self._others.get(partition.topic, self._pipeline)
+
+    def _judge(self, work: Sequence[tuple[Fetched, PartitionTask]]) -> list[Processed]:
+        """Each by the checkpoint of its topic; those of one checkpoint together."""
+        if not self._others:
+            return self._pipeline.process_all(work)
+        shares: dict[Pipeline, list[tuple[Fetched, PartitionTask]]] = {}
+        for fetched, task in work:
+            shares.setdefault(self._pipeline_of(fetched.partition), []).append((fetched, task))
+        return [one for pipeline, share in shares.items() for one in pipeline.process_all(share)]
 
     def _report_added_partitions(self) -> None:
         """Once for each partition: the marker of the same commit counts them all. A recovering one reports itself."""

@@ -43,6 +43,7 @@ from service.live.watching import Watching
 from service.log.memory_log import MemoryLog, Topics
 from service.log.port import MemberLog, Partition, Record
 from service.pipeline import Pipeline
+from service.process.models import Models
 from service.process.running import BEAT_LIMIT_S, observed
 from service.recovery import RecoveryRules
 from service.settings.addresses import names_for
@@ -81,7 +82,7 @@ def run_demo(seconds: float, streams: int, servers: str | None, http_port: int, 
         torch.set_num_threads(1)
         checkpoint = load(path)
     numerics = self_test(checkpoint.detector)
-    board, metrics, registry = observed(checkpoint, numerics)
+    board, metrics, registry = observed(Models(checkpoint, {}), {checkpoint.digest: numerics})
     watching, held = Watching(), Streams()
     insight = Insight(checkpoint.detector, checkpoint.digest, watching)
     api = http_app(

@@ -196,7 +196,12 @@ def _one_topic(settings: "Settings") -> None:
 def _judges(settings: "Settings") -> "tuple[Pipeline, Layout]":
     from service.process.groupless import judges
 
-    loaded = load_checkpoint(settings.checkpoint, settings.features)
+    checkpoint, features = settings.checkpoint, settings.features
+    if settings.models and settings.origin("checkpoint") != "command line":
+        _one_topic(settings)
+        own = settings.models.get(settings.kafka.topics[0])
+        checkpoint, features = (checkpoint, features) if own is None else (own.checkpoint, own.features)
+    loaded = load_checkpoint(checkpoint, features)
     one_thread()
     return judges(settings, loaded)
 

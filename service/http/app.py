@@ -145,6 +145,7 @@ class StatusSeen(msgspec.Struct, frozen=True):
     published_ms: int
     beat_age_s: float  # since the worker's loop last came round
     checkpoint: CheckpointStatus
+    models: dict[str, CheckpointStatus]  # by topic: of those that another one judges
     partitions: list[PartitionStatus]
     counts: Counts
     workers: list[WorkerProcess]  # that a supervisor looks after; empty: there is one worker and no supervisor
@@ -191,6 +192,7 @@ def _status(status: Status, now_s: float) -> dict[str, Any]:
         published_ms=status.published_ms,
         beat_age_s=round(now_s - status.beat_s, 3),
         checkpoint=status.checkpoint,
+        models=dict(status.models),
         partitions=[],
         counts=status.counts,
         workers=list(status.workers),

@@ -4,8 +4,10 @@ Sizes: N readings shown, L layers, K steps. Numbers that are not known are null.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,7 +20,7 @@ from models.detection.sensor_rules import SensorRules
 from models.insight.explanation import CAVEAT, Account, Explained, Gate, Layer, explain, trace
 from models.insight.forecasting import Forecast, ForecastConfig, UnknownInterval, forecast
 from service.input.wire import StreamKey
-from service.live.watching import NotNow, TooMuchAsked, Views
+from service.live.watching import NotNow, TooMuchAsked, View, Views
 from service.log.port import Partition
 
 AT_ONCE = 1  # answers that are computed side by side: the worker is on the same cores
@@ -158,6 +160,21 @@ class ForecastSeen(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[StepSeen]
 
 
+class Model(NamedTuple):
+    """What judges a stream."""
+
+    detector: Detector
+    digest: str  # the checkpoint's
+    sensors: SensorRules | None = None  # the rules that the worker judges by
+
+    def limited(self, key: StreamKey) -> Detector:
+        """As it judges this stream."""
+        return self.detector.limited(None if self.sensors is None else self.sensors.limits([key]))
+
+
+NO_OTHERS: Mapping[str, Model] = MappingProxyType({})
+
+
 class Insight:
     """Answers about live streams; called from HTTP's threads, never from the worker's."""
 
@@ -168,20 +185,25 @@ class Insight:
         watching: Views,
         at_once: int = AT_ONCE,
         sensors: SensorRules | None = None,
+        others: Mapping[str, Model] = NO_OTHERS,
     ) -> None:
-        """digest: the checkpoint's. sensors: the rules that the worker judges by."""
-        self._detector = detector
-        self._sensors = sensors
-        self._digest = digest
+        """digest: the checkpoint's. sensors: the rules that the worker judges by.
+
+        others: by topic, of those that another checkpoint judges.
+        """
+        self._usual = Model(detector, digest, sensors)
+        self._others = others
         self._watching = watching
         self._turns = threading.BoundedSemaphore(at_once)
 
     def explanation(self, key: StreamKey, readings: int, units: bool = False) -> ExplanationSeen:
         """Of the latest readings since the stream is watched. Raises UnheldStream, NotNow and TooMuchAsked."""
         view = self._watching.look(key)
+        model = self._model_of(view)
+        detector = model.limited(key)
         with self._turn():
-            explained = explain(self._detector_of(key), view.row_before, view.readings, readings)
-            return seen_explanation(explained, self._detector.features, key, self._digest, view.partition, units)
+            explained = explain(detector, view.row_before, view.readings, readings)
+            return seen_explanation(explained, detector.features, key, model.digest, view.partition, units)
 
     def expect(self, keys: Iterable[StreamKey]) -> None:
         """Keep the readings of streams that a client may want to look at soon, as far as there is room."""
@@ -197,26 +219,27 @@ class Insight:
         reset = after is None or bool(view.parts and int(view.readings.offsets[0]) > after)
         if after is not None and not reset:
             view = view.since(after + 1)
+        detector = self._model_of(view).limited(key)
         with self._turn():
-            traced = trace(self._detector_of(key), view.row_before, view.readings)
+            traced = trace(detector, view.row_before, view.readings)
             seen = 0 if reset or after is None else int((view.readings.offsets <= after).sum())
-            return seen_trace(traced, seen, self._detector.features, key, view.partition, reset)
+            return seen_trace(traced, seen, detector.features, key, view.partition, reset)
 
     def forecast(self, key: StreamKey, steps: int, interval_s: float | None = None) -> ForecastSeen:
         """Raises UnheldStream, NotNow and TooMuchAsked."""
         view = self._watching.look(key)
         interval_ms = None if interval_s is None else max(1, round(interval_s * 1000))
+        model = self._model_of(view)
+        detector = model.limited(key)
         with self._turn():
             try:
-                ahead = forecast(
-                    self._detector_of(key), view.row_before, view.readings, ForecastConfig(steps=steps), interval_ms
-                )
+                ahead = forecast(detector, view.row_before, view.readings, ForecastConfig(steps=steps), interval_ms)
             except UnknownInterval as error:
                 raise NotNow(f"{error}: readings are kept since the stream was first asked for") from error
-            return seen_forecast(ahead, self._detector.features, key, self._digest, view.partition)
+            return seen_forecast(ahead, detector.features, key, model.digest, view.partition)
 
-    def _detector_of(self, key: StreamKey) -> Detector:
-        return self._detector.limited(None if self._sensors is None else self._sensors.limits([key]))
+    def _model_of(self, view: View) -> Model:
+        return self._others.get(view.partition.topic, self._usual)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

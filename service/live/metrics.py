@@ -23,7 +23,7 @@ from prometheus_client.utils import floatToGoString
 
 from models.data.arrays import Doubles, Int64s
 from models.detection.sensor_rules import Excluded
-from service.live.status import Counts, Notified, PartitionStatus, ProcessState, StatusBoard
+from service.live.status import Counts, Notified, PartitionStatus, ProcessState, StatusBoard, checkpoints_of
 
 # From a record that is judged in the poll it arrives with, to one that waited for a restart or behind a backlog.
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -191,11 +191,14 @@ class Metrics:
     def _identity(self) -> Iterator[Metric]:
         yield InfoMetricFamily("telltale_build", "What is running.", self._build._asdict())
         checkpoint = self._board.read().checkpoint
-        yield InfoMetricFamily(
+        models = InfoMetricFamily(
             "telltale_checkpoint",
-            "The trained model that judges.",
-            {"digest": checkpoint.digest, "features": str(len(checkpoint.features))},
+            "The trained models that judge, with topic those of one topic.",
+            labels=["topic"],
         )
+        for topic, one in checkpoints_of(self._board.read()).items():
+            models.add_metric([topic], {"digest": one.digest, "features": str(len(one.features))})
+        yield models
         if checkpoint.loaded_ms is not None:
             yield GaugeMetricFamily(
                 "telltale_checkpoint_load_timestamp_seconds",
@@ -211,7 +214,7 @@ class Metrics:
             "reason": self._reasons,
             "severity": self._severities,
             "problem": self._problems,
-            "channel": status.checkpoint.features,
+            "channel": list(dict.fromkeys(name for one in checkpoints_of(status).values() for name in one.features)),
         }
         for name, meaning, label, counts in LABELLED_COUNTERS:
             yield _by(CounterMetricFamily(name, meaning, labels=[label]), counts(status.counts), values[label])

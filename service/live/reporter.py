@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -112,6 +113,7 @@ class _Survey(NamedTuple):
     unwritten_s: float
 
 
+NO_OTHERS: Mapping[str, Detector] = MappingProxyType({})
 NOT_SURVEYED = _Survey(0, 0, {}, 0.0, (), 0.0)
 
 
@@ -119,13 +121,23 @@ class Reporter(Observer):
     """Counts what a worker does, publishes its status, and writes a line for what people want to read."""
 
     def __init__(
-        self, board: StatusBoard, metrics: Metrics, writer: StateWriter, detector: Detector, top_streams: int = 0
+        self,
+        board: StatusBoard,
+        metrics: Metrics,
+        writer: StateWriter,
+        detector: Detector,
+        top_streams: int = 0,
+        others: Mapping[str, Detector] = NO_OTHERS,
     ) -> None:
-        """top_streams: those with the strongest open alarms that the status names."""
+        """top_streams: those with the strongest open alarms that the status names.
+
+        others: by topic, the detectors of those that another checkpoint judges.
+        """
         self._board = board
         self._metrics = metrics
         self._writer = writer
         self._detector = detector
+        self._others = others
         self._top_streams = top_streams
         self._tally = _Tally()
         self._begun: set[Partition] = set()  # of which something was judged, or there was nothing to judge
@@ -182,6 +194,7 @@ class Reporter(Observer):
                 published_ms=time.time_ns() // 1_000_000,
                 beat_s=now_s,
                 checkpoint=last.checkpoint,
+                models=last.models,
                 partitions=tuple(self._partition_statuses(turn)),
                 joined=turn.backlogs is not None,
                 counts=self._tally.counts(self._writer),
@@ -196,9 +209,10 @@ class Reporter(Observer):
             task.milestones.pass_on(task.next_offset, now_s)
         changed_s = task.milestones.reached_s(task.replay_from or 0)
         alarms = open_alarms(task.slab)
+        detector = self._others.get(task.partition.topic, self._detector)
         return _Survey(
             len(task.slab),
-            self._detector.count_warming(task.slab.rows),
+            detector.count_warming(task.slab.rows),
             by_severity(alarms),
             max((alarm.peak for alarm in alarms), default=0.0),
             strongest(alarms, self._top_streams),
@@ -281,7 +295,7 @@ class Reporter(Observer):
                     )
 
 
-def first_status(checkpoint: CheckpointStatus) -> Status:
-    """What stands on the board before the worker's first round."""
+def first_status(checkpoint: CheckpointStatus, models: Mapping[str, CheckpointStatus] | None = None) -> Status:
+    """What stands on the board before the worker's first round. models: by topic, see Status."""
     now_ms = time.time_ns() // 1_000_000
-    return Status(WorkerState.STARTING, now_ms, now_ms, time.monotonic(), checkpoint)
+    return Status(WorkerState.STARTING, now_ms, now_ms, time.monotonic(), checkpoint, models=models or {})

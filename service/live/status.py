@@ -136,7 +136,13 @@ class Status:
     recent: tuple[Mapping[str, Any], ...] = ()  # anomaly events, newest first
     events: int = 0  # anomaly events since the start: the newest of `recent` is number `events`
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of open anomalies, see still_open
+    models: Mapping[str, CheckpointStatus] = field(default_factory=dict)  # by topic: of those that another one judges
     workers: tuple[WorkerProcess, ...] = ()  # that a supervisor looks after; empty: there is one, and no supervisor
+
+
+def checkpoints_of(status: Status) -> dict[str, CheckpointStatus]:
+    """All that judge, by topic; that of all other topics first, under no name."""
+    return {"": status.checkpoint, **status.models}
 
 
 class StatusBoard:

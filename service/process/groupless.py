@@ -1,6 +1,6 @@
 """The log from outside the group, and what judges its records as the service does: for who looks, and is no worker."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from models.checkpoint import Checkpoint
@@ -8,11 +8,13 @@ from service.http.past_process import LookBack, PastQuestion, Tell
 from service.input.wire import StreamKey
 from service.inspect.groupless_log import Search
 from service.inspect.looking_back import look_back
+from service.inspect.past import past_of
 from service.inspect.progress import ReportingLog
 from service.inspect.question import Question
 from service.kafka.groupless import KafkaGrouplessLog
 from service.kafka.topics import partition_of
 from service.pipeline import Pipeline
+from service.process.models import Models
 from service.process.records import record_rules
 from service.process.sensors import sensor_rules
 from service.settings.settings import Settings, client_options
@@ -45,11 +47,14 @@ def groupless_log(settings: Settings, group: str | None = None) -> Iterator[Kafk
         log.close()
 
 
-def looking_back(settings: Settings, checkpoint: Checkpoint, numerics: str) -> LookBack:
-    """What answers the page's questions for a stream's past. numerics: this machine's."""
-    pipeline, layout = judges(settings, checkpoint)
+def looking_back(settings: Settings, models: Models, numerics: Mapping[str, str]) -> LookBack:
+    """What answers the page's questions for a stream's past. numerics: this machine's, by checkpoint."""
+    known = {one.digest: judges(settings, one) for one in models.all}
 
     def answer(asked: PastQuestion, tell: Tell) -> None:
+        topic = _topic_of(asked, settings, known[models.usual.digest][1]) if models.others else asked.topic
+        digest = models.of(topic or "").digest
+        pipeline, layout = known[digest]
         question = Question(
             StreamKey(asked.stream.encode()),
             asked.around_ms,
@@ -59,10 +64,19 @@ def looking_back(settings: Settings, checkpoint: Checkpoint, numerics: str) -> L
         )
         with groupless_log(settings) as log:
             reporting = ReportingLog(log, _reporter(tell))
-            search = search_of(settings, asked.topic, asked.partition)
-            tell("past", look_back(reporting, search, question, pipeline, layout, numerics))
+            search = search_of(settings, topic, asked.partition)
+            tell("past", look_back(reporting, search, question, pipeline, layout, numerics[digest]))
 
     return answer
+
+
+def _topic_of(asked: PastQuestion, settings: Settings, layout: Layout) -> str:
+    """The topic that the stream is in, which says what judges it."""
+    if asked.topic is not None:
+        return asked.topic
+    with groupless_log(settings) as log:
+        search = search_of(settings, partition=asked.partition)
+        return past_of(log, search, StreamKey(asked.stream.encode()), layout).origin.partition.topic
 
 
 def _reporter(tell: Tell) -> Callable[[str, int, int], None]:

@@ -1,11 +1,13 @@
 """`telltale rekey`: build the stage from its settings, and run it until it is told to stop."""
 
+from collections.abc import Sequence
+
 import structlog
 from prometheus_client import CollectorRegistry
 
-from models.checkpoint import open_checkpoint
 from service.errors import RefusedSetting
 from service.input.wire import Decoder
+from service.process.models import open_model
 from service.process.records import record_rules
 from service.process.stages import StagePlace, run_stage, stage_log
 from service.process.stopping import Stopping
@@ -26,7 +28,7 @@ def run_rekey(settings: Settings) -> None:
     stopping = Stopping()
     stopping.listen()
     rekey, limits = settings.rekey, settings.limits
-    features = settings.features or open_checkpoint(settings.checkpoint).detector.features
+    features = _features(settings)
     bounds_ms = round(limits.max_future_s * 1000), round(limits.max_past_s * 1000)
     reader = RecordReader(Decoder(features, *bounds_ms, record_rules(settings)))
     place = StagePlace("rekey", rekey.group, rekey.metrics_host, rekey.metrics_port)
@@ -37,6 +39,12 @@ def run_rekey(settings: Settings) -> None:
     said = {"reads": list(rekey.topics), "writes": rekey.topic, "features": list(features)}
     run_stage(stage, settings, place, registry, stopping, **said)
     logger.info("stopped", readings=stage.status.counts["readings"])
+
+
+def _features(settings: Settings) -> Sequence[str]:
+    """Those that the model of the topic judges, without it where the settings say them."""
+    named = settings.models.get(settings.rekey.topic, settings).features
+    return named or open_model(settings, settings.rekey.topic).detector.features
 
 
 def _check(settings: Settings) -> None:

@@ -17,7 +17,7 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry
 
-from models.checkpoint import Checkpoint, open_checkpoint
+from models.checkpoint import Checkpoint
 from models.detection import judge
 from models.detection.numerics import self_test
 from models.detection.sensor_rules import SensorRules
@@ -37,7 +37,7 @@ from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.membership import remove_member
 from service.kafka.transactional_ids import supervised_id, supervised_instance, worker_id
-from service.live.insights import Insight
+from service.live.insights import Insight, Model
 from service.live.memory import Limit, MemoryKeeper, memory_limit, settle
 from service.live.metrics import Build, Metrics
 from service.live.observer import Observer
@@ -50,6 +50,7 @@ from service.notify.notifier import Notifier
 from service.pipeline import Pipeline
 from service.process import controls
 from service.process.groupless import looking_back
+from service.process.models import Models, open_models
 from service.process.receivers import receivers_of
 from service.process.records import record_rules
 from service.process.sensors import rules_in, sensor_rules
@@ -61,7 +62,7 @@ from service.settings.addresses import names_for
 from service.settings.settings import Settings, client_options
 from service.state.changelog import Layout
 from service.state.open_alarms import SEVERITIES
-from service.state.writer import StateWriter
+from service.state.writer import Meaning, StateWriter
 from service.worker import PROBLEMS, Worker
 
 BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
@@ -86,26 +87,26 @@ def run_service(settings: Settings) -> None:
     stopping = Stopping()
     stopping.listen()
     torch.set_num_threads(1)  # more are slower here, and change bits
-    checkpoint = open_checkpoint(settings.checkpoint, settings.features)
+    models = open_models(settings)
     _announce_compiling()
-    numerics = self_test(checkpoint.detector)
+    numerics = {one.digest: self_test(one.detector) for one in models.all}
     if settings.workers > 1:
-        code = _supervised(settings, checkpoint, numerics)
+        code = _supervised(settings, models, numerics)
         sys.stderr.flush()
         os._exit(code)  # what was loaded takes seconds to be taken down in order, and nothing is left to be written
     notifier = notifier_of(settings)
-    board, metrics, registry = observed(checkpoint, numerics, notifier.notified, settings.metrics.top_streams)
+    board, metrics, registry = observed(models, numerics, notifier.notified, settings.metrics.top_streams)
     watching, streams = Watching(), Streams()
     web = None
     if settings.http.enabled:
         workers = Workers(board, metrics)
-        past = PastProcess(looking_back(settings, checkpoint, numerics))
-        servers = _servers(settings, checkpoint, board, registry, workers, past)
+        past = PastProcess(looking_back(settings, models, numerics))
+        servers = _servers(settings, models, board, registry, workers, past)
         web = WebProcess(board, metrics, streams, watching, workers, servers, past)
         web.start()
     try:
         seen = _Seen(board, metrics, watching, streams, notifier)
-        _judge(settings, checkpoint, numerics, stopping, seen, _alone(settings), lambda: _require(web))
+        _judge(settings, models, numerics, stopping, seen, _alone(settings), lambda: _require(web))
     finally:
         if web is not None:
             web.stop()
@@ -149,8 +150,8 @@ def _new_instance() -> str:
 
 def _judge(
     settings: Settings,
-    checkpoint: Checkpoint,
-    numerics: str,
+    models: Models,
+    numerics: Mapping[str, str],
     stopping: Stopping,
     seen: _Seen,
     identity: Identity,
@@ -158,13 +159,12 @@ def _judge(
 ) -> None:
     """What a worker does, from joining its group to the end. check: called every round, see Worker.run."""
     watchdog = Watchdog(seen.board, BEAT_LIMIT_S)
-    memory = MemoryKeeper(_memory_share(settings.workers), checkpoint.detector.rows_for([b""]).bytes_per_stream)
+    largest = max(one.detector.rows_for([b""]).bytes_per_stream for one in models.all)
+    memory = MemoryKeeper(_memory_share(settings.workers), largest)
     observers = (seen.watching, seen.streams, seen.notifier, memory)
-    worker = kafka_worker(
-        settings, checkpoint, numerics, seen.board, seen.metrics, stopping.requested, observers, identity
-    )
-    _announce(settings, checkpoint, numerics)
-    memory.foresee(list(checkpoint.detector.known))
+    worker = kafka_worker(settings, models, numerics, seen.board, seen.metrics, stopping.requested, observers, identity)
+    _announce(settings, models, numerics)
+    memory.foresee([stream for one in models.all for stream in one.detector.known])
     settle()
     stopping.note_judging()
     watchdog.start()
@@ -184,17 +184,17 @@ def _memory_share(workers: int) -> Limit | None:
     return Limit(limit.bytes // workers, f"{limit.origin}, a share of {workers}")
 
 
-def _supervised(settings: Settings, checkpoint: Checkpoint, numerics: str) -> int:
+def _supervised(settings: Settings, models: Models, numerics: Mapping[str, str]) -> int:
     """Several workers, each a fork of this process; returns the exit code."""
     service = settings.kafka.instance or _new_instance()
     now_ms, numbers = time.time_ns() // 1_000_000, range(1, settings.workers + 1)
     processes = tuple(WorkerProcess(number, ProcessState.WAITING, None, now_ms, 0) for number in numbers)
     # Of a shape with what workers publish: of no notification anything is counted here.
     notified = notifier_of(settings).notified
-    board, metrics, registry = observed(checkpoint, numerics, notified, settings.metrics.top_streams, processes)
+    board, metrics, registry = observed(models, numerics, notified, settings.metrics.top_streams, processes)
     workers = Workers(board, metrics)
-    past = PastProcess(looking_back(settings, checkpoint, numerics))
-    servers = _servers(settings, checkpoint, board, registry, workers, past) if settings.http.enabled else []
+    past = PastProcess(looking_back(settings, models, numerics))
+    servers = _servers(settings, models, board, registry, workers, past) if settings.http.enabled else []
 
     def work(number: int, control: socket.socket) -> int:
         for server in servers:
@@ -205,7 +205,7 @@ def _supervised(settings: Settings, checkpoint: Checkpoint, numerics: str) -> in
             supervised_instance(service, number),
             leaves_at_close=settings.kafka.instance is None,
         )
-        return _work(settings, checkpoint, numerics, identity, number, control)
+        return _work(settings, models, numerics, identity, number, control)
 
     def serve(control: socket.socket) -> int:
         return serve_supervised(servers, past, workers, control)
@@ -230,8 +230,8 @@ def _supervised(settings: Settings, checkpoint: Checkpoint, numerics: str) -> in
 
 def _work(
     settings: Settings,
-    checkpoint: Checkpoint,
-    numerics: str,
+    models: Models,
+    numerics: Mapping[str, str],
     identity: Identity,
     number: int,
     control: socket.socket,
@@ -239,11 +239,11 @@ def _work(
     """What a supervised worker's process does; returns its exit code."""
     log_lines.bind(worker=number)
     stopping, notifier = Stopping(), notifier_of(settings)
-    board, metrics, _ = observed(checkpoint, numerics, notifier.notified)
+    board, metrics, _ = observed(models, numerics, notifier.notified)
     seen = _Seen(board, metrics, Watching(), Streams(), notifier)
     threading.Thread(target=_obey, args=(control, stopping, seen), name="control", daemon=True).start()
     try:
-        _judge(settings, checkpoint, numerics, stopping, seen, identity)
+        _judge(settings, models, numerics, stopping, seen, identity)
     except TelltaleError as error:
         code = EXIT_CODES.get(type(error), EXIT_FAILED)
         logger.critical("worker_failed", reason=str(error), exit_code=code)
@@ -263,7 +263,7 @@ def _obey(control: socket.socket, stopping: Stopping, seen: _Seen) -> None:
 
 def _servers(
     settings: Settings,
-    checkpoint: Checkpoint,
+    models: Models,
     board: StatusBoard,
     registry: CollectorRegistry,
     workers: Workers,
@@ -272,7 +272,6 @@ def _servers(
     """One, or one more for the metrics alone."""
     http = settings.http
     alone = http.metrics_port is not None
-    sensors = SensorRules(rules_in(settings), checkpoint.detector.features)  # the worker logs what is wrong with them
 
     def write_control(record: Record) -> None:
         controls.write_control(settings, record)
@@ -282,7 +281,7 @@ def _servers(
         None if alone else registry,
         BEAT_LIMIT_S,
         version("telltale"),
-        insight=Insight(checkpoint.detector, checkpoint.digest, AllViews(workers), sensors=sensors),
+        insight=_insight(settings, models, AllViews(workers)),
         streams=AllStreams(workers),
         token=None if http.token is None else http.token.get_secret_value(),
         names=names_for(http.host, http.names),
@@ -299,22 +298,37 @@ def _servers(
     return servers
 
 
+def _insight(settings: Settings, models: Models, views: AllViews) -> Insight:
+    rules = rules_in(settings)  # the worker logs what is wrong with them
+
+    def model(one: Checkpoint) -> Model:
+        return Model(one.detector, one.digest, SensorRules(rules, one.detector.features))
+
+    others = {topic: model(one) for topic, one in models.others.items()}
+    usual = model(models.usual)
+    return Insight(usual.detector, usual.digest, views, sensors=usual.sensors, others=others)
+
+
 def observed(
-    checkpoint: Checkpoint,
-    numerics: str,
+    models: Models,
+    numerics: Mapping[str, str],
     notified: Callable[[], Mapping[str, Notified]] = dict,
     top_streams: int = 0,
     processes: tuple[WorkerProcess, ...] = (),
 ) -> tuple[StatusBoard, Metrics, CollectorRegistry]:
-    """What a worker with this checkpoint is watched through; the checkpoint was loaded just now.
+    """What a worker with these models is watched through; they were loaded just now.
 
     processes: of several workers, where they are watched as one.
     """
-    features, loaded_ms = checkpoint.detector.features, time.time_ns() // 1_000_000
-    first = first_status(CheckpointStatus(str(checkpoint.path), checkpoint.digest, features, loaded_ms))
+    loaded_ms = time.time_ns() // 1_000_000
+
+    def shown(one: Checkpoint) -> CheckpointStatus:
+        return CheckpointStatus(str(one.path), one.digest, one.detector.features, loaded_ms)
+
+    first = first_status(shown(models.usual), {topic: shown(one) for topic, one in models.others.items()})
     board = StatusBoard(replace(first, workers=processes))
     registry = CollectorRegistry()
-    build = Build(version("telltale"), platform.python_version(), torch.__version__, numerics)
+    build = Build(version("telltale"), platform.python_version(), torch.__version__, numerics[models.usual.digest])
     metrics = Metrics(
         registry,
         board,
@@ -337,32 +351,51 @@ def notifier_of(settings: Settings) -> Notifier:
 
 def kafka_worker(
     settings: Settings,
-    checkpoint: Checkpoint,
-    numerics: str,
+    models: Models,
+    numerics: Mapping[str, str],
     board: StatusBoard,
     metrics: Metrics,
     stop: threading.Event,
     observers: Sequence[Observer] = (),
     identity: Identity | None = None,
 ) -> Worker:
-    """A worker on the cluster that the settings name. numerics: fingerprint of this machine's arithmetic.
+    """A worker on the cluster that the settings name. numerics: by digest, fingerprints of this machine's arithmetic.
 
     observers: who else sees what it does, beside the board and the metrics. identity: None: as the settings say.
     """
     identity = identity or _alone(settings)
+    pipelines = {one.digest: _pipeline(settings, one) for one in models.all}
+    meanings = {
+        one.digest: Meaning(Layout.of(one.digest, one.detector.rows_for([])), numerics[one.digest])
+        for one in models.all
+    }
+    usual, others = models.usual, {topic: one.digest for topic, one in models.others.items()}
+    writer = StateWriter(
+        settings.kafka.group,
+        *meanings[usual.digest],
+        identity.transactional_id,
+        settings.state.flush_interval_s,
+        others={topic: meanings[digest] for topic, digest in others.items()},
+    )
+    detectors = {topic: one.detector for topic, one in models.others.items()}
+    reporter = Reporter(board, metrics, writer, usual.detector, settings.metrics.top_streams, detectors)
+    return Worker(
+        _kafka_log(settings, identity),
+        pipelines[usual.digest],
+        writer,
+        RecoveryRules(settings.state.when_lost == "reset", settings.state.prime_readings),
+        stop,
+        observers=[reporter, *observers],
+        idle_s=settings.limits.stream_ttl_s,
+        others={topic: pipelines[digest] for topic, digest in others.items()},
+    )
+
+
+def _pipeline(settings: Settings, checkpoint: Checkpoint) -> Pipeline:
     detector, limits = checkpoint.detector, settings.limits
     future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
-    sensors = sensor_rules(settings, detector.features)
-    records = record_rules(settings)
-    pipeline = Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, records, sensors)
-    layout = Layout.of(checkpoint.digest, detector.rows_for([]))
-    writer = StateWriter(
-        settings.kafka.group, layout, numerics, identity.transactional_id, settings.state.flush_interval_s
-    )
-    rules = RecoveryRules(settings.state.when_lost == "reset", settings.state.prime_readings)
-    log = _kafka_log(settings, identity)
-    reporter = Reporter(board, metrics, writer, detector, settings.metrics.top_streams)
-    return Worker(log, pipeline, writer, rules, stop, observers=[reporter, *observers], idle_s=limits.stream_ttl_s)
+    sensors, records = sensor_rules(settings, detector.features), record_rules(settings)
+    return Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, records, sensors)
 
 
 def _kafka_log(settings: Settings, identity: Identity) -> KafkaLog:
@@ -384,20 +417,22 @@ def _kafka_log(settings: Settings, identity: Identity) -> KafkaLog:
     )
 
 
-def _announce(settings: Settings, checkpoint: Checkpoint, numerics: str) -> None:
-    architecture = checkpoint.description.architecture
+def _announce(settings: Settings, models: Models, numerics: Mapping[str, str]) -> None:
+    usual = models.usual
+    architecture = usual.description.architecture
     logger.info(
         "started",
         version=version("telltale"),
-        checkpoint=str(checkpoint.path),
-        digest=checkpoint.digest[:12],
+        checkpoint=str(usual.path),
+        digest=usual.digest[:12],
         features=len(architecture.features),
         hidden=architecture.hidden,
-        numerics=numerics,
-        streams_known=len(checkpoint.detector.known),
+        numerics=numerics[usual.digest],
+        streams_known=sum(len(one.detector.known) for one in models.all),
         topics=list(settings.kafka.topics),
         group=settings.kafka.group,
         brokers=settings.kafka.bootstrap_servers,
+        **({"models": {topic: one.digest[:12] for topic, one in models.others.items()}} if models.others else {}),
     )
 
 

@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.settings.detection_section import DetectionRule, DetectionSettings
-from service.settings.fields import FilePath, Names, Whole
+from service.settings.fields import FilePath, Names, Topic, Whole
 from service.settings.input_section import InputSettings, TopicInput
+from service.settings.models_section import TopicModel
 from service.settings.rekey_section import RekeySettings
 from service.settings.section import Section
 from service.settings.sections import (
@@ -48,6 +49,11 @@ class Settings(BaseSettings):
         default=(),
         description="channels that a net which was trained on no plant judges, in the order of a record's values; a "
         "trained model says itself which are its own; in the environment with commas",
+    )
+    models: dict[Topic, TopicModel] = Field(
+        default={},
+        description="topics that another model judges: a section for each, below; `checkpoint` and `features` are for "
+        "all others; in the environment as JSON",
     )
     workers: Whole = Field(
         default=1,
@@ -191,4 +197,5 @@ PATHS = tuple(_known_paths())
 NESTED_FIELDS: dict[str, tuple[str, ...]] = {
     "input.topics": tuple(TopicInput.model_fields),
     "detection.rules": tuple(DetectionRule.model_fields),
+    "models": tuple(TopicModel.model_fields),
 }

@@ -6,7 +6,9 @@ membership changed is due at once, with its roster.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from msgspec import UNSET
 
@@ -15,6 +17,16 @@ from service.state.changelog import Layout, Marker, Origin, marker_record, page_
 from service.state.task import PartitionTask
 
 PAGES_AT_ONCE = 512  # of one partition, in one transaction: 50 MB at 64 hidden units, half a second's work
+
+
+class Meaning(NamedTuple):
+    """What gives rows their meaning."""
+
+    layout: Layout
+    numerics: str  # fingerprint of this machine's arithmetic
+
+
+NO_OTHERS: Mapping[str, Meaning] = MappingProxyType({})
 
 
 class StateWriter:
@@ -28,8 +40,12 @@ class StateWriter:
         writer: str,
         flush_interval_s: float,
         clock: Callable[[], float] = time.monotonic,
+        others: Mapping[str, Meaning] = NO_OTHERS,
     ) -> None:
-        """numerics: the fingerprint of this machine's arithmetic. writer: the transactional id. clock: in seconds."""
+        """numerics: the fingerprint of this machine's arithmetic. writer: the transactional id. clock: in seconds.
+
+        others: by topic, of those that another checkpoint judges.
+        """
         self.group = group
         self.layout = layout
         self.numerics = numerics
@@ -38,6 +54,11 @@ class StateWriter:
         self._writer = writer
         self._interval_s = flush_interval_s
         self._clock = clock
+        self._others = others
+
+    def meaning_of(self, topic: str) -> Meaning:
+        """Of the rows of this topic's streams."""
+        return self._others.get(topic) or Meaning(self.layout, self.numerics)
 
     def due(self, task: PartitionTask) -> list[int]:
         """Pages to be written with the next commit of this task; asking counts as the time they were due."""
@@ -59,12 +80,13 @@ class StateWriter:
         """The task's last commit of a transaction with these pages and the marker; the pages are clean from now on."""
         origin = Origin(self.group, task.partition)
         membership_changed = set(task.slab.pages_with_changed_membership())
+        layout = self.meaning_of(task.partition.topic).layout
         records = []
         for number in pages:
             page = task.slab.page(number, commit.next_offset)
             if number in membership_changed:
                 records.append(roster_record(origin, number, page.keys))
-            records.append(page_record(origin, self.layout, page))
+            records.append(page_record(origin, layout, page))
             task.slab.clean(number)
         self.pages_written += len(pages)
         self.bytes_written += sum(len(record.value or b"") for record in records)
@@ -72,6 +94,7 @@ class StateWriter:
 
     def _marker(self, task: PartitionTask, next_offset: int) -> Marker:
         replay_from = task.replay_from
+        layout, numerics = self.meaning_of(task.partition.topic)
         return Marker(
             group=self.group,
             topic=task.partition.topic,
@@ -80,11 +103,11 @@ class StateWriter:
             replay_from=next_offset if replay_from is None else replay_from,
             topic_id=task.topic_id,
             partitions=task.partitions,
-            checkpoint=self.layout.checkpoint,
-            names=self.layout.names,
+            checkpoint=layout.checkpoint,
+            names=layout.names,
             checkpoint_from=task.checkpoint_from,
             primed_from=task.primed_from,
-            numerics=self.numerics,
+            numerics=numerics,
             pages=task.slab.pages,
             streams=len(task.slab),
             counts=dict(task.counts),

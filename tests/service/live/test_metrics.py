@@ -70,7 +70,7 @@ def test_every_series_is_there_from_the_start_and_at_zero(scrape: Scrape) -> Non
 
 def test_what_runs_is_told(scrape: Scrape) -> None:
     assert scrape.value("telltale_build_info", version="0.1.0", python="3.11.7", torch="2.15.0", numerics="f00d") == 1
-    assert scrape.value("telltale_checkpoint_info", digest="abc", features="2") == 1
+    assert scrape.value("telltale_checkpoint_info", topic="", digest="abc", features="2") == 1
     assert scrape.value("telltale_heartbeat_age_seconds") == 1.0
     assert scrape.value("telltale_start_time_seconds") == 50.0
     assert scrape.value("telltale_checkpoint_load_timestamp_seconds") == 45.0

@@ -1,0 +1,48 @@
+"""The trained models of a service: one for most topics, and others for those that the settings name."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import structlog
+
+from models.checkpoint import Checkpoint, open_checkpoint
+from service.settings.settings import Settings
+
+logger = structlog.get_logger("telltale")
+
+
+class Models(NamedTuple):
+    """What judges which topic."""
+
+    usual: Checkpoint
+    others: Mapping[str, Checkpoint]  # by topic
+
+    def of(self, topic: str) -> Checkpoint:
+        return self.others.get(topic, self.usual)
+
+    @property
+    def all(self) -> list[Checkpoint]:
+        """Each once."""
+        return list({one.digest: one for one in (self.usual, *self.others.values())}.values())
+
+
+def open_models(settings: Settings) -> Models:
+    """Those of the topics that are read. Raises UnusableCheckpoint.
+
+    Where each topic has one of its own, that of the first stands for all others: then no other need be there.
+    """
+    topics = settings.kafka.topics
+    for topic in settings.models.keys() - set(topics):
+        logger.warning("model_without_topic", setting=f"models.{topic}", expected=f"one of {', '.join(topics)}")
+    others = {topic: open_model(settings, topic) for topic in topics if topic in settings.models}
+    has_all = all(topic in others for topic in topics)
+    usual = others[topics[0]] if has_all else open_checkpoint(settings.checkpoint, settings.features)
+    return Models(usual, others)
+
+
+def open_model(settings: Settings, topic: str) -> Checkpoint:
+    """The one that judges a topic. Raises UnusableCheckpoint."""
+    own = settings.models.get(topic)
+    if own is None:
+        return open_checkpoint(settings.checkpoint, settings.features)
+    return open_checkpoint(own.checkpoint, own.features)
