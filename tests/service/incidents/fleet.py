@@ -18,7 +18,7 @@ from typing import NamedTuple
 from models.data.time_units import DAY_MS
 from service.incidents.changes import AnomalyChange
 from service.process.incidents import new_book
-from service.settings.sections import IncidentSettings
+from service.settings.incident_section import IncidentSettings
 
 STREAMS, FAULTS, STORM_EVERY_DAYS = 100_000, 50, 2
 LINE, MACHINE = 250, 10  # streams of each: 10 sites, 400 lines
