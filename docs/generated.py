@@ -42,9 +42,9 @@ from service.notify.notifier import RECEIVERS
 from service.process.incidents import new_book
 from service.rekey.metrics import RekeyMetrics
 from service.rekey.stage import RekeyStatus
+from service.settings.incident_section import IncidentSettings
 from service.settings.input_section import TopicInput
 from service.settings.models_section import TopicModel
-from service.settings.sections import IncidentSettings
 from service.settings.settings import PREFIX, SECTIONS, Settings
 from service.state.open_alarms import SEVERITIES
 from service.worker import PROBLEMS

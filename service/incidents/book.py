@@ -15,6 +15,7 @@ stream.
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 import msgspec
@@ -81,7 +82,8 @@ class IncidentBook:
         self.controls = ControlsInForce()
         self._of: dict[str, str] = {}  # incident, by the anomaly's id
         self._groups: dict[str, set[str]] = {}  # incidents of each
-        self._due_ms = NEVER_MS  # nothing happens by time alone before that
+        self._dues: list[tuple[int, str]] = []  # heap of times at which to look at an incident again
+        self._due_ms: dict[str, int] = {}  # of each the earliest of these; later ones are passed over
 
     @property
     def open_incidents(self) -> int:
@@ -95,18 +97,17 @@ class IncidentBook:
     def observe(self, change: AnomalyChange) -> list[IncidentEvent]:
         """Take in one transition of one anomaly; returns what is to be published, in order.
 
-        Costs what is open: as many steps as there are incidents when something is due by time, else as many as the
-        anomaly's group has.
+        Costs as many steps as the anomaly's group has incidents, and the logarithm of all of them.
         """
         self.clock_ms = max(self.clock_ms, change.time_ms)
-        events = list(self._pass_time()) if self.clock_ms >= self._due_ms else []
+        events = list(self._pass_time())
         known = self._of.get(change.anomaly)
         if known is None and not change.is_open:
             return events  # its incident has expired, or its opening was never seen
         one = self.incidents[known] if known is not None else self._joinable(change) or self._begin(change)
         self._enter(one, change)
         events += self._publish_due(one)
-        self._due_ms = min(self._due_ms, self._due_of(one))
+        self._schedule(one)
         return events
 
     def apply(self, given: GivenControl) -> list[IncidentEvent | ControlEvent]:
@@ -125,7 +126,7 @@ class IncidentBook:
             if self._look_again(one) or one.summary.incident in touched:
                 one.summary.pending = False
                 events.append(self._publish(one, "updated" if one.open_members else "closed"))
-                self._due_ms = min(self._due_ms, self._due_of(one))
+                self._schedule(one)
         return events
 
     def clean(self) -> None:
@@ -142,7 +143,8 @@ class IncidentBook:
 
     def restored(self) -> None:
         """All that was written is here."""
-        self._due_ms = min(map(self._due_of, self.incidents.values()), default=NEVER_MS)
+        for one in self.incidents.values():
+            self._schedule(one)
 
     # --- controls
 
@@ -314,8 +316,7 @@ class IncidentBook:
 
     def _pass_time(self) -> Iterator[IncidentEvent]:
         """What is due: updates that have waited, incidents that expire, and those that no one can join any more."""
-        due = [one for one in self.incidents.values() if self._due_of(one) <= self.clock_ms]
-        for one in sorted(due, key=_age):  # a book that was read again has them in another order
+        for one in sorted(self._take_due(), key=_age):  # a book that was read again has them in another order
             about = one.summary
             if one.open_members and self.clock_ms > about.heard_ms + self.rules.expire_ms:
                 yield self._expire(one)
@@ -324,7 +325,30 @@ class IncidentBook:
                 if about.pending:
                     yield self._publish(one, "closed")
                 self._forget(one)
-        self._due_ms = min(map(self._due_of, self.incidents.values()), default=NEVER_MS)
+            else:
+                self._schedule(one)
+
+    def _take_due(self) -> list[Incident]:
+        """Those with which something is due now; they are no longer scheduled."""
+        found = list[Incident]()
+        while self._dues and self._dues[0][0] <= self.clock_ms:
+            due_ms, name = heappop(self._dues)
+            if self._due_ms.get(name) != due_ms:
+                continue  # it was looked at earlier, or is forgotten
+            del self._due_ms[name]
+            one = self.incidents[name]
+            if self._due_of(one) <= self.clock_ms:
+                found.append(one)
+            else:
+                self._schedule(one)  # something was heard of it since
+        return found
+
+    def _schedule(self, one: Incident) -> None:
+        """Look at it again when something is due; a time that turns out to be too early costs a look."""
+        name, due_ms = one.summary.incident, self._due_of(one)
+        if due_ms < self._due_ms.get(name, NEVER_MS):
+            self._due_ms[name] = due_ms
+            heappush(self._dues, (due_ms, name))
 
     def _due_of(self, one: Incident) -> int:
         about, rules = one.summary, self.rules
@@ -346,6 +370,7 @@ class IncidentBook:
             del self._of[anomaly]
             self.dirty.members.add(anomaly)
         del self.incidents[about.incident]
+        self._due_ms.pop(about.incident, None)
         self._groups[about.group].remove(about.incident)
         if not self._groups[about.group]:
             del self._groups[about.group]

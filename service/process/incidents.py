@@ -17,7 +17,7 @@ from service.notify.incident_feed import feeds_check
 from service.process.receivers import incident_feeds
 from service.process.stages import StagePlace, run_stage, stage_log
 from service.process.stopping import Stopping
-from service.settings.sections import IncidentSettings, QuietSettings
+from service.settings.incident_section import IncidentSettings, QuietSettings
 from service.settings.settings import Settings
 
 logger = structlog.get_logger("telltale")

@@ -30,6 +30,7 @@ PROMETHEUS = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 KEDA = "github.com/kedacore/keda/v2@v2.17.2"
 OPERATORS = (
     (PROMETHEUS, "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"),
+    (PROMETHEUS, "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"),
     (PROMETHEUS, "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"),
     (KEDA, "config/crd/bases/keda.sh_scaledobjects.yaml"),
 )

@@ -22,6 +22,7 @@ EVERYTHING: dict[str, object] = {
     "secrets__tls": {"existingSecret": "tls", "caKey": "ca.crt", "certKey": "tls.crt", "keyKey": "tls.key"},
     "checkpoint__train__enabled": True,
     "demo__enabled": True,
+    "incidents__enabled": True,
     "serviceMonitor__enabled": True,
     "prometheusRule__enabled": True,
     "autoscaling__enabled": True,
@@ -113,7 +114,7 @@ def test_a_worker_is_known_by_the_name_of_its_pod_and_its_set_by_a_service_witho
 def test_selectors_find_the_workers_and_no_one_else() -> None:
     objects = render(**EVERYTHING)
     labels = {name: pod["metadata"]["labels"] for name, pod in pods(objects)}
-    assert len(labels) == 4
+    assert len(labels) == 5
     services, budgets = of_kind(objects, "Service"), of_kind(objects, "PodDisruptionBudget")
     selectors = [one["spec"]["selector"] for one in services]
     selectors += [one["spec"]["selector"]["matchLabels"] for one in budgets]
@@ -123,6 +124,25 @@ def test_selectors_find_the_workers_and_no_one_else() -> None:
     (monitor,) = of_kind(objects, "ServiceMonitor")
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     assert [one["spec"]["clusterIP"] for one in services if wanted <= one["metadata"]["labels"].items()] == ["None"]
+
+
+def test_incidents_are_a_pod_of_their_own_that_is_scraped_where_it_listens_and_can_be_left_out() -> None:
+    objects = render(**EVERYTHING)
+    (deployment,) = (one for one in of_kind(objects, "Deployment") if one["metadata"]["name"].endswith("-incidents"))
+    pod = deployment["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert container["args"] == ["incidents"]
+    values = {one["name"]: one.get("value") for one in container["env"]}
+    (port,) = container["ports"]
+    assert values["TELLTALE_INCIDENTS__METRICS_PORT"] == str(port["containerPort"])
+    (monitor,) = of_kind(objects, "PodMonitor")
+    selector = monitor["spec"]["selector"]["matchLabels"].items()
+    assert [name for name, one in pods(objects) if selector <= one["metadata"]["labels"].items()] == [
+        "plant-telltale-incidents"
+    ]
+    assert [one["port"] for one in monitor["spec"]["podMetricsEndpoints"]] == [port["name"]]
+    assert "plant-telltale-incidents" not in dict(pods(render(serviceMonitor__enabled=True)))
+    assert of_kind(render(serviceMonitor__enabled=True), "PodMonitor") == []
 
 
 def test_every_container_may_do_nothing_but_its_work() -> None:

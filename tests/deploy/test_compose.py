@@ -10,6 +10,7 @@ import yaml
 from service.settings.addresses import names_for
 from service.settings.loading import load
 from service.settings.sections import HttpSettings
+from service.settings.settings import Settings
 from service.settings.sources import VARIABLES
 
 ROOT = Path(__file__).parents[2]
@@ -26,12 +27,18 @@ def service(request: pytest.FixtureRequest) -> dict[str, Any]:
     return found
 
 
+def settings_of(service: str, **changed: str) -> Settings:
+    """Those of a service, read by itself; it would refuse what does not go together. changed: variables of .env."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in SERVICES[service]["environment"].items():
+            environment.setenv(name, VARIABLE.sub(lambda found: changed.get(found[1], found[2]), value))
+        return load(None, {})
+
+
 @pytest.fixture
-def http(monkeypatch: pytest.MonkeyPatch) -> HttpSettings:
-    """How the service listens, read by its own settings; they would refuse what does not go together."""
-    for name, value in SERVICES["telltale"]["environment"].items():
-        monkeypatch.setenv(name, VARIABLE.sub(r"\2", value))
-    return load(None, {}).http
+def http() -> HttpSettings:
+    """How the service listens."""
+    return settings_of("telltale").http
 
 
 def test_ports_are_published_on_this_machine_alone(service: dict[str, Any]) -> None:
@@ -82,6 +89,23 @@ def test_metrics_are_where_prometheus_looks_for_them_and_are_not_published(http:
     assert found["port"] == http.metrics_port
     assert names_for(http.metrics_host, ()) is None  # a worker is scraped by its address
     assert [port.rpartition(":")[2] for port in SERVICES["telltale"]["ports"]] == [str(http.port)]
+
+
+def test_metrics_of_incidents_are_where_prometheus_and_the_health_check_look_for_them() -> None:
+    incidents = settings_of("incidents").incidents
+    (job,) = (job for job in PROMETHEUS["scrape_configs"] if job["job_name"] == "telltale-incidents")
+    (found,) = job["dns_sd_configs"]
+    assert found["names"] == ["incidents"]
+    assert found["port"] == incidents.metrics_port
+    assert names_for(incidents.metrics_host, ()) is None
+    assert f"127.0.0.1:{incidents.metrics_port}/metrics" in SERVICES["incidents"]["healthcheck"]["test"][-1]
+
+
+@pytest.mark.parametrize("of", ["anomalies", "incidents"])
+def test_worker_and_incidents_agree_on_who_of_them_notifies_people(of: str) -> None:
+    sent = [settings_of(service, NOTIFY_OF=of).notifications for service in ("telltale", "incidents")]
+    assert sent[0] == sent[1]
+    assert sent[0].of == of
 
 
 def test_env_example_has_every_variable_with_the_value_that_holds_without_it() -> None:

@@ -1,0 +1,128 @@
+"""The section of the settings about `telltale incidents`: `incidents`."""
+
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
+
+from models.data.cron import parse_cron
+from service.settings.fields import Name, Names, Number, Topic, Whole, wrong_value
+from service.settings.section import Section
+
+
+class QuietSettings(Section):
+    """A while in which no one is notified of some streams. Without cron from `from` to `until`."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    streams: Names = Field(min_length=1)
+    reason: Name
+    begins: AwareDatetime | None = Field(default=None, alias="from")
+    until: AwareDatetime | None = None
+    cron: str | None = None
+    lasts_s: Number | None = Field(default=None, gt=0, le=2_678_400, allow_inf_nan=False)
+    time_zone: str = "UTC"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if (self.cron is None) != (self.lasts_s is None):
+            raise wrong_value("cron and lasts_s, or neither of them")
+        if self.cron is None and self.until is None:
+            raise wrong_value("an end (until), or cron and lasts_s")
+        if self.begins is not None and self.until is not None and self.begins >= self.until:
+            raise wrong_value("an end (until) after its beginning (from)")
+        try:
+            zone = ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise wrong_value("a time zone such as Europe/Berlin", "time_zone") from None
+        try:
+            parse_cron(self.cron or "* * * * *", zone)
+        except ValueError as error:
+            raise wrong_value(
+                f"minute hour day month weekday, as in '0 6 * * mon-fri' (found {error})", "cron"
+            ) from None
+        return self
+
+
+class IncidentSettings(Section):
+    """Of `telltale incidents`."""
+
+    topic: Topic = Field(default="telltale.incidents", description="topic the incidents go to, all to its partition 0")
+    control_topic: Topic = Field(
+        default="telltale.control",
+        description="compacted topic with one partition: what people say of streams, anomalies and incidents (quiet "
+        "times, dependencies, acknowledgements, labels); `telltale control` writes to it",
+    )
+    group: Name = Field(
+        default="telltale-incidents",
+        description="consumer group that reads the topic of anomalies; of its members one has all partitions, the "
+        "others stand by",
+    )
+    separator: Annotated[str, Field(min_length=1, max_length=16)] = Field(
+        default="/", description="what stands between the parts of a stream's name: site/line/machine/sensor"
+    )
+    depth: Whole = Field(
+        default=2,
+        ge=1,
+        le=16,
+        description="parts at the beginning of a stream's name that make its group (2: site/line); anomalies of one "
+        "group that begin close together are one incident",
+    )
+    groups: dict[Name, Names] = Field(
+        default={},
+        description='groups by name, each with patterns of streams: {"cooling": ["*/pump-*", "chiller-?"]}; they win '
+        "over the parts of the name",
+    )
+    gap_s: Number = Field(
+        default=300.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="s of event time; an anomaly joins an incident in which one began or ended so shortly before",
+    )
+    longest_s: Number = Field(
+        default=3_600.0,
+        gt=0,
+        le=604_800,
+        allow_inf_nan=False,
+        description="s of event time after its beginning in which an incident takes in anomalies; else one would "
+        "never end where some stream is always anomalous",
+    )
+    update_every_s: Number = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="s of event time between two updates of an incident, unless its severity rises or its streams "
+        "have doubled",
+    )
+    expire_s: Number = Field(
+        default=604_800.0,
+        gt=0,
+        le=31_536_000,
+        allow_inf_nan=False,
+        description="s of event time after which an incident of which nothing is heard is closed: the stream of an "
+        "open anomaly may have been forgotten",
+    )
+    broad_streams: Whole = Field(
+        default=10,
+        ge=2,
+        le=1_000_000,
+        description="streams from which on an incident is major; with ten times as many it is critical",
+    )
+    budget_per_day: Whole | None = Field(
+        default=144,
+        ge=1,
+        le=1_000_000,
+        description="incidents a day that people are notified of, the most severe first; the others are on the topic "
+        "all the same, with held_back: budget; null: no limit; the default is what one operator can take (EEMUA 191)",
+    )
+    quiet: tuple[QuietSettings, ...] = Field(
+        default=(),
+        description="times in which no one is notified of some streams: a list of streams (patterns), reason, from and "
+        "until (with an offset from UTC), or cron, lasts_s and time_zone",
+    )
+    metrics_port: Whole | None = Field(
+        default=None, ge=0, le=65_535, description="TCP port that serves /metrics of this command; null: none"
+    )
+    metrics_host: Name = Field(default="127.0.0.1", description="address to listen on for metrics_port")
