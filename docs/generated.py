@@ -347,6 +347,8 @@ def events() -> str:
         opened_at=opened,
         closed_at=None,
         channels=[channel],
+        return_period_s=370_285.714,
+        witnesses={"prediction": 2_592_000.0, "level": 14_400.0, "range": 3_600.0, "sudden": 43_200.0},
         checkpoint="89a927a74512",
         topic="plant",
         partition=6,

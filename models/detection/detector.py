@@ -64,6 +64,7 @@ class Transition:
     opened_offset: int
     opened_ms: int
     share: tuple[float, ...]  # of each channel in what the witness saw that opened it; sums to 1, or is 0
+    returns_ms: tuple[float, ...]  # how rarely each sees what it sees now, in the order of OpenedBy; 0: unknown
     guess: Guess | None = None  # what fault it looks like now; closed: all along; None: no head that could say
 
 
@@ -324,7 +325,7 @@ class Detector:
             guess = None
             if self.kinds is not None:
                 guess = Guess.of(votes if change >= Change.RECOVERED else likely[n])
-            yield _transition(event, events.evidence[n], guess)
+            yield _transition(event, events.returns_ms[n], events.evidence[n], guess)
 
 
 def _likely(head: KindsHead, events: Events, count: int, memory: Tensor) -> Mapping[int, Doubles]:
@@ -340,7 +341,7 @@ def _likely(head: KindsHead, events: Events, count: int, memory: Tensor) -> Mapp
     return found
 
 
-def _transition(event: np.void, evidence: Doubles, guess: Guess | None) -> Transition:
+def _transition(event: np.void, returns_ms: Doubles, evidence: Doubles, guess: Guess | None) -> Transition:
     """evidence: (F,), for the witness that opened the alarm."""
     squares = evidence * evidence
     return Transition(
@@ -352,6 +353,7 @@ def _transition(event: np.void, evidence: Doubles, guess: Guess | None) -> Trans
         peak=float(event["peak"]),
         opened_offset=int(event["opened_offset"]),
         opened_ms=int(event["opened_ms"]),
+        returns_ms=tuple(returns_ms.tolist()),
         share=tuple((squares / max(float(squares.sum()), 1e-12)).tolist()),
         guess=guess,
     )

@@ -49,6 +49,7 @@ from models.detection.records import (
 )
 from models.detection.rhythm import end_visit
 from models.detection.rows import CALENDAR, CHANNELS, SCALARS, Channels, Scalars
+from models.detection.scoring import EULER_GAMMA, GUMBEL_SCALE
 
 FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
@@ -60,6 +61,9 @@ SMALLEST_DEVIATION = 0.05  # of a strength, which is around 1, beside its standa
 SETTLING = 48.0  # readings that a variance is learned from before the strength, which it scales, is
 HIGHEST_SCORE = 1e6
 PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
+LONGEST_RETURN_MS = 100 * 365 * DAY_MS  # no longer return period is told: no one has seen so many readings
+FARTHEST_BLOCKS = 60.0  # logarithm of them
+SMALLEST_PEAK_STD = 1e-9  # of the logarithm of peaks
 HIGHEST_PEAK = 8.0  # standard deviations above the mean of the peaks: of a higher one no more is learned
 EQUAL_READINGS = 20.0  # equal values in a row that are always healthy
 MISSING_READINGS = 3.0  # missing ones in a row that are not, where there were none before
@@ -215,7 +219,7 @@ def judge_block(
                 for f in range(features):
                     follow_symptoms(symptoms, f, scratch.channels[f], scratch.looks[f], step)
             if step.change != Change.NONE or asks:
-                note(events, count, stream, scores, step, scratch, symptoms)
+                note(events, count, stream, scores, step, scratch, symptoms, rules)
                 event = events.records[count]
                 event.wave, event.place, event.reading, event.asks = wave, place, n, one_if(asks)
                 count += 1
@@ -394,14 +398,15 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         outside,
         sudden,
     )
+    runs = (equal, missing, silence(stream, elapsed_ms, rules))
     ratios = (  # in the order of OpenedBy
         peaks[0] / (stream.residual_threshold * stream.prediction_factor),
         peaks[1] / (stream.level_threshold * stream.level_factor),
         peaks[2] / (stream.range_threshold * stream.range_factor),
         peaks[3] / (stream.sudden_threshold * stream.sudden_factor),
-        equal,
-        missing,
-        silence(stream, elapsed_ms, rules),
+        runs[0],
+        runs[1],
+        runs[2],
     )
     sharp = ratios[2]
     for n in range(3, len(ratios)):
@@ -414,6 +419,7 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         scored,
         (stream.residual_strength, strengths[1]),
         peaks,
+        runs,
         furthest_of(ratios),
     )
 
@@ -541,7 +547,7 @@ def step_alarm(
     """Let a score open, hold or close the stream's alarm: see alarm."""
     hot = scores.score >= 1.0
     was_open = stream.alarm > 0
-    opens = not was_open and (scores.sharp >= 1.0 if stream.relearn <= 0 < stream.rest else hot and stream.rest <= 0)
+    opens = not was_open and (scores.sharp >= 1.0 if stream.rest > 0 else hot and stream.rest == 0)
     is_open = was_open or opens
     if opens:
         stream.opened_offset, stream.opened_ms, stream.opened_by = offset, time_ms, scores.furthest
@@ -549,7 +555,7 @@ def step_alarm(
         for f in range(len(scratch.channels)):
             scratch.channels[f].mean_in_alarm = 0.0
         ask_more(stream, scores.furthest, rules.opened_factor)
-    learns = not is_open and (not hot or stream.relearn > 0)
+    learns = not is_open and (not hot or stream.rest < 0)
 
     rises = recovers = shifts = False
     if is_open:
@@ -558,12 +564,12 @@ def step_alarm(
         shifts = stream.length >= rules.adopt_after and not recovers
     if stream.rest > 0:
         stream.rest -= 1
-    if stream.relearn > 0:
-        stream.relearn -= 1
+    elif stream.rest < 0:
+        stream.rest += 1
     if recovers:
         stream.rest = rules.rest
     if shifts:
-        stream.rest = stream.relearn = rules.relearn
+        stream.rest = -rules.relearn
     stream.alarm = one_if(is_open and not recovers and not shifts)
 
     change = Change.NONE
@@ -711,6 +717,36 @@ def exceeded(mean: float, variance: float, deviations: float, lowest: float) -> 
 
 
 @compiled
+def return_periods(
+    stream: Scalars[float], scores: Scores, rules: Rules
+) -> tuple[float, float, float, float, float, float, float]:
+    """How rarely each witness sees what it sees in this stream, in event time (ms), in the order of OpenedBy.
+
+    For those with peaks it is what the law through them says, the inverse of exceeded(). For runs and gaps there is no
+    law: of one that is longer than healthy it is known that there was none in all the time judged; else 0.
+    """
+    block_ms, judged_ms = rules.block_readings * stream.interval_ms, stream.age * stream.interval_ms
+    peaks, runs = scores.peaks, scores.runs
+    return (
+        return_period(peaks[0], stream.residual_peak_mean, stream.residual_peak_variance, block_ms, rules),
+        return_period(peaks[1], stream.level_peak_mean, stream.level_peak_variance, block_ms, rules),
+        return_period(peaks[2], stream.range_peak_mean, stream.range_peak_variance, block_ms, rules),
+        return_period(peaks[3], stream.sudden_peak_mean, stream.sudden_peak_variance, block_ms, rules),
+        judged_ms * one_if(runs[0] >= 1),
+        judged_ms * one_if(runs[1] >= 1),
+        judged_ms * one_if(runs[2] >= 1),
+    )
+
+
+@compiled
+def return_period(peak: float, mean: float, variance: float, block_ms: float, rules: Rules) -> float:
+    """Event time (ms) in which a block's peak is once as high; of the law's far end no more is said than LONGEST."""
+    deviations = (logarithm(1 + peak) - mean) / (math.sqrt(variance) + SMALLEST_PEAK_STD)
+    blocks = exponential(within(deviations * GUMBEL_SCALE + EULER_GAMMA, FARTHEST_BLOCKS))
+    return at_most(at_least(blocks, 1 / rules.block_readings) * block_ms, LONGEST_RETURN_MS)
+
+
+@compiled
 def learn_gap(stream: Scalars[float], elapsed_ms: float) -> None:
     """Take the time since the reading before into the usual interval, and into the longest gap."""
     if stream.age < 2:
@@ -751,7 +787,7 @@ def widen_range(channel: Channels[float], look: Look) -> None:
 @compiled
 def move_scale(stream: Scalars[float], scratch: Scratch, rules: Rules) -> None:
     """Adopt the level of an alarm that has lasted; derive centre and spread again at the ages that double."""
-    if stream.relearn == rules.relearn:
+    if stream.rest == -rules.relearn:
         for f in range(len(scratch.channels)):
             adopt_level(scratch.channels[f], stream.length)
     if stream.age == stream.rescale_at:
@@ -836,11 +872,15 @@ def note(
     step: Step,
     scratch: Scratch,
     symptoms: Doubles,
+    rules: Rules,
 ) -> None:
     event, looks = events.records[count], scratch.looks
     event.change, event.score = step.change.value, scores.score
     event.severity, event.opened_by, event.peak = stream.severity, stream.opened_by, stream.peak
     event.opened_offset, event.opened_ms, event.length = stream.opened_offset, stream.opened_ms, stream.length
+    returns_ms = return_periods(stream, scores, rules)
+    for witness in range(len(returns_ms)):
+        events.returns_ms[count, witness] = returns_ms[witness]
     for f in range(len(looks)):
         events.evidence[count, f] = evidence_of(looks[f], int(stream.opened_by))
         for e in range(len(symptoms)):

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from models.data.arrays import Bools, Doubles, Int64s, Records
-from models.detection.alarm import AlarmConfig, Change
+from models.detection.alarm import AlarmConfig, Change, OpenedBy
 from models.detection.rows import CHANNELS, SCALARS
 from models.detection.scoring import ScoreConfig
 
@@ -173,12 +173,13 @@ class Events(NamedTuple):
     """What happened at few readings, a row each, and how the channels were then."""
 
     records: Records  # (M,) of Event
+    returns_ms: Doubles  # (M, 7) how rarely each witness sees the like, in the order of OpenedBy; 0: it cannot say
     evidence: Doubles  # (M, F) of each channel, for the witness that opened the alarm
     symptoms: Doubles  # (M, E * F)
 
     @classmethod
     def room(cls, events: int, features: int, symptoms: int) -> Self:
-        shapes = ((events, features), (events, symptoms * features))
+        shapes = ((events, len(OpenedBy)), (events, features), (events, symptoms * features))
         return cls(np.empty(events, record_of(Event)), *map(np.empty, shapes))
 
     def doubled(self) -> "Events":
@@ -217,6 +218,7 @@ class Scores(NamedTuple):
     scored: float  # 1 after the warm-up
     strengths: tuple[float, float]  # the residual's, smoothed, and the level deviation's
     peaks: tuple[float, float, float, float]  # of prediction, level, range and sudden, over no threshold
+    runs: tuple[float, float, float]  # of stuck, missing and silent, over the longest that is healthy
     furthest: int  # OpenedBy
 
 

@@ -174,7 +174,6 @@ class Scalars(_Statistics[T]):
     time_ms: T = remembered(0.0, "ms", "the stream's clock: event time of its last reading")
     late_run: T = remembered(0.0, "readings", "late ones dropped in a row")
     learned: T = remembered(-16.0, "readings", "in the residual statistics; the first 16 only warm the memory up")
-    relearn: T = remembered(0.0, "readings", "for which an adopted level is learned whatever its score")
     residual_strength: T = remembered(0.0, "deviations", "short mean of the residual's strength", "smooth")
     told_strength: T = remembered(0.0, "deviations", "that of the channels that are far enough off to be told")
     residual_strength_mean: T = remembered(0.0, "deviations", "long mean of `residual_strength`", "typical")
@@ -214,7 +213,7 @@ class Scalars(_Statistics[T]):
     severity: T = remembered(0.0, "", "alarm.Severity")
     length: T = remembered(0.0, "readings", "since it opened")
     quiet: T = remembered(0.0, "readings", "calm ones in a row")
-    rest: T = remembered(0.0, "readings", "until the next alarm may open")
+    rest: T = remembered(0.0, "readings", "until the next alarm may open; below 0, an adopted level is learned so long")
 
 
 CHANNELS = Table.of(Channels)

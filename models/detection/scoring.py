@@ -20,6 +20,7 @@ import math
 from dataclasses import dataclass
 
 EULER_GAMMA = 0.5772156649015329
+GUMBEL_SCALE = math.pi / math.sqrt(6)  # of a standard deviation, in units of a Gumbel law's scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +62,4 @@ class ScoreConfig:
     def deviations(self, period: float) -> float:
         """Of the blocks' peaks, that a Gumbel law through them exceeds once in `period` readings, above their mean."""
         exceedance = math.log(period / self.block_readings)
-        return (exceedance - EULER_GAMMA) * math.sqrt(6) / math.pi
+        return (exceedance - EULER_GAMMA) / GUMBEL_SCALE

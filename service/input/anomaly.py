@@ -47,6 +47,8 @@ class Anomaly(msgspec.Struct, frozen=True):
     opened_at: str
     closed_at: str | None
     channels: list[Channel]
+    return_period_s: float  # how rarely this stream is as strange as now: the longest of any witness, over their number
+    witnesses: dict[str, float]  # of each that can say, how rarely it sees what it sees now, in seconds of event time
     checkpoint: str
     topic: str
     partition: int

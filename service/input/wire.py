@@ -22,6 +22,7 @@ from models.data.arrays import Bools, Doubles, Int64s
 from models.data.rfc3339 import rfc3339
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
+from models.detection.alarm import OpenedBy
 from models.detection.detector import Readings, Transition, Verdicts
 from models.detection.sensor_rules import SensorRules
 from service.errors import RejectedReading
@@ -642,6 +643,12 @@ def event(
         opened_at=rfc3339(transition.opened_ms),
         closed_at=time if closed_as else None,
         channels=channels,
+        return_period_s=round(max(transition.returns_ms) / len(OpenedBy) / 1000, 3),
+        witnesses={
+            witness.name.lower(): round(returns_ms / 1000, 3)
+            for witness, returns_ms in zip(OpenedBy, transition.returns_ms, strict=True)
+            if returns_ms > 0
+        },
         checkpoint=digest,
         topic=topic,
         partition=partition,

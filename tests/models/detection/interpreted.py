@@ -103,7 +103,7 @@ class OneStream:
         self.scratch.stream_numbers[:] = SCALARS.initial().numpy()
         self.scratch.channel_numbers[:] = CHANNELS.initial().numpy()
         for look in self.looks:
-            look.present = 1.0
+            look.present = look.counts = look.level_counts = 1.0
 
     @property
     def stream(self) -> Any:
@@ -126,7 +126,7 @@ class OneStream:
 
 def a_look(**fields: float) -> Any:
     look = Record(np.zeros(1, record_of(Look))[0])
-    look.present = 1.0
+    look.present = look.counts = look.level_counts = 1.0
     for name, value in fields.items():
         setattr(look, name, value)
     return look

@@ -27,7 +27,7 @@ class Alarm:
             sharp = score if furthest >= OpenedBy.RANGE else 0.0
             self.one.looks[0].value = value
             seen = len(self.changes)
-            of = Scores(score, sharp, 1.0, (0.0, 0.0), (0.0,) * 4, int(furthest))
+            of = Scores(score, sharp, 1.0, (0.0, 0.0), (0.0,) * 4, (0.0,) * 3, int(furthest))
             step = JUDGE.step_alarm(self.row, self.one.scratch, of, 100.0 + seen, seen * 1_000.0, self.one.rules)
             self.changes.append(step.change)
             self.learned.append(step.learns == 1.0)
@@ -50,7 +50,7 @@ def test_low_scores_change_nothing_and_are_learned() -> None:
     assert changes(alarm) == []
     assert all(alarm.learned)
     assert all(alarm.updated_baseline)
-    assert (alarm.row.alarm, alarm.row.rest, alarm.row.relearn) == (0, 0, 0)
+    assert (alarm.row.alarm, alarm.row.rest) == (0, 0)
 
 
 def test_an_alarm_opens_at_1_and_remembers_where() -> None:
@@ -156,6 +156,6 @@ def test_the_rest_and_the_relearning_run_out() -> None:
     alarm.take([0.0] * CONFIG.rest)
     assert alarm.row.rest == 0
     alarm.take([2.0] * CONFIG.adopt_after)
-    assert (alarm.row.alarm, alarm.row.rest, alarm.row.relearn) == (0, CONFIG.relearn, CONFIG.relearn)
+    assert (alarm.row.alarm, alarm.row.rest) == (0, -CONFIG.relearn)
     alarm.take([0.0] * CONFIG.relearn)
-    assert (alarm.row.rest, alarm.row.relearn) == (0, 0)
+    assert alarm.row.rest == 0

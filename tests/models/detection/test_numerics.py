@@ -121,9 +121,9 @@ def test_the_golden_readings_take_every_way_through_the_arithmetic() -> None:
 
     was_open, now_open = before["alarm"] > 0, after["alarm"] > 0
     ever_open = outcome.alarm.any(1)
-    assert (was_open & ~now_open & (after["relearn"] > 0)).any(), "an anomaly that lasts is adopted"
+    assert (was_open & ~now_open & (after["rest"] < 0)).any(), "an anomaly that lasts is adopted"
     assert (~was_open & now_open).any(), "an alarm is open at the end"
-    assert (~was_open & ever_open & ~now_open & (after["relearn"] == 0)).any(), "an alarm opens and recovers"
+    assert (~was_open & ever_open & ~now_open & (after["rest"] >= 0)).any(), "an alarm opens and recovers"
     assert (after["blocks"] > before["blocks"]).any(), "a calibration block is full"
     assert (after["rescale_at"] > before["rescale_at"])[lived].any(), "a scale moves"
     assert (after["rescale_at"] == before["rescale_at"])[lived].sum() > 500, "and most do not"
@@ -144,7 +144,7 @@ def test_what_is_judged_for_the_fingerprint_is_the_same_everywhere() -> None:
         *numerics.golden_net().state_dict().values(),
     ):
         digest.update(column.contiguous().numpy().tobytes())
-    assert digest.hexdigest()[:16] == "dea7d8726923e482"
+    assert digest.hexdigest()[:16] == "0a9ef42004060703"
 
 
 @pytest.mark.slow

@@ -146,11 +146,11 @@ def test_an_adopted_level_is_the_centre_of_what_is_known() -> None:
     channel.residual_mean, channel.residual_variance = 0.1, 0.2
     variance, untouched = channel.square / channel.known, one.numbers()
 
-    one.stream.relearn = 6
+    one.stream.rest = -6
     JUDGE.move_scale(one.stream, one.scratch, one.rules)
     assert channel.mean == untouched["mean"][0]
 
-    one.stream.relearn = 7
+    one.stream.rest = -7
     JUDGE.move_scale(one.stream, one.scratch, one.rules)
     assert (channel.centre, channel.mean, channel.low, channel.high) == (90, 90, 90, 90)
     assert (channel.spread, channel.residual_mean, channel.residual_variance) == (4.0, 0.1, 0.2)

@@ -17,7 +17,7 @@ from models.detection.judge import (
     SMALLEST_DEVIATION,
     STRONGEST,
 )
-from models.detection.records import SMALLEST_VARIANCE, Scores, Step
+from models.detection.records import NO_LIMITS, SMALLEST_VARIANCE, Scores, Step
 from models.detection.rows import SCALARS
 from models.detection.scoring import ScoreConfig
 from tests.models.detection.interpreted import JUDGE, OneStream
@@ -42,7 +42,7 @@ def take(seen: Seen, one: OneStream, present: Sequence[float] = (1.0,), updates:
         look.level_std = math.sqrt(channel.level_deviation_variance + SMALLEST_VARIANCE)
     peaks = (seen.residual, seen.level, seen.outside, seen.sudden)
     scored = float(one.stream.age > one.rules.warm_up)
-    scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength), peaks, 0)
+    scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength), peaks, (0.0,) * 3, 0)
     JUDGE.update_baseline(one.stream, one.scratch, scores, Step(Change.NONE, updates, updates), one.rules)
 
 
@@ -68,7 +68,7 @@ def strength_of(residual_z: Sequence[float], present: Sequence[float] | None = N
     one = OneStream(len(residual_z))
     for look, z, there in zip(one.looks, residual_z, present or [1.0] * len(residual_z), strict=True):
         look.residual_z, look.present = z, there
-    return float(JUDGE.strengths_of(one.scratch)[0])
+    return float(JUDGE.strengths_of(one.scratch)[0][0])
 
 
 def test_strength_is_the_root_mean_square_over_the_channels_that_are_there() -> None:
@@ -186,6 +186,31 @@ def test_the_threshold_is_what_a_gumbel_law_through_the_block_peaks_exceeds_once
     assert stream.blocks == 6
 
 
+@pytest.mark.parametrize("period", [2_000, 20_000, 2_000_000])
+def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int) -> None:
+    """Whatever the stream is like: that is what makes return periods a currency."""
+    config = ScoreConfig(sharp_period=period, smooth_period=period, lowest_threshold=1e-3, lowest_sudden=1e-3)
+    for seed, scale in enumerate((0.5, 3.0)):
+        one = OneStream(score=config)
+        one.stream.age, one.stream.interval_ms = 10_000.0, 2_000.0
+        for peak in np.random.default_rng(seed).gamma(3, scale, 20 * config.block_readings):
+            take(Seen(sudden=peak, residual=peak), one)
+        thresholds = one.stream.residual_threshold, 0.0, 0.0, one.stream.sudden_threshold
+        at = Scores(1.0, 1.0, 1.0, (0.0, 0.0), thresholds, (0.99, 1.0, 0.0), 0)
+        returns_ms = JUDGE.return_periods(one.stream, at, one.rules)
+        assert returns_ms[0] == pytest.approx(period * 2_000, rel=0.02)
+        assert returns_ms[3] == pytest.approx(period * 2_000, rel=0.02)
+        assert returns_ms[4:] == (0.0, one.stream.age * 2_000, 0.0), "a run that is healthy says nothing"
+
+
+def test_no_return_period_is_longer_than_a_hundred_years_or_shorter_than_a_reading() -> None:
+    one = OneStream()
+    one.stream.interval_ms = 60_000.0
+    for peak, expected in ((1e6, JUDGE.LONGEST_RETURN_MS), (0.0, 60_000.0)):
+        at = Scores(1.0, 1.0, 1.0, (0.0, 0.0), (peak,) * 4, (0.0,) * 3, 0)
+        assert JUDGE.return_periods(one.stream, at, one.rules)[3] == pytest.approx(expected)
+
+
 def test_each_witness_has_a_threshold_that_knows_nothing_of_the_others() -> None:
     loud = np.random.default_rng(3).uniform(5, 9, 60)
     peaks = loud.reshape(6, 10).max(axis=1).tolist()
@@ -252,6 +277,7 @@ def score(residual: float, value: float, one: OneStream, elapsed_ms: float = 0.0
         channel.residual_variance, channel.mean = 1 - SMALLEST_VARIANCE, value
         look.residual, look.value = residual, value
         JUDGE.compare(channel, look, one.rules)
+        JUDGE.limit(channel, look, NO_LIMITS)
     with np.errstate(all="ignore"):
         found: Scores = JUDGE.score(one.stream, one.scratch, elapsed_ms, one.rules)
     return found
@@ -268,7 +294,7 @@ def test_the_short_memory_smooths_the_strength() -> None:
 def test_the_score_is_the_deviation_of_the_smoothed_strength_over_the_threshold() -> None:
     one = OneStream(score=ScoreConfig(usual_share=0.3))
     stream = one.stream
-    stream.age, stream.residual_strength = 500, 2.0
+    stream.age, stream.residual_strength, stream.told_strength = 500, 2.0, 2.0
     stream.residual_strength_mean, stream.residual_strength_variance, stream.residual_threshold = 1.0, 0.25, 8.0
     stream.sudden_threshold = 1e3
     scores = score(2.0, 0.0, one)
@@ -279,7 +305,7 @@ def test_the_score_is_the_deviation_of_the_smoothed_strength_over_the_threshold(
 
 def test_a_deviation_below_the_baseline_is_none() -> None:
     one = OneStream()
-    one.stream.age, one.stream.residual_strength = 500, 1.0
+    one.stream.age, one.stream.residual_strength, one.stream.told_strength = 500, 1.0, 1.0
     one.stream.residual_strength_mean, one.stream.level_strength_mean = 3.0, 2.0
     scores = score(1.0, 0.0, one)
     assert (scores.peaks[0], scores.peaks[1]) == (0, 0)
@@ -289,7 +315,7 @@ def test_a_deviation_below_the_baseline_is_none() -> None:
 def test_of_residual_and_level_the_one_further_over_its_threshold_counts(weight: float, by: str) -> None:
     one = OneStream(score=ScoreConfig(level_weight=weight, level_readings=99, usual_share=0.0))
     channel, stream = one.channels[0], one.stream
-    stream.age, stream.residual_strength = 500, 2.0
+    stream.age, stream.residual_strength, stream.told_strength = 500, 2.0, 2.0
     stream.residual_strength_mean, stream.residual_strength_variance = 1.0, 0.25
     channel.level_deviation, channel.level_deviation_mean, channel.level_deviation_variance = -1.0, 0.5, 0.36
     stream.level_strength_mean, stream.level_strength_variance = 1.0, 0.25

@@ -47,6 +47,8 @@ def changed(
         opened_at="2023-11-14T22:13:20.000Z",
         closed_at="2023-11-14T22:20:00.000Z" if status == "closed" else None,
         channels=CHANNELS,
+        return_period_s=3_600.0,
+        witnesses={"prediction": 3_600.0},
         checkpoint="abc",
         topic=partition.topic,
         partition=partition.number,
