@@ -35,6 +35,7 @@ class HealthSummary(msgspec.Struct, frozen=True):
     readings: int  # since the start, as what follows
     rejected: int  # records that could not be read: dead letters
     rejected_by_reason: dict[str, int]
+    many_rejected: bool  # 1 % of the last 10,000 records of a worker
     late: int
     duplicate: int
     events: int  # anomaly events
@@ -67,6 +68,7 @@ def summary(status: Status, version: str, beat_limit_s: float, now_s: float) -> 
         readings=counts.readings,
         rejected=sum(counts.rejected.values()),
         rejected_by_reason={reason: count for reason, count in counts.rejected.items() if count},
+        many_rejected=status.many_refused,
         late=counts.late,
         duplicate=counts.duplicate,
         events=status.events,

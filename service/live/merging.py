@@ -94,6 +94,7 @@ class MergedStatus:
             partitions=tuple(self._partitions()),
             joined=all(one.joined for one in statuses),
             counts=add_counts([self._ended_counts, *(one.counts for one in statuses)]),
+            many_refused=any(one.many_refused for one in statuses),
             recent=self._recent,
             events=self._events,
             details={anomaly: known for one in statuses for anomaly, known in one.details.items()},

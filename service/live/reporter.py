@@ -15,6 +15,7 @@ from models.detection.sensor_rules import Excluded
 from service.input.reasons import Reason
 from service.live.metrics import Metrics
 from service.live.observer import Committed, Observer, Round
+from service.live.refusals import Refusals
 from service.live.status import (
     CheckpointStatus,
     Counts,
@@ -140,6 +141,7 @@ class Reporter(Observer):
         self._others = others
         self._top_streams = top_streams
         self._tally = _Tally()
+        self._refusals = Refusals()
         self._begun: set[Partition] = set()  # of which something was judged, or there was nothing to judge
         self._surveys: dict[Partition, _Survey] = {}
         self._surveyed_s = -SURVEY_S
@@ -176,6 +178,7 @@ class Reporter(Observer):
             self._metrics.observe_batch(len(one.batch.keys), one.batch.record_times_ms, now_ms)
             self._metrics.observe_stages(one.stage_s)
         self._tally.add(commit.judged)
+        self._refusals.add(commit.judged)
         self._begun.update(one.commit.partition for one in commit.judged)
         self._report(commit.judged)
 
@@ -198,6 +201,7 @@ class Reporter(Observer):
                 partitions=tuple(self._partition_statuses(turn)),
                 joined=turn.backlogs is not None,
                 counts=self._tally.counts(self._writer),
+                many_refused=self._refusals.going_on,
                 recent=newest(new, last.recent),
                 events=last.events + len(events),
                 details=still_open(new, last.details) if new else last.details,

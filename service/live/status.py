@@ -133,6 +133,7 @@ class Status:
     partitions: tuple[PartitionStatus, ...] = ()
     joined: bool = True  # whether its group has said which partitions are this worker's
     counts: Counts = field(default_factory=Counts)
+    many_refused: bool = False  # whether 1 % of the last 10,000 records could not be read, see Refusals
     recent: tuple[Mapping[str, Any], ...] = ()  # anomaly events, newest first
     events: int = 0  # anomaly events since the start: the newest of `recent` is number `events`
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of open anomalies, see still_open

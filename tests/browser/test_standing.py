@@ -260,6 +260,15 @@ def test_records_that_were_refused_are_said_before_what_is_well(browser: Browser
         expect_state(page, "busy", "records are refused")
 
 
+def test_refusals_that_the_worker_warns_of_are_grave_as_long_as_they_go_on(browser: Browser, worker: Worker) -> None:
+    worker.show(counts=Counts(readings=1_000_000, rejected={"bad_json": 100}), many_refused=True)
+    with opened(browser, worker) as page:
+        expect_state(page, "ready", "ready")  # none of them now
+        worker.show(counts=Counts(readings=1_020_000, rejected={"bad_json": 102}), many_refused=True)
+        expect(page.locator("#unjudged")).to_contain_text("2 of them since this page was opened")
+        expect_state(page, "busy", "records are refused")
+
+
 def test_a_lag_that_is_not_known_is_not_none(browser: Browser, worker: Worker) -> None:
     worker.show(partitions=(P0, dataclasses.replace(P1, end_offset=None)))
     with opened(browser, worker) as page:

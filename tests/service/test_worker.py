@@ -556,6 +556,9 @@ def test_anomalies_and_the_first_reject_of_a_kind_are_logged(detector: Detector,
     rejected = [entry for entry in logs if entry["event"] == "record_rejected"]
     assert [entry["reason"] for entry in rejected][:1] == ["bad_json"]
     assert len(rejected) < 2 * READINGS / 10
+    many = [entry for entry in logs if entry["event"] == "many_records_refused"]
+    assert [entry["refused"] >= 100 for entry in many] == [True], "one record in ten of 1,600: once"
+    assert [status.many_refused for status in (service.statuses[0], service.board.read())] == [False, True]
     anomalies = [entry for entry in logs if entry["event"] == "anomalies"]
     for change in ("opened", "updated", "closed"):
         changes = [decode_event(r.value or b"").change for records in calm.anomalies.values() for r in records]

@@ -72,6 +72,7 @@ export interface HealthSummary {
   readings: number;
   rejected: number;
   rejected_by_reason: Record<string, number>;
+  many_rejected: boolean;
   late: number;
   duplicate: number;
   events: number;

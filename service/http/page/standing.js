@@ -237,7 +237,7 @@ function learning({ streams, judged, warming }) {
 
 /** @param {Lately} lately */
 function refusedRecords(lately) {
-  const { rejected, readings, started_ms, rejected_by_reason } = lately.now;
+  const { rejected, readings, started_ms, rejected_by_reason, many_rejected } = lately.now;
   if (!rejected) return null;
   const first = lately.seen[0];
   const recent = rejected - first.rejected;
@@ -245,9 +245,10 @@ function refusedRecords(lately) {
   const reasons = Object.entries(rejected_by_reason).sort((one, other) => other[1] - one[1]);
   const words = reasons.map(([reason, times]) => `${number(times)} ${reason.replaceAll("_", " ")}`).join(", ");
   const text = `${count(rejected, "record")} ${rejected === 1 ? "was" : "were"} refused and not judged since ${clock(started_ms)}, ${number(recent)} of them ${lately.words}: ${words}. They are in the dead letters.`;
-  const many = settled
+  const share = settled
     ? recent > SHARE_REFUSED * (readings - first.readings + recent)
     : rejected > SHARE_REFUSED * (readings + rejected);
+  const many = share || (recent > 0 && many_rejected); // the worker's warning, as long as refusals go on
   return many ? grave("records are refused", "refusing", text) : note(text);
 }
 

@@ -1,6 +1,7 @@
 """Several workers as one: sums that never go down, partitions that come once, events in one row."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -51,6 +52,15 @@ def test_one_worker_alone_is_seen_as_it_is() -> None:
     for name in ("state", "published_ms", "beat_s", "partitions", "joined", "counts", "recent", "events", "details"):
         assert getattr(shown, name) == getattr(status, name)
     assert merged.counted == counted
+
+
+def test_many_are_refused_if_they_are_at_one_worker() -> None:
+    merged = MergedStatus(FIRST)
+    merged.take("a", of((0,)), NONE)
+    merged.take("b", replace(of((1,)), many_refused=True), NONE)
+    assert merged.status.many_refused
+    merged.end("b")
+    assert not merged.status.many_refused
 
 
 @given(

@@ -32,6 +32,7 @@ const CALM = {
   duplicate: 0,
   rejected: 0,
   rejected_by_reason: {},
+  many_rejected: false,
 };
 
 /**
@@ -87,6 +88,7 @@ test("what is not judged comes before what is well", () => {
     [{ partitions_ready: 1 }, "not ready"],
     [{ judged: 0, warming: 40 }, "learning"],
     [{ rejected: 5000, rejected_by_reason: { no_json: 5000 } }, "refusing"],
+    [{ rejected: 1, rejected_by_reason: { no_json: 1 }, many_rejected: true }, "refusing"],
     [{ event_time_ms: STARTED + 400_000 }, "wrong time"],
     [{ late: 2000 }, "late"],
   ]);
