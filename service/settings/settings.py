@@ -12,12 +12,12 @@ from service.settings.detection_section import DetectionRule, DetectionSettings
 from service.settings.fields import FilePath, Names, Topic, Whole
 from service.settings.incident_section import IncidentSettings
 from service.settings.input_section import InputSettings, TopicInput
+from service.settings.kafka_section import KafkaSettings
 from service.settings.models_section import TopicModel
 from service.settings.rekey_section import RekeySettings
 from service.settings.section import Section
 from service.settings.sections import (
     HttpSettings,
-    KafkaSettings,
     LimitSettings,
     LogSettings,
     MetricsSettings,
