@@ -24,9 +24,9 @@ MAY_IMPORT = {
     "service.outgoing": "",
     "service.log": "models.data service.errors",
     "service.input": "models.data models.detection service.errors service.outgoing service.log",
-    "service.settings": "models.data service.errors service.input",
+    "service.settings": "models.data service.errors service.outgoing service.input",
     "service.state": "models.data models.detection service.errors service.log service.input",
-    "service.kafka": "models.data service.errors service.failpoints service.log service.state",
+    "service.kafka": "models.data service.errors service.failpoints service.outgoing service.log service.state",
     "service.pipeline": """
         models.data models.net models.detection service.failpoints service.log service.input service.state
     """,

@@ -1,5 +1,6 @@
 """What all uses of kafka-python share: its errors in our words, connecting, and what it may log."""
 
+import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,18 +9,31 @@ from typing import Any
 import structlog
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
+from kafka.net.sasl.oauth import AbstractTokenProvider
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record import util
 
 from service.errors import LogUnavailable, RefusedSetting, TaskMigrated, TelltaleError
 from service.kafka.diagnosis import diagnosis, tls_context
 from service.kafka.record_batches import CorruptBatch
+from service.outgoing import ClientCredentials, NoToken
 
 logger = structlog.get_logger("telltale.kafka")
 
 CONNECT_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 1.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a page of 128 rows with 4 layers of 512 hidden units takes 2 MB
+# What to look at when a login is refused, where it is not a user's name and password.
+LOGIN_SETTINGS = {
+    "OAUTHBEARER": "kafka.sasl_oauth_scope, sasl_oauth_client_id and sasl_oauth_extensions",
+    "AWS_MSK_IAM": "AWS's credentials of this process, its region and the role's policy",
+    "GSSAPI": "kafka.sasl_kerberos_service_name, sasl_kerberos_domain_name and the ticket (klist)",
+}
+LOGIN_LIBRARIES = {
+    "AWS_MSK_IAM": ("botocore", "msk"),
+    "GSSAPI": ("gssapi", "kerberos"),
+}  # and the extras that bring them
+AbstractTokenProvider.register(ClientCredentials)  # it knows no more of Kafka than what is asked of it
 
 
 # What the client raises, by what the worker does about it; the first match counts. `None`: a lost connection or a
@@ -92,6 +106,7 @@ def connecting(bootstrap_servers: str, client: Mapping[str, object] | None = Non
     client = client or {}
     if str(client.get("security_protocol", "")).endswith("SSL"):
         tls_context(client)
+    require_login_library(client)
     complaints = _Complaints()
     loggers = [logging.getLogger(name) for name in ("kafka.net", "kafka.cluster")]
     for one in loggers:
@@ -115,7 +130,10 @@ def connecting(bootstrap_servers: str, client: Mapping[str, object] | None = Non
 def _why(last: Exception | None, bootstrap_servers: str, client: Mapping[str, object]) -> str:
     if isinstance(last, kafka_errors.SaslAuthenticationFailedError):
         word = str(last).rpartition("SaslAuthenticationFailedError: ")[2]  # the broker's
-        return f": the login failed, see kafka.sasl_username and kafka.sasl_password ({word})"
+        helps = LOGIN_SETTINGS.get(str(client.get("sasl_mechanism")), "kafka.sasl_username and kafka.sasl_password")
+        return f": the login failed, see {helps} ({word})"
+    if isinstance(last, NoToken):
+        return f": no token for the login: {last}"
     found = diagnosis(bootstrap_servers, client)
     return f": {found}" if found else f": {last}" if last else ""
 
@@ -172,6 +190,16 @@ def forget_set_aside(consumer: Any, tp: TopicPartition) -> None:
 
 def said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def require_login_library(client: Mapping[str, object]) -> None:
+    """The client would only say that it cannot connect."""
+    library, extra = LOGIN_LIBRARIES.get(str(client.get("sasl_mechanism")), ("", ""))
+    if library and importlib.util.find_spec(library) is None:
+        raise RefusedSetting(
+            f"kafka.sasl_mechanism is {client['sasl_mechanism']}: found no module {library}, expected the one that the"
+            f" extra {extra} brings (pip install 'telltale[{extra}]')"
+        )
 
 
 def require_fast_checksums() -> None:

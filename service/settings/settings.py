@@ -8,6 +8,7 @@ from typing import TypeGuard
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.outgoing import ClientCredentials
 from service.settings.detection_section import DetectionRule, DetectionSettings
 from service.settings.fields import FilePath, Names, Topic, Whole
 from service.settings.incident_section import IncidentSettings
@@ -96,7 +97,7 @@ class Settings(BaseSettings):
 def secrets(settings: Settings) -> tuple[str, ...]:
     """Every secret among the settings, for the log to leave out."""
     kafka, notifications = settings.kafka, settings.notifications
-    given = (kafka.sasl_password, kafka.ssl_key_password, settings.http.token)
+    given = (kafka.sasl_password, kafka.sasl_oauth_client_secret, kafka.ssl_key_password, settings.http.token)
     headers = (
         notifications.alertmanager_authorization,
         notifications.webhook_authorization,
@@ -121,8 +122,20 @@ def client_options(settings: Settings) -> dict[str, object]:
         "sasl_mechanism": kafka.sasl_mechanism,
         "sasl_plain_username": kafka.sasl_username,
         "sasl_plain_password": _text(kafka.sasl_password),
+        "sasl_oauth_token_provider": _token_provider(kafka),
+        "sasl_kerberos_service_name": kafka.sasl_kerberos_service_name,
+        "sasl_kerberos_domain_name": kafka.sasl_kerberos_domain_name,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _token_provider(kafka: KafkaSettings) -> ClientCredentials | None:
+    if kafka.sasl_oauth_token_url is None:
+        return None
+    client = kafka.sasl_oauth_client_id or "", _text(kafka.sasl_oauth_client_secret) or ""
+    cafile = _text(kafka.sasl_oauth_cafile)
+    extensions = kafka.sasl_oauth_extensions
+    return ClientCredentials(kafka.sasl_oauth_token_url, client, kafka.sasl_oauth_scope, extensions, cafile)
 
 
 def authorization(settings: Settings, kind: str) -> str | None:

@@ -1,5 +1,6 @@
 """TLS and SASL on a real broker with a listener of every kind: what fits works, what does not names its setting."""
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, TopicNames
 from service.kafka.topics import check_topics, describe_topics
 from service.log.port import Commit, Record
+from service.outgoing import ClientCredentials
 from tests.command_line import Telltale
 from tests.faults.broker import OwnBroker
 from tests.integration.certificates import KEY_PASSWORD, Certificates, make_certificates
@@ -19,12 +21,15 @@ from tests.integration.test_end_to_end import Names, made_topics
 from tests.integration.test_kafka_log import connect_within
 from tests.kafka import Broker, _free_ports
 from tests.service.log_contract import Reader, readings
+from tests.token_server import CLIENT_ID, CLIENT_SECRET, TokenServer
 
 # Of a connection that fails, the client leaves the socket to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 KINDS = ("SASL_SSL", "SSL", "SASL_PLAINTEXT", "MUTUAL")  # the last: TLS with a certificate of the client's too
 SCRAM = "SCRAM-SHA-512"
+OAUTH = "OAUTHBEARER"
+SESSION_S = 3.0  # after which a client with a token has to log in again
 LOGIN = "org.apache.kafka.common.security."
 SETTINGS = {  # of Telltale, for what the client calls
     "security_protocol": "SECURITY_PROTOCOL",
@@ -71,7 +76,7 @@ def secured(java: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         "controller.quorum.voters": f"1@127.0.0.1:{first + len(KINDS)}",
         "listener.security.protocol.map": ",".join(f"{kind}:{protocol}" for kind, protocol in protocols.items()),
         "listener.name.mutual.ssl.client.auth": "required",
-        "sasl.enabled.mechanisms": f"PLAIN,{SCRAM}",
+        "sasl.enabled.mechanisms": f"PLAIN,{SCRAM},{OAUTH}",
         **{f"ssl.{store}.type": "PEM" for store in ("keystore", "truststore")},
         "ssl.keystore.location": str(files.broker),
         "ssl.truststore.location": str(files.authority),
@@ -80,6 +85,10 @@ def secured(java: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         of = f"listener.name.{kind}"
         settings[f"{of}.plain.sasl.jaas.config"] = f'{LOGIN}plain.PlainLoginModule required user_reader="right";'
         settings[f"{of}.{SCRAM.lower()}.sasl.jaas.config"] = f"{LOGIN}scram.ScramLoginModule required;"
+        settings[f"{of}.{OAUTH.lower()}.sasl.jaas.config"] = (
+            f'{LOGIN}oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+        )
+        settings[f"{of}.{OAUTH.lower()}.connections.max.reauth.ms"] = f"{1000 * SESSION_S:.0f}"
     with OwnBroker(settings) as own:
         with KafkaAdminClient(bootstrap_servers=own.broker.bootstrap_servers) as admin:
             admin.alter_user_scram_credentials(
@@ -94,6 +103,17 @@ def names(secured: Secured) -> Names:
 
 
 # --- what fits
+
+
+@pytest.fixture
+def tokens() -> Iterator[TokenServer]:
+    with TokenServer() as server:
+        yield server
+
+
+def login_with(tokens: TokenServer, **more: Any) -> dict[str, Any]:
+    provider = ClientCredentials(tokens.url, (CLIENT_ID, CLIENT_SECRET), **more)
+    return {"sasl_mechanism": OAUTH, "sasl_oauth_token_provider": provider}
 
 
 @pytest.mark.parametrize("kind", [*KINDS, SCRAM])
@@ -122,6 +142,63 @@ def test_the_commands_log_in_with_what_the_settings_say(
 ) -> None:
     setting(monkeypatch, names, secured.client("SASL_SSL"))
     assert names.changelog in telltale.does("topics", "check", "--bootstrap-servers", secured.servers("SASL_SSL"))
+
+
+def test_a_log_with_tokens_logs_in_again_as_long_as_it_runs(secured: Secured, tokens: TokenServer) -> None:
+    """The broker ends a session after 3 s where the client does not log in again; the token lives as long."""
+    names = made_topics(secured.broker)
+    tokens.lives_s = SESSION_S
+    cluster = Cluster(secured.servers("SASL_SSL"), secured.client("SASL_SSL", **login_with(tokens)))
+    topics = TopicNames((names.topic,), names.anomalies, names.dead_letters, names.changelog)
+    log = KafkaLog(cluster, topics, GroupMember(group=names.group, transactional_id="oauth/w0"))
+    try:
+        reader, began_s = Reader(log), time.monotonic()
+        for n in range(1, 100):
+            secured.broker.produce(names.topic, [(0, record) for record in readings(20)])
+            fetched = reader.until(20 * n).fetched
+            log.commit([Commit(one.partition, one.next_offset, (Record(b"s", b"%d" % n),)) for one in fetched])
+            if time.monotonic() - began_s > 3 * SESSION_S:
+                break
+    finally:
+        log.close()
+    assert len(tokens.requests) > 3
+    assert {written.record.value for written in secured.broker.read_committed(names.anomalies)} >= {b"1", b"%d" % n}
+
+
+def test_the_commands_log_in_with_client_credentials(
+    secured: Secured, names: Names, tokens: TokenServer, telltale: Telltale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting(monkeypatch, names, {k: v for k, v in secured.client("SASL_SSL").items() if "plain" not in k})
+    monkeypatch.setenv("TELLTALE_KAFKA__SASL_MECHANISM", OAUTH)
+    monkeypatch.setenv("TELLTALE_KAFKA__SASL_OAUTH_TOKEN_URL", tokens.url)
+    monkeypatch.setenv("TELLTALE_KAFKA__SASL_OAUTH_CLIENT_ID", CLIENT_ID)
+    monkeypatch.setenv("TELLTALE_KAFKA__SASL_OAUTH_CLIENT_SECRET", CLIENT_SECRET)
+    check = ("topics", "check", "--bootstrap-servers", secured.servers("SASL_SSL"))
+    assert names.changelog in telltale.does(*check)
+    monkeypatch.setenv("TELLTALE_KAFKA__SASL_OAUTH_CLIENT_SECRET", "hunter2")
+    connect_within(3.0, monkeypatch)
+    said = telltale.refuses(*check, code=1)
+    assert "answered 401 invalid_client: see kafka.sasl_oauth_client_id and kafka.sasl_oauth_client_secret" in said
+    assert "hunter2" not in said
+
+
+def test_a_token_that_the_broker_refuses_names_the_settings(
+    secured: Secured, tokens: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_within(3.0, monkeypatch)
+    tokens.lives_s = -10.0
+    with pytest.raises(LogUnavailable, match=r"the login failed, see kafka\.sasl_oauth_scope, .*") as refused:
+        describe_topics(secured.servers("SASL_SSL"), ["any"], secured.client("SASL_SSL", **login_with(tokens)))
+    assert CLIENT_SECRET not in str(refused.value)
+
+
+def test_a_token_server_that_is_away_is_named_with_its_setting(
+    secured: Secured, tokens: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_within(3.0, monkeypatch)
+    tokens.close()
+    with pytest.raises(LogUnavailable, match=r"no token for the login: the token server http://.*sasl_oauth_token_url"):
+        describe_topics(secured.servers("SASL_SSL"), ["any"], secured.client("SASL_SSL", **login_with(tokens)))
 
 
 # --- what does not

@@ -1,12 +1,14 @@
-"""What the Kafka client may log."""
+"""What the Kafka client may log, and what it needs to log in."""
 
+import sys
 from typing import Any
 
 import pytest
 from kafka import errors as kafka_errors
 from kafka.cluster import ClusterMetadata
 
-from service.kafka.client import silence_client_below_warning
+from service.errors import RefusedSetting
+from service.kafka.client import connecting, silence_client_below_warning
 
 
 class Connections:
@@ -45,3 +47,15 @@ def test_metadata_that_a_broker_does_not_send_are_an_error(caplog: pytest.LogCap
     ask_for_metadata(kafka_errors.RequestTimedOutError())
     assert len(caplog.messages) == 1
     assert "RequestTimedOutError" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "library", "extra"), [("AWS_MSK_IAM", "botocore", "msk"), ("GSSAPI", "gssapi", "kerberos")]
+)
+def test_a_mechanism_without_its_library_is_refused_at_once(
+    mechanism: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    said = rf"sasl_mechanism is {mechanism}: found no module {library}, .*pip install 'telltale\[{extra}\]'"
+    with pytest.raises(RefusedSetting, match=said), connecting("nowhere:1", {"sasl_mechanism": mechanism}):
+        pass

@@ -1,9 +1,13 @@
 """Sections: fields that contradict each other, and who can ask."""
 
+from typing import cast
+
 import pytest
 
 from service.errors import RefusedSetting
+from service.outgoing import ClientCredentials
 from service.settings.loading import load
+from service.settings.settings import client_options, secrets, shown
 from tests.service.settings.refusals import CANARY, LOGIN, NOTIFIED, TOKEN, refusal
 
 
@@ -55,6 +59,73 @@ def test_a_password_goes_in_clear_only_where_a_person_says_so() -> None:
     with pytest.raises(RefusedSetting, match=r"kafka\.security_protocol: found 'SASL_PLAINTEXT', expected SASL_SSL"):
         load(None, plain)
     assert load(None, {**plain, "kafka.insecure": True}).kafka.insecure
+
+
+TOKENS = {
+    "kafka.security_protocol": "SASL_SSL",
+    "kafka.sasl_mechanism": "OAUTHBEARER",
+    "kafka.sasl_oauth_token_url": "https://login/token",
+    "kafka.sasl_oauth_client_id": "worker",
+    "kafka.sasl_oauth_client_secret": CANARY,
+}
+
+
+def test_tokens_are_asked_for_with_what_is_set() -> None:
+    extensions = {"logicalCluster": "lkc-1", "identityPoolId": "pool-1"}
+    settings = load(None, {**TOKENS, "kafka.sasl_oauth_extensions": extensions, "kafka.sasl_oauth_scope": "a b"})
+    options = client_options(settings)
+    assert options["sasl_mechanism"] == "OAUTHBEARER"
+    assert cast("ClientCredentials", options["sasl_oauth_token_provider"]).extensions() == extensions
+    assert CANARY in secrets(settings)
+    assert CANARY not in shown(settings) + repr(settings) + repr(options)
+    assert "sasl_oauth_token_provider" not in client_options(load(None, {}))
+
+
+def test_each_way_to_log_in_has_its_own_settings() -> None:
+    sasl = {"kafka.security_protocol": "SASL_SSL"}
+    assert (
+        client_options(load(None, {**sasl, "kafka.sasl_mechanism": "AWS_MSK_IAM"}))["sasl_mechanism"] == "AWS_MSK_IAM"
+    )
+    kerberos = {**sasl, "kafka.sasl_mechanism": "GSSAPI", "kafka.sasl_kerberos_service_name": "broker"}
+    assert client_options(load(None, kerberos))["sasl_kerberos_service_name"] == "broker"
+    wrong: list[tuple[dict[str, object], str]] = [
+        (
+            {**kerberos, "kafka.sasl_username": "me"},
+            "kafka.sasl_username: found 'me', expected none, as sasl_mechanism",
+        ),
+        (
+            {**TOKENS, "kafka.sasl_oauth_client_id": None},
+            "kafka.sasl_oauth_client_id: expected a value, as sasl_mechanism",
+        ),
+        ({**TOKENS, "kafka.sasl_oauth_extensions": {"auth": "x"}}, "expected a name of letters other than auth"),
+        ({"kafka.sasl_oauth_scope": "a"}, "kafka.sasl_oauth_scope: found 'a', expected none, or SASL_SSL as"),
+        (
+            {
+                "kafka.sasl_mechanism": "AWS_MSK_IAM",
+                "kafka.security_protocol": "SASL_PLAINTEXT",
+                "kafka.insecure": True,
+            },
+            "kafka.security_protocol: found 'SASL_PLAINTEXT', expected SASL_SSL, as AWS_MSK_IAM has no other",
+        ),
+    ]
+    for given, message in wrong:
+        with pytest.raises(RefusedSetting) as refused:
+            load(None, given)
+        assert message in str(refused.value)
+
+
+def test_a_token_and_the_secret_for_it_go_in_clear_only_where_a_person_says_so() -> None:
+    plain = {**TOKENS, "kafka.security_protocol": "SASL_PLAINTEXT"}
+    with pytest.raises(RefusedSetting, match="OAUTHBEARER sends the token in clear"):
+        load(None, plain)
+    away = {**TOKENS, "kafka.sasl_oauth_token_url": "http://login/token"}
+    with pytest.raises(
+        RefusedSetting, match=r"kafka\.sasl_oauth_token_url: .* expected https://, as the client's secret"
+    ):
+        load(None, away)
+    for given in (plain, away):
+        assert load(None, {**given, "kafka.insecure": True}).kafka.insecure
+    assert load(None, {**TOKENS, "kafka.sasl_oauth_token_url": "http://127.0.0.1:9/token"})
 
 
 @pytest.mark.parametrize(
