@@ -8,7 +8,10 @@ Source: opentelemetry-proto 1.x, metrics.proto.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from service.errors import RefusedSetting, RejectedReading
+from service.input.otlp_json import request_of
 from service.input.reasons import Reason
 
 NUMBERS = ("gauge", "sum")
@@ -28,8 +31,7 @@ def documents_of(setting: str) -> Documents:
     resource (`resource`), and those of SOURCES in them, joined (`source`); `series`, the name with all attributes.
     """
     try:
-        from google.protobuf.json_format import Parse, ParseError  # noqa: PLC0415  (most need no OTLP)
-        from google.protobuf.message import DecodeError  # noqa: PLC0415
+        from google.protobuf.message import DecodeError  # noqa: PLC0415  (most need no OTLP)
         from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
             ExportMetricsServiceRequest,
         )
@@ -41,11 +43,10 @@ def documents_of(setting: str) -> Documents:
     def documents(value: bytes) -> Iterator[Any]:
         try:
             if value.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"{":
-                text = value.removeprefix(BYTE_ORDER_MARK)
-                request = Parse(text, ExportMetricsServiceRequest(), ignore_unknown_fields=True)
+                request: Any = request_of(value.removeprefix(BYTE_ORDER_MARK))
             else:
                 request = ExportMetricsServiceRequest.FromString(value)
-        except (DecodeError, ParseError, UnicodeDecodeError, OverflowError, RecursionError) as error:
+        except (DecodeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RejectedReading(Reason.BAD_OTLP, f"no metrics of OTLP: {error} in {len(value)} bytes") from error
         return _points(request, len(value))
 
@@ -75,7 +76,7 @@ def _of_metric(metric: Any, shared: Mapping[str, Any]) -> Iterator[dict[str, Any
     data, name = getattr(metric, kind), metric.name
     about = {"name": name, "unit": metric.unit, "kind": kind, "scalar": kind in NUMBERS, **shared}
     if hasattr(data, "aggregation_temporality"):
-        about["temporality"] = TEMPORALITIES[data.aggregation_temporality % len(TEMPORALITIES)]
+        about["temporality"] = _temporality(data.aggregation_temporality)
     if kind == "sum":
         about["monotonic"] = data.is_monotonic
     for point in data.data_points:
@@ -87,6 +88,13 @@ def _of_metric(metric: Any, shared: Mapping[str, Any]) -> Iterator[dict[str, Any
             "time": point.time_unix_nano or None,
             **(_number(point) if kind in NUMBERS else {"count": point.count, "sum": point.sum}),
         }
+
+
+def _temporality(given: int | str) -> str:
+    """JSON may have its name: AGGREGATION_TEMPORALITY_DELTA."""
+    if isinstance(given, str) and not given.isdecimal():
+        return given.rpartition("_")[2].lower()
+    return TEMPORALITIES[int(given) % len(TEMPORALITIES)]
 
 
 def _number(point: Any) -> dict[str, Any]:

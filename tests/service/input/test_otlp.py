@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import MessageToJson
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 from opentelemetry.sdk.metrics import MeterProvider
@@ -14,6 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from docs.payloads import OTLP_JSON, OTLP_PROTOBUF
 from service.errors import RefusedSetting
 from service.input.guess import guess
+from service.input.otlp import documents_of
 from service.input.presets import PRESETS
 from service.input.reasons import Reason
 from tests.service.input.otlp_samples import exported, in_json, in_protobuf
@@ -71,6 +73,36 @@ def test_gauges_and_sums_of_the_sdk_are_read_and_histograms_are_skipped(written:
     of_histogram = {**OTLP, "select": ("kind == 'histogram'",), "values": "sum"}
     batch, rejects = decode([value], of_histogram, VALUE, times_ms=-1)
     assert (rejects, batch.readings.values.tolist()) == ([], [[1.5]])
+
+
+def documents(value: bytes) -> list[Any]:
+    return list(documents_of("plant")(value))
+
+
+def test_json_has_the_documents_that_protobuf_has() -> None:
+    """Whatever the SDK writes, and what protobuf's own JSON makes of it: the first is the oracle of the second."""
+    reader = InMemoryMetricReader()
+    attributes: dict[str, Any] = {**PUMP, "n": 2**53 + 1, "hot": True, "share": 0.1, "many": ["a", "b"], "none": "null"}
+    provider = MeterProvider([reader], Resource(attributes), shutdown_on_exit=False)
+    meter = provider.get_meter("plant")
+    meter.create_gauge("temp", unit="Cel").set(61.5, {"place": "inlet\u00fc", "n": -3})
+    meter.create_counter("parts").add(2**62, {"delta": 1.5})
+    meter.create_histogram("cycle").record(1.5)
+    collected = reader.get_metrics_data()
+    assert collected is not None
+    request = encode_metrics(collected)
+    provider.shutdown()
+    broken = request.resource_metrics[0].scope_metrics[0].metrics.add(name="broken").gauge.data_points
+    for number in (float("nan"), float("inf"), float("-inf")):
+        broken.add(as_double=number, time_unix_nano=2**63)
+    value = request.resource_metrics[0].resource.attributes.add(key="more").value
+    value.kvlist_value.values.add(key="raw").value.bytes_value = b"\x00\xff"
+    value.kvlist_value.values.add(key="nothing")
+    found = documents(in_protobuf(request))
+    assert [one["name"] for one in found] == ["temp", "parts", "cycle", *["broken"] * 3]
+    assert found[0]["resource"]["more"] == {"raw": "00ff", "nothing": None}
+    for enums in (True, False):
+        assert repr(documents(MessageToJson(request, use_integers_for_enums=enums).encode())) == repr(found)
 
 
 def test_a_point_without_a_recorded_value_is_missing() -> None:
