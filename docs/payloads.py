@@ -268,19 +268,29 @@ PAYLOADS = (
 )
 
 
-def readings(payload: Payload) -> list[tuple[str, int, list[float]]]:
-    """Stream, time and values of what is read of a payload. Raises ValueError where it cannot be read."""
+def decoder(payload: Payload) -> Decoder:
+    """What reads it."""
     rules = RecordRules()
     if payload.mapping:
         given = yaml.safe_load(payload.mapping)
         if "schema_file" in given:
             given["schema_file"] = HERE / given["schema_file"]
         rules = RecordRules(mappings={TOPIC: topic_mapping(TOPIC, TopicInput(**given), REGISTRY)})
+    return Decoder(payload.features, 86_400_000, 30 * 365 * 86_400_000, rules)
+
+
+def fetched(payload: Payload, count: int) -> Fetched:
+    """It as so many records of a topic."""
     kept = KeptHeaders(tuple(payload.headers.items()))
-    fetched = Fetched(
-        Partition(TOPIC, 0), [payload.key], [payload.value], np.array([0]), np.array([NOW_MS]), 1, 1, lambda _: kept
-    )
-    batch, rejects = Decoder(payload.features, 86_400_000, 30 * 365 * 86_400_000, rules).decode(fetched)
+    keys: list[bytes | None] = [payload.key] * count
+    values: list[bytes | None] = [payload.value] * count
+    times_ms = np.full(count, NOW_MS)
+    return Fetched(Partition(TOPIC, 0), keys, values, np.arange(count), times_ms, count, count, lambda _: kept)
+
+
+def readings(payload: Payload) -> list[tuple[str, int, list[float]]]:
+    """Stream, time and values of what is read of a payload. Raises ValueError where it cannot be read."""
+    batch, rejects = decoder(payload).decode(fetched(payload, 1))
     if rejects:
         raise ValueError(f"{payload.what}: {rejects[0].detail}, expected a payload that is read")
     times_ms, rows = batch.readings.times_ms.tolist(), batch.readings.values.tolist()

@@ -3,7 +3,8 @@
 For 1,000 and for 100,000 streams: a bare KafkaConsumer.poll() loop and a whole worker (columns, decode, judge,
 transactions) take turns on the same topic, each in a process of its own on one core; medians and their ratio are
 printed, and what the worker loses by writing its state. Then how long restoring that state takes, and the time from
-producing a reading to its anomaly, at 1,000 readings a second.
+producing a reading to its anomaly, at 1,000 readings a second. Before all that, without the broker, how fast each form
+of docs/payloads.py is read: `formats`.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.kafka.topics import CHANGELOG
-from tests.bench import http, load
+from tests.bench import formats, http, load
 from tests.bench.machine import machine
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="*", default=[1_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3, help="of bare loop and worker, taking turns")
     parser.add_argument("--formats", nargs="*", default=["msgpack", "arrow"], help="with many readings a record")
+    parser.add_argument(
+        "--payloads", action=argparse.BooleanOptionalAction, default=True, help="first, how fast each form is read"
+    )
     parser.add_argument("--together", type=int, default=100, help="readings a record in these formats")
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--restore", type=int, nargs="*", default=[100_000], help="streams to restore")
@@ -46,6 +50,8 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=12, help="with --http: quiet ones, and as many with clients")
     args = parser.parse_args()
     print(f"machine: {machine()}", flush=True)
+    if args.payloads and not args.http:
+        print(f"\n{formats.table()}\n", flush=True)
     from tests.kafka import running_broker  # noqa: PLC0415
 
     with running_broker() as broker:
