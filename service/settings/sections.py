@@ -13,7 +13,6 @@ from service.settings.fields import (
     Names,
     Number,
     Token,
-    Topic,
     Url,
     Urls,
     Whole,
