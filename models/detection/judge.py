@@ -62,6 +62,9 @@ SETTLING = 48.0  # readings that a variance is learned from before the strength,
 HIGHEST_SCORE = 1e6
 PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
 LONGEST_RETURN_MS = 100 * 365 * DAY_MS  # no longer return period is told: no one has seen so many readings
+MOST_BLOCKS = 1e12  # of a period; also where the interval is not known
+LOWEST_IF_ASKED = 0.5  # threshold of prediction and level where it is said how many false alarms there may be
+LOWEST_SUDDEN_IF_ASKED = 3.0  # the same of sudden
 FARTHEST_BLOCKS = 60.0  # logarithm of them
 SMALLEST_PEAK_STD = 1e-9  # of the logarithm of peaks
 HIGHEST_PEAK = 8.0  # standard deviations above the mean of the peaks: of a higher one no more is learned
@@ -230,7 +233,7 @@ def judge_block(
                 error = abs(look.residual - bias_of(channel, stream.learned))
                 learn_band(channel, error, stream.learned, step.updates_baseline * look.present)
                 learn_expectation(channel, look, elapsed_ms, step)
-            update_baseline(stream, scratch, scores, step, rules)
+            update_baseline(stream, scratch, scores, step, rules, block.false_alarm_ms[block.limit_sets[place]])
             learn_gap(stream, elapsed_ms)
             for f in range(features):
                 learn_scale(scratch.channels[f], scratch.looks[f], step)
@@ -628,7 +631,9 @@ def ask_less(stream: Scalars[float], fades: float) -> None:
 
 
 @compiled
-def update_baseline(stream: Scalars[float], scratch: Scratch, scores: Scores, step: Step, rules: Rules) -> None:
+def update_baseline(
+    stream: Scalars[float], scratch: Scratch, scores: Scores, step: Step, rules: Rules, false_alarm_ms: float
+) -> None:
     """Take a reading into the long memories, and into the thresholds, which learn from every reading that is scored."""
     learns = step.updates_baseline
     stream.learned += learns
@@ -657,7 +662,7 @@ def update_baseline(stream: Scalars[float], scratch: Scratch, scores: Scores, st
     stream.level_block_peak = at_least(stream.level_block_peak, scores.peaks[1] * scores.scored)
     stream.range_block_peak = at_least(stream.range_block_peak, scores.peaks[2] * scores.scored)
     if stream.block_seen >= rules.block_readings and stream.alarm == 0:  # what is open is judged as when it opened
-        calibrate(stream, rules)
+        calibrate(stream, rules, false_alarm_ms)
     ask_less(stream, rules.factor_fades)
 
 
@@ -675,9 +680,10 @@ def rate_of(learned: float, rules: Rules) -> float:
 
 
 @compiled
-def calibrate(stream: Scalars[float], rules: Rules) -> None:
+def calibrate(stream: Scalars[float], rules: Rules, false_alarm_ms: float) -> None:
     """A block is full: what its peaks, on a logarithmic scale, exceed once in the wanted period scores 1.0.
 
+    false_alarm_ms: event time in which the stream may raise one false alarm; 0: as the rules have it, in readings.
     Block maxima: Coles 2001, ch. 3; parameters of the Gumbel law by the method of moments.
     """
     stream.blocks += 1
@@ -694,13 +700,23 @@ def calibrate(stream: Scalars[float], rules: Rules) -> None:
     stream.range_peak_mean, stream.range_peak_variance = learn_peak(
         stream.range_peak_mean, stream.range_peak_variance, stream.range_block_peak, rate
     )
-    sharp, smooth, lowest = rules.sharp_deviations, rules.smooth_deviations, rules.lowest_threshold
-    stream.sudden_threshold = exceeded(stream.sudden_peak_mean, stream.sudden_peak_variance, sharp, rules.lowest_sudden)
+    sharp, smooth = rules.sharp_deviations, rules.smooth_deviations
+    lowest, lowest_sudden = rules.lowest_threshold, rules.lowest_sudden
+    if false_alarm_ms > 0:
+        sharp = smooth = deviations_of(false_alarm_ms / (stream.interval_ms * rules.block_readings))
+        lowest, lowest_sudden = LOWEST_IF_ASKED, LOWEST_SUDDEN_IF_ASKED
+    stream.sudden_threshold = exceeded(stream.sudden_peak_mean, stream.sudden_peak_variance, sharp, lowest_sudden)
     stream.residual_threshold = exceeded(stream.residual_peak_mean, stream.residual_peak_variance, smooth, lowest)
     stream.level_threshold = exceeded(stream.level_peak_mean, stream.level_peak_variance, smooth, lowest)
     stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, sharp, 1.0)
     stream.sudden_block_peak = stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = 0.0
     stream.block_seen = 0.0
+
+
+@compiled
+def deviations_of(blocks: float) -> float:
+    """ScoreConfig.deviations, of a period in blocks: two at least, since peaks say nothing of what is more frequent."""
+    return (logarithm(within(at_least(blocks, 2.0), MOST_BLOCKS)) - EULER_GAMMA) / GUMBEL_SCALE
 
 
 @compiled

@@ -122,14 +122,15 @@ class Event:
 
 
 class Limits(NamedTuple):
-    """What is set of the channels of S streams, in D sets that differ."""
+    """What is set of S streams and of their channels, in D sets that differ."""
 
     channels: Doubles  # (D, F, 4), as LIMITS
+    false_alarm_ms: Doubles  # (D,) event time in which a healthy stream may raise one; 0: as ScoreConfig has it
     sets: Int64s  # (S,) which of them is a stream's
 
     @classmethod
     def none(cls, streams: int, features: int) -> Self:
-        return cls(np.tile(np.array(NO_LIMITS), (1, features, 1)), np.zeros(streams, np.int64))
+        return cls(np.tile(np.array(NO_LIMITS), (1, features, 1)), np.zeros(1), np.zeros(streams, np.int64))
 
     def part(self, begin: int, end: int) -> "Limits":
         """Those of streams begin..end."""
@@ -150,6 +151,7 @@ class Block(NamedTuple):
     elapsed_ms: Doubles  # (T, S) since the stream's last reading
     predicted: Doubles  # (T, S, F) in spreads
     limits: Doubles  # (D, F, 4), as Limits
+    false_alarm_ms: Doubles  # (D,)
     limit_sets: Int64s  # (S,)
 
 

@@ -68,6 +68,7 @@ class SensorRule:
     direction: Direction | None = None
     minimum_deviation: float | None = None  # in the sensor's unit
     minimum_relative_deviation: float | None = None  # share of the size of what it deviates from
+    false_alarm_ms: float | None = None  # of a whole stream: event time in which it may raise one; 0: the default
 
     def is_of(self, stream: str) -> bool:
         return _matches(stream, self.streams)
@@ -85,6 +86,7 @@ class StreamRules:
     high: Doubles  # (F,)
     units: tuple[str | None, ...]  # F
     limits: Doubles  # (F, 4), as LIMITS
+    false_alarm_ms: float  # as Limits
 
     def excluded(self, values: Doubles) -> tuple[Bools, Bools]:
         """Which values (N, F) count as missing, by reason: (F, N) each, no value in both."""
@@ -105,7 +107,7 @@ def digest_of(rules: Sequence[SensorRule]) -> str:
 
 def _judged_by(rule: SensorRule) -> tuple[object, ...]:
     excluded = rule.bad_values, rule.valid_range
-    return *excluded, rule.direction, rule.minimum_deviation, rule.minimum_relative_deviation
+    return *excluded, *_limiting(rule)
 
 
 class SensorRules:
@@ -138,7 +140,8 @@ class SensorRules:
         if not self.limits_any:
             return None
         numbers = np.array([self._number_of(stream) for stream in streams], np.int64)
-        return Limits(np.stack([rules.limits for rules in self._distinct]), numbers)
+        false_alarm_ms = np.array([rules.false_alarm_ms for rules in self._distinct])
+        return Limits(np.stack([rules.limits for rules in self._distinct]), false_alarm_ms, numbers)
 
     def _number_of(self, stream: bytes) -> int:
         """Which of the distinct ones are a stream's."""
@@ -202,7 +205,7 @@ def _resolved(rules: Sequence[SensorRule], features: Sequence[str]) -> StreamRul
         spans.append(_first(mine, lambda rule: rule.valid_range) or Span())
         units.append(_first(mine, lambda rule: rule.unit))
         limits.append(_limits_of(mine))
-    return _stream_rules(bad_values, spans, units, limits)
+    return _stream_rules(bad_values, spans, units, limits, _first(rules, lambda rule: rule.false_alarm_ms) or 0.0)
 
 
 def _strictest(rules: Sequence[SensorRule], features: Sequence[str]) -> StreamRules:
@@ -221,13 +224,15 @@ def _stream_rules(
     spans: Sequence[Span],
     units: Sequence[str | None],
     limits: Sequence[Sequence[float]],
+    false_alarm_ms: float = 0.0,
 ) -> StreamRules:
     both = [sorted({form for value in values for form in (value, _as_float32(value))}) for values in bad_values]
     padded = np.full((len(both), max(map(len, both), default=0)), np.nan)
     for row, values in zip(padded, both, strict=True):
         row[: len(values)] = values
     low, high = np.array(spans, np.float64).reshape(-1, 2).T.copy()
-    return StreamRules(padded, low, high, tuple(units), np.array(limits, np.float64).reshape(-1, len(LIMITS)))
+    of_channels = np.array(limits, np.float64).reshape(-1, len(LIMITS))
+    return StreamRules(padded, low, high, tuple(units), of_channels, false_alarm_ms)
 
 
 def _limits_of(rules: Sequence[SensorRule]) -> tuple[float, ...]:
@@ -239,7 +244,11 @@ def _limits_of(rules: Sequence[SensorRule]) -> tuple[float, ...]:
 
 
 def _limits(rule: SensorRule) -> bool:
-    return any(one is not None for one in (rule.direction, rule.minimum_deviation, rule.minimum_relative_deviation))
+    return any(one is not None for one in _limiting(rule))
+
+
+def _limiting(rule: SensorRule) -> tuple[object, ...]:
+    return rule.direction, rule.minimum_deviation, rule.minimum_relative_deviation, rule.false_alarm_ms
 
 
 def _as_float32(value: float) -> float:

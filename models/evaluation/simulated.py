@@ -29,6 +29,7 @@ from models.data.synthetic import FEATURES, Plant, plant
 from models.data.time_units import DAY_MS
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.priming import prime
+from models.detection.sensor_rules import SensorRule, SensorRules
 from models.evaluation.baselines import UNTRAINED_HIDDEN
 from models.evaluation.evaluation import Judged, backtest, openings
 from models.evaluation.steps import one_step_loss, share_in_band
@@ -45,6 +46,9 @@ FAULTY_MACHINES = 40  # a seed
 FAULTY_STEP_S = 300.0
 FAULTY_DAYS = (14, 14)  # to learn from, with faults
 FAULTY_EVERY = 500.0
+ASKED = (10, 30, 90)  # days in which a healthy stream may raise one false alarm
+ASKED_MACHINES = 20  # a seed
+ASKED_DAYS = (14, 60)  # to learn from, judged
 
 
 class SimulatedRun(NamedTuple):
@@ -214,6 +218,22 @@ def _machines(detector: Detector, seed: int) -> Iterator[SimulatedRun]:
     yield SimulatedRun("machines", "none", "", seed, readings, readings * FAULTY_STEP_S * 1_000 / DAY_MS, false)
 
 
+def _asked(detector: Detector, seed: int) -> Iterator[SimulatedRun]:
+    """Each channel of healthy machines as a stream, judged as if so many false alarms were wanted."""
+    learning, judged = (int(days * DAY_MS / 1_000 / FAULTY_STEP_S) for days in ASKED_DAYS)
+    made = plant(ASKED_MACHINES, learning + judged, seed, step_s=FAULTY_STEP_S, fault_every=None)
+    streams = [
+        series_of(f"{key}/{name}", detector.features, times_ms[present], values[present, channel])
+        for key, times_ms, present, values in zip(made.keys, made.times_ms, made.present, made.values, strict=True)
+        for channel, name in enumerate(FEATURES)
+    ]
+    for days in ASKED:
+        sensors = SensorRules([SensorRule(false_alarm_ms=days * DAY_MS)], detector.features)
+        for one in backtest(detector, streams, sensors):
+            false = int(openings(one)[learning:].sum())
+            yield SimulatedRun("asked", f"{days} days", "", seed, judged, float(ASKED_DAYS[1]), false)
+
+
 def _open_in_plant(detector: Detector, made: Plant) -> Bools:
     """The readings of every machine at which an alarm opens, (S, T)."""
     width = len(FEATURES) if len(detector.features) >= len(FEATURES) else 1
@@ -236,4 +256,5 @@ SETS: Mapping[str, Callable[[Detector, int], Iterator[SimulatedRun]]] = {
     "plants": _plants,
     "constants": _constants,
     "machines": _machines,
+    "asked": _asked,
 }

@@ -99,11 +99,21 @@ def _machines(runs: Runs) -> list[TitledTable]:
     return [TitledTable(f"machines with faults: {_false(runs):.2f} false alarms in 10,000 readings", _faults(runs))]
 
 
+def _asked(runs: Runs) -> list[TitledTable]:
+    rows = []
+    for name, of in _by(runs, "family").items():
+        false, days = sum(run.false for run in of), sum(run.days for run in of)
+        rows.append([name, f"{len(of)}", f"{false}", f"{days / false:.1f} days" if false else f"> {days:.0f} days"])
+    header = ["one false alarm asked for in", "streams", "alarms", "counted: one in"]
+    return [TitledTable("false alarms asked for and counted, healthy machines", (header, rows))]
+
+
 _TABLES: dict[str, Callable[[Runs], list[TitledTable]]] = {
     "families": _families,
     "plants": _plants,
     "constants": _constants,
     "machines": _machines,
+    "asked": _asked,
 }
 
 

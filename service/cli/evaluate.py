@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from models.evaluation.tables import TitledTable
 
 PROTOCOL_FILES = ("protocol.csv", "protocol.json", "protocol.md")
-SIMULATED_SETS = ("families", "plants", "constants", "machines")
+SIMULATED_SETS = ("families", "plants", "constants", "machines", "asked")
 
 app = typer.Typer()
 

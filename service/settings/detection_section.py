@@ -8,6 +8,7 @@ from pydantic_settings import NoDecode
 from service.settings.fields import (
     BadValues,
     Deviation,
+    FalseAlarms,
     Name,
     Pattern,
     Patterns,
@@ -18,7 +19,15 @@ from service.settings.fields import (
 )
 from service.settings.section import Section
 
-SAID = ("bad_values", "valid_range", "direction", "minimum_deviation", "minimum_relative_deviation", "unit")
+SAID = (
+    "bad_values",
+    "valid_range",
+    "direction",
+    "minimum_deviation",
+    "minimum_relative_deviation",
+    "false_alarms",
+    "unit",
+)
 """What a rule can say."""
 
 
@@ -43,16 +52,28 @@ class DetectionRule(Section):
     minimum_relative_deviation: Deviation | None = Field(
         default=None, description="the same as a share, such as 0.05, of the size of the value that was expected"
     )
+    false_alarms: FalseAlarms | None = Field(
+        default=None,
+        description="how many false alarms a healthy stream may raise, such as 1 per stream per 90 days; default: as a "
+        "stream without such a rule; of whole streams, so without channels beside it",
+    )
     unit: Name | None = Field(default=None, description="what the channel is measured in, to be shown")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if all(getattr(self, name) is None for name in SAID):
             raise wrong_value(f"{', '.join(SAID[:-1])} or {SAID[-1]} in it")
+        if self.false_alarms is not None and self.channels != ("*",):
+            raise wrong_value("no channels beside false_alarms, which are of whole streams", "channels")
         return self
 
 
 class DetectionSettings(Section):
+    false_alarms: FalseAlarms = Field(
+        default="default",
+        description="how many false alarms a healthy stream may raise where no rule says it, such as 1 per stream per "
+        "90 days; default: thresholds that are exceeded once in a number of readings",
+    )
     rules: Annotated[tuple[DetectionRule, ...], NoDecode, BeforeValidator(from_json)] = Field(
         default=(),
         max_length=1_000,

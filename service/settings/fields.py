@@ -15,6 +15,7 @@ from pydantic_settings import NoDecode
 
 LEADING_ZERO = re.compile(r"\s*[-+]?0[0-9_a-zA-Z]")
 WHOLE = re.compile(r"0|[1-9][0-9]*")
+FALSE_ALARMS = re.compile(r"([1-9][0-9]{0,3}) per stream per (?:([1-9][0-9]{0,3}) )?(hour|day|week)s?|default")
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
@@ -92,6 +93,12 @@ def _span(value: tuple[float | None, float | None]) -> tuple[float | None, float
     return value
 
 
+def _false_alarms(value: str) -> str:
+    if not FALSE_ALARMS.fullmatch(value):
+        raise wrong_value('such as "1 per stream per 90 days", in hours, days or weeks, or default')
+    return value
+
+
 def _servers(value: str) -> str:
     for server in value.split(","):
         host, _, port = server.strip().rpartition(":")
@@ -148,6 +155,7 @@ Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_split), Field(min_len
 Finite = Annotated[Number, AfterValidator(_finite)]
 BadValues = Annotated[tuple[Finite, ...], Field(max_length=100)]
 ValidRange = Annotated[tuple[Finite | None, Finite | None], BeforeValidator(_pair), AfterValidator(_span)]
+FalseAlarms = Annotated[str, AfterValidator(_false_alarms)]
 Deviation = Annotated[Finite, Field(ge=0)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 Servers = Annotated[str, AfterValidator(_servers)]

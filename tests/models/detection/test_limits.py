@@ -192,6 +192,29 @@ def test_series_are_judged_and_streams_primed_with_the_limits() -> None:
     assert not torch.equal(plain.known_rows.scalars, limited.known_rows.scalars)
 
 
+@pytest.mark.slow
+def test_the_fewer_false_alarms_are_asked_for_the_fewer_are_raised() -> None:
+    streams = [series_of(f"s{n}", ("f0",), np.arange(READINGS) * 3_600_000, calm(seed=n)[:, 0]) for n in range(40)]
+    detector = Detector.cold(some_forecaster(1))
+    opened_in = []
+    for days in (25, 400):  # of 125 days each
+        sensors = SensorRules([SensorRule(false_alarm_ms=days * 86_400_000.0)], ("f0",))
+        verdicts = judge_series(detector, streams, detector.rows_for([b"new"] * len(streams)), sensors=sensors)
+        opened_in.append(sum(one.change == Change.OPENED for one in verdicts.transitions))
+    assert 80 < opened_in[0] < 600, "some 200 are asked for"
+    assert opened_in[1] < opened_in[0] / 4
+
+
+def test_false_alarms_are_those_of_the_first_rule_that_says_them() -> None:
+    rules = SensorRules(
+        [SensorRule("a*", false_alarm_ms=0.0), SensorRule("b*", false_alarm_ms=5.0), SensorRule(false_alarm_ms=7.0)],
+        ("f0",),
+    )
+    found = rules.limits([b"a", b"b", b"c", b"a2"])
+    assert found is not None
+    assert found.false_alarm_ms[found.sets].tolist() == [0, 5, 7, 0]
+
+
 def test_without_limits_there_is_one_set_that_limits_nothing() -> None:
     none = Limits.none(4, 2)
     assert none.channels.tolist() == [[[1.0, 1.0, 0.0, 0.0]] * 2]

@@ -144,6 +144,13 @@ def test_the_tables_have_a_row_a_family_and_a_row_a_fault(runs: list[SimulatedRu
     assert [row[0] for row in found["healthy plants, a machine"]][-1] == "all"
 
 
+def test_false_alarms_asked_for_stand_beside_those_counted() -> None:
+    runs = [SimulatedRun("asked", "10 days", "", seed, days=60.0, false=seed) for seed in (2, 4)]
+    runs.append(SimulatedRun("asked", "90 days", "", 0, days=60.0))
+    (_, (_, (_, rows))) = tables(runs)
+    assert rows == [["10 days", "2", "6", "20.0 days"], ["90 days", "1", "0", "> 60 days"]]
+
+
 def test_the_figures_are_those_of_the_runs() -> None:
     made = [
         SimulatedRun("families", "sine", "", 0, readings=10_000, false=1, loss=0.5),

@@ -58,6 +58,8 @@ def test_rules_may_be_json_in_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("valid_range: [1, .inf]", "0.valid_range.1: found [1, inf], expected a finite number"),
         ("bad_values: [soon]", "0.bad_values.0: found ['soon'], expected a valid number"),
         ("bad_values: [.nan]", "0.bad_values.0: found [nan], expected a finite number"),
+        ("false_alarms: few", "0.false_alarms: found 'few', expected such as \"1 per stream per 90 days\""),
+        ("{channels: [a], false_alarms: 1 per stream per day}", "0.channels: found"),
         ("direction: sideways", "0.direction: found 'sideways', expected one of up, down, both"),
         ("minimum_deviation: -1", "0.minimum_deviation: found -1, expected"),
         ("minimum_relative_deviation: .inf", "0.minimum_relative_deviation: found inf, expected a finite number"),
@@ -93,3 +95,15 @@ def test_rules_are_made_of_settings_and_none_of_none(file: Path) -> None:
     assert oven.units == ("°C", None)
     assert oven.low.tolist() == [-40, float("-inf")]
     assert oven.limits.tolist() == [[0, 1, 2, 0.05], [1, 1, 0, 0]]
+
+
+def test_false_alarms_are_of_all_streams_but_those_of_rules(file: Path) -> None:
+    file.write_text(
+        "detection:\n  false_alarms: 2 per stream per week\n  rules:\n"
+        "    - {streams: a*, false_alarms: 1 per stream per 90 days}\n    - {streams: b*, false_alarms: default}\n"
+    )
+    rules = sensor_rules(load(file, {}), ["flow"])
+    assert rules is not None
+    limits = rules.limits([b"a", b"b", b"c"])
+    assert limits is not None
+    assert limits.false_alarm_ms[limits.sets].tolist() == [90 * 86_400_000, 0, 3.5 * 86_400_000]
