@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from models.data.arrays import Doubles, Floats
+from models.data.arrays import Doubles, Floats, Int64s
 from models.detection.compiling import compiled
 
 SQRT_HALF, LN_2 = 0.7071067811865476, 0.6931471805599453
@@ -24,6 +24,19 @@ def at_most(number: float, most: float) -> float:
 @compiled
 def within(number: float, most: float) -> float:
     return at_most(at_least(number, -most), most)
+
+
+@compiled
+def count_until(numbers: Int64s, last: int) -> int:
+    """How many of the numbers, which rise, are not above the last."""
+    low, high = 0, len(numbers)
+    while low < high:
+        middle = (low + high) // 2
+        if numbers[middle] <= last:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @compiled

@@ -40,6 +40,7 @@ from models.detection.records import (
     SMALLEST_VARIANCE,
     Block,
     Events,
+    Limits,
     Look,
     Rules,
     Scores,
@@ -47,7 +48,7 @@ from models.detection.records import (
     Sheet,
     Step,
 )
-from models.detection.rhythm import end_visit
+from models.detection.rhythm import end_visit, local_time
 from models.detection.rows import CALENDAR, CHANNELS, SCALARS, Channels, Scalars
 from models.detection.scoring import EULER_GAMMA, GUMBEL_SCALE
 
@@ -202,15 +203,19 @@ def judge_block(
     while place < streams and count + waves <= len(events.records):
         load(place, channels, scalars, scratch)
         symptoms = channels[place, _CHANNELS:]
+        limits = block.limits[block.limit_sets[place]]
+        changes, offsets = block.clock_changes[block.limit_sets[place]], block.clock_offsets[block.limit_sets[place]]
         for wave in range(waves):
             n = block.readings[wave, place]
             time_ms, elapsed_ms = float(block.times_ms[n]), block.elapsed_ms[wave, place]
+            local_ms = local_time(time_ms, changes, offsets)
+            local_before_ms = local_time(time_ms - elapsed_ms, changes, offsets)
             for f in range(features):
                 calendar = scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END]
-                end_visit(scratch.channels[f], calendar, time_ms, time_ms - elapsed_ms, stream.days)
-                look_at(scratch.channels[f], calendar, scratch.looks[f], block, wave, place, f)
+                end_visit(scratch.channels[f], calendar, local_ms, local_before_ms, stream.days)
+                look_at(scratch.channels[f], calendar, scratch.looks[f], block, local_ms, wave, place, f)
                 compare(scratch.channels[f], scratch.looks[f], rules)
-                limit(scratch.channels[f], scratch.looks[f], block.limits[block.limit_sets[place], f])
+                limit(scratch.channels[f], scratch.looks[f], limits[f])
                 write_band(stream, scratch.channels[f], scratch.looks[f], n, f, sheet)
             stream.age += 1
             scores = score(stream, scratch, elapsed_ms, rules)
@@ -250,6 +255,7 @@ def judge_block(
 def expect_next(
     channels: Doubles,
     scalars: Doubles,
+    limits: Limits,
     times_ms: Int64s,
     before: Doubles,
     predicted: Doubles,
@@ -265,15 +271,18 @@ def expect_next(
     stream = scratch.stream[0]
     for place in range(len(channels)):
         load(place, channels, scalars, scratch)
+        changes, offsets = limits.clock_changes[limits.sets[place]], limits.clock_offsets[limits.sets[place]]
         time_ms = float(times_ms[place])
+        local_ms = local_time(time_ms, changes, offsets)
+        local_before_ms = local_time(at_most(stream.time_ms, time_ms), changes, offsets)
         for f in range(channels.shape[2]):
             channel, look, calendar = (
                 scratch.channels[f],
                 scratch.looks[f],
                 scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END],
             )
-            end_visit(channel, calendar, time_ms, at_most(stream.time_ms, time_ms), stream.days)
-            expect(channel, calendar, before[place, f], predicted[place, f], time_ms, look)
+            end_visit(channel, calendar, local_ms, local_before_ms, stream.days)
+            expect(channel, calendar, before[place, f], predicted[place, f], local_ms, look)
             profile[place, f] = look.profile
             middle = look.change + bias_of(channel, stream.learned)
             expected[place, f] = before[place, f] + middle * channel.spread if channel.spread < math.inf else math.nan
@@ -302,13 +311,20 @@ def store(place: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> 
 
 @compiled
 def look_at(
-    channel: Channels[float], calendar: Doubles, look: Look, block: Block, wave: int, place: int, f: int
+    channel: Channels[float],
+    calendar: Doubles,
+    look: Look,
+    block: Block,
+    local_ms: float,
+    wave: int,
+    place: int,
+    f: int,
 ) -> None:
     """The residual is the reading less its expectation, in spreads; 0 where the value is missing."""
     n = block.readings[wave, place]
     look.value = block.held[wave, place, f]
     look.before = block.held[wave - 1, place, f] if wave else channel.last
-    expect(channel, calendar, look.before, block.predicted[wave, place, f], float(block.times_ms[n]), look)
+    expect(channel, calendar, look.before, block.predicted[wave, place, f], local_ms, look)
     look.residual = within((look.value - look.before) / channel.spread - look.change, FARTHEST)
     look.present = 1.0
     if math.isnan(block.values[n, f]):

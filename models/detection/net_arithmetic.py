@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models.data.arrays import Doubles, Floats, Int64s
-from models.detection.arithmetic import at_least, at_most, dot, logarithm, one_if, within
+from models.detection.arithmetic import at_least, at_most, count_until, dot, logarithm, one_if, within
 from models.detection.compiling import compiled, kept
 from models.detection.rows import CHANNELS
 from models.net.clock import EPOCH_WEEKDAY_MINUTES, MINUTE_MS, WEEK_MINUTES
@@ -140,11 +140,5 @@ def step_of(channels: Doubles, stream: int, f: int) -> float:
 @compiled
 def minute_of_week(time_ms: int, net: NetArithmetic) -> int:
     """See models.net.clock."""
-    low, high = 0, len(net.clock_changes)
-    while low < high:
-        middle = (low + high) // 2
-        if net.clock_changes[middle] <= time_ms:
-            low = middle + 1
-        else:
-            high = middle
-    return (time_ms // MINUTE_MS + int(net.offsets[low]) + EPOCH_WEEKDAY_MINUTES) % WEEK_MINUTES
+    ahead = int(net.offsets[count_until(net.clock_changes, time_ms)])
+    return (time_ms // MINUTE_MS + ahead + EPOCH_WEEKDAY_MINUTES) % WEEK_MINUTES

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig, Readings, Verdicts
-from models.detection.records import Scratch
+from models.detection.records import Limits, Scratch
 from models.detection.rows import CALENDAR, CHANNELS, SCALARS, Rows, fresh
 from models.detection.scoring import ScoreConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
@@ -125,7 +125,16 @@ def keep_code() -> None:
     before, predicted, expected, profile = (np.zeros((streams, features)) for _ in range(4))
     times_ms = np.zeros(streams, np.int64)
     statistics = rows.channels.contiguous().numpy(), rows.scalars.contiguous().numpy()
-    expect_next(*statistics, times_ms, before, predicted, Scratch.of(features), expected, profile)
+    expect_next(
+        *statistics,
+        Limits.none(streams, features),
+        times_ms,
+        before,
+        predicted,
+        Scratch.of(features),
+        expected,
+        profile,
+    )
 
 
 def judge(detector: Detector, given: Golden, some: Tensor, waves: int = WAVES) -> SelfTestOutcome:

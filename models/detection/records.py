@@ -26,6 +26,7 @@ LIMITS = ("up", "down", "minimum_deviation", "minimum_relative_deviation")
 """What is set of a channel: 1 or 0, whether values that are too high, or too low, raise alarms; how far off they must
 be at least, in the sensor's unit and as a share of the size of what they deviate from."""
 NO_LIMITS = (1.0, 1.0, 0.0, 0.0)
+NEVER = np.iinfo(np.int64).max
 
 
 class Rules(NamedTuple):
@@ -127,10 +128,14 @@ class Limits(NamedTuple):
     channels: Doubles  # (D, F, 4), as LIMITS
     false_alarm_ms: Doubles  # (D,) event time in which a healthy stream may raise one; 0: as ScoreConfig has it
     sets: Int64s  # (S,) which of them is a stream's
+    clock_changes: Int64s  # (D, K) ms: when the clocks are changed, filled up with NEVER
+    clock_offsets: Int64s  # (D, K + 1) ms that they are ahead of UTC before the first change and after each
 
     @classmethod
     def none(cls, streams: int, features: int) -> Self:
-        return cls(np.tile(np.array(NO_LIMITS), (1, features, 1)), np.zeros(1), np.zeros(streams, np.int64))
+        utc = np.zeros((1, 0), np.int64), np.zeros((1, 1), np.int64)
+        no_limits = np.tile(np.array(NO_LIMITS), (1, features, 1))
+        return cls(no_limits, np.zeros(1), np.zeros(streams, np.int64), *utc)
 
     def part(self, begin: int, end: int) -> "Limits":
         """Those of streams begin..end."""
@@ -153,6 +158,8 @@ class Block(NamedTuple):
     limits: Doubles  # (D, F, 4), as Limits
     false_alarm_ms: Doubles  # (D,)
     limit_sets: Int64s  # (S,)
+    clock_changes: Int64s  # (D, K)
+    clock_offsets: Int64s  # (D, K + 1)
 
 
 class Sheet(NamedTuple):

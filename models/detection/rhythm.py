@@ -1,8 +1,11 @@
 """What the clock says of a channel: a profile of the day, and what each day of the week makes of it.
 
-The profile has a number for each quarter of an hour (UTC), in spreads, a running mean over the days seen. A day of the
+The profile has a number for each quarter of an hour, in spreads, a running mean over the days seen. A day of the
 week shows a share of its own of the profile, at a level of its own: a weekend on which a machine rests shows none of
 it, far below. So a week costs 14 numbers beside the day's 96, and two weeks are enough to know one.
+
+Its times are local: those that the clocks beside the stream show, in ms since 1970 as if they showed UTC. Where clocks
+are set back, an hour of the profile is visited twice; where they are set forward, one is left out.
 
 All are whole steps, and digits of a row's numbers, four in each: the quarters, then the levels of Monday to Sunday and
 of the day that is not over yet, then the gains of the same. See docs/detection.md, "Expectation".
@@ -10,9 +13,9 @@ of the day that is not over yet, then the gains of the same. See docs/detection.
 
 import math
 
-from models.data.arrays import Doubles
+from models.data.arrays import Doubles, Int64s
 from models.data.time_units import DAY_MS
-from models.detection.arithmetic import at_least, at_most, proven, within
+from models.detection.arithmetic import at_least, at_most, count_until, proven, within
 from models.detection.compiling import compiled
 from models.detection.rows import Channels
 
@@ -53,6 +56,12 @@ def set_digit(calendar: Doubles, place: int, to: float) -> None:
 
 
 @compiled
+def local_time(time_ms: float, changes: Int64s, offsets: Int64s) -> float:
+    """What clocks show that are set so. changes, offsets: a row of ClockTable."""
+    return time_ms + float(offsets[count_until(changes, int(time_ms))])
+
+
+@compiled
 def quarter_of(time_ms: float) -> int:
     return int(time_ms // QUARTER_MS) % QUARTERS
 
@@ -86,7 +95,7 @@ def week_share(channel: Channels[float]) -> float:
 def end_visit(channel: Channels[float], calendar: Doubles, time_ms: float, before_ms: float, days: float) -> None:
     """Where a quarter of an hour is over, profile and day learn what was read in it; where a day is, the week does.
 
-    days: seen so far.
+    days: seen so far. time_ms is before before_ms where clocks are set back in between.
     """
     if time_ms // QUARTER_MS == before_ms // QUARTER_MS:
         return
@@ -94,7 +103,7 @@ def end_visit(channel: Channels[float], calendar: Doubles, time_ms: float, befor
         share = week_share(channel)
         left = channel.visit_sum / channel.visit_readings
         daily = daily_at(channel, calendar, before_ms)
-        quarters = at_most(time_ms // QUARTER_MS - before_ms // QUARTER_MS, LONGEST_VISIT)
+        quarters = at_most(at_least(time_ms // QUARTER_MS - before_ms // QUARTER_MS, 1.0), LONGEST_VISIT)
         follow_day(channel, calendar, left + weekly_at(channel, calendar, before_ms, daily) * share, daily, quarters)
         set_level(channel, calendar, quarter_of(before_ms), daily + left / days_counted(days))
     channel.visit_sum = channel.visit_readings = 0.0

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from models.data.arrays import Bools, Doubles, Int64s
-from models.detection.records import LIMITS, Limits
+from models.detection.records import LIMITS, NEVER, Limits
+from models.net.clock import MINUTE_MS, clock_changes
 
 if TYPE_CHECKING:
     from models.data.series import Series
 
 T = TypeVar("T")
 
+UTC = "UTC"
 MOST_CACHED = 131_072  # streams whose rules are looked up once: some 20 MB
 AT_ONCE = 1_048_576  # values of a series that are looked at together: bounds the memory that it takes
 
@@ -69,6 +71,7 @@ class SensorRule:
     minimum_deviation: float | None = None  # in the sensor's unit
     minimum_relative_deviation: float | None = None  # share of the size of what it deviates from
     false_alarm_ms: float | None = None  # of a whole stream: event time in which it may raise one; 0: the default
+    time_zone: str | None = None  # IANA name: of the clocks that the stream's days and weeks go by; of all its channels
 
     def is_of(self, stream: str) -> bool:
         return _matches(stream, self.streams)
@@ -87,6 +90,7 @@ class StreamRules:
     units: tuple[str | None, ...]  # F
     limits: Doubles  # (F, 4), as LIMITS
     false_alarm_ms: float  # as Limits
+    time_zone: str
 
     def excluded(self, values: Doubles) -> tuple[Bools, Bools]:
         """Which values (N, F) count as missing, by reason: (F, N) each, no value in both."""
@@ -119,6 +123,7 @@ class SensorRules:
         self._distinct: list[StreamRules] = []  # by number
         self._known: dict[tuple[int, ...], int] = {}  # the number of those that come of some of the rules, by place
         self._numbers: dict[bytes, int] = {}  # by stream
+        self._limits: Limits | None = None  # of the distinct ones, as many as there were
         self._strictest = _strictest(self._rules, self.features)
         self.excludes = _excludes(self._strictest)
         self.limits_any = any(map(_limits, self._rules))
@@ -140,8 +145,14 @@ class SensorRules:
         if not self.limits_any:
             return None
         numbers = np.array([self._number_of(stream) for stream in streams], np.int64)
-        false_alarm_ms = np.array([rules.false_alarm_ms for rules in self._distinct])
-        return Limits(np.stack([rules.limits for rules in self._distinct]), false_alarm_ms, numbers)
+        known = self._limits  # several threads ask: what is looked up here is of the numbers above
+        if known is None or len(known.channels) <= numbers.max(initial=0):
+            distinct = tuple(self._distinct)
+            channels = np.stack([rules.limits for rules in distinct])
+            false_alarm_ms = np.array([rules.false_alarm_ms for rules in distinct])
+            clocks = _clocks([rules.time_zone for rules in distinct])
+            self._limits = known = Limits(channels, false_alarm_ms, numbers, *clocks)
+        return known._replace(sets=numbers)
 
     def _number_of(self, stream: bytes) -> int:
         """Which of the distinct ones are a stream's."""
@@ -205,7 +216,9 @@ def _resolved(rules: Sequence[SensorRule], features: Sequence[str]) -> StreamRul
         spans.append(_first(mine, lambda rule: rule.valid_range) or Span())
         units.append(_first(mine, lambda rule: rule.unit))
         limits.append(_limits_of(mine))
-    return _stream_rules(bad_values, spans, units, limits, _first(rules, lambda rule: rule.false_alarm_ms) or 0.0)
+    false_alarm_ms = _first(rules, lambda rule: rule.false_alarm_ms) or 0.0
+    time_zone = _first(rules, lambda rule: rule.time_zone) or UTC
+    return _stream_rules(bad_values, spans, units, limits, false_alarm_ms, time_zone)
 
 
 def _strictest(rules: Sequence[SensorRule], features: Sequence[str]) -> StreamRules:
@@ -225,6 +238,7 @@ def _stream_rules(
     units: Sequence[str | None],
     limits: Sequence[Sequence[float]],
     false_alarm_ms: float = 0.0,
+    time_zone: str = UTC,
 ) -> StreamRules:
     both = [sorted({form for value in values for form in (value, _as_float32(value))}) for values in bad_values]
     padded = np.full((len(both), max(map(len, both), default=0)), np.nan)
@@ -232,7 +246,16 @@ def _stream_rules(
         row[: len(values)] = values
     low, high = np.array(spans, np.float64).reshape(-1, 2).T.copy()
     of_channels = np.array(limits, np.float64).reshape(-1, len(LIMITS))
-    return StreamRules(padded, low, high, tuple(units), of_channels, false_alarm_ms)
+    return StreamRules(padded, low, high, tuple(units), of_channels, false_alarm_ms, time_zone)
+
+
+def _clocks(zones: Sequence[str]) -> tuple[Int64s, Int64s]:
+    """Of D zones, as Limits has them."""
+    found = [tuple(column.numpy() for column in clock_changes(zone)) for zone in zones]
+    most = max(len(changes) for changes, _ in found)
+    changes = [np.pad(one, (0, most - len(one)), constant_values=NEVER) for one, _ in found]
+    offsets = [np.pad(one, (0, most + 1 - len(one)), mode="edge") * MINUTE_MS for _, one in found]
+    return np.stack(changes), np.stack(offsets)
 
 
 def _limits_of(rules: Sequence[SensorRule]) -> tuple[float, ...]:
@@ -248,7 +271,8 @@ def _limits(rule: SensorRule) -> bool:
 
 
 def _limiting(rule: SensorRule) -> tuple[object, ...]:
-    return rule.direction, rule.minimum_deviation, rule.minimum_relative_deviation, rule.false_alarm_ms
+    of_channels = rule.direction, rule.minimum_deviation, rule.minimum_relative_deviation
+    return *of_channels, rule.false_alarm_ms, rule.time_zone
 
 
 def _as_float32(value: float) -> float:

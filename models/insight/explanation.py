@@ -261,7 +261,7 @@ def _hide(detector: Detector, row: Rows, readings: Readings) -> tuple[Doubles, D
     everyone = pack(torch.arange(len(hidden)))
     score = torch.zeros(len(hidden), dtype=torch.float64)
     for offset, time_ms, values in zip(*readings, strict=True):
-        guess = expect(detector.forecaster, rows, time_ms.expand(len(hidden)))
+        guess = expect(detector, rows, time_ms.expand(len(hidden)))
         as_expected = torch.where(hidden & guess.isfinite() & values.isfinite(), guess, values)
         wave = Readings(offset.expand(len(hidden)), time_ms.expand(len(hidden)), as_expected)
         verdicts, rows = detector.observe(wave, everyone, rows)

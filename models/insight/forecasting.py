@@ -103,11 +103,9 @@ def forecast(
     residual = _draw(past.residual, (config.steps, config.paths), config, random)
     clock_ms = int(past.after.scalar("time_ms")[0])
     times_ms = clock_ms + interval_ms * np.arange(1, config.steps + 1)
-    drawn = paths(
-        detector.forecaster, past.after, torch.from_numpy(times_ms)[:, None], torch.from_numpy(residual)[:, None]
-    )
+    drawn = paths(detector, past.after, torch.from_numpy(times_ms)[:, None], torch.from_numpy(residual)[:, None])
     median, bands = _bands(drawn[:, 0])
-    widened, tried = _try_out(detector.forecaster, past, config, random)
+    widened, tried = _try_out(detector, past, config, random)
     wider = tuple(_widen(median, band, factor[:, None]) for band, factor in zip(bands, widened, strict=True))
     known = int(np.isfinite(past.residual).all(axis=1).sum())
     return Forecast(
@@ -116,18 +114,18 @@ def forecast(
 
 
 @torch.inference_mode()
-def expect(forecaster: Forecaster, rows: Rows, times_ms: Tensor) -> Tensor:
+def expect(detector: Detector, rows: Rows, times_ms: Tensor) -> Tensor:
     """What S streams' readings at these times are expected to be, (S, F), in the sensors' units: observe()'s very bits.
 
     times_ms: (S,) int64, each no earlier than its stream's clock.
     """
     rows = rows._replace(channels=rows.channels.contiguous())
-    predicted = _predicted(_arithmetic(forecaster), rows.hidden[:, -1].contiguous(), rows)
-    return _expect_next(rows, times_ms, predicted)[0]
+    predicted = _predicted(_arithmetic(detector.forecaster), rows.hidden[:, -1].contiguous(), rows)
+    return _expect_next(detector, rows, times_ms, predicted)[0]
 
 
 @torch.inference_mode()
-def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor) -> Doubles:
+def paths(detector: Detector, rows: Rows, times_ms: Tensor, residual: Tensor) -> Doubles:
     """Possible futures of S streams in the sensors' units, (K, S, M, F); NaN where a channel's scale is unknown.
 
     times_ms: (K, S) int64. residual: (K, S, M, F), in standard deviations of the stream's own.
@@ -135,7 +133,7 @@ def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor
     steps, streams, many, features = residual.shape
     rows = rows.take(torch.arange(streams).repeat_interleave(many))
     rows = rows._replace(channels=rows.channels.contiguous())
-    arithmetic = _arithmetic(forecaster)
+    arithmetic = _arithmetic(detector.forecaster)
     known = rows.channel("spread").isfinite()
     std = (rows.channel("band") / BAND_REACH).clamp(min=SMALLEST_STD) * torch.where(known, rows.channel("spread"), 0.0)
     state = CellState(*(column.transpose(0, 1).contiguous() for column in (rows.hidden, rows.cell)))
@@ -143,13 +141,13 @@ def paths(forecaster: Forecaster, rows: Rows, times_ms: Tensor, residual: Tensor
     memory, futures = state.hidden[-1], []
     for step in range(steps):
         now_ms = times_ms[step].repeat_interleave(many)
-        expected, profile = _expect_next(rows, now_ms, _predicted(arithmetic, memory, rows))
+        expected, profile = _expect_next(detector, rows, now_ms, _predicted(arithmetic, memory, rows))
         rows.channel("last_profile").copy_(profile)
         value = expected + std * residual[step].reshape(-1, features)
         held = torch.where(known, value, rows.channel("last"))
         elapsed_ms = (now_ms - clock_ms).clamp(min=0).double()
         inputs = arithmetic.inputs(now_ms.unsqueeze(0), elapsed_ms.unsqueeze(0), held.unsqueeze(0), rows.channels)
-        outputs, state = forecaster.observe(inputs, state)
+        outputs, state = detector.forecaster.observe(inputs, state)
         rows.channel("last").copy_(held)
         memory, clock_ms = outputs[-1], now_ms
         futures.append(value)
@@ -168,7 +166,7 @@ def _predicted(arithmetic: "NetArithmetic", memory: Tensor, rows: Rows) -> Tenso
     return arithmetic.predict(memory, memory.unsqueeze(0), nothing, rows.channels)[0]
 
 
-def _expect_next(rows: Rows, times_ms: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+def _expect_next(detector: Detector, rows: Rows, times_ms: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
     """What is expected of streams after their last values, (S, F), and the profile of the day at that time."""
     from models.detection import judge  # noqa: PLC0415  (as above)
 
@@ -176,10 +174,9 @@ def _expect_next(rows: Rows, times_ms: Tensor, predicted: Tensor) -> tuple[Tenso
     expected, profile = np.empty(before.shape), np.empty(before.shape)
     channels, scalars = rows.channels.numpy(), rows.scalars.contiguous().numpy()
     scratch = Scratch.of(before.shape[1])
-    said = predicted.numpy()
-    judge.expect_next(
-        channels, scalars, times_ms.contiguous().numpy(), before.numpy(), said, scratch, expected, profile
-    )
+    limits = detector.limits.take(np.zeros(len(before), np.int64))
+    given = times_ms.contiguous().numpy(), before.numpy(), predicted.numpy()
+    judge.expect_next(channels, scalars, limits, *given, scratch, expected, profile)
     return torch.from_numpy(expected), torch.from_numpy(profile)
 
 
@@ -260,7 +257,7 @@ def _widen(median: Doubles, band: Band, factor: Doubles) -> Band:
 
 
 def _try_out(
-    forecaster: Forecaster, past: _PastReadings, config: ForecastConfig, random: np.random.Generator
+    detector: Detector, past: _PastReadings, config: ForecastConfig, random: np.random.Generator
 ) -> tuple[Doubles, int]:
     """By how much each band has to be wider at each step to have held as often as it says, (len(LEVELS), K)."""
     widened = np.ones((len(LEVELS), config.steps))
@@ -274,7 +271,7 @@ def _try_out(
         [_draw(past.residual[:origin], (steps, config.tried_paths), config, random) for origin in past.origins], axis=1
     )
     times_ms = torch.from_numpy(past.times_ms[ahead])
-    median, bands = _bands(paths(forecaster, past.rows, times_ms, torch.from_numpy(residual)))
+    median, bands = _bands(paths(detector, past.rows, times_ms, torch.from_numpy(residual)))
     for level, band in enumerate(bands):
         far = _how_far_out(past.values[ahead], median, band)
         for step in range(config.steps):

@@ -54,6 +54,7 @@ def _rule(given: DetectionRule) -> SensorRule:
         given.minimum_deviation,
         given.minimum_relative_deviation,
         None if given.false_alarms is None else _false_alarm_ms(given.false_alarms),
+        given.time_zone,
     )
 
 

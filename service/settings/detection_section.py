@@ -13,6 +13,7 @@ from service.settings.fields import (
     Pattern,
     Patterns,
     ValidRange,
+    Zone,
     from_json,
     one_of,
     wrong_value,
@@ -27,6 +28,7 @@ SAID = (
     "minimum_relative_deviation",
     "false_alarms",
     "unit",
+    "time_zone",
 )
 """What a rule can say."""
 
@@ -58,6 +60,11 @@ class DetectionRule(Section):
         "stream without such a rule; of whole streams, so without channels beside it",
     )
     unit: Name | None = Field(default=None, description="what the channel is measured in, to be shown")
+    time_zone: Zone | None = Field(
+        default=None,
+        description="whose clocks the days and weeks of these streams go by, such as Europe/Berlin; null: UTC. Of all "
+        "channels of a stream",
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -65,6 +72,8 @@ class DetectionRule(Section):
             raise wrong_value(f"{', '.join(SAID[:-1])} or {SAID[-1]} in it")
         if self.false_alarms is not None and self.channels != ("*",):
             raise wrong_value("no channels beside false_alarms, which are of whole streams", "channels")
+        if self.time_zone is not None and self.channels != ("*",):
+            raise wrong_value("no channels beside time_zone, which is of whole streams", "channels")
         return self
 
 

@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
+from service.input.times import zone
+
 LEADING_ZERO = re.compile(r"\s*[-+]?0[0-9_a-zA-Z]")
 WHOLE = re.compile(r"0|[1-9][0-9]*")
 FALSE_ALARMS = re.compile(r"([1-9][0-9]{0,3}) per stream per (?:([1-9][0-9]{0,3}) )?(hour|day|week)s?|default")
@@ -146,6 +148,14 @@ def _token(value: SecretStr) -> SecretStr:
     return value
 
 
+def _zone(value: str) -> str:
+    try:
+        zone(value)
+    except ValueError as error:
+        raise wrong_value(str(error)) from None
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Number = Annotated[float, BeforeValidator(_no_boolean)]
 Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
@@ -167,6 +177,7 @@ File = Annotated[FilePath, AfterValidator(_readable_file)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 Url = Annotated[str, AfterValidator(_url)]
+Zone = Annotated[str, AfterValidator(_zone)]
 Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split)]
 Authorization = Annotated[
     SecretStr | None,

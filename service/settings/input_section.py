@@ -10,8 +10,7 @@ from service.input.formats import TopicMapping
 from service.input.paths import path
 from service.input.presets import PRESETS
 from service.input.registry import HttpRegistry, Registry, RegistryAccess
-from service.input.times import zone
-from service.settings.fields import Authorization, File, FilePath, Topic, Url, one_of, wrong_value
+from service.settings.fields import Authorization, File, FilePath, Topic, Url, Zone, one_of, wrong_value
 from service.settings.secret_files import file_of, with_secrets_from_files
 from service.settings.section import Section
 
@@ -22,14 +21,6 @@ SCHEMA_FORMATS = ("avro", "protobuf")  # that take a schema from a file
 def _path(value: str) -> str:
     try:
         path(value)
-    except ValueError as error:
-        raise wrong_value(str(error)) from None
-    return value
-
-
-def _zone(value: str) -> str:
-    try:
-        zone(value)
     except ValueError as error:
         raise wrong_value(str(error)) from None
     return value
@@ -65,7 +56,6 @@ PathText = Annotated[str, AfterValidator(_path)]
 Paths = Annotated[tuple[PathText, ...], BeforeValidator(_listed), Field(min_length=1)]
 PathOrPaths = Annotated[str | dict[str, str], BeforeValidator(_path_or_paths)]
 Plain = Annotated[tuple[float | str, ...], BeforeValidator(_plain)]
-Zone = Annotated[str, AfterValidator(_zone)]
 
 
 class TopicInput(Section):

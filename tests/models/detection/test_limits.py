@@ -136,7 +136,10 @@ def test_stuck_and_missing_values_are_told_whatever_the_limits() -> None:
 @pytest.mark.parametrize("features", [1, 3])
 def test_compiled_and_interpreted_have_the_same_bits_with_limits(features: int) -> None:
     names = tuple(f"f{n}" for n in range(features))
-    rules = [SensorRule(channels=("f0",), direction=Direction.DOWN), SensorRule(minimum_deviation=2.0)]
+    rules = [
+        SensorRule(channels=("f0",), direction=Direction.DOWN),
+        SensorRule(minimum_deviation=2.0, time_zone="America/New_York"),
+    ]
     detector = Detector.cold(some_forecaster(features)).with_kinds(some_kinds())
     detector, batch = detector.limited(SensorRules(rules, names).limits([b"a"])), eventful(features)
 
@@ -219,3 +222,4 @@ def test_without_limits_there_is_one_set_that_limits_nothing() -> None:
     none = Limits.none(4, 2)
     assert none.channels.tolist() == [[[1.0, 1.0, 0.0, 0.0]] * 2]
     assert none.sets.tolist() == [0] * 4
+    assert (none.clock_changes.shape, none.clock_offsets.tolist()) == ((1, 0), [[0]])

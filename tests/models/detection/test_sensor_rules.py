@@ -148,8 +148,9 @@ def test_the_digest_is_that_of_what_verdicts_depend_on() -> None:
         SensorRule("a*", ("flow",), (65534.0,), Span(0, 1)),
         SensorRule("a*", ("flow",), (65535.0,), Span(0, 2)),
         SensorRule("a*", ("flow",), (), Span(0, 1)),
+        *(SensorRule(time_zone=zone) for zone in ("Europe/Berlin", "Asia/Tokyo")),
     ]
-    assert len({digest_of([one]) for one in (rule, *others)}) == 6
+    assert len({digest_of([one]) for one in (rule, *others)}) == 8
     assert digest_of([SensorRule(unit="m")]) == digest_of([]) == ""
 
 

@@ -35,7 +35,7 @@ def test_what_is_expected_next_is_what_the_next_verdict_says_to_the_bit() -> Non
     detector = Detector.cold(some_forecaster(3, layers=2), QUICK)
     batch = faulty(3, seed=5, streams=3, readings=600)
     rows = judge(detector, batch.part(torch.arange(400)), fresh(3, detector.forecaster.config)).rows
-    expected = expect(detector.forecaster, rows, batch.readings.times_ms[400:].max().expand(3))
+    expected = expect(detector, rows, batch.readings.times_ms[400:].max().expand(3))
     for stream in range(3):
         mine = batch.part(torch.arange(400, 600)).readings
         first = int((batch.streams[400:] == stream).nonzero()[0])
@@ -54,9 +54,9 @@ def test_a_path_without_residuals_is_what_the_detector_expects_of_a_stream_that_
     row = observe(detector, past, fresh(1, detector.forecaster.config))
     still = row
     times_ms = past.times_ms[-1] + MINUTE_MS * torch.arange(1, 11)
-    path = paths(detector.forecaster, row, times_ms[:, None], torch.zeros(10, 1, 1, 2, dtype=torch.float64))[:, 0, 0]
+    path = paths(detector, row, times_ms[:, None], torch.zeros(10, 1, 1, 2, dtype=torch.float64))[:, 0, 0]
     for step in range(10):
-        value = expect(detector.forecaster, still, times_ms[step : step + 1])
+        value = expect(detector, still, times_ms[step : step + 1])
         np.testing.assert_allclose(path[step], value[0], rtol=1e-5, atol=1e-5)
         row = observe(detector, Readings(past.offsets[:1], times_ms[step : step + 1], value), row)
         still = row._replace(channels=still.channels.clone(), scalars=still.scalars)
@@ -70,9 +70,9 @@ def test_streams_side_by_side_have_the_paths_they_have_alone() -> None:
     rows = judge(detector, batch, fresh(3, detector.forecaster.config)).rows
     times_ms = batch.readings.times_ms.max() + MINUTE_MS * torch.arange(1, 5)[:, None].expand(4, 3)
     residual = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 3, 16, 2)))
-    together = paths(detector.forecaster, rows, times_ms, residual)
+    together = paths(detector, rows, times_ms, residual)
     for n in range(3):
-        alone = paths(detector.forecaster, rows.take(torch.tensor([n])), times_ms[:, n : n + 1], residual[:, n : n + 1])
+        alone = paths(detector, rows.take(torch.tensor([n])), times_ms[:, n : n + 1], residual[:, n : n + 1])
         np.testing.assert_array_equal(alone[:, 0], together[:, n])
 
 

@@ -21,6 +21,8 @@ detection:
       direction: down
       minimum_deviation: 2
       minimum_relative_deviation: 0.05
+    - streams: line-03/*
+      time_zone: Europe/Berlin
     - bad_values: []
 """
 
@@ -28,7 +30,7 @@ detection:
 def test_what_is_shown_is_a_file_with_the_same_rules(file: Path) -> None:
     file.write_text(RULES)
     settings = load(file, {})
-    first, second = settings.detection.rules
+    first, _, second = settings.detection.rules
     assert first.valid_range == (-40.0, None)
     assert second.bad_values == ()
     text = shown(settings)
@@ -36,7 +38,7 @@ def test_what_is_shown_is_a_file_with_the_same_rules(file: Path) -> None:
     again = load(file, {})
     assert again.detection == settings.detection
     rules = json.loads(text.partition("  rules: ")[2].partition("\n")[0])
-    assert rules[1] == {"streams": "*", "channels": ["*"], "bad_values": []}
+    assert rules[2] == {"streams": "*", "channels": ["*"], "bad_values": []}
 
 
 def test_rules_may_be_json_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +67,14 @@ def test_rules_may_be_json_in_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("minimum_relative_deviation: .inf", "0.minimum_relative_deviation: found inf, expected a finite number"),
         ("{streams: 12, unit: x}", "0.streams: found 12, expected a valid string"),
         ("{channels: [], unit: x}", "0.channels: found [], expected"),
+        (
+            "time_zone: Europe/Berln",
+            "0.time_zone: found 'Europe/Berln', expected a time zone such as Europe/Berlin or UTC",
+        ),
+        (
+            "{channels: [a], time_zone: UTC}",
+            "0.channels: found ['a'], expected no channels beside time_zone, which is of whole streams",
+        ),
         (
             "streams: a",
             "0: found a mapping, expected bad_values, valid_range, direction, minimum_deviation,",
@@ -95,6 +105,7 @@ def test_rules_are_made_of_settings_and_none_of_none(file: Path) -> None:
     assert oven.units == ("°C", None)
     assert oven.low.tolist() == [-40, float("-inf")]
     assert oven.limits.tolist() == [[0, 1, 2, 0.05], [1, 1, 0, 0]]
+    assert (oven.time_zone, rules.of(b"line-04/oven").time_zone) == ("Europe/Berlin", "UTC")
 
 
 def test_false_alarms_are_of_all_streams_but_those_of_rules(file: Path) -> None:
