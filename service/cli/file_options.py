@@ -18,10 +18,6 @@ def _option(name: str, help_text: str, **more: Any) -> Any:
     return typer.Option(name, help=help_text, rich_help_panel=PANEL, **more)
 
 
-def _zone(param: typer.CallbackParam, value: str | None) -> str | None:
-    return None if value is None else time_zone(param, value)
-
-
 def file_options(
     time_unit: Unit = None,
     time_column: Annotated[str | None, _option("--time-column", "Column with the times, whatever its name.")] = None,
@@ -30,7 +26,7 @@ def file_options(
     ] = None,
     times_in: Annotated[
         str | None,
-        _option("--times-in", "Time zone of times that name none; else UTC.", metavar="ZONE", callback=_zone),
+        _option("--times-in", "Time zone of times that name none; else UTC.", metavar="ZONE", callback=time_zone),
     ] = None,
     stream_column: Annotated[str | None, _option("--stream-column", "Column with the streams' names.")] = None,
     name_column: Annotated[

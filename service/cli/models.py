@@ -117,14 +117,15 @@ def train(
         ),
     ] = False,
     time_zone: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--time-zone",
             metavar="NAME",
             callback=known_time_zone,
-            help="Where the clock hangs that the plant works by, such as Europe/Berlin.",
+            help="Where the clock hangs that the plant works by, such as Europe/Berlin; if not given, where "
+            "detection.rules say that of all streams it does, else UTC.",
         ),
-    ] = "UTC",
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(callback=one_of(*PRECISIONS), help=f"{listed(PRECISIONS)}; auto: bfloat16 on a GPU that has it."),
@@ -180,7 +181,8 @@ def train(
             learned = _from_files(paths, _names(features), files, settings, say)
         parts = usable(learned.series)
         start = None if from_scratch else load_net(parts[0].features).detector.forecaster
-        architecture = suited_to(parts, cell, hidden, layers, time_zone, start.config if start else None)
+        zone = time_zone or _zone_in_rules(learned.sensors, parts)
+        architecture = suited_to(parts, cell, hidden, layers, zone, start.config if start else None)
         training = TrainingConfig(
             epochs=epochs,
             patience=patience,
@@ -208,6 +210,12 @@ def train(
             sensors=learned.sensors,
             start=start,
         )
+
+
+def _zone_in_rules(sensors: "SensorRules | None", parts: "list[Series]") -> str:
+    """Where all streams have the same, that one; the net has one clock."""
+    zones = {"UTC" if sensors is None else sensors.of(one.key.encode()).time_zone for one in parts}
+    return zones.pop() if len(zones) == 1 else "UTC"
 
 
 def _train_generic(out_file: Path, has_data: bool, hidden: int, epochs: int, seed: int, *, force: bool) -> None:

@@ -73,10 +73,11 @@ def multiple_of_16(param: typer.CallbackParam, value: int) -> int:
     return value
 
 
-def time_zone(param: typer.CallbackParam, value: str) -> str:
+def time_zone(param: typer.CallbackParam, value: str | None) -> str | None:
     """The IANA name of one that this machine knows."""
     try:
-        ZoneInfo(value)
+        if value is not None:
+            ZoneInfo(value)
     except (KeyError, ValueError, OSError) as error:  # of an unknown name, of one that is no name, of a folder's
         raise RefusedSetting(
             f"{_option(param)} is {value!r}, expected the IANA name of a time zone, such as Europe/Berlin, or UTC"

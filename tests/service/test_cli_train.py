@@ -72,6 +72,23 @@ def test_a_cell_is_chosen_by_name_and_a_report_is_written(telltale: Telltale, pl
     }
 
 
+@pytest.mark.parametrize(
+    ("streams", "option", "zone"),
+    [
+        ("*", (), "Europe/Berlin"),
+        ("mill*", (), "UTC"),
+        ("*", ("--time-zone", "Asia/Tokyo"), "Asia/Tokyo"),
+    ],
+)
+def test_the_clock_of_the_net_is_that_which_rules_name_of_all_streams(
+    telltale: Telltale, plant: Path, tmp_path: Path, streams: str, option: tuple[str, ...], zone: str
+) -> None:
+    config = tmp_path / "telltale.yaml"
+    config.write_text(f'detection: {{rules: [{{streams: "{streams}", time_zone: Europe/Berlin}}]}}')
+    telltale.does("train", "--data", plant, "--config", config, "--out", tmp_path / "x", *QUICK, *option)
+    assert described(telltale, tmp_path / "x")["architecture"]["time_zone"] == zone  # type: ignore[index]
+
+
 def test_a_net_of_one_channel_begins_as_the_one_that_comes_with_telltale(
     telltale: Telltale, plant: Path, tmp_path: Path
 ) -> None:
