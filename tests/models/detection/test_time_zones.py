@@ -37,8 +37,7 @@ def around(change: datetime) -> Int64s:
 def job_at_six(times_ms: Int64s, zone: str) -> Doubles:
     """An hour of work at 06:00 of the clocks there, every day."""
     hours = [datetime.fromtimestamp(time // 1000, ZoneInfo(zone)).hour for time in times_ms.tolist()]
-    at_work = (np.array(hours) == 6).astype(float)
-    return 60 + 25 * at_work + 0.5 * noise(readings=len(hours))
+    return np.where(np.array(hours) == 6, 85.0, 60.0) + 0.5 * noise(readings=len(hours))
 
 
 def in_zone(zone: str | None, detector: Detector | None = None) -> Detector:
