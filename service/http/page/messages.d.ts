@@ -42,6 +42,13 @@ export interface Event {
   data: Anomaly;
 }
 
+export interface FirstCause {
+  anomaly: string;
+  stream: string;
+  kind: string;
+  opened_at: string;
+}
+
 export interface GateSeen {
   name: string;
   mean: (number | null)[];
@@ -76,6 +83,28 @@ export interface HealthSummary {
   late: number;
   duplicate: number;
   events: number;
+}
+
+export interface IncidentSeen {
+  incident: string;
+  group: string;
+  status: string;
+  severity: string;
+  streams: number;
+  anomalies: number;
+  open_anomalies: number;
+  opened_at: string;
+  closed_at: string | null;
+  held_back: string | null;
+  acknowledged_by: string | null;
+  first_cause: FirstCause;
+}
+
+export interface IncidentsFound {
+  followed: boolean;
+  found: number;
+  open: IncidentSeen[];
+  closed: IncidentSeen[];
 }
 
 export interface LayerSeen {
