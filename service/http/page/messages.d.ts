@@ -12,6 +12,8 @@ export interface Anomaly {
   opened_at: string;
   closed_at: string | null;
   channels: Channel[];
+  return_period_s: number;
+  witnesses: Record<string, number>;
   checkpoint: string;
   topic: string;
   partition: number;
