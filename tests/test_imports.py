@@ -97,7 +97,9 @@ KNOWN_IN = {
     # A person's settings are read where a command begins.
     "service.settings.settings": "service.cli service.process service.settings",
     # What looks at another's log belongs to no group and joins none.
-    "service.kafka.groupless": "service.cli service.process.groupless service.process.controls service.kafka",
+    "service.kafka.groupless": """
+        service.cli service.process.groupless service.process.controls service.process.following service.kafka
+    """,
     # Of Kafka, what runs knows the log alone.
     "service.kafka": "service.kafka service.cli service.process",
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 
 from service.http import control_routes as api_controls
+from service.http import incident_routes as api_incidents
 from service.http import insight_routes as api_insights
 from service.http import page_routes as api_page
 from service.http import past_routes as api_past
@@ -18,6 +19,7 @@ from service.http.access import PROBES, Access
 from service.http.answers import Head, json_of, schema
 from service.http.event_stream import Followers
 from service.http.health import HealthSummary, assigned, stuck, summary, unready
+from service.http.incident_list import IncidentList
 from service.http.past_process import PastProcess
 from service.http.server import ending_of
 from service.http.turns import InTurn, Turns
@@ -55,13 +57,15 @@ def app(
     turns: Turns | None = None,
     past: PastProcess | None = None,
     write_control: api_controls.WriteControl | None = None,
+    incidents: IncidentList | None = None,
 ) -> FastAPI:
     """The HTTP interface.
 
     registry: None: metrics are not served here. beat_limit_s: how long the worker's loop may take to come round and
     still be alive. insight: what looks into live streams, streams: what lists them; None: nothing does. token, names:
     who may ask, see Access. turns: in which requests are answered; None: as they come. past: what judges readings again
-    from their topic; None: there is no topic. write_control: writes to the topic of controls; None: likewise.
+    from their topic; None: there is no topic. write_control: writes to the topic of controls, incidents: heard of on
+    their topic; None: likewise.
     """
     turns = turns or Turns()
     api = FastAPI(title="Telltale", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
@@ -83,6 +87,8 @@ def app(
         api.include_router(api_insights.router(insight))
     if past is not None:
         api.include_router(api_past.router(past))
+    if incidents is not None:
+        api.include_router(api_incidents.router(incidents))
     if write_control is not None:
         api.include_router(api_controls.router(write_control, may_write=token is not None))
     api.include_router(api_page.router())

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from service.forks import fork
 from service.http.control import Introduced, Supervised, orders
+from service.http.incident_list import FollowedIncidents
 from service.http.past_process import PastProcess
 from service.http.server import STOP_WITHIN_S, Server
 from service.http.web_link import WorkerEnd
@@ -43,10 +44,11 @@ class WebProcess:
         workers: Workers,
         servers: Sequence[Server],
         past: PastProcess,
+        incidents: FollowedIncidents,
     ) -> None:
         """workers: what the servers know the worker by in the other process, where its board and metrics are copies.
 
-        past: what looks back for the other process.
+        past: what looks back for the other process. incidents: what follows their topic in it.
         """
         ours, theirs = socket.socketpair()
         self._link, self._web_link = Link(ours), Link(theirs)
@@ -54,6 +56,7 @@ class WebProcess:
         self._workers = workers
         self._servers = servers
         self._past = past
+        self._incidents = incidents
         self._pid: int | None = None
         self._stopping = False
 
@@ -96,7 +99,13 @@ class WebProcess:
         self._link.close()
         self._past.start(self._leave)
         ended = threading.Event()
-        return serve(self._servers, self._past, lambda: self._workers.connect(self._web_link, ended.set), ended)
+        return serve(
+            self._servers,
+            self._past,
+            self._incidents,
+            lambda: self._workers.connect(self._web_link, ended.set),
+            ended,
+        )
 
     def _leave(self) -> None:
         self._web_link.close()
@@ -104,7 +113,13 @@ class WebProcess:
             server.leave()
 
 
-def serve_supervised(servers: Sequence[Server], past: PastProcess, workers: Workers, control: socket.socket) -> int:
+def serve_supervised(
+    servers: Sequence[Server],
+    past: PastProcess,
+    incidents: FollowedIncidents,
+    workers: Workers,
+    control: socket.socket,
+) -> int:
     """What the process does whose workers a supervisor starts; returns its exit code."""
 
     def leave() -> None:
@@ -127,14 +142,21 @@ def serve_supervised(servers: Sequence[Server], past: PastProcess, workers: Work
         finally:
             ended.set()
 
-    return serve(servers, past, threading.Thread(target=obey, name="control", daemon=True).start, ended)
+    return serve(servers, past, incidents, threading.Thread(target=obey, name="control", daemon=True).start, ended)
 
 
-def serve(servers: Sequence[Server], past: PastProcess, listen: Callable[[], object], ended: threading.Event) -> int:
+def serve(
+    servers: Sequence[Server],
+    past: PastProcess,
+    incidents: FollowedIncidents,
+    listen: Callable[[], object],
+    ended: threading.Event,
+) -> int:
     """Answer until `ended` is set. listen: called once requests are answered."""
     for server in servers:
         server.start()
     listen()
+    incidents.start()
     try:
         while not ended.wait(WATCH_S):
             if any(server.failed for server in servers):
@@ -143,4 +165,5 @@ def serve(servers: Sequence[Server], past: PastProcess, listen: Callable[[], obj
             server.stop()
         return 0
     finally:
+        incidents.stop()
         past.stop()

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from service.errors import LogUnavailable, LostState, RefusedInput, RefusedSetti
 from service.http.app import app as http_app
 from service.http.app import metrics_app
 from service.http.control import Introduced, Stop, orders
+from service.http.incident_list import FollowedIncidents
 from service.http.past_process import PastProcess
 from service.http.server import Server
 from service.http.turns import Brake, Share, Turns
@@ -49,6 +51,7 @@ from service.log.port import Record
 from service.notify.notifier import Notifier
 from service.pipeline import Pipeline
 from service.process import controls
+from service.process.following import follow_incidents
 from service.process.groupless import looking_back
 from service.process.models import Models, open_models
 from service.process.receivers import receivers_of
@@ -101,8 +104,9 @@ def run_service(settings: Settings) -> None:
     if settings.http.enabled:
         workers = Workers(board, metrics)
         past = PastProcess(looking_back(settings, models, numerics))
-        servers = _servers(settings, models, board, registry, workers, past)
-        web = WebProcess(board, metrics, streams, watching, workers, servers, past)
+        incidents = FollowedIncidents(partial(follow_incidents, settings))
+        servers = _servers(settings, models, board, registry, workers, past, incidents)
+        web = WebProcess(board, metrics, streams, watching, workers, servers, past, incidents)
         web.start()
     try:
         seen = _Seen(board, metrics, watching, streams, notifier)
@@ -194,7 +198,9 @@ def _supervised(settings: Settings, models: Models, numerics: Mapping[str, str])
     board, metrics, registry = observed(models, numerics, notified, settings.metrics.top_streams, processes)
     workers = Workers(board, metrics)
     past = PastProcess(looking_back(settings, models, numerics))
-    servers = _servers(settings, models, board, registry, workers, past) if settings.http.enabled else []
+    incidents = FollowedIncidents(partial(follow_incidents, settings))
+    served = settings.http.enabled
+    servers = _servers(settings, models, board, registry, workers, past, incidents) if served else []
 
     def work(number: int, control: socket.socket) -> int:
         for server in servers:
@@ -208,7 +214,7 @@ def _supervised(settings: Settings, models: Models, numerics: Mapping[str, str])
         return _work(settings, models, numerics, identity, number, control)
 
     def serve(control: socket.socket) -> int:
-        return serve_supervised(servers, past, workers, control)
+        return serve_supervised(servers, past, incidents, workers, control)
 
     def leave_group(number: int) -> int:
         kafka, instance = settings.kafka, supervised_instance(service, number)
@@ -268,6 +274,7 @@ def _servers(
     registry: CollectorRegistry,
     workers: Workers,
     past: PastProcess,
+    incidents: FollowedIncidents,
 ) -> list[Server]:
     """One, or one more for the metrics alone."""
     http = settings.http
@@ -288,6 +295,7 @@ def _servers(
         turns=Turns(Share(http.processor_share)),
         past=past,
         write_control=write_control,
+        incidents=incidents.list,
     )
     brake = Brake()
     servers = [Server(api, http.host, http.port, brake=brake)]

@@ -82,6 +82,9 @@ export function nameOf(stream) {
 /** The rows of all lists that can be chosen. */
 export const rows = () => /** @type {HTMLButtonElement[]} */ ([...document.querySelectorAll("button.pick")]);
 
+/** @param {HTMLElement} row */
+const keyOf = (row) => row.dataset.stream ?? row.dataset.incident;
+
 /**
  * Keeps the focus on the row that had it; waits for the next time where one is just being pressed.
  * @param {HTMLElement} list
@@ -90,11 +93,11 @@ export const rows = () => /** @type {HTMLButtonElement[]} */ ([...document.query
 export function replace(list, content) {
   if (list.querySelector(":active")) return;
   const active = document.activeElement;
-  const focused = active instanceof HTMLElement && list.contains(active) ? active.dataset.stream : undefined;
+  const focused = active instanceof HTMLElement && list.contains(active) ? keyOf(active) : undefined;
   list.replaceChildren(...content);
   if (focused !== undefined)
     rows()
-      .find((row) => list.contains(row) && row.dataset.stream === focused)
+      .find((row) => list.contains(row) && keyOf(row) === focused)
       ?.focus();
 }
 

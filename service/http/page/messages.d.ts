@@ -12,6 +12,8 @@ export interface Anomaly {
   opened_at: string;
   closed_at: string | null;
   channels: Channel[];
+  return_period_s: number;
+  witnesses: Record<string, number>;
   checkpoint: string;
   topic: string;
   partition: number;
@@ -40,6 +42,13 @@ export interface Event {
   time: string;
   datacontenttype: string;
   data: Anomaly;
+}
+
+export interface FirstCause {
+  anomaly: string;
+  stream: string;
+  kind: string;
+  opened_at: string;
 }
 
 export interface GateSeen {
@@ -76,6 +85,28 @@ export interface HealthSummary {
   late: number;
   duplicate: number;
   events: number;
+}
+
+export interface IncidentSeen {
+  incident: string;
+  group: string;
+  status: string;
+  severity: string;
+  streams: number;
+  anomalies: number;
+  open_anomalies: number;
+  opened_at: string;
+  closed_at: string | null;
+  held_back: string | null;
+  acknowledged_by: string | null;
+  first_cause: FirstCause;
+}
+
+export interface IncidentsFound {
+  followed: boolean;
+  found: number;
+  open: IncidentSeen[];
+  closed: IncidentSeen[];
 }
 
 export interface LayerSeen {

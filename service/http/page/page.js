@@ -3,6 +3,7 @@
 import { kindName } from "./anomaly_words.js";
 import { chart, listenToChosen, showExcuse, showNamed, showReadings, showTimes, unchoose } from "./chosen.js";
 import { element } from "./elements.js";
+import { showIncidents } from "./incidents.js";
 import { Since } from "./lately.js";
 import { addRecent, listenToLists, lookForSilent, refresh, showOpen, showStreams } from "./lists.js";
 import { listenToPreferences } from "./preferences.js";
@@ -24,9 +25,14 @@ const HEARD = {
   summary: hearSummary,
   readings: showReadings,
   stream: showExcuse,
-  gap: () => quietly(refresh),
+  gap: all,
   anomaly: hearAnomaly,
 };
+
+function all() {
+  quietly(refresh);
+  quietly(showIncidents);
+}
 
 /** @param {Summary} summary */
 function hearSummary(summary) {
@@ -63,7 +69,7 @@ function listen() {
     (connected, error) => {
       page.lost = !connected;
       page.refused = null;
-      if (connected) quietly(refresh);
+      if (connected) all();
       else if (error instanceof Refused) refuse(error);
       showStanding();
     },
@@ -96,11 +102,12 @@ function tick() {
   if (looked === null || looked.ms >= SILENT_EVERY_MS) {
     looked = new Since();
     quietly(lookForSilent);
+    quietly(showIncidents);
   }
 }
 
 function zoneChanged() {
-  quietly(refresh);
+  all();
   showTimes();
   chart.draw();
 }

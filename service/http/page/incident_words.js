@@ -1,0 +1,38 @@
+// Words for incidents: how many anomalies belong to one, what was first, what people said of it.
+
+import { kindName } from "./anomaly_words.js";
+import { clock, count, since } from "./words.js";
+
+/** @typedef {import("./types.d.ts").Incident} Incident */
+
+/** @param {Pick<Incident, "anomalies" | "open_anomalies" | "streams">} incident */
+export function members({ anomalies, open_anomalies, streams }) {
+  const open = open_anomalies > 0 && open_anomalies < anomalies ? `, ${open_anomalies} open` : "";
+  return `${count(anomalies, "anomaly", "anomalies")} in ${count(streams, "stream")}${open}`;
+}
+
+/** @param {Pick<Incident, "first_cause">} incident */
+export const firstCause = ({ first_cause }) => `first ${first_cause.stream}: ${kindName(first_cause.kind)}`;
+
+/** @param {Pick<Incident, "acknowledged_by">} incident */
+export const acknowledged = ({ acknowledged_by }) =>
+  acknowledged_by === null ? null : `acknowledged by ${acknowledged_by}`;
+
+/** @param {Pick<Incident, "held_back">} incident */
+export const heldBack = ({ held_back }) => (held_back === null ? null : `no one is notified: ${held_back}`);
+
+/**
+ * @param {Pick<Incident, "opened_at" | "closed_at">} incident
+ * @param {number} now milliseconds
+ */
+export const times = ({ opened_at, closed_at }, now) => `${clock(opened_at)}, ${since(opened_at, closed_at ?? now)}`;
+
+/**
+ * Where the page shows the first cause: at the time when it began.
+ * @param {Pick<Incident, "first_cause">} incident
+ */
+export const placeOf = ({ first_cause }) => ({
+  stream: first_cause.stream,
+  at: Date.parse(first_cause.opened_at),
+  anomaly: first_cause.anomaly,
+});

@@ -1,0 +1,64 @@
+"""Incidents on the page: a real service, and events that are on the topic of incidents of a real broker."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+from playwright.sync_api import Browser, expect
+
+from service.kafka.topics import TopicSpec, create_topics
+from tests.browser.scene import visited
+from tests.browser.test_page import browser, checkpoint
+from tests.integration.test_end_to_end import Service, made_topics
+from tests.kafka import Broker
+from tests.service.http.test_incident_list import DATA, closing_event, event
+
+__all__ = ["browser", "checkpoint"]  # fixtures
+
+WITHIN_MS = 30_000  # the topic is looked at every 2 s, the list asked for every 10 s
+
+
+@pytest.fixture
+def topic(kafka: Broker) -> str:
+    name = f"incidents-{uuid.uuid4().hex[:8]}"
+    create_topics(kafka.bootstrap_servers, {name: TopicSpec(1, 1)})
+    return name
+
+
+@pytest.fixture
+def running(kafka: Broker, checkpoint: Path, topic: str) -> Iterator[Service]:
+    service = Service(kafka, checkpoint, made_topics(kafka), TELLTALE_INCIDENTS__TOPIC=topic)
+    try:
+        yield service.until_listening()
+    finally:
+        service.process.kill()
+
+
+def test_incidents_are_listed_above_what_is_wrong_now_and_lead_to_their_first_cause(
+    kafka: Broker, browser: Browser, running: Service, topic: str
+) -> None:
+    def say(*events: bytes) -> None:
+        with closing(KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)) as producer:
+            for one in events:
+                producer.send(topic, one, partition=0)
+
+    say(event(incident="i-2", group="site/line-4", severity="critical", acknowledged_by="anna"), event())
+    with visited(browser, f"http://127.0.0.1:{running.port}/") as shown:
+        rows = shown.page.locator("#incidents-open .incident")
+        expect(rows).to_have_count(2, timeout=WITHIN_MS)
+        expect(rows.nth(0)).to_contain_text("critical")
+        expect(rows.nth(0)).to_contain_text("acknowledged by anna")
+        expect(rows.nth(1)).to_contain_text("3 anomalies in 2 streams, 2 open")
+        first_above = "document.querySelector('#incidents').compareDocumentPosition(document.querySelector('#wrong'))"
+        assert shown.page.evaluate(first_above) & 4  # DOCUMENT_POSITION_FOLLOWING
+        rows.nth(1).click()
+        where = shown.page.evaluate("location.hash")
+        assert where.startswith("#site%2Fline-3%2Fpump-7%2Fflow&at=")
+        assert f"anomaly={DATA.first_cause.anomaly}" in where
+
+        say(closing_event(1))
+        expect(rows).to_have_count(1, timeout=WITHIN_MS)
+        expect(shown.page.locator("#incidents-closed-list .incident")).to_have_count(1)

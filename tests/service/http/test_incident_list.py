@@ -1,0 +1,120 @@
+"""Incidents as the page lists them, from the events that the book makes of a plant's anomalies."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import msgspec
+
+from service.http.app import app
+from service.http.incident_list import LATEST_CLOSED, FollowedIncidents, IncidentList
+from service.http.server import Server
+from service.incidents.events import FirstCause, IncidentData, IncidentEvent, encode_incident
+from tests.service.http.test_access import BEARER, BOARD, TOKEN
+from tests.service.incidents.plant import time_at
+
+INCIDENTS = "/api/v1/incidents"
+DATA = IncidentData(
+    incident="i-1",
+    group="site/line-3",
+    status="open",
+    severity="minor",
+    streams=2,
+    anomalies=3,
+    open_anomalies=2,
+    opened_at=time_at(0),
+    closed_at=None,
+    closed_as=None,
+    notified=True,
+    held_back=None,
+    acknowledged_by=None,
+    acknowledged_at=None,
+    peak=2.5,
+    first_cause=FirstCause("a-1", "site/line-3/pump-7/flow", "level", time_at(0)),
+    members=[],
+    members_left_out=0,
+)
+
+
+def event(change: str = "opened", **differs: object) -> bytes:
+    data = msgspec.structs.replace(DATA, **differs)
+    kind = f"telltale.incident.{change}"
+    whole = IncidentEvent("1.0", "e", "/telltale/incidents", kind, data.group, time_at(0), "application/json", data)
+    return encode_incident(whole).value or b""
+
+
+def closing_event(n: int) -> bytes:
+    return event("closed", incident=f"i-{n}", status="closed", open_anomalies=0, closed_at=time_at(n))
+
+
+@contextmanager
+def serving(incidents: IncidentList) -> Iterator[httpx.Client]:
+    server = Server(app(BOARD, None, 5.0, "0.1.0", lambda: 100.0, token=TOKEN, incidents=incidents), "127.0.0.1", 0)
+    server.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client:
+        yield client
+    server.stop()
+
+
+def test_an_incident_is_listed_as_its_last_event_says_and_only_to_who_has_the_token() -> None:
+    incidents = IncidentList()
+    incidents.follow(True)
+    incidents.hear([event(), event("updated", acknowledged_by="anna", severity="major")])
+    with serving(incidents) as client:
+        assert client.get(INCIDENTS).status_code == 401
+        found = client.get(INCIDENTS, headers=BEARER).json()
+    assert (found["followed"], found["found"], found["closed"]) == (True, 1, [])
+    (seen,) = found["open"]
+    assert (seen["severity"], seen["acknowledged_by"]) == ("major", "anna")
+    assert seen["first_cause"]["stream"] == "site/line-3/pump-7/flow"
+    assert "members" not in seen
+
+
+def test_the_most_severe_come_first_then_the_latest_and_the_limit_leaves_the_count() -> None:
+    incidents = IncidentList()
+    said = (("old", "critical", 1), ("new", "minor", 9), ("older", "minor", 2))
+    incidents.hear(event(incident=name, severity=severity, opened_at=time_at(at)) for name, severity, at in said)
+    assert [one.incident for one in incidents.found(10).open] == ["old", "new", "older"]
+    assert (incidents.found(1).found, len(incidents.found(1).open)) == (3, 1)
+
+
+def test_an_incident_that_closes_moves_to_the_closed_ones_and_back_when_it_opens_again() -> None:
+    incidents = IncidentList()
+    incidents.hear([event(), closing_event(1)])
+    assert [one.closed_at for one in incidents.found(10).closed] == [time_at(1)]
+    assert incidents.found(10).open == []
+    incidents.hear([event("updated")])
+    assert (incidents.found(10).found, incidents.found(10).closed) == (1, [])
+
+
+def test_only_the_latest_closed_ones_are_kept_the_latest_first() -> None:
+    incidents = IncidentList()
+    incidents.hear(closing_event(n) for n in range(LATEST_CLOSED + 5))
+    kept = [one.incident for one in incidents.found(10).closed]
+    assert kept == [f"i-{n}" for n in reversed(range(5, LATEST_CLOSED + 5))]
+
+
+def test_events_of_controls_and_what_is_no_event_are_passed_over() -> None:
+    incidents = IncidentList()
+    control = b'{"type": "telltale.control.applied", "data": {"control": "quiet-1", "effect": "set", "offset": 1}}'
+    incidents.hear([control, None, b"{", b"[]", event()])
+    assert incidents.found(10).found == 1
+
+
+def test_what_follows_the_topic_begins_with_start_and_ends_with_stop() -> None:
+    begun = threading.Event()
+
+    def follow(incidents: IncidentList, ended: threading.Event) -> None:
+        incidents.follow(True)
+        begun.set()
+        ended.wait()
+        incidents.follow(False)
+
+    followed = FollowedIncidents(follow)
+    assert not followed.list.found(1).followed
+    followed.start()
+    assert begun.wait(10)
+    assert followed.list.found(1).followed
+    followed.stop()
+    assert not followed.list.found(1).followed
