@@ -20,6 +20,9 @@ BAND_DEVIATIONS = 3.0  # half the expected band, in standard deviations of the s
 BAND_REACH = 1.6448536269514722  # standard deviations to either end of a band that holds 90 % of normal residuals
 SMALLEST_STD = 0.01  # spreads: what is nearer is never anomalous
 SMALLEST_VARIANCE = SMALLEST_STD * SMALLEST_STD
+FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
+SMALLEST_DEVIATION = 0.05  # of a strength, which is around 1, beside its standard deviation
+LONGER = 2.0  # times the longest run, or gap, is not healthy
 
 
 LIMITS = ("up", "down", "minimum_deviation", "minimum_relative_deviation")

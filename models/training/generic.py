@@ -21,7 +21,7 @@ from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.loop import SPREAD_WEIGHT, huber
 
 FEATURE = "value"
-FIRST_RESCALE = 2  # readings; a stream's scale is derived again whenever their number has doubled: see judge.move_scale
+FIRST_RESCALE = 2  # readings; a stream's scale is derived again when their number has doubled: see learning.move_scale
 PRIMED_SHARE = 0.3  # of the series are scaled as those of a training part: by all of their readings
 UNSEEN_SEED = 2**31  # added to the seed: of the series that are judged on
 UNSEEN_SERIES = 256
@@ -142,7 +142,7 @@ def _scale(values: Tensor, known: int, primed: Tensor) -> tuple[Tensor, Tensor, 
 
 
 def _scale_of(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As judge.rescale derives it."""
+    """As learning.rescale derives it."""
     others = max(len(values) - 1, 1)
     centre = values.sum(0) / max(len(values), 1)
     floor = centre.abs() * 1e-6 + 1e-9

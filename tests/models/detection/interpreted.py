@@ -20,7 +20,20 @@ from models.detection.records import Block, Events, Look, Rules, Scratch, Sheet,
 from models.detection.rows import CHANNELS, SCALARS
 from models.detection.scoring import ScoreConfig
 
-MADE_OF = tuple(f"models.detection.{name}" for name in ("arithmetic", "net_arithmetic", "rhythm", "expectation"))
+# The modules of the judge, each after those that it imports.
+MADE_OF = (
+    "arithmetic",
+    "net_arithmetic",
+    "rhythm",
+    "expectation",
+    "residual",
+    "witnesses",
+    "thresholds",
+    "alarm_step",
+    "learning",
+    "events",
+    "judge",
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,15 +43,16 @@ def _as_it_is(function: F) -> F:
 
 
 def _interpreted() -> tuple[Any, ...]:
-    """The modules that it is made of are interpreted too, and stand in for the compiled ones while it is loaded."""
+    """Each module, interpreted, stands in for the compiled one while those that import it are loaded."""
     with (
         patch("models.detection.compiling.compiled", _as_it_is),
         patch("models.detection.compiling.kept", _as_it_is),
         patch.dict(sys.modules),
     ):
-        for name in MADE_OF:
+        names = [f"models.detection.{name}" for name in MADE_OF]
+        for name in names:
             sys.modules[name] = _loaded(name)
-        return *map(sys.modules.get, MADE_OF[1:]), _loaded("models.detection.judge")
+        return tuple(sys.modules[name] for name in names)
 
 
 def _loaded(name: str) -> Any:
@@ -53,8 +67,20 @@ def _loaded(name: str) -> Any:
     return module
 
 
-NET_ARITHMETIC, RHYTHM, EXPECTATION, JUDGE = _interpreted()
-"""models.detection.net_arithmetic, rhythm, expectation and judge, interpreted."""
+(
+    ARITHMETIC,
+    NET_ARITHMETIC,
+    RHYTHM,
+    EXPECTATION,
+    RESIDUAL,
+    WITNESSES,
+    THRESHOLDS,
+    ALARM_STEP,
+    LEARNING,
+    EVENTS,
+    JUDGE,
+) = _interpreted()
+"""The modules of MADE_OF, interpreted."""
 
 
 class Record:

@@ -5,7 +5,7 @@ import pytest
 
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.detection.records import Scores
-from tests.models.detection.interpreted import JUDGE, OneStream
+from tests.models.detection.interpreted import ALARM_STEP, OneStream
 
 CONFIG = AlarmConfig(close_below=0.5, close_after=3, rest=4, adopt_after=10, relearn=6)
 
@@ -28,7 +28,7 @@ class Alarm:
             self.one.looks[0].value = value
             seen = len(self.changes)
             of = Scores(score, sharp, 1.0, (0.0, 0.0), (0.0,) * 4, (0.0,) * 3, int(furthest))
-            step = JUDGE.step_alarm(self.row, self.one.scratch, of, 100.0 + seen, seen * 1_000.0, self.one.rules)
+            step = ALARM_STEP.step_alarm(self.row, self.one.scratch, of, 100.0 + seen, seen * 1_000.0, self.one.rules)
             self.changes.append(step.change)
             self.learned.append(step.learns == 1.0)
             self.updated_baseline.append(step.updates_baseline == 1.0)

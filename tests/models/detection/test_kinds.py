@@ -27,7 +27,7 @@ from models.detection.records import Step
 from models.detection.rows import CHANNELS, SCALARS
 from models.training.injection import InjectedFault, disturb
 from tests.data import QUICK, Judged, batch_of, judge, some_forecaster, some_kinds
-from tests.models.detection.interpreted import JUDGE, OneStream
+from tests.models.detection.interpreted import EVENTS, OneStream
 
 READINGS, STREAMS, FEATURES = 300, 3, 2
 
@@ -82,7 +82,7 @@ def test_symptoms_are_what_their_names_say() -> None:
                 look.before = look.value
                 look.value = values[t, stream, f] if present[t, stream, f] else look.value
                 learns = weight[t, stream, f]
-                JUDGE.follow_symptoms(symptoms[stream], f, channel, look, Step(Change.NONE, learns, learns))
+                EVENTS.follow_symptoms(symptoms[stream], f, channel, look, Step(Change.NONE, learns, learns))
                 channel.known += learns
     for stream in range(STREAMS):
         for f, spread in enumerate((0.5, 2.0)):

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from models.detection.judge import FARTHEST
+from models.detection.records import FARTHEST
 from models.detection.scoring import ScoreConfig
-from tests.models.detection.interpreted import JUDGE, OneStream
+from tests.models.detection.interpreted import RESIDUAL, OneStream
 
 
 class Level:
@@ -20,7 +20,7 @@ class Level:
     def distance(self, value: float, season: float = 0.0) -> float:
         channel, look = self.one.channels[0], self.one.looks[0]
         look.value, look.season = value, season
-        JUDGE.compare(channel, look, self.one.rules)
+        RESIDUAL.compare(channel, look, self.one.rules)
         return float(look.distance)
 
 
@@ -52,5 +52,5 @@ def test_a_missing_value_does_not_move_the_level_deviation() -> None:
     level = Level(features=2)
     for channel, look, present in zip(level.one.channels, level.one.looks, (1.0, 0.0), strict=True):
         look.value, look.present = 5.0, present
-        JUDGE.compare(channel, look, level.one.rules)
+        RESIDUAL.compare(channel, look, level.one.rules)
     assert level.one.numbers()["level_deviation"].tolist() == [pytest.approx(1.0), 0]

@@ -8,19 +8,13 @@ import pytest
 
 from models.data.arrays import Doubles
 from models.detection.alarm import Change, OpenedBy
-from models.detection.judge import (
-    FARTHEST,
-    HIGHEST_PEAK,
-    LARGEST_LEARNED,
-    PRIOR_BLOCKS,
-    SETTLING,
-    SMALLEST_DEVIATION,
-    STRONGEST,
-)
-from models.detection.records import NO_LIMITS, SMALLEST_VARIANCE, Scores, Step
+from models.detection.learning import LARGEST_LEARNED, SETTLING
+from models.detection.records import FARTHEST, NO_LIMITS, SMALLEST_DEVIATION, SMALLEST_VARIANCE, Scores, Step
 from models.detection.rows import SCALARS
 from models.detection.scoring import ScoreConfig
-from tests.models.detection.interpreted import JUDGE, OneStream
+from models.detection.thresholds import HIGHEST_PEAK, PRIOR_BLOCKS
+from models.detection.witnesses import STRONGEST
+from tests.models.detection.interpreted import ARITHMETIC, LEARNING, RESIDUAL, THRESHOLDS, WITNESSES, OneStream
 
 
 class Seen(NamedTuple):
@@ -43,7 +37,7 @@ def take(seen: Seen, one: OneStream, present: Sequence[float] = (1.0,), updates:
     peaks = (seen.residual, seen.level, seen.outside, seen.sudden)
     scored = float(one.stream.age > one.rules.warm_up)
     scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength), peaks, (0.0,) * 3, 0)
-    JUDGE.update_baseline(one.stream, one.scratch, scores, Step(Change.NONE, updates, updates), one.rules, 0.0)
+    LEARNING.update_baseline(one.stream, one.scratch, scores, Step(Change.NONE, updates, updates), one.rules, 0.0)
 
 
 def learn(residuals: Doubles, config: ScoreConfig) -> OneStream:
@@ -68,7 +62,7 @@ def strength_of(residual_z: Sequence[float], present: Sequence[float] | None = N
     one = OneStream(len(residual_z))
     for look, z, there in zip(one.looks, residual_z, present or [1.0] * len(residual_z), strict=True):
         look.residual_z, look.present = z, there
-    return float(JUDGE.strengths_of(one.scratch)[0][0])
+    return float(WITNESSES.strengths_of(one.scratch)[0][0])
 
 
 def test_strength_is_the_root_mean_square_over_the_channels_that_are_there() -> None:
@@ -87,20 +81,20 @@ def test_a_channel_that_is_off_without_measure_is_no_stronger_than_the_strongest
 @pytest.mark.parametrize("features", [1, 2, 7, 8, 9, 38, 128])
 def test_the_sum_over_channels_has_the_bits_of_numpys(features: int) -> None:
     for squares in np.random.default_rng(features).normal(size=(20, features)) ** 2:
-        assert JUDGE.add(squares) == np.add.reduce(squares)
+        assert ARITHMETIC.add(squares) == np.add.reduce(squares)
 
 
 def test_the_sum_over_many_channels_is_that_of_its_blocks() -> None:
     squares = np.random.default_rng(0).normal(size=300) ** 2
     blocks = [np.add.reduce(squares[begin : begin + 128]) for begin in (0, 128, 256)]
-    assert JUDGE.add(squares) == (blocks[0] + blocks[1]) + blocks[2]
+    assert ARITHMETIC.add(squares) == (blocks[0] + blocks[1]) + blocks[2]
 
 
 def test_the_standard_deviation_is_never_0() -> None:
     for variance, std in ((0.0, math.sqrt(SMALLEST_VARIANCE)), (4.0, pytest.approx(2, rel=1e-4))):
         one = OneStream()
         one.channels[0].residual_variance = variance
-        JUDGE.compare(one.channels[0], one.looks[0], one.rules)
+        RESIDUAL.compare(one.channels[0], one.looks[0], one.rules)
         assert one.looks[0].residual_std == std
 
 
@@ -197,7 +191,7 @@ def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int)
             take(Seen(sudden=peak, residual=peak), one)
         thresholds = one.stream.residual_threshold, 0.0, 0.0, one.stream.sudden_threshold
         at = Scores(1.0, 1.0, 1.0, (0.0, 0.0), thresholds, (0.99, 1.0, 0.0), 0)
-        returns_ms = JUDGE.return_periods(one.stream, at, one.rules)
+        returns_ms = THRESHOLDS.return_periods(one.stream, at, one.rules)
         assert returns_ms[0] == pytest.approx(period * 2_000, rel=0.02)
         assert returns_ms[3] == pytest.approx(period * 2_000, rel=0.02)
         assert returns_ms[4:] == (0.0, one.stream.age * 2_000, 0.0), "a run that is healthy says nothing"
@@ -206,9 +200,9 @@ def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int)
 def test_no_return_period_is_longer_than_a_hundred_years_or_shorter_than_a_reading() -> None:
     one = OneStream()
     one.stream.interval_ms = 60_000.0
-    for peak, expected in ((1e6, JUDGE.LONGEST_RETURN_MS), (0.0, 60_000.0)):
+    for peak, expected in ((1e6, THRESHOLDS.LONGEST_RETURN_MS), (0.0, 60_000.0)):
         at = Scores(1.0, 1.0, 1.0, (0.0, 0.0), (peak,) * 4, (0.0,) * 3, 0)
-        assert JUDGE.return_periods(one.stream, at, one.rules)[3] == pytest.approx(expected)
+        assert THRESHOLDS.return_periods(one.stream, at, one.rules)[3] == pytest.approx(expected)
 
 
 def test_each_witness_has_a_threshold_that_knows_nothing_of_the_others() -> None:
@@ -245,9 +239,9 @@ def test_one_glitch_without_measure_lifts_no_threshold_out_of_reach() -> None:
 
 @pytest.mark.parametrize("number", [1.0, 1.0 + 1e-12, 1.4142135, 2.0, 3.5, 1e3, 1e6, 3.4e38])
 def test_logarithm_and_exponential_are_those_of_the_library_to_the_last_digits(number: float) -> None:
-    found = JUDGE.logarithm(number)
+    found = ARITHMETIC.logarithm(number)
     assert found == pytest.approx(math.log(number), rel=1e-14, abs=1e-16)
-    assert JUDGE.exponential(found) == pytest.approx(number, rel=1e-13)
+    assert ARITHMETIC.exponential(found) == pytest.approx(number, rel=1e-13)
 
 
 def test_blocks_long_ago_are_forgotten() -> None:
@@ -276,10 +270,10 @@ def score(residual: float, value: float, one: OneStream, elapsed_ms: float = 0.0
     for channel, look in zip(one.channels, one.looks, strict=True):
         channel.residual_variance, channel.mean = 1 - SMALLEST_VARIANCE, value
         look.residual, look.value = residual, value
-        JUDGE.compare(channel, look, one.rules)
-        JUDGE.limit(channel, look, NO_LIMITS)
+        RESIDUAL.compare(channel, look, one.rules)
+        RESIDUAL.limit(channel, look, NO_LIMITS)
     with np.errstate(all="ignore"):
-        found: Scores = JUDGE.score(one.stream, one.scratch, elapsed_ms, one.rules)
+        found: Scores = WITNESSES.score(one.stream, one.scratch, elapsed_ms, one.rules)
     return found
 
 
@@ -395,7 +389,7 @@ def test_an_unknown_channel_has_no_range_and_hides_no_other() -> None:
     ],
 )
 def test_the_furthest_is_the_first_of_the_highest(ratios: tuple[float, float, float], furthest: int) -> None:
-    assert JUDGE.furthest_of(ratios) == furthest == np.argmax(ratios)
+    assert WITNESSES.furthest_of(ratios) == furthest == np.argmax(ratios)
 
 
 def test_a_score_of_nothing_is_a_zero_without_a_sign() -> None:
@@ -472,7 +466,7 @@ def test_the_usual_interval_follows_the_stream_and_one_long_gap_does_not_make_it
     one = OneStream()
     for elapsed_ms in [0.0] + [1_000.0] * 400 + [3_600_000.0] + [1_000.0] * 10:
         one.stream.age += 1
-        JUDGE.learn_gap(one.stream, elapsed_ms)
+        LEARNING.learn_gap(one.stream, elapsed_ms)
     assert one.stream.interval_ms == pytest.approx(1_000, rel=0.01)
     assert one.stream.longest_gap_ms == 2_000
 
@@ -480,9 +474,9 @@ def test_the_usual_interval_follows_the_stream_and_one_long_gap_does_not_make_it
 def test_a_witness_that_opens_alarms_is_asked_for_more_and_is_forgiven_in_time() -> None:
     one = OneStream(score=ScoreConfig(opened_factor=1.5, opened_readings=100))
     for _ in range(2):
-        JUDGE.ask_more(one.stream, OpenedBy.RANGE, one.rules.opened_factor)
+        THRESHOLDS.ask_more(one.stream, OpenedBy.RANGE, one.rules.opened_factor)
     assert one.stream.range_factor == 2.25
-    JUDGE.ask_less(one.stream, one.rules.factor_fades)
+    THRESHOLDS.ask_less(one.stream, one.rules.factor_fades)
     assert one.stream.range_factor == 1 + 1.25 * 0.99
     others = [name for name in SCALARS.names if name.endswith("_factor") and name != "range_factor"]
     assert len(others) == 3

@@ -1,0 +1,67 @@
+"""What a reading does to its stream's alarm: open, hold or close it. alarm has the rules."""
+
+from models.detection.alarm import Change
+from models.detection.arithmetic import at_least, one_if
+from models.detection.compiling import compiled
+from models.detection.records import Rules, Scores, Scratch, Step
+from models.detection.rows import Scalars
+from models.detection.thresholds import ask_more
+
+
+@compiled
+def step_alarm(
+    stream: Scalars[float], scratch: Scratch, scores: Scores, offset: float, time_ms: float, rules: Rules
+) -> Step:
+    """Let a score open, hold or close the stream's alarm: see alarm."""
+    hot = scores.score >= 1.0
+    was_open = stream.alarm > 0
+    opens = not was_open and (scores.sharp >= 1.0 if stream.rest > 0 else hot and stream.rest == 0)
+    is_open = was_open or opens
+    if opens:
+        stream.opened_offset, stream.opened_ms, stream.opened_by = offset, time_ms, scores.furthest
+        stream.peak = stream.severity = stream.length = stream.quiet = 0.0
+        for f in range(len(scratch.channels)):
+            scratch.channels[f].mean_in_alarm = 0.0
+        ask_more(stream, scores.furthest, rules.opened_factor)
+    learns = not is_open and (not hot or stream.rest < 0)
+
+    rises = recovers = shifts = False
+    if is_open:
+        rises = follow_alarm(stream, scratch, scores.score, rules) and was_open
+        recovers = was_open and stream.quiet >= rules.close_after
+        shifts = stream.length >= rules.adopt_after and not recovers
+    if stream.rest > 0:
+        stream.rest -= 1
+    elif stream.rest < 0:
+        stream.rest += 1
+    if recovers:
+        stream.rest = rules.rest
+    if shifts:
+        stream.rest = -rules.relearn
+    stream.alarm = one_if(is_open and not recovers and not shifts)
+
+    change = Change.NONE
+    if shifts:
+        change = Change.LEVEL_SHIFT
+    elif recovers:
+        change = Change.RECOVERED
+    elif opens:
+        change = Change.OPENED
+    elif rises:
+        change = Change.UPDATED
+    return Step(change, one_if(learns), one_if(not is_open or stream.length <= rules.learn_first))
+
+
+@compiled
+def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: Rules) -> bool:
+    """Take a reading into the open alarm. Returns whether it became more severe."""
+    stream.peak = at_least(stream.peak, score)
+    stream.length += 1
+    stream.quiet = stream.quiet + 1 if score < rules.close_below else 0.0
+    for f in range(len(scratch.channels)):
+        channel = scratch.channels[f]
+        channel.mean_in_alarm += (scratch.looks[f].value - channel.mean_in_alarm) / at_least(stream.length, 1.0)
+    severity = one_if(stream.peak >= rules.major_at) + one_if(stream.peak >= rules.critical_at)
+    rises: bool = severity > stream.severity
+    stream.severity = severity
+    return rises

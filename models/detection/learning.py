@@ -1,0 +1,146 @@
+"""What a stream learns from a reading: baseline, usual interval and scale."""
+
+import math
+
+from models.detection.arithmetic import at_least, at_most, follow
+from models.detection.compiling import compiled
+from models.detection.expectation import rescale_expectation
+from models.detection.records import LONGER, Look, Rules, Scores, Scratch, Step
+from models.detection.rows import Channels, Scalars
+from models.detection.thresholds import ask_less, calibrate
+
+SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
+LARGEST_LEARNED = 8.0  # standard deviations: of what is further off no more is learned, or a glitch would deafen
+SETTLING = 48.0  # readings that a variance is learned from before the strength, which it scales, is
+RANGE_GROWTH = 0.05  # of the range, that one anomalous reading widens it by at most
+GAP_READINGS = 256.0  # length of the memory of the usual interval
+GAP_SETTLING = 16.0  # readings whose gaps are learned whatever they are
+
+
+@compiled
+def update_baseline(
+    stream: Scalars[float], scratch: Scratch, scores: Scores, step: Step, rules: Rules, false_alarm_ms: float
+) -> None:
+    """Take a reading into the long memories, and into the thresholds, which learn from every reading that is scored."""
+    learns = step.updates_baseline
+    stream.learned += learns
+    settled = stream.learned > SETTLING
+    for f in range(len(scratch.looks)):
+        channel, look = scratch.channels[f], scratch.looks[f]
+        rate = rate_of(stream.learned, rules) * (learns * look.present)
+        near = not_too_far(look.residual, channel.residual_mean, look.residual_std, settled)
+        channel.residual_mean, channel.residual_variance = follow(
+            channel.residual_mean, channel.residual_variance, near, rate
+        )
+        near = not_too_far(channel.level_deviation, channel.level_deviation_mean, look.level_std, settled)
+        channel.level_deviation_mean, channel.level_deviation_variance = follow(
+            channel.level_deviation_mean, channel.level_deviation_variance, near, rate
+        )
+    rate = rate_of(stream.learned - SETTLING, rules) * learns
+    stream.residual_strength_mean, stream.residual_strength_variance = follow(
+        stream.residual_strength_mean, stream.residual_strength_variance, scores.strengths[0], rate
+    )
+    stream.level_strength_mean, stream.level_strength_variance = follow(
+        stream.level_strength_mean, stream.level_strength_variance, scores.strengths[1], rate
+    )
+    stream.block_seen += scores.scored
+    stream.sudden_block_peak = at_least(stream.sudden_block_peak, scores.peaks[3] * scores.scored)
+    stream.residual_block_peak = at_least(stream.residual_block_peak, scores.peaks[0] * scores.scored)
+    stream.level_block_peak = at_least(stream.level_block_peak, scores.peaks[1] * scores.scored)
+    stream.range_block_peak = at_least(stream.range_block_peak, scores.peaks[2] * scores.scored)
+    if stream.block_seen >= rules.block_readings and stream.alarm == 0:  # what is open is judged as when it opened
+        calibrate(stream, rules, false_alarm_ms)
+    ask_less(stream, rules.factor_fades)
+
+
+@compiled
+def not_too_far(value: float, mean: float, std: float, settled: bool) -> float:
+    """Of what is further off than LARGEST_LEARNED no more is learned than of that."""
+    farthest = std * LARGEST_LEARNED if settled else math.inf
+    return at_most(at_least(value, mean - farthest), mean + farthest)
+
+
+@compiled
+def rate_of(learned: float, rules: Rules) -> float:
+    """The weight of one more reading: a plain mean at first, then a long memory; before the first, only the last."""
+    return 1 / at_most(at_least(learned, 1.0), rules.long_readings)
+
+
+@compiled
+def learn_gap(stream: Scalars[float], elapsed_ms: float) -> None:
+    """Take the time since the reading before into the usual interval, and into the longest gap."""
+    if stream.age < 2:
+        return
+    gap = elapsed_ms
+    if stream.age > GAP_SETTLING:
+        gap = at_most(gap, LONGER * at_least(stream.longest_gap_ms, stream.interval_ms))
+    stream.interval_ms += (gap - stream.interval_ms) / at_most(stream.age - 1, GAP_READINGS)
+    stream.longest_gap_ms = at_least(stream.longest_gap_ms, gap)
+
+
+@compiled
+def learn_scale(channel: Channels[float], look: Look, step: Step) -> None:
+    """Take a reading into mean and squared distance (Welford 1962), squared difference and range."""
+    weight = step.learns * look.present
+    if channel.known > 0:  # before the first there was none
+        moved = look.value - look.before
+        channel.step_square += moved * moved * weight
+    channel.known += weight
+    distance = look.value - channel.mean
+    channel.mean += distance * weight / at_least(channel.known, 1.0)
+    channel.square += distance * (look.value - channel.mean) * weight
+    if weight > 0:
+        channel.low = at_most(channel.low, look.value)
+        channel.high = at_least(channel.high, look.value)
+    elif look.present > 0 and channel.low <= channel.high and channel.spread < math.inf:
+        widen_range(channel, look)
+
+
+@compiled
+def widen_range(channel: Channels[float], look: Look) -> None:
+    """Of an anomalous reading the range learns too, but little: a glitch must not hide what comes after it."""
+    margin = (channel.high - channel.low) * RANGE_GROWTH + channel.spread * look.residual_std
+    channel.low = at_least(at_most(channel.low, look.value), channel.low - margin)
+    channel.high = at_most(at_least(channel.high, look.value), channel.high + margin)
+
+
+@compiled
+def move_scale(stream: Scalars[float], scratch: Scratch, rules: Rules) -> None:
+    """Adopt the level of an alarm that has lasted; derive centre and spread again at the ages that double."""
+    if stream.rest == -rules.relearn:
+        for f in range(len(scratch.channels)):
+            adopt_level(scratch.channels[f], stream.length)
+    if stream.age == stream.rescale_at:
+        for f in range(len(scratch.channels)):
+            rescale(scratch.channels[f])
+        stream.rescale_at *= 2
+
+
+@compiled
+def adopt_level(channel: Channels[float], length: float) -> None:
+    """The level since the alarm opened is the normal one; the spread and all of the baseline stay."""
+    weight = at_most(length, channel.known)
+    channel.square = channel.square / at_least(channel.known, 1.0) * weight
+    channel.step_square = channel.step_square / at_least(channel.known, 1.0) * weight
+    channel.known = weight
+    channel.centre = channel.mean = channel.low = channel.high = channel.mean_in_alarm
+    channel.longest_equal_run = at_least(channel.longest_equal_run, channel.equal_run)
+    channel.longest_missing_run = at_least(channel.longest_missing_run, channel.missing_run)
+
+
+@compiled
+def rescale(channel: Channels[float]) -> None:
+    """Centre and spread are those of all that was learned; what is in spreads is expressed in the new one."""
+    spread = step = math.inf
+    if channel.known >= 2:
+        floor, others = abs(channel.mean) * 1e-6 + SMALLEST_SPREAD, at_least(channel.known - 1, 1.0)
+        spread = at_least(math.sqrt(channel.square / others), floor)
+        step = at_least(math.sqrt(channel.step_square / others), floor)
+    shrink = channel.spread / spread if channel.spread < math.inf else 1.0
+    channel.residual_mean *= shrink
+    channel.level_deviation *= shrink
+    channel.level_deviation_mean *= shrink
+    channel.residual_variance *= shrink * shrink
+    channel.level_deviation_variance *= shrink * shrink
+    rescale_expectation(channel, shrink)
+    channel.centre, channel.spread, channel.step = channel.mean, spread, step

@@ -1,0 +1,131 @@
+"""The thresholds of a stream's witnesses: calibrated by the peaks of its blocks, and raised by alarms.
+
+What a peak comes to by the same law is its return period.
+"""
+
+import math
+
+from models.data.time_units import DAY_MS
+from models.detection.alarm import OpenedBy
+from models.detection.arithmetic import at_least, at_most, exponential, follow, logarithm, one_if, within
+from models.detection.compiling import compiled
+from models.detection.records import FARTHEST, SMALLEST_DEVIATION, Rules, Scores
+from models.detection.rows import Scalars
+from models.detection.scoring import EULER_GAMMA, GUMBEL_SCALE
+
+PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
+LONGEST_RETURN_MS = 100 * 365 * DAY_MS  # no longer return period is told: no one has seen so many readings
+MOST_BLOCKS = 1e12  # of a period; also where the interval is not known
+LOWEST_IF_ASKED = 0.5  # threshold of prediction and level where it is said how many false alarms there may be
+LOWEST_SUDDEN_IF_ASKED = 3.0  # the same of sudden
+FARTHEST_BLOCKS = 60.0  # logarithm of them
+SMALLEST_PEAK_STD = 1e-9  # of the logarithm of peaks
+HIGHEST_PEAK = 8.0  # standard deviations above the mean of the peaks: of a higher one no more is learned
+
+
+@compiled
+def calibrate(stream: Scalars[float], rules: Rules, false_alarm_ms: float) -> None:
+    """A block is full: what its peaks, on a logarithmic scale, exceed once in the wanted period scores 1.0.
+
+    false_alarm_ms: event time in which the stream may raise one false alarm; 0: as the rules have it, in readings.
+    Block maxima: Coles 2001, ch. 3; parameters of the Gumbel law by the method of moments.
+    """
+    stream.blocks += 1
+    rate = 1 / at_most(stream.blocks + PRIOR_BLOCKS, rules.blocks)
+    stream.sudden_peak_mean, stream.sudden_peak_variance = learn_peak(
+        stream.sudden_peak_mean, stream.sudden_peak_variance, stream.sudden_block_peak, rate
+    )
+    stream.residual_peak_mean, stream.residual_peak_variance = learn_peak(
+        stream.residual_peak_mean, stream.residual_peak_variance, stream.residual_block_peak, rate
+    )
+    stream.level_peak_mean, stream.level_peak_variance = learn_peak(
+        stream.level_peak_mean, stream.level_peak_variance, stream.level_block_peak, rate
+    )
+    stream.range_peak_mean, stream.range_peak_variance = learn_peak(
+        stream.range_peak_mean, stream.range_peak_variance, stream.range_block_peak, rate
+    )
+    sharp, smooth = rules.sharp_deviations, rules.smooth_deviations
+    lowest, lowest_sudden = rules.lowest_threshold, rules.lowest_sudden
+    if false_alarm_ms > 0:
+        sharp = smooth = deviations_of(false_alarm_ms / (stream.interval_ms * rules.block_readings))
+        lowest, lowest_sudden = LOWEST_IF_ASKED, LOWEST_SUDDEN_IF_ASKED
+    stream.sudden_threshold = exceeded(stream.sudden_peak_mean, stream.sudden_peak_variance, sharp, lowest_sudden)
+    stream.residual_threshold = exceeded(stream.residual_peak_mean, stream.residual_peak_variance, smooth, lowest)
+    stream.level_threshold = exceeded(stream.level_peak_mean, stream.level_peak_variance, smooth, lowest)
+    stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, sharp, 1.0)
+    stream.sudden_block_peak = stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = 0.0
+    stream.block_seen = 0.0
+
+
+@compiled
+def deviations_of(blocks: float) -> float:
+    """ScoreConfig.deviations, of a period in blocks: two at least, since peaks say nothing of what is more frequent."""
+    return (logarithm(within(at_least(blocks, 2.0), MOST_BLOCKS)) - EULER_GAMMA) / GUMBEL_SCALE
+
+
+@compiled
+def learn_peak(mean: float, variance: float, peak: float, rate: float) -> tuple[float, float]:
+    """On a logarithmic scale; however high it is, one glitch does not lift the threshold out of reach."""
+    highest = mean + math.sqrt(variance) * HIGHEST_PEAK + SMALLEST_DEVIATION
+    return follow(mean, variance, at_most(logarithm(1 + peak), highest), rate)
+
+
+@compiled
+def exceeded(mean: float, variance: float, deviations: float, lowest: float) -> float:
+    highest = logarithm(FARTHEST)
+    return at_least(exponential(at_most(mean + math.sqrt(variance) * deviations, highest)) - 1, lowest)
+
+
+@compiled
+def ask_more(stream: Scalars[float], witness: int, factor: float) -> None:
+    """Raise the threshold of the witness that opens an alarm: what comes again and again becomes less of one.
+
+    Those that measure lengths learn the length itself: see follow_runs and learn_gap.
+    """
+    if witness == OpenedBy.PREDICTION:
+        stream.prediction_factor *= factor
+    elif witness == OpenedBy.LEVEL:
+        stream.level_factor *= factor
+    elif witness == OpenedBy.RANGE:
+        stream.range_factor *= factor
+    elif witness == OpenedBy.SUDDEN:
+        stream.sudden_factor *= factor
+
+
+@compiled
+def ask_less(stream: Scalars[float], fades: float) -> None:
+    """Let what ask_more did fade by one reading."""
+    stream.prediction_factor -= (stream.prediction_factor - 1) * fades
+    stream.level_factor -= (stream.level_factor - 1) * fades
+    stream.range_factor -= (stream.range_factor - 1) * fades
+    stream.sudden_factor -= (stream.sudden_factor - 1) * fades
+
+
+@compiled
+def return_periods(
+    stream: Scalars[float], scores: Scores, rules: Rules
+) -> tuple[float, float, float, float, float, float, float]:
+    """How rarely each witness sees what it sees in this stream, in event time (ms), in the order of OpenedBy.
+
+    For those with peaks it is what the law through them says, the inverse of exceeded(). For runs and gaps there is no
+    law: of one that is longer than healthy it is known that there was none in all the time judged; else 0.
+    """
+    block_ms, judged_ms = rules.block_readings * stream.interval_ms, stream.age * stream.interval_ms
+    peaks, runs = scores.peaks, scores.runs
+    return (
+        return_period(peaks[0], stream.residual_peak_mean, stream.residual_peak_variance, block_ms, rules),
+        return_period(peaks[1], stream.level_peak_mean, stream.level_peak_variance, block_ms, rules),
+        return_period(peaks[2], stream.range_peak_mean, stream.range_peak_variance, block_ms, rules),
+        return_period(peaks[3], stream.sudden_peak_mean, stream.sudden_peak_variance, block_ms, rules),
+        judged_ms * one_if(runs[0] >= 1),
+        judged_ms * one_if(runs[1] >= 1),
+        judged_ms * one_if(runs[2] >= 1),
+    )
+
+
+@compiled
+def return_period(peak: float, mean: float, variance: float, block_ms: float, rules: Rules) -> float:
+    """Event time (ms) in which a block's peak is once as high; of the law's far end no more is said than LONGEST."""
+    deviations = (logarithm(1 + peak) - mean) / (math.sqrt(variance) + SMALLEST_PEAK_STD)
+    blocks = exponential(within(deviations * GUMBEL_SCALE + EULER_GAMMA, FARTHEST_BLOCKS))
+    return at_most(at_least(blocks, 1 / rules.block_readings) * block_ms, LONGEST_RETURN_MS)

@@ -1,0 +1,181 @@
+"""What the seven witnesses say of a reading: strengths, range, runs and silence, each over its threshold.
+
+scoring says what each witness looks at, and what can be set.
+"""
+
+import math
+
+from models.detection.arithmetic import add, at_least, at_most, one_if
+from models.detection.compiling import compiled
+from models.detection.records import FARTHEST, LONGER, SMALLEST_DEVIATION, Look, Rules, Scores, Scratch
+from models.detection.rows import Channels, Scalars
+
+STRONGEST = 30.0  # standard deviations: a channel further off is no more anomalous, and does not drown the others
+HIGHEST_SCORE = 1e6
+EQUAL_READINGS = 20.0  # equal values in a row that are always healthy
+MISSING_READINGS = 3.0  # missing ones in a row that are not, where there were none before
+FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
+REPEATS = 0.1  # share of its readings: a value that is repeated more often repeats by nature
+
+
+@compiled
+def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Rules) -> Scores:
+    """What each witness says, over its threshold; moves `residual_strength` and the runs.
+
+    Of prediction and level it is the strength that is compared with its own long past, as anomaly likelihood compares a
+    short memory with a long one (Lavin & Ahmad 2015).
+    """
+    strengths, told = strengths_of(scratch)
+    stream.residual_strength += (strengths[0] - stream.residual_strength) * rules.strength_rate
+    stream.told_strength += (told[0] - stream.told_strength) * rules.strength_rate
+    sudden, outside, equal, missing = furthest_channels(scratch, rules)
+    share = rules.baseline_share
+    peaks = (
+        above(
+            stream.told_strength,
+            rules.residual_weight,
+            stream.residual_strength_mean,
+            stream.residual_strength_variance,
+            share,
+        ),
+        above(told[1], rules.level_weight, stream.level_strength_mean, stream.level_strength_variance, share),
+        outside,
+        sudden,
+    )
+    runs = (equal, missing, silence(stream, elapsed_ms, rules))
+    ratios = (  # in the order of OpenedBy
+        peaks[0] / (stream.residual_threshold * stream.prediction_factor),
+        peaks[1] / (stream.level_threshold * stream.level_factor),
+        peaks[2] / (stream.range_threshold * stream.range_factor),
+        peaks[3] / (stream.sudden_threshold * stream.sudden_factor),
+        runs[0],
+        runs[1],
+        runs[2],
+    )
+    sharp = ratios[2]
+    for n in range(3, len(ratios)):
+        sharp = at_least(sharp, ratios[n])
+    highest = at_least(at_least(ratios[0], ratios[1]), sharp)
+    scored = one_if(stream.age > rules.warm_up)
+    return Scores(
+        at_most(highest, HIGHEST_SCORE) * scored,
+        at_most(sharp, HIGHEST_SCORE) * scored,
+        scored,
+        (stream.residual_strength, strengths[1]),
+        peaks,
+        runs,
+        furthest_of(ratios),
+    )
+
+
+@compiled
+def strengths_of(scratch: Scratch) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Of residual and level deviation: root mean square over the channels present, each cut at STRONGEST.
+
+    First of all channels, then of those that count alone.
+    """
+    looks, squares = scratch.looks, scratch.squares
+    if len(looks) == 1:
+        residual, level = at_most(abs(looks[0].residual_z), STRONGEST), at_most(abs(looks[0].level_z), STRONGEST)
+        return (residual, level), (residual * looks[0].counts, level * looks[0].level_counts)
+    present, counts, level_counts = 0.0, True, True
+    for f in range(len(looks)):
+        strength = at_most(abs(looks[f].residual_z), STRONGEST)
+        squares[f] = strength * strength
+        present += looks[f].present
+        counts, level_counts = counts and looks[f].counts > 0, level_counts and looks[f].level_counts > 0
+    present = at_least(present, 1.0)
+    told_residual = residual = math.sqrt(add(squares) / present)
+    if not counts:
+        for f in range(len(looks)):
+            squares[f] *= looks[f].counts
+        told_residual = math.sqrt(add(squares) / present)
+    for f in range(len(looks)):
+        strength = at_most(abs(looks[f].level_z), STRONGEST)
+        squares[f] = strength * strength
+    told_level = level = math.sqrt(add(squares) / present)
+    if not level_counts:
+        for f in range(len(looks)):
+            squares[f] *= looks[f].level_counts
+        told_level = math.sqrt(add(squares) / present)
+    return (residual, level), (told_residual, told_level)
+
+
+@compiled
+def above(strength: float, weight: float, mean: float, variance: float, share: float) -> float:
+    """How far a strength is above its long mean, in standard deviations to which a share of the mean is added."""
+    return at_least(strength - mean, 0.0) * weight / (math.sqrt(variance) + mean * share + SMALLEST_DEVIATION)
+
+
+@compiled
+def furthest_channels(scratch: Scratch, rules: Rules) -> tuple[float, float, float, float]:
+    """Of sudden, range, stuck and missing, each that of the channel that is furthest, of those that count."""
+    sudden, outside, equal, missing = 0.0, 0.0, 0.0, 0.0
+    for f in range(len(scratch.looks)):
+        channel, look = scratch.channels[f], scratch.looks[f]
+        look.outside = outside_of(channel, look, rules)
+        follow_runs(channel, look)
+        sudden = at_least(at_most(abs(look.residual_z), FARTHEST) * look.counts, sudden)
+        outside, equal, missing = (
+            at_least(look.outside, outside),
+            at_least(look.equal, equal),
+            at_least(look.missing, missing),
+        )
+    return sudden, outside, equal, missing
+
+
+@compiled
+def outside_of(channel: Channels[float], look: Look, rules: Rules) -> float:
+    """1.0 where a value is further outside the learned range than its margin; 0 inside, and of an unknown channel."""
+    beyond = look.beyond / margin_of(channel, look, rules)
+    if beyond > 0:  # NaN, of an unknown channel, is not
+        return at_most(beyond, FARTHEST)
+    return 0.0
+
+
+@compiled
+def margin_of(channel: Channels[float], look: Look, rules: Rules) -> float:
+    spread = channel.spread * look.residual_std
+    return at_least((channel.high - channel.low) * rules.range_share, spread * rules.range_spreads)
+
+
+@compiled
+def follow_runs(channel: Channels[float], look: Look) -> None:
+    """Take a reading into the runs of equal and of missing values; says how long they are over what is healthy.
+
+    A run that is over may be half as long again as what is healthy, and teaches no more than that.
+    """
+    if look.present == 0:
+        channel.missing_run += one_if(channel.known > 0)
+    else:
+        longest = at_most(channel.missing_run, LONGER * channel.longest_missing_run + MISSING_READINGS)
+        channel.longest_missing_run = at_least(channel.longest_missing_run, longest)
+        channel.missing_run = 0.0
+        if look.value == look.before:
+            channel.equal_run += 1
+        else:
+            longest = at_most(channel.equal_run, LONGER * channel.longest_equal_run + EQUAL_READINGS)
+            channel.longest_equal_run = at_least(channel.longest_equal_run, longest)
+            channel.equal_run = 0.0
+            channel.changes += 1
+    look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
+    look.equal = 0.0
+    if channel.changes >= FEWEST_CHANGES and channel.known - channel.changes <= channel.known * REPEATS:
+        look.equal = channel.equal_run / at_least(channel.longest_equal_run * LONGER, EQUAL_READINGS)
+
+
+@compiled
+def silence(stream: Scalars[float], elapsed_ms: float, rules: Rules) -> float:
+    """1.0 where the time since the last reading is as long as no healthy gap."""
+    healthy = at_least(stream.interval_ms * rules.silent_intervals, stream.longest_gap_ms * LONGER)
+    return elapsed_ms / healthy if healthy > 0 else 0.0
+
+
+@compiled
+def furthest_of(ratios: tuple[float, ...]) -> int:
+    """OpenedBy: the first of the highest; what is no number is higher than all."""
+    best = 0
+    for n in range(1, len(ratios)):
+        if not ratios[n] <= ratios[best] and not math.isnan(ratios[best]):
+            best = n
+    return best
