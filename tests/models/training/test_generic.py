@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from models.data.simulated import simulate
 from models.data.windows import scale_of
 from models.detection.detector import Detector
 from models.detection.judging import judge_series
+from models.detection.net_arithmetic import NetArithmetic
 from models.detection.rows import CHANNELS, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training import generic
@@ -39,14 +42,19 @@ def test_what_it_is_shown_while_it_learns_is_what_a_stream_shows_it_that_was_nev
     net = fine_forecaster(1, channelwise=True)
     drawn = simulate(1, 80, torch.Generator().manual_seed(0))
     shown: list[torch.Tensor] = []
-    right = Forecaster.inputs
 
-    def record(self: Forecaster, *given: torch.Tensor) -> torch.Tensor:
-        inputs = right(self, *given)
-        shown.append(inputs[:, 0].detach())
-        return inputs
+    def record(shows: type[Forecaster] | type[NetArithmetic]) -> None:
+        right: Callable[..., torch.Tensor] = shows.inputs
 
-    monkeypatch.setattr(Forecaster, "inputs", record)
+        def inputs(*given: object) -> torch.Tensor:
+            found = right(*given)
+            shown.append(found[:, 0].detach())
+            return found
+
+        monkeypatch.setattr(shows, "inputs", inputs)
+
+    record(Forecaster)
+    record(NetArithmetic)
     generic._residuals(net, drawn, torch.tensor([False]))
     learning = torch.cat(shown)
     shown.clear()
