@@ -87,8 +87,7 @@ def app(
         api.include_router(api_insights.router(insight))
     if past is not None:
         api.include_router(api_past.router(past))
-    if incidents is not None:
-        api.include_router(api_incidents.router(incidents))
+    api.include_router(api_incidents.router(incidents or IncidentList()))
     if write_control is not None:
         api.include_router(api_controls.router(write_control, may_write=token is not None))
     api.include_router(api_page.router())
