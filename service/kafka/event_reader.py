@@ -44,9 +44,13 @@ class EventReader:
         group: str,
         client: Mapping[str, object] | None = None,
         *,
+        session_timeout_ms: int,
         from_end: bool = False,
     ) -> None:
-        """from_end: where the group has no offset yet, begin behind what is there now, else before it."""
+        """session_timeout_ms: after it, another member reads on where one was killed.
+
+        from_end: where the group has no offset yet, begin behind what is there now, else before it.
+        """
         require_fast_checksums()
         silence_client_below_warning()
         self._servers, self._topic, self._client, self._group = servers, topic, client or {}, group
@@ -58,6 +62,8 @@ class EventReader:
                 bootstrap_servers=servers.split(","),
                 bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
                 group_id=group,
+                session_timeout_ms=session_timeout_ms,
+                heartbeat_interval_ms=session_timeout_ms // 3,
                 enable_auto_commit=False,
                 allow_auto_create_topics=False,
                 isolation_level="read_committed",

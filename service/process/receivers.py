@@ -49,6 +49,7 @@ def _feed(settings: Settings, receiver: Receiver) -> IncidentFeed:
             settings.incidents.topic,
             feed_group(settings.incidents.group, receiver),
             client_options(settings),
+            session_timeout_ms=kafka.session_timeout_ms,
             from_end=receiver.kind == WEBHOOK,  # a new webhook gets what is new, not the history
         )
 
