@@ -22,8 +22,8 @@ from service.incidents.events import ControlData, FirstCause, IncidentData, Inci
 from service.incidents.metrics import CAUSES, CHANGES, CONTROL_KINDS, STATES, IncidentMetrics
 from service.incidents.stage import StageStatus
 from service.input.anomaly import Anomaly, Channel
+from service.input.events import Event
 from service.input.notices import STATE_LOST, Notice, StateLost
-from service.input.wire import Event
 from service.live.insights import Insight
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES

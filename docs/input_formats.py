@@ -10,8 +10,10 @@ from docs.payloads import payload_table
 from docs.tables import block, page, table
 from models.data import series, stream_key
 from models.data.rfc3339 import rfc3339
+from service.input.flaws import MAX_VALUE
 from service.input.reasons import Reason
-from service.input.wire import MAX_VALUE, MAX_VALUE_BYTES, Decoder, Reject
+from service.input.rejects import Reject
+from service.input.wire import MAX_VALUE_BYTES, Decoder
 from service.log.port import Fetched, Partition
 from service.settings.sections import LimitSettings
 

@@ -23,19 +23,11 @@ from models.detection.sensor_rules import Excluded, SensorRules
 from models.net.packing import Waves, pack
 from service import failpoints
 from service.input.anomaly import packed_places
+from service.input.events import Event, encode_event, event
 from service.input.formats import RecordRules
-from service.input.wire import (
-    ANY_FORMAT,
-    Decoder,
-    Event,
-    ReadingBatch,
-    Reject,
-    StreamKey,
-    dead_letter,
-    encode_event,
-    event,
-    with_refused_streams,
-)
+from service.input.reading_batch import ReadingBatch, StreamKey
+from service.input.rejects import Reject, dead_letter, with_refused_streams
+from service.input.wire import ANY_FORMAT, Decoder
 from service.log.port import Commit, Fetched
 from service.state.slab import NO_SLOT
 from service.state.task import PartitionTask, Stretch

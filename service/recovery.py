@@ -25,7 +25,7 @@ from models.output.wording import counted
 from service import failpoints
 from service.errors import LostState
 from service.input.notices import StateLost, state_lost
-from service.input.wire import ReadingBatch, StreamKey
+from service.input.reading_batch import ReadingBatch, StreamKey
 from service.log.port import Fetched, Log, Partition, Record, Source
 from service.pipeline import Pipeline
 from service.state.changelog import (
@@ -33,13 +33,13 @@ from service.state.changelog import (
     Layout,
     Lost,
     Marker,
-    Origin,
     Stale,
     UnreadableRecord,
     read_marker,
     read_page,
     roster_agrees,
 )
+from service.state.changelog_keys import Origin
 from service.state.priming import Priming
 from service.state.slab import NO_SLOT, PAGE_ROWS, Page
 from service.state.task import PartitionTask, Stage, records_in

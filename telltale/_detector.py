@@ -17,7 +17,7 @@ from models.data.series import Series, UnusableData
 from models.data.stream_key import flaw_of
 from models.detection import detector as detection
 from service.input.anomaly import CHANGE_NAMES
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from telltale._judging import Judged, anomalies_of, by_reading, empty_slab, judge_rows, torch_settings
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from models.detection.alarm import Change
 from models.detection.detector import Detector, Transition, Verdicts
 from models.detection.judging import judge_series
 from service.input.anomaly import CLOSED_AS
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.state.slab import StateSlab
 
 AT_ONCE = 65_536  # readings judged in one call: bounds the memory that many streams take

@@ -73,8 +73,8 @@ KNOWN_IN = {
     "zstandard": "service.kafka.inflating models.data.text_files",
     "snappy": "service.kafka.inflating",
     "prometheus_client": """
-        service.live.metrics service.incidents.metrics service.rekey.metrics service.http.app service.process.running
-        service.process.incidents service.process.rekey service.process.stages
+        service.live.metrics service.live.histograms service.incidents.metrics service.rekey.metrics service.http.app
+        service.process.running service.process.incidents service.process.rekey service.process.stages
     """,
     "pydantic": "service.settings models.checkpoint",
     "pydantic_core": "service.settings",

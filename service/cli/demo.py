@@ -32,7 +32,7 @@ from service.cli.trainer import train
 from service.errors import RefusedSetting
 from service.http.app import app as http_app
 from service.http.server import Server
-from service.input.wire import Event
+from service.input.events import Event
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
 from service.kafka.log_config import Cluster, GroupMember, TopicNames

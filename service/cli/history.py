@@ -21,7 +21,8 @@ from service.errors import RefusedInput
 from service.input.formats import TopicMapping
 from service.input.mapping import mapped_names
 from service.input.names import names_in
-from service.input.wire import Decoder, ReadingBatch
+from service.input.reading_batch import ReadingBatch
+from service.input.wire import Decoder
 from service.inspect.groupless_log import GrouplessLog, input_of
 from service.log.port import Partition
 

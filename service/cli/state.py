@@ -27,7 +27,7 @@ from service.cli.output_files import check_outputs
 from service.errors import RefusedInput, RefusedSetting
 
 if TYPE_CHECKING:
-    from service.input.wire import StreamKey
+    from service.input.reading_batch import StreamKey
     from service.pipeline import Pipeline
     from service.settings.settings import Settings
     from service.state.changelog import Layout
@@ -208,7 +208,7 @@ def _judges(settings: "Settings") -> "tuple[Pipeline, Layout]":
 
 def _key(stream: str) -> "StreamKey":
     from models.data.stream_key import MAX_KEY_BYTES
-    from service.input.wire import StreamKey
+    from service.input.reading_batch import StreamKey
 
     key = stream.encode()
     if not 1 <= len(key) <= MAX_KEY_BYTES:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.data.stream_key import MAX_KEY_BYTES
 from service.errors import TelltaleError
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live.watching import NotNow, TooMuchAsked, UnheldStream
 
 ASK_AGAIN_S = 2

@@ -23,7 +23,7 @@ from service.http.incident_list import IncidentList
 from service.http.past_process import PastProcess
 from service.http.server import ending_of
 from service.http.turns import InTurn, Turns
-from service.input.wire import Event
+from service.input.events import Event
 from service.live.insights import Insight
 from service.live.status import (
     RECENT_LIMIT,

@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import TelltaleError
 from service.http.turns import Turns
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live.insights import Insight
 from service.live.status import Status, StatusBoard
 from service.live.watching import NotNow, TooMuchAsked, UnheldStream

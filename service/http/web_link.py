@@ -32,7 +32,7 @@ from service.http.web_messages import (
     send_view,
     take_view,
 )
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live.metrics import Metrics
 from service.live.status import Status, StatusBoard
 from service.live.streams import Names, StreamTable, Tables

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.detection.detector import Readings
 from models.detection.rows import Rows
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live.metrics import Counted
 from service.live.status import Status
 from service.live.watching import View, ViewPart

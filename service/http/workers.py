@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from service.errors import TelltaleError
 from service.http.web_link import SIDE_BY_SIDE, RemoteStreams, RemoteWatching, WebEnd
 from service.http.web_messages import Link, Published
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live.merging import MergedStatus
 from service.live.metrics import Metrics
 from service.live.status import StatusBoard, WorkerProcess

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from service.errors import RejectedReading
 from service.incidents.changes import AnomalyChange, read_change
 from service.input.reasons import Reason
-from service.input.wire import Reject, dead_letter
+from service.input.rejects import Reject, dead_letter
 from service.log.port import Fetched, Partition, Record
 
 

@@ -10,7 +10,7 @@ from models.data.rfc3339 import rfc3339
 from service.incidents.changes import SEVERITIES
 from service.incidents.controls import Control, GivenControl
 from service.incidents.incident import Incident, Member
-from service.input.wire import EVENT_HEADERS
+from service.input.events import EVENT_HEADERS
 from service.log.port import Record
 
 INCIDENT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "incidents.telltale")

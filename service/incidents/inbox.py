@@ -7,7 +7,7 @@ from typing import NamedTuple
 from service.errors import RejectedReading
 from service.incidents.controls import GivenControl, read_control
 from service.input.reasons import Reason
-from service.input.wire import Reject, dead_letter
+from service.input.rejects import Reject, dead_letter
 from service.log.port import Fetched, Partition, Record
 
 

@@ -15,19 +15,8 @@ from service.incidents.consumed import Run
 from service.incidents.controls import Control
 from service.incidents.incident import Member, Summary
 from service.log.port import Record
-from service.state.changelog import (
-    CONTROL,
-    INCIDENT,
-    MARKER,
-    MEMBER,
-    Origin,
-    UnreadableRecord,
-    entry_key,
-    marker_key,
-    parse_key,
-    sealed,
-    unsealed,
-)
+from service.state.changelog import UnreadableRecord, sealed, unsealed
+from service.state.changelog_keys import CONTROL, INCIDENT, MARKER, MEMBER, Origin, entry_key, marker_key, parse_key
 
 VERSION = 2
 

@@ -24,7 +24,8 @@ from service.incidents.inbox import ControlInbox
 from service.incidents.records import Collected, IncidentMarker, changed_records, marker_record
 from service.log.alignment import Alignment
 from service.log.port import NOT_HEARD, Commit, MemberLog, Partition, Polled, Record, Source
-from service.state.changelog import Origin, UnreadableRecord
+from service.state.changelog import UnreadableRecord
+from service.state.changelog_keys import Origin
 
 POLL_S = 0.5  # longest wait for records: so soon a stop is noticed
 AT_ONCE = 1_000  # anomalies in one transaction: some 0.3 s, or a stop would wait for long

@@ -14,7 +14,8 @@ from models.data.arrays import Int64s
 from models.data.series import Series
 from models.data.stream_key import flaw_of
 from service.errors import RefusedInput
-from service.input.wire import StreamKey, encode_reading
+from service.input.reading_batch import StreamKey
+from service.input.wire import encode_reading
 from service.log.port import Commit, Fetched, Partition, Polled, Record
 
 FILES = Partition("files", 0)

@@ -5,7 +5,7 @@ import uuid
 import msgspec
 
 from service.input.anomaly import ANOMALY_NAMESPACE
-from service.input.wire import EVENT_HEADERS
+from service.input.events import EVENT_HEADERS
 from service.log.port import Record
 
 STATE_LOST = "telltale.state.lost"

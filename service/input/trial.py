@@ -8,8 +8,10 @@ from service.input.formats import RecordRules, TopicMapping
 from service.input.guess import Guess, guess
 from service.input.mapping import mapped_names
 from service.input.names import names_in
+from service.input.reading_batch import ReadingBatch
 from service.input.registry import Registry
-from service.input.wire import Decoder, ReadingBatch, Reject
+from service.input.rejects import Reject
+from service.input.wire import Decoder
 from service.log.port import Fetched
 
 MOST_TRIED = 3

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.output.wording import counted
-from service.input.wire import ReadingBatch
+from service.input.reading_batch import ReadingBatch
 from service.inspect.groupless_log import GrouplessLog, input_of
 from service.inspect.past import StreamPast, Version
 from service.inspect.question import Question

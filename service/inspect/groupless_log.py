@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from service.errors import RefusedInput
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.log.port import Fetched, Log, Partition
 
 POLL_S = 0.5

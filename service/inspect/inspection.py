@@ -16,20 +16,11 @@ from models.detection.rows import CHANNELS, SCALARS, Channels, Rows, Scalars
 from models.output.wording import counted
 from service.errors import RefusedInput
 from service.input.anomaly import place_of
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.inspect.groupless_log import GrouplessLog, Search
 from service.log.port import Log
-from service.state.changelog import (
-    Collected,
-    Layout,
-    Lost,
-    Marker,
-    Origin,
-    Stale,
-    UnreadableRecord,
-    read_marker,
-    read_page,
-)
+from service.state.changelog import Collected, Layout, Lost, Marker, Stale, UnreadableRecord, read_marker, read_page
+from service.state.changelog_keys import Origin
 from service.state.slab import Page
 
 # --- finding

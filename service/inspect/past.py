@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 
 from models.detection.rows import Rows
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.inspect.groupless_log import GrouplessLog, Search
 from service.log.port import Partition
-from service.state.changelog import Collected, Layout, Marker, Origin, Stale, UnreadableRecord, read_marker, read_page
+from service.state.changelog import Collected, Layout, Marker, Stale, UnreadableRecord, read_marker, read_page
+from service.state.changelog_keys import Origin
 from service.state.slab import Page
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 
 
 class Question(NamedTuple):

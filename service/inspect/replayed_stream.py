@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from models.detection.rows import Rows
-from service.input.wire import ReadingBatch, StreamKey
+from service.input.reading_batch import ReadingBatch, StreamKey
 from service.inspect.past import Version
 from service.log.port import Fetched, Partition
 from service.pipeline import Pipeline, Processed

@@ -22,7 +22,7 @@ from models.output.output_file import write_or_keep
 from models.output.tensor_file import sha256_of_tensors
 from models.output.wording import counted
 from service.errors import RefusedInput
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.state.changelog import Layout
 
 VERSION = 1

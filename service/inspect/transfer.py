@@ -14,14 +14,15 @@ from torch import Tensor
 from models.detection.rows import Rows
 from models.output.wording import counted
 from service.errors import RefusedInput
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.inspect.groupless_log import POLL_S, GrouplessLog, Search
 from service.inspect.inspection import FoundStream, collect, find, marker_of
 from service.inspect.state_file import From, Manifest, StateExport
 from service.log.port import Commit, Partition
 from service.pipeline import Pipeline
 from service.recovery import Recovery, RecoveryRules
-from service.state.changelog import Layout, Marker, Origin
+from service.state.changelog import Layout, Marker
+from service.state.changelog_keys import Origin
 from service.state.slab import NO_SLOT, PAGE_ROWS, StateSlab
 from service.state.task import EventClock, PartitionTask, Stage
 from service.state.writer import StateWriter

@@ -45,7 +45,7 @@ from service.kafka.transactional_writer import TransactionalWriter
 from service.kafka.transactions import open_transactions
 from service.kafka.widths import Widths
 from service.log.port import Backlog, Commit, Fetched, Partition, Polled, Source, Stored
-from service.state.changelog import group_of
+from service.state.changelog_keys import group_of
 
 logger = structlog.get_logger("telltale.kafka")
 

@@ -19,7 +19,7 @@ from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.sensor_rules import SensorRules
 from models.insight.explanation import CAVEAT, Account, Explained, Gate, Layer, explain, trace
 from models.insight.forecasting import Forecast, ForecastConfig, UnknownInterval, forecast
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live.watching import NotNow, TooMuchAsked, View, Views
 from service.log.port import Partition
 

@@ -21,7 +21,7 @@ from models.data.rfc3339 import rfc3339
 from models.detection.alarm import OpenedBy, Severity
 from models.detection.rows import SCALARS
 from service.input.anomaly import anomaly_id
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live.observer import Observer, Round
 from service.live.watching import NotNow
 from service.log.port import Partition

@@ -18,7 +18,7 @@ import torch
 from models.detection.detector import Readings
 from models.detection.rows import Rows
 from service.errors import TelltaleError
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live.observer import Observer, Round
 from service.log.port import Partition
 from service.pipeline import Processed

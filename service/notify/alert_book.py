@@ -21,7 +21,7 @@ import msgspec
 
 from models.data.rfc3339 import milliseconds_of, rfc3339
 from service.input.anomaly import Anomaly, Channel, anomaly_id
-from service.input.wire import Event
+from service.input.events import Event
 from service.log.port import Partition
 from service.notify.delivery import Letter
 from service.state.open_alarms import SEVERITIES, HeldAlarm

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from models.checkpoint import Checkpoint
 from service.http.past_process import LookBack, PastQuestion, Tell
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.inspect.groupless_log import Search
 from service.inspect.looking_back import look_back
 from service.inspect.past import past_of

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from service.input.wire import Decoder, ReadingBatch, dead_letter, encode_reading
+from service.input.reading_batch import ReadingBatch
+from service.input.rejects import dead_letter
+from service.input.wire import Decoder, encode_reading
 from service.log.port import Fetched, Partition, Record
 
 SOURCE = "telltale-source"

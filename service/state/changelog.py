@@ -13,7 +13,6 @@ known; what is in the rows may be up to a flush interval old, and the input is r
 then the columns of the rows, little-endian. Markers are JSON, to be read with any consumer, with a CRC-32 of their own.
 """
 
-import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -29,21 +28,15 @@ from torch import Tensor
 
 from models.data.stream_key import MAX_KEY_BYTES
 from models.detection.rows import CHANNELS, SCALARS, Rows
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.log.port import Partition, Record
+from service.state.changelog_keys import MARKER, PAGE, ROSTER, Origin, marker_key, page_key, parse_key, roster_key
 from service.state.slab import PAGE_ROWS, Page
 
 VERSION = 1  # of the container and its headers
 MAGIC = b"TTCL"
-PAGE, ROSTER, MARKER = "page", "roster", "marker"
-INCIDENT, MEMBER, CONTROL = (
-    "incident",
-    "member",
-    "control",
-)  # what the stage for incidents keeps in the same topic: service/incidents
 _FRAME = struct.Struct("<4sBcI")  # magic, version, kind, CRC-32 of the rest
 _LENGTH = struct.Struct("<I")
-_NUMBER = re.compile(r"(0|[1-9][0-9]{0,6})", re.ASCII)  # of a page, as `entry_key` writes it
 
 
 class UnreadableRecord(Exception):
@@ -52,13 +45,6 @@ class UnreadableRecord(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
-
-
-class Origin(NamedTuple):
-    """Whose records: those that this consumer group keeps of this input partition."""
-
-    group: str
-    partition: Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,56 +137,6 @@ class Lost(NamedTuple):
     reason: str
     detail: str
     streams: tuple[StreamKey, ...] | None
-
-
-# --- keys
-
-
-def page_key(origin: Origin, number: int) -> bytes:
-    return entry_key(origin, PAGE, number)
-
-
-def roster_key(origin: Origin, number: int) -> bytes:
-    return entry_key(origin, ROSTER, number)
-
-
-def marker_key(origin: Origin) -> bytes:
-    return f"{origin.partition.topic}/{MARKER}/{origin.group}".encode()
-
-
-def group_of(key: bytes) -> str | None:
-    """Whose record it is; None: not a key that anything here writes."""
-    parsed = parse_key(key)
-    return None if parsed is None else parsed.group
-
-
-class Key(NamedTuple):
-    """What a record is about, and whose it is."""
-
-    topic: str
-    kind: str
-    name: str  # of a page or roster its number; empty: the marker's
-    group: str
-
-
-def entry_key(origin: Origin, kind: str, name: object) -> bytes:
-    """name: without a slash."""
-    return f"{origin.partition.topic}/{kind}/{name}/{origin.group}".encode()
-
-
-def parse_key(key: bytes) -> Key | None:
-    """A topic's name has no slash, so whatever a group is called, its key can be read in one way alone.
-
-    None: not a key that anything here writes.
-    """
-    topic, _, rest = key.decode(errors="replace").partition("/")
-    kind, _, rest = rest.partition("/")
-    if kind == MARKER:
-        return Key(topic, kind, "", rest)
-    name, _, group = rest.partition("/")
-    if kind in (INCIDENT, MEMBER, CONTROL) or (kind in (PAGE, ROSTER) and _NUMBER.fullmatch(name)):
-        return Key(topic, kind, name, group)
-    return None
 
 
 # --- writing

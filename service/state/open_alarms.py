@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from models.detection.alarm import OpenedBy, Severity
 from models.detection.rows import SCALARS
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.state.slab import StateSlab
 
 SEVERITIES = tuple(severity.name.lower() for severity in Severity)

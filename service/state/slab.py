@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.data.arrays import Floats
 from models.detection.rows import Rows
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 
 PAGE_ROWS = 128
 NOTHING_APPLIED = -1

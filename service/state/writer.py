@@ -13,7 +13,8 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from service.log.port import Commit
-from service.state.changelog import Layout, Marker, Origin, marker_record, page_record, roster_record
+from service.state.changelog import Layout, Marker, marker_record, page_record, roster_record
+from service.state.changelog_keys import Origin
 from service.state.task import PartitionTask
 
 PAGES_AT_ONCE = 512  # of one partition, in one transaction: 50 MB at 64 hidden units, half a second's work

@@ -25,7 +25,7 @@ from models.detection.rows import Rows, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 from service import failpoints
 from service.input.formats import InputFormat
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.input.writing import encode_readings
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics

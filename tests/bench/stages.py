@@ -18,7 +18,8 @@ from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from service.input.wire import Decoder
 from service.log.port import Fetched, Partition
-from service.state.changelog import Layout, Origin, page_record
+from service.state.changelog import Layout, page_record
+from service.state.changelog_keys import Origin
 from service.state.slab import StateSlab
 from tests.bench.machine import machine
 

@@ -16,7 +16,8 @@ from service import log_lines
 from service.input.notices import STATE_LOST
 from service.log.memory_log import Topics
 from service.log.port import Partition, Record
-from service.state.changelog import Collected, Layout, Origin, page_key, page_record, read_marker, read_page, roster_key
+from service.state.changelog import Collected, Layout, page_record, read_marker, read_page
+from service.state.changelog_keys import Origin, page_key, roster_key
 from service.state.slab import Page
 from tests.faults import oracle, plant
 from tests.faults.memory import GROUP, Incarnation, filled, undisturbed

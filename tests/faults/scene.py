@@ -25,7 +25,8 @@ from models import checkpoint
 from models.detection.detector import Detector
 from service.kafka.topics import CHANGELOG
 from service.log.port import Partition, Record
-from service.state.changelog import Collected, Layout, Lost, Marker, Origin, Stale, read_marker, read_page
+from service.state.changelog import Collected, Layout, Lost, Marker, Stale, read_marker, read_page
+from service.state.changelog_keys import Origin
 from service.state.slab import StateSlab
 from tests.data import QUICK, some_forecaster
 from tests.faults import oracle, plant

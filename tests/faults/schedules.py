@@ -17,7 +17,7 @@ from service import log_lines
 from service.errors import LogUnavailable
 from service.log.memory_log import Assign, Crash, Crashed, Fault, Migrate, Revoke, Topics
 from service.log.port import Partition
-from service.state.changelog import Origin
+from service.state.changelog_keys import Origin
 from tests.faults import oracle, plant
 from tests.faults.memory import GROUP, Incarnation, filled, undisturbed
 from tests.faults.oracle import Differences, Expected, compare, compare_state

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from service.input.wire import Event
+from service.input.events import Event
 from service.notify.alert_book import AlertBook
 from service.notify.delivery import Receiver, Sender, join_all
 from service.notify.notifier import ALERTMANAGER, alerts_url

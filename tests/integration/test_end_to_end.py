@@ -24,9 +24,10 @@ from kafka import KafkaConsumer, TopicPartition
 from models import checkpoint as checkpoints
 from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
+from service.input.events import decode_event
 from service.input.formats import InputFormat
 from service.input.reasons import Reason
-from service.input.wire import MAX_VALUE_BYTES, decode_event, encode_reading
+from service.input.wire import MAX_VALUE_BYTES, encode_reading
 from service.input.writing import encode_readings
 from service.kafka.topics import CHANGELOG, TopicSpec, create_topics
 from service.log.port import Fetched, Partition, Record

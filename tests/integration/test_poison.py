@@ -12,7 +12,8 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.codec import gzip_encode
 
-from service.input.wire import decode_event, encode_reading
+from service.input.events import decode_event
+from service.input.wire import encode_reading
 from service.log.port import Record
 from tests.integration import test_end_to_end
 from tests.integration.test_end_to_end import NOW_MS, Service, good, made_topics, service

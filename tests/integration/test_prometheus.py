@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import yaml
 
-from service.input.wire import decode_event
+from service.input.events import decode_event
 from service.state.open_alarms import SEVERITIES
 from tests.integration.test_end_to_end import (
     NOW_MS,

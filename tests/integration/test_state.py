@@ -22,7 +22,8 @@ from service.errors import LogUnavailable, RefusedInput
 from service.input.notices import STATE_LOST
 from service.kafka.topics import check_topics
 from service.log.port import Partition, Record
-from service.state.changelog import Collected, Layout, Origin, page_key, read_page
+from service.state.changelog import Collected, Layout, read_page
+from service.state.changelog_keys import Origin, page_key
 from service.state.slab import Page
 from tests.faults.broker import OwnBroker
 from tests.integration.test_end_to_end import PARTITIONS, Names, made_topics, plant_records, quick, service, wait_until

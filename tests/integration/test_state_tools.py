@@ -14,7 +14,8 @@ from kafka import KafkaProducer
 from models import checkpoint as checkpoints
 from models.detection.detector import Detector
 from service.errors import LogUnavailable, RefusedInput
-from service.input.wire import decode_event, encode_reading
+from service.input.events import decode_event
+from service.input.wire import encode_reading
 from service.kafka.groupless import KafkaGrouplessLog
 from service.kafka.topics import members_of, partition_of, produce
 from service.log.port import Commit, Fetched, Partition, Record

@@ -13,7 +13,7 @@ from kafka.admin import ACLResourcePatternType as PatternType
 from service.errors import LogUnavailable
 from service.kafka.transactional_ids import prefix_of, worker_id
 from service.log.port import Commit, Partition, Record
-from service.state.changelog import Origin, page_key
+from service.state.changelog_keys import Origin, page_key
 from tests.faults.broker import OwnBroker
 from tests.integration.test_kafka_log import KafkaWorld, new_world, wait_until
 from tests.kafka import Broker

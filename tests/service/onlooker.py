@@ -7,7 +7,8 @@ from torch import Tensor
 from models.detection.detector import Detector
 from models.detection.rows import Rows
 from models.detection.sensor_rules import SensorRules
-from service.input.wire import StreamKey, encode_reading
+from service.input.reading_batch import StreamKey
+from service.input.wire import encode_reading
 from service.inspect.groupless_log import Search
 from service.log.memory_log import MemoryLog, Topics
 from service.log.port import Commit, Partition, Polled, Record, Source, Stored

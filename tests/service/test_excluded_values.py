@@ -12,13 +12,15 @@ import structlog
 
 from models.detection.detector import Detector
 from models.detection.sensor_rules import SensorRule, SensorRules, Span
-from service.input.wire import decode_event, encode_reading
+from service.input.events import decode_event
+from service.input.wire import encode_reading
 from service.inspect.question import Question
 from service.inspect.replay import replay
 from service.log.memory_log import Topics
 from service.log.port import Record
 from service.pipeline import Pipeline
-from service.state.changelog import Layout, Marker, Origin, read_marker
+from service.state.changelog import Layout, Marker, read_marker
+from service.state.changelog_keys import Origin
 from tests.records import headers_of
 from tests.service.onlooker import (
     DIGEST,

@@ -15,9 +15,9 @@ from models.detection.detector import Detector
 from models.detection.rows import SCALARS
 from service import pipeline as hot_path
 from service.input.anomaly import ANOMALY_NAMESPACE, Place, anomaly_id, packed_places, place_of
+from service.input.events import Event
 from service.input.formats import InputFormat
 from service.input.reasons import Reason
-from service.input.wire import Event
 from service.input.writing import encode_readings
 from service.log.port import Fetched, Partition, Record
 from service.pipeline import Pipeline, Processed

@@ -15,8 +15,10 @@ from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.rows import Rows
 from models.net.packing import pack
+from service.input.events import decode_event
+from service.input.reading_batch import StreamKey
 from service.input.reasons import Reason
-from service.input.wire import StreamKey, decode_event, encode_reading
+from service.input.wire import encode_reading
 from service.log.memory_log import MemoryLog, Topics
 from service.log.port import Commit, Fetched, Partition, Record
 from service.pipeline import Pipeline, Processed

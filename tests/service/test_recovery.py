@@ -19,8 +19,10 @@ from prometheus_client import CollectorRegistry
 from models.detection.detector import Detector
 from service import failpoints
 from service.errors import LostState
+from service.input.events import decode_event
 from service.input.notices import STATE_LOST, Notice
-from service.input.wire import StreamKey, decode_event, encode_reading
+from service.input.reading_batch import StreamKey
+from service.input.wire import encode_reading
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import CheckpointStatus, StatusBoard
@@ -28,7 +30,8 @@ from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Mig
 from service.log.port import Partition, Polled, Record
 from service.pipeline import Pipeline
 from service.recovery import Recovery, RecoveryRules
-from service.state.changelog import Layout, Origin, marker_key, page_key, page_record, roster_key
+from service.state.changelog import Layout, page_record
+from service.state.changelog_keys import Origin, marker_key, page_key, roster_key
 from service.state.slab import PAGE_ROWS, StateSlab
 from service.state.task import EventClock, PartitionTask, Stage
 from service.state.writer import StateWriter

@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from models.detection.detector import Detector
-from service.input.wire import StreamKey, decode_event
+from service.input.events import decode_event
+from service.input.reading_batch import StreamKey
 from service.live.insights import ExplanationSeen, Model
 from service.log.memory_log import Assign, Crash, Crashed, Migrate, Revoke
 from service.log.port import Partition, Record
-from service.state.changelog import Collected, Origin, read_marker
+from service.state.changelog import Collected, read_marker
+from service.state.changelog_keys import Origin
 from tests.data import QUICK, some_forecaster
 from tests.service.two_models import MODELS, PARTITIONS, READINGS, STREAMS, Service, sent, told, topics_of
 

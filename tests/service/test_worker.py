@@ -19,8 +19,9 @@ from models.detection.detector import Detector
 from models.detection.sensor_rules import SensorRule, SensorRules, Span
 from service.errors import LogUnavailable
 from service.http.health import summary, unready
+from service.input.events import decode_event
 from service.input.notices import STATE_LOST
-from service.input.wire import decode_event, encode_reading
+from service.input.wire import encode_reading
 from service.live.metrics import Build, Metrics
 from service.live.observer import Observer
 from service.live.reporter import REASONS, STAGES, Reporter, first_status

@@ -13,7 +13,7 @@ from service.http.app import Recent
 from service.http.health import HealthSummary
 from service.http.incident_list import IncidentsFound
 from service.http.stream_routes import OpenAnomalies, StreamsFound
-from service.input.wire import Event
+from service.input.events import Event
 from service.inspect.looking_back import PastSeen
 from service.live.insights import TraceSeen
 

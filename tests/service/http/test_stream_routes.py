@@ -31,7 +31,8 @@ from service.http.turns import Share, Turns
 from service.http.web_link import WebEnd, WorkerEnd
 from service.http.web_messages import Link
 from service.http.workers import AllStreams, AllViews, Workers
-from service.input.wire import StreamKey, encode_reading
+from service.input.reading_batch import StreamKey
+from service.input.wire import encode_reading
 from service.live.insights import Insight, TraceSeen
 from service.live.metrics import Build, Metrics
 from service.live.reporter import STAGES

@@ -12,7 +12,8 @@ from models.detection.detector import Detector
 from service.http.web_link import WorkerEnd
 from service.http.web_messages import Link
 from service.http.workers import AllStreams, AllViews, Workers
-from service.input.wire import StreamKey, encode_reading
+from service.input.reading_batch import StreamKey
+from service.input.wire import encode_reading
 from service.live.metrics import Build, Metrics
 from service.live.reporter import STAGES
 from service.live.status import StatusBoard

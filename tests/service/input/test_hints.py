@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from docs.payloads import PAYLOADS, REGISTRY, Payload, readings
 from service.input.guess import guess
 from service.input.reasons import Reason
-from service.input.wire import Decoder, Reject
+from service.input.rejects import Reject
+from service.input.wire import Decoder
 from service.log.port import Fetched, Partition
 
 NOW_MS = 1_767_571_200_000

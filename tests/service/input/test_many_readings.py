@@ -16,10 +16,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.input.flaws import MAX_VALUE
 from service.input.formats import MOST_READINGS, InputFormat, RecordRules
 from service.input.names import names_in
+from service.input.reading_batch import ReadingBatch
 from service.input.reasons import Reason
-from service.input.wire import MAX_VALUE, Decoder, ReadingBatch, Reject, encode_reading
+from service.input.rejects import Reject
+from service.input.wire import Decoder, encode_reading
 from service.input.writing import encode_readings
 from service.log.port import Fetched, Partition
 from tests.service.input.arrow_samples import REFUSED, SAMPLES, TIMES_MS, VALUES

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from service.errors import RefusedSetting
 from service.input.formats import RecordRules, TopicMapping
 from service.input.mapping import mapped_names
+from service.input.reading_batch import ReadingBatch
 from service.input.reasons import Reason
-from service.input.wire import Decoder, ReadingBatch, Reject
+from service.input.rejects import Reject
+from service.input.wire import Decoder
 from service.log.port import Fetched, KeptHeaders, Partition
 
 FEATURES = ("temp", "press")

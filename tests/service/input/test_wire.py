@@ -23,21 +23,12 @@ from models.data.time_units import MAX_TIMESTAMP_MS
 from models.detection.alarm import Change, OpenedBy, Severity
 from models.detection.detector import Fate, Readings, Transition, Verdicts
 from models.detection.kinds import Guess, Kind
+from service.input.events import Event, decode_event, encode_event, event
+from service.input.flaws import MAX_VALUE
+from service.input.reading_batch import ReadingBatch, StreamKey
 from service.input.reasons import Reason
-from service.input.wire import (
-    MAX_VALUE,
-    MAX_VALUE_BYTES,
-    Decoder,
-    Event,
-    ReadingBatch,
-    Reject,
-    StreamKey,
-    dead_letter,
-    decode_event,
-    encode_event,
-    encode_reading,
-    event,
-)
+from service.input.rejects import Reject, dead_letter
+from service.input.wire import MAX_VALUE_BYTES, Decoder, encode_reading
 from service.log.port import Fetched, Partition, Record
 from tests.records import headers_of
 

@@ -6,7 +6,7 @@ from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
 from models.detection.rows import Scalars
 from service.errors import RefusedInput
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.inspect.inspection import find, shown
 from service.inspect.state_lines import lines_of
 from service.log.memory_log import Topics

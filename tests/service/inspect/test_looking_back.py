@@ -6,7 +6,8 @@ import pytest
 
 from models.detection.detector import Detector
 from service.errors import RefusedInput
-from service.input.wire import StreamKey, decode_event
+from service.input.events import decode_event
+from service.input.reading_batch import StreamKey
 from service.inspect.looking_back import Older, PastSeen, look_back
 from service.inspect.progress import ReportingLog
 from service.inspect.question import Question

@@ -9,8 +9,10 @@ from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
 from service.cli.moments import time_ms
 from service.errors import RefusedInput
+from service.input.events import decode_event
 from service.input.formats import InputFormat
-from service.input.wire import StreamKey, decode_event, encode_reading
+from service.input.reading_batch import StreamKey
+from service.input.wire import encode_reading
 from service.input.writing import encode_readings
 from service.inspect.question import Question, Replayed
 from service.inspect.replay import replay

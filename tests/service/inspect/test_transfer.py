@@ -11,7 +11,8 @@ from service.inspect.transfer import Limits, export_streams, import_streams
 from service.log.memory_log import Topics
 from service.log.port import Partition, Record
 from service.pipeline import Pipeline
-from service.state.changelog import Collected, Layout, Origin, read_marker
+from service.state.changelog import Collected, Layout, read_marker
+from service.state.changelog_keys import Origin
 from service.state.writer import StateWriter
 from tests.service.onlooker import (
     DIGEST,

@@ -15,7 +15,7 @@ from models.insight.explanation import CAVEAT, explain
 from models.insight.forecasting import ForecastConfig, forecast
 from service.http.app import app
 from service.http.server import Server
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live import insights
 from service.live.insights import ExplanationSeen, ForecastSeen, Insight, seen_explanation, seen_forecast
 from service.live.watching import KEPT_READINGS, TooMuchAsked, Watching

@@ -11,7 +11,8 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from service.live.metrics import FORMER_NAMES, LATENCY_S, Build, Metrics
+from service.live.histograms import LATENCY_S
+from service.live.metrics import FORMER_NAMES, Build, Metrics
 from service.live.status import CheckpointStatus, Counts, Notified, PartitionStatus, Status, StatusBoard, WorkerState
 
 STATUS = Status(WorkerState.STARTING, 50_000, 50_000, 90.0, CheckpointStatus("c", "abc", ("flow", "heat"), 45_000))

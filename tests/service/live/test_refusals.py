@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from service.input.reasons import Reason
-from service.input.wire import Reject
+from service.input.rejects import Reject
 from service.live.refusals import WINDOW, Refusals
 from service.log.port import Commit, Partition
 from service.pipeline import Processed

@@ -11,7 +11,7 @@ from models.data.rfc3339 import rfc3339
 from models.detection.alarm import OpenedBy
 from models.detection.detector import Detector
 from service.input.anomaly import anomaly_id
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live.streams import ASKED_FOR_S, EVERY_S, Names, Order, Streams, StreamTable
 from service.live.watching import NotNow
 from service.log.port import Partition

@@ -14,7 +14,8 @@ from models.detection.rows import Rows
 from models.insight.explanation import explain
 from models.net.packing import pack
 from service.errors import TelltaleError
-from service.input.wire import StreamKey, encode_reading
+from service.input.reading_batch import StreamKey
+from service.input.wire import encode_reading
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import CheckpointStatus, StatusBoard

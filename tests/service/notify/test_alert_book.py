@@ -7,7 +7,8 @@ import pytest
 
 from models.detection.alarm import OpenedBy
 from service.input.anomaly import Anomaly, Channel, anomaly_id
-from service.input.wire import Event, StreamKey
+from service.input.events import Event
+from service.input.reading_batch import StreamKey
 from service.log.port import Partition
 from service.notify.alert_book import AHEAD_S, RESEND_S, RESOLVED_FOR_S, VALID_S, AlertBook
 from service.state.open_alarms import SEVERITIES, HeldAlarm

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from models.detection.detector import Detector
-from service.input.wire import decode_event
+from service.input.events import decode_event
 from service.live.status import Notified
 from service.log.memory_log import Fault, Migrate, Topics
 from service.notify.delivery import Receiver

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.detection.rows import CHANNELS, SCALARS, Field, Rows, Table, fresh
 from models.net.forecaster import ForecasterConfig
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.log.port import Partition, Record
 from service.state import changelog
 from service.state.changelog import (
@@ -21,18 +21,16 @@ from service.state.changelog import (
     Layout,
     Lost,
     Marker,
-    Origin,
     Stale,
     UnreadableRecord,
     marker_record,
-    page_key,
     page_record,
     read_marker,
     read_page,
     roster_agrees,
-    roster_key,
     roster_record,
 )
+from service.state.changelog_keys import Origin, page_key, roster_key
 from service.state.slab import PAGE_ROWS, Page
 
 CONFIG = ForecasterConfig(("flow", "heat"), hidden=16, layers=2)

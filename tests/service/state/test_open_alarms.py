@@ -4,7 +4,8 @@ import numpy as np
 
 from models.detection.detector import Detector
 from service.input.anomaly import anomaly_id
-from service.input.wire import Event, encode_reading
+from service.input.events import Event
+from service.input.wire import encode_reading
 from service.log.port import Fetched, Partition
 from service.pipeline import Pipeline
 from service.state.open_alarms import by_severity, open_alarms, strongest

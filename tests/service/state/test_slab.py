@@ -14,7 +14,7 @@ from torch import Tensor
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.rows import Rows, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.live.memory import resident_bytes
 from service.state.slab import NOTHING_APPLIED, PAGE_ROWS, Page, StateSlab
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.detection.rows import Rows, fresh
 from models.net.forecaster import ForecasterConfig
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.log.port import Partition
 from service.state.slab import PAGE_ROWS, StateSlab
 from service.state.task import IDLE_TICKS, EventClock, Milestones, PartitionTask, Stage

@@ -8,18 +8,10 @@ import torch
 
 from models.detection.rows import Rows, fresh
 from models.net.forecaster import ForecasterConfig
-from service.input.wire import StreamKey
+from service.input.reading_batch import StreamKey
 from service.log.port import Commit, Partition
-from service.state.changelog import (
-    Collected,
-    Layout,
-    Origin,
-    page_key,
-    read_marker,
-    read_page,
-    roster_agrees,
-    roster_key,
-)
+from service.state.changelog import Collected, Layout, read_marker, read_page, roster_agrees
+from service.state.changelog_keys import Origin, page_key, roster_key
 from service.state.slab import PAGE_ROWS, Page, StateSlab
 from service.state.task import IDLE_TICKS, EventClock, PartitionTask
 from service.state.writer import PAGES_AT_ONCE, StateWriter
