@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 import numpy as np
 import polars as pl
 
-from models import checkpoint
+from models import checkpoint, checkpoint_header
 from models.data import frames
 from models.data.frames import Layout, Table
 from models.data.series import Series, UnusableData
@@ -60,7 +60,7 @@ def load(path: str | PathLike[str]) -> "Detector":
         >>> import telltale
         >>> telltale.load("nowhere.safetensors")
         Traceback (most recent call last):
-        models.checkpoint.UnusableCheckpoint: nowhere.safetensors: cannot be read: No such file or directory
+        models.checkpoint_header.UnusableCheckpoint: nowhere.safetensors: cannot be read: No such file or directory
     """
     loaded = checkpoint.load(Path(path))
     return Detector(loaded.detector, loaded.description)
@@ -88,7 +88,7 @@ class Detector:
     change nothing; observe() and observe_frame() go on from the reading observed before.
     """
 
-    def __init__(self, detector: detection.Detector, description: checkpoint.Description) -> None:
+    def __init__(self, detector: detection.Detector, description: checkpoint_header.Description) -> None:
         """detector: of models.detection. Use train() or load()."""
         self._detector = detector
         self._slab = empty_slab(detector)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from models import checkpoint
+from models import checkpoint_header
 from models.data import frames
 from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
@@ -65,7 +65,7 @@ def train(
     parts = usable(table.series)
     _require_positive(epochs=epochs, budget_s=budget_s, chunk=chunk, learning_rate=learning_rate)
     architecture = suited_to(parts, cell, hidden, time_zone=time_zone)
-    checkpoint.require_savable(architecture)
+    checkpoint_header.require_savable(architecture)
     settings = TrainingConfig(
         epochs=epochs,
         chunk_readings=chunk,

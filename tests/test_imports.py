@@ -13,7 +13,8 @@ MAY_IMPORT = {
     "models.data": "",
     "models.net": "",
     "models.detection": "models.output models.data models.net",
-    "models.checkpoint": "models.output models.data models.net models.detection",
+    "models.checkpoint_header": "models.net models.detection",
+    "models.checkpoint": "models.output models.data models.net models.detection models.checkpoint_header",
     "models.insight": "models.output models.data models.net models.detection",
     "models.training": "models.output models.data models.net models.detection",
     "models.evaluation": "models.output models.data models.net models.detection models.checkpoint models.training",
@@ -74,9 +75,10 @@ KNOWN_IN = {
     "snappy": "service.kafka.inflating",
     "prometheus_client": """
         service.live.metrics service.live.histograms service.incidents.metrics service.rekey.metrics service.http.app
-        service.process.running service.process.incidents service.process.rekey service.process.stages
+        service.process.running service.process.servers service.process.incidents service.process.rekey
+        service.process.stages
     """,
-    "pydantic": "service.settings models.checkpoint",
+    "pydantic": "service.settings models.checkpoint_header",
     "pydantic_core": "service.settings",
     "pydantic_settings": "service.settings",
     "yaml": "service.settings",
@@ -108,8 +110,8 @@ KNOWN_IN = {
 # What people import from Python stands above all of them, and knows these: of the service, nothing that runs.
 TELLTALE = sorted((ROOT / "telltale").glob("*.py"))
 TELLTALE_MAY_IMPORT = """
-    models.output models.data models.detection models.checkpoint models.training service.input service.state
-    service.cli.trainer
+    models.output models.data models.detection models.checkpoint models.checkpoint_header models.training
+    service.input service.state service.cli.trainer
 """
 BANNED = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

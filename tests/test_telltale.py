@@ -20,7 +20,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import telltale
-from models import checkpoint
+from models import checkpoint, checkpoint_header
 from models.data.series import Series, read_series
 from models.data.synthetic import plant, to_frame
 from models.detection.detector import Detector
@@ -52,11 +52,13 @@ def history(seed: int, readings: int = 1_500) -> pl.DataFrame:
 
 
 def described(detector: Detector) -> telltale.Detector:
-    nothing = checkpoint.TrainingMetrics(
+    nothing = checkpoint_header.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0.0, ended="epochs"
     )
-    data = checkpoint.TrainingData(files=0, streams=1, readings=1, first_ms=0, last_ms=0)
-    return telltale.Detector(detector, checkpoint.describe(detector, "2026-01-05T00:00:00+00:00", {}, data, nothing))
+    data = checkpoint_header.TrainingData(files=0, streams=1, readings=1, first_ms=0, last_ms=0)
+    return telltale.Detector(
+        detector, checkpoint_header.describe(detector, "2026-01-05T00:00:00+00:00", {}, data, nothing)
+    )
 
 
 @pytest.fixture(scope="module")

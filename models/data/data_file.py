@@ -8,27 +8,25 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 import polars as pl
 
+from models.data.column_values import as_numbers, converted, date_format, decimal_in, missing_numbers, without_words
 from models.data.errors import UnusableData
 from models.data.file_options import FileOptions
 from models.data.raw_table import RawTable, in_memory, raw_table
 
 NOT_FEATURES = ("timestamp", "stream", "label", "part")
 TIME_NAMES = ("timestamp", "time", "datetime", "date_time", "date time", "date", "ts")
-MISSING = ("", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil")  # words for no value, in any case
 LABELS = ("anomaly", "is_anomaly", "label", "labels", "changepoint", "attack", "fault", "outlier", "target", "class")
 INDEXES = ("", "index", "idx", "id", "row", "row_id", "unnamed: 0", "no", "nr", "#")
 METRIC_NAMES = ("metric", "sensor", "name", "variable", "tag", "channel", "measurement", "parameter")
 SENTINELS = (-9999.0, -999.0, -99999.0, -32768.0, 9999.0, 32767.0, 65535.0, 99999.0, 999999.0)
 FAR = 5  # times the other values' range, or the largest of them, that a sentinel is away from them
 NEAR = 1e-3  # of a sentinel
-DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T]+(\d{1,2}:\d\d)(:\d\d)?([.]\d+)?(\s*[AaPp][Mm])?)?")
 
 
 class DataFile(NamedTuple):
@@ -64,7 +62,7 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
         survey.add(frame.rename(renamed))
     if not survey.rows:
         raise UnusableData(f"{path}: no rows")
-    missing = _missing_numbers(options.missing)
+    missing = missing_numbers(options.missing)
     time_format = options.time_format or survey.time_format
     if time_format and not options.time_format:
         notes.append(f"times are {time_format}")
@@ -78,7 +76,7 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
 
     def frames(rows: int) -> Iterator[pl.DataFrame]:
         for frame in raw.frames(rows):
-            yield _converted(frame.rename(renamed), numbers, survey.decimal, options, missing, whole)
+            yield converted(frame.rename(renamed), numbers, survey.decimal, options, missing, whole)
 
     columns = survey.schema(numbers)
     return DataFile(path, columns, empty, survey.rows, frames, time_format, tuple(notes))
@@ -201,22 +199,24 @@ class _Survey:
         self._columns = {name: _Column() for name in names if name not in NOT_FEATURES}
         self._kinds: dict[str, pl.DataType] = {}
         self.without_zone = False  # whether times are text or datetimes that name none
-        self._missing = _missing_numbers(options.missing)
+        self._missing = missing_numbers(options.missing)
         self._words: dict[str, None] = {}  # that count as missing, of those in the file
 
     def add(self, frame: pl.DataFrame) -> None:
         if self.decimal is None:
-            self.decimal = _decimal(self._path, frame.select([n for n in self._columns if frame[n].dtype == pl.String]))
+            self.decimal = decimal_in(
+                self._path, frame.select([n for n in self._columns if frame[n].dtype == pl.String])
+            )
         self._look_at_times(frame["timestamp"])
         self._kinds = dict(frame.schema)
         for name, column in self._columns.items():
             raw = frame[name]
-            text = _without_words(raw, self._options) if raw.dtype == pl.String else raw
+            text = without_words(raw, self._options) if raw.dtype == pl.String else raw
             if raw.dtype == pl.String:
                 gone = raw.filter(raw.is_not_null() & text.is_null()).unique().to_list()
                 self._words |= dict.fromkeys(word for word in gone if word.strip())
             present = text.is_not_null()
-            column.add(raw, present, _numbers(text, self.decimal, self._missing), self.rows)
+            column.add(raw, present, as_numbers(text, self.decimal, self._missing), self.rows)
         self.rows += len(frame)
 
     def numbers(self) -> list[str]:
@@ -297,7 +297,7 @@ class _Survey:
         text = column.str.strip_chars().drop_nulls()
         text = text.filter(text.str.len_bytes() > 0)
         if not self.rows and self._options.time_format is None:
-            self.time_format = _date_format(self._path, text)
+            self.time_format = date_format(self._path, text)
         if not len(text):
             return
         kind: pl.DataType = pl.String()
@@ -310,102 +310,3 @@ class _Survey:
             self.without_zone = not text.str.contains(r"(?:[zZ]|UTC|GMT|\d\s*[+-]\d\d(?::?\d\d)?)$").all()
         both = {self.whole_times or kind, kind}
         self.whole_times = kind if len(both) == 1 else pl.String() if pl.String() in both else pl.Float64()
-
-
-def _date_format(path: Path, texts: pl.Series) -> str | None:
-    """The format of times that begin with day or month. Raises UnusableData where it may be either."""
-    first = next((match for text in texts.head(1) if (match := DATE.fullmatch(text))), None)
-    if first is None:
-        return None
-    separator = first.group(2)
-    day, month = (
-        texts.str.extract(rf"^\d{{1,2}}{re.escape(separator)}(\d{{1,2}})" if second else r"^(\d{1,2})")
-        .cast(pl.Int64, strict=False)
-        .fill_null(0)
-        for second in (False, True)
-    )
-    clock = ""
-    if first.group(5):
-        clock = " %I:%M" if first.group(8) else " %H:%M"
-        clock += ":%S" if first.group(6) else ""
-        clock += "%.f" if first.group(7) else ""
-        clock += " %p" if first.group(8) else ""
-    formats = [f"{order}{clock}".replace("/", separator) for order in ("%d/%m/%Y", "%m/%d/%Y")]
-    if separator == "." or (day > 12).any():
-        return formats[0]
-    if (month > 12).any():
-        return formats[1]
-    raise UnusableData(
-        f"{path}: row 0: timestamp {texts[0]!r} may begin with the day or the month; "
-        f"--time-format '{formats[0]}' or '{formats[1]}' says which"
-    )
-
-
-def _decimal(path: Path, frame: pl.DataFrame) -> str:
-    commas = points = groups = 0
-    for column in frame.iter_columns():
-        text = column.str.strip_chars()
-        commas += int(text.str.contains(r"^[+-]?\d+(,\d+)+$").sum())
-        groups += int(text.str.contains(r"^[+-]?[1-9]\d{0,2}(,\d{3})+$").sum())
-        points += int(text.str.contains(r"^[+-]?[\d,]*\.\d").sum())
-    if not commas or points:
-        return "."
-    if commas == groups:
-        raise UnusableData(
-            f"{path}: all values with a comma have three digits behind it, as of thousands: "
-            "--decimal , reads it as the decimal point; thousands must be written without a comma"
-        )
-    return ","
-
-
-def _without_words(column: pl.Series, options: FileOptions) -> pl.Series:
-    """Text, without the words that mean that there is no value."""
-    text = column.str.strip_chars()
-    words = [*MISSING, *(word.strip().lower() for word in options.missing)]
-    return text.set(text.str.to_lowercase().is_in(words).fill_null(value=False), None)
-
-
-def _numbers(column: pl.Series, decimal: str | None, missing: Sequence[float]) -> pl.Series:
-    """As numbers, null where it is none."""
-    if column.dtype == pl.String:
-        column = column.str.replace(",", ".", literal=True) if decimal == "," else column
-    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
-        return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
-    numbers = column.cast(pl.Float64, strict=False)
-    return numbers.set(numbers.is_in(missing).fill_null(value=False), math.nan) if missing else numbers
-
-
-def _missing_numbers(words: Sequence[str]) -> list[float]:
-    found = []
-    for word in words:
-        with suppress(ValueError):
-            found.append(float(word))
-    return [number for number in found if math.isfinite(number)]
-
-
-def _converted(
-    frame: pl.DataFrame,
-    numbers: Sequence[str],
-    decimal: str | None,
-    options: FileOptions,
-    missing: Sequence[float],
-    times: pl.DataType | None,
-) -> pl.DataFrame:
-    columns = []
-    for name in numbers:
-        column = frame[name]
-        if column.dtype.is_numeric() and not missing:
-            continue
-        if column.dtype == pl.Boolean:
-            columns.append(column.cast(pl.Float64))
-            continue
-        if column.dtype == pl.String:
-            column = _without_words(column, options)
-            switches = column.str.to_lowercase().replace_strict({"true": "1", "false": "0"}, default=None)
-            column = switches.fill_null(column)
-        columns.append(_numbers(column, decimal, missing))
-    if frame["timestamp"].dtype == pl.String:
-        text = frame["timestamp"].str.strip_chars()
-        text = text.set((text.str.len_bytes() == 0).fill_null(value=False), None)
-        columns.append(text if times is None or times == pl.String else text.cast(times))
-    return frame.with_columns(columns)

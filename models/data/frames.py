@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from models.data.arrays import Int64s
 from models.data.data_file import NOT_FEATURES
+from models.data.file_check import FileCheck, Wording
 from models.data.file_options import FileOptions, Order
-from models.data.series import FileCheck, Series, UnusableData, Wording, by_stream
+from models.data.series import Series, UnusableData, by_stream
 from models.data.stream_key import flaw_of
 from models.data.time_units import TimeUnit
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from models.data.arrays import Doubles, Int64s
 from models.data.data_file import DataFile
+from models.data.file_check import FileCheck
 from models.data.file_options import AS_USUAL, FileOptions
-from models.data.series import FileCheck, Series, UnusableData, look_at_files
+from models.data.series import Series, UnusableData, look_at_files
 from models.data.text_files import stem_of
 
 PIECE_VALUES = 2 * 1024 * 1024  # numbers that are in memory at once: 16 MB, and a few copies of them

@@ -44,7 +44,8 @@ from service.log.memory_log import MemoryLog, Topics
 from service.log.port import MemberLog, Partition, Record
 from service.pipeline import Pipeline
 from service.process.models import Models
-from service.process.running import BEAT_LIMIT_S, observed
+from service.process.running import observed
+from service.process.watchdog import BEAT_LIMIT_S
 from service.recovery import RecoveryRules
 from service.settings.addresses import names_for
 from service.state.changelog import Layout

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.markup import escape
 
+from service.cli import checkpoint as cli_checkpoint
 from service.cli import compare as cli_compare
 from service.cli import control as cli_control
 from service.cli import evaluate as cli_evaluate
@@ -20,8 +21,9 @@ from service.cli import gradients as cli_gradients
 from service.cli import input as cli_input
 from service.cli import inspect as cli_inspect
 from service.cli import kafka as cli_kafka
-from service.cli import models as cli_models
+from service.cli import score as cli_score
 from service.cli import state as cli_state
+from service.cli import train as cli_train
 from service.cli.options import err, out
 from service.errors import RefusedSetting, TelltaleError
 from service.process.exhaustion import exhausted
@@ -61,7 +63,9 @@ def _wrap_by_paragraph(commands: typer.Typer) -> None:
 
 
 for commands in (
-    cli_models,
+    cli_train,
+    cli_score,
+    cli_checkpoint,
     cli_kafka,
     cli_control,
     cli_input,

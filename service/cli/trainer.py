@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from models import checkpoint
+from models import checkpoint, checkpoint_header
 from models.data.series import Series, UnusableData
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.kinds import KINDS
@@ -55,7 +55,7 @@ def train(
     sensors: whose limits hold while memories are warmed up. start: see fit().
     """
     err = Console(stderr=True, highlight=False, quiet=not ranks.first)
-    checkpoint.require_savable(architecture)
+    checkpoint_header.require_savable(architecture)
     if ranks.first:
         _require_room(parts, architecture, path, run_file, report, kinds=kinds)
     with _progress(training.epochs, err) as report_progress:
@@ -95,7 +95,7 @@ def train(
 def train_generic(config: GenericConfig, hidden: int, path: Path, out: Console) -> None:
     """Train a net of one channel on simulated series alone, and write it as a net file."""
     architecture = generic_architecture(hidden)
-    checkpoint.require_savable(architecture)
+    checkpoint_header.require_savable(architecture)
     check_room({path: checkpoint.expected_bytes(architecture, ())[0]})
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("updates"), TimeElapsedColumn())
     err = Console(stderr=True, highlight=False)
@@ -114,10 +114,10 @@ def train_generic(config: GenericConfig, hidden: int, path: Path, out: Console) 
         fitted.forecaster,
         datetime.now(UTC).isoformat(timespec="seconds"),
         asdict(config),
-        checkpoint.TrainingData(
+        checkpoint_header.TrainingData(
             files=0, streams=config.updates * config.series, readings=fitted.readings, first_ms=0, last_ms=0
         ),
-        checkpoint.TrainingMetrics(
+        checkpoint_header.TrainingMetrics(
             epochs=config.epochs,
             best_epoch=config.epochs,
             loss=None,
@@ -136,23 +136,23 @@ def describe_run(
     files: int,
     training: TrainingConfig,
     fitted: Fitted,
-    kinds: checkpoint.Kinds | None = None,
-) -> checkpoint.Description:
+    kinds: checkpoint_header.Kinds | None = None,
+) -> checkpoint_header.Description:
     """What a checkpoint says of the run that ends now. parts, files: what it learned from."""
     times = [one.times_ms for one in parts]
     best = fitted.best
-    return checkpoint.describe(
+    return checkpoint_header.describe(
         detector,
         datetime.now(UTC).isoformat(timespec="seconds"),
         {name: value if value != float("inf") else "none" for name, value in asdict(training).items()},
-        checkpoint.TrainingData(
+        checkpoint_header.TrainingData(
             files=files,
             streams=len(parts),
             readings=sum(map(len, times)),
             first_ms=int(min(time.min() for time in times)),
             last_ms=int(max(time.max() for time in times)),
         ),
-        checkpoint.TrainingMetrics(
+        checkpoint_header.TrainingMetrics(
             epochs=len(fitted.epochs),
             best_epoch=best.number if best else 0,
             loss=best.loss if best else None,
@@ -186,7 +186,7 @@ def _require_room(
 
 def _name_kinds(
     detector: Detector, parts: Sequence[Series], seed: int, err: Console, out: Console
-) -> tuple[Detector, checkpoint.Kinds | None]:
+) -> tuple[Detector, checkpoint_header.Kinds | None]:
     """The same detector with a head that names kinds of fault, unless these series cannot teach one."""
     columns = (TextColumn("learning to name kinds of fault"), BarColumn(), TimeElapsedColumn())
     try:
@@ -198,7 +198,7 @@ def _name_kinds(
     except UnusableData as error:
         out.print(f"saved without a head for kinds of fault: {error}")
         return detector, None
-    return detector, checkpoint.Kinds(
+    return detector, checkpoint_header.Kinds(
         names=tuple(KINDS),
         streams=streams,
         at_end=tuple(map(tuple, report.at_end.tolist())),

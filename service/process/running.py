@@ -21,25 +21,19 @@ from prometheus_client import CollectorRegistry
 from models.checkpoint import Checkpoint
 from models.detection import judge
 from models.detection.numerics import self_test
-from models.detection.sensor_rules import SensorRules
 from service import log_lines
 from service.errors import LogUnavailable, LostState, RefusedInput, RefusedSetting, TelltaleError
-from service.http.app import app as http_app
-from service.http.app import metrics_app
 from service.http.control import Introduced, Stop, orders
 from service.http.incident_list import FollowedIncidents
 from service.http.past_process import PastProcess
-from service.http.server import Server
-from service.http.turns import Brake, Share, Turns
 from service.http.web_link import WorkerEnd
 from service.http.web_messages import Link
 from service.http.web_process import WebProcess, serve_supervised
-from service.http.workers import AllStreams, AllViews, Workers
+from service.http.workers import Workers
 from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.membership import remove_member
 from service.kafka.transactional_ids import supervised_id, supervised_instance, worker_id
-from service.live.insights import Insight, Model
 from service.live.memory import Limit, MemoryKeeper, memory_limit, settle
 from service.live.metrics import Build, Metrics
 from service.live.observer import Observer
@@ -47,28 +41,24 @@ from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import CheckpointStatus, Notified, ProcessState, StatusBoard, WorkerProcess
 from service.live.streams import Streams
 from service.live.watching import Watching
-from service.log.port import Record
 from service.notify.notifier import Notifier
 from service.pipeline import Pipeline
-from service.process import controls
 from service.process.following import follow_incidents
 from service.process.groupless import looking_back
 from service.process.models import Models, open_models
 from service.process.receivers import receivers_of
 from service.process.records import record_rules
-from service.process.sensors import rules_in, sensor_rules
+from service.process.sensors import sensor_rules
+from service.process.servers import servers_of
 from service.process.stopping import Stopping
 from service.process.supervisor import EXIT_FAILED, EXIT_HOPELESS, EXIT_REFUSED, Supervisor
-from service.process.watchdog import Watchdog
+from service.process.watchdog import BEAT_LIMIT_S, Watchdog
 from service.recovery import RecoveryRules
-from service.settings.addresses import names_for
 from service.settings.settings import Settings, client_options
 from service.state.changelog import Layout
 from service.state.open_alarms import SEVERITIES
 from service.state.writer import Meaning, StateWriter
 from service.worker import PROBLEMS, Worker
-
-BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
 
 # Of a supervised worker, where starting it again is no use.
 EXIT_CODES: dict[type[TelltaleError], int] = {
@@ -105,7 +95,7 @@ def run_service(settings: Settings) -> None:
         workers = Workers(board, metrics)
         past = PastProcess(looking_back(settings, models, numerics))
         incidents = FollowedIncidents(partial(follow_incidents, settings))
-        servers = _servers(settings, models, board, registry, workers, past, incidents)
+        servers = servers_of(settings, models, board, registry, workers, past, incidents)
         web = WebProcess(board, metrics, streams, watching, workers, servers, past, incidents)
         web.start()
     try:
@@ -200,7 +190,7 @@ def _supervised(settings: Settings, models: Models, numerics: Mapping[str, str])
     past = PastProcess(looking_back(settings, models, numerics))
     incidents = FollowedIncidents(partial(follow_incidents, settings))
     served = settings.http.enabled
-    servers = _servers(settings, models, board, registry, workers, past, incidents) if served else []
+    servers = servers_of(settings, models, board, registry, workers, past, incidents) if served else []
 
     def work(number: int, control: socket.socket) -> int:
         for server in servers:
@@ -265,56 +255,6 @@ def _obey(control: socket.socket, stopping: Stopping, seen: _Seen) -> None:
         elif isinstance(order, Stop):
             stopping.stop()
     os._exit(EXIT_FAILED)  # the supervisor has ended without a word
-
-
-def _servers(
-    settings: Settings,
-    models: Models,
-    board: StatusBoard,
-    registry: CollectorRegistry,
-    workers: Workers,
-    past: PastProcess,
-    incidents: FollowedIncidents,
-) -> list[Server]:
-    """One, or one more for the metrics alone."""
-    http = settings.http
-    alone = http.metrics_port is not None
-
-    def write_control(record: Record) -> None:
-        controls.write_control(settings, record)
-
-    api = http_app(
-        board,
-        None if alone else registry,
-        BEAT_LIMIT_S,
-        version("telltale"),
-        insight=_insight(settings, models, AllViews(workers)),
-        streams=AllStreams(workers),
-        token=None if http.token is None else http.token.get_secret_value(),
-        names=names_for(http.host, http.names),
-        turns=Turns(Share(http.processor_share)),
-        past=past,
-        write_control=write_control,
-        incidents=incidents.list,
-    )
-    brake = Brake()
-    servers = [Server(api, http.host, http.port, brake=brake)]
-    if http.metrics_port is not None:
-        # Who scrapes asks by address, not by one of the names that people use.
-        scraped = metrics_app(registry, version("telltale"), names_for(http.metrics_host, ()))
-        servers.append(Server(scraped, http.metrics_host, http.metrics_port, "http.metrics_", brake))
-    return servers
-
-
-def _insight(settings: Settings, models: Models, views: AllViews) -> Insight:
-    rules = rules_in(settings)  # the worker logs what is wrong with them
-
-    def model(one: Checkpoint) -> Model:
-        return Model(one.detector, one.digest, SensorRules(rules, one.detector.features))
-
-    others = {topic: model(one) for topic, one in models.others.items()}
-    usual = model(models.usual)
-    return Insight(usual.detector, usual.digest, views, sensors=usual.sensors, others=others)
 
 
 def observed(

@@ -15,11 +15,9 @@ from service.kafka.log import KafkaLog
 from service.kafka.log_config import POLL_LIMITS, Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.transactional_ids import worker_id
 from service.process.stopping import Stopping
-from service.process.watchdog import Beat, Watchdog
+from service.process.watchdog import BEAT_LIMIT_S, Beat, Watchdog
 from service.settings.addresses import names_for
 from service.settings.settings import Settings, client_options
-
-BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
 
 logger = structlog.get_logger("telltale")
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 EXIT_STUCK = os.EX_SOFTWARE  # 70
+BEAT_LIMIT_S = 60.0  # a round that takes longer will not end: only a restart helps
 INTERVAL_S = 1.0
 LAST_WORDS_S = 2.0  # for the log line and the stacks: a worker may be stuck because no one reads stderr
 STDERR = 2

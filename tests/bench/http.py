@@ -16,6 +16,7 @@ import torch
 from kafka import KafkaConsumer, TopicPartition
 
 from models import checkpoint as checkpoints
+from models import checkpoint_header
 from models.detection.detector import Detector, DetectorConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
 from tests.bench import load
@@ -120,12 +121,12 @@ def _checkpoint(folder: Path, hidden: int) -> Path:
     """Untrained, which costs the same."""
     torch.manual_seed(0)
     detector = Detector.cold(Forecaster(ForecasterConfig(("value",), hidden=hidden)), DetectorConfig())
-    data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoints.TrainingMetrics(
+    data = checkpoint_header.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
+    metrics = checkpoint_header.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
     )
     path = folder / "bench.safetensors"
-    checkpoints.save(path, detector, checkpoints.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
+    checkpoints.save(path, detector, checkpoint_header.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
     return path
 
 

@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from models import checkpoint as checkpoints
+from models import checkpoint_header
 from models.detection.detector import Detector
 from tests.browser.chromium import running_browser
 from tests.browser.scene import EVERY_S, FEATURES, Opened, Plant, visited
@@ -40,11 +41,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "quick.safetensors"
     patient = dataclasses.replace(QUICK, alarm=dataclasses.replace(QUICK.alarm, adopt_after=10_000))
     detector = Detector.cold(some_forecaster(len(FEATURES)), patient)
-    data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoints.TrainingMetrics(
+    data = checkpoint_header.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
+    metrics = checkpoint_header.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
     )
-    checkpoints.save(path, detector, checkpoints.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
+    checkpoints.save(path, detector, checkpoint_header.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
     return path
 
 

@@ -21,7 +21,7 @@ import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from models import checkpoint
+from models import checkpoint, checkpoint_header
 from models.detection.detector import Detector
 from service.kafka.topics import CHANGELOG
 from service.log.port import Partition, Record
@@ -84,11 +84,11 @@ def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> flo
 def write_checkpoint(path: Path, hidden: int = 32, seed: int = 0) -> Path:
     """A detector with a real LSTM that no one trained: alarms open within dozens of readings."""
     detector = Detector.cold(some_forecaster(len(plant.FEATURES), hidden=hidden, seed=seed), QUICK)
-    data = checkpoint.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoint.TrainingMetrics(
+    data = checkpoint_header.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
+    metrics = checkpoint_header.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
     )
-    checkpoint.save(path, detector, checkpoint.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
+    checkpoint.save(path, detector, checkpoint_header.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
     return path
 
 

@@ -22,6 +22,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from models import checkpoint as checkpoints
+from models import checkpoint_header
 from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
 from service.input.events import decode_event
@@ -202,11 +203,11 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that no one trained: two features, and alarms within dozens of readings."""
     path = tmp_path_factory.mktemp("quick") / "quick.safetensors"
     detector = Detector.cold(some_forecaster(2), QUICK)
-    data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoints.TrainingMetrics(
+    data = checkpoint_header.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
+    metrics = checkpoint_header.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
     )
-    checkpoints.save(path, detector, checkpoints.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
+    checkpoints.save(path, detector, checkpoint_header.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
     return path
 
 

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 from models import checkpoint as checkpoints
+from models import checkpoint_header
 from service.live.insights import Model
 from service.log.port import Record
 from tests.integration.test_end_to_end import Names, made_topics, service, wait_until
@@ -15,11 +16,11 @@ from tests.service.two_models import MODELS, PARTITIONS, Service, sent, told, to
 
 def saved(path: Path, model: Model) -> Model:
     """The same model, as it is loaded from a checkpoint."""
-    data = checkpoints.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoints.TrainingMetrics(
+    data = checkpoint_header.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
+    metrics = checkpoint_header.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
     )
-    described = checkpoints.describe(model.detector, "2026-01-01T00:00:00Z", {}, data, metrics)
+    described = checkpoint_header.describe(model.detector, "2026-01-01T00:00:00Z", {}, data, metrics)
     checkpoints.save(path, model.detector, described)
     loaded = checkpoints.load(path)
     return Model(loaded.detector, loaded.digest)

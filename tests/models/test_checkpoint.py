@@ -16,16 +16,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from models.checkpoint import (
-    Description,
-    Kinds,
-    TrainingData,
-    TrainingMetrics,
-    UnusableCheckpoint,
-    describe,
-    load,
-    save,
-)
+from models.checkpoint import load, save
+from models.checkpoint_header import Description, Kinds, TrainingData, TrainingMetrics, UnusableCheckpoint, describe
 from models.data.series import Series
 from models.detection.detector import Detector
 from models.detection.kinds import KINDS, SYMPTOMS, TENSORS, VOTES

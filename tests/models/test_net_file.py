@@ -5,18 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import (
-    GENERIC,
-    TrainingData,
-    TrainingMetrics,
-    UnusableCheckpoint,
-    is_net,
-    load,
-    load_net,
-    open_checkpoint,
-    save,
-    save_net,
-)
+from models.checkpoint import GENERIC, is_net, load, load_net, open_checkpoint, save, save_net
+from models.checkpoint_header import TrainingData, TrainingMetrics, UnusableCheckpoint
 from models.detection.detector import Detector
 from models.net.forecaster import Forecaster
 from tests.data import fine_forecaster

@@ -1,4 +1,4 @@
-"""Commands that make models and judge files with them: train, score, checkpoint."""
+"""`telltale train`: make a model of files, of what a topic holds, or of simulated streams."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -8,55 +8,44 @@ from rich.console import Console
 
 from models.data.file_options import AS_USUAL, FileOptions
 from models.net.names import CELL_NAMES, PRECISIONS
-from models.output.wording import counted
+from models.output.wording import counted, listed_counts
 from service.cli.file_options import reads_files
-from service.cli.option_checks import file_of, listed, one_of, seconds, split
+from service.cli.option_checks import listed, one_of, seconds, split
 from service.cli.option_checks import time_zone as known_time_zone
 from service.cli.options import (
-    CHECKPOINT,
     MOST_SEED,
-    CheckpointFile,
     Chunk,
     Config,
     Data,
     Device,
     Epochs,
-    FeatureNames,
     Force,
     Hidden,
     LearningRate,
     MoreData,
-    Part,
     Patience,
     Servers,
     counting,
     data_paths,
     device_of,
-    load_checkpoint,
-    load_settings,
     note_file,
     one_thread,
     out,
     quiet_settings,
-    read_data,
     simulated,
 )
-from service.cli.output_files import check_outputs, check_room
-from service.errors import RefusedInput, RefusedSetting
+from service.cli.output_files import check_outputs
+from service.errors import RefusedSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from models.data.series import Series
     from models.detection.sensor_rules import SensorRules
     from service.settings.settings import Settings
 
-TABLES = (".parquet", ".csv")  # what scores are written as
-
 app = typer.Typer()
-checkpoint_app = typer.Typer(no_args_is_help=True, help="Look at a trained model's file.")
-app.add_typer(checkpoint_app, name="checkpoint")
 
 
 class _Learned(NamedTuple):
@@ -266,7 +255,7 @@ def _from_files(
         series = spool.read(tables, progress)
     series = in_order(series, options.order, note)
     sensors = sensor_rules(settings, series[0].features)
-    if sensors is not None and (found := _listed(sensors.clean_series(series))):
+    if sensors is not None and (found := listed_counts(sensors.clean_series(series))):
         say.print(f"values that count as missing: {found}")
     return _Learned(series, ", ".join(map(str, paths)), len(tables), sensors)
 
@@ -299,15 +288,13 @@ def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Cons
     dropped = {**found.rejected, "late": found.late, "duplicate": found.duplicate}
     dropped["not selected"] = found.skipped
     dropped["of streams in another partition"] = found.elsewhere
-    left_out = _listed(dropped) or "nothing"
-    excluded = f"; values that count as missing: {found_values}" if (found_values := _listed(found.excluded)) else ""
+    left_out = listed_counts(dropped) or "nothing"
+    excluded = (
+        f"; values that count as missing: {found_values}" if (found_values := listed_counts(found.excluded)) else ""
+    )
     where = f"{topic}: {counted(records, 'record')} of {counted(len(stretches), 'partition')}"
     say.print(f"{where}; left out: {left_out}{excluded}")
     return _Learned(found.series, f"topic {topic}", 0, sensors)
-
-
-def _listed(counts: "Mapping[str, int]") -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
 def _reading(total: int, say: Console) -> "AbstractContextManager[Callable[[int], None]]":
@@ -326,106 +313,3 @@ def _moment(option: str, text: str | None, now_ms: int) -> int | None:
         raise RefusedSetting(
             f"{option} is {text!r}, expected so long ago as 7d, 12h or 90m, or RFC 3339 with an offset"
         ) from error
-
-
-@app.command(epilog="Example: telltale score --checkpoint plant.safetensors --data plant/ --out scores.parquet")
-@reads_files
-def score(
-    out_file: Annotated[
-        Path,
-        typer.Option(
-            "--out", callback=file_of(*TABLES), help="File to write, a row a reading: Parquet or CSV, by its name."
-        ),
-    ],
-    checkpoint: CheckpointFile = None,
-    features: FeatureNames = None,
-    data: Data = None,
-    more: MoreData = None,
-    part: Part = "all",
-    anomalies: Annotated[Path | None, typer.Option(help="File for the anomalies too, as JSON lines.")] = None,
-    force: Force = False,
-    config: Config = None,
-    files: FileOptions = AS_USUAL,
-) -> None:
-    """Judge files with the very code of the service; rows come out in the order of the files.
-
-    Columns: stream, timestamp (ms), score (1.0 is the alarm threshold), alarm, and expected_, lower_ and upper_ for
-    every feature. Late and duplicate readings are not judged: score 0 and no band. Files that cannot be read are named
-    at the end, and the command ends with status 1; the others are judged. Without a trained model the net
-    judges that comes with Telltale, every stream from its first reading on.
-    """
-    settings = load_settings(config, {"checkpoint": checkpoint, "features": features})
-    paths = data_paths(data, more)
-    check_outputs(out_file, anomalies, force=force)
-    judged: Sequence[str] = settings.features
-    unread: list[str] = []
-    streams: list[Series] | None = None
-    if not (settings.checkpoint or judged or CHECKPOINT.exists()):
-        streams = read_data(paths, None, files, unread)
-        judged = streams[0].features
-    loaded = load_checkpoint(settings.checkpoint, judged)
-
-    import io
-
-    from models.output.output_file import write_each, write_or_keep
-    from service.cli.feeding import select
-    from service.cli.scoring import row_bytes
-    from service.cli.scoring import score as score_files
-    from service.input.file_log import FileLog
-    from service.pipeline import Pipeline
-    from service.process.sensors import sensor_rules
-
-    one_thread()
-    series = select(streams or read_data(paths, loaded.detector.features, files, unread), part)
-    sensors = sensor_rules(settings, loaded.detector.features)
-    pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000), sensors=sensors)
-    events, table = io.StringIO(), io.BytesIO()
-    log = FileLog(series, events if anomalies else None)
-    check_room({out_file: row_bytes(len(pipeline.detector.features)) * len(log)})
-    with counting("judging", len(log)) as progress:
-        scored = score_files(log, series, pipeline, progress)
-    if out_file.suffix.lower() == ".csv":
-        scored.table.write_csv(table)
-    else:
-        scored.table.write_parquet(table)
-    writes: list[Callable[[], object]] = [lambda: write_or_keep(out_file, table.getvalue())]
-    if anomalies:
-        writes.append(lambda: write_or_keep(anomalies, events.getvalue()))
-    write_each(*writes)
-    counts = {"late": scored.late, "duplicate": scored.duplicate, "rejected": scored.rejected}
-    dropped = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    out.print(
-        f"{out_file}  {counted(len(scored.table), 'reading')}{dropped}, "
-        f"{counted(scored.anomalies, 'anomaly', 'anomalies')}"
-    )
-    if found := _listed(scored.excluded):
-        out.print(f"values that count as missing: {found}")
-    if unread:
-        raise RefusedInput(
-            "\n".join([f"{counted(len(unread), 'file')} cannot be read, the others are judged:", *unread])
-        )
-
-
-@checkpoint_app.command("show", epilog="Example: telltale checkpoint show plant.safetensors")
-def checkpoint_show(path: Annotated[Path, typer.Argument(help="Checkpoint file.")]) -> None:
-    """Print what a checkpoint says of itself, as JSON."""
-    import json
-
-    loaded = load_checkpoint(path)
-    described = loaded.description.model_dump()
-    del described["row"]
-    streams = [key.decode(errors="replace") for key in loaded.detector.known]
-    out.print_json(json.dumps({"path": str(path), "sha256": loaded.digest, **described, "streams": streams}))
-
-
-@checkpoint_app.command("verify", epilog="Example: telltale checkpoint verify plant.safetensors")
-def checkpoint_verify(path: Annotated[Path, typer.Argument(help="Checkpoint file.")]) -> None:
-    """Load a checkpoint as the service would: whole, of a known version, every tensor as described."""
-    loaded = load_checkpoint(path)
-    architecture = loaded.description.architecture
-    out.print(
-        f"{path}: good. {architecture.cell}, {architecture.hidden} hidden units, "
-        f"{counted(architecture.layers, 'layer')}, {counted(len(architecture.features), 'feature')}, "
-        f"{counted(len(loaded.detector.known), 'stream')} known, "
-        f"sha256 {loaded.digest[:12]}"
-    )

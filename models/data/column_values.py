@@ -1,0 +1,117 @@
+"""What is written in the columns of a data file, as numbers and times."""
+
+import math
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import polars as pl
+
+from models.data.errors import UnusableData
+from models.data.file_options import FileOptions
+
+MISSING = ("", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil")  # words for no value, in any case
+DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T]+(\d{1,2}:\d\d)(:\d\d)?([.]\d+)?(\s*[AaPp][Mm])?)?")
+
+
+def date_format(path: Path, texts: pl.Series) -> str | None:
+    """The format of times that begin with day or month. Raises UnusableData where it may be either."""
+    first = next((match for text in texts.head(1) if (match := DATE.fullmatch(text))), None)
+    if first is None:
+        return None
+    separator = first.group(2)
+    day, month = (
+        texts.str.extract(rf"^\d{{1,2}}{re.escape(separator)}(\d{{1,2}})" if second else r"^(\d{1,2})")
+        .cast(pl.Int64, strict=False)
+        .fill_null(0)
+        for second in (False, True)
+    )
+    clock = ""
+    if first.group(5):
+        clock = " %I:%M" if first.group(8) else " %H:%M"
+        clock += ":%S" if first.group(6) else ""
+        clock += "%.f" if first.group(7) else ""
+        clock += " %p" if first.group(8) else ""
+    formats = [f"{order}{clock}".replace("/", separator) for order in ("%d/%m/%Y", "%m/%d/%Y")]
+    if separator == "." or (day > 12).any():
+        return formats[0]
+    if (month > 12).any():
+        return formats[1]
+    raise UnusableData(
+        f"{path}: row 0: timestamp {texts[0]!r} may begin with the day or the month; "
+        f"--time-format '{formats[0]}' or '{formats[1]}' says which"
+    )
+
+
+def decimal_in(path: Path, frame: pl.DataFrame) -> str:
+    """The decimal point of numbers in text. Raises UnusableData where a comma may be either."""
+    commas = points = groups = 0
+    for column in frame.iter_columns():
+        text = column.str.strip_chars()
+        commas += int(text.str.contains(r"^[+-]?\d+(,\d+)+$").sum())
+        groups += int(text.str.contains(r"^[+-]?[1-9]\d{0,2}(,\d{3})+$").sum())
+        points += int(text.str.contains(r"^[+-]?[\d,]*\.\d").sum())
+    if not commas or points:
+        return "."
+    if commas == groups:
+        raise UnusableData(
+            f"{path}: all values with a comma have three digits behind it, as of thousands: "
+            "--decimal , reads it as the decimal point; thousands must be written without a comma"
+        )
+    return ","
+
+
+def without_words(column: pl.Series, options: FileOptions) -> pl.Series:
+    """Text, without the words that mean that there is no value."""
+    text = column.str.strip_chars()
+    words = [*MISSING, *(word.strip().lower() for word in options.missing)]
+    return text.set(text.str.to_lowercase().is_in(words).fill_null(value=False), None)
+
+
+def as_numbers(column: pl.Series, decimal: str | None, missing: Sequence[float]) -> pl.Series:
+    """As numbers, null where it is none."""
+    if column.dtype == pl.String:
+        column = column.str.replace(",", ".", literal=True) if decimal == "," else column
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
+        return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
+    numbers = column.cast(pl.Float64, strict=False)
+    return numbers.set(numbers.is_in(missing).fill_null(value=False), math.nan) if missing else numbers
+
+
+def missing_numbers(words: Sequence[str]) -> list[float]:
+    """The numbers among the words that mean that there is no value."""
+    found = []
+    for word in words:
+        with suppress(ValueError):
+            found.append(float(word))
+    return [number for number in found if math.isfinite(number)]
+
+
+def converted(
+    frame: pl.DataFrame,
+    numbers: Sequence[str],
+    decimal: str | None,
+    options: FileOptions,
+    missing: Sequence[float],
+    times: pl.DataType | None,
+) -> pl.DataFrame:
+    """With the columns of numbers as such, and times in text as `times` says."""
+    columns = []
+    for name in numbers:
+        column = frame[name]
+        if column.dtype.is_numeric() and not missing:
+            continue
+        if column.dtype == pl.Boolean:
+            columns.append(column.cast(pl.Float64))
+            continue
+        if column.dtype == pl.String:
+            column = without_words(column, options)
+            switches = column.str.to_lowercase().replace_strict({"true": "1", "false": "0"}, default=None)
+            column = switches.fill_null(column)
+        columns.append(as_numbers(column, decimal, missing))
+    if frame["timestamp"].dtype == pl.String:
+        text = frame["timestamp"].str.strip_chars()
+        text = text.set((text.str.len_bytes() == 0).fill_null(value=False), None)
+        columns.append(text if times is None or times == pl.String else text.cast(times))
+    return frame.with_columns(columns)

@@ -1,0 +1,74 @@
+"""What the service answers over HTTP: its page and API, and the metrics, on one port or on two."""
+
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry
+
+from models.checkpoint import Checkpoint
+from models.detection.sensor_rules import SensorRules
+from service.http.app import app as http_app
+from service.http.app import metrics_app
+from service.http.incident_list import FollowedIncidents
+from service.http.past_process import PastProcess
+from service.http.server import Server
+from service.http.turns import Brake, Share, Turns
+from service.http.workers import AllStreams, AllViews, Workers
+from service.live.insights import Insight, Model
+from service.live.status import StatusBoard
+from service.log.port import Record
+from service.process import controls
+from service.process.models import Models
+from service.process.sensors import rules_in
+from service.process.watchdog import BEAT_LIMIT_S
+from service.settings.addresses import names_for
+from service.settings.settings import Settings
+
+
+def servers_of(
+    settings: Settings,
+    models: Models,
+    board: StatusBoard,
+    registry: CollectorRegistry,
+    workers: Workers,
+    past: PastProcess,
+    incidents: FollowedIncidents,
+) -> list[Server]:
+    """One, or one more for the metrics alone."""
+    http = settings.http
+    alone = http.metrics_port is not None
+
+    def write_control(record: Record) -> None:
+        controls.write_control(settings, record)
+
+    api = http_app(
+        board,
+        None if alone else registry,
+        BEAT_LIMIT_S,
+        version("telltale"),
+        insight=_insight(settings, models, AllViews(workers)),
+        streams=AllStreams(workers),
+        token=None if http.token is None else http.token.get_secret_value(),
+        names=names_for(http.host, http.names),
+        turns=Turns(Share(http.processor_share)),
+        past=past,
+        write_control=write_control,
+        incidents=incidents.list,
+    )
+    brake = Brake()
+    servers = [Server(api, http.host, http.port, brake=brake)]
+    if http.metrics_port is not None:
+        # Who scrapes asks by address, not by one of the names that people use.
+        scraped = metrics_app(registry, version("telltale"), names_for(http.metrics_host, ()))
+        servers.append(Server(scraped, http.metrics_host, http.metrics_port, "http.metrics_", brake))
+    return servers
+
+
+def _insight(settings: Settings, models: Models, views: AllViews) -> Insight:
+    rules = rules_in(settings)  # the worker logs what is wrong with them
+
+    def model(one: Checkpoint) -> Model:
+        return Model(one.detector, one.digest, SensorRules(rules, one.detector.features))
+
+    others = {topic: model(one) for topic, one in models.others.items()}
+    usual = model(models.usual)
+    return Insight(usual.detector, usual.digest, views, sensors=usual.sensors, others=others)
