@@ -97,9 +97,14 @@ def prepared(broker: Broker) -> tuple[Names, str]:
     names = made_topics(broker)
     topic = broker.create_topic(1, "incidents")
     create_topics(broker.bootstrap_servers, {controls_of(topic): TopicSpec(1, 1, COMPACTED)})
-    records = [(number, record) for number, mine in COUNTS.items() for record in mine]
-    broker.produce(names.anomalies, records)
     return names, topic
+
+
+def produce_part(broker: Broker, names: Names, part: int, parts: int) -> None:
+    """The anomalies in equal parts, one after the other: however fast the machine, something is left for later."""
+    for number, mine in COUNTS.items():
+        some = mine[part * len(mine) // parts : (part + 1) * len(mine) // parts]
+        broker.produce(names.anomalies, [(number, record) for record in some])
 
 
 def until_all_is_taken_in(stage: Stage) -> None:
@@ -121,7 +126,8 @@ def assert_exactly_once(broker: Broker, topic: str) -> list[Record]:
 
 def test_incidents_are_those_of_a_calm_run_to_the_byte_however_often_the_process_is_killed(kafka: Broker) -> None:
     names, topic = prepared(kafka)
-    for _ in range(6):
+    for life in range(6):
+        produce_part(kafka, names, life, 7)
         with running(kafka, names, topic, "one", **SLOWLY) as stage:
             until_some_are_taken_in(stage)
             said = [*SAID, *acknowledgements(published(kafka, topic))]
@@ -130,6 +136,7 @@ def test_incidents_are_those_of_a_calm_run_to_the_byte_however_often_the_process
             stage.process.signal(signal.SIGKILL)
             stage.process.ended()
     before = len(published(kafka, topic))
+    produce_part(kafka, names, 6, 7)
     with running(kafka, names, topic, "one") as stage:
         until_all_is_taken_in(stage)
         stage.process.signal(signal.SIGTERM)
@@ -143,6 +150,7 @@ def test_incidents_are_those_of_a_calm_run_to_the_byte_however_often_the_process
 
 def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: Broker) -> None:
     names, topic = prepared(kafka)
+    produce_part(kafka, names, 0, 1)
     with running(kafka, names, topic, **SLOWLY) as first:
         first.until("incidents_restored")
         with running(kafka, names, topic, **SLOWLY) as second:
