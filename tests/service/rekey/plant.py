@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from service.input.formats import RecordRules, TopicMapping
 from service.log.port import Record
@@ -39,6 +40,16 @@ def plant(seconds: int = 60, machines: int = 7) -> list[list[Record]]:
         if second % 17 == 0:
             found[second % PARTITIONS].append(Record(b"x", b"{", (("a", b"b"),), BEGAN_MS + 1000 * second))
     return found
+
+
+def in_parts(records: Sequence[Sequence[Record]], parts: int) -> list[list[list[Record]]]:
+    """Of each part what is in each partition, by time: what is written of one is not later than any of the next."""
+    last_ms = max(one.time_ms or 0 for mine in records for one in mine)
+    borders = [BEGAN_MS + n * (last_ms + 1 - BEGAN_MS) // parts for n in range(parts + 1)]
+    return [
+        [[one for one in mine if begin <= (one.time_ms or 0) < end] for mine in records]
+        for begin, end in pairwise(borders)
+    ]
 
 
 def by_stream(written: Mapping[int, Sequence[Record]]) -> dict[bytes, list[Record]]:
