@@ -28,7 +28,7 @@ from tests.service.rekey.plant import DAY_MS, FEATURES, MAPPING, PARTITIONS, RUL
 
 POINTS = ("before_begin", "after_begin", "after_anomalies", "after_offsets", "during_commit")
 AT_RANDOM = 0.4  # of the kills: at any moment, not at a fail-point
-RECORDS_A_KILL = 1_500  # enough for the commits that a fail-point waits for
+RECORDS_A_KILL = 4_000  # enough for the commits that a fail-point waits for
 POLL_RECORDS = 40  # so few that a kill has many commits to be in
 WIDTH = 4  # partitions that are written to
 REACHED_WITHIN_S, ENDED_WITHIN_S, DRAINED_WITHIN_S = 120.0, 60.0, 1_800.0
@@ -66,7 +66,7 @@ def kills(cast: Cast, count: int) -> Figures:
         point = POINTS[n % len(POINTS)]
         within_ms = 6.0 if point == "during_commit" else 0.0
         _produce(cast.broker, source, parts[n])
-        child = start(None if at_random else Fault(point, chance.randrange(1, 6), within_ms=within_ms))
+        child = start(None if at_random else Fault(point, chance.randrange(1, 4), within_ms=within_ms))
         reached = child.ended.wait(chance.uniform(0.5, 3.0) if at_random else REACHED_WITHIN_S)
         child.signal(signal.SIGKILL)
         child.wait(ENDED_WITHIN_S)

@@ -14,9 +14,10 @@ from service.rekey.stage import RekeyStage
 from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, wait_until
 from tests.integration.test_incidents import SLOWLY, Stage
 from tests.kafka import Broker
-from tests.service.rekey.plant import DAY_MS, FEATURES, PARTITIONS, RULES, TOPIC, by_stream, plant
+from tests.service.rekey.plant import DAY_MS, FEATURES, PARTITIONS, RULES, TOPIC, by_stream, in_parts, plant
 
 ALL = plant(seconds=900)
+KILLS = 4
 MAPPING = {"stream": ["tags.host", "tags.id"], "time_unit": "s", "values": "fields"}
 
 
@@ -50,9 +51,11 @@ def running(
 
 def prepared(broker: Broker) -> tuple[Names, str]:
     """Topics of which the readings' has other times than now, and another number of partitions than its source."""
-    names, source = made_topics(broker)._replace(topic=broker.create_topic(4)), broker.create_topic(PARTITIONS, TOPIC)
-    broker.produce(source, [(number, record) for number, mine in enumerate(ALL) for record in mine])
-    return names, source
+    return made_topics(broker)._replace(topic=broker.create_topic(4)), broker.create_topic(PARTITIONS, TOPIC)
+
+
+def produce(broker: Broker, source: str, records: list[list[Record]]) -> None:
+    broker.produce(source, [(number, record) for number, mine in enumerate(records) for record in mine])
 
 
 def until_all_is_taken_in(stage: Rekey) -> None:
@@ -84,12 +87,15 @@ def calm(source: str) -> dict[bytes, list[Record]]:
 
 def test_readings_are_those_of_a_calm_run_to_the_byte_however_often_the_process_is_killed(kafka: Broker) -> None:
     names, source = prepared(kafka)
-    for _ in range(4):
+    *parts, last = in_parts(ALL, KILLS + 1)  # a fast machine would have written all by the last kills
+    for part in parts:
+        produce(kafka, source, part)
         with running(kafka, names, source, "one", **SLOWLY) as stage:
             until_some_are_taken_in(stage)
             stage.process.signal(signal.SIGKILL)
             stage.process.ended()
     before = sum(map(len, written(kafka, names.topic).values()))
+    produce(kafka, source, last)
     with running(kafka, names, source, "one") as stage:
         until_all_is_taken_in(stage)
         stage.process.signal(signal.SIGTERM)
@@ -104,6 +110,7 @@ def test_readings_are_those_of_a_calm_run_to_the_byte_however_often_the_process_
 
 def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: Broker) -> None:
     names, source = prepared(kafka)
+    produce(kafka, source, ALL)
     with running(kafka, names, source, **SLOWLY) as first:
         first.until("rekey_started")
         with running(kafka, names, source, **SLOWLY) as second:
