@@ -27,18 +27,18 @@ def prepared(broker: Broker) -> tuple[Names, str]:
 
 def test_a_webhook_gets_every_notified_event_however_often_the_process_is_killed(kafka: Broker) -> None:
     names, topic = prepared(kafka)
-    records = [(number, record) for number, mine in enumerate(plant_anomalies(200, 2)) for record in mine]
+    anomalies = dict(enumerate(plant_anomalies(200, 2)))
     with listening(*(503, 200, 200, 200) * 500) as receiver:
         environment = {**OF_INCIDENTS, "TELLTALE_NOTIFICATIONS__WEBHOOK_URLS": receiver.url}
         for life in range(4):
             with running(kafka, names, topic, "one", **environment) as stage:
                 stage.until("incident_feed_began")
-                if life == 0:
-                    kafka.produce(names.anomalies, records)
+                kafka.produce_part(names.anomalies, anomalies, life, 5)
                 taken = len(receiver.taken)
                 receiver.until_taken(taken + 5)
                 stage.process.signal(signal.SIGKILL)
                 stage.process.ended()
+        kafka.produce_part(names.anomalies, anomalies, 4, 5)
         with running(kafka, names, topic, "one", **environment) as stage:
             until_all_is_taken_in(stage)
             expected = [

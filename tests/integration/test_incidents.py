@@ -100,13 +100,6 @@ def prepared(broker: Broker) -> tuple[Names, str]:
     return names, topic
 
 
-def produce_part(broker: Broker, names: Names, part: int, parts: int) -> None:
-    """The anomalies in equal parts, one after the other: however fast the machine, something is left for later."""
-    for number, mine in COUNTS.items():
-        some = mine[part * len(mine) // parts : (part + 1) * len(mine) // parts]
-        broker.produce(names.anomalies, [(number, record) for record in some])
-
-
 def until_all_is_taken_in(stage: Stage) -> None:
     wait_until(lambda: stage.metrics().get("telltale_incident_lag_records") == 0.0, "all anomalies")
 
@@ -127,7 +120,7 @@ def assert_exactly_once(broker: Broker, topic: str) -> list[Record]:
 def test_incidents_are_those_of_a_calm_run_to_the_byte_however_often_the_process_is_killed(kafka: Broker) -> None:
     names, topic = prepared(kafka)
     for life in range(6):
-        produce_part(kafka, names, life, 7)
+        kafka.produce_part(names.anomalies, COUNTS, life, 7)
         with running(kafka, names, topic, "one", **SLOWLY) as stage:
             until_some_are_taken_in(stage)
             said = [*SAID, *acknowledgements(published(kafka, topic))]
@@ -136,7 +129,7 @@ def test_incidents_are_those_of_a_calm_run_to_the_byte_however_often_the_process
             stage.process.signal(signal.SIGKILL)
             stage.process.ended()
     before = len(published(kafka, topic))
-    produce_part(kafka, names, 6, 7)
+    kafka.produce_part(names.anomalies, COUNTS, 6, 7)
     with running(kafka, names, topic, "one") as stage:
         until_all_is_taken_in(stage)
         stage.process.signal(signal.SIGTERM)
@@ -150,7 +143,7 @@ def test_incidents_are_those_of_a_calm_run_to_the_byte_however_often_the_process
 
 def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: Broker) -> None:
     names, topic = prepared(kafka)
-    produce_part(kafka, names, 0, 1)
+    kafka.produce_part(names.anomalies, COUNTS, 0, 1)
     with running(kafka, names, topic, **SLOWLY) as first:
         first.until("incidents_restored")
         with running(kafka, names, topic, **SLOWLY) as second:

@@ -7,11 +7,13 @@ from pathlib import Path
 from models import checkpoint as checkpoints
 from models import checkpoint_header
 from service.live.insights import Model
-from service.log.port import Record
+from service.log.port import Partition, Record
 from tests.integration.test_end_to_end import Names, made_topics, service, wait_until
 from tests.integration.test_incidents import SLOWLY
 from tests.kafka import Broker
 from tests.service.two_models import MODELS, PARTITIONS, Service, sent, told, topics_of
+
+PARTS = 4  # of what is sent; a kill after each but the last
 
 
 def saved(path: Path, model: Model) -> Model:
@@ -47,9 +49,10 @@ def test_each_topic_is_judged_by_its_own_model_to_the_byte_however_often_the_ser
     models = {kafka.create_topic(PARTITIONS, topic): saved(paths[topic], one) for topic, one in MODELS.items()}
     calm = topics_of(models)
     Service(calm, models=models).run()
-    for partition in calm.partitions:
-        records = sent(partition, models[partition.topic].detector.features)
-        kafka.produce(partition.topic, [(partition.number, record) for record in records])
+    sent_of = {
+        topic: {n: sent(Partition(topic, n), one.detector.features) for n in range(PARTITIONS)}
+        for topic, one in models.items()
+    }
     other, (usual_path, other_path) = list(models)[1], paths.values()
     both = {
         **SLOWLY,
@@ -57,11 +60,15 @@ def test_each_topic_is_judged_by_its_own_model_to_the_byte_however_often_the_ser
         "TELLTALE_MODELS": json.dumps({other: {"checkpoint": str(other_path)}}),
     }
     names = names._replace(topic=",".join(models))
-    for _ in range(3):
+    for part in range(PARTS - 1):
+        for topic, records in sent_of.items():
+            kafka.produce_part(topic, records, part, PARTS)
         with service(kafka, usual_path, names, **both) as running:
             running.until_judged(300)
             running.process.signal(signal.SIGKILL)
             running.process.ended()
+    for topic, records in sent_of.items():
+        kafka.produce_part(topic, records, PARTS - 1, PARTS)
     with service(kafka, usual_path, names, **both) as running:
         wait_until(lambda: [one["lag"] for one in running.status()["partitions"]] == [0] * 4, "all judged")
         running.process.signal(signal.SIGTERM)
