@@ -20,7 +20,7 @@ from service.incidents.changes import AnomalyChange
 from service.incidents.controls import Acknowledgement, Dependency, Label, Quiet
 from service.incidents.events import ControlData, FirstCause, IncidentData, IncidentEvent, NamedMember
 from service.incidents.metrics import CAUSES, CHANGES, CONTROL_KINDS, STATES, IncidentMetrics
-from service.incidents.stage import StageStatus
+from service.incidents.stage import IncidentStatus
 from service.input.anomaly import Anomaly, Channel
 from service.input.events import Event
 from service.input.notices import STATE_LOST, Notice, StateLost
@@ -41,11 +41,11 @@ from service.live.streams import Streams
 from service.notify.notifier import RECEIVERS
 from service.process.incidents import new_book
 from service.rekey.metrics import RekeyMetrics
-from service.rekey.stage import RekeyStatus
 from service.settings.incident_section import IncidentSettings
 from service.settings.input_section import TopicInput
 from service.settings.models_section import TopicModel
 from service.settings.settings import PREFIX, SECTIONS, Settings
+from service.stages.progress import StageStatus
 from service.state.open_alarms import SEVERITIES
 from service.worker import PROBLEMS
 
@@ -261,8 +261,8 @@ def everything_exported() -> CollectorRegistry:
         notified=lambda: dict.fromkeys(RECEIVERS, Notified()),
         top_streams=1,
     )
-    IncidentMetrics(registry, StageStatus(lag_records=0), lambda: [(kind, Notified()) for kind in RECEIVERS])
-    RekeyMetrics(registry, RekeyStatus(lag_records=0))
+    IncidentMetrics(registry, IncidentStatus(lag_records=0), lambda: [(kind, Notified()) for kind in RECEIVERS])
+    RekeyMetrics(registry, StageStatus(lag_records=0))
     return registry
 
 

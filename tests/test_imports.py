@@ -39,7 +39,8 @@ MAY_IMPORT = {
         models.data models.detection models.insight service.errors service.log_lines service.log service.input
         service.state service.pipeline
     """,
-    "service.incidents": "models.data service.errors service.log service.input service.state",
+    "service.stages": "service.log",
+    "service.incidents": "models.data service.errors service.log service.input service.state service.stages",
     "service.http": """
         models.output models.data models.detection models.insight service.errors service.forks service.log service.input
         service.live service.incidents
@@ -56,7 +57,7 @@ MAY_IMPORT = {
         service.errors service.failpoints service.log service.input service.state service.pipeline service.recovery
         service.live
     """,
-    "service.rekey": "service.errors service.log service.input",
+    "service.rekey": "service.errors service.log service.input service.stages",
     "service.process": """
         models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.log
         service.settings
@@ -74,9 +75,9 @@ KNOWN_IN = {
     "zstandard": "service.kafka.inflating models.data.text_files",
     "snappy": "service.kafka.inflating",
     "prometheus_client": """
-        service.live.metrics service.live.histograms service.incidents.metrics service.rekey.metrics service.http.app
-        service.process.running service.process.servers service.process.incidents service.process.rekey
-        service.process.stages
+        service.live.metrics service.live.histograms service.stages.metrics service.incidents.metrics
+        service.rekey.metrics service.http.app service.process.running service.process.servers
+        service.process.incidents service.process.rekey service.process.stages
     """,
     "pydantic": "service.settings models.checkpoint_header",
     "pydantic_core": "service.settings",

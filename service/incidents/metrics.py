@@ -11,7 +11,8 @@ from prometheus_client.metrics_core import Metric
 
 from service.incidents.book import BUDGET
 from service.incidents.controls import TYPES
-from service.incidents.stage import StageStatus
+from service.incidents.stage import IncidentStatus
+from service.stages.metrics import counter_metrics, progress_metrics
 
 CHANGES = ("opened", "updated", "closed")
 CAUSES = (BUDGET, "quiet")
@@ -54,7 +55,7 @@ class IncidentMetrics:
     def __init__(
         self,
         registry: CollectorRegistry,
-        status: StageStatus,
+        status: IncidentStatus,
         notified: Callable[[], Sequence[tuple[str, Delivered]]] = list,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,8 +66,7 @@ class IncidentMetrics:
     def collect(self) -> Iterator[Metric]:
         status = self._status
         counts = status.counts
-        for name, (counted, meaning) in COUNTERS.items():
-            yield CounterMetricFamily(name, meaning, counts[counted])
+        yield from counter_metrics(status, COUNTERS)
         published = CounterMetricFamily(
             "telltale_incident_events", "Events of incidents, by change.", labels=["change"]
         )
@@ -100,16 +100,8 @@ class IncidentMetrics:
         yield GaugeMetricFamily(
             "telltale_incident_budget", "Incidents that people may be notified of at once.", status.tokens
         )
-        lag = GaugeMetricFamily("telltale_incident_lag_records", "Records of the topic of anomalies not taken in yet.")
-        if status.lag_records is not None:
-            lag.add_metric([], status.lag_records)
-        yield lag
-        running = GaugeMetricFamily("telltale_incident_stage", "1 for the state it is in.", labels=["state"])
-        for state in STATES:
-            running.add_metric([state], float(state == status.state))
-        yield running
-        age_s = max(0.0, self._monotonic() - status.beat_s)
-        yield GaugeMetricFamily("telltale_incident_heartbeat_age_seconds", "Since the loop last came round.", age_s)
+        lag_means = "Records of the topic of anomalies not taken in yet."
+        yield from progress_metrics("telltale_incident", status, STATES, lag_means, self._monotonic())
 
     def _notifications(self) -> Iterator[Metric]:
         totals: dict[str, Counter[str]] = {}

@@ -23,7 +23,8 @@ from service.incidents.events import ControlEvent, IncidentEvent, encode_inciden
 from service.incidents.inbox import ControlInbox
 from service.incidents.records import Collected, IncidentMarker, changed_records, marker_record
 from service.log.alignment import Alignment
-from service.log.port import NOT_HEARD, Commit, MemberLog, Partition, Polled, Record, Source
+from service.log.port import Commit, MemberLog, Partition, Polled, Record, Source
+from service.stages.progress import StageStatus, behind, lag_records
 from service.state.changelog import UnreadableRecord
 from service.state.changelog_keys import Origin
 
@@ -35,16 +36,12 @@ logger = structlog.get_logger("telltale.incidents")
 
 
 @dataclass(slots=True)
-class StageStatus:
-    """What others see of the stage. Written by its own thread alone."""
+class IncidentStatus(StageStatus):
+    """And what this one keeps."""
 
-    beat_s: float = 0.0  # time.monotonic() when the loop last came round
-    state: str = "waiting"  # for partitions; restoring; running
-    counts: Counter[str] = field(default_factory=Counter)  # since the start
     open_incidents: int = 0
     tokens: float = 0.0  # left of the budget
     controls: Counter[str] = field(default_factory=Counter)  # in force, by type
-    lag_records: int | None = None  # records that are not taken in yet; None: not known
 
 
 class _Task:
@@ -114,14 +111,14 @@ class IncidentStage:
         reset: go on without state that is lost, else LostState is raised. check: called every round; what it raises
         ends the run.
         """
-        self.status = StageStatus(beat_s=time.monotonic())
+        self.status = IncidentStatus(beat_s=time.monotonic())
         self._log, self._new_book, self._group, self._writer = log, new_book, group, writer
         self._controls = Partition(control_topic, 0)
         self._stop, self._reset, self._check = stop, reset, check
         self._owned: frozenset[Partition] = frozenset()
         self._task: _Task | None = None
 
-    def read(self) -> StageStatus:
+    def read(self) -> IncidentStatus:
         """What the watchdog looks at."""
         return self.status
 
@@ -268,10 +265,10 @@ class IncidentStage:
     def _advance(self, task: _Task) -> None:
         """Take in what is next, and commit what came of it."""
         outcome = _Outcome()
-        behind = self._behind(task)
+        unread = behind(self._log, task.partitions)
         self._take_controls(task, outcome)
-        if task.inbox.waiting == 0 and self._controls not in behind:
-            self._take_anomalies(task, behind, outcome)
+        if task.inbox.waiting == 0 and self._controls not in unread:
+            self._take_anomalies(task, unread, outcome)
         self._commit(task, outcome)
         for event in outcome.controls:
             _audit(event)
@@ -291,8 +288,8 @@ class IncidentStage:
             control = arrived.given.control
             outcome.counts["control_taken_back" if control is None else f"control_{type_of(control)}"] += 1
 
-    def _take_anomalies(self, task: _Task, behind: list[Partition], outcome: _Outcome) -> None:
-        for arrived in task.alignment.take(behind, AT_ONCE):
+    def _take_anomalies(self, task: _Task, unread: list[Partition], outcome: _Outcome) -> None:
+        for arrived in task.alignment.take(unread, AT_ONCE):
             if arrived.letter is not None:
                 outcome.letters.append(arrived.letter)
                 outcome.counts["rejected"] += 1
@@ -301,12 +298,6 @@ class IncidentStage:
             task.consumed.add(arrived.partition.number, arrived.offset)
             outcome.counts["anomalies"] += 1
             outcome.add(task.consumed, task.book.observe(arrived.change))
-
-    def _behind(self, task: _Task) -> list[Partition]:
-        """Partitions of which there is more to be read than has come."""
-        backlogs = self._log.backlogs() or {}
-        ends = {partition: backlogs.get(partition, NOT_HEARD).end for partition in task.partitions}
-        return [p for p, end in ends.items() if end is None or self._log.position(p) < end]
 
     def _commit(self, task: _Task, outcome: _Outcome) -> None:
         """Write everything or nothing; nothing, if nothing was taken in. Raises TaskMigrated."""
@@ -352,10 +343,9 @@ class IncidentStage:
             return
         status.open_incidents, status.tokens = task.book.open_incidents, task.book.budget.tokens
         status.controls = task.book.controls.counts()
-        backlogs = self._log.backlogs() or {}
-        ends = {partition: backlogs.get(partition, NOT_HEARD).end for partition in task.partitions}
-        behind = [max(0, end - task.next_offset(p)) for p, end in ends.items() if end is not None]
-        status.lag_records = sum(behind) if task.is_running and len(behind) == len(ends) else None
+        status.lag_records = None
+        if task.is_running:
+            status.lag_records = lag_records(self._log, {p: task.next_offset(p) for p in task.partitions})
 
 
 def _audit(event: ControlEvent) -> None:

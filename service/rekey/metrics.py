@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from service.rekey.stage import RekeyStatus
+from service.stages.metrics import counter_metrics, progress_metrics
+from service.stages.progress import StageStatus
 
 STATES = ("waiting", "running")
 COUNTERS: Mapping[str, tuple[str, str]] = {
@@ -24,22 +24,13 @@ class RekeyMetrics:
     """A collector of what the stage's status says."""
 
     def __init__(
-        self, registry: CollectorRegistry, status: RekeyStatus, monotonic: Callable[[], float] = time.monotonic
+        self, registry: CollectorRegistry, status: StageStatus, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._status, self._monotonic = status, monotonic
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
         status = self._status
-        for name, (counted, meaning) in COUNTERS.items():
-            yield CounterMetricFamily(name, meaning, status.counts[counted])
-        lag = GaugeMetricFamily("telltale_rekey_lag_records", "Records of the topics that are read, not taken in yet.")
-        if status.lag_records is not None:
-            lag.add_metric([], status.lag_records)
-        yield lag
-        running = GaugeMetricFamily("telltale_rekey_stage", "1 for the state it is in.", labels=["state"])
-        for state in STATES:
-            running.add_metric([state], float(state == status.state))
-        yield running
-        age_s = max(0.0, self._monotonic() - status.beat_s)
-        yield GaugeMetricFamily("telltale_rekey_heartbeat_age_seconds", "Since the loop last came round.", age_s)
+        yield from counter_metrics(status, COUNTERS)
+        lag_means = "Records of the topics that are read, not taken in yet."
+        yield from progress_metrics("telltale_rekey", status, STATES, lag_means, self._monotonic())

@@ -6,32 +6,21 @@ are in one transaction; there is no other state. An unknown error ends the proce
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import structlog
 
 from service.errors import LostState, TaskMigrated
 from service.log.alignment import Alignment
-from service.log.port import NOT_HEARD, Commit, MemberLog, Partition, Polled, Record
+from service.log.port import Commit, MemberLog, Partition, Polled, Record
 from service.rekey.readings import ArrivedRecord, RecordReader
+from service.stages.progress import StageStatus, behind, lag_records
 
 POLL_S = 0.5  # longest wait for records: so soon a stop is noticed
 AT_ONCE = 2_000  # records, or readings, in one transaction: some 0.3 s, or a stop would wait for long
 MOST_WAITING = 100_000  # readings in memory, of some 600 bytes each
 
 logger = structlog.get_logger("telltale.rekey")
-
-
-@dataclass(slots=True)
-class RekeyStatus:
-    """What others see of the stage. Written by its own thread alone."""
-
-    beat_s: float = 0.0  # time.monotonic() when the loop last came round
-    state: str = "waiting"  # for partitions; running
-    counts: Counter[str] = field(default_factory=Counter)  # since the start
-    lag_records: int | None = None  # records that are not taken in yet; None: not known
 
 
 class RekeyStage:
@@ -51,14 +40,14 @@ class RekeyStage:
 
         reset: go on where records were deleted before they were read, else LostState is raised.
         """
-        self.status = RekeyStatus(beat_s=monotonic())
+        self.status = StageStatus(beat_s=monotonic())
         self._log, self._reader, self._stop = log, reader, stop
         self._wait_s, self._reset, self._monotonic = wait_s, reset, monotonic
         self._owned: frozenset[Partition] = frozenset()
         self._alignment: Alignment[ArrivedRecord] | None = None
         self._committed: dict[Partition, int] = {}
 
-    def read(self) -> RekeyStatus:
+    def read(self) -> StageStatus:
         """What the watchdog looks at."""
         return self.status
 
@@ -127,7 +116,7 @@ class RekeyStage:
         letters: list[Record] = []
         came_by_s = self._monotonic() - self._wait_s
         records, is_all = 0, True
-        for arrived in alignment.take(self._behind(alignment), AT_ONCE, came_by_s):
+        for arrived in alignment.take(behind(self._log, alignment.partitions), AT_ONCE, came_by_s):
             readings += arrived.readings
             letters += () if arrived.letter is None else (arrived.letter,)
             records += 1
@@ -142,12 +131,6 @@ class RekeyStage:
         counts["skipped"] += self._reader.skipped
         self._reader.skipped = 0
         return not is_all
-
-    def _behind(self, alignment: Alignment[ArrivedRecord]) -> list[Partition]:
-        """Partitions of which there is more to be read than has come."""
-        backlogs = self._log.backlogs() or {}
-        ends = {partition: backlogs.get(partition, NOT_HEARD).end for partition in alignment.partitions}
-        return [p for p, end in ends.items() if end is None or self._log.position(p) < end]
 
     def _commit(self, alignment: Alignment[ArrivedRecord], readings: list[Record], letters: list[Record]) -> None:
         """Write everything or nothing; nothing, if nothing was taken in."""
@@ -166,11 +149,9 @@ class RekeyStage:
         status.state = "waiting" if alignment is None else "running"
         if alignment is None:
             status.lag_records = None
-            return
-        backlogs = self._log.backlogs() or {}
-        ends = {partition: backlogs.get(partition, NOT_HEARD).end for partition in alignment.partitions}
-        behind = [max(0, end - alignment.next_offset(p)) for p, end in ends.items() if end is not None]
-        status.lag_records = sum(behind) if len(behind) == len(ends) else None
+        else:
+            next_offsets = {partition: alignment.next_offset(partition) for partition in alignment.partitions}
+            status.lag_records = lag_records(self._log, next_offsets)
 
 
 def _size(arrived: ArrivedRecord) -> int:
