@@ -23,7 +23,7 @@ from service.incidents.metrics import CAUSES, CHANGES, CONTROL_KINDS, STATES, In
 from service.incidents.stage import IncidentStatus
 from service.input.anomaly import Anomaly, Channel
 from service.input.events import Event
-from service.input.notices import STATE_LOST, Notice, StateLost
+from service.input.notices import STATE_LOST, STATE_PRIMED, Notice, StateLost
 from service.live.insights import Insight
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES
@@ -357,7 +357,7 @@ def events() -> str:
     identity, json_type = "c60279ec-50f5-5dd4-8a3b-5a3a7b6c2f0e", "application/json"
     stream, source, kind = anomaly.stream, "/telltale/plant", "telltale.anomaly.opened"
     event = Event("1.0", identity, source, kind, stream, opened, json_type, anomaly)
-    lost = StateLost(stream, "corrupt", "page 3: wrong checksum", "plant", 6, 8233)
+    lost = StateLost(stream, "corrupt", "page 3: wrong checksum", "plant", 6, 8233, ends_anomalies=True)
     notice = Notice("1.0", "5e0f1d0c-6f3f-5d0e-8a54-5a8a7c0f9b1e", source, STATE_LOST, stream, json_type, lost)
     return page(
         "# Events",
@@ -373,7 +373,9 @@ def events() -> str:
         "### data.channels",
         _struct_table(Channel),
         "## State that was lost",
-        f"Type `{STATE_LOST}`. {StateLost.__doc__} [State](../state.md#what-may-go-wrong-with-it) has the reasons.",
+        f"Types: `{STATE_LOST}`; `{STATE_PRIMED}`, with the reason `checkpoint`, where another checkpoint judges from "
+        "an offset on. "
+        f"{StateLost.__doc__} [State](../state.md#what-may-go-wrong-with-it) has the reasons.",
         block("json", _indented(notice)),
         "### data of state.lost",
         _struct_table(StateLost),

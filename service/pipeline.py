@@ -22,13 +22,15 @@ from models.detection.rows import Rows
 from models.detection.sensor_rules import Excluded, SensorRules
 from models.net.packing import Waves, pack
 from service import failpoints
-from service.input.anomaly import packed_places
+from service.input.anomaly import FORGOTTEN, packed_places
 from service.input.events import Event, encode_event, event
 from service.input.formats import RecordRules
 from service.input.reading_batch import ReadingBatch, StreamKey
 from service.input.rejects import Reject, dead_letter, with_refused_streams
 from service.input.wire import ANY_FORMAT, Decoder
 from service.log.port import Commit, Fetched
+from service.state.ended_alarms import ended_event
+from service.state.open_alarms import open_alarms
 from service.state.slab import NO_SLOT
 from service.state.task import PartitionTask, Stretch
 
@@ -67,6 +69,7 @@ class _JudgedPiece(NamedTuple):
     rejects: list[Reject]  # the others too
     verdicts: Verdicts | None
     evicted: int
+    ended: Sequence[Event]  # of alarms whose streams are forgotten before the batch is judged
 
 
 class Pipeline:
@@ -167,10 +170,9 @@ class Pipeline:
     def _admit(self, piece: _Piece) -> tuple[_JudgedPiece, Tensor]:
         """The readings that are to be judged, and the slots (N,) of their streams."""
         task, batch, rejects = piece.task, piece.batch, piece.rejects
-        evicted = 0
+        evicted, ended = 0, list[Event]()
         if piece.idle_before is not None:
-            evicted = len(task.slab.evict_idle(piece.idle_before, int(piece.fetched.offsets[0])))
-            task.open_alarms = self.detector.count_alarms(task.slab.rows)
+            evicted, ended = self._forget_idle(piece, piece.idle_before)
         slots = torch.empty(0, dtype=torch.int64)
         if batch.keys:
             slots = batch.slots(partial(task.slab.slots, limit=self.max_streams))
@@ -182,7 +184,20 @@ class Pipeline:
         if len(slots) and int(batch.readings.offsets[0]) <= task.covered:
             fresh = (task.slab.applied[slots] < batch.readings.offsets).numpy()
             batch, slots = batch.part(np.flatnonzero(fresh)), slots[fresh]
-        return _JudgedPiece(batch, rejects, None, evicted), slots
+        return _JudgedPiece(batch, rejects, None, evicted, ended), slots
+
+    def _forget_idle(self, piece: _Piece, before: int) -> tuple[int, list[Event]]:
+        """How many streams without a reading since offset `before` there were, and the events of their open alarms."""
+        task, offset, readings = piece.task, int(piece.fetched.offsets[0]), piece.batch.readings
+        alarms = open_alarms(task.slab)
+        forgotten = set(task.slab.evict_idle(before, offset))
+        task.open_alarms = self.detector.count_alarms(task.slab.rows)
+        time_ms = int(readings.times_ms[readings.offsets == offset].max())  # the clock ticks at this record
+        return len(forgotten), [
+            ended_event(one, FORGOTTEN, task.partition, offset, time_ms, self.digest)
+            for one in alarms
+            if one.key in forgotten
+        ]
 
     def _judge(
         self, work: Sequence[tuple[ReadingBatch, PartitionTask]], slots: Sequence[Tensor], clock: "_Stopwatch"
@@ -226,12 +241,12 @@ class Pipeline:
 
     def _emit(self, piece: _Piece, judged: _JudgedPiece) -> Processed:
         """Make events of what was found, and note in the task how far it has come."""
-        fetched, task, (batch, rejects, verdicts, _) = piece.fetched, piece.task, judged
-        events: list[Event] = []
+        fetched, task, (batch, rejects, verdicts, *_) = piece.fetched, piece.task, judged
+        events = list(judged.ended)
         if verdicts is not None:
             features = self.detector.features
             told = features, self.digest, self.sensors
-            events = [event(batch, verdicts, change, *told) for change in verdicts.transitions]
+            events += [event(batch, verdicts, change, *told) for change in verdicts.transitions]
         task.next_offset = fetched.next_offset
         task.open_alarms += _opened(verdicts)
         anomalies = tuple(map(encode_event, events))

@@ -24,7 +24,7 @@ from models.data.arrays import Bools
 from models.output.wording import counted
 from service import failpoints
 from service.errors import LostState
-from service.input.notices import StateLost, state_lost
+from service.input.notices import STATE_PRIMED, StateLost, state_lost
 from service.input.reading_batch import ReadingBatch, StreamKey
 from service.log.port import Fetched, Log, Partition, Record, Source
 from service.pipeline import Pipeline
@@ -81,7 +81,7 @@ def partitions_added(partition: Partition, had: int, has: int, next_offset: int)
     )
     problem = Problem.PARTITIONS.value
     logger.warning("state_problem", topic=partition.topic, partition=partition.number, problem=problem, detail=detail)
-    return state_lost(StateLost(None, problem, detail, *partition, next_offset))
+    return state_lost(StateLost(None, problem, detail, *partition, next_offset, ends_anomalies=False))
 
 
 class Recovery:
@@ -115,6 +115,7 @@ class Recovery:
         self._replay_from = 0  # R
         self._begin_at: int | None = None  # where a partition without state begins; None: as the log is set up
         self._priming: Priming | None = None
+        self._ends_anomalies = False  # whether all that are open of the partition do, at E
         task.stage = Stage.RESTORING
 
     def step(self) -> None:
@@ -193,6 +194,8 @@ class Recovery:
             self._collected.drop(number)  # else all rows would be in memory twice
             yield True
         self._collected = Collected(self._origin)
+        if stale and not same:
+            self._report_priming(sum(len(page.keys) for page in stale))
         if stale:
             self._begin_priming([key for page in stale for key in page.keys], source)
         else:
@@ -276,10 +279,18 @@ class Recovery:
             self._note(problem, found.detail)
             slab.load_cold(found.number, (), (), self._next_offset)
             slab.mark_membership_changed(found.number)
+            self._ends_anomalies |= found.streams is None
             for stream in (None,) if found.streams is None else found.streams:
                 self._report_loss(stream, problem, found.detail)
 
     # --- prime
+
+    def _report_priming(self, streams: int) -> None:
+        """What the old checkpoint had opened is not carried over: its rows mean nothing to this one."""
+        detail = f"another checkpoint judges from here on, {counted(streams, 'stream')} primed with its last readings"
+        where = (*self.task.partition, self._next_offset)
+        lost = StateLost(None, "checkpoint", detail, *where, ends_anomalies=True)
+        self.notices.append(state_lost(lost, STATE_PRIMED))
 
     def _begin_priming(self, keys: list[StreamKey], source: Source) -> None:
         slots = self.task.slab.find(keys)
@@ -322,6 +333,8 @@ class Recovery:
     # --- replay
 
     def _begin_replay(self) -> None:
+        if self._priming is not None:  # what it opened was not published
+            self.task.slab.end_alarms(self._priming.slots, self.task.checkpoint_from)
         self._priming = None
         if self._replay_from >= self._next_offset:
             self._log.start(self.task.partition, self._next_offset)
@@ -348,6 +361,8 @@ class Recovery:
         task = self.task
         task.stage, task.progress = Stage.RUNNING, 1.0
         task.next_offset = self._next_offset
+        if self._ends_anomalies:
+            task.slab.end_alarms(torch.arange(task.slab.room), self._next_offset)
         task.open_alarms = self._pipeline.detector.count_alarms(task.slab.rows)
         task.covered = int(task.slab.applied.max()) if task.slab.room else -1
         self.seconds = time.monotonic() - self._began_s
@@ -372,6 +387,7 @@ class Recovery:
                 "lost, and reports so on the topic of anomalies"
             )
         self._next_offset = offset
+        self._ends_anomalies = True
         self._note(problem, detail)
         self._report_loss(None, problem, detail)
 
@@ -381,7 +397,7 @@ class Recovery:
 
     def _report_loss(self, stream: StreamKey | None, problem: Problem, detail: str) -> None:
         name = None if stream is None else stream.decode(errors="replace")
-        lost = StateLost(name, problem.value, detail, *self.task.partition, self._next_offset)
+        lost = StateLost(name, problem.value, detail, *self.task.partition, self._next_offset, ends_anomalies=True)
         self.notices.append(state_lost(lost))
 
     def _where(self) -> dict[str, object]:

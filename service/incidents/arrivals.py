@@ -4,24 +4,24 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from service.errors import RejectedReading
-from service.incidents.changes import AnomalyChange, read_change
+from service.incidents.changes import AnomaliesEnded, AnomalyChange, read_change
 from service.input.reasons import Reason
 from service.input.rejects import Reject, dead_letter
 from service.log.port import Fetched, Partition, Record
 
 
 class ArrivedChange(NamedTuple):
-    """A record of the topic of anomalies: a change of one, or what it becomes as a dead letter."""
+    """A record of the topic of anomalies: a change of one, the end of many, or what it becomes as a dead letter."""
 
     time_ms: int
     partition: Partition
     offset: int
-    change: AnomalyChange | None
+    change: AnomalyChange | AnomaliesEnded | None
     letter: Record | None = None
 
 
 def arrived_changes(fetched: Fetched, last_ms: int) -> Iterator[ArrivedChange]:
-    """In the order of offsets. last_ms: time of the change before; a dead letter stays behind it."""
+    """In the order of offsets. last_ms: time of the change before; what has no time of its own stays behind it."""
     for n, value in enumerate(fetched.values):
         offset = int(fetched.offsets[n])
         try:
@@ -30,6 +30,7 @@ def arrived_changes(fetched: Fetched, last_ms: int) -> Iterator[ArrivedChange]:
             letter = dead_letter(fetched, Reject(n, Reason(refused.reason), str(refused)))
             yield ArrivedChange(last_ms, fetched.partition, offset, None, letter)
         else:
-            if change is not None:
+            if isinstance(change, AnomalyChange):
                 last_ms = change.time_ms
+            if change is not None:
                 yield ArrivedChange(last_ms, fetched.partition, offset, change)

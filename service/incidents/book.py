@@ -13,7 +13,7 @@ stream.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -23,14 +23,16 @@ import msgspec
 from models.data.rfc3339 import milliseconds_of
 from models.data.time_units import DAY_MS
 from service.incidents.budget import Budget
-from service.incidents.changes import AnomalyChange
+from service.incidents.changes import RECOVERED, AnomaliesEnded, AnomalyChange
 from service.incidents.controls import Acknowledgement, Control, GivenControl
 from service.incidents.events import ControlEvent, IncidentEvent, control_event, incident_event, incident_id
 from service.incidents.groups import Groups
 from service.incidents.in_force import UNIMPORTANT, ControlsInForce
 from service.incidents.incident import Incident, Member, Summary
+from service.input.anomaly import FORGOTTEN
 
 BUDGET = "budget"  # why an incident is held back for which there was no token
+EXPIRED = "expired"  # closed_as
 NEVER_MS = 1 << 62
 MINUTE_MS = 60_000
 
@@ -94,11 +96,14 @@ class IncidentBook:
         incident = self._of.get(anomaly)
         return None if incident is None else self.incidents[incident].members[anomaly]
 
-    def observe(self, change: AnomalyChange) -> list[IncidentEvent]:
-        """Take in one transition of one anomaly; returns what is to be published, in order.
+    def observe(self, change: AnomalyChange | AnomaliesEnded) -> list[IncidentEvent]:
+        """Take in one transition of one anomaly, or the end of many; returns what is to be published, in order.
 
-        Costs as many steps as the anomaly's group has incidents, and the logarithm of all of them.
+        A transition costs as many steps as the anomaly's group has incidents, and the logarithm of all of them; the end
+        of many as many steps as there are members.
         """
+        if isinstance(change, AnomaliesEnded):
+            return self._end(change)
         self.clock_ms = max(self.clock_ms, change.time_ms)
         events = list(self._pass_time())
         known = self._of.get(change.anomaly)
@@ -204,7 +209,7 @@ class IncidentBook:
             one = self.incidents[name]
             begins_ms = one.summary.began_ms - rules.gap_ms
             ends_ms = min(one.summary.active_ms + rules.gap_ms, one.summary.began_ms + rules.longest_ms)
-            if begins_ms <= opened_ms <= ends_ms and one.summary.closed_as != "expired":
+            if begins_ms <= opened_ms <= ends_ms and one.summary.closed_as != EXPIRED:
                 found.append(one)
         return max(found, key=_age, default=None)
 
@@ -229,7 +234,8 @@ class IncidentBook:
             change.anomaly,
             about.incident,
             change.stream,
-            change.is_open,
+            change.source,
+            None if change.is_open else change.closed_as or RECOVERED,
             severity,
             change.kind,
             opened_ms,
@@ -241,6 +247,7 @@ class IncidentBook:
             about.active_ms = max(about.active_ms, opened_ms)
         if not change.is_open:
             about.active_ms = max(about.active_ms, change.time_ms)
+            about.closed_as = _in_incident(change.closed_as)
         about.heard_ms = max(about.heard_ms, change.time_ms)
         self._put(one, member)
         severe = max(about.severity, severity, self._by_breadth(one))
@@ -264,6 +271,18 @@ class IncidentBook:
         streams, broad = len(one.streams), self.rules.broad_streams
         return 2 if streams >= 10 * broad else 1 if streams >= broad else 0
 
+    def _end(self, ended: AnomaliesEnded) -> list[IncidentEvent]:
+        events = list[IncidentEvent]()
+        for one in sorted(self.incidents.values(), key=_age):
+            mine = [member for member in one.members.values() if _is_about(ended, member)]
+            if mine:
+                self._close_members(one, mine, ended.closed_as)
+                one.summary.active_ms = max(one.summary.active_ms, self.clock_ms)
+                one.summary.pending = True
+                events += self._publish_due(one)
+                self._schedule(one)
+        return events
+
     # --- publishing
 
     def _publish_due(self, one: Incident) -> list[IncidentEvent]:
@@ -284,7 +303,7 @@ class IncidentBook:
 
     def _publish(self, one: Incident, change: str) -> IncidentEvent:
         about = one.summary
-        about.closed_as = (about.closed_as or "recovered") if one.open_members == 0 else None
+        about.closed_as = (about.closed_as or RECOVERED) if one.open_members == 0 else None
         if one.open_members and not about.notified:
             self._decide(one)
         event = incident_event(one, change, self.clock_ms)
@@ -357,12 +376,15 @@ class IncidentBook:
 
     def _expire(self, one: Incident) -> IncidentEvent:
         """Nothing was heard of its open members for so long that their streams may have been forgotten."""
-        for member in list(one.members.values()):
-            if member.is_open:
-                self._put(one, msgspec.structs.replace(member, is_open=False))
-                self.dirty.members.add(member.anomaly)
-        one.summary.closed_as = "expired"
+        self._close_members(one, [member for member in one.members.values() if member.is_open], EXPIRED)
         return self._publish(one, "closed")
+
+    def _close_members(self, one: Incident, members: Sequence[Member], closed_as: str) -> None:
+        for member in members:
+            self._put(one, msgspec.structs.replace(member, closed_as=closed_as))
+            self.dirty.members.add(member.anomaly)
+        one.summary.closed_as = closed_as
+        self.dirty.incidents.add(one.summary.incident)
 
     def _forget(self, one: Incident) -> None:
         about = one.summary
@@ -375,6 +397,16 @@ class IncidentBook:
         if not self._groups[about.group]:
             del self._groups[about.group]
         self.dirty.incidents.add(about.incident)
+
+
+def _is_about(ended: AnomaliesEnded, member: Member) -> bool:
+    mine = ended.source == member.source and ended.stream in (None, member.stream)
+    return mine and member.is_open
+
+
+def _in_incident(closed_as: str | None) -> str:
+    """Of an incident: a new level is a recovery like another."""
+    return closed_as if closed_as == FORGOTTEN else RECOVERED
 
 
 def _age(one: Incident) -> tuple[int, str]:

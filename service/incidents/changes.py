@@ -6,10 +6,13 @@ import msgspec
 
 from models.data.rfc3339 import milliseconds_of
 from service.errors import RejectedReading
+from service.input.notices import STATE_LOST, STATE_PRIMED
 from service.input.reasons import Reason
 
 ANOMALY_TYPES = "telltale.anomaly."
 SEVERITIES = ("minor", "major", "critical")
+RECOVERED = "recovered"
+ENDS = {STATE_LOST: "lost", STATE_PRIMED: "primed"}  # closed_as of what ends with an event of this type
 
 
 class AnomalyChange(NamedTuple):
@@ -23,6 +26,16 @@ class AnomalyChange(NamedTuple):
     peak: float
     opened_ms: int
     time_ms: int  # of the reading that changed it
+    source: str = ""  # topic and partition of its readings
+    closed_as: str | None = None  # as its event says; None: it is open
+
+
+class AnomaliesEnded(NamedTuple):
+    """All that are open of a stream, or of a partition of the input, end without an event each."""
+
+    source: str  # topic and partition of their readings
+    stream: str | None  # None: all of the partition
+    closed_as: str
 
 
 class _Data(msgspec.Struct):
@@ -33,6 +46,16 @@ class _Data(msgspec.Struct):
     opened_at: str
     peak: float = 0.0
     kind: str = ""
+    topic: str = ""
+    partition: int = 0
+    closed_as: str | None = None
+
+
+class _State(msgspec.Struct):
+    topic: str
+    partition: int
+    stream: str | None = None
+    ends_anomalies: bool = False
 
 
 class _Event(msgspec.Struct):
@@ -43,10 +66,11 @@ class _Event(msgspec.Struct):
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_data = msgspec.json.Decoder(_Data).decode
+_decode_state = msgspec.json.Decoder(_State).decode
 
 
-def read_change(value: bytes | None) -> AnomalyChange | None:
-    """The change that a record of the topic is about; None: it is about something else, such as lost state.
+def read_change(value: bytes | None) -> AnomalyChange | AnomaliesEnded | None:
+    """The change that a record of the topic is about, or the end of many; None: it is about something else.
 
     Raises RejectedReading where the record is no event, or not as one of an anomaly should be.
     """
@@ -54,6 +78,10 @@ def read_change(value: bytes | None) -> AnomalyChange | None:
         raise RejectedReading(Reason.MISSING_VALUE, "the record has no value")
     try:
         event = _decode_event(value)
+        if event.type in ENDS:
+            state = _decode_state(event.data)
+            ended = AnomaliesEnded(f"{state.topic}/{state.partition}", state.stream, ENDS[event.type])
+            return ended if state.ends_anomalies else None
         if not event.type.startswith(ANOMALY_TYPES):
             return None
         data = _decode_data(event.data)
@@ -68,6 +96,8 @@ def read_change(value: bytes | None) -> AnomalyChange | None:
             data.peak,
             milliseconds_of(data.opened_at),
             milliseconds_of(event.time),
+            f"{data.topic}/{data.partition}",
+            None if data.status == "open" else data.closed_as or RECOVERED,
         )
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-        raise RejectedReading(Reason.BAD_JSON, f"not an event of an anomaly: {error}") from error
+        raise RejectedReading(Reason.BAD_JSON, f"not an event of an anomaly or of its state: {error}") from error

@@ -36,6 +36,7 @@ class NamedMember(msgspec.Struct, frozen=True):
     severity: str  # minor, major, critical: the highest so far
     kind: str  # as in its own events
     opened_at: str  # event time, RFC 3339
+    closed_as: str | None  # as in its own events; or lost, primed, expired: it has none; null: it is open
     label: str | None  # what people say that it was: fault, normal, known; null: nothing
 
 
@@ -51,7 +52,9 @@ class IncidentData(msgspec.Struct, frozen=True):
     open_anomalies: int  # of these, the open ones
     opened_at: str  # when its first member opened
     closed_at: str | None  # when its last open member closed; None: it is open
-    closed_as: str | None  # recovered: all members closed; expired: nothing was heard of the open ones for long
+    # Why its last open member closed; None: it is open. recovered: by its readings; forgotten: its stream was idle;
+    # lost: the memory of its stream was; primed: another checkpoint judges; expired: nothing was heard of it for long.
+    closed_as: str | None
     notified: bool  # whether it is for people: it was not held back, now or at an earlier event of its
     held_back: str | None  # why it is not: budget, or the reason that a quiet time, a dependency or a label gives
     acknowledged_by: str | None  # who looks after it; null: no one has said so
@@ -166,4 +169,6 @@ def _rank(member: Member) -> tuple[bool, int, int, str, str]:
 def _named(member: Member) -> NamedMember:
     status = "open" if member.is_open else "closed"
     severity, opened_at = SEVERITIES[member.severity], _opened_at(member.opened_ms)
-    return NamedMember(member.anomaly, member.stream, status, severity, member.kind, opened_at, member.label)
+    return NamedMember(
+        member.anomaly, member.stream, status, severity, member.kind, opened_at, member.closed_as, member.label
+    )

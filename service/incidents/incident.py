@@ -12,12 +12,17 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     anomaly: str
     incident: str
     stream: str
-    is_open: bool
+    source: str  # topic and partition of its readings
+    closed_as: str | None  # None: it is open
     severity: int
     kind: str
     opened_ms: int
     quiet: str | None = None  # why it is nothing to notify anyone of, when it was last heard of
     label: str | None = None  # what people say that it was
+
+    @property
+    def is_open(self) -> bool:
+        return self.closed_as is None
 
 
 class Summary(msgspec.Struct, array_like=True):

@@ -18,7 +18,7 @@ from service.log.port import Record
 from service.state.changelog import UnreadableRecord, sealed, unsealed
 from service.state.changelog_keys import CONTROL, INCIDENT, MARKER, MEMBER, Origin, entry_key, marker_key, parse_key
 
-VERSION = 2
+VERSION = 3
 
 
 class IncidentMarker(msgspec.Struct, frozen=True, kw_only=True):

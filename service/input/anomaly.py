@@ -19,6 +19,7 @@ CHANGE_NAMES = {
     Change.LEVEL_SHIFT: "closed",
 }
 CLOSED_AS = {Change.RECOVERED: "recovered", Change.LEVEL_SHIFT: "level_shift"}
+FORGOTTEN = "forgotten"  # closed_as of an anomaly whose stream is forgotten
 
 
 class Channel(msgspec.Struct, frozen=True):
@@ -41,12 +42,12 @@ class Anomaly(msgspec.Struct, frozen=True):
     status: str  # open, closed
     severity: str  # minor, major, critical: by the peak so far
     kind: str  # what opened it (see opened_by), or, of a checkpoint with a head for kinds, what fault it looks like
-    closed_as: str | None  # recovered; level_shift: it lasted and is the new normal
-    score: float
+    closed_as: str | None  # recovered; level_shift: it lasted and is the new normal; forgotten: its stream was idle
+    score: float  # of the reading at which it changed; 0 where no reading of its stream did
     peak: float
     opened_at: str
     closed_at: str | None
-    channels: list[Channel]
+    channels: list[Channel]  # below; empty where no reading of its stream changed it
     return_period_s: float  # how rarely this stream is as strange as now: the longest of any witness, over their number
     witnesses: dict[str, float]  # of each that can say, how rarely it sees what it sees now, in seconds of event time
     checkpoint: str

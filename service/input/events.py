@@ -89,9 +89,14 @@ def event(
         kind_probability=UNSET if guess is None else guess.probability,
         opened_by=UNSET if guess is None else opened_by,
     )
-    identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{opening}/{change}/{transition.severity.name}"))
-    kind = f"telltale.anomaly.{change}"
-    return Event("1.0", identity, f"/telltale/{topic}", kind, stream, time, "application/json", anomaly)
+    return enveloped(anomaly, change, opening, time)
+
+
+def enveloped(anomaly: Anomaly, change: str, opening: str, time: str) -> Event:
+    """The event of an anomaly that changed. change: opened, updated, closed. opening: see `opening_of`."""
+    identity = str(uuid.uuid5(ANOMALY_NAMESPACE, f"{opening}/{change}/{anomaly.severity.upper()}"))
+    source, kind = f"/telltale/{anomaly.topic}", f"telltale.anomaly.{change}"
+    return Event("1.0", identity, source, kind, anomaly.stream, time, "application/json", anomaly)
 
 
 def encode_event(one: Event) -> Record:

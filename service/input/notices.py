@@ -9,10 +9,11 @@ from service.input.events import EVENT_HEADERS
 from service.log.port import Record
 
 STATE_LOST = "telltale.state.lost"
+STATE_PRIMED = "telltale.state.primed"
 
 
 class StateLost(msgspec.Struct, frozen=True):
-    """A stream, or a whole partition, whose memory could not be restored; it starts again at this offset."""
+    """A stream, or a whole partition, whose memory is lost, or primed; it starts again at this offset."""
 
     stream: str | None  # None: all of the partition, or it is not known which
     reason: str
@@ -20,6 +21,9 @@ class StateLost(msgspec.Struct, frozen=True):
     topic: str
     partition: int
     offset: int
+    # Whether the anomalies of this stream, or of all of the partition, that were opened before this offset end with it:
+    # nothing more is published of them.
+    ends_anomalies: bool
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -34,11 +38,15 @@ class Notice(msgspec.Struct, frozen=True):
     data: StateLost
 
 
-def state_lost(lost: StateLost) -> Record:
-    """Report that a stream's memory is lost. Its id is the same whenever the same loss is reported again."""
+def state_lost(lost: StateLost, kind: str = STATE_LOST) -> Record:
+    """Report that a stream's memory is lost. Its id is the same whenever the same loss is reported again.
+
+    kind: STATE_PRIMED where nothing is lost, but another checkpoint judges from here on.
+    """
     where = f"{lost.topic}/{lost.partition}"
     subject = where if lost.stream is None else lost.stream
-    what = f"{where}/{lost.offset}/{subject}/state.lost/{lost.reason}/{lost.detail}"  # of two pages, only that differs
+    event = kind.removeprefix("telltale.")
+    what = f"{where}/{lost.offset}/{subject}/{event}/{lost.reason}/{lost.detail}"  # of two pages, the last differs
     identity = str(uuid.uuid5(ANOMALY_NAMESPACE, what))
-    notice = Notice("1.0", identity, f"/telltale/{lost.topic}", STATE_LOST, subject, "application/json", lost)
+    notice = Notice("1.0", identity, f"/telltale/{lost.topic}", kind, subject, "application/json", lost)
     return Record(subject.encode(), msgspec.json.encode(notice), EVENT_HEADERS)

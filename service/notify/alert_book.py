@@ -193,7 +193,7 @@ def _alerts_of(anomaly: Anomaly, reached: Sequence[str], known: Alerts | None, n
     partition = Partition(anomaly.topic, anomaly.partition)
     opened_s = milliseconds_of(anomaly.opened_at) / 1000
     annotations = {
-        "summary": f"{anomaly.stream}: {_in_words(anomaly.channels)}",
+        "summary": f"{anomaly.stream}: {_in_words(anomaly.channels) or f'closed as {anomaly.closed_as}'}",
         "severity": anomaly.severity,
         "kind": anomaly.kind,
         "score": f"{anomaly.score:.2f}",

@@ -101,8 +101,8 @@ class IncidentSettings(Section):
         gt=0,
         le=31_536_000,
         allow_inf_nan=False,
-        description="s of event time after which an incident of which nothing is heard is closed: the stream of an "
-        "open anomaly may have been forgotten",
+        description="s of event time after which an incident of which nothing is heard is closed: the input of an open "
+        "anomaly may have been taken out of the settings",
     )
     broad_streams: Whole = Field(
         default=10,

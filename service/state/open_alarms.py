@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from models.detection.alarm import OpenedBy, Severity
+from models.detection.kinds import Guess
 from models.detection.rows import SCALARS
 from service.input.reading_batch import StreamKey
 from service.state.slab import StateSlab
@@ -21,16 +22,26 @@ class HeldAlarm(NamedTuple):
     severity: str  # by the peak so far
     peak: float  # highest score since it opened
     opened_by: OpenedBy
+    guess: Guess | None = None  # what fault it looked like so far; None: no head that could say
 
 
 def open_alarms(slab: StateSlab) -> list[HeldAlarm]:
     """Those of all streams of a partition, in the order of their slots. Costs little where few are open."""
     slots = (slab.rows.scalar("alarm") > 0).nonzero().squeeze(1)
     wanted = [SCALARS.places[name] for name in ("opened_offset", "opened_ms", "severity", "peak", "opened_by")]
-    rows = zip(slots.tolist(), slab.rows.scalars[slots][:, wanted].tolist(), strict=True)
+    votes = slab.rows.votes[slots].numpy()
+    rows = zip(slots.tolist(), slab.rows.scalars[slots][:, wanted].tolist(), votes, strict=True)
     return [
-        HeldAlarm(key, int(offset), int(opened_ms), SEVERITIES[int(severity)], peak, OpenedBy(int(opened_by)))
-        for slot, (offset, opened_ms, severity, peak, opened_by) in rows
+        HeldAlarm(
+            key,
+            int(offset),
+            int(opened_ms),
+            SEVERITIES[int(severity)],
+            peak,
+            OpenedBy(int(opened_by)),
+            Guess.of(vote) if vote.any() else None,
+        )
+        for slot, (offset, opened_ms, severity, peak, opened_by), vote in rows
         if (key := slab.keys[slot]) is not None
     ]
 

@@ -16,6 +16,7 @@ class Priming:
 
     def __init__(self, slots: Tensor, room: int, until: int, wanted: int, first: int) -> None:
         """slots: of the streams to prime, in a slab of `room`. first: offset before which nothing is looked at."""
+        self.slots = slots
         self.until = until
         self.counting = True
         self._wanted = wanted

@@ -137,6 +137,16 @@ class StateSlab:
         self._forget(idle, offset)
         return keys
 
+    def end_alarms(self, slots: Tensor, since: int) -> None:
+        """Close the alarms of the rows at `slots` (S,), because of what is true of their state from offset `since` on.
+
+        Their pages are written at the next commit.
+        """
+        open_ones = slots[self._rows.scalar("alarm")[slots] > 0]
+        self._rows.scalar("alarm")[open_ones] = 0.0
+        self._mark_dirty(open_ones, since)
+        self._membership_changed.update((open_ones // PAGE_ROWS).tolist())
+
     def dirty_pages(self) -> list[tuple[int, int]]:
         """(page, offset of its first change that is not written), the oldest change first."""
         dirty = (self._dirty_since >= 0).nonzero().squeeze(1)

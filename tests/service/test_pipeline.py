@@ -496,6 +496,32 @@ def test_an_alarm_of_a_stream_that_is_forgotten_is_not_open_any_more(detector: D
     assert task.open_alarms == 0
 
 
+@pytest.mark.parametrize("size", [1, 7, 64, 1_000])
+def test_an_anomaly_of_a_stream_that_is_forgotten_is_closed_at_the_reading_that_ends_its_time(
+    detector: Detector, size: int
+) -> None:
+    """Whatever the batches: at the sixteenth tick after its last reading, with its own id, severity and peak."""
+    spikes = [Record(key(0), encode_reading(FEATURES, n, [n % 3 + (1e6 if n > 150 else 0.0), 1.0])) for n in range(155)]
+    clock = [Record(key(1), encode_reading(FEATURES, 1_000 * (1 + n), [1.0, 1.0])) for n in range(20)]
+    records = [At(2 * n, record) for n, record in enumerate([*spikes, *clock])]
+    pipeline = Pipeline(detector, DIGEST, max_future_ms=86_400_000)
+    task = PartitionTask(HERE, StateSlab(detector.rows_for), EventClock(16.0))
+    judged = [one for batch in cut(records, range(0, len(records), size)) for one in pipeline.process(batch, task)]
+    events = [event for one in judged for event in one.events]
+    assert [decode_event(record.value or b"") for one in judged for record in one.commit.anomalies] == events
+    *before, last = events
+    assert {event.data.status for event in before} == {"open"}
+    assert [event.change for event in events].count("closed") == 1
+    about = last.data
+    assert (about.anomaly, about.opened_at, about.kind) == (before[0].data.anomaly, before[0].time, before[0].data.kind)
+    assert (about.peak, about.severity) == (max(event.data.peak for event in before), before[-1].data.severity)
+    assert (last.change, about.status, about.closed_as, about.channels) == ("closed", "closed", "forgotten", [])
+    assert (last.subject, about.stream, about.score, about.checkpoint) == ("stream-0", "stream-0", 0.0, DIGEST)
+    offset = 2 * (155 + 16)  # the tick at 1 s is the first behind its last reading, that at 17 s the seventeenth
+    assert (about.offset, last.time, about.closed_at) == (offset, rfc3339(17_000), rfc3339(17_000))
+    assert len({event.id for event in events}) == len(events)
+
+
 def test_readings_that_are_in_a_row_already_are_not_judged_twice(detector: Detector, history: Batch) -> None:
     """As after a restore, when the input is read from before them."""
     pipeline, records = Pipeline(detector, DIGEST, max_future_ms=86_400_000), sent(history)

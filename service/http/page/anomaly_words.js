@@ -19,6 +19,7 @@ export const kindName = (kind) => KINDS[kind] ?? kind.replaceAll("_", " ");
 export function changeName(change, { closed_as }) {
   if (change === "opened") return "opened";
   if (change === "updated") return "got worse";
+  if (closed_as === "forgotten") return "is over: its stream was forgotten";
   return closed_as === "level_shift" ? "is the new normal" : "is over";
 }
 

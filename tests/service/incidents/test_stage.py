@@ -105,7 +105,7 @@ def test_a_compacted_changelog_is_enough_and_closed_incidents_leave_nothing_in_i
 
 def test_what_is_no_event_becomes_a_dead_letter_and_what_is_none_of_an_anomaly_is_passed_over() -> None:
     topics = topics_with(
-        [[Record(b"x", b"{"), Record(b"x", None)], [Record(b"y", b'{"type":"telltale.state.lost"}')], []]
+        [[Record(b"x", b"{"), Record(b"x", None)], [Record(b"y", b'{"type":"telltale.state.other"}')], []]
     )
     run_to_the_end(topics, stage_of(topics))
     letters = topics.dead_letters[FIRST]

@@ -5,11 +5,11 @@ import uuid
 
 import msgspec
 
-from service.input.notices import StateLost, state_lost
+from service.input.notices import STATE_PRIMED, StateLost, state_lost
 from service.log.port import Partition
 
 HERE = Partition("plant.readings", 3)
-LOST = StateLost("mill", "corrupt", "page 0: the checksum of its 900 bytes is wrong", *HERE, 812)
+LOST = StateLost("mill", "corrupt", "page 0: the checksum of its 900 bytes is wrong", *HERE, 812, ends_anomalies=True)
 
 
 def test_a_lost_state_is_told_as_a_cloudevent_under_its_streams_key() -> None:
@@ -30,6 +30,7 @@ def test_a_lost_state_is_told_as_a_cloudevent_under_its_streams_key() -> None:
             "topic": "plant.readings",
             "partition": 3,
             "offset": 812,
+            "ends_anomalies": True,
         },
     }
 
@@ -56,3 +57,10 @@ def test_a_loss_told_again_has_the_same_id_and_any_other_has_not() -> None:
     ids = [json.loads(state_lost(msgspec.structs.replace(LOST, **change)).value or b"")["id"] for change in changes]
     assert len(set(ids)) == len(ids)
     assert json.loads(state_lost(LOST).value or b"")["id"] == ids[0]
+
+
+def test_memory_that_was_primed_for_another_checkpoint_has_a_type_and_an_id_of_its_own() -> None:
+    lost, primed = (json.loads(state_lost(LOST, *kind).value or b"") for kind in ((), (STATE_PRIMED,)))
+    assert primed["type"] == "telltale.state.primed"
+    assert primed["id"] != lost["id"]
+    assert primed["data"] == lost["data"]

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from models.detection.alarm import OpenedBy
@@ -57,6 +58,14 @@ def changed(
     )
     kind = f"telltale.anomaly.{change}"
     return Event("1.0", "id", "/telltale/readings", kind, stream, anomaly.opened_at, "application/json", anomaly)
+
+
+def test_an_anomaly_that_no_reading_closed_says_why() -> None:
+    book = AlertBook(clock=Clock())
+    opened, closed = changed("opened"), changed("closed")
+    about = msgspec.structs.replace(closed.data, channels=[], closed_as="forgotten")
+    book.apply([opened, msgspec.structs.replace(closed, data=about)])
+    assert {alert["annotations"]["summary"] for alert in sent(book)} == {"pump: closed as forgotten"}
 
 
 def held(stream: str = "pump", severity: str = "minor", peak: float = 2.25, offset: int = 7) -> HeldAlarm:
