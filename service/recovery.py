@@ -12,7 +12,6 @@ What is not as it should be has a policy each: `Problem` lists them.
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import structlog
@@ -41,6 +40,7 @@ from service.state.changelog import (
 )
 from service.state.changelog_keys import Origin
 from service.state.priming import Priming
+from service.state.problems import Problem
 from service.state.slab import NO_SLOT, PAGE_ROWS, Page
 from service.state.task import PartitionTask, Stage, records_in
 
@@ -48,21 +48,6 @@ SLICE_S = 0.05  # of restoring, in one round of the loop
 PRIME_REACH = 16  # at most this many times the readings wanted are looked through for each stream
 
 logger = structlog.get_logger("telltale.recovery")
-
-
-class Problem(StrEnum):
-    """What was found wrong with a partition's state; the label of a metric, and `reason` of a notice."""
-
-    CORRUPT = "corrupt"  # a page or the marker: its bytes are not those that were written
-    VERSION = "version"  # a page or the marker is of a version that this code does not know
-    FOREIGN = "foreign"  # a page or the marker of another partition or group
-    MISSING = "missing"  # a page that the marker counts
-    EMPTY = "empty"  # offsets are committed, but the changelog has no marker
-    RETENTION = "retention"  # the input was deleted before it had been judged again
-    RECREATED = "recreated"  # the input topic is not the one that the state is of
-    PARTITIONS = "partitions_added"  # keys now go to other partitions
-    NUMERICS = "numerics"  # another machine's arithmetic may differ in the last bit
-    BEHIND = "behind"  # the group's offsets are ahead of the marker
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from service.errors import LogUnavailable, TaskMigrated
 from service.live.observer import Committed, Observer, Round
 from service.log.port import NOT_HEARD, Backlog, Commit, Fetched, MemberLog, Partition, Polled, Record
 from service.pipeline import Pipeline, Processed
-from service.recovery import Problem, Recovery, RecoveryRules, partitions_added
+from service.recovery import Recovery, RecoveryRules, partitions_added
+from service.state.problems import Problem
 from service.state.slab import StateSlab
 from service.state.task import EventClock, PartitionTask, Stage
 from service.state.writer import StateWriter

@@ -13,51 +13,25 @@ stream.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 import msgspec
 
 from models.data.rfc3339 import milliseconds_of
-from models.data.time_units import DAY_MS
 from service.incidents.budget import Budget
 from service.incidents.changes import RECOVERED, AnomaliesEnded, AnomalyChange
 from service.incidents.controls import Acknowledgement, Control, GivenControl
 from service.incidents.events import ControlEvent, IncidentEvent, control_event, incident_event, incident_id
-from service.incidents.groups import Groups
 from service.incidents.in_force import UNIMPORTANT, ControlsInForce
 from service.incidents.incident import Incident, Member, Summary
+from service.incidents.rules import IncidentRules
 from service.input.anomaly import FORGOTTEN
 
 BUDGET = "budget"  # why an incident is held back for which there was no token
 EXPIRED = "expired"  # closed_as
 NEVER_MS = 1 << 62
-MINUTE_MS = 60_000
-
-
-def never_quiet(stream: str, time_ms: int) -> str | None:  # noqa: ARG001  (of every stream the same)
-    """Where no quiet times are declared."""
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class IncidentRules:
-    """What is decided by settings.
-
-    broad_streams: an incident of that many streams is major at least, one of ten times as many critical. expire_ms: so
-    long after anything was heard of an incident it is closed, since the stream of an open member may have been
-    forgotten. quiet: why an anomaly of this stream at this time is nothing to notify anyone of; None: it is.
-    """
-
-    groups: Groups = field(default_factory=Groups)
-    gap_ms: int = 5 * MINUTE_MS
-    longest_ms: int = 60 * MINUTE_MS
-    update_every_ms: int = MINUTE_MS
-    expire_ms: int = 7 * DAY_MS
-    broad_streams: int = 10
-    quiet: Callable[[str, int], str | None] = never_quiet
 
 
 class Dirty(NamedTuple):

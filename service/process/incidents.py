@@ -7,11 +7,12 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from models.data.cron import parse_cron
-from service.incidents.book import IncidentBook, IncidentRules
+from service.incidents.book import IncidentBook
 from service.incidents.budget import Budget
 from service.incidents.groups import Groups
 from service.incidents.metrics import IncidentMetrics
 from service.incidents.quiet import QuietTime, QuietTimes
+from service.incidents.rules import IncidentRules
 from service.incidents.stage import IncidentStage
 from service.notify.incident_feed import feeds_check
 from service.process.receivers import incident_feeds

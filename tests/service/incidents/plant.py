@@ -7,7 +7,7 @@ from typing import TypedDict
 import msgspec
 
 from models.data.rfc3339 import rfc3339
-from service.incidents.book import IncidentBook, IncidentRules
+from service.incidents.book import IncidentBook
 from service.incidents.budget import Budget
 from service.incidents.changes import read_change
 from service.incidents.consumed import CONTROLS, runs_of
@@ -23,6 +23,7 @@ from service.incidents.controls import (
     read_control,
 )
 from service.incidents.events import CONTROL_APPLIED, decode_incident, encode_incident
+from service.incidents.rules import IncidentRules
 from service.log.port import Record
 from tests.records import headers_of
 

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from models.data.rfc3339 import milliseconds_of
-from service.incidents.book import IncidentBook, IncidentRules
+from service.incidents.book import IncidentBook
 from service.incidents.budget import Budget
 from service.incidents.changes import AnomalyChange
 from service.incidents.events import IncidentEvent
 from service.incidents.groups import Groups
+from service.incidents.rules import IncidentRules
 
 NOW_MS = 1_700_000_000_000
 MINOR, MAJOR, CRITICAL = range(3)

@@ -1,8 +1,8 @@
 """Quiet times: of which streams they are, and what becomes of incidents meanwhile."""
 
 from models.data.rfc3339 import milliseconds_of as at
-from service.incidents.book import IncidentRules
 from service.incidents.quiet import QuietTime, QuietTimes
+from service.incidents.rules import IncidentRules
 from tests.service.incidents.test_book import MAJOR, NOW_MS, book_of, change, ending, observed
 
 

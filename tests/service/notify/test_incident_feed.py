@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from service.errors import TaskMigrated
-from service.incidents.book import IncidentBook, IncidentRules
+from service.incidents.book import IncidentBook
 from service.incidents.budget import Budget
 from service.incidents.changes import read_change
 from service.incidents.controls import Acknowledgement, GivenControl
 from service.incidents.events import encode_incident
+from service.incidents.rules import IncidentRules
 from service.kafka.event_reader import Read
 from service.log.port import Record
 from service.notify.alert_book import AHEAD_S, RESOLVED_FOR_S, AlertBook
