@@ -133,9 +133,9 @@ class IncidentStage:
             self._log.close()
 
     def turn(self, timeout_s: float = POLL_S) -> None:
-        """One round."""
+        """One round: all that can be taken in by now is, so that no more than a poll brings is waiting."""
         restoring = self._task is not None and not self._task.is_running
-        polled = self._log.poll(0.0 if restoring or self._has_work() else timeout_s)
+        polled = self._log.poll(0.0 if restoring else timeout_s)
         try:
             self._open_and_close(polled)
             task = self._task
@@ -145,15 +145,13 @@ class IncidentStage:
                 for fetched in polled.fetched:
                     into = task.inbox if fetched.partition == self._controls else task.alignment
                     into.put(fetched)
-                self._advance(task)
+                while self._advance(task) and not self._stop.is_set():
+                    self.status.beat_s = time.monotonic()
         except TaskMigrated as migrated:
             logger.warning("incidents_migrated", reason=str(migrated))
             self._task = None
             self.status.counts["migrations"] += 1
         self._report()
-
-    def _has_work(self) -> bool:
-        return self._task is not None and (self._task.alignment.waiting >= AT_ONCE or self._task.inbox.waiting > 0)
 
     def _open_and_close(self, polled: Polled) -> None:
         if polled.revoked:
@@ -262,19 +260,20 @@ class IncidentStage:
 
     # --- what is new
 
-    def _advance(self, task: _Task) -> None:
-        """Take in what is next, and commit what came of it."""
-        outcome = _Outcome()
+    def _advance(self, task: _Task) -> bool:
+        """Take in what is next, and commit what came of it; False: that was all. Raises TaskMigrated."""
+        outcome, records = _Outcome(), 0
         unread = behind(self._log, task.partitions)
         self._take_controls(task, outcome)
         if task.inbox.waiting == 0 and self._controls not in unread:
-            self._take_anomalies(task, unread, outcome)
+            records = self._take_anomalies(task, unread, outcome)
         self._commit(task, outcome)
         for event in outcome.controls:
             _audit(event)
         self.status.counts.update(outcome.counts)
         self.status.counts.update(task.book.decisions)
         task.book.decisions.clear()
+        return records == AT_ONCE or task.inbox.waiting > 0
 
     def _take_controls(self, task: _Task, outcome: _Outcome) -> None:
         for arrived in task.inbox.take(CONTROLS_AT_ONCE):
@@ -288,8 +287,11 @@ class IncidentStage:
             control = arrived.given.control
             outcome.counts["control_taken_back" if control is None else f"control_{type_of(control)}"] += 1
 
-    def _take_anomalies(self, task: _Task, unread: list[Partition], outcome: _Outcome) -> None:
+    def _take_anomalies(self, task: _Task, unread: list[Partition], outcome: _Outcome) -> int:
+        """How many records there were."""
+        records = 0
         for arrived in task.alignment.take(unread, AT_ONCE):
+            records += 1
             if arrived.letter is not None:
                 outcome.letters.append(arrived.letter)
                 outcome.counts["rejected"] += 1
@@ -298,6 +300,7 @@ class IncidentStage:
             task.consumed.add(arrived.partition.number, arrived.offset)
             outcome.counts["anomalies"] += 1
             outcome.add(task.consumed, task.book.observe(arrived.change))
+        return records
 
     def _commit(self, task: _Task, outcome: _Outcome) -> None:
         """Write everything or nothing; nothing, if nothing was taken in. Raises TaskMigrated."""

@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import LostState
 from service.incidents.events import decode_incident
-from service.incidents.stage import IncidentStage
+from service.incidents.stage import AT_ONCE, IncidentStage
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.log.port import Partition, Record
 from tests.records import headers_of
@@ -65,6 +65,20 @@ def test_anomalies_of_all_partitions_are_taken_in_by_their_time_also_after_a_lon
         if event.data.group == "site/line-9":
             storms[event.data.incident] = event.data.streams
     assert list(storms.values()) == [20, 20, 20], "one incident for each day's storm, which is in all partitions"
+
+
+def test_a_round_takes_in_all_that_its_poll_brought_in_transactions_of_bounded_size() -> None:
+    many = plant_anomalies(1_500, 1)
+    topics = Topics({TOPIC: 1, CONTROL_TOPIC: 1})
+    topics.append(FIRST, many[0])
+    stage = stage_of(topics, at_once=len(many[0]))
+    for _ in range(2):  # the first restores
+        stage.turn(0.0)
+    assert len(many[0]) > 3 * AT_ONCE
+    assert topics.committed[FIRST] == len(many[0])
+    assert stage.status.lag_records == 0
+    markers = [record for record in topics.changelog[FIRST] if record.key and b"/marker/" in record.key]
+    assert len(markers) == -(-len(many[0]) // AT_ONCE)
 
 
 @pytest.mark.parametrize("written", [False, True])
