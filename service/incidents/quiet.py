@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from re import Pattern
 
 from models.data.cron import Cron
+from service.incidents.calendar import CalendarTimes
 from service.incidents.groups import any_of
 
 
@@ -30,6 +31,10 @@ class QuietTime:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_pattern", any_of(self.streams))
 
+    def reason_at(self, stream: str, time_ms: int) -> str | None:
+        """None: it does not hold."""
+        return self.reason if self.holds(stream, time_ms) else None
+
     def holds(self, stream: str, time_ms: int) -> bool:
         if self.from_ms is not None and time_ms < self.from_ms:
             return False
@@ -44,7 +49,7 @@ class QuietTime:
 class QuietTimes:
     """All that are declared; the first that holds gives its reason."""
 
-    times: Sequence[QuietTime] = ()
+    times: Sequence[QuietTime | CalendarTimes] = ()
 
     def __call__(self, stream: str, time_ms: int) -> str | None:
-        return next((one.reason for one in self.times if one.holds(stream, time_ms)), None)
+        return next(filter(None, (one.reason_at(stream, time_ms) for one in self.times)), None)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from models.data.cron import parse_cron
 from service.incidents.book import IncidentBook
 from service.incidents.budget import Budget
+from service.incidents.calendar import Calendar, CalendarTimes
 from service.incidents.groups import Groups
 from service.incidents.metrics import IncidentMetrics
 from service.incidents.quiet import QuietTime, QuietTimes
@@ -34,11 +35,12 @@ def run_incidents(settings: Settings) -> None:
         settings.incidents.control_topic,
     )
     place = StagePlace("incidents", incidents.group, incidents.metrics_host, incidents.metrics_port)
+    quiet = quiet_times(incidents)
     log, writer = stage_log(settings, place, (anomalies, controls), incidents.topic)
     feeds = incident_feeds(settings)
     stage = IncidentStage(
         log,
-        lambda: new_book(incidents),
+        lambda: new_book(incidents, quiet),
         controls,
         incidents.group,
         writer,
@@ -60,7 +62,7 @@ def run_incidents(settings: Settings) -> None:
     logger.info("stopped", anomalies=stage.status.counts["anomalies"])
 
 
-def new_book(incidents: IncidentSettings) -> IncidentBook:
+def new_book(incidents: IncidentSettings, quiet: QuietTimes) -> IncidentBook:
     """An empty one, with the rules that are set."""
     rules = IncidentRules(
         groups=Groups(incidents.separator, incidents.depth, incidents.groups),
@@ -69,9 +71,18 @@ def new_book(incidents: IncidentSettings) -> IncidentBook:
         update_every_ms=round(incidents.update_every_s * 1000),
         expire_ms=round(incidents.expire_s * 1000),
         broad_streams=incidents.broad_streams,
-        quiet=QuietTimes([_quiet_time(one) for one in incidents.quiet]),
+        quiet=quiet,
     )
     return IncidentBook(rules, Budget(incidents.budget_per_day))
+
+
+def quiet_times(incidents: IncidentSettings) -> QuietTimes:
+    """What the settings say; those of calendars last. Raises RefusedInput where one of these cannot be read."""
+    calendars = []
+    for n, one in enumerate(incidents.calendars):
+        calendar = Calendar(one.file, ZoneInfo(one.time_zone), f"incidents.calendars.{n}.file")
+        calendars.append(CalendarTimes(one.streams, calendar, one.reason))
+    return QuietTimes([*map(_quiet_time, incidents.quiet), *calendars])
 
 
 def _quiet_time(quiet: QuietSettings) -> QuietTime:

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from models.data.cron import parse_cron
-from service.settings.fields import Name, Names, Number, Topic, Whole, wrong_value
+from service.settings.fields import FilePath, Name, Names, Number, Topic, Whole, Zone, wrong_value
 from service.settings.section import Section
 
 
@@ -42,6 +42,15 @@ class QuietSettings(Section):
                 f"minute hour day month weekday, as in '0 6 * * mon-fri' (found {error})", "cron"
             ) from None
         return self
+
+
+class CalendarSettings(Section):
+    """An iCalendar file; while one of its events takes place, no one is notified of some streams."""
+
+    file: FilePath
+    streams: Names = Field(min_length=1)
+    reason: Name | None = None
+    time_zone: Zone = "UTC"
 
 
 class IncidentSettings(Section):
@@ -121,6 +130,11 @@ class IncidentSettings(Section):
         default=(),
         description="times in which no one is notified of some streams: a list of streams (patterns), reason, from and "
         "until (with an offset from UTC), or cron, lasts_s and time_zone",
+    )
+    calendars: tuple[CalendarSettings, ...] = Field(
+        default=(),
+        description="iCalendar files whose events are quiet times: a list of file, streams (patterns), reason (else "
+        "the event's title) and time_zone (of times without one, UTC)",
     )
     metrics_port: Whole | None = Field(
         default=None, ge=0, le=65_535, description="TCP port that serves /metrics of this command; null: none"

@@ -884,9 +884,10 @@ def test_a_page_is_lost_and_told_even_where_nothing_is_sent_any_more(plant: Plan
     topics = topics_with(history[:900])
     Service(plant, topics).until_idle()
     rewrite_newest(topics, page_key(HERE, 0))
-    Service(plant, topics).turn()
+    Service(plant, topics).until(lambda: bool(lost(topics)))
     assert len(lost(topics)) == PAGE_ROWS
-    Service(plant, topics).turn()
+    again = Service(plant, topics)
+    again.until(lambda: again.board.read().partitions[0].stage == "running")
     assert len(lost(topics)) == PAGE_ROWS
 
 

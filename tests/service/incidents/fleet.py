@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from models.data.time_units import DAY_MS
 from service.incidents.changes import AnomalyChange
+from service.incidents.quiet import QuietTimes
 from service.process.incidents import new_book
 from service.settings.incident_section import IncidentSettings
 
@@ -107,7 +108,7 @@ def changes_of(anomalies: Iterator[Anomaly]) -> Iterator[tuple[AnomalyChange, An
 
 
 def run_fleet(a_day: int, days: int, seed: int = 0) -> Outcome:
-    book, changes = new_book(IncidentSettings()), 0
+    book, changes = new_book(IncidentSettings(), QuietTimes()), 0
     incidents, notified_ms = set[str](), dict[str, int]()
     incidents_of, severities = defaultdict[str, set[str]](set), Counter[int]()
     by_hand = planted(days, seed)

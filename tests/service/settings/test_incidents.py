@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.process.incidents import new_book
+from service.errors import RefusedInput
+from service.process.incidents import new_book, quiet_times
 from service.settings.loading import load
 from service.settings.settings import shown
 from tests.service.settings.refusals import refusal
@@ -26,7 +27,7 @@ def test_groups_and_quiet_times_are_read_and_what_is_shown_can_be_read_again(fil
     again = tmp_path / "again.yaml"
     again.write_text(shown(settings))
     assert load(again, {}).incidents == settings.incidents
-    rules = new_book(settings.incidents).rules
+    rules = new_book(settings.incidents, quiet_times(settings.incidents)).rules
     assert rules.groups.of("site/line-1/pump-3") == "cooling"
     assert rules.quiet("site/line-3/m/s", SATURDAY_MS) == "overhaul"
     assert rules.quiet("site/line-3/m/s", SATURDAY_MS - 3_600_001) is None
@@ -34,6 +35,23 @@ def test_groups_and_quiet_times_are_read_and_what_is_shown_can_be_read_again(fil
     monday_ms = SATURDAY_MS + 2 * 86_400_000 - 2 * 3_600_000  # 06:00 UTC, 07:00 in Berlin
     assert rules.quiet("any", monday_ms) == "cleaning"
     assert rules.quiet("any", monday_ms + 3_600_000) is None
+
+
+def test_a_calendar_is_read_from_its_file_and_a_wrong_one_is_named(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plant.ics"
+    event = "UID:1\nDTSTAMP:20261001T000000Z\nDTSTART:20261128T080000Z\nDTEND:20261128T090000Z\nSUMMARY:overhaul"
+    path.write_text(f"BEGIN:VCALENDAR\nBEGIN:VEVENT\n{event}\nEND:VEVENT\nEND:VCALENDAR\n")
+    file.write_text(f"incidents: {{calendars: [{{file: {path}, streams: ['site/*']}}]}}")
+    settings = load(file, {})
+    again = tmp_path / "again.yaml"
+    again.write_text(shown(settings))
+    assert load(again, {}).incidents == settings.incidents
+    quiet = quiet_times(settings.incidents)
+    assert quiet("site/a", SATURDAY_MS) == "overhaul"
+    assert quiet("elsewhere", SATURDAY_MS) is None
+    path.write_text("BEGIN:VEVENT")
+    with pytest.raises(RefusedInput, match=r"incidents\.calendars\.0\.file: .*plant\.ics"):
+        quiet_times(settings.incidents)
 
 
 @pytest.mark.parametrize(
