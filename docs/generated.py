@@ -20,6 +20,7 @@ from service.incidents.changes import AnomalyChange
 from service.incidents.controls import Acknowledgement, Dependency, Label, Quiet
 from service.incidents.events import ControlData, FirstCause, IncidentData, IncidentEvent, NamedMember
 from service.incidents.metrics import CAUSES, CHANGES, CONTROL_KINDS, STATES, IncidentMetrics
+from service.incidents.quiet import QuietTimes
 from service.incidents.stage import IncidentStatus
 from service.input.anomaly import Anomaly, Channel
 from service.input.events import Event
@@ -414,7 +415,7 @@ def events() -> str:
 
 def _an_incident() -> IncidentEvent:
     """Two machines of a line, a minute apart."""
-    book, events, began_ms = new_book(IncidentSettings()), list[IncidentEvent](), 1_768_986_628_789
+    book, events, began_ms = new_book(IncidentSettings(), QuietTimes()), list[IncidentEvent](), 1_768_986_628_789
     for n, stream in enumerate(("site/line-03/pump-033/flow", "site/line-03/pump-034/flow")):
         anomaly, at_ms = f"2b0e4827-7d0a-5bd6-9a53-0ea2f36f9a5{n}", began_ms + 60_000 * n
         events += book.observe(AnomalyChange(anomaly, stream, True, n, "prediction", 1.21 + n, at_ms, at_ms))
