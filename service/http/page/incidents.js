@@ -1,20 +1,35 @@
-// The list of incidents, where their topic is read: each leads to its first cause.
+// The list of incidents, where their topic is read: each leads to its first cause, and can be opened to its members.
 
+import { kindName } from "./anomaly_words.js";
 import { choose } from "./chosen.js";
+import { about } from "./control_words.js";
+import { sayings } from "./controls.js";
 import { detail, element, item, nameOf, replace, text } from "./elements.js";
-import { acknowledged, firstCause, heldBack, members, placeOf, times } from "./incident_words.js";
+import { acknowledged, firstCause, heldBack, members, placeOf, targetOf, times } from "./incident_words.js";
 import { ask } from "./service.js";
-import { serviceNow } from "./state.js";
-import { number } from "./words.js";
+import { page, quietly, serviceNow } from "./state.js";
+import { clock, count, number } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Incident} Incident */
+/** @typedef {import("./types.d.ts").Member} Member */
+/** @typedef {import("./types.d.ts").MembersFound} MembersFound */
 /** @typedef {import("./types.d.ts").IncidentsFound} IncidentsFound */
 
 const LISTED = 50;
 
+/** @type {IncidentsFound} */
+let listed = { followed: false, found: 0, open: [], closed: [] };
+/** Those that are opened, by their id; null: their members have not come. @type {Map<string, MembersFound | null>} */
+const opened = new Map();
+
 export async function showIncidents() {
-  /** @type {IncidentsFound} */
-  const { followed, found, open, closed } = await ask("incidents", { limit: LISTED });
+  listed = await ask("incidents", { limit: LISTED });
+  drawIncidents();
+  for (const incident of opened.keys()) quietly(() => lookInside(incident));
+}
+
+export function drawIncidents() {
+  const { followed, found, open, closed } = listed;
   element("incidents").hidden = !followed || (found === 0 && closed.length === 0);
   element("incidents-count").textContent = found ? number(found) : "";
   element("incidents-count").classList.toggle("hot", found > 0);
@@ -22,6 +37,7 @@ export async function showIncidents() {
   element("incidents-more").hidden = found <= open.length;
   element("incidents-more").textContent = `and ${number(found - open.length)} more, less severe or older`;
   element("incidents-closed").hidden = closed.length === 0;
+  element("no-token").hidden = !page.controls.followed || page.controls.may_write;
   replace(element("incidents-open"), open.map(incidentRow));
   replace(element("incidents-closed-list"), closed.map(incidentRow));
 }
@@ -33,6 +49,8 @@ function incidentRow(incident) {
   row.title = `${incident.group}: to its first cause, ${incident.first_cause.stream}`;
   row.dataset.incident = incident.incident;
   row.addEventListener("click", () => choose(placeOf(incident)));
+  const target = targetOf(incident);
+  const said = about(page.controls.controls, target, serviceNow());
   row.append(
     nameOf(incident.group),
     text("span", times(incident, serviceNow()), "since"),
@@ -40,9 +58,71 @@ function incidentRow(incident) {
       text("span", incident.severity, `severity ${incident.severity}`),
       members(incident),
       firstCause(incident),
-      acknowledged(incident),
+      said.some(({ given }) => given.type === "acknowledgement") ? null : acknowledged(incident),
       heldBack(incident),
     ]),
   );
-  return item(row);
+  const whole = item(row, sayings(target, [moreButton(incident)]));
+  const inside = opened.get(incident.incident);
+  if (inside) whole.append(insideOf(inside));
+  return whole;
+}
+
+// --- what is in it
+
+/** @param {Incident} incident */
+function moreButton({ incident, group, anomalies }) {
+  const more = text("button", count(anomalies, "member"), "quiet more");
+  more.type = "button";
+  more.dataset.key = `more ${incident}`;
+  more.setAttribute("aria-expanded", String(opened.has(incident)));
+  more.setAttribute("aria-label", `${count(anomalies, "member")} of incident ${group}`);
+  more.addEventListener("click", () => {
+    if (opened.delete(incident)) drawIncidents();
+    else quietly(() => lookInside(incident));
+  });
+  return more;
+}
+
+/** @param {string} incident */
+async function lookInside(incident) {
+  if (!opened.has(incident)) opened.set(incident, null);
+  try {
+    opened.set(incident, await ask(`incidents/${encodeURIComponent(incident)}`));
+  } catch (error) {
+    if (!opened.get(incident)) opened.delete(incident);
+    throw error;
+  } finally {
+    drawIncidents();
+  }
+}
+
+/** @param {MembersFound} inside */
+function insideOf({ members, members_left_out }) {
+  const list = text("ul", "", "members");
+  list.append(...[...members].sort(byOpening).map((member) => item(memberRow(member))));
+  if (members_left_out) list.append(item(text("p", `and ${number(members_left_out)} more, less severe`, "faint")));
+  return list;
+}
+
+/** @type {(one: Member, other: Member) => number} */
+const byOpening = (one, other) => Date.parse(one.opened_at) - Date.parse(other.opened_at);
+
+/** @param {Member} member */
+function memberRow({ anomaly, stream, status, severity, kind, opened_at, label }) {
+  const row = text("button", "", "member");
+  row.type = "button";
+  row.dataset.key = `member ${anomaly}`;
+  row.addEventListener("click", () => choose({ stream, at: Date.parse(opened_at), anomaly }));
+  row.append(
+    nameOf(stream),
+    text("span", clock(opened_at), "since"),
+    detail([
+      text("span", severity, `severity ${severity}`),
+      kindName(kind),
+      status === "open" ? "open" : "over",
+      label && `called ${label}`,
+    ]),
+  );
+  return row;
 }

@@ -1,7 +1,7 @@
 // The lists: what is wrong now, all streams, what happened lately.
 
 import { changeName, kindName, shares } from "./anomaly_words.js";
-import { choose, show } from "./chosen.js";
+import { choose, show, showSayings } from "./chosen.js";
 import { button, choice, detail, element, field, item, nameOf, replace, text } from "./elements.js";
 import { ask } from "./service.js";
 import { showStanding } from "./standing_view.js";
@@ -25,6 +25,8 @@ export async function showOpen() {
   /** @type {{ found: number, anomalies: OpenAnomaly[] }} */
   const { found, anomalies } = await ask("anomalies/open", { limit: OPEN });
   page.found = found;
+  page.open = anomalies;
+  showSayings();
   element("open-count").textContent = found ? number(found) : "";
   element("open-count").classList.toggle("hot", found > 0);
   element("open-more").hidden = found <= anomalies.length;
