@@ -1,7 +1,7 @@
 // The chosen stream: its address, its chart, and its past.
 
 import { named, written } from "./address.js";
-import { kindName, shares } from "./anomaly_words.js";
+import { expectedAndSeen, kindName, shares } from "./anomaly_words.js";
 import { Chart } from "./chart.js";
 import { sayings } from "./controls.js";
 import { button, choice, detail, element, field, replace, rows, text } from "./elements.js";
@@ -9,7 +9,7 @@ import { members } from "./incident_words.js";
 import { Past, READINGS } from "./past.js";
 import { ask } from "./service.js";
 import { page, quietly, serviceNow } from "./state.js";
-import { clock, fromLocalTime, localTime, score } from "./words.js";
+import { clock, fromLocalTime, localTime, rarity, score } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Place} Place */
 /** @typedef {import("./types.d.ts").Looked} Looked */
@@ -88,7 +88,7 @@ function begin(place, view) {
   past.end();
   chart.clear();
   document.body.dataset.view = view;
-  for (const id of ["legend", "channel", "chosen-anomaly"]) element(id).hidden = true;
+  for (const id of ["legend", "meaning", "channel", "chosen-anomaly"]) element(id).hidden = true;
   for (const row of rows()) row.setAttribute("aria-current", String(row.dataset.stream === place.stream));
   showTimes();
   sayOfPast("", undefined);
@@ -137,7 +137,7 @@ function showPlace({ topic, partition }) {
 }
 
 function showTools() {
-  element("legend").hidden = !chart.readings.length;
+  element("legend").hidden = element("meaning").hidden = !chart.readings.length;
   replace(element("key-gates"), chart.gates.map(gateKey));
   const shown = choice("channel");
   shown.hidden = chart.features.length < 2;
@@ -227,9 +227,10 @@ function showAnomaly(events) {
   const line = detail([
     text("span", data.severity, `severity ${data.severity}`),
     kindName(data.kind),
-    shares(mine[0].data.channels),
+    expectedAndSeen(mine[0].data.channels) ?? shares(mine[0].data.channels),
     `opened ${clock(data.opened_at)}`,
     data.closed_at ? `closed ${clock(data.closed_at)}` : "not closed in what is shown",
+    rarity(Math.max(...mine.map((one) => one.data.return_period_s))),
     `peak ${score(data.peak)}`,
   ]);
   line.className = "";

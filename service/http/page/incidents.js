@@ -1,26 +1,34 @@
 // The list of incidents, where their topic is read: each leads to its first cause, and can be opened to its members.
 
-import { kindName } from "./anomaly_words.js";
+import { expectedAndSeen, foremost, kindName } from "./anomaly_words.js";
 import { choose } from "./chosen.js";
 import { about } from "./control_words.js";
 import { sayings } from "./controls.js";
 import { detail, element, item, nameOf, replace, text } from "./elements.js";
 import { acknowledged, firstCause, heldBack, members, placeOf, targetOf, times } from "./incident_words.js";
+import { Past } from "./past.js";
 import { ask } from "./service.js";
+import { sparkline } from "./sparkline.js";
 import { page, quietly, serviceNow } from "./state.js";
-import { clock, count, number } from "./words.js";
+import { clock, count, number, rarity } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Incident} Incident */
 /** @typedef {import("./types.d.ts").Member} Member */
 /** @typedef {import("./types.d.ts").MembersFound} MembersFound */
 /** @typedef {import("./types.d.ts").IncidentsFound} IncidentsFound */
 
+/** @typedef {import("./types.d.ts").Looked} Looked */
+
 const LISTED = 50;
+const DRAWN = 120; // readings of the small chart: half of them before the first cause
 
 /** @type {IncidentsFound} */
 let listed = { followed: false, found: 0, open: [], closed: [] };
 /** Those that are opened, by their id; null: their members have not come. @type {Map<string, MembersFound | null>} */
 const opened = new Map();
+/** What the first cause's readings were, or why that is not shown, by the incident's id. @type {Map<string, Looked | string>} */
+const looked = new Map();
+const past = new Past();
 
 export async function showIncidents() {
   listed = await ask("incidents", { limit: LISTED });
@@ -50,6 +58,7 @@ function incidentRow(incident) {
   row.dataset.incident = incident.incident;
   row.addEventListener("click", () => choose(placeOf(incident)));
   const target = targetOf(incident);
+  const seen = knownOf(incident);
   const said = about(page.controls.controls, target, serviceNow());
   row.append(
     nameOf(incident.group),
@@ -58,20 +67,32 @@ function incidentRow(incident) {
       text("span", incident.severity, `severity ${incident.severity}`),
       members(incident),
       firstCause(incident),
+      seen && expectedAndSeen(seen.channels),
+      seen && rarity(seen.return_period_s),
       said.some(({ given }) => given.type === "acknowledgement") ? null : acknowledged(incident),
       heldBack(incident),
     ]),
   );
   const whole = item(row, sayings(target, [moreButton(incident)]));
   const inside = opened.get(incident.incident);
-  if (inside) whole.append(insideOf(inside));
+  if (inside) whole.append(...chartOf(incident), insideOf(inside));
   return whole;
+}
+
+/**
+ * What is known of its first cause without looking back.
+ * @param {Incident} incident
+ */
+function knownOf({ incident, first_cause: { anomaly } }) {
+  const found = looked.get(incident);
+  const past = typeof found === "object" ? found.events.find(({ data }) => data.anomaly === anomaly) : undefined;
+  return past?.data ?? page.recent.find(({ data }) => data.anomaly === anomaly)?.data ?? null;
 }
 
 // --- what is in it
 
 /** @param {Incident} incident */
-function moreButton({ incident, group, anomalies }) {
+function moreButton({ incident, group, anomalies, first_cause }) {
   const more = text("button", count(anomalies, "member"), "quiet more");
   more.type = "button";
   more.dataset.key = `more ${incident}`;
@@ -79,9 +100,43 @@ function moreButton({ incident, group, anomalies }) {
   more.setAttribute("aria-label", `${count(anomalies, "member")} of incident ${group}`);
   more.addEventListener("click", () => {
     if (opened.delete(incident)) drawIncidents();
-    else quietly(() => lookInside(incident));
+    else {
+      quietly(() => lookInside(incident));
+      quietly(() => lookBack(incident, first_cause));
+    }
   });
   return more;
+}
+
+/**
+ * The first cause's readings, once: one question after the other, the one pressed last alone.
+ * @param {string} incident
+ * @param {Incident["first_cause"]} cause
+ */
+async function lookBack(incident, { stream, opened_at }) {
+  if (typeof looked.get(incident) === "object") return;
+  /** @type {Looked | null} */
+  const found = await past.ask({ stream, at: Date.parse(opened_at), readings: DRAWN }, (words) => {
+    looked.set(incident, words);
+    drawIncidents();
+  });
+  if (found === null) return;
+  looked.set(incident, found);
+  drawIncidents();
+}
+
+/**
+ * @param {Incident} incident
+ * @returns {Element[]}
+ */
+function chartOf({ incident, first_cause: { stream, anomaly } }) {
+  const found = looked.get(incident);
+  if (found === undefined) return [];
+  if (typeof found === "string") return [text("p", found, "faint looking")];
+  const event = found.events.find(({ data }) => data.anomaly === anomaly);
+  const channel = event ? foremost(event.data.channels).name : found.trace.features[0];
+  const chart = sparkline(found.trace, channel);
+  return chart ? [text("p", `${stream}, ${channel}`, "faint looking"), chart] : [];
 }
 
 /** @param {string} incident */

@@ -196,6 +196,7 @@ export interface OpenAnomaly {
   stream: StreamSeen;
   kind: string | null;
   channels: Channel[] | null;
+  return_period_s: number | null;
 }
 
 export interface PastSeen {

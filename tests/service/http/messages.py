@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from service.http.app import Recent
-from service.http.health import HealthSummary
 from service.http.control_list import ControlsFound
+from service.http.health import HealthSummary
 from service.http.incident_list import IncidentsFound, MembersFound
 from service.http.stream_routes import OpenAnomalies, StreamsFound
 from service.input.events import Event
