@@ -90,10 +90,7 @@ def app(
     if past is not None:
         api.include_router(api_past.router(past))
     api.include_router(api_incidents.router(incidents or IncidentList()))
-    if write_control is not None:
-        api.include_router(
-            api_controls.router(write_control, may_write=token is not None, controls=controls or ControlList())
-        )
+    api.include_router(api_controls.router(controls or ControlList(), write_control, token is not None))
     api.include_router(api_page.router())
     return api
 

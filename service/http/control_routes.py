@@ -37,8 +37,8 @@ class ControlWritten(msgspec.Struct, frozen=True):
     control: str  # its id, by which it can be taken back
 
 
-def router(write: WriteControl, may_write: bool, controls: ControlList) -> APIRouter:
-    """may_write: whether who asks has brought a token. controls: those that stand."""
+def router(controls: ControlList, write: WriteControl | None, has_token: bool) -> APIRouter:
+    """controls: those that stand. write: None: there is no topic. has_token: whether who asks has brought one."""
     api = APIRouter(prefix="/api/v1", tags=["controls"])
 
     @api.get("/controls", responses={200: schema(ControlsFound)})
@@ -49,8 +49,15 @@ def router(write: WriteControl, may_write: bool, controls: ControlList) -> APIRo
 
         They are those of the topic of controls; `followed` is false where that cannot be read.
         """
+        may_write = write is not None and has_token
         return json_of(controls.found(limit, time.time_ns() // 1_000_000, may_write))
 
+    if write is not None:
+        _add_writing(api, controls, write, has_token)
+    return api
+
+
+def _add_writing(api: APIRouter, controls: ControlList, write: WriteControl, may_write: bool) -> None:
     @api.post(
         "/controls", status_code=201, responses={201: schema(ControlWritten), **ANSWERS}, openapi_extra=_described()
     )
@@ -89,8 +96,6 @@ def router(write: WriteControl, may_write: bool, controls: ControlList) -> APIRo
             return _refused(503, str(error))
         controls.hear([record.key], [record.value])
         return json_of(ControlWritten((record.key or b"").decode()), status_code)
-
-    return api
 
 
 async def _body(request: Request) -> bytes | None:
