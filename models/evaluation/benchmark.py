@@ -27,7 +27,7 @@ from models.evaluation.evaluation import EventCounts, Judged
 from models.evaluation.grid import Setting, name_of, with_setting
 from models.evaluation.kept_runs import fit_timed, run_jobs
 from models.evaluation.raw_scores import RAW_SCORES, judge_raw, raw_scores
-from models.evaluation.series_report import set_report
+from models.evaluation.series_report import set_reports
 from models.net.forecaster import Forecaster
 from models.training.architecture import suited_to
 from models.training.loop import usable
@@ -104,10 +104,12 @@ def evaluate(
     device: torch.device,
     processes: int = 1,
     report_run: Callable[[BenchmarkRun], None] = lambda _: None,
+    made: str = "",
 ) -> list[BenchmarkRun]:
     """Judge every set with every detector; runs that `folder` holds already are not done again.
 
-    A page for each set is written there too: SET.html. report_run: is called with every run, kept ones first.
+    Pages for each set are written there too: SET.html, SET-2.html. report_run: is called with every run, kept ones
+    first. made: by what and when, as the pages say.
     """
 
     def report(runs: Sequence[BenchmarkRun]) -> None:
@@ -118,7 +120,7 @@ def evaluate(
     done = run_jobs(
         jobs,
         load=lambda job: _load(folder, job, plan, sets[job.set]),
-        compute=partial(_judge_set, sets=sets, plan=plan, folder=folder, device=device),
+        compute=partial(_judge_set, sets=sets, plan=plan, folder=folder, device=device, made=made),
         save=lambda job, runs: _save(folder, job, runs, plan, sets[job.set]),
         report=report,
         processes=processes,
@@ -160,7 +162,12 @@ def family_of(series: Series) -> str:
 
 
 def _judge_set(
-    job: BenchmarkJob, sets: Mapping[str, Sequence[Path]], plan: BenchmarkPlan, folder: Path, device: torch.device
+    job: BenchmarkJob,
+    sets: Mapping[str, Sequence[Path]],
+    plan: BenchmarkPlan,
+    folder: Path,
+    device: torch.device,
+    made: str,
 ) -> tuple[BenchmarkRun, ...]:
     series = read_series(sets[job.set], plan.features, plan.files)
     sensors = SensorRules(plan.rules, series[0].features)
@@ -179,7 +186,8 @@ def _judge_set(
     for name, of in configs.items():
         tested = evaluation.backtest(prime(net, of, usable(series), sensors), series, sensors)
         if name == WHOLE and job.seed == 0:
-            set_report(job.set, tested, labels).write(_page(folder, job.set))
+            for stem, page in set_reports(job.set, tested, labels).items():
+                page.write(_page(folder, stem), made)
         run = _run_of(job._replace(detector=name), series, labels, tested)
         runs.append(run._replace(seconds=seconds, ended=ended))
     return tuple(runs)

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 from models.evaluation.benchmark import BenchmarkRun
 from models.evaluation.evaluation_tables import MARK, OVER_SETS, EvaluationSummary, facts, tables
 from models.evaluation.tables import AREAS
-from models.output.page import COLOURS, ReportPage
+from models.output.page import COLOURS, Link, ReportPage
 from models.output.wording import counted
 
 DEFINITIONS = {
@@ -42,9 +42,11 @@ def evaluation_report(runs: Sequence[BenchmarkRun], summaries: Sequence[Evaluati
     seeds = 1 + max(run.seed for run in runs)
     report = ReportPage(
         "How well anomalies are found",
-        f"{', '.join(sets)}; {counted(seeds, 'seed')}. Every series of a set can be looked at on a page of its "
-        f"own beside this one: {', '.join(f'{name}.html' for name in sets)}.",
+        f"{', '.join(sets)}; {counted(seeds, 'seed')}. Every series of a set can be looked at on pages beside "
+        "this one, those of which most was missed first.",
     )
+    for name in sets:
+        report.link(Link(f"{name}, series by series", f"{name}.html"))
     report.text(MARK)
     for name in [*sorted({one.set for one in summaries} - set(sets)), *sets]:
         report.heading(name)

@@ -1,43 +1,81 @@
-"""A page on which every series of a set can be looked at as it was judged."""
+"""Pages on which every series of a set can be looked at as it was judged, sorted by what was missed."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from models.data.arrays import Bools, Doubles, Int64s
-from models.evaluation.evaluation import Judged, find_events, runs
-from models.output.page import COLOURS, ReportPage
+from models.evaluation.evaluation import Found, Judged, find_events, runs
+from models.output.page import COLOURS, Link, ReportPage
 from models.output.wording import counted
 
-BUCKETS = 600  # of a line; each keeps its lowest and its highest reading
+SERIES_A_PAGE = 8  # at most 1 MB, with three channels each
+BUCKETS = 400  # of a line; each keeps its lowest and its highest reading
 CHANNELS_SHOWN = 3  # of many, those with the largest share of the residual
 PANEL = 150  # pixels
 BAND = "rgba(0, 114, 178, 0.18)"
 EVENT, ALARM = COLOURS[2], COLOURS[1]
 
 
-def set_report(name: str, tested: Sequence[Judged], labels: Sequence[Bools]) -> ReportPage:
-    """The page of a set: every series as it was judged."""
-    report = ReportPage(
-        f"{name}, series by series",
-        f"{len(tested)} series: the test parts, as the first net judged them. Shaded blue: the band that was expected. "
-        "Shaded green: a labelled event. Shaded orange: an alarm is open. Drag to look closer. Of many readings only "
-        f"the lowest and the highest of each of {BUCKETS} stretches are drawn.",
+class _Missed(NamedTuple):
+    """A series of a set, and what was missed of it."""
+
+    judged: Judged
+    label: Bools
+    found: Found
+
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        """What has most to be looked at comes first."""
+        return self.found.hits - self.found.events, -self.found.false, self.judged.series.key
+
+
+def set_reports(name: str, tested: Sequence[Judged], labels: Sequence[Bools]) -> dict[str, ReportPage]:
+    """Pages by their file's name without its ending, the first that of the set: a list, and what was missed most.
+
+    The other series are on pages behind it, some on each: one page with all of them would be too large to open.
+    """
+    rows = (_Missed(one, label, find_events(label, one.alarm)) for one, label in zip(tested, labels, strict=True))
+    ranked = sorted(rows, key=lambda one: one.rank)
+    stems = [name if n == 0 else f"{name}-{n + 1}" for n in range(-(-len(ranked) // SERIES_A_PAGE))]
+    pages = {stem: ReportPage(f"{name}, series by series", _about(len(tested))) for stem in stems or [name]}
+    pages[name].table(
+        ["series", "readings", "events", "missed", "median delay", "alarms", "false"],
+        [_row(one, f"{stems[n // SERIES_A_PAGE]}.html#series-{n}") for n, one in enumerate(ranked)],
+        "Those of which most events were missed first, then those with most false alarms. Delays are in readings.",
     )
-    for one, label in zip(tested, labels, strict=True):
-        report.heading(one.series.key).text(_facts(one, label))
-        report.plot(_story(one, label))
-    return report
+    for n, one in enumerate(ranked):
+        page = pages[stems[n // SERIES_A_PAGE]]
+        page.heading(one.judged.series.key, f"series-{n}").text(_facts(one)).plot(_story(one.judged, one.label))
+    for stem in stems[1:]:
+        pages[stem].link(Link("all series of the set", f"{name}.html"))
+    return pages
 
 
-def _facts(judged: Judged, label: Bools) -> str:
-    found = find_events(label, judged.alarm)
+def _about(series: int) -> str:
+    return (
+        f"{series} series: the test parts, as the first net judged them. Shaded blue: the band that was expected. "
+        "Shaded green: a labelled event. Shaded orange: an alarm is open. Drag to look closer. Of many readings only "
+        f"the lowest and the highest of each of {BUCKETS} stretches are drawn."
+    )
+
+
+def _row(one: _Missed, href: str) -> tuple[object, ...]:
+    found = one.found
+    delay = f"{np.median(found.delays):g}" if found.delays else "-"
+    missed = found.events - found.hits
+    key = Link(one.judged.series.key, href)
+    return key, f"{len(one.label):,}", found.events, missed, delay, found.alarms, found.false
+
+
+def _facts(one: _Missed) -> str:
+    found = one.found
     delay = f" (median delay {np.median(found.delays):g} readings)" if found.delays else ""
     return (
-        f"{counted(len(label), 'reading')}. Events: {found.events}, found: {found.hits}{delay}. "
+        f"{counted(len(one.label), 'reading')}. Events: {found.events}, found: {found.hits}{delay}. "
         f"Alarms: {found.alarms}, false: {found.false}."
     )
 
@@ -77,7 +115,7 @@ def _add_channel(figure: go.Figure, panel: int, judged: Judged, times: Doubles, 
 
 
 def _line(times: Doubles, values: Doubles, place: Int64s, line: dict[str, Any], **options: Any) -> go.Scatter:
-    return go.Scatter(x=times[place], y=values[place], line=line, **options)
+    return go.Scatter(x=times[place], y=values[place].astype(np.float32), line=line, **options)
 
 
 def channels_to_show(judged: Judged) -> list[int]:

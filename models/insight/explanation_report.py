@@ -20,7 +20,11 @@ CHANNELS_SHOWN = 4  # of many, those that matter most
 PAST_SHOWN = 4  # readings before a forecast, for each step of it
 PANEL = 190  # pixels
 ALARM = "#d55e00"
-BAND = "rgba(0, 114, 178, 0.18)"
+BAND = "rgba(0, 158, 115, 0.18)"
+EXPECTED = COLOURS[2]
+GATES = ((COLOURS[3], "solid"), (COLOURS[5], "dash"), (COLOURS[4], "dot"), (COLOURS[1], "dashdot"))
+# Of a forecast, the narrowest first: the area, and the line at its edges.
+BANDS = (("rgba(0, 114, 178, 0.34)", "solid"), ("rgba(0, 114, 178, 0.20)", "dash"), ("rgba(0, 114, 178, 0.10)", "dot"))
 OPENED_BY = {
     OpenedBy.PREDICTION: "",
     OpenedBy.LEVEL: ", off its level",
@@ -50,7 +54,7 @@ def explanation_report(explained: Explained, subject: Subject) -> ReportPage:
     report.heading("Readings, score and gates")
     report.plot(
         _story(explained, subject.features),
-        "Shaded blue: the band that was expected. Shaded orange: an alarm is open. Gates: mean over a layer's units, "
+        "Shaded green: the band that was expected. Shaded orange: an alarm is open. Gates: mean over a layer's units, "
         "and where the middle 80 % of them are. Drag to look closer: all panels move together.",
     )
     if explained.accounts:
@@ -117,7 +121,7 @@ def _story(explained: Explained, features: Sequence[str]) -> go.Figure:
     figure.add_hline(1.0, line={"color": ALARM, "dash": "dot", "width": 1}, row=score, col=1)
     for n, layer in enumerate(explained.layers):
         for g, gate in enumerate(layer.gates):
-            _gate_lines(figure, score + 1 + n, times, gate, COLOURS[g], legend=n == 0)
+            _gate_lines(figure, score + 1 + n, times, gate, *GATES[g % len(GATES)], legend=n == 0)
         name = f", layer {n + 1}" if len(explained.layers) > 1 else ""
         figure.add_trace(_line(times, layer.memory, f"memory{name}", COLOURS[n]), len(titles), 1)
         figure.add_trace(_line(times, layer.change, f"change{name}", COLOURS[n], "dot"), len(titles), 1)
@@ -133,17 +137,17 @@ def _reading_panel(figure: go.Figure, panel: int, explained: Explained, times: T
     verdicts = explained.verdicts
     for trace in _band(times, verdicts.lower[:, f].numpy(), verdicts.upper[:, f].numpy(), "expected", BAND, legend):
         figure.add_trace(trace, panel, 1)
-    expected = _line(times, verdicts.expected[:, f].numpy(), "expected", COLOURS[0], "dot")
-    observed = _line(times, explained.readings.values[:, f].numpy(), "observed", COLOURS[6])
+    expected = _line(times, verdicts.expected[:, f].numpy(), "expected", EXPECTED, "dot")
+    observed = _line(times, explained.readings.values[:, f].numpy(), "observed", COLOURS[0])
     figure.add_trace(expected.update(showlegend=False), panel, 1)
     figure.add_trace(observed.update(showlegend=legend), panel, 1)
 
 
-def _gate_lines(figure: go.Figure, panel: int, times: Times, gate: Gate, colour: str, legend: bool) -> None:
+def _gate_lines(figure: go.Figure, panel: int, times: Times, gate: Gate, colour: str, dash: str, legend: bool) -> None:
     red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
     for trace in _band(times, gate.low, gate.high, gate.name, f"rgba({red}, {green}, {blue}, 0.08)", legend=False):
         figure.add_trace(trace.update(legendgroup=gate.name), panel, 1)
-    line = _line(times, gate.mean, gate.name, colour)
+    line = _line(times, gate.mean, gate.name, colour, dash)
     figure.add_trace(line.update(legendgroup=gate.name, showlegend=legend), panel, 1)
 
 
@@ -210,15 +214,21 @@ def agreement(account: Account, features: Sequence[str]) -> str:
 def _ahead(ahead: Forecast, past: Readings, came: Readings, f: int) -> go.Figure:
     times = ahead.times_ms.astype("datetime64[ms]")
     figure = go.Figure()
-    for band in reversed(ahead.bands):
-        name = f"{100 * band.level:g} %"
-        for trace in _band(times, band.lower[:, f], band.upper[:, f], name, BAND, legend=True):
-            figure.add_trace(trace)
+    looks = {band.level: BANDS[min(n, len(BANDS) - 1)] for n, band in enumerate(sorted(ahead.bands, key=_level))}
+    for band in sorted(ahead.bands, key=_level, reverse=True):
+        fill, dash = looks[band.level]
+        edge = {"width": 1, "color": COLOURS[0], "dash": dash}
+        for trace in _band(times, band.lower[:, f], band.upper[:, f], f"{100 * band.level:g} %", fill, legend=True):
+            figure.add_trace(trace.update(line=edge))
     figure.add_trace(_line(_times(past), past.values[:, f].numpy(), "read", COLOURS[6]))
-    figure.add_trace(_line(times, ahead.median[:, f], "median", COLOURS[0]))
+    figure.add_trace(_line(times, ahead.median[:, f], "median", COLOURS[2]))
     if len(came.offsets):
         figure.add_trace(_line(_times(came), came.values[:, f].numpy(), "what came", COLOURS[1]))
     return figure
+
+
+def _level(band: Band) -> float:
+    return band.level
 
 
 def _line(times: Times, values: NDArray[np.floating], name: str, colour: str, dash: str = "solid") -> go.Scatter:

@@ -7,6 +7,7 @@ import typer
 
 from models.net.names import CELL_NAMES
 from models.output.wording import counted
+from service.cli.made import made_now
 from service.cli.option_checks import names_among, split
 from service.cli.options import (
     Chunk,
@@ -93,5 +94,5 @@ def compare(
         print_table(*rank_table(summaries))
     out.print(MARK)
     write(comparison, plan, folder)
-    comparison_report(comparison, plan).write(folder / "comparison.html")
+    comparison_report(comparison, plan).write(folder / "comparison.html", made_now())
     out.print(f"{folder / 'comparison.html'}  and comparison.csv, .json and .md beside it")

@@ -9,6 +9,7 @@ import typer
 from models.data.file_options import AS_USUAL, FileOptions
 from models.output.wording import counted
 from service.cli.file_options import reads_files
+from service.cli.made import made_now
 from service.cli.option_checks import one_of, split
 from service.cli.options import (
     Config,
@@ -144,7 +145,7 @@ def evaluate(
     )
     check_outputs(*written, *(folder / f"{name}.html" for name in sets), force=force or goes_on)
     one_thread()
-    runs = judge_sets(sets, plan, folder, device_of(device), processes, _report)
+    runs = judge_sets(sets, plan, folder, device_of(device), processes, _report, made_now())
     if protocol:
         runs = _by_protocol(runs, plan.settings, by, folder)
     _show(runs, folder)
@@ -227,7 +228,7 @@ def _show(runs: "list[BenchmarkRun]", folder: Path) -> None:
             print_table(header, rows)
     out.print(f"\n{MARK}")
     write(runs, summaries, folder)
-    evaluation_report(runs, summaries).write(folder / "evaluation.html")
+    evaluation_report(runs, summaries).write(folder / "evaluation.html", made_now())
     pages = ", ".join(f"{name}.html" for name in dict.fromkeys(run.set for run in runs))
     out.print(f"{folder / 'evaluation.html'}  and {pages}, evaluation.csv, .json and .md beside it")
 

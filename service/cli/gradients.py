@@ -9,6 +9,7 @@ import typer
 from models.data.file_options import FileOptions
 from models.net.names import CELL_NAMES, TASK_NAMES
 from models.output.wording import counted
+from service.cli.made import made_now
 from service.cli.option_checks import listed, seconds, some_of
 from service.cli.options import (
     MOST_SEED,
@@ -113,7 +114,7 @@ def gradients(
     one = configs[0]
     about = f"{counted(losses, 'loss', 'losses')} of {counted(len(parts), 'stream')}, "
     about += f"{counted(readings, 'reading')}; {one.layers} x {one.hidden} units"
-    flow_report(found, about, remarks).write(folder / "gradients.html")
+    flow_report(found, about, remarks).write(folder / "gradients.html", made_now())
     print_table([*FLOW_HEADER], flow_rows(found))
     for remark in remarks:
         out.print(remark)
@@ -168,7 +169,7 @@ def memory_tasks(
             write_outcome(path, outcome, budget)
             found.append(outcome)
             progress(len(found))
-    memory_report(found, budget).write(folder / "memory-tasks.html")
+    memory_report(found, budget).write(folder / "memory-tasks.html", made_now())
     print_table(*outcome_table(found))
     out.print(f"{folder / 'memory-tasks.html'}")
 

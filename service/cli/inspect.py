@@ -8,6 +8,7 @@ import typer
 from models.data.file_options import FileOptions
 from models.data.time_units import TimeUnit
 from models.output.wording import counted
+from service.cli.made import made_now
 from service.cli.option_checks import file_of
 from service.cli.options import (
     MOST_SEED,
@@ -91,7 +92,7 @@ def inspect(
     explained = explain(loaded.detector, row, _part(past, 0, end), end - begin)
     if out_file is not None:
         subject = Subject(stream, loaded.detector.features, loaded.digest)
-        explanation_report(explained, subject).write(out_file)
+        explanation_report(explained, subject).write(out_file, made_now())
     if as_json:
         seen = seen_explanation(explained, loaded.detector.features, stream.encode(), loaded.digest, units=units)
         out.print(msgspec.json.encode(seen).decode())
@@ -146,7 +147,7 @@ def forecast(
     ahead = look_ahead(loaded.detector, row, past, ForecastConfig(steps=steps, seed=seed))
     if out_file is not None:
         subject = Subject(stream, loaded.detector.features, loaded.digest)
-        forecast_report(ahead, past, _part(readings, end, end + steps), subject).write(out_file)
+        forecast_report(ahead, past, _part(readings, end, end + steps), subject).write(out_file, made_now())
     if as_json:
         out.print(
             msgspec.json.encode(seen_forecast(ahead, loaded.detector.features, stream.encode(), loaded.digest)).decode()

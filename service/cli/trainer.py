@@ -25,6 +25,7 @@ from models.training.generic import GenericConfig, fit_generic, generic_architec
 from models.training.kinds_training import KindsConfig, learn_kinds, scores
 from models.training.loop import Fitted, Progress, fit
 from models.training.run import Ending, TrainingConfig
+from service.cli.made import made_now
 from service.cli.output_files import PAGE_BYTES, check_room
 
 STATE_PER_WEIGHTS = 4  # a run holds its weights, the best ones, and Adam's two means of their gradients
@@ -82,7 +83,7 @@ def train(
         from models.training.report import training_report
 
         with err.status("writing the report"):
-            training_report(fitted, learn_from, training, source).write(report or Path())
+            training_report(fitted, learn_from, training, source).write(report or Path(), made_now())
         out.print(f"{report}  the report")
 
     def report_state() -> None:

@@ -17,6 +17,7 @@ from service.http import past_routes as api_past
 from service.http import stream_routes as api_streams
 from service.http.access import PROBES, Access
 from service.http.answers import Head, json_of, schema
+from service.http.control_list import ControlList
 from service.http.event_stream import Followers
 from service.http.health import HealthSummary, assigned, stuck, summary, unready
 from service.http.incident_list import IncidentList
@@ -58,14 +59,15 @@ def app(
     past: PastProcess | None = None,
     write_control: api_controls.WriteControl | None = None,
     incidents: IncidentList | None = None,
+    controls: ControlList | None = None,
 ) -> FastAPI:
     """The HTTP interface.
 
     registry: None: metrics are not served here. beat_limit_s: how long the worker's loop may take to come round and
     still be alive. insight: what looks into live streams, streams: what lists them; None: nothing does. token, names:
     who may ask, see Access. turns: in which requests are answered; None: as they come. past: what judges readings again
-    from their topic; None: there is no topic. write_control: writes to the topic of controls, incidents: heard of on
-    their topic; None: likewise.
+    from their topic; None: there is no topic. write_control: writes to the topic of controls; incidents, controls:
+    heard of on their topics; None: likewise.
     """
     turns = turns or Turns()
     api = FastAPI(title="Telltale", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
@@ -88,8 +90,7 @@ def app(
     if past is not None:
         api.include_router(api_past.router(past))
     api.include_router(api_incidents.router(incidents or IncidentList()))
-    if write_control is not None:
-        api.include_router(api_controls.router(write_control, may_write=token is not None))
+    api.include_router(api_controls.router(controls or ControlList(), write_control, token is not None))
     api.include_router(api_page.router())
     return api
 

@@ -10,17 +10,19 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from models.data.rfc3339 import rfc3339
 from service.errors import LogUnavailable, RefusedInput
 from service.http.answers import json_of, schema
+from service.http.control_list import ControlList, ControlsFound
 from service.incidents.controls import MOST_BYTES, Control, control_record, type_of
 from service.log.port import Record
 
 WriteControl = Callable[[Record], None]  # returns when the log has it; raises LogUnavailable, RefusedInput
 WITHOUT_LOGIN = "controls are taken only where a token is set: http.token"
+MOST_LISTED = 1_000
 ANSWERS: dict[int | str, dict[str, Any]] = {
     400: {"description": "It is no control that can take effect: the reason says why."},
     403: {"description": "No token is set for this service."},
@@ -35,10 +37,27 @@ class ControlWritten(msgspec.Struct, frozen=True):
     control: str  # its id, by which it can be taken back
 
 
-def router(write: WriteControl, may_write: bool) -> APIRouter:
-    """may_write: whether who asks has brought a token."""
+def router(controls: ControlList, write: WriteControl | None, has_token: bool) -> APIRouter:
+    """controls: those that stand. write: None: there is no topic. has_token: whether who asks has brought one."""
     api = APIRouter(prefix="/api/v1", tags=["controls"])
 
+    @api.get("/controls", responses={200: schema(ControlsFound)})
+    async def standing(
+        limit: Annotated[int, Query(ge=1, le=MOST_LISTED, description="How many, the latest.")] = 200,
+    ) -> Response:
+        """Controls that were given and not taken back, the latest first, without quiet times that have ended.
+
+        They are those of the topic of controls; `followed` is false where that cannot be read.
+        """
+        may_write = write is not None and has_token
+        return json_of(controls.found(limit, time.time_ns() // 1_000_000, may_write))
+
+    if write is not None:
+        _add_writing(api, controls, write, has_token)
+    return api
+
+
+def _add_writing(api: APIRouter, controls: ControlList, write: WriteControl, may_write: bool) -> None:
     @api.post(
         "/controls", status_code=201, responses={201: schema(ControlWritten), **ANSWERS}, openapi_extra=_described()
     )
@@ -75,9 +94,8 @@ def router(write: WriteControl, may_write: bool) -> APIRouter:
             await run_in_threadpool(write, record)
         except (LogUnavailable, RefusedInput) as error:
             return _refused(503, str(error))
+        controls.hear([record.key], [record.value])
         return json_of(ControlWritten((record.key or b"").decode()), status_code)
-
-    return api
 
 
 async def _body(request: Request) -> bytes | None:

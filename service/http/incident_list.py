@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from service.http.control_list import ControlList
 from service.incidents.changes import SEVERITIES
-from service.incidents.events import FirstCause
+from service.incidents.events import FirstCause, NamedMember
 
 MOST_OPEN = 1_000  # held; more than a person reads, and bounded where closing events are lost
 LATEST_CLOSED = 20
@@ -30,6 +31,8 @@ class IncidentSeen(msgspec.Struct, frozen=True):
     closed_at: str | None
     held_back: str | None
     acknowledged_by: str | None
+    acknowledged_at: str | None
+    peak: float
     first_cause: FirstCause
 
 
@@ -42,10 +45,25 @@ class IncidentsFound(msgspec.Struct, frozen=True):
     closed: list[IncidentSeen]  # the latest that closed first
 
 
+class MembersFound(msgspec.Struct, frozen=True):
+    """An incident with its members."""
+
+    incident: IncidentSeen
+    members: list[NamedMember]  # the most severe
+    members_left_out: int
+
+
+class _Data(IncidentSeen, frozen=True):
+    """Members stay as they came: most of them no one asks for."""
+
+    members: msgspec.Raw
+    members_left_out: int
+
+
 class _Event(msgspec.Struct):
     """Other events on the topic have other data, and are passed over."""
 
-    data: IncidentSeen
+    data: _Data
 
 
 class IncidentList:
@@ -55,8 +73,8 @@ class IncidentList:
         self._lock = threading.Lock()
         self._decoder = msgspec.json.Decoder(_Event)
         self._followed = False
-        self._open: dict[str, IncidentSeen] = {}  # the one heard of last at the end
-        self._closed: dict[str, IncidentSeen] = {}  # likewise
+        self._open: dict[str, _Data] = {}  # the one heard of last at the end
+        self._closed: dict[str, _Data] = {}  # likewise
 
     def begin(self) -> None:
         """The topic is read from here on, and what was heard before is of another."""
@@ -66,41 +84,65 @@ class IncidentList:
     def follow(self, followed: bool) -> None:
         self._followed = followed
 
-    def hear(self, values: Iterable[bytes | None]) -> None:
+    def hear(self, _keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> None:
         for value in values:
             try:
-                seen = self._decoder.decode(value or b"").data
+                data = self._decoder.decode(value or b"").data
             except msgspec.MsgspecError:
                 continue
             with self._lock:
-                self._add(seen)
+                self._add(msgspec.structs.replace(data, members=data.members.copy()))
 
-    def found(self, limit: int) -> IncidentsFound:
+    def found(self, limit: int, anomaly: str | None = None) -> IncidentsFound:
+        """anomaly: only those that have it among the members that are named."""
         with self._lock:
             opened, closed = list(self._open.values()), list(self._closed.values())
+        if anomaly is not None:
+            opened, closed = ([one for one in some if _has(one, anomaly)] for some in (opened, closed))
         opened.sort(key=lambda one: one.opened_at, reverse=True)
         opened.sort(key=lambda one: SEVERITIES.index(one.severity), reverse=True)
-        return IncidentsFound(self._followed, len(opened), opened[:limit], closed[::-1])
+        return IncidentsFound(
+            self._followed, len(opened), [_seen(one) for one in opened[:limit]], [_seen(one) for one in closed[::-1]]
+        )
 
-    def _add(self, seen: IncidentSeen) -> None:
-        self._open.pop(seen.incident, None)
-        self._closed.pop(seen.incident, None)
-        kept, most = (self._open, MOST_OPEN) if seen.status == "open" else (self._closed, LATEST_CLOSED)
-        kept[seen.incident] = seen
+    def members(self, incident: str) -> MembersFound | None:
+        """None: nothing is known of such an incident."""
+        with self._lock:
+            data = self._open.get(incident) or self._closed.get(incident)
+        if data is None:
+            return None
+        members = msgspec.json.decode(data.members, type=list[NamedMember])
+        return MembersFound(_seen(data), members, data.members_left_out)
+
+    def _add(self, data: _Data) -> None:
+        self._open.pop(data.incident, None)
+        self._closed.pop(data.incident, None)
+        kept, most = (self._open, MOST_OPEN) if data.status == "open" else (self._closed, LATEST_CLOSED)
+        kept[data.incident] = data
         if len(kept) > most:
             del kept[next(iter(kept))]
 
 
-Follow = Callable[[IncidentList, threading.Event], None]  # returns when the event is set
+def _seen(data: _Data) -> IncidentSeen:
+    return IncidentSeen(*(getattr(data, name) for name in IncidentSeen.__struct_fields__))
+
+
+def _has(data: _Data, anomaly: str) -> bool:
+    return data.first_cause.anomaly == anomaly or msgspec.json.encode(anomaly) in bytes(data.members)
+
+
+Follow = Callable[[IncidentList, ControlList, threading.Event], None]  # returns when the event is set
 
 
 class FollowedIncidents:
-    """The list, and the thread that keeps it."""
+    """The lists, and the thread that keeps them."""
 
     def __init__(self, follow: Follow) -> None:
-        self.list = IncidentList()
+        self.list, self.controls = IncidentList(), ControlList()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=follow, args=(self.list, self._ended), name="incidents", daemon=True)
+        self._thread = threading.Thread(
+            target=follow, args=(self.list, self.controls, self._ended), name="incidents", daemon=True
+        )
 
     def start(self) -> None:
         """In the process that answers: threads do not survive a fork."""

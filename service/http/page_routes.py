@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
+from models.output.palette import PALETTE
+
 FOLDER = Path(__file__).parent / "page"
 CHART_SCRIPT = "plotly.js"
 CHECKED = "no-cache"  # kept, but asked about each time, which an ETag makes short
@@ -41,6 +43,7 @@ def _module(path: Path) -> File:
 
 FILES = {
     "/": File(lambda: FOLDER / "index.html", "text/html"),
+    "/page/palette.css": File(lambda: PALETTE, "text/css"),
     "/page/page.css": File(lambda: FOLDER / "page.css", "text/css"),
     **{f"/page/{path.name}": _module(path) for path in sorted(FOLDER.glob("*.js"))},
     f"/page/{CHART_SCRIPT}": File(chart_script, "text/javascript", KEPT_A_WEEK),

@@ -37,6 +37,7 @@ class OpenAnomaly(msgspec.Struct, frozen=True):
     stream: StreamSeen
     kind: str | None  # null: it opened before this worker came to the stream, or very many are open
     channels: list[Channel] | None  # when it last became more severe; null likewise
+    return_period_s: float | None  # then, how rarely the stream is as strange; null likewise
 
 
 class OpenAnomalies(msgspec.Struct, frozen=True):
@@ -113,5 +114,6 @@ def router(streams: Tables, board: StatusBoard, insight: Insight | None, followe
 def _open_anomaly(stream: StreamSeen, status: Status) -> OpenAnomaly:
     known = status.details.get(stream.alarm.anomaly) if stream.alarm else None
     if known is None:
-        return OpenAnomaly(stream, None, None)
-    return OpenAnomaly(stream, known["kind"], msgspec.convert(known["channels"], list[Channel]))
+        return OpenAnomaly(stream, None, None, None)
+    channels = msgspec.convert(known["channels"], list[Channel])
+    return OpenAnomaly(stream, known["kind"], channels, known["return_period_s"])

@@ -2,8 +2,9 @@
 
 from contextlib import closing
 
-from service.errors import RefusedInput, RejectedReading
-from service.incidents.controls import Control, read_control
+from service.errors import RefusedInput
+from service.incidents.controls import Control
+from service.incidents.standing import StandingControls
 from service.inspect.groupless_log import input_of
 from service.kafka.groupless import KafkaGrouplessLog
 from service.kafka.topics import identify_topic, produce
@@ -27,16 +28,9 @@ def write_control(settings: Settings, record: Record) -> None:
 def standing_controls(settings: Settings) -> dict[str, Control]:
     """By id, those that were given and not taken back; a record that is no control is passed over."""
     topic = Partition(settings.incidents.control_topic, 0)
-    standing: dict[str, Control] = {}
+    standing = StandingControls()
     with closing(KafkaGrouplessLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
         source = log.inspect(topic)
         for fetched in input_of(log, topic, source.begin, source.end):
-            for key, value in zip(fetched.keys, fetched.values, strict=True):
-                try:
-                    name, control = read_control(key, value)
-                except RejectedReading:
-                    continue
-                standing.pop(name, None)
-                if control is not None:
-                    standing[name] = control
-    return standing
+            standing.hear(fetched.keys, fetched.values)
+    return standing.held

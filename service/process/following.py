@@ -1,41 +1,87 @@
-"""The topic of incidents, followed from outside any group for the page."""
+"""The topics of incidents and of controls, followed from outside any group for the page."""
 
 import threading
+import time
+from collections.abc import Sequence
 from contextlib import closing
+from typing import Protocol
 
 from service.errors import TelltaleError
+from service.http.control_list import ControlList
 from service.http.incident_list import IncidentList
-from service.inspect.groupless_log import input_of
+from service.inspect.groupless_log import GrouplessLog, input_of
 from service.kafka.groupless import KafkaGrouplessLog
 from service.log.port import Partition
 from service.settings.settings import Settings, client_options
 
-LATEST = 5_000  # events that are read at the start: a second's work
+LATEST = 5_000  # events of incidents that are read at the start: a second's work
 LOOK_EVERY_S = 2.0
 TRY_EVERY_S = 10.0  # where there is no such topic, or no broker
 
 
-def follow_incidents(settings: Settings, incidents: IncidentList, ended: threading.Event) -> None:
-    """Returns when `ended` is set. Where the topic cannot be read, it tries again."""
+class _List(Protocol):
+    def begin(self) -> None: ...
+
+    def follow(self, followed: bool) -> None: ...
+
+    def hear(self, keys: Sequence[bytes | None], values: Sequence[bytes | None], /) -> None: ...
+
+
+class _Followed:
+    """A topic of one partition, and how far it has been read."""
+
+    def __init__(self, topic: str, into: _List, latest: int | None) -> None:
+        """latest: how many records are read at the start; None: all that are there."""
+        self._partition, self._into, self._latest = Partition(topic, 0), into, latest
+        self._at, self._topic_id = -1, ""
+        self._again_s = 0.0
+
+    def look(self, log: GrouplessLog) -> bool:
+        """Take in what is new. Whether the topic can be read; where it could not be, it is tried again later."""
+        if time.monotonic() < self._again_s:
+            return False
+        try:
+            self._read(log)
+        except TelltaleError:
+            self._again_s = time.monotonic() + TRY_EVERY_S
+            self._into.follow(False)
+            return False
+        self._into.follow(True)
+        return True
+
+    def _read(self, log: GrouplessLog) -> None:
+        source = log.inspect(self._partition)
+        if source.topic_id != self._topic_id or not source.begin <= self._at <= source.end:
+            self._into.begin()
+            latest = source.begin if self._latest is None else max(source.begin, source.end - self._latest)
+            self._at, self._topic_id = latest, source.topic_id
+        for fetched in input_of(log, self._partition, self._at, source.end):
+            self._into.hear(fetched.keys, fetched.values)
+        self._at = source.end
+
+
+def follow_incidents(
+    settings: Settings, incidents: IncidentList, controls: ControlList, ended: threading.Event
+) -> None:
+    """Returns when `ended` is set. Where a topic cannot be read, it tries again."""
     while not ended.is_set():
         try:
-            _follow(settings, incidents, ended)
+            _follow(settings, incidents, controls, ended)
         except TelltaleError:
             incidents.follow(False)
-            ended.wait(TRY_EVERY_S)
+            controls.follow(False)
+        ended.wait(TRY_EVERY_S)
 
 
-def _follow(settings: Settings, incidents: IncidentList, ended: threading.Event) -> None:
-    topic = Partition(settings.incidents.topic, 0)
-    at, topic_id = -1, ""
+def _follow(settings: Settings, incidents: IncidentList, controls: ControlList, ended: threading.Event) -> None:
+    """Until neither topic can be read: then with another client."""
+    topics = (
+        _Followed(settings.incidents.topic, incidents, LATEST),
+        _Followed(settings.incidents.control_topic, controls, None),
+    )
     with closing(KafkaGrouplessLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
         while not ended.is_set():
-            source = log.inspect(topic)
-            if source.topic_id != topic_id or not source.begin <= at <= source.end:
-                incidents.begin()
-                at, topic_id = max(source.begin, source.end - LATEST), source.topic_id
-            for fetched in input_of(log, topic, at, source.end):
-                incidents.hear(fetched.values)
-            at = source.end
-            incidents.follow(True)
+            read = [one.look(log) for one in topics]
+            if not any(read):
+                return
             ended.wait(LOOK_EVERY_S)

@@ -53,6 +53,7 @@ def servers_of(
         past=past,
         write_control=write_control,
         incidents=incidents.list,
+        controls=incidents.controls,
     )
     brake = Brake()
     servers = [Server(api, http.host, http.port, brake=brake)]

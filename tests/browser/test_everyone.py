@@ -10,10 +10,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.scene import visited
 from tests.browser.test_page import browser, checkpoint
-from tests.browser.test_past import OTHER, STREAM, closed, link, running
+from tests.browser.test_past import OTHER, STREAM, closed, incidents, link, running
 from tests.integration.test_end_to_end import Service
 
-__all__ = ["browser", "checkpoint", "closed", "running"]  # fixtures
+__all__ = ["browser", "checkpoint", "closed", "incidents", "running"]  # fixtures
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 DESK: Any = {"viewport": {"width": 1280, "height": 860}}

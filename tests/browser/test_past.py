@@ -15,11 +15,14 @@ from playwright.sync_api import Browser, Page, expect
 
 from models.data.rfc3339 import rfc3339
 from service.cli.moments import time_ms
+from service.incidents.events import FirstCause
 from service.input.wire import encode_reading
+from service.log.port import Record
 from tests.browser.scene import FEATURES, visited
 from tests.browser.test_page import SPANS, browser, checkpoint
 from tests.integration.test_end_to_end import Service, made_topics, wait_until
 from tests.kafka import Broker
+from tests.service.http.test_incident_list import event
 
 __all__ = ["browser", "checkpoint"]  # fixtures
 
@@ -31,8 +34,14 @@ BEFORE = 200  # readings that are to be shown before it
 
 
 @pytest.fixture(scope="module")
-def running(kafka: Broker, checkpoint: Path) -> Iterator[Service]:
-    service = Service(kafka, checkpoint, made_topics(kafka))
+def incidents(kafka: Broker) -> str:
+    """Their topic."""
+    return kafka.create_topic(1, "incidents")
+
+
+@pytest.fixture(scope="module")
+def running(kafka: Broker, checkpoint: Path, incidents: str) -> Iterator[Service]:
+    service = Service(kafka, checkpoint, made_topics(kafka), TELLTALE_INCIDENTS__TOPIC=incidents)
     try:
         send_history(kafka, service.names.topic)
         service.until_listening()
@@ -150,3 +159,20 @@ def test_why_there_is_no_past_is_said(browser: Browser, running: Service) -> Non
         expect(page.locator("#past-note")).to_have_text("The topic has no reading of this stream.")
         page.evaluate("location.hash = '#nowhere&at=yesterday'")
         expect(page.locator("#chosen-note")).to_contain_text("whose time is none")
+
+
+def test_an_incident_says_what_was_seen_and_expected_and_draws_what_was_first(
+    kafka: Broker, browser: Browser, running: Service, incidents: str, closed: dict[str, Any]
+) -> None:
+    first = FirstCause(closed["anomaly"], STREAM, closed["kind"], closed["opened_at"])
+    kafka.produce(incidents, [(0, Record(None, event(group="line-01", first_cause=first)))])
+    with opened(browser, running, "") as page:
+        row = page.locator("#incidents-open > li")
+        expect(row).to_contain_text(re.compile(r"f0 [\d.]+, expected [\d.]+ \([\d.]+ to [\d.]+\)"))
+        expect(row).to_contain_text(re.compile(r"once in (more than )?\d+ \w+"))
+        row.get_by_role("button", name=re.compile("members of incident")).click()
+        chart = row.get_by_role("img", name=re.compile("f0 from .* to .*"))
+        expect(chart).to_be_visible()
+        expect(chart.locator(".span")).not_to_have_count(0)
+        points = chart.locator(".line").get_attribute("d") or ""
+        assert points.count("L") > 60

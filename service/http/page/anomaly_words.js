@@ -1,5 +1,7 @@
 // Words for anomalies: what kind one is of, what became of it, which channels it came from.
 
+import { measured } from "./words.js";
+
 /** @typedef {import("./types.d.ts").Channel} Channel */
 /** @typedef {import("./types.d.ts").AnomalyData} AnomalyData */
 
@@ -45,4 +47,23 @@ export function shares(channels) {
 function isOutside({ observed, lower, upper }) {
   if (observed === null) return false;
   return (lower !== null && observed < lower) || (upper !== null && observed > upper);
+}
+
+/**
+ * The channel that an anomaly came from before all others.
+ * @param {Channel[]} channels
+ */
+export const foremost = (channels) => [...channels].sort((one, other) => other.share - one.share)[0];
+
+/**
+ * What was seen in that channel, and what was expected.
+ * @param {Channel[]} channels
+ */
+export function expectedAndSeen(channels) {
+  if (!channels.length) return null;
+  const { name, observed, expected, lower, upper, unit } = foremost(channels);
+  const seen = observed === null ? "no value" : measured(observed, unit);
+  if (expected === null) return `${name} ${seen}`;
+  const band = lower === null || upper === null ? "" : ` (${measured(lower)} to ${measured(upper)})`;
+  return `${name} ${seen}, expected ${measured(expected, unit)}${band}`;
 }

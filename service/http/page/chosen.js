@@ -1,12 +1,15 @@
 // The chosen stream: its address, its chart, and its past.
 
 import { named, written } from "./address.js";
-import { kindName, shares } from "./anomaly_words.js";
+import { expectedAndSeen, kindName, shares } from "./anomaly_words.js";
 import { Chart } from "./chart.js";
+import { sayings } from "./controls.js";
 import { button, choice, detail, element, field, replace, rows, text } from "./elements.js";
+import { members } from "./incident_words.js";
 import { Past, READINGS } from "./past.js";
+import { ask } from "./service.js";
 import { page, quietly, serviceNow } from "./state.js";
-import { clock, fromLocalTime, localTime, score } from "./words.js";
+import { clock, fromLocalTime, localTime, rarity, score } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Place} Place */
 /** @typedef {import("./types.d.ts").Looked} Looked */
@@ -57,6 +60,7 @@ export function show(place) {
   element("chosen-note").textContent = at === null ? "Its readings are kept from now on." : `Around ${clock(at)}.`;
   chart.marked = at;
   listen();
+  quietly(findIncident);
   if (at !== null) quietly(lookBack);
 }
 
@@ -79,11 +83,12 @@ export function unchoose(why, view = "detail") {
  * @param {"list" | "detail"} view
  */
 function begin(place, view) {
-  Object.assign(page, { place, excused: false, looked: false, newer: false });
+  Object.assign(page, { place, excused: false, looked: false, newer: false, incident: null });
+  showSayings();
   past.end();
   chart.clear();
   document.body.dataset.view = view;
-  for (const id of ["legend", "channel", "chosen-anomaly"]) element(id).hidden = true;
+  for (const id of ["legend", "meaning", "channel", "chosen-anomaly"]) element(id).hidden = true;
   for (const row of rows()) row.setAttribute("aria-current", String(row.dataset.stream === place.stream));
   showTimes();
   sayOfPast("", undefined);
@@ -132,7 +137,7 @@ function showPlace({ topic, partition }) {
 }
 
 function showTools() {
-  element("legend").hidden = !chart.readings.length;
+  element("legend").hidden = element("meaning").hidden = !chart.readings.length;
   replace(element("key-gates"), chart.gates.map(gateKey));
   const shown = choice("channel");
   shown.hidden = chart.features.length < 2;
@@ -222,13 +227,50 @@ function showAnomaly(events) {
   const line = detail([
     text("span", data.severity, `severity ${data.severity}`),
     kindName(data.kind),
-    shares(mine[0].data.channels),
+    expectedAndSeen(mine[0].data.channels) ?? shares(mine[0].data.channels),
     `opened ${clock(data.opened_at)}`,
     data.closed_at ? `closed ${clock(data.closed_at)}` : "not closed in what is shown",
+    rarity(Math.max(...mine.map((one) => one.data.return_period_s))),
     `peak ${score(data.peak)}`,
   ]);
   line.className = "";
   element("chosen-anomaly").replaceChildren(line);
+}
+
+/** The anomaly that is chosen by its name, or that is open in the stream as it is now. */
+function chosenAnomaly() {
+  const { stream, at, anomaly } = page.place;
+  if (anomaly !== null) return { anomaly, opened_at: at === null ? null : new Date(at).toISOString() };
+  return at === null ? (page.open.find((one) => one.stream.stream === stream)?.stream.alarm ?? null) : null;
+}
+
+/** The incident that the chosen anomaly belongs to. */
+export async function findIncident() {
+  const asked = page.place;
+  const chosen = chosenAnomaly();
+  /** @type {import("./types.d.ts").IncidentsFound | null} */
+  const found = chosen && (await ask("incidents", { anomaly: chosen.anomaly }));
+  if (page.place !== asked) return;
+  page.incident = found?.open[0] ?? found?.closed[0] ?? null;
+  showSayings();
+}
+
+/** What people have said of what is chosen, and the buttons to say more. */
+export function showSayings() {
+  const { stream } = page.place;
+  const box = element("chosen-sayings");
+  box.hidden = stream === null;
+  if (stream === null) return;
+  const { incident } = page;
+  const chosen = chosenAnomaly();
+  const target = { incident: null, stream, anomaly: chosen?.anomaly ?? null, opened_at: chosen?.opened_at ?? null };
+  /** @type {HTMLElement[]} */
+  const parts = [sayings(target)];
+  if (incident !== null) {
+    const where = detail([`in incident ${incident.group}`, members(incident)]);
+    parts.push(where, sayings({ ...target, incident }, [], ["acknowledge"]));
+  }
+  replace(box, parts);
 }
 
 /** The tools that choose a time, as the place that is shown has it. */

@@ -83,10 +83,10 @@ export function nameOf(stream) {
 export const rows = () => /** @type {HTMLButtonElement[]} */ ([...document.querySelectorAll("button.pick")]);
 
 /** @param {HTMLElement} row */
-const keyOf = (row) => row.dataset.stream ?? row.dataset.incident;
+const keyOf = (row) => row.dataset.key ?? row.dataset.stream ?? row.dataset.incident;
 
 /**
- * Keeps the focus on the row that had it; waits for the next time where one is just being pressed.
+ * Keeps the focus on the row, or the button in it, that had it; waits for the next time where one is just being pressed.
  * @param {HTMLElement} list
  * @param {Node[]} content
  */
@@ -95,10 +95,7 @@ export function replace(list, content) {
   const active = document.activeElement;
   const focused = active instanceof HTMLElement && list.contains(active) ? keyOf(active) : undefined;
   list.replaceChildren(...content);
-  if (focused !== undefined)
-    rows()
-      .find((row) => list.contains(row) && keyOf(row) === focused)
-      ?.focus();
+  if (focused !== undefined) [...list.querySelectorAll("button")].find((one) => keyOf(one) === focused)?.focus();
 }
 
 /**

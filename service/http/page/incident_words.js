@@ -36,3 +36,13 @@ export const placeOf = ({ first_cause }) => ({
   at: Date.parse(first_cause.opened_at),
   anomaly: first_cause.anomaly,
 });
+
+/**
+ * What is said of it is about its first cause too.
+ * @param {Incident} incident
+ * @returns {import("./types.d.ts").Target}
+ */
+export const targetOf = (incident) => {
+  const { stream, anomaly, opened_at } = incident.first_cause;
+  return { incident, stream, anomaly, opened_at };
+};

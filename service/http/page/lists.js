@@ -1,12 +1,12 @@
 // The lists: what is wrong now, all streams, what happened lately.
 
-import { changeName, kindName, shares } from "./anomaly_words.js";
-import { choose, show } from "./chosen.js";
+import { changeName, expectedAndSeen, kindName, shares } from "./anomaly_words.js";
+import { choose, show, showSayings } from "./chosen.js";
 import { button, choice, detail, element, field, item, nameOf, replace, text } from "./elements.js";
 import { ask } from "./service.js";
 import { showStanding } from "./standing_view.js";
 import { page, quietly, serviceNow } from "./state.js";
-import { ago, clock, number, score, since } from "./words.js";
+import { ago, clock, number, rarity, score, since } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Stream} Stream */
 /** @typedef {import("./types.d.ts").OpenAnomaly} OpenAnomaly */
@@ -25,6 +25,8 @@ export async function showOpen() {
   /** @type {{ found: number, anomalies: OpenAnomaly[] }} */
   const { found, anomalies } = await ask("anomalies/open", { limit: OPEN });
   page.found = found;
+  page.open = anomalies;
+  showSayings();
   element("open-count").textContent = found ? number(found) : "";
   element("open-count").classList.toggle("hot", found > 0);
   element("open-more").hidden = found <= anomalies.length;
@@ -36,7 +38,7 @@ export async function showOpen() {
 }
 
 /** @param {OpenAnomaly} anomaly */
-function openRow({ stream, kind, channels }) {
+function openRow({ stream, kind, channels, return_period_s }) {
   const row = pick(stream.stream, "open");
   const { alarm, time } = stream;
   if (alarm === null) return item(row); // never so: each of these has one
@@ -45,9 +47,9 @@ function openRow({ stream, kind, channels }) {
     text("span", `${clock(alarm.opened_at)}, ${since(alarm.opened_at, time ?? alarm.opened_at)}`, "since"),
     detail([
       text("span", alarm.severity, `severity ${alarm.severity}`),
-      `peak ${score(alarm.peak)}`,
       kindName(kind ?? alarm.opened_by),
-      channels && shares(channels),
+      channels && (expectedAndSeen(channels) ?? shares(channels)),
+      return_period_s === null ? `peak ${score(alarm.peak)}` : rarity(return_period_s),
     ]),
   );
   return item(row);
@@ -155,7 +157,7 @@ function recentRow({ type, subject, time, data }) {
     text("td", clock(time)),
     stream,
     what,
-    text("td", score(data.peak), "number"),
+    text("td", rarity(data.return_period_s), "number"),
     text("td", kindName(data.kind)),
     text("td", shares(data.channels), "channels"),
   );

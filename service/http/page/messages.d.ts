@@ -1,5 +1,13 @@
 // Made from the service's structs by tests/service/http/messages.py: what the service tells the page.
 
+export interface Acknowledgement {
+  type: "acknowledgement";
+  by: string;
+  at: string;
+  note?: string;
+  incident: string;
+}
+
 export interface Anomaly {
   anomaly: string;
   stream: string;
@@ -31,6 +39,28 @@ export interface Channel {
   upper: number | null;
   share: number;
   unit?: string;
+}
+
+export interface ControlSeen {
+  control: string;
+  given: Quiet | Dependency | Acknowledgement | Label;
+}
+
+export interface ControlsFound {
+  followed: boolean;
+  may_write: boolean;
+  found: number;
+  controls: ControlSeen[];
+}
+
+export interface Dependency {
+  type: "dependency";
+  by: string;
+  at: string;
+  note?: string;
+  streams: string[];
+  on: string[];
+  reason: string;
 }
 
 export interface Event {
@@ -99,6 +129,8 @@ export interface IncidentSeen {
   closed_at: string | null;
   held_back: string | null;
   acknowledged_by: string | null;
+  acknowledged_at: string | null;
+  peak: number;
   first_cause: FirstCause;
 }
 
@@ -109,10 +141,38 @@ export interface IncidentsFound {
   closed: IncidentSeen[];
 }
 
+export interface Label {
+  type: "label";
+  by: string;
+  at: string;
+  note?: string;
+  label: string;
+  anomaly?: string | null;
+  streams?: string[] | null;
+  from?: string | null;
+  until?: string | null;
+}
+
 export interface LayerSeen {
   gates: GateSeen[];
   memory: (number | null)[];
   change: (number | null)[];
+}
+
+export interface MembersFound {
+  incident: IncidentSeen;
+  members: NamedMember[];
+  members_left_out: number;
+}
+
+export interface NamedMember {
+  anomaly: string;
+  stream: string;
+  status: string;
+  severity: string;
+  kind: string;
+  opened_at: string;
+  label: string | null;
 }
 
 export type Older = "gone" | "kept" | "none";
@@ -136,6 +196,7 @@ export interface OpenAnomaly {
   stream: StreamSeen;
   kind: string | null;
   channels: Channel[] | null;
+  return_period_s: number | null;
 }
 
 export interface PastSeen {
@@ -144,6 +205,20 @@ export interface PastSeen {
   newer: boolean;
   events: Event[];
   remarks: string[];
+}
+
+export interface Quiet {
+  type: "quiet";
+  by: string;
+  at: string;
+  note?: string;
+  streams: string[];
+  reason: string;
+  from?: string | null;
+  until?: string | null;
+  cron?: string | null;
+  lasts_s?: number | null;
+  time_zone?: string;
 }
 
 export interface ReadingSeen {

@@ -1,9 +1,20 @@
 // The live page: what comes by itself and what a person does, handed to the modules that show it.
 
 import { kindName } from "./anomaly_words.js";
-import { chart, listenToChosen, showExcuse, showNamed, showReadings, showTimes, unchoose } from "./chosen.js";
+import {
+  chart,
+  findIncident,
+  listenToChosen,
+  showExcuse,
+  showNamed,
+  showReadings,
+  showSayings,
+  showTimes,
+  unchoose,
+} from "./chosen.js";
+import { askControls, listenToControls } from "./controls.js";
 import { element } from "./elements.js";
-import { showIncidents } from "./incidents.js";
+import { drawIncidents, showIncidents } from "./incidents.js";
 import { Since } from "./lately.js";
 import { addRecent, listenToLists, lookForSilent, refresh, showOpen, showStreams } from "./lists.js";
 import { listenToPreferences } from "./preferences.js";
@@ -31,7 +42,18 @@ const HEARD = {
 
 function all() {
   quietly(refresh);
-  quietly(showIncidents);
+  quietly(showSaid);
+}
+
+/** Controls before incidents: these show what is said of them. */
+async function showSaid() {
+  await askControls();
+  await Promise.all([showIncidents(), findIncident()]);
+}
+
+function drawSaid() {
+  drawIncidents();
+  showSayings();
 }
 
 /** @param {Summary} summary */
@@ -102,7 +124,7 @@ function tick() {
   if (looked === null || looked.ms >= SILENT_EVERY_MS) {
     looked = new Since();
     quietly(lookForSilent);
-    quietly(showIncidents);
+    quietly(showSaid);
   }
 }
 
@@ -113,6 +135,7 @@ function zoneChanged() {
 }
 
 listenToLists();
+listenToControls(drawSaid);
 listenToChosen(listen);
 listenToPreferences(zoneChanged, () => chart.draw());
 new Worker("/page/ticking.js").addEventListener("message", tick);

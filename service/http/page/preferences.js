@@ -1,6 +1,7 @@
 // What a person prefers, kept in this browser: keys, the time zone, light or dark.
 
 import { backToList } from "./chosen.js";
+import { press } from "./controls.js";
 import { button, choice, element, field, replace, rows, text } from "./elements.js";
 import { KEYS, listenToKeys } from "./keys.js";
 import { ZONES, writeTimesIn } from "./words.js";
@@ -24,6 +25,9 @@ const ACTIONS = {
   list: backToList,
   theme: () => button("theme").click(),
   help: showKeys,
+  acknowledge: () => press("acknowledge"),
+  mute: () => press("mute"),
+  label: () => press("label"),
 };
 
 /**

@@ -20,7 +20,7 @@ export class Refused extends Error {
 }
 
 /** @typedef {Record<string, string | number>} Parameters */
-/** @typedef {{ headers?: Record<string, string>, signal?: () => AbortSignal }} Options */
+/** @typedef {{ method?: string, body?: string, headers?: Record<string, string>, signal?: () => AbortSignal }} Options */
 
 /** @type {Promise<void> | null} */
 let asking = null;
@@ -36,6 +36,19 @@ export async function ask(path, parameters = {}) {
 }
 
 /**
+ * Changes something. Sent once: an answer that did not come is not asked for again.
+ * @param {"POST" | "DELETE"} method
+ * @param {string} path
+ * @param {object} [content]
+ * @returns {Promise<any>}
+ */
+export async function send(method, path, content) {
+  const body = content && { body: JSON.stringify(content), headers: { "Content-Type": "application/json" } };
+  const answer = await request(path, {}, { method, ...body });
+  return answer.json();
+}
+
+/**
  * @param {string} path
  * @param {Parameters} parameters
  * @param {Options} options signal gives what ends a try: there are several where the token has to be asked for
@@ -46,7 +59,8 @@ async function request(path, parameters, options = {}) {
     const token = sessionStorage.getItem(TOKEN);
     const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
     const signal = options.signal?.() ?? AbortSignal.timeout(ANSWER_WITHIN_MS);
-    const answer = await fetch(`/api/v1/${path}?${query}`, { headers, signal });
+    const { method, body } = options;
+    const answer = await fetch(`/api/v1/${path}?${query}`, { method, body, headers, signal });
     if (answer.status === 401) {
       await askForToken(token);
     } else if (answer.ok) {

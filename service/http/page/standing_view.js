@@ -41,6 +41,7 @@ export function showStanding() {
 function showFigures(summary, fresh) {
   const learning = summary.warming ? `, ${number(summary.warming)} learning` : "";
   element("figure-streams").textContent = number(summary.streams) + learning;
+  element("figure-streams-unit").textContent = summary.streams === 1 ? "stream" : "streams";
   const rate = fresh ? page.lately.rate : null;
   element("figure-rate").textContent = rate === null ? "–" : rounded(rate);
   element("figure-lag").textContent = summary.lag === null || !fresh ? "unknown" : number(summary.lag);

@@ -6,16 +6,24 @@ import { serviceTime } from "./standing.js";
 /** @typedef {import("./types.d.ts").Place} Place */
 /** @typedef {import("./types.d.ts").AnomalyEvent} AnomalyEvent */
 /** @typedef {import("./types.d.ts").Stream} Stream */
+/** @typedef {import("./types.d.ts").OpenAnomaly} OpenAnomaly */
+/** @typedef {import("./types.d.ts").ControlsFound} ControlsFound */
 
 export const page = {
   /** @type {Place} what is chosen */
   place: { stream: null, at: null, readings: null, anomaly: null },
   looked: false, // its past has been asked for
   newer: false, // the topic has readings after the past that is shown
+  /** @type {import("./types.d.ts").Incident | null} that the chosen anomaly belongs to */
+  incident: null,
   excused: false, // it has been said why no stream is chosen
   skipped: 0, // streams, before those that are listed
   /** @type {AnomalyEvent[]} the newest first */
   recent: [],
+  /** @type {OpenAnomaly[]} as last listed */
+  open: [],
+  /** @type {ControlsFound} what people have said, as last listed */
+  controls: { followed: false, may_write: false, found: 0, controls: [] },
   lately: new Lately(),
   opened: new Since(),
   /** @type {Since | null} since the last summary came */

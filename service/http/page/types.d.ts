@@ -21,6 +21,18 @@ export type AnomalyData = Messages.Anomaly;
 export type AnomalyEvent = Messages.Event;
 export type Incident = Messages.IncidentSeen;
 export type IncidentsFound = Messages.IncidentsFound;
+export type Member = Messages.NamedMember;
+export type MembersFound = Messages.MembersFound;
+export type ControlSeen = Messages.ControlSeen;
+export type Control = ControlSeen["given"];
+export type ControlsFound = Messages.ControlsFound;
+/** A control as it is given: the service says when. */
+export type NewControl = Unstamped<Control>;
+type Unstamped<C> = C extends Control ? Omit<C, "at"> : never;
+/** What a control can be about: an incident, or one stream with the anomaly that is shown of it. */
+export type Target = { incident: Incident | null; stream: string; anomaly: string | null; opened_at: string | null };
+/** What a person can say of it. */
+export type Saying = "acknowledge" | "mute" | "label";
 export type Reading = Messages.ReadingSeen;
 export type Gate = Pick<Messages.GateSeen, "name" | "mean">;
 export type Layer = { gates: Gate[]; memory: Gate["mean"] };
@@ -46,7 +58,7 @@ export type Standing = {
   fresh: boolean;
 };
 
-export type Action = "search" | "next" | "previous" | "earlier" | "later" | "now" | "list" | "theme" | "help";
+export type Action = "search" | "next" | "previous" | "earlier" | "later" | "now" | "list" | "theme" | "help" | Saying;
 
 declare global {
   /** The chart library, a script of its own: what the page takes of it. */

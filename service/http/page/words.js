@@ -59,6 +59,35 @@ export function localTime(time) {
  */
 export const fromLocalTime = (text) => Date.parse(zone === "UTC" ? `${text}Z` : text);
 
+const values = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+
+/**
+ * A reading, or what was expected of one.
+ * @param {number} value
+ * @param {string} [unit]
+ */
+export const measured = (value, unit) => (unit ? `${values.format(value)} ${unit}` : values.format(value));
+
+/** @type {[number, string][]} seconds */
+const PERIODS = [
+  [365.25 * 86_400, "years"],
+  [86_400, "days"],
+  [3600, "hours"],
+  [60, "minutes"],
+];
+const LONGEST_YEARS = 100;
+
+/**
+ * How rarely something comes: in a unit of which there are two or more.
+ * @param {number} seconds
+ */
+export function rarity(seconds) {
+  const [length, unit] = PERIODS.find(([length]) => seconds >= 2 * length) ?? [1, "seconds"];
+  const many = Math.round(seconds / length);
+  if (unit === "years" && many > LONGEST_YEARS) return `once in more than ${LONGEST_YEARS} years`;
+  return `once in ${number(many)} ${unit}`;
+}
+
 /** @param {number} seconds */
 export function duration(seconds) {
   if (seconds < 100) return `${Math.round(seconds)} s`;

@@ -1,5 +1,6 @@
 """What a page of series shows: the extremes of a long line, the channels that are off, every event and alarm."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from models.data.series import Series
 from models.evaluation.evaluation import Judged
-from models.evaluation.series_report import channels_to_show, extremes, set_report
+from models.evaluation.series_report import channels_to_show, extremes, set_reports
 
 
 def some_judged(readings: int, features: int) -> Judged:
@@ -54,9 +55,28 @@ def test_of_many_channels_those_that_are_off_while_an_alarm_is_open_are_shown() 
 def test_a_page_has_every_series_with_its_events_and_alarms(tmp_path: Path) -> None:
     judged = some_judged(3_000, 9)
     label = np.arange(3_000) // 100 == 5
-    set_report("press", [judged], [label]).write(tmp_path / "press.html")
+    set_reports("press", [judged], [label])["press"].write(tmp_path / "press.html")
     page = (tmp_path / "press.html").read_text()
-    assert "<h2>pump</h2>" in page
+    assert ">pump</h2>" in page
     assert "Events: 1, found: 1 (median delay 0 readings). Alarms: 6, false: 5." in page
     assert page.count('"type":"rect"') == 7
     assert "the 3 of 9 channels that are furthest off" in page
+
+
+def test_series_are_listed_by_what_was_missed_and_drawn_some_on_a_page_of_at_most_1_mb(tmp_path: Path) -> None:
+    judged = some_judged(3_000, 9)
+    found, missed = np.arange(3_000) // 100 == 5, np.zeros(3_000, np.bool_)
+    quiet = judged._replace(alarm=missed)
+    tested = [judged] * 9 + [quiet]
+    pages = set_reports("press", tested, [found] * 10)
+    assert list(pages) == ["press", "press-2"]
+    for stem, page in pages.items():
+        page.write(tmp_path / f"{stem}.html")
+        assert (tmp_path / f"{stem}.html").stat().st_size < 1_000_000
+    first, second = ((tmp_path / f"{stem}.html").read_text() for stem in pages)
+    assert [first.count('class="figure"'), second.count('class="figure"')] == [8, 2]
+    rows = re.findall(r'<tr><td><a href="([^"]*)">pump</a></td><td>3,000</td><td>1</td><td>(\d)</td>', first)
+    assert rows[0] == ("press.html#series-0", "1")
+    assert rows[-1] == ("press-2.html#series-9", "0")
+    assert 'id="series-9"' in second
+    assert '<a href="press.html">' in second

@@ -10,15 +10,19 @@ from typing import Any
 import msgspec
 
 from service.http.app import Recent
+from service.http.control_list import ControlsFound
 from service.http.health import HealthSummary
-from service.http.incident_list import IncidentsFound
+from service.http.incident_list import IncidentsFound, MembersFound
 from service.http.stream_routes import OpenAnomalies, StreamsFound
 from service.input.events import Event
 from service.inspect.looking_back import PastSeen
 from service.live.insights import TraceSeen
 
 TYPES = Path(__file__).parents[3] / "service/http/page/messages.d.ts"
-TOLD = (HealthSummary, StreamsFound, OpenAnomalies, Recent, IncidentsFound, PastSeen, TraceSeen, Event)
+TOLD = (
+    *(HealthSummary, StreamsFound, OpenAnomalies, Recent, PastSeen, TraceSeen, Event),
+    *(IncidentsFound, MembersFound, ControlsFound),
+)
 RAW = {"events": "Event[]"}  # fields that are sent on as they came, and what they are
 PLAIN = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 

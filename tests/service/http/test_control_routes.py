@@ -17,6 +17,7 @@ from tests.service.incidents.plant import time_at
 
 CONTROLS = "/api/v1/controls"
 QUIET = {"type": "quiet", "streams": ["a/*"], "reason": "overhaul", "until": time_at(10), "by": "anna"}
+LABEL = {"type": "label", "label": "fault", "anomaly": "x", "by": "ben"}
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def test_a_control_is_written_with_an_id_of_its_own_and_the_time_and_taken_back_
         name = given.json()["control"]
         assert given.status_code == 201
         assert name.startswith("quiet-")
-        labelled = client.post(CONTROLS, json={"type": "label", "label": "fault", "anomaly": "x", "by": "ben"})
+        labelled = client.post(CONTROLS, json=LABEL)
         assert labelled.status_code == 201
         assert client.delete(f"{CONTROLS}/{name}").json() == {"control": name}
     (quiet, label, back) = (read_control(record.key, record.value) for record in written)
@@ -49,6 +50,23 @@ def test_a_control_is_written_with_an_id_of_its_own_and_the_time_and_taken_back_
     assert isinstance(label[1], Label)
     assert label[1].at.endswith("Z")
     assert back == (name, None)
+
+
+def test_what_stands_is_listed_the_latest_first_until_it_is_taken_back_or_is_over() -> None:
+    past = {**QUIET, "until": time_at(1)}
+    with serving([]) as client:
+        quiet, _, label = (
+            client.post(CONTROLS, json=one).json()["control"]
+            for one in ({**QUIET, "until": "2999-01-01T00:00:00Z"}, past, LABEL)
+        )
+        found = client.get(CONTROLS).json()
+        assert (found["may_write"], found["found"]) == (True, 2)
+        assert [one["control"] for one in found["controls"]] == [label, quiet]
+        assert found["controls"][0]["given"]["by"] == "ben"
+        client.delete(f"{CONTROLS}/{label}")
+        assert [one["control"] for one in client.get(CONTROLS).json()["controls"]] == [quiet]
+    with serving([], token=None) as client:
+        assert client.get(CONTROLS).json() == {"followed": False, "may_write": False, "found": 0, "controls": []}
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,17 @@
 """Incidents as the page lists them, from the events that the book makes of a plant's anomalies."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import httpx
 import msgspec
 
 from service.http.app import app
+from service.http.control_list import ControlList
 from service.http.incident_list import LATEST_CLOSED, FollowedIncidents, IncidentList
 from service.http.server import Server
-from service.incidents.events import FirstCause, IncidentData, IncidentEvent, encode_incident
+from service.incidents.events import FirstCause, IncidentData, IncidentEvent, NamedMember, encode_incident
 from tests.service.http.test_access import BEARER, BOARD, TOKEN
 from tests.service.incidents.plant import time_at
 
@@ -48,6 +49,10 @@ def closing_event(n: int) -> bytes:
     return event("closed", incident=f"i-{n}", status="closed", open_anomalies=0, closed_at=time_at(n))
 
 
+def hear(incidents: IncidentList, values: Iterable[bytes | None]) -> None:
+    incidents.hear((), values)
+
+
 @contextmanager
 def serving(incidents: IncidentList) -> Iterator[httpx.Client]:
     server = Server(app(BOARD, None, 5.0, "0.1.0", lambda: 100.0, token=TOKEN, incidents=incidents), "127.0.0.1", 0)
@@ -60,7 +65,7 @@ def serving(incidents: IncidentList) -> Iterator[httpx.Client]:
 def test_an_incident_is_listed_as_its_last_event_says_and_only_to_who_has_the_token() -> None:
     incidents = IncidentList()
     incidents.follow(True)
-    incidents.hear([event(), event("updated", acknowledged_by="anna", severity="major")])
+    hear(incidents, [event(), event("updated", acknowledged_by="anna", severity="major")])
     with serving(incidents) as client:
         assert client.get(INCIDENTS).status_code == 401
         found = client.get(INCIDENTS, headers=BEARER).json()
@@ -71,26 +76,40 @@ def test_an_incident_is_listed_as_its_last_event_says_and_only_to_who_has_the_to
     assert "members" not in seen
 
 
+def test_members_are_given_for_one_incident_and_an_anomaly_leads_to_its_incident() -> None:
+    member = NamedMember("a-2", "site/line-3/pump-8/flow", "open", "minor", "level", time_at(1), "known")
+    incidents = IncidentList()
+    hear(incidents, [event(members=[member], members_left_out=2), event(incident="i-2")])
+    with serving(incidents) as client:
+        found = client.get(f"{INCIDENTS}/i-1", headers=BEARER).json()
+        assert (found["members"], found["members_left_out"]) == ([msgspec.to_builtins(member)], 2)
+        assert found["incident"]["group"] == "site/line-3"
+        mine = client.get(INCIDENTS, headers=BEARER, params={"anomaly": "a-2"}).json()
+        assert [one["incident"] for one in mine["open"]] == ["i-1"]
+        unknown = client.get(f"{INCIDENTS}/i-3", headers=BEARER)
+    assert (unknown.status_code, unknown.json()) == (404, {"reason": "nothing is known of incident i-3"})
+
+
 def test_the_most_severe_come_first_then_the_latest_and_the_limit_leaves_the_count() -> None:
     incidents = IncidentList()
     said = (("old", "critical", 1), ("new", "minor", 9), ("older", "minor", 2))
-    incidents.hear(event(incident=name, severity=severity, opened_at=time_at(at)) for name, severity, at in said)
+    hear(incidents, [event(incident=name, severity=severity, opened_at=time_at(at)) for name, severity, at in said])
     assert [one.incident for one in incidents.found(10).open] == ["old", "new", "older"]
     assert (incidents.found(1).found, len(incidents.found(1).open)) == (3, 1)
 
 
 def test_an_incident_that_closes_moves_to_the_closed_ones_and_back_when_it_opens_again() -> None:
     incidents = IncidentList()
-    incidents.hear([event(), closing_event(1)])
+    hear(incidents, [event(), closing_event(1)])
     assert [one.closed_at for one in incidents.found(10).closed] == [time_at(1)]
     assert incidents.found(10).open == []
-    incidents.hear([event("updated")])
+    hear(incidents, [event("updated")])
     assert (incidents.found(10).found, incidents.found(10).closed) == (1, [])
 
 
 def test_only_the_latest_closed_ones_are_kept_the_latest_first() -> None:
     incidents = IncidentList()
-    incidents.hear(closing_event(n) for n in range(LATEST_CLOSED + 5))
+    hear(incidents, map(closing_event, range(LATEST_CLOSED + 5)))
     kept = [one.incident for one in incidents.found(10).closed]
     assert kept == [f"i-{n}" for n in reversed(range(5, LATEST_CLOSED + 5))]
 
@@ -98,15 +117,16 @@ def test_only_the_latest_closed_ones_are_kept_the_latest_first() -> None:
 def test_events_of_controls_and_what_is_no_event_are_passed_over() -> None:
     incidents = IncidentList()
     control = b'{"type": "telltale.control.applied", "data": {"control": "quiet-1", "effect": "set", "offset": 1}}'
-    incidents.hear([control, None, b"{", b"[]", event()])
+    hear(incidents, [control, None, b"{", b"[]", event()])
     assert incidents.found(10).found == 1
 
 
 def test_what_follows_the_topic_begins_with_start_and_ends_with_stop() -> None:
     begun = threading.Event()
 
-    def follow(incidents: IncidentList, ended: threading.Event) -> None:
+    def follow(incidents: IncidentList, controls: ControlList, ended: threading.Event) -> None:
         incidents.follow(True)
+        controls.follow(True)
         begun.set()
         ended.wait()
         incidents.follow(False)
@@ -116,5 +136,6 @@ def test_what_follows_the_topic_begins_with_start_and_ends_with_stop() -> None:
     followed.start()
     assert begun.wait(10)
     assert followed.list.found(1).followed
+    assert followed.controls.found(1, 0, may_write=False).followed
     followed.stop()
     assert not followed.list.found(1).followed

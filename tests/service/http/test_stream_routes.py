@@ -239,6 +239,7 @@ def test_streams_are_sorted_searched_and_paged_while_the_worker_turns(live: Live
     assert anomaly["stream"]["alarm"]["anomaly"] == opened["anomaly"]
     assert anomaly["stream"]["alarm"]["opened_at"] == opened["opened_at"]
     assert anomaly["kind"] == opened["kind"]
+    assert anomaly["return_period_s"] == opened["return_period_s"] > 0
     assert [one["name"] for one in anomaly["channels"]] == list(FEATURES)
 
     # What is wrong is watched without being asked for: its readings are there when somebody looks.

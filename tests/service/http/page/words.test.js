@@ -60,3 +60,24 @@ test("the channels that drove an anomaly are named, the first of them first", ()
   assert.equal(shares([channel("a", 0), channel("b", 0, 5), channel("c", 0, -5)]), "b, c");
   assert.equal(shares([channel("a", 0, 5), channel("missing", 0, null)]), "a");
 });
+
+test("how rarely something comes is said in a unit of which there are two or more", () => {
+  const day = 86_400;
+  /** @type {[number, string][]} */
+  const cases = [
+    [40 * day, "once in 40 days"],
+    [47 * 3600, "once in 47 hours"],
+    [48 * 3600, "once in 2 days"],
+    [600 * day, "once in 600 days"],
+    [731 * day, "once in 2 years"],
+    [1e12, "once in more than 100 years"],
+    [90, "once in 90 seconds"],
+  ];
+  for (const [seconds, said] of cases) assert.equal(words.rarity(seconds), said);
+});
+
+test("a reading has four digits that count, and its unit", () => {
+  assert.equal(words.measured(45.23456, "bar"), "45.23 bar");
+  assert.equal(words.measured(123456), "123,500");
+  assert.equal(words.measured(0.000123456), "0.0001235");
+});

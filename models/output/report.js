@@ -1,0 +1,42 @@
+// Draws a report's plots in the theme that the reader's system has.
+
+// For dark paper, beside the colours of page.py.
+const ON_DARK = {
+  "#0072b2": "#62b5f5",
+  "#d55e00": "#ff8f3d",
+  "#009e73": "#35c79a",
+  "#cc79a7": "#e6a5c8",
+  "#000000": "#e6eaf0",
+};
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+/** As the reader sees it: what a custom property holds is not resolved for scripts. */
+function colour(name) {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+function draw() {
+  const [ink, line] = [colour("--ink"), colour("--line")];
+  for (const holder of document.querySelectorAll("script.figure")) {
+    const written = holder.textContent;
+    const shown = dark.matches ? written.replace(/#[0-9a-f]{6}/g, (one) => ON_DARK[one] ?? one) : written;
+    const { data, layout } = JSON.parse(shown);
+    for (const [name, axis] of Object.entries(layout)) {
+      if (!/^[xy]axis\d*$/.test(name)) continue;
+      layout[name] = { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, ...axis };
+    }
+    const clear = { paper_bgcolor: "transparent", plot_bgcolor: "transparent" };
+    const font = { family: "system-ui, sans-serif", color: ink, ...layout.font };
+    Plotly.react(holder.previousElementSibling, data, { ...layout, ...clear, font }, { responsive: true, displaylogo: false });
+  }
+}
+
+if (window.Plotly) {
+  draw();
+  dark.addEventListener("change", draw);
+} else document.getElementById("no-charts").hidden = false;

@@ -1,0 +1,271 @@
+// Acknowledge, mute, label: the buttons, the dialog that asks who says it, and what is in force.
+
+import * as words from "./control_words.js";
+import { choice, element, field, item, replace, text } from "./elements.js";
+import { ask, send } from "./service.js";
+import { page, serviceNow } from "./state.js";
+import { count, number } from "./words.js";
+
+/** @typedef {import("./types.d.ts").Target} Target */
+/** @typedef {import("./types.d.ts").Saying} Saying */
+/** @typedef {import("./types.d.ts").ControlSeen} ControlSeen */
+/** @typedef {import("./types.d.ts").MembersFound} MembersFound */
+/** @typedef {import("./types.d.ts").NewControl} NewControl */
+
+const NAME_KEPT = "telltale-name";
+const LISTED = 200;
+
+/** @type {Record<Saying, string>} */
+const TITLES = { acknowledge: "Acknowledge", mute: "Mute", label: "Label" };
+
+/** Called when something was said or taken back. */
+let changed = () => {};
+
+export async function askControls() {
+  page.controls = await ask("controls", { limit: LISTED });
+  showStandingControls();
+}
+
+/** All that stands, so that also what is about no listed incident can be taken back. */
+function showStandingControls() {
+  const { controls, found } = page.controls;
+  element("in-force").hidden = controls.length === 0;
+  element("in-force-count").textContent = number(found);
+  replace(
+    element("in-force-list"),
+    controls.map((one) => item(said(one, `${words.aboutWords(one.given)}: `))),
+  );
+}
+
+// --- what is said of one thing
+
+/** @type {Record<Saying, ControlSeen["given"]["type"]>} */
+const TYPES = { acknowledge: "acknowledgement", mute: "quiet", label: "label" };
+
+/**
+ * What is in force of it, and the buttons to say more.
+ * @param {Target} target
+ * @param {HTMLElement[]} more buttons beside them
+ * @param {Saying[]} kinds of what is shown and can be said
+ */
+export function sayings(target, more = [], kinds = ["acknowledge", "mute", "label"]) {
+  const box = text("div", "", "sayings");
+  const types = kinds.map((kind) => TYPES[kind]);
+  const standing = words
+    .about(page.controls.controls, target, serviceNow())
+    .filter(({ given }) => types.includes(given.type));
+  box.append(...standing.map((one) => said(one)));
+  const actions = text("div", "", "actions");
+  const possible = page.controls.may_write ? kinds.filter((kind) => canSay(kind, target, standing)) : [];
+  actions.append(...possible.map((kind) => actionButton(kind, target)), ...more);
+  if (actions.children.length) box.append(actions);
+  return box;
+}
+
+/**
+ * @param {Saying} kind
+ * @param {Target} target
+ * @param {ControlSeen[]} standing
+ */
+function canSay(kind, { incident, anomaly }, standing) {
+  if (kind === "mute") return true;
+  if (kind === "label") return incident !== null || anomaly !== null;
+  const acknowledged = incident?.acknowledged_by || standing.some(({ given }) => given.type === "acknowledgement");
+  return incident?.status === "open" && !acknowledged;
+}
+
+/**
+ * @param {Saying} kind
+ * @param {Target} target
+ */
+function actionButton(kind, target) {
+  const made = text("button", TITLES[kind].toLowerCase(), "quiet");
+  made.type = "button";
+  made.dataset.action = kind;
+  made.dataset.key = `${kind} ${target.incident?.incident ?? target.stream}`;
+  made.setAttribute("aria-label", `${TITLES[kind]} ${nameOf(target)}`);
+  made.addEventListener("click", () => begin(kind, target));
+  return made;
+}
+
+/**
+ * @param {ControlSeen} one
+ * @param {string} before
+ */
+function said({ control, given }, before = "") {
+  const line = text("p", "", "said");
+  line.dataset.control = control;
+  const words_ = `${before}${words.controlWords(given)}`;
+  line.append(text("span", words_));
+  if (page.controls.may_write) {
+    const back = text("button", "take back", "quiet");
+    back.type = "button";
+    back.dataset.key = `back ${control}`;
+    back.setAttribute("aria-label", `Take back: ${words_}`);
+    back.addEventListener("click", async () => {
+      back.disabled = true;
+      try {
+        await send("DELETE", `controls/${encodeURIComponent(control)}`);
+        await done(`Taken back: ${words_}.`);
+      } catch (error) {
+        back.disabled = false;
+        announce(`It could not be taken back: ${/** @type {Error} */ (error).message}`);
+      }
+    });
+    line.append(" ", back);
+  }
+  return line;
+}
+
+/** @param {Target} target */
+const nameOf = ({ incident, stream }) => (incident ? `incident ${incident.group}` : stream);
+
+// --- saying it
+
+/** @type {{ kind: Saying, target: Target, members: MembersFound | null } | null} */
+let asked = null;
+
+/**
+ * Acknowledging takes one press where it is known who presses; the others ask what is meant.
+ * @param {Saying} kind
+ * @param {Target} target
+ */
+async function begin(kind, target) {
+  const by = localStorage.getItem(NAME_KEPT) ?? "";
+  const { incident } = target;
+  const found = kind === "acknowledge" || !incident ? null : ask(`incidents/${encodeURIComponent(incident.incident)}`);
+  asked = { kind, target, members: await (found ?? Promise.resolve(null)).catch(() => null) };
+  if (kind === "acknowledge" && by) await tell("", by, "");
+  else show("");
+}
+
+/** @param {string} error why it has not been taken */
+function show(error) {
+  if (asked === null) return;
+  const { kind, target } = asked;
+  element("say-title").textContent = `${TITLES[kind]} ${nameOf(target)}`;
+  element("say-error").textContent = error;
+  field("say-by").value = localStorage.getItem(NAME_KEPT) ?? "";
+  field("say-note").value = "";
+  const scope = choice("say-scope");
+  element("say-scope-line").hidden = kind !== "mute";
+  replace(scope, kind === "mute" ? scopes(target, asked.members).map(({ words }) => new Option(words)) : []);
+  element("say-choices").replaceChildren(...choices(kind).map(([value, label]) => choiceButton(value, label)));
+  const dialog = element("say", HTMLDialogElement);
+  if (!dialog.open) dialog.showModal();
+  if (field("say-by").value) element("say-choices").querySelector("button")?.focus();
+}
+
+/**
+ * @param {Saying} kind
+ * @returns {[string, string][]} what is chosen, and its words
+ */
+function choices(kind) {
+  if (kind === "mute") return words.MUTES.map(({ words, ms }) => [String(ms), `for ${words}`]);
+  return kind === "label" ? Object.entries(words.LABELS) : [["", "acknowledge"]];
+}
+
+/**
+ * @param {string} value
+ * @param {string} label
+ */
+function choiceButton(value, label) {
+  const made = text("button", label);
+  made.type = "button";
+  made.dataset.value = value;
+  made.addEventListener("click", () => {
+    const by = field("say-by");
+    if (!by.reportValidity()) return;
+    localStorage.setItem(NAME_KEPT, by.value.trim());
+    tell(value, by.value.trim(), field("say-note").value.trim());
+  });
+  return made;
+}
+
+/**
+ * The streams that can be muted, the first choice first.
+ * @param {Target} target
+ * @param {MembersFound | null} found
+ */
+function scopes({ incident, stream }, found) {
+  if (!incident) return [{ words: stream, patterns: [words.patternOf(stream)] }];
+  const all = words.groupPattern(incident);
+  const some = found && words.memberPatterns(found);
+  /** @type {{ words: string, patterns: string[] }[]} */
+  const choices = [];
+  if (all) choices.push({ words: all.endsWith("*") ? `all of ${all}` : all, patterns: [all] });
+  if (some) choices.push({ words: `only the ${count(some.length, "stream")} in it now`, patterns: some });
+  return choices.length ? choices : [{ words: `only ${stream}, which was first`, patterns: [words.patternOf(stream)] }];
+}
+
+/**
+ * @param {string} value
+ * @param {string} by
+ * @param {string} note
+ * @returns {NewControl | null}
+ */
+function controlOf(value, by, note) {
+  if (asked === null) return null;
+  const { kind, target, members } = asked;
+  const { incident, anomaly, stream } = target;
+  if (kind === "mute") {
+    const { patterns } = scopes(target, members)[Math.max(0, choice("say-scope").selectedIndex)];
+    return words.mute(patterns, serviceNow() + Number(value), by, note);
+  }
+  if (kind === "acknowledge") return incident && words.acknowledge(incident.incident, by, note);
+  if (!incident) return anomaly === null ? null : words.labelAnomaly(value, anomaly, by, note);
+  const found = members ?? { incident, members: [], members_left_out: 1 };
+  const patterns = words.memberPatterns(found) ?? [words.groupPattern(incident) ?? words.patternOf(stream)];
+  return words.labelMembers(value, found, patterns, by, note);
+}
+
+/**
+ * @param {string} value
+ * @param {string} by
+ * @param {string} note
+ */
+async function tell(value, by, note) {
+  const control = controlOf(value, by, note);
+  if (control === null || asked === null) return;
+  const about = nameOf(asked.target);
+  try {
+    const { control: name } = await send("POST", "controls", control);
+    element("say", HTMLDialogElement).close();
+    await done(`Written: ${about}, ${control.type} ${name}.`);
+  } catch (error) {
+    show(`It was not taken: ${/** @type {Error} */ (error).message}`);
+  }
+}
+
+/** @param {string} outcome */
+async function done(outcome) {
+  announce(outcome);
+  await askControls().catch(() => {});
+  changed();
+}
+
+/** @param {string} outcome */
+function announce(outcome) {
+  element("announcement").textContent = outcome;
+}
+
+/**
+ * By its key: of the row that has the focus, or of what is chosen.
+ * @param {Saying} kind
+ */
+export function press(kind) {
+  const row = document.activeElement?.closest("li, #chosen");
+  const found = row?.querySelector(`[data-action=${kind}]`) ?? document.querySelector(`#chosen [data-action=${kind}]`);
+  if (found instanceof HTMLButtonElement) found.click();
+}
+
+/** @param {() => void} whenChanged called when something was said or taken back */
+export function listenToControls(whenChanged) {
+  changed = whenChanged;
+  element("say-cancel").addEventListener("click", () => element("say", HTMLDialogElement).close());
+  element("say-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const choices = element("say-choices").querySelectorAll("button");
+    if (choices.length === 1) choices[0].click();
+  });
+}

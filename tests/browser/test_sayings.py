@@ -1,0 +1,157 @@
+"""What people say on the page: a storm on a phone, with a real service, a real `telltale incidents` and a broker."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from service.incidents.events import CONTROL_APPLIED
+from service.log.port import Record
+from tests.browser.scene import visited
+from tests.browser.test_everyone import DESK, FINGER, PHONE, TARGETS, violations
+from tests.browser.test_page import TOKEN, browser, checkpoint
+from tests.integration.test_end_to_end import Service, wait_until
+from tests.integration.test_incidents import controls_of, prepared, running
+from tests.kafka import Broker
+from tests.service.incidents.plant import NOW_MS, anomaly_record
+
+__all__ = ["browser", "checkpoint"]  # fixtures
+
+STREAMS = tuple(f"site/line-3/pump-{n:02d}/flow" for n in range(30))
+ALONE = "site/line-5/fan-01/current"
+
+
+class Plant(NamedTuple):
+    service: Service
+    incidents: str  # topic
+    broker: Broker
+
+    def events(self) -> list[dict[str, Any]]:
+        return [msgspec.json.decode(one.record.value or b"") for one in self.broker.read_committed(self.incidents)]
+
+    def until_applied(self, *controls: str) -> None:
+        """Type and effect of what `telltale incidents` has taken in last."""
+
+        def look() -> bool:
+            applied = [one["data"] for one in self.events() if one["type"] == CONTROL_APPLIED]
+            said = [f"{(one['given'] or {}).get('type')} {one['effect']}" for one in applied]
+            return said[-len(controls) :] == list(controls)
+
+        wait_until(look, f"{controls} applied")
+
+
+@pytest.fixture(scope="module")
+def storm(kafka: Broker, checkpoint: Path) -> Iterator[Plant]:
+    """30 streams of a line within a minute, and one elsewhere."""
+    names, topic = prepared(kafka)
+    now_s = time.time() - NOW_MS / 1000
+
+    def opened(stream: str, ago_s: float, severity: str) -> tuple[int, Record]:
+        return 0, anomaly_record(stream, "opened", now_s - ago_s, now_s - ago_s, severity)
+
+    kafka.produce(names.anomalies, [opened(stream, 200 - n, "critical") for n, stream in enumerate(STREAMS)])
+    kafka.produce(names.anomalies, [opened(ALONE, 20, "minor")])  # by then the storm's last update is due
+    where = {"TELLTALE_INCIDENTS__TOPIC": topic, "TELLTALE_INCIDENTS__CONTROL_TOPIC": controls_of(topic)}
+    with running(kafka, names, topic, "one"):
+        service = Service(kafka, checkpoint, names, TELLTALE_HTTP__TOKEN=TOKEN, **where)
+        try:
+            yield Plant(service.until_listening(), topic, kafka)
+        finally:
+            service.process.kill()
+
+
+@contextmanager
+def opened(browser: Browser, plant: Plant, **context: Any) -> Iterator[Page]:
+    with visited(browser, f"http://127.0.0.1:{plant.service.port}/", **context) as shown:
+        shown.page.locator("#token").fill(TOKEN)
+        shown.page.locator("#ask button").click()
+        expect(shown.page.locator("#incidents-open .incident")).to_have_count(2)
+        yield shown.page
+        assert shown.complaints == []
+
+
+def test_a_storm_on_a_phone_is_read_acknowledged_and_muted(browser: Browser, storm: Plant) -> None:
+    with opened(browser, storm, **PHONE) as page:
+        row = page.locator("#incidents-open > li").filter(has_text="site/line-3")
+        expect(row).to_contain_text("30 anomalies in 30 streams")
+        row.get_by_role("button", name=re.compile("members of incident")).tap()
+        members = row.locator(".member")
+        expect(members).to_have_count(30)
+        expect(members.first).to_contain_text("pump-00/flow")  # what was first comes first
+
+        row.get_by_role("button", name="Acknowledge incident site/line-3").tap()
+        page.locator("#say-by").fill("anna")
+        page.locator("#say-choices button").tap()
+        expect(row.locator(".said")).to_contain_text("acknowledged by anna")
+        expect(row.get_by_role("button", name="Acknowledge incident")).to_have_count(0)
+
+        row.get_by_role("button", name="Mute incident site/line-3").tap()
+        expect(page.locator("#say-scope option")).to_have_text(
+            ["all of site/line-3/*", "only the 30 streams in it now"]
+        )
+        assert violations(page) == []
+        page.locator("#say-choices").get_by_role("button", name="for 8 hours").tap()
+        expect(row).to_contain_text(re.compile("muted until .* by anna"))
+        storm.until_applied("acknowledgement set", "quiet set")
+
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["viewport"]["width"]
+        small = page.evaluate(
+            """([targets, least]) => [...document.querySelectorAll(targets)].filter((one) => one.checkVisibility()
+                && !one.matches(".skip") && one.getBoundingClientRect().height < least).map((one) => one.outerHTML)""",
+            [TARGETS, FINGER],
+        )
+        assert small == []
+        assert violations(page) == []
+        members.nth(1).tap()
+        expect(page.locator("#chosen-title")).to_have_text(STREAMS[1])
+        expect(page.locator("#incidents")).to_be_hidden()
+        expect(page.locator("#chosen-sayings")).to_contain_text("in incident site/line-3")
+        expect(page.locator("#chosen-sayings")).to_contain_text("acknowledged by anna")
+    told = [one["data"] for one in storm.events() if one["data"].get("acknowledged_by") == "anna"]
+    assert {one["group"] for one in told} == {"site/line-3"}
+
+
+def test_what_is_said_by_keys_can_be_taken_back(browser: Browser, storm: Plant) -> None:
+    with opened(browser, storm, **DESK) as page:
+        page.evaluate("localStorage.setItem('telltale-name', 'ben')")
+        row = page.locator("#incidents-open > li").filter(has_text=ALONE.rpartition("/")[0])
+        row.locator(".incident").focus()
+        page.keyboard.press("a")
+        expect(row.locator(".said")).to_contain_text("acknowledged by ben")
+        page.keyboard.press("b")
+        expect(page.locator("#say")).to_be_visible()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "known, unimportant"
+        page.keyboard.press("Enter")
+        expect(row).to_contain_text("called known, unimportant by ben")
+        storm.until_applied("acknowledgement set", "label set")
+        listed = page.locator("#in-force-list .said", has_text="by ben")
+        expect(listed).to_have_count(2)
+
+        row.get_by_role("button", name=re.compile("Take back: acknowledged")).click()
+        expect(row).not_to_contain_text("acknowledged by ben")
+        row.get_by_role("button", name=re.compile("Take back: called")).click()
+        expect(listed).to_have_count(0)
+        storm.until_applied("acknowledgement set", "label set", "None taken_back", "None taken_back")
+
+
+def test_where_no_token_is_set_the_page_says_why_nothing_can_be_said(
+    kafka: Broker, browser: Browser, checkpoint: Path, storm: Plant
+) -> None:
+    where = {"TELLTALE_INCIDENTS__TOPIC": storm.incidents}
+    where |= {"TELLTALE_INCIDENTS__CONTROL_TOPIC": controls_of(storm.incidents)}
+    service = Service(kafka, checkpoint, storm.service.names, **where)
+    try:
+        with visited(browser, f"http://127.0.0.1:{service.until_listening().port}/") as shown:
+            expect(shown.page.locator("#incidents-open .incident")).to_have_count(2)
+            expect(shown.page.locator("#no-token")).to_be_visible()
+            expect(shown.page.locator("[data-action]")).to_have_count(0)
+    finally:
+        service.process.kill()

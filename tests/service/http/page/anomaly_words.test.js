@@ -1,0 +1,18 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { expectedAndSeen } from "../../../../service/http/page/anomaly_words.js";
+
+const CHANNEL = { name: "flow", observed: 45.234, expected: 20.1, lower: 19.8, upper: 20.4, share: 0.9 };
+const OTHER = { ...CHANNEL, name: "power", share: 0.1 };
+
+test("what was seen and expected is that of the channel with the largest share, with its unit", () => {
+  const said = expectedAndSeen([OTHER, { ...CHANNEL, unit: "m³/h" }]);
+  assert.equal(said, "flow 45.23 m³/h, expected 20.1 m³/h (19.8 to 20.4)");
+});
+
+test("what is not known is not said", () => {
+  assert.equal(expectedAndSeen([{ ...CHANNEL, observed: null }]), "flow no value, expected 20.1 (19.8 to 20.4)");
+  assert.equal(expectedAndSeen([{ ...CHANNEL, lower: null }]), "flow 45.23, expected 20.1");
+  assert.equal(expectedAndSeen([{ ...CHANNEL, expected: null }]), "flow 45.23");
+  assert.equal(expectedAndSeen([]), null);
+});
