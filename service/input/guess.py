@@ -12,7 +12,7 @@ from service.errors import RefusedSetting, RejectedReading
 from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.documents import influx_documents, json_documents
 from service.input.formats import TopicMapping
-from service.input.mapping import DECIMALS
+from service.input.numbers import DECIMALS
 from service.input.presets import PRESETS
 from service.input.registry import ID_BYTES, Registry, schema_id
 

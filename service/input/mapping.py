@@ -4,9 +4,7 @@ Sizes: n readings of a record, F features.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ from service.errors import RefusedSetting, RejectedReading
 from service.input.columns import Columns
 from service.input.documents import documents_of, key_of
 from service.input.formats import NO_TIME, TopicMapping
+from service.input.numbers import number_reader, plain, plain_set, shown
 from service.input.paths import Around, Path, path
 from service.input.reasons import Reason
 from service.input.times import TimeRules, time_reader
@@ -25,11 +24,6 @@ LEAST_READING_BYTES = 4  # of a record of many, and 1 a feature: in columns a re
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 SHOWN_READINGS = 3  # of those of a record that cannot be read
 SHOWN_NAMES = 8
-DECIMALS = {
-    sign: re.compile(rf"[+-]?(\d+({re.escape(sign)}\d*)?|{re.escape(sign)}\d+)([eE][+-]?\d+)?", re.ASCII)
-    for sign in (".", ",")
-}
-
 Flaw = tuple[Reason, str]
 
 
@@ -92,11 +86,11 @@ class MappedReader:
         self._time = path(mapping.time)
         unit = TimeUnit(mapping.time_unit)
         self._time_ms = time_reader(TimeRules(mapping.setting, unit, mapping.time_format, mapping.time_zone))
-        self._number = _number_reader(mapping)
+        self._number = number_reader(mapping)
         values = mapping.values
         self._row = self._side_by_side(path(values)) if isinstance(values, str) else self._one_by_one(values)
         self._quality = self._quality_paths()
-        self._good = _plain_set(mapping.good)
+        self._good = plain_set(mapping.good)
         found = [one for one in (self._readings, self._time, *self._select, *self._stream) if one is not None]
         self._nothing = [math.nan] * len(self._features)
         self._needs_headers = any(one.text.startswith("$header") for one in found)
@@ -219,7 +213,7 @@ class MappedReader:
                 f"the record has no key; {self.mapping.setting}.stream says where the stream's name is instead, "
                 f"found {names_shown(reading)}",
             )
-        what = "nothing" if found is None else f"{type(found).__name__} {_shown(found)}"
+        what = "nothing" if found is None else f"{type(found).__name__} {shown(found)}"
         raise RejectedReading(
             Reason.BAD_KEY,
             f"{what} at {one.text} ({self.mapping.setting}.stream), expected text or a whole number; "
@@ -232,7 +226,7 @@ class MappedReader:
             if one is None:
                 continue
             quality = one.find(reading, around)
-            if quality is not None and _plain(quality) not in self._good:
+            if quality is not None and plain(quality) not in self._good:
                 row[n] = math.nan
         return row
 
@@ -320,59 +314,6 @@ def mapped_names(mapping: TopicMapping, value: bytes) -> tuple[str, ...]:
     return ()
 
 
-def _number_reader(mapping: TopicMapping) -> Callable[[str, Any], float]:
-    """What makes a number of a value as it is written; NaN of one that is missing."""
-    missing = _plain_set(mapping.missing)
-    pattern = DECIMALS[mapping.decimal] if mapping.decimal else None
-    comma = mapping.decimal == ","
-
-    def of_text(name: str, text: str) -> float:
-        if text.strip().casefold() in missing:
-            return math.nan
-        if pattern is not None and pattern.fullmatch(text.strip()):
-            number = float(text.strip().replace(",", ".") if comma else text)
-            return math.nan if number in missing else number
-        raise RejectedReading(Reason.NOT_A_NUMBER, f"{name} is {_shown(text)}, {_hint(text, mapping)}")
-
-    def number(name: str, value: Any) -> float:
-        kind = type(value)
-        if kind is float or kind is int:
-            return math.nan if missing and value in missing else _as_float(value)
-        if value is None:
-            return math.nan
-        if kind is str:
-            return of_text(name, value)
-        if isinstance(value, Decimal):
-            return number(name, float(value))
-        raise RejectedReading(Reason.NOT_A_NUMBER, f"{name} is {kind.__name__} {_shown(value)}, expected a number")
-
-    return number
-
-
-def _hint(text: str, mapping: TopicMapping) -> str:
-    """Which setting reads a text."""
-    for sign, pattern in DECIMALS.items():
-        if pattern.fullmatch(text.strip()):
-            return f'text: {mapping.setting}.decimal: "{sign}" reads it as a number'
-    return f"no number: {mapping.setting}.missing may name what stands for a missing value"
-
-
-def _as_float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf if number > 0 else -math.inf
-
-
-def _plain(value: Any) -> Any:
-    """A number, or text as it is compared."""
-    return value.strip().casefold() if isinstance(value, str) else value if isinstance(value, int | float) else None
-
-
-def _plain_set(values: Sequence[float | str]) -> frozenset[Any]:
-    return frozenset(map(_plain, values))
-
-
 def _has(reading: Any, name: str) -> bool:
     """Whether a null is there, and not nothing."""
     return isinstance(reading, dict) and name in reading
@@ -383,9 +324,4 @@ def names_shown(found: Any) -> str:
     if isinstance(found, dict):
         names = [str(name) for name in found]
         return ", ".join(names[:SHOWN_NAMES]) + (", …" if len(names) > SHOWN_NAMES else "") or "an empty object"
-    return "nothing" if found is None else _shown(found)
-
-
-def _shown(found: Any) -> str:
-    text = repr(found)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return "nothing" if found is None else shown(found)
