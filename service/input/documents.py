@@ -4,11 +4,15 @@ Each format is a function from bytes to the documents in them. What needs a libr
 """
 
 import json
-from collections.abc import Callable, Iterable
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
+from models.data.arrays import Int64s
 from service.errors import RefusedSetting, RejectedReading
 from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.formats import TopicMapping
@@ -17,14 +21,89 @@ from service.input.registry import ID_BYTES, schema_id
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_LINES = 65_536
-DEPTH = 200  # of objects and arrays in one another
+FAR_DIGITS = 320  # of an integer: it is beyond a double
 
 Documents = Callable[[bytes], Iterable[Any]]
+NOT_SHAPED = (msgspec.MsgspecError, ValueError, RecursionError, RejectedReading)
+
+
+class ShapedDocuments(NamedTuple):
+    """What was read of some values: documents as instances of a class, and of those that do not fit it nothing."""
+
+    documents: list[Any]
+    values: Int64s  # which value each document is in
+    refused: list[int]  # values
+
+
+Shaped = Callable[[Sequence[bytes]], ShapedDocuments]
 
 
 def documents_of(mapping: TopicMapping) -> Documents:
     """What reads values of a mapping's format; it raises RejectedReading, or RegistryUnavailable."""
     return FORMATS[mapping.format](mapping)
+
+
+def shaped_documents_of(mapping: TopicMapping, root: Any) -> Shaped:
+    """What reads values of a mapping's format into a type, all at once. It raises RegistryUnavailable alone."""
+    if mapping.format in ("json", "json-schema"):
+        return _shaped_json(root, ID_BYTES if mapping.format == "json-schema" else 0)
+    documents = documents_of(mapping)
+    return partial(_one_by_one, lambda value: [msgspec.convert(one, root) for one in documents(value)])
+
+
+def _shaped_json(root: Any, framed: int) -> Shaped:
+    """framed: bytes before the JSON, which begin with a zero byte."""
+    decode = msgspec.json.Decoder(root).decode
+
+    def one(value: bytes) -> list[Any]:
+        text = _text(value, framed)
+        try:
+            return [decode(text)]
+        except msgspec.DecodeError:
+            lines = [line for line in text.splitlines() if line.strip()]
+            if len(lines) < 2:
+                raise
+            return list(map(decode, lines))
+
+    def read(values: Sequence[bytes]) -> ShapedDocuments:
+        try:
+            texts = [_text(value, framed) for value in values] if framed else values
+            if not all(map(bytes.isascii, texts)):
+                _check_utf8(texts)
+            return ShapedDocuments(list(map(decode, texts)), np.arange(len(values)), [])
+        except NOT_SHAPED:
+            return _one_by_one(one, values)
+
+    return read
+
+
+def _text(value: bytes, framed: int) -> bytes:
+    if framed and value[:1] != b"\0":
+        raise ValueError("not framed")
+    text = value[framed:]
+    if not text.isascii():
+        _check_utf8([text])
+    return text
+
+
+def _check_utf8(texts: Iterable[bytes]) -> None:
+    """Raises ValueError where one is not. msgspec does not look into text that it skips."""
+    for text in texts:
+        text.decode()
+
+
+def _one_by_one(read: Callable[[bytes], list[Any]], values: Sequence[bytes]) -> ShapedDocuments:
+    documents: list[Any] = []
+    counts, refused = [], []
+    for n, value in enumerate(values):
+        try:
+            found = read(value)
+        except NOT_SHAPED:
+            found = []
+            refused.append(n)
+        documents += found
+        counts.append(len(found))
+    return ShapedDocuments(documents, np.repeat(np.arange(len(values)), counts), refused)
 
 
 def key_of(mapping: TopicMapping) -> Callable[[bytes | None], Any]:
@@ -33,7 +112,10 @@ def key_of(mapping: TopicMapping) -> Callable[[bytes | None], Any]:
 
 
 def json_documents(value: bytes) -> Iterable[Any]:
-    """One document, or one a line. What JSON has no word for, NaN and Infinity, is read too."""
+    """One document, or one a line. What JSON has no word for, NaN and Infinity, is read too.
+
+    A number beyond a double is infinite: where nothing looks at it, it harms no more than in our own JSON.
+    """
     text = value.removeprefix(BYTE_ORDER_MARK)
     try:
         return [msgspec.json.decode(text)]
@@ -43,24 +125,30 @@ def json_documents(value: bytes) -> Iterable[Any]:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) > 1:
             return [_line(line, n) for n, line in enumerate(lines, 1)]
-        return [_lenient(text, str(error), _likely_format(value))]
+        return [_lenient(text, error, _likely_format(value))]
 
 
 def _line(line: bytes, number: int) -> Any:
     try:
         return msgspec.json.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        return _lenient(line, str(error), f", in line {number}")
+        return _lenient(line, error, f", in line {number}")
 
 
-def _lenient(text: bytes, problem: str, where: str) -> Any:
-    """What Python's JSON writes, NaN too."""
-    if not any(word in text for word in (b"NaN", b"Infinity")):
-        raise RejectedReading(Reason.BAD_JSON, problem + where)
+def _lenient(text: bytes, problem: Exception, where: str) -> Any:
+    """What Python's JSON writes, NaN too, and numbers beyond a double, which msgspec finds invalid."""
+    beyond = isinstance(problem, msgspec.ValidationError)
+    if not beyond and not any(word in text for word in (b"NaN", b"Infinity")):
+        raise RejectedReading(Reason.BAD_JSON, f"{problem}{where}")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole)
     except (ValueError, RecursionError) as error:
-        raise RejectedReading(Reason.BAD_JSON, problem + where) from error
+        raise RejectedReading(Reason.BAD_JSON, f"{problem}{where}") from error
+
+
+def _whole(digits: str) -> float:
+    """An integer; infinite where it is beyond a double in any case."""
+    return int(digits) if len(digits) < FAR_DIGITS else math.copysign(math.inf, float(digits[:1] + "1"))
 
 
 def _likely_format(value: bytes) -> str:

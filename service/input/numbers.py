@@ -6,10 +6,15 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+from msgspec import UNSET, UnsetType
+
+from models.data.arrays import Bools, Doubles
 from service.errors import RejectedReading
 from service.input.formats import TopicMapping
 from service.input.reasons import Reason
 
+NUMBERS = frozenset((float, int, type(None)))
 DECIMALS = {
     sign: re.compile(rf"[+-]?(\d+({re.escape(sign)}\d*)?|{re.escape(sign)}\d+)([eE][+-]?\d+)?", re.ASCII)
     for sign in (".", ",")
@@ -43,6 +48,36 @@ def number_reader(mapping: TopicMapping) -> Callable[[str, Any], float]:
         raise RejectedReading(Reason.NOT_A_NUMBER, f"{name} is {kind.__name__} {shown(value)}, expected a number")
 
     return number
+
+
+def number_column(
+    mapping: TopicMapping, read: Callable[[str, Any], float]
+) -> Callable[[Sequence[Any]], tuple[Doubles, Bools]]:
+    """What makes numbers of N values, (N,), to the bit as number_reader() does, and (N,) which it refuses.
+
+    UNSET is a missing value, as None is.
+    """
+    as_they_are = NUMBERS if not mapping.missing else frozenset[type]()
+
+    def column(values: Sequence[Any]) -> tuple[Doubles, Bools]:
+        if UnsetType in set(map(type, values)):
+            values = [None if value is UNSET else value for value in values]
+        if as_they_are.issuperset(map(type, values)):
+            try:
+                return np.array(values, np.float64), np.zeros(len(values), np.bool_)
+            except OverflowError:
+                pass
+        found = [_or_none(read, value) for value in values]
+        return np.array(found, np.float64), np.array([one is None for one in found], np.bool_)
+
+    return column
+
+
+def _or_none(read: Callable[[str, Any], float], value: Any) -> float | None:
+    try:
+        return read("", value)
+    except RejectedReading:
+        return None
 
 
 def _hint(text: str, mapping: TopicMapping) -> str:
