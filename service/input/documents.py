@@ -47,6 +47,8 @@ def shaped_documents_of(mapping: TopicMapping, root: Any) -> Shaped:
     """What reads values of a mapping's format into a type, all at once. It raises RegistryUnavailable alone."""
     if mapping.format in ("json", "json-schema"):
         return _shaped_json(root, ID_BYTES if mapping.format == "json-schema" else 0)
+    if mapping.format == "protobuf":
+        return partial(_all_or_one_by_one, _protobuf(mapping).shaped(root))
     documents = documents_of(mapping)
     return partial(_one_by_one, lambda value: [msgspec.convert(one, root) for one in documents(value)])
 
@@ -90,6 +92,14 @@ def _check_utf8(texts: Iterable[bytes]) -> None:
     """Raises ValueError where one is not. msgspec does not look into text that it skips."""
     for text in texts:
         text.decode()
+
+
+def _all_or_one_by_one(read: Callable[[Sequence[bytes]], list[Any]], values: Sequence[bytes]) -> ShapedDocuments:
+    """read: makes a document of each value, or raises."""
+    try:
+        return ShapedDocuments(read(values) if values else [], np.arange(len(values)), [])
+    except NOT_SHAPED:
+        return _one_by_one(lambda value: read([value]), values)
 
 
 def _one_by_one(read: Callable[[bytes], list[Any]], values: Sequence[bytes]) -> ShapedDocuments:
@@ -255,7 +265,7 @@ def _framed_avro(mapping: TopicMapping, name: str) -> Callable[[bytes], Any]:
     return avro.of_registry(mapping.registry)
 
 
-def _protobuf(mapping: TopicMapping) -> Documents:
+def _protobuf(mapping: TopicMapping) -> protobuf.Messages:
     if mapping.schema_file is None and mapping.registry is not None:
         return protobuf.of_registry(mapping.registry)
     if mapping.schema_file is None or mapping.message is None:
@@ -270,7 +280,7 @@ FORMATS: dict[str, Callable[[TopicMapping], Documents]] = {
     "json-schema": lambda _: registry_json_documents,
     "msgpack": lambda _: msgpack_documents,
     "avro": _avro,
-    "protobuf": _protobuf,
+    "protobuf": lambda mapping: _protobuf(mapping).documents,
     "influx": lambda _: influx_documents,
     "otlp": lambda mapping: otlp.documents_of(mapping.setting),
     "sparkplug": sparkplug.documents_of,

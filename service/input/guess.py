@@ -173,7 +173,7 @@ def _by_registry(registry: Registry | None, framed: bytes) -> Any:
 def _protobuf_by_registry(registry: Registry | None, framed: bytes) -> Any:
     """What it is as Protobuf; None if it is none."""
     try:
-        return None if registry is None else next(iter(protobuf.of_registry(registry)(framed)))
+        return None if registry is None else next(iter(protobuf.of_registry(registry).documents(framed)))
     except RejectedReading:
         return None
 

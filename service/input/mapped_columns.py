@@ -7,7 +7,7 @@ Sizes: R records, N readings, F features.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, compress
+from itertools import compress
 from types import NoneType
 from typing import Any, NamedTuple, cast
 
@@ -194,20 +194,28 @@ class ColumnReader:
 
     def _readings(self, topic: str, records: MappedRecords, left: Bools) -> _Readings:
         where = np.flatnonzero(~left)
-        read = self._documents([cast(bytes, records.values[n]) for n in where.tolist()])
+        values = cast(Sequence[bytes], records.values)
+        read = self._documents(values if len(where) == len(left) else [values[n] for n in where.tolist()])
         left[where[read.refused]] = True
         documents, record = read.documents, where[read.values]
         inside = documents if self._shape.readings is None else all_of(self._shape.readings, documents)
-        if {list, NoneType}.isdisjoint(map(type, inside)):
-            return _Readings(topic, records, inside, documents, np.arange(len(inside)), record)
+        kinds = set(map(type, inside))
+        if kinds == {NoneType}:
+            inside = documents
+        elif not kinds.isdisjoint((list, NoneType)):
+            return self._flattened(_Readings(topic, records, inside, documents, np.arange(len(inside)), record))
+        return _Readings(topic, records, inside, documents, np.arange(len(inside)), record)
+
+    def _flattened(self, found: _Readings) -> _Readings:
+        """Those in what was found of each document: an array of them, one, or none: then the document is one."""
         objects: list[Any] = []
         counts = []
-        for one, document in zip(inside, documents, strict=True):
-            found = one if type(one) is list else [document if one is None else one]
-            objects += found
-            counts.append(len(found))
-        within = np.repeat(np.arange(len(documents)), counts)
-        return _Readings(topic, records, objects, documents, within, record[within])
+        for one, document in zip(found.objects, found.documents, strict=True):
+            some = one if type(one) is list else [document if one is None else one]
+            objects += some
+            counts.append(len(some))
+        within = np.repeat(found.document, counts)
+        return found._replace(objects=objects, document=within, record=found.record[within])
 
     def _selected(self, readings: _Readings, left: Bools) -> tuple[_Readings, Int64s]:
         """Those that are meant, and (R,) how many of each record are not."""
@@ -256,7 +264,10 @@ class ColumnReader:
                 unnamed |= np.array([type(part) not in (str, int) for part in found], np.bool_)
             parts.append(found if kinds <= {str} else list(map(str, found)))
         names = parts[0] if len(parts) == 1 else list(map("/".join, zip(*parts, strict=True)))
-        return [name.encode(errors="surrogatepass") for name in names], unnamed
+        try:
+            return list(map(str.encode, names)), unnamed
+        except UnicodeEncodeError:
+            return [name.encode(errors="surrogatepass") for name in names], unnamed
 
     def _judge_quality(self, values: Doubles, readings: _Readings) -> None:
         for n, one in enumerate(self._paths.quality):
@@ -269,24 +280,23 @@ class ColumnReader:
         gets = [self._shape.get(one.names or ()) for one in self._paths.by_feature]
 
         def values(objects: list[Any]) -> tuple[Doubles, Bools]:
-            columns = [found_in(get, objects) for get in gets]
-            return self._rows(columns[0] if self._width == 1 else list(zip(*columns, strict=True)), {None, UNSET})
+            return self._rows([found_in(get, objects) for get in gets], {None, UNSET})
 
         return values
 
     def _side_by_side(self, place: Path, features: Sequence[str]) -> Callable[[list[Any]], tuple[Doubles, Bools]]:
         names = place.names or ()
-        row = self._shape.row([(name,) for name in features])
+        gets = [self._shape.get((name,)) for name in features]
         # A null beside its name is a missing value; below other names, nothing.
         alone = {float, int, str, NoneType} if names == (place.text,) else {float, int, str}
 
         def of_kind(kind: type, found: list[Any]) -> tuple[Doubles, Bools]:
             if issubclass(kind, msgspec.Struct):
-                return self._rows(list(map(row, found)), {UNSET})
+                return self._rows([list(map(get, found)) for get in gets], {UNSET})
             if kind is list and all(len(one) == self._width for one in found):
-                return self._rows([one for (one,) in found] if self._width == 1 else found, set())
+                return self._rows(list(zip(*found, strict=True)), set())
             if kind in alone and self._width == 1:
-                return self._rows(found, set())
+                return self._rows([found], set())
             return np.zeros((len(found), self._width)), np.ones(len(found), np.bool_)
 
         def values(objects: list[Any]) -> tuple[Doubles, Bools]:
@@ -302,13 +312,14 @@ class ColumnReader:
 
         return values
 
-    def _rows(self, rows: list[Any], nothing: set[Any]) -> tuple[Doubles, Bools]:
-        """(N, F) of N rows of F > 1 values, or of N values, and (N,) which cannot be read, or hold nothing alone."""
-        numbers, bad = self._numbers(rows if self._width == 1 else list(chain.from_iterable(rows)))
-        values = numbers.reshape(-1, self._width)
-        unread: Bools = bad.reshape(-1, self._width).any(axis=1)
+    def _rows(self, columns: Sequence[Sequence[Any]], nothing: set[Any]) -> tuple[Doubles, Bools]:
+        """(N, F) of F columns of N values, and (N,) which rows cannot be read, or are of what is `nothing` alone."""
+        values, unread = np.empty((len(columns[0]), self._width)), np.zeros(len(columns[0]), np.bool_)
+        for n, column in enumerate(columns):
+            values[:, n], bad = self._numbers(column)
+            unread |= bad
         for n in np.flatnonzero(np.isnan(values).all(axis=1)).tolist():
-            row = (rows[n],) if self._width == 1 else rows[n]
+            row = [column[n] for column in columns]
             unread[n] |= all(one is None or one is UNSET for one in row) and nothing.issuperset(row)
         return values, unread
 

@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from models.data.arrays import Bools
 from models.data.time_units import TimeUnit
 from service.errors import RejectedReading
 from service.input.columns import Columns, in_order
@@ -110,12 +111,17 @@ class MappedReader:
         """
         if len(records.keys) < FEW_RECORDS or self._all_at_once is None:
             return self._read_apart(topic, records, range(len(records.keys)), check)
-        fit = [type(value) is bytes and len(value) <= self._max_bytes for value in records.values]
-        most = self._all_at_once.read(topic, records, np.array(fit, np.bool_))
+        most = self._all_at_once.read(topic, records, self._fit(records.values))
         if not most.left.any():
             return MappedColumns(most.columns, {}, {}, most.skipped)
         rest = self._read_apart(topic, records, np.flatnonzero(most.left).tolist(), check)
         return rest._replace(columns=in_order(most.columns, rest.columns), skipped=most.skipped + rest.skipped)
+
+    def _fit(self, values: Sequence[bytes | None]) -> Bools:
+        """(R,) which may be looked into."""
+        if set(map(type, values)) == {bytes} and max(map(len, cast(Sequence[bytes], values))) <= self._max_bytes:
+            return np.ones(len(values), np.bool_)
+        return np.array([type(value) is bytes and len(value) <= self._max_bytes for value in values], np.bool_)
 
     def _read_apart(
         self, topic: str, records: MappedRecords, which: Iterable[int], check: Callable[[bytes], object]

@@ -34,7 +34,6 @@ class Shape(NamedTuple):
     root: Any
     readings: Get | None
     get: Callable[[Names], Get]
-    row: Callable[[Sequence[Names]], Get]  # several parts at once, as a tuple; a single one as it is
 
 
 class _Node:
@@ -72,7 +71,7 @@ def shape_of(wanted: Wanted) -> Shape | None:
     alone = wanted.readings is not None or bool(wanted.record)
     whole = classes.struct(root) if alone else _one_or_many(classes.struct(root))
     readings = None if wanted.readings is None else classes.get(wanted.readings)
-    return Shape(whole, readings, classes.get, classes.row)
+    return Shape(whole, readings, classes.get)
 
 
 class _Classes:
@@ -110,9 +109,6 @@ class _Classes:
 
     def get(self, names: Names) -> Get:
         return attrgetter(".".join(map(self._field, names)))
-
-    def row(self, several: Sequence[Names]) -> Get:
-        return attrgetter(*(".".join(map(self._field, names)) for names in several))
 
 
 def _one_or_many(one: Any) -> Any:
