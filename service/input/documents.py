@@ -21,7 +21,6 @@ from service.input.registry import ID_BYTES, schema_id
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_LINES = 65_536
-FAR_DIGITS = 320  # of an integer: it is beyond a double
 
 Documents = Callable[[bytes], Iterable[Any]]
 NOT_SHAPED = (msgspec.MsgspecError, ValueError, RecursionError, RejectedReading)
@@ -157,8 +156,11 @@ def _lenient(text: bytes, problem: Exception, where: str) -> Any:
 
 
 def _whole(digits: str) -> float:
-    """An integer; infinite where it is beyond a double in any case."""
-    return int(digits) if len(digits) < FAR_DIGITS else math.copysign(math.inf, float(digits[:1] + "1"))
+    """An integer; infinite where it has more digits than Python reads."""
+    try:
+        return int(digits)
+    except ValueError:
+        return -math.inf if digits.startswith("-") else math.inf
 
 
 def _likely_format(value: bytes) -> str:
