@@ -106,9 +106,9 @@ def reader_of(schema: RegisteredSchema) -> Read:
         try:
             document = fastavro.schemaless_reader(stream, parsed, None)
         except (EOFError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, StopIteration) as error:
-            raise RejectedReading(
-                Reason.BAD_AVRO, f"not of its schema: {str(error) or type(error).__name__} in {len(value)} bytes"
-            ) from error
+            # What the library says of an end names an object by its address: it is another one at each start.
+            found = "it ends within a value" if isinstance(error, EOFError) else str(error) or type(error).__name__
+            raise RejectedReading(Reason.BAD_AVRO, f"not of its schema: {found} in {len(value)} bytes") from error
         if stream.tell() != len(value):
             raise RejectedReading(
                 Reason.BAD_AVRO, f"not of its schema: {len(value)} bytes, of which the schema reads {stream.tell()}"

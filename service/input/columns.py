@@ -53,17 +53,22 @@ def columns_of(
     many = _of_batches(keys, batches)
     if not len(singles.records):
         return many
-    records = np.concatenate([singles.records, many.records])
+    return in_order(singles, many)
+
+
+def in_order(some: Columns, others: Columns) -> Columns:
+    """Those of both, of which no record is in both."""
+    records = np.concatenate([some.records, others.records])
     order = np.argsort(records, kind="stable")
-    both_keys = [*singles.keys, *many.keys]
+    keys = [*some.keys, *others.keys]
     return Columns(
         records[order],
-        np.concatenate([singles.indices, many.indices])[order],
-        [both_keys[n] for n in order.tolist()],
-        np.concatenate([singles.times_ms, many.times_ms])[order],
-        np.concatenate([singles.values, many.values])[order],
-        many.named,
-        many.many,
+        np.concatenate([some.indices, others.indices])[order],
+        [keys[n] for n in order.tolist()],
+        np.concatenate([some.times_ms, others.times_ms])[order],
+        np.concatenate([some.values, others.values])[order],
+        some.named or others.named,
+        some.many or others.many,
     )
 
 

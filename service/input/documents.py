@@ -4,11 +4,15 @@ Each format is a function from bytes to the documents in them. What needs a libr
 """
 
 import json
-from collections.abc import Callable, Iterable
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
+from models.data.arrays import Int64s
 from service.errors import RefusedSetting, RejectedReading
 from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.formats import TopicMapping
@@ -17,14 +21,98 @@ from service.input.registry import ID_BYTES, schema_id
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_LINES = 65_536
-DEPTH = 200  # of objects and arrays in one another
 
 Documents = Callable[[bytes], Iterable[Any]]
+NOT_SHAPED = (msgspec.MsgspecError, ValueError, RecursionError, RejectedReading)
+
+
+class ShapedDocuments(NamedTuple):
+    """What was read of some values: documents as instances of a class, and of those that do not fit it nothing."""
+
+    documents: list[Any]
+    values: Int64s  # which value each document is in
+    refused: list[int]  # values
+
+
+Shaped = Callable[[Sequence[bytes]], ShapedDocuments]
 
 
 def documents_of(mapping: TopicMapping) -> Documents:
     """What reads values of a mapping's format; it raises RejectedReading, or RegistryUnavailable."""
     return FORMATS[mapping.format](mapping)
+
+
+def shaped_documents_of(mapping: TopicMapping, root: Any) -> Shaped:
+    """What reads values of a mapping's format into a type, all at once. It raises RegistryUnavailable alone."""
+    if mapping.format in ("json", "json-schema"):
+        return _shaped_json(root, ID_BYTES if mapping.format == "json-schema" else 0)
+    if mapping.format == "protobuf":
+        return partial(_all_or_one_by_one, _protobuf(mapping).shaped(root))
+    documents = documents_of(mapping)
+    return partial(_one_by_one, lambda value: [msgspec.convert(one, root) for one in documents(value)])
+
+
+def _shaped_json(root: Any, framed: int) -> Shaped:
+    """framed: bytes before the JSON, which begin with a zero byte."""
+    decode = msgspec.json.Decoder(root).decode
+
+    def one(value: bytes) -> list[Any]:
+        text = _text(value, framed)
+        try:
+            return [decode(text)]
+        except msgspec.DecodeError:
+            lines = [line for line in text.splitlines() if line.strip()]
+            if len(lines) < 2:
+                raise
+            return list(map(decode, lines))
+
+    def read(values: Sequence[bytes]) -> ShapedDocuments:
+        try:
+            texts = [_text(value, framed) for value in values] if framed else values
+            if not all(map(bytes.isascii, texts)):
+                _check_utf8(texts)
+            return ShapedDocuments(list(map(decode, texts)), np.arange(len(values)), [])
+        except NOT_SHAPED:
+            return _one_by_one(one, values)
+
+    return read
+
+
+def _text(value: bytes, framed: int) -> bytes:
+    if framed and value[:1] != b"\0":
+        raise ValueError("not framed")
+    text = value[framed:]
+    if not text.isascii():
+        _check_utf8([text])
+    return text
+
+
+def _check_utf8(texts: Iterable[bytes]) -> None:
+    """Raises ValueError where one is not. msgspec does not look into text that it skips."""
+    for text in texts:
+        text.decode()
+
+
+def _all_or_one_by_one(read: Callable[[Sequence[bytes]], list[Any]], values: Sequence[bytes]) -> ShapedDocuments:
+    """read: makes a document of each value, or raises."""
+    try:
+        return ShapedDocuments(read(values) if values else [], np.arange(len(values)), [])
+    except NOT_SHAPED:
+        return _one_by_one(lambda value: read([value]), values)
+
+
+def _one_by_one(read: Callable[[bytes], list[Any]], values: Sequence[bytes]) -> ShapedDocuments:
+    documents: list[Any] = []
+    counts, refused = [], []
+    for n, value in enumerate(values):
+        try:
+            found = read(value)
+        except NOT_SHAPED:
+            found = []
+            refused.append(n)
+        documents += found
+        counts.append(len(found))
+    return ShapedDocuments(documents, np.repeat(np.arange(len(values)), counts), refused)
 
 
 def key_of(mapping: TopicMapping) -> Callable[[bytes | None], Any]:
@@ -33,7 +121,10 @@ def key_of(mapping: TopicMapping) -> Callable[[bytes | None], Any]:
 
 
 def json_documents(value: bytes) -> Iterable[Any]:
-    """One document, or one a line. What JSON has no word for, NaN and Infinity, is read too."""
+    """One document, or one a line. What JSON has no word for, NaN and Infinity, is read too.
+
+    A number beyond a double is infinite: where nothing looks at it, it harms no more than in our own JSON.
+    """
     text = value.removeprefix(BYTE_ORDER_MARK)
     try:
         return [msgspec.json.decode(text)]
@@ -43,24 +134,33 @@ def json_documents(value: bytes) -> Iterable[Any]:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) > 1:
             return [_line(line, n) for n, line in enumerate(lines, 1)]
-        return [_lenient(text, str(error), _likely_format(value))]
+        return [_lenient(text, error, _likely_format(value))]
 
 
 def _line(line: bytes, number: int) -> Any:
     try:
         return msgspec.json.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        return _lenient(line, str(error), f", in line {number}")
+        return _lenient(line, error, f", in line {number}")
 
 
-def _lenient(text: bytes, problem: str, where: str) -> Any:
-    """What Python's JSON writes, NaN too."""
-    if not any(word in text for word in (b"NaN", b"Infinity")):
-        raise RejectedReading(Reason.BAD_JSON, problem + where)
+def _lenient(text: bytes, problem: Exception, where: str) -> Any:
+    """What Python's JSON writes, NaN too, and numbers beyond a double, which msgspec finds invalid."""
+    beyond = isinstance(problem, msgspec.ValidationError)
+    if not beyond and not any(word in text for word in (b"NaN", b"Infinity")):
+        raise RejectedReading(Reason.BAD_JSON, f"{problem}{where}")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole)
     except (ValueError, RecursionError) as error:
-        raise RejectedReading(Reason.BAD_JSON, problem + where) from error
+        raise RejectedReading(Reason.BAD_JSON, f"{problem}{where}") from error
+
+
+def _whole(digits: str) -> float:
+    """An integer; infinite where it has more digits than Python reads."""
+    try:
+        return int(digits)
+    except ValueError:
+        return -math.inf if digits.startswith("-") else math.inf
 
 
 def _likely_format(value: bytes) -> str:
@@ -167,7 +267,7 @@ def _framed_avro(mapping: TopicMapping, name: str) -> Callable[[bytes], Any]:
     return avro.of_registry(mapping.registry)
 
 
-def _protobuf(mapping: TopicMapping) -> Documents:
+def _protobuf(mapping: TopicMapping) -> protobuf.Messages:
     if mapping.schema_file is None and mapping.registry is not None:
         return protobuf.of_registry(mapping.registry)
     if mapping.schema_file is None or mapping.message is None:
@@ -182,7 +282,7 @@ FORMATS: dict[str, Callable[[TopicMapping], Documents]] = {
     "json-schema": lambda _: registry_json_documents,
     "msgpack": lambda _: msgpack_documents,
     "avro": _avro,
-    "protobuf": _protobuf,
+    "protobuf": lambda mapping: _protobuf(mapping).documents,
     "influx": lambda _: influx_documents,
     "otlp": lambda mapping: otlp.documents_of(mapping.setting),
     "sparkplug": sparkplug.documents_of,

@@ -12,7 +12,7 @@ from service.errors import RefusedSetting, RejectedReading
 from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.documents import influx_documents, json_documents
 from service.input.formats import TopicMapping
-from service.input.mapping import DECIMALS
+from service.input.numbers import DECIMALS
 from service.input.presets import PRESETS
 from service.input.registry import ID_BYTES, Registry, schema_id
 
@@ -173,7 +173,7 @@ def _by_registry(registry: Registry | None, framed: bytes) -> Any:
 def _protobuf_by_registry(registry: Registry | None, framed: bytes) -> Any:
     """What it is as Protobuf; None if it is none."""
     try:
-        return None if registry is None else next(iter(protobuf.of_registry(registry)(framed)))
+        return None if registry is None else next(iter(protobuf.of_registry(registry).documents(framed)))
     except RejectedReading:
         return None
 

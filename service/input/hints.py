@@ -8,7 +8,8 @@ from models.data.arrays import Bools, Int64s
 from models.data.stream_key import flaw_of
 from service.input.formats import TopicMapping
 from service.input.guess import guess
-from service.input.mapping import MappedReader, MappedRecord
+from service.input.mapped_columns import MappedRecords
+from service.input.mapping import MappedReader
 
 MOST_KEPT = 64
 
@@ -38,16 +39,18 @@ class Hints:
                 f"input.topics.{topic}: {{format: avro}}; if it is Protobuf, {{format: protobuf}}"
             )
         mapping = found.mapping(topic)
-        if mapping is None or not self._is_read_by(mapping, found.yaml, MappedRecord(key, value, time_ms, dict)):
+        if mapping is None or not self._is_read_by(
+            mapping, found.yaml, MappedRecords([key], [value], np.array([time_ms]), lambda _: {})
+        ):
             return ""
         return f"input.topics.{topic}: {found.yaml} reads it" + (f" as {found.what}" if found.what else "")
 
-    def _is_read_by(self, mapping: TopicMapping, name: str, record: MappedRecord) -> bool:
+    def _is_read_by(self, mapping: TopicMapping, name: str, records: MappedRecords) -> bool:
         if name not in self._readers:
             if len(self._readers) == MOST_KEPT:
                 self._readers.clear()
             self._readers[name] = MappedReader(mapping, self._features, self._max_readings)
-        read = self._readers[name].read("", [record], lambda _: None)
+        read = self._readers[name].read("", records, lambda _: None)
         if read.rejects or read.flaws or not read.columns.keys or any(map(flaw_of, read.columns.keys)):
             return False
-        return not self._is_far(read.columns.times_ms, np.full(len(read.columns.keys), record.time_ms)).any()
+        return not self._is_far(read.columns.times_ms, np.full(len(read.columns.keys), records.times_ms)).any()

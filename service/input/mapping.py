@@ -4,42 +4,36 @@ Sizes: n readings of a record, F features.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from models.data.arrays import Bools
 from models.data.time_units import TimeUnit
-from service.errors import RefusedSetting, RejectedReading
-from service.input.columns import Columns
+from service.errors import RejectedReading
+from service.input.columns import Columns, in_order
 from service.input.documents import documents_of, key_of
-from service.input.formats import NO_TIME, TopicMapping
+from service.input.formats import MAX_BATCH_BYTES, NO_TIME, TopicMapping
+from service.input.mapped_columns import (
+    LEAST_READING_BYTES,
+    ColumnReader,
+    MappedRecords,
+    column_reader,
+    paths_of,
+)
+from service.input.numbers import number_reader, plain, plain_set, shown
 from service.input.paths import Around, Path, path
 from service.input.reasons import Reason
 from service.input.times import TimeRules, time_reader
 
-LEAST_READING_BYTES = 4  # of a record of many, and 1 a feature: in columns a reading takes some 90, and 32 a feature
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 SHOWN_READINGS = 3  # of those of a record that cannot be read
 SHOWN_NAMES = 8
-DECIMALS = {
-    sign: re.compile(rf"[+-]?(\d+({re.escape(sign)}\d*)?|{re.escape(sign)}\d+)([eE][+-]?\d+)?", re.ASCII)
-    for sign in (".", ",")
-}
-
+FEW_RECORDS = 16  # fewer are read one at a time, which then takes less
 Flaw = tuple[Reason, str]
-
-
-class MappedRecord(NamedTuple):
-    """A record as it came."""
-
-    key: bytes | None
-    value: bytes | None
-    time_ms: int  # -1: unknown
-    headers: Callable[[], Mapping[str, str]]
 
 
 class MappedColumns(NamedTuple):
@@ -80,63 +74,90 @@ class _Rows:
 class MappedReader:
     """Reads the records of one topic for a checkpoint with these features."""
 
-    def __init__(self, mapping: TopicMapping, features: Sequence[str], max_readings: int) -> None:
+    def __init__(
+        self,
+        mapping: TopicMapping,
+        features: Sequence[str],
+        max_readings: int,
+        max_bytes: int = MAX_BATCH_BYTES,
+    ) -> None:
+        """max_readings: of a record. max_bytes: of a value."""
         self.mapping = mapping
         self._features = tuple(features)
         self._max_readings = max_readings
+        self._max_bytes = max_bytes
         self._documents = documents_of(mapping)
         self._key = key_of(mapping)
-        self._readings = path(mapping.readings) if mapping.readings else None
-        self._select = [path(part) for part in mapping.select]
-        self._stream = [path(part) for part in mapping.stream]
-        self._time = path(mapping.time)
+        self._paths = paths_of(mapping, self._features)
         unit = TimeUnit(mapping.time_unit)
         self._time_ms = time_reader(TimeRules(mapping.setting, unit, mapping.time_format, mapping.time_zone))
-        self._number = _number_reader(mapping)
-        values = mapping.values
-        self._row = self._side_by_side(path(values)) if isinstance(values, str) else self._one_by_one(values)
-        self._quality = self._quality_paths()
-        self._good = _plain_set(mapping.good)
-        found = [one for one in (self._readings, self._time, *self._select, *self._stream) if one is not None]
+        self._number = number_reader(mapping)
+        values = self._paths.values
+        self._row = self._one_by_one(self._paths.by_feature) if values is None else self._side_by_side(values)
+        self._good = plain_set(mapping.good)
+        found = [self._paths.time, *self._paths.select, *self._paths.stream]
         self._nothing = [math.nan] * len(self._features)
         self._needs_headers = any(one.text.startswith("$header") for one in found)
         self._needs_key = any(one.text.startswith("$key") for one in found)
 
-    def read(self, topic: str, records: Iterable[MappedRecord], check: Callable[[bytes], object]) -> MappedColumns:
+    @cached_property
+    def _all_at_once(self) -> ColumnReader | None:
+        return column_reader(self.mapping, self._paths, self._features, self._max_readings)
+
+    def read(self, topic: str, records: MappedRecords, check: Callable[[bytes], object]) -> MappedColumns:
         """The readings of some records. Whatever the bytes, it raises nothing but RegistryUnavailable.
 
         check: raises RejectedReading of a value that is not to be looked into.
         """
+        if len(records.keys) < FEW_RECORDS or self._all_at_once is None:
+            return self._read_apart(topic, records, range(len(records.keys)), check)
+        most = self._all_at_once.read(topic, records, self._fit(records.values))
+        if not most.left.any():
+            return MappedColumns(most.columns, {}, {}, most.skipped)
+        rest = self._read_apart(topic, records, np.flatnonzero(most.left).tolist(), check)
+        return rest._replace(columns=in_order(most.columns, rest.columns), skipped=most.skipped + rest.skipped)
+
+    def _fit(self, values: Sequence[bytes | None]) -> Bools:
+        """(R,) which may be looked into."""
+        if set(map(type, values)) == {bytes} and max(map(len, cast(Sequence[bytes], values))) <= self._max_bytes:
+            return np.ones(len(values), np.bool_)
+        return np.array([type(value) is bytes and len(value) <= self._max_bytes for value in values], np.bool_)
+
+    def _read_apart(
+        self, topic: str, records: MappedRecords, which: Iterable[int], check: Callable[[bytes], object]
+    ) -> MappedColumns:
+        """Some of the records, one at a time."""
         rows, skipped = _Rows(), 0
         rejects: dict[int, Flaw] = {}
         flaws: dict[tuple[int, int], Flaw] = {}
-        for n, record in enumerate(records):
-            begin = len(rows.keys)
+        for n in which:
+            begin, value = len(rows.keys), records.values[n]
             try:
-                if record.value is not None:
-                    check(record.value)
-                skipped += self._read_one(n, topic, record, rows, flaws)
-                self._check_claims(len(rows.keys) - begin, record.value)
+                if value is not None:
+                    check(value)
+                skipped += self._read_one(n, topic, records, rows, flaws)
+                self._check_claims(len(rows.keys) - begin, value)
             except RejectedReading as rejected:
                 rejects[n] = Reason(rejected.reason), str(rejected)
                 rows.cut(begin)
         return MappedColumns(rows.columns(len(self._features)), rejects, flaws, skipped)
 
     def _read_one(
-        self, n: int, topic: str, record: MappedRecord, rows: _Rows, flaws: dict[tuple[int, int], Flaw]
+        self, n: int, topic: str, records: MappedRecords, rows: _Rows, flaws: dict[tuple[int, int], Flaw]
     ) -> int:
         """Add the readings of record n; returns how many are skipped."""
-        if record.value is None:
+        value, time_ms = records.values[n], int(records.times_ms[n])
+        if value is None:
             if self.mapping.tombstones == "ignore":
                 return 1
             raise RejectedReading(
                 Reason.MISSING_VALUE, f"the record has no value; {self.mapping.setting}.tombstones: ignore skips it"
             )
-        key = self._key(record.key) if self._needs_key else None
-        headers = record.headers() if self._needs_headers else NO_HEADERS
-        around = Around(topic, key, headers, None if record.time_ms < 0 else record.time_ms, None)
+        key = self._key(records.keys[n]) if self._needs_key else None
+        headers = records.headers(n) if self._needs_headers else NO_HEADERS
+        around = Around(topic, key, headers, None if time_ms < 0 else time_ms, None)
         index = skipped = flawed = 0
-        for reading, here in self.selected(record.value, around):
+        for reading, here in self.selected(value, around):
             if here is None:
                 skipped += 1
                 continue
@@ -170,7 +191,7 @@ class MappedReader:
         for document in self._documents(value):
             around = Around(record.topic, record.key, record.headers, record.time_ms, document)
             for reading in self._within(document, around):
-                chosen = all(one.find(reading, around) for one in self._select)
+                chosen = all(one.find(reading, around) for one in self._paths.select)
                 yield reading, around if chosen else None
 
     def is_number(self, value: Any) -> bool:
@@ -182,28 +203,29 @@ class MappedReader:
         return True
 
     def _within(self, document: Any, around: Around) -> Sequence[Any]:
-        if self._readings is None:
+        if self._paths.readings is None:
             return document if isinstance(document, list) else [document]
-        found = self._readings.find(document, around)
+        found = self._paths.readings.find(document, around)
         return found if isinstance(found, list) else [document if found is None else found]
 
     def _one(self, reading: Any, around: Around) -> tuple[bytes, int, list[float]]:
-        time = self._time.find(reading, around)
-        if self._time.text == "$time":
+        where = self._paths.time
+        time = where.find(reading, around)
+        if where.text == "$time":
             time_ms = -1 if time is None else time
         else:
             time_ms = -1 if time is None else self._time_ms(time, around.time_ms)
         if time_ms < 0:
             raise RejectedReading(
                 Reason.BAD_TIMESTAMP,
-                f"nothing at {self._time.text} ({self.mapping.setting}.time), found {names_shown(reading)}; "
+                f"nothing at {where.text} ({self.mapping.setting}.time), found {names_shown(reading)}; "
                 "`$time` is the record's own time",
             )
         return self._name(reading, around), time_ms, self._values(reading, around)
 
     def _name(self, reading: Any, around: Around) -> bytes:
         parts = []
-        for one in self._stream:
+        for one in self._paths.stream:
             found = one.find(reading, around)
             if type(found) is not str:
                 found = self._as_name(one, found, reading)
@@ -219,7 +241,7 @@ class MappedReader:
                 f"the record has no key; {self.mapping.setting}.stream says where the stream's name is instead, "
                 f"found {names_shown(reading)}",
             )
-        what = "nothing" if found is None else f"{type(found).__name__} {_shown(found)}"
+        what = "nothing" if found is None else f"{type(found).__name__} {shown(found)}"
         raise RejectedReading(
             Reason.BAD_KEY,
             f"{what} at {one.text} ({self.mapping.setting}.stream), expected text or a whole number; "
@@ -228,31 +250,16 @@ class MappedReader:
 
     def _values(self, reading: Any, around: Around) -> list[float]:
         row = self._row(reading, around)
-        for n, one in enumerate(self._quality):
+        for n, one in enumerate(self._paths.quality):
             if one is None:
                 continue
             quality = one.find(reading, around)
-            if quality is not None and _plain(quality) not in self._good:
+            if quality is not None and plain(quality) not in self._good:
                 row[n] = math.nan
         return row
 
-    def _quality_paths(self) -> list[Path | None]:
-        """One for each feature."""
-        quality = self.mapping.quality
-        if quality is None:
-            return []
-        if isinstance(quality, str):
-            return [path(quality)] * len(self._features)
-        return [path(quality[name]) if name in quality else None for name in self._features]
-
-    def _one_by_one(self, values: Mapping[str, str]) -> Callable[[Any, Around], list[float]]:
+    def _one_by_one(self, paths: Sequence[Path]) -> Callable[[Any, Around], list[float]]:
         """Values by a path each."""
-        if missing := [name for name in self._features if name not in values]:
-            raise RefusedSetting(
-                f"{self.mapping.setting}.values: found {', '.join(values)}, expected a path of the checkpoint's "
-                f"feature {missing[0]} as well"
-            )
-        paths = [path(values[name]) for name in self._features]
 
         def row(reading: Any, around: Around) -> list[float]:
             found = [one.find(reading, around) for one in paths]
@@ -320,59 +327,6 @@ def mapped_names(mapping: TopicMapping, value: bytes) -> tuple[str, ...]:
     return ()
 
 
-def _number_reader(mapping: TopicMapping) -> Callable[[str, Any], float]:
-    """What makes a number of a value as it is written; NaN of one that is missing."""
-    missing = _plain_set(mapping.missing)
-    pattern = DECIMALS[mapping.decimal] if mapping.decimal else None
-    comma = mapping.decimal == ","
-
-    def of_text(name: str, text: str) -> float:
-        if text.strip().casefold() in missing:
-            return math.nan
-        if pattern is not None and pattern.fullmatch(text.strip()):
-            number = float(text.strip().replace(",", ".") if comma else text)
-            return math.nan if number in missing else number
-        raise RejectedReading(Reason.NOT_A_NUMBER, f"{name} is {_shown(text)}, {_hint(text, mapping)}")
-
-    def number(name: str, value: Any) -> float:
-        kind = type(value)
-        if kind is float or kind is int:
-            return math.nan if missing and value in missing else _as_float(value)
-        if value is None:
-            return math.nan
-        if kind is str:
-            return of_text(name, value)
-        if isinstance(value, Decimal):
-            return number(name, float(value))
-        raise RejectedReading(Reason.NOT_A_NUMBER, f"{name} is {kind.__name__} {_shown(value)}, expected a number")
-
-    return number
-
-
-def _hint(text: str, mapping: TopicMapping) -> str:
-    """Which setting reads a text."""
-    for sign, pattern in DECIMALS.items():
-        if pattern.fullmatch(text.strip()):
-            return f'text: {mapping.setting}.decimal: "{sign}" reads it as a number'
-    return f"no number: {mapping.setting}.missing may name what stands for a missing value"
-
-
-def _as_float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf if number > 0 else -math.inf
-
-
-def _plain(value: Any) -> Any:
-    """A number, or text as it is compared."""
-    return value.strip().casefold() if isinstance(value, str) else value if isinstance(value, int | float) else None
-
-
-def _plain_set(values: Sequence[float | str]) -> frozenset[Any]:
-    return frozenset(map(_plain, values))
-
-
 def _has(reading: Any, name: str) -> bool:
     """Whether a null is there, and not nothing."""
     return isinstance(reading, dict) and name in reading
@@ -383,9 +337,4 @@ def names_shown(found: Any) -> str:
     if isinstance(found, dict):
         names = [str(name) for name in found]
         return ", ".join(names[:SHOWN_NAMES]) + (", …" if len(names) > SHOWN_NAMES else "") or "an empty object"
-    return "nothing" if found is None else _shown(found)
-
-
-def _shown(found: Any) -> str:
-    text = repr(found)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return "nothing" if found is None else shown(found)

@@ -17,6 +17,7 @@ QUOTED = "a name with other characters than letters, digits and _ needs double q
 AROUND = ("key", "header", "topic", "time", "record")
 # What the library raises where a function or a comparison is given what it does not take.
 NOT_APPLICABLE = (JMESPathError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+READING = "reading"
 EXPECTED = "$key, $header.NAME, $topic, $time or $record"
 
 
@@ -34,35 +35,38 @@ Find = Callable[[Any, Around], Any]  # what is there, of a reading and its recor
 
 
 class Path(NamedTuple):
-    """A path as it is written, and what finds what it names."""
+    """A path as it is written, what finds what it names, and where that is."""
 
     text: str
     find: Find
+    place: str = READING  # or one of AROUND
+    names: tuple[str, ...] | None = None  # one below the other, as almost all are; None: more than names
 
 
 def path(text: str) -> Path:
     """Raises ValueError, which says what was expected."""
     if not text.startswith("$"):
-        search = _search(text)
-        return Path(text, lambda reading, _around: search(reading))
+        search, names = _search(text)
+        return Path(text, lambda reading, _around: search(reading), READING, names)
     name, _, rest = text[1:].partition(".")
     if name not in AROUND or (name == "header" and not rest):
         raise ValueError(f"{EXPECTED}: a path that begins with $ names what is around a reading")
     if name == "header":
-        return Path(text, lambda _reading, around: around.headers.get(rest))
+        return Path(text, lambda _reading, around: around.headers.get(rest), name, (rest,))
     if name in ("topic", "time") and rest:
         raise ValueError(f"${name} alone, as nothing is below it")
-    return Path(text, _of_record(name, _search(rest) if rest else None))
-
-
-def _of_record(name: str, search: Callable[[Any], Any] | None) -> Find:
     place = Around._fields.index("time_ms" if name == "time" else name)
-    if search is None:
-        return lambda _reading, around: around[place]
-    return lambda _reading, around: search(around[place])
+    if not rest:
+        return Path(text, lambda _reading, around: around[place], name, ())
+    search, names = _search(rest)
+    return Path(text, lambda _reading, around: search(around[place]), name, names)
 
 
-def _search(text: str) -> Callable[[Any], Any]:
+def _search(text: str) -> tuple[Callable[[Any], Any], tuple[str, ...] | None]:
+    """What finds an expression's value, and the names that it is if it is nothing else.
+
+    Walking names takes a twentieth of what the library does.
+    """
     try:
         compiled = jmespath.compile(text)
     except JMESPathError as error:
@@ -70,18 +74,15 @@ def _search(text: str) -> Callable[[Any], Any]:
         raise ValueError(f"a JMESPath expression ({reason}); {QUOTED}") from error
     names = _names(compiled.parsed)
     if names is None:
-        return lambda within: _searched(compiled, text, within)
+        return lambda within: _searched(compiled, text, within), None
     if len(names) == 1:
         (name,) = names
-        return lambda within: within.get(name) if type(within) is dict else None
-    return lambda within: _walked(within, names)
+        return lambda within: within.get(name) if type(within) is dict else None, names
+    return lambda within: _walked(within, names), names
 
 
 def _names(parsed: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Of an expression that is nothing but names one below the other, as almost all are; None of any other.
-
-    Walking them takes a twentieth of what the library does.
-    """
+    """Of an expression that is nothing but names one below the other; None of any other."""
     if parsed["type"] == "current":
         return ()
     if parsed["type"] == "field":

@@ -7,11 +7,14 @@ the zero byte that those begin with.
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+import msgspec
 
 from service.errors import RefusedSetting, RejectedReading
+from service.input.protobuf_shapes import Fill, filler
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, RegisteredSchema, Registry, schema_id
 
@@ -21,27 +24,27 @@ WRAPPERS = frozenset(
     f"google.protobuf.{kind}Value"
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
+HEAD_BYTES = ID_BYTES + 1  # of a value whose message is the first of its schema
 MOST_INDICES = 32  # of messages within one another
 
 
-def of_file(file: str, message: str, setting: str) -> Callable[[bytes], Iterable[Any]]:
-    """Reads values of a message by the descriptor set in a file. Raises RefusedSetting."""
+def of_file(file: str, message: str, setting: str) -> "Messages":
+    """Values of a message by the descriptor set in a file. Raises RefusedSetting."""
     made = _message_class(file, message, setting)
     expected = _indices(made.DESCRIPTOR)
 
-    def documents(value: bytes) -> Iterable[Any]:
-        body = _body(value, expected, message) if value[:1] == b"\0" else value
-        return [_parsed(made, message, body)]
+    def find(value: bytes) -> _Found:
+        return _Found(message, made, _begin(value, expected, message) if value[:1] == b"\0" else 0)
 
-    return documents
+    return Messages(find)
 
 
-def of_registry(registry: Registry) -> Callable[[bytes], Iterable[Any]]:
-    """Reads values behind the id of their schema and the place of their message in it. Raises RegistryUnavailable."""
+def of_registry(registry: Registry) -> "Messages":
+    """Values behind the id of their schema and the place of their message in it. Reading raises RegistryUnavailable."""
     schemas: dict[int, _Schema | str] = {}
     messages: dict[tuple[int, tuple[int, ...]], tuple[str, Any]] = {}
 
-    def documents(value: bytes) -> Iterable[Any]:
+    def find(value: bytes) -> _Found:
         number = schema_id(value)
         if number is None:
             raise RejectedReading(
@@ -55,10 +58,73 @@ def of_registry(registry: Registry) -> Callable[[bytes], Iterable[Any]]:
             if number not in schemas:
                 schemas[number] = _registered(registry, number)
             found = messages[number, place] = _message_at(schemas[number], number, place)
-        name, made = found
-        return [_parsed(made, name, value[begin:])]
+        return _Found(*found, begin)
 
-    return documents
+    return Messages(find)
+
+
+class _Found(NamedTuple):
+    """The message that a value is."""
+
+    name: str
+    made: Any  # its class
+    begin: int  # where in the value it begins
+
+
+class Messages:
+    """Reads values, one at a time to documents or many at once to instances of a class."""
+
+    def __init__(self, find: Callable[[bytes], _Found]) -> None:
+        self._find = find
+
+    def documents(self, value: bytes) -> Iterable[Any]:
+        """The one in a value."""
+        name, made, begin = self._find(value)
+        body = value[begin:]
+        return [_parsed(name, body, lambda: _document(made.FromString(body)))]
+
+    def shaped(self, root: Any) -> Callable[[Sequence[bytes]], list[Any]]:
+        """What makes an instance of the class in `root` of each value. RejectedReading of all where one is bad."""
+        fills: dict[Any, Fill] = {}
+
+        def read(values: Sequence[bytes]) -> list[Any]:
+            name, made, bodies = self._bodies(values)
+            if made not in fills:
+                fills[made] = (
+                    filler(made(), root, _value)
+                    if _is_checked(made.DESCRIPTOR, set())
+                    else lambda messages: [msgspec.convert(_document(one), root) for one in messages]
+                )
+            return cast(list[Any], _parsed(name, b"", lambda: fills[made](list(map(made.FromString, bodies)))))
+
+        return read
+
+    def _bodies(self, values: Sequence[bytes]) -> tuple[str, Any, list[bytes]]:
+        """Values that are all of one message, without what stands before it. Raises ValueError where they are not."""
+        heads = {value[:HEAD_BYTES] for value in values}
+        head = heads.pop()
+        if not heads and head[:1] + head[ID_BYTES:] == b"\0\0":  # of one schema, and the first message of it
+            name, made, begin = self._find(values[0])
+            return name, made, [value[begin:] for value in values]
+        founds = list(map(self._find, values))
+        ((name, made),) = {(found.name, found.made) for found in founds}
+        return name, made, [value[found.begin :] for value, found in zip(values, founds, strict=True)]
+
+
+def _is_checked(descriptor: Any, known: set[str]) -> bool:
+    """Whether all text of a message is checked when it is parsed.
+
+    proto2 checks text when it is looked at: then whether a message is good would hang on what is looked at.
+    """
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto  # noqa: PLC0415
+
+    if descriptor.full_name in known:
+        return True
+    known.add(descriptor.full_name)
+    file = FileDescriptorProto()
+    descriptor.file.CopyToProto(file)
+    below = [field.message_type for field in descriptor.fields if field.message_type is not None]
+    return file.syntax == "proto3" and all(_is_checked(one, known) for one in below)
 
 
 class _Schema(NamedTuple):
@@ -144,11 +210,11 @@ def _message_at(schema: _Schema | str, number: int, place: tuple[int, ...]) -> t
     return name, message_factory.GetMessageClass(schema.pool.FindMessageTypeByName(name))
 
 
-def _parsed(made: Any, name: str, body: bytes) -> Any:
+def _parsed(name: str, body: bytes, read: Callable[[], Any]) -> Any:
     from google.protobuf.message import DecodeError  # noqa: PLC0415
 
     try:
-        return _document(made.FromString(body))
+        return read()
     except (DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise RejectedReading(Reason.BAD_PROTOBUF, f"no {name}: {error} in {len(body)} bytes") from error
 
@@ -188,7 +254,7 @@ def _indices(descriptor: Any) -> tuple[int, ...]:
     return (own,) if above is None else (*_indices(above), own)
 
 
-def _body(value: bytes, expected: tuple[int, ...], message: str) -> bytes:
+def _begin(value: bytes, expected: tuple[int, ...], message: str) -> int:
     """What stands behind the id of a schema and the place of a message, which must be the expected one."""
     found, at = _place(value)
     if found != expected:
@@ -197,7 +263,7 @@ def _body(value: bytes, expected: tuple[int, ...], message: str) -> bytes:
             f"schema id {schema_id(value)}: message {list(found)} of its file, expected {message}, which is "
             f"{list(expected)}",
         )
-    return value[at:]
+    return at
 
 
 def _place(value: bytes) -> tuple[tuple[int, ...], int]:
@@ -224,7 +290,7 @@ def _document(message: Any) -> Any:
     """Its fields by name. One that is not set is left out, or has its default if it cannot say so."""
     descriptor = message.DESCRIPTOR
     if descriptor.full_name == TIMESTAMP:
-        return EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+        return _moment(message)
     if descriptor.full_name in WRAPPERS:
         return message.value
     return {
@@ -232,6 +298,14 @@ def _document(message: Any) -> Any:
         for field in descriptor.fields
         if not field.has_presence or message.HasField(field.name)
     }
+
+
+def _moment(timestamp: Any) -> datetime | str:
+    """Text where it is beyond the years that there are dates of: no time, which harms only where one is looked for."""
+    try:
+        return EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+    except OverflowError:
+        return f"{timestamp.seconds} s since 1970"
 
 
 def _value(field: Any, value: Any) -> Any:

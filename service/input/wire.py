@@ -36,7 +36,8 @@ from service.input.flaws import (
 )
 from service.input.formats import NO_TIME, InputFormat, RecordReadings, RecordRules, milliseconds_of
 from service.input.hints import Hints
-from service.input.mapping import LEAST_READING_BYTES, SHOWN_READINGS, MappedReader, MappedRecord
+from service.input.mapped_columns import LEAST_READING_BYTES, MappedRecords
+from service.input.mapping import SHOWN_READINGS, MappedReader
 from service.input.reading_batch import ReadingBatch, Runs, StreamKey, batch_of
 from service.input.reasons import Reason
 from service.input.rejects import Reject, refused_readings
@@ -99,7 +100,8 @@ class Decoder:
         self._arrow = ArrowReader(self.features, rules.max_readings)
         self._hints = Hints(self.features, rules.max_readings, self.time_limits.far)
         self._mapped = {
-            topic: MappedReader(mapping, self.features, rules.max_readings) for topic, mapping in rules.mappings.items()
+            topic: MappedReader(mapping, self.features, rules.max_readings, rules.max_batch_bytes)
+            for topic, mapping in rules.mappings.items()
         }
 
     def decode(self, fetched: Fetched) -> tuple[ReadingBatch, list[Reject]]:
@@ -183,18 +185,13 @@ class Decoder:
         return reject._replace(detail=f"{reject.detail}; {hint}") if hint else reject
 
     def _decode_mapped(self, fetched: Fetched, mapped: MappedReader) -> tuple[ReadingBatch, list[Reject]]:
-        """The records of a topic that has a mapping, one at a time."""
+        """The records of a topic that has a mapping."""
         check = partial(self._checked, written=InputFormat.MSGPACK, flaw=None)  # as large as those
-        read = mapped.read(fetched.partition.topic, self._mapped_records(fetched), check)
+        records = MappedRecords(fetched.keys, fetched.values, fetched.times_ms, partial(self._headers, fetched))
+        read = mapped.read(fetched.partition.topic, records, check)
         rejects = [Reject(n, *flaw) for n, flaw in read.rejects.items()]
         batch, rejects = self._judged_apart(fetched, read.columns, rejects, read.flaws)
         return batch._replace(skipped=read.skipped), rejects
-
-    def _mapped_records(self, fetched: Fetched) -> Iterator[MappedRecord]:
-        for n, (key, value, time_ms) in enumerate(
-            zip(fetched.keys, fetched.values, fetched.times_ms.tolist(), strict=True)
-        ):
-            yield MappedRecord(key, value, time_ms, partial(self._headers, fetched, n))
 
     def _headers(self, fetched: Fetched, n: int) -> dict[str, str]:
         """Those of a record that are text, by name."""

@@ -155,3 +155,36 @@ def test_no_bytes_raise_anything_but_a_refusal(mapped: dict[str, Any]) -> None:
     batch, rejects = decode(values, mapped)
     assert len(rejects) > 1_000
     assert len(batch.keys) > 100
+
+
+@pytest.mark.parametrize(
+    ("features", "more"),
+    [
+        (("temp", "press"), {}),
+        (("x", "flow"), {"values": {"x": "more.x", "flow": "flow"}, "quality": "state", "good": ("ON",)}),
+        (("x",), {"values": "more", "select": ("state",)}),
+        (("temp",), {"values": "temp"}),
+        (("press",), {"values": "inner.press", "readings": None, "stream": ("id",), "time": "$time"}),
+        (("inner",), {"readings": None, "stream": ("id",), "time": "$time"}),
+        (("temp",), {"values": "at.temp", "missing": (61,)}),
+    ],
+)
+def test_many_messages_at_once_are_what_each_is_by_itself(
+    mapped: dict[str, Any], features: tuple[str, ...], more: dict[str, Any]
+) -> None:
+    random, values = Random(18), list[bytes]()
+    for _ in range(300):
+        value = bytearray(outer(flow=random.randrange(3)))
+        for _ in range(random.randrange(3)):
+            at = random.randrange(len(value))
+            value[at : at + random.randrange(3)] = random.randbytes(random.randrange(3))
+        values.append((b"\0\0\0\0\x0c\x02\x02" if random.random() < 0.2 else b"") + bytes(value))
+    setting = {**mapped, **more}
+    together, refused = decode(values, setting, features)
+    apart = [decode([value], setting, features) for value in values]
+    assert together.keys == [key for batch, _ in apart for key in batch.keys]
+    for name in ("times_ms", "values"):
+        found = getattr(together.readings, name).numpy()
+        assert found.tobytes() == b"".join(getattr(batch.readings, name).numpy().tobytes() for batch, _ in apart)
+    assert [reject.detail for reject in refused] == [reject.detail for _, rejects in apart for reject in rejects]
+    assert together.skipped == sum(batch.skipped for batch, _ in apart)

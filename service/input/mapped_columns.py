@@ -1,0 +1,337 @@
+"""Records of a mapped topic to columns, all at once: each path is taken from every reading before the next one is.
+
+What is read here is to the bit what MappedReader reads of the same record by itself. A record in which anything is
+unusual or wrong is left to it, so that it can say what.
+
+Sizes: R records, N readings, F features.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
+from types import NoneType
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+
+from models.data.arrays import Bools, Doubles, Int64s
+from models.data.time_units import TimeUnit
+from service.errors import RefusedSetting, RejectedReading
+from service.input.columns import Columns
+from service.input.documents import key_of, shaped_documents_of
+from service.input.formats import NO_TIME, TopicMapping
+from service.input.numbers import number_column, number_reader, plain, plain_set
+from service.input.paths import READING, Around, Path, path
+from service.input.shapes import Names, Shape, Wanted, all_of, found_in, shape_of
+from service.input.times import TimeRules, time_column
+
+LEAST_READING_BYTES = 4  # of a record of many, and 1 a feature: in columns a reading takes some 90, and 32 a feature
+MOST_KEYS = 100_000  # whose parts are kept
+REFUSED = object()
+
+
+class MappedRecords(NamedTuple):
+    """R records as they came. times_ms: (R,), -1 where unknown. headers: those of record n that are text, by name."""
+
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    times_ms: Int64s
+    headers: Callable[[int], Mapping[str, str]]
+
+
+class ReadColumns(NamedTuple):
+    """The readings of the records that were read, and (R,) which were not."""
+
+    columns: Columns
+    left: Bools
+    skipped: int  # readings that are not selected
+
+
+class Paths(NamedTuple):
+    """Those of a mapping. values: to all of them; None: by_feature has one for each."""
+
+    readings: Path | None
+    select: tuple[Path, ...]
+    stream: tuple[Path, ...]
+    time: Path
+    values: Path | None
+    by_feature: tuple[Path, ...]
+    quality: tuple[Path | None, ...]  # one for each feature, or none
+
+
+def paths_of(mapping: TopicMapping, features: Sequence[str]) -> Paths:
+    """Raises RefusedSetting where the mapping names values one by one, and a feature is not among them."""
+    values, quality = mapping.values, mapping.quality
+    by_feature: tuple[Path, ...] = ()
+    if not isinstance(values, str):
+        if missing := [name for name in features if name not in values]:
+            raise RefusedSetting(
+                f"{mapping.setting}.values: found {', '.join(values)}, expected a path of the checkpoint's "
+                f"feature {missing[0]} as well"
+            )
+        by_feature = tuple(path(values[name]) for name in features)
+    of_quality: tuple[Path | None, ...] = ()
+    if isinstance(quality, str):
+        of_quality = (path(quality),) * len(features)
+    elif quality is not None:
+        of_quality = tuple(path(quality[name]) if name in quality else None for name in features)
+    return Paths(
+        readings=path(mapping.readings) if mapping.readings else None,
+        select=tuple(map(path, mapping.select)),
+        stream=tuple(map(path, mapping.stream)),
+        time=path(mapping.time),
+        values=path(values) if isinstance(values, str) else None,
+        by_feature=by_feature,
+        quality=of_quality,
+    )
+
+
+class _Readings(NamedTuple):
+    """N readings, each with the document and the record that it is in."""
+
+    topic: str
+    records: MappedRecords
+    objects: list[Any]
+    documents: list[Any]
+    document: Int64s
+    record: Int64s
+
+    def part(self, chosen: Bools) -> "_Readings":
+        if chosen.all():
+            return self
+        objects = list(compress(self.objects, chosen.tolist()))
+        return self._replace(objects=objects, document=self.document[chosen], record=self.record[chosen])
+
+
+class _KeyParts(dict[bytes | None, Any]):
+    """What a path finds in keys; REFUSED where a key cannot be read."""
+
+    def __init__(self, read: Callable[[bytes | None], Any], one: Path) -> None:
+        super().__init__()
+        self._read, self._find = read, one.find
+
+    def __missing__(self, key: bytes | None) -> Any:
+        if len(self) >= MOST_KEYS:
+            self.clear()
+        try:
+            found = self._find(None, Around("", self._read(key), {}, None, None))
+        except RejectedReading:
+            found = REFUSED
+        self[key] = found
+        return found
+
+
+def column_reader(
+    mapping: TopicMapping, paths: Paths, features: Sequence[str], max_readings: int
+) -> "ColumnReader | None":
+    """None where some path is more than names, or is of what records are not read all at once."""
+    of_reading = [*paths.by_feature, *(one for one in paths.quality if one is not None)]
+    if paths.values is not None:
+        of_reading.append(paths.values)
+    if paths.readings is not None:
+        of_reading.append(paths.readings)
+    everywhere = [*paths.select, *paths.stream, paths.time]
+    if not features or any(one.place != READING for one in of_reading):
+        return None
+    if any(one.names is None for one in (*of_reading, *everywhere)):
+        return None
+    parts = [one for one in (*paths.stream, paths.time, *paths.quality) if one is not None]
+    shape = shape_of(
+        Wanted(
+            readings=paths.readings and paths.readings.names,
+            columns=[*_names(READING, parts), *_names(READING, paths.by_feature)],
+            tested=_names(READING, paths.select),
+            record=_names("record", [*parts, *paths.select]),
+            values=paths.values and paths.values.names,
+            features=features,
+        )
+    )
+    return shape and ColumnReader(mapping, paths, shape, features, max_readings)
+
+
+def _names(place: str, paths: Iterable[Path]) -> list[Names]:
+    return [one.names or () for one in paths if one.place == place]
+
+
+class ColumnReader:
+    """Reads the records of a mapping whose paths are names below one another."""
+
+    def __init__(
+        self, mapping: TopicMapping, paths: Paths, shape: Shape, features: Sequence[str], max_readings: int
+    ) -> None:
+        self._paths, self._shape = paths, shape
+        self._max_readings = max_readings
+        self._width = len(features)
+        self._documents = shaped_documents_of(mapping, shape.root)
+        self._numbers = number_column(mapping, number_reader(mapping))
+        unit = TimeUnit(mapping.time_unit)
+        self._times_ms = time_column(TimeRules(mapping.setting, unit, mapping.time_format, mapping.time_zone))
+        self._good = plain_set(mapping.good)
+        key = key_of(mapping)
+        self._keys = {one: _KeyParts(key, one) for one in (*paths.select, *paths.stream, paths.time)}
+        self._values = self._one_by_one() if paths.values is None else self._side_by_side(paths.values, features)
+
+    def read(self, topic: str, records: MappedRecords, fit: Bools) -> ReadColumns:
+        """fit: (R,) which of the records may be looked into. Raises RegistryUnavailable."""
+        left = ~fit
+        readings, skipped = self._selected(self._readings(topic, records, left), left)
+        counts = np.bincount(readings.record, minlength=len(left))
+        if int(counts.max(initial=0)) > 1:
+            sizes = np.array([len(value or b"") for value in records.values])
+            least = LEAST_READING_BYTES + self._width
+            left |= (counts > self._max_readings) | ((counts > 1) & (counts * least > sizes))
+        times = self._times(readings)
+        keys, unnamed = self._names(readings)
+        values, unread = self._values(readings.objects)
+        self._judge_quality(values, readings)
+        left[readings.record[(times == NO_TIME) | unnamed | unread]] = True
+        indices = np.arange(len(times)) - (np.cumsum(counts) - counts)[readings.record]
+        columns = Columns(readings.record, indices, keys, times, values, named=True)
+        if left.any():
+            columns = columns.part(~left[readings.record])
+        return ReadColumns(columns, left, int(skipped[~left].sum()))
+
+    def _readings(self, topic: str, records: MappedRecords, left: Bools) -> _Readings:
+        where = np.flatnonzero(~left)
+        values = cast(Sequence[bytes], records.values)
+        read = self._documents(values if len(where) == len(left) else [values[n] for n in where.tolist()])
+        left[where[read.refused]] = True
+        documents, record = read.documents, where[read.values]
+        inside = documents if self._shape.readings is None else all_of(self._shape.readings, documents)
+        kinds = set(map(type, inside))
+        if kinds == {NoneType}:
+            inside = documents
+        elif not kinds.isdisjoint((list, NoneType)):
+            return self._flattened(_Readings(topic, records, inside, documents, np.arange(len(inside)), record))
+        return _Readings(topic, records, inside, documents, np.arange(len(inside)), record)
+
+    def _flattened(self, found: _Readings) -> _Readings:
+        """Those in what was found of each document: an array of them, one, or none: then the document is one."""
+        objects: list[Any] = []
+        counts = []
+        for one, document in zip(found.objects, found.documents, strict=True):
+            some = one if type(one) is list else [document if one is None else one]
+            objects += some
+            counts.append(len(some))
+        within = np.repeat(found.document, counts)
+        return found._replace(objects=objects, document=within, record=found.record[within])
+
+    def _selected(self, readings: _Readings, left: Bools) -> tuple[_Readings, Int64s]:
+        """Those that are meant, and (R,) how many of each record are not."""
+        chosen = np.ones(len(readings.objects), np.bool_)
+        for one in self._paths.select:
+            found = self._column(one, readings)
+            chosen &= np.fromiter(map(bool, found), np.bool_, len(found))
+            left[readings.record[_is_unsure(found)]] = True
+        skipped = np.bincount(readings.record[~chosen], minlength=len(left))
+        return readings.part(chosen), skipped
+
+    def _column(self, one: Path, readings: _Readings) -> list[Any]:
+        """What a path finds of each reading."""
+        if one.place == READING:
+            return all_of(self._shape.get(one.names or ()), readings.objects)
+        if one.place == "record":
+            return _taken(all_of(self._shape.get(one.names or ()), readings.documents), readings.document)
+        return _taken(self._record_column(one, readings), readings.record)
+
+    def _record_column(self, one: Path, readings: _Readings) -> list[Any]:
+        records = readings.records
+        if one.place == "key":
+            parts = self._keys[one]
+            return [parts[key] for key in records.keys]
+        if one.place == "header":
+            (name,) = one.names or ("",)
+            return [records.headers(n).get(name) for n in range(len(records.keys))]
+        if one.place == "topic":
+            return [readings.topic] * len(records.keys)
+        return [None if time < 0 else time for time in records.times_ms.tolist()]
+
+    def _times(self, readings: _Readings) -> Int64s:
+        if self._paths.time.text == "$time":
+            times = readings.records.times_ms[readings.record]
+            return np.where(times < 0, NO_TIME, times)
+        return self._times_ms(self._column(self._paths.time, readings))
+
+    def _names(self, readings: _Readings) -> tuple[list[bytes], Bools]:
+        """(N,) and which of them are no names."""
+        unnamed = np.zeros(len(readings.objects), np.bool_)
+        parts = []
+        for one in self._paths.stream:
+            found = self._column(one, readings)
+            kinds = set(map(type, found))
+            if not kinds <= {str, int}:
+                unnamed |= np.array([type(part) not in (str, int) for part in found], np.bool_)
+            parts.append(found if kinds <= {str} else list(map(str, found)))
+        names = parts[0] if len(parts) == 1 else list(map("/".join, zip(*parts, strict=True)))
+        try:
+            return list(map(str.encode, names)), unnamed
+        except UnicodeEncodeError:
+            return [name.encode(errors="surrogatepass") for name in names], unnamed
+
+    def _judge_quality(self, values: Doubles, readings: _Readings) -> None:
+        for n, one in enumerate(self._paths.quality):
+            if one is not None:
+                found = self._column(one, readings)
+                bad = [quality is not None and plain(quality) not in self._good for quality in found]
+                values[np.array(bad, np.bool_), n] = np.nan
+
+    def _one_by_one(self) -> Callable[[list[Any]], tuple[Doubles, Bools]]:
+        gets = [self._shape.get(one.names or ()) for one in self._paths.by_feature]
+
+        def values(objects: list[Any]) -> tuple[Doubles, Bools]:
+            return self._rows([found_in(get, objects) for get in gets], {None, UNSET})
+
+        return values
+
+    def _side_by_side(self, place: Path, features: Sequence[str]) -> Callable[[list[Any]], tuple[Doubles, Bools]]:
+        names = place.names or ()
+        gets = [self._shape.get((name,)) for name in features]
+        # A null beside its name is a missing value; below other names, nothing.
+        alone = {float, int, str, NoneType} if names == (place.text,) else {float, int, str}
+
+        def of_kind(kind: type, found: list[Any]) -> tuple[Doubles, Bools]:
+            if issubclass(kind, msgspec.Struct):
+                return self._rows([list(map(get, found)) for get in gets], {UNSET})
+            if kind is list and all(len(one) == self._width for one in found):
+                return self._rows(list(zip(*found, strict=True)), set())
+            if kind in alone and self._width == 1:
+                return self._rows([found], set())
+            return np.zeros((len(found), self._width)), np.ones(len(found), np.bool_)
+
+        def values(objects: list[Any]) -> tuple[Doubles, Bools]:
+            found = found_in(self._shape.get(names), objects) if names else objects
+            kinds = set(map(type, found))
+            if len(kinds) == 1:
+                return of_kind(kinds.pop(), found)
+            rows, unread = np.zeros((len(found), self._width)), np.zeros(len(found), np.bool_)
+            for kind in kinds:
+                where = [n for n, one in enumerate(found) if type(one) is kind]
+                rows[where], unread[where] = of_kind(kind, [found[n] for n in where])
+            return rows, unread
+
+        return values
+
+    def _rows(self, columns: Sequence[Sequence[Any]], nothing: set[Any]) -> tuple[Doubles, Bools]:
+        """(N, F) of F columns of N values, and (N,) which rows cannot be read, or are of what is `nothing` alone."""
+        values, unread = np.empty((len(columns[0]), self._width)), np.zeros(len(columns[0]), np.bool_)
+        for n, column in enumerate(columns):
+            values[:, n], bad = self._numbers(column)
+            unread |= bad
+        for n in np.flatnonzero(np.isnan(values).all(axis=1)).tolist():
+            row = [column[n] for column in columns]
+            unread[n] |= all(one is None or one is UNSET for one in row) and nothing.issuperset(row)
+        return values, unread
+
+
+def _is_unsure(found: list[Any]) -> Bools:
+    """(N,) of which it is not known whether they are true: objects of which nothing was needed, and of unread keys."""
+    empty = {kind: kind() for kind in set(map(type, found)) if issubclass(kind, msgspec.Struct)}
+    if not empty and REFUSED not in found:
+        return np.zeros(len(found), np.bool_)
+    return np.array([one is REFUSED or one == empty.get(type(one), REFUSED) for one in found], np.bool_)
+
+
+def _taken(found: list[Any], where: Int64s) -> list[Any]:
+    """found[n] for each n of `where`."""
+    return found if np.array_equal(where, np.arange(len(found))) else [found[n] for n in where.tolist()]
