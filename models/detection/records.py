@@ -238,5 +238,6 @@ class Step(NamedTuple):
     """What a reading did to its stream's alarm."""
 
     change: Change
+    severity: float  # alarm.Severity of the open alarm, also of one that closes here
     learns: float  # 1 where scale, level and range may learn from the reading
     updates_baseline: float  # 1 where the baseline of residual and level deviation may

@@ -205,15 +205,18 @@ class Scalars(_Statistics[T]):
     range_factor: T = remembered(1.0, "", "")
     interval_ms: T = remembered(0.0, "ms", "usual time between readings")
     longest_gap_ms: T = remembered(0.0, "ms", "longest time between two readings")
-    alarm: T = remembered(0.0, "", "1 while open")
+    alarm: T = remembered(0.0, "", "0 while closed; open: 1 + alarm.Severity, by the peak so far", "open_severity")
     opened_offset: T = remembered(-1.0, "", "of the reading that opened the alarm")
     opened_ms: T = remembered(0.0, "ms", "event time of that reading")
     opened_by: T = remembered(0.0, "", "alarm.OpenedBy")
     peak: T = remembered(0.0, "score", "the highest since it opened")
-    severity: T = remembered(0.0, "", "alarm.Severity")
     length: T = remembered(0.0, "readings", "since it opened")
-    quiet: T = remembered(0.0, "readings", "calm ones in a row")
-    rest: T = remembered(0.0, "readings", "until the next alarm may open; below 0, an adopted level is learned so long")
+    rest: T = remembered(
+        0.0,
+        "readings",
+        "until the next alarm may open; below 0, an adopted level is learned so long; while one is open, calm in a row",
+        "rest_or_quiet",
+    )
 
 
 CHANNELS = Table.of(Channels)

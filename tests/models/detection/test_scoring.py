@@ -37,7 +37,7 @@ def take(seen: Seen, one: OneStream, present: Sequence[float] = (1.0,), updates:
     peaks = (seen.residual, seen.level, seen.outside, seen.sudden)
     scored = float(one.stream.age > one.rules.warm_up)
     scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength), peaks, (0.0,) * 3, 0)
-    LEARNING.update_baseline(one.stream, one.scratch, scores, Step(Change.NONE, updates, updates), one.rules, 0.0)
+    LEARNING.update_baseline(one.stream, one.scratch, scores, Step(Change.NONE, 0.0, updates, updates), one.rules, 0.0)
 
 
 def learn(residuals: Doubles, config: ScoreConfig) -> OneStream:
