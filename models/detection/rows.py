@@ -175,10 +175,14 @@ class Scalars(_Statistics[T]):
     late_run: T = remembered(0.0, "readings", "late ones dropped in a row")
     learned: T = remembered(-16.0, "readings", "in the residual statistics; the first 16 only warm the memory up")
     residual_strength: T = remembered(0.0, "deviations", "short mean of the residual's strength", "smooth")
+    residual_largest: T = remembered(0.0, "deviations", "the largest share that one reading has of it")
     told_strength: T = remembered(0.0, "deviations", "that of the channels that are far enough off to be told")
-    residual_strength_mean: T = remembered(0.0, "deviations", "long mean of `residual_strength`", "typical")
+    told_largest: T = remembered(0.0, "deviations", "the largest share that one reading has of it")
+    residual_strength_mean: T = remembered(
+        0.0, "deviations", "long mean of `residual_strength` without that share", "typical_of_several"
+    )
     level_strength_mean: T = remembered(0.0, "deviations", "long mean of the level deviation's", "tilt_typical")
-    residual_strength_variance: T = remembered(0.0, "deviations²", "long variance of `residual_strength`", "variance")
+    residual_strength_variance: T = remembered(0.0, "deviations²", "long variance of the same", "variance_of_several")
     level_strength_variance: T = remembered(0.0, "deviations²", "of the level deviation's", "tilt_variance")
     days: T = remembered(0.0, "days", "that the season has learned from")
     block_seen: T = remembered(0.0, "readings", "scored ones in the calibration block")
