@@ -19,18 +19,19 @@ def step_alarm(
     is_open = was_open or opens
     if opens:
         stream.opened_offset, stream.opened_ms, stream.opened_by = offset, time_ms, scores.furthest
-        stream.peak = stream.severity = stream.length = stream.quiet = 0.0
+        stream.peak = stream.length = stream.rest = 0.0
         for f in range(len(scratch.channels)):
             scratch.channels[f].mean_in_alarm = 0.0
         ask_more(stream, scores.furthest, rules.opened_factor)
     learns = not is_open and (not hot or stream.rest < 0)
 
-    rises = recovers = shifts = False
+    severity, rises, recovers, shifts = 0.0, False, False, False
     if is_open:
-        rises = follow_alarm(stream, scratch, scores.score, rules) and was_open
-        recovers = was_open and stream.quiet >= rules.close_after
+        severity = follow_alarm(stream, scratch, scores.score, rules)
+        rises = was_open and 1 + severity > stream.alarm
+        recovers = was_open and stream.rest >= rules.close_after
         shifts = stream.length >= rules.adopt_after and not recovers
-    if stream.rest > 0:
+    elif stream.rest > 0:
         stream.rest -= 1
     elif stream.rest < 0:
         stream.rest += 1
@@ -38,7 +39,7 @@ def step_alarm(
         stream.rest = rules.rest
     if shifts:
         stream.rest = -rules.relearn
-    stream.alarm = one_if(is_open and not recovers and not shifts)
+    stream.alarm = 1 + severity if is_open and not recovers and not shifts else 0.0
 
     change = Change.NONE
     if shifts:
@@ -49,19 +50,17 @@ def step_alarm(
         change = Change.OPENED
     elif rises:
         change = Change.UPDATED
-    return Step(change, one_if(learns), one_if(not is_open or stream.length <= rules.learn_first))
+    return Step(change, severity, one_if(learns), one_if(not is_open or stream.length <= rules.learn_first))
 
 
 @compiled
-def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: Rules) -> bool:
-    """Take a reading into the open alarm. Returns whether it became more severe."""
+def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: Rules) -> float:
+    """Take a reading into the open alarm. Returns its severity."""
     stream.peak = at_least(stream.peak, score)
     stream.length += 1
-    stream.quiet = stream.quiet + 1 if score < rules.close_below else 0.0
+    stream.rest = stream.rest + 1 if score < rules.close_below else 0.0
     for f in range(len(scratch.channels)):
         channel = scratch.channels[f]
         channel.mean_in_alarm += (scratch.looks[f].value - channel.mean_in_alarm) / at_least(stream.length, 1.0)
-    severity = one_if(stream.peak >= rules.major_at) + one_if(stream.peak >= rules.critical_at)
-    rises: bool = severity > stream.severity
-    stream.severity = severity
-    return rises
+    severity: float = one_if(stream.peak >= rules.major_at) + one_if(stream.peak >= rules.critical_at)
+    return severity

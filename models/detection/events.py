@@ -74,7 +74,7 @@ def note(
 ) -> None:
     event, looks = events.records[count], scratch.looks
     event.change, event.score = step.change.value, scores.score
-    event.severity, event.opened_by, event.peak = stream.severity, stream.opened_by, stream.peak
+    event.severity, event.opened_by, event.peak = step.severity, stream.opened_by, stream.peak
     event.opened_offset, event.opened_ms, event.length = stream.opened_offset, stream.opened_ms, stream.length
     returns_ms = return_periods(stream, scores, rules)
     for witness in range(len(returns_ms)):

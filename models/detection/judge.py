@@ -95,7 +95,7 @@ def waves_until_scale_moves(scalars: Doubles, adopt_after: float) -> int:
     waves = math.inf
     for stream in range(len(scalars)):
         waves = at_most(waves, scalars[stream, _RESCALE_AT] - scalars[stream, _AGE])
-        waves = at_most(waves, adopt_after - scalars[stream, _LENGTH] * scalars[stream, _ALARM])
+        waves = at_most(waves, adopt_after - scalars[stream, _LENGTH] * one_if(scalars[stream, _ALARM] > 0))
     return int(at_least(waves, 1.0))
 
 

@@ -225,6 +225,7 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
     for which, scalar, number in (
         *((lived, "age", 200.0), (lived & kinds.moving, "age", 253.0), (lived, "rescale_at", 256.0)),
         *((lived, "time_ms", float(START_MS)), (lived, "learned", 180.0), (lived, "residual_strength", 0.875)),
+        *((lived, "residual_largest", 0.0625), (lived, "told_strength", 0.875), (lived, "told_largest", 0.0625)),
         *((lived, "residual_strength_mean", 0.75), (lived, "residual_strength_variance", 0.0625)),
         *((lived, "residual_threshold", 4.0), (lived, "level_threshold", 3.0)),
         *((lived, "level_strength_mean", 0.25), (lived, "level_strength_variance", 0.015625)),

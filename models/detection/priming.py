@@ -14,7 +14,7 @@ from models.detection.scoring import ScoreConfig
 from models.detection.sensor_rules import SensorRules
 from models.net.forecaster import Forecaster, ForecasterConfig
 
-ALARM = ("alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length", "quiet", "rest")
+ALARM = ("alarm", "opened_offset", "opened_ms", "opened_by", "peak", "length", "rest")
 PRIME_READINGS = 512  # of each stream at once, while the trained net goes through the training part
 
 

@@ -228,7 +228,7 @@ class Scores(NamedTuple):
     score: float  # 1.0 is the threshold; 0 before the warm-up is over
     sharp: float  # of the witnesses that smooth nothing: what they say is over when it is over
     scored: float  # 1 after the warm-up
-    strengths: tuple[float, float]  # the residual's, smoothed, and the level deviation's
+    strengths: tuple[float, float]  # the residual's, smoothed, without its largest share; the level deviation's
     peaks: tuple[float, float, float, float]  # of prediction, level, range and sudden, over no threshold
     runs: tuple[float, float, float]  # of stuck, missing and silent, over the longest that is healthy
     furthest: int  # OpenedBy
@@ -238,5 +238,6 @@ class Step(NamedTuple):
     """What a reading did to its stream's alarm."""
 
     change: Change
+    severity: float  # alarm.Severity of the open alarm, also of one that closes here
     learns: float  # 1 where scale, level and range may learn from the reading
     updates_baseline: float  # 1 where the baseline of residual and level deviation may

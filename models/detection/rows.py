@@ -175,10 +175,14 @@ class Scalars(_Statistics[T]):
     late_run: T = remembered(0.0, "readings", "late ones dropped in a row")
     learned: T = remembered(-16.0, "readings", "in the residual statistics; the first 16 only warm the memory up")
     residual_strength: T = remembered(0.0, "deviations", "short mean of the residual's strength", "smooth")
+    residual_largest: T = remembered(0.0, "deviations", "the largest share that one reading has of it")
     told_strength: T = remembered(0.0, "deviations", "that of the channels that are far enough off to be told")
-    residual_strength_mean: T = remembered(0.0, "deviations", "long mean of `residual_strength`", "typical")
+    told_largest: T = remembered(0.0, "deviations", "the largest share that one reading has of it")
+    residual_strength_mean: T = remembered(
+        0.0, "deviations", "long mean of `residual_strength` without that share", "typical_of_several"
+    )
     level_strength_mean: T = remembered(0.0, "deviations", "long mean of the level deviation's", "tilt_typical")
-    residual_strength_variance: T = remembered(0.0, "deviations²", "long variance of `residual_strength`", "variance")
+    residual_strength_variance: T = remembered(0.0, "deviations²", "long variance of the same", "variance_of_several")
     level_strength_variance: T = remembered(0.0, "deviations²", "of the level deviation's", "tilt_variance")
     days: T = remembered(0.0, "days", "that the season has learned from")
     block_seen: T = remembered(0.0, "readings", "scored ones in the calibration block")
@@ -205,15 +209,18 @@ class Scalars(_Statistics[T]):
     range_factor: T = remembered(1.0, "", "")
     interval_ms: T = remembered(0.0, "ms", "usual time between readings")
     longest_gap_ms: T = remembered(0.0, "ms", "longest time between two readings")
-    alarm: T = remembered(0.0, "", "1 while open")
+    alarm: T = remembered(0.0, "", "0 while closed; open: 1 + alarm.Severity, by the peak so far", "open_severity")
     opened_offset: T = remembered(-1.0, "", "of the reading that opened the alarm")
     opened_ms: T = remembered(0.0, "ms", "event time of that reading")
     opened_by: T = remembered(0.0, "", "alarm.OpenedBy")
     peak: T = remembered(0.0, "score", "the highest since it opened")
-    severity: T = remembered(0.0, "", "alarm.Severity")
     length: T = remembered(0.0, "readings", "since it opened")
-    quiet: T = remembered(0.0, "readings", "calm ones in a row")
-    rest: T = remembered(0.0, "readings", "until the next alarm may open; below 0, an adopted level is learned so long")
+    rest: T = remembered(
+        0.0,
+        "readings",
+        "until the next alarm may open; below 0, an adopted level is learned so long; while one is open, calm in a row",
+        "rest_or_quiet",
+    )
 
 
 CHANNELS = Table.of(Channels)

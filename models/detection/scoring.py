@@ -4,7 +4,8 @@ Each witness looks at readings in a way of its own, over a threshold of its own;
 score.
 
 - sudden: this reading's residual, in its standard deviations for this stream; the largest of its channels;
-- prediction: the same, root mean square over the channels (the strength), smoothed;
+- prediction: the same, root mean square over the channels (the strength), smoothed, less the share of the one reading
+  that has the largest: it takes two at least;
 - level: the same of the level deviation, the smoothed distance from the stream's own level;
   of prediction and level, how far they are above their own long mean, in standard deviations (what anomaly likelihood
   takes the tail of: Lavin & Ahmad 2015);

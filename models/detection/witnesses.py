@@ -14,6 +14,7 @@ STRONGEST = 30.0  # standard deviations: a channel further off is no more anomal
 HIGHEST_SCORE = 1e6
 EQUAL_READINGS = 20.0  # equal values in a row that are always healthy
 MISSING_READINGS = 3.0  # missing ones in a row that are not, where there were none before
+HIGHEST_ECHO = 0.99  # score: what one reading leaves in the smoothed strength holds an alarm open, and opens none
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 REPEATS = 0.1  # share of its readings: a value that is repeated more often repeats by nature
 
@@ -23,28 +24,30 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
     """What each witness says, over its threshold; moves `residual_strength` and the runs.
 
     Of prediction and level it is the strength that is compared with its own long past, as anomaly likelihood compares a
-    short memory with a long one (Lavin & Ahmad 2015).
+    short memory with a long one (Lavin & Ahmad 2015). Of prediction it is compared without the share of the one reading
+    that has the largest, so that it takes two or more.
     """
     strengths, told = strengths_of(scratch)
-    stream.residual_strength += (strengths[0] - stream.residual_strength) * rules.strength_rate
-    stream.told_strength += (told[0] - stream.told_strength) * rules.strength_rate
+    stream.residual_strength, stream.residual_largest = smoothed(
+        stream.residual_strength, stream.residual_largest, strengths[0], rules.strength_rate
+    )
+    stream.told_strength, stream.told_largest = smoothed(
+        stream.told_strength, stream.told_largest, told[0], rules.strength_rate
+    )
     sudden, outside, equal, missing = furthest_channels(scratch, rules)
     share = rules.baseline_share
+    weight, mean, variance = rules.residual_weight, stream.residual_strength_mean, stream.residual_strength_variance
     peaks = (
-        above(
-            stream.told_strength,
-            rules.residual_weight,
-            stream.residual_strength_mean,
-            stream.residual_strength_variance,
-            share,
-        ),
+        above(stream.told_strength - stream.told_largest, weight, mean, variance, share),
         above(told[1], rules.level_weight, stream.level_strength_mean, stream.level_strength_variance, share),
         outside,
         sudden,
     )
+    prediction_threshold = stream.residual_threshold * stream.prediction_factor
+    echo = above(stream.told_strength, weight, mean, variance, share) / prediction_threshold
     runs = (equal, missing, silence(stream, elapsed_ms, rules))
     ratios = (  # in the order of OpenedBy
-        peaks[0] / (stream.residual_threshold * stream.prediction_factor),
+        peaks[0] / prediction_threshold,
         peaks[1] / (stream.level_threshold * stream.level_factor),
         peaks[2] / (stream.range_threshold * stream.range_factor),
         peaks[3] / (stream.sudden_threshold * stream.sudden_factor),
@@ -55,17 +58,23 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
     sharp = ratios[2]
     for n in range(3, len(ratios)):
         sharp = at_least(sharp, ratios[n])
-    highest = at_least(at_least(ratios[0], ratios[1]), sharp)
+    highest = at_least(at_least(at_least(ratios[0], ratios[1]), sharp), at_most(echo, HIGHEST_ECHO))
     scored = one_if(stream.age > rules.warm_up)
     return Scores(
         at_most(highest, HIGHEST_SCORE) * scored,
         at_most(sharp, HIGHEST_SCORE) * scored,
         scored,
-        (stream.residual_strength, strengths[1]),
+        (stream.residual_strength - stream.residual_largest, strengths[1]),
         peaks,
         runs,
         furthest_of(ratios),
     )
+
+
+@compiled
+def smoothed(mean: float, largest: float, strength: float, rate: float) -> tuple[float, float]:
+    """The short mean of a strength, and the largest share that one reading has of it: both fade alike."""
+    return mean + (strength - mean) * rate, at_least(strength * rate, largest - largest * rate)
 
 
 @compiled

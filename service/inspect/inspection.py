@@ -179,7 +179,7 @@ def shown(found: FoundStream, stream: StreamKey, detector: Detector, digest: str
     channels = Channels[Doubles].of([*found.rows.channels[0, : len(CHANNELS)].numpy()])
     alarm = None
     if scalars.alarm:
-        severity = Severity(int(scalars.severity)).name.lower()
+        severity = Severity(int(scalars.alarm) - 1).name.lower()
         opened = place_of(scalars.opened_offset)
         since = rfc3339(int(scalars.opened_ms))
         alarm = ShownAlarm(since, opened.offset, scalars.peak, severity, opened.reading or UNSET)

@@ -31,7 +31,7 @@ EVERY_S = 1.0  # between two tables
 ASKED_FOR_S = 10.0  # how long a question keeps new tables coming
 WITHIN_S = 2.0
 NO_STREAMS = np.empty(0, np.bool_)
-COLUMNS = ("age", "time_ms", "alarm", "opened_offset", "opened_ms", "opened_by", "peak", "severity", "length")
+COLUMNS = ("age", "time_ms", "alarm", "opened_offset", "opened_ms", "opened_by", "peak", "length")
 PLACES = [SCALARS.places[name] for name in COLUMNS]
 
 
@@ -246,7 +246,7 @@ def _part(task: PartitionTask, last: Names | None) -> PartitionTable:
 def _open_alarm(partition: Partition, stream: str, row: Mapping[str, float]) -> OpenAlarm:
     return OpenAlarm(
         anomaly=anomaly_id(partition, int(row["opened_offset"]), stream),
-        severity=Severity(int(row["severity"])).name.lower(),
+        severity=Severity(int(row["alarm"]) - 1).name.lower(),
         opened_at=rfc3339(int(row["opened_ms"])),
         opened_by=OpenedBy(int(row["opened_by"])).name.lower(),
         peak=row["peak"],

@@ -28,7 +28,7 @@ class HeldAlarm(NamedTuple):
 def open_alarms(slab: StateSlab) -> list[HeldAlarm]:
     """Those of all streams of a partition, in the order of their slots. Costs little where few are open."""
     slots = (slab.rows.scalar("alarm") > 0).nonzero().squeeze(1)
-    wanted = [SCALARS.places[name] for name in ("opened_offset", "opened_ms", "severity", "peak", "opened_by")]
+    wanted = [SCALARS.places[name] for name in ("opened_offset", "opened_ms", "alarm", "peak", "opened_by")]
     votes = slab.rows.votes[slots].numpy()
     rows = zip(slots.tolist(), slab.rows.scalars[slots][:, wanted].tolist(), votes, strict=True)
     return [
@@ -36,12 +36,12 @@ def open_alarms(slab: StateSlab) -> list[HeldAlarm]:
             key,
             int(offset),
             int(opened_ms),
-            SEVERITIES[int(severity)],
+            SEVERITIES[int(alarm) - 1],
             peak,
             OpenedBy(int(opened_by)),
             Guess.of(vote) if vote.any() else None,
         )
-        for slot, (offset, opened_ms, severity, peak, opened_by), vote in rows
+        for slot, (offset, opened_ms, alarm, peak, opened_by), vote in rows
         if (key := slab.keys[slot]) is not None
     ]
 

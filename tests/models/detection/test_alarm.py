@@ -60,7 +60,7 @@ def test_an_alarm_opens_at_1_and_remembers_where() -> None:
     assert changes(alarm) == [(2, Change.OPENED)]
     row = alarm.row
     assert (row.opened_offset, row.opened_ms, row.opened_by) == (102, 2_000, OpenedBy.RANGE)
-    assert (row.length, row.peak, row.quiet) == (1, 1.0, 0)
+    assert (row.length, row.peak, row.rest) == (1, 1.0, 0)
 
 
 def test_it_closes_after_calm_readings_in_a_row() -> None:
@@ -134,8 +134,8 @@ def test_the_level_is_the_mean_of_the_readings_since_it_opened() -> None:
     ],
 )
 def test_severity_is_that_of_the_peak(score: float, severity: Severity) -> None:
-    assert one_alarm([score]).row.severity == severity
-    assert one_alarm([score, 1.0, 0.6]).row.severity == severity
+    assert one_alarm([score]).row.alarm == 1 + severity
+    assert one_alarm([score, 1.0, 0.6]).row.alarm == 1 + severity
 
 
 def test_only_what_becomes_more_severe_is_an_update() -> None:
@@ -147,7 +147,7 @@ def test_only_what_becomes_more_severe_is_an_update() -> None:
 def test_a_new_alarm_starts_from_its_own_peak() -> None:
     alarm = one_alarm([8.0, 0, 0, 0, 0, 0, 0, 0, 1.1])
     assert changes(alarm)[-1] == (8, Change.OPENED)
-    assert (alarm.row.peak, alarm.row.severity, alarm.row.length) == (1.1, Severity.MINOR, 1)
+    assert (alarm.row.peak, alarm.row.alarm, alarm.row.length) == (1.1, 1 + Severity.MINOR, 1)
 
 
 def test_the_rest_and_the_relearning_run_out() -> None:

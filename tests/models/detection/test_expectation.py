@@ -223,7 +223,7 @@ def test_a_missing_value_teaches_nothing() -> None:
     one = OneStream()
     before = one.numbers()
     look = a_look(residual=1.0, clock=1.0, weekly=1.0, level=1.0, net=1.0, profile=1.0, distance=1.0, present=0.0)
-    EXPECTATION.learn_expectation(one.channels[0], look, 60_000.0, Step(Change.NONE, 1.0, 1.0))
+    EXPECTATION.learn_expectation(one.channels[0], look, 60_000.0, Step(Change.NONE, 0.0, 1.0, 1.0))
     for name, numbers in one.numbers().items():
         np.testing.assert_array_equal(numbers, before[name], err_msg=name)
 

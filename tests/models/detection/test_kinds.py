@@ -82,7 +82,7 @@ def test_symptoms_are_what_their_names_say() -> None:
                 look.before = look.value
                 look.value = values[t, stream, f] if present[t, stream, f] else look.value
                 learns = weight[t, stream, f]
-                EVENTS.follow_symptoms(symptoms[stream], f, channel, look, Step(Change.NONE, learns, learns))
+                EVENTS.follow_symptoms(symptoms[stream], f, channel, look, Step(Change.NONE, 0.0, learns, learns))
                 channel.known += learns
     for stream in range(STREAMS):
         for f, spread in enumerate((0.5, 2.0)):

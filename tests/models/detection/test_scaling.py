@@ -36,7 +36,7 @@ def learned(values: Doubles, weight: Doubles | None = None) -> Any:
     one = OneStream()
     for n, value in enumerate(values.tolist()):
         learns = 1.0 if weight is None else weight[n]
-        LEARNING.learn_scale(one.channels[0], a_look(value=value), Step(Change.NONE, learns, 1.0))
+        LEARNING.learn_scale(one.channels[0], a_look(value=value), Step(Change.NONE, 0.0, learns, 1.0))
     return one.channels[0]
 
 

@@ -37,7 +37,7 @@ def take(seen: Seen, one: OneStream, present: Sequence[float] = (1.0,), updates:
     peaks = (seen.residual, seen.level, seen.outside, seen.sudden)
     scored = float(one.stream.age > one.rules.warm_up)
     scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength), peaks, (0.0,) * 3, 0)
-    LEARNING.update_baseline(one.stream, one.scratch, scores, Step(Change.NONE, updates, updates), one.rules, 0.0)
+    LEARNING.update_baseline(one.stream, one.scratch, scores, Step(Change.NONE, 0.0, updates, updates), one.rules, 0.0)
 
 
 def learn(residuals: Doubles, config: ScoreConfig) -> OneStream:
@@ -285,6 +285,27 @@ def test_the_short_memory_smooths_the_strength() -> None:
         assert one.stream.residual_strength == pytest.approx(smooth)
 
 
+def test_of_the_short_memory_it_is_known_how_much_one_reading_has_of_it() -> None:
+    one, residuals = OneStream(score=ScoreConfig(smooth_readings=9)), np.random.default_rng(6).normal(size=60)
+    for n, residual in enumerate(residuals):
+        score(residual, 0.0, one)
+        shares = np.abs(residuals[: n + 1]) * 0.2 * 0.8 ** np.arange(n, -1, -1)
+        assert one.stream.residual_strength == pytest.approx(shares.sum())
+        assert one.stream.residual_largest == pytest.approx(shares.max())
+
+
+def test_one_reading_is_told_by_sudden_alone_and_two_by_prediction_too() -> None:
+    one = OneStream()
+    stream = one.stream
+    stream.age, stream.residual_threshold, stream.sudden_threshold = 500, 2.0, 1e3
+    alone = [score(residual, 0.0, one).score for residual in (25.0, *[0.0] * 10)]
+    assert max(alone) < 1
+    assert alone[-1] > 0.9, "it would hold an alarm open"
+    again = score(25.0, 0.0, one)
+    assert again.score > 1
+    assert again.furthest == OpenedBy.PREDICTION
+
+
 def test_the_score_is_the_deviation_of_the_smoothed_strength_over_the_threshold() -> None:
     one = OneStream(score=ScoreConfig(usual_share=0.3))
     stream = one.stream
@@ -292,8 +313,9 @@ def test_the_score_is_the_deviation_of_the_smoothed_strength_over_the_threshold(
     stream.residual_strength_mean, stream.residual_strength_variance, stream.residual_threshold = 1.0, 0.25, 8.0
     stream.sudden_threshold = 1e3
     scores = score(2.0, 0.0, one)
-    assert scores.peaks[0] == pytest.approx(1 / (0.5 + 0.3 + SMALLEST_DEVIATION))
-    assert scores.score == pytest.approx(scores.peaks[0] / 8)
+    several = 2.0 - 2.0 * one.rules.strength_rate
+    assert scores.peaks[0] == pytest.approx((several - 1) / (0.5 + 0.3 + SMALLEST_DEVIATION))
+    assert scores.score == pytest.approx(1 / (0.5 + 0.3 + SMALLEST_DEVIATION) / 8), "the echo of the one counts below 1"
     assert scores.furthest == OpenedBy.PREDICTION
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.data.rfc3339 import rfc3339
-from models.detection.alarm import OpenedBy
+from models.detection.alarm import OpenedBy, Severity
 from models.detection.detector import Detector
 from service.input.anomaly import anomaly_id
 from service.input.reading_batch import StreamKey
@@ -84,9 +84,8 @@ def test_a_stream_is_shown_with_the_score_of_its_last_judged_reading_and_what_it
 
 def test_an_open_alarm_is_shown_under_the_id_of_its_events(detector: Detector) -> None:
     task = task_of(detector, P1, [b"pump", b"fan"])
-    set_row(
-        task, b"pump", 3.5, age=500, time_ms=7_000, alarm=1, opened_offset=81, opened_ms=5_000, peak=4.5, severity=2
-    )
+    set_row(task, b"pump", 3.5, age=500, time_ms=7_000, alarm=1 + Severity.CRITICAL)
+    set_row(task, b"pump", opened_offset=81, opened_ms=5_000, peak=4.5)
     set_row(task, b"pump", length=9, opened_by=OpenedBy.RANGE)
     (seen,) = made(task).find(alarm=True).streams
     assert (seen.stream, seen.score, seen.time) == ("pump", 3.5, rfc3339(7_000))
