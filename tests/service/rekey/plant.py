@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from service.input.formats import RecordRules, TopicMapping
 from service.log.port import Record
+from service.rekey.joining import JoinRules
 
 TOPIC, PARTITIONS = "telegraf", 3
 FEATURES = ("temp", "press")
@@ -61,4 +62,39 @@ def by_stream(written: Mapping[int, Sequence[Record]]) -> dict[bytes, list[Recor
             assert one.key is not None
             assert where.setdefault(one.key, number) == number
             found.setdefault(one.key, []).append(one)
+    return found
+
+
+METRICS = "metrics"  # topic of records of one metric each
+METRIC_RULES = RecordRules(
+    mappings={
+        METRICS: TopicMapping(
+            f"input.topics.{METRICS}", stream=("device",), time="ts", time_unit="s", metric="name", values="value"
+        )
+    }
+)
+JOIN = JoinRules(window_ms=2_000, late_ms=1_000, expire_ms=4_000)
+
+
+def metric(device: str, second: float, name: str, value: object) -> Record:
+    """As a gateway writes a value that has changed."""
+    body = {"device": device, "ts": BEGAN_MS // 1000 + second, "name": name, "value": value}
+    return Record(None, json.dumps(body).encode(), (), BEGAN_MS + round(1000 * second) + 250)
+
+
+def metrics_plant(seconds: int = 60, devices: int = 5) -> list[list[Record]]:
+    """By partition. Temperature each second, pressure at times, another metric, records that cannot be read."""
+    found: list[list[Record]] = [[] for _ in range(PARTITIONS)]
+    for second in range(seconds):
+        for n in range(devices):
+            device = f"d{n}"
+            if not (n == 2 and second % 30 > 20):  # falls silent at times
+                temp = None if second % 13 == 5 else 60 + second / 7
+                found[(second + n) % PARTITIONS].append(metric(device, second, "temp", temp))
+            if second % (n + 2) == 0 and second % 30 > 8:
+                found[(second + 2 * n) % PARTITIONS].append(metric(device, second, "press", n + second / 3))
+            if second % 7 == n:
+                found[n % PARTITIONS].append(metric(device, second, "bdSeq", second))
+        if second % 17 == 0:
+            found[second % PARTITIONS].append(Record(b"x", b"{", (("a", b"b"),), BEGAN_MS + 1000 * second))
     return found
