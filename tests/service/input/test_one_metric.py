@@ -49,6 +49,6 @@ def test_what_has_no_metric_or_no_value_is_refused(found: Any, reason: Reason, s
 
 
 def test_the_metrics_of_a_record_are_the_features_that_it_has() -> None:
-    mapping = TopicMapping("", select=("value",), **METRIC)
+    mapping = TopicMapping("", select=("value",), metric="name", values="value")
     several = json.dumps([value("temp", 1), value("press", 2), value("temp", 3), value("off", None)]).encode()
     assert mapped_names(mapping, several) == ("temp", "press")
