@@ -121,9 +121,9 @@ def test_readings_are_those_of_a_calm_run_to_the_byte_however_often_the_process_
 def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: Broker) -> None:
     names, source = prepared(kafka)
     produce(kafka, source, KEYED.records(SECONDS))
-    with running(kafka, names, source, **SLOWLY) as first:
+    with running(kafka, names, source, None, KEYED, **SLOWLY) as first:
         first.until("rekey_started")
-        with running(kafka, names, source, **SLOWLY) as second:
+        with running(kafka, names, source, None, KEYED, **SLOWLY) as second:
             second.until("metrics_listening")
             until_some_are_taken_in(first)
             owner, other = (second, first) if second.lines("rekey_started") else (first, second)
