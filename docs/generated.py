@@ -42,11 +42,11 @@ from service.live.streams import Streams
 from service.notify.notifier import RECEIVERS
 from service.process.incidents import new_book
 from service.rekey.metrics import RekeyMetrics
+from service.rekey.stage import RekeyStatus
 from service.settings.incident_section import IncidentSettings
 from service.settings.input_section import TopicInput
 from service.settings.models_section import TopicModel
 from service.settings.settings import PREFIX, SECTIONS, Settings
-from service.stages.progress import StageStatus
 from service.state.open_alarms import SEVERITIES
 from service.worker import PROBLEMS
 
@@ -263,7 +263,7 @@ def everything_exported() -> CollectorRegistry:
         top_streams=1,
     )
     IncidentMetrics(registry, IncidentStatus(lag_records=0), lambda: [(kind, Notified()) for kind in RECEIVERS])
-    RekeyMetrics(registry, StageStatus(lag_records=0))
+    RekeyMetrics(registry, RekeyStatus(lag_records=0))
     return registry
 
 

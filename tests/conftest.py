@@ -33,7 +33,7 @@ settings.load_profile("telltale")
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 
-PROGRAMS = frozenset({"kafka", "java", "browser", "tools"})
+PROGRAMS = frozenset({"kafka", "java", "browser", "tools", "schema_registry"})
 """The fixtures that are programs, or fail without them."""
 
 TURNS: pytest.StashKey[Turns] = pytest.StashKey()

@@ -57,7 +57,7 @@ MAY_IMPORT = {
         service.errors service.failpoints service.log service.input service.state service.pipeline service.recovery
         service.live
     """,
-    "service.rekey": "service.errors service.log service.input service.stages",
+    "service.rekey": "service.errors service.log service.input service.state service.stages",
     "service.process": """
         models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.log
         service.settings

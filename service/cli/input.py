@@ -108,6 +108,10 @@ def _lines(fetched: "Fetched", trial: "Trial") -> Iterator[str]:
         yield "  topics:"
         yield f"    {topic}: {trial.settings.yaml}"
     yield f"# features: {', '.join(trial.features)}"
+    if trial.joined is not None:
+        metrics = ", ".join(trial.metrics)
+        yield f"# each metric is a stream; telltale rekey, with rekey.join_window_s, joins {metrics} by"
+        yield f"#     {topic}: {trial.joined.yaml}"
     readings = trial.batch.readings
     for key, time_ms, row in zip(
         trial.batch.keys[:SHOWN], readings.times_ms[:SHOWN].tolist(), readings.values[:SHOWN].tolist(), strict=True

@@ -63,6 +63,7 @@ class TopicMapping(NamedTuple):
     time_format: str | None = None
     time_zone: str | None = None
     values: str | Mapping[str, str] = "values"  # to an object or an array of them; or a path for each feature
+    metric: str | None = None  # of the name of the one feature that a reading has a value of
     decimal: str | None = None  # of numbers that are text
     missing: tuple[float | str, ...] = ()
     quality: str | Mapping[str, str] | None = None

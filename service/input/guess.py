@@ -49,6 +49,17 @@ class Guess(NamedTuple):
         inner = ", ".join(f"{name}: {_flow(value)}" for name, value in (self.settings or {}).items())
         return f"{{{inner}}}"
 
+    @property
+    def joined(self) -> "Guess | None":
+        """Of records of one metric each: settings by which the metrics of a stream are joined."""
+        fields = {**PRESETS.get(str((self.settings or {}).get("preset")), {}), **(self.settings or {})}
+        stream, values = fields.get("stream"), fields.get("values", "values")
+        if isinstance(stream, str) or not stream or len(stream) == 1 or stream[-1].lower() not in METRICS:
+            return None
+        if not isinstance(values, str) or values == "@":
+            return None
+        return self._replace(settings={**(self.settings or {}), "stream": [*stream[:-1]], "metric": stream[-1]})
+
     def mapping(self, topic: str, registry: Registry | None = None) -> TopicMapping | None:
         """The same, to read with."""
         if self.settings is None:

@@ -22,6 +22,7 @@ from service.input.columns import Columns
 from service.input.documents import key_of, shaped_documents_of
 from service.input.formats import NO_TIME, TopicMapping
 from service.input.numbers import number_column, number_reader, plain, plain_set
+from service.input.one_metric import is_of_a_feature
 from service.input.paths import READING, Around, Path, path
 from service.input.shapes import Names, Shape, Wanted, all_of, found_in, shape_of
 from service.input.times import TimeRules, time_column
@@ -76,9 +77,12 @@ def paths_of(mapping: TopicMapping, features: Sequence[str]) -> Paths:
         of_quality = (path(quality),) * len(features)
     elif quality is not None:
         of_quality = tuple(path(quality[name]) if name in quality else None for name in features)
+    select = list(map(path, mapping.select))
+    if mapping.metric is not None:
+        select.append(is_of_a_feature(path(mapping.metric), features))
     return Paths(
         readings=path(mapping.readings) if mapping.readings else None,
-        select=tuple(map(path, mapping.select)),
+        select=tuple(select),
         stream=tuple(map(path, mapping.stream)),
         time=path(mapping.time),
         values=path(values) if isinstance(values, str) else None,

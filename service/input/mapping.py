@@ -25,6 +25,7 @@ from service.input.mapped_columns import (
     paths_of,
 )
 from service.input.numbers import number_reader, plain, plain_set, shown
+from service.input.one_metric import metrics_of, one_metric
 from service.input.paths import Around, Path, path
 from service.input.reasons import Reason
 from service.input.times import TimeRules, time_reader
@@ -93,7 +94,10 @@ class MappedReader:
         self._time_ms = time_reader(TimeRules(mapping.setting, unit, mapping.time_format, mapping.time_zone))
         self._number = number_reader(mapping)
         values = self._paths.values
-        self._row = self._one_by_one(self._paths.by_feature) if values is None else self._side_by_side(values)
+        if values is not None and mapping.metric is not None:
+            self._row = one_metric(path(mapping.metric), values, self._features, self._number, self._refuse_values)
+        else:
+            self._row = self._one_by_one(self._paths.by_feature) if values is None else self._side_by_side(values)
         self._good = plain_set(mapping.good)
         found = [self._paths.time, *self._paths.select, *self._paths.stream]
         self._nothing = [math.nan] * len(self._features)
@@ -314,9 +318,12 @@ def mapped_names(mapping: TopicMapping, value: bytes) -> tuple[str, ...]:
     if isinstance(mapping.values, Mapping):
         return tuple(mapping.values)
     place = path(mapping.values)
-    reader = MappedReader(mapping, (), 1)
+    reader = MappedReader(mapping._replace(metric=None), (), 1)
     try:
-        for reading, around in reader.selected(value, Around("", None, {}, None, None)):
+        readings = reader.selected(value, Around("", None, {}, None, None))
+        if mapping.metric is not None:
+            return metrics_of(path(mapping.metric), readings)
+        for reading, around in readings:
             found = place.find(reading, around) if around else None
             if isinstance(found, dict):
                 return tuple(name for name, one in found.items() if reader.is_number(one) and name != mapping.time)

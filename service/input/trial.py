@@ -28,6 +28,8 @@ class Trial(NamedTuple):
     features: tuple[str, ...]
     batch: ReadingBatch
     rejects: list[Reject]
+    joined: Guess | None = None  # the mapping whose metrics `telltale rekey` joins, of records of one metric each
+    metrics: tuple[str, ...] = ()  # of these
 
 
 def try_records(
@@ -53,7 +55,15 @@ def try_records(
         tried = _tried(fetched, rules._replace(mappings={topic: mapping}), bounds_ms, names, guessed.what)
         if len(tried.rejects) < len(best.rejects):
             best = tried._replace(settings=guessed)
-    return best
+    return _with_metrics(fetched, rules, best)
+
+
+def _with_metrics(fetched: Fetched, rules: RecordRules, tried: Trial) -> Trial:
+    """What it says besides of records of one metric each, if there are several metrics in them."""
+    joined = None if tried.settings is None else tried.settings.joined
+    mapping = None if joined is None else joined.mapping(fetched.partition.topic, rules.registry)
+    metrics = () if mapping is None else _names(fetched, mapping)
+    return tried._replace(joined=joined, metrics=metrics) if len(metrics) > 1 else tried
 
 
 def _guesses(fetched: Fetched, registry: Registry | None) -> Iterator[Guess]:
@@ -71,8 +81,10 @@ def _tried(
 
 
 def _names(fetched: Fetched, mapping: TopicMapping | None) -> tuple[str, ...]:
-    """The features that most of the records have."""
+    """The features that most of the records have; of records of one metric each those of all."""
     values = [value for value in fetched.values if value is not None]
+    if mapping is not None and mapping.metric is not None:
+        return tuple(dict.fromkeys(name for value in values for name in mapped_names(mapping, value))) or ("value",)
     found = Counter(names_in(value) if mapping is None else mapped_names(mapping, value) for value in values)
     del found[()]
     return found.most_common(1)[0][0] if found else ("value",)

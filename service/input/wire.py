@@ -382,6 +382,6 @@ def _all_good(keys: list[bytes], values: list[bytes]) -> bool:
     return max(map(len, values)) <= MAX_VALUE_BYTES and all_without_flaw(keys)
 
 
-def encode_reading(features: Sequence[str], time_ms: int, values: Sequence[float]) -> bytes:
+def encode_reading(features: Sequence[str], time_ms: int, values: Sequence[float | None]) -> bytes:
     """The message of one reading; NaN travels as null."""
     return msgspec.json.encode({"timestamp": time_ms, "values": dict(zip(features, values, strict=True))})

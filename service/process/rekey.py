@@ -11,9 +11,11 @@ from service.process.models import open_model
 from service.process.records import record_rules
 from service.process.stages import StagePlace, run_stage, stage_log
 from service.process.stopping import Stopping
+from service.rekey.joined_state import JoinChangelog
+from service.rekey.joining import JoinRules
 from service.rekey.metrics import RekeyMetrics
 from service.rekey.readings import RecordReader
-from service.rekey.stage import RekeyStage
+from service.rekey.stage import Joining, RekeyStage
 from service.settings.settings import Settings
 
 # Of some bytes a reading, what a poll brings may become a hundred times as much memory.
@@ -33,12 +35,27 @@ def run_rekey(settings: Settings) -> None:
     reader = RecordReader(Decoder(features, *bounds_ms, record_rules(settings)))
     place = StagePlace("rekey", rekey.group, rekey.metrics_host, rekey.metrics_port)
     log, _ = stage_log(settings, place, rekey.topics, rekey.topic, POLL_BYTES)
-    stage = RekeyStage(log, reader, stopping.requested, wait_s=rekey.wait_s, reset=settings.state.when_lost == "reset")
+    stage = RekeyStage(
+        log,
+        reader,
+        stopping.requested,
+        joining=_joining(settings, features),
+        wait_s=rekey.wait_s,
+        reset=settings.state.when_lost == "reset",
+    )
     registry = CollectorRegistry()
     RekeyMetrics(registry, stage.status)
     said = {"reads": list(rekey.topics), "writes": rekey.topic, "features": list(features)}
     run_stage(stage, settings, place, registry, stopping, **said)
     logger.info("stopped", readings=stage.status.counts["readings"])
+
+
+def _joining(settings: Settings, features: Sequence[str]) -> Joining | None:
+    rekey = settings.rekey
+    if rekey.join_window_s is None:
+        return None
+    spans_ms = (round(1000 * span) for span in (rekey.join_window_s, rekey.join_late_s, rekey.join_expire_s))
+    return Joining(JoinRules(*spans_ms), JoinChangelog(rekey.group, rekey.topic, features))
 
 
 def _features(settings: Settings) -> Sequence[str]:
@@ -55,6 +72,12 @@ def _check(settings: Settings) -> None:
     others = (kafka.anomalies_topic, kafka.dead_letters_topic, kafka.changelog_topic, settings.incidents.topic)
     if rekey.topic in others:
         raise RefusedSetting(f"rekey.topic: found {rekey.topic}, expected a topic that nothing else is written to")
+    named = [topic for topic in rekey.topics if (one := settings.input.topics.get(topic)) and one.metric is not None]
+    if named and rekey.join_window_s is None:
+        raise RefusedSetting(
+            f"rekey.join_window_s: found null, expected the seconds whose metrics are one reading, as the records of "
+            f"{named[0]} hold one metric each (input.topics.{named[0]}.metric)"
+        )
     if rekey.topic in settings.input.topics:
         raise RefusedSetting(
             f"input.topics.{rekey.topic}: expected no mapping, as what `telltale rekey` writes needs none"

@@ -1,7 +1,8 @@
-"""What becomes of a record: a record for each of its readings, keyed by the stream, and a dead letter.
+"""What becomes of a record: its readings, each to be written under its stream's name, and a dead letter.
 
 A reading is written in Telltale's own JSON, so that what comes after needs no mapping. Its header `telltale-source`
-says where it came from, TOPIC/PARTITION/OFFSET/INDEX, and its record's time is that of the record it was in.
+says where it came from, TOPIC/PARTITION/OFFSET/INDEX, and its record's time is that of the record it was in. One that
+is joined of several names the source of each value that came in its window, with commas.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,21 +17,32 @@ from service.log.port import Fetched, Partition, Record
 SOURCE = "telltale-source"
 
 
+class RekeyedReading(NamedTuple):
+    """A reading that is written, or joined with others first."""
+
+    key: bytes
+    time_ms: int
+    values: Sequence[float | None]  # (F,), None where one is missing
+    record_time_ms: int  # -1: unknown
+    source: str
+
+
 class ArrivedRecord(NamedTuple):
     """A record that came. time_ms: of its first reading."""
 
     time_ms: int
     partition: Partition
     offset: int
-    readings: tuple[Record, ...]
+    readings: tuple[RekeyedReading, ...]
     letter: Record | None = None
 
 
 class RecordReader:
-    """Reads records as a worker does, and writes their readings again."""
+    """Reads records as a worker does."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
+        self.features = decoder.features
         self.skipped = 0  # readings that mappings leave out, since this was set to 0
 
     def read(self, fetched: Fetched, last_ms: int) -> Iterator[ArrivedRecord]:
@@ -41,18 +53,21 @@ class RecordReader:
         batch, rejects = self._decoder.decode(fetched)
         self.skipped += batch.skipped
         letters = {int(fetched.offsets[reject.record]): dead_letter(fetched, reject) for reject in rejects}
-        written = dict(_written(batch, self._decoder.features))
-        for offset in sorted({*written, *letters}):
-            readings = written.get(offset, [])
-            last_ms = readings[0][0] if readings else last_ms
-            records = tuple(record for _, record in readings)
-            yield ArrivedRecord(last_ms, fetched.partition, offset, records, letters.get(offset))
+        found = dict(_by_offset(batch))
+        for offset in sorted({*found, *letters}):
+            readings = found.get(offset, ())
+            last_ms = readings[0].time_ms if readings else last_ms
+            yield ArrivedRecord(last_ms, fetched.partition, offset, readings, letters.get(offset))
 
 
-Timed = tuple[int, Record]  # a reading's time and its record
+def reading_record(features: Sequence[str], reading: RekeyedReading) -> Record:
+    """As it is written."""
+    value = encode_reading(features, reading.time_ms, reading.values)
+    time_ms = reading.record_time_ms if reading.record_time_ms >= 0 else None
+    return Record(reading.key, value, ((SOURCE, reading.source.encode()),), time_ms)
 
 
-def _written(batch: ReadingBatch, features: Sequence[str]) -> Iterator[tuple[int, list[Timed]]]:
+def _by_offset(batch: ReadingBatch) -> Iterator[tuple[int, tuple[RekeyedReading, ...]]]:
     """The readings of each offset that has some."""
     topic, number = batch.partition
     readings = batch.readings
@@ -66,9 +81,16 @@ def _written(batch: ReadingBatch, features: Sequence[str]) -> Iterator[tuple[int
         strict=True,
     )
     for offset, some in groupby(rows, key=lambda row: row[0]):
-        found = []
-        for _, key, time_ms, values, record_time_ms, index in some:
-            source = ((SOURCE, f"{topic}/{number}/{offset}/{index}".encode()),)
-            value = encode_reading(features, time_ms, values)
-            found.append((time_ms, Record(key, value, source, record_time_ms if record_time_ms >= 0 else None)))
-        yield offset, found
+        yield (
+            offset,
+            tuple(
+                RekeyedReading(
+                    key,
+                    time_ms,
+                    [None if value != value else value for value in values],  # noqa: PLR0124  (NaN alone is not itself)
+                    record_time_ms,
+                    f"{topic}/{number}/{offset}/{index}",
+                )
+                for _, key, time_ms, values, record_time_ms, index in some
+            ),
+        )

@@ -113,6 +113,11 @@ class TopicInput(Section):
         description="path of an object with the features' names, an array in their order, or one number (@: the "
         "reading itself); or a path for each feature",
     )
+    metric: PathText | None = Field(
+        default=None,
+        description="path of the name of the one feature that a reading has a value of; metrics that are no features "
+        "are skipped, and `telltale rekey` joins the others by time (rekey.join_window_s); null: values says all",
+    )
     decimal: Literal[".", ","] | None = Field(
         default=None, description="decimal sign of numbers that are text; null: they are refused"
     )
@@ -144,6 +149,8 @@ class TopicInput(Section):
                 raise wrong_value(f"a value, as {other} has one", name)
         if self.message is not None and self.format != "protobuf":
             raise wrong_value(f"none, as format is {self.format}", "message")
+        if self.metric is not None and not isinstance(self.values, str):
+            raise wrong_value("one path, as metric says which feature the value is of", "values")
         if self.quality is not None and not self.good:
             raise wrong_value("the flags of good values, as quality has a path", "good")
         if self.quality is None and self.good:

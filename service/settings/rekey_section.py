@@ -32,6 +32,29 @@ class RekeySettings(Section):
         description="s that a record waits for those of other partitions with an earlier time, as a stream may be in "
         "several; more is for producers that send late",
     )
+    join_window_s: Number | None = Field(
+        default=None,
+        ge=0.001,
+        le=86_400,
+        allow_inf_nan=False,
+        description="s of event time whose readings of a stream become one, for records that hold one metric, or some "
+        "features, each: the windows begin at multiples of it; null: each reading is written as it comes",
+    )
+    join_late_s: Number = Field(
+        default=0.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="s of a stream's time that a window stays open beyond its end, where not all features have come",
+    )
+    join_expire_s: Number = Field(
+        default=300.0,
+        ge=0,
+        le=31_536_000,
+        allow_inf_nan=False,
+        description="s of event time for which a feature's last known value stands in where a window has none; then "
+        "it is missing",
+    )
     metrics_port: Whole | None = Field(
         default=None, ge=0, le=65_535, description="TCP port that serves /metrics of this command; null: none"
     )

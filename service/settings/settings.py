@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeGuard
+from typing import Self, TypeGuard
 
-from pydantic import BaseModel, Field, PrivateAttr, SecretStr
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.outgoing import ClientCredentials
 from service.settings.detection_section import DetectionRule, DetectionSettings
-from service.settings.fields import FilePath, Names, Topic, Whole
+from service.settings.fields import FilePath, Names, Topic, Whole, wrong_value
 from service.settings.incident_section import IncidentSettings
 from service.settings.input_section import InputSettings, TopicInput
 from service.settings.kafka_section import KafkaSettings
@@ -74,6 +74,17 @@ class Settings(BaseSettings):
     incidents: IncidentSettings = Field(default_factory=IncidentSettings)
     rekey: RekeySettings = Field(default_factory=RekeySettings)
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for topic in self.kafka.topics:
+            if (mapping := self.input.topics.get(topic)) is not None and mapping.metric is not None:
+                raise wrong_value(
+                    f"none, as {topic} is read to be judged (kafka.topics): records of one metric each are joined by "
+                    "`telltale rekey` first (rekey.topics), and what it writes is read",
+                    f"input.topics.{topic}.metric",
+                )
+        return self
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

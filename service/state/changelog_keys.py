@@ -6,11 +6,9 @@ from typing import NamedTuple
 from service.log.port import Partition
 
 PAGE, ROSTER, MARKER = "page", "roster", "marker"
-INCIDENT, MEMBER, CONTROL = (
-    "incident",
-    "member",
-    "control",
-)  # what the stage for incidents keeps in the same topic: service/incidents
+# What stages keep in the same topic, by names: service/incidents, and service/rekey.
+INCIDENT, MEMBER, CONTROL, JOINED = "incident", "member", "control", "joined"
+NAMED = (INCIDENT, MEMBER, CONTROL, JOINED)
 _NUMBER = re.compile(r"(0|[1-9][0-9]{0,6})", re.ASCII)  # of a page, as `entry_key` writes it
 
 
@@ -63,6 +61,6 @@ def parse_key(key: bytes) -> Key | None:
     if kind == MARKER:
         return Key(topic, kind, "", rest)
     name, _, group = rest.partition("/")
-    if kind in (INCIDENT, MEMBER, CONTROL) or (kind in (PAGE, ROSTER) and _NUMBER.fullmatch(name)):
+    if kind in NAMED or (kind in (PAGE, ROSTER) and _NUMBER.fullmatch(name)):
         return Key(topic, kind, name, group)
     return None

@@ -3,7 +3,6 @@
 import random
 import signal
 import tempfile
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -11,20 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from service import failpoints, log_lines
-from service.input.wire import Decoder
 from service.kafka.topics import CHANGELOG
-from service.log.memory_log import MemoryLog, Topics
 from service.log.port import Partition, Record
 from service.process.rekey import run_rekey
-from service.rekey.readings import SOURCE, RecordReader
-from service.rekey.stage import RekeyStage
+from service.rekey.readings import SOURCE
 from service.settings import loading
 from tests.faults.figures import Cast, Figures
 from tests.faults.oracle import Differences, Published, compare
 from tests.faults.scene import SESSION_MS, Fault, wait_until
 from tests.faults.worker import fail
 from tests.kafka import Broker
-from tests.service.rekey.plant import DAY_MS, FEATURES, MAPPING, PARTITIONS, RULES, by_stream, in_parts, plant
+from tests.service.rekey.plant import PARTITIONS, Plant, by_stream, in_parts
 
 POINTS = ("before_begin", "after_begin", "after_anomalies", "after_offsets", "during_commit")
 AT_RANDOM = 0.4  # of the kills: at any moment, not at a fail-point
@@ -48,12 +44,12 @@ def run(orders: Mapping[str, Any]) -> int:
     return 0
 
 
-def kills(cast: Cast, count: int) -> Figures:
+def kills(cast: Cast, count: int, kind: Plant) -> Figures:
     """kill -9 of the one process of the stage, which is started again each time."""
     chance = random.Random(cast.seed)
-    records = plant(seconds=count * RECORDS_A_KILL // 8)
+    records = kind.records(count * RECORDS_A_KILL // kind.a_second)
     parts = in_parts(records, count + 1)  # one at a time: a fast machine would have written all by the last kills
-    source, settings = _prepared(cast.broker)
+    source, settings = _prepared(cast.broker, kind)
     folder = Path(tempfile.mkdtemp(prefix="telltale-faults-"))
     killed: Counter[str] = Counter()
 
@@ -71,7 +67,7 @@ def kills(cast: Cast, count: int) -> Figures:
         child.signal(signal.SIGKILL)
         child.wait(ENDED_WITHIN_S)
         killed["random" if at_random else point if reached else f"not at {point}"] += 1
-    expected = _calm(source, records)
+    expected = _calm(source, kind, records)
     wanted = sum(map(len, expected.streams.values()))
     before = _found(cast.broker, settings)
     _produce(cast.broker, source, parts[count])
@@ -79,7 +75,12 @@ def kills(cast: Cast, count: int) -> Figures:
     wait_until(lambda: _count(cast.broker, settings) >= wanted, DRAINED_WITHIN_S, "all readings")
     child.signal(signal.SIGTERM)
     code = child.wait(ENDED_WITHIN_S)
-    figures = Figures("kill -9, re-keying", count, wanted, _differences(expected, _found(cast.broker, settings)))
+    figures = Figures(
+        "kill -9, re-keying" if kind.joining is None else "kill -9, joining",
+        count,
+        wanted,
+        _differences(expected, _found(cast.broker, settings)),
+    )
     figures.extra |= {"at": dict(sorted(killed.items())), "written between kills": _size(before)}
     figures.require(code == 0, f"it ended with {code} after SIGTERM")
     figures.require(0 < _size(before) < wanted, f"{_size(before)} of {wanted} readings were written between the kills")
@@ -90,13 +91,11 @@ def _produce(broker: Broker, source: str, records: list[list[Record]]) -> None:
     broker.produce(source, [(number, record) for number, mine in enumerate(records) for record in mine])
 
 
-def _prepared(broker: Broker) -> tuple[str, dict[str, object]]:
+def _prepared(broker: Broker, kind: Plant) -> tuple[str, dict[str, object]]:
     """A topic, and the settings that read it."""
     source = broker.create_topic(PARTITIONS, "gateways")
-    mapping = {"stream": list(MAPPING.stream), "time_unit": MAPPING.time_unit, "values": MAPPING.values}
     return source, {
-        "features": FEATURES,
-        "input.topics": {source: mapping},
+        **kind.settings(source),
         "kafka.bootstrap_servers": broker.bootstrap_servers,
         "kafka.dead_letters_topic": broker.create_topic(1, "dead-letters"),
         "kafka.changelog_topic": broker.create_topic(1, "changelog", CHANGELOG),
@@ -111,15 +110,9 @@ def _prepared(broker: Broker) -> tuple[str, dict[str, object]]:
     }
 
 
-def _calm(source: str, records: list[list[Record]]) -> _Written:
+def _calm(source: str, kind: Plant, records: list[list[Record]]) -> _Written:
     """What a stage that nothing disturbs writes, on a log in memory."""
-    topics = Topics({source: PARTITIONS})
-    for number, mine in enumerate(records):
-        topics.append(Partition(source, number), mine)
-    reader = RecordReader(Decoder(FEATURES, DAY_MS, DAY_MS, RULES._replace(mappings={source: MAPPING})))
-    stage = RekeyStage(MemoryLog(topics), reader, threading.Event())
-    while sum(topics.committed.values()) < sum(map(len, records)):
-        stage.turn(0.0)
+    topics = kind.written(source, records)
     streams = by_stream({partition.number: mine for partition, mine in topics.anomalies.items()})
     return _Written(streams, topics.dead_letters[Partition(source, 0)])
 

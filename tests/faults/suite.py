@@ -11,6 +11,7 @@ from tests.faults import apart, kills, load, outages, rekeying
 from tests.faults.broker import OwnBroker
 from tests.faults.figures import Cast, Figures
 from tests.faults.oracle import Differences
+from tests.service.rekey.plant import PLANTS
 
 Play = Callable[[Cast], Figures]
 
@@ -75,6 +76,11 @@ def _terminations(count: int, alone: int, hung: int) -> Play:
     return play
 
 
+def _rekeying(kind: str) -> Row:
+    plant = PLANTS[kind]
+    return Row(lambda cast: rekeying.kills(cast, 8, plant), lambda cast: rekeying.kills(cast, 200, plant))
+
+
 def _added(name: str, plays: Iterable[Callable[[], Figures]]) -> Figures:
     """Played at the same time."""
     plays = list(plays)
@@ -108,7 +114,8 @@ ROWS: dict[str, Row] = {
         lambda cast: apart.schedules(cast, 6, 600, many=True),
         lambda cast: apart.schedules(cast, 50, 5_000, many=True),
     ),
-    "rekey": Row(lambda cast: rekeying.kills(cast, 8), lambda cast: rekeying.kills(cast, 200)),
+    "rekey": _rekeying("keyed"),
+    "join": _rekeying("joined"),
     "schedules": Row(lambda cast: apart.schedules(cast, 10, 4_000), lambda cast: apart.schedules(cast, 50, 20_000)),
 }
 

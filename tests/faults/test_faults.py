@@ -94,5 +94,9 @@ def test_readings_that_are_keyed_by_stream_are_there_once_whatever_ends_it(kafka
     assert found("rekey", kafka, nursery).passed
 
 
+def test_metrics_that_are_joined_are_the_same_readings_whatever_ends_it(kafka: Broker, nursery: Nursery) -> None:
+    assert found("join", kafka, nursery).passed
+
+
 def test_batch_borders_polls_and_schedules_change_no_byte(kafka: Broker, nursery: Nursery) -> None:
     assert found("schedules", kafka, nursery).passed

@@ -2,29 +2,29 @@
 
 import json
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from service.input.wire import Decoder
-from service.log.memory_log import MemoryLog, Topics
-from service.log.port import Partition, Record
-from service.rekey.readings import RecordReader
-from service.rekey.stage import RekeyStage
+import pytest
+
+from service.log.port import Record
 from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, wait_until
 from tests.integration.test_incidents import SLOWLY, Stage
 from tests.kafka import Broker
-from tests.service.rekey.plant import DAY_MS, FEATURES, PARTITIONS, RULES, TOPIC, by_stream, in_parts, plant
+from tests.service.rekey.plant import PARTITIONS, PLANTS, TOPIC, Plant, by_stream, in_parts
 
-ALL = plant(seconds=900)
+SECONDS = 900
+KEYED = PLANTS["keyed"]
 KILLS = 4
-MAPPING = {"stream": ["tags.host", "tags.id"], "time_unit": "s", "values": "fields"}
 
 
 class Rekey(Stage):
     """`telltale rekey`, seen from outside."""
 
-    def __init__(self, broker: Broker, names: Names, source: str, instance: str | None, **environment: str) -> None:
+    def __init__(
+        self, broker: Broker, names: Names, source: str, instance: str | None, kind: Plant, **environment: str
+    ) -> None:
         own = {} if instance is None else {"TELLTALE_KAFKA__INSTANCE": instance}
         self.process = Process(
             *("rekey", "--topic", source, "--into", names.topic, "--group", f"{names.group}-rekey"),
@@ -32,17 +32,29 @@ class Rekey(Stage):
             **names.environment,
             **own,
             **environment,
-            TELLTALE_FEATURES=",".join(FEATURES),
-            TELLTALE_INPUT__TOPICS=json.dumps({source: MAPPING}),
+            **{_variable(path): _text(value) for path, value in kind.settings(source).items()},
             TELLTALE_REKEY__WAIT_S="0.1",
         )
 
 
+def _variable(path: str) -> str:
+    return f"TELLTALE_{path.upper().replace('.', '__')}"
+
+
+def _text(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else json.dumps(value)
+
+
 @contextmanager
 def running(
-    broker: Broker, names: Names, source: str, instance: str | None = None, **environment: str
+    broker: Broker,
+    names: Names,
+    source: str,
+    instance: str | None = None,
+    kind: Plant | None = None,
+    **environment: str,
 ) -> Iterator[Rekey]:
-    stage = Rekey(broker, names, source, instance, **environment)
+    stage = Rekey(broker, names, source, instance, kind or KEYED, **environment)
     try:
         yield stage
     finally:
@@ -73,36 +85,34 @@ def written(broker: Broker, topic: str) -> dict[bytes, list[Record]]:
     return by_stream(found)
 
 
-def calm(source: str) -> dict[bytes, list[Record]]:
+def calm(source: str, kind: Plant = KEYED) -> dict[bytes, list[Record]]:
     """What a stage that nothing disturbs writes, on a log in memory."""
-    topics = Topics({source: PARTITIONS})
-    for number, mine in enumerate(ALL):
-        topics.append(Partition(source, number), mine)
-    rules = RULES._replace(mappings={source: RULES.mappings[TOPIC]})
-    stage = RekeyStage(MemoryLog(topics), RecordReader(Decoder(FEATURES, DAY_MS, DAY_MS, rules)), threading.Event())
-    while sum(topics.committed.values()) < sum(map(len, ALL)):
-        stage.turn(0.0)
+    topics = kind.written(source, kind.records(SECONDS))
     return by_stream({partition.number: records for partition, records in topics.anomalies.items()})
 
 
-def test_readings_are_those_of_a_calm_run_to_the_byte_however_often_the_process_is_killed(kafka: Broker) -> None:
+@pytest.mark.parametrize("kind", PLANTS.values(), ids=list(PLANTS))
+def test_readings_are_those_of_a_calm_run_to_the_byte_however_often_the_process_is_killed(
+    kafka: Broker, kind: Plant
+) -> None:
     names, source = prepared(kafka)
-    *parts, last = in_parts(ALL, KILLS + 1)  # a fast machine would have written all by the last kills
+    *parts, last = in_parts(kind.records(SECONDS), KILLS + 1)  # a fast machine would have written all by the last kills
     for part in parts:
         produce(kafka, source, part)
-        with running(kafka, names, source, "one", **SLOWLY) as stage:
+        with running(kafka, names, source, "one", kind, **SLOWLY) as stage:
             until_some_are_taken_in(stage)
             stage.process.signal(signal.SIGKILL)
             stage.process.ended()
     before = sum(map(len, written(kafka, names.topic).values()))
     produce(kafka, source, last)
-    with running(kafka, names, source, "one") as stage:
+    with running(kafka, names, source, "one", kind) as stage:
         until_all_is_taken_in(stage)
         stage.process.signal(signal.SIGTERM)
         assert stage.process.ended() == 0
     found = written(kafka, names.topic)
-    assert found == calm(source)
-    assert 1_000 < before < sum(map(len, found.values()))
+    assert found == calm(source, kind)
+    of_all = sum(map(len, found.values()))
+    assert of_all // 20 < before < of_all
     letters = kafka.read_committed(names.dead_letters)
     assert len(letters) == 53
     assert {letter.record.value for letter in letters} == {b"{"}
@@ -110,10 +120,10 @@ def test_readings_are_those_of_a_calm_run_to_the_byte_however_often_the_process_
 
 def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: Broker) -> None:
     names, source = prepared(kafka)
-    produce(kafka, source, ALL)
-    with running(kafka, names, source, **SLOWLY) as first:
+    produce(kafka, source, KEYED.records(SECONDS))
+    with running(kafka, names, source, None, KEYED, **SLOWLY) as first:
         first.until("rekey_started")
-        with running(kafka, names, source, **SLOWLY) as second:
+        with running(kafka, names, source, None, KEYED, **SLOWLY) as second:
             second.until("metrics_listening")
             until_some_are_taken_in(first)
             owner, other = (second, first) if second.lines("rekey_started") else (first, second)

@@ -94,3 +94,19 @@ def test_lines_of_influx_are_recognized(telltale: Telltale, tmp_path: Path) -> N
         "# features: temp, press",
         "# h1/p7, 2026-01-05T00:00:00.000Z: temp 61.0, press 4.1",
     ]
+
+
+def test_of_records_of_one_metric_each_it_says_how_they_are_joined(telltale: Telltale, tmp_path: Path) -> None:
+    file = tmp_path / "plant.jsonl"
+    lines = [{"name": name, "value": 61, "timestamp": NOW_S * 1000} for name in ("temp", "press", "temp")]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    said = telltale.does("input", "try", "--file", file, "--key", "p7").splitlines()
+    assert "    plant: {values: value, stream: [$key, name]}" in said
+    assert said[5:7] == [
+        "# each metric is a stream; telltale rekey, with rekey.join_window_s, joins temp, press by",
+        "#     plant: {values: value, stream: [$key], metric: name}",
+    ]
+    config = tmp_path / "telltale.yaml"
+    config.write_text(f"input:\n  topics:\n{said[6].lstrip('#')}")
+    joined = telltale.does("input", "try", "--file", file, "--key", "p7", "--config", config).splitlines()
+    assert joined[1:3] == ["# features: temp, press", "# p7, 2026-01-05T00:00:00.000Z: temp 61.0, press missing"]

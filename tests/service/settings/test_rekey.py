@@ -42,3 +42,29 @@ def test_topics_that_do_not_fit_are_refused_before_anything_is_begun(
 ) -> None:
     with pytest.raises(RefusedSetting, match=message):
         run_rekey(load(None, overrides))
+
+
+METRIC = {"plc": {"metric": "name", "values": "value"}}
+
+
+def test_metrics_are_joined_by_windows_that_are_set(file: Path) -> None:
+    file.write_text(
+        "rekey: {topics: [plc], join_window_s: 10, join_expire_s: 60}\ninput: {topics: {plc: {metric: name}}}"
+    )
+    rekey = load(file, {}).rekey
+    assert (rekey.join_window_s, rekey.join_late_s, rekey.join_expire_s) == (10, 0, 60)
+
+
+def test_records_of_one_metric_each_are_not_written_one_by_one() -> None:
+    with pytest.raises(RefusedSetting, match=r"rekey\.join_window_s: found null.*input\.topics\.plc\.metric"):
+        run_rekey(load(None, {"rekey.topics": ["plc"], "input.topics": METRIC}))
+
+
+def test_records_of_one_metric_each_are_not_judged() -> None:
+    with pytest.raises(RefusedSetting, match=r"input\.topics\.plc\.metric: expected none, as plc is read to be judged"):
+        load(None, {"kafka.topics": ["plc"], "input.topics": METRIC})
+
+
+def test_a_metric_has_one_value() -> None:
+    with pytest.raises(RefusedSetting, match=r"input\.topics\.plc\.values: .*expected one path, as metric says"):
+        load(None, {"input.topics": {"plc": {"metric": "name", "values": {"temp": "t"}}}})
