@@ -62,11 +62,11 @@ export const fromLocalTime = (text) => Date.parse(zone === "UTC" ? `${text}Z` : 
 const values = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 
 /**
- * A reading, or what was expected of one.
+ * A reading, or what was expected of one; its unit stays on its line.
  * @param {number} value
  * @param {string} [unit]
  */
-export const measured = (value, unit) => (unit ? `${values.format(value)} ${unit}` : values.format(value));
+export const measured = (value, unit) => (unit ? `${values.format(value)}\u00a0${unit}` : values.format(value));
 
 /** @type {[number, string][]} seconds */
 const PERIODS = [

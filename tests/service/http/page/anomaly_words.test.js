@@ -7,7 +7,7 @@ const OTHER = { ...CHANNEL, name: "power", share: 0.1 };
 
 test("what was seen and expected is that of the channel with the largest share, with its unit", () => {
   const said = expectedAndSeen([OTHER, { ...CHANNEL, unit: "m³/h" }]);
-  assert.equal(said, "flow 45.23 m³/h, expected 20.1 m³/h (19.8 to 20.4)");
+  assert.equal(said, "flow 45.23\u00a0m³/h, expected 20.1\u00a0m³/h (19.8 to 20.4)");
 });
 
 test("what is not known is not said", () => {

@@ -77,7 +77,7 @@ test("how rarely something comes is said in a unit of which there are two or mor
 });
 
 test("a reading has four digits that count, and its unit", () => {
-  assert.equal(words.measured(45.23456, "bar"), "45.23 bar");
+  assert.equal(words.measured(45.23456, "bar"), "45.23\u00a0bar");
   assert.equal(words.measured(123456), "123,500");
   assert.equal(words.measured(0.000123456), "0.0001235");
 });
