@@ -150,6 +150,8 @@ class Service:
             **environment,
         )
         self.port = 0
+        token = environment.get("TELLTALE_HTTP__TOKEN")
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         # At exit some builds of a library that torch brings write lines of their own.
@@ -163,8 +165,9 @@ class Service:
         return self
 
     def get(self, path: str) -> tuple[int, str]:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=self._headers)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
