@@ -118,7 +118,7 @@ def test_a_storm_on_a_phone_is_read_acknowledged_and_muted(browser: Browser, sto
 
 
 def test_what_is_said_by_keys_can_be_taken_back(browser: Browser, storm: Plant) -> None:
-    with opened(browser, storm, **DESK) as page:
+    with opened(browser, storm, **DESK, color_scheme="dark") as page:
         page.evaluate("localStorage.setItem('telltale-name', 'ben')")
         row = page.locator("#incidents-open > li").filter(has_text=ALONE.rpartition("/")[0])
         row.locator(".incident").focus()
@@ -126,6 +126,7 @@ def test_what_is_said_by_keys_can_be_taken_back(browser: Browser, storm: Plant) 
         expect(row.locator(".said")).to_contain_text("acknowledged by ben")
         page.keyboard.press("b")
         expect(page.locator("#say")).to_be_visible()
+        assert violations(page) == []
         page.keyboard.press("Tab")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "known, unimportant"
@@ -134,6 +135,9 @@ def test_what_is_said_by_keys_can_be_taken_back(browser: Browser, storm: Plant) 
         storm.until_applied("acknowledgement set", "label set")
         listed = page.locator("#in-force-list .said", has_text="by ben")
         expect(listed).to_have_count(2)
+        row.get_by_role("button", name=re.compile("member of incident")).click()
+        expect(row.locator(".member")).to_have_count(1)
+        assert violations(page) == []
 
         row.get_by_role("button", name=re.compile("Take back: acknowledged")).click()
         expect(row).not_to_contain_text("acknowledged by ben")
