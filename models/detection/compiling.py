@@ -52,7 +52,7 @@ class KeptCode(InTreeCacheLocator):  # type: ignore[misc]  # numba has no types
 
 def compiled(function: F) -> F:
     """A function that others which are compiled call, and Python does not."""
-    bare = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    bare = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
     return cast(F, bare(function))
 
 
