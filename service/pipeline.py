@@ -216,13 +216,13 @@ class Pipeline:
         indices = np.concatenate([batch.indices for batch, _ in work])
         packed = torch.from_numpy(packed_places(readings.offsets.numpy(), indices))
         limits = self._limits(work, waves)
-        verdicts, after = self.detector.observe(readings._replace(offsets=packed), waves, rows, limits)
+        verdicts = self.detector.observe_in_place(readings._replace(offsets=packed), waves, rows, limits)
         clock.lap("observe")
         applied = torch.empty_like(waves.slots)
         for run in waves.runs:
             applied[: run.readings.shape[1]] = readings.offsets[run.readings[-1]]
         for (batch, task), own, place in zip(work, own_slots, places, strict=True):
-            mine = after if len(work) == 1 else after.take(place)
+            mine = rows if len(work) == 1 else rows.take(place)
             task.slab.scatter(own, mine, applied[place], int(batch.readings.offsets[0]))
         ends = list(accumulate((len(batch.keys) for batch, _ in work), initial=0))
         parts = [verdicts.part(begin, end) for begin, end in pairwise(ends)]

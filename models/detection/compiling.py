@@ -51,8 +51,11 @@ class KeptCode(InTreeCacheLocator):  # type: ignore[misc]  # numba has no types
 
 
 def compiled(function: F) -> F:
-    """A function that others which are compiled call, and Python does not."""
-    bare = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    """A function that others which are compiled call, and Python does not.
+
+    It is inlined: a call would pass every field of every array in its tuples, which took as long as the arithmetic.
+    """
+    bare = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
     return cast(F, bare(function))
 
 

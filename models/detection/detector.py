@@ -17,13 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.arrays import Doubles
+from models.data.arrays import Doubles, Int64s
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.detection.kinds import ASKED_TOGETHER, SYMPTOMS, Guess, KindsHead, vote_of, with_symptoms
 from models.detection.records import Block, Events, Limits, Rules, Scratch, Sheet
 from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
 from models.detection.scoring import ScoreConfig
-from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import Waves, pack
 
@@ -96,55 +95,37 @@ class DetectorConfig:
 class Stretch(NamedTuple):
     """T waves of the same S streams, as the net is shown them."""
 
-    offsets: Tensor  # (T, S) int64
-    times_ms: Tensor  # (T, S) int64
-    elapsed_ms: Tensor  # (T, S) float64: since the stream's last reading
-    held: Tensor  # (T, S, F), each missing value replaced by the last known one
+    offsets: Int64s  # (T, S)
+    times_ms: Int64s  # (T, S)
+    elapsed_ms: Doubles  # (T, S) since the stream's last reading
+    held: Doubles  # (T, S, F), each missing value replaced by the last known one
 
 
 class Expected(NamedTuple):
     """What was expected of a stretch before it was seen."""
 
-    predicted: Tensor  # (T, S, F) in spreads
+    predicted: Doubles  # (T, S, F) in spreads
     memory: Tensor  # (T, S, H): the top layer's h after each wave
 
 
-class WorkingRows(NamedTuple):
-    """The rows of S streams while they are judged, changed in place; the net has its memory layer first."""
+class _Batch(NamedTuple):
+    """N readings that are judged, and where it is written what is thought of them."""
 
-    hidden: Tensor  # (L, S, H)
-    cell: Tensor  # (L, S, H)
-    channels: Tensor  # (S, C or C + E, F)
-    scalars: Tensor  # (S, K or K + V)
+    offsets: Int64s  # (N,)
+    times_ms: Int64s  # (N,)
+    values: Doubles  # (N, F)
+    sheet: Sheet
+    transitions: list[Transition]
+    scratch: Scratch
+    events: Events  # room for those of one block, as a rule
 
     @classmethod
-    def of(cls, rows: Rows) -> Self:
-        memory = (column.transpose(0, 1).clone(memory_format=torch.contiguous_format) for column in rows[:2])
-        return cls(*memory, *(column.clone(memory_format=torch.contiguous_format) for column in rows[2:]))
-
-    def rows(self) -> Rows:
-        hidden, cell = (column.transpose(0, 1).clone(memory_format=torch.contiguous_format) for column in self[:2])
-        return Rows(hidden, cell, self.channels, self.scalars)
-
-    def part(self, begin: int, end: int) -> "WorkingRows":
-        """A view of streams begin..end: what is changed there is changed here."""
-        hidden, cell = self.hidden[:, begin:end], self.cell[:, begin:end]
-        return WorkingRows(hidden, cell, self.channels[begin:end], self.scalars[begin:end])
-
-    def take(self, index: Tensor) -> "WorkingRows":
-        return WorkingRows(*(column.index_select(axis, index) for column, axis in zip(self, (1, 1, 0, 0), strict=True)))
-
-    def put(self, index: Tensor, rows: "WorkingRows") -> None:
-        for column, new, axis in zip(self, rows, (1, 1, 0, 0), strict=True):
-            column.index_copy_(axis, index, new)
-
-    def channel(self, name: str) -> Tensor:
-        """A view of one field of Channels, (S, F)."""
-        return self.channels[:, CHANNELS.places[name]]
-
-    def scalar(self, name: str) -> Tensor:
-        """A view of one field of Scalars, (S,)."""
-        return self.scalars[:, SCALARS.places[name]]
+    def of(cls, readings: Readings, symptoms: int) -> Self:
+        # Of other strides, the judge would be compiled again.
+        offsets, times_ms, values = (np.ascontiguousarray(column.numpy()) for column in readings)
+        count, features = readings.values.shape
+        events = Events.room(min(count, LONGEST_BLOCK) + ROOM, features, symptoms)
+        return cls(offsets, times_ms, values, Sheet.empty(count, features), [], Scratch.of(features), events)
 
 
 class Detector:
@@ -218,78 +199,56 @@ class Detector:
         """How many of these streams have an open alarm."""
         return int((rows.scalar("alarm") > 0).sum())
 
-    @torch.inference_mode()
     def observe(
         self, readings: Readings, waves: Waves, rows: Rows, limits: Limits | None = None
     ) -> tuple[Verdicts, Rows]:
         """Judge a batch. rows, limits: those of waves.slots. Returns the verdicts and the rows after the batch."""
-        # Of other strides, the judge would be compiled again.
-        readings = Readings(*(column.contiguous() for column in readings))
-        limits = limits or self.limits.take(np.zeros(len(waves.slots), np.int64))
-        working = WorkingRows.of(rows)
-        fate = _admit(readings, waves, working)
-        sheet = Sheet.empty(*readings.values.shape)
-        transitions: list[Transition] = []
-        if fate.judged.all():
-            self._observe_runs(readings, waves, working, limits, sheet, transitions)
-        elif fate.judged.any():
-            again = _pack_again(waves, fate.judged)
-            some = working.take(again.slots)
-            self._observe_runs(readings, again, some, limits.take(again.slots.numpy()), sheet, transitions)
-            working.put(again.slots, some)
-        transitions.sort(key=lambda transition: transition.reading)
-        score, alarm, expected, lower, upper = map(torch.from_numpy, sheet)
-        return Verdicts(fate, score, alarm, expected, lower, upper, tuple(transitions)), working.rows()
+        after = rows.copy()
+        return self.observe_in_place(readings, waves, after, limits), after
 
-    def _observe_runs(
-        self,
-        readings: Readings,
-        waves: Waves,
-        rows: WorkingRows,
-        limits: Limits,
-        sheet: Sheet,
-        transitions: list[Transition],
-    ) -> None:
+    @torch.inference_mode()
+    def observe_in_place(self, readings: Readings, waves: Waves, rows: Rows, limits: Limits | None = None) -> Verdicts:
+        """Judge a batch, and change the rows to those after it. They are contiguous."""
+        limits = limits or self.limits.take(np.zeros(len(waves.slots), np.int64))
+        batch = _Batch.of(readings, rows.channels.shape[1] - len(CHANNELS))
+        fate, dropped = _admit(batch, waves, rows)
+        if dropped == 0:
+            self._observe_runs(batch, waves, rows, limits)
+        elif dropped < len(batch.offsets):
+            again = _pack_again(waves, fate.judged)
+            some = rows.take(again.slots)
+            self._observe_runs(batch, again, some, limits.take(again.slots.numpy()))
+            rows.put(again.slots, some)
+        batch.transitions.sort(key=lambda transition: transition.reading)
+        score, alarm, expected, lower, upper = map(torch.from_numpy, batch.sheet)
+        return Verdicts(fate, score, alarm, expected, lower, upper, tuple(batch.transitions))
+
+    def _observe_runs(self, batch: _Batch, waves: Waves, rows: Rows, limits: Limits) -> None:
         """Judge in blocks between which some stream's scale moves, so that it is constant within each."""
         from models.detection.judge import waves_until_scale_moves  # noqa: PLC0415  (numba takes a second to import)
 
         for run in waves.runs:
-            for first in range(0, run.readings.shape[1], WIDEST_BLOCK):
-                some = run.readings[:, first : first + WIDEST_BLOCK]
+            readings = run.readings.numpy()
+            for first in range(0, readings.shape[1], WIDEST_BLOCK):
+                some = readings[:, first : first + WIDEST_BLOCK]
                 running = rows.part(first, first + some.shape[1])
-                scalars = running.scalars.numpy()
-                theirs = limits.part(first, first + some.shape[1])
-                for index in torch.split(some, LONGEST_BLOCK):
-                    begin = 0
-                    while begin < len(index):
-                        end = begin + waves_until_scale_moves(scalars, self._rules.adopt_after)
-                        self._judge(readings, index[begin:end].contiguous(), running, theirs, sheet, transitions)
-                        begin = end
+                theirs, scalars = limits.part(first, first + some.shape[1]), running.scalars.numpy()
+                begin = 0
+                while begin < len(some):
+                    end = begin + min(waves_until_scale_moves(scalars, self._rules.adopt_after), LONGEST_BLOCK)
+                    self._judge(batch, np.ascontiguousarray(some[begin:end]), running, theirs)
+                    begin = end
 
-    def _judge(
-        self,
-        readings: Readings,
-        index: Tensor,
-        rows: WorkingRows,
-        limits: Limits,
-        sheet: Sheet,
-        transitions: list[Transition],
-    ) -> None:
+    def _judge(self, batch: _Batch, index: Int64s, rows: Rows, limits: Limits) -> None:
         """Judge T waves of S streams. index: (T, S) into the batch."""
         from models.detection import judge  # noqa: PLC0415  (as above)
 
-        offsets, times_ms, values = (column.numpy() for column in readings)
+        offsets, times_ms, values, sheet, transitions, scratch, events = batch
         channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
         held, elapsed_ms = np.empty((*index.shape, values.shape[1])), np.empty(index.shape)
-        judge.hold(index.numpy(), times_ms, values, channels, scalars, held, elapsed_ms)
-        stretch = Stretch(
-            readings.offsets[index], readings.times_ms[index], torch.from_numpy(elapsed_ms), torch.from_numpy(held)
-        )
-        expected = self.expect(stretch, rows)
-        predicted = expected.predicted.contiguous().numpy()
-        block = Block(index.numpy(), offsets, times_ms, values, held, elapsed_ms, predicted, *limits)
-        events = Events.room(len(index) + ROOM, values.shape[1], channels.shape[1] - len(CHANNELS))
-        scratch = Scratch.of(values.shape[1])
+        judge.hold(index, times_ms, values, channels, scalars, held, elapsed_ms)
+        expected = self.expect(Stretch(offsets[index], times_ms[index], elapsed_ms, held), rows)
+        block = Block(index, offsets, times_ms, values, held, elapsed_ms, expected.predicted, *limits)
         judged = self._rules, block, channels, scalars, scratch, sheet
         place, count = judge.judge_block(*judged, events, 0, 0)
         while place < len(channels):
@@ -298,20 +257,19 @@ class Detector:
         if count:
             transitions += self._transitions(events, count, expected.memory, rows)
 
-    def expect(self, stretch: Stretch, rows: WorkingRows) -> Expected:
+    def expect(self, stretch: Stretch, rows: Rows) -> Expected:
         """What was expected of every reading from the memory before it. Moves the memory.
 
         The one method that a detector with another source of expectations overrides.
         """
-        inputs = self._arithmetic.inputs(stretch.times_ms, stretch.elapsed_ms, stretch.held, rows.channels)
-        state = CellState(rows.hidden.contiguous(), rows.cell.contiguous())
-        memory, after = self.forecaster.observe(inputs, state)
-        predicted = self._arithmetic.predict(state.hidden[-1], memory.contiguous(), stretch.held, rows.channels)
-        rows.hidden.copy_(after.hidden)
-        rows.cell.copy_(after.cell)
+        channels, before = rows.channels.numpy(), rows.memory()
+        inputs = self._arithmetic.inputs(stretch.times_ms, stretch.elapsed_ms, stretch.held, channels)
+        memory, after = self.forecaster.observe(inputs, before)
+        predicted = self._arithmetic.predict(before.hidden[-1], memory, stretch.held, channels)
+        rows.remember(after)
         return Expected(predicted, memory)
 
-    def _transitions(self, events: Events, count: int, memory: Tensor, rows: WorkingRows) -> Iterator[Transition]:
+    def _transitions(self, events: Events, count: int, memory: Tensor, rows: Rows) -> Iterator[Transition]:
         """What happened, in words of the outside; collects votes. memory: (T, S, H)."""
         likely = {} if self.kinds is None else _likely(self.kinds, events, count, memory)
         for n, event in enumerate(events.records[:count]):
@@ -359,16 +317,16 @@ def _transition(event: np.void, returns_ms: Doubles, evidence: Doubles, guess: G
     )
 
 
-def _admit(readings: Readings, waves: Waves, rows: WorkingRows) -> Fate:
-    """Which of the readings are late or duplicate, by each stream's own clock."""
+def _admit(batch: _Batch, waves: Waves, rows: Rows) -> tuple[Fate, int]:
+    """Which of the readings are late or duplicate, by each stream's own clock, and how many are."""
     from models.detection.judge import admit  # noqa: PLC0415  (as above)
 
-    late, again = np.zeros((2, len(readings.offsets)), np.bool_)
+    late, again = np.zeros((2, len(batch.offsets)), np.bool_)
     channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
-    clock, last = np.empty(len(scalars)), np.empty((len(scalars), readings.values.shape[1]))
-    columns = readings.times_ms.numpy(), readings.values.numpy(), waves.streams.numpy()
-    admit(*columns, channels, scalars, clock, last, late, again)
-    return Fate(torch.from_numpy(~(late | again)), torch.from_numpy(late), torch.from_numpy(again))
+    clock, last = np.empty(len(scalars)), np.empty((len(scalars), batch.values.shape[1]))
+    columns = batch.times_ms, batch.values, waves.streams.numpy()
+    dropped = admit(*columns, channels, scalars, clock, last, late, again)
+    return Fate(*map(torch.from_numpy, (~(late | again), late, again))), dropped
 
 
 def _pack_again(waves: Waves, judged: Tensor) -> Waves:

@@ -31,6 +31,7 @@ def judge_series(
     readings = Readings(*map(torch.from_numpy, (places, times_ms, values)))
     keys = [series[n].key.encode() for n in waves.slots.tolist()]
     limits = None if sensors is None else sensors.limits(keys)
-    verdicts, after = detector.observe(readings, waves, rows.take(waves.slots), limits)
-    rows.put(waves.slots, after)
+    some = rows.take(waves.slots)
+    verdicts = detector.observe_in_place(readings, waves, some, limits)
+    rows.put(waves.slots, some)
     return verdicts

@@ -43,19 +43,19 @@ class NetArithmetic(NamedTuple):
         clock = (column.numpy() for column in (net.phases, net.clock_changes, net.offsets))
         return cls(net.config.channelwise, *clock, *parameters)
 
-    def inputs(self, times_ms: Tensor, elapsed_ms: Tensor, held: Tensor, channels: Tensor) -> Tensor:
+    def inputs(self, times_ms: Int64s, elapsed_ms: Doubles, held: Doubles, channels: Doubles) -> Tensor:
         """What the net is shown of T waves, (T, S * M, I). See show()."""
         waves, streams, features = held.shape
         lanes, values = (features, 4) if self.channelwise else (1, 2 * features)
         shown = np.empty((waves, streams, lanes, values + 1 + self.phases.shape[1]), np.float32)
-        show(self, times_ms.numpy(), elapsed_ms.numpy(), held.numpy(), channels.numpy(), shown)
-        return torch.from_numpy(shown).flatten(1, 2)
+        show(self, times_ms, elapsed_ms, held, channels, shown)
+        return torch.from_numpy(shown.reshape(waves, streams * lanes, -1))
 
-    def predict(self, first: Tensor, memory: Tensor, held: Tensor, channels: Tensor) -> Tensor:
+    def predict(self, first: Tensor, memory: Tensor, held: Doubles, channels: Doubles) -> Doubles:
         """What is expected of T waves, (T, S, F) in spreads. See predict()."""
         predicted = np.empty(held.shape)
-        predict(self, first.numpy(), memory.numpy(), held.numpy(), channels.numpy(), predicted)
-        return torch.from_numpy(predicted)
+        predict(self, first.numpy(), memory.numpy(), held, channels, predicted)
+        return predicted
 
 
 @kept

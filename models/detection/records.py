@@ -177,7 +177,7 @@ class Sheet(NamedTuple):
     @classmethod
     def empty(cls, readings: int, features: int) -> Self:
         """As of readings that are not judged."""
-        bands = (np.full((readings, features), np.nan) for _ in range(3))
+        bands = np.full((3, readings, features), np.nan)
         return cls(np.zeros(readings), np.zeros(readings, np.bool_), *bands)
 
 
@@ -212,7 +212,10 @@ class Scratch(NamedTuple):
     @classmethod
     def of(cls, features: int) -> Self:
         stream, channels = np.empty((1, len(SCALARS))), np.empty((features, len(CHANNELS)))
-        records = stream.view(SCALARS.record)[:, 0], channels.view(CHANNELS.record)[:, 0]
+        records = (
+            np.ndarray(1, SCALARS.record, stream),
+            np.ndarray(features, CHANNELS.record, channels),
+        )  # view() is slow
         return cls(records[0], stream, records[1], channels, np.zeros(features, record_of(Look)), np.empty(features))
 
 

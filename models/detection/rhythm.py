@@ -62,13 +62,24 @@ def local_time(time_ms: float, changes: Int64s, offsets: Int64s) -> float:
 
 
 @compiled
+def quarters_of(time_ms: float) -> int:
+    """How many are over since 1970. In whole numbers: the remainder of a float takes ten times as long."""
+    return int(time_ms) // QUARTER_MS
+
+
+@compiled
+def days_of(time_ms: float) -> int:
+    return int(time_ms) // DAY_MS
+
+
+@compiled
 def quarter_of(time_ms: float) -> int:
-    return int(time_ms // QUARTER_MS) % QUARTERS
+    return quarters_of(time_ms) % QUARTERS
 
 
 @compiled
 def weekday_of(time_ms: float) -> int:
-    return (int(time_ms // DAY_MS) + THURSDAY) % WEEK
+    return (days_of(time_ms) + THURSDAY) % WEEK
 
 
 @compiled
@@ -97,17 +108,17 @@ def end_visit(channel: Channels[float], calendar: Doubles, time_ms: float, befor
 
     days: seen so far. time_ms is before before_ms where clocks are set back in between.
     """
-    if time_ms // QUARTER_MS == before_ms // QUARTER_MS:
+    if quarters_of(time_ms) == quarters_of(before_ms):
         return
     if channel.visit_readings > 0:
         share = week_share(channel)
         left = channel.visit_sum / channel.visit_readings
         daily = daily_at(channel, calendar, before_ms)
-        quarters = at_most(at_least(time_ms // QUARTER_MS - before_ms // QUARTER_MS, 1.0), LONGEST_VISIT)
+        quarters = at_most(at_least(float(quarters_of(time_ms) - quarters_of(before_ms)), 1.0), LONGEST_VISIT)
         follow_day(channel, calendar, left + weekly_at(channel, calendar, before_ms, daily) * share, daily, quarters)
         set_level(channel, calendar, quarter_of(before_ms), daily + left / days_counted(days))
     channel.visit_sum = channel.visit_readings = 0.0
-    if time_ms // DAY_MS != before_ms // DAY_MS:
+    if days_of(time_ms) != days_of(before_ms):
         end_day(channel, calendar, weekday_of(before_ms), days)
 
 

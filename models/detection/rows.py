@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.data.arrays import Doubles
+from models.net.cells import CellState
 from models.net.forecaster import ForecasterConfig
 
 T = TypeVar("T", float, Doubles)
@@ -255,6 +256,22 @@ class Rows(NamedTuple):
     def votes(self) -> Tensor:
         """A view, (S, V); V is 0 where none are remembered."""
         return self.scalars[:, len(SCALARS) :]
+
+    def copy(self) -> "Rows":
+        return Rows(*(column.clone(memory_format=torch.contiguous_format) for column in self))
+
+    def part(self, begin: int, end: int) -> "Rows":
+        """A view of rows begin..end: what is changed there is changed here."""
+        return self if (begin, end) == (0, len(self.scalars)) else Rows(*(column[begin:end] for column in self))
+
+    def memory(self) -> CellState:
+        """The net's, as it reads it: the layer first."""
+        return CellState(*(column.transpose(0, 1).contiguous() for column in (self.hidden, self.cell)))
+
+    def remember(self, memory: CellState) -> None:
+        """Replace the net's memory."""
+        for column, new in zip((self.hidden, self.cell), memory, strict=True):
+            column.copy_(new.transpose(0, 1))
 
     def take(self, index: Tensor) -> "Rows":
         return Rows(*(column.index_select(0, index) for column in self))

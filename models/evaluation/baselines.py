@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.data import windows
 from models.data.arrays import Doubles
 from models.data.series import Series
 from models.data.time_units import DAY_MS
-from models.detection.detector import Detector, DetectorConfig, Expected, Stretch, WorkingRows
+from models.detection.detector import Detector, DetectorConfig, Expected, Stretch
 from models.detection.priming import prime, settle, starting_rows
 from models.detection.rows import Rows, fresh
 from models.evaluation import evaluation
@@ -115,18 +114,18 @@ class GivenExpectations(Detector):
     """A detector whose expectation of every reading is given, by offset; its net is not asked."""
 
     def __init__(
-        self, forecaster: Forecaster, config: DetectorConfig, known: Mapping[bytes, int], rows: Rows, expected: Tensor
+        self, forecaster: Forecaster, config: DetectorConfig, known: Mapping[bytes, int], rows: Rows, expected: Doubles
     ) -> None:
         """expected: (N, F) float64, in the sensors' units; NaN: nothing is expected, and there is no residual."""
         super().__init__(forecaster, config, known, rows)
         self._expected = expected
 
-    def expect(self, stretch: Stretch, rows: WorkingRows) -> Expected:
-        centre, spread = rows.channel("centre"), rows.channel("spread")
+    def expect(self, stretch: Stretch, rows: Rows) -> Expected:
+        centre, spread = rows.channel("centre").numpy(), rows.channel("spread").numpy()
         scaled = (stretch.held - centre) / spread
         predicted = (self._expected[stretch.offsets] - centre) / spread
         memory = torch.zeros(*scaled.shape[:2], self.forecaster.config.hidden)
-        return Expected(torch.where(predicted.isnan(), scaled, predicted), memory)
+        return Expected(np.where(np.isnan(predicted), scaled, predicted), memory)
 
 
 def expecting(series: Sequence[Series], expectation: Expectation, config: DetectorConfig) -> GivenExpectations:
@@ -134,7 +133,7 @@ def expecting(series: Sequence[Series], expectation: Expectation, config: Detect
 
     It is primed with their training parts as a trained one is. Offsets are those of evaluation.number().
     """
-    expected = torch.from_numpy(np.concatenate([expectation(one) for one in series]))
+    expected = np.concatenate([expectation(one) for one in series])
     forecaster = Forecaster(ForecasterConfig(series[0].features, hidden=UNTRAINED_HIDDEN))
     offsets = {one.key: numbers[~one.test] for one, numbers in zip(series, evaluation.number(series), strict=True)}
     parts = usable(series)

@@ -16,7 +16,6 @@ from models.data.arrays import Bools, Doubles, Int64s
 from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.records import BAND_DEVIATIONS, BAND_REACH, SMALLEST_STD, Scratch
 from models.detection.rows import Rows
-from models.net.cells import CellState
 from models.net.forecaster import Forecaster
 from models.net.packing import pack
 from models.output.wording import counted
@@ -136,7 +135,7 @@ def paths(detector: Detector, rows: Rows, times_ms: Tensor, residual: Tensor) ->
     arithmetic = _arithmetic(detector.forecaster)
     known = rows.channel("spread").isfinite()
     std = (rows.channel("band") / BAND_REACH).clamp(min=SMALLEST_STD) * torch.where(known, rows.channel("spread"), 0.0)
-    state = CellState(*(column.transpose(0, 1).contiguous() for column in (rows.hidden, rows.cell)))
+    state = rows.memory()
     clock_ms = rows.scalar("time_ms").long()
     memory, futures = state.hidden[-1], []
     for step in range(steps):
@@ -146,7 +145,8 @@ def paths(detector: Detector, rows: Rows, times_ms: Tensor, residual: Tensor) ->
         value = expected + std * residual[step].reshape(-1, features)
         held = torch.where(known, value, rows.channel("last"))
         elapsed_ms = (now_ms - clock_ms).clamp(min=0).double()
-        inputs = arithmetic.inputs(now_ms.unsqueeze(0), elapsed_ms.unsqueeze(0), held.unsqueeze(0), rows.channels)
+        times, elapsed, values = (column.unsqueeze(0).numpy() for column in (now_ms, elapsed_ms, held))
+        inputs = arithmetic.inputs(times, elapsed, values, rows.channels.numpy())
         outputs, state = detector.forecaster.observe(inputs, state)
         rows.channel("last").copy_(held)
         memory, clock_ms = outputs[-1], now_ms
@@ -160,13 +160,14 @@ def _arithmetic(forecaster: Forecaster) -> "NetArithmetic":
     return NetArithmetic.of(forecaster)
 
 
-def _predicted(arithmetic: "NetArithmetic", memory: Tensor, rows: Rows) -> Tensor:
+def _predicted(arithmetic: "NetArithmetic", memory: Tensor, rows: Rows) -> Doubles:
     """What the net says of the readings after the last, (S, F) in spreads. memory: (S, M * H) after those."""
-    nothing = torch.empty(1, len(memory), rows.channels.shape[2], dtype=torch.float64)
-    return arithmetic.predict(memory, memory.unsqueeze(0), nothing, rows.channels)[0]
+    nothing = np.empty((1, len(memory), rows.channels.shape[2]))
+    predicted: Doubles = arithmetic.predict(memory, memory.unsqueeze(0), nothing, rows.channels.numpy())[0]
+    return predicted
 
 
-def _expect_next(detector: Detector, rows: Rows, times_ms: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+def _expect_next(detector: Detector, rows: Rows, times_ms: Tensor, predicted: Doubles) -> tuple[Tensor, Tensor]:
     """What is expected of streams after their last values, (S, F), and the profile of the day at that time."""
     from models.detection import judge  # noqa: PLC0415  (as above)
 
@@ -175,7 +176,7 @@ def _expect_next(detector: Detector, rows: Rows, times_ms: Tensor, predicted: Te
     channels, scalars = rows.channels.numpy(), rows.scalars.contiguous().numpy()
     scratch = Scratch.of(before.shape[1])
     limits = detector.limits.take(np.zeros(len(before), np.int64))
-    given = times_ms.contiguous().numpy(), before.numpy(), predicted.numpy()
+    given = times_ms.contiguous().numpy(), before.numpy(), predicted
     judge.expect_next(channels, scalars, limits, *given, scratch, expected, profile)
     return torch.from_numpy(expected), torch.from_numpy(profile)
 

@@ -153,6 +153,8 @@ class Forecaster(nn.Module):
 
         Returns the top layer's memory after each, (T, S, M * H), and the state after the last.
         """
+        if self.config.lanes == 1:
+            return self.recurrence(inputs, state)
         memory, after = self.recurrence(inputs, self._by_lane(state))
         return memory.reshape(len(inputs), state.hidden.shape[1], -1), self._by_stream(after)
 

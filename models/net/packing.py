@@ -6,8 +6,12 @@ streams at once: wave k is the k-th reading of every stream that has one.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Int64s = NDArray[np.int64]
 
 
 class WaveRun(NamedTuple):
@@ -27,27 +31,37 @@ class Waves(NamedTuple):
 def pack(slots: Tensor) -> Waves:
     """Order N readings so that a recurrent net sees each stream's readings in turn.
 
-    slots: (N,) int64, slab row of each reading, in offset order; N >= 1.
+    slots: (N,) int64, slab row of each reading, in offset order; N >= 1. In numpy, whose calls take a fifth of the time
+    of torch's: with few readings there is little else.
     """
-    by_slot, order = torch.sort(slots, stable=True)
-    present, counts = torch.unique_consecutive(by_slot, return_counts=True)
-    firsts = counts.cumsum(0) - counts
-    by_count = torch.argsort(counts, descending=True, stable=True)
-    counts, firsts = counts[by_count], firsts[by_count]
+    by_reading = slots.numpy()
+    order = np.argsort(by_reading, kind="stable")
+    by_slot = by_reading[order]
+    begins = np.empty(len(by_slot), np.bool_)
+    begins[0] = True
+    np.not_equal(by_slot[1:], by_slot[:-1], out=begins[1:])
+    firsts = np.flatnonzero(begins)
+    counts = np.empty_like(firsts)
+    np.subtract(firsts[1:], firsts[:-1], out=counts[:-1])
+    counts[-1] = len(by_slot) - firsts[-1]
 
-    place = torch.empty_like(by_count)
-    place[by_count] = torch.arange(len(by_count))
-    streams = torch.empty_like(slots)
-    streams[order] = torch.repeat_interleave(place, counts[place])
-    return Waves(present[by_count], streams, _runs(order, counts, firsts))
+    by_count = np.argsort(-counts, kind="stable")
+    place = np.empty_like(by_count)
+    place[by_count] = np.arange(len(by_count))
+    streams = np.empty_like(by_reading)
+    streams[order] = place.repeat(counts)
+    present = torch.from_numpy(by_slot[firsts[by_count]])
+    return Waves(present, torch.from_numpy(streams), _runs(order, counts[by_count], firsts[by_count]))
 
 
-def _runs(order: Tensor, counts: Tensor, firsts: Tensor) -> tuple[WaveRun, ...]:
+def _runs(order: Int64s, counts: Int64s, firsts: Int64s) -> tuple[WaveRun, ...]:
+    """counts, firsts: (S,) of each stream's readings, and where in `order` they begin; the most readings first."""
     runs = []
     begin = 0
-    for end in reversed(torch.unique_consecutive(counts).tolist()):
-        busy = int((counts >= end).sum())
-        waves = torch.arange(begin, end).unsqueeze(1)
-        runs.append(WaveRun(order[firsts[:busy] + waves]))
+    last = np.flatnonzero(counts[1:] != counts[:-1])  # the last streams that have as many readings
+    for busy in [len(counts), *(last[::-1] + 1).tolist()]:
+        end = int(counts[busy - 1])
+        waves = np.arange(begin, end)[:, None]
+        runs.append(WaveRun(torch.from_numpy(order[firsts[:busy] + waves])))
         begin = end
     return tuple(runs)

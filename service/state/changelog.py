@@ -16,8 +16,9 @@ then the columns of the rows, little-endian. Markers are JSON, to be read with a
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -61,11 +62,17 @@ class Layout:
     @property
     def names(self) -> int:
         """Changes when a quantity is added, removed or moved within a row."""
-        return crc32(repr((CHANNELS.stored_names, SCALARS.stored_names, self.shapes)).encode())
+        return _digest((CHANNELS.stored_names, SCALARS.stored_names, self.shapes))
 
     @property
     def row_bytes(self) -> int:
         return sum(prod(shape) * dtype.itemsize for shape, dtype in zip(self.shapes, _DTYPES, strict=True)) + 8
+
+
+@cache
+def _digest(names: tuple[tuple[Any, ...], ...]) -> int:
+    """It is asked for with every page, and takes longer than a page's check sum."""
+    return crc32(repr(names).encode())
 
 
 _DTYPES = tuple(map(np.dtype, ("<f4", "<f4", "<f8", "<f8")))  # of Rows' columns, as they travel

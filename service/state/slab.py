@@ -179,7 +179,8 @@ class StateSlab:
 
         The page that loses it is marked, so that it is written again without it.
         """
-        self._add_page(page.number)
+        first = page.number * PAGE_ROWS
+        self._make_room(first + PAGE_ROWS)
         self._listed = None
         self._through[page.number] = page.through
         _, _, slots, keys, rows, applied = page
@@ -190,11 +191,23 @@ class StateSlab:
             slots, rows, applied = slots[some], rows.take(some), applied[some]
         places = slots.tolist()
         self._slots.update(zip(keys, places, strict=True))
+        if first == len(self._keys) and places == list(range(first, first + PAGE_ROWS)):
+            self._load_whole(first, keys, rows, applied)
+            return
+        self._add_page(page.number)
         for slot, key in zip(places, keys, strict=True):
             self._keys[slot] = key
             self._free.pop(slot, None)
         self._rows.put(slots, rows)
         self._applied[slots] = applied
+
+    def _load_whole(self, first: int, keys: Sequence[StreamKey], rows: Rows, applied: Tensor) -> None:
+        """A page without free slots behind all others, as most are where much is restored."""
+        self._keys += keys
+        last = first + len(keys)
+        for column, new in zip(self._rows.part(first, last), rows, strict=True):
+            column.numpy()[:] = new.numpy()  # torch takes twice as long for a page
+        self._applied[first:last] = applied
 
     def load_cold(self, number: int, places: Sequence[int], keys: Sequence[StreamKey], since: int) -> None:
         """Make room for a page whose rows are lost or mean nothing: its streams start with fresh rows.

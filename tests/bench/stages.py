@@ -50,9 +50,9 @@ class Stages:
         slots = self._timed("keys to slots", lambda: batch.slots(self.slab.slots))
         waves = self._timed("waves", lambda: pack(slots))
         rows = self._timed("rows out", lambda: self.slab.gather(waves.slots))
-        _, after = self._timed("observe", lambda: self.detector.observe(batch.readings, waves, rows))
+        self._timed("observe", lambda: self.detector.observe_in_place(batch.readings, waves, rows))
         applied = torch.full((len(waves.slots),), fetched.next_offset - 1)
-        self._timed("rows back", lambda: self.slab.scatter(waves.slots, after, applied, int(fetched.offsets[0])))
+        self._timed("rows back", lambda: self.slab.scatter(waves.slots, rows, applied, int(fetched.offsets[0])))
 
     def write_pages(self) -> float:
         """Microseconds a stream."""

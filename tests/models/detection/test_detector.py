@@ -746,6 +746,20 @@ def test_judging_changes_neither_the_rows_it_was_given_nor_the_detector() -> Non
     assert_same_rows(detector.known_rows, known)
 
 
+@pytest.mark.parametrize("repeated", [0, 3])
+def test_in_place_the_rows_themselves_become_those_after_the_batch(repeated: int) -> None:
+    """Also where some readings are duplicates, which are not judged."""
+    detector = knowing(1)
+    rows, batch = detector.rows_for(KEYS[:1]), batch_of(calm(50), first_ms=2 * 10**12)
+    again = torch.cat([torch.arange(50), torch.full((repeated,), 49)])
+    readings = Readings(torch.arange(len(again)), *(column[again] for column in batch.readings[1:]))
+    verdicts, after = detector.observe(readings, pack(torch.zeros_like(again)), rows)
+    in_place = detector.observe_in_place(readings, pack(torch.zeros_like(again)), rows)
+    assert int(verdicts.fate.duplicate.sum()) == repeated
+    assert same_bits(in_place.score, verdicts.score)
+    assert_same_rows(rows, after)
+
+
 @pytest.mark.slow
 def test_transitions_come_in_offset_order(case: Case) -> None:
     judged = judge(case.detector, case.batch, case.rows)

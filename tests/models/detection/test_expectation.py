@@ -12,8 +12,9 @@ import torch
 
 from models.data.arrays import Bools, Doubles, Int64s
 from models.detection.alarm import Change
-from models.detection.detector import Detector, Expected, Readings, Stretch, Verdicts, WorkingRows
+from models.detection.detector import Detector, Expected, Readings, Stretch, Verdicts
 from models.detection.records import BAND_DEVIATIONS, BAND_REACH, Step
+from models.detection.rows import Rows
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from tests.data import some_forecaster
@@ -30,10 +31,11 @@ class Said(Detector):
 
     said: Doubles  # (T,) in the sensor's units
 
-    def expect(self, stretch: Stretch, rows: WorkingRows) -> Expected:
+    def expect(self, stretch: Stretch, rows: Rows) -> Expected:
         expected = super().expect(stretch, rows)
-        said = torch.from_numpy(self.said)[stretch.offsets].unsqueeze(-1)
-        return expected._replace(predicted=(said - rows.channel("centre")) / rows.channel("spread"))
+        said = self.said[stretch.offsets][..., None]
+        centre, spread = rows.channel("centre").numpy(), rows.channel("spread").numpy()
+        return expected._replace(predicted=(said - centre) / spread)
 
 
 def untrained() -> Detector:

@@ -55,10 +55,10 @@ def given(net: Forecaster) -> Given:
 
 def computed(net: Forecaster, given: Given) -> tuple[Tensor, Tensor]:
     """Inputs, (T, S, M * I), and expectations, (T, S, F)."""
-    arithmetic, channels = NetArithmetic.of(net), given.rows.channels
-    inputs = arithmetic.inputs(given.times_ms, given.elapsed_ms, given.held, channels)
-    predicted = arithmetic.predict(given.memory[0], given.memory[1:], given.held, channels)
-    return inputs.reshape(*given.times_ms.shape, -1), predicted
+    arithmetic, channels, held = NetArithmetic.of(net), given.rows.channels.numpy(), given.held.numpy()
+    inputs = arithmetic.inputs(given.times_ms.numpy(), given.elapsed_ms.numpy(), held, channels)
+    predicted = arithmetic.predict(given.memory[0], given.memory[1:], held, channels)
+    return inputs.reshape(*given.times_ms.shape, -1), torch.from_numpy(predicted)
 
 
 NETS = [

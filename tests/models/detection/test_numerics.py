@@ -193,7 +193,7 @@ def test_a_sum_in_another_order_has_another_fingerprint(monkeypatch: pytest.Monk
 
     right = NetArithmetic.predict
 
-    def from_behind(self: NetArithmetic, first: Tensor, memory: Tensor, held: Tensor, channels: Tensor) -> Tensor:
+    def from_behind(self: NetArithmetic, first: Tensor, memory: Tensor, held: Doubles, channels: Doubles) -> Doubles:
         behind = self._replace(head_weight=np.ascontiguousarray(self.head_weight[:, ::-1]))
         return right(behind, first.flip(-1), memory.flip(-1), held, channels)
 
@@ -217,10 +217,11 @@ def test_spreads_a_fine_clock_and_lanes_of_a_channel_each_are_steady_too(feature
     check_steady(fine_forecaster(features, channelwise=channelwise))
 
 
-def matrix_product(self: NetArithmetic, first: Tensor, memory: Tensor, *_: Tensor) -> Tensor:
+def matrix_product(self: NetArithmetic, first: Tensor, memory: Tensor, *_: Doubles) -> Doubles:
     before = torch.cat([first.unsqueeze(0), memory[:-1]])
     weight, bias = torch.from_numpy(self.head_weight), torch.from_numpy(self.head_bias)
-    return torch.nn.functional.linear(before, weight, bias).double()
+    product: Doubles = torch.nn.functional.linear(before, weight, bias).double().numpy()
+    return product
 
 
 def step_by_step(self: LSTM, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
@@ -265,7 +266,7 @@ def test_a_last_digit_in_a_single_row_is_found(monkeypatch: pytest.MonkeyPatch) 
     """Only where 64 streams are judged together, and only in the last of them."""
     right = NetArithmetic.predict
 
-    def nearly(self: NetArithmetic, first: Tensor, memory: Tensor, held: Tensor, channels: Tensor) -> Tensor:
+    def nearly(self: NetArithmetic, first: Tensor, memory: Tensor, held: Doubles, channels: Doubles) -> Doubles:
         predicted = right(self, first, memory, held, channels)
         if held.shape[1] == 64:
             predicted[-1, -1, -1] *= 1 + 2**-40
