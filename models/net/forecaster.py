@@ -82,7 +82,7 @@ class ForecasterConfig:
     @property
     def cell_width(self) -> int:
         """Numbers a layer keeps in its cells, beside its hidden units: none unless it is an LSTM."""
-        return self.memory_width if CELLS[self.cell].has_cell else 0
+        return self.memory_width * CELLS[self.cell].cell_numbers
 
 
 class Forecaster(nn.Module):
