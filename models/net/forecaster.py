@@ -180,8 +180,14 @@ class Forecaster(nn.Module):
         """
         if self.config.channelwise:
             change = self._read_out(memory, self.head_weight, self.head_bias)
-            return ((values - before) / step).clamp(-farthest, farthest) - change
+            return self.changes(before, values, step, farthest) - change
         return values.clamp(-CLIP, CLIP) - self.predict(memory, before.clamp(-CLIP, CLIP), step)
+
+    def changes(self, before: Tensor, values: Tensor, step: Tensor, farthest: float = FARTHEST) -> Tensor:
+        """What residuals() are of "the same as before"."""
+        if self.config.channelwise:
+            return ((values - before) / step).clamp(-farthest, farthest)
+        return values.clamp(-CLIP, CLIP) - before.clamp(-CLIP, CLIP)
 
     def unlikelihoods(self, memory: Tensor, residuals: Tensor) -> Tensor:
         """Negative logarithms of the likelihoods of those residuals by the spreads, (..., F), but for a constant."""
