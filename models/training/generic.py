@@ -122,8 +122,8 @@ def _residuals(forecaster: Forecaster, series: SimulatedSeries, primed: Tensor) 
         shown.append(forecaster.inputs(scaled[stretch], last, step, *now))
         begin = end
     memory, _ = forecaster.observe(torch.cat(shown), forecaster.fresh(values.shape[1]))
-    columns = (column[1:].float() for column in (before, scaled, steps))
-    residuals = forecaster.residuals(memory[:-1], *columns, farthest=CLIP)  # early scales are small by chance
+    before, scaled, steps = (column[1:].float() for column in (before, scaled, steps))
+    residuals = forecaster.residuals(memory[:-1], before, scaled, steps, farthest=CLIP)  # early steps: small by chance
     if not forecaster.config.spreads:
         return residuals, torch.zeros_like(residuals)
     return residuals, forecaster.unlikelihoods(memory[:-1], residuals.detach())
