@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-Cell = Literal["feedforward", "rnn-tanh", "rnn-relu", "lstm", "lstm-peephole", "gru"]
+Cell = Literal["feedforward", "rnn-tanh", "rnn-relu", "lstm", "lstm-peephole", "gru", "xlstm"]
 
 
 class PoorTraining(UserWarning):

@@ -19,6 +19,7 @@ from models.data.series import Series
 from models.data.time_units import DAY_MS
 
 PIECE_VALUES = 4 * 1024 * 1024  # of a series at once: 32 MB
+TWO_WEEKS = 13.0  # days, with what a part may lack at its ends
 WHOLE_DAYS = 0.75  # of a validation part: from here on it is a whole number of days
 LOADED_READINGS = 2048  # of each lane at once, about: a lane of the usual length in one go
 
@@ -46,12 +47,13 @@ class Scaled(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """Readings begin..end of a stream; those before judge_from only warm up the memory."""
+    """Readings begin..end of a stream; those before judge_from, or held out, are only shown to the memory."""
 
     series: Scaled
     begin: int
     end: int
     judge_from: int
+    held_out: tuple[slice, ...] = ()  # of the stream's readings
 
 
 class Chunk(NamedTuple):
@@ -123,17 +125,39 @@ def scaled(series: Series) -> Scaled:
 def split_by_time(
     series: Sequence[Scaled], validation_share: float, lane_readings: int, warm_up: int
 ) -> tuple[list[Lane], list[Lane]]:
-    """Lanes to train on, and lanes to validate on: the last share of every stream, in whole days where it has some."""
+    """Lanes to train on, and lanes to validate on: the last share of every stream, in whole days where it has some.
+
+    Where that is less than a week of two weeks or more, it is days apart in the last week, other ones of each stream:
+    by the last two days of a fortnight that began on a Monday no net is judged by its working days.
+    """
     train, validation = [], []
-    for one in series:
+    for number, one in enumerate(series):
         readings = len(one.times_ms)
-        border = _border(one.times_ms, validation_share)
+        held_out = _days_apart(one.times_ms, validation_share, number)
+        border = readings if held_out else _border(one.times_ms, validation_share)
         train += [
-            Lane(one, begin, min(begin + lane_readings, border), begin) for begin in range(0, border, lane_readings)
+            Lane(one, begin, min(begin + lane_readings, border), begin, held_out)
+            for begin in range(0, border, lane_readings)
         ]
-        if border < readings:
-            validation.append(Lane(one, max(0, border - warm_up), readings, border))
+        judged = held_out or ((slice(border, readings),) if border < readings else ())
+        validation += [Lane(one, max(0, day.start - warm_up), day.stop, day.start) for day in judged]
     return train, validation
+
+
+def _days_apart(times_ms: Int64s, validation_share: float, number: int) -> tuple[slice, ...]:
+    """Readings of the days to validate a stream on, the latest first; none where its last share is to be taken whole.
+
+    number: of the stream. Each begins a day earlier than the one before it.
+    """
+    last = int(times_ms[-1])
+    span = (last - int(times_ms[0])) / DAY_MS
+    days = round(span * validation_share)
+    if span < TWO_WEEKS or not 1 <= days < 7:
+        return ()
+    back = [(number + day * 7 // days) % 7 for day in range(days)]
+    edges = [[last - (day + 1) * DAY_MS, last - day * DAY_MS] for day in back]
+    found = [slice(*np.searchsorted(times_ms, edge, side="right").tolist()) for edge in edges]
+    return tuple(one for one in found if one.start < one.stop)
 
 
 def _border(times_ms: Int64s, validation_share: float) -> int:
@@ -186,6 +210,8 @@ def _loads(lanes: Sequence[Lane], readings: int) -> Iterator[Chunk]:
             judge_from = max(0, lane.judge_from - start)
             values[: len(stretch), s] = _filled(stretch, last[s])
             judged[judge_from : len(stretch), s] = np.isfinite(stretch[judge_from:])
+            for part in lane.held_out:
+                judged[max(0, part.start - start) : max(0, part.stop - start), s] = False
             times[: len(stretch), s] = lane.series.times_ms[start:end]
             times[len(stretch) :, s] = lane.series.times_ms[end - 1]
         if begin == 0:

@@ -159,7 +159,7 @@ class Answerer(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: (T, S, I). Returns the answers, (S, outputs)."""
         hidden = inputs.new_zeros(1, inputs.shape[1], self.head.in_features)
-        cell = torch.zeros_like(hidden) if self.recurrence.has_cell else hidden[..., :0]
+        cell = hidden.repeat(1, 1, self.recurrence.cell_numbers)
         memory, _ = self.recurrence(inputs, CellState(hidden, cell))
         answered: Tensor = self.head(memory[-1])
         return answered

@@ -5,7 +5,7 @@ the input of a layer, h its hidden output after the reading before, h' its hidde
 the cell state before and after; * is by element. With more than one layer, x of a layer is h' of the one below it, and
 h' of the top layer is the output.
 
-Sizes: T waves, S streams, I inputs, H hidden units, L layers, C numbers kept in a cell (H or none).
+Sizes: T waves, S streams, I inputs, H hidden units, L layers, C numbers kept in a cell (none, H or 2 H).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import linear, logsigmoid, pad
 
 from models.net.names import CELL_NAMES
 from models.net.peephole_layer import PeepholeLayer
@@ -26,7 +26,7 @@ class CellState(NamedTuple):
     """The recurrent state of S streams: h, the hidden output, and c, the cell state."""
 
     hidden: Tensor  # (L, S, H)
-    cell: Tensor  # (L, S, C); C is H for the LSTMs, 0 for every other cell
+    cell: Tensor  # (L, S, C); C is H for the LSTMs, 2 H for xLSTM (c, then log n), 0 for every other cell
 
 
 class LSTMGates(NamedTuple):
@@ -65,7 +65,7 @@ class Recurrence(Protocol):
     not to the bit, and its bits may depend on the other streams.
     """
 
-    has_cell: ClassVar[bool]  # whether its state has a c as well as an h
+    cell_numbers: ClassVar[int]  # that each unit keeps in its cell, beside h: C / H
 
     def __call__(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """inputs: (T, S, I). Returns the top layer's h after every wave, (T, S, H), and the state after the last."""
@@ -82,7 +82,7 @@ class Feedforward(nn.Module):
     Its state is h', from which the forecaster predicts the next reading; the cell itself never reads it.
     """
 
-    has_cell: ClassVar[bool] = False
+    cell_numbers: ClassVar[int] = 0
 
     def __init__(self, inputs: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class TanhRNN(nn.Module):
     forward() is torch.nn.RNN, which computes the equations, on padded rows.
     """
 
-    has_cell: ClassVar[bool] = False
+    cell_numbers: ClassVar[int] = 0
 
     def __init__(self, inputs: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class ReluRNN(nn.Module):
     never ends. torch.nn.RNN has no ceiling, so forward() is the equations wave by wave.
     """
 
-    has_cell: ClassVar[bool] = False
+    cell_numbers: ClassVar[int] = 0
 
     def __init__(self, inputs: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class LSTM(nn.Module):
     forward() is the fused kernel of torch.nn.LSTM, which needs no padding, except for one stream with several layers.
     """
 
-    has_cell: ClassVar[bool] = True
+    cell_numbers: ClassVar[int] = 1
 
     def __init__(self, inputs: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ class PeepholeLSTM(nn.Module):
     written by hand (PeepholeLayer).
     """
 
-    has_cell: ClassVar[bool] = True
+    cell_numbers: ClassVar[int] = 1
 
     def __init__(self, inputs: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -288,7 +288,7 @@ class GRU(nn.Module):
     computes the equations, on padded rows.
     """
 
-    has_cell: ClassVar[bool] = False
+    cell_numbers: ClassVar[int] = 0
 
     def __init__(self, inputs: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -314,8 +314,57 @@ class GRU(nn.Module):
         return CellState(torch.stack(hiddens), state.cell), gates
 
 
-CELLS: dict[str, type[Feedforward | TanhRNN | ReluRNN | LSTM | PeepholeLSTM | GRU]] = dict(
-    zip(CELL_NAMES, (Feedforward, TanhRNN, ReluRNN, LSTM, PeepholeLSTM, GRU), strict=True)
+class XLSTM(nn.Module):
+    """The LSTM with an exponential input gate and a normaliser n (sLSTM of Beck et al. 2024), of one head.
+
+    i = exp(W_i x + U_i h + b_i)     f = sigmoid(W_f x + U_f h + b_f)     o = sigmoid(W_o x + U_o h + b_o)
+    g = tanh(W_g x + U_g h + b_g)    n' = f * n + i                       c' = (f * n * c + i * g) / n'
+    h' = o * c'
+
+    c is the paper's cell over its normaliser. Instead of n and a stabiliser the state has log n, which is of a common
+    size whatever i is: f * n / n' = sigmoid(log f + log n - log i) needs no large number. A new stream begins with
+    c = 0 and n = 1. forward() is the equations wave by wave, on padded rows.
+    """
+
+    cell_numbers: ClassVar[int] = 2
+
+    def __init__(self, inputs: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.weights = nn.LSTM(inputs, hidden, layers)
+        _start_without_biases(self)
+        for layer in range(layers):  # at first the cell state is kept, as of the LSTM
+            nn.init.ones_(self.weights.get_parameter(f"bias_ih_l{layer}")[hidden : 2 * hidden])
+
+    def forward(self, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """See Recurrence."""
+        streams = inputs.shape[1]
+        memory, hiddens, cells = _pad_rows(inputs), [], []
+        with torch.autocast(inputs.device.type, enabled=False):  # log n needs all of its digits
+            for layer, before in enumerate(zip(*map(_pad_rows, state), strict=True)):
+                w, u, b, d = _weights(self.weights, layer)
+                (hidden, cell), outputs = before, []
+                for from_input in linear(memory, w, b + d).unbind():
+                    hidden, cell, _ = _exponential_step(torch.addmm(from_input, hidden, u.T), cell)
+                    outputs.append(hidden)
+                memory = torch.stack(outputs)
+                hiddens.append(hidden[:streams])
+                cells.append(cell[:streams])
+        return memory[:, :streams].contiguous(), CellState(torch.stack(hiddens), torch.stack(cells))
+
+    def step(self, inputs: Tensor, state: CellState) -> tuple[CellState, list[LSTMGates]]:
+        """See Recurrence. The gates are shares: input is i / n', forget is f * n / n'."""
+        hiddens, cells, gates = [], [], []
+        for layer, (hidden, cell) in enumerate(zip(*state, strict=True)):
+            from_input, from_hidden = _products(self.weights, layer, inputs, hidden)
+            inputs, cell_after, now = _exponential_step(from_input + from_hidden, cell)
+            hiddens.append(inputs)
+            cells.append(cell_after)
+            gates.append(now)
+        return CellState(torch.stack(hiddens), torch.stack(cells)), gates
+
+
+CELLS: dict[str, type[Feedforward | TanhRNN | ReluRNN | LSTM | PeepholeLSTM | GRU | XLSTM]] = dict(
+    zip(CELL_NAMES, (Feedforward, TanhRNN, ReluRNN, LSTM, PeepholeLSTM, GRU, XLSTM), strict=True)
 )
 """Every recurrence a checkpoint may name."""
 
@@ -328,6 +377,20 @@ def _start_without_biases(cell: nn.Module) -> None:
 
 def _rectified(sums: Tensor) -> Tensor:
     return sums.clamp(0, CEILING)
+
+
+def _exponential_step(sums: Tensor, state: Tensor) -> tuple[Tensor, Tensor, LSTMGates]:
+    """XLSTM's equations. sums: (S, 4 H) of i, f, g, o. state: (S, 2 H). Returns h', the state after and the gates."""
+    i, f, g, o = sums.chunk(4, dim=1)
+    cell, log_n = state.chunk(2, dim=1)
+    kept = logsigmoid(f) + log_n
+    ahead = kept - i
+    forget, candidate, output = torch.sigmoid(ahead), torch.tanh(g), torch.sigmoid(o)
+    share = torch.sigmoid(-ahead)
+    cell_after = forget * cell + share * candidate
+    log_n_after = kept - logsigmoid(ahead)
+    after = torch.cat([cell_after, log_n_after], dim=1)
+    return output * cell_after, after, LSTMGates(share, forget, output, candidate)
 
 
 def _step_without_gates(

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from models.net.cells import GRU, LSTM, PeepholeLSTM
+from models.net.cells import GRU, LSTM, XLSTM, PeepholeLSTM
 
-GATED = ("lstm", "lstm-peephole", "gru")  # the cells that have a gate which keeps
+GATED = ("lstm", "lstm-peephole", "gru", "xlstm")  # the cells that have a gate which keeps
+BIASES: dict[type[nn.Module], str] = {PeepholeLSTM: "bias.", XLSTM: "weights.bias_ih"}  # where they are not torch's own
 
 
 def remember_for(recurrence: nn.Module, readings: int) -> None:
@@ -31,7 +32,7 @@ def remember_up_to(recurrence: nn.Module, readings: int) -> None:
 def _keep_for(recurrence: nn.Module, draw: Callable[[int], Tensor]) -> None:
     """draw: H biases of the gate that keeps."""
     for name, bias in recurrence.named_parameters():
-        if not name.startswith("bias." if isinstance(recurrence, PeepholeLSTM) else "fused.bias_ih"):
+        if not name.startswith(BIASES.get(type(recurrence), "fused.bias_ih")):
             continue
         hidden = len(bias) // (3 if isinstance(recurrence, GRU) else 4)
         with torch.no_grad():
@@ -39,3 +40,5 @@ def _keep_for(recurrence: nn.Module, draw: Callable[[int], Tensor]) -> None:
             bias[hidden : 2 * hidden] = keeps
             if isinstance(recurrence, LSTM | PeepholeLSTM):
                 bias[:hidden] = -keeps
+            if isinstance(recurrence, XLSTM):  # 1 - f: the normaliser stays at 1
+                bias[:hidden] = nn.functional.logsigmoid(-keeps)

@@ -16,6 +16,7 @@ from models.net.cells import CELLS, CellState, Gates, Recurrence
 from models.net.clock import WEEK_MINUTES, clock_changes, minute_of_week
 
 CLIP = 10.0  # spreads, or steps; further out the net sees no more, the residual still does
+FARTHEST = 100.0  # steps that an expectation may learn to leap: one switched off at weekends leaps by 30
 MOST_DAY_HARMONICS = 48  # the shortest period is half an hour
 MOST_WEEK_HARMONICS = 6  # the seventh is the day's first
 SMALLEST_SPREAD = 0.01  # of an expectation, in spreads or steps
@@ -82,7 +83,7 @@ class ForecasterConfig:
     @property
     def cell_width(self) -> int:
         """Numbers a layer keeps in its cells, beside its hidden units: none unless it is an LSTM."""
-        return self.memory_width if CELLS[self.cell].has_cell else 0
+        return self.memory_width * CELLS[self.cell].cell_numbers
 
 
 class Forecaster(nn.Module):
@@ -171,16 +172,24 @@ class Forecaster(nn.Module):
         change = self._read_out(memory, self.head_weight, self.head_bias)
         return scaled + step * change if self.config.channelwise else self.persistence * scaled + change
 
-    def residuals(self, memory: Tensor, before: Tensor, values: Tensor, step: Tensor) -> Tensor:
+    def residuals(
+        self, memory: Tensor, before: Tensor, values: Tensor, step: Tensor, farthest: float = FARTHEST
+    ) -> Tensor:
         """How far readings are from what was expected, (..., F), in spreads; channelwise, in steps.
 
-        memory, before: after the reading before. values: (..., F). What is further out than CLIP counts as if it were
-        there.
+        memory, before: after the reading before. values: (..., F). What is further out than CLIP spreads, or has leapt
+        by more than `farthest` steps, counts as if it were there.
         """
         if self.config.channelwise:
             change = self._read_out(memory, self.head_weight, self.head_bias)
-            return ((values - before) / step).clamp(-CLIP, CLIP) - change
+            return self.changes(before, values, step, farthest) - change
         return values.clamp(-CLIP, CLIP) - self.predict(memory, before.clamp(-CLIP, CLIP), step)
+
+    def changes(self, before: Tensor, values: Tensor, step: Tensor, farthest: float = FARTHEST) -> Tensor:
+        """What residuals() are of "the same as before"."""
+        if self.config.channelwise:
+            return ((values - before) / step).clamp(-farthest, farthest)
+        return values.clamp(-CLIP, CLIP) - before.clamp(-CLIP, CLIP)
 
     def unlikelihoods(self, memory: Tensor, residuals: Tensor) -> Tensor:
         """Negative logarithms of the likelihoods of those residuals by the spreads, (..., F), but for a constant."""

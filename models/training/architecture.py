@@ -7,12 +7,12 @@ import numpy as np
 
 from models.data.series import Series
 from models.data.time_units import DAY_MS
+from models.data.windows import TWO_WEEKS
 from models.net.forecaster import MOST_WEEK_HARMONICS, ForecasterConfig
 from models.net.warm_start import can_begin_as
 
 FINE_DAY = 24  # harmonics: half an hour
 FEW_DAYS, MANY_DAYS = 4.0, 8.0  # of a stream: from the one on the day is shown more finely, from the other in full
-TWO_WEEKS = 13.0  # days, with what a part may lack at its ends
 
 
 def suited_to(

@@ -11,6 +11,7 @@ VANISHED = 2.0**-24  # of a gradient: float32 rounds this away when it is added 
 EXPLODED = 100.0  # of a gradient through a chunk
 MOSTLY = 0.5  # of the steps
 OVERFITTED = 1.1  # validation loss at the end, as a multiple of the best, while the training loss still fell
+PROVEN = 0.98  # proven loss, as a multiple of that of expecting no change: it has learned something of some channel
 WORSE = 2.0  # validation loss, as a multiple of that of expecting no change: no lack of data explains it
 
 
@@ -83,7 +84,13 @@ def _gradients(
 
 
 def _forecasts(best: Epoch, persistence_loss: float, training: TrainingConfig) -> Iterator[str]:
-    if best.validation_loss > WORSE * persistence_loss:
+    if best.validation_loss >= persistence_loss and best.proven_loss < PROVEN * persistence_loss:
+        yield (
+            "It forecasts some channels better than `the same as before` and others worse, where the detector gives it "
+            f"no weight. Its loss is {best.validation_loss:.3g}, that of no change {persistence_loss:.3g}; counting "
+            f"the others as no change it is {best.proven_loss:.3g}. More streams of the others' kind may help."
+        )
+    elif best.validation_loss > WORSE * persistence_loss:
         yield (
             f"It forecasts worse than `the same as before`, whose loss is {persistence_loss:.3g}; "
             f"its own is {best.validation_loss:.3g}. Try a smaller --learning-rate than {training.learning_rate:g}."

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.data.simulated import SimulatedSeries, simulate
 from models.net.chrono import remember_for
-from models.net.forecaster import Forecaster, ForecasterConfig
+from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
 from models.training.loop import SPREAD_WEIGHT, huber
 
 FEATURE = "value"
@@ -122,8 +122,8 @@ def _residuals(forecaster: Forecaster, series: SimulatedSeries, primed: Tensor) 
         shown.append(forecaster.inputs(scaled[stretch], last, step, *now))
         begin = end
     memory, _ = forecaster.observe(torch.cat(shown), forecaster.fresh(values.shape[1]))
-    columns = (column[1:].float() for column in (before, scaled, steps))
-    residuals = forecaster.residuals(memory[:-1], *columns)
+    before, scaled, steps = (column[1:].float() for column in (before, scaled, steps))
+    residuals = forecaster.residuals(memory[:-1], before, scaled, steps, farthest=CLIP)  # early steps: small by chance
     if not forecaster.config.spreads:
         return residuals, torch.zeros_like(residuals)
     return residuals, forecaster.unlikelihoods(memory[:-1], residuals.detach())

@@ -25,7 +25,7 @@ from models.net.warm_start import can_begin_as
 from models.output.wording import counted
 from models.training import diagnosis
 from models.training.distributed import ALONE, Ranks, interrupts
-from models.training.run import Ending, Epoch, TrainingConfig, TrainingRun
+from models.training.run import Ending, Epoch, TrainingConfig, TrainingRun, Validation
 from models.training.state import Identity, Keeper, digest_of, fingerprint, unpack
 
 SHORTEST_SERIES = 32  # readings; a stream with fewer is left out
@@ -101,12 +101,12 @@ def fit(
         ranks.require_same(repr(identity).encode(), "the data or the settings")
     keeper = Keeper(run_file if ranks.first else None, identity, save_every_s)
     if start and validation:
-        run.start_loss = _validate(run.forecaster, validation, training, device, ranks)
+        run.start = _validate(run.forecaster, validation, training, device, ranks)
     if saved := ranks.from_first(run_file.read_bytes() if run_file and ranks.first and run_file.is_file() else b""):
         run.restore(unpack(run_file or Path(), saved, identity), run_file or Path())
     else:  # untrained, a net expects no change
         untrained = run.forecaster if start is None else Forecaster(config).to(device)
-        run.persistence_loss = _validate(untrained, validation, training, device, ranks)
+        run.persistence_loss = _validate(untrained, validation, training, device, ranks).loss
 
     started = time.monotonic() - run.seconds
     loop = _Loop(run, train, validation, ranks, keeper, report_progress if ranks.first else lambda _: None, started)
@@ -121,7 +121,7 @@ def fit(
     forecaster = run.forecaster.cpu().eval()
     seconds = time.monotonic() - started
     seen = run.epochs, run.best, run.persistence_loss
-    return Fitted(forecaster, *seen, seconds, ended, remarks, unwritten, run.start_loss)
+    return Fitted(forecaster, *seen, seconds, ended, remarks, unwritten, run.start.loss if run.start else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,8 @@ class _Loop:
             ending = self._train_epoch(train_step, interrupted)
             if ending is Ending.INTERRUPTED:
                 return ending
-            validation_loss = _validate(run.forecaster, self.validation_lanes, training, run.device, self.ranks)
-            run.end_epoch(validation_loss, _reach(run.forecaster, self.train_lanes, training, run.device))
+            validation = _validate(run.forecaster, self.validation_lanes, training, run.device, self.ranks)
+            run.end_epoch(validation, _reach(run.forecaster, self.train_lanes, training, run.device))
             if ending is None:  # an epoch that the budget cut short is kept as it was, to be resumed with a larger one
                 ending = run.ending
                 self.keeper.note(run.state)
@@ -191,6 +191,16 @@ def _precision(training: TrainingConfig, device: torch.device) -> torch.dtype:
     if training.precision == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
+
+
+class Walked(NamedTuple):
+    """A chunk as the net has read it."""
+
+    residuals: Tensor  # (T, S, F), see Forecaster.residuals()
+    changes: Tensor  # (T, S, F): those of "the same as before"
+    memories: Tensor  # (T, S, M * H) before each reading
+    memory: Tensor  # (S, M * H) after the last
+    state: CellState
 
 
 class ChunkLoss(NamedTuple):
@@ -268,19 +278,25 @@ def _in_step(lanes: Sequence[Lane], chunks: int, training: TrainingConfig, forec
 @torch.no_grad()
 def _validate(
     forecaster: Forecaster, lanes: Sequence[Lane], training: TrainingConfig, device: torch.device, ranks: Ranks
-) -> float:
+) -> Validation:
     """In float32, as the service will run it. NaN where there is nothing to validate on."""
     forecaster.eval()
-    losses, weights = 0.0, 0
+    loss, proven, count = 0.0, 0.0, 0
     for group in windows.batches(ranks.share(lanes), training.side_by_side):
         state = forecaster.fresh(len(group))
         memory = state.hidden[-1]
+        own, unchanged = (torch.zeros(len(group), len(forecaster.config.features), device=device) for _ in range(2))
         for chunk in windows.chunks(group, 4 * training.chunk_readings):
-            weights += int(chunk.judged.sum())
-            error, _, memory, state = _loss(forecaster, _to(chunk, device), memory, state, torch.float32)
-            losses += float(error)
-    losses, count = ranks.sum(losses, weights)
-    return losses / count if count else math.nan
+            count += int(chunk.judged.sum())
+            here = _to(chunk, device)
+            walked = _walk(forecaster, here, memory, state, torch.float32)
+            own += torch.where(here.judged, huber(walked.residuals), 0.0).sum(0)
+            unchanged += torch.where(here.judged, huber(walked.changes), 0.0).sum(0)
+            memory, state = walked.memory, walked.state
+        loss += float(own.sum())
+        proven += float(torch.minimum(own, unchanged).sum())
+    loss, proven, judged = ranks.sum(loss, proven, count)
+    return Validation(loss / judged, proven / judged) if judged else Validation(math.nan, math.nan)
 
 
 def _loss(forecaster: Forecaster, chunk: Chunk, memory: Tensor, state: CellState, precision: torch.dtype) -> ChunkLoss:
@@ -288,6 +304,16 @@ def _loss(forecaster: Forecaster, chunk: Chunk, memory: Tensor, state: CellState
 
     So a spread never excuses an expectation.
     """
+    walked = _walk(forecaster, chunk, memory, state, precision)
+    error = _sum(huber(walked.residuals), chunk.judged)
+    unlikelihood = torch.zeros_like(error)
+    if forecaster.config.spreads:
+        unlikelihood = _sum(forecaster.unlikelihoods(walked.memories, walked.residuals.detach()), chunk.judged)
+    return ChunkLoss(error, unlikelihood, walked.memory, walked.state)
+
+
+def _walk(forecaster: Forecaster, chunk: Chunk, memory: Tensor, state: CellState, precision: torch.dtype) -> Walked:
+    """The memory after it is cut off from the gradient."""
     inputs = forecaster.inputs(*chunk[:5])
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
         outputs, after = forecaster.observe(inputs, state)
@@ -295,11 +321,9 @@ def _loss(forecaster: Forecaster, chunk: Chunk, memory: Tensor, state: CellState
     before = torch.cat([chunk.before.unsqueeze(0), chunk.values[:-1]])
     memories = torch.cat([memory.unsqueeze(0), outputs[:-1]])
     residuals = forecaster.residuals(memories, before, chunk.values, chunk.step)
-    error = _sum(huber(residuals), chunk.judged)
-    unlikelihood = torch.zeros_like(error)
-    if forecaster.config.spreads:
-        unlikelihood = _sum(forecaster.unlikelihoods(memories, residuals.detach()), chunk.judged)
-    return ChunkLoss(error, unlikelihood, outputs[-1].detach(), CellState(*(part.detach().float() for part in after)))
+    changes = forecaster.changes(before, chunk.values, chunk.step)
+    kept = CellState(*(part.detach().float() for part in after))
+    return Walked(residuals, changes, memories, outputs[-1].detach(), kept)
 
 
 def huber(residuals: Tensor) -> Tensor:

@@ -55,6 +55,13 @@ class TrainingConfig:
             raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
 
 
+class Validation(NamedTuple):
+    """Losses on what is not learned from."""
+
+    loss: float
+    proven: float  # where a channel of a stream counts for at most what "the same as before" would have lost on it
+
+
 class Epoch(NamedTuple):
     """One epoch. Losses: Huber loss of one step ahead, in spreads, the mean over channels and readings."""
 
@@ -68,6 +75,7 @@ class Epoch(NamedTuple):
     not_finite: int  # steps that were left out because their gradient was not finite
     learning_rate: float
     reach: float  # see _reach() of the loop; NaN where there is no stretch to measure it on
+    proven_loss: float  # see Validation: the lowest one is the best epoch's
 
 
 @dataclass(slots=True)
@@ -121,7 +129,7 @@ class TrainingRun:
         self.groups_done = 0  # of the current epoch
         self.sums = Sums()
         self.persistence_loss = math.nan
-        self.start_loss: float | None = None  # validation loss of the net that this one began as
+        self.start: Validation | None = None  # of the net that this one began as
         self.seconds = 0.0
         self._shuffle_before: dict[str, Any] = dict(self.shuffle.bit_generator.state)
 
@@ -137,7 +145,7 @@ class TrainingRun:
         last, best = self.epochs[-1], self.best
         lowest = min(epoch.loss for epoch in self.epochs)
         risen = last.loss > DIVERGED * lowest and not last.validation_loss < self.persistence_loss
-        learned = best is not None or self.start_loss is not None
+        learned = best is not None or self.start is not None
         if not learned or risen or not max(last.loss, last.validation_loss) < HOPELESS:
             return Ending.DIVERGED
         return Ending.CONVERGED if last.number - (best.number if best else 0) >= self.training.patience else None
@@ -156,15 +164,22 @@ class TrainingRun:
             self.groups_done += 1
             yield group, self.groups_done / len(groups)
 
-    def end_epoch(self, validation_loss: float, reach: float) -> None:
+    def end_epoch(self, validation: Validation, reach: float) -> None:
+        """The best epoch is that of the lowest proven loss, since a detector gives a net no weight where it does harm.
+
+        By the plain loss machines of which nothing can be learned outweigh others that are being learned: a net learns
+        them by heart, and is the worse for it on what it has not seen. Among equals the plain loss decides.
+        """
         sums = self.sums
         loss = sums.loss / max(sums.judged, 1)
         if math.isnan(self.persistence_loss):  # nothing to validate on
-            validation_loss = loss
+            validation = Validation(loss, loss)
         rate = float(self.optimiser.param_groups[0]["lr"])
-        self.lr_scheduler.step(validation_loss)
-        to_beat = HOPELESS if self.start_loss is None else self.start_loss
-        better = validation_loss < (self.best.validation_loss if self.best else to_beat)
+        self.lr_scheduler.step(validation.proven)
+        to_beat = self.start or Validation(HOPELESS, HOPELESS)
+        if self.best:
+            to_beat = Validation(self.best.validation_loss, self.best.proven_loss)
+        better = validation.loss < HOPELESS and validation[::-1] < to_beat[::-1]
         if better:
             self.best_weights = _copy(self.forecaster)
         steps = max(sums.steps, 1)
@@ -172,7 +187,7 @@ class TrainingRun:
             Epoch(
                 number=len(self.epochs) + 1,
                 loss=loss,
-                validation_loss=validation_loss,
+                validation_loss=validation.loss,
                 gradient_norm=sums.norms / max(sums.steps - sums.not_finite, 1),
                 best=better,
                 largest_norm=sums.largest_norm,
@@ -180,6 +195,7 @@ class TrainingRun:
                 not_finite=sums.not_finite,
                 learning_rate=rate,
                 reach=reach,
+                proven_loss=validation.proven,
             )
         )
         self.groups_done, self.sums = 0, Sums()

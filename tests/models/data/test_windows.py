@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.data import windows
 from models.data.series import Series
+from models.data.time_units import DAY_MS
 from models.data.windows import Chunk, Lane, Scaled, batches, chunks, scale_of, scaled, split_by_time
 from tests.data import some_forecaster
 
@@ -88,6 +89,49 @@ def test_lanes_judge_every_reading_once_and_the_last_share_is_for_validation(
         assert [lane.judge_from for lane in mine[1]] == ([border] if border < count else [])
         assert all(lane.begin == max(0, border - warm_up) for lane in mine[1])
         assert all(lane.end - lane.begin <= lane_readings for lane in mine[0])
+
+
+def hourly(days: int) -> Scaled:
+    """From a Monday at 00:00 on."""
+    return Scaled(np.zeros((24 * days, 1), np.float32), 4 * DAY_MS + np.arange(24 * days) * 3_600_000)
+
+
+def judged_readings(one: Scaled, lanes: list[Lane]) -> list[int]:
+    mine = [lane for lane in lanes if lane.series is one]
+    held_out = {n for lane in mine for part in lane.held_out for n in range(part.start, part.stop)}
+    return [n for lane in mine for n in range(lane.judge_from, lane.end) if n not in held_out]
+
+
+def test_of_a_fortnight_every_day_of_the_week_is_validated_on_in_some_stream() -> None:
+    """The last two days alone would be a weekend, by which no net is judged that learned the working days."""
+    streams = [hourly(14) for _ in range(7)]
+    train, validation = split_by_time(streams, 0.15, 100, 24)
+    days = []
+    for one in streams:
+        judged = judged_readings(one, validation)
+        assert len(judged) == 48
+        assert min(judged) >= 7 * 24, "in the last week: the first one is learned from"
+        assert sorted(judged + judged_readings(one, train)) == list(range(14 * 24))
+        days.append({n // 24 % 7 for n in judged})
+        assert len(days[-1]) == 2
+    assert set.union(*days) == set(range(7))
+    assert all(days.count(one) <= 2 for one in days)
+
+
+@pytest.mark.parametrize(("days", "held"), [(12, 2), (60, 9)])
+def test_the_last_days_are_validated_on_where_they_are_a_week_or_there_is_no_other(days: int, held: int) -> None:
+    one = hourly(days)
+    train, validation = split_by_time([one], 0.15, 2_000, 24)
+    assert judged_readings(one, validation) == list(range((days - held) * 24, days * 24))
+    assert judged_readings(one, train) == list(range((days - held) * 24))
+
+
+def test_what_is_held_out_is_shown_but_not_judged_in_whichever_load_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "LOADED_READINGS", 16)
+    one = stretch(100)
+    found = joined(list(chunks([Lane(one, 0, 100, 0, (slice(10, 40), slice(90, 100)))], 8)))
+    np.testing.assert_array_equal(found.values[:, 0], one.values)
+    assert np.flatnonzero(found.judged[:, 0, 0]).tolist() == [*range(1, 10), *range(40, 90)]
 
 
 def test_lanes_of_similar_length_lie_side_by_side() -> None:

@@ -281,7 +281,7 @@ def test_slots_may_be_numbered_in_any_order(case: Case) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "layers"),
-    [("lstm", 1), ("lstm", 2), ("lstm", 3), ("lstm-peephole", 2), ("gru", 1), ("feedforward", 1)],
+    [("lstm", 1), ("lstm", 2), ("lstm", 3), ("lstm-peephole", 2), ("gru", 1), ("xlstm", 2), ("feedforward", 1)],
 )
 def test_a_stream_is_judged_as_if_it_were_alone_whatever_the_net(cell: str, layers: int) -> None:
     detector, batch = knowing(1, layers, cell), faulty(1, seed=5, readings=400)

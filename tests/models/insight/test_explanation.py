@@ -77,7 +77,7 @@ def test_gates_stand_at_the_readings_where_the_memory_moved(cell: str) -> None:
     row = fresh(1, detector.forecaster.config)
     explained = explain(detector, row, readings)
     rows = one_by_one(detector, readings, row)
-    memory = [(one.cell if CELLS[cell].has_cell else one.hidden)[0].numpy() for one in [row, *rows]]
+    memory = [(one.cell if CELLS[cell].cell_numbers else one.hidden)[0].numpy() for one in [row, *rows]]
     judged = explained.verdicts.fate.judged.numpy()
     assert 0 < (~judged).sum() < len(judged) / 2
     for n, layer in enumerate(explained.layers):

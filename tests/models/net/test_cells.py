@@ -3,6 +3,7 @@
 Sizes: T waves, S streams, I inputs, H hidden units, L layers.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from models.data.arrays import Doubles
 from models.net import cells
-from models.net.cells import CEILING, CELLS, GRU, LSTM, CellState, GRUGates, LSTMGates, PeepholeLSTM, ReluRNN
+from models.net.cells import CEILING, CELLS, GRU, LSTM, XLSTM, CellState, GRUGates, LSTMGates, PeepholeLSTM, ReluRNN
 
 INPUTS, HIDDEN = 9, 32
 Cell = nn.Module
@@ -36,7 +37,7 @@ def random_case(
     generator = torch.Generator().manual_seed(waves * 1_000 + streams)
     shown = torch.randn(waves, streams, inputs, generator=generator)
     memory = torch.randn(layers, streams, hidden, generator=generator).tanh()
-    width = hidden if CELLS[name].has_cell else 0
+    width = hidden * CELLS[name].cell_numbers
     return shown, CellState(memory, torch.randn(layers, streams, width, generator=generator))
 
 
@@ -109,6 +110,16 @@ def gru(now: Layer, x: Doubles, h: Doubles, c: Doubles) -> tuple[Doubles, Double
     return z * h + (1 - z) * n, c
 
 
+def xlstm(now: Layer, x: Doubles, h: Doubles, c: Doubles) -> tuple[Doubles, Doubles]:
+    """As the paper has them, without a stabiliser: in float64 the exponentials are finite."""
+    over_n, log_n = np.split(c, 2, axis=1)
+    n = np.exp(log_n)
+    i, f, g, o = np.split(x @ now.w.T + now.b + h @ now.u.T + now.d, 4, axis=1)
+    cell = sigmoid(f) * over_n * n + np.exp(i) * np.tanh(g)
+    n = sigmoid(f) * n + np.exp(i)
+    return sigmoid(o) * cell / n, np.concatenate([cell / n, np.log(n)], axis=1)
+
+
 EQUATIONS: dict[str, Callable[[Layer, Doubles, Doubles, Doubles], tuple[Doubles, Doubles]]] = {
     "feedforward": feedforward,
     "rnn-tanh": tanh_rnn,
@@ -116,6 +127,7 @@ EQUATIONS: dict[str, Callable[[Layer, Doubles, Doubles, Doubles], tuple[Doubles,
     "lstm": lstm,
     "lstm-peephole": lstm,
     "gru": gru,
+    "xlstm": xlstm,
 }
 
 
@@ -127,7 +139,7 @@ def layer_of(name: str, cell: Cell, layer: int) -> Layer:
     if name == "lstm-peephole":
         w, u, b, p = (weights[f"{of}.{layer}"] for of in ("shown", "remembered", "bias", "peepholes"))
         return Layer(w, u, b, np.zeros_like(b), p)
-    within = "weights" if name == "rnn-relu" else "fused"
+    within = "weights" if name in ("rnn-relu", "xlstm") else "fused"
     w, u, b, d = (weights[f"{within}.{of}_l{layer}"] for of in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     return Layer(w, u, b, d, np.zeros((3, 1)))
 
@@ -233,7 +245,7 @@ def test_gradients_are_those_of_the_function(name: str, way: str) -> None:
     def function(*given: Tensor) -> tuple[Tensor, ...]:
         replaced = dict(zip((f"cell.{of}" for of in weights), given[3:], strict=True))
         outputs, after = torch.func.functional_call(ways, replaced, (given[0], CellState(given[1], given[2])))
-        return (outputs, *after) if CELLS[name].has_cell else (outputs, after.hidden)
+        return (outputs, *after) if CELLS[name].cell_numbers else (outputs, after.hidden)
 
     given = [one.detach().double().requires_grad_() for one in (inputs, *state, *weights.values())]
     assert torch.autograd.gradcheck(function, given)
@@ -272,7 +284,7 @@ def test_half_the_precision_is_enough_to_learn_with(name: str) -> None:
 # --- gates
 
 
-@pytest.mark.parametrize("name", ["lstm", "lstm-peephole", "gru"])
+@pytest.mark.parametrize("name", ["lstm", "lstm-peephole", "gru", "xlstm"])
 def test_gates_stay_in_their_ranges_however_loud_the_input(name: str) -> None:
     cell = random_cell(name, 2)
     inputs, state = random_case(name, 1, 50, 2)
@@ -293,9 +305,9 @@ def test_gates_are_those_that_made_the_memory(name: str) -> None:
     for layer, gate in enumerate(gates):
         made = gate.candidate
         if isinstance(gate, LSTMGates):
-            kept = gate.forget * state.cell[layer] + gate.input * gate.candidate
-            torch.testing.assert_close(after.cell[layer], kept)
-            made = gate.output * torch.tanh(kept)
+            kept = gate.forget * state.cell[layer][:, :HIDDEN] + gate.input * gate.candidate
+            torch.testing.assert_close(after.cell[layer][:, :HIDDEN], kept)
+            made = gate.output * (kept if name == "xlstm" else torch.tanh(kept))
         if isinstance(gate, GRUGates):
             made = gate.update * state.hidden[layer] + (1 - gate.update) * gate.candidate
         torch.testing.assert_close(after.hidden[layer], made)
@@ -342,6 +354,34 @@ def test_a_rectified_memory_that_grows_with_every_reading_stays_a_number() -> No
         for outputs, after in (cell(inputs, state), walk(cell, inputs, state)):
             assert outputs[-1].eq(CEILING).all()
             assert after.hidden.eq(CEILING).all()
+
+
+@pytest.mark.parametrize("loudness", [1e-3, 1e3, 1e30])
+def test_an_exponential_gate_keeps_the_memory_a_number_however_loud_the_input(loudness: float) -> None:
+    """exp(1e3) is no number, yet the memory is a mean of candidates: within -1..1, over a thousand readings."""
+    cell = random_cell("xlstm", 2)
+    inputs, _ = random_case("xlstm", 1_000, 3, 2)
+    fresh = CellState(torch.zeros(2, 3, HIDDEN), torch.zeros(2, 3, 2 * HIDDEN))
+    with torch.inference_mode():
+        outputs, after = cell(inputs * loudness, fresh)
+    assert outputs.abs().max() <= 1
+    assert after.cell[..., :HIDDEN].abs().max() <= 1
+    assert after.cell.isfinite().all()
+
+
+def test_the_memory_of_an_exponential_gate_revises_what_it_took_in_before() -> None:
+    """A later reading may weigh e**10 times what came before (section 2.2): no sigmoid gate can do that."""
+    cell = XLSTM(1, HIDDEN, 1)
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.zero_()
+        w = cell.weights.get_parameter("weight_ih_l0")
+        w[:HIDDEN], w[2 * HIDDEN : 3 * HIDDEN] = 10.0, -1.0  # the larger, the more it counts; -1 is what it says
+        cell.weights.get_parameter("bias_ih_l0")[HIDDEN : 2 * HIDDEN] = 20.0  # nothing is forgotten
+        shown = torch.tensor([0.0, 1.0, 0.0, 0.0])[:, None, None]
+        fresh = CellState(torch.zeros(1, 1, HIDDEN), torch.zeros(1, 1, 2 * HIDDEN))
+        _, after = cell(shown, fresh)
+    torch.testing.assert_close(after.cell[..., :HIDDEN], torch.full((1, 1, HIDDEN), -math.tanh(1)), atol=1e-3, rtol=0)
 
 
 # --- other streams in the same call

@@ -21,7 +21,7 @@ def test_gates_for_long_memories_keep_a_number_for_up_to_so_many_readings(
     recurrence = CELLS[cell](3, 512, 2)
     draw(recurrence, 200)
     nothing = torch.zeros(2, 1, 512)
-    state = CellState(nothing, nothing if recurrence.has_cell else nothing[..., :0])
+    state = CellState(nothing, nothing.repeat(1, 1, recurrence.cell_numbers))
     with torch.no_grad():
         _, layers = recurrence.step(torch.zeros(1, 3), state)
     for gates in layers:

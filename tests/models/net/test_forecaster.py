@@ -8,7 +8,7 @@ import torch
 
 from models.detection.rows import fresh
 from models.net.cells import CellState
-from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
+from models.net.forecaster import CLIP, FARTHEST, Forecaster, ForecasterConfig
 from tests.data import fine_forecaster, some_forecaster
 
 
@@ -136,6 +136,20 @@ def test_the_net_sees_no_further_than_the_clip() -> None:
     assert shown[:, 0, 0].tolist() == [CLIP, -CLIP, 9.0]
     assert shown[:, 0, 1].tolist() == [CLIP, -CLIP, CLIP]
     assert shown.isfinite().all()
+
+
+def test_what_leaps_further_than_the_net_sees_is_still_there_to_be_expected() -> None:
+    """A machine that is off at weekends leaps by 30 steps: cut at CLIP, two thirds of it could not be learned."""
+    forecaster = fine_forecaster(1, channelwise=True)
+    with torch.no_grad():
+        forecaster.head_weight.zero_()
+        forecaster.head_bias.fill_(30)
+    step, nothing = torch.full((1, 1), 0.5), torch.zeros(1, 1)
+    memory = torch.zeros(1, forecaster.config.memory_width)
+    leap = torch.tensor([[15.0]])
+    assert forecaster.predict(memory, nothing, step).tolist() == [[15.0]]
+    assert forecaster.residuals(memory, nothing, leap, step).tolist() == [[0.0]]
+    assert forecaster.residuals(memory, nothing, leap * 1e30, step).tolist() == [[FARTHEST - 30]]
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3, 5, 7, 12, 64, 333])

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from models.net.forecaster import ForecasterConfig
+from models.training import diagnosis
 from models.training.distributed import ALONE
 from models.training.loop import Fitted, _identity, fit
-from models.training.run import TrainingConfig
+from models.training.run import Ending, TrainingConfig
 from models.training.state import pack, unpack
 from tests.models.training.test_loop import CPU, FAST, NET, assert_same_net, series, some_series
 
@@ -92,6 +93,18 @@ def test_a_forecast_no_better_than_no_change_is_told(training: TrainingConfig, a
     assert fitted.best is not None
     assert fitted.best.validation_loss >= fitted.persistence_loss
     remark(fitted, advice)
+
+
+def test_what_helps_some_channels_and_harms_others_is_told_apart_from_what_harms_all() -> None:
+    epoch = fit(some_series(), NET, FAST, CPU).epochs[0]._replace(best=True, validation_loss=0.11)
+    helps, harms = (
+        diagnosis.remarks([epoch._replace(proven_loss=proven)], 0.1, Ending.CONVERGED, FAST, NET)
+        for proven in (0.06, 0.1)
+    )
+    (said,) = helps
+    assert "some channels better than `the same as before` and others worse" in said
+    assert "Its loss is 0.11, that of no change 0.1; counting the others as no change it is 0.06." in said
+    assert harms[0].startswith("It forecasts no better than `the same as before`")
 
 
 def test_overfitting_is_told() -> None:

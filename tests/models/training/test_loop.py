@@ -20,7 +20,7 @@ from models.net.cells import CELLS
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.generic import generic_architecture
 from models.training.loop import SHORTEST_SERIES, Fitted, Progress, fit, training_mode, usable
-from models.training.run import Epoch, TrainingConfig
+from models.training.run import HOPELESS, Epoch, TrainingConfig, TrainingRun, Validation
 from tests.data import Batch, batch_of, judge, some_forecaster, statistics
 
 CPU = torch.device("cpu")
@@ -79,7 +79,7 @@ def test_the_loss_of_expecting_no_change_is_that_of_the_differences(learned: Fit
 
 
 def test_the_forecaster_is_that_of_the_best_epoch(learned: Fitted) -> None:
-    assert learned.best == min(learned.epochs, key=lambda epoch: epoch.validation_loss)
+    assert learned.best == min(learned.epochs, key=lambda epoch: epoch.proven_loss)
     assert [epoch.number for epoch in learned.epochs] == list(range(1, len(learned.epochs) + 1))
     again = fit(some_series(900), NET, replace(FAST, epochs=learned.best.number, side_by_side=8), CPU)
     assert_same_net(again.forecaster, learned.forecaster)
@@ -126,7 +126,7 @@ def test_an_interrupt_returns_the_best_so_far() -> None:
     interrupted = fit(some_series(), NET, replace(FAST, epochs=50), CPU, tell)
     assert interrupted.ended == "interrupted"
     assert interrupted.epochs == finished
-    assert interrupted.best == min(finished, key=lambda epoch: epoch.validation_loss)
+    assert interrupted.best == min(finished, key=lambda epoch: epoch.proven_loss)
     calm = fit(some_series(), NET, replace(FAST, epochs=interrupted.best.number), CPU)
     assert_same_net(interrupted.forecaster, calm.forecaster)
 
@@ -180,11 +180,11 @@ def test_without_a_part_to_validate_on_it_trains_all_the_same() -> None:
 def test_in_bfloat16_it_learns_as_in_float32(cell: str) -> None:
     """The recurrence is rounded to 8 bits while it learns; weights, head and validation are not.
 
-    The peephole's equations are a function with a gradient of its own, which is computed in float32 all the same.
+    The peephole's equations and those with an exponential gate are computed in float32 all the same.
     """
     net, short = replace(NET, cell=cell), replace(FAST, remembers=0)
     fine, coarse = (fit(some_series(), net, replace(short, precision=name), CPU) for name in ("float32", "bfloat16"))
-    assert (coarse.epochs == fine.epochs) == (cell == "lstm-peephole")
+    assert (coarse.epochs == fine.epochs) == (cell in ("lstm-peephole", "xlstm"))
     for found, expected in zip(coarse.epochs, fine.epochs, strict=True):
         assert found.loss == pytest.approx(expected.loss, rel=0.05)
         assert found.validation_loss == pytest.approx(expected.validation_loss, rel=0.05)
@@ -410,6 +410,29 @@ def test_a_net_that_begins_as_another_keeps_it_unless_an_epoch_is_better() -> No
     assert again.best is None
     assert (again.ended, len(again.epochs)) == ("converged", 2)
     assert_same_net(again.forecaster, better.forecaster)
+
+
+def test_the_best_epoch_is_the_one_that_has_proven_most_whatever_it_loses_elsewhere() -> None:
+    run = TrainingRun(NET, FAST, CPU)
+    run.persistence_loss = 1.0
+    for loss, proven in ((1.0, 0.5), (1.2, 0.4), (0.9, 0.45), (1.1, 0.4), (1.3, 0.4), (HOPELESS, 0.1), (math.nan, 0.1)):
+        run.end_epoch(Validation(loss, proven), reach=0.5)
+    assert [epoch.best for epoch in run.epochs] == [True, True, False, True, False, False, False]
+
+
+def test_a_stream_on_which_a_net_does_harm_counts_as_if_nothing_had_been_expected_to_change() -> None:
+    """One climbs by a step at every reading, the other up and down by one; the net expects both to climb."""
+    climbing = Forecaster(replace(generic_architecture(16), features=("a",)))
+    with torch.no_grad():
+        climbing.head_bias.fill_(1.0)
+    up, both_ways = np.arange(400.0), np.arange(400.0) % 2
+    made = [series(up, "up"), series(both_ways, "both")]
+    short = replace(FAST, epochs=1, learning_rate=1e-12, validation_share=0.25)
+    fitted = fit(made, climbing.config, short, CPU, start=climbing)
+    assert fitted.persistence_loss == pytest.approx(0.5)
+    assert fitted.start_loss == pytest.approx((0 + 0.75) / 2, rel=1e-3)
+    assert fitted.epochs[0].validation_loss == pytest.approx(fitted.start_loss, rel=1e-3)
+    assert fitted.epochs[0].proven_loss == pytest.approx((0 + 0.5) / 2, rel=1e-3)
 
 
 def test_a_net_that_cannot_begin_as_another_begins_as_ever() -> None:
