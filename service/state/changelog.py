@@ -68,6 +68,13 @@ class Layout:
         return sum(prod(shape) * dtype.itemsize for shape, dtype in zip(self.shapes, _DTYPES, strict=True)) + 8
 
 
+class Meaning(NamedTuple):
+    """What gives rows their meaning."""
+
+    layout: Layout
+    numerics: str  # fingerprint of this machine's arithmetic
+
+
 _DTYPES = tuple(map(np.dtype, ("<f4", "<f4", "<f8", "<f8")))  # of Rows' columns, as they travel
 
 
