@@ -17,14 +17,14 @@ from service.cli.main import app as commands_app
 from service.http.app import app as http_app
 from service.http.past_process import PastProcess
 from service.incidents.changes import AnomalyChange
-from service.incidents.controls import Acknowledgement, Dependency, Label, Quiet
+from service.incidents.controls import Acknowledgement, Dependency, Label, PromotedModel, Quiet
 from service.incidents.events import ControlData, FirstCause, IncidentData, IncidentEvent, NamedMember
 from service.incidents.metrics import CAUSES, CHANGES, CONTROL_KINDS, STATES, IncidentMetrics
 from service.incidents.quiet import QuietTimes
 from service.incidents.stage import IncidentStatus
 from service.input.anomaly import Anomaly, Channel
 from service.input.events import Event
-from service.input.notices import STATE_LOST, STATE_PRIMED, Notice, StateLost
+from service.input.notices import MODEL_PROMOTED, STATE_LOST, STATE_PRIMED, ModelPromoted, Notice, StateLost
 from service.live.insights import Insight
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES
@@ -82,6 +82,8 @@ SECTION_INTRODUCTIONS = {
     "detection": "What is known of sensors: [how rules are written](../how-to/configure.md#what-is-known-of-sensors).",
     "limits": "Which readings are believed, and how many streams are remembered.",
     "state": "How the streams' memory is kept, and what is done where it is lost.",
+    "shadow": "A second model that is compared: [compare before you promote]"
+    "(../how-to/train.md#compare-before-you-promote).",
     "metrics": "What metrics name.",
     "incidents": "Which anomalies are one incident, and of how many incidents people are notified: "
     "[on call](../on-call.md).",
@@ -380,6 +382,11 @@ def events() -> str:
         block("json", _indented(notice)),
         "### data of state.lost",
         _struct_table(StateLost),
+        "## Another checkpoint judges",
+        f"Type `{MODEL_PROMOTED}`. {ModelPromoted.__doc__} [Promote a checkpoint]"
+        "(../how-to/train.md#promote-it-without-a-restart).",
+        "### data of model.promoted",
+        _struct_table(ModelPromoted),
         "## Incidents",
         "On the topic of incidents (`incidents.topic`), all in partition 0, keyed by the incident. Types: "
         "`telltale.incident.opened`, `telltale.incident.updated`, `telltale.incident.closed`. The header "
@@ -405,6 +412,8 @@ def events() -> str:
         _struct_table(Acknowledgement),
         "### type label",
         _struct_table(Label),
+        "### type model",
+        _struct_table(PromotedModel),
         "## Controls that took effect",
         "Type `telltale.control.applied`, on the topic of incidents, keyed by the control: one event for each record "
         "of the topic of controls, before the events of the incidents that it changes.",

@@ -29,6 +29,7 @@ from service.input.reading_batch import ReadingBatch, StreamKey
 from service.input.rejects import Reject, dead_letter, with_refused_streams
 from service.input.wire import ANY_FORMAT, Decoder
 from service.log.port import Commit, Fetched
+from service.state.changelog import Meaning
 from service.state.ended_alarms import ended_event
 from service.state.open_alarms import open_alarms
 from service.state.slab import NO_SLOT
@@ -124,11 +125,16 @@ class Pipeline:
         """The readings among what was fetched."""
         return self._decoder.decode(fetched)[0]
 
-    def replay_readings(self, batch: ReadingBatch, slots: Tensor, task: PartitionTask) -> None:
-        """Judge readings again of streams that are in the slab at `slots` (N,), and publish nothing."""
+    def replay_readings(self, batch: ReadingBatch, slots: Tensor, task: PartitionTask) -> list[Verdicts]:
+        """Judge readings again of streams that are in the slab at `slots` (N,), and publish nothing.
+
+        Returns what is thought of them: of the first AT_ONCE, of those after them, and so on.
+        """
+        verdicts = []
         for begin in range(0, len(batch.keys), AT_ONCE):
             some = np.arange(begin, min(begin + AT_ONCE, len(batch.keys)))
-            self._judge([(batch.part(some), task)], [slots[begin : begin + AT_ONCE]], _Stopwatch())
+            verdicts += self._judge([(batch.part(some), task)], [slots[begin : begin + AT_ONCE]], _Stopwatch())
+        return verdicts
 
     def _pieces(self, fetched: Fetched, task: PartitionTask) -> Iterator[_Piece]:
         """What was fetched, cut between records: where the clock ticks, and where there are many readings."""
@@ -255,6 +261,18 @@ class Pipeline:
         counts = {**_counted(len(fetched.keys), judged), "skipped": piece.batch.skipped}
         task.counts.update(counts)
         return Processed(commit, batch, verdicts, rejects, events, {}, counts)
+
+
+class Judge(NamedTuple):
+    """What judges a partition: a checkpoint's pipeline, and what gives its rows their meaning."""
+
+    pipeline: Pipeline
+    meaning: Meaning
+
+    @property
+    def digest(self) -> str:
+        """The checkpoint's."""
+        return self.pipeline.digest
 
 
 def _counted(records: int, one: _JudgedPiece) -> Mapping[str, int]:

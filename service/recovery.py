@@ -10,7 +10,7 @@ What is not as it should be has a policy each: `Problem` lists them.
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ from service.errors import LostState
 from service.input.notices import STATE_PRIMED, StateLost, state_lost
 from service.input.reading_batch import ReadingBatch, StreamKey
 from service.log.port import Fetched, Log, Partition, Record, Source
-from service.pipeline import Pipeline
+from service.pipeline import Judge, Pipeline
 from service.state.changelog import (
     Collected,
     Layout,
@@ -41,7 +41,7 @@ from service.state.changelog import (
 from service.state.changelog_keys import Origin
 from service.state.priming import Priming
 from service.state.problems import Problem
-from service.state.slab import NO_SLOT, PAGE_ROWS, Page
+from service.state.slab import NO_SLOT, PAGE_ROWS, Page, StateSlab
 from service.state.task import PartitionTask, Stage, records_in
 
 SLICE_S = 0.05  # of restoring, in one round of the loop
@@ -81,7 +81,15 @@ class Recovery:
         numerics: str,
         rules: RecoveryRules,
         task: PartitionTask,
+        find: Callable[[str], Judge | None] = lambda _digest: None,
+        begin_at: int | None = None,
+        beside: bool = False,
     ) -> None:
+        """find: by digest, what may judge in place of `pipeline`: the checkpoint that wrote the marker goes on.
+
+        begin_at: where a partition without state begins; None: as the log is set up. beside: another task goes on
+        judging meanwhile, so nothing ends here.
+        """
         self.task = task
         self.problems: list[Problem] = []  # to be counted
         self.notices: list[Record] = []  # to go out with the task's first commit
@@ -98,10 +106,17 @@ class Recovery:
         self._steps = self._restore()
         self._next_offset = 0  # E
         self._replay_from = 0  # R
-        self._begin_at: int | None = None  # where a partition without state begins; None: as the log is set up
+        self._find = find
+        self._begin_at = begin_at
+        self._beside = beside
         self._priming: Priming | None = None
         self._ends_anomalies = False  # whether all that are open of the partition do, at E
         task.stage = Stage.RESTORING
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What judges the task, as far as is known by now."""
+        return self._pipeline
 
     def step(self) -> None:
         """Go on for a slice of time, unless it is the input's turn (`take`). Raises LostState."""
@@ -164,6 +179,8 @@ class Recovery:
             self._finish()
             yield False
             return
+        if (wrote_it := self._find(marker.checkpoint)) is not None:
+            self._take_judge(wrote_it)
         same = (marker.checkpoint, marker.names) == (self._layout.checkpoint, self._layout.names)
         self._apply(marker, source, same)
         stale: list[Stale] = []
@@ -179,13 +196,18 @@ class Recovery:
             self._collected.drop(number)  # else all rows would be in memory twice
             yield True
         self._collected = Collected(self._origin)
-        if stale and not same:
+        if stale and not same and not self._beside:
             self._report_priming(sum(len(page.keys) for page in stale))
         if stale:
             self._begin_priming([key for page in stale for key in page.keys], source)
         else:
             self._begin_replay()
         yield False
+
+    def _take_judge(self, judge: Judge) -> None:
+        self._pipeline, (self._layout, self._numerics) = judge
+        self.task.slab = StateSlab(judge.pipeline.detector.rows_for)
+        self.task.meaning = judge.meaning
 
     def _usable_marker(self, source: Source) -> Marker | None:
         """None: begin again, because this partition is new or its state is lost."""

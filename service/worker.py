@@ -8,13 +8,15 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 from service import failpoints
-from service.errors import LogUnavailable, TaskMigrated
-from service.live.observer import Committed, Observer, Round
+from service.errors import LogUnavailable, LostState, TaskMigrated
+from service.live.observer import Committed, Observer, Promotion, Round
 from service.log.port import NOT_HEARD, Backlog, Commit, Fetched, MemberLog, Partition, Polled, Record
-from service.pipeline import Pipeline, Processed
+from service.pipeline import Judge, Pipeline, Processed
+from service.promotion import Candidate, Promotions
 from service.recovery import Recovery, RecoveryRules, partitions_added
 from service.state.problems import Problem
 from service.state.slab import StateSlab
@@ -41,8 +43,11 @@ class Worker:
         observers: Sequence[Observer] = (),
         idle_s: float | None = None,
         others: Mapping[str, Pipeline] = NO_OTHERS,
+        promotions: Promotions | None = None,
     ) -> None:
         """others: by topic, what judges those that another checkpoint judges; the writer knows the same topics.
+
+        promotions: what people say is to judge instead, while it runs; None: no one can.
 
         observers: who sees what it does, in this order, in its own thread.
 
@@ -56,7 +61,11 @@ class Worker:
         self._observers = observers
         self._idle_s = idle_s
         self._others = others
+        self._promotions = promotions
+        self._candidate: Candidate | None = None
+        self._refused: set[tuple[Partition, str]] = set()  # digests that cannot take over a partition
         self._tasks: dict[Partition, PartitionTask] = {}
+        self._pipelines: dict[Partition, Pipeline] = {}
         self._recoveries: dict[Partition, Recovery] = {}
         self._notices: dict[Partition, list[Record]] = {}
         self._backlogs: Mapping[Partition, Backlog] = {}  # as the log last said
@@ -77,13 +86,14 @@ class Worker:
             self.flush()
             flushed()
         finally:
+            self._drop_candidate()
             self._log.close()
 
     def turn(self, timeout_s: float = POLL_S) -> list[Processed]:
         """One round: returns what was judged and committed in it."""
         began = time.perf_counter()
         restoring = any(recovery.task.stage is Stage.RESTORING for recovery in self._recoveries.values())
-        polled = self._log.poll(0.0 if restoring else timeout_s)
+        polled = self._log.poll(0.0 if restoring or self._candidate is not None else timeout_s)
         self._open_and_close(polled)
         polled_s = time.perf_counter() - began
         for observer in self._observers:
@@ -93,6 +103,7 @@ class Worker:
             work = self._recover(polled.fetched)
             judged = self._judge(work)
             self._commit(judged, self._commits(judged))
+            judged += self._promote()
         except TaskMigrated as migrated:
             self._drop_tasks(str(migrated))
             judged = []
@@ -127,17 +138,24 @@ class Worker:
             self._tasks.pop(partition, None)
             self._recoveries.pop(partition, None)
             self._notices.pop(partition, None)
+            self._drop_candidate(partition)
             for observer in self._observers:
                 observer.revoked(partition)
         if polled.revoked:
             gc.collect()
         for partition in polled.assigned:
-            pipeline = self._pipeline_of(partition)
+            pipeline, meaning = self._judge_of(partition)
             task = PartitionTask(partition, StateSlab(pipeline.detector.rows_for), EventClock(self._idle_s))
-            self._tasks[partition] = task
-            layout, numerics = self._writer.meaning_of(partition.topic)
+            self._tasks[partition], self._pipelines[partition] = task, pipeline
+            task.meaning = meaning
             self._recoveries[partition] = Recovery(
-                self._log, pipeline, self._writer.group, layout, numerics, self._rules, task
+                self._log,
+                pipeline,
+                self._writer.group,
+                *meaning,
+                self._rules,
+                task,
+                partial(self._find_judge, partition),
             )
             self._migrated = False
             for observer in self._observers:
@@ -151,6 +169,7 @@ class Worker:
         runs in a process that was set up to leave it alone.
         """
         self._tasks.clear()
+        self._drop_candidate()
         self._recoveries.clear()
         self._notices.clear()
         self._migrated = True
@@ -171,22 +190,108 @@ class Worker:
             if recovery.task.stage is Stage.RUNNING:
                 del self._recoveries[partition]
                 self._notices[partition] = recovery.notices
+                self._pipelines[partition] = recovery.pipeline
+                self._report_judge(partition)
                 for observer in self._observers:
                     observer.recovered(recovery.seconds, recovery.replayed)
                     observer.found_problems([problem.value for problem in recovery.problems])
         return work
 
-    def _pipeline_of(self, partition: Partition) -> Pipeline:
-        return self._others.get(partition.topic, self._pipeline)
+    def _judge_of(self, partition: Partition) -> Judge:
+        """Of a partition that comes to this worker, unless another one that is known wrote its marker."""
+        promotion, topic = self._wanted(partition), partition.topic
+        if promotion is not None:
+            return promotion.judge
+        return Judge(self._others.get(topic, self._pipeline), self._writer.meaning_of(topic))
+
+    def _find(self, partition: Partition, digest: str) -> Promotion | None:
+        return None if self._promotions is None else self._promotions.find(partition.topic, digest)
+
+    def _find_judge(self, partition: Partition, digest: str) -> Judge | None:
+        found = self._find(partition, digest)
+        return None if found is None else found.judge
+
+    def _report_judge(self, partition: Partition) -> None:
+        promotion = self._find(partition, self._pipelines[partition].digest)
+        if promotion is not None:
+            for observer in self._observers:
+                observer.judged_by(partition, promotion)
 
     def _judge(self, work: Sequence[tuple[Fetched, PartitionTask]]) -> list[Processed]:
-        """Each by the checkpoint of its topic; those of one checkpoint together."""
-        if not self._others:
-            return self._pipeline.process_all(work)
-        shares: dict[Pipeline, list[tuple[Fetched, PartitionTask]]] = {}
+        """Each by the checkpoint of its partition; those of one checkpoint together."""
+        shares: dict[Pipeline, list[tuple[Fetched, PartitionTask]]] = {self._pipeline: []}
         for fetched, task in work:
-            shares.setdefault(self._pipeline_of(fetched.partition), []).append((fetched, task))
+            shares.setdefault(self._pipelines[fetched.partition], []).append((fetched, task))
         return [one for pipeline, share in shares.items() for one in pipeline.process_all(share)]
+
+    # --- another checkpoint
+
+    def _promote(self) -> list[Processed]:
+        """Let a candidate go on, one partition after the other; where it is as far as the task, it takes over.
+
+        Returns what was committed with that.
+        """
+        candidate = self._candidate
+        if candidate is None:
+            candidate = self._candidate = self._next_candidate()
+        if candidate is None:
+            return []
+        partition, promotion = candidate.partition, candidate.promotion
+        task = self._tasks[partition]
+        if self._wanted(partition) is not promotion:
+            self._drop_candidate()
+            return []
+        try:
+            is_level = candidate.step(task.next_offset or 0)
+        except LostState as error:
+            self._refuse(partition, promotion, error)
+            return []
+        return [self._take_over(candidate, task)] if is_level else []
+
+    def _next_candidate(self) -> Candidate | None:
+        for partition, task in self._tasks.items():
+            promotion = self._wanted(partition)
+            if (
+                self._promotions is None
+                or promotion is None
+                or partition in self._recoveries
+                or task.next_offset is None
+                or promotion.judge.digest == self._pipelines[partition].digest
+                or (partition, promotion.judge.digest) in self._refused
+            ):
+                continue
+            log = self._promotions.open_log()
+            return Candidate(log, promotion, self._writer.group, self._rules, task, self._idle_s)
+        return None
+
+    def _take_over(self, candidate: Candidate, task: PartitionTask) -> Processed:
+        partition = candidate.partition
+        taken = candidate.take_over(task, self._pipelines[partition])
+        pages = list(range(candidate.task.slab.pages))
+        failpoints.reach("before_promotion")
+        self._tasks[partition] = candidate.task
+        self._pipelines[partition] = candidate.promotion.judge.pipeline
+        self._commit([taken], [self._writer.complete(taken.commit, candidate.task, pages)])
+        failpoints.reach("after_promotion")
+        self._drop_candidate()
+        for observer in self._observers:
+            observer.judged_by(partition, candidate.promotion)
+        return taken
+
+    def _wanted(self, partition: Partition) -> Promotion | None:
+        return None if self._promotions is None else self._promotions.wanted(partition.topic)
+
+    def _refuse(self, partition: Partition, promotion: Promotion, error: LostState) -> None:
+        self._refused.add((partition, promotion.judge.digest))
+        self._drop_candidate()
+        if self._promotions is not None:
+            self._promotions.refused(partition, promotion, error)
+
+    def _drop_candidate(self, partition: Partition | None = None) -> None:
+        """partition: only if it is of this one."""
+        if self._candidate is not None and partition in (None, self._candidate.partition):
+            self._candidate.close()
+            self._candidate = None
 
     def _report_added_partitions(self) -> None:
         """Once for each partition: the marker of the same commit counts them all. A recovering one reports itself."""

@@ -51,18 +51,23 @@ MAY_IMPORT = {
     """,
     "service.inspect": """
         models.output models.data models.detection models.insight service.errors service.log service.input service.state
-        service.pipeline service.recovery service.live
+        service.pipeline service.recovery service.live service.incidents
+    """,
+    "service.promotion": """
+        models.detection service.errors service.log service.input service.state service.pipeline service.recovery
+        service.live
     """,
     "service.worker": """
         service.errors service.failpoints service.log service.input service.state service.pipeline service.recovery
-        service.live
+        service.live service.promotion
     """,
     "service.rekey": "service.errors service.log service.input service.state service.stages",
     "service.process": """
-        models.data models.detection models.checkpoint service.errors service.log_lines service.forks service.log
+        models.data models.detection models.checkpoint_header models.checkpoint service.errors service.log_lines
+        service.forks service.log
         service.settings
         service.input service.state service.kafka service.pipeline service.recovery service.live service.http
-        service.notify service.inspect service.worker service.incidents service.rekey
+        service.notify service.inspect service.promotion service.worker service.incidents service.rekey
     """,
     "service.cli": "*",
 }
@@ -75,9 +80,9 @@ KNOWN_IN = {
     "zstandard": "service.kafka.inflating models.data.text_files",
     "snappy": "service.kafka.inflating",
     "prometheus_client": """
-        service.live.metrics service.live.histograms service.stages.metrics service.incidents.metrics
-        service.rekey.metrics service.http.app service.process.running service.process.servers
-        service.process.incidents service.process.rekey service.process.stages
+        service.live.metrics service.live.shadow_metrics service.live.histograms service.stages.metrics
+        service.incidents.metrics service.rekey.metrics service.http.app service.process.running
+        service.process.servers service.process.incidents service.process.rekey service.process.stages
     """,
     "pydantic": "service.settings models.checkpoint_header",
     "pydantic_core": "service.settings",
@@ -101,7 +106,8 @@ KNOWN_IN = {
     "service.settings.settings": "service.cli service.process service.settings",
     # What looks at another's log belongs to no group and joins none.
     "service.kafka.groupless": """
-        service.cli service.process.groupless service.process.controls service.process.following service.kafka
+        service.cli service.process.groupless service.process.controls service.process.following
+        service.process.promotions service.kafka
     """,
     # Of Kafka, what runs knows the log alone.
     "service.kafka": "service.kafka service.cli service.process",

@@ -71,9 +71,9 @@ def control_quiet(
         cron=cron,
         lasts_s=None if lasts is None else _duration("--lasts", lasts),
         time_zone=time_zone,
-        **_said(by, note),
+        **said_by(by, note),
     )
-    _write(name, control, bootstrap_servers, config)
+    write_given(name, control, bootstrap_servers, config)
 
 
 @control_app.command(
@@ -93,8 +93,8 @@ def control_depend(
     """Notify no one of some streams while what they depend on is anomalous."""
     from service.incidents.controls import Dependency
 
-    control = Dependency(streams=streams, on=on, reason=reason, **_said(by, note))
-    _write(name, control, bootstrap_servers, config)
+    control = Dependency(streams=streams, on=on, reason=reason, **said_by(by, note))
+    write_given(name, control, bootstrap_servers, config)
 
 
 @control_app.command("acknowledge", epilog="Example: telltale control acknowledge INCIDENT --note 'on my way'")
@@ -109,7 +109,7 @@ def control_acknowledge(
     """Say that someone looks after an incident."""
     from service.incidents.controls import Acknowledgement
 
-    _write(name, Acknowledgement(incident=incident, **_said(by, note)), bootstrap_servers, config)
+    write_given(name, Acknowledgement(incident=incident, **said_by(by, note)), bootstrap_servers, config)
 
 
 @control_app.command("label", epilog="Example: telltale control label known --anomaly ID --note 'the valve sticks'")
@@ -138,9 +138,9 @@ def control_label(
         streams=streams or None,
         begins=_moment("--from", begins),
         until=_moment("--until", until),
-        **_said(by, note),
+        **said_by(by, note),
     )
-    _write(name, control, bootstrap_servers, config)
+    write_given(name, control, bootstrap_servers, config)
 
 
 @control_app.command("take-back", epilog="Example: telltale control take-back quiet-5f0c1a2b")
@@ -150,7 +150,7 @@ def control_take_back(
     config: Config = None,
 ) -> None:
     """Take back what has this id: a quiet time ends, a label or an acknowledgement is removed."""
-    _write(name, None, bootstrap_servers, config)
+    write_given(name, None, bootstrap_servers, config)
 
 
 @control_app.command("list", epilog="Example: telltale control list --type label --json > labels.jsonl")
@@ -159,8 +159,8 @@ def control_list(
         str | None,
         typer.Option(
             "--type",
-            callback=one_of("quiet", "dependency", "acknowledgement", "label"),
-            help="Those of one type: quiet, dependency, acknowledgement or label.",
+            callback=one_of("quiet", "dependency", "acknowledgement", "label", "model"),
+            help="Those of one type: quiet, dependency, acknowledgement, label or model.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -186,7 +186,8 @@ def control_list(
             out.print(f"{name}  {said['type']}  by {control.by} at {control.at}: {', '.join(about)}")
 
 
-def _write(name: str | None, control: "Control | None", servers: str | None, config: "Config") -> None:
+def write_given(name: str | None, control: "Control | None", servers: str | None, config: "Config") -> None:
+    """name: the control's id; None: one is made. control: None: it is taken back."""
     from service.incidents.controls import control_record, type_of
     from service.process.controls import write_control
 
@@ -201,7 +202,8 @@ def _write(name: str | None, control: "Control | None", servers: str | None, con
     out.print(f"{made}: {done}, to {settings.incidents.control_topic}")
 
 
-def _said(by: str | None, note: str) -> _Said:
+def said_by(by: str | None, note: str) -> _Said:
+    """Who says something, and when."""
     from models.data.rfc3339 import rfc3339
 
     return _Said(by=by or getpass.getuser(), at=rfc3339(_now_ms()), note=note)

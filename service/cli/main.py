@@ -21,6 +21,7 @@ from service.cli import gradients as cli_gradients
 from service.cli import input as cli_input
 from service.cli import inspect as cli_inspect
 from service.cli import kafka as cli_kafka
+from service.cli import models as cli_models
 from service.cli import score as cli_score
 from service.cli import state as cli_state
 from service.cli import train as cli_train
@@ -68,6 +69,7 @@ for commands in (
     cli_checkpoint,
     cli_kafka,
     cli_control,
+    cli_models,
     cli_input,
     cli_state,
     cli_gradients,

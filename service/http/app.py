@@ -31,6 +31,7 @@ from service.live.status import (
     CheckpointStatus,
     Counts,
     PartitionStatus,
+    ShadowStatus,
     Status,
     StatusBoard,
     WorkerProcess,
@@ -152,6 +153,8 @@ class StatusSeen(msgspec.Struct, frozen=True):
     beat_age_s: float  # since the worker's loop last came round
     checkpoint: CheckpointStatus
     models: dict[str, CheckpointStatus]  # by topic: of those that another one judges
+    unusable_model: str  # why the checkpoint that people promoted judges nothing; empty: nothing is wrong
+    shadow: ShadowStatus | None  # a second checkpoint that is compared; null: there is none
     partitions: list[PartitionStatus]
     counts: Counts
     workers: list[WorkerProcess]  # that a supervisor looks after; empty: there is one worker and no supervisor
@@ -199,6 +202,8 @@ def _status(status: Status, now_s: float) -> dict[str, Any]:
         beat_age_s=round(now_s - status.beat_s, 3),
         checkpoint=status.checkpoint,
         models=dict(status.models),
+        unusable_model=status.unusable_model,
+        shadow=status.shadow,
         partitions=[],
         counts=status.counts,
         workers=list(status.workers),

@@ -58,6 +58,7 @@ class SentView(msgspec.Struct, frozen=True):
     partition: Partition
     parts: list[tuple[list[Array], list[Array]]]  # a row and the readings after it
     row: list[Array]
+    checkpoint: str
 
 
 class SentPart(msgspec.Struct, frozen=True):
@@ -173,9 +174,9 @@ def _tensors(sent: Iterable[Array], body: bytearray) -> list[torch.Tensor]:
 
 def send_view(view: View, arrays: Arrays) -> SentView:
     parts = [([*map(arrays.put, part.row)], [*map(arrays.put, part.readings)]) for part in view.parts]
-    return SentView(view.partition, parts, [*map(arrays.put, view.row)])
+    return SentView(view.partition, parts, [*map(arrays.put, view.row)], view.checkpoint)
 
 
 def take_view(sent: SentView, body: bytearray) -> View:
     parts = [ViewPart(Rows(*_tensors(row, body)), Readings(*_tensors(readings, body))) for row, readings in sent.parts]
-    return View(sent.partition, tuple(parts), Rows(*_tensors(sent.row, body)))
+    return View(sent.partition, tuple(parts), Rows(*_tensors(sent.row, body)), sent.checkpoint)

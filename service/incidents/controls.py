@@ -19,6 +19,7 @@ from service.log.port import Record
 
 LABELS = ("fault", "normal", "known")
 LONGEST_MS = 31 * 86_400_000  # of what comes again
+SHA256 = re.compile(r"[0-9a-f]{64}")
 ID = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 MOST_BYTES = 16_384
 MOST_PATTERNS = 100
@@ -69,8 +70,16 @@ class Label(_Said, frozen=True, kw_only=True, tag="label", rename={"begins": "fr
     until: str | None = None  # RFC 3339
 
 
-Control = Quiet | Dependency | Acknowledgement | Label
-TYPES = ("quiet", "dependency", "acknowledgement", "label")
+class PromotedModel(_Said, frozen=True, kw_only=True, tag="model"):
+    """A checkpoint judges from now on: workers load it and let it take over, partition by partition."""
+
+    checkpoint: str  # path of its file, as workers see it
+    sha256: str  # of the whole file, 64 hexadecimal digits
+    topic: str | None = None  # that it judges; None: all that have no model of their own
+
+
+Control = Quiet | Dependency | Acknowledgement | Label | PromotedModel
+TYPES = ("quiet", "dependency", "acknowledgement", "label", "model")
 _decode = msgspec.json.Decoder(Control).decode
 
 
@@ -127,6 +136,9 @@ def check(control: Control) -> None:
         _check_patterns("on", control.on)
     elif isinstance(control, Label):
         _check_label(control)
+    elif isinstance(control, PromotedModel):
+        _check_model(control)
+        texts.append(control.checkpoint)
     if isinstance(control, Quiet | Dependency):
         if not control.reason:
             raise ValueError("reason is empty, expected why no one is notified")
@@ -172,6 +184,13 @@ def _check_label(label: Label) -> None:
     if label.streams is not None:
         _check_patterns("streams", label.streams)
         _check_order(*span_of(label))
+
+
+def _check_model(model: PromotedModel) -> None:
+    if not model.checkpoint:
+        raise ValueError("checkpoint is empty, expected the path of its file as workers see it")
+    if not SHA256.fullmatch(model.sha256):
+        raise ValueError(f"sha256 is {model.sha256[:70]!r}, expected the 64 hexadecimal digits of the file")
 
 
 def _check_order(begins_ms: int | None, until_ms: int | None) -> None:

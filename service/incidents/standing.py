@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from service.errors import RejectedReading
-from service.incidents.controls import Control, read_control
+from service.incidents.controls import Control, PromotedModel, read_control
 
 
 class StandingControls:
@@ -11,6 +11,7 @@ class StandingControls:
 
     def __init__(self) -> None:
         self.held: dict[str, Control] = {}
+        self.promoted: dict[str, PromotedModel] = {}  # by digest, all that were heard of, also those replaced since
 
     def hear(self, keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> None:
         """Records of the topic, in order; one that is no control is passed over."""
@@ -22,3 +23,5 @@ class StandingControls:
             self.held.pop(name, None)
             if control is not None:
                 self.held[name] = control
+            if isinstance(control, PromotedModel):
+                self.promoted[control.sha256] = control

@@ -20,6 +20,7 @@ CHANGE_NAMES = {
 }
 CLOSED_AS = {Change.RECOVERED: "recovered", Change.LEVEL_SHIFT: "level_shift"}
 FORGOTTEN = "forgotten"  # closed_as of an anomaly whose stream is forgotten
+PROMOTED = "promoted"  # closed_as of an anomaly of a checkpoint that another has taken over from
 
 
 class Channel(msgspec.Struct, frozen=True):
@@ -42,7 +43,9 @@ class Anomaly(msgspec.Struct, frozen=True):
     status: str  # open, closed
     severity: str  # minor, major, critical: by the peak so far
     kind: str  # what opened it (see opened_by), or, of a checkpoint with a head for kinds, what fault it looks like
-    closed_as: str | None  # recovered; level_shift: it lasted and is the new normal; forgotten: its stream was idle
+    # recovered; level_shift: it lasted and is the new normal; forgotten: its stream was idle; promoted: another
+    # checkpoint judges, and does not see it
+    closed_as: str | None
     score: float  # of the reading at which it changed; 0 where no reading of its stream did
     peak: float
     opened_at: str

@@ -4,7 +4,7 @@ Sizes: N readings shown, L layers, K steps. Numbers that are not known are null.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
@@ -186,13 +186,15 @@ class Insight:
         at_once: int = AT_ONCE,
         sensors: SensorRules | None = None,
         others: Mapping[str, Model] = NO_OTHERS,
+        promoted: Callable[[str], Model | None] = lambda _digest: None,
     ) -> None:
         """digest: the checkpoint's. sensors: the rules that the worker judges by.
 
-        others: by topic, of those that another checkpoint judges.
+        others: by topic, of those that another checkpoint judges. promoted: by digest, one that took over since.
         """
         self._usual = Model(detector, digest, sensors)
         self._others = others
+        self._promoted = promoted
         self._watching = watching
         self._turns = threading.BoundedSemaphore(at_once)
 
@@ -239,7 +241,13 @@ class Insight:
             return seen_forecast(ahead, detector.features, key, model.digest, view.partition)
 
     def _model_of(self, view: View) -> Model:
-        return self._others.get(view.partition.topic, self._usual)
+        usual = self._others.get(view.partition.topic, self._usual)
+        if view.checkpoint in ("", usual.digest):
+            return usual
+        found = self._promoted(view.checkpoint)
+        if found is None:
+            raise NotNow(f"checkpoint {view.checkpoint[:12]} judges this stream, and cannot be read here")
+        return found
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

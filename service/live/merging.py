@@ -12,12 +12,15 @@ from itertools import islice
 from typing import Any
 
 from service.live.metrics import Counted
+from service.live.shadow import STREAMS_NAMED
 from service.live.status import (
     RECENT_LIMIT,
+    CheckpointStatus,
     Counts,
     Notified,
     PartitionStatus,
     ProcessState,
+    ShadowStatus,
     Status,
     WorkerProcess,
     WorkerState,
@@ -97,6 +100,10 @@ class MergedStatus:
             many_refused=any(one.many_refused for one in statuses),
             recent=self._recent,
             events=self._events,
+            checkpoint=max((one.checkpoint for one in statuses), key=_loaded_ms),
+            models=_newest_models(statuses),
+            shadow=_merged_shadow([one.shadow for one in statuses if one.shadow is not None]),
+            unusable_model=next((one.unusable_model for one in statuses if one.unusable_model), ""),
             details={anomaly: known for one in statuses for anomaly, known in one.details.items()},
             workers=self._processes,
         )
@@ -135,6 +142,30 @@ class MergedStatus:
         before = self._recent if new <= len(known) else ()
         self._recent = tuple(islice((*known, *before), RECENT_LIMIT))
         self._events += new
+
+
+def _loaded_ms(checkpoint: CheckpointStatus) -> int:
+    return checkpoint.loaded_ms or 0
+
+
+def _newest_models(statuses: Sequence[Status]) -> dict[str, CheckpointStatus]:
+    """By topic; while one is promoted, workers may still differ."""
+    topics = sorted({topic for one in statuses for topic in one.models})
+    return {
+        topic: max((one.models[topic] for one in statuses if topic in one.models), key=_loaded_ms) for topic in topics
+    }
+
+
+def _merged_shadow(shadows: Sequence[ShadowStatus]) -> ShadowStatus | None:
+    if not shadows:
+        return None
+    partitions = {(part.topic, part.number): part for one in shadows for part in one.partitions}
+    streams = sum((Counter(one.streams) for one in shadows), Counter[str]())
+    return ShadowStatus(
+        shadows[0].checkpoint,
+        tuple(partitions[name] for name in sorted(partitions)),
+        dict(streams.most_common(STREAMS_NAMED)),
+    )
 
 
 def add_counts(counts: Sequence[Counts]) -> Counts:

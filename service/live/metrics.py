@@ -23,6 +23,7 @@ from prometheus_client.process_collector import ProcessCollector
 from models.data.arrays import Int64s
 from models.detection.sensor_rules import Excluded
 from service.live.histograms import BATCH_READINGS, LATENCY_S, RESTORE_S, STAGE_S, TRANSACTION_S, Histogram
+from service.live.shadow_metrics import shadow_families
 from service.live.status import Counts, Notified, PartitionStatus, ProcessState, StatusBoard, checkpoints_of
 
 NOT_NOTIFIED: Mapping[str, Notified] = {}
@@ -38,6 +39,7 @@ COUNTERS: tuple[tuple[str, str, Callable[[Counts], int]], ...] = (
     ("telltale_transaction_aborts", "Transactions that failed; their records are judged again.", lambda c: c.aborts),
     ("telltale_partition_assignments", "Partitions that came to this worker, each time.", lambda c: c.assigned),
     ("telltale_streams_evicted", "Streams forgotten because they were idle.", lambda c: c.evicted),
+    ("telltale_models_promoted", "Partitions that another checkpoint took over while this ran.", lambda c: c.promoted),
     ("telltale_pages_written", "Pages of state written.", lambda c: c.pages_written),
     ("telltale_page_written_bytes", "Bytes of pages and rosters, before compression.", lambda c: c.page_bytes_written),
 )
@@ -170,6 +172,7 @@ class Metrics:
             self._notifications(),
             self._gauges(),
             self._supervised(),
+            shadow_families(self._board.read().shadow),
             self._anomalies(),
             self._histograms(),
         ):
@@ -233,6 +236,11 @@ class Metrics:
     def _gauges(self) -> Iterator[Metric]:
         status = self._board.read()
         started_ms = max([status.started_ms, *(one.started_ms for one in status.workers)])
+        yield GaugeMetricFamily(
+            "telltale_model_unusable",
+            "1 when the checkpoint that people promoted judges nothing: the status says why.",
+            float(bool(status.unusable_model)),
+        )
         yield GaugeMetricFamily(
             "telltale_start_time_seconds",
             "When the worker started, Unix time; of several, the one that started last.",

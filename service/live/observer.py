@@ -7,8 +7,9 @@ they raise nothing.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from service.live.status import CheckpointStatus
 from service.log.port import Backlog, Partition, Record
-from service.pipeline import Processed
+from service.pipeline import Judge, Processed
 from service.state.task import PartitionTask
 
 
@@ -29,6 +30,14 @@ class Round(NamedTuple):
     backlogs: Mapping[Partition, Backlog] | None  # None: the group has not said yet which partitions are this worker's
 
 
+class Promotion(NamedTuple):
+    """A checkpoint that people promoted, or that of the settings again."""
+
+    judge: Judge
+    checkpoint: CheckpointStatus
+    topic: str  # that it judges; empty: all that have no other
+
+
 class Observer:
     """Sees all of it and does nothing: each overrides what it wants to see."""
 
@@ -40,6 +49,9 @@ class Observer:
 
     def revoked(self, partition: Partition) -> None:
         """A partition is not this worker's any more."""
+
+    def judged_by(self, partition: Partition, promotion: Promotion) -> None:
+        """A checkpoint judges a partition from now on: it was promoted, or was before."""
 
     def recovered(self, seconds: float, replayed: int) -> None:
         """A partition has its memory back. replayed: readings that were judged again."""

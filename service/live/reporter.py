@@ -2,8 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -14,12 +14,13 @@ from models.detection.detector import Detector
 from models.detection.sensor_rules import Excluded
 from service.input.reasons import Reason
 from service.live.metrics import Metrics
-from service.live.observer import Committed, Observer, Round
+from service.live.observer import Committed, Observer, Promotion, Round
 from service.live.refusals import Refusals
 from service.live.status import (
     CheckpointStatus,
     Counts,
     PartitionStatus,
+    ShadowStatus,
     Status,
     StatusBoard,
     WorkerState,
@@ -56,6 +57,7 @@ class _Tally:
     assigned: int = 0
     evicted: int = 0
     replayed: int = 0
+    promoted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     excluded: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
@@ -74,7 +76,7 @@ class _Tally:
             self.excluded.update({reason: one.counts[reason] for reason in EXCLUDED if reason in one.counts})
             for event in one.events:
                 self.changed.setdefault(event.change, Counter())[event.data.severity] += 1
-                if event.change == "opened":
+                if event.change == "opened" and event.data.channels:
                     self.channels[max(event.data.channels, key=lambda channel: channel.share).name] += 1
         self.transactions += 1
 
@@ -100,6 +102,7 @@ class _Tally:
             pages_written=writer.pages_written,
             page_bytes_written=writer.bytes_written,
             records=self.records,
+            promoted=self.promoted,
         )
 
 
@@ -129,22 +132,27 @@ class Reporter(Observer):
         detector: Detector,
         top_streams: int = 0,
         others: Mapping[str, Detector] = NO_OTHERS,
+        unusable_model: Callable[[], str] = lambda: "",
+        shadow: Callable[[], ShadowStatus | None] = lambda: None,
     ) -> None:
         """top_streams: those with the strongest open alarms that the status names.
 
-        others: by topic, the detectors of those that another checkpoint judges.
+        others: by topic, the detectors of those that another checkpoint judges. unusable_model, shadow: see Status.
         """
         self._board = board
         self._metrics = metrics
         self._writer = writer
         self._detector = detector
         self._others = others
+        self._unusable_model, self._shadow = unusable_model, shadow
+        self._promoted: dict[Partition, Promotion] = {}
         self._top_streams = top_streams
         self._tally = _Tally()
         self._refusals = Refusals()
         self._begun: set[Partition] = set()  # of which something was judged, or there was nothing to judge
         self._surveys: dict[Partition, _Survey] = {}
         self._surveyed_s = -SURVEY_S
+        self._shadow_seen: ShadowStatus | None = None
         self._seldom = Seldom(interval_s=10.0)
 
     def polled(self, seconds: float) -> None:
@@ -156,7 +164,28 @@ class Reporter(Observer):
 
     def revoked(self, partition: Partition) -> None:
         self._begun.discard(partition)
+        self._promoted.pop(partition, None)
         logger.info("partition_revoked", topic=partition.topic, partition=partition.number)
+
+    def judged_by(self, partition: Partition, promotion: Promotion) -> None:
+        digest, before = promotion.judge.digest, self._promoted.get(partition)
+        self._promoted[partition] = promotion
+        if before is not None and before.judge.digest != digest:
+            self._tally.promoted += 1
+            logger.info(
+                "model_promoted",
+                topic=partition.topic,
+                partition=partition.number,
+                digest=digest[:12],
+                before=before.judge.digest[:12],
+            )
+        last = self._board.read()
+        if promotion.topic:
+            models = {**last.models, promotion.topic: promotion.checkpoint}
+            self._board.publish(replace(last, models=models))
+        else:
+            models = {topic: one for topic, one in last.models.items() if topic != partition.topic}
+            self._board.publish(replace(last, checkpoint=promotion.checkpoint, models=models))
 
     def recovered(self, seconds: float, replayed: int) -> None:
         self._metrics.observe_restore(seconds)
@@ -186,6 +215,7 @@ class Reporter(Observer):
         now_s = time.monotonic()
         if now_s - self._surveyed_s >= SURVEY_S:
             self._surveyed_s = now_s
+            self._shadow_seen = self._shadow()
             self._surveys = {partition: self._survey(task, now_s) for partition, task in turn.tasks.items()}
         last = self._board.read()
         events = [event for one in turn.judged for event in one.events]
@@ -205,6 +235,8 @@ class Reporter(Observer):
                 recent=newest(new, last.recent),
                 events=last.events + len(events),
                 details=still_open(new, last.details) if new else last.details,
+                unusable_model=self._unusable_model(),
+                shadow=self._shadow_seen,
             )
         )
 
@@ -213,7 +245,9 @@ class Reporter(Observer):
             task.milestones.pass_on(task.next_offset, now_s)
         changed_s = task.milestones.reached_s(task.replay_from or 0)
         alarms = open_alarms(task.slab)
-        detector = self._others.get(task.partition.topic, self._detector)
+        promoted = self._promoted.get(task.partition)
+        usual = self._others.get(task.partition.topic, self._detector)
+        detector = usual if promoted is None else promoted.judge.pipeline.detector
         return _Survey(
             len(task.slab),
             detector.count_warming(task.slab.rows),
@@ -265,6 +299,7 @@ class Reporter(Observer):
             warming=min(len(task.slab), survey.warming + max(0, len(task.slab) - survey.streams)),
             state_bytes=task.slab.nbytes,
             alarms_open=task.open_alarms,
+            checkpoint="" if task.meaning is None else task.meaning.layout.checkpoint,
             open_by_severity=survey.open_by_severity,
             open_peak=survey.open_peak,
             strongest=survey.strongest,

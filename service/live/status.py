@@ -46,6 +46,7 @@ class PartitionStatus:
     stage: str = "running"  # waiting, restoring, priming, replaying or running
     progress: float = 1.0  # of the stage, 0 to 1
     replay_from: int | None = None  # from where the input would be judged again after a crash
+    checkpoint: str = ""  # digest of the one that judges it, where one was promoted or could be; empty: its topic's
     waits_for: str = ""  # why it is not judged though nothing is left to restore; empty: it is
 
     @property
@@ -88,6 +89,7 @@ class Counts:
     problems: Mapping[str, int] = field(default_factory=dict)  # what was found wrong with the state, by kind
     pages_written: int = 0
     page_bytes_written: int = 0
+    promoted: int = 0  # partitions that another checkpoint took over while this ran
     records: int = 0  # judged or rejected, with one reading each or many
     skipped: int = 0  # readings and tombstones that a topic's mapping leaves out
     excluded: Mapping[str, int] = field(default_factory=dict)  # values that count as missing, by reason
@@ -122,6 +124,31 @@ class WorkerProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowPartition:
+    """What a second checkpoint and the one that judges thought of a partition's readings, since it came here."""
+
+    topic: str
+    number: int
+    streams: int = 0  # that the shadow has a row of
+    warming: int = 0  # of these, those that are not compared yet
+    readings: int = 0  # compared
+    only_shadow: int = 0  # of these, those at which the shadow alone had an alarm open
+    only_current: int = 0  # those at which the checkpoint that judges alone had
+    both: int = 0
+    opened: int = 0  # alarms that the shadow opened
+    opened_current: int = 0  # those that the checkpoint that judges opened
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowStatus:
+    """A second checkpoint that judges beside the others, to be compared."""
+
+    checkpoint: CheckpointStatus
+    partitions: tuple[ShadowPartition, ...] = ()
+    streams: Mapping[str, int] = field(default_factory=dict)  # readings that differ, of the 20 with the most
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """A view of the worker, or of all workers of a service, at one moment; it never changes."""
 
@@ -138,6 +165,8 @@ class Status:
     events: int = 0  # anomaly events since the start: the newest of `recent` is number `events`
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of open anomalies, see still_open
     models: Mapping[str, CheckpointStatus] = field(default_factory=dict)  # by topic: of those that another one judges
+    unusable_model: str = ""  # why the checkpoint that people promoted judges nothing; empty: nothing is wrong
+    shadow: ShadowStatus | None = None  # None: there is none
     workers: tuple[WorkerProcess, ...] = ()  # that a supervisor looks after; empty: there is one, and no supervisor
 
 

@@ -57,6 +57,7 @@ class View(NamedTuple):
     partition: Partition
     parts: tuple[ViewPart, ...]  # its readings since it is watched, the latest of them
     row: Rows  # after them
+    checkpoint: str = ""  # digest of the one that gave the rows their meaning; empty: that of its topic
 
     @property
     def row_before(self) -> Rows:
@@ -203,7 +204,8 @@ def _go_on(watch: _Watch, key: StreamKey, task: PartitionTask, read: Sequence[_R
         watch.parts = _kept(
             [*watch.parts, ViewPart(last.row, join([one.readings for one in read], row.channels.shape[-1]))]
         )
-    watch.answer = View(task.partition, tuple(watch.parts), row)
+    digest = "" if task.meaning is None else task.meaning.layout.checkpoint
+    watch.answer = View(task.partition, tuple(watch.parts), row, digest)
 
 
 def _kept(parts: list[ViewPart]) -> list[ViewPart]:

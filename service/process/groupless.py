@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from models.checkpoint import Checkpoint
+from models.checkpoint_header import UnusableCheckpoint
+from models.detection.numerics import self_test
+from service.errors import RefusedInput
 from service.http.past_process import LookBack, PastQuestion, Tell
 from service.input.reading_batch import StreamKey
 from service.inspect.groupless_log import Search
@@ -14,7 +17,9 @@ from service.inspect.question import Question
 from service.kafka.groupless import KafkaGrouplessLog
 from service.kafka.topics import partition_of
 from service.pipeline import Pipeline
+from service.process.controls import standing_controls
 from service.process.models import Models
+from service.process.promotions import open_promoted, said_of
 from service.process.records import record_rules
 from service.process.sensors import sensor_rules
 from service.settings.settings import Settings, client_options
@@ -49,12 +54,14 @@ def groupless_log(settings: Settings, group: str | None = None) -> Iterator[Kafk
 
 def looking_back(settings: Settings, models: Models, numerics: Mapping[str, str]) -> LookBack:
     """What answers the page's questions for a stream's past. numerics: this machine's, by checkpoint."""
-    known = {one.digest: judges(settings, one) for one in models.all}
+    known = {one.digest: (*judges(settings, one), numerics[one.digest]) for one in models.all}
 
     def answer(asked: PastQuestion, tell: Tell) -> None:
         topic = _topic_of(asked, settings, known[models.usual.digest][1]) if models.others else asked.topic
-        digest = models.of(topic or "").digest
-        pipeline, layout = known[digest]
+        judging = _judging(settings, models, topic or settings.kafka.topics[0])
+        if judging.digest not in known:
+            known[judging.digest] = (*judges(settings, judging), self_test(judging.detector))
+        pipeline, layout, arithmetic = known[judging.digest]
         question = Question(
             StreamKey(asked.stream.encode()),
             asked.around_ms,
@@ -65,9 +72,19 @@ def looking_back(settings: Settings, models: Models, numerics: Mapping[str, str]
         with groupless_log(settings) as log:
             reporting = ReportingLog(log, _reporter(tell))
             search = search_of(settings, topic, asked.partition)
-            tell("past", look_back(reporting, search, question, pipeline, layout, numerics[digest]))
+            tell("past", look_back(reporting, search, question, pipeline, layout, arithmetic))
 
     return answer
+
+
+def _judging(settings: Settings, models: Models, topic: str) -> Checkpoint:
+    """The one that people promoted for a topic, where it can be used; else that of the settings."""
+    usual = models.of(topic)
+    try:
+        said = said_of(standing_controls(settings), settings, topic)
+        return usual if said is None else open_promoted(said, usual.detector.features)
+    except (RefusedInput, UnusableCheckpoint):
+        return usual
 
 
 def _topic_of(asked: PastQuestion, settings: Settings, layout: Layout) -> str:

@@ -38,26 +38,25 @@ from service.live.memory import Limit, MemoryKeeper, memory_limit, settle
 from service.live.metrics import Build, Metrics
 from service.live.observer import Observer
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
+from service.live.shadow import Shadow
 from service.live.status import CheckpointStatus, Notified, ProcessState, StatusBoard, WorkerProcess
 from service.live.streams import Streams
 from service.live.watching import Watching
 from service.notify.notifier import Notifier
-from service.pipeline import Pipeline
 from service.process.following import follow_incidents
 from service.process.groupless import looking_back
-from service.process.models import Models, open_models
+from service.process.judges import Judges
+from service.process.models import Models, open_models, shadowed
+from service.process.promotions import PromotedModels
 from service.process.receivers import receivers_of
-from service.process.records import record_rules
-from service.process.sensors import sensor_rules
 from service.process.servers import servers_of
 from service.process.stopping import Stopping
 from service.process.supervisor import EXIT_FAILED, EXIT_HOPELESS, EXIT_REFUSED, Supervisor
 from service.process.watchdog import BEAT_LIMIT_S, Watchdog
 from service.recovery import RecoveryRules
 from service.settings.settings import Settings, client_options
-from service.state.changelog import Layout
 from service.state.open_alarms import SEVERITIES
-from service.state.writer import Meaning, StateWriter
+from service.state.writer import StateWriter
 from service.worker import PROBLEMS, Worker
 
 # Of a supervised worker, where starting it again is no use.
@@ -156,7 +155,13 @@ def _judge(
     largest = max(one.detector.rows_for([b""]).bytes_per_stream for one in models.all)
     memory = MemoryKeeper(_memory_share(settings.workers), largest)
     observers = (seen.watching, seen.streams, seen.notifier, memory)
-    worker = kafka_worker(settings, models, numerics, seen.board, seen.metrics, stopping.requested, observers, identity)
+    judges = Judges(settings, numerics)
+    shadow = _shadow(settings, models, judges)
+    promotions = PromotedModels(settings, models, judges.of, checkpoint_status)
+    promotions.begin()
+    worker = kafka_worker(
+        settings, models, judges, seen.board, seen.metrics, stopping.requested, observers, identity, promotions, shadow
+    )
     _announce(settings, models, numerics)
     memory.foresee([stream for one in models.all for stream in one.detector.known])
     settle()
@@ -166,6 +171,7 @@ def _judge(
     try:
         worker.run(check=check, flushed=stopping.note_written)
     finally:
+        promotions.stop()
         watchdog.stop()
         seen.notifier.stop()
     logger.info("stopped", readings=seen.board.read().counts.readings)
@@ -268,12 +274,8 @@ def observed(
 
     processes: of several workers, where they are watched as one.
     """
-    loaded_ms = time.time_ns() // 1_000_000
-
-    def shown(one: Checkpoint) -> CheckpointStatus:
-        return CheckpointStatus(str(one.path), one.digest, one.detector.features, loaded_ms)
-
-    first = first_status(shown(models.usual), {topic: shown(one) for topic, one in models.others.items()})
+    others = {topic: checkpoint_status(one) for topic, one in models.others.items()}
+    first = first_status(checkpoint_status(models.usual), others)
     board = StatusBoard(replace(first, workers=processes))
     registry = CollectorRegistry()
     build = Build(version("telltale"), platform.python_version(), torch.__version__, numerics[models.usual.digest])
@@ -291,6 +293,11 @@ def observed(
     return board, metrics, registry
 
 
+def checkpoint_status(one: Checkpoint) -> CheckpointStatus:
+    """Of one that was loaded just now."""
+    return CheckpointStatus(str(one.path), one.digest, one.detector.features, time.time_ns() // 1_000_000)
+
+
 def notifier_of(settings: Settings) -> Notifier:
     """The receivers that settings name, where they get anomalies; without one it costs nothing."""
     receivers = receivers_of(settings) if settings.notifications.of == "anomalies" else []
@@ -300,50 +307,53 @@ def notifier_of(settings: Settings) -> Notifier:
 def kafka_worker(
     settings: Settings,
     models: Models,
-    numerics: Mapping[str, str],
+    judges: Judges,
     board: StatusBoard,
     metrics: Metrics,
     stop: threading.Event,
     observers: Sequence[Observer] = (),
     identity: Identity | None = None,
+    promotions: PromotedModels | None = None,
+    shadow: Shadow | None = None,
 ) -> Worker:
-    """A worker on the cluster that the settings name. numerics: by digest, fingerprints of this machine's arithmetic.
+    """A worker on the cluster that the settings name.
 
     observers: who else sees what it does, beside the board and the metrics. identity: None: as the settings say.
+    promotions: what people say is to judge instead; None: no one can. shadow: what is compared, if anything is.
     """
     identity = identity or _alone(settings)
-    pipelines = {one.digest: _pipeline(settings, one) for one in models.all}
-    meanings = {
-        one.digest: Meaning(Layout.of(one.digest, one.detector.rows_for([])), numerics[one.digest])
-        for one in models.all
-    }
-    usual, others = models.usual, {topic: one.digest for topic, one in models.others.items()}
+    usual, others = judges.of(models.usual), {topic: judges.of(one) for topic, one in models.others.items()}
     writer = StateWriter(
         settings.kafka.group,
-        *meanings[usual.digest],
+        *usual.meaning,
         identity.transactional_id,
         settings.state.flush_interval_s,
-        others={topic: meanings[digest] for topic, digest in others.items()},
+        others={topic: one.meaning for topic, one in others.items()},
     )
     detectors = {topic: one.detector for topic, one in models.others.items()}
-    reporter = Reporter(board, metrics, writer, usual.detector, settings.metrics.top_streams, detectors)
+    problem = promotions.problem if promotions is not None else str
+    seen = (lambda: None) if shadow is None else shadow.status
+    top = settings.metrics.top_streams
+    reporter = Reporter(board, metrics, writer, models.usual.detector, top, detectors, problem, seen)
     return Worker(
         _kafka_log(settings, identity),
-        pipelines[usual.digest],
+        usual.pipeline,
         writer,
         RecoveryRules(settings.state.when_lost == "reset", settings.state.prime_readings),
         stop,
-        observers=[reporter, *observers],
+        observers=[*([] if shadow is None else [shadow]), reporter, *observers],
         idle_s=settings.limits.stream_ttl_s,
-        others={topic: pipelines[digest] for topic, digest in others.items()},
+        others={topic: one.pipeline for topic, one in others.items()},
+        promotions=promotions,
     )
 
 
-def _pipeline(settings: Settings, checkpoint: Checkpoint) -> Pipeline:
-    detector, limits = checkpoint.detector, settings.limits
-    future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
-    sensors, records = sensor_rules(settings, detector.features), record_rules(settings)
-    return Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, records, sensors)
+def _shadow(settings: Settings, models: Models, judges: Judges) -> Shadow | None:
+    if models.shadow is None:
+        return None
+    topics = shadowed(models, settings.kafka.topics)
+    logger.info("shadow", checkpoint=str(models.shadow.path), digest=models.shadow.digest[:12], topics=topics)
+    return Shadow(judges.of(models.shadow).pipeline, checkpoint_status(models.shadow), topics)
 
 
 def _kafka_log(settings: Settings, identity: Identity) -> KafkaLog:

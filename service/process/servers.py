@@ -1,10 +1,13 @@
 """What the service answers over HTTP: its page and API, and the metrics, on one port or on two."""
 
 from importlib.metadata import version
+from pathlib import Path
 
+import structlog
 from prometheus_client import CollectorRegistry
 
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, open_checkpoint
+from models.checkpoint_header import UnusableCheckpoint
 from models.detection.sensor_rules import SensorRules
 from service.http.app import app as http_app
 from service.http.app import metrics_app
@@ -14,7 +17,7 @@ from service.http.server import Server
 from service.http.turns import Brake, Share, Turns
 from service.http.workers import AllStreams, AllViews, Workers
 from service.live.insights import Insight, Model
-from service.live.status import StatusBoard
+from service.live.status import StatusBoard, checkpoints_of
 from service.log.port import Record
 from service.process import controls
 from service.process.models import Models
@@ -22,6 +25,8 @@ from service.process.sensors import rules_in
 from service.process.watchdog import BEAT_LIMIT_S
 from service.settings.addresses import names_for
 from service.settings.settings import Settings
+
+logger = structlog.get_logger("telltale")
 
 
 def servers_of(
@@ -45,7 +50,7 @@ def servers_of(
         None if alone else registry,
         BEAT_LIMIT_S,
         version("telltale"),
-        insight=_insight(settings, models, AllViews(workers)),
+        insight=_insight(settings, models, AllViews(workers), board),
         streams=AllStreams(workers),
         token=None if http.token is None else http.token.get_secret_value(),
         names=names_for(http.host, http.names),
@@ -64,7 +69,7 @@ def servers_of(
     return servers
 
 
-def _insight(settings: Settings, models: Models, views: AllViews) -> Insight:
+def _insight(settings: Settings, models: Models, views: AllViews, board: StatusBoard) -> Insight:
     rules = rules_in(settings)  # the worker logs what is wrong with them
 
     def model(one: Checkpoint) -> Model:
@@ -72,4 +77,18 @@ def _insight(settings: Settings, models: Models, views: AllViews) -> Insight:
 
     others = {topic: model(one) for topic, one in models.others.items()}
     usual = model(models.usual)
-    return Insight(usual.detector, usual.digest, views, sensors=usual.sensors, others=others)
+    known = {one.digest: one for one in (usual, *others.values())}
+
+    def promoted(digest: str) -> Model | None:
+        """Loaded here too when it is first asked for; the worker has said where it lies."""
+        for one in checkpoints_of(board.read()).values():
+            if one.digest == digest and digest not in known:
+                try:
+                    loaded = open_checkpoint(Path(one.path))
+                except UnusableCheckpoint as error:
+                    logger.warning("model_not_explained", checkpoint=one.path, reason=str(error))
+                else:
+                    known[loaded.digest] = model(loaded)
+        return known.get(digest)
+
+    return Insight(usual.detector, usual.digest, views, sensors=usual.sensors, others=others, promoted=promoted)

@@ -60,7 +60,8 @@ class IncidentSettings(Section):
     control_topic: Topic = Field(
         default="telltale.control",
         description="compacted topic with one partition: what people say of streams, anomalies and incidents (quiet "
-        "times, dependencies, acknowledgements, labels); `telltale control` writes to it",
+        "times, dependencies, acknowledgements, labels) and which model judges; `telltale control` and "
+        "`telltale models` write to it",
     )
     group: Name = Field(
         default="telltale-incidents",

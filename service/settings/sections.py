@@ -22,6 +22,14 @@ from service.settings.secret_files import file_of, with_secrets_from_files
 from service.settings.section import Section
 
 
+class ShadowSettings(Section):
+    checkpoint: FilePath | None = Field(
+        default=None,
+        description="file of a trained model that judges beside those that judge, to be compared with them: it "
+        "publishes nothing and costs as much again; null: none",
+    )
+
+
 class HttpSettings(Section):
     enabled: bool = Field(default=True, description="whether the page, the API, health and metrics are served at all")
     host: Name = Field(

@@ -23,6 +23,7 @@ from service.settings.sections import (
     LogSettings,
     MetricsSettings,
     NotificationSettings,
+    ShadowSettings,
     StateSettings,
 )
 
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     state: StateSettings = Field(default_factory=StateSettings)
+    shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     incidents: IncidentSettings = Field(default_factory=IncidentSettings)
     rekey: RekeySettings = Field(default_factory=RekeySettings)

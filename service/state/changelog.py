@@ -75,6 +75,13 @@ def _digest(names: tuple[tuple[Any, ...], ...]) -> int:
     return crc32(repr(names).encode())
 
 
+class Meaning(NamedTuple):
+    """What gives rows their meaning."""
+
+    layout: Layout
+    numerics: str  # fingerprint of this machine's arithmetic
+
+
 _DTYPES = tuple(map(np.dtype, ("<f4", "<f4", "<f8", "<f8")))  # of Rows' columns, as they travel
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.data.arrays import Int64s
 from service.log.port import Partition
+from service.state.changelog import Meaning
 from service.state.slab import StateSlab
 
 IDLE_TICKS = 16  # an idle stream is one without a reading for that many
@@ -119,6 +120,7 @@ class PartitionTask:
     counts: Counter[str] = field(default_factory=Counter)  # what became of the partition's records and readings, ever
     topic_id: str = ""
     partitions: int = 1  # of the topic
+    meaning: Meaning | None = None  # of its rows; None: that of its topic, as the settings say
     checkpoint_from: int = 0  # offset from which on this checkpoint judges
     rules: str = ""  # digest of the sensors' rules; "": none excludes a value
     rules_from: int | None = None  # offset from which on they judge; None: none ever has excluded a value

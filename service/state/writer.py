@@ -8,23 +8,15 @@ membership changed is due at once, with its roster.
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 from msgspec import UNSET
 
 from service.log.port import Commit
-from service.state.changelog import Layout, Marker, marker_record, page_record, roster_record
+from service.state.changelog import Layout, Marker, Meaning, marker_record, page_record, roster_record
 from service.state.changelog_keys import Origin
 from service.state.task import PartitionTask
 
 PAGES_AT_ONCE = 512  # of one partition, in one transaction: 50 MB at 64 hidden units, half a second's work
-
-
-class Meaning(NamedTuple):
-    """What gives rows their meaning."""
-
-    layout: Layout
-    numerics: str  # fingerprint of this machine's arithmetic
 
 
 NO_OTHERS: Mapping[str, Meaning] = MappingProxyType({})
@@ -58,8 +50,11 @@ class StateWriter:
         self._others = others
 
     def meaning_of(self, topic: str) -> Meaning:
-        """Of the rows of this topic's streams."""
+        """Of the rows of this topic's streams, where no other checkpoint than the settings' was promoted."""
         return self._others.get(topic) or Meaning(self.layout, self.numerics)
+
+    def _meaning_of(self, task: PartitionTask) -> Meaning:
+        return task.meaning or self.meaning_of(task.partition.topic)
 
     def due(self, task: PartitionTask) -> list[int]:
         """Pages to be written with the next commit of this task; asking counts as the time they were due."""
@@ -81,7 +76,7 @@ class StateWriter:
         """The task's last commit of a transaction with these pages and the marker; the pages are clean from now on."""
         origin = Origin(self.group, task.partition)
         membership_changed = set(task.slab.pages_with_changed_membership())
-        layout = self.meaning_of(task.partition.topic).layout
+        layout = self._meaning_of(task).layout
         records = []
         for number in pages:
             page = task.slab.page(number, commit.next_offset)
@@ -95,7 +90,7 @@ class StateWriter:
 
     def _marker(self, task: PartitionTask, next_offset: int) -> Marker:
         replay_from = task.replay_from
-        layout, numerics = self.meaning_of(task.partition.topic)
+        layout, numerics = self._meaning_of(task)
         return Marker(
             group=self.group,
             topic=task.partition.topic,

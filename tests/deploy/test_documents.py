@@ -125,6 +125,7 @@ def test_the_reference_has_every_command_with_its_options(reference: dict[str, s
         "config",
         "control",
         "input",
+        "models",
         "state",
         "topics",
     }

@@ -18,8 +18,8 @@ from service.log.memory_log import Fault, MemoryLog, Topics
 from service.log.port import Partition, Record
 from service.pipeline import Pipeline
 from service.recovery import RecoveryRules
-from service.state.changelog import Layout
-from service.state.writer import Meaning, StateWriter
+from service.state.changelog import Layout, Meaning
+from service.state.writer import StateWriter
 from service.worker import PROBLEMS, Worker
 from tests.data import QUICK, some_forecaster
 

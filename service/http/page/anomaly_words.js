@@ -22,6 +22,7 @@ export function changeName(change, { closed_as }) {
   if (change === "opened") return "opened";
   if (change === "updated") return "got worse";
   if (closed_as === "forgotten") return "is over: its stream was forgotten";
+  if (closed_as === "promoted") return "is over: another model judges";
   return closed_as === "level_shift" ? "is the new normal" : "is over";
 }
 

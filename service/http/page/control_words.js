@@ -158,6 +158,7 @@ export function controlWords(given) {
 function what(given) {
   if (given.type === "acknowledgement") return "acknowledged";
   if (given.type === "label") return `called ${LABELS[given.label] ?? given.label}`;
+  if (given.type === "model") return "promoted";
   if (given.type === "dependency") return `quiet while ${streamWords(given.on)} is anomalous`;
   if (given.cron) return `muted again and again (${given.cron})`;
   return `muted until ${clock(given.until ?? "")}`;
@@ -167,5 +168,6 @@ function what(given) {
 export function aboutWords(given) {
   if (given.type === "acknowledgement") return `incident ${given.incident}`;
   if (given.type === "label" && given.anomaly) return `anomaly ${given.anomaly}`;
+  if (given.type === "model") return `model ${given.checkpoint}`;
   return streamWords(given.streams ?? []);
 }

@@ -43,7 +43,7 @@ export interface Channel {
 
 export interface ControlSeen {
   control: string;
-  given: Quiet | Dependency | Acknowledgement | Label;
+  given: Quiet | Dependency | Acknowledgement | Label | PromotedModel;
 }
 
 export interface ControlsFound {
@@ -172,6 +172,7 @@ export interface NamedMember {
   severity: string;
   kind: string;
   opened_at: string;
+  closed_as: string | null;
   label: string | null;
 }
 
@@ -205,6 +206,16 @@ export interface PastSeen {
   newer: boolean;
   events: Event[];
   remarks: string[];
+}
+
+export interface PromotedModel {
+  type: "model";
+  by: string;
+  at: string;
+  note?: string;
+  checkpoint: string;
+  sha256: string;
+  topic?: string | null;
 }
 
 export interface Quiet {

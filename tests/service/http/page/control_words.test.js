@@ -124,3 +124,10 @@ test("what people said is put in words: what, who, when and why", () => {
     `called known, unimportant by ben, ${day} 09:26:00`,
   );
 });
+
+test("a promoted model is among what was said, by its file", () => {
+  /** @type {ControlSeen["given"]} */
+  const given = { type: "model", ...SAID, checkpoint: "/models/plant-2.safetensors", sha256: "ab".repeat(32) };
+  assert.equal(controls.aboutWords(given), "model /models/plant-2.safetensors");
+  assert.match(controls.controlWords(given), /^promoted by anna/);
+});

@@ -49,6 +49,7 @@ test("an anomaly's kind and change are said in words", () => {
   assert.equal(changeName("closed", { closed_as: "level_shift" }), "is the new normal");
   assert.equal(changeName("closed", { closed_as: "recovered" }), "is over");
   assert.equal(changeName("closed", { closed_as: "forgotten" }), "is over: its stream was forgotten");
+  assert.equal(changeName("closed", { closed_as: "promoted" }), "is over: another model judges");
 });
 
 /** @type {(name: string, share: number, observed?: number | null) => import("../../../../service/http/page/types.d.ts").Channel} */

@@ -1,0 +1,153 @@
+"""A second checkpoint beside the one that judges: what is compared, and that nothing else changes."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+
+from models.detection.detector import Verdicts
+from service.live.merging import NOTHING_COUNTED, MergedStatus
+from service.live.reporter import first_status
+from service.live.shadow import Shadow
+from service.live.shadow_metrics import shadow_families
+from service.live.status import CheckpointStatus, ShadowStatus
+from service.log.memory_log import Assign, Revoke, Topics
+from service.log.port import Partition
+from service.state.slab import StateSlab
+from service.state.task import EventClock, PartitionTask
+from tests.service.promotions import FEATURES, MODELS, A, B, Service, pipeline_of, sent
+
+PARTS = P0, P1 = Partition("plant", 0), Partition("plant", 1)
+READINGS = 800
+
+
+def plant() -> Topics:
+    topics = Topics({"plant": 2})
+    for partition in PARTS:
+        topics.append(partition, sent(partition.number, READINGS))
+    return topics
+
+
+def shadow_of(digest: str, *topics: str) -> Shadow:
+    return Shadow(pipeline_of(digest), CheckpointStatus("shadow", digest, FEATURES), topics or ("plant",))
+
+
+def judged_alone(digest: str, partition: Partition) -> Verdicts:
+    """All readings of a partition in one go."""
+    task = PartitionTask(partition, StateSlab(MODELS[digest].rows_for), EventClock(None))
+    fetched = plant().fetch(partition, 0, READINGS)
+    assert fetched is not None
+    (one,) = pipeline_of(digest).process(fetched, task)
+    assert one.verdicts is not None
+    return one.verdicts
+
+
+def test_it_counts_the_readings_at_which_one_of_both_has_an_alarm_open() -> None:
+    shadow = shadow_of(B)
+    Service(plant(), observers=[shadow]).run(READINGS)
+    status, compared = shadow.status(), 0
+    for partition, found in zip(PARTS, status.partitions, strict=True):
+        mine, theirs = judged_alone(B, partition), judged_alone(A, partition)
+        assert (found.topic, found.number) == partition
+        assert found.only_shadow == int((mine.alarm & ~theirs.alarm).sum())
+        assert found.only_current == int((theirs.alarm & ~mine.alarm).sum())
+        assert found.both == int((theirs.alarm & mine.alarm).sum())
+        assert found.opened > 0
+        assert found.opened_current > 0
+        compared += found.readings
+    differ = sum(one.only_shadow + one.only_current for one in status.partitions)
+    assert 0 < differ < compared < 2 * READINGS, "streams that warm up are not compared"
+    assert sum(status.streams.values()) == differ
+
+
+def test_beside_itself_nothing_differs() -> None:
+    shadow = shadow_of(A)
+    Service(plant(), observers=[shadow]).run(READINGS)
+    for one in shadow.status().partitions:
+        assert (one.only_shadow, one.only_current) == (0, 0)
+        assert one.both > 0
+        assert one.opened == one.opened_current > 0
+    assert shadow.status().streams == {}
+
+
+def test_nothing_of_it_is_published_or_kept() -> None:
+    calm, shadowed = plant(), plant()
+    Service(calm).run(READINGS)
+    Service(shadowed, observers=[shadow_of(B)]).run(READINGS)
+    assert shadowed.anomalies == calm.anomalies
+    assert {record.key for record in shadowed.changelog[P0]} == {record.key for record in calm.changelog[P0]}
+    assert not any(B.encode() in (record.value or b"") for record in shadowed.changelog[P0])
+
+
+def test_of_a_partition_that_leaves_and_comes_back_it_begins_again() -> None:
+    shadow = shadow_of(B)
+    Service(plant(), Revoke(9, (P0,)), Assign(12, (P0,)), observers=[shadow]).run(READINGS)
+    first, second = shadow.status().partitions
+    assert 0 < first.readings < second.readings
+
+
+def test_topics_with_other_channels_are_left_alone() -> None:
+    shadow = shadow_of(B, "another")
+    Service(plant(), observers=[shadow]).run(READINGS)
+    assert shadow.status().partitions == ()
+
+
+def test_streams_that_are_forgotten_are_forgotten_here_too() -> None:
+    shadow = Shadow(pipeline_of(B), CheckpointStatus("shadow", B, FEATURES), ("plant",), monotonic=_Seconds())
+    service = Service(plant(), observers=[shadow]).run(READINGS)
+    assert [one.streams for one in shadow.status().partitions] == [4, 4]
+    task = service.worker._tasks[P0]
+    task.slab.evict(next(key for key in task.slab.keys if key), READINGS)
+    service.worker.turn(0.0)
+    assert [one.streams for one in shadow.status().partitions] == [3, 4]
+
+
+class _Seconds:
+    """A clock that moves on by two seconds each time it is asked."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 2.0
+        return self.now_s
+
+
+@pytest.fixture(scope="module")
+def found() -> ShadowStatus:
+    shadow = shadow_of(B)
+    Service(plant(), observers=[shadow]).run(READINGS)
+    return shadow.status()
+
+
+def test_metrics_have_what_was_found_by_partition(found: ShadowStatus) -> None:
+    registry = CollectorRegistry()
+
+    class Collector:
+        def collect(self) -> Iterator[Metric]:
+            return shadow_families(found)
+
+    registry.register(Collector())
+    for one in found.partitions:
+        where = {"topic": one.topic, "partition": str(one.number)}
+        assert registry.get_sample_value("telltale_shadow_readings_total", where) == one.readings
+        name = "telltale_shadow_alarm_readings_total"
+        assert registry.get_sample_value(name, {**where, "of": "shadow"}) == one.only_shadow
+        assert registry.get_sample_value(name, {**where, "of": "current"}) == one.only_current
+    assert registry.get_sample_value("telltale_shadow_info", {"digest": B}) == 1
+    assert list(shadow_families(None)) == []
+
+
+def test_of_several_workers_it_is_one_status(found: ShadowStatus) -> None:
+    checkpoint = CheckpointStatus("plant", A, FEATURES)
+    merged, one = MergedStatus(first_status(checkpoint)), first_status(checkpoint)
+
+    for worker, part in enumerate(found.partitions):
+        mine = ShadowStatus(found.checkpoint, (part,), {"stream-0": 2 + worker})
+        merged.take(worker, replace(one, shadow=mine), NOTHING_COUNTED)
+    shadow = merged.status.shadow
+    assert shadow is not None
+    assert shadow.partitions == found.partitions
+    assert shadow.streams == {"stream-0": 5}
