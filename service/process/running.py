@@ -30,6 +30,7 @@ from service.http.web_link import WorkerEnd
 from service.http.web_messages import Link
 from service.http.web_process import WebProcess, serve_supervised
 from service.http.workers import Workers
+from service.input.scores import ScoreStream
 from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.membership import remove_member
@@ -343,7 +344,8 @@ def _pipeline(settings: Settings, checkpoint: Checkpoint) -> Pipeline:
     detector, limits = checkpoint.detector, settings.limits
     future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
     sensors, records = sensor_rules(settings, detector.features), record_rules(settings)
-    return Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, records, sensors)
+    scores = ScoreStream(settings.scores.streams, detector.features) if settings.scores.topic else None
+    return Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, records, sensors, scores)
 
 
 def _kafka_log(settings: Settings, identity: Identity) -> KafkaLog:
@@ -359,7 +361,13 @@ def _kafka_log(settings: Settings, identity: Identity) -> KafkaLog:
     )
     return KafkaLog(
         Cluster(kafka.bootstrap_servers, {"client_id": f"telltale-{identity.name}", **client_options(settings)}),
-        TopicNames(tuple(kafka.topics), kafka.anomalies_topic, kafka.dead_letters_topic, kafka.changelog_topic),
+        TopicNames(
+            tuple(kafka.topics),
+            kafka.anomalies_topic,
+            kafka.dead_letters_topic,
+            kafka.changelog_topic,
+            settings.scores.topic,
+        ),
         member,
         PollLimits(poll_records=kafka.max_poll_records),
     )
