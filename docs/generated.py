@@ -25,6 +25,7 @@ from service.incidents.stage import IncidentStatus
 from service.input.anomaly import Anomaly, Channel
 from service.input.events import Event
 from service.input.notices import MODEL_PROMOTED, STATE_LOST, STATE_PRIMED, ModelPromoted, Notice, StateLost
+from service.input.scores import CHANNEL_COLUMNS, ScoredReading
 from service.live.insights import Insight
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES
@@ -85,6 +86,7 @@ SECTION_INTRODUCTIONS = {
     "shadow": "A second model that is compared: [compare before you promote]"
     "(../how-to/train.md#compare-before-you-promote).",
     "metrics": "What metrics name.",
+    "scores": "A topic with every judged reading: [scores as a stream](../how-to/scores.md).",
     "incidents": "Which anomalies are one incident, and of how many incidents people are notified: "
     "[on call](../on-call.md).",
     "rekey": "Topics whose records are written again, keyed by their streams: "
@@ -387,6 +389,17 @@ def events() -> str:
         "(../how-to/train.md#promote-it-without-a-restart).",
         "### data of model.promoted",
         _struct_table(ModelPromoted),
+        "## Scores",
+        "On the topic of scores (`scores.topic`; by default there is none): a flat JSON object for each judged reading "
+        "of the streams that `scores.streams` names, header `content-type: application/json`, keyed by the stream, in "
+        "the partition that its reading came from. [Scores as a stream](../how-to/scores.md) says how to read them.",
+        block("json", _indented(_a_score())),
+        _struct_table(ScoredReading),
+        "Of each feature `NAME` there are four more. All are null where nothing is known.",
+        table(
+            ("field", "meaning"),
+            [(f"`{column}_NAME`", PLAIN_FIELDS[column]) for column in CHANNEL_COLUMNS],
+        ),
         "## Incidents",
         "On the topic of incidents (`incidents.topic`), all in partition 0, keyed by the incident. Types: "
         "`telltale.incident.opened`, `telltale.incident.updated`, `telltale.incident.closed`. The header "
@@ -431,7 +444,14 @@ def _an_incident() -> IncidentEvent:
     return events[-1]
 
 
-def _indented(message: msgspec.Struct) -> str:
+def _a_score() -> dict[str, object]:
+    """A reading of one feature."""
+    reading = ScoredReading("line-03/pump-033", 1_768_986_628_789, 1.21, True, "plant", 6, 8233, 0)
+    channel = zip(CHANNEL_COLUMNS, (3.24, 2.21, 1.97, 2.45), strict=True)
+    return {**msgspec.structs.asdict(reading), **{f"{column}_vibration": value for column, value in channel}}
+
+
+def _indented(message: object) -> str:
     return msgspec.json.format(msgspec.json.encode(message), indent=2).decode()
 
 

@@ -27,6 +27,7 @@ from service.input.events import Event, encode_event, event
 from service.input.formats import RecordRules
 from service.input.reading_batch import ReadingBatch, StreamKey
 from service.input.rejects import Reject, dead_letter, with_refused_streams
+from service.input.scores import ScoreStream
 from service.input.wire import ANY_FORMAT, Decoder
 from service.log.port import Commit, Fetched
 from service.state.changelog import Meaning
@@ -85,15 +86,18 @@ class Pipeline:
         max_past_ms: int | None = None,
         rules: RecordRules = ANY_FORMAT,
         sensors: SensorRules | None = None,
+        scores: ScoreStream | None = None,
     ) -> None:
         """digest: the checkpoint's. max_future_ms, max_past_ms, rules, sensors: see Decoder.
 
         max_streams: of a partition; the readings of any further stream become dead letters. None: no limit.
+        scores: what is written to the topic of scores; None: there is none.
         """
         self.detector = detector
         self.digest = digest
         self.max_streams = max_streams
         self.sensors = sensors
+        self._scores = scores
         self._decoder = Decoder(detector.features, max_future_ms, max_past_ms, rules, sensors)
 
     def process_all(self, work: Sequence[tuple[Fetched, PartitionTask]]) -> list[Processed]:
@@ -257,7 +261,8 @@ class Pipeline:
         task.open_alarms += _opened(verdicts)
         anomalies = tuple(map(encode_event, events))
         dead_letters = tuple(dead_letter(fetched, reject) for reject in rejects)
-        commit = Commit(fetched.partition, fetched.next_offset, anomalies, dead_letters)
+        scores = () if self._scores is None or verdicts is None else self._scores.records(batch, verdicts)
+        commit = Commit(fetched.partition, fetched.next_offset, anomalies, dead_letters, scores=scores)
         counts = {**_counted(len(fetched.keys), judged), "skipped": piece.batch.skipped}
         task.counts.update(counts)
         return Processed(commit, batch, verdicts, rejects, events, {}, counts)

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -31,6 +31,9 @@ from service.cli.options import (
     until_stopped,
 )
 from service.errors import RefusedSetting
+
+if TYPE_CHECKING:
+    from service.settings.settings import Settings
 
 app = typer.Typer()
 config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
@@ -221,10 +224,11 @@ def topics_create(
     replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 1,
     config: Config = None,
 ) -> None:
-    """Make the topics that are missing: inputs, anomalies, incidents, controls, dead letters, changelog.
+    """Make the topics that are missing: inputs, anomalies, incidents, controls, dead letters, changelog, and scores
+    where `scores.topic` names one.
 
-    Where anomalies, dead letters or changelog have fewer partitions than the widest input, they get the missing ones;
-    nothing in them moves.
+    Where anomalies, dead letters, scores or changelog have fewer partitions than the widest input, they get the
+    missing ones; nothing in them moves.
     """
     from service.kafka import topics as kafka_topics
     from service.settings.settings import client_options
@@ -235,7 +239,7 @@ def topics_create(
     inputs = kafka_topics.describe_topics(kafka.bootstrap_servers, kafka.topics, client)
     widest = max([partitions, *(spec.partitions for spec in inputs.values() if spec)])
     specs = {name: kafka_topics.TopicSpec(partitions, replication) for name in kafka.topics}
-    outputs = (kafka.anomalies_topic, kafka.dead_letters_topic)
+    outputs = _outputs(settings)
     specs |= {name: kafka_topics.TopicSpec(widest, replication) for name in outputs}
     specs[settings.incidents.topic] = kafka_topics.TopicSpec(1, replication)
     specs[settings.incidents.control_topic] = kafka_topics.TopicSpec(1, replication, kafka_topics.COMPACTED)
@@ -254,6 +258,12 @@ def topics_create(
     kafka_topics.check_topics(kafka.bootstrap_servers, kafka.topics, outputs, client, kafka.changelog_topic)
 
 
+def _outputs(settings: "Settings") -> tuple[str, ...]:
+    """Topics that a worker writes to beside the changelog, each as wide as the widest input."""
+    kafka, scores = settings.kafka, settings.scores.topic
+    return (kafka.anomalies_topic, kafka.dead_letters_topic, *([scores] if scores else []))
+
+
 @topics_app.command("check", epilog="Example: telltale topics check --topic readings")
 def topics_check(topic: Topics = None, bootstrap_servers: Servers = None, config: Config = None) -> None:
     """Check that all topics are there, the others as wide as the inputs, and the changelog compacted."""
@@ -262,7 +272,7 @@ def topics_check(topic: Topics = None, bootstrap_servers: Servers = None, config
 
     settings = load_settings(config, {"kafka.topics": topic or None, "kafka.bootstrap_servers": bootstrap_servers})
     kafka, client = settings.kafka, client_options(settings)
-    outputs = (kafka.anomalies_topic, kafka.dead_letters_topic)
+    outputs = _outputs(settings)
     kafka_topics.check_topics(kafka.bootstrap_servers, kafka.topics, outputs, client, kafka.changelog_topic)
     every = (*kafka.topics, *outputs, kafka.changelog_topic)
     for name, spec in kafka_topics.describe_topics(kafka.bootstrap_servers, every, client).items():

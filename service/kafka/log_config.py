@@ -29,16 +29,17 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class TopicNames:
-    """What a worker reads, and where it writes."""
+    """What a worker reads, and where it writes. scores: None: no commit has any."""
 
     readings: tuple[str, ...]
     anomalies: str
     dead_letters: str
     changelog: str
+    scores: str | None = None
 
     @property
-    def outputs(self) -> tuple[str, str]:
-        return self.anomalies, self.dead_letters
+    def outputs(self) -> tuple[str, ...]:
+        return (self.anomalies, self.dead_letters, *([self.scores] if self.scores else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,9 @@ class TransactionalWriter:
                     write(self._topics.anomalies, None, record)
                 for record in commit.dead_letters:
                     write(self._topics.dead_letters, number, self._letter(record))
+                if self._topics.scores is not None:
+                    for record in commit.scores:
+                        write(self._topics.scores, number, record)
             failpoints.reach("after_anomalies")
             pages = [(commit.partition.number, page) for commit in commits for page in commit.pages]
             for page in pages[: len(pages) // 2]:
@@ -164,7 +167,7 @@ class TransactionalWriter:
             producer = KafkaProducer(**settings, bootstrap_timeout_ms=within_s * 1000)
             try:
                 init_transactions(producer, self._member.transactional_id)
-                for topic in (self._topics.anomalies, self._topics.dead_letters, self._topics.changelog):
+                for topic in (*self._topics.outputs, self._topics.changelog):
                     producer.partitions_for(topic)  # else the first send waits for it, beyond the time limit
             except BaseException:
                 drop(producer)

@@ -82,8 +82,8 @@ class _Records:
 class Topics:
     """The partitions of some topics, what is committed of them, and what was published about them.
 
-    anomalies, dead_letters and changelog: by input partition, in the order of their commits. topic_ids, and where a
-    partition begins (`delete_before`), change when a test wants a topic made again or its old records deleted.
+    anomalies, dead_letters, scores and changelog: by input partition, in the order of their commits. topic_ids, and
+    where a partition begins (`delete_before`), change when a test wants a topic made again or its old records deleted.
     """
 
     def __init__(self, partitions: Mapping[str, int]) -> None:
@@ -91,6 +91,7 @@ class Topics:
         self.committed: dict[Partition, int] = {}
         self.anomalies: dict[Partition, list[Record]] = {}
         self.dead_letters: dict[Partition, list[Record]] = {}
+        self.scores: dict[Partition, list[Record]] = {}
         self.changelog: dict[Partition, list[Record]] = {}
         self.topic_ids = {topic: f"id-of-{topic}" for topic in partitions}
         self.owners: dict[Partition, MemoryLog] = {}
@@ -105,7 +106,7 @@ class Topics:
         for partition in (Partition(topic, number) for number in range(first, first + count)):
             self.partitions += (partition,)
             self._records[partition] = _Records()
-            for written in (self.anomalies, self.dead_letters, self.changelog):
+            for written in (self.anomalies, self.dead_letters, self.scores, self.changelog):
                 written[partition] = []
 
     def count(self, topic: str) -> int:
@@ -294,6 +295,7 @@ class MemoryLog:
                 self._topics.anomalies[Partition(topic, crc32(record.key or b"") % count)].append(record)
             letters = [fitted(record, MAX_MESSAGE_BYTES) for record in commit.dead_letters]
             self._topics.dead_letters[commit.partition] += letters
+            self._topics.scores[commit.partition] += commit.scores
             self._topics.changelog[commit.partition] += commit.pages
             if commit.marker is not None:
                 self._topics.changelog[commit.partition].append(commit.marker)

@@ -154,6 +154,7 @@ class Commit(NamedTuple):
     pages: tuple[Record, ...] = ()  # for the changelog
     marker: Record | None = None  # for the changelog, behind the pages
     keyed: tuple[Record, ...] = ()  # for the topic of anomalies, each in the partition that its key is hashed to
+    scores: tuple[Record, ...] = ()  # for the topic of scores, where there is one
 
 
 class Log(Protocol):

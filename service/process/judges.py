@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from models.checkpoint import Checkpoint
 from models.detection.numerics import self_test
+from service.input.scores import ScoreStream
 from service.pipeline import Judge, Pipeline
 from service.process.records import record_rules
 from service.process.sensors import sensor_rules
@@ -32,4 +33,5 @@ def _pipeline(settings: Settings, checkpoint: Checkpoint) -> Pipeline:
     detector, limits = checkpoint.detector, settings.limits
     future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
     sensors, records = sensor_rules(settings, detector.features), record_rules(settings)
-    return Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, records, sensors)
+    scores = ScoreStream(settings.scores.streams, detector.features) if settings.scores.topic else None
+    return Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, records, sensors, scores)

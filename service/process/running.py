@@ -369,7 +369,13 @@ def _kafka_log(settings: Settings, identity: Identity) -> KafkaLog:
     )
     return KafkaLog(
         Cluster(kafka.bootstrap_servers, {"client_id": f"telltale-{identity.name}", **client_options(settings)}),
-        TopicNames(tuple(kafka.topics), kafka.anomalies_topic, kafka.dead_letters_topic, kafka.changelog_topic),
+        TopicNames(
+            tuple(kafka.topics),
+            kafka.anomalies_topic,
+            kafka.dead_letters_topic,
+            kafka.changelog_topic,
+            settings.scores.topic,
+        ),
         member,
         PollLimits(poll_records=kafka.max_poll_records),
     )

@@ -16,6 +16,7 @@ from service.settings.input_section import InputSettings, TopicInput
 from service.settings.kafka_section import KafkaSettings
 from service.settings.models_section import TopicModel
 from service.settings.rekey_section import RekeySettings
+from service.settings.score_section import ScoreSettings
 from service.settings.section import Section
 from service.settings.sections import (
     HttpSettings,
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     state: StateSettings = Field(default_factory=StateSettings)
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    scores: ScoreSettings = Field(default_factory=ScoreSettings)
     incidents: IncidentSettings = Field(default_factory=IncidentSettings)
     rekey: RekeySettings = Field(default_factory=RekeySettings)
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
@@ -101,6 +103,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what `load` hands in: it reads the environment itself, to know where each value came from."""
         return (init_settings,)
+
+    @model_validator(mode="after")
+    def _agree_on_scores(self) -> Self:
+        kafka, incidents = self.kafka, self.incidents
+        written = (kafka.anomalies_topic, kafka.dead_letters_topic, kafka.changelog_topic)
+        others = (*kafka.topics, *written, incidents.topic, incidents.control_topic)
+        if self.scores.topic in others:
+            raise wrong_value("a topic that is neither read nor written otherwise", "scores.topic")
+        return self
 
     def origin(self, path: str) -> str:
         """Where the value at "section.field" came from."""

@@ -45,12 +45,13 @@ def main() -> None:
     parser.add_argument("--restore", type=int, nargs="*", default=[100_000], help="streams to restore")
     parser.add_argument("--take-over", type=int, default=100_000, help="streams of two workers of which one is killed")
     parser.add_argument("--latency-seconds", type=float, default=20.0)
+    parser.add_argument("--scores", action="store_true", help="only: what a topic of scores takes of judging")
     parser.add_argument("--http", action="store_true", help="only: what forty HTTP clients take of judging")
     parser.add_argument("--one-processor", action="store_true", help="with --http: on one processor's quota (as root)")
     parser.add_argument("--windows", type=int, default=12, help="with --http: quiet ones, and as many with clients")
     args = parser.parse_args()
     print(f"machine: {machine()}", flush=True)
-    if args.payloads and not args.http:
+    if args.payloads and not args.http and not args.scores:
         print(f"\n{formats.table()}\n", flush=True)
     from tests.kafka import running_broker  # noqa: PLC0415
 
@@ -64,9 +65,14 @@ def main() -> None:
         for streams in args.streams:
             topics = _topics(broker, "bench")
             load.fill(broker.bootstrap_servers, topics[0], streams, args.readings)
+            if args.scores:
+                _scores(broker.bootstrap_servers, [*topics, broker.create_topic(PARTITIONS, "scores")], streams, args)
+                continue
             bare_rate = _throughput(broker.bootstrap_servers, topics, streams, args)
             for written in args.formats:
                 _many_a_record(broker.bootstrap_servers, _topics(broker, written), streams, written, bare_rate, args)
+        if args.scores:
+            return
         for streams in args.restore:
             _restore(broker.bootstrap_servers, _topics(broker, "restore"), streams, args)
         if args.take_over:
@@ -108,6 +114,22 @@ def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Na
     print("\n".join(lines), flush=True)
     print(flush=True)
     return float(bare_rate)
+
+
+def _scores(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> None:
+    """The worker without a topic of scores, with one to which no stream is written, and with all; they take turns."""
+    patterns = {"no topic of scores": "", "of no stream": "none", "of all streams": "*"}
+    runs: dict[str, list[dict[str, Any]]] = {what: [] for what in patterns}
+    for number in range(args.rounds):
+        for what, pattern in patterns.items():
+            group = f"bench-scores-{streams}-{number}-{what.replace(' ', '-')}"
+            sizes = (str(streams), str(args.readings), str(args.hidden))
+            runs[what].append(_child("score", servers, *topics, group, *sizes, pattern))
+    print(f"{streams:,} streams, {args.readings:,} readings, median of {args.rounds}")
+    for what, some in runs.items():
+        rate, cpu_us = (statistics.median(run[name] for run in some) for name in ("rate", "cpu_us"))
+        print(f"  {what:<20}{rate:>9,.0f} readings a second, {cpu_us:.2f} us of processor each  ({_all(some)})")
+    print(flush=True)
 
 
 def _many_a_record(

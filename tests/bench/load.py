@@ -26,6 +26,7 @@ from models.net.forecaster import Forecaster, ForecasterConfig
 from service import failpoints
 from service.input.formats import InputFormat
 from service.input.reading_batch import StreamKey
+from service.input.scores import ScoreStream
 from service.input.writing import encode_readings
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
@@ -114,13 +115,15 @@ def work(
     hidden: int,
     keeps_state: bool,
     together: int = 1,
+    scores: str | None = None,
 ) -> None:
     """A whole worker, from when it knows all streams to the last commit.
 
-    keeps_state: whether it writes pages and markers, as the service does. together: readings a record.
+    keeps_state: whether it writes pages and markers, as the service does. together: readings a record. scores: pattern
+    of the streams that are written to a topic of scores, the fifth of `topics`; None: there is none.
     """
     _one_core()
-    worker, log, registry = _worker(servers, topics, group, streams, hidden, keeps_state)
+    worker, log, registry = _worker(servers, topics, group, streams, hidden, keeps_state, scores)
     while not _all_ready(registry):
         worker.turn(timeout_s=0.1)
     before = psutil.Process().memory_info().rss
@@ -317,16 +320,23 @@ class _Forgetful(StateWriter):
 
 
 def _worker(
-    servers: str, topics: list[str], group: str, streams: int, hidden: int, keeps_state: bool
+    servers: str,
+    topics: list[str],
+    group: str,
+    streams: int,
+    hidden: int,
+    keeps_state: bool,
+    scores: str | None = None,
 ) -> tuple[Worker, kafka_log.KafkaLog, CollectorRegistry]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    names = TopicNames((topics[0],), *topics[1:4])
+    names = TopicNames((topics[0],), *topics[1 : 4 if scores is None else 5])
     log = kafka_log.KafkaLog(Cluster(servers), names, GroupMember(group=group, transactional_id=group))
     board = StatusBoard(first_status(CheckpointStatus("bench", "0" * 64, ("value",))))
     registry = CollectorRegistry()
     metrics = Metrics(registry, board, Build("", "", "", ""), STAGES, REASONS, ("minor", "major", "critical"), PROBLEMS)
-    pipeline = Pipeline(_detector(streams, hidden), "0" * 64, max_future_ms=10**15)
+    stream = None if scores is None else ScoreStream([scores], ("value",))
+    pipeline = Pipeline(_detector(streams, hidden), "0" * 64, max_future_ms=10**15, scores=stream)
     layout = Layout.of("0" * 64, pipeline.detector.rows_for([]))
     writer = (StateWriter if keeps_state else _Forgetful)(group, layout, "bench", group, FLUSH_INTERVAL_S)
     rules = RecoveryRules(reset=False, prime_readings=0)
@@ -383,6 +393,9 @@ def main(arguments: list[str]) -> None:
     elif what == "work":
         streams, readings, hidden = map(int, rest[5:8])
         work(servers, rest[:4], rest[4], streams, readings, hidden, rest[8] == "keep", int(rest[9]))
+    elif what == "score":
+        streams, readings, hidden = map(int, rest[6:9])
+        work(servers, rest[:5], rest[5], streams, readings, hidden, keeps_state=True, scores=rest[9] or None)
     elif what == "share":
         share(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]), rest[7] == "dies")
     elif what == "restore":

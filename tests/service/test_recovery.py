@@ -22,6 +22,7 @@ from service.errors import LostState
 from service.input.events import decode_event
 from service.input.notices import STATE_LOST, STATE_PRIMED, Notice
 from service.input.reading_batch import StreamKey
+from service.input.scores import ScoreStream
 from service.input.wire import encode_reading
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
@@ -42,6 +43,7 @@ from tests.records import headers_of
 pytestmark = pytest.mark.slow
 
 FEATURES = ("f0", "f1")
+SCORED = ("stream-[123]",)  # streams whose readings are written to the topic of scores
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
 GROUP = "group"
 DIGEST, OTHER_DIGEST = "01" * 32, "fe" * 32
@@ -64,6 +66,7 @@ class Clock:
 class Output(NamedTuple):
     anomalies: list[Record]
     dead_letters: list[Record]
+    scores: list[Record]
     state: State
     counts: Mapping[str, int]
 
@@ -80,7 +83,8 @@ class Plant:
     numerics: str = "numerics"
 
     def pipeline(self) -> Pipeline:
-        return Pipeline(self.detector, self.digest, DAY_MS, self.max_streams)
+        scores = ScoreStream(SCORED, FEATURES)
+        return Pipeline(self.detector, self.digest, DAY_MS, self.max_streams, scores=scores)
 
     @property
     def layout(self) -> Layout:
@@ -237,6 +241,7 @@ def assert_as_calm(plant: Plant, topics: Topics, calm: Output, partition: Partit
     """Nothing lost, nothing twice, in order, and every row the same to the last bit."""
     assert topics.anomalies[partition] == calm.anomalies
     assert topics.dead_letters[partition] == calm.dead_letters
+    assert topics.scores[partition] == calm.scores
     task = plant.restored(topics, partition)
     found = state_of(task)
     assert found.keys() == calm.state.keys()
@@ -253,6 +258,7 @@ def test_the_history_has_everything_in_it(calm: Output, history: list[Record]) -
     assert {closed for _, closed in changes} == {None, "recovered", "level_shift"}
     assert len(calm.state) > PAGE_ROWS
     assert calm.dead_letters
+    assert {record.key for record in calm.scores} == {b"stream-1", b"stream-2", b"stream-3"}
     assert calm.counts["late"] > 10
     assert calm.counts["duplicate"] > 3
 
@@ -449,11 +455,12 @@ def primed(plant: Plant, topics: Topics, streams: Iterable[bytes], until: int, f
 def calm_after(plant: Plant, topics: Topics, task: PartitionTask, begin: int) -> Output:
     """What is published from there on by a task to which nothing happens."""
     task.counts.clear()
-    pipeline, published = plant.pipeline(), Output([], [], {}, task.counts)
+    pipeline, published = plant.pipeline(), Output([], [], [], {}, task.counts)
     while (fetched := topics.fetch(task.partition, begin, 1)) is not None:
         for one in pipeline.process(fetched, task):
             published.anomalies.extend(one.commit.anomalies)
             published.dead_letters.extend(one.commit.dead_letters)
+            published.scores.extend(one.commit.scores)
         begin = fetched.next_offset
     published.state.update(state_of(task))
     return published

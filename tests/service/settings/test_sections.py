@@ -36,6 +36,15 @@ from tests.service.settings.refusals import CANARY, LOGIN, NOTIFIED, TOKEN, refu
             {"kafka__changelog_topic": "telltale.dead-letters"},
             "expected another topic than those of anomalies and dead letters",
         ),
+        (
+            {"scores__topic": "telltale.readings"},
+            "scores.topic: found 'telltale.readings', expected a topic that is neither read nor written otherwise",
+        ),
+        (
+            {"scores__topic": "telltale.anomalies"},
+            "scores.topic: found 'telltale.anomalies', expected a topic that is neither read nor written otherwise",
+        ),
+        ({"scores__streams": []}, "scores.streams: found [], expected to have at least 1 item"),
         ({"limits__max_streams": 0}, "limits.max_streams: found 0, expected"),
         ({"limits__stream_ttl_s": 0}, "limits.stream_ttl_s: found 0, expected"),
         ({"state__flush_interval_s": 0}, "state.flush_interval_s: found 0, expected"),
