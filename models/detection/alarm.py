@@ -52,6 +52,7 @@ class OpenedBy(IntEnum):
     STUCK = 4  # a value that does not change for longer than it ever did
     MISSING = 5  # a value that is absent for longer than it ever was
     SILENT = 6  # no reading for longer than the stream's rhythm allows
+    RELATION = 7  # channels that do not go together as they did
 
 
 class Severity(IntEnum):

@@ -22,7 +22,7 @@ def step_alarm(
         stream.peak = stream.length = stream.rest = 0.0
         for f in range(len(scratch.channels)):
             scratch.channels[f].mean_in_alarm = 0.0
-        ask_more(stream, scores.furthest, rules.opened_factor)
+        ask_more(stream, scratch.relation[0], scores.furthest, rules.opened_factor)
     learns = not is_open and (not hot or stream.rest < 0)
 
     severity, rises, recovers, shifts = 0.0, False, False, False

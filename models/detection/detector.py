@@ -21,7 +21,7 @@ from models.data.arrays import Doubles, Int64s
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.detection.kinds import ASKED_TOGETHER, SYMPTOMS, Guess, KindsHead, vote_of, with_symptoms
 from models.detection.records import Block, Events, Limits, Rules, Scratch, Sheet
-from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
+from models.detection.rows import Rows, fresh
 from models.detection.scoring import ScoreConfig
 from models.net.forecaster import Forecaster
 from models.net.packing import Waves, pack
@@ -210,7 +210,7 @@ class Detector:
     def observe_in_place(self, readings: Readings, waves: Waves, rows: Rows, limits: Limits | None = None) -> Verdicts:
         """Judge a batch, and change the rows to those after it. They are contiguous."""
         limits = limits or self.limits.take(np.zeros(len(waves.slots), np.int64))
-        batch = _Batch.of(readings, rows.channels.shape[1] - len(CHANNELS))
+        batch = _Batch.of(readings, rows.symptoms.shape[1])
         fate, dropped = _admit(batch, waves, rows)
         if dropped == 0:
             self._observe_runs(batch, waves, rows, limits)
@@ -273,7 +273,7 @@ class Detector:
         """What happened, in words of the outside; collects votes. memory: (T, S, H)."""
         likely = {} if self.kinds is None else _likely(self.kinds, events, count, memory)
         for n, event in enumerate(events.records[:count]):
-            change, votes = Change(int(event["change"])), rows.scalars[int(event["place"]), len(SCALARS) :].numpy()
+            change, votes = Change(int(event["change"])), rows.votes[int(event["place"])].numpy()
             if event["asks"]:
                 if event["length"] == 1:
                     votes[:] = 0.0

@@ -76,7 +76,7 @@ def note(
     event.change, event.score = step.change.value, scores.score
     event.severity, event.opened_by, event.peak = step.severity, stream.opened_by, stream.peak
     event.opened_offset, event.opened_ms, event.length = stream.opened_offset, stream.opened_ms, stream.length
-    returns_ms = return_periods(stream, scores, rules)
+    returns_ms = return_periods(stream, scratch, scores, rules)
     for witness in range(len(returns_ms)):
         events.returns_ms[count, witness] = returns_ms[witness]
     for f in range(len(looks)):
@@ -96,6 +96,6 @@ def evidence_of(look: Look, witness: int) -> float:
         return look.equal
     if witness == OpenedBy.MISSING:
         return look.missing
-    if witness == OpenedBy.SILENT:
-        return 1.0
-    return look.residual_z * look.counts
+    if witness == OpenedBy.RELATION:
+        return look.relation_z * look.relation_counts
+    return 1.0 if witness == OpenedBy.SILENT else look.residual_z * look.counts

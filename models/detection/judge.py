@@ -22,16 +22,17 @@ from models.detection.expectation import bias_of, expect, learn_band, learn_expe
 from models.detection.learning import learn_gap, learn_scale, move_scale, update_baseline
 from models.detection.net_arithmetic import predict, show
 from models.detection.records import LATE_LIMIT, Block, Events, Limits, Rules, Scratch, Sheet
+from models.detection.relation import learn_relation, relate
 from models.detection.residual import compare, limit, look_at, write_band
 from models.detection.rhythm import end_visit, local_time
-from models.detection.rows import CALENDAR, CHANNELS, SCALARS
+from models.detection.rows import CALENDAR, CHANNELS, RELATION_MATRIX, RELATIONS, SCALARS
 from models.detection.witnesses import score
 
 LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no more than after an hour
 
 _LAST, _AGE, _TIME_MS = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms"))
 _LATE_RUN, _RESCALE_AT, _LENGTH, _ALARM = (SCALARS.places[n] for n in ("late_run", "rescale_at", "length", "alarm"))
-_CHANNELS, _SCALARS = len(CHANNELS), len(SCALARS)
+_CHANNELS, _SCALARS, _RELATIONS = len(CHANNELS), len(SCALARS), len(RELATIONS)
 _CALENDAR, _CALENDAR_END = CHANNELS.places[CALENDAR[0]], CHANNELS.places[CALENDAR[-1]] + 1
 
 
@@ -141,15 +142,16 @@ def judge_block(
 ) -> tuple[int, int]:
     """Judge a block, each stream's readings in turn, and move the scales that are due after it.
 
-    channels: (S, C or C + E, F) and scalars: (S, at least K), changed in place. place, count: of the stream to begin
-    with, and of the events that there are already. Returns both as they are after it: not all streams are judged where
-    there is not room for an event at each reading of the next one.
+    channels: (S, C + R or C + R + E, F) and scalars: (S, at least K + Q), changed in place. place, count: of the stream
+    to begin with, and of the events that there are already. Returns both as they are after it: not all streams are
+    judged where there is not room for an event at each reading of the next one.
     """
     waves, streams, features = block.held.shape
     stream = scratch.stream[0]
     while place < streams and count + waves <= len(events.records):
         load(place, channels, scalars, scratch)
-        symptoms = channels[place, _CHANNELS:]
+        related = RELATION_MATRIX + features if len(scratch.matrix) > 0 else 0
+        relation, symptoms = channels[place, _CHANNELS : _CHANNELS + related], channels[place, _CHANNELS + related :]
         limits = block.limits[block.limit_sets[place]]
         changes, offsets = block.clock_changes[block.limit_sets[place]], block.clock_offsets[block.limit_sets[place]]
         for wave in range(waves):
@@ -164,6 +166,8 @@ def judge_block(
                 compare(scratch.channels[f], scratch.looks[f], rules)
                 limit(scratch.channels[f], scratch.looks[f], limits[f])
                 write_band(stream, scratch.channels[f], scratch.looks[f], n, f, sheet)
+            if related > 0:
+                relate(relation, limits, scratch)
             stream.age += 1
             scores = score(stream, scratch, elapsed_ms, rules)
             step = step_alarm(stream, scratch, scores, float(block.offsets[n]), time_ms, rules)
@@ -185,14 +189,18 @@ def judge_block(
                 error = abs(look.residual - bias_of(channel, stream.learned))
                 learn_band(channel, error, stream.learned, step.updates_baseline * look.present)
                 learn_expectation(channel, look, elapsed_ms, step)
-            update_baseline(stream, scratch, scores, step, rules, block.false_alarm_ms[block.limit_sets[place]])
+            update_baseline(
+                stream, relation, scratch, scores, step, rules, block.false_alarm_ms[block.limit_sets[place]]
+            )
             learn_gap(stream, elapsed_ms)
             for f in range(features):
                 learn_scale(scratch.channels[f], scratch.looks[f], step)
+            if related > 0:
+                learn_relation(relation, scratch, step)
         stream.time_ms = float(block.times_ms[block.readings[waves - 1, place]])
         for f in range(features):
             scratch.channels[f].last = block.held[waves - 1, place, f]
-        move_scale(stream, scratch, rules)
+        move_scale(stream, relation, scratch, rules)
         store(place, channels, scalars, scratch)
         place += 1
     return place, count
@@ -239,6 +247,9 @@ def expect_next(
 def load(place: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> None:
     for k in range(_SCALARS):
         scratch.stream_numbers[0, k] = scalars[place, k]
+    if len(scratch.matrix) > 0:
+        for q in range(_RELATIONS):
+            scratch.relation_numbers[0, q] = scalars[place, _SCALARS + q]
     for f in range(channels.shape[2]):
         for c in range(_CHANNELS):
             scratch.channel_numbers[f, c] = channels[place, c, f]
@@ -248,6 +259,9 @@ def load(place: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> N
 def store(place: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> None:
     for k in range(_SCALARS):
         scalars[place, k] = scratch.stream_numbers[0, k]
+    if len(scratch.matrix) > 0:
+        for q in range(_RELATIONS):
+            scalars[place, _SCALARS + q] = scratch.relation_numbers[0, q]
     for f in range(channels.shape[2]):
         for c in range(_CHANNELS):
             channels[place, c, f] = scratch.channel_numbers[f, c]

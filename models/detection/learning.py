@@ -2,11 +2,13 @@
 
 import math
 
+from models.data.arrays import Doubles
 from models.detection.arithmetic import at_least, at_most, follow
 from models.detection.compiling import compiled
 from models.detection.expectation import rescale_expectation
 from models.detection.records import LONGER, Look, Rules, Scores, Scratch, Step
-from models.detection.rows import Channels, Scalars
+from models.detection.relation import rescale_relation, shrink_relation
+from models.detection.rows import RELATION_MEAN, RELATION_VARIANCE, Channels, Scalars
 from models.detection.thresholds import ask_less, calibrate
 
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
@@ -19,12 +21,18 @@ GAP_SETTLING = 16.0  # readings whose gaps are learned whatever they are
 
 @compiled
 def update_baseline(
-    stream: Scalars[float], scratch: Scratch, scores: Scores, step: Step, rules: Rules, false_alarm_ms: float
+    stream: Scalars[float],
+    relation: Doubles,
+    scratch: Scratch,
+    scores: Scores,
+    step: Step,
+    rules: Rules,
+    false_alarm_ms: float,
 ) -> None:
     """Take a reading into the long memories, and into the thresholds, which learn from every reading that is scored."""
     learns = step.updates_baseline
     stream.learned += learns
-    settled = stream.learned > SETTLING
+    settled, related = stream.learned > SETTLING, len(scratch.matrix) > 0
     for f in range(len(scratch.looks)):
         channel, look = scratch.channels[f], scratch.looks[f]
         rate = rate_of(stream.learned, rules) * (learns * look.present)
@@ -36,6 +44,11 @@ def update_baseline(
         channel.level_deviation_mean, channel.level_deviation_variance = follow(
             channel.level_deviation_mean, channel.level_deviation_variance, near, rate
         )
+        if related:
+            near = not_too_far(look.relation, relation[RELATION_MEAN, f], look.relation_std, settled)
+            relation[RELATION_MEAN, f], relation[RELATION_VARIANCE, f] = follow(
+                relation[RELATION_MEAN, f], relation[RELATION_VARIANCE, f], near, rate
+            )
     rate = rate_of(stream.learned - SETTLING, rules) * learns
     stream.residual_strength_mean, stream.residual_strength_variance = follow(
         stream.residual_strength_mean, stream.residual_strength_variance, scores.strengths[0], rate
@@ -43,14 +56,20 @@ def update_baseline(
     stream.level_strength_mean, stream.level_strength_variance = follow(
         stream.level_strength_mean, stream.level_strength_variance, scores.strengths[1], rate
     )
+    together = scratch.relation[0]
+    if related:
+        together.strength_mean, together.strength_variance = follow(
+            together.strength_mean, together.strength_variance, scores.strengths[2], rate
+        )
+        together.block_peak = at_least(together.block_peak, scores.peaks[4] * scores.scored)
     stream.block_seen += scores.scored
     stream.sudden_block_peak = at_least(stream.sudden_block_peak, scores.peaks[3] * scores.scored)
     stream.residual_block_peak = at_least(stream.residual_block_peak, scores.peaks[0] * scores.scored)
     stream.level_block_peak = at_least(stream.level_block_peak, scores.peaks[1] * scores.scored)
     stream.range_block_peak = at_least(stream.range_block_peak, scores.peaks[2] * scores.scored)
     if stream.block_seen >= rules.block_readings and stream.alarm == 0:  # what is open is judged as when it opened
-        calibrate(stream, rules, false_alarm_ms)
-    ask_less(stream, rules.factor_fades)
+        calibrate(stream, together, rules, false_alarm_ms)
+    ask_less(stream, together, rules.factor_fades)
 
 
 @compiled
@@ -87,6 +106,7 @@ def learn_scale(channel: Channels[float], look: Look, step: Step) -> None:
         channel.step_square += moved * moved * weight
     channel.known += weight
     distance = look.value - channel.mean
+    look.moved = distance * weight
     channel.mean += distance * weight / at_least(channel.known, 1.0)
     channel.square += distance * (look.value - channel.mean) * weight
     if weight > 0:
@@ -105,14 +125,19 @@ def widen_range(channel: Channels[float], look: Look) -> None:
 
 
 @compiled
-def move_scale(stream: Scalars[float], scratch: Scratch, rules: Rules) -> None:
+def move_scale(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules: Rules) -> None:
     """Adopt the level of an alarm that has lasted; derive centre and spread again at the ages that double."""
+    related = len(scratch.matrix) > 0
     if stream.rest == -rules.relearn:
+        if related:
+            shrink_relation(relation, scratch, stream.length)
         for f in range(len(scratch.channels)):
             adopt_level(scratch.channels[f], stream.length)
     if stream.age == stream.rescale_at:
         for f in range(len(scratch.channels)):
-            rescale(scratch.channels[f])
+            scratch.looks[f].shrink = rescale(scratch.channels[f])
+        if related:
+            rescale_relation(relation, scratch)
         stream.rescale_at *= 2
 
 
@@ -129,8 +154,11 @@ def adopt_level(channel: Channels[float], length: float) -> None:
 
 
 @compiled
-def rescale(channel: Channels[float]) -> None:
-    """Centre and spread are those of all that was learned; what is in spreads is expressed in the new one."""
+def rescale(channel: Channels[float]) -> float:
+    """Centre and spread are those of all that was learned; what is in spreads is expressed in the new one.
+
+    Returns what it is multiplied by.
+    """
     spread = step = math.inf
     if channel.known >= 2:
         floor, others = abs(channel.mean) * 1e-6 + SMALLEST_SPREAD, at_least(channel.known - 1, 1.0)
@@ -144,3 +172,4 @@ def rescale(channel: Channels[float]) -> None:
     channel.level_deviation_variance *= shrink * shrink
     rescale_expectation(channel, shrink)
     channel.centre, channel.spread, channel.step = channel.mean, spread, step
+    return shrink

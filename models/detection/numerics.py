@@ -17,7 +17,16 @@ from torch import Tensor
 from models.detection.alarm import AlarmConfig
 from models.detection.detector import Detector, DetectorConfig, Readings, Verdicts
 from models.detection.records import Limits, Scratch
-from models.detection.rows import CALENDAR, CHANNELS, SCALARS, Rows, fresh
+from models.detection.rows import (
+    CALENDAR,
+    CHANNELS,
+    RELATION_MATRIX,
+    RELATION_MEAN,
+    RELATION_VARIANCE,
+    SCALARS,
+    Rows,
+    fresh,
+)
 from models.detection.scoring import ScoreConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
@@ -239,6 +248,14 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         *((lived & kinds.in_alarm, "alarm", 1.0), (lived & kinds.in_alarm, "length", RULES.alarm.adopt_after - 3.0)),
     ):
         rows.scalar(scalar)[which] = number
+    features = centre.shape[1]
+    if rows.relation.numel():
+        matrix = torch.full((features, features), -0.25).triu(1) + 1.5 * torch.eye(features)
+        products = (64 * spread * spread)[:, :, None] * torch.ones(features, features).tril(-1)
+        rows.relation[lived, RELATION_MEAN], rows.relation[lived, RELATION_VARIANCE] = 0.03125, 0.5
+        rows.relation[lived, RELATION_MATRIX:] = (matrix + products)[lived]
+        for place, number in enumerate((0.75, 0.0625, 2.0, 1.5, 0.25, 6.0, 1.25)):  # in the order of Relations
+            rows.relation_statistics[lived, place] = number
     hidden, cell = (
         _fractions((STREAMS, config.layers, width), seed).float()
         for width, seed in ((config.memory_width, 4), (config.cell_width, 5))
@@ -285,7 +302,8 @@ def _bits(column: Tensor) -> Tensor:
 
 def _name_of(column: str, place: tuple[int, ...]) -> str:
     statistics = {"channels": CHANNELS.names, "scalars": SCALARS.names}
-    return statistics[column][place[1]] if column in statistics else column
+    names = statistics.get(column, ())
+    return names[place[1]] if names and place[1] < len(names) else column
 
 
 def _exactly(value: Tensor) -> str:

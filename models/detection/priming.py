@@ -3,13 +3,16 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from models.data import windows
+from models.data.arrays import Doubles
 from models.data.series import Series
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.judging import judge_series
-from models.detection.rows import SCALARS, Rows, fresh
+from models.detection.relation import RIDGE
+from models.detection.rows import RELATION_MATRIX, SCALARS, Rows, fresh
 from models.detection.scoring import ScoreConfig
 from models.detection.sensor_rules import SensorRules
 from models.net.forecaster import Forecaster, ForecasterConfig
@@ -44,8 +47,25 @@ def starting_rows(series: Sequence[Series], config: ForecasterConfig) -> Rows:
             rows.channel(name)[stream] = centre
         rows.channel("spread")[stream] = spread
         rows.channel("step")[stream] = step
+        if rows.relation.numel():
+            rows.relation[stream, RELATION_MATRIX:] = torch.from_numpy(precision_of(one, *windows.scale_of(one)[:2]))
         rows.scalar("rescale_at")[stream] = 2.0 ** math.ceil(math.log2(2 * len(one.times_ms)))
     return rows
+
+
+def precision_of(series: Series, centre: Doubles, spread: Doubles) -> Doubles:
+    """(F, F), above the diagonal and on it: what relation.rescale_relation() would derive from the whole series."""
+    features = len(centre)
+    products, known = np.zeros((features, features)), np.zeros(features)
+    for piece in windows.pieces_of(series.values):
+        is_known = np.isfinite(piece) & np.isfinite(spread)
+        scaled = np.where(is_known, (piece - centre) / spread, 0.0)
+        products += scaled.T @ scaled
+        known += is_known.sum(0)
+    known = np.maximum(known, 1.0)
+    correlations = np.clip(products / np.sqrt(np.outer(known, known)), -1.0, 1.0)
+    np.fill_diagonal(correlations, 1.0 + RIDGE + features / known)
+    return np.triu(np.linalg.inv(correlations))
 
 
 def settle(rows: Rows, config: ScoreConfig) -> None:
@@ -63,3 +83,6 @@ def settle(rows: Rows, config: ScoreConfig) -> None:
     for name in ("square", "step_square", "known"):
         column = rows.channel(name)
         column *= weight
+    if rows.relation.numel():
+        products = rows.relation[:, RELATION_MATRIX:]
+        products *= (weight[:, :, None] * weight[:, None, :]).sqrt().tril(-1) + torch.ones_like(products).triu()

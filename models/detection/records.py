@@ -12,7 +12,7 @@ import numpy as np
 
 from models.data.arrays import Bools, Doubles, Int64s, Records
 from models.detection.alarm import AlarmConfig, Change, OpenedBy
-from models.detection.rows import CHANNELS, SCALARS
+from models.detection.rows import CHANNELS, RELATIONS, SCALARS, relation_rows
 from models.detection.scoring import ScoreConfig
 
 LATE_LIMIT = 32  # late readings in a row after which a stream's clock was set back, not its readings late
@@ -106,6 +106,12 @@ class Look:
     outside: float  # margins outside the range
     equal: float  # the run of equal values, over the longest that is healthy
     missing: float  # the run of missing ones, likewise
+    relation: float  # how far the value is from what the other channels say, in spreads
+    relation_std: float
+    relation_z: float  # standard deviations from its long mean; 0 where the value is missing
+    relation_counts: float  # 1: it is far enough off to raise an alarm
+    moved: float  # the value's distance from the mean before, raw; 0 where nothing is learned of it
+    shrink: float  # of what is in spreads, when the spread is derived again
 
 
 class Event:
@@ -185,7 +191,7 @@ class Events(NamedTuple):
     """What happened at few readings, a row each, and how the channels were then."""
 
     records: Records  # (M,) of Event
-    returns_ms: Doubles  # (M, 7) how rarely each witness sees the like, in the order of OpenedBy; 0: it cannot say
+    returns_ms: Doubles  # (M, 8) how rarely each witness sees the like, in the order of OpenedBy; 0: it cannot say
     evidence: Doubles  # (M, F) of each channel, for the witness that opened the alarm
     symptoms: Doubles  # (M, E * F)
 
@@ -208,15 +214,27 @@ class Scratch(NamedTuple):
     channel_numbers: Doubles  # (F, C), the same memory
     looks: Records  # (F,) of Look
     squares: Doubles  # (F,)
+    relation: Records  # (1,) of Relations; nothing reads it where matrix is empty
+    relation_numbers: Doubles  # (1, Q), the same memory
+    scaled: Doubles  # (F,) values in spreads from their centres
+    matrix: Doubles  # (F, F); empty where nothing is remembered of how channels go together
 
     @classmethod
     def of(cls, features: int) -> Self:
         stream, channels = np.empty((1, len(SCALARS))), np.empty((features, len(CHANNELS)))
-        records = (
-            np.ndarray(1, SCALARS.record, stream),
-            np.ndarray(features, CHANNELS.record, channels),
-        )  # view() is slow
-        return cls(records[0], stream, records[1], channels, np.zeros(features, record_of(Look)), np.empty(features))
+        relation = RELATIONS.initial().numpy()[None].copy()
+        return cls(  # view() is slow
+            stream=np.ndarray(1, SCALARS.record, stream),
+            stream_numbers=stream,
+            channels=np.ndarray(features, CHANNELS.record, channels),
+            channel_numbers=channels,
+            looks=np.zeros(features, record_of(Look)),
+            squares=np.empty(features),
+            relation=np.ndarray(1, RELATIONS.record, relation),
+            relation_numbers=relation,
+            scaled=np.empty(features),
+            matrix=np.empty((features, features) if relation_rows(features) else (0, 0)),
+        )
 
 
 @cache
@@ -231,8 +249,8 @@ class Scores(NamedTuple):
     score: float  # 1.0 is the threshold; 0 before the warm-up is over
     sharp: float  # of the witnesses that smooth nothing: what they say is over when it is over
     scored: float  # 1 after the warm-up
-    strengths: tuple[float, float]  # the residual's, smoothed, without its largest share; the level deviation's
-    peaks: tuple[float, float, float, float]  # of prediction, level, range and sudden, over no threshold
+    strengths: tuple[float, float, float]  # the residual's, smoothed, without its largest share; level's; relation's
+    peaks: tuple[float, float, float, float, float]  # of prediction, level, range, sudden, relation, over no threshold
     runs: tuple[float, float, float]  # of stuck, missing and silent, over the longest that is healthy
     furthest: int  # OpenedBy
 

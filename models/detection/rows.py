@@ -224,11 +224,40 @@ class Scalars(_Statistics[T]):
     )
 
 
+class Relations(_Statistics[T]):
+    """What is remembered a stream beside Scalars where it has several channels; each (S,) float64: see relation."""
+
+    strength_mean: T = remembered(0.0, "deviations", "long mean of how far channels are from what the others say")
+    strength_variance: T = remembered(0.0, "deviations²", "long variance of it")
+    block_peak: T = remembered(0.0, "deviations", "the largest in the block")
+    peak_mean: T = remembered(1.4, "ln(1 + deviations)", "long mean of the blocks' peaks; first a prior")
+    peak_variance: T = remembered(0.04, "", "long variance of them; first a prior")
+    threshold: T = remembered(8.0, "deviations", "what scores 1.0; at first a high one")
+    factor: T = remembered(1.0, "", "of the threshold, after alarms")
+
+
 CHANNELS = Table.of(Channels)
 SCALARS = Table.of(Scalars)
+RELATIONS = Table.of(Relations)
+RELATION_MEAN, RELATION_VARIANCE, RELATION_MATRIX = range(3)
+"""Behind Channels, where there are several: long mean and variance of how far each is from what the others say, in
+spreads; then (F, F), above the diagonal and on it the precision, below it sums of products: see relation."""
 
 
 CALENDAR = CHANNELS.names[CHANNELS.places["hour_00"] : CHANNELS.places["week_gain_1"] + 1]
+
+
+MOST_RELATED = 64  # channels: of more, what is remembered of how they go together would outgrow the rest of a row
+
+
+def relation_rows(features: int) -> int:
+    """R, how many numbers a channel has behind those of Channels, for how it goes together with the others."""
+    return RELATION_MATRIX + features if 1 < features <= MOST_RELATED else 0
+
+
+def relation_scalars(features: int) -> int:
+    """Q, how many numbers a stream has behind those of Scalars."""
+    return len(RELATIONS) if relation_rows(features) else 0
 
 
 class Rows(NamedTuple):
@@ -236,8 +265,8 @@ class Rows(NamedTuple):
 
     hidden: Tensor  # (S, L, H) float32
     cell: Tensor  # (S, L, H) float32; (S, L, 0) for a recurrence without a cell
-    channels: Tensor  # (S, C, F) float64; (S, C + E, F) where symptoms are remembered too: see kinds
-    scalars: Tensor  # (S, K) float64; (S, K + V) where symptoms and votes are: see kinds
+    channels: Tensor  # (S, C + R, F) float64; (S, C + R + E, F) where symptoms are remembered too: see kinds
+    scalars: Tensor  # (S, K + Q) float64; (S, K + Q + V) where symptoms and votes are: see kinds
 
     def channel(self, name: str) -> Tensor:
         """A view of one field of Channels, (S, F)."""
@@ -250,12 +279,22 @@ class Rows(NamedTuple):
     @property
     def symptoms(self) -> Tensor:
         """A view, (S, E, F); E is 0 where none are remembered."""
-        return self.channels[:, len(CHANNELS) :]
+        return self.channels[:, len(CHANNELS) + relation_rows(self.channels.shape[2]) :]
 
     @property
     def votes(self) -> Tensor:
         """A view, (S, V); V is 0 where none are remembered."""
-        return self.scalars[:, len(SCALARS) :]
+        return self.scalars[:, len(SCALARS) + relation_scalars(self.channels.shape[2]) :]
+
+    @property
+    def relation(self) -> Tensor:
+        """A view, (S, R, F); R is 0 where there is one channel."""
+        return self.channels[:, len(CHANNELS) : len(CHANNELS) + relation_rows(self.channels.shape[2])]
+
+    @property
+    def relation_statistics(self) -> Tensor:
+        """A view, (S, Q); Q is 0 where there is one channel."""
+        return self.scalars[:, len(SCALARS) : len(SCALARS) + relation_scalars(self.channels.shape[2])]
 
     def copy(self) -> "Rows":
         return Rows(*(column.clone(memory_format=torch.contiguous_format) for column in self))
@@ -289,6 +328,8 @@ class Rows(NamedTuple):
 def fresh(streams: int, config: ForecasterConfig) -> Rows:
     """Rows of streams that have never been seen."""
     hidden, cell = (torch.zeros(streams, config.layers, width) for width in (config.memory_width, config.cell_width))
-    channels = CHANNELS.initial()[:, None].expand(streams, -1, len(config.features))
-    scalars = SCALARS.initial().expand(streams, -1)
+    features = len(config.features)
+    related = torch.zeros(relation_rows(features), dtype=torch.float64)
+    channels = torch.cat([CHANNELS.initial(), related])[:, None].expand(streams, -1, features)
+    scalars = torch.cat([SCALARS.initial(), RELATIONS.initial()[: relation_scalars(features)]]).expand(streams, -1)
     return Rows(hidden, cell, channels.contiguous(), scalars.contiguous())

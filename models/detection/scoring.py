@@ -1,4 +1,4 @@
-"""How scores are made of what seven witnesses say: what can be set. The arithmetic is the judge's.
+"""How scores are made of what eight witnesses say: what can be set. The arithmetic is the judge's.
 
 Each witness looks at readings in a way of its own, over a threshold of its own; the one that is furthest over it is the
 score.
@@ -10,9 +10,11 @@ score.
   of prediction and level, how far they are above their own long mean, in standard deviations (what anomaly likelihood
   takes the tail of: Lavin & Ahmad 2015);
 - range: how far the reading lies outside the range learned so far;
+- relation: how far the channels are from what the others say that they should be, unsmoothed, root mean square; what
+  is compared with its own long mean as prediction and level are;
 - stuck, missing, silent: equal values, absent values, or no reading, for longer than this stream ever knew.
 
-The thresholds of the first four come from the peaks of the stream's own recent blocks. The logarithms of these are
+The thresholds of the first five come from the peaks of the stream's own recent blocks. The logarithms of these are
 taken as Gumbel distributed, so the tails are heavy ones (block maxima: Coles 2001, ch. 3; parameters by the method of
 moments).
 """

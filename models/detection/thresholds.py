@@ -9,8 +9,8 @@ from models.data.time_units import DAY_MS
 from models.detection.alarm import OpenedBy
 from models.detection.arithmetic import at_least, at_most, exponential, follow, logarithm, one_if, within
 from models.detection.compiling import compiled
-from models.detection.records import FARTHEST, SMALLEST_DEVIATION, Rules, Scores
-from models.detection.rows import Scalars
+from models.detection.records import FARTHEST, SMALLEST_DEVIATION, Rules, Scores, Scratch
+from models.detection.rows import Relations, Scalars
 from models.detection.scoring import EULER_GAMMA, GUMBEL_SCALE
 
 PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
@@ -24,7 +24,7 @@ HIGHEST_PEAK = 8.0  # standard deviations above the mean of the peaks: of a high
 
 
 @compiled
-def calibrate(stream: Scalars[float], rules: Rules, false_alarm_ms: float) -> None:
+def calibrate(stream: Scalars[float], relation: Relations[float], rules: Rules, false_alarm_ms: float) -> None:
     """A block is full: what its peaks, on a logarithmic scale, exceed once in the wanted period scores 1.0.
 
     false_alarm_ms: event time in which the stream may raise one false alarm; 0: as the rules have it, in readings.
@@ -44,6 +44,9 @@ def calibrate(stream: Scalars[float], rules: Rules, false_alarm_ms: float) -> No
     stream.range_peak_mean, stream.range_peak_variance = learn_peak(
         stream.range_peak_mean, stream.range_peak_variance, stream.range_block_peak, rate
     )
+    relation.peak_mean, relation.peak_variance = learn_peak(
+        relation.peak_mean, relation.peak_variance, relation.block_peak, rate
+    )
     sharp, smooth = rules.sharp_deviations, rules.smooth_deviations
     lowest, lowest_sudden = rules.lowest_threshold, rules.lowest_sudden
     if false_alarm_ms > 0:
@@ -53,6 +56,8 @@ def calibrate(stream: Scalars[float], rules: Rules, false_alarm_ms: float) -> No
     stream.residual_threshold = exceeded(stream.residual_peak_mean, stream.residual_peak_variance, smooth, lowest)
     stream.level_threshold = exceeded(stream.level_peak_mean, stream.level_peak_variance, smooth, lowest)
     stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, sharp, 1.0)
+    relation.threshold = exceeded(relation.peak_mean, relation.peak_variance, sharp, lowest_sudden)
+    relation.block_peak = 0.0
     stream.sudden_block_peak = stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = 0.0
     stream.block_seen = 0.0
 
@@ -77,7 +82,7 @@ def exceeded(mean: float, variance: float, deviations: float, lowest: float) -> 
 
 
 @compiled
-def ask_more(stream: Scalars[float], witness: int, factor: float) -> None:
+def ask_more(stream: Scalars[float], relation: Relations[float], witness: int, factor: float) -> None:
     """Raise the threshold of the witness that opens an alarm: what comes again and again becomes less of one.
 
     Those that measure lengths learn the length itself: see follow_runs and learn_gap.
@@ -90,21 +95,24 @@ def ask_more(stream: Scalars[float], witness: int, factor: float) -> None:
         stream.range_factor *= factor
     elif witness == OpenedBy.SUDDEN:
         stream.sudden_factor *= factor
+    elif witness == OpenedBy.RELATION:
+        relation.factor *= factor
 
 
 @compiled
-def ask_less(stream: Scalars[float], fades: float) -> None:
+def ask_less(stream: Scalars[float], relation: Relations[float], fades: float) -> None:
     """Let what ask_more did fade by one reading."""
     stream.prediction_factor -= (stream.prediction_factor - 1) * fades
     stream.level_factor -= (stream.level_factor - 1) * fades
     stream.range_factor -= (stream.range_factor - 1) * fades
     stream.sudden_factor -= (stream.sudden_factor - 1) * fades
+    relation.factor -= (relation.factor - 1) * fades
 
 
 @compiled
 def return_periods(
-    stream: Scalars[float], scores: Scores, rules: Rules
-) -> tuple[float, float, float, float, float, float, float]:
+    stream: Scalars[float], scratch: Scratch, scores: Scores, rules: Rules
+) -> tuple[float, float, float, float, float, float, float, float]:
     """How rarely each witness sees what it sees in this stream, in event time (ms), in the order of OpenedBy.
 
     For those with peaks it is what the law through them says, the inverse of exceeded(). For runs and gaps there is no
@@ -112,6 +120,10 @@ def return_periods(
     """
     block_ms, judged_ms = rules.block_readings * stream.interval_ms, stream.age * stream.interval_ms
     peaks, runs = scores.peaks, scores.runs
+    relation_ms = 0.0
+    if len(scratch.matrix) > 0:
+        relation = scratch.relation[0]
+        relation_ms = return_period(peaks[4], relation.peak_mean, relation.peak_variance, block_ms, rules)
     return (
         return_period(peaks[0], stream.residual_peak_mean, stream.residual_peak_variance, block_ms, rules),
         return_period(peaks[1], stream.level_peak_mean, stream.level_peak_variance, block_ms, rules),
@@ -120,6 +132,7 @@ def return_periods(
         judged_ms * one_if(runs[0] >= 1),
         judged_ms * one_if(runs[1] >= 1),
         judged_ms * one_if(runs[2] >= 1),
+        relation_ms,
     )
 
 

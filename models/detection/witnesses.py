@@ -1,4 +1,4 @@
-"""What the seven witnesses say of a reading: strengths, range, runs and silence, each over its threshold.
+"""What the eight witnesses say of a reading: strengths, range, runs and silence, each over its threshold.
 
 scoring says what each witness looks at, and what can be set.
 """
@@ -34,6 +34,8 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
     stream.told_strength, stream.told_largest = smoothed(
         stream.told_strength, stream.told_largest, told[0], rules.strength_rate
     )
+    relation, told_relation = relation_strengths(scratch)
+    related, together = len(scratch.matrix) > 0, scratch.relation[0]
     sudden, outside, equal, missing = furthest_channels(scratch, rules)
     share = rules.baseline_share
     weight, mean, variance = rules.residual_weight, stream.residual_strength_mean, stream.residual_strength_variance
@@ -42,6 +44,7 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         above(told[1], rules.level_weight, stream.level_strength_mean, stream.level_strength_variance, share),
         outside,
         sudden,
+        above(told_relation, 1.0, together.strength_mean, together.strength_variance, share) if related else 0.0,
     )
     prediction_threshold = stream.residual_threshold * stream.prediction_factor
     echo = above(stream.told_strength, weight, mean, variance, share) / prediction_threshold
@@ -54,6 +57,7 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         runs[0],
         runs[1],
         runs[2],
+        peaks[4] / (together.threshold * together.factor) if related else 0.0,
     )
     sharp = ratios[2]
     for n in range(3, len(ratios)):
@@ -64,7 +68,7 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         at_most(highest, HIGHEST_SCORE) * scored,
         at_most(sharp, HIGHEST_SCORE) * scored,
         scored,
-        (stream.residual_strength - stream.residual_largest, strengths[1]),
+        (stream.residual_strength - stream.residual_largest, strengths[1], relation),
         peaks,
         runs,
         furthest_of(ratios),
@@ -108,6 +112,23 @@ def strengths_of(scratch: Scratch) -> tuple[tuple[float, float], tuple[float, fl
             squares[f] *= looks[f].level_counts
         told_level = math.sqrt(add(squares) / present)
     return (residual, level), (told_residual, told_level)
+
+
+@compiled
+def relation_strengths(scratch: Scratch) -> tuple[float, float]:
+    """Root mean square, over the channels present, of what each is off by from what the others say, cut likewise.
+
+    First of all channels, then of those that count alone.
+    """
+    total, told, present = 0.0, 0.0, 0.0
+    for f in range(len(scratch.looks)):
+        look = scratch.looks[f]
+        strength = at_most(abs(look.relation_z), STRONGEST)
+        total += strength * strength
+        told += strength * strength * look.relation_counts
+        present += look.present
+    present = at_least(present, 1.0)
+    return math.sqrt(total / present), math.sqrt(told / present)
 
 
 @compiled

@@ -33,6 +33,7 @@ OPENED_BY = {
     OpenedBy.STUCK: ", unchanged for longer than ever",
     OpenedBy.MISSING: ", absent for longer than ever",
     OpenedBy.SILENT: ", after a silence",
+    OpenedBy.RELATION: ", not as the other channels are",
 }
 
 

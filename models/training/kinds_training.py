@@ -22,7 +22,7 @@ from models.data.time_units import DAY_MS
 from models.detection.detector import Detector, Readings, Transition
 from models.detection.judging import judge_series
 from models.detection.kinds import EVIDENCE, KINDS, Guess, KindsHead, evidence_of
-from models.detection.rows import CHANNELS, Rows
+from models.detection.rows import Rows
 from models.net.packing import pack
 from models.training.injection import SETTLED, InjectedFault, disturb, draw
 
@@ -165,11 +165,9 @@ def watchful(detector: Detector, series: Sequence[Series]) -> Detector:
         if any(len(one.times_ms) > begin for one in pieces):
             judge_series(watcher, [one.select(slice(begin, begin + AT_ONCE)) for one in pieces], rows)
     places = torch.tensor([watcher.known[one.key.encode()] for one in known])
-    channels = watcher.known_rows.channels.clone()
-    channels[places, len(CHANNELS) :] = rows.symptoms
-    return Detector(
-        watcher.forecaster, watcher.config, watcher.known, watcher.known_rows._replace(channels=channels), watcher.kinds
-    )
+    known_rows = watcher.known_rows._replace(channels=watcher.known_rows.channels.clone())
+    known_rows.symptoms[places] = rows.symptoms
+    return Detector(watcher.forecaster, watcher.config, watcher.known, known_rows, watcher.kinds)
 
 
 # --- going through series with faults in them

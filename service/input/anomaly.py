@@ -63,7 +63,8 @@ class Anomaly(msgspec.Struct, frozen=True):
     kind_probability: float | UnsetType = UNSET  # 0..1, among the kinds there are
     # prediction: the memory did not expect it; level: readings that stay where they should not be at this hour;
     # range: outside everything seen; sudden: one reading far from what was expected; stuck: unchanged for longer than
-    # ever; missing: absent for longer than ever; silent: no reading for longer than the stream's rhythm allows
+    # ever; missing: absent for longer than ever; silent: no reading for longer than the stream's rhythm allows;
+    # relation: channels that do not go together as they did
     opened_by: str | UnsetType = UNSET
 
 

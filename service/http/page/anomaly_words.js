@@ -9,7 +9,12 @@ const LEAST_SHARE = 0.1;
 const MOST_NAMED = 3;
 
 /** @type {Record<string, string>} */
-const KINDS = { prediction: "not expected", level: "off its level", range: "outside its range" };
+const KINDS = {
+  prediction: "not expected",
+  level: "off its level",
+  range: "outside its range",
+  relation: "not as the other channels",
+};
 
 /** @param {string} kind */
 export const kindName = (kind) => KINDS[kind] ?? kind.replaceAll("_", " ");

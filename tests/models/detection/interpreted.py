@@ -17,7 +17,7 @@ import models.detection.net_arithmetic
 from models.data.arrays import Doubles
 from models.detection.alarm import AlarmConfig
 from models.detection.records import Block, Events, Look, Rules, Scratch, Sheet, record_of
-from models.detection.rows import CHANNELS, SCALARS
+from models.detection.rows import CHANNELS, RELATIONS, SCALARS, relation_rows
 from models.detection.scoring import ScoreConfig
 
 # The modules of the judge, each after those that it imports.
@@ -29,6 +29,7 @@ MADE_OF = (
     "residual",
     "witnesses",
     "thresholds",
+    "relation",
     "alarm_step",
     "learning",
     "events",
@@ -75,6 +76,7 @@ def _loaded(name: str) -> Any:
     RESIDUAL,
     WITNESSES,
     THRESHOLDS,
+    RELATION,
     ALARM_STEP,
     LEARNING,
     EVENTS,
@@ -116,7 +118,9 @@ class Records:
 
 def records(scratch: Scratch) -> Any:
     """The same memory, as the interpreted judge takes it."""
-    views: dict[str, Any] = {name: Records(getattr(scratch, name)) for name in ("stream", "channels", "looks")}
+    views: dict[str, Any] = {
+        name: Records(getattr(scratch, name)) for name in ("stream", "channels", "looks", "relation")
+    }
     return scratch._replace(**views)
 
 
@@ -128,8 +132,10 @@ class OneStream:
         self.scratch = records(Scratch.of(features))
         self.scratch.stream_numbers[:] = SCALARS.initial().numpy()
         self.scratch.channel_numbers[:] = CHANNELS.initial().numpy()
+        self.scratch.relation_numbers[:] = RELATIONS.initial().numpy()
+        self.relation = np.zeros((relation_rows(features), features))
         for look in self.looks:
-            look.present = look.counts = look.level_counts = 1.0
+            look.present = look.counts = look.level_counts = look.relation_counts = 1.0
 
     @property
     def stream(self) -> Any:
@@ -152,7 +158,7 @@ class OneStream:
 
 def a_look(**fields: float) -> Any:
     look = Record(np.zeros(1, record_of(Look))[0])
-    look.present = look.counts = look.level_counts = 1.0
+    look.present = look.counts = look.level_counts = look.relation_counts = 1.0
     for name, value in fields.items():
         setattr(look, name, value)
     return look

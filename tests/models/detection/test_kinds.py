@@ -24,7 +24,6 @@ from models.detection.kinds import (
     with_symptoms,
 )
 from models.detection.records import Step
-from models.detection.rows import CHANNELS, SCALARS
 from models.training.injection import InjectedFault, disturb
 from tests.data import QUICK, Judged, batch_of, judge, some_forecaster, some_kinds
 from tests.models.detection.interpreted import EVENTS, OneStream
@@ -95,12 +94,12 @@ def test_symptoms_are_what_their_names_say() -> None:
 def test_rows_with_symptoms_are_the_same_rows_with_more_in_them() -> None:
     rows = Detector.cold(some_forecaster(FEATURES)).rows_for([b"a", b"b"])
     more = with_symptoms(rows)
-    assert more.channels.shape == (2, len(CHANNELS) + len(SYMPTOMS), FEATURES)
+    assert more.channels.shape == (2, rows.channels.shape[1] + len(SYMPTOMS), FEATURES)
     assert not more.symptoms.any()
-    assert (more.channels[:, : len(CHANNELS)] == rows.channels).all()
-    assert more.scalars.shape == (2, len(SCALARS) + len(KINDS))
+    assert (more.channels[:, : -len(SYMPTOMS)] == rows.channels).all()
+    assert more.scalars.shape == (2, rows.scalars.shape[1] + len(KINDS))
     assert not more.votes.any()
-    assert (more.scalars[:, : len(SCALARS)] == rows.scalars).all()
+    assert (more.scalars[:, : -len(VOTES)] == rows.scalars).all()
     assert more.bytes_per_stream - rows.bytes_per_stream == (len(SYMPTOMS) * FEATURES + len(VOTES)) * 8
 
 

@@ -102,7 +102,7 @@ def test_the_scale_moves_only_where_it_is_due(rescale_at: int, moves: bool) -> N
     one = OneStream()
     one.scratch.channels[0] = learned(values)
     one.stream.age, one.stream.rescale_at = 16, rescale_at
-    LEARNING.move_scale(one.stream, one.scratch, one.rules)
+    LEARNING.move_scale(one.stream, one.relation, one.scratch, one.rules)
     channel = one.channels[0]
     assert channel.centre == pytest.approx(values.mean() if moves else 0)
     assert channel.spread == (pytest.approx(values.std(ddof=1)) if moves else math.inf)
@@ -147,11 +147,11 @@ def test_an_adopted_level_is_the_centre_of_what_is_known() -> None:
     variance, untouched = channel.square / channel.known, one.numbers()
 
     one.stream.rest = -6
-    LEARNING.move_scale(one.stream, one.scratch, one.rules)
+    LEARNING.move_scale(one.stream, one.relation, one.scratch, one.rules)
     assert channel.mean == untouched["mean"][0]
 
     one.stream.rest = -7
-    LEARNING.move_scale(one.stream, one.scratch, one.rules)
+    LEARNING.move_scale(one.stream, one.relation, one.scratch, one.rules)
     assert (channel.centre, channel.mean, channel.low, channel.high) == (90, 90, 90, 90)
     assert (channel.spread, channel.residual_mean, channel.residual_variance) == (4.0, 0.1, 0.2)
     assert channel.known == 64

@@ -34,10 +34,11 @@ def take(seen: Seen, one: OneStream, present: Sequence[float] = (1.0,), updates:
         look.residual, look.present, channel.level_deviation = residual, there, residual
         look.residual_std = math.sqrt(channel.residual_variance + SMALLEST_VARIANCE)
         look.level_std = math.sqrt(channel.level_deviation_variance + SMALLEST_VARIANCE)
-    peaks = (seen.residual, seen.level, seen.outside, seen.sudden)
+    peaks = (seen.residual, seen.level, seen.outside, seen.sudden, 0.0)
     scored = float(one.stream.age > one.rules.warm_up)
-    scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength), peaks, (0.0,) * 3, 0)
-    LEARNING.update_baseline(one.stream, one.scratch, scores, Step(Change.NONE, 0.0, updates, updates), one.rules, 0.0)
+    scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength, 0.0), peaks, (0.0,) * 3, 0)
+    step = Step(Change.NONE, 0.0, updates, updates)
+    LEARNING.update_baseline(one.stream, one.relation, one.scratch, scores, step, one.rules, 0.0)
 
 
 def learn(residuals: Doubles, config: ScoreConfig) -> OneStream:
@@ -189,20 +190,20 @@ def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int)
         one.stream.age, one.stream.interval_ms = 10_000.0, 2_000.0
         for peak in np.random.default_rng(seed).gamma(3, scale, 20 * config.block_readings):
             take(Seen(sudden=peak, residual=peak), one)
-        thresholds = one.stream.residual_threshold, 0.0, 0.0, one.stream.sudden_threshold
-        at = Scores(1.0, 1.0, 1.0, (0.0, 0.0), thresholds, (0.99, 1.0, 0.0), 0)
-        returns_ms = THRESHOLDS.return_periods(one.stream, at, one.rules)
+        thresholds = one.stream.residual_threshold, 0.0, 0.0, one.stream.sudden_threshold, 0.0
+        at = Scores(1.0, 1.0, 1.0, (0.0,) * 3, thresholds, (0.99, 1.0, 0.0), 0)
+        returns_ms = THRESHOLDS.return_periods(one.stream, one.scratch, at, one.rules)
         assert returns_ms[0] == pytest.approx(period * 2_000, rel=0.02)
         assert returns_ms[3] == pytest.approx(period * 2_000, rel=0.02)
-        assert returns_ms[4:] == (0.0, one.stream.age * 2_000, 0.0), "a run that is healthy says nothing"
+        assert returns_ms[4:] == (0.0, one.stream.age * 2_000, 0.0, 0.0), "a run that is healthy says nothing"
 
 
 def test_no_return_period_is_longer_than_a_hundred_years_or_shorter_than_a_reading() -> None:
     one = OneStream()
     one.stream.interval_ms = 60_000.0
     for peak, expected in ((1e6, THRESHOLDS.LONGEST_RETURN_MS), (0.0, 60_000.0)):
-        at = Scores(1.0, 1.0, 1.0, (0.0, 0.0), (peak,) * 4, (0.0,) * 3, 0)
-        assert THRESHOLDS.return_periods(one.stream, at, one.rules)[3] == pytest.approx(expected)
+        at = Scores(1.0, 1.0, 1.0, (0.0,) * 3, (peak,) * 5, (0.0,) * 3, 0)
+        assert THRESHOLDS.return_periods(one.stream, one.scratch, at, one.rules)[3] == pytest.approx(expected)
 
 
 def test_each_witness_has_a_threshold_that_knows_nothing_of_the_others() -> None:
@@ -418,7 +419,7 @@ def test_a_score_of_nothing_is_a_zero_without_a_sign() -> None:
     one = with_range(-1.0, 1.0, math.inf, ScoreConfig())  # inside it, and the spread is not known: -1 / infinity
     one.stream.residual_strength_variance = 1.0
     scores = score(0.0, 0.0, one)
-    assert (scores.score, *scores.peaks) == (0, 0, 0, 0, 0)
+    assert (scores.score, *scores.peaks) == (0, 0, 0, 0, 0, 0)
     assert not np.signbit((scores.score, *scores.peaks)).any()
 
 
@@ -496,9 +497,9 @@ def test_the_usual_interval_follows_the_stream_and_one_long_gap_does_not_make_it
 def test_a_witness_that_opens_alarms_is_asked_for_more_and_is_forgiven_in_time() -> None:
     one = OneStream(score=ScoreConfig(opened_factor=1.5, opened_readings=100))
     for _ in range(2):
-        THRESHOLDS.ask_more(one.stream, OpenedBy.RANGE, one.rules.opened_factor)
+        THRESHOLDS.ask_more(one.stream, one.scratch.relation[0], OpenedBy.RANGE, one.rules.opened_factor)
     assert one.stream.range_factor == 2.25
-    THRESHOLDS.ask_less(one.stream, one.rules.factor_fades)
+    THRESHOLDS.ask_less(one.stream, one.scratch.relation[0], one.rules.factor_fades)
     assert one.stream.range_factor == 1 + 1.25 * 0.99
     others = [name for name in SCALARS.names if name.endswith("_factor") and name != "range_factor"]
     assert len(others) == 3

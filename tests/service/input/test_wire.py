@@ -707,7 +707,7 @@ def test_a_dead_letter_keeps_missing_parts_missing_and_its_detail_short() -> Non
 # --- events
 
 HEX = "0123456789abcdef" * 4
-RETURNS_MS = (86_400_000.0, 60_000.0, 60_000.0, 7_500.0, 0.0, 0.0, 0.0)
+RETURNS_MS = (86_400_000.0, 60_000.0, 60_000.0, 7_500.0, 0.0, 0.0, 0.0, 0.0)
 OPENED = Transition(
     1,
     Change.OPENED,
@@ -757,7 +757,7 @@ def test_an_event_says_what_was_observed_and_what_was_expected() -> None:
         "peak": 1.25,
         "opened_at": "2026-09-21T14:13:25.000Z",
         "closed_at": None,
-        "return_period_s": 12_342.857,
+        "return_period_s": 10_800.0,
         "witnesses": {"prediction": 86_400.0, "level": 60.0, "range": 60.0, "sudden": 7.5},
         "checkpoint": HEX,
         "topic": "plant.readings",

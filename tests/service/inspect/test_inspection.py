@@ -4,7 +4,7 @@ import pytest
 
 from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
-from models.detection.rows import Scalars
+from models.detection.rows import SCALARS, Scalars
 from service.errors import RefusedInput
 from service.input.reading_batch import StreamKey
 from service.inspect.inspection import find, shown
@@ -46,7 +46,7 @@ def test_a_stream_is_shown_as_it_was_after_the_last_reading_in_its_page(
     assert found.through < found.marker.next_offset, "a page lags behind its marker"
 
     state = shown(found, key(0), detector, DIGEST)
-    scalars = Scalars[float].of(rows.scalars[0].tolist())
+    scalars = Scalars[float].of(rows.scalars[0, : len(SCALARS)].tolist())
     assert (state.topic, state.partition, state.group, state.page) == (TOPIC, 0, GROUP, 0)
     assert (state.readings, state.scored) == (scalars.age, True)
     assert (state.residual_threshold, state.level_threshold) == (scalars.residual_threshold, scalars.level_threshold)

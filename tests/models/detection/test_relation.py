@@ -1,0 +1,149 @@
+"""How channels go together: a channel that leaves the others is told, whatever its own past allows.
+
+Sizes: one stream of several channels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from models.data.arrays import Doubles
+from models.data.families import series_of
+from models.data.windows import scale_of
+from models.detection.alarm import Change, OpenedBy
+from models.detection.detector import Detector, Transition
+from models.detection.priming import precision_of, prime
+from models.detection.relation import RIDGE
+from models.detection.rows import MOST_RELATED, RELATION_MATRIX, fresh
+from models.detection.sensor_rules import Direction, SensorRule, SensorRules
+from tests.data import Judged, batch_of, judge, some_forecaster
+from tests.models.detection.interpreted import RELATION
+
+READINGS, AT, LASTS = 6_000, 4_500, 120
+
+
+def plant(seed: int = 0, readings: int = READINGS) -> Doubles:
+    """A load that wanders, and what follows it: flow, power, and a pressure that falls where they rise."""
+    random = np.random.default_rng(seed)
+    load = np.zeros(readings)
+    for n in range(1, readings):
+        load[n] = 0.98 * load[n - 1] + random.normal(0, 0.2)
+    noise = random.normal(0, 0.05, (readings, 3))
+    return np.stack([100 + 20 * load, 40 + 6 * load, 8 - load], axis=1) + noise * [20, 6, 1]
+
+
+def judged(values: Doubles, *rules: SensorRule) -> Judged:
+    names = tuple(f"f{n}" for n in range(values.shape[1]))
+    limits = SensorRules(rules, names).limits([b"pump"])
+    detector = Detector.cold(some_forecaster(values.shape[1])).limited(limits)
+    return judge(detector, batch_of(values), detector.rows_for([b"pump"]))
+
+
+def opened(found: Judged, witness: OpenedBy) -> list[Transition]:
+    return [one for one in found.transitions if one.change is Change.OPENED and one.opened_by is witness]
+
+
+def another_load(values: Doubles, channel: int) -> Doubles:
+    """The channel goes on as on another plant: nothing of it is unlike its own past."""
+    values = values.copy()
+    values[AT : AT + LASTS, channel] = plant(seed=9)[AT : AT + LASTS, channel]
+    return values
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_a_channel_that_leaves_the_others_is_told_and_named(channel: int) -> None:
+    (first, *_) = opened(judged(another_load(plant(), channel)), OpenedBy.RELATION)
+    assert AT <= first.reading < AT + LASTS
+    assert int(np.argmax(first.share)) == channel
+    assert first.returns_ms[OpenedBy.RELATION] > max(first.returns_ms[: OpenedBy.RELATION])
+
+
+def test_channels_that_go_together_raise_no_alarm_however_far_they_go() -> None:
+    values = plant()
+    values[AT : AT + LASTS] += 1.5 * np.array([20, 6, -1])
+    assert opened(judged(values), OpenedBy.RELATION) == []
+
+
+def test_channels_that_have_nothing_to_do_with_each_other_say_nothing_of_each_other() -> None:
+    values = np.random.default_rng(1).normal(size=(READINGS, 4))
+    found = judged(values)
+    assert len(opened(found, OpenedBy.RELATION)) <= 1
+    precision = found.rows.relation[0, RELATION_MATRIX:].triu(1)
+    assert precision.abs().max() < 0.05
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_precision_is_the_inverse_of_the_correlations_and_the_ridge(*, missing: bool) -> None:
+    values = plant(readings=1_025)
+    if missing:
+        values[np.random.default_rng(2).random(1_025) < 0.1, 1] = np.nan
+    found = judged(values[:1_024]).rows  # the scale, and this with it, was derived at the last of them
+    square, products = found.channel("square")[0].numpy(), found.relation[0, RELATION_MATRIX:].numpy()
+    correlations = np.tril(products, -1) / np.sqrt(np.outer(square, square))
+    correlations += correlations.T + np.diag(1 + RIDGE + 3 / found.channel("known")[0].numpy())
+    assert np.triu(products) == pytest.approx(np.triu(np.linalg.inv(correlations)), abs=1e-9)
+    if not missing:
+        whole = np.corrcoef(values[:1_024].T)
+        assert correlations - np.diag(np.diag(correlations)) == pytest.approx(whole - np.eye(3), abs=0.05)
+
+
+def test_inverting_is_exact_enough_where_channels_are_alike() -> None:
+    for features in (2, 7, 40):
+        same = np.ones((features, features)) + np.eye(features) * RIDGE
+        inverse = same.copy()
+        RELATION.invert(inverse)
+        assert inverse @ same == pytest.approx(np.eye(features), abs=1e-9)
+
+
+def test_a_training_part_says_how_channels_go_together_from_the_first_reading_on() -> None:
+    values = plant()
+    one = series_of("pump", ("f0", "f1", "f2"), np.arange(len(values)) * 60_000, values[:, 0])
+    series = one._replace(values=values)
+    centre, spread, _ = scale_of(series)
+    precision = precision_of(series, centre, spread)
+    correlations = np.corrcoef(values.T) + np.eye(3) * (RIDGE + 3 / len(values))
+    assert precision == pytest.approx(np.triu(np.linalg.inv(correlations)), abs=5e-3)
+    detector = prime(some_forecaster(3), Detector.cold(some_forecaster(3)).config, [series])
+    rows = detector.rows_for([b"pump"])
+    assert rows.relation[0, RELATION_MATRIX:].triu().numpy() == pytest.approx(precision)
+
+
+@pytest.mark.parametrize(("sign", "direction"), [(1, Direction.UP), (-1, Direction.DOWN)])
+def test_only_a_channel_that_is_off_in_the_direction_that_is_asked_for_counts(sign: int, direction: Direction) -> None:
+    values = plant()
+    values[AT : AT + LASTS, 1] += sign * 9.0
+    other = Direction.DOWN if direction is Direction.UP else Direction.UP
+    alone = SensorRule(channels=("f0", "f2"), minimum_deviation=1e6)  # these seem off to the other side
+
+    def told(asked: Direction) -> bool:
+        return bool(opened(judged(values, SensorRule(channels=("f1",), direction=asked), alone), OpenedBy.RELATION))
+
+    assert told(direction)
+    assert not told(other)
+
+
+def test_one_channel_remembers_nothing_of_others() -> None:
+    one, several = (fresh(1, some_forecaster(features).config) for features in (1, 3))
+    assert one.bytes_per_stream <= 1_400
+    assert one.relation.numel() == 0
+    assert several.relation.shape == (1, RELATION_MATRIX + 3, 3)
+    assert several.symptoms.numel() == several.votes.numel() == 0
+
+
+def test_of_very_many_channels_it_is_not_remembered_how_they_go_together() -> None:
+    most, more = (fresh(1, some_forecaster(features).config) for features in (MOST_RELATED, MOST_RELATED + 1))
+    assert most.relation.shape == (1, RELATION_MATRIX + MOST_RELATED, MOST_RELATED)
+    assert more.relation.numel() == more.relation_statistics.numel() == 0
+    values = np.random.default_rng(4).normal(size=(300, MOST_RELATED + 1))
+    assert judged(values).score.isfinite().all()
+
+
+def test_a_value_that_is_missing_is_not_told_and_teaches_nothing() -> None:
+    values = plant()
+    values[1_000:1_100, 1] = np.nan
+    found, calm = judged(values), judged(plant())
+    told: Sequence[int] = [one.reading for one in opened(found, OpenedBy.RELATION)]
+    assert not [n for n in told if 1_000 <= n < 1_100]
+    assert torch.equal(calm.score[:1_000], found.score[:1_000])
