@@ -16,12 +16,6 @@ from docs.tables import block, page, table
 from service.cli.main import app as commands_app
 from service.http.app import app as http_app
 from service.http.past_process import PastProcess
-from service.incidents.changes import AnomalyChange
-from service.incidents.controls import Acknowledgement, Dependency, Label, PromotedModel, Quiet
-from service.incidents.events import ControlData, FirstCause, IncidentData, IncidentEvent, NamedMember
-from service.incidents.metrics import CAUSES, CHANGES, CONTROL_KINDS, STATES, IncidentMetrics
-from service.incidents.quiet import QuietTimes
-from service.incidents.stage import IncidentStatus
 from service.input.anomaly import Anomaly, Channel
 from service.input.events import Event
 from service.input.notices import MODEL_PROMOTED, STATE_LOST, STATE_PRIMED, ModelPromoted, Notice, StateLost
@@ -42,14 +36,20 @@ from service.live.status import (
 from service.live.streams import Streams
 from service.notify.notifier import RECEIVERS
 from service.process.incidents import new_book
-from service.rekey.metrics import RekeyMetrics
-from service.rekey.stage import RekeyStatus
 from service.settings.incident_section import IncidentSettings
 from service.settings.input_section import TopicInput
 from service.settings.models_section import TopicModel
 from service.settings.settings import PREFIX, SECTIONS, Settings
+from service.stages.incidents.changes import AnomalyChange
+from service.stages.incidents.controls import Acknowledgement, Dependency, Label, PromotedModel, Quiet
+from service.stages.incidents.events import ControlData, FirstCause, IncidentData, IncidentEvent, NamedMember
+from service.stages.incidents.metrics import CAUSES, CHANGES, CONTROL_KINDS, STATES, IncidentMetrics
+from service.stages.incidents.quiet import QuietTimes
+from service.stages.incidents.stage import IncidentStatus
+from service.stages.rekey.metrics import RekeyMetrics
+from service.stages.rekey.stage import RekeyStatus
 from service.state.open_alarms import SEVERITIES
-from service.worker import PROBLEMS
+from service.worker.worker import PROBLEMS
 
 GENERATED = "*This page is generated from the code of this version.*"
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 70 the worker's loop stood still."

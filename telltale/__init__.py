@@ -39,7 +39,7 @@ Examples:
     True
 """
 
-from models.checkpoint_header import UnusableCheckpoint
+from models.checkpoints.checkpoint_header import UnusableCheckpoint
 from models.data.series import UnusableData
 from models.output.output_file import UnwrittenOutput
 from telltale._detector import Detector, Verdict, judge, load

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 import numpy as np
 import polars as pl
 
-from models import checkpoint, checkpoint_header
+from models.checkpoints import checkpoint, checkpoint_header
 from models.data import frames
 from models.data.frames import Layout, Table
 from models.data.series import Series, UnusableData
@@ -60,8 +60,8 @@ def load(path: str | PathLike[str]) -> "Detector":
         >>> import telltale
         >>> telltale.load("nowhere.safetensors")
         Traceback (most recent call last):
-        models.checkpoint_header.UnusableCheckpoint: nowhere.safetensors: cannot be read: No such file or directory
-    """
+        models.checkpoints.checkpoint_header.UnusableCheckpoint: nowhere.safetensors: cannot be read: No such file or directory
+    """  # noqa: E501  (doctest wants the whole line)
     loaded = checkpoint.load(Path(path))
     return Detector(loaded.detector, loaded.description)
 

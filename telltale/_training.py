@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from models import checkpoint_header
+from models.checkpoints import checkpoint_header
 from models.data import frames
 from models.detection.detector import DetectorConfig
 from models.detection.priming import prime

@@ -13,21 +13,20 @@ MAY_IMPORT = {
     "models.data": "",
     "models.net": "",
     "models.detection": "models.output models.data models.net",
-    "models.checkpoint_header": "models.net models.detection",
-    "models.checkpoint": "models.output models.data models.net models.detection models.checkpoint_header",
+    "models.checkpoints": "models.output models.data models.net models.detection",
     "models.insight": "models.output models.data models.net models.detection",
     "models.training": "models.output models.data models.net models.detection",
-    "models.evaluation": "models.output models.data models.net models.detection models.checkpoint models.training",
+    "models.evaluation": """
+        models.output models.data models.net models.detection models.checkpoints models.training
+    """,
     "service.errors": "",
     "service.failpoints": "",
-    "service.log_lines": "",
-    "service.forks": "",
-    "service.outgoing": "",
+    "service.host": "",
     "service.log": "models.data service.errors",
-    "service.input": "models.data models.detection service.errors service.outgoing service.log",
-    "service.settings": "models.data service.errors service.outgoing service.input",
+    "service.input": "models.data models.detection service.errors service.host service.log",
+    "service.settings": "models.data service.errors service.host service.input",
     "service.state": "models.data models.detection service.errors service.log service.input",
-    "service.kafka": "models.data service.errors service.failpoints service.outgoing service.log service.state",
+    "service.kafka": "models.data service.errors service.failpoints service.host service.log service.state",
     "service.pipeline": """
         models.data models.net models.detection service.failpoints service.log service.input service.state
     """,
@@ -36,38 +35,30 @@ MAY_IMPORT = {
         service.pipeline
     """,
     "service.live": """
-        models.data models.detection models.insight service.errors service.log_lines service.log service.input
+        models.data models.detection models.insight service.errors service.host service.log service.input
         service.state service.pipeline
     """,
-    "service.stages": "service.log",
-    "service.incidents": "models.data service.errors service.log service.input service.state service.stages",
+    "service.stages": "models.data service.errors service.log service.input service.state",
     "service.http": """
-        models.output models.data models.detection models.insight service.errors service.forks service.log service.input
-        service.live service.incidents
+        models.output models.data models.detection models.insight service.errors service.host service.log
+        service.input service.live service.stages
     """,
     "service.notify": """
-        models.data models.detection service.errors service.log_lines service.outgoing service.log service.input
-        service.state service.pipeline service.live service.incidents
+        models.data models.detection service.errors service.host service.log service.input service.state
+        service.pipeline service.live service.stages
     """,
     "service.inspect": """
         models.output models.data models.detection models.insight service.errors service.log service.input service.state
-        service.pipeline service.recovery service.live service.incidents
-    """,
-    "service.promotion": """
-        models.detection service.errors service.log service.input service.state service.pipeline service.recovery
-        service.live
+        service.pipeline service.recovery service.live service.stages
     """,
     "service.worker": """
-        service.errors service.failpoints service.log service.input service.state service.pipeline service.recovery
-        service.live service.promotion
+        models.detection service.errors service.failpoints service.log service.input service.state service.pipeline
+        service.recovery service.live
     """,
-    "service.rekey": "service.errors service.log service.input service.state service.stages",
     "service.process": """
-        models.data models.detection models.checkpoint_header models.checkpoint service.errors service.log_lines
-        service.forks service.log
-        service.settings
-        service.input service.state service.kafka service.pipeline service.recovery service.live service.http
-        service.notify service.inspect service.promotion service.worker service.incidents service.rekey
+        models.data models.detection models.checkpoints service.errors service.host service.log service.settings
+        service.input service.state service.kafka service.pipeline service.recovery service.live service.stages
+        service.http service.notify service.inspect service.worker
     """,
     "service.cli": "*",
 }
@@ -81,10 +72,10 @@ KNOWN_IN = {
     "snappy": "service.kafka.inflating",
     "prometheus_client": """
         service.live.metrics service.live.shadow_metrics service.live.histograms service.stages.metrics
-        service.incidents.metrics service.rekey.metrics service.http.app service.process.running
+        service.stages.incidents.metrics service.stages.rekey.metrics service.http.app service.process.running
         service.process.servers service.process.incidents service.process.rekey service.process.stages
     """,
-    "pydantic": "service.settings models.checkpoint_header",
+    "pydantic": "service.settings models.checkpoints.checkpoint_header",
     "pydantic_core": "service.settings",
     "pydantic_settings": "service.settings",
     "yaml": "service.settings",
@@ -101,7 +92,7 @@ KNOWN_IN = {
     "typer": "service.cli",
     "rich": "service.cli",
     "plotly": "models",
-    "safetensors": "models.checkpoint models.training.state service.inspect.state_file",
+    "safetensors": "models.checkpoints.checkpoint models.training.state service.inspect.state_file",
     # A person's settings are read where a command begins.
     "service.settings.settings": "service.cli service.process service.settings",
     # What looks at another's log belongs to no group and joins none.
@@ -112,13 +103,13 @@ KNOWN_IN = {
     # Of Kafka, what runs knows the log alone.
     "service.kafka": "service.kafka service.cli service.process",
     # Where a test may let the process fail: in what a worker does, and in nothing that only looks.
-    "service.failpoints": "service.kafka.transactional_writer service.pipeline service.recovery service.worker",
+    "service.failpoints": "service.kafka.transactional_writer service.pipeline service.recovery service.worker.worker",
 }
 # What people import from Python stands above all of them, and knows these: of the service, nothing that runs.
 TELLTALE = sorted((ROOT / "telltale").glob("*.py"))
 TELLTALE_MAY_IMPORT = """
-    models.output models.data models.detection models.checkpoint models.checkpoint_header models.training
-    service.input service.state service.cli.trainer
+    models.output models.data models.detection models.checkpoints models.training service.input service.state
+    service.cli.trainer
 """
 BANNED = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

@@ -20,7 +20,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import telltale
-from models import checkpoint, checkpoint_header
+from models.checkpoints import checkpoint, checkpoint_header
 from models.data.series import Series, read_series
 from models.data.synthetic import plant, to_frame
 from models.detection.detector import Detector

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from models.checkpoint import load_net
+from models.checkpoints.checkpoint import load_net
 from models.data.arrays import Bools, Doubles
 from models.data.file_options import AS_USUAL, FileOptions
 from models.data.series import Series, UnusableData, read_series

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from models.checkpoint import load_net
+from models.checkpoints.checkpoint import load_net
 from models.data.arrays import Bools
 from models.data.families import FAULTS_FROM, Simulated, families, series_of
 from models.data.plants import constants, plants

@@ -13,7 +13,7 @@ from service.cli.options import AsJson, Config, Servers, load_settings, out
 from service.errors import RefusedSetting
 
 if TYPE_CHECKING:
-    from service.incidents.controls import Control
+    from service.stages.incidents.controls import Control
 
 app = typer.Typer()
 control_app = typer.Typer(
@@ -58,7 +58,7 @@ def control_quiet(
     if until is not None and for_ is not None:
         raise RefusedSetting("--until and --for, expected one of them")
     from models.data.rfc3339 import rfc3339
-    from service.incidents.controls import Quiet
+    from service.stages.incidents.controls import Quiet
 
     ends = _moment("--until", until)
     if for_ is not None:
@@ -91,7 +91,7 @@ def control_depend(
     config: Config = None,
 ) -> None:
     """Notify no one of some streams while what they depend on is anomalous."""
-    from service.incidents.controls import Dependency
+    from service.stages.incidents.controls import Dependency
 
     control = Dependency(streams=streams, on=on, reason=reason, **said_by(by, note))
     write_given(name, control, bootstrap_servers, config)
@@ -107,7 +107,7 @@ def control_acknowledge(
     config: Config = None,
 ) -> None:
     """Say that someone looks after an incident."""
-    from service.incidents.controls import Acknowledgement
+    from service.stages.incidents.controls import Acknowledgement
 
     write_given(name, Acknowledgement(incident=incident, **said_by(by, note)), bootstrap_servers, config)
 
@@ -130,7 +130,7 @@ def control_label(
     config: Config = None,
 ) -> None:
     """Say what an anomaly was, or those of some streams that opened between two times."""
-    from service.incidents.controls import Label
+    from service.stages.incidents.controls import Label
 
     control = Label(
         label=label,
@@ -172,8 +172,8 @@ def control_list(
 
     import msgspec
 
-    from service.incidents.controls import type_of
     from service.process.controls import standing_controls
+    from service.stages.incidents.controls import type_of
 
     for name, control in standing_controls(settings).items():
         if kind is not None and type_of(control) != kind:
@@ -188,8 +188,8 @@ def control_list(
 
 def write_given(name: str | None, control: "Control | None", servers: str | None, config: "Config") -> None:
     """name: the control's id; None: one is made. control: None: it is taken back."""
-    from service.incidents.controls import control_record, type_of
     from service.process.controls import write_control
+    from service.stages.incidents.controls import control_record, type_of
 
     made = name or f"{type_of(control) if control else 'control'}-{uuid.uuid4().hex[:8]}"
     try:

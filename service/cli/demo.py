@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from rich.console import Console
 from rich.table import Table
 
-from models.checkpoint import load
+from models.checkpoints.checkpoint import load
 from models.data.rfc3339 import milliseconds_of, rfc3339
 from models.data.synthetic import FEATURES, Fault, FaultKind, PlantSimulator
 from models.detection.numerics import self_test
@@ -50,7 +50,7 @@ from service.recovery import RecoveryRules
 from service.settings.addresses import names_for
 from service.state.changelog import Layout
 from service.state.writer import StateWriter
-from service.worker import Worker
+from service.worker.worker import Worker
 
 PARTITIONS = 4
 TRAINING_SHARE = 0.3  # of the time there is, at most a minute

@@ -172,7 +172,7 @@ def _trained(
 
 
 def _is_net(path: Path) -> bool:
-    from models.checkpoint import is_net
+    from models.checkpoints.checkpoint import is_net
 
     return path.exists() and is_net(path)
 

@@ -31,7 +31,7 @@ from service.cli.output_files import check_outputs
 from service.errors import RefusedInput, RefusedSetting
 
 if TYPE_CHECKING:
-    from models.checkpoint import Checkpoint
+    from models.checkpoints.checkpoint import Checkpoint
     from models.data.series import Series
     from models.detection.detector import Readings, Transition, Verdicts
     from models.detection.rows import Rows

@@ -313,8 +313,8 @@ def demo(
     if kafka == "env" and not (kafka := os.environ.get("KAFKA_BOOTSTRAP_SERVERS")):
         raise RefusedSetting("--kafka is env, but KAFKA_BOOTSTRAP_SERVERS is not set")
 
-    from service import log_lines
     from service.cli.demo import run_demo
+    from service.host import log_lines
 
     log_lines.configure("WARNING", "auto")
     run_demo(seconds, streams, kafka, http_port, seed, Console(highlight=False, soft_wrap=True))

@@ -37,7 +37,7 @@ def models_promote(
     Workers read the file, warm its memory up beside the one that judges, and switch one partition after the other,
     each at an offset. A worker that cannot use the file goes on with what it has, and its status says why.
     """
-    from service.incidents.controls import PromotedModel
+    from service.stages.incidents.controls import PromotedModel
 
     checkpoint = load_checkpoint(path)
     where = seen_as or str(path.resolve())

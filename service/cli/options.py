@@ -19,12 +19,14 @@ from service.errors import RefusedInput, RefusedSetting
 if TYPE_CHECKING:
     import torch
 
-    from models.checkpoint import Checkpoint
+    from models.checkpoints.checkpoint import Checkpoint
     from models.data.series import Series
     from service.settings.settings import Settings
 
 MOST_SEED = 2**32 - 1
-CHECKPOINT = Path("telltale.safetensors")  # where none is given: as in models.checkpoint, without its imports
+CHECKPOINT = Path(
+    "telltale.safetensors"
+)  # where none is given: as in models.checkpoints.checkpoint, without its imports
 LINE_EVERY_S = 10.0  # on progress, where there is no terminal to draw a bar on
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
@@ -76,7 +78,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 def load_settings(config: Path | None, overrides: dict[str, object]) -> "Settings":
-    from service import log_lines
+    from service.host import log_lines
     from service.settings.loading import load
     from service.settings.settings import secrets
 
@@ -89,7 +91,7 @@ def quiet_settings(
     config: Path | None, checkpoint: Path | None, topics: list[str] | None, group: str | None, servers: str | None
 ) -> "Settings":
     """Those of a command that looks at the state: what it has to say is its output, not a log."""
-    from service import log_lines
+    from service.host import log_lines
     from service.settings.settings import secrets
 
     settings = load_settings(
@@ -141,7 +143,7 @@ def load_checkpoint(path: Path | None, features: Sequence[str] = ()) -> "Checkpo
     if file is not None and not file.exists():  # reported before torch is imported
         hint = "" if path else "; without a trained model, --features names the channels to judge"
         raise RefusedInput(f"{file}: cannot be read: No such file or directory{hint}")
-    from models.checkpoint import open_checkpoint
+    from models.checkpoints.checkpoint import open_checkpoint
 
     return open_checkpoint(path, features)
 

@@ -152,7 +152,7 @@ def train(
     check_outputs(out_file, report, force=force or resumed)
     check_outputs(resume, force=True)
 
-    from models.checkpoint import load_net
+    from models.checkpoints.checkpoint import load_net
     from models.training.architecture import suited_to
     from models.training.distributed import joined
     from models.training.loop import usable

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from models import checkpoint, checkpoint_header
+from models.checkpoints import checkpoint, checkpoint_header
 from models.data.series import Series, UnusableData
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.kinds import KINDS

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import msgspec
 
 from models.data.rfc3339 import milliseconds_of
-from service.incidents.controls import Control, Quiet
-from service.incidents.standing import StandingControls
+from service.stages.incidents.controls import Control, Quiet
+from service.stages.incidents.standing import StandingControls
 
 
 class ControlSeen(msgspec.Struct, frozen=True):

@@ -17,8 +17,8 @@ from models.data.rfc3339 import rfc3339
 from service.errors import LogUnavailable, RefusedInput
 from service.http.answers import json_of, schema
 from service.http.control_list import ControlList, ControlsFound
-from service.incidents.controls import MOST_BYTES, Control, control_record, type_of
 from service.log.port import Record
+from service.stages.incidents.controls import MOST_BYTES, Control, control_record, type_of
 
 WriteControl = Callable[[Record], None]  # returns when the log has it; raises LogUnavailable, RefusedInput
 WITHOUT_LOGIN = "controls are taken only where a token is set: http.token"

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from service.http.control_list import ControlList
-from service.incidents.changes import SEVERITIES
-from service.incidents.events import FirstCause, NamedMember
+from service.stages.incidents.changes import SEVERITIES
+from service.stages.incidents.events import FirstCause, NamedMember
 
 MOST_OPEN = 1_000  # held; more than a person reads, and bounded where closing events are lost
 LATEST_CLOSED = 20

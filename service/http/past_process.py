@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from service.errors import TelltaleError
-from service.forks import fork
+from service.host.forks import fork
 from service.live.watching import TooMuchAsked
 
 LONGEST_S = 300.0  # that one answer may take

@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 
-from service.forks import fork
+from service.host.forks import fork
 from service.http.control import Introduced, Supervised, orders
 from service.http.incident_list import FollowedIncidents
 from service.http.past_process import PastProcess

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 import structlog
 
 from service.errors import RegistryUnavailable
-from service.outgoing import login_header, opener
+from service.host.outgoing import login_header, opener
 
 ID_BYTES = 5  # 0, and the id of a schema
 TIMEOUT_S = 5.0  # of a request

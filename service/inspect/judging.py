@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from service.incidents.controls import PromotedModel
 from service.inspect.groupless_log import GrouplessLog
 from service.inspect.inspection import collect, marker_of
 from service.log.port import Partition
+from service.stages.incidents.controls import PromotedModel
 from service.state.changelog_keys import Origin
 
 

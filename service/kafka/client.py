@@ -14,9 +14,9 @@ from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record import util
 
 from service.errors import LogUnavailable, RefusedSetting, TaskMigrated, TelltaleError
+from service.host.outgoing import ClientCredentials, NoToken
 from service.kafka.diagnosis import diagnosis, tls_context
 from service.kafka.record_batches import CorruptBatch
-from service.outgoing import ClientCredentials, NoToken
 
 logger = structlog.get_logger("telltale.kafka")
 

@@ -12,6 +12,7 @@ import structlog
 
 from models.detection.detector import Detector
 from models.detection.sensor_rules import Excluded
+from service.host.log_lines import Seldom
 from service.input.reasons import Reason
 from service.live.metrics import Metrics
 from service.live.observer import Committed, Observer, Promotion, Round
@@ -28,7 +29,6 @@ from service.live.status import (
     still_open,
 )
 from service.log.port import NOT_HEARD, Backlog, Partition
-from service.log_lines import Seldom
 from service.pipeline import Processed
 from service.state.open_alarms import by_severity, open_alarms, strongest
 from service.state.task import PartitionTask, Stage

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import structlog
 
 from service.errors import TelltaleError
+from service.host.log_lines import Seldom
+from service.host.outgoing import login_header, opener
 from service.live.status import Notified
-from service.log_lines import Seldom
-from service.outgoing import login_header, opener
 
 TIMEOUT_S = 5.0  # for a connection, and for each answer
 FIRST_RETRY_S = 0.5

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from models.data.rfc3339 import milliseconds_of
-from service.incidents.events import IncidentData
 from service.notify.alert_book import Alerts
+from service.stages.incidents.events import IncidentData
 
 ALERT_NAME = "TelltaleIncident"
 

@@ -15,12 +15,12 @@ import msgspec
 import structlog
 
 from service.errors import LogUnavailable, TaskMigrated
-from service.incidents.changes import SEVERITIES
-from service.incidents.events import IncidentEvent, decode_incident
 from service.live.status import Notified
 from service.notify.alert_book import AlertBook
 from service.notify.delivery import EventQueue, Receiver, Sender
 from service.notify.incident_alerts import alerts_of_incident
+from service.stages.incidents.changes import SEVERITIES
+from service.stages.incidents.events import IncidentEvent, decode_incident
 
 POLL_S = 0.5
 MOST_WAITING = 1_000  # then nothing more is read until the receiver has taken some

@@ -3,13 +3,13 @@
 from contextlib import closing
 
 from service.errors import RefusedInput
-from service.incidents.controls import Control
-from service.incidents.standing import StandingControls
 from service.inspect.groupless_log import GrouplessLog, input_of
 from service.kafka.groupless import KafkaGrouplessLog
 from service.kafka.topics import identify_topic, produce
 from service.log.port import Partition, Record
 from service.settings.settings import Settings, client_options
+from service.stages.incidents.controls import Control
+from service.stages.incidents.standing import StandingControls
 
 
 def write_control(settings: Settings, record: Record) -> None:

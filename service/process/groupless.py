@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from models.checkpoint import Checkpoint
-from models.checkpoint_header import UnusableCheckpoint
+from models.checkpoints.checkpoint import Checkpoint
+from models.checkpoints.checkpoint_header import UnusableCheckpoint
 from models.detection.numerics import self_test
 from service.errors import RefusedInput
 from service.http.past_process import LookBack, PastQuestion, Tell

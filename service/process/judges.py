@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.checkpoint import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint
 from models.detection.numerics import self_test
 from service.input.scores import ScoreStream
 from service.pipeline import Judge, Pipeline

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import structlog
 
-from models.checkpoint import Checkpoint, open_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from service.errors import RefusedSetting
 from service.settings.settings import Settings
 

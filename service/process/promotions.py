@@ -7,10 +7,9 @@ from pathlib import Path
 
 import structlog
 
-from models.checkpoint import Checkpoint, open_checkpoint
-from models.checkpoint_header import UnusableCheckpoint
+from models.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from models.checkpoints.checkpoint_header import UnusableCheckpoint
 from service.errors import LogUnavailable, RefusedInput, TelltaleError
-from service.incidents.controls import Control, PromotedModel
 from service.kafka.groupless import KafkaGrouplessLog
 from service.live.observer import Promotion
 from service.live.status import CheckpointStatus
@@ -19,6 +18,7 @@ from service.pipeline import Judge
 from service.process.controls import ControlTopic
 from service.process.models import Models
 from service.settings.settings import Settings, client_options
+from service.stages.incidents.controls import Control, PromotedModel
 
 LOOK_EVERY_S = 2.0
 TRY_EVERY_S = 10.0  # where there is no such topic, no broker, or a checkpoint that cannot be used

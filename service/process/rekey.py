@@ -11,12 +11,12 @@ from service.process.models import open_model
 from service.process.records import record_rules
 from service.process.stages import StagePlace, run_stage, stage_log
 from service.process.stopping import Stopping
-from service.rekey.joined_state import JoinChangelog
-from service.rekey.joining import JoinRules
-from service.rekey.metrics import RekeyMetrics
-from service.rekey.readings import RecordReader
-from service.rekey.stage import Joining, RekeyStage
 from service.settings.settings import Settings
+from service.stages.rekey.joined_state import JoinChangelog
+from service.stages.rekey.joining import JoinRules
+from service.stages.rekey.metrics import RekeyMetrics
+from service.stages.rekey.readings import RecordReader
+from service.stages.rekey.stage import Joining, RekeyStage
 
 # Of some bytes a reading, what a poll brings may become a hundred times as much memory.
 POLL_BYTES = 2 * 1024 * 1024

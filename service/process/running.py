@@ -18,11 +18,11 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry
 
-from models.checkpoint import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint
 from models.detection import judge
 from models.detection.numerics import self_test
-from service import log_lines
 from service.errors import LogUnavailable, LostState, RefusedInput, RefusedSetting, TelltaleError
+from service.host import log_lines
 from service.http.control import Introduced, Stop, orders
 from service.http.incident_list import FollowedIncidents
 from service.http.past_process import PastProcess
@@ -57,7 +57,7 @@ from service.recovery import RecoveryRules
 from service.settings.settings import Settings, client_options
 from service.state.open_alarms import SEVERITIES
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, Worker
+from service.worker.worker import PROBLEMS, Worker
 
 # Of a supervised worker, where starting it again is no use.
 EXIT_CODES: dict[type[TelltaleError], int] = {

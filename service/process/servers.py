@@ -6,8 +6,8 @@ from pathlib import Path
 import structlog
 from prometheus_client import CollectorRegistry
 
-from models.checkpoint import Checkpoint, open_checkpoint
-from models.checkpoint_header import UnusableCheckpoint
+from models.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from models.checkpoints.checkpoint_header import UnusableCheckpoint
 from models.detection.sensor_rules import SensorRules
 from service.http.app import app as http_app
 from service.http.app import metrics_app

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from service.forks import fork
+from service.host.forks import fork
 from service.http.control import Control, Introduced, Order, Stop, Supervised
 from service.live.status import ProcessState, WorkerProcess
 from service.process.backoff import Backoff

@@ -8,7 +8,7 @@ from typing import Self, TypeGuard
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.outgoing import ClientCredentials
+from service.host.outgoing import ClientCredentials
 from service.settings.detection_section import DetectionRule, DetectionSettings
 from service.settings.fields import FilePath, Names, Topic, Whole, wrong_value
 from service.settings.incident_section import IncidentSettings

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from service.log.port import Partition
 
 PAGE, ROSTER, MARKER = "page", "roster", "marker"
-# What stages keep in the same topic, by names: service/incidents, and service/rekey.
+# What stages keep in the same topic, by names: service/stages/incidents, and service/stages/rekey.
 INCIDENT, MEMBER, CONTROL, JOINED = "incident", "member", "control", "joined"
 NAMED = (INCIDENT, MEMBER, CONTROL, JOINED)
 _NUMBER = re.compile(r"(0|[1-9][0-9]{0,6})", re.ASCII)  # of a page, as `entry_key` writes it

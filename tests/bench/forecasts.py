@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models import checkpoint
+from models.checkpoints import checkpoint
 from models.data.arrays import Doubles
 from models.data.series import Series, read_series
 from models.detection.detector import Detector, Readings

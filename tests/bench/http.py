@@ -15,8 +15,8 @@ import psutil
 import torch
 from kafka import KafkaConsumer, TopicPartition
 
-from models import checkpoint as checkpoints
-from models import checkpoint_header
+from models.checkpoints import checkpoint as checkpoints
+from models.checkpoints import checkpoint_header
 from models.detection.detector import Detector, DetectorConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
 from tests.bench import load

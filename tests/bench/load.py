@@ -42,7 +42,7 @@ from service.state.changelog import Layout
 from service.state.slab import StateSlab
 from service.state.task import PartitionTask
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, Worker
+from service.worker.worker import PROBLEMS, Worker
 
 SESSION_S = 10.0  # the service's default
 START_MS = 1_760_000_000_000

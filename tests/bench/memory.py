@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from models.checkpoint import load_net
+from models.checkpoints.checkpoint import load_net
 from models.data import windows
 from models.data.arrays import Bools, Doubles
 from models.data.families import families

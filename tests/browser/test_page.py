@@ -16,8 +16,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from models import checkpoint as checkpoints
-from models import checkpoint_header
+from models.checkpoints import checkpoint as checkpoints
+from models.checkpoints import checkpoint_header
 from models.detection.detector import Detector
 from tests.browser.chromium import running_browser
 from tests.browser.scene import EVERY_S, FEATURES, Opened, Plant, visited

@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from models.data.rfc3339 import rfc3339
 from service.cli.moments import time_ms
-from service.incidents.events import FirstCause
 from service.input.wire import encode_reading
 from service.log.port import Record
+from service.stages.incidents.events import FirstCause
 from tests.browser.scene import FEATURES, visited
 from tests.browser.test_page import SPANS, browser, checkpoint
 from tests.integration.test_end_to_end import Service, made_topics, wait_until

@@ -11,15 +11,15 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from service.incidents.events import CONTROL_APPLIED
 from service.log.port import Record
+from service.stages.incidents.events import CONTROL_APPLIED
 from tests.browser.scene import visited
 from tests.browser.test_everyone import DESK, FINGER, PHONE, TARGETS, violations
 from tests.browser.test_page import TOKEN, browser, checkpoint
 from tests.integration.test_end_to_end import Service, wait_until
 from tests.integration.test_incidents import controls_of, prepared, running
 from tests.kafka import Broker
-from tests.service.incidents.plant import NOW_MS, anomaly_record
+from tests.service.stages.incidents.plant import NOW_MS, anomaly_record
 
 __all__ = ["browser", "checkpoint"]  # fixtures
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from models.checkpoint import Checkpoint, load
+from models.checkpoints.checkpoint import Checkpoint, load
 from service.log.port import Partition
 from service.pipeline import Pipeline
 from service.settings.settings import Settings

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 
-from models.checkpoint import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint
 from service.live.metrics import Build, Metrics
 from service.live.reporter import REASONS, STAGES, Reporter, first_status
 from service.live.status import CheckpointStatus as Shown
@@ -15,7 +15,7 @@ from service.log.port import Partition, Record
 from service.recovery import RecoveryRules
 from service.state.changelog import Layout
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, Worker
+from service.worker.worker import PROBLEMS, Worker
 from tests.faults.oracle import Expected, Undisturbed, new_task
 from tests.faults.worker import VerdictPipeline
 

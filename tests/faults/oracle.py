@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from kafka import KafkaConsumer, TopicPartition
 
-from models import checkpoint
+from models.checkpoints import checkpoint
 from service.log.port import Fetched, Headers, KeptHeaders, Partition, Record
 from service.pipeline import Pipeline
 from service.state.slab import Page, StateSlab

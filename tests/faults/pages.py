@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from models import checkpoint
-from models.checkpoint import Checkpoint
-from service import log_lines
+from models.checkpoints import checkpoint
+from models.checkpoints.checkpoint import Checkpoint
+from service.host import log_lines
 from service.input.notices import STATE_LOST
 from service.log.memory_log import Topics
 from service.log.port import Partition, Record

@@ -9,18 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from service import failpoints, log_lines
+from service import failpoints
+from service.host import log_lines
 from service.kafka.topics import CHANGELOG
 from service.log.port import Partition, Record
 from service.process.rekey import run_rekey
-from service.rekey.readings import SOURCE
 from service.settings import loading
+from service.stages.rekey.readings import SOURCE
 from tests.faults.figures import Cast, Figures
 from tests.faults.oracle import Differences, Published, compare
 from tests.faults.scene import SESSION_MS, Fault, wait_until
 from tests.faults.worker import fail
 from tests.kafka import Broker
-from tests.service.rekey.plant import PARTITIONS, Plant, by_stream, in_parts
+from tests.service.stages.rekey.plant import PARTITIONS, Plant, by_stream, in_parts
 
 POINTS = ("before_begin", "after_begin", "after_anomalies", "after_offsets", "during_commit")
 AT_RANDOM = 0.4  # of the kills: at any moment, not at a fail-point

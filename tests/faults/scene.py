@@ -21,7 +21,7 @@ import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from models import checkpoint, checkpoint_header
+from models.checkpoints import checkpoint, checkpoint_header
 from models.detection.detector import Detector
 from service.kafka.topics import CHANGELOG
 from service.log.port import Partition, Record

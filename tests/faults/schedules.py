@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import torch
 
-from models import checkpoint
-from models.checkpoint import Checkpoint
-from service import log_lines
+from models.checkpoints import checkpoint
+from models.checkpoints.checkpoint import Checkpoint
 from service.errors import LogUnavailable
+from service.host import log_lines
 from service.log.memory_log import Assign, Crash, Crashed, Fault, Migrate, Revoke, Topics
 from service.log.port import Partition
 from service.state.changelog_keys import Origin

@@ -11,7 +11,7 @@ from tests.faults import apart, kills, load, outages, rekeying
 from tests.faults.broker import OwnBroker
 from tests.faults.figures import Cast, Figures
 from tests.faults.oracle import Differences
-from tests.service.rekey.plant import PLANTS
+from tests.service.stages.rekey.plant import PLANTS
 
 Play = Callable[[Cast], Figures]
 

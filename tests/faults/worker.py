@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from kafka.producer.transaction_manager import TransactionManager
 
-from service import failpoints, log_lines
+from service import failpoints
+from service.host import log_lines
 from service.kafka.log import KafkaLog
 from service.log.port import Polled, Record
 from service.pipeline import Pipeline, Processed

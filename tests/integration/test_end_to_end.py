@@ -21,8 +21,8 @@ import polars as pl
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from models import checkpoint as checkpoints
-from models import checkpoint_header
+from models.checkpoints import checkpoint as checkpoints
+from models.checkpoints import checkpoint_header
 from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector
 from service.input.events import decode_event

@@ -7,16 +7,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.incidents.changes import read_change
-from service.incidents.events import decode_incident, encode_incident
 from service.input.notices import STATE_LOST
 from service.input.wire import encode_reading
 from service.log.port import Partition, Record
+from service.stages.incidents.changes import read_change
+from service.stages.incidents.events import decode_incident, encode_incident
 from service.state.changelog_keys import Origin, marker_key
 from tests.integration.test_end_to_end import Names, quick, service, wait_until
 from tests.integration.test_incidents import prepared, published, running, until_all_is_taken_in
 from tests.kafka import Broker
-from tests.service.incidents.plant import new_book
+from tests.service.stages.incidents.plant import new_book
 from tests.service.test_ended_anomalies import open_on_topic
 
 __all__ = ["quick"]  # a fixture

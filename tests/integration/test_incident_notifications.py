@@ -11,8 +11,8 @@ from tests.integration.test_end_to_end import Names, made_topics, wait_until
 from tests.integration.test_incidents import controls_of, published, running, until_all_is_taken_in
 from tests.kafka import Broker
 from tests.prometheus import running_alertmanager
-from tests.service.incidents.plant import anomaly_record, plant_anomalies, time_at
 from tests.service.receiver import listening
+from tests.service.stages.incidents.plant import anomaly_record, plant_anomalies, time_at
 
 OF_INCIDENTS = {"TELLTALE_NOTIFICATIONS__OF": "incidents", "TELLTALE_KAFKA__SESSION_TIMEOUT_MS": "6000"}
 OF_INCIDENTS |= {"TELLTALE_KAFKA__TRANSACTION_TIMEOUT_MS": "6000"}

@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.incidents.controls import Acknowledgement, read_control
-from service.incidents.events import CONTROL_APPLIED
 from service.kafka.topics import COMPACTED, TopicSpec, create_topics
 from service.log.port import Record
+from service.stages.incidents.controls import Acknowledgement, read_control
+from service.stages.incidents.events import CONTROL_APPLIED
 from tests.command_line import Telltale
 from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, quick, service, wait_until
 from tests.kafka import Broker
-from tests.service.incidents.plant import (
+from tests.service.stages.incidents.plant import (
     PER_DAY,
     acknowledgements,
     anomaly_record,

@@ -12,7 +12,7 @@ from service.log.port import Record
 from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, wait_until
 from tests.integration.test_incidents import SLOWLY, Stage
 from tests.kafka import Broker
-from tests.service.rekey.plant import PARTITIONS, PLANTS, TOPIC, Plant, by_stream, in_parts
+from tests.service.stages.rekey.plant import PARTITIONS, PLANTS, TOPIC, Plant, by_stream, in_parts
 
 SECONDS = 900
 KEYED = PLANTS["keyed"]

@@ -9,11 +9,11 @@ import pytest
 from kafka.admin import KafkaAdminClient, ScramMechanism, UserScramCredentialUpsertion
 
 from service.errors import LogUnavailable, RefusedSetting
+from service.host.outgoing import ClientCredentials
 from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, TopicNames
 from service.kafka.topics import check_topics, describe_topics
 from service.log.port import Commit, Record
-from service.outgoing import ClientCredentials
 from tests.command_line import Telltale
 from tests.faults.broker import OwnBroker
 from tests.integration.certificates import KEY_PASSWORD, Certificates, make_certificates

@@ -4,8 +4,8 @@ import json
 import signal
 from pathlib import Path
 
-from models import checkpoint as checkpoints
-from models import checkpoint_header
+from models.checkpoints import checkpoint as checkpoints
+from models.checkpoints import checkpoint_header
 from service.live.insights import Model
 from service.log.port import Partition, Record
 from tests.integration.test_end_to_end import Names, made_topics, service, wait_until

@@ -17,7 +17,7 @@ from kafka.admin import (
     ResourceType,
 )
 
-from models.checkpoint import load
+from models.checkpoints.checkpoint import load
 from service.errors import LogUnavailable, RefusedInput
 from service.input.notices import STATE_LOST
 from service.kafka.topics import check_topics

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from kafka import KafkaProducer
 
-from models import checkpoint as checkpoints
-from models import checkpoint_header
+from models.checkpoints import checkpoint as checkpoints
+from models.checkpoints import checkpoint_header
 from models.detection.detector import Detector
 from service.errors import LogUnavailable, RefusedInput
 from service.input.events import decode_event

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import GENERIC, load_net
+from models.checkpoints.checkpoint import GENERIC, load_net
 from models.data.families import families
 from models.detection.judging import judge_series
 from models.detection.numerics import check_steady

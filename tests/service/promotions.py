@@ -26,7 +26,7 @@ from service.state.open_alarms import open_alarms
 from service.state.slab import StateSlab
 from service.state.task import EventClock, PartitionTask
 from service.state.writer import StateWriter
-from service.worker import Worker
+from service.worker.worker import Worker
 from tests.data import QUICK, some_forecaster
 from tests.service.onlooker import Onlooker
 

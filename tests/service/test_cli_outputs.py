@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from models import checkpoint
+from models.checkpoints import checkpoint
 from tests.command_line import Telltale
 from tests.small_disk import SmallDisk, names_in
 

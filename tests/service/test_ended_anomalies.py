@@ -7,15 +7,15 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from service.incidents.changes import AnomaliesEnded, read_change
 from service.input.anomaly import anomaly_id
 from service.input.notices import STATE_LOST, STATE_PRIMED
 from service.input.wire import encode_reading
 from service.log.memory_log import Crash, Crashed, Topics
 from service.log.port import Record
+from service.stages.incidents.changes import AnomaliesEnded, read_change
 from service.state.changelog_keys import marker_key, page_key, roster_key
 from service.state.open_alarms import open_alarms
-from tests.service.incidents.plant import new_book
+from tests.service.stages.incidents.plant import new_book
 from tests.service.test_recovery import (
     FEATURES,
     HERE,

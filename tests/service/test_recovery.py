@@ -36,7 +36,7 @@ from service.state.changelog_keys import Origin, marker_key, page_key, roster_ke
 from service.state.slab import PAGE_ROWS, StateSlab
 from service.state.task import EventClock, PartitionTask, Stage
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, Worker
+from service.worker.worker import PROBLEMS, Worker
 from tests.data import QUICK, faulty, some_forecaster, some_kinds
 from tests.records import headers_of
 

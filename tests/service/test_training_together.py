@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoint import Checkpoint, load
+from models.checkpoints.checkpoint import Checkpoint, load
 from tests.command_line import command_line
 
 pytestmark = pytest.mark.slow

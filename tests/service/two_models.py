@@ -20,7 +20,7 @@ from service.pipeline import Pipeline
 from service.recovery import RecoveryRules
 from service.state.changelog import Layout, Meaning
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, Worker
+from service.worker.worker import PROBLEMS, Worker
 from tests.data import QUICK, some_forecaster
 
 FUTURE_MS = 86_400_000

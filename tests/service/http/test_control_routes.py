@@ -10,10 +10,10 @@ import pytest
 from service.errors import LogUnavailable
 from service.http.app import app
 from service.http.server import Server
-from service.incidents.controls import Label, Quiet, read_control
 from service.log.port import Record
+from service.stages.incidents.controls import Label, Quiet, read_control
 from tests.service.http.test_access import BEARER, BOARD, TOKEN
-from tests.service.incidents.plant import time_at
+from tests.service.stages.incidents.plant import time_at
 
 CONTROLS = "/api/v1/controls"
 QUIET = {"type": "quiet", "streams": ["a/*"], "reason": "overhaul", "until": time_at(10), "by": "anna"}

@@ -11,9 +11,9 @@ from service.http.app import app
 from service.http.control_list import ControlList
 from service.http.incident_list import LATEST_CLOSED, FollowedIncidents, IncidentList
 from service.http.server import Server
-from service.incidents.events import FirstCause, IncidentData, IncidentEvent, NamedMember, encode_incident
+from service.stages.incidents.events import FirstCause, IncidentData, IncidentEvent, NamedMember, encode_incident
 from tests.service.http.test_access import BEARER, BOARD, TOKEN
-from tests.service.incidents.plant import time_at
+from tests.service.stages.incidents.plant import time_at
 
 INCIDENTS = "/api/v1/incidents"
 DATA = IncidentData(

@@ -27,7 +27,7 @@ from service.pipeline import Pipeline, Processed
 from service.recovery import RecoveryRules
 from service.state.changelog import Layout
 from service.state.writer import StateWriter
-from service.worker import PROBLEMS, Worker
+from service.worker.worker import PROBLEMS, Worker
 
 FEATURES = ("f0", "f1")
 DIGEST = "0123456789abcdef" * 4

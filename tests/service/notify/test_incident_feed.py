@@ -8,12 +8,6 @@ from typing import Any
 import pytest
 
 from service.errors import TaskMigrated
-from service.incidents.book import IncidentBook
-from service.incidents.budget import Budget
-from service.incidents.changes import read_change
-from service.incidents.controls import Acknowledgement, GivenControl
-from service.incidents.events import encode_incident
-from service.incidents.rules import IncidentRules
 from service.kafka.event_reader import Read
 from service.log.port import Record
 from service.notify.alert_book import AHEAD_S, RESOLVED_FOR_S, AlertBook
@@ -21,8 +15,14 @@ from service.notify.delivery import EventQueue, Receiver, Sender
 from service.notify.incident_alerts import page_link
 from service.notify.incident_feed import AlertOutbox, Delivery, IncidentFeed, WebhookOutbox, feeds_check
 from service.notify.notifier import ALERTMANAGER, CLOUD_EVENT, WEBHOOK
-from tests.service.incidents.plant import anomaly_record, time_at, who
+from service.stages.incidents.book import IncidentBook
+from service.stages.incidents.budget import Budget
+from service.stages.incidents.changes import read_change
+from service.stages.incidents.controls import Acknowledgement, GivenControl
+from service.stages.incidents.events import encode_incident
+from service.stages.incidents.rules import IncidentRules
 from tests.service.notify.test_alert_book import Clock
+from tests.service.stages.incidents.plant import anomaly_record, time_at, who
 
 PAGE_URL = "http://plant-7:8080/"
 

@@ -24,8 +24,8 @@ from service.notify.notifier import (
 from service.state.open_alarms import SEVERITIES, open_alarms
 from tests.service.receiver import Listening, listening
 from tests.service.state.test_open_alarms import judged
-from tests.service.test_worker import PARTITIONS, STREAMS, Service, two_partitions
-from tests.service.test_worker import sent as sent_to
+from tests.service.worker.test_worker import PARTITIONS, STREAMS, Service, two_partitions
+from tests.service.worker.test_worker import sent as sent_to
 
 
 @pytest.mark.parametrize("min_severity", ["minor", "critical"])

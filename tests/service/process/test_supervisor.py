@@ -18,7 +18,7 @@ WITHIN_S = 60.0
 
 PROGRAM = """
 import contextlib, os, signal, sys, threading
-from service import log_lines
+from service.host import log_lines
 from service.http.control import Introduced, Stop, Supervised, orders
 from service.process import backoff, supervisor
 

@@ -19,7 +19,7 @@ ENDS_WITHIN_S = 180.0
 
 PROGRAM = """
 import os, select, sys, threading, time
-from service.log_lines import configure
+from service.host.log_lines import configure
 from service.live.status import CheckpointStatus, Status, StatusBoard, WorkerState
 from service.process.watchdog import Watchdog
 

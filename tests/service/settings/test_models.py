@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from models.checkpoint_header import UnusableCheckpoint
+from models.checkpoints.checkpoint_header import UnusableCheckpoint
 from service.process.models import open_model, open_models
 from service.settings.loading import load
 from service.settings.settings import shown

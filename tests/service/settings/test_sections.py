@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 
 from service.errors import RefusedSetting
-from service.outgoing import ClientCredentials
+from service.host.outgoing import ClientCredentials
 from service.settings.loading import load
 from service.settings.settings import client_options, secrets, shown
 from tests.service.settings.refusals import CANARY, LOGIN, NOTIFIED, TOKEN, refusal

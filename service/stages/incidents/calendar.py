@@ -1,0 +1,102 @@
+"""Quiet times of an iCalendar file (RFC 5545): its events, also those that come again.
+
+An event that is cancelled, or shown as free (TRANSP:TRANSPARENT), makes no one quiet. A time without a zone is in the
+calendar's own, else in the one that is set.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from re import Pattern
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from models.data.time_units import DAY_MS
+from service.errors import RefusedInput, RefusedSetting
+from service.stages.incidents.groups import any_of
+
+INSTALL = "pip install 'telltale[ical]'"
+MOST_BYTES = 4 * 1024 * 1024
+DAYS_KEPT = 1_000  # of which the occurrences are known
+NO_TITLE = "quiet by the calendar"
+
+
+class _Occurrence(NamedTuple):
+    begins_ms: int
+    ends_ms: int
+    title: str
+
+
+class Calendar:
+    """A file's events, as they take place."""
+
+    def __init__(self, path: Path, zone: ZoneInfo, setting: str) -> None:
+        """setting: whose file it is. Raises RefusedSetting without the library, RefusedInput if it cannot be read."""
+        try:
+            import recurring_ical_events  # noqa: PLC0415  (most have no calendar)
+            from icalendar import Calendar as File  # noqa: PLC0415
+        except ImportError:
+            raise RefusedSetting(f"{setting}: expected the package recurring-ical-events as well: {INSTALL}") from None
+        try:
+            content = path.read_bytes()
+            if len(content) > MOST_BYTES:
+                raise ValueError(f"{len(content)} bytes, expected at most {MOST_BYTES}")
+            file = File.from_ical(content)
+            self._events: Any = recurring_ical_events.of(file, skip_bad_series=False)
+            self._zone = ZoneInfo(str(file["X-WR-TIMEZONE"])) if "X-WR-TIMEZONE" in file else zone
+            self._days: dict[int, list[_Occurrence]] = {}
+            self._day(0)
+        except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+            raise RefusedInput(f"{setting}: {path} cannot be read as iCalendar: {error}") from error
+
+    def title_at(self, time_ms: int) -> str | None:
+        """Of an event that takes place at this time; None: there is none."""
+        day = time_ms // DAY_MS
+        if day not in self._days:
+            if len(self._days) >= DAYS_KEPT:
+                self._days.clear()
+            self._days[day] = self._day(day)
+        return next((one.title for one in self._days[day] if one.begins_ms <= time_ms < one.ends_ms), None)
+
+    def _day(self, day: int) -> list[_Occurrence]:
+        """Those that take place on a day since 1970, in UTC: a day more on each side, since zones differ."""
+        begins = datetime.fromtimestamp(day * DAY_MS // 1000, UTC)
+        found = self._events.between(begins - timedelta(days=1), begins + timedelta(days=2))
+        return sorted(self._occurrence(one) for one in found if _counts(one))
+
+    def _occurrence(self, event: Any) -> _Occurrence:
+        title = str(event.get("SUMMARY", "")).strip() or NO_TITLE
+        return _Occurrence(self._ms(event.start), self._ms(event.end), title)
+
+    def _ms(self, time: date | datetime) -> int:
+        """A day begins at midnight."""
+        moment = time if isinstance(time, datetime) else datetime(time.year, time.month, time.day)  # noqa: DTZ001
+        return round(moment.replace(tzinfo=moment.tzinfo or self._zone).timestamp() * 1000)
+
+
+def _counts(event: Any) -> bool:
+    status, shown_as = str(event.get("STATUS", "")).upper(), str(event.get("TRANSP", "")).upper()
+    return status != "CANCELLED" and shown_as != "TRANSPARENT"
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarTimes:
+    """Some streams are quiet while an event of a calendar takes place.
+
+    streams: patterns of their whole names. reason: None: the event's title.
+    """
+
+    streams: Sequence[str]
+    calendar: Calendar
+    reason: str | None = None
+    _pattern: Pattern[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pattern", any_of(self.streams))
+
+    def reason_at(self, stream: str, time_ms: int) -> str | None:
+        if not self._pattern.fullmatch(stream):
+            return None
+        title = self.calendar.title_at(time_ms)
+        return title if title is None else self.reason or title

@@ -1,0 +1,147 @@
+"""The controls in force: whether a stream is quiet by one of them, and which label an anomaly has.
+
+Of several that say something of the same anomaly, the first by its id speaks: the order in which they came is not
+kept.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from re import Pattern
+from typing import NamedTuple
+
+from models.data.rfc3339 import milliseconds_of
+from models.data.time_units import DAY_MS
+from service.stages.incidents.controls import (
+    Acknowledgement,
+    Control,
+    Dependency,
+    Label,
+    Quiet,
+    quiet_time,
+    span_of,
+    type_of,
+)
+from service.stages.incidents.groups import any_of
+from service.stages.incidents.quiet import QuietTimes
+
+KEPT_MS = 7 * DAY_MS  # event time, after what they are about: an anomaly may be taken in late
+UNIMPORTANT = ("normal", "known")  # labels for which no one is notified
+
+
+@dataclass(slots=True)
+class _Dependency:
+    """holding: open anomalies of streams that the others depend on."""
+
+    streams: Pattern[str]
+    on: Pattern[str]
+    reason: str
+    holding: int = 0
+
+
+class _Span(NamedTuple):
+    streams: Pattern[str]
+    from_ms: int
+    until_ms: int
+    label: str
+
+
+class _View(NamedTuple):
+    """The controls as questions are answered by them."""
+
+    quiet: QuietTimes
+    dependencies: Sequence[_Dependency]
+    labels: Mapping[str, str]  # by anomaly
+    spans: Sequence[_Span]
+
+
+class ControlsInForce:
+    """By id, all but acknowledgements, which are a part of their incident."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Control] = {}
+        self._open: Counter[str] = Counter()  # anomalies by stream
+        self._view: _View | None = None  # None: of other controls than there are now
+
+    def put(self, name: str, control: Control) -> None:
+        """Take it in; with the same id it replaces another."""
+        if isinstance(control, Acknowledgement):
+            raise TypeError("an acknowledgement is kept with its incident")
+        self.held[name] = control
+        self._view = None
+
+    def drop(self, name: str) -> bool:
+        """Whether there was one of this id."""
+        self._view = None
+        return self.held.pop(name, None) is not None
+
+    def over(self, clock_ms: int) -> list[str]:
+        """Ids of those that have long been about nothing more."""
+        return [name for name, control in self.held.items() if clock_ms > _last_ms(control) + KEPT_MS]
+
+    def note(self, stream: str, opened: int) -> None:
+        """That many more of a stream's anomalies are open; fewer, if it is negative."""
+        if not opened:
+            return
+        self._open[stream] += opened
+        if not self._open[stream]:
+            del self._open[stream]
+        for one in self._view.dependencies if self._view is not None else ():
+            if one.on.fullmatch(stream):
+                one.holding += opened
+
+    def quiet(self, stream: str, time_ms: int) -> str | None:
+        """Why no one is notified of the stream at this event time; None: no control says that."""
+        if not self.held:
+            return None
+        view = self._seen()
+        found = view.quiet(stream, time_ms)
+        if found is not None:
+            return found
+        for one in view.dependencies:
+            if one.holding and one.streams.fullmatch(stream) and not one.on.fullmatch(stream):
+                return one.reason
+        return None
+
+    def label(self, anomaly: str, stream: str, opened_ms: int) -> str | None:
+        """What people say that it was. What they say of the anomaly itself counts before what they say of a span."""
+        if not self.held:
+            return None
+        view = self._seen()
+        found = view.labels.get(anomaly)
+        if found is not None:
+            return found
+        for one in view.spans:
+            if one.from_ms <= opened_ms < one.until_ms and one.streams.fullmatch(stream):
+                return one.label
+        return None
+
+    def counts(self) -> Counter[str]:
+        """By type."""
+        return Counter(map(type_of, self.held.values()))
+
+    def _seen(self) -> _View:
+        if self._view is None:
+            ordered = [self.held[name] for name in sorted(self.held)]
+            labels = [one for one in ordered if isinstance(one, Label)]
+            self._view = _View(
+                QuietTimes([quiet_time(one) for one in ordered if isinstance(one, Quiet)]),
+                [self._dependency(one) for one in ordered if isinstance(one, Dependency)],
+                {one.anomaly: one.label for one in reversed(labels) if one.anomaly is not None},
+                [_Span(any_of(one.streams), *span_of(one), one.label) for one in labels if one.streams is not None],
+            )
+        return self._view
+
+    def _dependency(self, one: Dependency) -> _Dependency:
+        on = any_of(one.on)
+        holding = sum(count for stream, count in self._open.items() if on.fullmatch(stream))
+        return _Dependency(any_of(one.streams), on, one.reason, holding)
+
+
+def _last_ms(control: Control) -> int:
+    """Event time of the last anomaly that it may be about. A label of an anomaly is given soon after that began."""
+    if isinstance(control, Label) and control.anomaly is not None:
+        return milliseconds_of(control.at)
+    if isinstance(control, Quiet | Label) and control.until is not None:
+        return milliseconds_of(control.until)
+    return 1 << 62

@@ -1,0 +1,274 @@
+"""The loop: poll, merge the partitions by time, commit the readings of records under the names of their streams.
+
+One member of the group has all partitions, since a stream's readings may be in any. Readings, dead letters and offsets
+are in one transaction, and with them what is known of streams whose readings are joined; there is no other state. An
+unknown error ends the process: a restart is the recovery.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import structlog
+
+from service.errors import LostState, TaskMigrated
+from service.log.alignment import Alignment
+from service.log.port import Commit, MemberLog, Partition, Polled, Record
+from service.stages.progress import StageStatus, behind, lag_records
+from service.stages.rekey.joined_state import JoinChangelog
+from service.stages.rekey.joining import Join, JoinRules
+from service.stages.rekey.readings import ArrivedRecord, RecordReader, RekeyedReading, reading_record
+from service.state.changelog import UnreadableRecord
+
+POLL_S = 0.5  # longest wait for records: so soon a stop is noticed
+AT_ONCE = 2_000  # records, or readings, in one transaction: some 0.3 s, or a stop would wait for long
+MOST_WAITING = 100_000  # readings in memory, of some 600 bytes each
+
+logger = structlog.get_logger("telltale.rekey")
+
+
+@dataclass(slots=True)
+class RekeyStatus(StageStatus):
+    """What others see of this stage."""
+
+    joined_streams: int = 0  # of which values are known, where readings are joined
+
+
+class Joining(NamedTuple):
+    """How the readings of a stream are joined, and where what is known of it is kept."""
+
+    rules: JoinRules
+    changelog: JoinChangelog
+
+
+class _Task:
+    """What the owner of the partitions keeps."""
+
+    def __init__(self, alignment: Alignment[ArrivedRecord]) -> None:
+        self.alignment = alignment
+        self.join: Join | None = None  # where readings are joined, when the changelog is read
+        self.held: dict[str, bytes] = {}  # of the changelog, until it is read to its end
+        self.is_running = False
+        self.committed: dict[Partition, int] = {}
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What comes of a round."""
+
+    readings: list[RekeyedReading] = field(default_factory=list)
+    letters: list[Record] = field(default_factory=list)
+    records: int = 0
+
+    @property
+    def room(self) -> int:
+        return AT_ONCE - max(self.records, len(self.readings))
+
+
+class RekeyStage:
+    """Drives one log until it is told to stop."""
+
+    def __init__(
+        self,
+        log: MemberLog,
+        reader: RecordReader,
+        stop: threading.Event,
+        *,
+        joining: Joining | None = None,
+        wait_s: float = 0.0,
+        reset: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """joining: None: each reading is written as it comes.
+
+        wait_s: how long a record waits for those of other partitions that are of an earlier time.
+
+        reset: go on where records were deleted before they were read, or what was known of streams is lost, else
+        LostState is raised.
+        """
+        self.status = RekeyStatus(beat_s=monotonic())
+        self._log, self._reader, self._stop, self._joining = log, reader, stop, joining
+        self._wait_s, self._reset, self._monotonic = wait_s, reset, monotonic
+        self._owned: frozenset[Partition] = frozenset()
+        self._task: _Task | None = None
+
+    def read(self) -> RekeyStatus:
+        """What the watchdog looks at."""
+        return self.status
+
+    def run(self, written: Callable[[], None] = lambda: None) -> None:
+        """Until `stop` is set; the log is closed in any case. written: called when all is committed at the end."""
+        try:
+            while not self._stop.is_set():
+                self.turn()
+            written()
+        finally:
+            self._log.close()
+
+    def turn(self, timeout_s: float = POLL_S) -> None:
+        """One round: all that can be taken in by now is, so that no more than a poll brings is waiting."""
+        polled = self._log.poll(self._poll_s(timeout_s))
+        try:
+            self._open_and_close(polled)
+            task = self._task
+            if task is not None and not task.is_running:
+                self._restore(task)
+            elif task is not None:
+                for fetched in polled.fetched:
+                    task.alignment.put(fetched, self._monotonic())
+                while self._advance(task) and not self._stop.is_set():
+                    self.status.beat_s = self._monotonic()
+        except TaskMigrated as migrated:
+            logger.warning("rekey_migrated", reason=str(migrated))
+            self._task = None
+            self.status.counts["migrations"] += 1
+        self._report()
+
+    def _poll_s(self, timeout_s: float) -> float:
+        if self._task is None:
+            return timeout_s
+        if not self._task.is_running:
+            return 0.0
+        return min(timeout_s, self._wait_s) if self._task.alignment.waiting else timeout_s
+
+    def _open_and_close(self, polled: Polled) -> None:
+        if polled.revoked:
+            self._owned -= set(polled.revoked)
+            self._task = None  # what comes back begins again where it is committed
+        if not polled.assigned:
+            return
+        self._owned |= set(polled.assigned)
+        if self._task is None:
+            self._task = _Task(Alignment(self._reader.read, MOST_WAITING, _size))
+        elif self._task.is_running:
+            for partition in polled.assigned:  # the topic has more partitions than before
+                self._start(self._task, partition)
+
+    # --- restore
+
+    def _restore(self, task: _Task) -> None:
+        """Read the next of the changelog, where there is state; when that was all, begin every partition."""
+        if self._joining is not None:
+            first = min(self._owned)
+            stored = self._log.restore(first)
+            self._joining.changelog.collect(task.held, stored.keys, stored.values)
+            if stored.read < stored.size:
+                return
+            self._fill(task, self._joining, self._log.inspect(first).committed is not None)
+        for partition in sorted(self._owned):
+            self._start(task, partition)
+        task.is_running = True
+        known = {} if task.join is None else {"joined_streams": len(task.join)}
+        logger.info("rekey_started", partitions=len(self._owned), **known)
+
+    def _fill(self, task: _Task, joining: Joining, has_begun: bool) -> None:
+        """Give it what is known of streams. has_begun: offsets are committed, so there is something."""
+        join = self._new_join(joining)
+        try:
+            if not joining.changelog.fill(join, task.held) and has_begun:
+                raise UnreadableRecord("missing", "offsets are committed, but the changelog knows no joined streams")
+        except UnreadableRecord as error:
+            self._lose(str(error), "the last known values of all streams are missing until they come again")
+            join = self._new_join(joining)
+        task.join, task.held = join, {}
+
+    def _new_join(self, joining: Joining) -> Join:
+        return Join(len(self._reader.features), joining.rules)
+
+    def _lose(self, detail: str, then: str) -> None:
+        """Something is not there any more, or of no use."""
+        if not self._reset:
+            raise LostState(f"{detail}. With `state.when_lost: reset` it goes on; {then}")
+        logger.warning("rekey_lost", detail=detail)
+        self.status.counts["lost"] += 1
+
+    def _start(self, task: _Task, partition: Partition) -> None:
+        """Begin at the committed offset, or as the log is set up."""
+        source = self._log.inspect(partition)
+        offset = source.committed
+        if offset is not None and offset < source.begin:
+            self._lose(
+                f"{partition}: records from offset {offset} on are missing, the topic begins at {source.begin}",
+                "without them",
+            )
+            offset = source.begin
+        begun = self._log.start(partition, offset)
+        task.committed[partition] = begun
+        task.alignment.begin(partition, begun)
+
+    # --- what is new
+
+    def _advance(self, task: _Task) -> bool:
+        """Commit what is next; False: that was all. Raises TaskMigrated."""
+        out = _Outcome()
+        came_by_s = self._monotonic() - self._wait_s
+        self._add_idle(task, out)  # those for which the commit before had no room
+        if out.room > 0:
+            for arrived in task.alignment.take(behind(self._log, task.alignment.partitions), AT_ONCE, came_by_s):
+                self._take_in(task, arrived, out)
+                if out.room <= 0:
+                    break
+        self._commit(task, out)
+        counts = self.status.counts
+        counts["records"] += out.records
+        counts["readings"] += len(out.readings)
+        counts["rejected"] += len(out.letters)
+        counts["skipped"] += self._reader.skipped
+        self._reader.skipped = 0
+        if task.join is not None:
+            counts["late"] += task.join.late
+            task.join.late = 0
+        return out.room <= 0
+
+    def _take_in(self, task: _Task, arrived: ArrivedRecord, out: _Outcome) -> None:
+        out.records += 1
+        out.letters += () if arrived.letter is None else (arrived.letter,)
+        if task.join is None:
+            out.readings += arrived.readings
+            return
+        for reading in arrived.readings:
+            out.readings += task.join.add(reading)
+        self._add_idle(task, out)
+
+    def _add_idle(self, task: _Task, out: _Outcome) -> None:
+        if task.join is not None:
+            out.readings += task.join.idle(out.room)
+
+    def _commit(self, task: _Task, out: _Outcome) -> None:
+        """Write everything or nothing; nothing, if nothing was taken in."""
+        alignment = task.alignment
+        offsets = {partition: alignment.next_offset(partition) for partition in alignment.partitions}
+        moved = {p: offset for p, offset in offsets.items() if task.committed[p] != offset}
+        if not moved and not out.readings:
+            return
+        first = min(offsets)  # there is one of its number in every topic
+        features = self._reader.features
+        written = Commit(
+            first,
+            offsets[first],
+            dead_letters=tuple(out.letters),
+            keyed=tuple(reading_record(features, reading) for reading in out.readings),
+        )
+        if self._joining is not None and task.join is not None:
+            changelog = self._joining.changelog
+            pages, marker = tuple(changelog.changed(task.join)), changelog.marker(task.join)
+            written = written._replace(pages=pages, marker=marker)
+            task.join.dirty.clear()
+        self._log.commit([written, *(Commit(p, offset) for p, offset in moved.items() if p != first)])
+        task.committed |= moved
+
+    def _report(self) -> None:
+        status, task = self.status, self._task
+        status.beat_s = self._monotonic()
+        status.state = "waiting" if task is None else "running" if task.is_running else "restoring"
+        status.lag_records = None
+        if task is not None and task.is_running:
+            status.joined_streams = 0 if task.join is None else len(task.join)
+            alignment = task.alignment
+            status.lag_records = lag_records(self._log, {p: alignment.next_offset(p) for p in alignment.partitions})
+
+
+def _size(arrived: ArrivedRecord) -> int:
+    return max(1, len(arrived.readings))

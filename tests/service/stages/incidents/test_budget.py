@@ -1,0 +1,46 @@
+"""The budget of incidents: how many a day are sent, and which."""
+
+import random
+from collections import Counter
+
+from models.data.time_units import DAY_MS
+from service.stages.incidents.budget import Budget
+
+
+def healthy_plant(a_day: int, days: int, seed: int = 0) -> list[tuple[int, int]]:
+    """(event time, severity) of incidents that come by chance; most are minor."""
+    chance, now_ms, found = random.Random(seed), 0.0, []
+    while now_ms < days * DAY_MS:
+        found.append((int(now_ms), chance.choices((0, 1, 2), (0.95, 0.04, 0.01))[0]))
+        now_ms += chance.expovariate(a_day / DAY_MS)
+    return found
+
+
+def sent(budget: Budget, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(at_ms, severity) for at_ms, severity in found if budget.take(severity, at_ms)]
+
+
+def test_in_any_week_of_a_plant_with_far_too_many_incidents_the_budget_holds_within_a_fifth() -> None:
+    for a_day in (200, 1_500, 5_000):
+        taken = [at_ms for at_ms, _ in sent(Budget(144), healthy_plant(a_day, 30))]
+        for begins in range(24):
+            week = [at for at in taken if begins * DAY_MS <= at < (begins + 7) * DAY_MS]
+            assert 0.8 * 7 * 144 <= len(week) <= 1.2 * 7 * 144, (a_day, begins)
+
+
+def test_what_is_more_severe_is_sent_before_what_is_less() -> None:
+    found = healthy_plant(1_500, 30)
+    taken, offered = Counter(s for _, s in sent(Budget(144), found)), Counter(s for _, s in found)
+    assert taken[2] == offered[2]
+    assert taken[1] == offered[1]
+    assert taken[0] < 0.1 * offered[0]
+
+
+def test_of_a_plant_with_fewer_incidents_than_the_budget_all_are_sent() -> None:
+    found = healthy_plant(50, 30)
+    assert sent(Budget(144), found) == found
+
+
+def test_without_a_budget_all_are_sent() -> None:
+    found = healthy_plant(1_500, 2)
+    assert sent(Budget(None), found) == found

@@ -1,0 +1,40 @@
+"""Quiet times: of which streams they are, and what becomes of incidents meanwhile."""
+
+from models.data.rfc3339 import milliseconds_of as at
+from service.stages.incidents.quiet import QuietTime, QuietTimes
+from service.stages.incidents.rules import IncidentRules
+from tests.service.stages.incidents.test_book import MAJOR, NOW_MS, book_of, change, ending, observed
+
+
+def test_a_quiet_time_is_of_some_streams_and_has_an_end() -> None:
+    one = QuietTime(["site/line-3/*"], "overhaul", at("2026-11-28T08:00:00Z"), at("2026-11-28T10:00:00Z"))
+    assert one.holds("site/line-3/m/s", at("2026-11-28T08:00:00Z"))
+    assert not one.holds("site/line-3/m/s", at("2026-11-28T10:00:00Z"))
+    assert not one.holds("site/line-3/m/s", at("2026-11-28T07:59:59Z"))
+    assert not one.holds("site/line-30/m/s", at("2026-11-28T09:00:00Z"))
+    assert QuietTimes([one])("site/line-3/m/s", at("2026-11-28T09:00:00Z")) == "overhaul"
+    assert QuietTimes([one])("site/line-4/m/s", at("2026-11-28T09:00:00Z")) is None
+
+
+def quiet_for(seconds: float, *streams: str) -> IncidentRules:
+    return IncidentRules(quiet=QuietTimes([QuietTime(streams, "overhaul", None, NOW_MS + round(seconds * 1000))]))
+
+
+def test_of_an_incident_in_a_quiet_time_no_one_is_notified_and_the_reason_is_said_and_counted() -> None:
+    book = book_of(quiet_for(3_600, "a/1/*"))
+    events = observed(book, [change("a/1/x", 0), change("a/1/y", 5, severity=MAJOR), ending("a/1/x", 9)])
+    assert [(event.data.notified, event.data.held_back) for event in events] == [(False, "overhaul")] * 2
+    assert book.decisions == {"quiet": 1}
+
+
+def test_one_that_goes_on_when_the_quiet_time_is_over_is_notified_when_it_is_next_heard_of() -> None:
+    book = book_of(quiet_for(600, "a/1/*"))
+    first, second = observed(book, [change("a/1/x", 0), change("a/1/x", 700, since_s=0, severity=MAJOR)])
+    assert (first.data.notified, second.data.notified) == (False, True)
+    assert second.data.held_back is None
+
+
+def test_a_member_that_is_not_quiet_is_enough() -> None:
+    book = book_of(quiet_for(600, "a/1/x"))
+    events = observed(book, [change("a/1/x", 0), change("a/1/y", 1)])
+    assert [event.data.notified for event in events] == [False, True]
