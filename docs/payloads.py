@@ -280,7 +280,7 @@ def decoder(payload: Payload) -> Decoder:
 
 
 def fetched(payload: Payload, count: int) -> Fetched:
-    """It as so many records of a topic."""
+    """It as one or more records of a topic."""
     kept = KeptHeaders(tuple(payload.headers.items()))
     keys: list[bytes | None] = [payload.key] * count
     values: list[bytes | None] = [payload.value] * count

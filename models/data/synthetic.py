@@ -7,7 +7,7 @@ its own gain and lag, and each channel's sensor adds noise that remembers itself
     value = level + spread * (gain * (lagged load - 1) + ambient + noise)
 
 A spread is the standard deviation of the channel's noise at full load, rhythm and load left out; faults are measured
-in it. A day takes a channel through 3 to 17 spreads, so many faults stay inside the range of a normal day.
+in it. A day takes a channel through 3 to 17 spreads, so that faults often stay inside the range of a normal day.
 
 Sizes: T readings a stream, S streams, F = 3 features.
 """

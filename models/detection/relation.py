@@ -82,7 +82,7 @@ def learn_relation(relation: Doubles, scratch: Scratch, step: Step) -> None:
 
 @compiled
 def shrink_relation(relation: Doubles, scratch: Scratch, length: float) -> None:
-    """A new level is adopted: what is known counts for so many readings, as the channels' squares do."""
+    """A new level is adopted: what is known counts for `length` readings at most, as the channels' squares do."""
     for f in range(1, len(scratch.channels)):
         for g in range(f):
             shares = kept_share(scratch.channels[f].known, length) * kept_share(scratch.channels[g].known, length)

@@ -14,7 +14,7 @@ from models.detection.rows import Relations, Scalars
 from models.detection.scoring import EULER_GAMMA, GUMBEL_SCALE
 
 PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
-LONGEST_RETURN_MS = 100 * 365 * DAY_MS  # no longer return period is told: no one has seen so many readings
+LONGEST_RETURN_MS = 100 * 365 * DAY_MS  # no longer return period is told: no one has readings of so long a time
 MOST_BLOCKS = 1e12  # of a period; also where the interval is not known
 LOWEST_IF_ASKED = 0.5  # threshold of prediction and level where it is said how many false alarms there may be
 LOWEST_SUDDEN_IF_ASKED = 3.0  # the same of sudden

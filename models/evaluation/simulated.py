@@ -219,7 +219,7 @@ def _machines(detector: Detector, seed: int) -> Iterator[SimulatedRun]:
 
 
 def _asked(detector: Detector, seed: int) -> Iterator[SimulatedRun]:
-    """Each channel of healthy machines as a stream, judged as if so many false alarms were wanted."""
+    """Each channel of healthy machines as a stream, judged as if that many false alarms were asked for."""
     learning, judged = (int(days * DAY_MS / 1_000 / FAULTY_STEP_S) for days in ASKED_DAYS)
     made = plant(ASKED_MACHINES, learning + judged, seed, step_s=FAULTY_STEP_S, fault_every=None)
     streams = [

@@ -68,7 +68,7 @@ def app(
     still be alive. insight: what looks into live streams, streams: what lists them; None: nothing does. token, names:
     who may ask, see Access. turns: in which requests are answered; None: as they come. past: what judges readings again
     from their topic; None: there is no topic. write_control: writes to the topic of controls; incidents, controls:
-    heard of on their topics; None: likewise.
+    read from their topics; None: likewise.
     """
     turns = turns or Turns()
     api = FastAPI(title="Telltale", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)

@@ -73,7 +73,7 @@ class IncidentList:
         self._lock = threading.Lock()
         self._decoder = msgspec.json.Decoder(_Event)
         self._followed = False
-        self._open: dict[str, _Data] = {}  # the one heard of last at the end
+        self._open: dict[str, _Data] = {}  # the one that changed last is last
         self._closed: dict[str, _Data] = {}  # likewise
 
     def begin(self) -> None:

@@ -1,4 +1,4 @@
-"""When so many of the last records are refused that someone should look: a warning an episode, not a line a record."""
+"""Many of the last records are refused and someone should look: a warning an episode, not a line a record."""
 
 from collections import Counter, deque
 from collections.abc import Sequence

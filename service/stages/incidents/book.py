@@ -333,7 +333,7 @@ class IncidentBook:
             if self._due_of(one) <= self.clock_ms:
                 found.append(one)
             else:
-                self._schedule(one)  # something was heard of it since
+                self._schedule(one)  # it has changed since
         return found
 
     def _schedule(self, one: Incident) -> None:
@@ -349,7 +349,7 @@ class IncidentBook:
         return min(ends_ms, about.published_ms + rules.update_every_ms) if about.pending else ends_ms
 
     def _expire(self, one: Incident) -> IncidentEvent:
-        """Nothing was heard of its open members for so long that their streams may have been forgotten."""
+        """Its open members have sent no event for longer than streams are remembered."""
         self._close_members(one, [member for member in one.members.values() if member.is_open], EXPIRED)
         return self._publish(one, "closed")
 

@@ -53,7 +53,7 @@ class IncidentData(msgspec.Struct, frozen=True):
     opened_at: str  # when its first member opened
     closed_at: str | None  # when its last open member closed; None: it is open
     # Why its last open member closed; None: it is open. recovered: by its readings; forgotten: its stream was idle;
-    # lost: the memory of its stream was; primed: another checkpoint judges; expired: nothing was heard of it for long.
+    # lost: the memory of its stream was; primed: another checkpoint judges; expired: it had no event for long.
     closed_as: str | None
     notified: bool  # whether it is for people: it was not held back, now or at an earlier event of its
     held_back: str | None  # why it is not: budget, or the reason that a quiet time, a dependency or a label gives

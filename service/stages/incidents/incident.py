@@ -17,7 +17,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     severity: int
     kind: str
     opened_ms: int
-    quiet: str | None = None  # why it is nothing to notify anyone of, when it was last heard of
+    quiet: str | None = None  # why it is nothing to notify anyone of, as of its last event
     label: str | None = None  # what people say that it was
 
     @property
@@ -32,7 +32,7 @@ class Summary(msgspec.Struct, array_like=True):
     group: str
     began_ms: int  # when its first member opened
     active_ms: int  # when a member last opened or closed
-    heard_ms: int  # when anything was last heard of a member
+    heard_ms: int  # of the last event of a member
     severity: int = 0
     peak: float = 0.0
     events: int = 0  # published so far

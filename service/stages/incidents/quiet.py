@@ -1,7 +1,7 @@
 """Quiet times: of some streams, for a while, no one is notified, and the reason is said.
 
 An anomaly that is quiet is in its incident all the same. An incident of which every open member is quiet is held back,
-with the reason; once a member that is not quiet is heard of, it is decided as any other.
+with the reason; an event of a member that is not quiet makes it an incident as any other.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,7 @@ class StandingControls:
 
     def __init__(self) -> None:
         self.held: dict[str, Control] = {}
-        self.promoted: dict[str, PromotedModel] = {}  # by digest, all that were heard of, also those replaced since
+        self.promoted: dict[str, PromotedModel] = {}  # by digest, all that were promoted, also those replaced since
 
     def hear(self, keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> None:
         """Records of the topic, in order; one that is no control is passed over."""

@@ -5,7 +5,7 @@ last known one, unless that is older than it may be. Its time is that of the lat
 
 - when every feature has a value in the window, or
 - when the stream's own time is past the window's end and what late ones are given, or
-- when the stream has not been heard of for as long, on the clock of the records that are read.
+- when the stream has sent nothing for as long, on the clock of the records that are read.
 
 No clock of the machine is asked: what comes out depends on the order of what goes in, and on nothing else.
 
@@ -63,7 +63,7 @@ class Join:
         self.clock_ms = 0  # the latest time of a record that was read
         self.late = 0  # readings that came when their window was written and newer values were known
         self.dirty: set[bytes] = set()  # streams that have changed since this was cleared
-        self._streams: OrderedDict[bytes, JoinedStream] = OrderedDict()  # the one that was heard of last is last
+        self._streams: OrderedDict[bytes, JoinedStream] = OrderedDict()  # the one that sent last is last
         self._open: OrderedDict[bytes, None] = OrderedDict()  # of these, those with windows; in the same order
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class Join:
         return found
 
     def idle(self, most: int) -> list[RekeyedReading]:
-        """At most that many readings of streams that were not heard of for long enough. Call it after each record."""
+        """At most that many readings of streams that have sent nothing for long enough. Call it after each record."""
         found: list[RekeyedReading] = []
         while self._open and len(found) < most:
             key = next(iter(self._open))
