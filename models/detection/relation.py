@@ -16,6 +16,7 @@ from models.data.arrays import Doubles
 from models.detection.arithmetic import at_least, one_if, within
 from models.detection.compiling import compiled
 from models.detection.records import SMALLEST_VARIANCE, Look, Scratch, Step
+from models.detection.residual import is_far
 from models.detection.rows import RELATION_MATRIX, RELATION_MEAN, RELATION_VARIANCE
 
 FARTHEST_VALUE = 30.0  # spreads from the centre: of what is further off the other channels' expectations take no more
@@ -52,9 +53,7 @@ def counts(look: Look, spread: float, limits: Doubles) -> float:
     up, down, absolute, relative = limits[0] > 0, limits[1] > 0, limits[2], limits[3]
     apart = look.relation * spread
     is_asked = (up and down) or look.relation_z * (1.0 if up else -1.0) > 0
-    if absolute > 0 or relative > 0:
-        is_asked = is_asked and abs(apart) >= absolute and abs(apart) >= abs(look.value - apart) * relative
-    return one_if(is_asked)
+    return one_if(is_asked and is_far(apart, look.value - apart, absolute, relative))
 
 
 @compiled

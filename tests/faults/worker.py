@@ -10,6 +10,7 @@ import random
 import signal
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from service.host import log_lines
 from service.kafka.log import KafkaLog
 from service.log.port import Polled, Record
 from service.pipeline import Pipeline, Processed
-from service.process import running
+from service.process import judges, running
 from service.settings import loading, settings
 
 VERDICT = b"\x00verdict"
@@ -32,12 +33,11 @@ INDEX_AT = OFFSET_AT + 8  # of which of its record's readings it is
 def run(orders: Mapping[str, Any]) -> int:
     """orders: `settings` by "section.field"; `proxy`: URL; `fail`: a scene.Fault; `verdicts_of`: keys; `control`."""
     log_lines.configure("INFO", "json")
-    product: Any = running
-    product.Pipeline = (
-        VerdictPipeline if orders["verdicts_of"] is None else verdict_pipeline_of(orders["verdicts_of"].encode())
-    )
+    prefix = orders["verdicts_of"]
+    _replace(judges, "Pipeline", VerdictPipeline if prefix is None else verdict_pipeline_of(prefix.encode()))
     if orders["proxy"]:
-        product.client_options = lambda given: {**settings.client_options(given), "proxy_url": orders["proxy"]}
+        proxied = {"proxy_url": orders["proxy"]}
+        _replace(running, "client_options", lambda given: {**settings.client_options(given), **proxied})
     if orders["control"]:
         _send_offsets_in_the_groups_name_alone()
     if orders["fail"]:
@@ -69,8 +69,13 @@ def _explain_on_request() -> None:
             print({name: getattr(self, name, None) for name in names}, "paused, position:", state, flush=True)
             faulthandler.dump_traceback()
 
-    product: Any = running
-    product.KafkaLog = Explaining
+    _replace(running, "KafkaLog", Explaining)
+
+
+def _replace(module: ModuleType, name: str, value: object) -> None:
+    """Something of the product's by something else: it has to be there."""
+    getattr(module, name)
+    setattr(module, name, value)
 
 
 class VerdictPipeline(Pipeline):

@@ -18,8 +18,9 @@ def never_quiet(stream: str, time_ms: int) -> str | None:  # noqa: ARG001  (of e
 class IncidentRules:
     """What is decided by settings.
 
-    broad_streams: an incident of that many streams is major at least, one of ten times as many critical. expire_ms: this
-    long after its last event an incident is closed, since the stream of an open member may have been forgotten. quiet: why an anomaly of this stream at this time is nothing to notify anyone of; None: it is.
+    broad_streams: an incident of that many streams is major at least, one of ten times as many critical. expire_ms: so
+    long after its last event an incident is closed, since the stream of an open member may have been forgotten. quiet:
+    why an anomaly of this stream at this time is nothing to notify anyone of; None: it is.
     """
 
     groups: Groups = field(default_factory=Groups)
