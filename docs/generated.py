@@ -28,6 +28,8 @@ from service.live.status import (
     Notified,
     PartitionStatus,
     ProcessState,
+    ShadowPartition,
+    ShadowStatus,
     Status,
     StatusBoard,
     WorkerProcess,
@@ -250,14 +252,15 @@ def metrics() -> str:
 
 
 def everything_exported() -> CollectorRegistry:
-    """All that a service with several workers, a partition and a named stream shows."""
+    """All that a service with several workers, a partition, a named stream and a shadow shows."""
     workers = (WorkerProcess(1, ProcessState.RUNNING, os.getpid(), 0, 0),)
     partition = PartitionStatus("plant", 0, 1, 2, 3, strongest=(("pump", 1.0),), replay_from=0)
     checkpoint = CheckpointStatus("path", "digest", ("flow",), 0)
+    shadow = ShadowStatus(checkpoint, (ShadowPartition("plant", 0),))
     registry = CollectorRegistry()
     Metrics(
         registry,
-        StatusBoard(Status(WorkerState.RUNNING, 0, 0, 0.0, checkpoint, (partition,), workers=workers)),
+        StatusBoard(Status(WorkerState.RUNNING, 0, 0, 0.0, checkpoint, (partition,), workers=workers, shadow=shadow)),
         Build("", "", "", ""),
         STAGES,
         REASONS,

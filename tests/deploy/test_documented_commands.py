@@ -83,7 +83,7 @@ def test_a_command_that_needs_files_alone_does_what_it_says(
 
 
 def test_what_is_not_run_here_needs_a_broker_or_much_more() -> None:
-    needs_a_broker = {"run", "produce", "topics", "state", "replay", "incidents", "control", "input", "rekey"}
+    needs_a_broker = {"run", "produce", "topics", "state", "replay", "incidents", "control", "input", "rekey", "models"}
     assert needs_a_broker | {"demo", "memory-tasks", "train", "evaluate", "compare", "gradients"} == NOT_PLAYED
     assert {call.split()[0] for call in PLAYED} == FILES_ALONE
 
