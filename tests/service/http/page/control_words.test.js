@@ -28,7 +28,7 @@ const TARGET = { incident: INCIDENT, stream: FIRST.stream, anomaly: "a-1", opene
 
 /** @type {(stream: string, opened_at?: string) => import("../../../../service/http/page/types.d.ts").Member} */
 const member = (stream, opened_at = AT) => ({
-  ...{ anomaly: stream, stream, status: "open", severity: "minor", kind: "level", label: null },
+  ...{ anomaly: stream, stream, status: "open", severity: "minor", kind: "level", closed_as: null, label: null },
   opened_at,
 });
 
