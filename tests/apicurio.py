@@ -71,9 +71,12 @@ def _fetch() -> None:
     if shutil.which("mvn") is None:
         raise NoRegistry("mvn not found: install Maven (Debian: apt install maven)")
     artifact = f"-Dartifact=io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
-    command = ["mvn", "-q", "-B", UNPACK, artifact, f"-DoutputDirectory={FOLDER}"]
+    # Without overwriting, a folder that was unpacked once and deleted stays empty. Its marks go where Maven is run.
+    again = ("-Dmdep.overWriteReleases=true", "-Dstyle.color=never")
+    command = ["mvn", "-q", "-B", UNPACK, artifact, f"-DoutputDirectory={FOLDER}", *again]
+    FOLDER.mkdir(parents=True, exist_ok=True)
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FETCHED_WITHIN_S)
+        ran = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False, timeout=FETCHED_WITHIN_S)
     except subprocess.TimeoutExpired:
         raise NoRegistry(f"Maven had not fetched {artifact[11:]} within {FETCHED_WITHIN_S:.0f} s") from None
     if ran.returncode or not JAR.exists():
