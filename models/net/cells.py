@@ -199,8 +199,9 @@ class LSTM(nn.Module):
 
     def _call_kernel(self, inputs: Tensor, state: CellState) -> tuple[Tensor, Tensor, Tensor]:
         """What calling torch.nn.LSTM does, without its checks: they take longer than a few readings."""
-        weights = cast(list[Tensor], self.fused._flat_weights)  # noqa: SLF001  (as cuDNN wants them)
         layers = self.fused.num_layers
+        names = (f"{of}_l{layer}" for layer in range(layers) for of in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        weights = [cast(Tensor, getattr(self.fused, name)) for name in names]
         return torch.lstm(inputs, tuple(state), weights, True, layers, 0.0, self.training, False, False)
 
     def step(self, inputs: Tensor, state: CellState) -> tuple[CellState, list[LSTMGates]]:

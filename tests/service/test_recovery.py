@@ -745,7 +745,7 @@ def test_more_partitions_than_before_are_told_once(plant: Plant, history: list[R
     topics = halfway(plant, history)
     wider = topics_with(history, [])
     wider.changelog[P0], wider.committed, wider.anomalies = topics.changelog[P0], topics.committed, topics.anomalies
-    wider.anomalies[P1], wider.dead_letters[P0] = [], topics.dead_letters[P0]
+    wider.anomalies[P1], wider.dead_letters[P0], wider.scores[P0] = [], topics.dead_letters[P0], topics.scores[P0]
     ends(Service(plant, wider, [Crash(1, written=False)]))
     ends(Service(plant, wider, [Crash(1, written=True)]))
     assert "partitions_added" not in problems(plant, wider)

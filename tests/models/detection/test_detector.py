@@ -19,7 +19,7 @@ from models.detection.detector import Detector, DetectorConfig, Readings
 from models.detection.kinds import SYMPTOMS, VOTES, Guess
 from models.detection.priming import prime
 from models.detection.records import BAND_DEVIATIONS, BAND_REACH, LATE_LIMIT, SMALLEST_VARIANCE
-from models.detection.rows import CHANNELS, SCALARS, Rows, fresh
+from models.detection.rows import Rows, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from models.training.loop import usable
@@ -182,11 +182,11 @@ def test_a_head_that_names_kinds_changes_nothing_else(named: Case) -> None:
     assert [replace(one, guess=None) for one in judged.transitions] == list(plain.transitions)
     for name in Judged._fields[:7]:
         assert same_bits(getattr(judged, name), getattr(plain, name)), name
-    channels = judged.rows.channels[:, : len(CHANNELS)]
-    scalars = judged.rows.scalars[:, : len(SCALARS)]
+    channels = judged.rows.channels[:, : -len(SYMPTOMS)]
+    scalars = judged.rows.scalars[:, : -len(VOTES)]
     assert_same_rows(judged.rows._replace(channels=channels, scalars=scalars), plain.rows)
-    assert judged.rows.channels.shape[1] == len(CHANNELS) + len(SYMPTOMS)
-    assert judged.rows.scalars.shape[1] == len(SCALARS) + len(VOTES)
+    assert judged.rows.symptoms.shape[1] == len(SYMPTOMS)
+    assert judged.rows.votes.shape[1] == len(VOTES)
 
 
 def likely_now(detector: Detector, rows: Rows, stream: int) -> Doubles:

@@ -15,7 +15,7 @@ from models.data.series import UnusableData, read_series
 from models.data.synthetic import FEATURES, plant, to_frame
 from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
-from models.detection.rows import CHANNELS, SCALARS
+from models.detection.rows import CHANNELS, SCALARS, relation_rows, relation_scalars
 from models.evaluation import comparison
 from models.evaluation.comparison import Comparison, ComparisonJob, ComparisonPlan, ComparisonRun, compare
 from models.evaluation.comparison_report import comparison_report
@@ -126,7 +126,8 @@ def test_what_a_cell_costs_is_what_its_equations_say(compared: tuple[Path, Compa
     inputs, head = 2 * features + 5, 2 * (hidden * features + features) + features  # expectation, spread, persistence
     biases = 2  # torch's kernels have one for the input and one for the memory
     assert of["lstm"].parameters == 4 * hidden * (inputs + hidden + biases) + head
-    statistics = 8 * (len(CHANNELS) * features + len(SCALARS))
+    related = relation_rows(features) * features + relation_scalars(features)
+    statistics = 8 * (len(CHANNELS) * features + len(SCALARS) + related)
     assert of["lstm"].bytes_per_stream == 4 * 2 * hidden + statistics
     assert of["feedforward"].bytes_per_stream < of["lstm"].bytes_per_stream
     assert of["feedforward"].parameters < of["lstm"].parameters

@@ -9,9 +9,8 @@ import torch
 from models.data.series import Series, UnusableData
 from models.detection.alarm import Change
 from models.detection.detector import Detector, DetectorConfig, Readings
-from models.detection.kinds import KINDS, SYMPTOMS, KindsHead
+from models.detection.kinds import KINDS, SYMPTOMS, VOTES, KindsHead
 from models.detection.priming import prime
-from models.detection.rows import CHANNELS, SCALARS
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from models.training import kinds_training
@@ -106,8 +105,8 @@ def test_what_a_detector_knows_is_the_same_but_for_the_symptoms(detector: Detect
     watcher = watchful(detector, plant(4, seed=1))
     assert watcher.known == detector.known
     before, after = detector.known_rows, watcher.known_rows
-    assert torch.equal(after.channels[:, : len(CHANNELS)], before.channels)
-    assert torch.equal(after.scalars[:, : len(SCALARS)], before.scalars)
+    assert torch.equal(after.channels[:, : -len(SYMPTOMS)], before.channels)
+    assert torch.equal(after.scalars[:, : -len(VOTES)], before.scalars)
     assert not after.votes.any()
     assert torch.equal(after.hidden, before.hidden)
     symptoms = dict(zip(SYMPTOMS.names, after.symptoms.unbind(1), strict=True))
@@ -155,7 +154,7 @@ def test_a_head_is_judged_on_what_it_was_not_taught_with(detector: Detector, str
     assert judged_on == (2 if streams < 4 else 1)
     assert named.kinds is not None
     assert report.at_end.sum() > 0
-    assert named.known_rows.channels.shape[1] == len(CHANNELS) + len(SYMPTOMS)
+    assert named.known_rows.symptoms.shape[1] == len(SYMPTOMS)
     one = parts[0]
     readings = Readings(
         torch.tensor([10]), torch.from_numpy(one.times_ms[-1:] + 60_000), torch.ones(1, FEATURES).double()
