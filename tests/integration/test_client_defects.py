@@ -418,8 +418,9 @@ def test_partitions_that_start_again_one_after_another_all_go_on(world: KafkaWor
     with pytest.raises(TaskMigrated):
         log.commit(reader.commits())
     reader.starts, reader.fetched, reader.assigned = False, [], []
-    wait_until(lambda: len(reader.assigned) >= 2 and len(reader.owned) == 2, reader.poll)
-    (other,) = reader.owned - {held}
+    wait_until(lambda: len(reader.assigned) == 2, reader.poll)
+    reader.poll()
+    (other,) = reader.until_owned(2).owned - {held}
     log.start(other, 0)
     reader.until(10)
     log.start(held, 0)
