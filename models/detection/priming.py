@@ -42,13 +42,12 @@ def starting_rows(series: Sequence[Series], config: ForecasterConfig) -> Rows:
     """Rows that know the scale of the training parts, and nothing else yet."""
     rows = fresh(len(series), config)
     for stream, one in enumerate(series):
-        centre, spread, step = map(torch.from_numpy, windows.scale_of(one))
-        for name in ("centre", "mean"):  # the first reading replaces the mean, and is judged by this one
-            rows.channel(name)[stream] = centre
-        rows.channel("spread")[stream] = spread
-        rows.channel("step")[stream] = step
+        centre, spread, step = windows.scale_of(one)
+        # The first reading replaces the mean, and is judged by this one.
+        for name, column in (("centre", centre), ("mean", centre), ("spread", spread), ("step", step)):
+            rows.channel(name)[stream] = torch.from_numpy(column)
         if rows.relation.numel():
-            rows.relation[stream, RELATION_MATRIX:] = torch.from_numpy(precision_of(one, *windows.scale_of(one)[:2]))
+            rows.relation[stream, RELATION_MATRIX:] = torch.from_numpy(precision_of(one, centre, spread))
         rows.scalar("rescale_at")[stream] = 2.0 ** math.ceil(math.log2(2 * len(one.times_ms)))
     return rows
 

@@ -34,8 +34,8 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
     stream.told_strength, stream.told_largest = smoothed(
         stream.told_strength, stream.told_largest, told[0], rules.strength_rate
     )
-    relation, told_relation = relation_strengths(scratch)
     related, together = len(scratch.matrix) > 0, scratch.relation[0]
+    relation, told_relation = relation_strengths(scratch) if related else (0.0, 0.0)
     sudden, outside, equal, missing = furthest_channels(scratch, rules)
     share = rules.baseline_share
     weight, mean, variance = rules.residual_weight, stream.residual_strength_mean, stream.residual_strength_variance

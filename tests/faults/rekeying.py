@@ -21,7 +21,7 @@ from tests.faults.oracle import Differences, Published, compare
 from tests.faults.scene import SESSION_MS, Fault, wait_until
 from tests.faults.worker import fail
 from tests.kafka import Broker
-from tests.service.stages.rekey.plant import PARTITIONS, Plant, by_stream, in_parts
+from tests.service.stages.rekey.plant import PARTITIONS, Plant, by_stream, in_parts, of_streams
 
 POINTS = ("before_begin", "after_begin", "after_anomalies", "after_offsets", "during_commit")
 AT_RANDOM = 0.4  # of the kills: at any moment, not at a fail-point
@@ -114,8 +114,7 @@ def _prepared(broker: Broker, kind: Plant) -> tuple[str, dict[str, object]]:
 def _calm(source: str, kind: Plant, records: list[list[Record]]) -> _Written:
     """What a stage that nothing disturbs writes, on a log in memory."""
     topics = kind.written(source, records)
-    streams = by_stream({partition.number: mine for partition, mine in topics.anomalies.items()})
-    return _Written(streams, topics.dead_letters[Partition(source, 0)])
+    return _Written(of_streams(topics), topics.dead_letters[Partition(source, 0)])
 
 
 def _found(broker: Broker, settings: Mapping[str, Any]) -> _Written:

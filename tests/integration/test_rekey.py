@@ -12,7 +12,7 @@ from service.log.port import Record
 from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, wait_until
 from tests.integration.test_incidents import SLOWLY, Stage
 from tests.kafka import Broker
-from tests.service.stages.rekey.plant import PARTITIONS, PLANTS, TOPIC, Plant, by_stream, in_parts
+from tests.service.stages.rekey.plant import PARTITIONS, PLANTS, TOPIC, Plant, by_stream, in_parts, of_streams
 
 SECONDS = 900
 KEYED = PLANTS["keyed"]
@@ -87,8 +87,7 @@ def written(broker: Broker, topic: str) -> dict[bytes, list[Record]]:
 
 def calm(source: str, kind: Plant = KEYED) -> dict[bytes, list[Record]]:
     """What a stage that nothing disturbs writes, on a log in memory."""
-    topics = kind.written(source, kind.records(SECONDS))
-    return by_stream({partition.number: records for partition, records in topics.anomalies.items()})
+    return of_streams(kind.written(source, kind.records(SECONDS)))
 
 
 @pytest.mark.parametrize("kind", PLANTS.values(), ids=list(PLANTS))

@@ -1,22 +1,20 @@
-"""The loop: poll, take in controls and anomalies, commit what came of them. One thread, one transaction a round.
+"""Take in controls and anomalies, and commit what came of them. One thread, one transaction a round.
 
 One member of the group has all partitions of the topics of anomalies and of controls, since an incident may have
 members in any. What there is of the controls is taken in before the anomalies. Events, state and offsets are in one
-transaction, in the first partition of their topics. Nothing is uncommitted between two polls. An unknown error ends the
-process: a restart is the recovery.
+transaction, in the first partition of their topics. Nothing is uncommitted between two polls.
 """
 
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
-from service.errors import LostState, RefusedInput, TaskMigrated
+from service.errors import LostState, RefusedInput
 from service.log.alignment import Alignment
-from service.log.port import Commit, MemberLog, Partition, Polled, Record, Source
+from service.log.port import Commit, Fetched, MemberLog, Partition, Polled, Record, Source
 from service.stages.incidents.arrivals import arrived_changes
 from service.stages.incidents.book import IncidentBook
 from service.stages.incidents.consumed import CONTROLS, Consumed
@@ -24,11 +22,11 @@ from service.stages.incidents.controls import type_of
 from service.stages.incidents.events import ControlEvent, IncidentEvent, encode_incident
 from service.stages.incidents.inbox import ControlInbox
 from service.stages.incidents.records import Collected, IncidentMarker, changed_records, marker_record
+from service.stages.member_stage import MemberStage
 from service.stages.progress import StageStatus, behind, lag_records
 from service.state.changelog import UnreadableRecord
 from service.state.changelog_keys import Origin
 
-POLL_S = 0.5  # longest wait for records: so soon a stop is noticed
 AT_ONCE = 1_000  # anomalies in one transaction: some 0.3 s, or a stop would wait for long
 CONTROLS_AT_ONCE = 100  # each looks at all members
 
@@ -89,8 +87,8 @@ class _Outcome:
                 self.counts[event.type.rpartition(".")[2]] += 1
 
 
-class IncidentStage:
-    """Drives one log with one book of incidents until it is told to stop."""
+class IncidentStage(MemberStage[IncidentStatus, _Task]):
+    """Keeps one book of incidents by what comes of one log."""
 
     def __init__(
         self,
@@ -111,47 +109,21 @@ class IncidentStage:
         reset: go on without state that is lost, else LostState is raised. check: called every round; what it raises
         ends the run.
         """
-        self.status = IncidentStatus(beat_s=time.monotonic())
-        self._log, self._new_book, self._group, self._writer = log, new_book, group, writer
+        super().__init__(log, IncidentStatus(), stop)
+        self._new_book, self._group, self._writer = new_book, group, writer
         self._controls = Partition(control_topic, 0)
-        self._stop, self._reset, self._check = stop, reset, check
-        self._owned: frozenset[Partition] = frozenset()
-        self._task: _Task | None = None
+        self._reset, self._check_others = reset, check
 
-    def read(self) -> IncidentStatus:
-        """What the watchdog looks at."""
-        return self.status
+    def _check(self) -> None:
+        self._check_others()
 
-    def run(self, written: Callable[[], None] = lambda: None) -> None:
-        """Until `stop` is set; the log is closed in any case. written: called when all is committed at the end."""
-        try:
-            while not self._stop.is_set():
-                self._check()
-                self.turn()
-            written()
-        finally:
-            self._log.close()
+    def _put(self, task: _Task, fetched: Iterable[Fetched]) -> None:
+        for one in fetched:
+            into = task.inbox if one.partition == self._controls else task.alignment
+            into.put(one)
 
-    def turn(self, timeout_s: float = POLL_S) -> None:
-        """One round: all that can be taken in by now is, so that no more than a poll brings is waiting."""
-        restoring = self._task is not None and not self._task.is_running
-        polled = self._log.poll(0.0 if restoring else timeout_s)
-        try:
-            self._open_and_close(polled)
-            task = self._task
-            if task is not None and not task.is_running:
-                self._restore(task)
-            elif task is not None:
-                for fetched in polled.fetched:
-                    into = task.inbox if fetched.partition == self._controls else task.alignment
-                    into.put(fetched)
-                while self._advance(task) and not self._stop.is_set():
-                    self.status.beat_s = time.monotonic()
-        except TaskMigrated as migrated:
-            logger.warning("incidents_migrated", reason=str(migrated))
-            self._task = None
-            self.status.counts["migrations"] += 1
-        self._report()
+    def _say_migrated(self, reason: str) -> None:
+        logger.warning("incidents_migrated", reason=reason)
 
     def _open_and_close(self, polled: Polled) -> None:
         if polled.revoked:
@@ -261,7 +233,6 @@ class IncidentStage:
     # --- what is new
 
     def _advance(self, task: _Task) -> bool:
-        """Take in what is next, and commit what came of it; False: that was all. Raises TaskMigrated."""
         outcome, records = _Outcome(), 0
         unread = behind(self._log, task.partitions)
         self._take_controls(task, outcome)
@@ -340,7 +311,7 @@ class IncidentStage:
 
     def _report(self) -> None:
         status, task = self.status, self._task
-        status.beat_s = time.monotonic()
+        status.beat_s = self._monotonic()
         status.state = "waiting" if task is None else "running" if task.is_running else "restoring"
         if task is None:
             return

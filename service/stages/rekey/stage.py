@@ -1,28 +1,27 @@
-"""The loop: poll, merge the partitions by time, commit the readings of records under the names of their streams.
+"""Merge the partitions by time, and commit the readings of records under the names of their streams.
 
 One member of the group has all partitions, since a stream's readings may be in any. Readings, dead letters and offsets
-are in one transaction, and with them what is known of streams whose readings are joined; there is no other state. An
-unknown error ends the process: a restart is the recovery.
+are in one transaction, and with them what is known of streams whose readings are joined; there is no other state.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import structlog
 
-from service.errors import LostState, TaskMigrated
+from service.errors import LostState
 from service.log.alignment import Alignment
-from service.log.port import Commit, MemberLog, Partition, Polled, Record
+from service.log.port import Commit, Fetched, MemberLog, Partition, Polled, Record
+from service.stages.member_stage import MemberStage
 from service.stages.progress import StageStatus, behind, lag_records
 from service.stages.rekey.joined_state import JoinChangelog
 from service.stages.rekey.joining import Join, JoinRules
 from service.stages.rekey.readings import ArrivedRecord, RecordReader, RekeyedReading, reading_record
 from service.state.changelog import UnreadableRecord
 
-POLL_S = 0.5  # longest wait for records: so soon a stop is noticed
 AT_ONCE = 2_000  # records, or readings, in one transaction: some 0.3 s, or a stop would wait for long
 MOST_WAITING = 100_000  # readings in memory, of some 600 bytes each
 
@@ -67,8 +66,8 @@ class _Outcome:
         return AT_ONCE - max(self.records, len(self.readings))
 
 
-class RekeyStage:
-    """Drives one log until it is told to stop."""
+class RekeyStage(MemberStage[RekeyStatus, _Task]):
+    """Merges the partitions of one log by time, and writes each reading under its stream's name."""
 
     def __init__(
         self,
@@ -88,50 +87,20 @@ class RekeyStage:
         reset: go on where records were deleted before they were read, or what was known of streams is lost, else
         LostState is raised.
         """
-        self.status = RekeyStatus(beat_s=monotonic())
-        self._log, self._reader, self._stop, self._joining = log, reader, stop, joining
-        self._wait_s, self._reset, self._monotonic = wait_s, reset, monotonic
-        self._owned: frozenset[Partition] = frozenset()
-        self._task: _Task | None = None
+        super().__init__(log, RekeyStatus(), stop, monotonic)
+        self._reader, self._joining, self._wait_s, self._reset = reader, joining, wait_s, reset
 
-    def read(self) -> RekeyStatus:
-        """What the watchdog looks at."""
-        return self.status
+    def _wait_s_of(self, timeout_s: float) -> float:
+        timeout_s = super()._wait_s_of(timeout_s)
+        waiting = self._task is not None and self._task.is_running and self._task.alignment.waiting
+        return min(timeout_s, self._wait_s) if waiting else timeout_s
 
-    def run(self, written: Callable[[], None] = lambda: None) -> None:
-        """Until `stop` is set; the log is closed in any case. written: called when all is committed at the end."""
-        try:
-            while not self._stop.is_set():
-                self.turn()
-            written()
-        finally:
-            self._log.close()
+    def _put(self, task: _Task, fetched: Iterable[Fetched]) -> None:
+        for one in fetched:
+            task.alignment.put(one, self._monotonic())
 
-    def turn(self, timeout_s: float = POLL_S) -> None:
-        """One round: all that can be taken in by now is, so that no more than a poll brings is waiting."""
-        polled = self._log.poll(self._poll_s(timeout_s))
-        try:
-            self._open_and_close(polled)
-            task = self._task
-            if task is not None and not task.is_running:
-                self._restore(task)
-            elif task is not None:
-                for fetched in polled.fetched:
-                    task.alignment.put(fetched, self._monotonic())
-                while self._advance(task) and not self._stop.is_set():
-                    self.status.beat_s = self._monotonic()
-        except TaskMigrated as migrated:
-            logger.warning("rekey_migrated", reason=str(migrated))
-            self._task = None
-            self.status.counts["migrations"] += 1
-        self._report()
-
-    def _poll_s(self, timeout_s: float) -> float:
-        if self._task is None:
-            return timeout_s
-        if not self._task.is_running:
-            return 0.0
-        return min(timeout_s, self._wait_s) if self._task.alignment.waiting else timeout_s
+    def _say_migrated(self, reason: str) -> None:
+        logger.warning("rekey_migrated", reason=reason)
 
     def _open_and_close(self, polled: Polled) -> None:
         if polled.revoked:
@@ -201,7 +170,6 @@ class RekeyStage:
     # --- what is new
 
     def _advance(self, task: _Task) -> bool:
-        """Commit what is next; False: that was all. Raises TaskMigrated."""
         out = _Outcome()
         came_by_s = self._monotonic() - self._wait_s
         self._add_idle(task, out)  # those for which the commit before had no room

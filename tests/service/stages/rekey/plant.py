@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from service.input.formats import RecordRules, TopicMapping
 from service.input.wire import Decoder
 from service.log.memory_log import MemoryLog, Topics
-from service.log.port import Partition, Record
+from service.log.port import Record
 from service.stages.rekey.joined_state import JoinChangelog
 from service.stages.rekey.joining import JoinRules
 from service.stages.rekey.readings import RecordReader
@@ -107,6 +107,25 @@ def metrics_plant(seconds: int = 60, devices: int = 5) -> list[list[Record]]:
     return found
 
 
+def topics_of(topic: str, records: Sequence[Sequence[Record]]) -> Topics:
+    """A topic with what is in each of its partitions."""
+    topics = Topics({topic: PARTITIONS})
+    for partition, mine in zip(topics.partitions, records, strict=True):
+        topics.append(partition, mine)
+    return topics
+
+
+def run_to_the_end(topics: Topics, stage: RekeyStage) -> None:
+    ends = {partition: topics.bounds(partition)[1] for partition in topics.partitions}
+    while any(topics.committed.get(partition, 0) < end for partition, end in ends.items()):
+        stage.turn(0.0)
+
+
+def of_streams(topics: Topics) -> dict[bytes, list[Record]]:
+    """What a stage wrote."""
+    return by_stream({partition.number: records for partition, records in topics.anomalies.items()})
+
+
 class Plant(NamedTuple):
     """What is written to a topic, and how it is read."""
 
@@ -125,16 +144,12 @@ class Plant(NamedTuple):
 
     def written(self, source: str, records: Sequence[Sequence[Record]]) -> Topics:
         """What a stage that nothing disturbs writes, on a log in memory."""
-        topics = Topics({source: PARTITIONS})
-        for number, mine in enumerate(records):
-            topics.append(Partition(source, number), mine)
+        topics = topics_of(source, records)
         reader = RecordReader(Decoder(FEATURES, DAY_MS, DAY_MS, RecordRules(mappings={source: self.mapping})))
         joining = None
         if self.joining is not None:
             joining = Joining(self.joining, JoinChangelog("calm", "readings", FEATURES))
-        stage = RekeyStage(MemoryLog(topics), reader, threading.Event(), joining=joining)
-        while sum(topics.committed.values()) < sum(map(len, records)):
-            stage.turn(0.0)
+        run_to_the_end(topics, RekeyStage(MemoryLog(topics), reader, threading.Event(), joining=joining))
         return topics
 
 

@@ -23,9 +23,11 @@ from tests.service.stages.rekey.plant import (
     METRIC_RULES,
     METRICS,
     PARTITIONS,
-    by_stream,
     metric,
     metrics_plant,
+    of_streams,
+    run_to_the_end,
+    topics_of,
 )
 
 PARTS = tuple(Partition(METRICS, number) for number in range(PARTITIONS))
@@ -34,26 +36,13 @@ JOINING = Joining(JOIN, JoinChangelog("rekey", "readings", FEATURES))
 
 
 def topics_with(records: Sequence[Sequence[Record]] = ALL) -> Topics:
-    topics = Topics({METRICS: PARTITIONS})
-    for partition, mine in zip(PARTS, records, strict=True):
-        topics.append(partition, mine)
-    return topics
+    return topics_of(METRICS, records)
 
 
 def stage_of(topics: Topics, *script: Fault, reset: bool = False) -> RekeyStage:
     reader = RecordReader(Decoder(FEATURES, DAY_MS, DAY_MS, METRIC_RULES))
     log = MemoryLog(topics, script, max_poll_records=10)
     return RekeyStage(log, reader, threading.Event(), joining=JOINING, reset=reset, monotonic=lambda: 100.0)
-
-
-def run_to_the_end(topics: Topics, stage: RekeyStage) -> None:
-    ends = {partition: topics.bounds(partition)[1] for partition in PARTS}
-    while any(topics.committed.get(partition, 0) < end for partition, end in ends.items()):
-        stage.turn(0.0)
-
-
-def of_streams(topics: Topics) -> dict[bytes, list[Record]]:
-    return by_stream({partition.number: records for partition, records in topics.anomalies.items()})
 
 
 def calm() -> dict[bytes, list[Record]]:

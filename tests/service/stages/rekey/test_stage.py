@@ -20,9 +20,11 @@ from tests.service.stages.rekey.plant import (
     PARTITIONS,
     RULES,
     TOPIC,
-    by_stream,
+    of_streams,
     plant,
     record,
+    run_to_the_end,
+    topics_of,
 )
 
 PARTS = tuple(Partition(TOPIC, number) for number in range(PARTITIONS))
@@ -31,10 +33,7 @@ READINGS = 60 * 7 + 12 * 3
 
 
 def topics_with(records: Sequence[Sequence[Record]] = ALL) -> Topics:
-    topics = Topics({TOPIC: PARTITIONS})
-    for partition, mine in zip(PARTS, records, strict=True):
-        topics.append(partition, mine)
-    return topics
+    return topics_of(TOPIC, records)
 
 
 class Clock:
@@ -52,16 +51,6 @@ def stage_of(topics: Topics, *script: Fault, reset: bool = False) -> RekeyStage:
 def stage_on(log: MemoryLog, wait_s: float = 0.0, clock: Clock | None = None, *, reset: bool = False) -> RekeyStage:
     reader = RecordReader(Decoder(FEATURES, DAY_MS, DAY_MS, RULES))
     return RekeyStage(log, reader, threading.Event(), wait_s=wait_s, reset=reset, monotonic=clock or Clock())
-
-
-def run_to_the_end(topics: Topics, stage: RekeyStage) -> None:
-    ends = {partition: topics.bounds(partition)[1] for partition in PARTS}
-    while any(topics.committed.get(partition, 0) < end for partition, end in ends.items()):
-        stage.turn(0.0)
-
-
-def of_streams(topics: Topics) -> dict[bytes, list[Record]]:
-    return by_stream({partition.number: records for partition, records in topics.anomalies.items()})
 
 
 def calm() -> dict[bytes, list[Record]]:
