@@ -73,16 +73,21 @@ class Head:
             await self._app(scope, receive, send)
             return
 
-        async def send_head(message: Message) -> None:
+        # Kept until the answer has ended: a client that has the head may ask again at once, and whatever an answer
+        # without end occupies, a listener's place for one, is free by then.
+        kept: list[Message] = []
+
+        async def keep_head(message: Message) -> None:
             if message.get("more_body"):
-                await send({"type": "http.response.body"})
                 raise _Answered
-            await send(message)
+            kept.append(message)
 
         try:
-            await self._app({**scope, "method": "GET"}, receive, send_head)
+            await self._app({**scope, "method": "GET"}, receive, keep_head)
         except* _Answered:
-            pass
+            kept.append({"type": "http.response.body"})
+        for message in kept:
+            await send(message)
 
 
 class _Answered(Exception):

@@ -9,7 +9,7 @@ published, from where it last was, so one that is slow misses what passed meanwh
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -51,7 +51,7 @@ class Followers:
         self._most = most
         self._count = 0
 
-    def stream(self, key: StreamKey | None, last_id: str | None, address: str = "") -> AsyncIterator[bytes]:
+    def stream(self, key: StreamKey | None, last_id: str | None, address: str = "") -> AsyncGenerator[bytes]:
         """key: the stream whose readings are wanted. last_id: of the last anomaly that the listener has seen.
 
         address: the listener's. Readings wait for their turn in its line, as any answer does.
@@ -62,7 +62,7 @@ class Followers:
             raise TooMuchAsked(f"{self._count} listen already, which is as many as there may be")
         return self._lines(key, last_id, address)
 
-    async def _lines(self, key: StreamKey | None, last_id: str | None, address: str) -> AsyncIterator[bytes]:
+    async def _lines(self, key: StreamKey | None, last_id: str | None, address: str) -> AsyncGenerator[bytes]:
         self._count += 1
         try:
             async for name, data, number in self._events(key, last_id, address):
@@ -161,7 +161,8 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes]) -> None:
+        self._events = events
         super().__init__(events, headers={"X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -173,6 +174,8 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send_in_time)
         except (TimeoutError, ClientDisconnect):
             return  # the client does not read, or has gone
+        finally:
+            await self._events.aclose()  # now, and not when it is collected: the listener's place is free
 
 
 def describe_events() -> dict[str, Any]:

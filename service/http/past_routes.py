@@ -1,6 +1,6 @@
 """HTTP: what a stream's readings were around a time, judged again from the topic."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -48,7 +48,7 @@ def router(past: PastProcess) -> APIRouter:
     return api
 
 
-async def _events(answers: AsyncIterator[tuple[str, bytes]]) -> AsyncIterator[bytes]:
+async def _events(answers: AsyncIterator[tuple[str, bytes]]) -> AsyncGenerator[bytes]:
     async for name, body in answers:
         yield b"event: %s\ndata: %s\n\n" % (name.encode(), body)
 
