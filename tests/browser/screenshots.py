@@ -23,7 +23,8 @@ from service.cli.feeding import PLANT_STEP_S, PLANT_TRAINING_READINGS, plant_rea
 from service.input.wire import encode_reading
 from service.kafka.topics import COMPACTED, TopicSpec, create_topics
 from tests.browser.chromium import running_browser
-from tests.integration.test_end_to_end import Process, Service, made_topics, wait_until
+from tests.commands import Process
+from tests.integration.test_end_to_end import Service, made_topics, wait_until
 from tests.kafka import Broker, running_broker
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"

@@ -26,16 +26,16 @@ def main() -> int:
     args = parser.parse_args()
     from tests.faults import suite  # noqa: PLC0415
     from tests.faults.figures import HEADING, Cast  # noqa: PLC0415
-    from tests.faults.nursery import Nursery  # noqa: PLC0415
     from tests.faults.soak import soak  # noqa: PLC0415
     from tests.kafka import running_broker  # noqa: PLC0415
+    from tests.nursery import Nursery  # noqa: PLC0415
 
     names = args.rows or list(suite.ROWS)
     if unknown := set(names) - {*suite.ROWS, "soak"}:
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(suite.ROWS)} and soak")
     print(f"seed {args.seed}\n{HEADING}", flush=True)
     began, failed = time.monotonic(), []
-    with running_broker() as broker, Nursery() as nursery:
+    with running_broker() as broker, Nursery(suite.ROLES) as nursery:
         for name in names:
             cast = Cast(broker, nursery, args.seed)
             figures = soak(cast, args.minutes) if name == "soak" else suite.play(name, cast, full=not args.small)

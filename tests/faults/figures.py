@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.faults.nursery import Nursery
 from tests.faults.oracle import Differences
 from tests.faults.scene import Outcome
 from tests.kafka import Broker
+from tests.nursery import Nursery
 
 
 class Cast(NamedTuple):

@@ -30,10 +30,10 @@ from service.state.changelog_keys import Origin
 from service.state.slab import StateSlab
 from tests.data import QUICK, some_forecaster
 from tests.faults import oracle, plant
-from tests.faults.nursery import Child, Nursery
 from tests.faults.oracle import Differences, Published, compare, compare_state
 from tests.faults.worker import verdict_offset
 from tests.kafka import Broker
+from tests.nursery import Child, Nursery
 
 PARTITIONS = 4
 SESSION_MS = 1_500  # the broker allows 1,000; a heartbeat comes every 500

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.faults.figures import Cast, Figures
-from tests.faults.nursery import Child
 from tests.faults.outages import Keeper
 from tests.faults.scene import SESSION_MS, Scene
+from tests.nursery import Child
 from tests.proxy import END_TXN, Proxy
 
 FAULT_EVERY_S = 15.0

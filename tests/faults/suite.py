@@ -13,6 +13,12 @@ from tests.faults.figures import Cast, Figures
 from tests.faults.oracle import Differences
 from tests.service.stages.rekey.plant import PLANTS
 
+ROLES = {
+    **{name: f"tests.faults.{name}" for name in ("worker", "oracle", "schedules", "pages")},
+    "rekey": "tests.faults.rekeying",
+}
+"""What a child of the cast's nursery may be."""
+
 Play = Callable[[Cast], Figures]
 
 

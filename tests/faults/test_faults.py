@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults import suite
 from tests.faults.figures import HEADING, Cast, Figures
-from tests.faults.nursery import Nursery
 from tests.kafka import Broker
+from tests.nursery import Nursery
 
 # Of a connection that is refused or broken off, the client leaves the socket to the garbage collector.
 pytestmark = [pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"), pytest.mark.timeout(1_800)]
@@ -19,7 +19,7 @@ SEED = int(os.environ.get("TELLTALE_TEST_FAULT_SEED") or random.SystemRandom().r
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
+    with Nursery(suite.ROLES) as nursery:
         yield nursery
 
 

@@ -1,11 +1,8 @@
 """The whole service on a real broker: readings in, anomalies out, by the commands a person would use."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -35,16 +32,15 @@ from service.log.port import Fetched, Partition, Record
 from service.pipeline import Pipeline
 from service.state.slab import StateSlab
 from service.state.task import PartitionTask
-from tests.command_line import Telltale, settings_of
+from tests.command_line import Telltale
+from tests.commands import WITHIN_S, FreshProcess, Process
 from tests.data import QUICK, data_folder, faulty, some_forecaster, some_machines
 from tests.kafka import Broker, Written
 from tests.records import headers_of
 
-WITHIN_S = 300.0  # a loaded machine takes minutes to start a service
 PARTITIONS = 2
 YEAR_S = 31_536_000
 MILLISECONDS = ("--time-unit", "ms")  # some sets have a clock that begins at zero
-COMMAND = Path(sys.executable).parent / "telltale"
 NOW_MS = 1_700_000_000_000
 
 
@@ -88,62 +84,14 @@ def made_topics(broker: Broker) -> Names:
     return names
 
 
-class Process:
-    """A `telltale` command in a process of its own."""
-
-    def __init__(self, *arguments: object, **environment: str) -> None:
-        clean = {name: value for name, value in os.environ.items() if name not in settings_of(os.environ)}
-        self._process = subprocess.Popen(
-            [COMMAND, *map(str, arguments)],
-            env={**clean, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.out: list[str] = []
-        self.err: list[str] = []
-        pipes = ((self._process.stdout, self.out), (self._process.stderr, self.err))
-        self._readers = [threading.Thread(target=into.extend, args=(pipe,)) for pipe, into in pipes]
-        for reader in self._readers:
-            reader.start()
-
-    @property
-    def running(self) -> bool:
-        return self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def ended(self, within_s: float = WITHIN_S) -> int:
-        """The exit code."""
-        code = self._process.wait(within_s)
-        self._let_go()
-        return code
-
-    def kill(self) -> None:
-        if self.running:
-            self._process.kill()
-            self._process.wait()
-        self._let_go()
-
-    def _let_go(self) -> None:
-        for reader in self._readers:
-            reader.join()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-
 class Service:
     """`telltale run`, seen from outside: its lines and its HTTP port."""
 
-    def __init__(self, broker: Broker, checkpoint: Path, names: Names, **environment: str) -> None:
+    def __init__(
+        self, broker: Broker, checkpoint: Path, names: Names, process: type[Process] = Process, /, **environment: str
+    ) -> None:
         self.names = names
-        self.process = Process(
+        self.process = process(
             *("run", "--checkpoint", checkpoint, "--bootstrap-servers", broker.bootstrap_servers),
             *("--http-port", 0, "--log-format", "json"),
             **names.environment,
@@ -193,8 +141,10 @@ class Service:
 
 
 @contextmanager
-def service(broker: Broker, checkpoint: Path, names: Names, **environment: str) -> Iterator[Service]:
-    running = Service(broker, checkpoint, names, **environment)
+def service(
+    broker: Broker, checkpoint: Path, names: Names, process: type[Process] = Process, /, **environment: str
+) -> Iterator[Service]:
+    running = Service(broker, checkpoint, names, process, **environment)
     try:
         yield running.until_listening()
     finally:
@@ -411,7 +361,7 @@ def judged_offline(checkpoint: Path, topic: str, number: int, readings: list[Wri
 def test_sigterm_under_load_ends_it_soon_with_everything_told_that_is_committed(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, plant_records(streams=40, readings=30_000))
-    with service(kafka, quick, names, TELLTALE_KAFKA__MAX_POLL_RECORDS="200") as running:
+    with service(kafka, quick, names, FreshProcess, TELLTALE_KAFKA__MAX_POLL_RECORDS="200") as running:
         running.until_judged(2_000)
         stopped_at = time.monotonic()
         running.process.signal(signal.SIGTERM)
@@ -509,9 +459,9 @@ def test_it_says_what_it_cannot_start_with(kafka: Broker, quick: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         starts = [
-            (1, "could not connect to 127.0.0.1:1 within", Process(*run, "127.0.0.1:1", "--http-port", 0)),
-            (1, "found no topic no.such.topic", Process(*run, here, "--http-port", 0, "--topic", "no.such.topic")),
-            (2, f"http.port: cannot listen on 127.0.0.1, port {port}", Process(*run, here, "--http-port", port)),
+            (1, "could not connect to 127.0.0.1:1 within", FreshProcess(*run, "127.0.0.1:1", "--http-port", 0)),
+            (1, "found no topic no.such.topic", FreshProcess(*run, here, "--http-port", 0, "--topic", "no.such.topic")),
+            (2, f"http.port: cannot listen on 127.0.0.1, port {port}", FreshProcess(*run, here, "--http-port", port)),
         ]
         try:
             for code, said, process in starts:
@@ -529,7 +479,7 @@ def test_it_says_what_it_cannot_start_with(kafka: Broker, quick: Path) -> None:
 def test_sigterm_before_there_is_a_broker_ends_it_at_once(quick: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         servers = f"127.0.0.1:{silent.getsockname()[1]}"
-        process = Process(
+        process = FreshProcess(
             "run", "--checkpoint", quick, "--bootstrap-servers", servers, "--http-port", 0, TELLTALE_LOG__FORMAT="json"
         )
         try:
@@ -546,7 +496,7 @@ def test_sigterm_before_there_is_a_broker_ends_it_at_once(quick: Path) -> None:
 @pytest.mark.slow
 def test_a_short_demo_finds_faults_and_prints_its_table() -> None:
     """The slowest test here: it lasts as long as it is told to."""
-    demo = Process("demo", "--seconds", 20, "--streams", 24, "--http-port", 0)
+    demo = FreshProcess("demo", "--seconds", 20, "--streams", 24, "--http-port", 0)
     try:
         assert demo.ended() == 0, demo.err
     finally:

@@ -16,7 +16,8 @@ from service.log.port import Record
 from service.stages.incidents.controls import Acknowledgement, read_control
 from service.stages.incidents.events import CONTROL_APPLIED
 from tests.command_line import Telltale
-from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, quick, service, wait_until
+from tests.commands import Process
+from tests.integration.test_end_to_end import Names, made_topics, new_names, quick, service, wait_until
 from tests.kafka import Broker
 from tests.service.stages.incidents.plant import (
     PER_DAY,

@@ -15,6 +15,7 @@ from kafka.codec import gzip_encode
 from service.input.events import decode_event
 from service.input.wire import encode_reading
 from service.log.port import Record
+from tests.commands import FreshProcess
 from tests.integration import test_end_to_end
 from tests.integration.test_end_to_end import NOW_MS, Service, good, made_topics, service
 from tests.kafka import Broker
@@ -80,7 +81,7 @@ def test_poison_of_every_kind_is_one_dead_letter_a_record_within_the_memory_limi
     incompressible = b"{" + os.urandom(1_048_487)  # not as a record of MessagePack begins
     bomb = 12_000
     whole = 1_536 * MIB
-    with service(kafka, quick, names) as running:
+    with service(kafka, quick, names, FreshProcess) as running:
         kafka.produce(names.topic, [(1, one) for one in clean])
         kafka.produce(names.topic, [(0, one) for one in clean[:60]])
         until_judged(running, len(clean) + 60)

@@ -14,16 +14,8 @@ import yaml
 
 from service.input.events import decode_event
 from service.state.open_alarms import SEVERITIES
-from tests.integration.test_end_to_end import (
-    NOW_MS,
-    Names,
-    Process,
-    Service,
-    made_topics,
-    quick,
-    service,
-    wait_until,
-)
+from tests.commands import Process
+from tests.integration.test_end_to_end import NOW_MS, Names, Service, made_topics, quick, service, wait_until
 from tests.kafka import Broker
 from tests.prometheus import DEPLOY, Served, running_alertmanager, running_prometheus
 from tests.service.receiver import Listening, listening

@@ -11,7 +11,8 @@ from service.live.insights import Model
 from service.log.memory_log import Topics
 from service.log.port import Partition
 from service.stages.incidents.controls import PromotedModel, control_record
-from tests.integration.test_end_to_end import Process, Service, made_topics, service, wait_until
+from tests.commands import Process
+from tests.integration.test_end_to_end import Service, made_topics, service, wait_until
 from tests.integration.test_incidents import SLOWLY
 from tests.integration.test_several_models import bytes_of, saved
 from tests.kafka import Broker

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from service.log.port import Record
-from tests.integration.test_end_to_end import Names, Process, made_topics, new_names, wait_until
+from tests.commands import Process
+from tests.integration.test_end_to_end import Names, made_topics, new_names, wait_until
 from tests.integration.test_incidents import SLOWLY, Stage
 from tests.kafka import Broker
 from tests.service.stages.rekey.plant import PARTITIONS, PLANTS, TOPIC, Plant, by_stream, in_parts, of_streams

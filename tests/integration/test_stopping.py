@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import FreshProcess
 from tests.faults.broker import OwnBroker
 from tests.integration.test_end_to_end import Service, made_topics, plant_records, quick, service
 from tests.integration.test_end_to_end import wait_until as wait_for
@@ -35,7 +36,7 @@ def terminated(running: Service) -> tuple[int, float]:
 def test_idle_and_all_written_it_ends_in_good_order_though_the_broker_hangs(own: OwnBroker, quick: Path) -> None:
     names = made_topics(own.broker)
     own.broker.produce(names.topic, RECORDS[:300])
-    with service(own.broker, quick, names, **AT_ONCE) as running:
+    with service(own.broker, quick, names, FreshProcess, **AT_ONCE) as running:
         running.until_judged(300)
         wait_for(lambda: all(p["unwritten_s"] == 0 for p in running.status()["partitions"]), "all pages written")
         own.stop()
@@ -51,7 +52,7 @@ def test_idle_and_all_written_it_ends_in_good_order_though_the_broker_hangs(own:
 def test_under_load_it_says_that_not_all_is_written(own: OwnBroker, quick: Path, hung_s: float) -> None:
     names = made_topics(own.broker)
     own.broker.produce(names.topic, RECORDS)
-    with service(own.broker, quick, names, **SMALL_STEPS) as running:
+    with service(own.broker, quick, names, FreshProcess, **SMALL_STEPS) as running:
         running.until_judged(500)
         own.stop()
         try:
@@ -70,7 +71,7 @@ def test_while_it_connects_it_ends_at_once(own: OwnBroker, quick: Path) -> None:
     names = made_topics(own.broker)
     own.stop()
     try:
-        with service(own.broker, quick, names) as running:
+        with service(own.broker, quick, names, FreshProcess) as running:
             code, seconds = terminated(running)
     finally:
         own.resume()

@@ -1,6 +1,6 @@
 """Forks processes that have everything imported already: a worker that is killed is back within 0.1 s, not within 3.
 
-`Nursery` is the suite's end of it; `main` is the nursery itself, which has one thread, so that forking it is safe. They
+`Nursery` is the tests' end of it; `main` is the nursery itself, which has one thread, so that forking it is safe. They
 talk through pipes, a line of JSON a message. The nursery ends with its parent, and every child with the nursery.
 """
 
@@ -16,16 +16,12 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-ROOT = Path(__file__).parents[2]
-ROLES = {  # each has a function `run`
-    **{name: f"tests.faults.{name}" for name in ("worker", "oracle", "schedules", "pages")},
-    "rekey": "tests.faults.rekeying",
-}
+ROOT = Path(__file__).parents[1]
 STARTED_WITHIN_S = 300.0
 NO_CHILD = 0  # in the place of a child: the nursery itself has ended
 LIBC = ctypes.CDLL(None)
@@ -58,17 +54,18 @@ class Child:
 class Nursery:
     """Starts children, and knows when they stop or end."""
 
-    def __init__(self) -> None:
+    def __init__(self, roles: Mapping[str, str]) -> None:
+        """roles: what a child may be, and the module whose `run` is that."""
         self._children: dict[int, Child] = {}
         self._started: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._lock = threading.Lock()  # one start at a time
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.faults.nursery"],
+            [sys.executable, "-W", "ignore", "-m", "tests.nursery", json.dumps(dict(roles))],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the suite
+            start_new_session=True,  # Ctrl-C is for the tests
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -79,6 +76,10 @@ class Nursery:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and all its children."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()  # the nursery ends its children, and itself
@@ -86,11 +87,13 @@ class Nursery:
         self._listener.join()
         self._process.stdout.close()
 
-    def start(self, role: str, orders: Mapping[str, Any], log: Path) -> Child:
-        """Fork a child that carries out its orders; what it says is appended to the log."""
+    def start(self, role: str, orders: Mapping[str, Any], log: Path, errors: Path | None = None) -> Child:
+        """Fork a child that carries out its orders; what it says is appended to the log, or what it says on stderr to
+        `errors`.
+        """
         assert self._process.stdin is not None
         with self._lock:
-            message = {"role": role, "orders": orders, "log": str(log)}
+            message = {"role": role, "orders": orders, "logs": [str(log), str(errors or log)]}
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
             pid = self._started.get(timeout=STARTED_WITHIN_S)
@@ -122,7 +125,7 @@ class Nursery:
 def main() -> None:
     _end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    roles = {name: importlib.import_module(module).run for name, module in ROLES.items()}
+    roles = {name: importlib.import_module(module).run for name, module in json.loads(sys.argv[1]).items()}
     import gc  # noqa: PLC0415
 
     gc.collect()
@@ -147,14 +150,16 @@ def main() -> None:
                 assert threading.active_count() == 1 == len(list(Path("/proc/self/task").iterdir())), (
                     "forking needs one thread"
                 )
-                pid = _fork(roles[ordered["role"]], ordered["orders"], ordered["log"], (wake_read, wake_write))
+                pid = _fork(roles[ordered["role"]], ordered["orders"], ordered["logs"], (wake_read, wake_write))
                 children.add(pid)
                 _say({"started": ordered["role"], "pid": pid})
     for pid in children:
         os.kill(pid, signal.SIGKILL)
 
 
-def _fork(run: Callable[[Mapping[str, Any]], int], orders: Mapping[str, Any], log: str, mine: tuple[int, int]) -> int:
+def _fork(
+    run: Callable[[Mapping[str, Any]], int], orders: Mapping[str, Any], logs: Sequence[str], mine: tuple[int, int]
+) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -165,17 +170,18 @@ def _fork(run: Callable[[Mapping[str, Any]], int], orders: Mapping[str, Any], lo
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for end in mine:
             os.close(end)
-        null, into = os.open("/dev/null", os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for source, target in ((null, 0), (into, 1), (into, 2)):
+        sources = [os.open("/dev/null", os.O_RDONLY)]
+        sources += [os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for log in logs]
+        for target, source in enumerate(sources):
             os.dup2(source, target)
-        os.close(null)
-        os.close(into)
+            os.close(source)
         code = run(orders)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     except BaseException:
         traceback.print_exc()
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
