@@ -88,14 +88,19 @@ def note(
 @compiled
 def evidence_of(look: Look, witness: int) -> float:
     """How strange a channel is to the witness that opened the alarm."""
+    evidence = look.residual_z * look.counts
     if witness == OpenedBy.LEVEL:
-        return look.level_z * look.level_counts
-    if witness == OpenedBy.RANGE:
-        return look.outside
-    if witness == OpenedBy.STUCK:
-        return look.equal
-    if witness == OpenedBy.MISSING:
-        return look.missing
-    if witness == OpenedBy.RELATION:
-        return look.relation_z * look.relation_counts
-    return 1.0 if witness == OpenedBy.SILENT else look.residual_z * look.counts
+        evidence = look.level_z * look.level_counts
+    elif witness == OpenedBy.RANGE:
+        evidence = look.outside
+    elif witness == OpenedBy.SUDDEN:
+        evidence = look.sudden_ratio
+    elif witness == OpenedBy.STUCK:
+        evidence = look.equal
+    elif witness == OpenedBy.MISSING:
+        evidence = look.missing
+    elif witness == OpenedBy.SILENT:
+        evidence = 1.0
+    elif witness == OpenedBy.RELATION:
+        evidence = at_least(abs(look.relation_z), abs(look.relation_lasting)) * look.relation_counts
+    return evidence

@@ -167,7 +167,7 @@ def judge_block(
                 limit(scratch.channels[f], scratch.looks[f], limits[f])
                 write_band(stream, scratch.channels[f], scratch.looks[f], n, f, sheet)
             if related > 0:
-                relate(relation, limits, scratch)
+                relate(relation, limits, scratch, rules)
             stream.age += 1
             scores = score(stream, scratch, elapsed_ms, rules)
             step = step_alarm(stream, scratch, scores, float(block.offsets[n]), time_ms, rules)

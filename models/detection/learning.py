@@ -56,19 +56,27 @@ def update_baseline(
     stream.level_strength_mean, stream.level_strength_variance = follow(
         stream.level_strength_mean, stream.level_strength_variance, scores.strengths[1], rate
     )
+    for f in range(len(scratch.looks)):
+        channel, look = scratch.channels[f], scratch.looks[f]
+        channel.sudden_block_peak = at_least(channel.sudden_block_peak, look.sudden * scores.scored)
     together = scratch.relation[0]
     if related:
         together.strength_mean, together.strength_variance = follow(
             together.strength_mean, together.strength_variance, scores.strengths[2], rate
         )
-        together.block_peak = at_least(together.block_peak, scores.peaks[4] * scores.scored)
+        together.lasting_mean, together.lasting_variance = follow(
+            together.lasting_mean, together.lasting_variance, scores.strengths[3], rate
+        )
+        for f in range(len(scratch.looks)):
+            together.sudden_block_peak = at_least(together.sudden_block_peak, scratch.looks[f].sudden * scores.scored)
+        together.block_peak = at_least(together.block_peak, scores.peaks[3] * scores.scored)
+        together.lasting_block_peak = at_least(together.lasting_block_peak, scores.peaks[4] * scores.scored)
     stream.block_seen += scores.scored
-    stream.sudden_block_peak = at_least(stream.sudden_block_peak, scores.peaks[3] * scores.scored)
     stream.residual_block_peak = at_least(stream.residual_block_peak, scores.peaks[0] * scores.scored)
     stream.level_block_peak = at_least(stream.level_block_peak, scores.peaks[1] * scores.scored)
     stream.range_block_peak = at_least(stream.range_block_peak, scores.peaks[2] * scores.scored)
     if stream.block_seen >= rules.block_readings and stream.alarm == 0:  # what is open is judged as when it opened
-        calibrate(stream, together, rules, false_alarm_ms)
+        calibrate(stream, scratch, rules, false_alarm_ms)
     ask_less(stream, together, rules.factor_fades)
 
 

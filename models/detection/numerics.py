@@ -226,6 +226,9 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         "last_profile": torch.tensor(0.25),
         "visit_sum": torch.tensor(1.25),
         "visit_readings": torch.tensor(3.0),
+        "sudden_peak_mean": torch.tensor(1.5),
+        "sudden_peak_variance": torch.tensor(0.0625),
+        "sudden_threshold": torch.tensor(9.0),
         **{f"{share}_product": torch.tensor(24.0 + n) for n, share in enumerate(SHARES)},
         **{f"{share}_square": torch.tensor(32.0 + n) for n, share in enumerate(SHARES)},
         **{four: torch.tensor(float((n + 1) * 65_537 * 131)) for n, four in enumerate(CALENDAR)},
@@ -243,7 +246,6 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         *((lived, "range_peak_mean", 0.5), (lived, "range_peak_variance", 0.25), (lived, "range_threshold", 1.5)),
         *((lived, "block_seen", 13.0), (lived, "residual_block_peak", 2.0), (lived, "blocks", 5.0)),
         *((lived, "residual_peak_mean", 1.5), (lived, "residual_peak_variance", 0.25)),
-        *((lived, "sudden_peak_mean", 1.5), (lived, "sudden_peak_variance", 0.0625), (lived, "sudden_threshold", 9.0)),
         *((lived, "interval_ms", 60_000.0), (lived, "longest_gap_ms", 90_000.0), (lived, "level_factor", 1.5)),
         *((lived & kinds.in_alarm, "alarm", 1.0), (lived & kinds.in_alarm, "length", RULES.alarm.adopt_after - 3.0)),
     ):
@@ -254,7 +256,9 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         products = (64 * spread * spread)[:, :, None] * torch.ones(features, features).tril(-1)
         rows.relation[lived, RELATION_MEAN], rows.relation[lived, RELATION_VARIANCE] = 0.03125, 0.5
         rows.relation[lived, RELATION_MATRIX:] = (matrix + products)[lived]
-        for place, number in enumerate((0.75, 0.0625, 2.0, 1.5, 0.25, 6.0, 1.25)):  # in the order of Relations
+        for place, number in enumerate(
+            (0.75, 0.0625, 2.0, 1.5, 0.25, 6.0, 0.5, 0.125, 1.0, 1.25, 0.125, 3.0, 1.25, 1.0, 1.5, 0.06)
+        ):  # in the order of Relations
             rows.relation_statistics[lived, place] = number
     hidden, cell = (
         _fractions((STREAMS, config.layers, width), seed).float()

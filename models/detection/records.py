@@ -4,6 +4,7 @@ Nothing here is compiled, so that it can be imported without the compiler.
 Sizes: N readings of a batch, T waves, S streams, F features, E symptoms a channel, M events.
 """
 
+import math
 from dataclasses import asdict
 from functools import cache
 from typing import NamedTuple, Self
@@ -19,6 +20,7 @@ LATE_LIMIT = 32  # late readings in a row after which a stream's clock was set b
 BAND_DEVIATIONS = 3.0  # half the expected band, in standard deviations of the stream's own residual
 BAND_REACH = 1.6448536269514722  # standard deviations to either end of a band that holds 90 % of normal residuals
 SMALLEST_STD = 0.01  # spreads: what is nearer is never anomalous
+STRONGEST = 30.0  # standard deviations: a channel further off is no more anomalous, and does not drown the others
 SMALLEST_VARIANCE = SMALLEST_STD * SMALLEST_STD
 FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
 SMALLEST_DEVIATION = 0.05  # of a strength, which is around 1, beside its standard deviation
@@ -39,6 +41,7 @@ class Rules(NamedTuple):
     residual_weight: float
     level_weight: float
     strength_rate: float  # of one reading in a short mean
+    strength_gain: float  # standard deviations of such a mean of independent readings in one of theirs
     level_rate: float
     baseline_share: float
     long_readings: float
@@ -46,6 +49,7 @@ class Rules(NamedTuple):
     blocks: float
     sharp_deviations: float  # above the mean of the peaks: what they exceed once in the wanted period
     smooth_deviations: float
+    lasting_deviations: float
     opened_factor: float
     factor_fades: float  # at one reading
     lowest_threshold: float
@@ -68,10 +72,12 @@ class Rules(NamedTuple):
             **asdict(score),
             **asdict(alarm),
             "strength_rate": 2 / (score.smooth_readings + 1),
+            "strength_gain": math.sqrt(score.smooth_readings),
             "level_rate": 2 / (score.level_readings + 1),
             "baseline_share": score.usual_share,
             "sharp_deviations": score.deviations(score.sharp_period),
             "smooth_deviations": score.deviations(score.smooth_period),
+            "lasting_deviations": score.deviations(score.lasting_period),
             "factor_fades": 1 / score.opened_readings,
         }
         return cls(**{name: float(numbers[name]) for name in cls._fields})
@@ -102,6 +108,8 @@ class Look:
     level_z: float  # of the level deviation, likewise
     counts: float  # 1: it is far enough off to raise an alarm; see LIMITS
     level_counts: float  # the same of the level deviation
+    sudden: float  # the residual's standard deviations, where it counts
+    sudden_ratio: float  # over the channel's threshold
     beyond: float  # how far outside the range that was learned, raw; 0 inside, and where that does not count
     outside: float  # margins outside the range
     equal: float  # the run of equal values, over the longest that is healthy
@@ -109,6 +117,7 @@ class Look:
     relation: float  # how far the value is from what the other channels say, in spreads
     relation_std: float
     relation_z: float  # standard deviations from its long mean; 0 where the value is missing
+    relation_lasting: float  # its short mean, in standard deviations of such a mean where readings are independent
     relation_counts: float  # 1: it is far enough off to raise an alarm
     moved: float  # the value's distance from the mean before, raw; 0 where nothing is learned of it
     shrink: float  # of what is in spreads, when the spread is derived again
@@ -249,8 +258,10 @@ class Scores(NamedTuple):
     score: float  # 1.0 is the threshold; 0 before the warm-up is over
     sharp: float  # of the witnesses that smooth nothing: what they say is over when it is over
     scored: float  # 1 after the warm-up
-    strengths: tuple[float, float, float]  # the residual's, smoothed, without its largest share; level's; relation's
-    peaks: tuple[float, float, float, float, float]  # of prediction, level, range, sudden, relation, over no threshold
+    strengths: tuple[
+        float, float, float, float
+    ]  # the residual's, smoothed, less its largest share; level's; relation's two
+    peaks: tuple[float, float, float, float, float]  # of prediction, level, range, relation's two, over no threshold
     runs: tuple[float, float, float]  # of stuck, missing and silent, over the longest that is healthy
     furthest: int  # OpenedBy
 

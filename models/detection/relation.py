@@ -15,9 +15,9 @@ import math
 from models.data.arrays import Doubles
 from models.detection.arithmetic import at_least, one_if, within
 from models.detection.compiling import compiled
-from models.detection.records import SMALLEST_VARIANCE, Look, Scratch, Step
+from models.detection.records import SMALLEST_VARIANCE, STRONGEST, Look, Rules, Scratch, Step
 from models.detection.residual import is_far
-from models.detection.rows import RELATION_MATRIX, RELATION_MEAN, RELATION_VARIANCE
+from models.detection.rows import RELATION_LASTING, RELATION_MATRIX, RELATION_MEAN, RELATION_VARIANCE
 
 FARTHEST_VALUE = 30.0  # spreads from the centre: of what is further off the other channels' expectations take no more
 SMALLEST_PIVOT = 1e-3  # pairs with missing values may make correlations that no readings have
@@ -25,7 +25,7 @@ RIDGE = 0.25  # added to the correlations' diagonal: a quarter of a channel's va
 
 
 @compiled
-def relate(relation: Doubles, limits: Doubles, scratch: Scratch) -> None:
+def relate(relation: Doubles, limits: Doubles, scratch: Scratch, rules: Rules) -> None:
     """How far each channel is from what the others say, in spreads and in standard deviations; and what of it counts.
 
     relation: (2 + F, F) of a row. limits: (F, 4), as LIMITS.
@@ -44,6 +44,9 @@ def relate(relation: Doubles, limits: Doubles, scratch: Scratch) -> None:
         look.relation = total / own if own > 0 else 0.0
         look.relation_std = math.sqrt(relation[RELATION_VARIANCE, f] + SMALLEST_VARIANCE)
         look.relation_z = (look.relation - relation[RELATION_MEAN, f]) / look.relation_std * look.present
+        near = within(look.relation_z, STRONGEST)
+        relation[RELATION_LASTING, f] += (near - relation[RELATION_LASTING, f]) * rules.strength_rate * look.present
+        look.relation_lasting = relation[RELATION_LASTING, f] * rules.strength_gain
         look.relation_counts = counts(look, scratch.channels[f].spread, limits[f])
 
 

@@ -165,6 +165,10 @@ class Channels(_Statistics[T]):
     changes: T = remembered(0.0, "readings", "that did not repeat the value before them")
     missing_run: T = remembered(0.0, "readings", "whose value is missing, in a row until now")
     longest_missing_run: T = remembered(0.0, "readings", "the longest of these runs that are over")
+    sudden_block_peak: T = remembered(0.0, "deviations", "the largest residual in the block that calibrates")
+    sudden_peak_mean: T = remembered(1.4, "ln(1 + deviations)", "long mean of the blocks' peaks; first a prior")
+    sudden_peak_variance: T = remembered(0.04, "", "long variance of them; first a prior")
+    sudden_threshold: T = remembered(8.0, "deviations", "what scores 1.0 of `sudden`; at first a high one")
 
 
 class Scalars(_Statistics[T]):
@@ -188,20 +192,18 @@ class Scalars(_Statistics[T]):
     days: T = remembered(0.0, "days", "that the season has learned from")
     block_seen: T = remembered(0.0, "readings", "scored ones in the calibration block")
     blocks: T = remembered(0.0, "blocks", "that are full")
-    sudden_block_peak: T = remembered(0.0, "deviations", "the largest residual in the block")
     residual_block_peak: T = remembered(0.0, "deviations", "the smoothed residual's largest in the block", "block_peak")
     level_block_peak: T = remembered(0.0, "deviations", "the level's", "tilt_block_peak")
     range_block_peak: T = remembered(0.0, "margins", "how far outside the range a reading of it lay")
-    sudden_peak_mean: T = remembered(1.4, "ln(1 + deviations)", "long mean of the blocks' peaks; first a prior")
-    residual_peak_mean: T = remembered(0.9, "ln(1 + deviations)", "", "peak_mean")
+    residual_peak_mean: T = remembered(
+        0.9, "ln(1 + deviations)", "long mean of the blocks' peaks; first a prior", "peak_mean"
+    )
     level_peak_mean: T = remembered(0.9, "ln(1 + deviations)", "", "tilt_peak_mean")
     range_peak_mean: T = remembered(0.0, "ln(1 + margins)", "")
-    sudden_peak_variance: T = remembered(0.04, "", "long variance of them; first a prior")
-    residual_peak_variance: T = remembered(0.09, "", "", "peak_variance")
+    residual_peak_variance: T = remembered(0.09, "", "long variance of them; first a prior", "peak_variance")
     level_peak_variance: T = remembered(0.09, "", "", "tilt_peak_variance")
     range_peak_variance: T = remembered(0.09, "", "")
-    sudden_threshold: T = remembered(8.0, "deviations", "what scores 1.0; at first a high one")
-    residual_threshold: T = remembered(5.0, "deviations", "", "threshold")
+    residual_threshold: T = remembered(5.0, "deviations", "what scores 1.0; at first a high one", "threshold")
     level_threshold: T = remembered(5.0, "deviations", "", "tilt_threshold")
     range_threshold: T = remembered(3.0, "margins", "")
     sudden_factor: T = remembered(1.0, "", "of the threshold: more is asked of a witness that opened alarms of late")
@@ -233,15 +235,25 @@ class Relations(_Statistics[T]):
     peak_mean: T = remembered(1.4, "ln(1 + deviations)", "long mean of the blocks' peaks; first a prior")
     peak_variance: T = remembered(0.04, "", "long variance of them; first a prior")
     threshold: T = remembered(8.0, "deviations", "what scores 1.0; at first a high one")
-    factor: T = remembered(1.0, "", "of the threshold, after alarms")
+    lasting_mean: T = remembered(0.0, "deviations", "long mean of how far channels lastingly are from it")
+    lasting_variance: T = remembered(0.0, "deviations²", "long variance of it")
+    lasting_block_peak: T = remembered(0.0, "deviations", "the largest in the block")
+    lasting_peak_mean: T = remembered(1.4, "ln(1 + deviations)", "long mean of the blocks' peaks; first a prior")
+    lasting_peak_variance: T = remembered(0.04, "", "long variance of them; first a prior")
+    lasting_threshold: T = remembered(4.0, "deviations", "what scores 1.0; at first a high one")
+    factor: T = remembered(1.0, "", "of both thresholds, after alarms")
+    sudden_block_peak: T = remembered(0.0, "deviations", "the largest residual of all channels in the block")
+    sudden_peak_mean: T = remembered(1.4, "ln(1 + deviations)", "long mean of the blocks' peaks; first a prior")
+    sudden_peak_variance: T = remembered(0.04, "", "long variance of them; first a prior")
 
 
 CHANNELS = Table.of(Channels)
 SCALARS = Table.of(Scalars)
 RELATIONS = Table.of(Relations)
-RELATION_MEAN, RELATION_VARIANCE, RELATION_MATRIX = range(3)
+RELATION_MEAN, RELATION_VARIANCE, RELATION_LASTING, RELATION_MATRIX = range(4)
 """Behind Channels, where there are several: long mean and variance of how far each is from what the others say, in
-spreads; then (F, F), above the diagonal and on it the precision, below it sums of products: see relation."""
+spreads; its short mean, in standard deviations; then (F, F), above the diagonal and on it the precision, below it sums
+of products: see relation."""
 
 
 CALENDAR = CHANNELS.names[CHANNELS.places["hour_00"] : CHANNELS.places["week_gain_1"] + 1]

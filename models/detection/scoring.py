@@ -3,15 +3,15 @@
 Each witness looks at readings in a way of its own, over a threshold of its own; the one that is furthest over it is the
 score.
 
-- sudden: this reading's residual, in its standard deviations for this stream; the largest of its channels;
+- sudden: this reading's residual, in its standard deviations for this stream; the channel furthest over its threshold;
 - prediction: the same, root mean square over the channels (the strength), smoothed, less the share of the one reading
   that has the largest: it takes two at least;
 - level: the same of the level deviation, the smoothed distance from the stream's own level;
   of prediction and level, how far they are above their own long mean, in standard deviations (what anomaly likelihood
   takes the tail of: Lavin & Ahmad 2015);
 - range: how far the reading lies outside the range learned so far;
-- relation: how far the channels are from what the others say that they should be, unsmoothed, root mean square; what
-  is compared with its own long mean as prediction and level are;
+- relation: how far the channels are from what the others say that they should be, root mean square, of this reading
+  and smoothed with its sign; each is compared with its own long mean as prediction and level are;
 - stuck, missing, silent: equal values, absent values, or no reading, for longer than this stream ever knew.
 
 The thresholds of the first five come from the peaks of the stream's own recent blocks. The logarithms of these are
@@ -38,7 +38,8 @@ class ScoreConfig:
     block_readings: int = 256  # a calibration block
     blocks: int = 32  # blocks the thresholds remember
     sharp_period: int = 20_000  # readings in which a healthy stream reaches the threshold of sudden, or of range, once
-    smooth_period: int = 1_500  # the same of prediction and level: they stay above it for many readings, if they do
+    lasting_period: int = 10_000  # the same of relation where it lasts
+    smooth_period: int = 1_500  # of prediction and level: they stay above it for many readings, if they do
     opened_factor: float = 1.2  # of the threshold of a witness that opens an alarm
     opened_readings: int = 5_000  # in which that fades: so often it may open alarms before more and more is asked
     lowest_threshold: float = 1.5  # deviations of prediction and level
@@ -53,8 +54,8 @@ class ScoreConfig:
             raise ValueError("warm_up, smooth_readings, level_readings and long_readings: expected at least 1 each")
         if min(self.block_readings, self.blocks) < 1 or self.training_readings < 0:
             raise ValueError("block_readings and blocks: expected at least 1 each; training_readings: at least 0")
-        if min(self.sharp_period, self.smooth_period) < 2 * self.block_readings:
-            raise ValueError("sharp_period and smooth_period: expected at least two blocks each")
+        if min(self.sharp_period, self.lasting_period, self.smooth_period) < 2 * self.block_readings:
+            raise ValueError("sharp_period, lasting_period and smooth_period: expected at least two blocks each")
         if not min(self.lowest_threshold, self.lowest_sudden, self.range_share, self.range_spreads) > 0:
             raise ValueError("lowest_threshold, lowest_sudden, range_share and range_spreads: expected above 0")
         if min(self.opened_factor, self.opened_readings, self.silent_intervals) < 1:

@@ -10,7 +10,7 @@ from models.detection.alarm import OpenedBy
 from models.detection.arithmetic import at_least, at_most, exponential, follow, logarithm, one_if, within
 from models.detection.compiling import compiled
 from models.detection.records import FARTHEST, SMALLEST_DEVIATION, Rules, Scores, Scratch
-from models.detection.rows import Relations, Scalars
+from models.detection.rows import Channels, Relations, Scalars
 from models.detection.scoring import EULER_GAMMA, GUMBEL_SCALE
 
 PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
@@ -19,12 +19,13 @@ MOST_BLOCKS = 1e12  # of a period; also where the interval is not known
 LOWEST_IF_ASKED = 0.5  # threshold of prediction and level where it is said how many false alarms there may be
 LOWEST_SUDDEN_IF_ASKED = 3.0  # the same of sudden
 FARTHEST_BLOCKS = 60.0  # logarithm of them
+REPEATS = 0.1  # share of a channel's readings: a value that is repeated more often repeats by nature
 SMALLEST_PEAK_STD = 1e-9  # of the logarithm of peaks
 HIGHEST_PEAK = 8.0  # standard deviations above the mean of the peaks: of a higher one no more is learned
 
 
 @compiled
-def calibrate(stream: Scalars[float], relation: Relations[float], rules: Rules, false_alarm_ms: float) -> None:
+def calibrate(stream: Scalars[float], scratch: Scratch, rules: Rules, false_alarm_ms: float) -> None:
     """A block is full: what its peaks, on a logarithmic scale, exceed once in the wanted period scores 1.0.
 
     false_alarm_ms: event time in which the stream may raise one false alarm; 0: as the rules have it, in readings.
@@ -32,9 +33,6 @@ def calibrate(stream: Scalars[float], relation: Relations[float], rules: Rules, 
     """
     stream.blocks += 1
     rate = 1 / at_most(stream.blocks + PRIOR_BLOCKS, rules.blocks)
-    stream.sudden_peak_mean, stream.sudden_peak_variance = learn_peak(
-        stream.sudden_peak_mean, stream.sudden_peak_variance, stream.sudden_block_peak, rate
-    )
     stream.residual_peak_mean, stream.residual_peak_variance = learn_peak(
         stream.residual_peak_mean, stream.residual_peak_variance, stream.residual_block_peak, rate
     )
@@ -44,22 +42,63 @@ def calibrate(stream: Scalars[float], relation: Relations[float], rules: Rules, 
     stream.range_peak_mean, stream.range_peak_variance = learn_peak(
         stream.range_peak_mean, stream.range_peak_variance, stream.range_block_peak, rate
     )
-    relation.peak_mean, relation.peak_variance = learn_peak(
-        relation.peak_mean, relation.peak_variance, relation.block_peak, rate
-    )
-    sharp, smooth = rules.sharp_deviations, rules.smooth_deviations
+    sharp, smooth, lasting = rules.sharp_deviations, rules.smooth_deviations, rules.lasting_deviations
     lowest, lowest_sudden = rules.lowest_threshold, rules.lowest_sudden
     if false_alarm_ms > 0:
-        sharp = smooth = deviations_of(false_alarm_ms / (stream.interval_ms * rules.block_readings))
+        sharp = smooth = lasting = deviations_of(false_alarm_ms / (stream.interval_ms * rules.block_readings))
         lowest, lowest_sudden = LOWEST_IF_ASKED, LOWEST_SUDDEN_IF_ASKED
-    stream.sudden_threshold = exceeded(stream.sudden_peak_mean, stream.sudden_peak_variance, sharp, lowest_sudden)
     stream.residual_threshold = exceeded(stream.residual_peak_mean, stream.residual_peak_variance, smooth, lowest)
     stream.level_threshold = exceeded(stream.level_peak_mean, stream.level_peak_variance, smooth, lowest)
     stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, sharp, 1.0)
-    relation.threshold = exceeded(relation.peak_mean, relation.peak_variance, sharp, lowest_sudden)
-    relation.block_peak = 0.0
-    stream.sudden_block_peak = stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = 0.0
+    if len(scratch.matrix) > 0:
+        calibrate_relation(scratch.relation[0], rate, sharp, lasting, lowest, lowest_sudden)
+    calibrate_sudden(scratch, rate, sharp, lowest_sudden)
+    stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = 0.0
     stream.block_seen = 0.0
+
+
+@compiled
+def calibrate_relation(
+    relation: Relations[float], rate: float, sharp: float, lasting: float, lowest: float, lowest_sudden: float
+) -> None:
+    relation.peak_mean, relation.peak_variance = learn_peak(
+        relation.peak_mean, relation.peak_variance, relation.block_peak, rate
+    )
+    relation.lasting_peak_mean, relation.lasting_peak_variance = learn_peak(
+        relation.lasting_peak_mean, relation.lasting_peak_variance, relation.lasting_block_peak, rate
+    )
+    relation.sudden_peak_mean, relation.sudden_peak_variance = learn_peak(
+        relation.sudden_peak_mean, relation.sudden_peak_variance, relation.sudden_block_peak, rate
+    )
+    relation.threshold = exceeded(relation.peak_mean, relation.peak_variance, sharp, lowest_sudden)
+    relation.lasting_threshold = exceeded(relation.lasting_peak_mean, relation.lasting_peak_variance, lasting, lowest)
+    relation.block_peak = relation.lasting_block_peak = relation.sudden_block_peak = 0.0
+
+
+@compiled
+def calibrate_sudden(scratch: Scratch, rate: float, sharp: float, lowest: float) -> None:
+    """Of several channels, one that is calm need not be as far off as one that is not: each has a threshold of its own.
+
+    All channels have the threshold of the peaks of all; one's own, which F of them exceed no more often than one would,
+    is heeded where it is lower. A channel that repeats by nature jumps so rarely that its blocks say little of it.
+    """
+    channels, together, several = scratch.channels, scratch.relation[0], len(scratch.matrix) > 0
+    of_all = exceeded(together.sudden_peak_mean, together.sudden_peak_variance, sharp, lowest) if several else math.inf
+    rarer = sharp + logarithm(float(len(channels))) / GUMBEL_SCALE
+    for f in range(len(channels)):
+        channel = channels[f]
+        channel.sudden_peak_mean, channel.sudden_peak_variance = learn_peak(
+            channel.sudden_peak_mean, channel.sudden_peak_variance, channel.sudden_block_peak, rate
+        )
+        own = exceeded(channel.sudden_peak_mean, channel.sudden_peak_variance, rarer, lowest)
+        channel.sudden_threshold = of_all if several and repeats(channel) else at_most(own, of_all)
+        channel.sudden_block_peak = 0.0
+
+
+@compiled
+def repeats(channel: Channels[float]) -> bool:
+    """Whether its values repeat by nature: equal ones mean nothing then, and a change may be rare."""
+    return channel.known - channel.changes > channel.known * REPEATS
 
 
 @compiled
@@ -120,15 +159,24 @@ def return_periods(
     """
     block_ms, judged_ms = rules.block_readings * stream.interval_ms, stream.age * stream.interval_ms
     peaks, runs = scores.peaks, scores.runs
-    relation_ms = 0.0
+    sudden_ms = relation_ms = 0.0
+    for f in range(len(scratch.looks)):
+        channel = scratch.channels[f]
+        found_ms = return_period(
+            scratch.looks[f].sudden, channel.sudden_peak_mean, channel.sudden_peak_variance, block_ms, rules
+        )
+        sudden_ms = at_least(sudden_ms, found_ms / len(scratch.looks))
     if len(scratch.matrix) > 0:
         relation = scratch.relation[0]
-        relation_ms = return_period(peaks[4], relation.peak_mean, relation.peak_variance, block_ms, rules)
+        relation_ms = at_least(
+            return_period(peaks[3], relation.peak_mean, relation.peak_variance, block_ms, rules),
+            return_period(peaks[4], relation.lasting_peak_mean, relation.lasting_peak_variance, block_ms, rules),
+        )
     return (
         return_period(peaks[0], stream.residual_peak_mean, stream.residual_peak_variance, block_ms, rules),
         return_period(peaks[1], stream.level_peak_mean, stream.level_peak_variance, block_ms, rules),
         return_period(peaks[2], stream.range_peak_mean, stream.range_peak_variance, block_ms, rules),
-        return_period(peaks[3], stream.sudden_peak_mean, stream.sudden_peak_variance, block_ms, rules),
+        sudden_ms,
         judged_ms * one_if(runs[0] >= 1),
         judged_ms * one_if(runs[1] >= 1),
         judged_ms * one_if(runs[2] >= 1),

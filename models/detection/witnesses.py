@@ -7,16 +7,15 @@ import math
 
 from models.detection.arithmetic import add, at_least, at_most, one_if
 from models.detection.compiling import compiled
-from models.detection.records import FARTHEST, LONGER, SMALLEST_DEVIATION, Look, Rules, Scores, Scratch
+from models.detection.records import FARTHEST, LONGER, SMALLEST_DEVIATION, STRONGEST, Look, Rules, Scores, Scratch
 from models.detection.rows import Channels, Scalars
+from models.detection.thresholds import repeats
 
-STRONGEST = 30.0  # standard deviations: a channel further off is no more anomalous, and does not drown the others
 HIGHEST_SCORE = 1e6
 EQUAL_READINGS = 20.0  # equal values in a row that are always healthy
 MISSING_READINGS = 3.0  # missing ones in a row that are not, where there were none before
 HIGHEST_ECHO = 0.99  # score: what one reading leaves in the smoothed strength holds an alarm open, and opens none
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
-REPEATS = 0.1  # share of its readings: a value that is repeated more often repeats by nature
 
 
 @compiled
@@ -35,7 +34,7 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         stream.told_strength, stream.told_largest, told[0], rules.strength_rate
     )
     related, together = len(scratch.matrix) > 0, scratch.relation[0]
-    relation, told_relation = relation_strengths(scratch) if related else (0.0, 0.0)
+    relation, lasting, told_relation, told_lasting = relation_strengths(scratch) if related else (0.0, 0.0, 0.0, 0.0)
     sudden, outside, equal, missing = furthest_channels(scratch, rules)
     share = rules.baseline_share
     weight, mean, variance = rules.residual_weight, stream.residual_strength_mean, stream.residual_strength_variance
@@ -43,8 +42,8 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         above(stream.told_strength - stream.told_largest, weight, mean, variance, share),
         above(told[1], rules.level_weight, stream.level_strength_mean, stream.level_strength_variance, share),
         outside,
-        sudden,
         above(told_relation, 1.0, together.strength_mean, together.strength_variance, share) if related else 0.0,
+        above(told_lasting, 1.0, together.lasting_mean, together.lasting_variance, share) if related else 0.0,
     )
     prediction_threshold = stream.residual_threshold * stream.prediction_factor
     echo = above(stream.told_strength, weight, mean, variance, share) / prediction_threshold
@@ -53,11 +52,13 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         peaks[0] / prediction_threshold,
         peaks[1] / (stream.level_threshold * stream.level_factor),
         peaks[2] / (stream.range_threshold * stream.range_factor),
-        peaks[3] / (stream.sudden_threshold * stream.sudden_factor),
+        sudden / stream.sudden_factor,
         runs[0],
         runs[1],
         runs[2],
-        peaks[4] / (together.threshold * together.factor) if related else 0.0,
+        at_least(peaks[3] / together.threshold, peaks[4] / together.lasting_threshold) / together.factor
+        if related
+        else 0.0,
     )
     sharp = ratios[2]
     for n in range(3, len(ratios)):
@@ -68,7 +69,7 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         at_most(highest, HIGHEST_SCORE) * scored,
         at_most(sharp, HIGHEST_SCORE) * scored,
         scored,
-        (stream.residual_strength - stream.residual_largest, strengths[1], relation),
+        (stream.residual_strength - stream.residual_largest, strengths[1], relation, lasting),
         peaks,
         runs,
         furthest_of(ratios),
@@ -115,20 +116,27 @@ def strengths_of(scratch: Scratch) -> tuple[tuple[float, float], tuple[float, fl
 
 
 @compiled
-def relation_strengths(scratch: Scratch) -> tuple[float, float]:
+def relation_strengths(scratch: Scratch) -> tuple[float, float, float, float]:
     """Root mean square, over the channels present, of what each is off by from what the others say, cut likewise.
 
-    First of all channels, then of those that count alone.
+    Of this reading and lastingly, of all channels; then of those that count alone.
     """
-    total, told, present = 0.0, 0.0, 0.0
+    total, lasting, told, told_lasting, present = 0.0, 0.0, 0.0, 0.0, 0.0
     for f in range(len(scratch.looks)):
         look = scratch.looks[f]
-        strength = at_most(abs(look.relation_z), STRONGEST)
+        strength, smoothed = at_most(abs(look.relation_z), STRONGEST), at_most(abs(look.relation_lasting), STRONGEST)
         total += strength * strength
+        lasting += smoothed * smoothed
         told += strength * strength * look.relation_counts
+        told_lasting += smoothed * smoothed * look.relation_counts
         present += look.present
     present = at_least(present, 1.0)
-    return math.sqrt(total / present), math.sqrt(told / present)
+    return (
+        math.sqrt(total / present),
+        math.sqrt(lasting / present),
+        math.sqrt(told / present),
+        math.sqrt(told_lasting / present),
+    )
 
 
 @compiled
@@ -139,13 +147,18 @@ def above(strength: float, weight: float, mean: float, variance: float, share: f
 
 @compiled
 def furthest_channels(scratch: Scratch, rules: Rules) -> tuple[float, float, float, float]:
-    """Of sudden, range, stuck and missing, each that of the channel that is furthest, of those that count."""
+    """Of sudden, range, stuck and missing, each that of the channel that is furthest, of those that count.
+
+    Of sudden over its threshold: what is usual of one channel must not hide what another never did.
+    """
     sudden, outside, equal, missing = 0.0, 0.0, 0.0, 0.0
     for f in range(len(scratch.looks)):
         channel, look = scratch.channels[f], scratch.looks[f]
         look.outside = outside_of(channel, look, rules)
         follow_runs(channel, look)
-        sudden = at_least(at_most(abs(look.residual_z), FARTHEST) * look.counts, sudden)
+        look.sudden = at_most(abs(look.residual_z), FARTHEST) * look.counts
+        look.sudden_ratio = look.sudden / channel.sudden_threshold
+        sudden = at_least(look.sudden_ratio, sudden)
         outside, equal, missing = (
             at_least(look.outside, outside),
             at_least(look.equal, equal),
@@ -190,7 +203,7 @@ def follow_runs(channel: Channels[float], look: Look) -> None:
             channel.changes += 1
     look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
     look.equal = 0.0
-    if channel.changes >= FEWEST_CHANGES and channel.known - channel.changes <= channel.known * REPEATS:
+    if channel.changes >= FEWEST_CHANGES and not repeats(channel):
         look.equal = channel.equal_run / at_least(channel.longest_equal_run * LONGER, EQUAL_READINGS)
 
 

@@ -15,6 +15,7 @@ Sizes: R readings of a series.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -109,7 +110,7 @@ def _to_frame(one: Simulated) -> pl.DataFrame:
 
 def untrained() -> Detector:
     """It expects the last value, and knows nothing of any stream."""
-    return Detector.cold(Forecaster(ForecasterConfig(FEATURE, hidden=UNTRAINED_HIDDEN)))
+    return Detector.cold(Forecaster(ForecasterConfig(FEATURE, hidden=UNTRAINED_HIDDEN, channelwise=True)))
 
 
 def trained_on_plants(hidden: int, training: TrainingConfig, device: torch.device) -> Detector:
@@ -189,7 +190,10 @@ def faulty_run(name: str, one: Simulated, seed: int, opens: Bools, healthy: Bool
 
 
 def _machines(detector: Detector, seed: int) -> Iterator[SimulatedRun]:
-    """The plant of `telltale demo`. A detector of one feature judges each channel as a stream; any alarm counts."""
+    """The plant of `telltale demo`: a machine is a stream of three channels, as the service has it.
+
+    A net that reads all channels at once, and has been trained on fewer, judges each as a stream; any alarm counts.
+    """
     learning, faulty = (int(days * DAY_MS / 1_000 / FAULTY_STEP_S) for days in FAULTY_DAYS)
     made = plant(
         FAULTY_MACHINES,
@@ -199,7 +203,7 @@ def _machines(detector: Detector, seed: int) -> Iterator[SimulatedRun]:
         fault_every=FAULTY_EVERY,
         first_fault_after=learning,
     )
-    opened = _open_in_plant(detector, made)
+    opened = _open_in_plant(_of_machines(detector), made)
     near = np.zeros_like(opened)
     for fault in made.faults:
         window = slice(fault.start, fault.end + GRACE_READINGS)
@@ -232,6 +236,16 @@ def _asked(detector: Detector, seed: int) -> Iterator[SimulatedRun]:
         for one in backtest(detector, streams, sensors):
             false = int(openings(one)[learning:].sum())
             yield SimulatedRun("asked", f"{days} days", "", seed, judged, float(ASKED_DAYS[1]), false)
+
+
+def _of_machines(detector: Detector) -> Detector:
+    """With a channel for each of a machine, where the net has the same weights for all."""
+    config = detector.forecaster.config
+    if not config.channelwise or len(config.features) >= len(FEATURES):
+        return detector
+    widened = Forecaster(replace(config, features=FEATURES))
+    widened.load_state_dict(detector.forecaster.state_dict())
+    return Detector.cold(widened, detector.config)
 
 
 def _open_in_plant(detector: Detector, made: Plant) -> Bools:

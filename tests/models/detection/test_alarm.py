@@ -27,7 +27,7 @@ class Alarm:
             sharp = score if furthest >= OpenedBy.RANGE else 0.0
             self.one.looks[0].value = value
             seen = len(self.changes)
-            of = Scores(score, sharp, 1.0, (0.0,) * 3, (0.0,) * 5, (0.0,) * 3, int(furthest))
+            of = Scores(score, sharp, 1.0, (0.0,) * 4, (0.0,) * 5, (0.0,) * 3, int(furthest))
             step = ALARM_STEP.step_alarm(self.row, self.one.scratch, of, 100.0 + seen, seen * 1_000.0, self.one.rules)
             self.changes.append(step.change)
             self.learned.append(step.learns == 1.0)

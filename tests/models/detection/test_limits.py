@@ -90,12 +90,14 @@ def test_both_least_deviations_must_be_exceeded() -> None:
 def test_what_does_not_count_is_learned_from_all_the_same() -> None:
     limits = SensorRule(minimum_deviation=1e6, direction=Direction.UP)
     found, expected = judged(calm(), limits).rows, judged(calm()).rows
-    assert found.scalar("sudden_peak_mean") < expected.scalar("sudden_peak_mean"), "nothing counts"
+    assert found.channel("sudden_peak_mean") < expected.channel("sudden_peak_mean"), "nothing counts"
+    of_peaks = ("_peak", "_peak_mean", "_peak_variance", "_threshold")
     for name in SCALARS.names:
-        if not name.endswith(("_peak", "_peak_mean", "_peak_variance", "_threshold")) and not name.startswith("told_"):
+        if not name.endswith(of_peaks) and not name.startswith("told_"):
             assert torch.equal(found.scalar(name), expected.scalar(name)), name
     for name in CHANNELS.names:
-        assert torch.equal(found.channel(name), expected.channel(name)), name
+        if not name.endswith(of_peaks):
+            assert torch.equal(found.channel(name), expected.channel(name)), name
 
 
 @pytest.mark.slow

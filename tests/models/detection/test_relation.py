@@ -60,6 +60,17 @@ def test_a_channel_that_leaves_the_others_is_told_and_named(channel: int) -> Non
     assert first.returns_ms[OpenedBy.RELATION] > max(first.returns_ms[: OpenedBy.RELATION])
 
 
+@pytest.mark.parametrize(("lasts", "told"), [(LASTS, [0]), (3, [])])
+def test_what_is_off_by_little_is_told_if_it_lasts(lasts: int, told: list[int]) -> None:
+    random = np.random.default_rng(0)
+    load = random.normal(size=(READINGS, 1))
+    values = load + random.normal(0, 0.5, (READINGS, 4))
+    values[AT : AT + lasts, 0] += 1.5  # each reading is as far off as load and noise take it anyway
+    found = opened(judged(values), OpenedBy.RELATION)
+    assert [int(np.argmax(one.share)) for one in found] == told
+    assert all(AT + 3 < one.reading < AT + LASTS for one in found)
+
+
 def test_channels_that_go_together_raise_no_alarm_however_far_they_go() -> None:
     values = plant()
     values[AT : AT + LASTS] += 1.5 * np.array([20, 6, -1])
@@ -122,6 +133,34 @@ def test_only_a_channel_that_is_off_in_the_direction_that_is_asked_for_counts(si
 
     assert told(direction)
     assert not told(other)
+
+
+def jumpy(seed: int, *, second: Doubles) -> Doubles:
+    """A channel that jumps now and then, by nature, and another beside it."""
+    random = np.random.default_rng(seed)
+    first = random.normal(size=READINGS) + random.choice([0.0, 15.0], READINGS, p=[0.99, 0.01])
+    return np.stack([first, second], axis=1)
+
+
+def test_a_jump_of_a_calm_channel_is_told_beside_one_that_often_jumps() -> None:
+    def told(second: Doubles) -> list[int]:
+        """The readings at which the second channel is said to be the one."""
+        found = opened(judged(jumpy(6, second=second)), OpenedBy.SUDDEN)
+        return [one.reading for one in found if np.argmax(one.share) == 1]
+
+    calm = np.random.default_rng(5).normal(size=READINGS) + 12 * np.sin(np.arange(READINGS) * np.pi / 100)
+    assert told(calm) == []
+    calm[AT] += 9.0  # within its range
+    assert told(calm) == [AT]
+
+
+def test_a_channel_that_seldom_changes_has_the_threshold_of_all() -> None:
+    switch = np.zeros(READINGS)
+    switch[2_000:2_030] = 1.0
+    found = judged(jumpy(6, second=switch)).rows
+    of_all = found.channel("sudden_threshold")[0, 1]
+    own = judged(jumpy(6, second=np.random.default_rng(5).normal(size=READINGS))).rows.channel("sudden_threshold")
+    assert of_all > 2 * own[0, 1]
 
 
 def test_one_channel_remembers_nothing_of_others() -> None:

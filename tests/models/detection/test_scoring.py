@@ -1,7 +1,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -9,11 +9,10 @@ import pytest
 from models.data.arrays import Doubles
 from models.detection.alarm import Change, OpenedBy
 from models.detection.learning import LARGEST_LEARNED, SETTLING
-from models.detection.records import FARTHEST, NO_LIMITS, SMALLEST_DEVIATION, SMALLEST_VARIANCE, Scores, Step
-from models.detection.rows import SCALARS
+from models.detection.records import FARTHEST, NO_LIMITS, SMALLEST_DEVIATION, SMALLEST_VARIANCE, STRONGEST, Scores, Step
+from models.detection.rows import CHANNELS, SCALARS
 from models.detection.scoring import ScoreConfig
 from models.detection.thresholds import HIGHEST_PEAK, PRIOR_BLOCKS
-from models.detection.witnesses import STRONGEST
 from tests.models.detection.interpreted import ARITHMETIC, LEARNING, RESIDUAL, THRESHOLDS, WITNESSES, OneStream
 
 
@@ -31,12 +30,12 @@ class Seen(NamedTuple):
 def take(seen: Seen, one: OneStream, present: Sequence[float] = (1.0,), updates: float = 1.0) -> None:
     """One reading, into the baseline."""
     for channel, look, residual, there in zip(one.channels, one.looks, seen.residuals, present, strict=True):
-        look.residual, look.present, channel.level_deviation = residual, there, residual
+        look.residual, look.present, channel.level_deviation, look.sudden = residual, there, residual, seen.sudden
         look.residual_std = math.sqrt(channel.residual_variance + SMALLEST_VARIANCE)
         look.level_std = math.sqrt(channel.level_deviation_variance + SMALLEST_VARIANCE)
-    peaks = (seen.residual, seen.level, seen.outside, seen.sudden, 0.0)
+    peaks = (seen.residual, seen.level, seen.outside, 0.0, 0.0)
     scored = float(one.stream.age > one.rules.warm_up)
-    scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength, 0.0), peaks, (0.0,) * 3, 0)
+    scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength, 0.0, 0.0), peaks, (0.0,) * 3, 0)
     step = Step(Change.NONE, 0.0, updates, updates)
     LEARNING.update_baseline(one.stream, one.relation, one.scratch, scores, step, one.rules, 0.0)
 
@@ -50,13 +49,17 @@ def learn(residuals: Doubles, config: ScoreConfig) -> OneStream:
     return one
 
 
-def meet(readings: Sequence[Seen], config: ScoreConfig) -> Any:
-    """What one stream, long past its warm-up, knows after readings that looked like these."""
+def meet(readings: Sequence[Seen], config: ScoreConfig) -> OneStream:
+    """One stream, long past its warm-up, after readings that looked like these."""
     one = OneStream(score=config)
     one.stream.age = 10_000
     for seen in readings:
         take(seen, one)
-    return one.stream
+    return one
+
+
+def threshold_of(one: OneStream, witness: str) -> float:
+    return float(getattr(one.channels[0] if witness == "sudden" else one.stream, f"{witness}_threshold"))
 
 
 def strength_of(residual_z: Sequence[float], present: Sequence[float] | None = None) -> float:
@@ -135,8 +138,8 @@ def test_of_what_may_not_be_learned_only_thresholds_learn() -> None:
     before = one.numbers()
     take(Seen(300.0, 200.0, 9.0, 400.0, (9e5,), 50.0), one, updates=0.0)
     moved = [name for name, now in one.numbers().items() if (now != before[name]).any()]
-    peaks = [f"{witness}_block_peak" for witness in ("sudden", "residual", "level", "range")]
-    assert moved == ["block_seen", *peaks]
+    peaks = [f"{witness}_block_peak" for witness in ("residual", "level", "range")]
+    assert moved == ["sudden_block_peak", "block_seen", *peaks]
 
 
 def test_of_a_residual_without_measure_no_more_is_learned_than_of_a_large_one() -> None:
@@ -170,12 +173,13 @@ def by_hand(peaks: Sequence[float], prior_mean: float, prior_variance: float, bl
 
 
 def prior(witness: str) -> tuple[float, float]:
-    return SCALARS.field(f"{witness}_peak_mean").initial, SCALARS.field(f"{witness}_peak_variance").initial
+    table = CHANNELS if witness == "sudden" else SCALARS
+    return table.field(f"{witness}_peak_mean").initial, table.field(f"{witness}_peak_variance").initial
 
 
 def test_the_threshold_is_what_a_gumbel_law_through_the_block_peaks_exceeds_once_in_the_wanted_period() -> None:
     deviations = np.random.default_rng(3).uniform(0, 5, (6, 10))
-    stream = meet([Seen(one) for one in deviations.ravel()], QUICK)
+    stream = meet([Seen(one) for one in deviations.ravel()], QUICK).stream
     expected = by_hand(deviations.max(axis=1).tolist(), *prior("residual"), 10_000 / 10)
     assert stream.residual_threshold == pytest.approx(expected, rel=1e-12)
     assert stream.blocks == 6
@@ -190,8 +194,9 @@ def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int)
         one.stream.age, one.stream.interval_ms = 10_000.0, 2_000.0
         for peak in np.random.default_rng(seed).gamma(3, scale, 20 * config.block_readings):
             take(Seen(sudden=peak, residual=peak), one)
-        thresholds = one.stream.residual_threshold, 0.0, 0.0, one.stream.sudden_threshold, 0.0
-        at = Scores(1.0, 1.0, 1.0, (0.0,) * 3, thresholds, (0.99, 1.0, 0.0), 0)
+        one.looks[0].sudden = one.channels[0].sudden_threshold
+        thresholds = one.stream.residual_threshold, 0.0, 0.0, 0.0, 0.0
+        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, thresholds, (0.99, 1.0, 0.0), 0)
         returns_ms = THRESHOLDS.return_periods(one.stream, one.scratch, at, one.rules)
         assert returns_ms[0] == pytest.approx(period * 2_000, rel=0.02)
         assert returns_ms[3] == pytest.approx(period * 2_000, rel=0.02)
@@ -202,7 +207,8 @@ def test_no_return_period_is_longer_than_a_hundred_years_or_shorter_than_a_readi
     one = OneStream()
     one.stream.interval_ms = 60_000.0
     for peak, expected in ((1e6, THRESHOLDS.LONGEST_RETURN_MS), (0.0, 60_000.0)):
-        at = Scores(1.0, 1.0, 1.0, (0.0,) * 3, (peak,) * 5, (0.0,) * 3, 0)
+        one.looks[0].sudden = peak
+        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, (peak,) * 5, (0.0,) * 3, 0)
         assert THRESHOLDS.return_periods(one.stream, one.scratch, at, one.rules)[3] == pytest.approx(expected)
 
 
@@ -217,24 +223,24 @@ def test_each_witness_has_a_threshold_that_knows_nothing_of_the_others() -> None
     }
     silent = meet([Seen()] * 60, QUICK)
     for witness in met:
-        found = {name: getattr(stream, f"{witness}_threshold") for name, stream in met.items()}
+        found = {name: threshold_of(one, witness) for name, one in met.items()}
         assert found.pop(witness) == pytest.approx(by_hand(peaks, *prior(witness), 1_000), rel=1e-12)
-        assert set(found.values()) == {getattr(silent, f"{witness}_threshold")}
+        assert set(found.values()) == {threshold_of(silent, witness)}
 
 
 def test_thresholds_never_sink_below_the_lowest() -> None:
-    stream = meet([Seen()] * 4_000, ScoreConfig(block_readings=10, lowest_threshold=1.25, lowest_sudden=4.5))
-    assert (stream.residual_threshold, stream.level_threshold, stream.sudden_threshold) == (1.25, 1.25, 4.5)
-    assert stream.range_threshold == 1.0, "its margin"
+    one = meet([Seen()] * 4_000, ScoreConfig(block_readings=10, lowest_threshold=1.25, lowest_sudden=4.5))
+    assert [threshold_of(one, name) for name in ("residual", "level", "sudden")] == [1.25, 1.25, 4.5]
+    assert one.stream.range_threshold == 1.0, "its margin"
 
 
 def test_one_glitch_without_measure_lifts_no_threshold_out_of_reach() -> None:
     calm = [Seen(sudden=peak) for peak in np.random.default_rng(4).uniform(2, 4, 600)]
-    before = meet(calm, QUICK).sudden_threshold
+    before = threshold_of(meet(calm, QUICK), "sudden")
     glitch = meet([*calm, Seen(sudden=FARTHEST)] + [Seen(sudden=2.0)] * 9, QUICK)
     again = meet(calm + [Seen(sudden=FARTHEST)] * 300, QUICK)
-    assert before < glitch.sudden_threshold < 4 * before
-    assert again.sudden_threshold > 100 * before, "what comes in every block is normal"
+    assert before < threshold_of(glitch, "sudden") < 4 * before
+    assert threshold_of(again, "sudden") > 100 * before, "what comes in every block is normal"
     assert QUICK.deviations(QUICK.sharp_period) < HIGHEST_PEAK, "a peak at the threshold is learned as it is"
 
 
@@ -248,7 +254,7 @@ def test_logarithm_and_exponential_are_those_of_the_library_to_the_last_digits(n
 def test_blocks_long_ago_are_forgotten() -> None:
     config = ScoreConfig(block_readings=4, blocks=8, smooth_period=100, lowest_threshold=0.1)
     loud, quiet = np.tile([9.0, 12.0], 80), np.tile([2.0, 2.5], 400)
-    only_quiet, both = (meet([Seen(one) for one in of], config) for of in (quiet, np.concatenate([loud, quiet])))
+    only_quiet, both = (meet([Seen(one) for one in of], config).stream for of in (quiet, np.concatenate([loud, quiet])))
     assert both.residual_threshold == pytest.approx(only_quiet.residual_threshold, rel=1e-3)
 
 
@@ -298,7 +304,7 @@ def test_of_the_short_memory_it_is_known_how_much_one_reading_has_of_it() -> Non
 def test_one_reading_is_told_by_sudden_alone_and_two_by_prediction_too() -> None:
     one = OneStream()
     stream = one.stream
-    stream.age, stream.residual_threshold, stream.sudden_threshold = 500, 2.0, 1e3
+    stream.age, stream.residual_threshold, one.channels[0].sudden_threshold = 500, 2.0, 1e3
     alone = [score(residual, 0.0, one).score for residual in (25.0, *[0.0] * 10)]
     assert max(alone) < 1
     assert alone[-1] > 0.9, "it would hold an alarm open"
@@ -312,7 +318,7 @@ def test_the_score_is_the_deviation_of_the_smoothed_strength_over_the_threshold(
     stream = one.stream
     stream.age, stream.residual_strength, stream.told_strength = 500, 2.0, 2.0
     stream.residual_strength_mean, stream.residual_strength_variance, stream.residual_threshold = 1.0, 0.25, 8.0
-    stream.sudden_threshold = 1e3
+    one.channels[0].sudden_threshold = 1e3
     scores = score(2.0, 0.0, one)
     several = 2.0 - 2.0 * one.rules.strength_rate
     assert scores.peaks[0] == pytest.approx((several - 1) / (0.5 + 0.3 + SMALLEST_DEVIATION))
@@ -337,7 +343,7 @@ def test_of_residual_and_level_the_one_further_over_its_threshold_counts(weight:
     channel.level_deviation, channel.level_deviation_mean, channel.level_deviation_variance = -1.0, 0.5, 0.36
     stream.level_strength_mean, stream.level_strength_variance = 1.0, 0.25
     stream.residual_threshold, stream.level_threshold = 4.0, 8.0
-    stream.sudden_threshold = 1e3
+    one.channels[0].sudden_threshold = 1e3
     scores = score(2.0, 0.0, one)
     level = (0.98 + 0.5) / math.sqrt(0.36 + SMALLEST_VARIANCE)
     assert scores.strengths[1] == pytest.approx(level)

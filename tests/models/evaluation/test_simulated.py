@@ -10,8 +10,10 @@ import torch
 
 from models.data.arrays import Bools, Doubles
 from models.data.families import PlainFault, Simulated, series_of
+from models.detection.detector import Detector
 from models.evaluation.evaluation import Judged
 from models.evaluation.simulated import (
+    FEATURE,
     GRACE_READINGS,
     SimulatedRun,
     faulty_run,
@@ -21,6 +23,7 @@ from models.evaluation.simulated import (
     untrained,
 )
 from models.evaluation.simulated_tables import figures, tables, write
+from models.net.forecaster import Forecaster, ForecasterConfig
 from models.training.run import TrainingConfig
 
 R = 600
@@ -179,6 +182,9 @@ def test_machines_with_faults_are_judged_channel_by_channel_or_together() -> Non
     kinds = {run.fault for run in found}
     assert len(kinds) == 8
     assert sum(run.readings for run in found) > 100_000
+    apart = Detector.cold(Forecaster(ForecasterConfig(FEATURE, hidden=16)))  # reads all of its channels at once: one
+    alone = list(simulate(lambda _: apart, 1, ("machines",)))
+    assert sum(run.false for run in alone) > sum(run.false for run in found), "three streams raise more than one"
 
 
 @pytest.mark.slow
