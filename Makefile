@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup check test programs page-tools lint types map docs format demo bench bench-peers faults soak e2e kafka clean
+.PHONY: help setup check test thorough programs page-tools lint types map docs format demo bench bench-peers faults soak e2e kafka clean
 
 help: ## Show what there is to make
 	@echo 'make TARGET, where TARGET is one of:'
@@ -38,9 +38,12 @@ check: $(READY) ## Style, types, and the quick tests that need Python alone (ARG
 	$(RUN)python -m pytest -m 'not programs and not slow' --numprocesses $(WORKERS) $(TOGETHER) $(ARGS)
 
 # Those that need programs one after another: beside one another, brokers, browsers and killed workers starve each other.
-test: programs $(READY) ## Run all tests; on Debian, what they need is installed first (ARGS='-k name')
+test: programs $(READY) ## Run the tests that a change needs; on Debian, what they need is installed first (ARGS='-k name')
 	$(RUN)python -m pytest -m 'not programs' --numprocesses $(WORKERS) $(TOGETHER) $(ARGS) || [ $$? -eq $(NO_TESTS) ]
-	$(RUN)python -m pytest -m programs $(ARGS) || [ $$? -eq $(NO_TESTS) ]
+	$(RUN)python -m pytest -m 'programs and not thorough' $(ARGS) || [ $$? -eq $(NO_TESTS) ]
+
+thorough: programs $(READY) ## Run the tests that `make test` leaves out: killed again and again, or long
+	$(RUN)python -m pytest -m 'programs and thorough' $(ARGS) || [ $$? -eq $(NO_TESTS) ]
 
 programs:
 	@$(PACKAGES) python broker browser prometheus node

@@ -117,6 +117,7 @@ def test_a_failed_installation_ends_with_what_the_package_manager_said_and_the_c
     assert ran.stderr.endswith("sudo apt-get install chromium\n")
 
 
+@pytest.mark.slow
 def test_where_there_is_no_apt_the_programs_are_named(machine: Machine) -> None:
     ran = machine.runs(*ALL)
     assert ran.returncode == 1

@@ -128,6 +128,7 @@ def test_many_streams_are_judged_in_stretches_as_in_one(
     assert detector.judge(frame, order="keep").equals(whole)
 
 
+@pytest.mark.slow
 def test_readings_observed_one_at_a_time_are_judged_and_remembered_as_the_frame_is(
     models_detector: Detector, detector: telltale.Detector
 ) -> None:

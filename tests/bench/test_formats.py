@@ -7,6 +7,7 @@ from tests.bench import formats
 from tests.bench.formats import rate
 
 
+@pytest.mark.slow
 def test_each_payload_has_a_row_and_our_own_json_is_the_measure() -> None:
     rows = formats.table(records=2).splitlines()[2:]
     assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [payload.what for payload in PAYLOADS]

@@ -37,6 +37,7 @@ def running(kafka: Broker, checkpoint: Path, topic: str) -> Iterator[Service]:
         service.process.kill()
 
 
+@pytest.mark.thorough
 def test_incidents_are_listed_above_what_is_wrong_now_and_lead_to_their_first_cause(
     kafka: Broker, browser: Browser, running: Service, topic: str
 ) -> None:

@@ -113,6 +113,7 @@ def test_metrics_have_an_address_of_their_own_that_needs_no_token(running: Servi
     assert TOKEN not in "".join(running.process.err)
 
 
+@pytest.mark.thorough
 @pytest.mark.alone
 def test_an_injected_fault_is_a_shaded_span_within_three_seconds(
     browser: Browser, running: Service, plant: Plant

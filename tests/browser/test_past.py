@@ -127,6 +127,7 @@ def test_a_stream_that_is_chosen_shows_readings_from_before_it_was_looked_at(
         assert readings_before(page, round(1000 * time.time())) >= BEFORE
 
 
+@pytest.mark.thorough
 def test_the_back_button_and_earlier_and_later_lead_through_time(
     browser: Browser, running: Service, closed: dict[str, Any]
 ) -> None:

@@ -76,6 +76,7 @@ def opened(browser: Browser, plant: Plant, **context: Any) -> Iterator[Page]:
         assert shown.complaints == []
 
 
+@pytest.mark.thorough
 def test_a_storm_on_a_phone_is_read_acknowledged_and_muted(browser: Browser, storm: Plant) -> None:
     with opened(browser, storm, **PHONE) as page:
         row = page.locator("#incidents-open > li").filter(has_text="site/line-3")
@@ -117,6 +118,7 @@ def test_a_storm_on_a_phone_is_read_acknowledged_and_muted(browser: Browser, sto
     assert {one["group"] for one in told} == {"site/line-3"}
 
 
+@pytest.mark.thorough
 def test_what_is_said_by_keys_can_be_taken_back(browser: Browser, storm: Plant) -> None:
     with opened(browser, storm, **DESK, color_scheme="dark") as page:
         page.evaluate("localStorage.setItem('telltale-name', 'ben')")
@@ -146,6 +148,7 @@ def test_what_is_said_by_keys_can_be_taken_back(browser: Browser, storm: Plant) 
         storm.until_applied("acknowledgement set", "label set", "None taken_back", "None taken_back")
 
 
+@pytest.mark.thorough
 def test_where_no_token_is_set_the_page_says_why_nothing_can_be_said(
     kafka: Broker, browser: Browser, checkpoint: Path, storm: Plant
 ) -> None:

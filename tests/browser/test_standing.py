@@ -141,6 +141,7 @@ def test_all_that_is_judged_and_as_expected_is_said_with_its_number(browser: Bro
         expect(page).to_have_title("Telltale")
 
 
+@pytest.mark.thorough
 def test_a_worker_that_stands_still_beside_a_server_that_answers_is_not_green(browser: Browser, worker: Worker) -> None:
     with opened(browser, worker) as page:
         expect_state(page, "ready", "ready")
@@ -310,6 +311,7 @@ def test_ages_are_by_the_services_clock_and_a_browser_with_another_says_so(brows
         expect_state(page, "ready", "ready")
 
 
+@pytest.mark.thorough
 def test_the_state_is_read_out_when_it_changes_and_not_each_second(browser: Browser, worker: Worker) -> None:
     count = """() => {
         window.changes = [];
@@ -328,6 +330,7 @@ def test_the_state_is_read_out_when_it_changes_and_not_each_second(browser: Brow
 ADDRESSES = ["#", "#%", "#%zz", "#%ff%fe", "#%E0%A4%A", "#" + "x" * 5_000, "#" + "%F0%9F%98%80" * 2_000, "#%00", "#a=b"]
 
 
+@pytest.mark.thorough
 def test_no_address_breaks_the_page(browser: Browser, worker: Worker) -> None:
     for address in ADDRESSES:
         with opened(browser, worker, address) as page:

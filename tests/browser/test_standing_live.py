@@ -60,6 +60,7 @@ def opened(browser: Browser, running: Service, script: str = "") -> Iterator[Pag
         yield shown.page
 
 
+@pytest.mark.thorough
 def test_a_service_is_said_to_be_well_when_it_judges_and_not_before(
     browser: Browser, running: Service, plant: Plant
 ) -> None:
@@ -87,6 +88,7 @@ def judging(running: Service, plant: Plant) -> Service:
     return running
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("script", ["", THROTTLED], ids=["in the foreground", "in the background"])
 def test_a_stopped_service_is_not_green_and_is_again_when_it_goes_on(
     browser: Browser, judging: Service, script: str
@@ -110,6 +112,7 @@ def test_a_stopped_service_is_not_green_and_is_again_when_it_goes_on(
         expect(page.locator("#open-none")).to_contain_text(ALL)
 
 
+@pytest.mark.thorough
 def test_a_connection_that_has_gone_silent_is_opened_again(browser: Browser, judging: Service) -> None:
     """The process that answers is stopped: nothing is sent, and nothing is closed."""
     (web,) = psutil.Process(judging.process.pid).children()

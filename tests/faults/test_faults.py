@@ -12,7 +12,11 @@ from tests.kafka import Broker
 from tests.nursery import Nursery
 
 # Of a connection that is refused or broken off, the client leaves the socket to the garbage collector.
-pytestmark = [pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"), pytest.mark.timeout(1_800)]
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.timeout(1_800),
+]
 
 SEED = int(os.environ.get("TELLTALE_TEST_FAULT_SEED") or random.SystemRandom().randrange(2**31))
 

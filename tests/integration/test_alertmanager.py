@@ -93,6 +93,7 @@ def a_desk(folder: Path) -> Iterator[Desk]:
         yield desk
 
 
+@pytest.mark.thorough
 def test_a_receiver_for_critical_is_told_at_the_rise_and_at_the_end_and_of_nothing_else(tmp_path: Path) -> None:
     minor, major = (Notice(PLAIN, "pump", severity, "firing") for severity in ("minor", "major"))
     critical = Notice(CRITICAL, "pump", "critical", "firing")

@@ -195,6 +195,7 @@ def by_stream(events: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]
     return streams
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("some_files", [some_machines, some_skab, some_asd], ids=["plant", "skab", "asd"])
 def test_what_is_told_online_is_what_is_told_offline(
     kafka: Broker,
@@ -358,6 +359,7 @@ def judged_offline(checkpoint: Path, topic: str, number: int, readings: list[Wri
     return [*judged.commit.anomalies, *judged.commit.dead_letters]
 
 
+@pytest.mark.thorough
 def test_sigterm_under_load_ends_it_soon_with_everything_told_that_is_committed(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, plant_records(streams=40, readings=30_000))
@@ -385,6 +387,7 @@ def test_sigterm_under_load_ends_it_soon_with_everything_told_that_is_committed(
     assert any(b"telltale.anomaly.opened" in (one.record.value or b"") for one in published)
 
 
+@pytest.mark.thorough
 def test_records_of_many_readings_are_judged_once_through_a_kill_and_as_one_by_one(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     whose, columns = faulty(features=2, seed=3, streams=6, readings=6_000)
@@ -452,6 +455,7 @@ def test_health_metrics_and_anomalies_are_seen_over_http(kafka: Broker, quick: P
 # --- what it cannot start with
 
 
+@pytest.mark.thorough
 def test_it_says_what_it_cannot_start_with(kafka: Broker, quick: Path) -> None:
     """No broker, no topic, a port that is taken: each ends with one clear line."""
     run: list[object] = ["run", "--checkpoint", quick, "--bootstrap-servers"]

@@ -42,6 +42,7 @@ def anomalies(broker: Broker, names: Names) -> list[Record]:
     return [one.record for one in broker.read_committed(names.anomalies)]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_an_anomaly_that_is_lost_or_forgotten_ends_once_on_its_topic_and_in_its_incident(
     kafka: Broker, quick: Path

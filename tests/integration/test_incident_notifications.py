@@ -25,6 +25,7 @@ def prepared(broker: Broker) -> tuple[Names, str]:
     return names, topic
 
 
+@pytest.mark.thorough
 def test_a_webhook_gets_every_notified_event_however_often_the_process_is_killed(kafka: Broker) -> None:
     names, topic = prepared(kafka)
     anomalies = dict(enumerate(plant_anomalies(200, 2)))
@@ -58,6 +59,7 @@ def test_a_webhook_gets_every_notified_event_however_often_the_process_is_killed
         assert len(receiver.taken) == before, "what was taken is not sent again after it was stopped in order"
 
 
+@pytest.mark.thorough
 @pytest.mark.programs  # Alertmanager
 def test_alertmanager_shows_one_alert_for_a_storm_also_after_a_kill_with_a_link_to_the_page(
     kafka: Broker, tmp_path: Path

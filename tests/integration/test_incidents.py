@@ -118,6 +118,7 @@ def assert_exactly_once(broker: Broker, topic: str) -> list[Record]:
     return found
 
 
+@pytest.mark.thorough
 def test_incidents_are_those_of_a_calm_run_to_the_byte_however_often_the_process_is_killed(kafka: Broker) -> None:
     names, topic = prepared(kafka)
     for life in range(6):
@@ -142,6 +143,7 @@ def test_incidents_are_those_of_a_calm_run_to_the_byte_however_often_the_process
     assert len({one["data"]["incident"] for one in told if one["data"].get("acknowledged_by")}) > 6
 
 
+@pytest.mark.thorough
 def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: Broker) -> None:
     names, topic = prepared(kafka)
     kafka.produce_part(names.anomalies, COUNTS, 0, 1)

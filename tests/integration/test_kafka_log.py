@@ -195,6 +195,7 @@ def together(fetched: Sequence[Fetched], number: int) -> tuple[list[Any], ...]:
     return (*columns, [parts[-1].next_offset, parts[-1].end_offset])
 
 
+@pytest.mark.thorough
 def test_columns_are_what_the_clients_own_decoder_gives(world: KafkaWorld) -> None:
     count = nasty(world)
     plain = Reader(world.open(columnar=False)).until(count)
@@ -265,6 +266,7 @@ def judge(*readers: Reader) -> None:
             reader.log.commit(commits)
 
 
+@pytest.mark.thorough
 def test_a_second_worker_takes_over_partitions_and_the_first_goes_on_with_the_rest(
     new_world: Callable[..., KafkaWorld],
 ) -> None:
@@ -307,6 +309,7 @@ def test_partitions_kept_over_a_generation_that_was_missed_start_again(world: Ka
     assert sorted(reader.revoked) == sorted(reader.owned)
 
 
+@pytest.mark.thorough
 def test_a_worker_that_was_thrown_out_cannot_commit_even_when_it_has_heard_of_it(world: KafkaWorld) -> None:
     """The client then knows no generation, and without one the broker fences nothing."""
     world.append(0, readings(10))
@@ -350,6 +353,7 @@ def test_a_static_worker_restarts_at_once_and_keeps_its_partitions(world: KafkaW
 # --- transactions --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_static_worker_that_is_back_is_given_partitions_that_were_added(world: KafkaWorld, kafka: Broker) -> None:
     """It leads the group, and is not told so."""
     Reader(world.open(instance_id="worker-1")).until_owned(2)
@@ -486,6 +490,7 @@ def test_a_time_that_the_topic_of_dead_letters_refuses_goes_into_a_header(world:
     assert letter.time_ms != TIMES_MS
 
 
+@pytest.mark.thorough
 def test_a_commit_whose_answer_is_lost_is_not_repeated_and_cannot_end_the_next_one(
     proxied: KafkaWorld, proxy: Proxy
 ) -> None:

@@ -6,6 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from service.log.port import Record
 from tests.integration.test_end_to_end import made_topics, plant_records, quick, service, wait_until
 from tests.kafka import Broker
@@ -16,6 +18,7 @@ BACKLOG: Sequence[tuple[int, Record]] = plant_records(streams=40, readings=6_000
 IN_SMALL_STEPS = {"TELLTALE_KAFKA__MAX_POLL_RECORDS": "50"}
 
 
+@pytest.mark.thorough
 def test_a_workers_lag_is_true_from_the_first_moment_and_it_is_ready_when_it_judges(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, BACKLOG)

@@ -73,6 +73,7 @@ def until_judged(running: Service, records: int) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(1_200)
 def test_poison_of_every_kind_is_one_dead_letter_a_record_within_the_memory_limit(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)

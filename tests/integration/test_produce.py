@@ -53,6 +53,7 @@ def test_what_was_sent_until_it_was_told_to_stop_is_told_and_is_there(kafka: Bro
     assert int(line[1].replace(",", "")) == len(kafka.read_committed(topic))
 
 
+@pytest.mark.thorough
 def test_the_time_told_is_that_of_sending_and_progress_is_told_meanwhile(kafka: Broker, tmp_path: Path) -> None:
     """At 40 readings a second 480 take 12 s, whatever the weeks before them take to simulate."""
     topic = kafka.create_topic(1)

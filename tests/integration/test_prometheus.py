@@ -108,6 +108,7 @@ def filled_in(expression: str) -> str:
     return expression
 
 
+@pytest.mark.thorough
 def test_every_expression_of_every_dashboard_returns_data(scene: Scene) -> None:
     left = [(where, filled_in(expression)) for where, expression in expressions()]
     assert len(left) > 50

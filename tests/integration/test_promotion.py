@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
+
 from models.detection.detector import Detector
 from service.kafka.topics import COMPACTED, TopicSpec, create_topics
 from service.live.insights import Model
@@ -99,6 +101,7 @@ def kill(running: Service) -> None:
     running.process.ended()
 
 
+@pytest.mark.thorough
 def test_a_promotion_and_a_rollback_are_exactly_once_and_to_the_byte_however_often_the_service_is_killed(
     kafka: Broker, tmp_path: Path
 ) -> None:
@@ -139,6 +142,7 @@ def test_a_promotion_and_a_rollback_are_exactly_once_and_to_the_byte_however_oft
         assert len(found) > 10
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_that_cannot_be_read_changes_nothing_and_the_status_says_why(
     kafka: Broker, tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ def calm(source: str, kind: Plant = KEYED) -> dict[bytes, list[Record]]:
     return of_streams(kind.written(source, kind.records(SECONDS)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", PLANTS.values(), ids=list(PLANTS))
 def test_readings_are_those_of_a_calm_run_to_the_byte_however_often_the_process_is_killed(
     kafka: Broker, kind: Plant
@@ -118,6 +119,7 @@ def test_readings_are_those_of_a_calm_run_to_the_byte_however_often_the_process_
     assert {letter.record.value for letter in letters} == {b"{"}
 
 
+@pytest.mark.thorough
 def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: Broker) -> None:
     names, source = prepared(kafka)
     produce(kafka, source, KEYED.records(SECONDS))

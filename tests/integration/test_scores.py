@@ -32,6 +32,7 @@ def written_plant(path: Path, first: int, last: int) -> Path:
     return path
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_scores_of_chosen_streams_are_written_once_through_kills_and_equal_those_of_telltale_score(
     kafka: Broker, quick: Path, telltale: Telltale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

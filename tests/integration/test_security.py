@@ -144,6 +144,7 @@ def test_the_commands_log_in_with_what_the_settings_say(
     assert names.changelog in telltale.does("topics", "check", "--bootstrap-servers", secured.servers("SASL_SSL"))
 
 
+@pytest.mark.thorough
 def test_a_log_with_tokens_logs_in_again_as_long_as_it_runs(secured: Secured, tokens: TokenServer) -> None:
     """The broker ends a session after 3 s where the client does not log in again; the token lives as long."""
     names = made_topics(secured.broker)
@@ -265,6 +266,7 @@ def test_what_does_not_fit_is_named_with_its_setting(
     assert "wrong" not in str(refused.value)
 
 
+@pytest.mark.thorough
 def test_a_wrong_password_over_tls_is_told_ten_times_of_ten(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker answers and hangs up at once: the client used to hear of the second alone, three times of four."""
     connect_within(2.0, monkeypatch)

@@ -4,6 +4,8 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from models.checkpoints import checkpoint as checkpoints
 from models.checkpoints import checkpoint_header
 from service.live.insights import Model
@@ -41,6 +43,7 @@ def bytes_of(record: Record) -> tuple[bytes | None, bytes | None]:
     return record.key, record.value
 
 
+@pytest.mark.thorough
 def test_each_topic_is_judged_by_its_own_model_to_the_byte_however_often_the_service_is_killed(
     kafka: Broker, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def all_gone(processes: list[psutil.Process]) -> bool:
     return all(map(gone, processes))
 
 
+@pytest.mark.thorough
 def test_it_answers_for_all_workers(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, plant_records(streams=6, readings=600))
@@ -149,6 +150,7 @@ def own(java: None) -> Iterator[OwnBroker]:
         yield own
 
 
+@pytest.mark.thorough
 def test_it_stops_in_time_though_the_broker_hangs_and_a_second_signal_ends_it_at_once(
     own: OwnBroker, quick: Path
 ) -> None:

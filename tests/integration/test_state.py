@@ -73,6 +73,7 @@ def cut_short(page: bytearray) -> bytes:
 DAMAGE = (flipped, cut_short, of_another_version)
 
 
+@pytest.mark.thorough
 def test_damaged_pages_cost_their_own_streams_their_memory_and_say_so_for_each(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, FIRST)
@@ -109,6 +110,7 @@ def test_damaged_pages_cost_their_own_streams_their_memory_and_say_so_for_each(k
     assert notices(kafka, names) == found
 
 
+@pytest.mark.thorough
 def test_an_input_that_was_deleted_too_early_ends_the_service_or_is_told(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, FIRST)
@@ -132,6 +134,7 @@ def test_an_input_that_was_deleted_too_early_ends_the_service_or_is_told(kafka: 
     assert {event["data"]["reason"] for event in notices(kafka, names)} == {"retention"}
 
 
+@pytest.mark.thorough
 def test_a_topic_that_got_more_partitions_is_told_of_and_goes_on(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, FIRST)
@@ -145,6 +148,7 @@ def test_a_topic_that_got_more_partitions_is_told_of_and_goes_on(kafka: Broker, 
     assert {event["data"]["stream"] for event in notices(kafka, names)} == {None}
 
 
+@pytest.mark.thorough
 def test_a_topic_that_is_deleted_and_made_again_while_it_is_read_ends_the_service(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, FIRST)

@@ -172,6 +172,7 @@ def test_replay_with_another_checkpoint_says_what_that_would_have_said(setting: 
 # --- carrying
 
 
+@pytest.mark.thorough
 def test_an_imported_stream_scores_its_next_reading_as_where_it_came_from(
     setting: Setting, telltale: Telltale, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ def terminated(running: Service) -> tuple[int, float]:
     return code, time.monotonic() - began
 
 
+@pytest.mark.thorough
 def test_idle_and_all_written_it_ends_in_good_order_though_the_broker_hangs(own: OwnBroker, quick: Path) -> None:
     names = made_topics(own.broker)
     own.broker.produce(names.topic, RECORDS[:300])
@@ -48,6 +49,7 @@ def test_idle_and_all_written_it_ends_in_good_order_though_the_broker_hangs(own:
     assert seconds <= WITHIN_S
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("hung_s", [0.0, 2.0], ids=["at the same moment", "while a commit waits"])
 def test_under_load_it_says_that_not_all_is_written(own: OwnBroker, quick: Path, hung_s: float) -> None:
     names = made_topics(own.broker)

@@ -74,6 +74,7 @@ def test_an_id_as_long_as_settings_allow_is_taken_by_the_broker(new_world: Calla
     assert len(world.anomalies()) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("java")
 def test_an_id_that_is_not_allowed_is_named_with_the_right_that_is_missing() -> None:
     authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"

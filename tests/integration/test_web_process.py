@@ -81,6 +81,7 @@ def test_it_shares_what_is_loaded_with_the_worker(kafka: Broker, quick: Path) ->
         assert float(line.split()[1]) > 2 * MEMORY_BYTES, "the worker's memory is what is to be watched"
 
 
+@pytest.mark.thorough
 def test_forty_clients_take_the_share_that_is_stated_and_no_more(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     kafka.produce(names.topic, plant_records(streams=6, readings=1_000))
@@ -105,6 +106,7 @@ def test_forty_clients_take_the_share_that_is_stated_and_no_more(kafka: Broker, 
         assert running.process.running
 
 
+@pytest.mark.thorough
 def test_half_open_idle_and_listening_clients_keep_no_probe_out(kafka: Broker, quick: Path) -> None:
     half = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-A: "
     listen = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -139,6 +141,7 @@ def test_without_it_the_worker_says_so_and_ends(kafka: Broker, quick: Path) -> N
         assert can_be_listened_on(running.port)
 
 
+@pytest.mark.thorough
 def test_a_stopped_worker_is_seen_from_outside_and_goes_on(kafka: Broker, quick: Path) -> None:
     names = made_topics(kafka)
     with service(kafka, quick, names) as running:

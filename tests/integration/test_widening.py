@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kafka.admin import KafkaAdminClient
 
 from service.input.notices import STATE_LOST
@@ -18,6 +19,7 @@ RECORDS = plant_records(streams=8, readings=200)
 NARROW = "has 2 partitions, expected at least the 4 of"
 
 
+@pytest.mark.thorough
 def test_partitions_without_a_place_in_the_other_topics_wait_for_it_and_the_others_go_on(
     kafka: Broker, quick: Path, telltale: Telltale
 ) -> None:

@@ -17,6 +17,7 @@ def test_it_is_small_enough_to_come_with_every_installation() -> None:
     assert GENERIC.stat().st_size < 300_000
 
 
+@pytest.mark.slow
 def test_it_expects_simulated_series_better_than_the_same_as_before() -> None:
     own, as_before = judge_generic(load_net((FEATURE,)).detector.forecaster, UNSEEN_SEED, 1_024)
     assert own < 0.88 * as_before

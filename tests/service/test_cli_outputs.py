@@ -65,6 +65,7 @@ def test_the_estimate_is_about_what_a_checkpoint_takes(telltale: Telltale) -> No
     assert size <= expected <= size + checkpoint.HEADER_BYTES
 
 
+@pytest.mark.slow
 def test_a_model_that_finds_no_room_at_the_end_is_kept_and_so_is_its_report(
     telltale: Telltale, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_model_that_finds_no_room_at_the_end_is_kept_and_so_is_its_report(
     telltale.does(*TRAIN, "--out", "again.safetensors", "--resume", run)
 
 
+@pytest.mark.slow
 def test_commands_on_files_say_before_they_begin_that_there_is_no_room(telltale: Telltale, disk: SmallDisk) -> None:
     telltale.does(*TRAIN, "--out", "a.safetensors")
     disk.fill()
@@ -107,6 +109,7 @@ def test_commands_on_files_say_before_they_begin_that_there_is_no_room(telltale:
     assert not Path("s.parquet").exists()
 
 
+@pytest.mark.slow
 def test_score_estimates_what_it_needs(telltale: Telltale, disk: SmallDisk) -> None:
     telltale.does(*TRAIN, "--out", "a.safetensors")
     disk.fill(leave=8192)

@@ -34,6 +34,7 @@ def described(telltale: Telltale, checkpoint: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_parts_of_a_plant_are_learned_from_as_one_history(telltale: Telltale, plant: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole.parquet"
     pl.concat([pl.read_parquet(path) for path in sorted(plant.iterdir())]).write_parquet(whole)
@@ -52,6 +53,7 @@ def test_parts_in_the_wrong_order_are_refused(telltale: Telltale, plant: Path, t
     assert "expected it to go on with later readings" in said
 
 
+@pytest.mark.slow
 def test_a_cell_is_chosen_by_name_and_a_report_is_written(telltale: Telltale, plant: Path, tmp_path: Path) -> None:
     report, zone = tmp_path / "new" / "report.html", ("--time-zone", "Europe/Berlin")
     said = telltale.does(
@@ -72,6 +74,7 @@ def test_a_cell_is_chosen_by_name_and_a_report_is_written(telltale: Telltale, pl
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("streams", "option", "zone"),
     [
@@ -89,6 +92,7 @@ def test_the_clock_of_the_net_is_that_which_rules_name_of_all_streams(
     assert described(telltale, tmp_path / "x")["architecture"]["time_zone"] == zone  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_net_of_one_channel_begins_as_the_one_that_comes_with_telltale(
     telltale: Telltale, plant: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +104,7 @@ def test_a_net_of_one_channel_begins_as_the_one_that_comes_with_telltale(
     assert (scratch["channelwise"], scratch["day_harmonics"]) == (False, 1)  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_file(telltale: Telltale, plant: Path, tmp_path: Path) -> None:
     common = ("train", "--data", plant, "--hidden", 16)
     telltale.does(*common, "--out", tmp_path / "whole", "--epochs", 2)

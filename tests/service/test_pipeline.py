@@ -200,6 +200,7 @@ def test_an_anomaly_is_opened_then_updated_then_closed(detector: Detector, histo
     assert task.open_alarms == still_open
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [7, 100])
 def test_how_a_partition_is_cut_into_batches_changes_no_byte(detector: Detector, history: Batch, size: int) -> None:
     records = with_bad_ones(sent(history))

@@ -42,6 +42,7 @@ def test_each_topic_is_judged_as_by_a_worker_of_its_own(apart: Mapping[str, dict
         assert {len(event.data.channels) for event in events} == {len(model.detector.features)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("at", [2, 9, 17])
 def test_a_crash_at_any_commit_changes_nothing(

@@ -491,6 +491,7 @@ def test_folders_above_it_are_made(tmp_path: Path) -> None:
     assert load(path).detector.known == detector.known
 
 
+@pytest.mark.slow
 def test_loading_one_imports_nothing_of_torchs_compiler(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     code = f"""

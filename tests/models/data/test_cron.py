@@ -46,6 +46,7 @@ def test_it_begins_by_the_clock_of_its_place_in_summer_and_in_winter() -> None:
     assert in_the_gap.began_within(at("2026-03-29T01:45:00Z"), HOUR_MS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cron", ["0 6 * * mon-fri", "*/20 8,12 1-7 * *", "5 0 * feb *"])
 def test_it_holds_at_the_minutes_that_a_look_at_every_minute_finds(cron: str) -> None:
     """The oracle looks at each minute of eight weeks; the fields it reads are plain sets."""

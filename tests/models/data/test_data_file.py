@@ -342,6 +342,7 @@ def test_what_is_no_arrow_is_refused_in_our_words(tmp_path: Path, data: bytes, s
         read_series([path.with_suffix(".arrow.gz")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["file", "compressed", "stream"])
 def test_a_damaged_arrow_file_ends_in_no_words_of_a_library(tmp_path: Path, how: str) -> None:
     path, random, refused = tmp_path / "pump.arrow", Random(17), 0

@@ -281,6 +281,7 @@ def test_both_formats_hold_the_same(tmp_path: Path) -> None:
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
+@pytest.mark.slow
 def test_real_series_are_what_their_list_says() -> None:
     folder = data_folder()
     for entry in json.loads((folder / "series.json").read_text()):

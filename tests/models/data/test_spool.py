@@ -77,6 +77,7 @@ def mixed(rows: int, streams: int, seed: int) -> dict[str, Sequence[object]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [1, 3, 40])
 def test_it_holds_what_is_read_at_once_without_the_test_part(
     tmp_path: Path, suffix: str, piece_rows: int, streams: int
@@ -85,6 +86,7 @@ def test_it_holds_what_is_read_at_once_without_the_test_part(
     assert_same(read(path), read_series([path]))
 
 
+@pytest.mark.slow
 def test_several_files_are_read_one_after_another(tmp_path: Path, suffix: str, piece_rows: int) -> None:
     for n in range(3):
         columns = {**mixed(20, 2, seed=n), "stream": [f"file-{n}"] * 20}
@@ -135,6 +137,7 @@ def test_an_empty_stream_name_is_refused_with_its_row(tmp_path: Path, piece_rows
 CELLS = st.sampled_from(["", "1", "-2", "0.5", "1e300", "NaN", "inf", "12345678901", "3."])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     rows=st.lists(st.tuples(st.integers(10**11, 10**13), CELLS, CELLS, st.integers(0, 3)), min_size=1, max_size=20),
@@ -225,6 +228,7 @@ def test_more_readings_than_were_expected_find_room(piece_rows: int) -> None:
     assert sum(len(one.times_ms) for one in found) == 200
 
 
+@pytest.mark.slow
 def test_no_named_file_is_left_and_the_space_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "spool").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spool"))

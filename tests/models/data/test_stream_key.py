@@ -13,6 +13,7 @@ some_keys = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(some_keys, min_size=1, max_size=4))
 def test_a_list_has_no_flaw_if_none_of_its_keys_has(keys: list[bytes]) -> None:
     assert all_without_flaw(keys) == all(flaw_of(key) is None for key in keys)

@@ -86,6 +86,7 @@ def test_another_seed_is_another_plant() -> None:
     assert abs(correlation(np.diff(one.values[0, :120, 1]), np.diff(other.values[0, :120, 1]))) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[1_500, 1_500], [1, 2, 997, 1_024, 1, 975], [25] * 120])
 def test_pieces_joined_are_the_whole(sizes: list[int]) -> None:
     whole = PlantSimulator(35, seed=5, fault_every=200, first_fault_after=50).advance(3_000)
@@ -144,6 +145,7 @@ def test_without_its_faults_it_is_the_same_plant(faulty: Plant, calm: Plant) -> 
     np.testing.assert_array_equal(faulty.times_ms, calm.times_ms)
 
 
+@pytest.mark.slow
 def test_faults_are_as_frequent_as_asked() -> None:
     made = plant(50, 10_000, seed=1, fault_every=1_000)
     affected = made.labels().mean()

@@ -40,6 +40,7 @@ def read(path: Path, options: FileOptions = AS_USUAL, **more: Any) -> tuple[list
 TIMES = [FIRST_MS + n * 60_000 for n in range(3)]
 
 
+@pytest.mark.slow
 def test_a_sheet_is_read_with_the_types_of_its_cells(tmp_path: Path) -> None:
     path = written(tmp_path / "pump.xlsx", {"Sheet1": [HEADER, *ROWS], "Empty": []})
     notes: list[str] = []
@@ -87,6 +88,7 @@ def test_a_header_that_is_missing_or_there_twice_is_settled_by_columns(tmp_path:
             read(path, FileOptions(columns=HEADER[:2]))
 
 
+@pytest.mark.slow
 def test_no_bytes_end_in_the_words_of_a_library(tmp_path: Path) -> None:
     path = written(tmp_path / "pump.xlsx", {"Sheet1": [HEADER, *ROWS]})
     good, random, refused = path.read_bytes(), Random(17), 0

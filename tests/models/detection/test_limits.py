@@ -135,6 +135,7 @@ def test_stuck_and_missing_values_are_told_whatever_the_limits() -> None:
     assert [one.opened_by for one in judged(missing, limits).transitions][:1] == [OpenedBy.MISSING]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [1, 3])
 def test_compiled_and_interpreted_have_the_same_bits_with_limits(features: int) -> None:
     names = tuple(f"f{n}" for n in range(features))

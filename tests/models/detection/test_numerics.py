@@ -87,6 +87,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("hidden", [16, 64, 128])
 @pytest.mark.parametrize("features", [1, 3, 19])
@@ -94,6 +95,7 @@ def test_every_net_that_a_checkpoint_may_hold_is_steady(features: int, hidden: i
     check_steady(some_forecaster(features, hidden, layers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", sorted(CELLS.keys() - {"lstm"}))
 @pytest.mark.parametrize(("features", "hidden", "layers"), [(1, 16, 1), (8, 32, 2), (38, 64, 1), (1, 64, 2)])
 def test_so_is_every_other_cell(features: int, hidden: int, layers: int, cell: str) -> None:
@@ -153,6 +155,7 @@ def test_the_fingerprint_is_the_same_in_two_processes() -> None:
     assert in_another_process(program, {}) == fingerprint()
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_of_the_machine_and_not_of_the_checkpoint() -> None:
     first = self_test(cold())
     assert re.fullmatch("[0-9a-f]{16}", first)
@@ -321,6 +324,7 @@ def test_no_stream_is_in_a_company_twice() -> None:
         assert len(set(company(count).tolist())) == count
 
 
+@pytest.mark.slow
 def test_the_service_starts_half_a_second_later_at_most() -> None:
     """In the processor's time, not the wall's: what else runs on the machine is not the self-test's."""
     detector = cold()

@@ -48,6 +48,7 @@ def test_a_digit_moves_by_itself_to_the_nearest_step(moves: list[tuple[int, floa
     assert digits_of(calendar).tolist() == wanted.tolist()
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-4_096, 4_095), min_size=PLACES, max_size=PLACES))
 def test_levels_in_steps_twice_as_large_are_the_same_to_half_a_step_and_gains_stay(digits: list[int]) -> None:
     calendar = np.zeros(len(CALENDAR))

@@ -185,6 +185,7 @@ def test_the_threshold_is_what_a_gumbel_law_through_the_block_peaks_exceeds_once
     assert stream.blocks == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("period", [2_000, 20_000, 2_000_000])
 def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int) -> None:
     """Whatever the stream is like: that is what makes return periods a currency."""

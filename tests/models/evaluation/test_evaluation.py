@@ -244,6 +244,7 @@ def one_by_one(detector: Detector, series: Series) -> tuple[list[float], list[bo
     return scores, alarms, expected
 
 
+@pytest.mark.slow
 def test_a_backtest_judges_the_test_part_as_the_service_does() -> None:
     series = walks(0)
     detector = prime(some_forecaster(2), QUICK, usable(series))

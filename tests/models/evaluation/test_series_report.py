@@ -63,6 +63,7 @@ def test_a_page_has_every_series_with_its_events_and_alarms(tmp_path: Path) -> N
     assert "the 3 of 9 channels that are furthest off" in page
 
 
+@pytest.mark.slow
 def test_series_are_listed_by_what_was_missed_and_drawn_some_on_a_page_of_at_most_1_mb(tmp_path: Path) -> None:
     judged = some_judged(3_000, 9)
     found, missed = np.arange(3_000) // 100 == 5, np.zeros(3_000, np.bool_)

@@ -85,6 +85,7 @@ def by_differences(forecaster: Forecaster, chunk: Chunk, lag: int) -> tuple[Doub
     return norms[0], norms[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
 def test_norms_are_those_of_finite_differences(cell: str, layers: int) -> None:

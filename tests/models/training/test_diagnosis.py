@@ -54,6 +54,7 @@ def test_a_run_that_diverges_later_keeps_the_best_weights_it_had(tmp_path: Path)
     assert "The weights kept are those of epoch 2" in remark(fitted, "Training diverged in epoch 3")
 
 
+@pytest.mark.slow
 def test_gradients_that_explode_are_told() -> None:
     fitted = fit(some_series(), replace(WIDE, cell="gru"), replace(LONG, learning_rate=0.3, remembers=0), CPU)
     assert "try a smaller --learning-rate than 0.3, or a shorter --chunk" in remark(fitted, "Gradients explode").lower()

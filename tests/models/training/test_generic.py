@@ -19,6 +19,7 @@ from tests.models.training.test_loop import series
 BRIEF = GenericConfig(epochs=1, epoch_updates=3, series=8, readings=64)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others() -> None:
     one, other, third = (
         fit_generic(generic_architecture(16), GenericConfig(1, 3, series=8, readings=64, seed=seed)).forecaster

@@ -78,6 +78,7 @@ def test_the_loss_of_expecting_no_change_is_that_of_the_differences(learned: Fit
     assert learned.persistence_loss == pytest.approx(huber, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_forecaster_is_that_of_the_best_epoch(learned: Fitted) -> None:
     assert learned.best == min(learned.epochs, key=lambda epoch: epoch.proven_loss)
     assert [epoch.number for epoch in learned.epochs] == list(range(1, len(learned.epochs) + 1))
@@ -176,6 +177,7 @@ def test_without_a_part_to_validate_on_it_trains_all_the_same() -> None:
     assert fitted.forecaster.head_weight.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", sorted(CELLS))
 def test_in_bfloat16_it_learns_as_in_float32(cell: str) -> None:
     """The recurrence is rounded to 8 bits while it learns; weights, head and validation are not.

@@ -85,6 +85,7 @@ def test_a_run_interrupted_amid_a_group_comes_to_the_same_bits(calm: Fitted, tmp
     assert_same_run(fit(some_series(), NET, SHORT, CPU, run_file=tmp_path / "run"), calm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["rnn-relu", "gru"])
 def test_it_is_so_with_other_cells(tmp_path: Path, cell: str) -> None:
     net, short = replace(NET, cell=cell, layers=2), replace(SHORT, epochs=2)
@@ -118,6 +119,7 @@ def test_a_run_that_was_killed_comes_to_the_same_bits(calm: Fitted, tmp_path: Pa
     assert len(told) <= 12 - 6
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_run_as_ctrl_c_does(calm: Fitted, tmp_path: Path) -> None:
     def stop(progress: Progress) -> None:
         if progress.epoch:
@@ -130,6 +132,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(calm: Fitted, tmp_path: Path) -> None
     assert_same_run(fit(some_series(), NET, SHORT, CPU, run_file=tmp_path / "run"), calm)
 
 
+@pytest.mark.slow
 def test_a_run_in_instalments_of_its_budget_comes_to_the_same_bits(calm: Fitted, tmp_path: Path) -> None:
     """What a spent budget cut short counts as an epoch, but goes on where it was cut when more is given."""
     spent = fit(some_series(), NET, replace(SHORT, budget_s=0.0), CPU, run_file=tmp_path / "run")
@@ -138,6 +141,7 @@ def test_a_run_in_instalments_of_its_budget_comes_to_the_same_bits(calm: Fitted,
     assert_same_run(fit(some_series(), NET, SHORT, CPU, run_file=tmp_path / "run"), calm)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_done_goes_on_with_more_epochs_and_otherwise_is_as_it_was(calm: Fitted, tmp_path: Path) -> None:
     one = fit(some_series(), NET, replace(SHORT, epochs=1), CPU, run_file=tmp_path / "run")
     assert one.epochs == calm.epochs[:1]

@@ -295,6 +295,7 @@ def test_features_beside_a_trained_model_are_refused(telltale: Telltale, plant: 
     assert f"{checkpoint}: a checkpoint says itself which features it judges, expected none beside it" in said
 
 
+@pytest.mark.slow
 def test_a_net_of_ones_own_is_trained_and_judges(telltale: Telltale, plant: Path) -> None:
     said = telltale.does("train", "--generic", "--hidden", 16, "--epochs", 1, "--out", "net.safetensors")
     assert "simulated readings" in said
@@ -359,6 +360,7 @@ def test_train_says_what_it_learned_from_and_how_well(telltale: Telltale, plant:
     assert f"new/x.safetensors  sha256 {digest[:12]}" in ran.out
 
 
+@pytest.mark.slow
 def test_data_takes_several_files_and_folders(telltale: Telltale, plant: Path) -> None:
     (plant_copy := Path("folder")).mkdir()
     (plant_copy / "mill.csv").write_bytes((plant / "mill.csv").read_bytes())
@@ -382,6 +384,7 @@ def trained(telltale: Telltale, *data: Path) -> str:
     return shown["tensors_sha256"]
 
 
+@pytest.mark.slow
 def test_test_rows_and_labels_are_never_learned_from(telltale: Telltale, plant: Path) -> None:
     other = pl.read_csv(plant / "pump.csv").with_columns(
         pl.when(pl.col("part") == "test").then(99.0).otherwise("flow").alias("flow"),
@@ -455,6 +458,7 @@ def test_score_writes_a_row_a_reading_and_the_anomalies(telltale: Telltale, plan
     assert ran.out == f"new/scores.parquet  300 readings, {len(opened)} anomalies\n"
 
 
+@pytest.mark.slow
 def test_files_as_people_have_them_are_scored_sent_and_trained_on_as_others_are(telltale: Telltale) -> None:
     random = np.random.default_rng(0)
     rows = [(f"{n // 60:02}:{n % 60:02}", *random.normal(size=2).round(4).tolist()) for n in range(120)]
@@ -550,6 +554,7 @@ def test_a_password_is_not_shown(telltale: Telltale) -> None:
 # --- what is there already
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_overwritten_only_by_force(telltale: Telltale, plant: Path) -> None:
     common = ["train", "--data", plant / "pump.csv", "--hidden", 16, "--epochs", 1]
     Path("x").write_text("precious\n")
@@ -561,6 +566,7 @@ def test_a_checkpoint_is_overwritten_only_by_force(telltale: Telltale, plant: Pa
     telltale.does("checkpoint", "verify", "x")
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_overwrites_what_it_wrote(telltale: Telltale, plant: Path) -> None:
     common = ["train", "--data", plant / "pump.csv", "--hidden", 16, "--out", "x", "--resume", "run"]
     telltale.does(*common, "--epochs", 1)

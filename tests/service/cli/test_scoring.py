@@ -134,6 +134,7 @@ def test_rows_come_in_the_order_of_the_files_and_of_their_interleaved_streams(de
         assert mine.select(BANDS).equals(expected_band), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_poll_records", [1, 7, 64])
 def test_the_size_of_the_polls_changes_nothing(detector: Detector, write: Write, max_poll_records: int) -> None:
     series = read_series([write("a.csv", waves(150, 1.0)), write("b.csv", waves(90, 2.0))])

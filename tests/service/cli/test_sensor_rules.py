@@ -68,6 +68,7 @@ def test_score_judges_what_is_excluded_as_missing_and_counts_it(
     assert not pl.read_parquet("a.parquet").equals(pl.read_parquet("c.parquet"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("files")
 def test_score_inspect_and_train_heed_which_deviations_are_to_be_told(telltale: Telltale, checkpoint: Path) -> None:
     Path("far.yaml").write_text("detection: {rules: [{minimum_deviation: 1.0e+9, direction: up}]}\n")
@@ -90,6 +91,7 @@ def test_score_inspect_and_train_heed_which_deviations_are_to_be_told(telltale: 
     assert digests[0] != digests[1], "streams are primed with the direction"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("files")
 def test_train_learns_from_what_is_excluded_as_from_missing_values(telltale: Telltale, config: Path) -> None:
     said = telltale.does("train", "--data", "bad", "--config", config, "--out", "a.safetensors", *QUICK)
@@ -102,6 +104,7 @@ def test_train_learns_from_what_is_excluded_as_from_missing_values(telltale: Tel
     assert "values that count as missing: " in said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("files")
 def test_inspect_shows_what_is_excluded_as_missing(telltale: Telltale, checkpoint: Path, config: Path) -> None:
     command = ("inspect", "--checkpoint", checkpoint, "--stream", "mill", "--json", "--readings", 400)

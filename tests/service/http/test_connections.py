@@ -136,6 +136,7 @@ def test_idle_connections_beyond_all_places_let_a_probe_through(server: Server) 
         assert server.connections <= connections.MOST
 
 
+@pytest.mark.slow
 def test_clients_that_do_not_read_beyond_all_places_let_a_probe_through(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

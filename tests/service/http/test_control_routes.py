@@ -52,6 +52,7 @@ def test_a_control_is_written_with_an_id_of_its_own_and_the_time_and_taken_back_
     assert back == (name, None)
 
 
+@pytest.mark.slow
 def test_what_stands_is_listed_the_latest_first_until_it_is_taken_back_or_is_over() -> None:
     past = {**QUIET, "until": time_at(1)}
     with serving([]) as client:
@@ -89,6 +90,7 @@ def test_what_is_no_control_is_refused_with_the_reason(body: bytes, status: int,
         assert client.delete(f"{CONTROLS}/a%20b").status_code == 400
 
 
+@pytest.mark.slow
 def test_who_brings_no_token_changes_nothing_even_where_none_is_set() -> None:
     written: list[Record] = []
     with serving(written, token=None) as client:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import httpx
 import msgspec
+import pytest
 
 from service.http.app import app
 from service.http.control_list import ControlList
@@ -62,6 +63,7 @@ def serving(incidents: IncidentList) -> Iterator[httpx.Client]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_an_incident_is_listed_as_its_last_event_says_and_only_to_who_has_the_token() -> None:
     incidents = IncidentList()
     incidents.follow(True)

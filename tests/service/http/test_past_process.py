@@ -96,6 +96,7 @@ def test_others_wait_for_their_turn_and_only_so_many(process: PastProcess) -> No
     assert last == "past"
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(past_process, "LONGEST_S", 0.2)
     process = PastProcess(look_back)

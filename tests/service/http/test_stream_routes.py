@@ -390,6 +390,7 @@ def test_a_stream_that_is_not_there_is_said_once_and_the_rest_goes_on(live: Live
         assert [listener.next().name for _ in range(3)] == ["summary"] * 3
 
 
+@pytest.mark.slow
 def test_head_of_the_events_takes_no_listeners_place(published: Published) -> None:
     for _ in range(following.MOST_FOLLOWERS + 1):
         answer = httpx.head(f"{published.url}events", trust_env=False, timeout=WITHIN_S)
@@ -417,6 +418,7 @@ def test_the_sign_of_life_comes_while_readings_wait_for_their_turn(live: Live, m
     asyncio.run(asyncio.wait_for(listen(), WITHIN_S))
 
 
+@pytest.mark.slow
 def test_events_end_when_the_server_stops_and_soon(published: Published) -> None:
     with listening(published.url) as listener:
         listener.next("summary")
@@ -462,6 +464,7 @@ def test_a_listener_that_does_not_read_holds_no_one_up(published: Published, mon
             assert other.next().name == "summary"
 
 
+@pytest.mark.slow
 def test_a_listener_that_takes_nothing_in_time_makes_room(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def pair() -> Iterator[Pair]:
             one.end()
 
 
+@pytest.mark.slow
 def test_status_counts_and_streams_are_of_both(pair: Pair) -> None:
     until(lambda: pair.board.read().counts.readings == 2 * READINGS)
     assert pair.topics() == ["a", "b"]
@@ -106,6 +107,7 @@ def test_status_counts_and_streams_are_of_both(pair: Pair) -> None:
     assert total == pytest.approx(0.02)
 
 
+@pytest.mark.slow
 def test_any_stream_can_be_looked_at_whoever_has_it(pair: Pair) -> None:
     until(lambda: pair.board.read().counts.readings == 2 * READINGS)
     for name in ("a", "b", "b", "a"):

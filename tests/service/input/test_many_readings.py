@@ -147,6 +147,7 @@ NUMBERS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4_000_000_000_000), NUMBERS, NUMBERS), min_size=1, max_size=40), st.booleans())
 def test_numbers_that_are_written_in_any_way_are_those_of_json(
@@ -435,6 +436,7 @@ def fuzz(rounds: int, seed: int) -> None:
         readings_or_reject(values, of)
 
 
+@pytest.mark.slow
 def test_damaged_records_give_readings_or_rejects_and_harm_no_neighbour() -> None:
     fuzz(300, seed=1)
     chance = random.Random(2)

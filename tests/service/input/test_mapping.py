@@ -108,6 +108,7 @@ def test_what_is_no_line_or_lacks_something_is_refused(value: bytes, reason: Rea
     assert (found, said in detail) == (reason, True), detail
 
 
+@pytest.mark.slow
 def test_no_text_raises_anything_but_a_refusal() -> None:
     random, good, read = Random(17), f'opcua,id=p7 temp=61,n=3i,s="a b",b=t {NOW_MS}000000', 0
     for _ in range(10_000):
@@ -164,6 +165,7 @@ def test_what_is_no_pack_or_has_a_time_that_is_not_known_is_refused(pack: Any, r
     assert (found, said in detail) == (reason, True), detail
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.dictionaries(
@@ -466,6 +468,7 @@ def list_of(value: bytes) -> list[Any]:
     return within if isinstance(within, list) else [within]
 
 
+@pytest.mark.slow
 @given(
     values=st.lists(
         st.one_of(

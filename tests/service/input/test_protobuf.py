@@ -144,6 +144,7 @@ def test_a_wrong_file_or_message_is_a_wrong_setting(mapped: dict[str, Any], tmp_
         decode([], {**mapped, "schema_file": str(tmp_path / "none")})
 
 
+@pytest.mark.slow
 def test_no_bytes_raise_anything_but_a_refusal(mapped: dict[str, Any]) -> None:
     random, values = Random(17), list[bytes]()
     for _ in range(10_000):
@@ -157,6 +158,7 @@ def test_no_bytes_raise_anything_but_a_refusal(mapped: dict[str, Any]) -> None:
     assert len(batch.keys) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("features", "more"),
     [

@@ -135,6 +135,7 @@ def test_what_no_schema_describes_is_refused(
     assert (reason, said in detail) == (Reason.BAD_PROTOBUF, True), detail
 
 
+@pytest.mark.slow
 def test_no_bytes_raise_anything_but_a_refusal(registry: Confluent) -> None:
     registry.also = dict.fromkeys(range(2, 256), registered(serialized(described().file[-1])))
     good, random, values = registry.written(outer()), Random(17), list[bytes]()

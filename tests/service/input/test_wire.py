@@ -500,6 +500,7 @@ def test_a_valid_message_cut_anywhere_is_refused() -> None:
     assert {reject.reason for reject in rejects} == {Reason.BAD_JSON}
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_gives_a_reading_or_a_reject() -> None:
     flipped: list[bytes | None] = []
     for byte, bit in itertools.product(range(len(VALID)), range(8)):

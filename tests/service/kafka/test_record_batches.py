@@ -352,6 +352,7 @@ def attributes_at(data: bytes) -> list[int]:
     return places
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.integers(61, 400), st.integers(0, 255))
 def test_a_changed_byte_is_read_as_the_client_reads_it_or_said_to_be_unreadable(at: int, value: int) -> None:

@@ -1,5 +1,6 @@
 """Transactional ids: whatever groups and instances are called, no two have the same, and no prefix is another's."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ def test_no_two_workers_have_the_same(group: str, instance: str, other_group: st
     assert (worker_id(group, instance) == worker_id(other_group, other_instance)) == same
 
 
+@pytest.mark.slow
 @given(NAMES, NAMES, NAMES)
 def test_all_ids_of_a_group_begin_as_no_other_groups_do(group: str, other: str, instance: str) -> None:
     for name in (worker_id(group, instance), import_id(group)):

@@ -101,6 +101,7 @@ def test_a_live_forecast_is_that_of_the_same_readings_offline(live: Live, detect
     assert [band.level for band in seen.steps[0].channels[0].bands] == [0.5, 0.8, 0.95]
 
 
+@pytest.mark.slow
 def test_a_forecast_right_after_the_first_question_needs_an_interval(detector: Detector) -> None:
     live = Live(detector)
     try:

@@ -180,6 +180,7 @@ def test_a_batch_without_any_record_time_counts_no_latency(scrape: Scrape) -> No
     assert scrape.value("telltale_verdict_latency_seconds_count") == 0
 
 
+@pytest.mark.slow
 @given(ages_ms=st.lists(st.integers(0, 400_000), max_size=50))
 def test_buckets_hold_what_counting_one_by_one_would(ages_ms: list[int]) -> None:
     scrape = Scrape()

@@ -44,6 +44,7 @@ def judged_alone(digest: str, partition: Partition) -> Verdicts:
     return one.verdicts
 
 
+@pytest.mark.slow
 def test_it_counts_the_readings_at_which_one_of_both_has_an_alarm_open() -> None:
     shadow = shadow_of(B)
     Service(plant(), observers=[shadow]).run(READINGS)
@@ -81,6 +82,7 @@ def test_nothing_of_it_is_published_or_kept() -> None:
     assert not any(B.encode() in (record.value or b"") for record in shadowed.changelog[P0])
 
 
+@pytest.mark.slow
 def test_of_a_partition_that_leaves_and_comes_back_it_begins_again() -> None:
     shadow = shadow_of(B)
     Service(plant(), Revoke(9, (P0,)), Assign(12, (P0,)), observers=[shadow]).run(READINGS)

@@ -32,6 +32,7 @@ def test_a_status_cannot_be_changed() -> None:
         Counts().readings = 1  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_a_reader_sees_one_publication_and_never_a_mixture() -> None:
     board = StatusBoard(status())
     done = threading.Event()

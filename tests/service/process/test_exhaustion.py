@@ -32,6 +32,7 @@ def test_any_other_error_is_none_of_it(error: Exception) -> None:
     assert exhausted(error) is None
 
 
+@pytest.mark.slow
 def test_a_command_that_is_granted_too_little_memory_says_so(tmp_path: Path) -> None:
     granted = 700 * 2**20  # PyTorch alone takes more
     (tmp_path / "none.safetensors").write_bytes(bytes(100))

@@ -172,6 +172,7 @@ def wait_for_the_watchdog_of_another_process() -> None:
     assert other.returncode == EXIT_STUCK
 
 
+@pytest.mark.slow
 def test_a_stuck_process_ends_and_says_where_it_was() -> None:
     with process("worker_that_hangs") as stuck:
         _, said = stuck.communicate(timeout=ENDS_WITHIN_S)

@@ -48,6 +48,7 @@ def test_variables_that_kubernetes_makes_of_a_service_named_telltale_are_no_sett
     assert load(None, {}) == load(None, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -140,6 +140,7 @@ def test_a_page_of_streams_without_a_cell_comes_back_to_the_last_bit(streams: in
     assert found.rows.cell.shape == (streams, 2, 0)
 
 
+@pytest.mark.slow
 @given(
     st.builds(
         Marker,
@@ -181,6 +182,7 @@ def test_what_a_row_takes_is_what_a_page_of_one_more_takes() -> None:
 # --- damage
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_page_is_noticed_and_its_streams_are_known() -> None:
     for value in flips(value_of(page_record(HERE, LAYOUT, PAGE))):
         found = read_page(collected(Record(page_key(HERE, 0), value), ROSTER), LAYOUT, 0)

@@ -436,6 +436,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(steps)
 def test_a_slab_restored_from_its_pages_equals_the_slab(script: list[tuple[str, object]]) -> None:

@@ -176,6 +176,7 @@ def test_a_page_with_the_same_streams_is_written_without_its_roster(desk: Desk) 
     assert [record.key for record in commit.pages] == [page_key(Origin("group", HERE), 0)]
 
 
+@pytest.mark.slow
 def test_before_the_end_everything_dirty_is_due_whatever_the_time(desk: Desk) -> None:
     task = a_task(PAGES_AT_ONCE + 5)
     desk.commit(task, 0.0)

@@ -43,6 +43,7 @@ def checkpoints(topics: Topics, partition: Partition) -> set[str]:
     return {event.data.checkpoint for event in events}
 
 
+@pytest.mark.slow
 def test_a_promoted_checkpoint_takes_over_warm_and_to_the_byte_as_computed_from_its_notice() -> None:
     topics = plant()
     service = Service(topics).run(FIRST // 2)
@@ -62,6 +63,7 @@ def test_a_promoted_checkpoint_takes_over_warm_and_to_the_byte_as_computed_from_
         )
 
 
+@pytest.mark.slow
 def test_readings_go_on_being_judged_while_a_checkpoint_is_warmed_up() -> None:
     topics = plant(READINGS)
     service = Service(topics).run(FIRST)
@@ -74,6 +76,7 @@ def test_readings_go_on_being_judged_while_a_checkpoint_is_warmed_up() -> None:
         assert topics.anomalies[partition] == expected(topics, partition)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("after", [1, 2, 3, 5, 8])
 def test_a_crash_around_a_promotion_changes_nothing(after: int, written: bool) -> None:
@@ -89,6 +92,7 @@ def test_a_crash_around_a_promotion_changes_nothing(after: int, written: bool) -
         assert topics.anomalies[partition] == expected(topics, partition)
 
 
+@pytest.mark.slow
 def test_after_it_a_worker_restores_the_rows_of_the_promoted_checkpoint_and_primes_nothing() -> None:
     topics = plant()
     service = Service(topics).run(FIRST)
@@ -102,6 +106,7 @@ def test_after_it_a_worker_restores_the_rows_of_the_promoted_checkpoint_and_prim
         assert topics.anomalies[partition] == expected(topics, partition)
 
 
+@pytest.mark.slow
 def test_a_rollback_is_the_same_with_the_former_checkpoint() -> None:
     topics = plant()
     service = Service(topics).run(FIRST // 2)

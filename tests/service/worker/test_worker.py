@@ -174,6 +174,7 @@ def test_a_worker_that_is_stopped_before_it_starts_reads_nothing(detector: Detec
     assert service.topics.owners == {}
 
 
+@pytest.mark.slow
 def test_stop_from_another_thread_is_noticed_while_waiting_for_records(detector: Detector) -> None:
     service = Service(detector, Topics({"readings": 2}))
     waiting = threading.Event()
@@ -238,6 +239,7 @@ def test_a_migration_loses_no_record_and_commits_none_twice(detector: Detector) 
         assert offsets == list(range(5, READINGS, 10))
 
 
+@pytest.mark.slow
 def test_a_partition_that_is_revoked_is_let_go_and_comes_back_with_its_memory(detector: Detector, calm: Topics) -> None:
     script: list[Fault] = [Revoke(2, (P1,)), Assign(8, (P1,))]
     service = Service(detector, two_partitions(), script)
@@ -256,6 +258,7 @@ def test_a_partition_that_is_revoked_is_let_go_and_comes_back_with_its_memory(de
     assert_whole(service.topics, calm)
 
 
+@pytest.mark.slow
 def test_a_partition_lost_and_given_back_in_one_poll_is_restored(detector: Detector) -> None:
     value = encode_reading(FEATURES, 1_700_000_000_000, [1.0, 2.0])
     moved: list[Fault] = [Revoke(3, (P0,)), Assign(3, (P0,))]
@@ -354,6 +357,7 @@ class Unheard(MemoryLog):
         return None
 
 
+@pytest.mark.slow
 def test_while_memory_is_restored_and_replayed_the_status_says_how_far_it_is(detector: Detector) -> None:
     topics = two_partitions()
     with pytest.raises(Crashed):
@@ -387,6 +391,7 @@ def test_told_to_stop_it_writes_all_of_its_memory_first(detector: Detector) -> N
     assert status.counts.replayed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [8, 9])
 def test_a_stop_whose_last_commit_fails_says_so(detector: Detector, calm: Topics, at: int) -> None:
     """Either the last one with readings, after which nothing may be written any more, or that with the state."""
@@ -439,6 +444,7 @@ def test_readings_and_transactions_only_rise(detector: Detector) -> None:
     assert [status.beat_s for status in service.statuses] == sorted(status.beat_s for status in service.statuses)
 
 
+@pytest.mark.slow
 def test_the_latest_events_are_kept_newest_first(detector: Detector, calm: Topics) -> None:
     service = Service(detector, two_partitions())
     service.run_until(service.idle)
@@ -451,6 +457,7 @@ def test_the_latest_events_are_kept_newest_first(detector: Detector, calm: Topic
         assert mine == events[::-1][: len(mine)]
 
 
+@pytest.mark.slow
 def test_metrics_count_the_values_that_rules_of_sensors_exclude(detector: Detector) -> None:
     """The jumps are the only values above 500: of each stream's 12 in each partition, in two features."""
     sensors = SensorRules([SensorRule("stream-[01]", valid_range=Span(high=500))], FEATURES)
@@ -518,6 +525,7 @@ def test_what_is_open_is_surveyed_by_severity_and_the_strongest_is_named(detecto
         assert peaks[:1] in ([], [one.open_peak])
 
 
+@pytest.mark.slow
 def test_channels_and_assignments_are_counted(detector: Detector, calm: Topics) -> None:
     service = Service(detector, two_partitions(), [Revoke(2, (P1,)), Assign(8, (P1,))])
     service.run_until(service.idle)
@@ -642,6 +650,7 @@ def _no_thread_is_left() -> Iterator[None]:
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Revoke(3, (P0, P1)), Migrate(commit=2)])
 def test_the_memory_of_partitions_that_are_gone_is_free_at_once(detector: Detector, fault: Fault) -> None:
     service = Service(detector, two_partitions(), [fault])

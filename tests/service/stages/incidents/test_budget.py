@@ -3,6 +3,8 @@
 import random
 from collections import Counter
 
+import pytest
+
 from models.data.time_units import DAY_MS
 from service.stages.incidents.budget import Budget
 
@@ -20,6 +22,7 @@ def sent(budget: Budget, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return [(at_ms, severity) for at_ms, severity in found if budget.take(severity, at_ms)]
 
 
+@pytest.mark.slow
 def test_in_any_week_of_a_plant_with_far_too_many_incidents_the_budget_holds_within_a_fifth() -> None:
     for a_day in (200, 1_500, 5_000):
         taken = [at_ms for at_ms, _ in sent(Budget(144), healthy_plant(a_day, 30))]

@@ -208,6 +208,7 @@ def test_controls_that_are_there_are_taken_in_before_the_anomalies() -> None:
     assert [headers_of(one)["telltale-consumed"].decode() for one in first] == [f"control:{n}-{n}" for n in range(15)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("at", [1, 4, 17, 18, 20, 30])
 def test_a_crash_at_any_commit_neither_loses_nor_repeats_a_control(at: int, written: bool) -> None:

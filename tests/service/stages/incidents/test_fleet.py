@@ -1,8 +1,11 @@
 """A fleet of 100,000 streams: the budget holds, and what is severe is among what people are notified of."""
 
+import pytest
+
 from tests.service.stages.incidents.fleet import FAULTS, run_fleet
 
 
+@pytest.mark.slow
 def test_of_a_fleet_the_budget_holds_in_any_week_and_no_storm_and_no_severe_fault_is_held_back() -> None:
     found = run_fleet(430, 8)
     assert found.incidents > 8 * 400

@@ -67,6 +67,7 @@ def test_anomalies_of_all_partitions_are_taken_in_by_their_time_also_after_a_lon
     assert list(storms.values()) == [20, 20, 20], "one incident for each day's storm, which is in all partitions"
 
 
+@pytest.mark.slow
 def test_a_round_takes_in_all_that_its_poll_brought_in_transactions_of_bounded_size() -> None:
     many = plant_anomalies(1_500, 1)
     topics = Topics({TOPIC: 1, CONTROL_TOPIC: 1})
@@ -81,6 +82,7 @@ def test_a_round_takes_in_all_that_its_poll_brought_in_transactions_of_bounded_s
     assert len(markers) == -(-len(many[0]) // AT_ONCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("at", [1, 2, 5, 13])
 def test_a_crash_at_any_commit_changes_nothing(at: int, written: bool) -> None:
@@ -104,6 +106,7 @@ def test_a_failed_commit_and_partitions_that_go_and_come_back_change_nothing(at:
     assert len(found) > 300
 
 
+@pytest.mark.slow
 def test_a_compacted_changelog_is_enough_and_closed_incidents_leave_nothing_in_it() -> None:
     topics = topics_with()
     with pytest.raises(Crashed):
