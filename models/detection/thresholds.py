@@ -97,7 +97,7 @@ def calibrate_sudden(scratch: Scratch, rate: float, sharp: float, lowest: float)
 
 @compiled
 def repeats(channel: Channels[float]) -> bool:
-    """Whether its values repeat by nature: equal ones mean nothing then, and a change may be rare."""
+    """Whether its values repeat by nature: equal ones mean little then, and a change may be rare."""
     return channel.known - channel.changes > channel.known * REPEATS
 
 

@@ -15,6 +15,8 @@ HIGHEST_SCORE = 1e6
 EQUAL_READINGS = 20.0  # equal values in a row that are always healthy
 MISSING_READINGS = 3.0  # missing ones in a row that are not, where there were none before
 HIGHEST_ECHO = 0.99  # score: what one reading leaves in the smoothed strength holds an alarm open, and opens none
+REPEATED_LONGER = 4.0  # in place of LONGER, where a value repeats by nature
+MOVES = 0.5  # share of its readings: a value that changes more seldom stands still by nature
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
 
@@ -203,8 +205,9 @@ def follow_runs(channel: Channels[float], look: Look) -> None:
             channel.changes += 1
     look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
     look.equal = 0.0
-    if channel.changes >= FEWEST_CHANGES and not repeats(channel):
-        look.equal = channel.equal_run / at_least(channel.longest_equal_run * LONGER, EQUAL_READINGS)
+    if channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
+        longer = REPEATED_LONGER if repeats(channel) else LONGER
+        look.equal = channel.equal_run / at_least(channel.longest_equal_run * longer, EQUAL_READINGS)
 
 
 @compiled

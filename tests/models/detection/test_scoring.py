@@ -449,19 +449,22 @@ def judge_values(one: OneStream, values: Sequence[float | None]) -> list[Scores]
     return scores
 
 
-@pytest.mark.parametrize(("longest", "stuck_from"), [(0, 20), (9, 20), (15, 30), (100, 200)])
-def test_equal_readings_are_stuck_from_twenty_on_and_twice_the_longest_run_before(
-    longest: int, stuck_from: int
+@pytest.mark.parametrize(
+    ("changes", "longest", "stuck_from"),
+    [(1_000, 0, 20), (1_000, 9, 20), (1_000, 15, 30), (1_000, 100, 200), (850, 15, 60), (600, 100, 400)],
+)
+def test_equal_readings_are_stuck_from_twenty_on_and_twice_the_longest_run_before_or_four_times_if_it_repeats(
+    changes: int, longest: int, stuck_from: int
 ) -> None:
-    scores = judge_values(with_runs(longest_equal_run=longest), [0.5] + [0.25] * (stuck_from + 1))
+    scores = judge_values(with_runs(longest_equal_run=longest, changes=changes), [0.5] + [0.25] * (stuck_from + 1))
     first = next(n for n, one in enumerate(scores) if one.score >= 1)
     assert first == stuck_from + 1
     assert scores[first].furthest == OpenedBy.STUCK
     assert scores[first].score == scores[first].sharp
 
 
-def test_a_value_that_repeats_by_nature_is_never_stuck() -> None:
-    scores = judge_values(with_runs(changes=850.0), [0.5] * 400)
+def test_a_value_that_stands_still_by_nature_is_never_stuck() -> None:
+    scores = judge_values(with_runs(changes=450.0), [0.5] * 400)
     assert max(one.score for one in scores) < 1
 
 
