@@ -18,7 +18,7 @@ def alerts_of_incident(
     known: Alerts | None,
     now_s: float,
 ) -> Alerts:
-    """page_url: where the page is, for a link to the first cause at its time. offset: of the event."""
+    """page_url: where the page is, for a link to the incident. offset: of the event."""
     first, opened_s = incident.first_cause, milliseconds_of(incident.opened_at) / 1000
     streams = "1 stream" if incident.streams == 1 else f"{incident.streams} streams"
     annotations = {
@@ -32,7 +32,7 @@ def alerts_of_incident(
         "opened_at": incident.opened_at,
         "acknowledged_by": incident.acknowledged_by or "",
     }
-    link = "" if page_url is None else page_link(page_url, first.stream, first.opened_at, first.anomaly)
+    link = "" if page_url is None else page_link(page_url, incident)
     return Alerts(
         None,
         {"alertname": ALERT_NAME, "group": incident.group, "incident": incident.incident},
@@ -47,6 +47,9 @@ def alerts_of_incident(
     )
 
 
-def page_link(page_url: str, stream: str, at: str, anomaly: str) -> str:
-    """The page with a stream's past around a time. at: RFC 3339."""
-    return f"{page_url.rstrip('/')}/#{quote(stream, safe='')}&at={at}&anomaly={quote(anomaly, safe='')}"
+def page_link(page_url: str, incident: IncidentData) -> str:
+    """The incident on the page: its first cause's past around the time when that opened, and its members."""
+    first = incident.first_cause
+    named = {"at": first.opened_at, "anomaly": first.anomaly, "incident": incident.incident}
+    place = "".join(f"&{name}={quote(value, safe=':')}" for name, value in named.items())
+    return f"{page_url.rstrip('/')}/#{quote(first.stream, safe='')}{place}"

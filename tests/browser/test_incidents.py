@@ -1,5 +1,6 @@
 """Incidents on the page: a real service, and events that are on the topic of incidents of a real broker."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,14 +11,17 @@ from kafka import KafkaProducer
 from playwright.sync_api import Browser, expect
 
 from service.kafka.topics import TopicSpec, create_topics
+from service.stages.incidents.events import NamedMember
 from tests.browser.scene import visited
 from tests.browser.test_page import browser, checkpoint
 from tests.integration.test_end_to_end import Service, made_topics
 from tests.kafka import Broker
 from tests.service.http.test_incident_list import DATA, closing_event, event
+from tests.service.stages.incidents.plant import time_at
 
 __all__ = ["browser", "checkpoint"]  # fixtures
 
+MEMBER = NamedMember("a-2", "site/line-3/pump-8/flow", "open", "minor", "level", time_at(1), None, "known")
 WITHIN_MS = 30_000  # the topic is looked at every 2 s, the list asked for every 10 s
 
 
@@ -46,7 +50,9 @@ def test_incidents_are_listed_above_what_is_wrong_now_and_lead_to_their_first_ca
             for one in events:
                 producer.send(topic, one, partition=0)
 
-    say(event(incident="i-2", group="site/line-4", severity="critical", acknowledged_by="anna"), event())
+    say(
+        event(incident="i-2", group="site/line-4", severity="critical", acknowledged_by="anna"), event(members=[MEMBER])
+    )
     with visited(browser, f"http://127.0.0.1:{running.port}/") as shown:
         rows = shown.page.locator("#incidents-open .incident")
         expect(rows).to_have_count(2, timeout=WITHIN_MS)
@@ -59,6 +65,15 @@ def test_incidents_are_listed_above_what_is_wrong_now_and_lead_to_their_first_ca
         where = shown.page.evaluate("location.hash")
         assert where.startswith("#site%2Fline-3%2Fpump-7%2Fflow&at=")
         assert f"anomaly={DATA.first_cause.anomaly}" in where
+        assert where.endswith(f"incident={DATA.incident}")
+        expect(shown.page.locator(".members")).to_have_count(0)
+    with visited(browser, f"http://127.0.0.1:{running.port}/{where}") as shown:
+        rows = shown.page.locator("#incidents-open .incident")
+        named = shown.page.locator("#incidents-open li").filter(
+            has=shown.page.locator(f"[data-incident='{DATA.incident}']")
+        )
+        expect(named.locator(".members .member")).to_have_text([re.compile(MEMBER.stream)], timeout=WITHIN_MS)
+        expect(shown.page.locator(".members")).to_have_count(1)
 
         say(closing_event(1))
         expect(rows).to_have_count(1, timeout=WITHIN_MS)

@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -86,7 +87,8 @@ def test_alertmanager_shows_one_alert_for_a_storm_also_after_a_kill_with_a_link_
             wait_until(lambda: states() == one_alert, "one alert")
             place = f"site%2Fline-9%2Fm0%2Fs0&at={time_at(0)}&anomaly=site%2Fline-9%2Fm0%2Fs0%230"
             links = {one["generatorURL"] for one in alertmanager.alerts()}
-            assert links == {f"http://plant-7:8080/#{place}"}
+            (incident,) = {one["labels"]["incident"] for one in alertmanager.alerts()}
+            assert links == {f"http://plant-7:8080/#{place}&incident={quote(incident, safe='')}"}
             until_all_is_taken_in(stage)
             stage.process.signal(signal.SIGKILL)
             stage.process.ended()

@@ -1,5 +1,6 @@
 // The part of the page's address behind #: a stream, and what of it is shown. STREAM shows what is live;
-// STREAM&at=TIME&readings=COUNT&anomaly=ID the past around a time, with that anomaly.
+// STREAM&at=TIME&readings=COUNT&anomaly=ID the past around a time, with that anomaly; &incident=ID as the first cause of
+// that incident.
 
 /** @typedef {import("./types.d.ts").Place} Place */
 
@@ -8,11 +9,12 @@ const NAME_SHOWN = 60; // characters of an address that names no stream
 const MOST_READINGS = 5000;
 
 /** @param {Partial<Place> & { stream: string }} place */
-export function written({ stream, at = null, readings = null, anomaly = null }) {
+export function written({ stream, at = null, readings = null, anomaly = null, incident = null }) {
   const parts = [encodeURIComponent(stream)];
   if (at !== null) parts.push(`at=${new Date(at).toISOString()}`);
   if (at !== null && readings !== null) parts.push(`readings=${readings}`);
   if (at !== null && anomaly !== null) parts.push(`anomaly=${encodeURIComponent(anomaly)}`);
+  if (at !== null && incident !== null) parts.push(`incident=${encodeURIComponent(incident)}`);
   return `#${parts.join("&")}`;
 }
 
@@ -21,7 +23,7 @@ export function written({ stream, at = null, readings = null, anomaly = null }) 
  * @returns {Place & { excuse?: string }} each of them null where it is not there. excuse: what is wrong with the address
  */
 export function named(hash) {
-  const nothing = { stream: null, at: null, readings: null, anomaly: null };
+  const nothing = { stream: null, at: null, readings: null, anomaly: null, incident: null };
   const encoded = hash.slice(1);
   const shown = encoded.length > NAME_SHOWN ? `${encoded.slice(0, NAME_SHOWN)}…` : encoded;
   const [name, ...rest] = encoded.split("&");
@@ -55,7 +57,7 @@ export function named(hash) {
  * @param {string} shown
  * @returns {{ excuse: string } | Partial<Place>}
  */
-function placeOf({ at, readings, anomaly }, shown) {
+function placeOf({ at, readings, anomaly, incident }, shown) {
   if (at === undefined) return {};
   const time = Date.parse(at);
   if (Number.isNaN(time)) {
@@ -68,5 +70,6 @@ function placeOf({ at, readings, anomaly }, shown) {
     at: Math.max(0, time),
     readings: Number.isNaN(count) ? null : Math.min(MOST_READINGS, Math.max(2, count)),
     anomaly: anomaly || null,
+    incident: incident || null,
   };
 }

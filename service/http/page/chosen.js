@@ -19,7 +19,7 @@ import { clock, fromLocalTime, localTime, rarity, score } from "./words.js";
 
 const CHOOSE = "Choose a stream in the list.";
 /** @type {Place} */
-const NOWHERE = { stream: null, at: null, readings: null, anomaly: null };
+const NOWHERE = { stream: null, at: null, readings: null, anomaly: null, incident: null };
 
 const narrow = matchMedia("(max-width: 900px)"); // as in the style: list and detail are two views there
 const past = new Past();
@@ -101,7 +101,10 @@ export function showNamed() {
   if (excuse) unchoose(`${excuse} ${CHOOSE}`);
   else if (place.stream === null) {
     if (page.place.stream !== null) unchoose(CHOOSE, "list");
-  } else if (written({ ...place, stream: place.stream }) !== writtenNow()) show({ ...place, stream: place.stream });
+  } else if (written({ ...place, stream: place.stream }) !== writtenNow()) {
+    page.named = place.incident;
+    show({ ...place, stream: place.stream });
+  }
 }
 
 const writtenNow = () => (page.place.stream === null ? null : written({ ...page.place, stream: page.place.stream }));
@@ -251,7 +254,8 @@ export async function findIncident() {
   /** @type {import("./types.d.ts").IncidentsFound | null} */
   const found = chosen && (await ask("incidents", { anomaly: chosen.anomaly }));
   if (page.place !== asked) return;
-  page.incident = found?.open[0] ?? found?.closed[0] ?? null;
+  const all = found ? [...found.open, ...found.closed] : [];
+  page.incident = all.find(({ incident }) => incident === asked.incident) ?? all[0] ?? null;
   showSayings();
 }
 

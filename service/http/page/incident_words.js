@@ -29,12 +29,13 @@ export const times = ({ opened_at, closed_at }, now) => `${clock(opened_at)}, ${
 
 /**
  * Where the page shows the first cause: at the time when it began.
- * @param {Pick<Incident, "first_cause">} incident
+ * @param {Pick<Incident, "incident" | "first_cause">} incident
  */
-export const placeOf = ({ first_cause }) => ({
+export const placeOf = ({ incident, first_cause }) => ({
   stream: first_cause.stream,
   at: Date.parse(first_cause.opened_at),
   anomaly: first_cause.anomaly,
+  incident,
 });
 
 /**

@@ -34,7 +34,23 @@ export async function showIncidents() {
   listed = await ask("incidents", { limit: LISTED });
   drawIncidents();
   for (const incident of opened.keys()) quietly(() => lookInside(incident));
+  quietly(showNamedIncident);
 }
+
+/** The members of the incident that the address named, in its row, which is brought into view. */
+async function showNamedIncident() {
+  const incident = page.named;
+  if (incident === null) return;
+  await lookInside(incident);
+  page.named = null;
+  rowOf(incident)?.scrollIntoView({ block: "nearest" });
+}
+
+/** @param {string} incident */
+const rowOf = (incident) =>
+  [...document.querySelectorAll(".incident")].find(
+    (row) => row instanceof HTMLElement && row.dataset.incident === incident,
+  );
 
 export function drawIncidents() {
   const { followed, found, open, closed } = listed;

@@ -11,11 +11,13 @@ import { serviceTime } from "./standing.js";
 
 export const page = {
   /** @type {Place} what is chosen */
-  place: { stream: null, at: null, readings: null, anomaly: null },
+  place: { stream: null, at: null, readings: null, anomaly: null, incident: null },
   looked: false, // its past has been asked for
   newer: false, // the topic has readings after the past that is shown
   /** @type {import("./types.d.ts").Incident | null} that the chosen anomaly belongs to */
   incident: null,
+  /** @type {string | null} the incident that the address named, until its members are asked for */
+  named: null,
   excused: false, // it has been said why no stream is chosen
   skipped: 0, // streams, before those that are listed
   /** @type {AnomalyEvent[]} the newest first */

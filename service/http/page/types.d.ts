@@ -11,6 +11,8 @@ export type Place = {
   readings: number | null;
   /** The anomaly that was asked for. */
   anomaly: string | null;
+  /** The incident that was asked for, whose first cause it is. */
+  incident: string | null;
 };
 
 export type Summary = Messages.HealthSummary;

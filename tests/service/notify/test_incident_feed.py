@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -19,7 +20,7 @@ from service.stages.incidents.book import IncidentBook
 from service.stages.incidents.budget import Budget
 from service.stages.incidents.changes import read_change
 from service.stages.incidents.controls import Acknowledgement, GivenControl
-from service.stages.incidents.events import encode_incident
+from service.stages.incidents.events import decode_incident, encode_incident
 from service.stages.incidents.rules import IncidentRules
 from tests.service.notify.test_alert_book import Clock
 from tests.service.stages.incidents.plant import anomaly_record, time_at, who
@@ -187,7 +188,8 @@ def test_an_incident_is_an_alert_of_each_severity_with_a_link_to_its_first_cause
     incident = plant.incident("site/line 1")
     labels = {"alertname": "TelltaleIncident", "group": "site/line 1", "incident": incident, "severity": "minor"}
     assert alerts[-1]["labels"] == labels
-    link = f"http://plant-7:8080/#site%2Fline%201%2Fm%2Fs&at={time_at(0)}&anomaly=site%2Fline%201%2Fm%2Fs%230"
+    place = f"site%2Fline%201%2Fm%2Fs&at={time_at(0)}&anomaly=site%2Fline%201%2Fm%2Fs%230"
+    link = f"http://plant-7:8080/#{place}&incident={quote(incident, safe='')}"
     assert alerts[-1]["generatorURL"] == alerts[-1]["annotations"]["page"] == link
     assert alerts[-1]["annotations"]["summary"].startswith("site/line 1: 1 stream anomalous, the first of them site/")
 
@@ -237,9 +239,12 @@ def test_an_offset_that_another_member_has_is_left_to_it() -> None:
 
 
 def test_a_link_is_to_the_page_wherever_that_is() -> None:
-    assert page_link("https://a/telltale", "p/ü", "2026-01-01T00:00:00.000Z", "x") == (
-        "https://a/telltale/#p%2F%C3%BC&at=2026-01-01T00:00:00.000Z&anomaly=x"
-    )
+    plant = Plant()
+    plant.change("p/ü/1/s", "opened", 0)
+    incident = decode_incident(plant.topic.records[0]).data
+    link = page_link("https://a/telltale", incident)
+    place = f"p%2F%C3%BC%2F1%2Fs&at={time_at(0)}&anomaly=p%2F%C3%BC%2F1%2Fs%230"
+    assert link == f"https://a/telltale/#{place}&incident={quote(incident.incident, safe='')}"
 
 
 def test_what_ends_a_feeds_thread_ends_the_process() -> None:

@@ -2,13 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { named, written } from "../../../../service/http/page/address.js";
 
+const NOWHERE = { stream: null, at: null, readings: null, anomaly: null, incident: null };
 const AT = Date.parse("2026-01-20T09:26:00Z");
 
 test("a place comes back from its address as it was", () => {
   for (const stream of ["pump/7", "a&at=1", "100 % #1", "ä€😀"]) {
-    const place = { stream, at: AT, readings: 200, anomaly: "5f/é" };
+    const place = { stream, at: AT, readings: 200, anomaly: "5f/é", incident: "i-1&2" };
     assert.deepEqual(named(written(place)), place);
-    assert.deepEqual(named(written({ stream })), { stream, at: null, readings: null, anomaly: null });
+    assert.deepEqual(named(written({ stream })), { ...NOWHERE, stream });
   }
 });
 
@@ -17,8 +18,8 @@ test("of what is live, an address has the stream alone", () => {
 });
 
 test("an address without a stream is no excuse", () => {
-  assert.deepEqual(named(""), { stream: null, at: null, readings: null, anomaly: null });
-  assert.deepEqual(named("#"), { stream: null, at: null, readings: null, anomaly: null });
+  assert.deepEqual(named(""), NOWHERE);
+  assert.deepEqual(named("#"), NOWHERE);
 });
 
 test("what is wrong with an address is said", () => {

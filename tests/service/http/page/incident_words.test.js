@@ -16,7 +16,12 @@ test("an incident says how many anomalies it has, and how many are open where ot
 test("what was first is named, and is where the incident leads to, at its time", () => {
   assert.equal(incidents.firstCause({ first_cause: FIRST }), "first site/line-3/pump-7/flow: off its level");
   const at = Date.parse(FIRST.opened_at);
-  assert.deepEqual(incidents.placeOf({ first_cause: FIRST }), { stream: FIRST.stream, at, anomaly: "a-1" });
+  assert.deepEqual(incidents.placeOf({ incident: "i-1", first_cause: FIRST }), {
+    stream: FIRST.stream,
+    at,
+    anomaly: "a-1",
+    incident: "i-1",
+  });
 });
 
 test("who acknowledged it and why no one is notified is said where it is so", () => {
