@@ -230,6 +230,7 @@ def round_trip_s(client: Client) -> float:
     return time.monotonic() - start
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_a_delay_is_added_each_way_and_does_not_add_up(proxy: Proxy, client: Client) -> None:
     proxy.delay(0.1)

@@ -57,6 +57,7 @@ def test_an_option_and_a_command_that_are_not_there_are_noticed() -> None:
     assert unknown(["train", "--data", "history/", "--kinds"]) == []
 
 
+@pytest.mark.slow
 def test_commands_are_found_in_the_tutorial_and_in_the_folders_below() -> None:
     found = {document: {call.split()[0] for name, call in calls() if name == document} for document, _ in calls()}
     assert found["tutorial.md"] >= {"train", "score", "evaluate", "topics", "run", "produce", "replay"}

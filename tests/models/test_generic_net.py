@@ -38,6 +38,7 @@ def test_it_finds_the_pattern_of_series_of_families_that_it_was_not_trained_on()
     assert max(ratios.values()) < 1.15, ratios
 
 
+@pytest.mark.slow
 def test_its_bits_do_not_depend_on_the_batch() -> None:
     assert torch.get_num_threads() == 1
     check_steady(load_net(("flow", "pressure")).detector.forecaster)

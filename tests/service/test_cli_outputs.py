@@ -56,6 +56,7 @@ def test_train_estimates_what_it_needs(telltale: Telltale, disk: SmallDisk) -> N
     assert "epoch" not in ran.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("disk")
 def test_the_estimate_is_about_what_a_checkpoint_takes(telltale: Telltale) -> None:
     telltale.does(*TRAIN, "--out", "a.safetensors")
@@ -123,6 +124,7 @@ def test_score_estimates_what_it_needs(telltale: Telltale, disk: SmallDisk) -> N
     assert names_in(disk.folder) == ["ballast"]
 
 
+@pytest.mark.slow
 def test_what_score_has_found_is_written_or_not_there(telltale: Telltale) -> None:
     telltale.does(*TRAIN, "--out", "a.safetensors")
     telltale.does(

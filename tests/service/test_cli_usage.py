@@ -60,6 +60,7 @@ def _files(own_folder: Path) -> None:
         (own_folder / name).write_text("what is there\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "said"), WRONG)
 def test_wrong_usage_is_told_at_once_and_nothing_is_touched(
     telltale: Telltale, own_folder: Path, arguments: list[str], said: str
@@ -99,6 +100,7 @@ def test_the_version_is_told(telltale: Telltale) -> None:
     assert telltale.does("--version") == f"telltale {version('telltale')}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [(), *COMMANDS], ids=" ".join)
 def test_help_is_asked_for_in_two_ways(telltale: Telltale, path: tuple[str, ...]) -> None:
     assert telltale.does(*path, "-h") == telltale.does(*path, "--help")

@@ -118,6 +118,7 @@ def rows_of(task: PartitionTask, streams: int) -> list[bytes]:
     return [b"".join(column[n].numpy().tobytes() for column in columns) for n in range(streams)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_many_readings_a_record_are_judged_to_the_byte_as_one_by_one(
     detector: Detector, history: Batch, seed: int

@@ -497,6 +497,7 @@ def test_an_alarm_of_a_stream_that_is_forgotten_is_not_open_any_more(detector: D
     assert task.open_alarms == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7, 64, 1_000])
 def test_an_anomaly_of_a_stream_that_is_forgotten_is_closed_at_the_reading_that_ends_its_time(
     detector: Detector, size: int

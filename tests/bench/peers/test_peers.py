@@ -78,6 +78,7 @@ def test_a_program_that_says_something_else_at_its_end_gives_no_account() -> Non
         account_of([sys.executable, "-c", "print('done')"], timeout_s=60)
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_end_is_ended() -> None:
     with pytest.raises(Failed, match="did not end within 0 s"):
         account_of([sys.executable, "-c", "import threading; threading.Event().wait()"], timeout_s=0.2)
@@ -107,6 +108,7 @@ FLAWS: dict[str, tuple[Callable[[list[Place]], list[Place]], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_anomalies_that_are_not_the_right_ones_give_no_figure(flaw: str) -> None:
     change, reason = FLAWS[flaw]

@@ -155,6 +155,7 @@ def test_types_of_csv_columns_are_inferred_from_all_rows(
         assert_same(read(path), read_series([path]))
 
 
+@pytest.mark.slow
 def test_a_line_break_inside_quotes_ends_no_row(tmp_path: Path, piece_rows: int) -> None:
     path = tmp_path / "a.csv"
     path.write_text('timestamp,x,stream,part\n1,2.5,pump,"train\n1"\n2,3.5,pump,"train\n1"\n3,4.5,other,test')

@@ -309,6 +309,7 @@ def test_the_table_of_a_piece_knows_where_it_stands() -> None:
     assert (parts[0], parts[2]) == ([("train", 300)], [("test", 300)])
 
 
+@pytest.mark.slow
 def test_a_large_plant_is_made_quickly() -> None:
     started = time.perf_counter()
     plant(200, 3_000, seed=1)

@@ -693,6 +693,7 @@ def test_readings_that_hold_nothing_are_no_harm() -> None:
     assert judged.rows.hidden.isfinite().all()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     odd=st.lists(FLOATS, min_size=1, max_size=60),

@@ -191,6 +191,7 @@ def test_a_processor_told_to_leave_subnormal_numbers_out_has_another_fingerprint
     assert unusual != fingerprint()
 
 
+@pytest.mark.slow
 def test_a_sum_in_another_order_has_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = fingerprint()
 
@@ -214,6 +215,7 @@ def test_nothing_is_drawn_and_no_weight_is_changed() -> None:
     assert all(torch.equal(weight, weights[name]) for name, weight in detector.forecaster.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channelwise", [False, True])
 @pytest.mark.parametrize("features", [1, 3])
 def test_spreads_a_fine_clock_and_lanes_of_a_channel_each_are_steady_too(features: int, channelwise: bool) -> None:

@@ -229,12 +229,14 @@ def test_each_witness_has_a_threshold_that_knows_nothing_of_the_others() -> None
         assert set(found.values()) == {threshold_of(silent, witness)}
 
 
+@pytest.mark.slow
 def test_thresholds_never_sink_below_the_lowest() -> None:
     one = meet([Seen()] * 4_000, ScoreConfig(block_readings=10, lowest_threshold=1.25, lowest_sudden=4.5))
     assert [threshold_of(one, name) for name in ("residual", "level", "sudden")] == [1.25, 1.25, 4.5]
     assert one.stream.range_threshold == 1.0, "its margin"
 
 
+@pytest.mark.slow
 def test_one_glitch_without_measure_lifts_no_threshold_out_of_reach() -> None:
     calm = [Seen(sudden=peak) for peak in np.random.default_rng(4).uniform(2, 4, 600)]
     before = threshold_of(meet(calm, QUICK), "sudden")

@@ -263,6 +263,7 @@ def test_a_backtest_judges_the_test_part_as_the_service_does() -> None:
     assert any(one.alarm.any() for one in tested), "else nothing was compared"
 
 
+@pytest.mark.slow
 def test_a_stream_that_was_not_trained_on_is_judged_from_its_first_reading() -> None:
     stranger = walks(1, streams=1)[0]
     detector = Detector.cold(some_forecaster(2), QUICK)

@@ -76,6 +76,7 @@ def test_a_net_without_memory_never_does(task: str) -> None:
     assert outcome.error == pytest.approx(TASKS[task].chance, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_run_and_leaves_others_alone() -> None:
     before = torch.random.get_rng_state()
     budget = TrainingBudget(hidden=16, updates=20, hopeless_after=20)

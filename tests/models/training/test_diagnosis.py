@@ -108,6 +108,7 @@ def test_what_helps_some_channels_and_harms_others_is_told_apart_from_what_harms
     assert harms[0].startswith("It forecasts no better than `the same as before`")
 
 
+@pytest.mark.slow
 def test_overfitting_is_told() -> None:
     noise = [series(np.random.default_rng(1).normal(size=120))]
     fitted = fit(noise, WIDE, replace(FAST, epochs=25, patience=25, learning_rate=0.03), CPU)

@@ -86,6 +86,7 @@ def test_the_forecaster_is_that_of_the_best_epoch(learned: Fitted) -> None:
     assert_same_net(again.forecaster, learned.forecaster)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     one, same = (fit(some_series(), NET, FAST, CPU) for _ in range(2))
     other = fit(some_series(), NET, replace(FAST, seed=1), CPU)
@@ -233,6 +234,7 @@ def test_the_reach_is_that_of_the_chain_rule_written_out() -> None:
     assert fitted.epochs[0].reach == pytest.approx(np.linalg.norm(oldest) / np.linalg.norm(newest), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", sorted(CELLS))
 def test_every_gradient_is_taken_through_a_net_in_training_mode(cell: str) -> None:
     """cuDNN refuses any other. A CPU does not, so that the mode itself is looked at."""
@@ -383,6 +385,7 @@ def test_priming_gives_each_stream_what_it_would_get_alone() -> None:
             assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 def test_a_backtest_goes_on_where_training_ended_with_hardly_a_false_alarm() -> None:
     whole = noisy_sine(1_200, 0)
     part = series(whole, test_from=800)
@@ -397,6 +400,7 @@ def test_a_backtest_goes_on_where_training_ended_with_hardly_a_false_alarm() -> 
     assert judged.alarm.double().mean() < 0.05
 
 
+@pytest.mark.slow
 def test_a_net_that_begins_as_another_keeps_it_unless_an_epoch_is_better() -> None:
     start, config = Forecaster(generic_architecture(16)), replace(generic_architecture(16), features=("a",))
     better = fit(some_series(900), config, replace(FAST, epochs=4, side_by_side=8), CPU, start=start)

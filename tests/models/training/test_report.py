@@ -74,6 +74,7 @@ def test_every_epoch_is_in_the_curves(fitted: Fitted, series: list[Series], tmp_
             assert repr(value) in page.read_text()
 
 
+@pytest.mark.slow
 def test_the_same_run_makes_the_same_bytes(fitted: Fitted, series: list[Series], tmp_path: Path) -> None:
     for name in ("one", "other"):
         training_report(fitted, series, FAST, "plant/").write(tmp_path / name)
@@ -94,6 +95,7 @@ def test_a_run_without_a_good_epoch_has_a_report_too(series: list[Series], tmp_p
     assert "Forecasts" in said
 
 
+@pytest.mark.slow
 def test_losses_that_are_not_finite_are_no_trouble(fitted: Fitted, series: list[Series], tmp_path: Path) -> None:
     bad = fitted.epochs[-1]._replace(number=3, loss=math.nan, validation_loss=math.inf, largest_norm=math.inf)
     diverged = fitted._replace(epochs=[*fitted.epochs, bad], ended=Ending.DIVERGED)

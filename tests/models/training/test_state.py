@@ -182,6 +182,7 @@ def as_version_1(content: bytes) -> bytes:
     return save(load(content), metadata={"telltale-training": json.dumps({"schema_version": 1, **header})})
 
 
+@pytest.mark.slow
 def test_a_run_kept_by_the_first_schema_version_is_resumed_to_the_same_bits(calm: Fitted, tmp_path: Path) -> None:
     path = tmp_path / "run"
     with interrupted_after_steps(11):
@@ -190,6 +191,7 @@ def test_a_run_kept_by_the_first_schema_version_is_resumed_to_the_same_bits(calm
     assert_same_run(fit(some_series(), NET, SHORT, CPU, run_file=path), calm)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
     fit(some_series(), NET, replace(SHORT, epochs=1), CPU, run_file=path)

@@ -104,6 +104,7 @@ def test_a_forecast_begins_after_the_time_that_is_given(telltale: Telltale, plan
     assert seen.interval_s == 60
 
 
+@pytest.mark.slow
 def test_a_forecast_is_the_same_again_and_another_with_another_seed(
     telltale: Telltale, plant: Path, checkpoint: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_forecast_is_the_same_again_and_another_with_another_seed(
     assert one != other
 
 
+@pytest.mark.slow
 def test_forecast_writes_a_page_with_what_came(
     telltale: Telltale, plant: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

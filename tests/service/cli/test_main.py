@@ -351,6 +351,7 @@ def test_a_file_that_cannot_be_written_is_refused(
 # --- what is done: exit 0
 
 
+@pytest.mark.slow
 def test_train_says_what_it_learned_from_and_how_well(telltale: Telltale, plant: Path) -> None:
     ran = telltale("train", "--data", plant, "--out", "new/x.safetensors", "--hidden", 16, "--epochs", 2)
     assert ran.code == 0

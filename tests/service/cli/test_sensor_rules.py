@@ -52,6 +52,7 @@ def files(own_folder: None) -> None:
             frame.with_columns(pl.Series("flow", flow, pl.Float64)).write_csv(f"{folder}/{name}.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("files")
 def test_score_judges_what_is_excluded_as_missing_and_counts_it(
     telltale: Telltale, checkpoint: Path, config: Path

@@ -37,6 +37,7 @@ def client() -> Iterator[httpx.Client]:
     server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", OPEN_PATHS)
 def test_health_and_the_pages_own_files_need_no_token(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 200
@@ -94,6 +95,7 @@ def test_where_others_can_ask_any_name_will_do_unless_some_are_set() -> None:
     assert "127.0.0.2" in (names_for("127.0.0.2", []) or ())
 
 
+@pytest.mark.slow
 def test_metrics_have_an_address_of_their_own_and_then_nothing_else_is_there_nor_they_elsewhere() -> None:
     server = Server(metrics_app(CollectorRegistry(), "0.1.0", None), "127.0.0.1", 0, "http.metrics_")
     server.start()

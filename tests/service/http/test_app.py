@@ -312,6 +312,7 @@ def test_a_host_that_is_not_this_machine_is_a_refused_setting(board: StatusBoard
         Server(_index(board), "no.such.host.invalid", 0).start()
 
 
+@pytest.mark.slow
 def test_a_server_that_was_stopped_is_gone_and_has_not_failed(board: StatusBoard) -> None:
     with served(_index(board)) as server:
         assert httpx.get(f"http://127.0.0.1:{server.port}/livez", trust_env=False).status_code == 503
@@ -322,6 +323,7 @@ def test_a_server_that_was_stopped_is_gone_and_has_not_failed(board: StatusBoard
         socket.create_connection(("127.0.0.1", server.port), timeout=5)
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_by_itself_has_failed(board: StatusBoard) -> None:
     with served(_index(board)) as server:
         (thread,) = [t for t in threading.enumerate() if t is server._thread]
@@ -334,6 +336,7 @@ def _fail() -> None:
     raise ValueError("broken")
 
 
+@pytest.mark.slow
 def test_a_handler_that_raises_ends_the_request_and_not_the_server(board: StatusBoard) -> None:
     api = _index(board)
     api.get("/broken")(_fail)

@@ -34,6 +34,7 @@ def serving(written: list[Record], token: str | None = TOKEN, fails: str | None 
     server.stop()
 
 
+@pytest.mark.slow
 def test_a_control_is_written_with_an_id_of_its_own_and_the_time_and_taken_back_by_it() -> None:
     written: list[Record] = []
     with serving(written) as client:
@@ -70,6 +71,7 @@ def test_what_stands_is_listed_the_latest_first_until_it_is_taken_back_or_is_ove
         assert client.get(CONTROLS).json() == {"followed": False, "may_write": False, "found": 0, "controls": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
@@ -105,6 +107,7 @@ def test_who_brings_no_token_changes_nothing_even_where_none_is_set() -> None:
     assert written == []
 
 
+@pytest.mark.slow
 def test_brokers_that_cannot_be_reached_are_said() -> None:
     with serving([], fails="kafka:9092: no answer") as client:
         answer = client.post(CONTROLS, json=QUIET)

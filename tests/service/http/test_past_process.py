@@ -55,6 +55,7 @@ def test_an_answer_of_megabytes_comes_whole_from_a_process_of_the_lowest_priorit
     assert begun["pid"] != os.getpid()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stream", "reason"), [("refused", "no such stream"), ("dies", past_process.PROCESS_FAILED)])
 def test_why_there_is_no_answer_is_said_and_the_next_one_is_answered(
     process: PastProcess, stream: str, reason: str

@@ -354,6 +354,7 @@ def test_what_an_id_of_another_worker_means_is_not_known_and_said(published: Pub
         assert listener.next().name == "summary"
 
 
+@pytest.mark.slow
 def test_more_than_is_still_known_is_a_gap_and_then_what_is_known(published: Published) -> None:
     with listening(published.url) as listener:
         listener.next("summary")

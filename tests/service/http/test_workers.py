@@ -116,6 +116,7 @@ def test_any_stream_can_be_looked_at_whoever_has_it(pair: Pair) -> None:
         pair.views.look(StreamKey(b"c"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_has_ended_leaves_what_it_counted_and_nothing_else(pair: Pair) -> None:
     until(lambda: pair.board.read().counts.readings == 2 * READINGS)
     assert pair.views.look(StreamKey(b"a")).partition.topic == "a"

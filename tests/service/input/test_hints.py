@@ -132,6 +132,7 @@ def test_where_no_mapping_is_known_to_read_it_none_is_named(value: Any) -> None:
     assert "reads it" not in refusal(value).detail
 
 
+@pytest.mark.slow
 @given(
     key=st.none() | st.binary(max_size=12) | st.sampled_from([b'"p"', b'{"id":1}', b"{}"]),
     value=st.binary(max_size=40)

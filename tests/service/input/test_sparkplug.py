@@ -129,6 +129,7 @@ def test_what_is_no_payload_or_not_of_a_topic_is_refused(
     assert (found, said in detail) == (reason, True), detail
 
 
+@pytest.mark.slow
 def test_no_bytes_raise_anything_but_a_refusal() -> None:
     random, values = Random(17), list[bytes]()
     for _ in range(10_000):

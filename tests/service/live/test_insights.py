@@ -89,6 +89,7 @@ def test_units_come_only_when_they_are_asked_for(live: Live) -> None:
     assert [len(reading) for reading in whole["layers"][0]["gates"][0]["units"]] == [16, 16, 16]
 
 
+@pytest.mark.slow
 def test_a_live_forecast_is_that_of_the_same_readings_offline(live: Live, detector: Detector) -> None:
     answer = live.ask("forecast", stream=PUMP.decode(), steps=12)
     assert answer.status_code == 200
@@ -143,6 +144,7 @@ def test_a_question_out_of_bounds_is_refused(live: Live, path: str, parameters: 
     assert live.client.get(f"/api/v1/{path}", params=parameters).status_code == 422
 
 
+@pytest.mark.slow
 def test_too_many_streams_are_refused_with_when_to_ask_again(detector: Detector, live: Live) -> None:
     crowded = Insight(detector, DIGEST, Watching(most_streams=0))
     api = app(live.service.board, CollectorRegistry(), 1e9, "0.1.0", insight=crowded)
@@ -179,6 +181,7 @@ def test_no_more_answers_are_computed_at_once_than_there_may_be(
     assert len(insight.explanation(PUMP, 5).readings) == 5
 
 
+@pytest.mark.slow
 def test_many_questions_side_by_side_have_the_answers_they_have_alone(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +226,7 @@ def test_answers_are_described_and_the_description_holds(live: Live) -> None:
         assert "$ref" not in str(schema)
 
 
+@pytest.mark.slow
 def test_without_insight_there_are_no_such_questions(live: Live) -> None:
     server = Server(app(live.service.board, CollectorRegistry(), 1e9, "0.1.0"), "127.0.0.1", 0)
     server.start()

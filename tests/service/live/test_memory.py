@@ -118,6 +118,7 @@ def test_the_warning_says_how_much_room_is_left_and_what_helps() -> None:
     assert "limits.max_streams" in line["hint"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("known", "warned"), [(10_000, False), (1_000_000, True)])
 def test_streams_that_will_not_fit_are_told_before_the_work_begins(known: int, warned: bool) -> None:
     keeper = MemoryKeeper(Limit(1000 * MIB, "ulimit"), row_bytes=1_000, resident=lambda: 400 * MIB)

@@ -63,6 +63,7 @@ def test_it_counts_the_readings_at_which_one_of_both_has_an_alarm_open() -> None
     assert sum(status.streams.values()) == differ
 
 
+@pytest.mark.slow
 def test_beside_itself_nothing_differs() -> None:
     shadow = shadow_of(A)
     Service(plant(), observers=[shadow]).run(READINGS)
@@ -73,6 +74,7 @@ def test_beside_itself_nothing_differs() -> None:
     assert shadow.status().streams == {}
 
 
+@pytest.mark.slow
 def test_nothing_of_it_is_published_or_kept() -> None:
     calm, shadowed = plant(), plant()
     Service(calm).run(READINGS)
@@ -96,6 +98,7 @@ def test_topics_with_other_channels_are_left_alone() -> None:
     assert shadow.status().partitions == ()
 
 
+@pytest.mark.slow
 def test_streams_that_are_forgotten_are_forgotten_here_too() -> None:
     shadow = Shadow(pipeline_of(B), CheckpointStatus("shadow", B, FEATURES), ("plant",), monotonic=_Seconds())
     service = Service(plant(), observers=[shadow]).run(READINGS)

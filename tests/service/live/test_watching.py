@@ -164,6 +164,7 @@ def test_readings_since_it_is_watched_are_kept_with_the_row_before_them(detector
     assert same(view.row, judge(detector, view.readings, view.row_before))
 
 
+@pytest.mark.slow
 def test_what_is_explained_live_are_the_verdicts_of_the_worker_to_the_bit(detector: Detector) -> None:
     service = Service(detector, one_partition(sent()))
     service.turn(2)
@@ -312,6 +313,7 @@ def test_after_its_partition_was_gone_a_stream_is_watched_again(detector: Detect
     assert same(view.row, judge(detector, view.readings, view.row_before))
 
 
+@pytest.mark.slow
 def test_a_stream_that_was_forgotten_and_came_back_in_one_batch_is_watched_again(detector: Detector) -> None:
     """Its row is a fresh one then: the readings kept before do not lead to it."""
     quiet = range(300, 1_800)  # minutes in which only the fan is heard of, now and then

@@ -28,6 +28,7 @@ headers = st.lists(st.tuples(st.sampled_from(["trace", "", "ü" * 30, "telltale-
 )
 
 
+@pytest.mark.slow
 @given(fields, fields, headers, st.integers(1_800, 6_000))
 def test_whatever_a_record_holds_its_letter_fits(
     key: bytes | None, value: bytes | None, came_with: Headers, max_bytes: int

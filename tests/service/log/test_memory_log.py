@@ -137,6 +137,7 @@ def test_the_same_script_does_the_same_every_time() -> None:
     assert run() == run()
 
 
+@pytest.mark.slow
 def test_hundreds_of_thousands_of_records_come_quickly() -> None:
     topics = Topics({"readings": 2})
     topics.append(P0, readings(100_000))

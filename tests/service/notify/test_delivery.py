@@ -129,6 +129,7 @@ def test_pauses_between_attempts_double_up_to_the_longest() -> None:
     assert pauses == [1.0, 2.0, 4.0, 5.0, 5.0]
 
 
+@pytest.mark.slow
 def test_stopping_sends_what_waits_and_takes_no_longer_than_it_may() -> None:
     with listening() as receiver, sending(receiver.url) as (sender, queue):
         queue.put(bodies(20))

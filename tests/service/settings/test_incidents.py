@@ -37,6 +37,7 @@ def test_groups_and_quiet_times_are_read_and_what_is_shown_can_be_read_again(fil
     assert rules.quiet("any", monday_ms + 3_600_000) is None
 
 
+@pytest.mark.slow
 def test_a_calendar_is_read_from_its_file_and_a_wrong_one_is_named(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "plant.ics"
     event = "UID:1\nDTSTAMP:20261001T000000Z\nDTSTART:20261128T080000Z\nDTEND:20261128T090000Z\nSUMMARY:overhaul"

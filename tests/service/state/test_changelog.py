@@ -108,6 +108,7 @@ ROSTER = roster_record(HERE, 0, PAGE.keys)
 keys = st.lists(st.text(min_size=1, max_size=64).map(str.encode), unique=True, max_size=PAGE_ROWS)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(keys, st.integers(0, 9_999_999), st.integers(0, 2**62), st.randoms(), st.integers(0, 2**31))
 def test_a_page_comes_back_to_the_last_bit(

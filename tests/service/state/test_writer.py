@@ -84,6 +84,7 @@ def test_a_clean_task_has_nothing_due(desk: Desk) -> None:
         assert desk.commit(task, 3.0) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pages", "turn_s"), [(1, 0.1), (3, 0.1), (3, 1.0), (3, 25.0), (40, 0.3), (40, 1.0), (40, 7.0), (40, 25.0)]
 )
@@ -128,6 +129,7 @@ def test_after_a_quiet_hour_there_is_no_burst(desk: Desk) -> None:
     assert len(desk.commit(task, 1.0)) <= 10
 
 
+@pytest.mark.slow
 def test_while_few_pages_are_busy_no_time_is_saved_up_for_the_others(desk: Desk) -> None:
     task = a_task(100)
     desk.commit(task, 0.0)

@@ -122,6 +122,7 @@ def test_a_rollback_is_the_same_with_the_former_checkpoint() -> None:
         assert topics.anomalies[partition] == expected(topics, partition)
 
 
+@pytest.mark.slow
 def test_open_anomalies_of_the_former_checkpoint_are_closed_as_promoted_or_carried_over() -> None:
     topics = plant()
     service = Service(topics).run(FIRST)
@@ -147,6 +148,7 @@ def test_a_checkpoint_that_is_said_no_more_takes_nothing_over() -> None:
     assert [promoted(topics, partition) for partition in PARTS] == [[], []]
 
 
+@pytest.mark.slow
 def test_where_the_input_that_it_needs_is_gone_the_former_checkpoint_goes_on_and_says_so() -> None:
     topics = plant()
     service = Service(topics).run(FIRST)
@@ -161,6 +163,7 @@ def test_where_the_input_that_it_needs_is_gone_the_former_checkpoint_goes_on_and
     assert [one.checkpoint for one in promoted(topics, P1)] == [B]
 
 
+@pytest.mark.slow
 def test_a_partition_that_has_had_no_record_is_taken_over_where_it_begins() -> None:
     topics = Topics({"plant": 2})
     service = Service(topics).settle()

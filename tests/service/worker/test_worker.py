@@ -473,6 +473,7 @@ def test_metrics_count_the_values_that_rules_of_sensors_exclude(detector: Detect
     assert service.metric("telltale_values_excluded_total", reason="bad_value") == 0
 
 
+@pytest.mark.slow
 def test_metrics_move_with_the_work(detector: Detector, calm: Topics) -> None:
     service = Service(detector, two_partitions())
     assert service.metric("telltale_readings_total") == 0

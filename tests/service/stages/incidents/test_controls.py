@@ -189,6 +189,7 @@ def assert_as_calm(topics: Topics) -> list[Record]:
     return found
 
 
+@pytest.mark.slow
 def test_controls_and_anomalies_make_what_their_order_says() -> None:
     topics = topics_with_controls()
     run(topics)

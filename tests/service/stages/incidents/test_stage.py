@@ -97,6 +97,7 @@ def test_a_crash_at_any_commit_changes_nothing(at: int, written: bool) -> None:
     assert len(found) > 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [2, 4, 9])
 def test_a_failed_commit_and_partitions_that_go_and_come_back_change_nothing(at: int) -> None:
     topics = topics_with()

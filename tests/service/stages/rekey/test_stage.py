@@ -170,6 +170,7 @@ def test_a_reading_waits_for_those_of_other_partitions_that_are_on_their_way() -
     assert times == [BEGAN_MS + 6_000, BEGAN_MS + 7_000]
 
 
+@pytest.mark.slow
 def test_many_readings_are_committed_in_several_transactions_each_of_whole_records() -> None:
     several = [json.loads(record(machine, 1).value or b"") for machine in range(700)]
     one = Record(b"gateway", json.dumps(several).encode(), (), BEGAN_MS + 1000)
