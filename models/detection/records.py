@@ -258,9 +258,7 @@ class Scores(NamedTuple):
     score: float  # 1.0 is the threshold; 0 before the warm-up is over
     sharp: float  # of the witnesses that smooth nothing: what they say is over when it is over
     scored: float  # 1 after the warm-up
-    strengths: tuple[
-        float, float, float, float
-    ]  # the residual's, smoothed, less its largest share; level's; relation's two
+    strengths: tuple[float, float, float, float]  # residual's less its largest share, level's, relation's two
     peaks: tuple[float, float, float, float, float]  # of prediction, level, range, relation's two, over no threshold
     runs: tuple[float, float, float]  # of stuck, missing and silent, over the longest that is healthy
     furthest: int  # OpenedBy

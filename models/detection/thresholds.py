@@ -161,11 +161,7 @@ def return_periods(
     peaks, runs = scores.peaks, scores.runs
     sudden_ms = relation_ms = 0.0
     for f in range(len(scratch.looks)):
-        channel = scratch.channels[f]
-        found_ms = return_period(
-            scratch.looks[f].sudden, channel.sudden_peak_mean, channel.sudden_peak_variance, block_ms, rules
-        )
-        sudden_ms = at_least(sudden_ms, found_ms / len(scratch.looks))
+        sudden_ms = at_least(sudden_ms, sudden_return_period(scratch, f, block_ms, rules))
     if len(scratch.matrix) > 0:
         relation = scratch.relation[0]
         relation_ms = at_least(
@@ -182,6 +178,16 @@ def return_periods(
         judged_ms * one_if(runs[2] >= 1),
         relation_ms,
     )
+
+
+@compiled
+def sudden_return_period(scratch: Scratch, f: int, block_ms: float, rules: Rules) -> float:
+    """By the law that the channel's threshold is of, see calibrate_sudden()."""
+    channel, together, sudden = scratch.channels[f], scratch.relation[0], scratch.looks[f].sudden
+    if len(scratch.matrix) > 0 and repeats(channel):
+        return return_period(sudden, together.sudden_peak_mean, together.sudden_peak_variance, block_ms, rules)
+    own_ms: float = return_period(sudden, channel.sudden_peak_mean, channel.sudden_peak_variance, block_ms, rules)
+    return own_ms / len(scratch.looks)
 
 
 @compiled

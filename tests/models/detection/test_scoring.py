@@ -213,6 +213,29 @@ def test_no_return_period_is_longer_than_a_hundred_years_or_shorter_than_a_readi
         assert THRESHOLDS.return_periods(one.stream, one.scratch, at, one.rules)[3] == pytest.approx(expected)
 
 
+def test_of_a_channel_that_seldom_changes_a_jump_returns_as_often_as_one_of_any_channel() -> None:
+    one = OneStream(2)
+    one.stream.interval_ms = 60_000.0
+    steady, switch = one.channels
+    for channel, changes in ((steady, 1_000.0), (switch, 10.0)):
+        channel.known, channel.changes, channel.sudden_peak_mean, channel.sudden_peak_variance = (
+            1_000,
+            changes,
+            0.5,
+            0.04,
+        )
+    one.scratch.relation[0].sudden_peak_mean, one.scratch.relation[0].sudden_peak_variance = 2.0, 0.04
+
+    def returns_ms(steady_sudden: float, switch_sudden: float) -> float:
+        one.looks[0].sudden, one.looks[1].sudden = steady_sudden, switch_sudden
+        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, (0.0,) * 5, (0.0,) * 3, 0)
+        found: float = THRESHOLDS.return_periods(one.stream, one.scratch, at, one.rules)[OpenedBy.SUDDEN]
+        return found
+
+    assert returns_ms(0.0, math.expm1(2.0)) == pytest.approx(256 * 60_000 * math.exp(0.5772156649), rel=1e-6)
+    assert returns_ms(math.expm1(2.0), 0.0) > 1_000 * returns_ms(0.0, math.expm1(2.0))
+
+
 def test_each_witness_has_a_threshold_that_knows_nothing_of_the_others() -> None:
     loud = np.random.default_rng(3).uniform(5, 9, 60)
     peaks = loud.reshape(6, 10).max(axis=1).tolist()
