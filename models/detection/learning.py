@@ -35,6 +35,7 @@ def update_baseline(
     settled, related = stream.learned > SETTLING, len(scratch.matrix) > 0
     for f in range(len(scratch.looks)):
         channel, look = scratch.channels[f], scratch.looks[f]
+        channel.sudden_block_peak = at_least(channel.sudden_block_peak, look.sudden * scores.scored)
         rate = rate_of(stream.learned, rules) * (learns * look.present)
         near = not_too_far(look.residual, channel.residual_mean, look.residual_std, settled)
         channel.residual_mean, channel.residual_variance = follow(
@@ -56,9 +57,6 @@ def update_baseline(
     stream.level_strength_mean, stream.level_strength_variance = follow(
         stream.level_strength_mean, stream.level_strength_variance, scores.strengths[1], rate
     )
-    for f in range(len(scratch.looks)):
-        channel, look = scratch.channels[f], scratch.looks[f]
-        channel.sudden_block_peak = at_least(channel.sudden_block_peak, look.sudden * scores.scored)
     together = scratch.relation[0]
     if related:
         together.strength_mean, together.strength_variance = follow(
@@ -67,8 +65,6 @@ def update_baseline(
         together.lasting_mean, together.lasting_variance = follow(
             together.lasting_mean, together.lasting_variance, scores.strengths[3], rate
         )
-        for f in range(len(scratch.looks)):
-            together.sudden_block_peak = at_least(together.sudden_block_peak, scratch.looks[f].sudden * scores.scored)
         together.block_peak = at_least(together.block_peak, scores.peaks[3] * scores.scored)
         together.lasting_block_peak = at_least(together.lasting_block_peak, scores.peaks[4] * scores.scored)
     stream.block_seen += scores.scored

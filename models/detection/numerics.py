@@ -257,7 +257,7 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         rows.relation[lived, RELATION_MEAN], rows.relation[lived, RELATION_VARIANCE] = 0.03125, 0.5
         rows.relation[lived, RELATION_MATRIX:] = (matrix + products)[lived]
         for place, number in enumerate(
-            (0.75, 0.0625, 2.0, 1.5, 0.25, 6.0, 0.5, 0.125, 1.0, 1.25, 0.125, 3.0, 1.25, 1.0, 1.5, 0.06)
+            (0.75, 0.0625, 2.0, 1.5, 0.25, 6.0, 0.5, 0.125, 1.0, 1.25, 0.125, 3.0, 1.25, 1.5, 0.06)
         ):  # in the order of Relations
             rows.relation_statistics[lived, place] = number
     hidden, cell = (

@@ -242,8 +242,9 @@ class Relations(_Statistics[T]):
     lasting_peak_variance: T = remembered(0.04, "", "long variance of them; first a prior")
     lasting_threshold: T = remembered(4.0, "deviations", "what scores 1.0; at first a high one")
     factor: T = remembered(1.0, "", "of both thresholds, after alarms")
-    sudden_block_peak: T = remembered(0.0, "deviations", "the largest residual of all channels in the block")
-    sudden_peak_mean: T = remembered(1.4, "ln(1 + deviations)", "long mean of the blocks' peaks; first a prior")
+    sudden_peak_mean: T = remembered(
+        1.4, "ln(1 + deviations)", "long mean of the blocks' peaks of `sudden`, of all channels; first a prior"
+    )
     sudden_peak_variance: T = remembered(0.04, "", "long variance of them; first a prior")
 
 

@@ -67,12 +67,9 @@ def calibrate_relation(
     relation.lasting_peak_mean, relation.lasting_peak_variance = learn_peak(
         relation.lasting_peak_mean, relation.lasting_peak_variance, relation.lasting_block_peak, rate
     )
-    relation.sudden_peak_mean, relation.sudden_peak_variance = learn_peak(
-        relation.sudden_peak_mean, relation.sudden_peak_variance, relation.sudden_block_peak, rate
-    )
     relation.threshold = exceeded(relation.peak_mean, relation.peak_variance, sharp, lowest_sudden)
     relation.lasting_threshold = exceeded(relation.lasting_peak_mean, relation.lasting_peak_variance, lasting, lowest)
-    relation.block_peak = relation.lasting_block_peak = relation.sudden_block_peak = 0.0
+    relation.block_peak = relation.lasting_block_peak = 0.0
 
 
 @compiled
@@ -82,8 +79,15 @@ def calibrate_sudden(scratch: Scratch, rate: float, sharp: float, lowest: float)
     All channels have the threshold of the peaks of all; one's own, which F of them exceed no more often than one would,
     is heeded where it is lower. A channel that repeats by nature jumps so rarely that its blocks say little of it.
     """
-    channels, together, several = scratch.channels, scratch.relation[0], len(scratch.matrix) > 0
-    of_all = exceeded(together.sudden_peak_mean, together.sudden_peak_variance, sharp, lowest) if several else math.inf
+    channels, several, of_all = scratch.channels, len(scratch.matrix) > 0, math.inf
+    if several:
+        together, highest = scratch.relation[0], 0.0
+        for f in range(len(channels)):
+            highest = at_least(highest, channels[f].sudden_block_peak)
+        together.sudden_peak_mean, together.sudden_peak_variance = learn_peak(
+            together.sudden_peak_mean, together.sudden_peak_variance, highest, rate
+        )
+        of_all = exceeded(together.sudden_peak_mean, together.sudden_peak_variance, sharp, lowest)
     rarer = sharp + logarithm(float(len(channels))) / GUMBEL_SCALE
     for f in range(len(channels)):
         channel = channels[f]
