@@ -18,8 +18,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 STARTED_WITHIN_S = 300.0
@@ -69,14 +68,6 @@ class Nursery:
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End it, and all its children."""

@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import time
+from contextlib import closing
 
 # Before torch is imported, by whoever does so first: other numbers of threads give other bits.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
@@ -35,7 +36,7 @@ def main() -> int:
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(suite.ROWS)} and soak")
     print(f"seed {args.seed}\n{HEADING}", flush=True)
     began, failed = time.monotonic(), []
-    with running_broker() as broker, Nursery(suite.ROLES) as nursery:
+    with running_broker() as broker, closing(Nursery(suite.ROLES)) as nursery:
         for name in names:
             cast = Cast(broker, nursery, args.seed)
             figures = soak(cast, args.minutes) if name == "soak" else suite.play(name, cast, full=not args.small)

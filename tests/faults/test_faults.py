@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -23,7 +24,7 @@ SEED = int(os.environ.get("TELLTALE_TEST_FAULT_SEED") or random.SystemRandom().r
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
-    with Nursery(suite.ROLES) as nursery:
+    with closing(Nursery(suite.ROLES)) as nursery:
         yield nursery
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +108,7 @@ def names(secured: Secured) -> Names:
 
 @pytest.fixture
 def tokens() -> Iterator[TokenServer]:
-    with TokenServer() as server:
+    with closing(TokenServer()) as server:
         yield server
 
 

@@ -1,6 +1,7 @@
 """Tokens by client credentials: asked for once while they are fresh; what is wrong names its setting and no secret."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from kafka.net.sasl.oauth import SaslMechanismOAuth
@@ -14,7 +15,7 @@ LOGIN = (CLIENT_ID, CLIENT_SECRET)
 
 @pytest.fixture
 def server() -> Iterator[TokenServer]:
-    with TokenServer() as one:
+    with closing(TokenServer()) as one:
         yield one
 
 
