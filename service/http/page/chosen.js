@@ -83,7 +83,7 @@ export function unchoose(why, view = "detail") {
  * @param {"list" | "detail"} view
  */
 function begin(place, view) {
-  Object.assign(page, { place, excused: false, looked: false, newer: false, incident: null });
+  Object.assign(page, { place, excused: false, looked: false, newer: false, incident: null, named: null });
   showSayings();
   past.end();
   chart.clear();
@@ -102,8 +102,8 @@ export function showNamed() {
   else if (place.stream === null) {
     if (page.place.stream !== null) unchoose(CHOOSE, "list");
   } else if (written({ ...place, stream: place.stream }) !== writtenNow()) {
-    page.named = place.incident;
     show({ ...place, stream: place.stream });
+    page.named = place.incident;
   }
 }
 
