@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +12,10 @@ from models.data.errors import UnusableData
 from models.data.file_options import FileOptions
 
 MISSING = ("", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil")  # words for no value, in any case
+# Of 1,234.5 and of 1.234,5, by the decimal sign.
+THOUSANDS = {".": r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$", ",": r"^[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?$"}
+WITH_UNIT = r"^([+-]?[\d.,]+(?:[eE][+-]?\d+)?)(?:\s+([^\d\s]\S{0,9})|([%°]\S{0,3}))$"
+HALVES = ("am", "pm", "a.m.", "p.m.")  # of the day: no units
 DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T]+(\d{1,2}:\d\d)(:\d\d)?([.]\d+)?(\s*[AaPp][Mm])?)?")
 
 
@@ -46,20 +50,36 @@ def date_format(path: Path, texts: pl.Series) -> str | None:
 
 def decimal_in(path: Path, frame: pl.DataFrame) -> str:
     """The decimal point of numbers in text. Raises UnusableData where a comma may be either."""
-    commas = points = groups = 0
+    commas = points = groups = grouped_points = 0
     for column in frame.iter_columns():
         text = column.str.strip_chars()
         commas += int(text.str.contains(r"^[+-]?\d+(,\d+)+$").sum())
         groups += int(text.str.contains(r"^[+-]?[1-9]\d{0,2}(,\d{3})+$").sum())
         points += int(text.str.contains(r"^[+-]?[\d,]*\.\d").sum())
+        grouped_points += int(text.str.contains(r"^[+-]?[1-9]\d{0,2}(\.\d{3})+,\d").sum())
+    if grouped_points and not groups:
+        return ","
     if not commas or points:
         return "."
     if commas == groups:
         raise UnusableData(
             f"{path}: all values with a comma have three digits behind it, as of thousands: "
-            "--decimal , reads it as the decimal point; thousands must be written without a comma"
+            "--decimal , reads it as the decimal point, --decimal . as that of thousands"
         )
     return ","
+
+
+def unit_in(column: pl.Series) -> str:
+    """The unit that stands behind every number of a column of text, such as °C; empty if there is none."""
+    found = column.drop_nulls().str.extract_groups(WITH_UNIT)
+    units = found.struct[1].fill_null(found.struct[2]).unique().to_list() if len(found) else []
+    unit = units[0] if len(units) == 1 else None
+    return unit if unit and unit.lower() not in HALVES else ""
+
+
+def without_unit(column: pl.Series, unit: str) -> pl.Series:
+    """Text without that unit behind it; what has another is as it was."""
+    return column.str.strip_suffix(unit).str.strip_chars_end() if unit else column
 
 
 def without_words(column: pl.Series, options: FileOptions) -> pl.Series:
@@ -72,6 +92,10 @@ def without_words(column: pl.Series, options: FileOptions) -> pl.Series:
 def as_numbers(column: pl.Series, decimal: str | None, missing: Sequence[float]) -> pl.Series:
     """As numbers, null where it is none."""
     if column.dtype == pl.String:
+        sign, other = (",", ".") if decimal == "," else (".", ",")
+        grouped = column.str.contains(THOUSANDS[sign]).fill_null(value=False)
+        if grouped.any():
+            column = column.str.replace_all(other, "", literal=True).zip_with(grouped, column)
         column = column.str.replace(",", ".", literal=True) if decimal == "," else column
     if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
         return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
@@ -94,9 +118,10 @@ def converted(
     decimal: str | None,
     options: FileOptions,
     missing: Sequence[float],
+    units: Mapping[str, str],
     times: pl.DataType | None,
 ) -> pl.DataFrame:
-    """With the columns of numbers as such, and times in text as `times` says."""
+    """With the columns of numbers as such, those behind which a unit stands too, and times in text as `times` says."""
     columns = []
     for name in numbers:
         column = frame[name]
@@ -106,7 +131,7 @@ def converted(
             columns.append(column.cast(pl.Float64))
             continue
         if column.dtype == pl.String:
-            column = without_words(column, options)
+            column = without_unit(without_words(column, options), units.get(name, ""))
             switches = column.str.to_lowercase().replace_strict({"true": "1", "false": "0"}, default=None)
             column = switches.fill_null(column)
         columns.append(as_numbers(column, decimal, missing))

@@ -14,7 +14,16 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import polars as pl
 
-from models.data.column_values import as_numbers, converted, date_format, decimal_in, missing_numbers, without_words
+from models.data.column_values import (
+    as_numbers,
+    converted,
+    date_format,
+    decimal_in,
+    missing_numbers,
+    unit_in,
+    without_unit,
+    without_words,
+)
 from models.data.errors import UnusableData
 from models.data.file_options import FileOptions
 from models.data.raw_table import RawTable, in_memory, raw_table
@@ -46,8 +55,9 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
 
     Everything is read, to find out what its columns are.
     """
-    raw = _long_as_wide(path, raw_table(path, options), options)
-    time = _time_column(path, raw.names, options.time_column)
+    raw, joined = _with_one_time(raw_table(path, options), options.time_column)
+    raw = _long_as_wide(path, raw, options)
+    time = joined or _time_column(path, raw.names, options.time_column)
     stream = _stream_column(path, raw.names, options.stream_column)
     renamed = {time: "timestamp", **({stream: "stream"} if stream else {})}
     for name in renamed.values():
@@ -76,13 +86,30 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
 
     def frames(rows: int) -> Iterator[pl.DataFrame]:
         for frame in raw.frames(rows):
-            yield converted(frame.rename(renamed), numbers, survey.decimal, options, missing, whole)
+            yield converted(frame.rename(renamed), numbers, survey.decimal, options, missing, survey.units, whole)
 
     columns = survey.schema(numbers)
     return DataFile(path, columns, empty, survey.rows, frames, time_format, tuple(notes))
 
 
 _SURVEYED = 2 * 1024 * 1024  # values at once
+
+
+def _with_one_time(raw: RawTable, given: str | None) -> tuple[RawTable, str | None]:
+    """Where two columns are named as that of the times: with one in their place, and its name."""
+    both = [name.strip() for name in (given or "").split(",")]
+    if given in raw.names or len(both) < 2 or not set(both) <= set(raw.names):
+        return raw, None
+    joined = " ".join(both)
+
+    def frames(rows: int) -> Iterator[pl.DataFrame]:
+        for frame in raw.frames(rows):
+            texts = [frame[name].cast(pl.String).str.strip_chars().alias(name) for name in both]
+            time = pl.select(pl.concat_str(texts, separator=" ").alias(joined)).to_series()
+            yield frame.drop(both).insert_column(0, time)
+
+    names = (joined, *(name for name in raw.names if name not in both))
+    return RawTable(names, frames, raw.notes), joined
 
 
 def _long_as_wide(path: Path, raw: RawTable, options: FileOptions) -> RawTable:
@@ -121,8 +148,10 @@ def _time_column(path: Path, names: Sequence[str], given: str | None) -> str:
     if len(found) == 1:
         return found[0]
     several = f", and {' and '.join(found)} may each be it" if found else ""
+    join = f", --time-column {','.join(found)} joins them" if found else ""
     raise UnusableData(
-        f"{path}: no column `timestamp`, found {', '.join(names)}{several}; --time-column names the one with the times"
+        f"{path}: no column `timestamp`, found {', '.join(names)}{several}; --time-column names the one with the "
+        f"times{join}"
     )
 
 
@@ -140,6 +169,7 @@ class _Column:
         self.kind: pl.DataType | None = None
         self.present = self.numbers = 0
         self.bad: tuple[int, object] | None = None  # the first that is no number: row and value
+        self.unit: str | None = None  # which stands behind each number; empty: none; None: no value seen
         self.switches = True  # whether all that is no number is true or false
         self.zeros_and_ones = True
         self.counts_rows = True
@@ -204,9 +234,9 @@ class _Survey:
 
     def add(self, frame: pl.DataFrame) -> None:
         if self.decimal is None:
-            self.decimal = decimal_in(
-                self._path, frame.select([n for n in self._columns if frame[n].dtype == pl.String])
-            )
+            texts = [frame[n] for n in self._columns if frame[n].dtype == pl.String]
+            bare = [self._bare(self._columns[text.name], without_words(text, self._options)) for text in texts]
+            self.decimal = decimal_in(self._path, pl.DataFrame(bare))
         self._look_at_times(frame["timestamp"])
         self._kinds = dict(frame.schema)
         for name, column in self._columns.items():
@@ -216,8 +246,21 @@ class _Survey:
                 gone = raw.filter(raw.is_not_null() & text.is_null()).unique().to_list()
                 self._words |= dict.fromkeys(word for word in gone if word.strip())
             present = text.is_not_null()
-            column.add(raw, present, as_numbers(text, self.decimal, self._missing), self.rows)
+            column.add(raw, present, as_numbers(self._bare(column, text), self.decimal, self._missing), self.rows)
         self.rows += len(frame)
+
+    def _bare(self, column: _Column, text: pl.Series) -> pl.Series:
+        """Without the unit that stands behind every number of the column's first piece."""
+        if text.dtype != pl.String:
+            return text
+        if column.unit is None and text.null_count() < len(text):
+            column.unit = unit_in(text)
+        return without_unit(text, column.unit or "")
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Of the columns behind whose numbers one stands."""
+        return {name: column.unit for name, column in self._columns.items() if column.unit}
 
     def numbers(self) -> list[str]:
         """The columns that are, or may be, channels. Raises UnusableData where it is in doubt which."""
@@ -225,7 +268,7 @@ class _Survey:
         for name, column in self._columns.items():
             wanted = self._features is None or name in self._features
             if column.bad and wanted and column.numbers >= column.present / 2:
-                self._refuse_value(name, *column.bad)
+                self._refuse_value(name, *column.bad, column.unit or "")
         if self._features is not None:
             switches = [name for name, one in self._columns.items() if one.bad and one.switches]
             return [*good, *(name for name in self._features if name in switches)] if self._features else []
@@ -250,6 +293,8 @@ class _Survey:
     def doubts(self, numbers: Sequence[str]) -> list[str]:
         """What people should know of the values that are read."""
         found = [f"{', '.join(map(repr, self._words))} read as missing"] if self._words else []
+        if behind := [f"{name} in {unit}" for name, unit in self.units.items() if name in numbers]:
+            found.append(f"values have units: {', '.join(behind)}")
         if self._features is None:
             found += [f"column {name} has no value" for name in self.empty()]
         for name in numbers:
@@ -270,10 +315,11 @@ class _Survey:
             return "counts the rows and looks like an index, which is no sensor"
         return ""
 
-    def _refuse_value(self, name: str, row: int, value: object) -> NoReturn:
+    def _refuse_value(self, name: str, row: int, value: object, unit: str) -> NoReturn:
         comma = isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", value)
         helps = "--decimal , reads it" if comma else f"--missing='{value}' reads it as missing"
-        raise UnusableData(f"{self._path}: column {name}, row {row} is {value!r}, expected a number; {helps}")
+        expected = f"a number in {unit}" if unit else "a number"
+        raise UnusableData(f"{self._path}: column {name}, row {row} is {value!r}, expected {expected}; {helps}")
 
     def _refuse_text(self, name: str, column: _Column, named: str) -> NoReturn:
         row, value = column.bad or (0, None)

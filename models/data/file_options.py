@@ -18,7 +18,7 @@ class FileOptions(NamedTuple):
     """What files do not say themselves, or what it is wrong to find out; None and empty: find out, or as usual."""
 
     unit: TimeUnit | None = None  # of times that are numbers; None: milliseconds
-    time_column: str | None = None
+    time_column: str | None = None  # or two, such as date,time, which are joined
     time_format: str | None = None  # of times that are text, as strptime has it
     zone: str | None = None  # of times without one; None: UTC
     stream_column: str | None = None
@@ -28,6 +28,7 @@ class FileOptions(NamedTuple):
     decimal: str | None = None
     encoding: str | None = None
     columns: tuple[str, ...] = ()  # all of a text file's, by place
+    skip_lines: int | None = None  # of a text file, before its header
     sheet: str | None = None  # of an Excel workbook; None: the only one with cells
     missing: tuple[str, ...] = ()  # further words and numbers for no value
     order: Order = Order.KEEP

@@ -46,14 +46,19 @@ def raw_table(path: Path, options: FileOptions) -> RawTable:
     if suffix in LINES:
         return _raw_lines(path)
     with readable(path):
-        layout = text_files.layout_of(path, options.separator, options.encoding, options.columns)
+        layout = text_files.layout_of(path, options.separator, options.encoding, options.columns, options.skip_lines)
     notes = []
+    if layout.before and options.skip_lines is None:
+        notes.append(f"{layout.before} line{'s'[: layout.before > 1]} before the header left out")
     if layout.separator != "," and options.separator is None:
         notes.append(f"separator {SEPARATORS.get(layout.separator, repr(layout.separator))}")
     if layout.encoding != "utf-8" and options.encoding is None:
         notes.append(f"encoding {layout.encoding}")
     if layout.unnamed_last:
         notes.append("a separator ends every line")
+    if layout.units:
+        units = [f"{name} in {unit}" for name, unit in zip(layout.names, layout.units, strict=True) if unit]
+        notes.append(f"the row below the header has units: {', '.join(units)}")
 
     def frames(_rows: int) -> Iterator[pl.DataFrame]:
         with readable(path):

@@ -1,7 +1,7 @@
 """CSV and its relatives as columns of text: separator, encoding, header, gzip and zstd.
 
 What can be told from the first rows is found out; what cannot is refused with the option that settles it. Rows are
-counted from 0, below the header.
+counted from 0, below the header and a row of units.
 """
 
 import codecs
@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 import polars as pl
 import zstandard
 
+from models.data.column_values import MISSING
 from models.data.errors import UnusableData
 
 PIECE_BYTES = 16 * 1024 * 1024
@@ -40,6 +41,8 @@ class TextLayout(NamedTuple):
     encoding: str
     header: bool  # whether the first line is one
     unnamed_last: bool  # a last column without name or values: each line ends in a separator
+    before: int  # lines before the header, or before the first row
+    units: tuple[str, ...]  # of the columns, where the row below the header has them
 
 
 def suffix_of(path: Path) -> str:
@@ -66,8 +69,13 @@ def opened(path: Path) -> IO[bytes]:
             return path.open("rb")
 
 
-def layout_of(path: Path, separator: str | None, encoding: str | None, columns: Sequence[str]) -> TextLayout:
-    """Find out how a file is written. columns: names that are given, of all columns. Raises UnusableData."""
+def layout_of(
+    path: Path, separator: str | None, encoding: str | None, columns: Sequence[str], skip_lines: int | None
+) -> TextLayout:
+    """Find out how a file is written. columns: names that are given, of all columns. Raises UnusableData.
+
+    skip_lines: how many lines lie before the header; None: found out.
+    """
     if separator is not None and (len(separator) != 1 or ord(separator) > 127):
         raise UnusableData(f"--separator is {separator!r}, expected one ASCII character")
     if encoding is None:
@@ -79,13 +87,18 @@ def layout_of(path: Path, separator: str | None, encoding: str | None, columns: 
             codecs.lookup(encoding)
         except LookupError:
             raise UnusableData(f"--encoding is {encoding!r}, expected one such as utf-8 or cp1252") from None
-    lines = _first_lines(path, encoding)
+    all_lines = _first_lines(path, encoding)
+    before = _before_header(all_lines, separator) if skip_lines is None else skip_lines
+    lines = [line for line in all_lines[before:] if line.strip()]
     if not lines:
-        raise UnusableData(f"{path}: cannot be read as csv: the file is empty, expected a line with the columns' names")
+        skipped = f" behind the {before} lines of --skip-lines" if skip_lines else ""
+        raise UnusableData(
+            f"{path}: cannot be read as csv: the file is empty{skipped}, expected a line with the columns' names"
+        )
     found = separator or _separator(lines, path)
-    rows = list(csv.reader(lines, delimiter=found))
+    rows = [row for row in csv.reader(lines, delimiter=found) if row]
     first = [cell.strip() for cell in rows[0]]
-    looks_like_values = any(NUMBER.fullmatch(cell) or TIME.fullmatch(cell) for cell in first)
+    looks_like_values = _has_values(first)
     unnamed_last = len(first) > 1 and not first[-1] and all(not row[-1].strip() for row in rows[1:] if row)
     names = first[:-1] if unnamed_last else first
     if columns:
@@ -97,7 +110,7 @@ def layout_of(path: Path, separator: str | None, encoding: str | None, columns: 
     elif looks_like_values:
         raise UnusableData(
             f"{path}: the first line is {found.join(rows[0])}, expected the names of the columns; "
-            "--columns A,B,C names them"
+            "--columns A,B,C names them, --skip-lines N leaves out what lies before them"
         )
     if wrong := [name for name in names if "\ufffd" in name]:
         raise UnusableData(
@@ -110,7 +123,8 @@ def layout_of(path: Path, separator: str | None, encoding: str | None, columns: 
                 f"{path}: column {name or '(no name)'} is there twice, as columns {names.index(name) + 1} and "
                 f"{place + 1}; --columns A,B,C names all {len(names)} columns by their place"
             )
-    return TextLayout(tuple(names), found, encoding, not looks_like_values, unnamed_last)
+    units = () if looks_like_values else _units(rows[1:])[: len(names)]
+    return TextLayout(tuple(names), found, encoding, not looks_like_values, unnamed_last, before, units)
 
 
 def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
@@ -134,15 +148,59 @@ def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
 
 
 def _first_lines(path: Path, encoding: str) -> list[str]:
-    lines = []
+    """Lines from the beginning on, of which so many hold something."""
+    lines: list[str] = []
+    full = 0
     # A byte that is no character is found where the file is read, with its row.
     with io.TextIOWrapper(opened(path), encoding, errors="replace", newline="") as file:
         for line in file:
-            if line.strip():
-                lines.append(line)
-            if len(lines) == SAMPLE_LINES:
+            lines.append(line)
+            full += bool(line.strip())
+            if full == SAMPLE_LINES:
                 break
     return lines
+
+
+def _before_header(lines: Sequence[str], separator: str | None) -> int:
+    """How many lines lie before the header: comments, or lines that have not as many cells as all below.
+
+    The header is known by having neither numbers nor times, which the row below it has; else there are none.
+    """
+    full = [n for n, line in enumerate(lines) if line.strip()]
+    remarks = next((k for k, n in enumerate(full) if not lines[n].lstrip().startswith("#")), 0)
+    for one in separator or SEPARATORS:
+        widths = [len(next(csv.reader([lines[n]], delimiter=one))) for n in full]
+        if not widths or widths[-1] < 2:
+            continue
+        other = [k for k, width in enumerate(widths) if width != widths[-1]]
+        for k in {remarks, other[-1] + 1 if other else 0} - {0}:
+            below = [_has_values(next(csv.reader([lines[n]], delimiter=one))) for n in full[k : k + 3]]
+            fits = all(width == widths[-1] for width in widths[k:])
+            strange = k == remarks or widths[-1] not in widths[:k]
+            if fits and strange and len(below) > 1 and not below[0] and any(below[1:]):
+                return full[k]
+    return 0
+
+
+def _has_values(cells: Sequence[str]) -> bool:
+    """Whether one of them is a number or a time."""
+    return any(_is_value(cell) for cell in cells)
+
+
+def _is_value(cell: str) -> bool:
+    return bool(NUMBER.fullmatch(cell.strip()) or TIME.fullmatch(cell.strip()))
+
+
+def _units(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The row below the header, if it has words where all others have numbers, and no number or time; else nothing."""
+    if len(rows) < 3 or _has_values(rows[0]) or len({len(row) for row in rows}) > 1:
+        return ()
+    words = [word.strip() for word in rows[0]]
+    for word, *below in zip(words, *rows[1:], strict=True):
+        values = [cell for cell in below if cell.strip().lower() not in MISSING]
+        if values and all(map(_is_value, values)) and word.lower() not in MISSING:
+            return tuple(words)
+    return ()
 
 
 def _separator(lines: Sequence[str], path: Path) -> str:
@@ -161,12 +219,14 @@ def _separator(lines: Sequence[str], path: Path) -> str:
 
 
 def _blocks(path: Path, layout: TextLayout) -> Iterator[bytes]:
-    """Pieces of a file in UTF-8, without its header, cut between two rows."""
+    """Pieces of a file in UTF-8, without what lies before its rows, cut between two rows."""
     with opened(path) as file:
         if layout.encoding == "utf-8-sig":
             file.read(len(codecs.BOM_UTF8))
         source = file if layout.encoding in ("utf-8", "utf-8-sig") else _Recoded(file, layout.encoding)
-        if layout.header:
+        for _ in range(layout.before):
+            source.readline()
+        for _ in range(layout.header + bool(layout.units)):
             line = b"\n"
             while line and (not line.strip() or line.count(b'"') % 2):
                 line = (line if line.strip() else b"") + source.readline()

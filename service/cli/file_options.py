@@ -20,7 +20,9 @@ def _option(name: str, help_text: str, **more: Any) -> Any:
 
 def file_options(
     time_unit: Unit = None,
-    time_column: Annotated[str | None, _option("--time-column", "Column with the times, whatever its name.")] = None,
+    time_column: Annotated[
+        str | None, _option("--time-column", "Column with the times; two, such as date,time, are joined.")
+    ] = None,
     time_format: Annotated[
         str | None, _option("--time-format", "Of times that are text, such as '%d.%m.%Y %H:%M:%S'.")
     ] = None,
@@ -35,6 +37,10 @@ def file_options(
     value_column: Annotated[str, _option("--value-column", "Beside --name-column: column with the value.")] = "value",
     columns: Annotated[
         str | None, _option("--columns", "Names of all columns, where a file has none or one twice.", metavar="A,B,C")
+    ] = None,
+    skip_lines: Annotated[
+        int | None,
+        _option("--skip-lines", "Of a text, before the line with the columns' names; found out if not given.", min=0),
     ] = None,
     separator: Annotated[str | None, _option("--separator", "Between the cells; found out if not given.")] = None,
     decimal: Annotated[
@@ -65,6 +71,7 @@ def file_options(
         decimal=decimal,
         encoding=encoding,
         columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
+        skip_lines=skip_lines,
         sheet=sheet,
         missing=tuple(missing or ()),
         order=Order(order),

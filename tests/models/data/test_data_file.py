@@ -157,6 +157,45 @@ CASES = {
         FileOptions(columns=("timestamp", "a", "b")),
         refused="column temp is there twice, as columns 2 and 3; --columns A,B,C names",
     ),
+    "a preamble": Case(
+        "Exported by the plant;station 7\nFrom;2024-01-02\n\n"
+        + table(values=VALUES).replace(",", ";").replace("Z;", "Z;"),
+        note="3 lines before the header left out",
+    ),
+    "comments": Case("#group,false,false\n#datatype,dateTime,double\n" + table(), note="2 lines before the header"),
+    "one comment": Case("# plant 7\n" + table(), note="1 line before the header left out"),
+    "lines that are counted": Case(
+        "2024,1,2\n" + table(), FileOptions(skip_lines=1), refused="the first line is 2024,1,2, expected the names"
+    ),
+    "a row of units": Case(
+        table().replace("press\n", "press\n,degC,hPa\n"),
+        note="the row below the header has units: temp in degC, press in hPa",
+    ),
+    "units behind values": Case(
+        table(values=[[f"{a} °C", f"{b}%"] for a, b in VALUES]), note="values have units: temp in °C, press in %"
+    ),
+    "another unit": Case(
+        table(values=[["20.5 C", 1015.25], ["20.75 C", 1014.5], ["69.8 F", 1014.0]]).replace("69.8 F", "21 C"),
+        note="temp in C",
+    ),
+    "thousands": Case(
+        table(values=[[a, f'"1,0{b - 1000:.2f}"'] for a, b in VALUES]),
+    ),
+    "thousands, decimal comma": Case(
+        table(values=[[a, f"1,0{b - 1000:.2f}"] for a, b in VALUES])
+        .replace(",0", "|0")
+        .replace(",", ";")
+        .replace(".", ",")
+        .replace("|0", ".0"),
+        note="decimal comma",
+    ),
+    "date and time apart": Case(
+        "\n".join(
+            ["day,clock,temp,press", *(f"{t[:10]},{t[11:]},{a},{b}" for t, (a, b) in zip(TIMES, VALUES, strict=True))]
+        ),
+        FileOptions(time_column="day,clock"),
+        refused="no column `timestamp`, found day, clock, temp, press; --time-column names",
+    ),
     "no header": Case(
         table().partition("\n")[2],
         FileOptions(columns=("timestamp", "a", "b")),
