@@ -134,6 +134,41 @@ PAYLOADS = (
         None,
     ),
     Payload(
+        "LoRaWAN, The Things Stack",
+        b'{"end_device_ids":{"device_id":"p7"},"received_at":"2026-01-05T00:00:00.000000001Z","uplink_message":'
+        b'{"f_port":1,"f_cnt":9,"decoded_payload":{"temp":61,"press":4.1},"rx_metadata":[{"rssi":-90}]}}',
+        "{stream: end_device_ids.device_id, time: received_at, values: uplink_message.decoded_payload}",
+        None,
+    ),
+    Payload(
+        "NGSI-LD, FIWARE",
+        b'{"id":"urn:p7","type":"Pump","temp":{"type":"Property","value":61,"observedAt":"2026-01-05T00:00:00Z"},'
+        b'"press":{"type":"Property","value":4.1,"observedAt":"2026-01-05T00:00:00Z"}}',
+        "{stream: id, time: temp.observedAt, values: {temp: temp.value, press: press.value}}",
+        None,
+    ),
+    Payload(
+        "ThingsBoard",
+        b'{"deviceName":"p7","ts":1767571200000,"values":{"temp":61,"press":4.1,"state":"RUN"}}',
+        "{stream: deviceName, time: ts}",
+        None,
+    ),
+    Payload(
+        "Kepware's IoT Gateway: one of its values is bad",
+        b'{"timestamp":1767571200000,"values":[{"id":"p7.temp","v":61,"q":true,"t":1767571200000},'
+        b'{"id":"p7.press","v":0,"q":false,"t":1767571200000}]}',
+        "{readings: values, stream: id, time: $record.timestamp, values: v, quality: q, good: true}",
+        None,
+        ("value",),
+    ),
+    Payload(
+        "OPC DA's quality",
+        b'{"tag":"p7","timestamp":1767571200000,"value":61,"quality":192}',
+        "{stream: tag, values: value, quality: quality, good: 192}",
+        None,
+        ("value",),
+    ),
+    Payload(
         "Prometheus' Kafka adapter",
         b'{"timestamp":"2026-01-05T00:00:00Z","value":"61.2","name":"temp",'
         b'"labels":{"__name__":"temp","instance":"p7"}}',

@@ -108,10 +108,21 @@ def _raw_lines(path: Path) -> RawTable:
     if not lines:
         raise UnusableData(f"{path}: no rows")
     with readable(path):
-        frame = pl.read_ndjson(b"\n".join(lines), infer_schema_length=None)
+        frame = _flat(pl.read_ndjson(b"\n".join(lines), infer_schema_length=None))
     if nested := [name for name, kind in frame.schema.items() if kind.is_nested()]:
-        raise UnusableData(f"{path}: column {nested[0]} holds {frame[nested[0]][0]!r}, expected single values")
+        first = json.dumps(frame[nested[0]][0].to_list())[:80]
+        raise UnusableData(
+            f"{path}: column {nested[0]} holds {first}, expected single values or objects of them; "
+            "`telltale input try --file` says what reads it from a topic"
+        )
     return in_memory(frame, ())
+
+
+def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """With a column for each value within an object: `a.b` is what is called b in a."""
+    while inner := [name for name, kind in frame.schema.items() if isinstance(kind, pl.Struct)]:
+        frame = frame.with_columns(pl.col(name).name.prefix_fields(f"{name}.") for name in inner).unnest(inner)
+    return frame
 
 
 def in_memory(frame: pl.DataFrame, notes: tuple[str, ...]) -> RawTable:

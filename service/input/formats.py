@@ -67,7 +67,7 @@ class TopicMapping(NamedTuple):
     decimal: str | None = None  # of numbers that are text
     missing: tuple[float | str, ...] = ()
     quality: str | Mapping[str, str] | None = None
-    good: tuple[float | str, ...] = ()
+    good: tuple[bool | float | str, ...] = ()
     tombstones: str = "refuse"
     registry: Registry | None = None  # of the schemas that values and keys name
 

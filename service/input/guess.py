@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -20,11 +20,16 @@ MOST_SCHEMAS = 2**20  # of a registry: higher numbers are ids of none
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 TIMES = ("timestamp", "@timestamp", "time", "ts", "measuredat", "sourcetimestamp", "servertimestamp", "datetime")
 TIMES_MORE = ("eventtime", "event_time", "_time", "date", "created_at", "createdat", "ts_ms")
+TIMES_WITHIN = ("observedat", "received_at", "receivedat")
 STREAMS = ("sensorid", "sensor_id", "sensor", "deviceid", "device_id", "device", "stream", "asset", "tag", "id")
+STREAMS_MORE = ("devicename", "device_name", "sensorname", "machine", "equipment", "entity_id", "entityid", "deveui")
 METRICS = ("name", "metric", "metricname", "metric_name", "variable", "parameter")
 SINGLES = ("value", "v", "val", "reading", "measurement")
 QUALITIES = ("quality", "statuscode", "status_code", "q")
 HOLDERS = ("values", "fields", "data", "measurements", "readings", "payload")
+HOLDERS_WITHIN = (*HOLDERS, "decoded_payload", "telemetry")
+DEEPEST = 3  # objects within objects that are looked into
+GOOD_OF_OPC_DA = 192  # and more, where OPC UA has 0
 MANY = ("metrics", "readings", "measurements", "items", "records", "data", "points", "values")
 
 
@@ -219,7 +224,48 @@ def _of_object(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None
         if holder and first and (found := _of_reading(first, document)) is not None:
             return "an array of readings", {"readings": _path(holder), **found}
     found = _of_reading(document, document)
+    if found is None:
+        found = _of_objects_within(document)
     return None if found is None else ("", found)
+
+
+def _of_objects_within(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Values that lie some objects deep, and times that may lie elsewhere in the record."""
+    places = [*_places(document, "", DEEPEST)]
+    for path, within in places:
+        holder = _named(within, HOLDERS_WITHIN)
+        inside = within.get(holder) if holder else None
+        if isinstance(inside, dict) and any(map(_is_number, inside.values())):
+            return {"values": f"{path}{_path(holder or '')}", **_decimal([*inside.values()]), **_time_within(places)}
+    singles = {
+        path: _named(within, SINGLES)
+        for path, within in places
+        if path and (single := _named(within, SINGLES)) and _is_number(within[single])
+    }
+    if not singles:
+        return None
+    by_name = {path.split(".")[-2].strip('"'): f"{path}{_path(single or '')}" for path, single in singles.items()}
+    return {"values": by_name, **_time_within(places)}
+
+
+def _places(found: Mapping[str, Any], path: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Objects with the path to what is in them, those that lie less deep first."""
+    level = [(path, found)]
+    for _ in range(depth + 1):
+        yield from level
+        level = [
+            (f"{outer}{_path(str(name))}.", inner)
+            for outer, holder in level
+            for name, inner in holder.items()
+            if isinstance(inner, dict)
+        ]
+
+
+def _time_within(places: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    for path, within in places:
+        if (name := _named(within, (*TIMES, *TIMES_MORE, *TIMES_WITHIN))) is not None:
+            return {"time": f"{path}{_path(name)}", **_unit(within[name], "ms")}
+    return {"time": "$time"}
 
 
 def _of_reading(reading: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -295,7 +341,16 @@ def _decimal(values: Sequence[Any]) -> dict[str, Any]:
 
 def _quality(reading: Mapping[str, Any]) -> dict[str, Any]:
     name = _named(reading, QUALITIES)
-    return {} if name is None else {"quality": _path(name), "good": "good" if isinstance(reading[name], str) else 0}
+    return {} if name is None else {"quality": _path(name), "good": _good(reading[name])}
+
+
+def _good(quality: Any) -> str | int:
+    """The flag of good values, by one that may be of a bad one."""
+    if isinstance(quality, bool):
+        return True
+    if isinstance(quality, int) and quality >= GOOD_OF_OPC_DA:
+        return GOOD_OF_OPC_DA
+    return "good" if isinstance(quality, str) else 0
 
 
 def _of_key(
@@ -313,8 +368,7 @@ def _of_key(
     if preset in ("cloudevents", "cloudevents-binary"):
         return {}
     if key is None:
-        name = _named(reading, STREAMS)
-        parts = [_path(name)] if name else []
+        parts = _stream_of(reading, document) if reading is document else _stream_of(reading, {})
         return {"stream": (parts + more if parts or more else ["$topic"])}
     settings: dict[str, Any] = {}
     base = "$key"
@@ -322,6 +376,14 @@ def _of_key(
         base, settings = _written_key(key, registry)
     stream = [base, *(part for part in more if str(reading[metric or ""]).encode() not in key)]
     return settings if stream == ["$key"] else {**settings, "stream": stream}
+
+
+def _stream_of(reading: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
+    """The path of what names a sensor or a machine, in the reading or some objects deep in the document."""
+    for path, within in [("", reading), *_places(document, "", DEEPEST)]:
+        if (name := _named(within, (*STREAMS, *STREAMS_MORE))) and isinstance(within[name], str | int):
+            return [f"{path}{_path(name)}"]
+    return []
 
 
 def _written_key(key: bytes, registry: Registry | None) -> tuple[str, dict[str, Any]]:
@@ -362,6 +424,10 @@ def _path(name: str) -> str:
 
 
 def _flow(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_flow(name)}: {_flow(one)}' for name, one in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_flow, value))}]"
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z$_][A-Za-z0-9$_./-]*", value):

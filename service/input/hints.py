@@ -6,6 +6,7 @@ import numpy as np
 
 from models.data.arrays import Bools, Int64s
 from models.data.stream_key import flaw_of
+from service.errors import RefusedSetting
 from service.input.formats import TopicMapping
 from service.input.guess import guess
 from service.input.mapped_columns import MappedRecords
@@ -49,7 +50,10 @@ class Hints:
         if name not in self._readers:
             if len(self._readers) == MOST_KEPT:
                 self._readers.clear()
-            self._readers[name] = MappedReader(mapping, self._features, self._max_readings)
+            try:
+                self._readers[name] = MappedReader(mapping, self._features, self._max_readings)
+            except RefusedSetting:  # the features that the record has are not the checkpoint's
+                return False
         read = self._readers[name].read("", records, lambda _: None)
         if read.rejects or read.flaws or not read.columns.keys or any(map(flaw_of, read.columns.keys)):
             return False

@@ -52,10 +52,19 @@ def _plain(value: object) -> object:
     return found
 
 
+def _flags(value: object) -> object:
+    """Numbers, texts and booleans; one alone needs no list."""
+    found = _listed(value)
+    if any(not isinstance(one, bool | int | float | str) for one in found):
+        raise wrong_value("numbers, texts, true or false")
+    return found
+
+
 PathText = Annotated[str, AfterValidator(_path)]
 Paths = Annotated[tuple[PathText, ...], BeforeValidator(_listed), Field(min_length=1)]
 PathOrPaths = Annotated[str | dict[str, str], BeforeValidator(_path_or_paths)]
 Plain = Annotated[tuple[float | str, ...], BeforeValidator(_plain)]
+Flags = Annotated[tuple[bool | float | str, ...], BeforeValidator(_flags)]
 
 
 class TopicInput(Section):
@@ -127,7 +136,9 @@ class TopicInput(Section):
         description="path of a quality flag, or one for each feature; a value whose flag is there and is none of "
         "`good` is missing",
     )
-    good: Plain = Field(default=(), description="the flags of good values: numbers, and texts in any case")
+    good: Flags = Field(
+        default=(), description="the flags of good values: numbers, true or false, and texts in any case"
+    )
     tombstones: Literal["refuse", "ignore"] = Field(
         default="refuse", description="records without a value: refuse makes dead letters of them, ignore skips them"
     )

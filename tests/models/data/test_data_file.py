@@ -220,6 +220,16 @@ CASES = {
         ),
         name="pump.jsonl",
     ),
+    "objects within JSON lines": Case(
+        "".join(
+            json.dumps({"at": {"time": t}, "values": {"temp": a, "press": {"value": b}}}) + "\n"
+            for t, (a, b) in zip(TIMES, VALUES, strict=True)
+        ),
+        FileOptions(time_column="at.time"),
+        refused="found at.time, values.temp, values.press.value; --time-column names",
+        features=("values.temp", "values.press.value"),
+        name="pump.jsonl",
+    ),
     "plain text": Case(table(), name="pump.txt"),
 }
 
