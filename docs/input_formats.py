@@ -80,6 +80,7 @@ IN_WORDS = {
     Reason.BAD_PROTOBUF: "of a topic with `format: protobuf`: a value that is not of its message",
     Reason.BAD_OTLP: "of a topic with `format: otlp`: a value that holds no metrics of OpenTelemetry",
     Reason.BAD_SPARKPLUG: "of a topic with `format: sparkplug`: a value that is no payload of Sparkplug B",
+    Reason.UNKNOWN_ALIAS: "of a topic with `format: sparkplug`: a metric by alias alone, of which no birth is known",
     Reason.BAD_INFLUX: "of a topic with `format: influx`: a value with a line that is none",
     Reason.STREAM_LIMIT: "a new stream where the partition has `limits.max_streams` already",
     Reason.UNREADABLE_BATCH: "a batch whose records cannot be separated; the dead letter is the batch as stored",

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     BAD_OTLP = "bad_otlp"
     BAD_PROTOBUF = "bad_protobuf"
     BAD_SPARKPLUG = "bad_sparkplug"
+    UNKNOWN_ALIAS = "unknown_alias"
     TOO_MANY_READINGS = "too_many_readings"
     BAD_TIMESTAMP = "bad_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"

@@ -5,11 +5,13 @@ A value is the payload of an MQTT message; a key of the format `sparkplug` is th
 deaths and the state of hosts are not, and the preset leaves them out. The fields and their numbers are those of the
 Sparkplug 3.0 specification, section 6.4.
 
-A metric may come with an alias and no name, which only its node's birth explains. What births say is not kept: such a
-payload is refused, unless the mapping names streams by the alias.
+A metric may come with an alias and no name, which only its node's birth explains. `telltale rekey` keeps what births
+say and fills it in (service/stages/rekey/births.py). Here such a payload is refused, unless the mapping names streams
+by the alias. An empty name is none.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from service.errors import RejectedReading
@@ -47,28 +49,37 @@ OPTIONAL = 1
 
 def documents_of(mapping: TopicMapping) -> Callable[[bytes], Iterable[Any]]:
     """Reads payloads. A document: name, alias, value, timestamp (ms), datatype, quality (192: good) and historical."""
-    from google.protobuf.message import DecodeError  # noqa: PLC0415  (most need no Sparkplug)
-
-    payload_class = _payload_class()
-    by_alias = any(part.rpartition(".")[2] == "alias" for part in mapping.stream)
-    setting = mapping.setting
+    _payload_class()
+    needed_by = mapping.setting if needs_names(mapping) else None
 
     def documents(value: bytes) -> Iterable[Any]:
         if value.startswith(STATES):
             return [NO_READING]
-        try:
-            payload = payload_class.FromString(value)
-        except (DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
-            raise RejectedReading(
-                Reason.BAD_SPARKPLUG, f"no payload of Sparkplug B: {error} in {len(value)} bytes"
-            ) from error
+        payload = payload_of(value)
         if not payload.metrics and not payload.HasField("timestamp"):
             raise RejectedReading(
                 Reason.BAD_SPARKPLUG, f"neither metrics nor a timestamp in {len(value)} bytes, expected Sparkplug B"
             )
-        return _metrics(payload, None if by_alias else setting) if payload.metrics else [NO_READING]
+        return _metrics(payload, needed_by) if payload.metrics else [NO_READING]
 
     return documents
+
+
+def needs_names(mapping: TopicMapping) -> bool:
+    """Whether a metric needs a name: no part of its stream's is the alias."""
+    return not any(part.rpartition(".")[2] == "alias" for part in mapping.stream)
+
+
+def payload_of(value: bytes) -> Any:
+    """The message, with the fields of `_METRIC`; others are kept, unread. Raises RejectedReading."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415  (most need no Sparkplug)
+
+    try:
+        return _payload_class().FromString(value)
+    except (DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
+        raise RejectedReading(
+            Reason.BAD_SPARKPLUG, f"no payload of Sparkplug B: {error} in {len(value)} bytes"
+        ) from error
 
 
 def topic_of(key: bytes | None) -> Any:
@@ -91,15 +102,11 @@ def _metrics(payload: Any, names_needed_by: str | None) -> Iterator[dict[str, An
     """names_needed_by: the setting for which a number needs a name; None: an alias will do."""
     time = payload.timestamp if payload.HasField("timestamp") else None
     for metric in payload.metrics:
-        name = _name(metric)
+        name = name_of(metric)
         field = next((one for one in (*FLOATS, *SIZES) if metric.HasField(one)), None)
         scalar = _is_number(metric, name, field)
         if scalar and name is None and names_needed_by is not None:
-            raise RejectedReading(
-                Reason.BAD_KEY,
-                f"a metric with the alias {metric.alias} and no name, which its node's birth has. Let nodes publish "
-                f"names; {names_needed_by}.stream: [$key.source, alias] reads it where aliases stay the same",
-            )
+            raise _nameless(metric, names_needed_by)
         yield {
             "name": name,
             "alias": metric.alias if metric.HasField("alias") else None,
@@ -112,9 +119,20 @@ def _metrics(payload: Any, names_needed_by: str | None) -> Iterator[dict[str, An
         }
 
 
-def _name(metric: Any) -> str | None:
+def _nameless(metric: Any, setting: str) -> RejectedReading:
+    if not metric.HasField("alias"):
+        return RejectedReading(Reason.BAD_SPARKPLUG, "a metric without a name and without an alias, expected a name")
+    return RejectedReading(
+        Reason.UNKNOWN_ALIAS,
+        f"a metric with the alias {metric.alias} and no name, which its node's birth has. `telltale rekey` keeps what "
+        f"births say; {setting}.stream: [$key.source, alias] reads it where aliases stay the same",
+    )
+
+
+def name_of(metric: Any) -> str | None:
+    """None: it has none, or an empty one. Raises RejectedReading."""
     try:
-        return metric.name.decode() if metric.HasField("name") else None
+        return metric.name.decode() or None
     except UnicodeDecodeError:
         raise RejectedReading(Reason.BAD_SPARKPLUG, f"the name {metric.name[:80]!r} is not UTF-8") from None
 
@@ -151,6 +169,7 @@ def _quality(properties: Any) -> int | None:
     return None
 
 
+@cache
 def _payload_class() -> Any:
     """The messages of Sparkplug's payloads, with the fields of them that are read."""
     from google.protobuf import descriptor_pool, message_factory  # noqa: PLC0415

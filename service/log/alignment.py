@@ -38,14 +38,17 @@ class Alignment(Generic[T]):
         read: Callable[[Fetched, int], Iterable[T]],
         most_waiting: int = MOST_WAITING,
         size: Callable[[T], int] = lambda _: 1,
+        rank: Callable[[T], int] = lambda _: 0,
     ) -> None:
         """read: makes of what was fetched what waits, in the order of offsets.
 
         It is given the time of the last one before, for a record without a time of its own; 0: there is none.
 
         most_waiting: sizes that may wait; then the earliest is taken without waiting. size: of one.
+
+        rank: of those of the same time in several partitions the one of the lowest rank is next.
         """
-        self._read, self._most_waiting, self._size = read, most_waiting, size
+        self._read, self._most_waiting, self._size, self._rank = read, most_waiting, size, rank
         self._waiting: dict[Partition, deque[tuple[float, T]]] = {}  # each with when it came
         self._next_offsets: dict[Partition, int] = {}  # behind what has come
         self._last_ms: dict[Partition, int] = {}
@@ -73,14 +76,14 @@ class Alignment(Generic[T]):
 
         behind: partitions of which more is to be read. most: at most that many. came_by_s: what came later waits.
         """
-        heads = [(waiting[0][1].time_ms, one) for one, waiting in self._waiting.items() if waiting]
+        heads = [(*self._place(waiting[0][1]), one) for one, waiting in self._waiting.items() if waiting]
         heapify(heads)
         is_blocked = any(not self._waiting[one] for one in behind if one in self._waiting)
         for _ in range(most):
             is_full = self.waiting >= self._most_waiting
             if not heads or (is_blocked and not is_full):
                 return
-            _, partition = heads[0]
+            *_, partition = heads[0]
             waiting = self._waiting[partition]
             came_s, first = waiting[0]
             if came_s > came_by_s and not is_full:
@@ -88,11 +91,14 @@ class Alignment(Generic[T]):
             waiting.popleft()
             self.waiting -= self._size(first)
             if waiting:
-                heapreplace(heads, (waiting[0][1].time_ms, partition))
+                heapreplace(heads, (*self._place(waiting[0][1]), partition))
             else:
                 heappop(heads)
                 is_blocked |= partition in behind
             yield first
+
+    def _place(self, one: T) -> tuple[int, int]:
+        return one.time_ms, self._rank(one)
 
     def next_offset(self, partition: Partition) -> int:
         """Everything before it was taken."""

@@ -12,6 +12,7 @@ from service.process.records import record_rules
 from service.process.stages import StagePlace, run_stage, stage_log
 from service.process.stopping import Stopping
 from service.settings.settings import Settings
+from service.stages.rekey.birth_state import BirthChangelog
 from service.stages.rekey.joined_state import JoinChangelog
 from service.stages.rekey.joining import JoinRules
 from service.stages.rekey.metrics import RekeyMetrics
@@ -39,6 +40,7 @@ def run_rekey(settings: Settings) -> None:
         log,
         reader,
         stopping.requested,
+        BirthChangelog(rekey.group, rekey.topic),
         joining=_joining(settings, features),
         wait_s=rekey.wait_s,
         reset=settings.state.when_lost == "reset",

@@ -1,14 +1,15 @@
 """The keys of the changelog's records: of which input topic, kind and consumer group."""
 
 import re
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from service.log.port import Partition
 
 PAGE, ROSTER, MARKER = "page", "roster", "marker"
 # What stages keep in the same topic, by names: service/stages/incidents, and service/stages/rekey.
-INCIDENT, MEMBER, CONTROL, JOINED = "incident", "member", "control", "joined"
-NAMED = (INCIDENT, MEMBER, CONTROL, JOINED)
+INCIDENT, MEMBER, CONTROL, JOINED, BIRTH = "incident", "member", "control", "joined", "birth"
+NAMED = (INCIDENT, MEMBER, CONTROL, JOINED, BIRTH)
 _NUMBER = re.compile(r"(0|[1-9][0-9]{0,6})", re.ASCII)  # of a page, as `entry_key` writes it
 
 
@@ -64,3 +65,23 @@ def parse_key(key: bytes) -> Key | None:
     if kind in NAMED or (kind in (PAGE, ROSTER) and _NUMBER.fullmatch(name)):
         return Key(topic, kind, name, group)
     return None
+
+
+def collect(
+    held: dict[str, bytes],
+    origin: Origin,
+    kinds: Collection[str],
+    keys: Iterable[bytes | None],
+    values: Iterable[bytes | None],
+) -> None:
+    """Take in records in the order of the changelog: the newest of each name, of an origin and of some kinds."""
+    for key, value in zip(keys, values, strict=True):
+        parsed = parse_key(key or b"")
+        if parsed is None or (parsed.topic, parsed.group) != (origin.partition.topic, origin.group):
+            continue
+        if parsed.kind not in kinds:
+            continue
+        if value is None:
+            held.pop(parsed.name, None)
+        else:
+            held[parsed.name] = value

@@ -21,7 +21,7 @@ from tests.faults.oracle import Differences, Published, compare
 from tests.faults.scene import SESSION_MS, Fault, wait_until
 from tests.faults.worker import fail
 from tests.kafka import Broker
-from tests.service.stages.rekey.plant import PARTITIONS, Plant, by_stream, in_parts, of_streams
+from tests.service.stages.rekey.plant import PARTITIONS, PLANTS, Plant, by_stream, in_parts, of_streams
 
 POINTS = ("before_begin", "after_begin", "after_anomalies", "after_offsets", "during_commit")
 AT_RANDOM = 0.4  # of the kills: at any moment, not at a fail-point
@@ -45,9 +45,9 @@ def run(orders: Mapping[str, Any]) -> int:
     return 0
 
 
-def kills(cast: Cast, count: int, kind: Plant) -> Figures:
-    """kill -9 of the one process of the stage, which is started again each time."""
-    chance = random.Random(cast.seed)
+def kills(cast: Cast, count: int, plant: str) -> Figures:
+    """kill -9 of the one process of the stage, which is started again each time. plant: its name."""
+    kind, chance = PLANTS[plant], random.Random(cast.seed)
     records = kind.records(count * RECORDS_A_KILL // kind.a_second)
     parts = in_parts(records, count + 1)  # one at a time: a fast machine would have written all by the last kills
     source, settings = _prepared(cast.broker, kind)
@@ -77,7 +77,7 @@ def kills(cast: Cast, count: int, kind: Plant) -> Figures:
     child.signal(signal.SIGTERM)
     code = child.wait(ENDED_WITHIN_S)
     figures = Figures(
-        "kill -9, re-keying" if kind.joining is None else "kill -9, joining",
+        f"kill -9, rekey, {plant}",
         count,
         wanted,
         _differences(expected, _found(cast.broker, settings)),

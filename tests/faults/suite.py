@@ -11,7 +11,6 @@ from tests.faults import apart, kills, load, outages, rekeying
 from tests.faults.broker import OwnBroker
 from tests.faults.figures import Cast, Figures
 from tests.faults.oracle import Differences
-from tests.service.stages.rekey.plant import PLANTS
 
 ROLES = {
     **{name: f"tests.faults.{name}" for name in ("worker", "oracle", "schedules", "pages")},
@@ -83,8 +82,7 @@ def _terminations(count: int, alone: int, hung: int) -> Play:
 
 
 def _rekeying(kind: str) -> Row:
-    plant = PLANTS[kind]
-    return Row(lambda cast: rekeying.kills(cast, 8, plant), lambda cast: rekeying.kills(cast, 200, plant))
+    return Row(lambda cast: rekeying.kills(cast, 8, kind), lambda cast: rekeying.kills(cast, 200, kind))
 
 
 def _added(name: str, plays: Iterable[Callable[[], Figures]]) -> Figures:
@@ -122,6 +120,7 @@ ROWS: dict[str, Row] = {
     ),
     "rekey": _rekeying("keyed"),
     "join": _rekeying("joined"),
+    "births": _rekeying("sparkplug"),
     "schedules": Row(lambda cast: apart.schedules(cast, 10, 4_000), lambda cast: apart.schedules(cast, 50, 20_000)),
 }
 

@@ -103,5 +103,9 @@ def test_metrics_that_are_joined_are_the_same_readings_whatever_ends_it(kafka: B
     assert found("join", kafka, nursery).passed
 
 
+def test_data_by_alias_is_the_same_readings_whatever_ends_it(kafka: Broker, nursery: Nursery) -> None:
+    assert found("births", kafka, nursery).passed
+
+
 def test_batch_borders_polls_and_schedules_change_no_byte(kafka: Broker, nursery: Nursery) -> None:
     assert found("schedules", kafka, nursery).passed

@@ -279,6 +279,7 @@ def test_every_kind_of_bad_record_becomes_a_dead_letter_and_harms_no_other(kafka
     # A good record that there is no room for, and what is no record: see test_poison. Mappings have
     # more.
     mapped = {Reason.BAD_AVRO, Reason.BAD_INFLUX, Reason.BAD_OTLP, Reason.BAD_PROTOBUF, Reason.BAD_SPARKPLUG}
+    mapped.add(Reason.UNKNOWN_ALIAS)
     assert set(BAD) == set(Reason) - {Reason.STREAM_LIMIT, Reason.UNREADABLE_BATCH} - mapped
     names = made_topics(kafka)
     spike = encode_reading(["f0", "f1"], NOW_MS + 60_000 * 100, [1e6, 1.0])

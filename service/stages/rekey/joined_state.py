@@ -4,7 +4,7 @@ They are in the first partition of the changelog, under keys that name the topic
 What changed is written in the transaction that writes the readings and commits the offsets.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from service.log.port import Partition, Record
 from service.stages.rekey.joining import Join, JoinedStream
 from service.state.changelog import UnreadableRecord, sealed, unsealed
-from service.state.changelog_keys import JOINED, MARKER, Origin, entry_key, marker_key, parse_key
+from service.state.changelog_keys import JOINED, MARKER, Origin, entry_key, marker_key
 
 VERSION = 1
 
@@ -36,8 +36,10 @@ class _Stream(msgspec.Struct, frozen=True):
 class JoinChangelog:
     """The records of one group and of the topic that it writes."""
 
+    kinds = (JOINED, MARKER)
+
     def __init__(self, group: str, topic: str, features: Sequence[str]) -> None:
-        self._origin = Origin(group, Partition(topic, 0))
+        self.origin = Origin(group, Partition(topic, 0))
         self._features = list(features)
 
     def changed(self, join: Join) -> Iterator[Record]:
@@ -45,33 +47,20 @@ class JoinChangelog:
         for key in sorted(join.dirty):
             stream = join.get(key)
             value = None if stream is None else sealed(_Stream(VERSION, stream))
-            yield Record(entry_key(self._origin, JOINED, quote(key, safe="")), value)
+            yield Record(entry_key(self.origin, JOINED, quote(key, safe="")), value)
 
     def marker(self, join: Join) -> Record:
         marker = JoinMarker(
-            group=self._origin.group,
-            topic=self._origin.partition.topic,
+            group=self.origin.group,
+            topic=self.origin.partition.topic,
             features=self._features,
             clock_ms=join.clock_ms,
             streams=len(join),
         )
-        return Record(marker_key(self._origin), sealed(marker))
-
-    def collect(self, held: dict[str, bytes], keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> None:
-        """Take in records in the order of the changelog; held: the newest of each stream, and the marker under ""."""
-        for key, value in zip(keys, values, strict=True):
-            parsed = parse_key(key or b"")
-            if parsed is None or (parsed.topic, parsed.group) != (self._origin.partition.topic, self._origin.group):
-                continue
-            if parsed.kind not in (JOINED, MARKER):
-                continue
-            if value is None:
-                held.pop(parsed.name, None)
-            else:
-                held[parsed.name] = value
+        return Record(marker_key(self.origin), sealed(marker))
 
     def fill(self, join: Join, held: dict[str, bytes]) -> bool:
-        """Give an empty join what was written; False: there is no marker. Raises UnreadableRecord."""
+        """Give an empty join what was written; False: there is no marker, under "". Raises UnreadableRecord."""
         if (value := held.get("")) is None:
             return False
         marker = unsealed(value, JoinMarker, VERSION, "the marker of joined streams")

@@ -38,4 +38,7 @@ class RekeyMetrics:
         yield GaugeMetricFamily(
             "telltale_rekey_joined_streams", "Streams of which values are known to be joined.", status.joined_streams
         )
+        yield GaugeMetricFamily(
+            "telltale_rekey_births", "Births of nodes and devices of Sparkplug that are valid.", status.births
+        )
         yield from progress_metrics("telltale_rekey", status, STATES, lag_means, self._monotonic())

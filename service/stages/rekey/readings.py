@@ -3,16 +3,22 @@
 A reading is written in Telltale's own JSON, so that what comes after needs no mapping. Its header `telltale-source`
 says where it came from, TOPIC/PARTITION/OFFSET/INDEX, and its record's time is that of the record it was in. One that
 is joined of several names the source of each value that came in its window, with commas.
+
+A message of Sparkplug is read when it is taken in, not when it comes: it may lack what the births before it say.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from service.errors import RejectedReading
+from service.input import sparkplug
 from service.input.reading_batch import ReadingBatch
-from service.input.rejects import dead_letter
+from service.input.reasons import Reason
+from service.input.rejects import Reject, dead_letter
 from service.input.wire import Decoder, encode_reading
 from service.log.port import Fetched, Partition, Record
+from service.stages.rekey.births import Births, Message, rank
 
 SOURCE = "telltale-source"
 
@@ -37,6 +43,16 @@ class ArrivedRecord(NamedTuple):
     letter: Record | None = None
 
 
+class WaitingMessage(NamedTuple):
+    """A message of Sparkplug that is not read yet. time_ms: of its record."""
+
+    time_ms: int
+    partition: Partition
+    offset: int
+    rank: int  # of those of the same time
+    record: Fetched  # it alone
+
+
 class RecordReader:
     """Reads records as a worker does."""
 
@@ -44,12 +60,51 @@ class RecordReader:
         self._decoder = decoder
         self.features = decoder.features
         self.skipped = 0  # readings that mappings leave out, since this was set to 0
+        self._needs_names = {
+            topic: sparkplug.needs_names(mapping)
+            for topic, mapping in decoder.rules.mappings.items()
+            if mapping.format == mapping.key_format == "sparkplug"
+        }
 
-    def read(self, fetched: Fetched, last_ms: int) -> Iterator[ArrivedRecord]:
-        """Each record that holds a reading or cannot be read, in the order of offsets.
+    def has_births(self, topic: str) -> bool:
+        """Whether births are among its records, which others are read by."""
+        return topic in self._needs_names
+
+    def read(self, fetched: Fetched, last_ms: int) -> Iterator[ArrivedRecord | WaitingMessage]:
+        """Each record that holds a reading or cannot be read, and each message of Sparkplug, in the order of offsets.
 
         last_ms: time of the record before; a dead letter without readings stays behind it. Raises RegistryUnavailable.
         """
+        return (self._waiting if self.has_births(fetched.partition.topic) else self._arrived)(fetched, last_ms)
+
+    def read_message(self, waiting: WaitingMessage, births: Births) -> ArrivedRecord:
+        """What becomes of it by the births before it; it may be one, or a death."""
+        record, arrived = waiting.record, ArrivedRecord(waiting.time_ms, waiting.partition, waiting.offset, ())
+        try:
+            filled = record._replace(values=[self._filled_in(record, waiting.time_ms, births)])
+        except RejectedReading as rejected:
+            letter = dead_letter(record, Reject(0, Reason(rejected.reason), str(rejected)))
+            return arrived._replace(letter=letter)
+        batch, rejects = self._decoder.decode(filled)
+        self.skipped += batch.skipped
+        for _, readings in _by_offset(batch):
+            arrived = arrived._replace(readings=readings)
+        return arrived._replace(letter=dead_letter(record, rejects[0])) if rejects else arrived
+
+    def _filled_in(self, record: Fetched, time_ms: int, births: Births) -> bytes | None:
+        """The value with what births say. Raises RejectedReading."""
+        (key,), (value,), topic = record.keys, record.values, record.partition.topic
+        if type(key) is not bytes or type(value) is not bytes or len(value) > self._decoder.rules.max_batch_bytes:
+            return value
+        place = _topic_of(key)
+        if place is None or place["type"] == "STATE":
+            return value
+        message = Message(place["type"], place["source"], sparkplug.payload_of(value), time_ms)
+        births.take(message)
+        changed = births.fill_in(message, needs_names=self._needs_names[topic])
+        return message.payload.SerializeToString() if changed else value
+
+    def _arrived(self, fetched: Fetched, last_ms: int) -> Iterator[ArrivedRecord]:
         batch, rejects = self._decoder.decode(fetched)
         self.skipped += batch.skipped
         letters = {int(fetched.offsets[reject.record]): dead_letter(fetched, reject) for reject in rejects}
@@ -58,6 +113,24 @@ class RecordReader:
             readings = found.get(offset, ())
             last_ms = readings[0].time_ms if readings else last_ms
             yield ArrivedRecord(last_ms, fetched.partition, offset, readings, letters.get(offset))
+
+    def _waiting(self, fetched: Fetched, last_ms: int) -> Iterator[WaitingMessage]:
+        for n, (key, offset, time_ms) in enumerate(
+            zip(fetched.keys, fetched.offsets.tolist(), fetched.times_ms.tolist(), strict=True)
+        ):
+            last_ms = last_ms if time_ms < 0 else time_ms
+            place = _topic_of(key)
+            record = fetched.part(n, n + 1)
+            yield WaitingMessage(last_ms, fetched.partition, offset, rank(place["type"] if place else ""), record)
+
+
+def _topic_of(key: bytes | None) -> dict[str, str] | None:
+    """The topic that a message was published to; None: the key is none."""
+    try:
+        found: dict[str, str] | None = sparkplug.topic_of(key)
+    except RejectedReading:
+        return None
+    return found
 
 
 def reading_record(features: Sequence[str], reading: RekeyedReading) -> Record:

@@ -1,7 +1,8 @@
 """Merge the partitions by time, and commit the readings of records under the names of their streams.
 
 One member of the group has all partitions, since a stream's readings may be in any. Readings, dead letters and offsets
-are in one transaction, and with them what is known of streams whose readings are joined; there is no other state.
+are in one transaction, and with them what is known of streams whose readings are joined, and the births of Sparkplug
+that are valid; there is no other state.
 """
 
 import threading
@@ -14,16 +15,20 @@ import structlog
 
 from service.errors import LostState
 from service.log.alignment import Alignment
-from service.log.port import Commit, Fetched, MemberLog, Partition, Polled, Record
+from service.log.port import Commit, Fetched, MemberLog, Partition, Polled, Record, Stored
 from service.stages.member_stage import MemberStage
 from service.stages.progress import StageStatus, behind, lag_records
+from service.stages.rekey.birth_state import BirthChangelog
+from service.stages.rekey.births import Births
 from service.stages.rekey.joined_state import JoinChangelog
 from service.stages.rekey.joining import Join, JoinRules
-from service.stages.rekey.readings import ArrivedRecord, RecordReader, RekeyedReading, reading_record
+from service.stages.rekey.readings import ArrivedRecord, RecordReader, RekeyedReading, WaitingMessage, reading_record
+from service.state import changelog_keys
 from service.state.changelog import UnreadableRecord
 
 AT_ONCE = 2_000  # records, or readings, in one transaction: some 0.3 s, or a stop would wait for long
-MOST_WAITING = 100_000  # readings in memory, of some 600 bytes each
+READING_BYTES = 600  # in memory, some
+MOST_WAITING = 100_000  # readings, or as many bytes of messages that are not read yet
 
 logger = structlog.get_logger("telltale.rekey")
 
@@ -33,6 +38,7 @@ class RekeyStatus(StageStatus):
     """What others see of this stage."""
 
     joined_streams: int = 0  # of which values are known, where readings are joined
+    births: int = 0  # of nodes and devices of Sparkplug, that are valid
 
 
 class Joining(NamedTuple):
@@ -45,10 +51,13 @@ class Joining(NamedTuple):
 class _Task:
     """What the owner of the partitions keeps."""
 
-    def __init__(self, alignment: Alignment[ArrivedRecord]) -> None:
+    def __init__(self, alignment: Alignment[ArrivedRecord | WaitingMessage]) -> None:
         self.alignment = alignment
         self.join: Join | None = None  # where readings are joined, when the changelog is read
-        self.held: dict[str, bytes] = {}  # of the changelog, until it is read to its end
+        self.births = Births()
+        self.is_birth_state_written = False
+        self.held_streams: dict[str, bytes] = {}  # of the changelog, until it is read to its end
+        self.held_births: dict[str, bytes] = {}  # likewise
         self.is_running = False
         self.committed: dict[Partition, int] = {}
 
@@ -74,13 +83,16 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
         log: MemberLog,
         reader: RecordReader,
         stop: threading.Event,
+        birth_changelog: BirthChangelog,
         *,
         joining: Joining | None = None,
         wait_s: float = 0.0,
         reset: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """joining: None: each reading is written as it comes.
+        """birth_changelog: where births are kept, if the reader has topics with some.
+
+        joining: None: each reading is written as it comes.
 
         wait_s: how long a record waits for those of other partitions that are of an earlier time.
 
@@ -89,6 +101,12 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
         """
         super().__init__(log, RekeyStatus(), stop, monotonic)
         self._reader, self._joining, self._wait_s, self._reset = reader, joining, wait_s, reset
+        self._birth_changelog = birth_changelog
+
+    @property
+    def _with_births(self) -> set[Partition]:
+        """The partitions that births may be in."""
+        return {partition for partition in self._owned if self._reader.has_births(partition.topic)}
 
     def _wait_s_of(self, timeout_s: float) -> float:
         timeout_s = super()._wait_s_of(timeout_s)
@@ -110,7 +128,7 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
             return
         self._owned |= set(polled.assigned)
         if self._task is None:
-            self._task = _Task(Alignment(self._reader.read, MOST_WAITING, _size))
+            self._task = _Task(Alignment(self._reader.read, MOST_WAITING, _size, _rank))
         elif self._task.is_running:
             for partition in polled.assigned:  # the topic has more partitions than before
                 self._start(self._task, partition)
@@ -119,29 +137,51 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
 
     def _restore(self, task: _Task) -> None:
         """Read the next of the changelog, where there is state; when that was all, begin every partition."""
-        if self._joining is not None:
-            first = min(self._owned)
-            stored = self._log.restore(first)
-            self._joining.changelog.collect(task.held, stored.keys, stored.values)
+        born = self._with_births
+        if born or self._joining is not None:
+            stored = self._log.restore(min(self._owned))
+            _collect(task.held_births, self._birth_changelog, stored)
+            if self._joining is not None:
+                _collect(task.held_streams, self._joining.changelog, stored)
             if stored.read < stored.size:
                 return
-            self._fill(task, self._joining, self._log.inspect(first).committed is not None)
+        if self._joining is not None:
+            self._fill_join(task, self._joining, self._have_begun({min(self._owned)}))
+        if born:
+            self._fill_births(task, self._have_begun(born))
         for partition in sorted(self._owned):
             self._start(task, partition)
         task.is_running = True
         known = {} if task.join is None else {"joined_streams": len(task.join)}
+        known |= {"births": len(task.births)} if born else {}
         logger.info("rekey_started", partitions=len(self._owned), **known)
 
-    def _fill(self, task: _Task, joining: Joining, has_begun: bool) -> None:
-        """Give it what is known of streams. has_begun: offsets are committed, so there is something."""
+    def _have_begun(self, partitions: Iterable[Partition]) -> bool:
+        """Whether offsets are committed, so that there is something in the changelog."""
+        return any(self._log.inspect(one).committed is not None for one in partitions)
+
+    def _fill_join(self, task: _Task, joining: Joining, has_begun: bool) -> None:
+        """Give it what is known of streams."""
         join = self._new_join(joining)
         try:
-            if not joining.changelog.fill(join, task.held) and has_begun:
+            if not joining.changelog.fill(join, task.held_streams) and has_begun:
                 raise UnreadableRecord("missing", "offsets are committed, but the changelog knows no joined streams")
         except UnreadableRecord as error:
             self._lose(str(error), "the last known values of all streams are missing until they come again")
             join = self._new_join(joining)
-        task.join, task.held = join, {}
+        task.join, task.held_streams = join, {}
+
+    def _fill_births(self, task: _Task, have_begun: bool) -> None:
+        """Give it the births that are valid."""
+        births = Births()
+        try:
+            task.is_birth_state_written = self._birth_changelog.fill(births, task.held_births)
+            if have_begun and not task.is_birth_state_written:
+                raise UnreadableRecord("missing", "offsets are committed, but the changelog knows no births")
+        except UnreadableRecord as error:
+            self._lose(str(error), "metrics without names are dead letters until their births come again")
+            births = Births()
+        task.births, task.held_births = births, {}
 
     def _new_join(self, joining: Joining) -> Join:
         return Join(len(self._reader.features), joining.rules)
@@ -163,6 +203,8 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
                 "without them",
             )
             offset = source.begin
+            if self._reader.has_births(partition.topic):
+                task.births.clear()  # there may be newer ones among the missing
         begun = self._log.start(partition, offset)
         task.committed[partition] = begun
         task.alignment.begin(partition, begun)
@@ -190,7 +232,9 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
             task.join.late = 0
         return out.room <= 0
 
-    def _take_in(self, task: _Task, arrived: ArrivedRecord, out: _Outcome) -> None:
+    def _take_in(self, task: _Task, arrived: ArrivedRecord | WaitingMessage, out: _Outcome) -> None:
+        if isinstance(arrived, WaitingMessage):
+            arrived = self._reader.read_message(arrived, task.births)
         out.records += 1
         out.letters += () if arrived.letter is None else (arrived.letter,)
         if task.join is None:
@@ -224,6 +268,10 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
             pages, marker = tuple(changelog.changed(task.join)), changelog.marker(task.join)
             written = written._replace(pages=pages, marker=marker)
             task.join.dirty.clear()
+        if task.births.dirty or (self._with_births and not task.is_birth_state_written):
+            written = written._replace(pages=(*written.pages, *self._birth_changelog.changed(task.births)))
+            task.births.dirty.clear()
+            task.is_birth_state_written = True
         self._log.commit([written, *(Commit(p, offset) for p, offset in moved.items() if p != first)])
         task.committed |= moved
 
@@ -234,9 +282,21 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
         status.lag_records = None
         if task is not None and task.is_running:
             status.joined_streams = 0 if task.join is None else len(task.join)
+            status.births = len(task.births)
             alignment = task.alignment
             status.lag_records = lag_records(self._log, {p: alignment.next_offset(p) for p in alignment.partitions})
 
 
-def _size(arrived: ArrivedRecord) -> int:
-    return max(1, len(arrived.readings))
+def _collect(held: dict[str, bytes], changelog: BirthChangelog | JoinChangelog, stored: Stored) -> None:
+    changelog_keys.collect(held, changelog.origin, changelog.kinds, stored.keys, stored.values)
+
+
+def _size(one: ArrivedRecord | WaitingMessage) -> int:
+    if isinstance(one, WaitingMessage):
+        (value,) = one.record.values
+        return 1 + len(value or b"") // READING_BYTES
+    return max(1, len(one.readings))
+
+
+def _rank(one: ArrivedRecord | WaitingMessage) -> int:
+    return one.rank if isinstance(one, WaitingMessage) else 0

@@ -104,8 +104,9 @@ def test_a_metric_of_bad_quality_is_missing() -> None:
 def test_an_alias_without_a_name_is_refused_unless_streams_are_named_by_it() -> None:
     value = data(metric(None, TYPES.DOUBLE, 61.5, alias=7), metric(None, TYPES.STRING, "on", alias=8))
     reason, detail = refusal(value, MAPPED, features=VALUE, keys=[KEY])
-    assert reason == Reason.BAD_KEY
+    assert reason == Reason.UNKNOWN_ALIAS
     assert "alias 7 and no name" in detail
+    assert "`telltale rekey` keeps what births say" in detail
     assert "input.topics.plant.stream: [$key.source, alias]" in detail
     by_alias = {**MAPPED, "stream": ("$key.source", "alias")}
     assert readings(value, by_alias, features=VALUE, keys=[KEY]) == [("plant/edge-1/p7/7", NOW_MS, [61.5])]

@@ -48,6 +48,14 @@ def test_what_has_come_is_taken_by_its_time_and_of_a_partition_by_its_offset() -
     assert taken(alignment) == [1, 2, 4, 5, 3, 6, 9]
 
 
+def test_of_records_of_the_same_time_the_one_of_the_lowest_rank_is_next() -> None:
+    alignment = Alignment(read, rank=lambda one: 1 if one.partition == A else 0)
+    for partition in (A, B):
+        alignment.begin(partition, 0)
+        alignment.put(fetched_of(partition, 0, [1, 5]))
+    assert [one.partition for one in alignment.take([], 100)] == [B, A, B, A]
+
+
 def test_a_partition_of_which_more_is_to_be_read_is_waited_for() -> None:
     alignment = begun()
     alignment.put(fetched_of(A, 0, [1, 5]))

@@ -7,13 +7,16 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from service.input.formats import RecordRules, TopicMapping
+from service.input.presets import PRESETS
 from service.input.wire import Decoder
 from service.log.memory_log import MemoryLog, Topics
 from service.log.port import Record
+from service.stages.rekey.birth_state import BirthChangelog
 from service.stages.rekey.joined_state import JoinChangelog
 from service.stages.rekey.joining import JoinRules
 from service.stages.rekey.readings import RecordReader
 from service.stages.rekey.stage import Joining, RekeyStage
+from tests.service.stages.rekey import sparkplug_plant
 
 TOPIC, PARTITIONS = "telegraf", 3
 FEATURES = ("temp", "press")
@@ -21,6 +24,7 @@ BEGAN_MS = 1_767_571_200_000
 MAPPING = TopicMapping("input.topics.telegraf", stream=("tags.host", "tags.id"), time_unit="s", values="fields")
 RULES = RecordRules(mappings={TOPIC: MAPPING})
 DAY_MS = 86_400_000
+BIRTH_CHANGELOG = BirthChangelog("rekey", "readings")
 
 
 def record(machine: int, second: int, *, temp: object = 61.5, press: object = 4.1) -> Record:
@@ -149,12 +153,25 @@ class Plant(NamedTuple):
         joining = None
         if self.joining is not None:
             joining = Joining(self.joining, JoinChangelog("calm", "readings", FEATURES))
-        run_to_the_end(topics, RekeyStage(MemoryLog(topics), reader, threading.Event(), joining=joining))
+        stage = RekeyStage(MemoryLog(topics), reader, threading.Event(), BIRTH_CHANGELOG, joining=joining)
+        run_to_the_end(topics, stage)
         return topics
+
+
+def sparkplug_mapping(**given: Any) -> TopicMapping:
+    """That of the preset."""
+    preset: dict[str, Any] = {**PRESETS["sparkplug"], "good": (192,), **given}
+    return TopicMapping(MAPPING.setting, **preset)
+
+
+def sparkplug_records(seconds: int) -> list[list[Record]]:
+    return sparkplug_plant.records(seconds, BEGAN_MS, PARTITIONS)
 
 
 USUAL = {**TopicMapping("")._asdict(), "setting": MAPPING.setting}
 PLANTS = {
     "keyed": Plant(plant, 7, MAPPING),
     "joined": Plant(metrics_plant, 6, METRIC_RULES.mappings[METRICS]._replace(setting=MAPPING.setting), JOIN),
+    # Births are kept, and of what data says by alias alone the metrics of a node or a device are joined.
+    "sparkplug": Plant(sparkplug_records, 5, sparkplug_mapping(stream=("$key.source",), metric="name"), JOIN),
 }

@@ -17,6 +17,7 @@ from service.stages.rekey.stage import Joining, RekeyStage
 from tests.records import headers_of
 from tests.service.stages.rekey.plant import (
     BEGAN_MS,
+    BIRTH_CHANGELOG,
     DAY_MS,
     FEATURES,
     JOIN,
@@ -42,7 +43,8 @@ def topics_with(records: Sequence[Sequence[Record]] = ALL) -> Topics:
 def stage_of(topics: Topics, *script: Fault, reset: bool = False) -> RekeyStage:
     reader = RecordReader(Decoder(FEATURES, DAY_MS, DAY_MS, METRIC_RULES))
     log = MemoryLog(topics, script, max_poll_records=10)
-    return RekeyStage(log, reader, threading.Event(), joining=JOINING, reset=reset, monotonic=lambda: 100.0)
+    stop = threading.Event()
+    return RekeyStage(log, reader, stop, BIRTH_CHANGELOG, joining=JOINING, reset=reset, monotonic=lambda: 100.0)
 
 
 def calm() -> dict[bytes, list[Record]]:

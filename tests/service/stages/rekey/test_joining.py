@@ -11,6 +11,7 @@ from service.stages.rekey.joined_state import JoinChangelog
 from service.stages.rekey.joining import Join, JoinedStream, JoinRules
 from service.stages.rekey.readings import RekeyedReading
 from service.state.changelog import UnreadableRecord
+from service.state.changelog_keys import collect
 
 RULES = JoinRules(window_ms=10_000, late_ms=0, expire_ms=30_000)
 FEATURES = ("temp", "press")
@@ -183,7 +184,7 @@ CHANGELOG = JoinChangelog("group", "readings", FEATURES)
 def again(join: Join, held: dict[str, bytes], changelog: JoinChangelog = CHANGELOG) -> Join:
     """What is known after the process has ended, if this was committed; held: the records, compacted."""
     written = [*changelog.changed(join), changelog.marker(join)]
-    changelog.collect(held, [one.key for one in written], [one.value for one in written])
+    collect(held, changelog.origin, changelog.kinds, [one.key for one in written], [one.value for one in written])
     found = Join(2, RULES)
     assert changelog.fill(found, held)
     return found
@@ -206,7 +207,7 @@ def test_records_of_others_and_of_streams_that_are_forgotten_are_not_read() -> N
     fed(join, [value(1, 1.0), value(2, 5.0, key=B)])
     others = JoinChangelog("other", "readings", FEATURES)
     written = [*others.changed(join), others.marker(join)]
-    CHANGELOG.collect(held, [one.key for one in written], [one.value for one in written])
+    collect(held, CHANGELOG.origin, CHANGELOG.kinds, [one.key for one in written], [one.value for one in written])
     assert held == {}
     join = again(join, held)
     fed(join, [value(200, 5.0, key=B)])

@@ -15,6 +15,7 @@ from service.stages.rekey.stage import RekeyStage
 from tests.records import headers_of
 from tests.service.stages.rekey.plant import (
     BEGAN_MS,
+    BIRTH_CHANGELOG,
     DAY_MS,
     FEATURES,
     PARTITIONS,
@@ -50,7 +51,8 @@ def stage_of(topics: Topics, *script: Fault, reset: bool = False) -> RekeyStage:
 
 def stage_on(log: MemoryLog, wait_s: float = 0.0, clock: Clock | None = None, *, reset: bool = False) -> RekeyStage:
     reader = RecordReader(Decoder(FEATURES, DAY_MS, DAY_MS, RULES))
-    return RekeyStage(log, reader, threading.Event(), wait_s=wait_s, reset=reset, monotonic=clock or Clock())
+    stop, monotonic = threading.Event(), clock or Clock()
+    return RekeyStage(log, reader, stop, BIRTH_CHANGELOG, wait_s=wait_s, reset=reset, monotonic=monotonic)
 
 
 def calm() -> dict[bytes, list[Record]]:

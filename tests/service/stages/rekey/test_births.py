@@ -1,0 +1,262 @@
+"""Sparkplug in the re-keying stage: data by alias alone reads as data with names, whatever crashes."""
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pysparkplug as sp
+import pytest
+
+from service.errors import LostState
+from service.input.formats import RecordRules
+from service.input.wire import Decoder
+from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
+from service.log.port import Partition, Record
+from service.stages.rekey import births as births_module
+from service.stages.rekey.readings import RecordReader
+from service.stages.rekey.stage import RekeyStage
+from tests.records import headers_of
+from tests.service.stages.rekey import sparkplug_plant
+from tests.service.stages.rekey.plant import (
+    BEGAN_MS,
+    BIRTH_CHANGELOG,
+    DAY_MS,
+    PARTITIONS,
+    of_streams,
+    run_to_the_end,
+    sparkplug_mapping,
+    sparkplug_records,
+    topics_of,
+)
+
+TOPIC = "spb"
+PARTS = tuple(Partition(TOPIC, number) for number in range(PARTITIONS))
+SECONDS = 90
+MAPPING = sparkplug_mapping()
+NODE, DEVICE = "plant/edge-0", "plant/edge-0/p7"
+
+
+def stage_of(topics: Topics, *script: Fault, reset: bool = False, mapping: Any = MAPPING) -> RekeyStage:
+    reader = RecordReader(Decoder(("value",), DAY_MS, DAY_MS, RecordRules(mappings={TOPIC: mapping})))
+    log = MemoryLog(topics, script, max_poll_records=10)
+    return RekeyStage(log, reader, threading.Event(), BIRTH_CHANGELOG, reset=reset, monotonic=lambda: 100.0)
+
+
+def played(records: Sequence[Sequence[Record]], mapping: Any = MAPPING) -> tuple[Topics, RekeyStage]:
+    topics = topics_of(TOPIC, records)
+    stage = stage_of(topics, mapping=mapping)
+    run_to_the_end(topics, stage)
+    return topics, stage
+
+
+def letters(topics: Topics) -> list[tuple[str, str]]:
+    found = [headers_of(one) for one in topics.dead_letters.get(PARTS[0], ())]
+    return [((one["telltale-reason"] or b"").decode(), (one["telltale-detail"] or b"").decode()) for one in found]
+
+
+def sent(kind: str, second: float, *metrics: sp.Metric, source: str = NODE, seq: int = 0, types: bool = True) -> Record:
+    group, _, place = source.partition("/")
+    classes: dict[str, Any] = {"NBIRTH": sp.NBirth, "DBIRTH": sp.DBirth, "NDATA": sp.NData, "DDATA": sp.DData}
+    time_ms = BEGAN_MS + round(1000 * second)
+    payload = classes.get(kind, sp.NData)(timestamp=time_ms, seq=seq, metrics=metrics)
+    return Record(f"spBv1.0/{group}/{kind}/{place}".encode(), payload.encode(include_dtypes=types), (), time_ms)
+
+
+def metric(name: str | None, value: float, alias: int | None = None, datatype: Any = sp.DataType.DOUBLE) -> sp.Metric:
+    return sp.Metric(BEGAN_MS, name, datatype, value=value, alias=alias)
+
+
+def bd_seq(number: int) -> sp.Metric:
+    return metric("bdSeq", number, datatype=sp.DataType.INT64)
+
+
+def values(topics: Topics) -> dict[bytes, list[float]]:
+    return {
+        key: [json.loads(one.value or b"")["values"]["value"] for one in found]
+        for key, found in of_streams(topics).items()
+    }
+
+
+def in_one(*records: Record) -> list[list[Record]]:
+    return [list(records), [], []]
+
+
+def calm() -> Topics:
+    return played(sparkplug_records(SECONDS))[0]
+
+
+def test_data_by_alias_and_without_data_types_reads_as_data_with_names_and_types() -> None:
+    by_alias = of_streams(calm())
+    named = of_streams(played(sparkplug_plant.records(SECONDS, BEGAN_MS, PARTITIONS, named=True))[0])
+    assert (
+        by_alias.keys()
+        == named.keys()
+        == {
+            f"plant/{node}{device}/{name}".encode()
+            for node in sparkplug_plant.NODES
+            for device in ("", "/p7")
+            for name in ("temp", "press")
+        }
+    )
+    for key, found in by_alias.items():
+        # Of a device that is dead the name alone says what is meant: it speaks so three times.
+        unknown = 3 if key.startswith(b"plant/edge-2/p7") else 0
+        assert len(named[key]) - len(found) == unknown, key
+        assert {one.value for one in found} <= {one.value for one in named[key]}
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("at", [1, 2, 7, 12])
+def test_a_crash_at_any_commit_changes_nothing(at: int, written: bool) -> None:
+    topics = topics_of(TOPIC, sparkplug_records(SECONDS))
+    for crash in (Crash(at, written), Crash(at, not written)):
+        with pytest.raises(Crashed):
+            run_to_the_end(topics, stage_of(topics, crash))
+        topics.compact()
+    run_to_the_end(topics, stage_of(topics))
+    assert of_streams(topics) == of_streams(calm())
+    assert sorted(letters(topics)) == sorted(letters(calm()))
+
+
+@pytest.mark.parametrize("at", [2, 4, 9])
+def test_a_failed_commit_and_partitions_that_go_and_come_back_change_nothing(at: int) -> None:
+    topics = topics_of(TOPIC, sparkplug_records(SECONDS))
+    stage = stage_of(topics, Migrate(at), Revoke(at + 6, PARTS), Assign(at + 7, PARTS))
+    run_to_the_end(topics, stage)
+    assert of_streams(topics) == of_streams(calm())
+
+
+def test_an_alias_without_a_birth_is_a_dead_letter_that_names_the_birth_and_asks_for_it() -> None:
+    topics, _ = played(
+        in_one(
+            sent("NDATA", 1, metric(None, 1.5, alias=7), seq=12),
+            sent("NBIRTH", 2, bd_seq(1), metric("temp", 20, alias=1)),
+            sent("NDATA", 3, metric(None, 1.5, alias=7), seq=1),
+            sent("DDATA", 4, metric(None, 1.5, alias=1), source=DEVICE, seq=2),
+            sent("NDATA", 5, metric(None, 1.5, alias=1), seq=3),
+        )
+    )
+    assert values(topics) == {b"plant/edge-0/temp": [20.0, 1.5]}
+    first, second, third = letters(topics)
+    assert first == (
+        "unknown_alias",
+        (
+            "a metric of plant/edge-0 with the alias 7 and no name, seq 12: no NBIRTH of it is known, or it has ended "
+            "with its death or its node's next birth, expected a record spBv1.0/plant/NBIRTH/edge-0 before this one. "
+            "The node publishes its births again when it is sent `Node Control/Rebirth` = true by "
+            "spBv1.0/plant/NCMD/edge-0"
+        ),
+    )
+    assert "its NBIRTH of 2026-01-05T00:00:02" in second[1]
+    assert "expected a record spBv1.0/plant/DBIRTH/edge-0/p7 before this one" in third[1]
+    assert "by spBv1.0/plant/NCMD/edge-0" in third[1]
+
+
+def test_a_dead_letter_is_the_record_as_it_came() -> None:
+    record = sent("NDATA", 1, metric(None, 1.5, alias=7))
+    topics, _ = played(in_one(record))
+    (letter,) = topics.dead_letters[PARTS[0]]
+    assert (letter.key, letter.value) == (record.key, record.value)
+
+
+@pytest.mark.parametrize(
+    ("died", "known"),
+    [
+        ([("NDEATH", NODE, bd_seq(3))], 0),
+        ([("NDEATH", NODE, bd_seq(2))], 2),  # of a life before
+        ([("DDEATH", DEVICE, None)], 1),
+        ([("DDEATH", "plant/edge-0/other", None)], 2),
+        ([("NDEATH", "plant/edge-1", bd_seq(3))], 2),
+    ],
+)
+def test_a_death_ends_what_belongs_to_it(died: list[tuple[str, str, sp.Metric | None]], known: int) -> None:
+    born = [
+        sent("NBIRTH", 1, bd_seq(3), metric("temp", 20, alias=1)),
+        sent("DBIRTH", 1, metric("temp", 30, alias=2), source=DEVICE),
+    ]
+    deaths = [sent(kind, 2, *([] if one is None else [one]), source=source) for kind, source, one in died]
+    _, stage = played(in_one(*born, *deaths))
+    assert stage.status.births == known
+
+
+def test_a_nodes_birth_ends_those_of_its_devices_and_not_one_that_comes_with_it() -> None:
+    births = [sent("DBIRTH", 1, metric("temp", 30, alias=2), source=f"{NODE}/old")]
+    births += [sent("NBIRTH", 2, bd_seq(3), metric("temp", 20, alias=1))]
+    births += [sent("DBIRTH", 2, metric("temp", 30, alias=2), source=DEVICE)]
+    topics, stage = played([[births[2]], [births[1]], [births[0]]])  # of the same time, in other partitions
+    assert stage.status.births == 2
+    assert set(values(topics)) == {b"plant/edge-0/temp", b"plant/edge-0/p7/temp", b"plant/edge-0/old/temp"}
+
+
+def test_data_types_that_are_left_out_are_those_of_the_birth() -> None:
+    topics, _ = played(
+        in_one(
+            sent("NBIRTH", 1, bd_seq(3), metric("level", 7, datatype=sp.DataType.INT32)),
+            sent("NDATA", 2, metric("level", -5, datatype=sp.DataType.INT32), types=False),
+        )
+    )
+    assert values(topics) == {b"plant/edge-0/level": [7.0, -5.0]}
+
+
+def test_a_metric_with_an_empty_name_is_not_a_stream_of_its_own() -> None:
+    topics, _ = played(
+        in_one(
+            sent("NBIRTH", 1, bd_seq(3), metric("temp", 20, alias=1)),
+            sent("NDATA", 2, metric("", 21, alias=1)),
+            sent("NDATA", 3, metric("", 22)),
+        )
+    )
+    assert values(topics) == {b"plant/edge-0/temp": [20.0, 21.0]}
+    assert letters(topics) == [("bad_sparkplug", "a metric without a name and without an alias, expected a name")]
+
+
+def test_commands_by_alias_are_left_out_like_others() -> None:
+    topics, stage = played(in_one(sent("NCMD", 1, metric(None, 1.5, alias=7))))
+    assert (values(topics), letters(topics), stage.status.counts["skipped"]) == ({}, [], 1)
+
+
+def test_a_mapping_that_names_streams_by_alias_needs_no_birth_and_takes_its_data_types() -> None:
+    topics, _ = played(
+        in_one(
+            sent("NDATA", 1, metric(None, 1.5, alias=7)),
+            sent("NBIRTH", 2, metric("level", 3, alias=7, datatype=sp.DataType.INT32)),
+            sent("NDATA", 3, metric(None, -5, alias=7, datatype=sp.DataType.INT32), types=False),
+        ),
+        sparkplug_mapping(stream=("$key.source", "alias")),
+    )
+    assert values(topics) == {b"plant/edge-0/7": [1.5, 3.0, -5.0]}
+
+
+def test_a_birth_that_is_too_large_is_refused_and_the_one_before_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(births_module, "MOST_BYTES", 100)
+    many = [metric(f"metric-{n}", n, alias=n) for n in range(20)]
+    topics, stage = played(in_one(sent("NBIRTH", 1, metric("temp", 20, alias=1)), sent("NBIRTH", 2, *many)))
+    assert stage.status.births == 0
+    ((reason, detail),) = letters(topics)
+    assert (reason, "a birth of 20 metrics" in detail) == ("too_large", True), detail
+
+
+def test_births_that_are_lost_end_it_or_are_gone_on_without_as_the_settings_say() -> None:
+    topics = topics_of(TOPIC, sparkplug_records(SECONDS))
+    with pytest.raises(Crashed):
+        run_to_the_end(topics, stage_of(topics, Crash(9)))
+    for records in topics.changelog.values():
+        records.clear()
+    with pytest.raises(LostState, match="knows no births"):
+        run_to_the_end(topics, stage_of(topics))
+    stage = stage_of(topics, reset=True)
+    run_to_the_end(topics, stage)
+    assert stage.status.counts["lost"] == 1
+    assert len(letters(topics)) > len(letters(calm()))
+    assert of_streams(topics).keys() == of_streams(calm()).keys()
+
+
+def test_a_birth_of_which_a_record_is_missing_is_told() -> None:
+    topics = topics_of(TOPIC, sparkplug_records(SECONDS))
+    with pytest.raises(Crashed):
+        run_to_the_end(topics, stage_of(topics, Crash(9)))
+    for partition, records in topics.changelog.items():
+        topics.changelog[partition] = [one for one in records if b"edge-1" not in (one.key or b"")]
+    with pytest.raises(LostState, match="births, the marker says"):
+        run_to_the_end(topics, stage_of(topics))
