@@ -168,11 +168,11 @@ def _stream(
     loaded = load_checkpoint(settings.checkpoint, settings.features)
 
     from service.cli.feeding import select
-    from service.process.sensors import sensor_rules
+    from service.process.sensors import sensor_rules_of_one
 
     one_thread()
     series = select(read_data(paths, loaded.detector.features, FileOptions(unit=unit)), part)
-    sensors = sensor_rules(settings, loaded.detector.features)
+    sensors = sensor_rules_of_one(settings, loaded.detector.features)
     if sensors is not None:
         sensors.clean_series(series)
         loaded = loaded._replace(detector=loaded.detector.limited(sensors.limits([key.encode()])))

@@ -84,11 +84,11 @@ def score(
     from service.cli.scoring import score as score_files
     from service.input.file_log import FileLog
     from service.pipeline import Pipeline
-    from service.process.sensors import sensor_rules
+    from service.process.sensors import sensor_rules_of_one
 
     one_thread()
     series = select(streams or read_data(paths, loaded.detector.features, files, unread), part)
-    sensors = sensor_rules(settings, loaded.detector.features)
+    sensors = sensor_rules_of_one(settings, loaded.detector.features)
     pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000), sensors=sensors)
     events, table = io.StringIO(), io.BytesIO()
     log = FileLog(series, events if anomalies else None)

@@ -247,14 +247,14 @@ def _from_files(
 ) -> _Learned:
     from models.data import spool
     from models.data.series import in_order
-    from service.process.sensors import sensor_rules
+    from service.process.sensors import sensor_rules_of_one
 
     note = (lambda _: None) if say.quiet else note_file
     tables = spool.look(paths, options, features, note)
     with _reading(sum(table.file.rows for table in tables), say) as progress:
         series = spool.read(tables, progress)
     series = in_order(series, options.order, note)
-    sensors = sensor_rules(settings, series[0].features)
+    sensors = sensor_rules_of_one(settings, series[0].features)
     if sensors is not None and (found := listed_counts(sensors.clean_series(series))):
         say.print(f"values that count as missing: {found}")
     return _Learned(series, ", ".join(map(str, paths)), len(tables), sensors)
@@ -268,7 +268,7 @@ def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Cons
     from service.input.wire import Decoder
     from service.kafka.groupless import KafkaGrouplessLog
     from service.process.records import record_rules
-    from service.process.sensors import sensor_rules
+    from service.process.sensors import sensor_rules_of_one
     from service.settings.settings import client_options
 
     now_ms = round(time.time() * 1000)
@@ -281,7 +281,7 @@ def _from_topic(topic: str, wanted: _TopicRange, settings: "Settings", say: Cons
         names = names or history.features_in(log, stretches, rules.mappings.get(topic))
         limits = settings.limits
         future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
-        sensors = sensor_rules(settings, names)
+        sensors = sensor_rules_of_one(settings, names)
         decoder = Decoder(names, future_ms, past_ms, rules, sensors)
         with _reading(records, say) as progress:
             found = history.read(log, stretches, decoder, progress)

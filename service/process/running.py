@@ -49,6 +49,7 @@ from service.process.judges import Judges
 from service.process.models import Models, open_models, shadowed
 from service.process.promotions import PromotedModels
 from service.process.receivers import receivers_of
+from service.process.sensors import log_rules_without_channel
 from service.process.servers import servers_of
 from service.process.stopping import Stopping
 from service.process.supervisor import EXIT_FAILED, EXIT_HOPELESS, EXIT_REFUSED, Supervisor
@@ -80,6 +81,7 @@ def run_service(settings: Settings) -> None:
     stopping.listen()
     torch.set_num_threads(1)  # more are slower here, and change bits
     models = open_models(settings)
+    log_rules_without_channel(settings, [one.detector.features for one in models.all])
     _announce_compiling()
     numerics = {one.digest: self_test(one.detector) for one in models.all}
     if settings.workers > 1:

@@ -1,7 +1,7 @@
 """What is known of the sensors, as the settings say."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -17,19 +17,28 @@ logger = structlog.get_logger("telltale")
 
 
 def sensor_rules(settings: Settings, features: Sequence[str]) -> SensorRules | None:
-    """For a checkpoint with these features; None: nothing is said. A rule that is of none of them is logged."""
-    given, said = settings.detection.rules, rules_in(settings)
-    if not said:
-        return None
-    rules = SensorRules(said, features)
-    for place in rules.without_channels():
+    """For a checkpoint with these features; None: nothing is said."""
+    said = rules_in(settings)
+    return SensorRules(said, features) if said else None
+
+
+def log_rules_without_channel(settings: Settings, models: Iterable[Sequence[str]]) -> None:
+    """Log each rule that is of no channel of any model that there is. models: the features of each."""
+    features = tuple(dict.fromkeys(name for one in models for name in one))
+    for place in SensorRules(rules_in(settings), features).without_channels():
         logger.warning(
             "rule_without_channel",
             rule=f"detection.rules.{place}",
-            found=list(given[place].channels),
-            expected=f"one of the model's: {', '.join(features)}",
+            found=list(settings.detection.rules[place].channels),
+            expected=f"one of a model's: {', '.join(features)}",
         )
-    return rules
+
+
+def sensor_rules_of_one(settings: Settings, features: Sequence[str]) -> SensorRules | None:
+    """Those of a command that judges or trains one model, logged as above where the settings name no other."""
+    if not settings.models:
+        log_rules_without_channel(settings, [features])
+    return sensor_rules(settings, features)
 
 
 def rules_in(settings: Settings) -> tuple[SensorRule, ...]:

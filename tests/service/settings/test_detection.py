@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from service.process.sensors import sensor_rules
+from service.process.sensors import log_rules_without_channel, sensor_rules, sensor_rules_of_one
 from service.settings.loading import load
 from service.settings.settings import shown
 from tests.service.settings.refusals import refusal, refusal_of
@@ -118,3 +119,29 @@ def test_false_alarms_are_of_all_streams_but_those_of_rules(file: Path) -> None:
     limits = rules.limits([b"a", b"b", b"c"])
     assert limits is not None
     assert limits.false_alarm_ms[limits.sets].tolist() == [90 * 86_400_000, 0, 3.5 * 86_400_000]
+
+
+def test_a_rule_is_logged_if_its_channels_are_of_none_of_the_models(file: Path) -> None:
+    file.write_text(
+        """
+detection:
+  rules:
+    - {channels: [temperature], unit: °C}
+    - {channels: [flow], unit: l/s}
+    - {channels: [flwo], unit: l/s}
+"""
+    )
+    with capture_logs() as logged:
+        log_rules_without_channel(load(file, {}), [["temperature", "pressure"], ["flow", "pressure"]])
+    assert [(one["event"], one["rule"], one["found"], one["expected"]) for one in logged] == [
+        ("rule_without_channel", "detection.rules.2", ["flwo"], "one of a model's: temperature, pressure, flow")
+    ]
+
+
+def test_a_command_for_one_model_does_not_log_rules_that_may_be_of_another(file: Path) -> None:
+    rules = "detection: {rules: [{channels: [flow], unit: l/s}]}\n"
+    for models, count in (("", 1), ("models: {mills: {features: [flow]}}\n", 0)):
+        file.write_text(rules + models)
+        with capture_logs() as logged:
+            assert sensor_rules_of_one(load(file, {}), ["temperature"]) is not None
+        assert len(logged) == count
