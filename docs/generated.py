@@ -44,7 +44,14 @@ from service.settings.models_section import TopicModel
 from service.settings.settings import PREFIX, SECTIONS, Settings
 from service.stages.incidents.changes import AnomalyChange
 from service.stages.incidents.controls import Acknowledgement, Dependency, Label, PromotedModel, Quiet
-from service.stages.incidents.events import ControlData, FirstCause, IncidentData, IncidentEvent, NamedMember
+from service.stages.incidents.events import (
+    ControlData,
+    FirstCause,
+    IncidentData,
+    IncidentEvent,
+    LostIncidentsData,
+    NamedMember,
+)
 from service.stages.incidents.metrics import CAUSES, CHANGES, CONTROL_KINDS, STATES, IncidentMetrics
 from service.stages.incidents.quiet import QuietTimes
 from service.stages.incidents.stage import IncidentStatus
@@ -407,7 +414,8 @@ def events() -> str:
         "On the topic of incidents (`incidents.topic`), all in partition 0, keyed by the incident. Types: "
         "`telltale.incident.opened`, `telltale.incident.updated`, `telltale.incident.closed`. The header "
         "`telltale-consumed` says which anomalies were taken in since the event before, in their order: "
-        "[on call](../on-call.md).",
+        "[on call](../on-call.md). Where the state of incidents is lost, one event `telltale.incidents.lost` ends all "
+        "that are open.",
         block("json", _indented(_an_incident())),
         "### data of incidents",
         _struct_table(IncidentData),
@@ -415,6 +423,8 @@ def events() -> str:
         _struct_table(FirstCause),
         "### data.members",
         _struct_table(NamedMember),
+        "### data of incidents.lost",
+        _struct_table(LostIncidentsData),
         "## Controls",
         "What people say, on the topic of controls (`incidents.control_topic`): a JSON object a record. The key is the "
         "control's id; a record without a value takes it back. `telltale control` writes them; [on call]"

@@ -10,7 +10,7 @@ import msgspec
 
 from service.http.control_list import ControlList
 from service.stages.incidents.changes import SEVERITIES
-from service.stages.incidents.events import FirstCause, NamedMember
+from service.stages.incidents.events import FirstCause, NamedMember, decode_lost
 
 MOST_OPEN = 1_000  # held; more than a person reads, and bounded where closing events are lost
 LATEST_CLOSED = 20
@@ -89,6 +89,7 @@ class IncidentList:
             try:
                 data = self._decoder.decode(value or b"").data
             except msgspec.MsgspecError:
+                self._end_all(value or b"")
                 continue
             with self._lock:
                 self._add(msgspec.structs.replace(data, members=data.members.copy()))
@@ -113,6 +114,15 @@ class IncidentList:
             return None
         members = msgspec.json.decode(data.members, type=list[NamedMember])
         return MembersFound(_seen(data), members, data.members_left_out)
+
+    def _end_all(self, value: bytes) -> None:
+        """If the event says that incidents were lost: nothing more comes of those that are open."""
+        lost = decode_lost(value)
+        if lost is None:
+            return
+        with self._lock:
+            for data in list(self._open.values()):
+                self._add(msgspec.structs.replace(data, status="closed", open_anomalies=0, closed_at=lost.time))
 
     def _add(self, data: _Data) -> None:
         self._open.pop(data.incident, None)

@@ -104,6 +104,14 @@ class AlertBook:
                     reached = self._reached(alarm.severity)
                     self._put(name, _alerts_from_row(partition, name, alarm, reached, now_s))
 
+    def end_all(self) -> None:
+        """Nothing that is here is open any more."""
+        now_s = self._clock()
+        with self._lock:
+            for name, known in list(self._anomalies.items()):
+                if known.ended_s is None:
+                    self._anomalies[name] = replace(known, ended_s=now_s, due_s=now_s, delivered=False)
+
     def leave(self, partitions: Collection[Partition]) -> None:
         """Others have these partitions now, and speak for them."""
         with self._lock:

@@ -20,7 +20,7 @@ from service.notify.alert_book import AlertBook
 from service.notify.delivery import EventQueue, Receiver, Sender
 from service.notify.incident_alerts import alerts_of_incident
 from service.stages.incidents.changes import SEVERITIES
-from service.stages.incidents.events import IncidentEvent, decode_incident
+from service.stages.incidents.events import IncidentEvent, decode_incident, decode_lost
 
 POLL_S = 0.5
 MOST_WAITING = 1_000  # then nothing more is read until the receiver has taken some
@@ -55,18 +55,22 @@ class Outbox(Protocol):
     """What waits for a receiver, and how far the topic need not be read again for it."""
 
     def put(self, offset: int, value: bytes, event: IncidentEvent) -> None: ...
+    def end_all(self, offset: int, value: bytes) -> None: ...  # of the event that says so
     def clear(self) -> None: ...
     def needed_offset(self) -> int | None: ...
     def waiting(self) -> int: ...
 
 
 class WebhookOutbox:
-    """Each event of an incident that people are notified of, as it is on the topic."""
+    """Each event of an incident that people are notified of, and that incidents were lost, as it is on the topic."""
 
     def __init__(self, queue: EventQueue) -> None:
         self._queue = queue
 
     def put(self, offset: int, value: bytes, event: IncidentEvent) -> None:  # noqa: ARG002  (sent as it is)
+        self._queue.put([value], offset)
+
+    def end_all(self, offset: int, value: bytes) -> None:
         self._queue.put([value], offset)
 
     def clear(self) -> None:
@@ -90,6 +94,9 @@ class AlertOutbox:
         incident = event.data
         make = partial(alerts_of_incident, self._page_url, offset, incident)
         self._book.change(incident.incident, incident.severity, make, incident.status == "open")
+
+    def end_all(self, offset: int, value: bytes) -> None:  # noqa: ARG002  (what is open is enough)
+        self._book.end_all()
 
     def clear(self) -> None:
         self._book.clear()
@@ -182,7 +189,9 @@ class IncidentFeed:
             logger.info("incident_feed_began", receiver=self._to.receiver.name, offset=offset)
         for offset, value in read.values:
             event = _incident_of(value)
-            if event is not None and event.data.notified and event.data.severity in self._severities:
+            if event is None and decode_lost(value) is not None:
+                outbox.end_all(offset, value)
+            elif event is not None and event.data.notified and event.data.severity in self._severities:
                 outbox.put(offset, value, event)
         if read.values:
             self._to.sender.wake()

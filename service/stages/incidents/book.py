@@ -51,6 +51,7 @@ class IncidentBook:
 
     def __init__(self, rules: IncidentRules, budget: Budget) -> None:
         self.rules, self.budget = rules, budget
+        self.life = ""  # what ids are made with: id of the event that said that incidents were lost; empty: none were
         self.clock_ms = 0
         self.incidents: dict[str, Incident] = {}
         self.decisions: Counter[str] = Counter()  # notified, or why not, since it was made
@@ -100,7 +101,7 @@ class IncidentBook:
         for name in self.controls.over(self.clock_ms):
             effect = "over" if name == given.id else effect
             self._drop(name)
-        events: list[IncidentEvent | ControlEvent] = [control_event(given, effect)]
+        events: list[IncidentEvent | ControlEvent] = [control_event(given, effect, self.life)]
         for one in sorted(self.incidents.values(), key=_age):
             if self._look_again(one) or one.summary.incident in touched:
                 one.summary.pending = False
@@ -189,7 +190,7 @@ class IncidentBook:
 
     def _begin(self, change: AnomalyChange) -> Incident:
         group, opened_ms = self.rules.groups.of(change.stream), change.opened_ms
-        one = Incident(Summary(incident_id(change.anomaly), group, opened_ms, opened_ms, change.time_ms))
+        one = Incident(Summary(incident_id(change.anomaly, self.life), group, opened_ms, opened_ms, change.time_ms))
         self._add(one)
         return one
 

@@ -15,6 +15,7 @@ from service.stages.incidents.incident import Incident, Member
 
 INCIDENT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "incidents.telltale")
 CONTROL_APPLIED = "telltale.control.applied"
+INCIDENTS_LOST = "telltale.incidents.lost"
 MEMBERS_NAMED = 100  # an event with all of 100,000 would be larger than a topic takes
 
 
@@ -100,14 +101,42 @@ class ControlEvent(msgspec.Struct, frozen=True):
     data: ControlData
 
 
+class LostIncidentsData(msgspec.Struct, frozen=True):
+    """What was kept of incidents is lost, and all that were open end with it: nothing more is published of them."""
+
+    topic: str  # of the anomalies
+    group: str  # consumer group of the stage
+    detail: str  # what is lost, for people
+
+
+class LostIncidentsEvent(msgspec.Struct, frozen=True):
+    """A CloudEvents 1.0 envelope. time: that of the machine, when it was found."""
+
+    specversion: str
+    id: str  # ids of incidents and controls that come after it are made with it
+    source: str
+    type: str  # telltale.incidents.lost
+    subject: str
+    time: str
+    datacontenttype: str
+    data: LostIncidentsData
+
+
 @lru_cache(maxsize=100_000)  # of a member, in each of its incident's events the same
 def _opened_at(time_ms: int) -> str:
     return rfc3339(time_ms)
 
 
-def incident_id(anomaly: str) -> str:
-    """What an incident is called in all of its events. anomaly: id of the one that opened it."""
-    return str(uuid.uuid5(INCIDENT_NAMESPACE, anomaly))
+def incident_id(anomaly: str, life: str = "") -> str:
+    """What an incident is called in all of its events. anomaly: id of the one that opened it. life: see IncidentBook.
+
+    An anomaly that was open when incidents were lost opens another incident, whose events are not those of the first.
+    """
+    return _id(anomaly, life)
+
+
+def _id(of: str, life: str) -> str:
+    return str(uuid.uuid5(INCIDENT_NAMESPACE, f"{life}/{of}" if life else of))
 
 
 def incident_event(one: Incident, change: str, now_ms: int) -> IncidentEvent:
@@ -141,13 +170,30 @@ def incident_event(one: Incident, change: str, now_ms: int) -> IncidentEvent:
     )
 
 
-def control_event(given: GivenControl, effect: str) -> ControlEvent:
+def control_event(given: GivenControl, effect: str, life: str = "") -> ControlEvent:
+    """life: see IncidentBook; where it is another, controls are taken in again."""
     data = ControlData(given.id, effect, given.control, given.offset)
-    identity = str(uuid.uuid5(INCIDENT_NAMESPACE, f"control/{given.id}/{given.offset}"))
+    identity = _id(f"control/{given.id}/{given.offset}", life)
     time = rfc3339(max(0, given.time_ms))
     return ControlEvent(
         "1.0", identity, "/telltale/incidents", CONTROL_APPLIED, given.id, time, "application/json", data
     )
+
+
+def lost_record(life: str, time_ms: int, data: LostIncidentsData) -> Record:
+    """The event, which ends what stands before it. life: its id."""
+    time, source = rfc3339(time_ms), "/telltale/incidents"
+    event = LostIncidentsEvent("1.0", life, source, INCIDENTS_LOST, data.topic, time, "application/json", data)
+    return Record(data.topic.encode(), msgspec.json.encode(event), EVENT_HEADERS)
+
+
+def decode_lost(value: bytes) -> LostIncidentsEvent | None:
+    """None: it is another event, or none."""
+    try:
+        event = msgspec.json.decode(value, type=LostIncidentsEvent)
+    except msgspec.MsgspecError:
+        return None
+    return event if event.type == INCIDENTS_LOST else None
 
 
 def encode_incident(event: IncidentEvent | ControlEvent, consumed: str = "") -> Record:

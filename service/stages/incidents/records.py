@@ -6,19 +6,19 @@ nothing is judged again.
 """
 
 from collections.abc import Iterable, Iterator
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from service.log.port import Record
-from service.stages.incidents.book import IncidentBook
+from service.stages.incidents.book import Dirty, IncidentBook
 from service.stages.incidents.consumed import Run
 from service.stages.incidents.controls import Control
 from service.stages.incidents.incident import Member, Summary
 from service.state.changelog import UnreadableRecord, sealed, unsealed
 from service.state.changelog_keys import CONTROL, INCIDENT, MARKER, MEMBER, Origin, entry_key, marker_key, parse_key
 
-VERSION = 3
+VERSION = 4
 
 
 class IncidentMarker(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +38,7 @@ class IncidentMarker(msgspec.Struct, frozen=True, kw_only=True):
     controls: int
     control_topic_id: str
     control_offset: int  # next of the topic of controls
+    life: str  # of the book
     writer: str  # transactional id
 
 
@@ -101,6 +102,10 @@ class Collected:
             else:
                 held[parsed.name] = value
 
+    def names(self) -> Dirty:
+        """Of all that was written."""
+        return Dirty(*({unquote(name) for name in self._held[kind]} for kind in (INCIDENT, MEMBER, CONTROL)))
+
     def marker(self) -> IncidentMarker | None:
         """None: there is none. Raises UnreadableRecord."""
         value = self._held[MARKER].get("")
@@ -115,7 +120,7 @@ class Collected:
             raise UnreadableRecord(
                 "missing", f"found {found} records of incidents, members and controls, the marker says {expected}"
             )
-        book.clock_ms = marker.clock_ms
+        book.life, book.clock_ms = marker.life, marker.clock_ms
         book.budget.tokens, book.budget.at_ms = marker.tokens, marker.tokens_at_ms
         for value in controls.values():
             stored = unsealed(value, _Control, VERSION, "a control")

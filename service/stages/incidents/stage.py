@@ -6,6 +6,8 @@ transaction, in the first partition of their topics. Nothing is uncommitted betw
 """
 
 import threading
+import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +21,13 @@ from service.stages.incidents.arrivals import arrived_changes
 from service.stages.incidents.book import IncidentBook
 from service.stages.incidents.consumed import CONTROLS, Consumed
 from service.stages.incidents.controls import type_of
-from service.stages.incidents.events import ControlEvent, IncidentEvent, encode_incident
+from service.stages.incidents.events import (
+    ControlEvent,
+    IncidentEvent,
+    LostIncidentsData,
+    encode_incident,
+    lost_record,
+)
 from service.stages.incidents.inbox import ControlInbox
 from service.stages.incidents.records import Collected, IncidentMarker, changed_records, marker_record
 from service.stages.member_stage import MemberStage
@@ -54,6 +62,7 @@ class _Task:
         self.collected = Collected(origin)
         self.next_offsets: dict[Partition, int] = {}  # committed
         self.topic_id = ""
+        self.lost: Record | None = None  # what is published before anything else
         self.is_running = False
 
     @property
@@ -101,18 +110,21 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
         *,
         reset: bool = False,
         check: Callable[[], None] = lambda: None,
+        new_life: Callable[[], str] = lambda: str(uuid.uuid4()),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """control_topic: of those that the log reads, the one with controls; the other has the anomalies.
 
         group: the consumer group, in whose name the state is kept. writer: transactional id, for the marker.
 
         reset: go on without state that is lost, else LostState is raised. check: called every round; what it raises
-        ends the run.
+        ends the run. new_life: an id that no other event has. clock: Unix time.
         """
         super().__init__(log, IncidentStatus(), stop)
         self._new_book, self._group, self._writer = new_book, group, writer
         self._controls = Partition(control_topic, 0)
         self._reset, self._check_others = reset, check
+        self._new_life, self._clock = new_life, clock
 
     def _check(self) -> None:
         self._check_others()
@@ -161,7 +173,7 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
         except UnreadableRecord as error:
             self._lose(task, str(error))
             marker = None
-        task.collected = Collected(task.origin)
+        obsolete, task.collected = task.collected.names(), Collected(task.origin)
         if marker is not None:
             task.next_offsets = {Partition(task.first.topic, n): offset for n, offset in marker.next_offsets.items()}
             task.consumed = Consumed(list(marker.consumed))
@@ -169,6 +181,8 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
         for partition in sorted(self._owned):
             self._start(task, partition)
         task.book.clean()
+        if task.lost is not None:
+            task.book.dirty = obsolete  # what is left of it would be found again
         task.is_running = True
         logger.info(
             "incidents_restored",
@@ -209,6 +223,9 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
         logger.warning("incidents_lost", topic=task.first.topic, detail=detail)
         self.status.counts["lost"] += 1
         task.book, task.next_offsets = self._new_book(), {}
+        task.book.life = self._new_life()
+        about = LostIncidentsData(task.first.topic, self._group, detail)
+        task.lost = lost_record(task.book.life, round(1000 * self._clock()), about)
 
     def _start(self, task: _Task, partition: Partition) -> None:
         """Begin where the state ends; where it says nothing, at the committed offset, or as the log is set up."""
@@ -233,7 +250,7 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
     # --- what is new
 
     def _advance(self, task: _Task) -> bool:
-        outcome, records = _Outcome(), 0
+        outcome, records = _Outcome([] if task.lost is None else [task.lost]), 0
         unread = behind(self._log, task.partitions)
         self._take_controls(task, outcome)
         if task.inbox.waiting == 0 and self._controls not in unread:
@@ -274,10 +291,10 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
         return records
 
     def _commit(self, task: _Task, outcome: _Outcome) -> None:
-        """Write everything or nothing; nothing, if nothing was taken in. Raises TaskMigrated."""
+        """Write everything or nothing; nothing, if there is nothing new. Raises TaskMigrated."""
         offsets = {partition: task.next_offset(partition) for partition in task.partitions}
         moved = {p: offset for p, offset in offsets.items() if task.next_offsets[p] != offset}
-        if not moved:
+        if not moved and task.lost is None:
             return
         task.next_offsets |= moved
         book = task.book
@@ -295,6 +312,7 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
             controls=len(book.controls.held),
             control_topic_id=task.inbox.topic_id,
             control_offset=task.next_offsets[self._controls],
+            life=book.life,
             writer=self._writer,
         )
         pages = tuple(changed_records(task.origin, book))
@@ -308,6 +326,7 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
         )
         self._log.commit([written, *(Commit(p, offset) for p, offset in moved.items() if p != task.first)])
         book.clean()
+        task.lost = None
 
     def _report(self) -> None:
         status, task = self.status, self._task

@@ -44,6 +44,10 @@ class BirthChangelog:
             yield Record(entry_key(self.origin, BIRTH, quote(source, safe="")), value)
         yield Record(entry_key(self.origin, BIRTH, MARKED), sealed(_Marker(VERSION, len(births))))
 
+    def names(self, held: dict[str, bytes]) -> set[str]:
+        """The sources of all that was written."""
+        return {unquote(name) for name in held if name != MARKED}
+
     def fill(self, births: Births, held: dict[str, bytes]) -> bool:
         """Give empty births what was written; False: there is no marker. Raises UnreadableRecord."""
         if (value := held.get(MARKED)) is None:

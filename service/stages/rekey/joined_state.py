@@ -59,6 +59,10 @@ class JoinChangelog:
         )
         return Record(marker_key(self.origin), sealed(marker))
 
+    def names(self, held: dict[str, bytes]) -> set[bytes]:
+        """The streams of all that was written."""
+        return {unquote(name).encode() for name in held if name}
+
     def fill(self, join: Join, held: dict[str, bytes]) -> bool:
         """Give an empty join what was written; False: there is no marker, under "". Raises UnreadableRecord."""
         if (value := held.get("")) is None:

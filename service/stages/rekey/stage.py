@@ -169,6 +169,7 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
         except UnreadableRecord as error:
             self._lose(str(error), "the last known values of all streams are missing until they come again")
             join = self._new_join(joining)
+            join.dirty |= joining.changelog.names(task.held_streams)  # what is left would be found again
         task.join, task.held_streams = join, {}
 
     def _fill_births(self, task: _Task, have_begun: bool) -> None:
@@ -181,6 +182,7 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
         except UnreadableRecord as error:
             self._lose(str(error), "metrics without names are dead letters until their births come again")
             births = Births()
+            births.dirty |= self._birth_changelog.names(task.held_births)
         task.births, task.held_births = births, {}
 
     def _new_join(self, joining: Joining) -> Join:

@@ -12,7 +12,15 @@ from service.http.app import app
 from service.http.control_list import ControlList
 from service.http.incident_list import LATEST_CLOSED, FollowedIncidents, IncidentList
 from service.http.server import Server
-from service.stages.incidents.events import FirstCause, IncidentData, IncidentEvent, NamedMember, encode_incident
+from service.stages.incidents.events import (
+    FirstCause,
+    IncidentData,
+    IncidentEvent,
+    LostIncidentsData,
+    NamedMember,
+    encode_incident,
+    lost_record,
+)
 from tests.service.http.test_access import BEARER, BOARD, TOKEN
 from tests.service.stages.incidents.plant import time_at
 
@@ -142,3 +150,17 @@ def test_what_follows_the_topic_begins_with_start_and_ends_with_stop() -> None:
     assert followed.controls.found(1, 0, may_write=False).followed
     followed.stop()
     assert not followed.list.found(1).followed
+
+
+def test_incidents_that_are_lost_are_listed_as_closed() -> None:
+    incidents = IncidentList()
+    about = LostIncidentsData("anomalies", "incidents", "no marker")
+    lost = lost_record("life-2", 1_700_000_000_000, about).value
+    hear(incidents, [event(), event(incident="i-2"), closing_event(3), lost, event(incident="i-4")])
+    found = incidents.found(10)
+    assert [one.incident for one in found.open] == ["i-4"]
+    assert {one.incident: (one.status, one.open_anomalies, one.closed_at) for one in found.closed} == {
+        "i-1": ("closed", 0, "2023-11-14T22:13:20.000Z"),
+        "i-2": ("closed", 0, "2023-11-14T22:13:20.000Z"),
+        "i-3": ("closed", 0, time_at(3)),
+    }

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from models.data.rfc3339 import rfc3339
 from service.errors import TaskMigrated
 from service.kafka.event_reader import Read
 from service.log.port import Record
@@ -20,7 +21,7 @@ from service.stages.incidents.book import IncidentBook
 from service.stages.incidents.budget import Budget
 from service.stages.incidents.changes import read_change
 from service.stages.incidents.controls import Acknowledgement, GivenControl
-from service.stages.incidents.events import decode_incident, encode_incident
+from service.stages.incidents.events import LostIncidentsData, decode_incident, encode_incident, lost_record
 from service.stages.incidents.rules import IncidentRules
 from tests.service.notify.test_alert_book import Clock
 from tests.service.stages.incidents.plant import anomaly_record, time_at, who
@@ -77,6 +78,12 @@ class Plant:
         found = read_change(anomaly_record(stream, change, at_s, since_s, severity).value)
         assert found is not None
         self.topic.publish([encode_incident(event) for event in self.book.observe(found)])
+
+    def lose(self) -> None:
+        """What was kept of incidents."""
+        self.book = IncidentBook(IncidentRules(), Budget(None))
+        self.book.life = "life-2"
+        self.topic.publish([lost_record("life-2", 0, LostIncidentsData("anomalies", "incidents", "no marker"))])
 
     def acknowledge(self, name: str) -> None:
         given = GivenControl("a", Acknowledgement(incident=self.incident(name), **who("anna")), 0, 0)
@@ -258,3 +265,40 @@ def test_what_ends_a_feeds_thread_ends_the_process() -> None:
         feed._run()
     with pytest.raises(ZeroDivisionError):
         feeds_check([feed])
+
+
+# --- incidents that are lost
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_alerts_are_resolved_where_incidents_are_lost_and_what_is_still_wrong_is_another(restarts: bool) -> None:
+    plant, clock = Plant(), Clock()
+    plant.change("a/1/s", "opened", 0)
+    plant.change("b/1/s", "opened", 1, 1)
+    feed, book, reader = alertmanager(plant.topic, clock)
+    feed.turn(reader)
+    opened = {alert["labels"]["incident"] for sent in take(book, clock) for alert in sent}
+    if restarts:
+        feed, book, reader = alertmanager(plant.topic, clock)
+    plant.lose()
+    plant.change("a/1/s", "updated", 60)
+    feed.turn(reader)
+    last = {alert["labels"]["incident"]: alert["endsAt"] for sent in take(book, clock) for alert in sent}
+    now = rfc3339(round(1000 * clock.now_s))
+    assert {name for name, ends_at in last.items() if ends_at <= now} == opened
+    assert {name for name, ends_at in last.items() if ends_at > now} == {plant.incident("a/1")}
+    clock.now_s += RESOLVED_FOR_S + 1
+    take(book, clock)
+    feed.turn(reader)
+    assert plant.topic.committed == 3, "the incident after the loss is open"
+
+
+def test_a_webhook_is_told_that_incidents_are_lost() -> None:
+    plant = Plant()
+    plant.change("a/1/s", "opened", 0)
+    plant.lose()
+    feed, queue, reader = webhook(plant.topic, severity="critical")
+    feed.turn(reader)
+    assert [event["type"] for event in take(queue)] == ["telltale.incidents.lost"]
+    feed.turn(reader)
+    assert plant.topic.committed == 2

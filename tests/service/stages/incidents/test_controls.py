@@ -1,5 +1,6 @@
 """Controls: what they say takes effect at their offset, exactly once, and can be taken back."""
 
+import json
 from collections import Counter
 
 import msgspec
@@ -251,6 +252,8 @@ def test_state_that_is_lost_brings_the_controls_back_from_their_topic() -> None:
     stage = stage_of(topics, reset=True)
     run_to_the_end(topics, stage)
     assert stage.status.controls["quiet"] == 2
+    ids = [json.loads(record.value or b"")["id"] for record in topics.anomalies[FIRST]]
+    assert len(set(ids)) == len(ids)
 
 
 def test_a_topic_of_controls_with_several_partitions_is_refused() -> None:

@@ -1,5 +1,6 @@
 """The stage: whatever crashes and whoever has the partitions, incidents are those of a calm run, to the byte."""
 
+import json
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +9,7 @@ import pytest
 from service.errors import LostState
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.log.port import Partition, Record
-from service.stages.incidents.events import decode_incident
+from service.stages.incidents.events import decode_incident, decode_lost
 from service.stages.incidents.stage import AT_ONCE, IncidentStage
 from tests.records import headers_of
 from tests.service.stages.incidents.plant import anomaly_record, calm, new_book, plant_anomalies, plant_controls
@@ -155,9 +156,51 @@ def test_state_that_is_not_there_ends_it_or_is_gone_on_without_as_the_settings_s
     topics.changelog[FIRST].clear()
     with pytest.raises(LostState, match="no marker of incidents, but offsets are committed"):
         run_to_the_end(topics, stage_of(topics))
-    run_to_the_end(topics, stage_of(topics, reset=True))
-    events = [decode_incident(record.value or b"") for record in published(topics)]
-    assert len({event.id for event in events}) == len(events)
+    stage = stage_of(topics, reset=True)
+    run_to_the_end(topics, stage)
+    assert stage.status.counts["lost"] == 1
+    found = published(topics)
+    assert bytes_of(found) == calm(found, COUNTS)
+
+
+@pytest.mark.parametrize("lost", ["all", "the marker", "an incident"])
+@pytest.mark.parametrize("written", [False, True])
+def test_one_event_ends_what_was_open_where_incidents_are_lost_and_no_id_comes_twice(lost: str, written: bool) -> None:
+    topics = topics_with()
+    with pytest.raises(Crashed):
+        run_to_the_end(topics, stage_of(topics, Crash(13)))
+    topics.compact()
+    records = topics.changelog[FIRST]
+    kind = {"all": b"/", "the marker": b"/marker/", "an incident": b"/incident/"}[lost]
+    gone = [one for one in records if kind in (one.key or b"") and one.value is not None]
+    for one in gone if lost == "all" else gone[:1]:
+        records.remove(one)
+    before = open_incidents(published(topics))
+    assert len(before) > 3
+    with pytest.raises(Crashed):
+        run_to_the_end(topics, stage_of(topics, Crash(1, written=written), reset=True))
+    assert open_incidents(published(topics)) == (set() if written else before)
+    topics.compact()
+    stage = stage_of(topics, reset=True)
+    run_to_the_end(topics, stage)
+    found = published(topics)
+    assert bytes_of(found) == calm(found, COUNTS)
+    assert sum(decode_lost(record.value or b"") is not None for record in found) == 1
+    ids = [json.loads(record.value or b"")["id"] for record in found]
+    assert len(set(ids)) == len(ids)
+    assert stage.status.open_incidents == len(open_incidents(found))
+
+
+def open_incidents(records: Sequence[Record]) -> set[str]:
+    """As one knows them who reads the topic."""
+    found = set[str]()
+    for record in records:
+        if decode_lost(record.value or b"") is not None:
+            found.clear()
+            continue
+        data = decode_incident(record.value or b"").data
+        (found.add if data.status == "open" else found.discard)(data.incident)
+    return found
 
 
 def test_a_topic_that_was_made_again_and_anomalies_that_were_deleted_end_it() -> None:

@@ -260,3 +260,7 @@ def test_a_birth_of_which_a_record_is_missing_is_told() -> None:
         topics.changelog[partition] = [one for one in records if b"edge-1" not in (one.key or b"")]
     with pytest.raises(LostState, match="births, the marker says"):
         run_to_the_end(topics, stage_of(topics))
+    with pytest.raises(Crashed):
+        run_to_the_end(topics, stage_of(topics, Crash(2, written=True), reset=True))
+    topics.compact()
+    run_to_the_end(topics, stage_of(topics))  # what was left is not found again
