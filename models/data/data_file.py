@@ -167,7 +167,7 @@ class _Column:
 
     def __init__(self) -> None:
         self.kind: pl.DataType | None = None
-        self.present = self.numbers = 0
+        self.present = self.numbers = self.infinite = 0
         self.bad: tuple[int, object] | None = None  # the first that is no number: row and value
         self.unit: str | None = None  # which stands behind each number; empty: none; None: no value seen
         self.switches = True  # whether all that is no number is true or false
@@ -187,6 +187,7 @@ class _Column:
             self.bad = self.bad or (begin + first, raw[first])
             self.switches &= bool(raw.filter(bad).cast(pl.String).str.to_lowercase().is_in(["true", "false"]).all())
         values = numbers.drop_nulls().to_numpy()
+        self.infinite += int(np.isinf(values).sum())
         values = values[np.isfinite(values)]
         if not len(values):
             return
@@ -300,6 +301,8 @@ class _Survey:
         for name in numbers:
             if self._features is not None and name not in self._features:
                 continue
+            if infinite := self._columns[name].infinite:
+                found.append(f"column {name} is infinite in {infinite:,} of {self.rows:,} rows, read as missing")
             for value, count in self._columns[name].far_sentinels().items():
                 found.append(
                     f"column {name} is {value:g} in {count:,} of {self.rows:,} rows, far from its other values: if "

@@ -131,6 +131,11 @@ CASES = {
         FileOptions(missing=("65535",)),
         values=[[math.nan, 1015.25], *VALUES[1:]],
     ),
+    "infinite values": Case(
+        table(values=[["inf", 1015.25], [20.75, 1014.5], ["-Infinity", 1014.0]]),
+        note="column temp is infinite in 2 of 3 rows, read as missing",
+        values=[[math.nan, 1015.25], [20.75, 1014.5], [math.nan, 1014.0]],
+    ),
     "a label": Case(
         table(header="timestamp,temp,press,anomaly", more=[",0", ",0.0", ",1"]),
         features=("temp", "press"),
