@@ -43,7 +43,7 @@ from service.settings.input_section import TopicInput
 from service.settings.models_section import TopicModel
 from service.settings.settings import PREFIX, SECTIONS, Settings
 from service.stages.incidents.changes import AnomalyChange
-from service.stages.incidents.controls import Acknowledgement, Dependency, Label, PromotedModel, Quiet
+from service.stages.incidents.controls import Acknowledgement, Dependency, Example, Label, PromotedModel, Quiet
 from service.stages.incidents.events import (
     ControlData,
     FirstCause,
@@ -438,6 +438,8 @@ def events() -> str:
         _struct_table(Acknowledgement),
         "### type label",
         _struct_table(Label),
+        "### type label: examples",
+        _struct_table(Example),
         "### type model",
         _struct_table(PromotedModel),
         "## Controls that took effect",
@@ -485,7 +487,7 @@ def _struct_table(struct: type[msgspec.Struct]) -> str:
 
 def _json_type(annotation: str) -> str:
     words = {"str": "text", "float": "number", "int": "whole number", "None": "null"}
-    words |= dict.fromkeys(("list[Channel]", "list[NamedMember]", "list[str]"), "list")
+    words |= dict.fromkeys(("list[Channel]", "list[NamedMember]", "list[Example]", "list[str]"), "list")
     words |= dict.fromkeys(("FirstCause", "Control"), "object")
     kinds = [words.get(kind, kind) for kind in annotation.split(" | ") if kind != "UnsetType"]
     return " or ".join(kinds) + (", may be left out" if "UnsetType" in annotation else "")

@@ -3,6 +3,8 @@
 import getpass
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
@@ -123,15 +125,35 @@ def control_label(
     ] = None,
     begins: From = None,
     until: Until = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            "--rule",
+            callback=one_of("day", "week", "always", "none"),
+            help="When others like it are normal or known too: around its hour each day, or each week, always, none. "
+            "Day if not given; none for --streams.",
+        ),
+    ] = None,
+    time_zone: Annotated[str, typer.Option("--time-zone", help="Of --rule.")] = "UTC",
     note: Note = "",
     by: By = None,
     name: Id = None,
     bootstrap_servers: Servers = None,
     config: Config = None,
 ) -> None:
-    """Say what an anomaly was, or those of some streams that opened between two times."""
-    from service.stages.incidents.controls import Label
+    """Say what an anomaly was, or those of some streams that opened between two times, and make a rule of it.
 
+    Later anomalies of the same stream, kind and channel that are not more severe notify no one, until the label is
+    taken back.
+    """
+    from msgspec.structs import replace
+
+    from service.stages.incidents.controls import UNIMPORTANT, Label, check
+
+    if rule is None:
+        rule = "day" if anomaly is not None and label in UNIMPORTANT else "none"
+    if rule != "none" and label not in UNIMPORTANT:
+        raise RefusedSetting(f"--rule is {rule}, expected none for the label {label}")
     control = Label(
         label=label,
         anomaly=anomaly,
@@ -140,7 +162,24 @@ def control_label(
         until=_moment("--until", until),
         **said_by(by, note),
     )
+    with refused():
+        check(control)
+    if anomaly is not None or rule != "none":
+        from service.process.labels import examples_of
+
+        settings = load_settings(config, {"kafka.bootstrap_servers": bootstrap_servers})
+        period = "always" if rule == "none" else rule
+        with refused():
+            examples = examples_of(control, period, time_zone, settings)
+        if rule != "none":
+            control = replace(control, rule=rule, examples=examples, time_zone=time_zone)
     write_given(name, control, bootstrap_servers, config)
+    for one in control.examples:
+        when = {"day": "around the same hour each day", "week": "around the same hour each week"}.get(str(control.rule))
+        out.print(
+            f"  rule: {one.stream}, {one.kind}, channel {one.channel or 'unknown'}, at most {one.severity}"
+            f"{f', {when} as {one.opened_at} ({time_zone})' if when else ''}"
+        )
 
 
 @control_app.command("take-back", epilog="Example: telltale control take-back quiet-5f0c1a2b")
@@ -192,14 +231,21 @@ def write_given(name: str | None, control: "Control | None", servers: str | None
     from service.stages.incidents.controls import control_record, type_of
 
     made = name or f"{type_of(control) if control else 'control'}-{uuid.uuid4().hex[:8]}"
-    try:
+    with refused():
         record = control_record(made, control)
-    except ValueError as error:
-        raise RefusedSetting(str(error)) from error
     settings = load_settings(config, {"kafka.bootstrap_servers": servers})
     write_control(settings, record)
     done = "taken back" if control is None else "written"
     out.print(f"{made}: {done}, to {settings.incidents.control_topic}")
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """What a control's reader would say of it is said of the command."""
+    try:
+        yield
+    except ValueError as error:
+        raise RefusedSetting(str(error)) from error
 
 
 def said_by(by: str | None, note: str) -> _Said:

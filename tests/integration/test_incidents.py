@@ -165,6 +165,7 @@ def test_what_people_say_by_the_command_is_in_the_incidents_and_can_be_taken_bac
     names, topic = made_topics(kafka), kafka.create_topic(1, "incidents")
     create_topics(kafka.bootstrap_servers, {controls_of(topic): TopicSpec(1, 1, COMPACTED)})
     monkeypatch.setenv("TELLTALE_INCIDENTS__CONTROL_TOPIC", controls_of(topic))
+    monkeypatch.setenv("TELLTALE_KAFKA__ANOMALIES_TOPIC", names.anomalies)
     at = ("--bootstrap-servers", kafka.bootstrap_servers)
     forever = ("--until", time_at(900_000_000))
 
@@ -176,8 +177,8 @@ def test_what_people_say_by_the_command_is_in_the_incidents_and_can_be_taken_bac
         wait_until(lambda: any(expected.items() <= event.items() for event in events(stream)), f"{stream}: {expected}")
         return events(stream)[-1]
 
-    def opens(stream: str, at_s: float) -> None:
-        kafka.produce(names.anomalies, [(0, anomaly_record(stream, "opened", at_s, at_s, "minor"))])
+    def opens(stream: str, at_s: float, n: int = 0) -> None:
+        kafka.produce(names.anomalies, [(0, anomaly_record(stream, "opened", at_s, at_s, "minor", n))])
 
     with running(kafka, names, topic) as stage:
         telltale.does(
@@ -190,10 +191,17 @@ def test_what_people_say_by_the_command_is_in_the_incidents_and_can_be_taken_bac
         until("a/1/s", acknowledged_by="ben")
         telltale.does("control", "take-back", "q", *at)
         until("a/1/s", notified=True, held_back=None, acknowledged_by="ben")
-        telltale.does("control", "label", "known", "--anomaly", "b/1/s#0", "--note", "the valve sticks", *at)
-        wait_until(lambda: len(stage.lines("control_applied")) == 4, "the label")
+        refused = telltale.refuses("control", "label", "known", "--anomaly", "b/1/s#0", *at, code=1)
+        assert "found no anomaly b/1/s#0, expected one whose events are still on the topic" in refused
         opens("b/1/s", 10)
-        assert until("b/1/s", held_back="labelled known")["members"][0]["label"] == "known"
+        until("b/1/s", notified=True)
+        label = ("--anomaly", "b/1/s#0", "--note", "the valve sticks", "--rule", "always", "--id", "l")
+        said = telltale.does("control", "label", "known", *label, *at)
+        assert "rule: b/1/s, prediction, channel vibration, at most minor" in said
+        assert until("b/1/s", notified=True)["members"][0]["label"] == "known"
+        opens("b/1/s", 5_000, 1)
+        assert until("b/1/s", held_back="rule of l")["members"][0]["rule"] == "l"
+        assert stage.metrics()["telltale_incident_label_rules"] == 1.0
         told = [(line["type"], line["effect"]) for line in stage.lines("control_applied")]
         assert told == [("quiet", "set"), ("acknowledgement", "set"), ("taken_back", "taken_back"), ("label", "set")]
         assert stage.metrics()['telltale_incident_controls_in_force{type="label"}'] == 1.0

@@ -74,6 +74,14 @@ export interface Event {
   data: Anomaly;
 }
 
+export interface Example {
+  stream: string;
+  kind: string;
+  channel: string;
+  severity: string;
+  opened_at: string;
+}
+
 export interface FirstCause {
   anomaly: string;
   stream: string;
@@ -151,6 +159,9 @@ export interface Label {
   streams?: string[] | null;
   from?: string | null;
   until?: string | null;
+  rule?: string | null;
+  examples?: Example[];
+  time_zone?: string;
 }
 
 export interface LayerSeen {
@@ -174,6 +185,8 @@ export interface NamedMember {
   opened_at: string;
   closed_as: string | null;
   label: string | null;
+  channel: string;
+  rule: string | null;
 }
 
 export type Older = "gone" | "kept" | "none";

@@ -23,13 +23,16 @@ from models.data.rfc3339 import milliseconds_of
 from service.input.anomaly import FORGOTTEN
 from service.stages.incidents.budget import Budget
 from service.stages.incidents.changes import RECOVERED, AnomaliesEnded, AnomalyChange
-from service.stages.incidents.controls import Acknowledgement, Control, GivenControl
+from service.stages.incidents.controls import UNIMPORTANT, Acknowledgement, Control, GivenControl
 from service.stages.incidents.events import ControlEvent, IncidentEvent, control_event, incident_event, incident_id
-from service.stages.incidents.in_force import UNIMPORTANT, ControlsInForce
+from service.stages.incidents.in_force import ControlsInForce
 from service.stages.incidents.incident import Incident, Member, Summary
 from service.stages.incidents.rules import IncidentRules
 
 BUDGET = "budget"  # why an incident is held back for which there was no token
+RULE = "rule"  # why one is held back of which rules of labels make all open members quiet
+QUIET = "quiet"  # why one is held back of which each open member is quiet, for any reason
+RULED = "ruled"  # a member that a rule makes quiet
 EXPIRED = "expired"  # closed_as
 NEVER_MS = 1 << 62
 
@@ -163,18 +166,35 @@ class IncidentBook:
         """Whether the controls say something else of one of its members than they did."""
         changed = False
         for member in list(one.members.values()):
-            label = self.controls.label(member.anomaly, member.stream, member.opened_ms)
-            quiet = self._quiet(member.stream, self.clock_ms, label) if member.is_open else member.quiet
-            if (quiet, label) != (member.quiet, member.label):
-                self._put(one, msgspec.structs.replace(member, quiet=quiet, label=label))
+            again = self._asked(member, self.clock_ms)
+            if not member.is_open:
+                again = msgspec.structs.replace(member, label=again.label)
+            if again != member:
+                self._count_rule(member, again)
+                self._put(one, again)
                 self.dirty.members.add(member.anomaly)
                 changed = True
         return changed
 
-    def _quiet(self, stream: str, time_ms: int, label: str | None) -> str | None:
-        """Why no one is to be notified of it: the settings, a control, or what people say that it is."""
-        found = self.rules.quiet(stream, time_ms) or self.controls.quiet(stream, time_ms)
-        return found or (f"labelled {label}" if label in UNIMPORTANT else None)
+    def _asked(self, member: Member, time_ms: int) -> Member:
+        """The member with its label, and why no one is to be notified of it: the first of these that says so.
+
+        The settings; a quiet time or a dependency; what people say that it is; a rule that they made of others, unless
+        they say what this one is.
+        """
+        label = self.controls.label(member.anomaly, member.stream, member.opened_ms)
+        quiet = self.rules.quiet(member.stream, time_ms) or self.controls.quiet(member.stream, time_ms)
+        rule = None
+        if quiet is None and label in UNIMPORTANT:
+            quiet = f"labelled {label}"
+        elif quiet is None and label is None:
+            rule = self.controls.rule(member.stream, member.kind, member.channel, member.severity, member.opened_ms)
+            quiet = None if rule is None else f"rule of {rule}"
+        return msgspec.structs.replace(member, quiet=quiet, label=label, rule=rule)
+
+    def _count_rule(self, before: Member | None, member: Member) -> None:
+        if member.rule is not None and (before is None or before.rule is None):
+            self.decisions[RULED] += 1
 
     # --- membership
 
@@ -203,8 +223,7 @@ class IncidentBook:
         about, before = one.summary, one.members.get(change.anomaly)
         severity = change.severity if before is None else max(before.severity, change.severity)
         opened_ms = change.opened_ms if before is None else before.opened_ms
-        label = self.controls.label(change.anomaly, change.stream, opened_ms)
-        quiet = self._quiet(change.stream, change.time_ms, label)
+        channel = change.channel if before is None else before.channel
         member = Member(
             change.anomaly,
             about.incident,
@@ -214,9 +233,9 @@ class IncidentBook:
             severity,
             change.kind,
             opened_ms,
-            quiet,
-            label,
+            channel,
         )
+        member = self._asked(member, change.time_ms)
         if before is None:
             about.began_ms = min(about.began_ms, opened_ms)
             about.active_ms = max(about.active_ms, opened_ms)
@@ -226,6 +245,7 @@ class IncidentBook:
         about.heard_ms = max(about.heard_ms, change.time_ms)
         self._put(one, member)
         severe = max(about.severity, severity, self._by_breadth(one))
+        self._count_rule(before, member)
         pending = member != before or severe > about.severity or change.peak > about.peak
         about.severity, about.peak = severe, max(about.peak, change.peak)
         about.pending = about.pending or pending
@@ -292,10 +312,11 @@ class IncidentBook:
     def _decide(self, one: Incident) -> None:
         """Whether it is for people: asked when it opens, when it rises, and when a quiet time is over."""
         about = one.summary
-        reasons = [member.quiet for member in one.members.values() if member.is_open]
+        asked = [member for member in one.members.values() if member.is_open]
+        reasons = [member.quiet for member in asked]
         if None not in reasons:
             if about.held_back is None:
-                self.decisions["quiet"] += 1
+                self.decisions[RULE if all(member.rule for member in asked) else QUIET] += 1
             about.held_back = min(filter(None, reasons))
             return
         if about.severity > about.asked_severity:

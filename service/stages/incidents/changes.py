@@ -28,6 +28,7 @@ class AnomalyChange(NamedTuple):
     time_ms: int  # of the reading that changed it
     source: str = ""  # topic and partition of its readings
     closed_as: str | None = None  # as its event says; None: it is open
+    channel: str = ""  # with the largest share; empty where no reading changed it
 
 
 class AnomaliesEnded(NamedTuple):
@@ -36,6 +37,11 @@ class AnomaliesEnded(NamedTuple):
     source: str  # topic and partition of their readings
     stream: str | None  # None: all of the partition
     closed_as: str
+
+
+class _Channel(msgspec.Struct):
+    name: str
+    share: float = 0.0
 
 
 class _Data(msgspec.Struct):
@@ -49,6 +55,7 @@ class _Data(msgspec.Struct):
     topic: str = ""
     partition: int = 0
     closed_as: str | None = None
+    channels: list[_Channel] = []
 
 
 class _State(msgspec.Struct):
@@ -98,6 +105,12 @@ def read_change(value: bytes | None) -> AnomalyChange | AnomaliesEnded | None:
             milliseconds_of(event.time),
             f"{data.topic}/{data.partition}",
             None if data.status == "open" else data.closed_as or RECOVERED,
+            _foremost(data.channels),
         )
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise RejectedReading(Reason.BAD_JSON, f"not an event of an anomaly or of its state: {error}") from error
+
+
+def _foremost(channels: list[_Channel]) -> str:
+    """The first of those with the largest share."""
+    return max(channels, key=lambda one: one.share).name if channels else ""

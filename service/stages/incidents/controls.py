@@ -15,14 +15,18 @@ from models.data.rfc3339 import milliseconds_of, rfc3339
 from service.errors import RejectedReading
 from service.input.reasons import Reason
 from service.log.port import Record
+from service.stages.incidents.changes import SEVERITIES
+from service.stages.incidents.label_rules import PERIODS, LabelRule
 from service.stages.incidents.quiet import QuietTime
 
 LABELS = ("fault", "normal", "known")
+UNIMPORTANT = ("normal", "known")  # for which no one is notified
 LONGEST_MS = 31 * 86_400_000  # of what comes again
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ID = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 MOST_BYTES = 16_384
 MOST_PATTERNS = 100
+MOST_EXAMPLES = 60  # of a label: as many as its record has room for, with names of some 100 characters
 LONGEST_TEXT = 1_000
 
 
@@ -60,6 +64,16 @@ class Acknowledgement(_Said, frozen=True, kw_only=True, tag="acknowledgement"):
     incident: str  # its id
 
 
+class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An anomaly that a label is about, as its events describe it."""
+
+    stream: str  # its whole name
+    kind: str  # as in its events
+    channel: str  # with the largest share when it opened
+    severity: str  # minor, major, critical: the highest that it reached
+    opened_at: str  # RFC 3339
+
+
 class Label(_Said, frozen=True, kw_only=True, tag="label", rename={"begins": "from"}):
     """What an anomaly was, or the anomalies of some streams that opened in a span."""
 
@@ -68,6 +82,9 @@ class Label(_Said, frozen=True, kw_only=True, tag="label", rename={"begins": "fr
     streams: list[str] | None = None  # patterns of whole names
     begins: str | None = None  # RFC 3339
     until: str | None = None  # RFC 3339
+    rule: str | None = None  # day, week, always: when others like its examples are normal or known too
+    examples: list[Example] = []  # needed with rule
+    time_zone: str = "UTC"  # of rule
 
 
 class PromotedModel(_Said, frozen=True, kw_only=True, tag="model"):
@@ -158,10 +175,7 @@ def quiet_time(control: Quiet) -> QuietTime:
     lasts_ms = round((control.lasts_s or 0.0) * 1000)
     if control.cron is not None and not 0 < lasts_ms <= LONGEST_MS:
         raise ValueError(f"lasts_s is {control.lasts_s}, expected more than 0 and at most {LONGEST_MS // 1000}")
-    try:
-        cron = None if control.cron is None else parse_cron(control.cron, ZoneInfo(control.time_zone))
-    except (ZoneInfoNotFoundError, OSError):
-        raise ValueError(f"time_zone is {control.time_zone!r}, expected one such as Europe/Berlin") from None
+    cron = None if control.cron is None else parse_cron(control.cron, _zone(control.time_zone))
     return QuietTime(control.streams, control.reason, begins_ms, until_ms, cron, lasts_ms)
 
 
@@ -175,6 +189,36 @@ def span_of(label: Label) -> tuple[int, int]:
     return milliseconds_of(label.begins or ""), milliseconds_of(label.until or "")
 
 
+def rules_of(name: str, label: Label) -> list[LabelRule]:
+    """What a label of this id says of other anomalies. Raises ValueError that says what is wrong."""
+    if label.rule is None:
+        if label.examples:
+            raise ValueError("found examples and no rule, expected both or neither")
+        return []
+    if label.label not in UNIMPORTANT:
+        raise ValueError(f"found a rule of the label {label.label}, expected one of {' and '.join(UNIMPORTANT)} alone")
+    if not 0 < len(label.examples) <= MOST_EXAMPLES:
+        raise ValueError(f"found {len(label.examples)} examples for the rule, expected 1 to {MOST_EXAMPLES}")
+    return [rule_of(name, one, label.rule, label.time_zone) for one in label.examples]
+
+
+def rule_of(name: str, one: Example, period: str, time_zone: str) -> LabelRule:
+    """period: one of PERIODS. Raises ValueError that says what is wrong."""
+    if period not in PERIODS:
+        raise ValueError(f"rule is {period!r}, expected one of {', '.join(PERIODS)}")
+    if one.severity not in SEVERITIES:
+        raise ValueError(f"severity is {one.severity!r}, expected one of {', '.join(SEVERITIES)}")
+    severity, opened_ms = SEVERITIES.index(one.severity), milliseconds_of(one.opened_at)
+    return LabelRule(name, one.stream, one.kind, one.channel, severity, opened_ms, PERIODS[period], _zone(time_zone))
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError):
+        raise ValueError(f"time_zone is {name!r}, expected one such as Europe/Berlin") from None
+
+
 def _check_label(label: Label) -> None:
     if label.label not in LABELS:
         raise ValueError(f"label is {label.label!r}, expected one of {', '.join(LABELS)}")
@@ -184,6 +228,7 @@ def _check_label(label: Label) -> None:
     if label.streams is not None:
         _check_patterns("streams", label.streams)
         _check_order(*span_of(label))
+    rules_of("", label)
 
 
 def _check_model(model: PromotedModel) -> None:

@@ -39,6 +39,8 @@ class NamedMember(msgspec.Struct, frozen=True):
     opened_at: str  # event time, RFC 3339
     closed_as: str | None  # as in its own events; or lost, primed, expired: it has none; null: it is open
     label: str | None  # what people say that it was: fault, normal, known; null: nothing
+    channel: str  # with the largest share when it opened; empty: its first event has none
+    rule: str | None  # id of the label whose rule keeps it from people; null: none does
 
 
 class IncidentData(msgspec.Struct, frozen=True):
@@ -57,7 +59,8 @@ class IncidentData(msgspec.Struct, frozen=True):
     # lost: the memory of its stream was; primed: another checkpoint judges; expired: it had no event for long.
     closed_as: str | None
     notified: bool  # whether it is for people: it was not held back, now or at an earlier event of its
-    held_back: str | None  # why it is not: budget, or the reason that a quiet time, a dependency or a label gives
+    # Why it is not: budget; the reason of a quiet time or a dependency; labelled known, labelled normal; rule of ID
+    held_back: str | None
     acknowledged_by: str | None  # who looks after it; null: no one has said so
     acknowledged_at: str | None  # when they said so
     peak: float  # highest of any member's scores
@@ -216,5 +219,14 @@ def _named(member: Member) -> NamedMember:
     status = "open" if member.is_open else "closed"
     severity, opened_at = SEVERITIES[member.severity], _opened_at(member.opened_ms)
     return NamedMember(
-        member.anomaly, member.stream, status, severity, member.kind, opened_at, member.closed_as, member.label
+        member.anomaly,
+        member.stream,
+        status,
+        severity,
+        member.kind,
+        opened_at,
+        member.closed_as,
+        member.label,
+        member.channel,
+        member.rule,
     )

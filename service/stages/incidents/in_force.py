@@ -1,4 +1,4 @@
-"""The controls in force: whether a stream is quiet by one of them, and which label an anomaly has.
+"""The controls in force: whether a stream is quiet by one, which label an anomaly has, and which rule is about it.
 
 Of several that say something of the same anomaly, the first by its id speaks: the order in which they came is not
 kept.
@@ -19,14 +19,15 @@ from service.stages.incidents.controls import (
     Label,
     Quiet,
     quiet_time,
+    rules_of,
     span_of,
     type_of,
 )
 from service.stages.incidents.groups import any_of
+from service.stages.incidents.label_rules import LabelRules
 from service.stages.incidents.quiet import QuietTimes
 
 KEPT_MS = 7 * DAY_MS  # event time, after what they are about: an anomaly may be taken in late
-UNIMPORTANT = ("normal", "known")  # labels for which no one is notified
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class _View(NamedTuple):
     dependencies: Sequence[_Dependency]
     labels: Mapping[str, str]  # by anomaly
     spans: Sequence[_Span]
+    rules: LabelRules
 
 
 class ControlsInForce:
@@ -116,19 +118,33 @@ class ControlsInForce:
                 return one.label
         return None
 
+    def rule(self, stream: str, kind: str, channel: str, severity: int, opened_ms: int) -> str | None:
+        """Id of the label that makes such an anomaly quiet, though it is about others."""
+        return self._seen().rules(stream, kind, channel, severity, opened_ms) if self.held else None
+
+    @property
+    def label_rules(self) -> int:
+        """How many there are, one an example."""
+        return len(self._seen().rules) if self.held else 0
+
     def counts(self) -> Counter[str]:
         """By type."""
         return Counter(map(type_of, self.held.values()))
 
     def _seen(self) -> _View:
         if self._view is None:
-            ordered = [self.held[name] for name in sorted(self.held)]
+            named = sorted(self.held.items())
+            ordered = [one for _, one in named]
             labels = [one for one in ordered if isinstance(one, Label)]
+            rules = LabelRules()
+            for name, one in named:
+                rules.add(rules_of(name, one) if isinstance(one, Label) else ())
             self._view = _View(
                 QuietTimes([quiet_time(one) for one in ordered if isinstance(one, Quiet)]),
                 [self._dependency(one) for one in ordered if isinstance(one, Dependency)],
                 {one.anomaly: one.label for one in reversed(labels) if one.anomaly is not None},
                 [_Span(any_of(one.streams), *span_of(one), one.label) for one in labels if one.streams is not None],
+                rules,
             )
         return self._view
 
@@ -140,6 +156,8 @@ class ControlsInForce:
 
 def _last_ms(control: Control) -> int:
     """Event time of the last anomaly that it may be about. A label of an anomaly is given soon after that began."""
+    if isinstance(control, Label) and control.rule is not None:
+        return 1 << 62
     if isinstance(control, Label) and control.anomaly is not None:
         return milliseconds_of(control.at)
     if isinstance(control, Quiet | Label) and control.until is not None:

@@ -17,8 +17,10 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     severity: int
     kind: str
     opened_ms: int
+    channel: str = ""  # that was foremost when it opened
     quiet: str | None = None  # why it is nothing to notify anyone of, as of its last event
     label: str | None = None  # what people say that it was
+    rule: str | None = None  # id of the label whose rule makes it quiet
 
     @property
     def is_open(self) -> bool:

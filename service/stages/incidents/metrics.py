@@ -9,13 +9,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from service.stages.incidents.book import BUDGET
+from service.stages.incidents.book import BUDGET, QUIET, RULE, RULED
 from service.stages.incidents.controls import TYPES
 from service.stages.incidents.stage import IncidentStatus
 from service.stages.metrics import counter_metrics, progress_metrics
 
 CHANGES = ("opened", "updated", "closed")
-CAUSES = (BUDGET, "quiet")
+CAUSES = (BUDGET, QUIET, RULE)
 STATES = ("waiting", "restoring", "running")
 CONTROL_KINDS = (*TYPES, "taken_back")
 HELD = tuple(kind for kind in TYPES if kind != "acknowledgement")  # those are kept with their incident
@@ -23,6 +23,7 @@ COUNTERS: Mapping[str, tuple[str, str]] = {
     "telltale_incident_anomalies": ("anomalies", "Changes of anomalies that were taken in."),
     "telltale_incident_anomalies_rejected": ("rejected", "Records that are no event, now dead letters."),
     "telltale_incident_controls_rejected": ("controls_rejected", "Records that are no control, now dead letters."),
+    "telltale_incident_anomalies_ruled": (RULED, "Anomalies that a rule of a label keeps from people."),
     "telltale_incidents_notified": ("notified", "Incidents that people are notified of."),
     "telltale_incident_migrations": ("migrations", "Times that another member may have had the partitions."),
     "telltale_incident_state_problems": ("lost", "Times that state or anomalies were missing, and it went on without."),
@@ -87,6 +88,9 @@ class IncidentMetrics:
         for kind in HELD:
             in_force.add_metric([kind], status.controls[kind])
         yield in_force
+        yield GaugeMetricFamily(
+            "telltale_incident_label_rules", "Rules that labels make, in force.", status.label_rules
+        )
         held_back = CounterMetricFamily(
             "telltale_incidents_held_back",
             "Times that no one was notified of an incident, by cause.",

@@ -48,6 +48,7 @@ class IncidentStatus(StageStatus):
     open_incidents: int = 0
     tokens: float = 0.0  # left of the budget
     controls: Counter[str] = field(default_factory=Counter)  # in force, by type
+    label_rules: int = 0  # in force
 
 
 class _Task:
@@ -335,7 +336,7 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
         if task is None:
             return
         status.open_incidents, status.tokens = task.book.open_incidents, task.book.budget.tokens
-        status.controls = task.book.controls.counts()
+        status.controls, status.label_rules = task.book.controls.counts(), task.book.controls.label_rules
         status.lag_records = None
         if task.is_running:
             status.lag_records = lag_records(self._log, {p: task.next_offset(p) for p in task.partitions})

@@ -17,6 +17,7 @@ from service.stages.incidents.controls import (
     Acknowledgement,
     Control,
     Dependency,
+    Example,
     GivenControl,
     Label,
     Quiet,
@@ -47,6 +48,7 @@ def anomaly_record(stream: str, change: str, at_s: float, since_s: float, severi
         "score": 1.2,
         "peak": 1.7,
         "opened_at": rfc3339(NOW_MS + round(1000 * since_s)),
+        "channels": [{"name": "flow", "share": 0.2}, {"name": "vibration", "share": 0.8, "observed": 3.0}],
         "more": {"that": "incidents do not need"},
     }
     event = {
@@ -109,6 +111,9 @@ def plant_controls(seed: int = 0) -> list[Record]:
         stream = f"site/line-{chance.randrange(4)}/m{chance.randrange(9)}/s{chance.randrange(5)}"
         anomaly = f"{stream}#{n}"
         found.append((f"label-{n % 20}", Label(label=chance.choice(LABELS), anomaly=anomaly, **said)))
+    streams = [f"site/line-{line}/m{machine}/s0" for line in (0, 3) for machine in range(9)]
+    alike = [Example(stream, "prediction", "vibration", "major", time_at(0)) for stream in streams]
+    found.append(("rules", Label(label="normal", anomaly="a", rule="always", examples=alike, **said)))
     found += [(name, None) for name in ("drive", "label-3", "nightly")]
     return [control_record(name, control)._replace(time_ms=NOW_MS + n) for n, (name, control) in enumerate(found)]
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from service.stages.incidents.controls import (
     Acknowledgement,
     Control,
     Dependency,
+    Example,
     GivenControl,
     Label,
     Quiet,
@@ -107,6 +109,61 @@ def test_a_label_of_an_anomaly_that_has_not_come_yet_waits_for_it() -> None:
     assert opened.data.members[0].label == "known"
 
 
+def like(stream: str, severity: str = "minor", **rule: Any) -> Label:
+    """A label of an anomaly of this stream that opened at time_at(0), and the rule that it makes."""
+    example = Example(stream, "prediction", "vibration", severity, time_at(0))
+    return Label(label="normal", anomaly="earlier", examples=[example], **{"rule": "day", **rule, **WHO})
+
+
+def test_a_label_of_an_anomaly_keeps_later_ones_like_it_from_people_until_it_is_taken_back() -> None:
+    book = new_book()
+    apply(book, "l", like("site/line-1/m/s"))
+    (alike,) = observe(book, "site/line-1/m/s", "opened", 86_400)
+    assert (alike.data.notified, alike.data.held_back) == (False, "rule of l")
+    (member,) = alike.data.members
+    assert (member.label, member.rule, member.channel) == (None, "l", "vibration")
+    assert book.decisions == {"rule": 1, "ruled": 1}
+    (again,) = apply(book, "l", None)
+    assert (again.data.notified, again.data.held_back, again.data.members[0].rule) == (True, None, None)
+
+
+@pytest.mark.parametrize(
+    ("stream", "at_s", "severity"),
+    [("site/line-1/m/other", 86_400, "minor"), ("site/line-1/m/s", 86_400 + 2 * 3_600, "minor")],
+)
+def test_a_rule_is_not_about_another_stream_or_another_hour(stream: str, at_s: float, severity: str) -> None:
+    book = new_book()
+    apply(book, "l", like("site/line-1/m/s"))
+    (opened,) = observe(book, stream, "opened", at_s)
+    assert opened.data.notified
+
+
+def test_an_anomaly_that_becomes_more_severe_than_the_one_that_was_labelled_is_for_people() -> None:
+    book = new_book()
+    apply(book, "l", like("site/line-1/m/s"))
+    (opened,) = observe(book, "site/line-1/m/s", "opened", 86_400)
+    rises = read_change(anomaly_record("site/line-1/m/s", "updated", 86_460, 86_400, "major").value)
+    assert rises is not None
+    (risen,) = book.observe(rises)
+    assert (opened.data.notified, risen.data.notified, risen.data.members[0].rule) == (False, True, None)
+
+
+def test_what_people_say_of_the_anomaly_itself_counts_before_a_rule() -> None:
+    book = new_book()
+    apply(book, "l", like("site/line-1/m/s"))
+    observe(book, "site/line-1/m/s", "opened", 86_400)
+    (fault,) = apply(book, "f", Label(label="fault", anomaly="site/line-1/m/s#0", **WHO))
+    assert (fault.data.notified, fault.data.members[0].label, fault.data.members[0].rule) == (True, "fault", None)
+
+
+def test_a_label_that_makes_a_rule_is_never_over() -> None:
+    book = new_book()
+    observe(book, "site/line-2/m/s", "opened", 300 * 86_400)
+    assert effect(book, "none", Label(label="normal", anomaly="earlier", **WHO)) == "over"
+    assert effect(book, "l", like("site/line-1/m/s")) == "set"
+    assert (set(book.controls.held), book.controls.label_rules) == ({"l"}, 1)
+
+
 def test_a_fault_is_labelled_and_notified_all_the_same() -> None:
     book = new_book()
     (first,) = observe(book, "site/line-1/m/s", "opened", 0)
@@ -152,6 +209,12 @@ def test_each_control_says_what_came_of_it() -> None:
         (Label(label="odd", anomaly="a", **WHO), "expected one of fault, normal, known"),
         (Label(label="known", **WHO), "expected anomaly, or else streams"),
         (Label(label="known", anomaly="a", until=time_at(1), **WHO), "expected anomaly, or else streams"),
+        (like("s", rule="month"), "rule is 'month', expected one of day, week, always"),
+        (like("s", rule=None), "examples and no rule"),
+        (like("s", time_zone="Mars/Pole"), "time_zone is"),
+        (like("s", "odd"), "severity is 'odd', expected one of minor, major, critical"),
+        (Label(label="fault", anomaly="a", rule="day", **WHO), "rule of the label fault, expected one of normal"),
+        (Label(label="known", anomaly="a", rule="day", **WHO), "found 0 examples for the rule, expected 1 to 60"),
         (Acknowledgement(incident="i", by="", at=time_at(0)), "by is empty"),
     ],
 )
@@ -198,9 +261,9 @@ def test_controls_and_anomalies_make_what_their_order_says() -> None:
     effects = Counter(one["effect"] for one in told if "effect" in one)
     acknowledged = {one["incident"] for one in told if one.get("acknowledged_by") == "ben"}
     assert len(acknowledged) > 3
-    assert effects == {"set": 24 + len(acknowledged), "replaced": 11, "taken_back": 4, "unknown": 2}
+    assert effects == {"set": 25 + len(acknowledged), "replaced": 11, "taken_back": 4, "unknown": 2}
     reasons = {one.get("held_back") for one in told}
-    assert {"overhaul", "nightly", "labelled known", "budget"} <= reasons
+    assert {"overhaul", "nightly", "labelled known", "rule of rules", "budget"} <= reasons
 
 
 def test_controls_that_are_there_are_taken_in_before_the_anomalies() -> None:
