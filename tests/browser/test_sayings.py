@@ -162,3 +162,33 @@ def test_where_no_token_is_set_the_page_says_why_nothing_can_be_said(
             expect(shown.page.locator("[data-action]")).to_have_count(0)
     finally:
         service.process.kill()
+
+
+@pytest.mark.thorough
+def test_a_label_makes_a_rule_for_what_comes_later_until_it_is_taken_back(browser: Browser, storm: Plant) -> None:
+    """The last test of the storm: its anomaly comes 20 minutes later and is an incident of its own."""
+    with opened(browser, storm, **DESK) as page:
+        page.evaluate("localStorage.setItem('telltale-name', 'ben')")
+        rows = page.locator("#incidents-open > li").filter(has_text=ALONE.rpartition("/")[0])
+        rows.locator(".incident").click()
+        sayings = page.locator("#chosen-sayings")
+        expect(sayings).to_contain_text("in incident site/line-5")
+        sayings.get_by_role("button", name=f"Label {ALONE}").click()
+        expect(page.locator("#say-rule option")).to_have_count(4)
+        expect(page.locator("#say-rule")).to_have_value("day")
+        assert violations(page) == []
+        page.locator("#say-choices").get_by_role("button", name="normal").click()
+        expect(sayings).to_contain_text("called normal (so are later ones like it, around its hour each day) by ben")
+        storm.until_applied("label set")
+
+        at_s = time.time() - NOW_MS / 1000 + 1_200
+        storm.broker.produce(
+            storm.service.names.anomalies, [(0, anomaly_record(ALONE, "opened", at_s, at_s, "minor", 1))]
+        )
+        expect(rows).to_have_count(2, timeout=30_000)
+        expect(rows.filter(has_text="no one is notified: rule of label-")).to_have_count(1)
+        rows.first.get_by_role("button", name=re.compile("Take back: called")).click()
+        expect(rows.filter(has_text="no one is notified")).to_have_count(0, timeout=30_000)
+        storm.until_applied("label set", "None taken_back")
+    last = storm.events()[-1]["data"]
+    assert (last["first_cause"]["anomaly"], last["notified"], last["held_back"]) == (f"{ALONE}#1", True, None)

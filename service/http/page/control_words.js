@@ -8,10 +8,13 @@ import { clock, count } from "./words.js";
 /** @typedef {import("./types.d.ts").Incident} Incident */
 /** @typedef {import("./types.d.ts").MembersFound} MembersFound */
 /** @typedef {import("./types.d.ts").Target} Target */
+/** @typedef {import("./types.d.ts").Example} Example */
+/** @typedef {import("./types.d.ts").Rule} Rule */
 
 const HOUR_MS = 3_600_000;
 const MOST_BYTES = 12_000; // of names in one control; the service takes 16,384 bytes in all
 const MOST_PATTERNS = 100;
+const MOST_EXAMPLES = 60;
 
 /** For how long. @type {{ words: string, ms: number }[]} */
 export const MUTES = [
@@ -22,6 +25,13 @@ export const MUTES = [
 
 /** What an anomaly was, by what the service calls it. @type {Record<string, string>} */
 export const LABELS = { fault: "a fault", normal: "normal", known: "known, unimportant" };
+
+/** Of later ones that are like it, by what the service calls it. @type {Record<string, string>} */
+export const RULES = {
+  day: "so are later ones like it, around its hour each day",
+  week: "so are later ones like it, around its hour on its day of the week",
+  always: "so are later ones like it, at any time",
+};
 
 // --- patterns of streams' names, as Python's fnmatch reads them
 
@@ -82,14 +92,32 @@ export const mute = (streams, until, by, note) => ({
 /** @type {(incident: string, by: string, note: string) => NewControl} */
 export const acknowledge = (incident, by, note) => ({ type: "acknowledgement", incident, by, ...(note && { note }) });
 
-/** @type {(label: string, anomaly: string, by: string, note: string) => NewControl} */
-export const labelAnomaly = (label, anomaly, by, note) => ({
+/** @type {(label: string, anomaly: string, by: string, note: string, rule: Rule | null) => NewControl} */
+export const labelAnomaly = (label, anomaly, by, note, rule) => ({
   type: "label",
   label,
   anomaly,
   by,
   ...(note && { note }),
+  ...(label !== "fault" && rule),
 });
+
+/**
+ * What a rule can be made of; null where the members are not all named, or too many for one control.
+ * @param {MembersFound} found
+ * @param {string | null} anomaly the one that it is about; null: all of them
+ * @returns {Example[] | null}
+ */
+export function examples({ members, members_left_out }, anomaly) {
+  const mine = members.filter((one) => anomaly === null || one.anomaly === anomaly);
+  const made = mine.map(({ stream, kind, channel, severity, opened_at }) => ({
+    ...{ stream, kind, channel, severity },
+    opened_at,
+  }));
+  const whole = anomaly !== null || !members_left_out;
+  const fit = made.length <= MOST_EXAMPLES && new TextEncoder().encode(JSON.stringify(made)).length <= MOST_BYTES / 2;
+  return whole && made.length && fit ? made : null;
+}
 
 /**
  * Of all anomalies that it has now.
@@ -98,13 +126,15 @@ export const labelAnomaly = (label, anomaly, by, note) => ({
  * @param {string[]} streams
  * @param {string} by
  * @param {string} note
+ * @param {Rule | null} rule
  * @returns {NewControl}
  */
-export function labelMembers(label, { incident, members, members_left_out }, streams, by, note) {
+export function labelMembers(label, { incident, members, members_left_out }, streams, by, note, rule) {
   const opened = [incident.opened_at, ...members.map((one) => one.opened_at)].map((time) => Date.parse(time));
   const closed = members_left_out ? Date.parse(incident.closed_at ?? "") || Date.now() : 0;
   const until = new Date(Math.max(...opened, closed) + 1).toISOString();
-  return { type: "label", label, streams, from: incident.opened_at, until, by, ...(note && { note }) };
+  const more = { ...(note && { note }), ...(label !== "fault" && rule) };
+  return { type: "label", label, streams, from: incident.opened_at, until, by, ...more };
 }
 
 // --- what holds
@@ -129,6 +159,7 @@ function isAbout(given, { incident, stream, anomaly, opened_at }, now) {
   const opened = Date.parse(opened_at ?? "");
   if (given.type === "quiet") return !given.cron && within(now, given) && some(given.streams, stream);
   if (given.type !== "label") return false;
+  if (given.examples?.some((one) => one.stream === stream)) return true;
   if (given.anomaly) return given.anomaly === anomaly;
   return within(opened, given) && some(given.streams ?? [], stream);
 }
@@ -157,7 +188,10 @@ export function controlWords(given) {
 /** @param {Control} given */
 function what(given) {
   if (given.type === "acknowledgement") return "acknowledged";
-  if (given.type === "label") return `called ${LABELS[given.label] ?? given.label}`;
+  if (given.type === "label") {
+    const called = `called ${LABELS[given.label] ?? given.label}`;
+    return given.rule ? `${called} (${RULES[given.rule] ?? given.rule})` : called;
+  }
   if (given.type === "model") return "promoted";
   if (given.type === "dependency") return `quiet while ${streamWords(given.on)} is anomalous`;
   if (given.cron) return `muted again and again (${given.cron})`;
@@ -167,7 +201,7 @@ function what(given) {
 /** What it is about, for a list of its own. @param {Control} given */
 export function aboutWords(given) {
   if (given.type === "acknowledgement") return `incident ${given.incident}`;
-  if (given.type === "label" && given.anomaly) return `anomaly ${given.anomaly}`;
+  if (given.type === "label" && given.anomaly) return given.examples?.[0]?.stream ?? `anomaly ${given.anomaly}`;
   if (given.type === "model") return `model ${given.checkpoint}`;
   return streamWords(given.streams ?? []);
 }

@@ -4,12 +4,13 @@ import * as words from "./control_words.js";
 import { choice, element, field, item, replace, text } from "./elements.js";
 import { ask, send } from "./service.js";
 import { page, serviceNow } from "./state.js";
-import { count, number } from "./words.js";
+import { count, number, ZONES } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Target} Target */
 /** @typedef {import("./types.d.ts").Saying} Saying */
 /** @typedef {import("./types.d.ts").ControlSeen} ControlSeen */
 /** @typedef {import("./types.d.ts").MembersFound} MembersFound */
+/** @typedef {import("./types.d.ts").Example} Example */
 /** @typedef {import("./types.d.ts").NewControl} NewControl */
 
 const NAME_KEPT = "telltale-name";
@@ -122,7 +123,7 @@ const nameOf = ({ incident, stream }) => (incident ? `incident ${incident.group}
 
 // --- saying it
 
-/** @type {{ kind: Saying, target: Target, members: MembersFound | null } | null} */
+/** @type {{ kind: Saying, target: Target, members: MembersFound | null, examples: Example[] | null } | null} */
 let asked = null;
 
 /**
@@ -132,9 +133,13 @@ let asked = null;
  */
 async function begin(kind, target) {
   const by = localStorage.getItem(NAME_KEPT) ?? "";
-  const { incident } = target;
+  const incident = target.incident ?? (kind === "label" ? page.incident : null);
   const found = kind === "acknowledge" || !incident ? null : ask(`incidents/${encodeURIComponent(incident.incident)}`);
-  asked = { kind, target, members: await (found ?? Promise.resolve(null)).catch(() => null) };
+  /** @type {MembersFound | null} */
+  const members = await (found ?? Promise.resolve(null)).catch(() => null);
+  const examples =
+    kind === "label" && members ? words.examples(members, target.incident ? null : target.anomaly) : null;
+  asked = { kind, target, members: target.incident && members, examples };
   if (kind === "acknowledge" && by) await tell("", by, "");
   else show("");
 }
@@ -142,7 +147,7 @@ async function begin(kind, target) {
 /** @param {string} error why it has not been taken */
 function show(error) {
   if (asked === null) return;
-  const { kind, target } = asked;
+  const { kind, target, examples } = asked;
   element("say-title").textContent = `${TITLES[kind]} ${nameOf(target)}`;
   element("say-error").textContent = error;
   field("say-by").value = localStorage.getItem(NAME_KEPT) ?? "";
@@ -150,10 +155,22 @@ function show(error) {
   const scope = choice("say-scope");
   element("say-scope-line").hidden = kind !== "mute";
   replace(scope, kind === "mute" ? scopes(target, asked.members).map(({ words }) => new Option(words)) : []);
+  element("say-rule-line").hidden = examples === null;
+  replace(choice("say-rule"), examples ? rules(target) : []);
   element("say-choices").replaceChildren(...choices(kind).map(([value, label]) => choiceButton(value, label)));
   const dialog = element("say", HTMLDialogElement);
   if (!dialog.open) dialog.showModal();
   if (field("say-by").value) element("say-choices").querySelector("button")?.focus();
+}
+
+/**
+ * Of one anomaly a rule is the first choice, of all that an incident has none.
+ * @param {Target} target
+ */
+function rules({ incident }) {
+  const made = Object.entries(words.RULES).map(([rule, means]) => new Option(means, rule));
+  const none = new Option("it says nothing of later ones", "");
+  return incident ? [none, ...made] : [...made, none];
 }
 
 /**
@@ -206,17 +223,19 @@ function scopes({ incident, stream }, found) {
  */
 function controlOf(value, by, note) {
   if (asked === null) return null;
-  const { kind, target, members } = asked;
+  const { kind, target, members, examples } = asked;
   const { incident, anomaly, stream } = target;
   if (kind === "mute") {
     const { patterns } = scopes(target, members)[Math.max(0, choice("say-scope").selectedIndex)];
     return words.mute(patterns, serviceNow() + Number(value), by, note);
   }
   if (kind === "acknowledge") return incident && words.acknowledge(incident.incident, by, note);
-  if (!incident) return anomaly === null ? null : words.labelAnomaly(value, anomaly, by, note);
+  const period = choice("say-rule").value;
+  const rule = examples && period ? { rule: period, examples, time_zone: ZONES[0] ?? "UTC" } : null;
+  if (!incident) return anomaly === null ? null : words.labelAnomaly(value, anomaly, by, note, rule);
   const found = members ?? { incident, members: [], members_left_out: 1 };
   const patterns = words.memberPatterns(found) ?? [words.groupPattern(incident) ?? words.patternOf(stream)];
-  return words.labelMembers(value, found, patterns, by, note);
+  return words.labelMembers(value, found, patterns, by, note, rule);
 }
 
 /**

@@ -180,7 +180,7 @@ function insideOf({ members, members_left_out }) {
 const byOpening = (one, other) => Date.parse(one.opened_at) - Date.parse(other.opened_at);
 
 /** @param {Member} member */
-function memberRow({ anomaly, stream, status, severity, kind, opened_at, label }) {
+function memberRow({ anomaly, stream, status, severity, kind, opened_at, label, rule }) {
   const row = text("button", "", "member");
   row.type = "button";
   row.dataset.key = `member ${anomaly}`;
@@ -193,6 +193,7 @@ function memberRow({ anomaly, stream, status, severity, kind, opened_at, label }
       kindName(kind),
       status === "open" ? "open" : "over",
       label && `called ${label}`,
+      rule && `no one is notified: rule of ${rule}`,
     ]),
   );
   return row;

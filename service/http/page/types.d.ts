@@ -28,6 +28,9 @@ export type MembersFound = Messages.MembersFound;
 export type ControlSeen = Messages.ControlSeen;
 export type Control = ControlSeen["given"];
 export type ControlsFound = Messages.ControlsFound;
+export type Example = Messages.Example;
+/** What a label says of later anomalies. */
+export type Rule = { rule: string; examples: Example[]; time_zone: string };
 /** A control as it is given: the service says when. */
 export type NewControl = Unstamped<Control>;
 type Unstamped<C> = C extends Control ? Omit<C, "at"> : never;

@@ -29,7 +29,7 @@ const TARGET = { incident: INCIDENT, stream: FIRST.stream, anomaly: "a-1", opene
 /** @type {(stream: string, opened_at?: string) => import("../../../../service/http/page/types.d.ts").Member} */
 const member = (stream, opened_at = AT) => ({
   ...{ anomaly: stream, stream, status: "open", severity: "minor", kind: "level", closed_as: null, label: null },
-  opened_at,
+  ...{ channel: "flow", rule: null, opened_at },
 });
 
 test("a pattern fits names as Python's fnmatch reads it", () => {
@@ -70,7 +70,7 @@ test("an incident is muted by its streams' common beginning, or by their names w
 test("a label of an incident is about the anomalies that it has now", () => {
   const members = [member("a"), member("b", "2026-01-20T09:30:00Z")];
   const found = { incident: INCIDENT, members, members_left_out: 0 };
-  assert.deepEqual(controls.labelMembers("known", found, ["a", "b"], "anna", ""), {
+  assert.deepEqual(controls.labelMembers("known", found, ["a", "b"], "anna", "", null), {
     ...{ type: "label", label: "known", streams: ["a", "b"], by: "anna" },
     from: AT,
     until: "2026-01-20T09:30:00.001Z",
@@ -120,9 +120,50 @@ test("what people said is put in words: what, who, when and why", () => {
     `acknowledged by anna, ${day} 09:26:00: on my way`,
   );
   assert.equal(
-    said(controls.labelAnomaly("known", "a-1", "ben", "")),
+    said(controls.labelAnomaly("known", "a-1", "ben", "", null)),
     `called known, unimportant by ben, ${day} 09:26:00`,
   );
+  assert.equal(
+    said(controls.labelAnomaly("normal", "a-1", "ben", "", RULE)),
+    `called normal (so are later ones like it, around its hour each day) by ben, ${day} 09:26:00`,
+  );
+});
+
+const RULE = {
+  ...{ rule: "day", time_zone: "Europe/Berlin" },
+  examples: [{ stream: "a", kind: "level", channel: "flow", severity: "minor", opened_at: AT }],
+};
+
+test("a rule is made of what is labelled, if all of it is known and fits into one control", () => {
+  const found = { incident: INCIDENT, members: [member("a"), member("b")], members_left_out: 0 };
+  assert.deepEqual(controls.examples(found, "a"), RULE.examples);
+  assert.deepEqual(
+    controls.examples(found, null)?.map(({ stream }) => stream),
+    ["a", "b"],
+  );
+  assert.equal(controls.examples(found, "c"), null);
+  const more = { ...found, members_left_out: 1 };
+  assert.equal(controls.examples(more, null), null);
+  assert.deepEqual(controls.examples(more, "a"), RULE.examples);
+  const many = { ...found, members: Array.from({ length: 61 }, (_, n) => member(`${n}`)) };
+  assert.equal(controls.examples(many, null), null);
+});
+
+test("a fault makes no rule", () => {
+  assert.deepEqual(controls.labelAnomaly("fault", "a", "anna", "", RULE), {
+    ...{ type: "label", label: "fault", anomaly: "a", by: "anna" },
+  });
+  const normal = controls.labelAnomaly("normal", "a", "anna", "", RULE);
+  assert.equal("rule" in normal && normal.rule, "day");
+});
+
+test("a label is in force of the streams that its rule is about", () => {
+  /** @type {ControlSeen} */
+  const one = { control: "l", given: { type: "label", label: "normal", anomaly: "earlier", ...SAID, ...RULE } };
+  /** @param {string} stream */
+  const of = (stream) => controls.about([one], { incident: null, stream, anomaly: "later", opened_at: AT }, NOW).length;
+  assert.deepEqual([of("a"), of("b")], [1, 0]);
+  assert.equal(controls.aboutWords(one.given), "a");
 });
 
 test("a promoted model is among what was said, by its file", () => {
