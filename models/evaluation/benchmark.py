@@ -18,6 +18,7 @@ import torch
 from models.checkpoints.checkpoint import load_net
 from models.data.arrays import Bools, Doubles
 from models.data.file_options import AS_USUAL, FileOptions
+from models.data.label_windows import LabelWindows
 from models.data.series import Series, UnusableData, read_series
 from models.detection.detector import DetectorConfig
 from models.detection.priming import prime
@@ -64,6 +65,7 @@ class BenchmarkPlan:
     features: tuple[str, ...] | None = None  # of all sets; None: those of their first files
     settings: tuple[Setting, ...] = ()  # with which the nets judge too, beside the detector's own
     rules: tuple[SensorRule, ...] = ()  # of the sensors, for all detectors
+    labels: LabelWindows | None = None  # in place of the files' column `label`
 
     def trained_for(self, features: tuple[str, ...]) -> Trained | None:
         return next((one for one in self.trained if one.forecaster.config.features == features), None)
@@ -172,7 +174,7 @@ def _judge_set(
     series = read_series(sets[job.set], plan.features, plan.files)
     sensors = SensorRules(plan.rules, series[0].features)
     sensors.clean_series(series)
-    labels = _test_labels(job.set, series, plan.files)
+    labels = _test_labels(job.set, series, plan)
     if job.detector in RAW_SCORES:
         return (_run_of(job, series, labels, judge_raw(series, RAW_SCORES[job.detector])),)
     config = plan.config(job.features)
@@ -203,15 +205,19 @@ def _run_of(
     )
 
 
-def _test_labels(name: str, series: Sequence[Series], options: FileOptions) -> list[Bools]:
+def _test_labels(name: str, series: Sequence[Series], plan: BenchmarkPlan) -> list[Bools]:
     """Of the test part of every series that has one."""
     tested = [one.select(one.test) for one in series if one.test.any()]
     if not tested:
         raise UnusableData(f"{name}: no rows with part = test; they are what a detector is judged on")
-    labels = evaluation.read_labels(tested, options)
+    if plan.labels is not None:
+        return [plan.labels.faults(one.key, one.times_ms) for one in tested]
+    labels = evaluation.read_labels(tested, plan.files)
     for one, label in zip(tested, labels, strict=True):
         if label is None:
-            raise UnusableData(f"{one.path}: no column `label`; it says which test rows are anomalies")
+            raise UnusableData(
+                f"{one.path}: no column `label`; it says which test rows are anomalies, unless a file does (--labels)"
+            )
     return [label for label in labels if label is not None]
 
 
@@ -302,6 +308,8 @@ def _settings(job: BenchmarkJob, plan: BenchmarkPlan, files: Sequence[Path]) -> 
     }
     if rules := digest_of(plan.rules):
         settings["rules"] = rules
+    if plan.labels is not None:
+        settings["labels"] = plan.labels.digest
     if job.detector == WHOLE and (trained := plan.trained_for(job.features)):
         return settings | {"checkpoint": trained.digest}
     if job.detector == WHOLE:

@@ -3,15 +3,19 @@
 import getpass
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from models.output.wording import counted
 from service.cli.moments import duration_s, time_ms
 from service.cli.option_checks import one_of
-from service.cli.options import AsJson, Config, Servers, load_settings, out
+from service.cli.options import AsJson, Config, Force, Servers, load_settings, out
+from service.cli.output_files import check_outputs
 from service.errors import RefusedSetting
 
 if TYPE_CHECKING:
@@ -179,6 +183,37 @@ def control_label(
         out.print(
             f"  rule: {one.stream}, {one.kind}, channel {one.channel or 'unknown'}, at most {one.severity}"
             f"{f', {when} as {one.opened_at} ({time_zone})' if when else ''}"
+        )
+
+
+@control_app.command("labels", epilog="Example: telltale control labels --out labels.csv")
+def control_labels(
+    out_file: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
+    force: Force = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+) -> None:
+    """Write what people called anomalies, as stretches of streams: for telltale evaluate and telltale train --labels.
+
+    An anomaly's stretch is from its opening to its end; a label of a span in which there was none is that span.
+    """
+    check_outputs(out_file, force=force)
+    settings = load_settings(config, {"kafka.bootstrap_servers": bootstrap_servers})
+
+    from models.output.output_file import write_or_keep
+    from service.process.anomalies import told_anomalies
+    from service.process.controls import standing_controls
+    from service.process.labels import as_csv, said_windows
+
+    said = said_windows(standing_controls(settings), told_anomalies(settings))
+    write_or_keep(out_file, as_csv(said.windows))
+    counts = Counter(one.label for one in said.windows)
+    found = ", ".join(f"{counts[label]} {label}" for label in sorted(counts)) or "no labels"
+    out.print(f"{out_file}: {counted(len(said.windows), 'stretch', 'stretches')} ({found})")
+    if said.unknown:
+        out.print(
+            f"left out: {counted(said.unknown, 'label')} of anomalies whose events are no longer on "
+            f"{settings.kafka.anomalies_topic}"
         )
 
 

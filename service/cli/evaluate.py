@@ -65,6 +65,13 @@ def evaluate(
     features: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="The channels; those of each set's first file if not given.")
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            help="Events are the stretches that this file calls a fault, as telltale control labels writes it.",
+        ),
+    ] = None,
     train: Annotated[bool, typer.Option("--train", help="Train a net on each set: the default.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Nets of each set, with seeds 0, 1, 2, …")] = 5,
     hidden: Hidden = 64,
@@ -104,6 +111,8 @@ def evaluate(
             raise RefusedSetting("--write: expected --simulated beside it, whose series it writes")
         _write_series(write, seeds, force=force)
         return
+    if simulated and labels:
+        raise RefusedSetting("--labels: expected no --simulated beside it, whose series know their faults")
     if simulated:
         training = (epochs, patience) if train else None
         _evaluate_simulated(data, only, checkpoint, training, seeds, hidden, device, folder, force=force)
@@ -119,6 +128,7 @@ def evaluate(
     goes_on = (folder / "runs").is_dir()  # what is written then is made of the runs that are kept there
     refuse_overwriting(*written, force=force or goes_on)
 
+    from models.data.label_windows import read_label_windows
     from models.data.series import look_at_files
     from models.evaluation.benchmark import BenchmarkPlan
     from models.evaluation.benchmark import evaluate as judge_sets
@@ -142,6 +152,7 @@ def evaluate(
         features=channels,
         settings=_settings(grid or []),
         rules=rules_in(settings),
+        labels=None if labels is None else read_label_windows(labels),
     )
     check_outputs(*written, *(folder / f"{name}.html" for name in sets), force=force or goes_on)
     one_thread()

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from models.data.label_windows import LabelWindows
     from models.data.series import Series
     from models.detection.sensor_rules import SensorRules
     from service.settings.settings import Settings
@@ -83,6 +84,13 @@ def train(
     ] = None,
     bootstrap_servers: Servers = None,
     simulate: Annotated[int, typer.Option(min=0, help="Train on this many simulated streams instead of files.")] = 0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            help="Leave out the stretches that this file calls a fault, as telltale control labels writes it.",
+        ),
+    ] = None,
     generic: Annotated[
         bool,
         typer.Option(
@@ -137,13 +145,16 @@ def train(
 ) -> None:
     """Learn what is normal from sensor series, and write a checkpoint.
 
-    Rows with `part` = test are never trained on, labels are never read. Ctrl-C saves the best so far. The data may be
-    larger than memory: it is laid out on disk, where TMPDIR says. Under torchrun several processes train together.
+    Rows with `part` = test are never trained on, a column `label` is never read. Ctrl-C saves the best so far. The data
+    may be larger than memory: it is laid out on disk, where TMPDIR says. Under torchrun several processes train
+    together.
     """
     import math
 
     if generic:
-        _train_generic(out_file, bool(data or more or from_topic or simulate), hidden, epochs, seed, force=force)
+        _train_generic(
+            out_file, bool(data or more or from_topic or simulate or labels), hidden, epochs, seed, force=force
+        )
         return
     wanted = _TopicRange(from_topic, since, until, features)
     _check_sources(wanted, bool(data or more), simulate)
@@ -153,12 +164,14 @@ def train(
     check_outputs(resume, force=True)
 
     from models.checkpoints.checkpoint import load_net
+    from models.data.label_windows import read_label_windows
     from models.training.architecture import suited_to
     from models.training.distributed import joined
     from models.training.loop import usable
     from models.training.run import TrainingConfig
     from service.cli.trainer import train as train_and_save
 
+    windows = None if labels is None else read_label_windows(labels)
     with joined(device_of(device)) as ranks:
         say = out if ranks.first else Console(quiet=True)
         settings = quiet_settings(config, None, [from_topic] if from_topic else None, None, bootstrap_servers)
@@ -168,7 +181,8 @@ def train(
             learned = _Learned(simulated(simulate, seed), counted(simulate, "simulated stream"), 1)
         else:
             learned = _from_files(paths, _names(features), files, settings, say)
-        parts = usable(learned.series)
+        series = learned.series if windows is None else _without_faults(learned.series, windows, say)
+        parts = usable(series)
         start = None if from_scratch else load_net(parts[0].features).detector.forecaster
         zone = time_zone or _zone_in_rules(learned.sensors, parts)
         architecture = suited_to(parts, cell, hidden, layers, zone, start.config if start else None)
@@ -201,6 +215,14 @@ def train(
         )
 
 
+def _without_faults(series: "list[Series]", windows: "LabelWindows", say: Console) -> "list[Series]":
+    kept = windows.without_faults(series)
+    left = [len(one.times_ms) - len(rest.times_ms) for one, rest in zip(series, kept, strict=True)]
+    streams = counted(sum(map(bool, left)), "stream")
+    say.print(f"called a fault and left out: {counted(sum(left), 'reading')} of {streams}")
+    return kept
+
+
 def _zone_in_rules(sensors: "SensorRules | None", parts: "list[Series]") -> str:
     """Where all streams have the same, that one; the net has one clock."""
     zones = {"UTC" if sensors is None else sensors.of(one.key.encode()).time_zone for one in parts}
@@ -209,7 +231,9 @@ def _zone_in_rules(sensors: "SensorRules | None", parts: "list[Series]") -> str:
 
 def _train_generic(out_file: Path, has_data: bool, hidden: int, epochs: int, seed: int, *, force: bool) -> None:
     if has_data:
-        raise RefusedSetting("--generic makes its own data: expected no --data, --from-topic or --simulate beside it")
+        raise RefusedSetting(
+            "--generic makes its own data: expected no --data, --from-topic, --simulate or --labels beside it"
+        )
     check_outputs(out_file, force=force)
     from models.training.generic import GenericConfig
     from service.cli.trainer import train_generic

@@ -55,6 +55,8 @@ def files(telltale: Telltale, tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = to_frame(plant(34, 700, seed=0, step_s=300, fault_every=120, first_fault_after=400))
     few = [STREAM, *sorted(set(frame["stream"]) - {STREAM})[:2]]
     frame.filter(pl.col("stream").is_in(few)).write_parquet(folder / "history" / "plant.parquet")
+    at = "2001-01-01T00:00:00Z,2001-01-02T00:00:00Z"
+    (folder / "labels.csv").write_text(f"streams,from,until,label\n{STREAM},{at},fault\n")
     for name in ("plant", "other"):
         out = folder / f"{name}.safetensors"
         telltale.does("train", "--data", folder / "history", "--out", out, *SHORTER["train"])

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from models.data.label_windows import read_label_windows
 from service.kafka.topics import COMPACTED, TopicSpec, create_topics
 from service.log.port import Record
 from service.stages.incidents.controls import Acknowledgement, read_control
@@ -20,6 +21,7 @@ from tests.commands import Process
 from tests.integration.test_end_to_end import Names, made_topics, new_names, quick, service, wait_until
 from tests.kafka import Broker
 from tests.service.stages.incidents.plant import (
+    NOW_MS,
     PER_DAY,
     acknowledgements,
     anomaly_record,
@@ -160,7 +162,7 @@ def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: B
 
 
 def test_what_people_say_by_the_command_is_in_the_incidents_and_can_be_taken_back(
-    kafka: Broker, telltale: Telltale, monkeypatch: pytest.MonkeyPatch
+    kafka: Broker, telltale: Telltale, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     names, topic = made_topics(kafka), kafka.create_topic(1, "incidents")
     create_topics(kafka.bootstrap_servers, {controls_of(topic): TopicSpec(1, 1, COMPACTED)})
@@ -205,6 +207,10 @@ def test_what_people_say_by_the_command_is_in_the_incidents_and_can_be_taken_bac
         told = [(line["type"], line["effect"]) for line in stage.lines("control_applied")]
         assert told == [("quiet", "set"), ("acknowledgement", "set"), ("taken_back", "taken_back"), ("label", "set")]
         assert stage.metrics()['telltale_incident_controls_in_force{type="label"}'] == 1.0
+        said = telltale.does("control", "labels", "--out", tmp_path / "labels.csv", *at)
+        assert "labels.csv: 1 stretch (1 known)" in said
+        (window,) = read_label_windows(tmp_path / "labels.csv").windows
+        assert window == ("b/1/s", NOW_MS + 10_000, NOW_MS + 10_001, "known"), "it is open, and has one event"
     (ack, label) = map(msgspec.json.decode, telltale.does("control", "list", "--json", *at).splitlines())
     assert (ack["type"], ack["by"], ack["incident"]) == ("acknowledgement", "ben", held["incident"])
     assert (label["type"], label["anomaly"], label["note"]) == ("label", "b/1/s#0", "the valve sticks")

@@ -46,6 +46,23 @@ def test_parts_of_a_plant_are_learned_from_as_one_history(telltale: Telltale, pl
     assert parts["data"] == {**one["data"], "files": 2}  # type: ignore[dict-item]
 
 
+@pytest.mark.slow
+def test_what_people_called_a_fault_is_left_out_of_training(telltale: Telltale, plant: Path, tmp_path: Path) -> None:
+    labels, cut = tmp_path / "labels.csv", tmp_path / "cut.parquet"
+    spans = "pump,2001-09-09T01:50:00Z,2001-09-09T01:51:40Z,fault", "m*,2001-09-09T01:46:40Z,2001-09-09T02:00:00Z,known"
+    labels.write_text("\n".join(("streams,from,until,label", *spans)))
+    said = telltale.does("train", "--data", plant, "--labels", labels, "--out", tmp_path / "labelled", *QUICK)
+    assert "called a fault and left out: 50 readings of 1 stream" in said
+    assert "2 streams, 750 readings to train on" in said
+    whole = pl.concat([pl.read_parquet(path) for path in sorted(plant.iterdir())])
+    ago_s = whole["timestamp"] // 1000 - 10**9
+    fault = (whole["stream"] == "pump") & (ago_s >= 200) & (ago_s < 300)  # 10**9 is 01:46:40
+    whole.filter(~fault).write_parquet(cut)
+    telltale.does("train", "--data", cut, "--out", tmp_path / "without", *QUICK)
+    labelled, without = (described(telltale, tmp_path / name) for name in ("labelled", "without"))
+    assert labelled["tensors_sha256"] == without["tensors_sha256"]
+
+
 def test_parts_in_the_wrong_order_are_refused(telltale: Telltale, plant: Path, tmp_path: Path) -> None:
     parts = sorted(plant.iterdir(), reverse=True)
     said = telltale.refuses("train", "--data", *parts, "--out", tmp_path / "x", *QUICK, code=1)

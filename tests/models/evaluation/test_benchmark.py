@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 import torch
 
+from models.data.label_windows import read_label_windows
+from models.data.rfc3339 import rfc3339
 from models.data.series import UnusableData, read_series
 from models.data.synthetic import FEATURES, plant, to_frame
 from models.detection.detector import DetectorConfig
@@ -133,6 +135,29 @@ def test_labels_and_test_rows_teach_the_net_nothing(halls: Path, tmp_path: Path)
     assert not np.array_equal(series[0][0].values, series[1][0].values, equal_nan=True)
     one, other = (benchmark._net(of, PLAN, 0, CPU)[0].state_dict() for of in series)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_events_are_the_faults_of_a_file_of_stretches_as_they_are_those_of_the_column(
+    halls: Path, tmp_path: Path
+) -> None:
+    rows, plain = ["streams,from,until,label"], tmp_path / "press"
+    plain.mkdir()
+    for file in sorted((halls / "press").iterdir()):
+        frame = pl.read_parquet(file)
+        frame.drop("label").write_parquet(plain / file.name)
+        faults = frame.filter(pl.col("label") > 0)["timestamp"].cast(pl.Int64)
+        rows += [f"{file.stem},{rfc3339(time_ms)},{rfc3339(time_ms + 1)},fault" for time_ms in faults]
+    assert len(rows) > 20
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    torch.manual_seed(0)
+    trained = Trained(Forecaster(ForecasterConfig(FEATURES, hidden=16)).eval(), DetectorConfig(), "0" * 64, Path("x"))
+    plan = replace(PLAN, trained=(trained,), baselines=False)
+    by_column = evaluate(find_sets([halls / "press"]), plan, tmp_path / "column", CPU)
+    labelled = replace(plan, labels=read_label_windows(tmp_path / "labels.csv"))
+    by_file = evaluate(find_sets([plain]), labelled, tmp_path / "file", CPU)
+    assert [str(run.tallies) for run in by_file] == [str(run.tallies) for run in by_column]
+    with pytest.raises(UnusableData, match="no column `label`"):
+        evaluate(find_sets([plain]), plan, tmp_path / "file", CPU)
 
 
 def test_a_checkpoint_is_judged_without_training(halls: Path, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_the_commands_are_those_that_are_documented() -> None:
         "control depend",
         "control acknowledge",
         "control label",
+        "control labels",
         "control take-back",
         "control list",
         "produce",
