@@ -18,7 +18,6 @@ import numba
 from numba.core import config
 from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator
 
-SOURCES = Path(__file__).parent
 OPTIONS = {"error_model": "numpy", "fastmath": False, "_nrt": False}
 config.CPU_NAME, config.CPU_FEATURES = "generic", ""  # read when the first function is compiled or loaded
 
@@ -26,10 +25,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @cache
-def _digest() -> str:
-    """Of every source of this package: a function is compiled with those that it calls, wherever they stand."""
+def _digest(package: Path) -> str:
+    """Of every source of a package: a function is compiled with those of it that it calls, wherever they stand."""
     digest = hashlib.sha256()
-    for path in sorted(SOURCES.glob("*.py")):
+    for path in sorted(package.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -47,7 +46,7 @@ class KeptCode(InTreeCacheLocator):  # type: ignore[misc]  # numba has no types
         return str(super().get_cache_path())
 
     def get_source_stamp(self) -> str:
-        return _digest()
+        return _digest(Path(self._py_file).parent)
 
 
 def compiled(function: F) -> F:

@@ -6,10 +6,12 @@ for names. A schema must not let a few bytes claim much memory.
 
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from service.errors import RefusedSetting, RejectedReading
+from service.input.avro_columns import walk_of
+from service.input.parts import NOTHING, Walk, Walked, joined
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, RegisteredSchema, Registry, schema_id
 
@@ -26,38 +28,30 @@ LEAST_BYTES = {
     "enum": 1,
 }
 
-Read = Callable[[bytes], Any]
 
-
-def of_file(file: str, setting: str) -> Callable[[bytes], Iterable[Any]]:
+def of_file(file: str, setting: str) -> "Values":
     """Reads plain values by the schema in a file. Raises RefusedSetting."""
     try:
         with open(file, encoding="utf-8") as opened:  # noqa: PTH123
-            read = reader_of(RegisteredSchema("AVRO", opened.read()))
+            schema = AvroSchema(RegisteredSchema("AVRO", opened.read()))
     except (OSError, ValueError) as error:
         raise RefusedSetting(f"{setting}.schema_file: found {file}, expected an Avro schema: {error}") from None
 
-    def documents(value: bytes) -> Iterable[Any]:
-        try:
-            return [read(value)]
-        except RejectedReading as rejected:
-            number = schema_id(value)
-            if number is None:
-                raise
-            raise RejectedReading(
-                rejected.reason,
-                f"{rejected}; the value begins with the schema id {number} of a schema registry: "
-                f"{setting} without schema_file, and input.schema_registry_url, read it",
-            ) from rejected
+    def hint(value: bytes) -> str:
+        number = schema_id(value)
+        return "" if number is None else (
+            f"; the value begins with the schema id {number} of a schema registry: "
+            f"{setting} without schema_file, and input.schema_registry_url, read it"
+        )  # fmt: skip
 
-    return documents
+    return Values(lambda _: schema, 0, hint)
 
 
-def of_registry(registry: Registry) -> Read:
-    """Reads a value behind the id of its schema. Raises RegistryUnavailable."""
-    known: dict[int, Read | str] = {}
+def of_registry(registry: Registry) -> "Values":
+    """Reads values behind the ids of their schemas. Reading raises RegistryUnavailable."""
+    known: dict[int, AvroSchema | str] = {}
 
-    def read(value: bytes) -> Any:
+    def find(value: bytes) -> AvroSchema:
         number = schema_id(value)
         if number is None:
             raise RejectedReading(
@@ -70,41 +64,89 @@ def of_registry(registry: Registry) -> Read:
         found = known[number]
         if isinstance(found, str):
             raise RejectedReading(Reason.BAD_AVRO, found)
-        return found(value[ID_BYTES:])
+        return found
 
-    return read
+    return Values(find, ID_BYTES)
 
 
-def _registered(registry: Registry, number: int) -> Read | str:
-    """What reads values of a schema, or why nothing does. An unknown id may be known later: raises RejectedReading."""
+def _registered(registry: Registry, number: int) -> "AvroSchema | str":
+    """A schema, or why it describes no values. An unknown id may be known later: raises RejectedReading."""
     schema = registry.schema(number)
     if schema is None:
         raise RejectedReading(Reason.BAD_AVRO, f"schema id {number}: {registry.name} has no such schema")
     if schema.kind != "AVRO":
         return f"schema id {number} is of the type {schema.kind}, expected AVRO"
     try:
-        return reader_of(schema)
+        return AvroSchema(schema)
     except ValueError as error:
         return f"schema id {number}: {error}"
 
 
-def reader_of(schema: RegisteredSchema) -> Read:
-    """What reads values of a schema, to their last byte. Raises ValueError, which says what is wrong with it."""
-    import fastavro  # noqa: PLC0415  (most need no Avro)
-    from fastavro.schema import SchemaParseException, UnknownType  # noqa: PLC0415
+class Values:
+    """Reads values, one at a time to documents or many at once to instances of a class."""
 
-    names: dict[str, Any] = {}
-    try:
-        for one in (*(reference.text for reference in schema.references), schema.text):
-            parsed = fastavro.parse_schema(json.loads(one), named_schemas=names)
-        _Sizes(names).of(parsed)
-    except (SchemaParseException, UnknownType, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"no Avro schema: {error!r}") from error
+    def __init__(
+        self, find: Callable[[bytes], "AvroSchema"], framed: int, hint: Callable[[bytes], str] = lambda _: ""
+    ) -> None:
+        """find: the schema of a value. framed: bytes before it, which say which schema. hint: added to a refusal."""
+        self._find, self._framed, self._hint = find, framed, hint
 
-    def read(value: bytes) -> Any:
+    def document(self, value: bytes) -> Any:
+        """The one in a value."""
+        try:
+            return self._find(value).document(value[self._framed :])
+        except RejectedReading as rejected:
+            if hint := self._hint(value):
+                raise RejectedReading(rejected.reason, f"{rejected}{hint}") from rejected
+            raise
+
+    def shaped(self, root: Any) -> Walk:
+        """What makes instances of a type of values, all that have one schema at once. It raises RegistryUnavailable."""
+        walks: dict[AvroSchema, Walk | None] = {}
+
+        def of_one_schema(values: Sequence[bytes]) -> Walked:
+            try:
+                schema = self._find(values[0])
+            except RejectedReading:
+                return NOTHING
+            if schema not in walks:
+                walks[schema] = schema.walk(root, self._framed)
+            walk = walks[schema]
+            return NOTHING if walk is None else walk(values)
+
+        def read(values: Sequence[bytes]) -> Walked:
+            if len({value[: self._framed] for value in values}) == 1:
+                return of_one_schema(values)
+            places: dict[bytes, list[int]] = {}
+            for n, value in enumerate(values):
+                places.setdefault(value[: self._framed], []).append(n)
+            return joined((where, of_one_schema([values[n] for n in where])) for where in places.values())
+
+        return read
+
+
+class AvroSchema:
+    """A schema, parsed. Raises ValueError, which says what is wrong with it."""
+
+    def __init__(self, schema: RegisteredSchema) -> None:
+        import fastavro  # noqa: PLC0415  (most need no Avro)
+        from fastavro.schema import SchemaParseException, UnknownType  # noqa: PLC0415
+
+        self._names: dict[str, Any] = {}
+        try:
+            for one in (*(reference.text for reference in schema.references), schema.text):
+                self._parsed = fastavro.parse_schema(json.loads(one), named_schemas=self._names)
+            _Sizes(self._names).of(self._parsed)
+        except (SchemaParseException, UnknownType, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"no Avro schema: {error!r}") from error
+
+    def document(self, value: bytes) -> Any:
+        """What is in a value, to its last byte. Raises RejectedReading."""
+        import fastavro  # noqa: PLC0415
+
         stream = io.BytesIO(value)
         try:
-            document = fastavro.schemaless_reader(stream, parsed, None)
+            document = fastavro.schemaless_reader(stream, self._parsed, None)
         except (EOFError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, StopIteration) as error:
             # What the library says of an end names an object by its address: it is another one at each start.
             found = "it ends within a value" if isinstance(error, EOFError) else str(error) or type(error).__name__
@@ -115,7 +157,11 @@ def reader_of(schema: RegisteredSchema) -> Read:
             )
         return document
 
-    return read
+    def walk(self, root: Any, framed: int) -> Walk | None:
+        """What makes instances of a type of values, each behind some bytes; None where none of them can be walked."""
+        from fastavro.read import LOGICAL_READERS  # noqa: PLC0415
+
+        return walk_of(self._parsed, self._names, LOGICAL_READERS, root, framed)
 
 
 class _Sizes:

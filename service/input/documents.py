@@ -16,6 +16,7 @@ from models.data.arrays import Int64s
 from service.errors import RefusedSetting, RejectedReading
 from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.formats import TopicMapping
+from service.input.parts import NOTHING, Walk, Walked, joined
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, schema_id
 
@@ -49,7 +50,13 @@ def shaped_documents_of(mapping: TopicMapping, root: Any) -> Shaped:
     if mapping.format == "protobuf":
         return partial(_all_or_one_by_one, _protobuf(mapping).shaped(root))
     documents = documents_of(mapping)
-    return partial(_one_by_one, lambda value: [msgspec.convert(one, root) for one in documents(value)])
+
+    def read(value: bytes) -> list[Any]:
+        return [msgspec.convert(one, root) for one in documents(value)]
+
+    if mapping.format == "avro":
+        return partial(_walked, _avro(mapping).shaped(root), read)
+    return partial(_one_by_one, read)
 
 
 def _shaped_json(root: Any, framed: int) -> Shaped:
@@ -99,6 +106,19 @@ def _all_or_one_by_one(read: Callable[[Sequence[bytes]], list[Any]], values: Seq
         return ShapedDocuments(read(values) if values else [], np.arange(len(values)), [])
     except NOT_SHAPED:
         return _one_by_one(lambda value: read([value]), values)
+
+
+def _walked(walk: Walk, read: Callable[[bytes], list[Any]], values: Sequence[bytes]) -> ShapedDocuments:
+    """read: what is in one value that cannot be walked, or raises."""
+    found = walk(values) if values else NOTHING
+    there = np.zeros(len(values), np.bool_)
+    there[found.values] = True
+    if there.all():
+        return ShapedDocuments(found.documents, found.values, [])
+    rest = np.flatnonzero(~there)
+    others = _one_by_one(read, [values[n] for n in rest.tolist()])
+    both = joined([(np.arange(len(values)), found), (rest, Walked(others.documents, others.values))])
+    return ShapedDocuments(both.documents, both.values, rest[others.refused].tolist())
 
 
 def _one_by_one(read: Callable[[bytes], list[Any]], values: Sequence[bytes]) -> ShapedDocuments:
@@ -239,15 +259,19 @@ def _integer_key(key: bytes | None) -> Any:
     return int.from_bytes(key, signed=True)
 
 
-def _avro(mapping: TopicMapping) -> Documents:
+def _avro(mapping: TopicMapping) -> avro.Values:
     if mapping.schema_file is not None:
         return avro.of_file(mapping.schema_file, mapping.setting)
-    read = _framed_avro(mapping, "format")
-    return lambda value: [read(value)]
+    return _framed_avro(mapping, "format")
+
+
+def _avro_documents(mapping: TopicMapping) -> Documents:
+    document = _avro(mapping).document
+    return lambda value: [document(value)]
 
 
 def _avro_key(mapping: TopicMapping) -> Callable[[bytes | None], Any]:
-    read = _framed_avro(mapping, "key_format")
+    read = _framed_avro(mapping, "key_format").document
 
     def of_key(key: bytes | None) -> Any:
         try:
@@ -258,7 +282,7 @@ def _avro_key(mapping: TopicMapping) -> Callable[[bytes | None], Any]:
     return of_key
 
 
-def _framed_avro(mapping: TopicMapping, name: str) -> Callable[[bytes], Any]:
+def _framed_avro(mapping: TopicMapping, name: str) -> avro.Values:
     if mapping.registry is None:
         raise RefusedSetting(
             f"{mapping.setting}.{name}: found avro, expected input.schema_registry_url as well: values and keys name "
@@ -281,7 +305,7 @@ FORMATS: dict[str, Callable[[TopicMapping], Documents]] = {
     "json": lambda _: json_documents,
     "json-schema": lambda _: registry_json_documents,
     "msgpack": lambda _: msgpack_documents,
-    "avro": _avro,
+    "avro": _avro_documents,
     "protobuf": lambda mapping: _protobuf(mapping).documents,
     "influx": lambda _: influx_documents,
     "otlp": lambda mapping: otlp.documents_of(mapping.setting),

@@ -181,7 +181,7 @@ def _of_registry(key: bytes | None, value: bytes, schema: int, registry: Registr
 def _by_registry(registry: Registry | None, framed: bytes) -> Any:
     """What it is as Avro; None if it is none."""
     try:
-        return None if registry is None else avro.of_registry(registry)(framed)
+        return None if registry is None else avro.of_registry(registry).document(framed)
     except RejectedReading:
         return None
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 import numpy as np
 
 from models.data.arrays import Doubles, Int64s
@@ -16,6 +17,12 @@ from service.input.reasons import Reason
 
 NUMBER = re.compile(r"\d{1,30}(\.\d{0,30})?", re.ASCII)
 BELIEVED_MS = 31_622_400_000  # a year: as far from its record's time may be what looks like another unit
+
+
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """A time that a format holds as a type of its own, since 1970: a datetime takes ten times as long to make."""
+
+    microseconds: int = 0  # below 2 ** 53
 
 
 class TimeRules(NamedTuple):
@@ -74,9 +81,11 @@ def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
             if kind is float:
                 return _of_numbers(np.array(times, np.float64), rules.unit)
             if kind is str and rules.format is None and all("-" in time for time in times):
-                return _of_moments(list(map(datetime.fromisoformat, times)), tz)
+                return _of_datetimes(list(map(datetime.fromisoformat, times)), tz)
             if kind is datetime:
-                return _of_moments(times, tz or UTC)
+                return _of_datetimes(times, tz or UTC)
+            if kind is Moment:
+                return _of_moments(times)
         except (ValueError, OverflowError):
             pass
         return one_by_one(times)
@@ -112,13 +121,18 @@ def _of_numbers(numbers: Int64s | Doubles, unit: TimeUnit) -> Int64s:
     return np.where(usual, times, NO_TIME)
 
 
-def _of_moments(moments: Sequence[datetime], tz: tzinfo | None) -> Int64s:
+def _of_datetimes(moments: Sequence[datetime], tz: tzinfo | None) -> Int64s:
     """Raises ValueError of one without an offset where there is no zone."""
     if None in {moment.tzinfo for moment in moments}:
         if tz is None:
             raise ValueError("a time without an offset")
         moments = [moment.replace(tzinfo=tz) if moment.tzinfo is None else moment for moment in moments]
     times = np.rint(np.array(list(map(datetime.timestamp, moments))) * 1000)
+    return np.where((times >= 0) & (times <= MAX_TIMESTAMP_MS), times, NO_TIME).astype(np.int64)
+
+
+def _of_moments(moments: Sequence[Moment]) -> Int64s:
+    times = np.rint(np.array([moment.microseconds for moment in moments], np.int64) / 1e6 * 1000)
     return np.where((times >= 0) & (times <= MAX_TIMESTAMP_MS), times, NO_TIME).astype(np.int64)
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from docs.payloads import REGISTRY
 from service.errors import RefusedSetting, RegistryUnavailable, RejectedReading
-from service.input.avro import of_registry, reader_of
+from service.input.avro import AvroSchema, of_registry
 from service.input.formats import RecordRules
 from service.input.reasons import Reason
 from service.input.registry import WAITS_S, HttpRegistry, RegisteredSchema, RegistryAccess
@@ -300,11 +300,15 @@ def test_a_topic_that_a_registry_explains_needs_no_mapping_to_be_tried() -> None
 )
 def test_a_schema_that_lets_few_bytes_claim_much_memory_is_refused(schema: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        reader_of(RegisteredSchema("AVRO", json.dumps(schema)))
+        AvroSchema(RegisteredSchema("AVRO", json.dumps(schema)))
 
 
 def test_no_bytes_raise_anything_but_a_refusal() -> None:
-    random, read, framed = Random(17), reader_of(RegisteredSchema("AVRO", json.dumps(READING))), of_registry(REGISTRY)
+    random, read, framed = (
+        Random(17),
+        AvroSchema(RegisteredSchema("AVRO", json.dumps(READING))).document,
+        of_registry(REGISTRY).document,
+    )
     good, refused = written(READING, ONE), 0
     for _ in range(10_000):
         value = bytearray(good if random.random() < 0.7 else random.randbytes(random.randrange(60)))

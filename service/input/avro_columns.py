@@ -1,0 +1,40 @@
+"""Values of Avro to instances of a shape, all that have one schema at once."""
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from service.input.avro_program import MOST_DEPTH, program_of
+from service.input.parts import Slots, Walk, Walked, part_of, slots_of, values_of
+
+
+def walk_of(schema: Any, names: Mapping[str, Any], logical: Collection[str], root: Any, framed: int) -> Walk | None:
+    """What makes instances of a type of values of a schema; None where none can be made.
+
+    names: the schema's named types. logical: of types as `long-timestamp-millis`, those that documents have as such.
+    framed: bytes before each value.
+    """
+    part = part_of(root)
+    program = program_of(schema, names, part, logical)
+    if program is None:
+        return None
+    from service.input.avro_walk import walk  # noqa: PLC0415  (which loads the compiler)
+
+    count = slots_of(part)
+
+    def read(values: Sequence[bytes]) -> Walked:
+        data = b"".join(values)
+        ends = np.fromiter(accumulate(map(len, values)), np.int64, len(values))
+        begins = np.concatenate(([0], ends[:-1])) + framed
+        size = (count, len(values))
+        found = Slots(
+            data, np.zeros(size, np.uint8), np.zeros(size, np.int64), np.zeros(size, np.int64), program.symbols
+        )
+        refused, left = np.zeros(len(values), np.bool_), np.zeros(MOST_DEPTH, np.int64)
+        walk(np.frombuffer(data, np.uint8), begins, ends, program.rows, *found[1:4], left, refused)
+        where = np.flatnonzero(~refused)
+        return Walked(values_of(part, found.part(where) if refused.any() else found), where)
+
+    return read
