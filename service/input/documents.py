@@ -14,14 +14,13 @@ import numpy as np
 
 from models.data.arrays import Int64s
 from service.errors import RefusedSetting, RejectedReading
-from service.input import avro, otlp, protobuf, senml, sparkplug
+from service.input import avro, influx_columns, otlp, protobuf, senml, sparkplug
 from service.input.formats import TopicMapping
 from service.input.parts import NOTHING, Walk, Walked, joined
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, schema_id
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-MAX_LINES = 65_536
 
 Documents = Callable[[bytes], Iterable[Any]]
 NOT_SHAPED = (msgspec.MsgspecError, ValueError, RecursionError, RejectedReading)
@@ -56,6 +55,8 @@ def shaped_documents_of(mapping: TopicMapping, root: Any) -> Shaped:
 
     if mapping.format == "avro":
         return partial(_walked, _avro(mapping).shaped(root), read)
+    if mapping.format == "influx" and (walk := influx_columns.walk_of(root)) is not None:
+        return partial(_walked, walk, read)
     return partial(_one_by_one, read)
 
 

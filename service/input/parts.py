@@ -20,9 +20,11 @@ from service.input.formats import as_doubles
 from service.input.times import Moment
 
 # What is in a slot: `begins` is the number, the bits of a float, a symbol's place, microseconds, or where text begins.
-ABSENT, NULL, OBJECT, BOOLEAN, WHOLE, SINGLE, DOUBLE, ASCII, TEXT, BYTES, SYMBOL, MOMENT = range(12)
-SCALARS = frozenset((NULL, WHOLE, SINGLE, DOUBLE, ASCII, TEXT, SYMBOL))  # what `float | int | str | None` takes
-ANYTHING = frozenset((NULL, BOOLEAN, WHOLE, SINGLE, DOUBLE, ASCII, TEXT, BYTES, SYMBOL, MOMENT))
+ABSENT, NULL, OBJECT, BOOLEAN, WHOLE, SINGLE, DOUBLE, ASCII, TEXT, BYTES, SYMBOL, MOMENT, DECIMAL = range(13)
+SCALARS = frozenset(
+    (NULL, WHOLE, SINGLE, DOUBLE, DECIMAL, ASCII, TEXT, SYMBOL)
+)  # what `float | int | str | None` takes
+ANYTHING = SCALARS | {BOOLEAN, BYTES, MOMENT}
 
 
 class Part(NamedTuple):
@@ -146,6 +148,7 @@ READ: dict[int, Callable[[Slots, Int64s, Int64s], list[Any]]] = {
     WHOLE: lambda _, begins, __: begins.tolist(),
     SINGLE: _singles,
     DOUBLE: lambda _, begins, __: begins.view(np.float64).tolist(),
+    DECIMAL: lambda slots, begins, ends: list(map(float, _bytes(slots, begins, ends))),
     ASCII: _ascii,
     TEXT: _texts,
     BYTES: _bytes,

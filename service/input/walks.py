@@ -4,6 +4,8 @@ import numpy as np
 
 from service.input.avro_program import END, MOST_DEPTH
 from service.input.avro_walk import walk
+from service.input.decimals import POWERS
+from service.input.influx_walk import walk as walk_lines
 
 
 def keep_code() -> None:
@@ -11,4 +13,8 @@ def keep_code() -> None:
     none, slots = np.zeros(0, np.int64), np.zeros((1, 0), np.int64)
     program, left = np.array([(END, 0, 0, 0)], np.int64), np.zeros(MOST_DEPTH, np.int64)
     data = np.frombuffer(b"", np.uint8)  # as of values, which cannot be written to
-    walk(data, none, none, program, slots.astype(np.uint8), slots, slots, left, none.astype(np.bool_))
+    flags = none.astype(np.bool_)
+    kinds = slots.astype(np.uint8)
+    walk(data, none, none, program, kinds, slots, slots, left, flags)
+    rows = np.zeros((0, 4), np.int64)
+    walk_lines(data, none, none, data, rows, none, none, POWERS, rows, kinds, slots, slots, none)

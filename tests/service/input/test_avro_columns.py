@@ -3,24 +3,22 @@
 import io
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from random import Random
 from typing import Any
 
 import fastavro
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import RejectedReading
 from service.input.avro import AvroSchema, Values
-from service.input.documents import NOT_SHAPED
 from service.input.registry import RegisteredSchema
-from service.input.shapes import Names, Wanted, shape_of
-from service.input.times import Moment
+from service.input.shapes import Names
+from tests.service.input import walking
+from tests.service.input.walking import EPOCH, harmed, root_of, seen
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FLAG = {"type": "enum", "name": "Flag", "symbols": ["GOOD", "BAD", "MAYBE"]}
 INNER = {
     "type": "record",
@@ -78,52 +76,11 @@ def written(schema: Any, record: Any) -> bytes:
     return stream.getvalue()
 
 
-def root_of(*columns: Names, values: Names | None = None, features: Sequence[str] = (), record: Any = ()) -> Any:
-    shape = shape_of(Wanted(None, columns, (), record, values, features))
-    assert shape is not None
-    return shape.root
-
-
-def seen(found: Any) -> Any:
-    """To the bit, with a moment as the datetime that it stands for."""
-    if isinstance(found, msgspec.Struct) and not isinstance(found, Moment):
-        return {name: seen(getattr(found, name)) for name in found.__struct_fields__}
-    if isinstance(found, Moment):
-        return datetime, EPOCH + timedelta(microseconds=found.microseconds)
-    return (type(found), found.hex()) if isinstance(found, float) else (type(found), found)
-
-
-def alone(schema: AvroSchema, root: Any, value: bytes) -> Any:
-    """What is made of a value by itself; None where it is refused."""
-    try:
-        return msgspec.convert(schema.document(value), root)
-    except NOT_SHAPED:
-        return None
-
-
 def compared(given_schema: Any, root: Any, values: Sequence[bytes]) -> tuple[int, int]:
-    """How many values were walked, and how many of the others would fit too. Raises where one is of another meaning."""
+    """How many values were walked, and how many of the others would fit too."""
     schema = AvroSchema(RegisteredSchema("AVRO", json.dumps(given_schema)))
-    found = Values(lambda _: schema, 0).shaped(root)(values)
-    assert found.values.tolist() == sorted(set(found.values.tolist()))
-    walked = dict(zip(found.values.tolist(), found.documents, strict=True))
-    others = 0
-    for n, value in enumerate(values):
-        expected = alone(schema, root, value)
-        if n in walked:
-            assert expected is not None, value.hex(" ")
-            assert seen(walked[n]) == seen(expected), value.hex(" ")
-        else:
-            others += expected is not None
-    return len(walked), others
-
-
-def harmed(rng: Random, value: bytes) -> bytes:
-    changed = bytearray(value)
-    for _ in range(rng.randrange(1, 4)):
-        at = rng.randrange(len(changed) or 1)
-        changed[at : at + rng.randrange(3)] = rng.choice((b"", b"\xff", b"\x00", b"\x80", b"\x01", rng.randbytes(2)))
-    return bytes(changed)
+    walk = Values(lambda _: schema, 0).shaped(root)
+    return walking.compared(walk, lambda value: [schema.document(value)], root, values)
 
 
 SHAPES = (
