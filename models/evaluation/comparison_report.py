@@ -8,6 +8,7 @@ from plotly.subplots import make_subplots
 
 from models.evaluation.comparison import Comparison, ComparisonPlan, ComparisonRun
 from models.evaluation.comparison_tables import (
+    MARK,
     MEASURES,
     MEASURES_OVER_SETS,
     OVER_SETS,
@@ -23,10 +24,6 @@ from models.output.wording import counted
 
 DRAWN = ("validation_error", "test_error", "vus_pr", "f1")
 DRAWN_OVER_SETS = ("validation_share", "test_share", "vus_pr", "f1")
-MARK = (
-    "± is the standard deviation over seeds. * marks the best cell of a column and those that cannot be told from it: "
-    "their means are no further apart than both deviations, added as variances. One seed has no deviation."
-)
 DEFINITIONS = {
     "Errors": (
         "Validation error is the Huber loss of one step ahead, in spreads, on the last part of every training "
@@ -59,7 +56,8 @@ def comparison_report(comparison: Comparison, plan: ComparisonPlan) -> ReportPag
             "The mean over sets of every figure, then its mean and deviation over seeds."
         )
         report.table(*table(summaries, OVER_SETS))
-        report.table(*rank_table(summaries), "Mean place over the sets, by the mean over seeds; 1 is the best.")
+        if places := rank_table(summaries):
+            report.table(*places, "Mean place over the sets, by the mean over seeds; 1 is the best.")
         report.plot(_over_sets(summaries, sets, comparison, plan), "A dot a set: its mean over seeds.")
     for name in sets:
         runs = [run for run in comparison.runs if run.job.set == name]

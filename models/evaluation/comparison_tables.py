@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.evaluation.comparison import Comparison, ComparisonJob, ComparisonPlan, ComparisonRun
+from models.evaluation.evidence import FEW_EVENTS, FEW_SEEDS, FEWEST_SEEDS, Evidence
 from models.evaluation.tables import Measure, Table, figure, markdown, measure_table, spread_of, write_tables
 
 OVER_SETS = "all sets"
@@ -38,6 +39,11 @@ MEASURES_OVER_SETS = (
     *(one for one in MEASURES if one.name in ("vus_pr", "auc_pr", "recall", "f1", "false_alarms")),
 )
 RANKED = ("validation_error", "test_error", "vus_pr", "f1")
+MARK = (
+    f"± is the standard deviation over seeds. {FEW_SEEDS} * marks the best cell of a column and those that cannot be "
+    f"told from it: their means are no further apart than both deviations, added as variances. Fewer than "
+    f"{FEWEST_SEEDS} seeds tell none apart, and give no places. {FEW_EVENTS}"
+)
 
 
 class ComparisonSummary(NamedTuple):
@@ -48,13 +54,17 @@ class ComparisonSummary(NamedTuple):
     mean: dict[str, float]
     spread: dict[str, float]
     best: frozenset[str]  # the measures in which it is the best, or cannot be told from the best
+    few: dict[str, str]  # what is shown in place of shares of too few, by measure
+    seeds: int
 
     @property
     def name(self) -> str:
         return self.cell
 
     def text_of(self, measure: Measure) -> str:
-        spread = self.spread[measure.name] or None
+        if measure.name in self.few:
+            return self.few[measure.name]
+        spread = (self.spread[measure.name] or None) if self.seeds >= FEWEST_SEEDS else None
         return figure(measure, self.mean[measure.name], spread, best=measure.name in self.best)
 
 
@@ -81,7 +91,8 @@ def _over_sets(
         having = {job.set for job, of in numbers.items() if not math.isnan(of[measure.name])}
         found = [numbers[ComparisonJob(name, cell, seed)][measure.name] for name in sets if name in having]
         means[measure.name] = statistics.fmean(found) if found else math.nan
-    return means
+    of = [numbers[ComparisonJob(name, cell, seed)] for name in sets]
+    return means | {name: sum(one[name] for one in of) for name in ("events", "alarms")} | {"precision": math.nan}
 
 
 def _numbers(run: ComparisonRun, speed: float) -> dict[str, float]:
@@ -110,13 +121,35 @@ def _summarise(
     }
     mean = {cell: {name: float(column.mean()) for name, column in of.items()} for cell, of in by_measure.items()}
     spread = {cell: {name: spread_of(column) for name, column in of.items()} for cell, of in by_measure.items()}
-    best = {m.name: best_of({c: (mean[c][m.name], spread[c][m.name]) for c in cells}, m.better) for m in measures}
+    few = {cell: _few(runs) for cell, runs in cells.items()}
+    seeds = min(map(len, cells.values()))
+    best: dict[str, set[str]] = {}
+    for m in measures:
+        known = {c: (mean[c][m.name], spread[c][m.name]) for c in cells if m.name not in few[c]}
+        best[m.name] = best_of(known, m.better) if seeds >= FEWEST_SEEDS and len(known) > 1 else set()
     return [
         ComparisonSummary(
-            name, cell, mean[cell], spread[cell], frozenset(m.name for m in measures if cell in best[m.name])
+            name,
+            cell,
+            mean[cell],
+            spread[cell],
+            frozenset(m.name for m in measures if cell in best[m.name]),
+            few[cell],
+            seeds,
         )
         for cell in cells
     ]
+
+
+def _few(runs: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """In place of the shares of few events or alarms, what they are of; of NaN, which is shown as such, nothing."""
+    shares = {}
+    for name, of in (("recall", "events"), ("precision", "alarms"), ("f1", "events")):
+        value, whole = (statistics.fmean(run[of_run] for run in runs) for of_run in (name, of))
+        part = math.nan if name == "f1" else statistics.fmean(run[name] * run[of] for run in runs)
+        if not math.isnan(value) and (text := Evidence(len(runs), whole, part).share):
+            shares[name] = text
+    return shares
 
 
 def best_of(cells: Mapping[str, tuple[float, float]], better: int) -> set[str]:
@@ -154,9 +187,12 @@ def cost_table(summaries: Sequence[ComparisonSummary], name: str) -> Table:
     return measure_table("cell", summaries, name, COSTS)
 
 
-def rank_table(summaries: Sequence[ComparisonSummary]) -> Table:
-    """The mean place of every cell over the sets."""
-    measures = [measure for measure in MEASURES if measure.name in RANKED]
+def rank_table(summaries: Sequence[ComparisonSummary]) -> Table | None:
+    """The mean place of every cell over the sets; None of one set, and where too few seeds decide the places."""
+    sets = {one.set for one in summaries}
+    if OVER_SETS not in sets or min(one.seeds for one in summaries) < FEWEST_SEEDS:
+        return None
+    measures = [m for m in MEASURES if m.name in RANKED and not any(m.name in one.few for one in summaries)]
     of = {measure.title: found for measure in measures if (found := ranks(summaries, measure))}
     cells = dict.fromkeys(one.cell for one in summaries)
     return ["cell", *of], [[cell, *(f"{found[cell]:.2f}" for found in of.values())] for cell in cells]
@@ -172,7 +208,8 @@ def write(comparison: Comparison, plan: ComparisonPlan, folder: Path) -> None:
     parts = []
     for name in dict.fromkeys(one.set for one in summaries):
         parts += [f"## {name}\n", markdown(*table(summaries, name)), markdown(*cost_table(summaries, name))]
-    if OVER_SETS in {one.set for one in summaries}:
-        parts += ["## mean place over the sets\n", markdown(*rank_table(summaries))]
+    if places := rank_table(summaries):
+        parts += ["## mean place over the sets\n", markdown(*places)]
+    parts.append(f"{MARK}\n")
     kept = [one._asdict() | {"best": sorted(one.best)} for one in summaries]
     write_tables(folder / "comparison", rows, kept, "\n".join(parts), {"plan": asdict(plan)})

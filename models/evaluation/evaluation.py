@@ -95,6 +95,7 @@ class Figures(NamedTuple):
     missed_alarm_rate: float = math.nan
     loss: float = math.nan
     band: float = math.nan
+    alarms: float = math.nan
 
 
 def backtest(detector: Detector, series: Sequence[Series], sensors: SensorRules | None = None) -> list[Judged]:
@@ -232,6 +233,7 @@ def weigh(tallies: Sequence[EventCounts], weights: Doubles) -> dict[str, Doubles
         "false_alarms": 10_000 * _shares(counts["false"], counts["readings"]),
         "delay": _weighted_median([one.delays for one in tallies], weights),
         "events": counts["events"],
+        "alarms": counts["alarms"],
         "anomalous": _shares(counts["labelled"], counts["readings"]),
         "false_alarms_a_day": _shares(counts["false"], counts["days"]),
         "alarms_a_day": _shares(counts["alarms"], counts["days"]),

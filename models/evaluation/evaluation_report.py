@@ -7,6 +7,7 @@ from plotly.subplots import make_subplots
 
 from models.evaluation.benchmark import BenchmarkRun
 from models.evaluation.evaluation_tables import MARK, OVER_SETS, EvaluationSummary, facts, tables
+from models.evaluation.evidence import FEWEST_SEEDS
 from models.evaluation.tables import AREAS
 from models.output.page import COLOURS, Link, ReportPage
 from models.output.wording import counted
@@ -67,8 +68,11 @@ def _bars(summaries: Sequence[EvaluationSummary], name: str) -> go.Figure:
     for panel, measure in enumerate(("vus_pr", "f1", "false_alarms"), 1):
         figure.add_bar(
             y=[one.detector for one in of],
-            x=[one.mean[measure] for one in of],
-            error_x={"array": [one.spread[measure] or None for one in of], "thickness": 1},
+            x=[None if measure in one.few else one.mean[measure] for one in of],
+            error_x={
+                "array": [one.spread[measure] if one.seeds >= FEWEST_SEEDS else None for one in of],
+                "thickness": 1,
+            },
             orientation="h",
             marker_color=[COLOURS[0] if n == 0 else COLOURS[4] for n in range(len(of))],
             showlegend=False,

@@ -13,17 +13,30 @@ import numpy as np
 
 from models.data.arrays import Doubles
 from models.evaluation.benchmark import BenchmarkRun, weigh
+from models.evaluation.evidence import (
+    FEW_EVENTS,
+    FEW_SEEDS,
+    FEWEST_EVENTS,
+    FEWEST_SEEDS,
+    FEWEST_SERIES,
+    TIE,
+    SetEvidence,
+    comparable,
+    evidence_of,
+    evidence_over_sets,
+)
 from models.evaluation.tables import Measure, Table, figure, markdown, measure_table, spread_of, write_tables
 from models.output.wording import counted
 
 OVER_SETS = "mean over sets"
+SHARES = ("recall", "precision", "f1")  # of events or alarms
 DRAWS = 1_000
-TIE = 95  # percent of the draws
 MARK = (
-    f"± is the standard deviation over seeds. * marks the best of a column and those that cannot be told from it: the "
-    f"middle {TIE} % of {DRAWS:,} draws of series, the same for both, hold a difference of 0."
+    f"± is the standard deviation over seeds. {FEW_SEEDS} * marks the best of a column and those that cannot be told "
+    f"from it: the middle {TIE} % of {DRAWS:,} draws of series, the same for both, hold a difference of 0. No mark: "
+    f"fewer than {FEWEST_SERIES} series, or fewer than {FEWEST_EVENTS} events or alarms, tell none apart, nor do sets "
+    f"of one series in the mean over sets. {FEW_EVENTS}"
 )
-
 
 MEASURES = (
     Measure("vus_pr", "VUS-PR", 3, 1),
@@ -69,13 +82,16 @@ class EvaluationSummary(NamedTuple):
     mean: dict[str, float]
     spread: dict[str, float]
     best: frozenset[str]  # the measures in which it is the best, or cannot be told from the best
+    few: dict[str, str]  # what is shown in place of shares of too few, by measure
 
     @property
     def name(self) -> str:
         return self.detector
 
     def text_of(self, measure: Measure) -> str:
-        spread = self.spread[measure.name] if self.seeds > 1 else None
+        if measure.name in self.few:
+            return self.few[measure.name]
+        spread = self.spread[measure.name] if self.seeds >= FEWEST_SEEDS else None
         return figure(measure, self.mean[measure.name], spread, best=measure.name in self.best)
 
 
@@ -84,6 +100,7 @@ class SetFigures(NamedTuple):
 
     found: dict[str, Doubles]
     drawn: dict[str, Doubles]
+    evidence: SetEvidence
 
 
 def measures_of(name: str) -> tuple[Measure, ...]:
@@ -115,11 +132,13 @@ def drawn_figures(runs: Sequence[BenchmarkRun]) -> dict[str, SetFigures]:
     draws = np.random.default_rng(0).multinomial(series, np.full(series, 1 / series), DRAWS).astype(np.float64)
     figures = {}
     for detector in dict.fromkeys(run.detector for run in runs):
-        weighed = [weigh(run, np.vstack([np.ones(series), draws])) for run in runs if run.detector == detector]
+        of = [run for run in runs if run.detector == detector]
+        weighed = [weigh(run, np.vstack([np.ones(series), draws])) for run in of]
         columns = {name: np.stack([one[name] for one in weighed]) for name in weighed[0]}
         figures[detector] = SetFigures(
             {name: column[:, 0] for name, column in columns.items()},
             {name: column[:, 1:] for name, column in columns.items()},
+            evidence_of([run.tallies for run in of]),
         )
     return figures
 
@@ -130,7 +149,7 @@ def mean_over_sets(of: Sequence[SetFigures]) -> SetFigures:
     seeds = max(len(one.found[names[0]]) for one in of)
     found = {n: _mean([np.broadcast_to(one.found[n], seeds) for one in of]) for n in names}
     drawn = {n: _mean([np.broadcast_to(one.drawn[n], (seeds, DRAWS)) for one in of]) for n in names}
-    return SetFigures(found, drawn)
+    return SetFigures(found, drawn, evidence_over_sets([one.evidence for one in of]))
 
 
 def _mean(columns: Sequence[Doubles]) -> Doubles:
@@ -143,9 +162,10 @@ def _mean(columns: Sequence[Doubles]) -> Doubles:
 
 
 def _summarise(name: str, of: Mapping[str, SetFigures], measures: Sequence[Measure]) -> list[EvaluationSummary]:
-    best = {
-        measure.name: best_of({d: _of_measure(one, measure) for d, one in of.items()}, measure) for measure in measures
-    }
+    best = {}
+    for measure in measures:
+        known = comparable({d: one.evidence.of(measure.name) for d, one in of.items()})
+        best[measure.name] = best_of({d: _of_measure(of[d], measure) for d in of if d in known}, measure)
     return [
         EvaluationSummary(
             name,
@@ -154,6 +174,7 @@ def _summarise(name: str, of: Mapping[str, SetFigures], measures: Sequence[Measu
             {measure.name: float(one.found[measure.name].mean()) for measure in measures},
             {measure.name: spread_of(one.found[measure.name]) for measure in measures},
             frozenset(measure.name for measure in measures if detector in best[measure.name]),
+            {name: text for name in SHARES if (text := one.evidence.of(name).share)},
         )
         for detector, one in of.items()
     ]

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from models.data.arrays import Doubles
 from models.evaluation.benchmark import BenchmarkRun
 from models.evaluation.evaluation_tables import (
     MEASURES_OVER_SETS,
     OWN,
+    SHARES,
     STANDS_IN,
-    TIE,
     SetFigures,
     drawn_figures,
     mean_over_sets,
 )
+from models.evaluation.evidence import FEWEST_EVENTS, FEWEST_SEEDS, TIE, TOO_FEW
 from models.evaluation.protocol import CHOSEN, Fold, Judgement
 from models.evaluation.tables import Measure, Table, TitledTable, markdown, write_tables
 
@@ -58,7 +60,7 @@ def _folds(folds: Sequence[Fold]) -> Table:
             f"{fold.set} {fold.family}",
             f"{fold.series}",
             f"{fold.events}",
-            *(_number(fold.figures[one.name], one) if one in _measures(fold.set) else "-" for one in measures),
+            *(_figure(fold, one) if one in _measures(fold.set) else "-" for one in measures),
             fold.chosen,
         ]
         for fold in folds
@@ -66,27 +68,40 @@ def _folds(folds: Sequence[Fold]) -> Table:
     return ["family", "series", "events", *(measure.title for measure in measures), "chosen"], rows
 
 
+def _told(fold: Fold, measure: Measure) -> bool:
+    return measure.name not in SHARES or fold.events >= FEWEST_EVENTS
+
+
+def _figure(fold: Fold, measure: Measure) -> str:
+    found = fold.figures[measure.name]
+    return _number(found, measure) if _told(fold, measure) or math.isnan(found) else TOO_FEW
+
+
 def _spread(folds: Sequence[Fold]) -> Table:
     rows = []
     for name in dict.fromkeys(fold.set for fold in folds):
         for measure in _measures(name):
-            known = {
-                fold.family: fold.figures[measure.name]
-                for fold in folds
-                if fold.set == name and not math.isnan(fold.figures[measure.name])
-            }
+            known = [fold for fold in folds if fold.set == name and not math.isnan(fold.figures[measure.name])]
             if known:
-                worst = min(known, key=lambda family: measure.better * known[family])
-                values = np.array(list(known.values()))
+                values = np.array([fold.figures[measure.name] for fold in known])
                 rows.append(
-                    [
-                        f"{name} {measure.title}",
-                        f"{len(known)}",
-                        f"{_number(float(values.mean()), measure)} ± {_number(float(values.std()), measure)}",
-                        f"{_number(known[worst], measure)} ({worst})",
-                    ]
+                    [f"{name} {measure.title}", f"{len(known)}", _mean_of(values, measure), _worst(known, measure)]
                 )
     return ["figure", "families", "mean", "worst"], rows
+
+
+def _worst(folds: Sequence[Fold], measure: Measure) -> str:
+    """Of the families with enough events to have the figure."""
+    told = [fold for fold in folds if _told(fold, measure)]
+    if not told:
+        return TOO_FEW
+    worst = min(told, key=lambda fold: measure.better * fold.figures[measure.name])
+    return f"{_number(worst.figures[measure.name], measure)} ({worst.family})"
+
+
+def _mean_of(values: Doubles, measure: Measure) -> str:
+    mean = _number(float(values.mean()), measure)
+    return f"{mean} ± {_number(float(values.std()), measure)}" if len(values) >= FEWEST_SEEDS else mean
 
 
 def _chosen(folds: Sequence[Fold]) -> Table:
@@ -113,6 +128,8 @@ def _difference(ours: SetFigures, theirs: SetFigures, measure: Measure) -> str:
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return "-"
+    if not all(one.evidence.of(measure.name).comparable for one in (ours, theirs)):
+        return TOO_FEW
     low, high = np.percentile(drawn, [50 - TIE / 2, 50 + TIE / 2])
     return f"{found:+.{measure.digits}f} [{low:+.{measure.digits}f}, {high:+.{measure.digits}f}]"
 

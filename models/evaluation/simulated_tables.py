@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.evaluation.evidence import FEWEST_EVENTS, share_text
 from models.evaluation.simulated import SimulatedRun
 from models.evaluation.tables import Table, TitledTable, markdown, write_tables
 
@@ -51,11 +52,7 @@ def figures(runs: Runs) -> dict[str, str]:
     if of := _of_set(runs, "constants"):
         shown["constants: alarms"] = f"{sum(run.false for run in of)}"
     if of := _of_set(runs, "machines"):
-        found = {fault: _mean(one, "found") for fault, one in _by_fault(of).items()}
-        worst = min(found, key=lambda fault: found[fault])
-        shown["machines: faults found; worst kind"] = (
-            f"{_share(_faulty(of))}; {100 * found[worst]:.0f} % ({_words(worst)})"
-        )
+        shown["machines: faults found; worst kind"] = f"{_share(_faulty(of))}; {_worst_kind(of)}"
         shown["machines: false in 10,000"] = _number(_false(of), 2)
     return shown
 
@@ -65,7 +62,7 @@ def _families(runs: Runs) -> list[TitledTable]:
     header = ["family", "false / 10,000", "loss / as before", "90 % band", *map(_words, faults)]
     rows = []
     for name, of in {**_by(runs, "family"), ALL: runs}.items():
-        found = [_number(100 * _mean(_by_fault(of).get(fault, ()), "found"), 0) for fault in faults]
+        found = [_percent(_by_fault(of).get(fault, ()), "found") for fault in faults]
         rows.append([name, f"{_false(of):.2f}", _number(_mean(of, "loss"), 2), _number(_mean(of, "band"), 3), *found])
     return [
         TitledTable("plain families: % of the faults found by kind", (header, rows)),
@@ -103,7 +100,8 @@ def _asked(runs: Runs) -> list[TitledTable]:
     rows = []
     for name, of in _by(runs, "family").items():
         false, days = sum(run.false for run in of), sum(run.days for run in of)
-        rows.append([name, f"{len(of)}", f"{false}", f"{days / false:.1f} days" if false else f"> {days:.0f} days"])
+        counted = f"{days / false:.1f} days" if false >= FEWEST_EVENTS else f"{false} in {days:.0f} days"
+        rows.append([name, f"{len(of)}", f"{false}", counted])
     header = ["one false alarm asked for in", "streams", "alarms", "counted: one in"]
     return [TitledTable("false alarms asked for and counted, healthy machines", (header, rows))]
 
@@ -123,7 +121,7 @@ def _faults(runs: Runs) -> Table:
             _words(fault),
             f"{len(of)}",
             _share(of),
-            _number(100 * _mean(of, "by_chance"), 0),
+            _percent(of, "by_chance"),
             _number(_median(of, "delay"), 0),
         ]
         for fault, of in {**_by_fault(runs), ALL: _faulty(runs)}.items()
@@ -184,7 +182,28 @@ def _edge(runs: Runs) -> float:
 
 def _share(runs: Runs) -> str:
     found = _known(runs, "found")
-    return f"{100 * np.mean(found):.0f} % of {len(found)}" if found else "-"
+    return f"{100 * np.mean(found):.0f} % of {len(found)}" if len(found) >= FEWEST_EVENTS else _percent(runs, "found")
+
+
+def _percent(runs: Runs, field: str) -> str:
+    """Of few faults the counts; "-" of none."""
+    known = _known(runs, field)
+    if not known:
+        return "-"
+    return f"{100 * np.mean(known):.0f}" if len(known) >= FEWEST_EVENTS else share_text(sum(known), len(known))
+
+
+def _worst_kind(runs: Runs) -> str:
+    """The kind of fault of which the smallest share is found, of those of which there are enough to have a share."""
+    found = {fault: _mean(of, "found") for fault, of in _by_fault(runs).items() if _enough(of)}
+    if not found:
+        return "-"
+    worst = min(found, key=lambda fault: found[fault])
+    return f"{100 * found[worst]:.0f} % ({_words(worst)})"
+
+
+def _enough(runs: Runs) -> bool:
+    return len(_known(runs, "found")) >= FEWEST_EVENTS
 
 
 def _number(value: float, digits: int) -> str:

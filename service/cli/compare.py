@@ -62,8 +62,8 @@ def compare(
 
     from models.evaluation.comparison import ComparisonPlan, ComparisonRun
     from models.evaluation.comparison import compare as compare_cells
-    from models.evaluation.comparison_report import MARK, comparison_report
-    from models.evaluation.comparison_tables import OVER_SETS, cost_table, rank_table, summarise, table, write
+    from models.evaluation.comparison_report import comparison_report
+    from models.evaluation.comparison_tables import MARK, OVER_SETS, cost_table, rank_table, summarise, table, write
     from models.evaluation.kept_runs import find_sets
     from models.training.run import TrainingConfig
 
@@ -89,9 +89,9 @@ def compare(
         for title, each in ((name, table), (f"{name}: what it costs", cost_table)):
             out.print(f"\n{title}")
             print_table(*each(summaries, name))
-    if len(sets) > 1:
+    if places := rank_table(summaries):
         out.print(f"\nmean place over {OVER_SETS}")
-        print_table(*rank_table(summaries))
+        print_table(*places)
     out.print(MARK)
     write(comparison, plan, folder)
     comparison_report(comparison, plan).write(folder / "comparison.html", made_now())

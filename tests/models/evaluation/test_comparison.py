@@ -24,6 +24,7 @@ from models.evaluation.comparison_tables import (
     OVER_SETS,
     best_of,
     cost_table,
+    rank_table,
     ranks,
     summarise,
     table,
@@ -210,8 +211,8 @@ def some_run(job: ComparisonJob, error: float, vus: float = math.nan, no_change:
 def some_comparison() -> Comparison:
     """Two sets of different size of error: cells a and b are close on `small`; b is best on `large`; c is far off."""
     errors = {
-        "small": {"a": (0.10, 0.12), "b": (0.11, 0.13), "c": (0.30, 0.30)},
-        "large": {"a": (20.0, 22.0), "b": (10.0, 10.0), "c": (40.0, math.nan)},
+        "small": {"a": (0.10, 0.12, 0.11), "b": (0.11, 0.13, 0.12), "c": (0.30, 0.30, 0.30)},
+        "large": {"a": (20.0, 22.0, 21.0), "b": (10.0, 10.0, 10.0), "c": (40.0, 40.0, math.nan)},
     }
     runs = [
         some_run(ComparisonJob(name, cell, seed), error, vus=0.5 if name == "small" else math.nan, no_change=scale)
@@ -226,7 +227,7 @@ def test_means_and_deviations_are_over_seeds() -> None:
     of = {(one.set, one.cell): one for one in summarise(some_comparison())}
     small = of["small", "a"]
     assert small.mean["validation_error"] == pytest.approx(0.11)
-    assert small.spread["validation_error"] == pytest.approx(0.02 / math.sqrt(2))
+    assert small.spread["validation_error"] == pytest.approx(0.01)
     assert small.mean["vus_pr"] == 0.5
     assert math.isnan(of["large", "c"].mean["validation_error"]), "a net that diverged is not left out of the mean"
 
@@ -242,7 +243,7 @@ def test_what_is_within_the_spread_of_both_is_a_tie() -> None:
 
 def test_over_sets_an_error_is_a_share_of_that_of_expecting_no_change() -> None:
     over = {one.cell: one for one in summarise(some_comparison()) if one.set == OVER_SETS}
-    by_seed = [(0.10 / 0.2 + 20.0 / 40.0) / 2, (0.12 / 0.2 + 22.0 / 40.0) / 2]
+    by_seed = [(0.10 / 0.2 + 20.0 / 40.0) / 2, (0.12 / 0.2 + 22.0 / 40.0) / 2, (0.11 / 0.2 + 21.0 / 40.0) / 2]
     assert over["a"].mean["validation_share"] == pytest.approx(np.mean(by_seed))
     assert over["a"].spread["validation_share"] == pytest.approx(np.std(by_seed, ddof=1))
     assert over["a"].mean["vus_pr"] == 0.5, "of the sets that have it"
@@ -264,11 +265,36 @@ def test_ranks_are_mean_places_and_equals_share_one() -> None:
 def test_a_table_says_mean_and_deviation_and_marks_ties() -> None:
     header, rows = table(summarise(some_comparison()), "small")
     cells = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
-    assert cells["a"]["validation error"] == "0.1100 ± 0.0141 *"
+    assert cells["a"]["validation error"] == "0.1100 ± 0.0100 *"
     assert cells["c"]["validation error"] == "0.3000"
     assert cells["a"]["recall"] == "-"
     header, rows = cost_table(summarise(some_comparison()), "small")
     assert dict(zip(header, rows[2], strict=True))["readings a second"] == "1,000"
+
+
+def test_two_seeds_name_no_cell_the_best_and_give_no_places() -> None:
+    whole = some_comparison()
+    twice = whole._replace(runs=[run for run in whole.runs if run.job.seed < 2])
+    assert rank_table(summarise(twice)) is None
+    header, rows = table(summarise(twice), "small")
+    assert dict(zip(header, rows[0], strict=True))["validation error"] == "0.1100"
+    assert not [cell for row in rows for cell in row if "*" in cell]
+    places = rank_table(summarise(whole))
+    assert places
+    assert places[0] == ["cell", "validation error", "test error", "VUS-PR"], "three events give no F1"
+
+
+def test_a_share_of_few_events_is_told_in_counts_and_marks_no_cell() -> None:
+    def with_events(events: int, alarms: int) -> list[ComparisonRun]:
+        figures = NOTHING._replace(recall=1 / 3, precision=0.5, f1=0.25, events=events, alarms=alarms)
+        return [run._replace(figures=figures) for run in some_comparison().runs]
+
+    shown = {}
+    for events, alarms in ((9, 4), (12, 10)):
+        header, rows = table(summarise(some_comparison()._replace(runs=with_events(events, alarms))), "small")
+        shown[events] = dict(zip(header, rows[0], strict=True))
+    assert [shown[9][name] for name in ("recall", "precision", "F1")] == ["3 of 9", "2 of 4", "too few"]
+    assert [shown[12][name] for name in ("recall", "precision", "F1")] == ["0.33 *", "0.50 *", "0.25 *"]
 
 
 def test_what_is_written_can_be_read_by_others(compared: tuple[Path, ComparisonPlan, Comparison]) -> None:
@@ -282,7 +308,7 @@ def test_what_is_written_can_be_read_by_others(compared: tuple[Path, ComparisonP
     assert {one["set"] for one in whole["summaries"]} == {"press", "saw", OVER_SETS}
     text = (folder / "comparison.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")][:3] == ["## press", "## saw", "## all sets"]
-    assert text.count("| lstm |") == 3 * 2 + 1
+    assert text.count("| lstm |") == 3 * 2, "two tables a set; one seed gives no places"
 
 
 def test_the_page_shows_every_set_and_says_which_nets_diverged(

@@ -209,8 +209,9 @@ def test_streams_that_count_several_times_are_as_if_they_were_there_several_time
 
 def test_without_labels_nothing_is_measured_and_without_alarms_there_is_no_precision() -> None:
     nothing = measure([], [])
-    assert nothing.events == 0
-    assert all(math.isnan(figure) for name, figure in nothing._asdict().items() if name != "events")
+    assert (nothing.events, nothing.alarms) == (0, 0)
+    measured = nothing._replace(events=0, alarms=math.nan)._asdict()
+    assert all(math.isnan(figure) for name, figure in measured.items() if name != "events")
     silent = measure(
         [Judged(some_series(np.zeros((4, 1)), 0), np.zeros(4), marks("...."), *[np.zeros((4, 1))] * 3)], [marks(".##.")]
     )

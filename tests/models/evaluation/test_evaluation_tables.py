@@ -23,14 +23,77 @@ def some_run(name: str, detector: str, seed: int, areas: list[float], hits: int 
 
 
 def test_means_and_spreads_are_over_seeds() -> None:
-    runs = [some_run("a", WHOLE, seed, [area, area + 0.2]) for seed, area in enumerate((0.3, 0.5))]
+    runs = [some_run("a", WHOLE, seed, [area, area + 0.2] * 5) for seed, area in enumerate((0.3, 0.4, 0.5))]
     [one] = summarise(runs)
     assert one.mean["vus_pr"] == pytest.approx(0.5)
-    assert one.spread["vus_pr"] == pytest.approx(0.2 / math.sqrt(2))
+    assert one.spread["vus_pr"] == pytest.approx(0.1)
     assert one.mean["false_alarms"] == pytest.approx(20)
     assert one.mean["alarms_a_day"] == pytest.approx(1.5)
     [(header, [row])] = tables([one], "a")
-    assert dict(zip(header, row, strict=True))["VUS-PR"] == "0.500 ± 0.141 *"
+    shown = dict(zip(header, row, strict=True))
+    assert shown["VUS-PR"] == "0.500 ± 0.100", "the only detector is not the best of several"
+    assert shown["event recall"] == "1.000 ± 0.000"
+
+
+def shown_of(runs: list[BenchmarkRun], name: str = "a") -> dict[str, dict[str, str]]:
+    """Cells by detector and column."""
+    [(header, rows)] = tables(summarise(runs), name)
+    return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+
+
+def some_runs(series: int, seeds: int = 1, hits: int = 1) -> list[BenchmarkRun]:
+    """Telltale is far better on every series."""
+    return [
+        some_run("a", name, seed, [area] * series, of)
+        for name, area, of in ((WHOLE, 0.9, hits), ("level only", 0.1, hits))
+        for seed in range(seeds)
+    ]
+
+
+def test_five_series_name_no_winner_and_six_do() -> None:
+    """By hand: all of n series agree by chance in 2 of 2^n cases, which is below 5 % from six on."""
+    assert [2 * 0.5**n < 0.05 for n in (5, 6)] == [False, True]
+    for series, star in ((5, ""), (6, " *")):
+        shown = shown_of(some_runs(series))
+        assert (shown[WHOLE]["VUS-PR"], shown["level only"]["VUS-PR"]) == (f"0.900{star}", "0.100")
+
+
+def test_series_without_an_event_tell_nothing_of_who_finds_events() -> None:
+    quiet = EventCounts(1_000, 2.0, 0, 0, 0, 3, 3, (), 0, 20, math.nan, math.nan)
+    runs = [run._replace(tallies=(*run.tallies[:5], *(quiet,) * 5)) for run in some_runs(10)]
+    shown = shown_of(runs)
+    assert shown[WHOLE]["VUS-PR"] == "0.900"
+    assert shown[WHOLE]["false / 10,000"].endswith(" *"), "of false alarms all ten series tell"
+
+
+def test_a_share_of_fewer_than_ten_events_is_told_in_counts() -> None:
+    shown = shown_of(some_runs(9))[WHOLE]
+    assert (shown["event recall"], shown["event F1"]) == ("9 of 9", "too few")
+    assert shown["precision"] == "0.333 *", "of 27 alarms"
+    shown = shown_of(some_runs(10))[WHOLE]
+    assert shown["event recall"] == "1.000 *"
+    assert shown["event F1"] == "0.500 *"
+    missed = shown_of(some_runs(10, hits=0))[WHOLE]
+    assert (missed["event recall"], missed["delay"]) == ("0.000 *", "-")
+
+
+def test_in_the_mean_over_seeds_counts_are_means() -> None:
+    runs = [some_run("a", WHOLE, seed, [0.5] * 3, hits=hits) for seed, hits in enumerate((1, 1, 0))]
+    assert shown_of(runs)[WHOLE]["event recall"] == "2 of 3"
+    assert shown_of(runs[1:])[WHOLE]["event recall"] == "1.5 of 3"
+
+
+def test_two_seeds_have_no_deviation_and_three_have_one() -> None:
+    for seeds, varies in ((2, False), (3, True)):
+        assert ("±" in shown_of(some_runs(10, seeds))[WHOLE]["VUS-PR"]) == varies
+
+
+def test_over_sets_a_set_of_one_series_leaves_no_winner() -> None:
+    """Drawn again, its series is always the same one: the interval would be too narrow."""
+    here, there = some_runs(10), [run._replace(set="b") for run in some_runs(10)]
+    alone = [run._replace(set="c") for run in some_runs(1)]
+    assert shown_of([*here, *there], OVER_SETS)[WHOLE]["VUS-PR"] == "0.900 *"
+    assert shown_of([*here, *there, *alone], OVER_SETS)[WHOLE]["VUS-PR"] == "0.900"
 
 
 def test_a_small_difference_that_every_series_has_is_none_of_chance() -> None:

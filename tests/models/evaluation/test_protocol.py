@@ -87,12 +87,25 @@ def test_the_tables_tell_the_worst_family_and_the_differences_to_the_baselines(t
     assert [row[0] for row in folds] == ["pumps a", "pumps b", "pumps c"]
     assert ["pumps event F1", "3", "0.467 ± 0.189", "0.200 (a)"] in spread
     assert chosen == [[WHOLE, "3"]]
+    assert {row[0]: row[2] for row in differences} == {WHOLE: "too few", "last value": "too few"}, "of four series"
+    write_protocol(found, runs, tmp_path / "protocol")
+    assert pl.read_csv(tmp_path / "protocol.csv")["family"].to_list() == ["a", "b", "c"]
+
+
+def test_six_series_have_an_interval_and_a_family_of_few_events_has_no_f1() -> None:
+    six = ("a", "a", "a", "b", "b", "b")
+    runs = [run_of("pumps", WHOLE, [2, 2, 2, 6, 6, 6], six), run_of("pumps", "last value", [1, 1, 1, 5, 5, 5], six)]
+    found = judge_by_protocol(runs, [], "f1")
+    _, spread, _, differences = (rows for _, (_, rows) in protocol_tables(found, runs))
     assert {row[0]: row[2] for row in differences} == {
         WHOLE: "+0.000 [+0.000, +0.000]",
         "last value": "+0.100 [+0.100, +0.100]",
     }
-    write_protocol(found, runs, tmp_path / "protocol")
-    assert pl.read_csv(tmp_path / "protocol.csv")["family"].to_list() == ["a", "b", "c"]
+    assert ["pumps event F1", "2", "0.400", "0.200 (a)"] in spread, "two families have no deviation"
+    few = found._replace(folds=[fold._replace(events=9) for fold in found.folds])
+    folds, spread, _, _ = (rows for _, (_, rows) in protocol_tables(few, runs))
+    assert [row[4] for row in folds] == ["too few", "too few"]
+    assert ["pumps event F1", "2", "0.400", "too few"] in spread, "none of them can be the worst"
 
 
 def test_an_optimised_threshold_has_no_place_beside_the_protocol() -> None:

@@ -148,10 +148,15 @@ def test_the_tables_have_a_row_a_family_and_a_row_a_fault(runs: list[SimulatedRu
 
 
 def test_false_alarms_asked_for_stand_beside_those_counted() -> None:
-    runs = [SimulatedRun("asked", "10 days", "", seed, days=60.0, false=seed) for seed in (2, 4)]
+    runs = [SimulatedRun("asked", "10 days", "", seed, days=60.0, false=seed) for seed in (4, 8)]
+    runs.append(SimulatedRun("asked", "30 days", "", 0, days=60.0, false=9))
     runs.append(SimulatedRun("asked", "90 days", "", 0, days=60.0))
     (_, (_, (_, rows))) = tables(runs)
-    assert rows == [["10 days", "2", "6", "20.0 days"], ["90 days", "1", "0", "> 60 days"]]
+    assert rows == [
+        ["10 days", "2", "12", "10.0 days"],
+        ["30 days", "1", "9", "9 in 60 days"],
+        ["90 days", "1", "0", "0 in 60 days"],
+    ]
 
 
 def test_the_figures_are_those_of_the_runs() -> None:
@@ -163,9 +168,19 @@ def test_the_figures_are_those_of_the_runs() -> None:
     ]
     shown = figures(made)
     assert shown["families: false in 10,000; worst family"] == "2.50; 4.00"
-    assert shown["families: spike found"] == "50 % of 2"
+    assert shown["families: spike found"] == "1 of 2", "of two, one more or less is half of them"
     assert shown["families: loss over as before; worst family"] == "0.75; 1.00"
     assert not any(name.startswith("plants") for name in shown)
+
+
+def test_no_kind_of_fault_is_named_the_worst_by_fewer_than_ten_of_it() -> None:
+    lost = [SimulatedRun("machines", "press", "silence", n, found=0.0, by_chance=0.0) for n in range(9)]
+    often = [SimulatedRun("machines", "press", "shift", n, found=float(n < 8), by_chance=0.0) for n in range(10)]
+    assert figures([*lost, *often])["machines: faults found; worst kind"] == "42 % of 19; 80 % (shift)"
+    assert figures(lost)["machines: faults found; worst kind"] == "0 of 9; -"
+    (*_, (_, (_, rows))) = tables([*lost, *often])
+    assert rows[0] == ["silence", "9", "0 of 9", "0 of 9", "-"]
+    assert rows[1][:4] == ["shift", "10", "80 % of 10", "0"]
 
 
 @pytest.mark.slow
