@@ -41,7 +41,7 @@ def look_back(
     log: GrouplessLog, search: Search, question: Question, pipeline: Pipeline, layout: Layout, numerics: str
 ) -> PastSeen:
     """By the code of `telltale replay`. Raises RefusedInput where no service has judged the partition."""
-    kept = _KeptReadings(question.readings)
+    kept = _KeptReadings()
     found = judge_around(log, search, question, pipeline, layout, is_done=lambda one: one.window.full, look=kept.add)
     window, beginning, detector = found.window, found.beginning, pipeline.detector
     nothing = join([], len(detector.features))
@@ -69,12 +69,10 @@ def _older(found: Replay) -> Older:
 
 
 class _KeptReadings:
-    """The latest readings with the row before them: enough for those wanted, however long it takes to get there."""
+    """The readings from the first of those wanted on, with the row before them."""
 
-    def __init__(self, wanted: int) -> None:
-        self._wanted = wanted
+    def __init__(self) -> None:
         self._parts: deque[tuple[Rows, Readings]] = deque()
-        self._count = 0
         self._replay: Replay | None = None
 
     @property
@@ -87,16 +85,17 @@ class _KeptReadings:
         return join(parts, parts[0].values.shape[-1])
 
     def add(self, judged: JudgedAgain, found: Replay) -> None:
+        """What is wanted is known of what came before alone: how far these readings reach beyond it is not."""
         if found is not self._replay:  # it begins again, from further back
-            self._replay, self._count = found, 0
+            self._replay = found
             self._parts.clear()
         readings = judged.processed.batch.readings
         if found.window.full or not len(readings.offsets):
             return
+        if found.window.readings:
+            while self._parts and int(self._parts[0][1].offsets[-1]) < found.window.first[0]:
+                self._parts.popleft()
         self._parts.append((judged.row_before, readings))
-        self._count += len(readings.offsets)
-        while self._count - len(self._parts[0][1].offsets) >= self._wanted:
-            self._count -= len(self._parts.popleft()[1].offsets)
 
 
 def _part(readings: Readings, which: torch.Tensor) -> Readings:

@@ -176,3 +176,40 @@ def test_an_incident_says_what_was_seen_and_expected_and_draws_what_was_first(
         expect(chart).to_be_visible()
         expect(chart.locator(".span")).not_to_have_count(0)
         expect(chart.locator(".line")).to_have_attribute("d", re.compile("(L[^L]+){61,}"))
+
+
+def test_an_incident_that_is_opened_again_draws_what_came_since(
+    kafka: Broker, browser: Browser, running: Service, incidents: str
+) -> None:
+    first = FirstCause("0" * 8, OTHER, "sudden", rfc3339(last_of(running, OTHER)))
+    kafka.produce(incidents, [(0, Record(None, event(incident="fresh", group="line-09", first_cause=first)))])
+    with opened(browser, running, "") as page:
+        row = page.locator("#incidents-open > li", has_text="line-09")
+        more = row.get_by_role("button", name=re.compile("members of incident"))
+        more.click()
+        chart = row.locator(".sparkline")
+        expect(chart).to_be_visible()
+        ended = chart.get_attribute("aria-label") or ""
+        send_after(kafka, running, OTHER, 30)
+        more.click()
+        expect(chart).to_have_count(0)
+        more.click()
+        expect(chart).not_to_have_attribute("aria-label", ended)
+        expect(chart).to_have_attribute("aria-label", re.compile("f0 from .* to .*"))
+
+
+def last_of(running: Service, stream: str) -> int:
+    """Time of its last reading."""
+    address = f"http://127.0.0.1:{running.port}/api/v1/streams"
+    (found,) = httpx.get(address, params={"search": stream}, trust_env=False).json()["streams"]
+    return time_ms(found["time"])
+
+
+def send_after(kafka: Broker, running: Service, stream: str, count: int) -> None:
+    """That many readings a second apart, and wait until they are judged."""
+    last_ms = last_of(running, stream)
+    with closing(KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)) as producer:
+        for n in range(1, count + 1):
+            record = encode_reading(FEATURES, last_ms + 1_000 * n, [20.0] * len(FEATURES))
+            producer.send(running.names.topic, record, stream.encode())
+    wait_until(lambda: last_of(running, stream) == last_ms + 1_000 * count, "they are judged")

@@ -102,8 +102,9 @@ class Service:
 class Onlooker:
     """`Topics` as they are looked at, and written to, by one who is no worker."""
 
-    def __init__(self, topics: Topics, group_commits: bool = False) -> None:
+    def __init__(self, topics: Topics, group_commits: bool = False, poll_records: int = 500) -> None:
         self.topics = topics
+        self._poll_records = poll_records
         self._committed = group_commits
         self._restored: dict[Partition, int] = {}
         self._at: tuple[Partition, int] | None = None
@@ -114,7 +115,7 @@ class Onlooker:
     def poll(self, timeout_s: float) -> Polled:
         assert self._at is not None
         partition, offset = self._at
-        fetched = self.topics.fetch(partition, offset, 500)
+        fetched = self.topics.fetch(partition, offset, self._poll_records)
         assert fetched is not None, "there must be something to come"
         self._at = (partition, fetched.next_offset)
         return Polled((), (), (fetched,))

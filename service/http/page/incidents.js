@@ -125,15 +125,17 @@ function moreButton({ incident, group, anomalies, first_cause }) {
 }
 
 /**
- * The first cause's readings, once: one question after the other, the one pressed last alone.
+ * The first cause's readings: one question after the other, the one pressed last alone. Where later ones were still to
+ * come they are asked for again, and shown until then.
  * @param {string} incident
  * @param {Incident["first_cause"]} cause
  */
 async function lookBack(incident, { stream, opened_at }) {
-  if (typeof looked.get(incident) === "object") return;
+  const before = looked.get(incident);
+  if (typeof before === "object" && before.newer) return;
   /** @type {Looked | null} */
   const found = await past.ask({ stream, at: Date.parse(opened_at), readings: DRAWN }, (words) => {
-    looked.set(incident, words);
+    if (typeof before !== "object") looked.set(incident, words);
     drawIncidents();
   });
   if (found === null) return;

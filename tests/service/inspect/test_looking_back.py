@@ -29,10 +29,11 @@ def past_of(
     stream: StreamKey,
     around_ms: int = LATEST_MS,
     report: Callable[[str, int, int], None] = lambda *_: None,
+    poll_records: int = 500,
 ) -> PastSeen:
     question = Question(stream, around_ms, READINGS, NEVER_S, 0)
     pipeline, layout = Pipeline(detector, DIGEST, MAX_FUTURE_MS), Layout.of(DIGEST, detector.rows_for([]))
-    log = ReportingLog(Onlooker(topics), report)
+    log = ReportingLog(Onlooker(topics, poll_records=poll_records), report)
     return look_back(log, search(partition=0), question, pipeline, layout, NUMERICS)
 
 
@@ -67,6 +68,19 @@ def test_the_latest_readings_are_those_before_a_time_that_is_far_ahead(judged: T
     assert seen.trace.readings[-1].offset == last
     assert READINGS // 2 <= len(seen.trace.readings) <= READINGS
     assert not seen.newer
+
+
+@pytest.mark.parametrize("poll_records", [20, 1_400, 20_000])
+def test_what_is_shown_does_not_depend_on_how_many_records_come_at_once(
+    judged: Topics, detector: Detector, poll_records: int
+) -> None:
+    """A poll may end just behind the readings wanted, or bring ten times as many behind them."""
+    for around_ms in [*(opened_ms(events) for events in anomalies_of(judged, key(3))), 0, LATEST_MS]:
+        seen = past_of(judged, detector, key(3), around_ms, poll_records=poll_records)
+        expected = past_of(judged, detector, key(3), around_ms)
+        assert len(expected.trace.readings) > READINGS // 2
+        shown = [(one.offset, one.score, one.alarm) for one in seen.trace.readings]
+        assert shown == [(one.offset, one.score, one.alarm) for one in expected.trace.readings]
 
 
 def test_a_time_before_what_the_topic_keeps_is_said_to_be(detector: Detector) -> None:
