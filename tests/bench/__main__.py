@@ -47,20 +47,22 @@ def main() -> None:
     parser.add_argument("--latency-seconds", type=float, default=20.0)
     parser.add_argument("--scores", action="store_true", help="only: what a topic of scores takes of judging")
     parser.add_argument("--http", action="store_true", help="only: what forty HTTP clients take of judging")
-    parser.add_argument("--one-processor", action="store_true", help="with --http: on one processor's quota (as root)")
-    parser.add_argument("--windows", type=int, default=12, help="with --http: quiet ones, and as many with clients")
+    parser.add_argument("--pages", action="store_true", help="only: what twenty open pages take of judging")
+    parser.add_argument("--one-processor", action="store_true", help="with these two: on one processor's quota (root)")
+    parser.add_argument("--windows", type=int, default=12, help="with these two: quiet ones, and as many with them")
     args = parser.parse_args()
     print(f"machine: {machine()}", flush=True)
-    if args.payloads and not args.http and not args.scores:
+    visitors = http.LOOKING if args.pages else http.HURRIED if args.http else None
+    if args.payloads and not visitors and not args.scores:
         print(f"\n{formats.table()}\n", flush=True)
     from tests.kafka import running_broker  # noqa: PLC0415
 
     with running_broker() as broker:
         print(f"broker: {broker.kind}; {PARTITIONS} partitions; {args.hidden} hidden units; one feature\n", flush=True)
-        if args.http:
+        if visitors:
             topics = _topics(broker, "http")
-            servers = broker.bootstrap_servers
-            print(http.measure(servers, topics, args.readings, args.windows, args.hidden, args.one_processor))
+            sizes = (args.readings, args.windows, args.hidden, args.one_processor)
+            print(http.measure(broker.bootstrap_servers, topics, *sizes, visitors))
             return
         for streams in args.streams:
             topics = _topics(broker, "bench")

@@ -1,4 +1,4 @@
-"""What HTTP takes of judging: a worker with and without forty clients, in turns, on a topic with a backlog."""
+"""What HTTP takes of judging: a worker with and without those who ask, in turns, on a topic with a backlog."""
 
 import json
 import os
@@ -6,10 +6,12 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import psutil
 import torch
@@ -20,20 +22,45 @@ from models.checkpoints import checkpoint_header
 from models.detection.detector import Detector, DetectorConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
 from tests.bench import load
+from tests.bench.pages import PAGES, pages
 from tests.http_clients import clients
 
 CLIENTS = 40
+
+
+class Asking(Protocol):
+    """They ask from `go` to `rest`."""
+
+    def go(self) -> None: ...
+
+    def rest(self) -> None: ...
+
+    def answers(self) -> Mapping[int, int] | Mapping[str, int]:
+        """What came, since the start."""
+
+
+class Visitors(NamedTuple):
+    """Those who ask."""
+
+    what: str
+    arrive: Callable[[int, Sequence[str]], AbstractContextManager[Asking]]  # port, names of streams
+
+
+HURRIED = Visitors(f"{CLIENTS} clients that ask without a pause", lambda port, names: clients(port, CLIENTS, names))
+LOOKING = Visitors(f"{PAGES} open pages, and one that asks for the past without a pause", pages)
 STREAMS = 2_000
 WINDOW_S, SETTLE_S = 4.0, 0.5
 READY_WITHIN_S = 300.0
 ONE_PROCESSOR_CGROUP = Path("/sys/fs/cgroup/cpu/telltale-bench")  # cgroup v1, as root
 
 
-def measure(servers: str, topics: list[str], readings: int, windows: int, hidden: int, limited: bool) -> str:
+def measure(
+    servers: str, topics: list[str], readings: int, windows: int, hidden: int, limited: bool, visitors: Visitors
+) -> str:
     """limited: the worker and its HTTP process on one processor's quota, as with Compose; else on two processors."""
     load.fill(servers, topics[0], STREAMS, readings)
     with TemporaryDirectory() as folder, (Path(folder) / "worker.log").open("w") as log:
-        path = _checkpoint(Path(folder), hidden)
+        path = untrained(Path(folder), hidden)
         worker = subprocess.Popen(
             [Path(sys.executable).parent / "telltale", "run", "--checkpoint", path, "--http-port", "0"],
             env={**os.environ, **_settings(servers, topics)},
@@ -42,7 +69,7 @@ def measure(servers: str, topics: list[str], readings: int, windows: int, hidden
         try:
             if limited:
                 _limit(worker.pid)
-            return _in_turns(worker, Path(log.name), servers, topics[0], windows, limited)
+            return _in_turns(worker, Path(log.name), servers, topics[0], windows, limited, visitors)
         finally:
             worker.kill()
             worker.wait()
@@ -51,7 +78,13 @@ def measure(servers: str, topics: list[str], readings: int, windows: int, hidden
 
 
 def _in_turns(
-    worker: "subprocess.Popen[bytes]", log: Path, servers: str, topic: str, windows: int, limited: bool
+    worker: "subprocess.Popen[bytes]",
+    log: Path,
+    servers: str,
+    topic: str,
+    windows: int,
+    limited: bool,
+    visitors: Visitors,
 ) -> str:
     port = _port(worker, log)
     consumer = KafkaConsumer(bootstrap_servers=[servers], group_id="bench-http", enable_auto_commit=False)
@@ -69,7 +102,7 @@ def _in_turns(
     judging = psutil.Process(worker.pid)
     windows_seen: list[Window] = []
     names = [load.stream_name(n) for n in range(STREAMS)]
-    with clients(port, CLIENTS, names) as asking:
+    with visitors.arrive(port, names) as asking:
         for number in range(2 * windows + 1):
             (asking.go if number % 2 else asking.rest)()
             time.sleep(SETTLE_S)
@@ -95,11 +128,11 @@ def _in_turns(
 
     return "\n".join(
         (
-            f"HTTP: {CLIENTS} clients that ask without a pause, {STREAMS:,} streams, {where}; medians of {windows}",
+            f"HTTP: {visitors.what}; {STREAMS:,} streams, {where}; medians of {windows}",
             line("quiet", quiet),
-            line("with clients", asked),
+            line("asked", asked),
             f"  lost          {statistics.median(lost):>9.1%} of what came before and after  ({every})",
-            f"  answers by status: {got}; memory of its own {own_mb:,.0f} MB",
+            f"  answers: {got}; memory of its own {own_mb:,.0f} MB",
         )
     )
 
@@ -117,7 +150,7 @@ def _processor_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _checkpoint(folder: Path, hidden: int) -> Path:
+def untrained(folder: Path, hidden: int) -> Path:
     """Untrained, which costs the same."""
     torch.manual_seed(0)
     detector = Detector.cold(Forecaster(ForecasterConfig(("value",), hidden=hidden)), DetectorConfig())

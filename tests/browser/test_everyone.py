@@ -1,17 +1,24 @@
 """The page for everyone: on a phone, by keyboard alone, read out, in both themes, and by axe-core's rules."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from service.log.port import Record
+from service.stages.incidents.events import FirstCause
 from tests.browser.scene import visited
+from tests.browser.test_incidents import MEMBER
 from tests.browser.test_page import browser, checkpoint
 from tests.browser.test_past import OTHER, STREAM, closed, incidents, link, running
 from tests.integration.test_end_to_end import Service
+from tests.kafka import Broker
+from tests.service.http.test_incident_list import closing_event, event
 
 __all__ = ["browser", "checkpoint", "closed", "incidents", "running"]  # fixtures
 
@@ -19,6 +26,7 @@ AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 DESK: Any = {"viewport": {"width": 1280, "height": 860}}
 PHONE: Any = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 FINGER = 44  # pixels
+BEFORE_ALL = "2020-01-01T00:00:00Z"
 TARGETS = "button, select, input:not([type=checkbox]), a"
 
 
@@ -42,8 +50,11 @@ def violations(page: Page) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_axe_finds_nothing_on_any_view(
-    browser: Browser, running: Service, closed: dict[str, Any], size: Any, scheme: str
+    kafka: Broker, browser: Browser, running: Service, incidents: str, closed: dict[str, Any], size: Any, scheme: str
 ) -> None:
+    first = FirstCause(closed["anomaly"], STREAM, closed["kind"], closed["opened_at"])
+    opening = event(group="line-01", first_cause=first, members=[MEMBER])
+    kafka.produce(incidents, [(0, Record(None, one)) for one in (opening, closing_event(2))])
     with opened(browser, running, **size, color_scheme=scheme) as page:
         assert violations(page) == []
         page.locator("#streams .pick", has_text=OTHER).click()
@@ -51,6 +62,17 @@ def test_axe_finds_nothing_on_any_view(
         assert violations(page) == []
         page.evaluate("address => { location.hash = address }", link(closed))
         expect(page.locator("#chosen-anomaly")).to_be_visible()
+        assert violations(page) == []
+        page.evaluate("address => { location.hash = address }", f"#{quote(STREAM, safe='')}&at={BEFORE_ALL}")
+        expect(page.locator("#past-note")).to_contain_text("before the stream began")
+        assert violations(page) == []
+        page.evaluate("location.hash = ''")
+        row = page.locator("#incidents-open > li")
+        row.get_by_role("button", name=re.compile("members of incident")).click()
+        expect(row.locator(".sparkline")).to_be_visible()
+        expect(row.locator(".member")).to_have_count(1)
+        page.locator("#incidents-closed summary").click()
+        expect(page.locator("#incidents-closed-list .incident")).to_be_visible()
         assert violations(page) == []
         page.locator("#show-keys").click()
         assert violations(page) == []

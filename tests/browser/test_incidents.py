@@ -77,6 +77,11 @@ def test_incidents_are_listed_above_what_is_wrong_now_and_lead_to_their_first_ca
         expect(named.locator(".members .member")).to_have_text([re.compile(MEMBER.stream)], timeout=WITHIN_MS)
         expect(shown.page.locator(".members")).to_have_count(1)
 
-        say(closing_event(1))
+        expect(shown.page.locator("#announcement")).to_be_empty()  # these were open before the page was
+        say(event(incident="i-3", group="site/line-5", severity="major"))
+        expect(shown.page.locator("#announcement")).to_have_text(
+            re.compile("A major incident has opened in site/line-5: 3 anomalies in 2 streams"), timeout=WITHIN_MS
+        )
+        say(closing_event(1), closing_event(3))
         expect(rows).to_have_count(1, timeout=WITHIN_MS)
-        expect(shown.page.locator("#incidents-closed-list .incident")).to_have_count(1)
+        expect(shown.page.locator("#incidents-closed-list .incident")).to_have_count(2)

@@ -14,6 +14,17 @@ export function members({ anomalies, open_anomalies, streams }) {
 /** @param {Pick<Incident, "first_cause">} incident */
 export const firstCause = ({ first_cause }) => `first ${first_cause.stream}: ${kindName(first_cause.kind)}`;
 
+/**
+ * Read out when they open: the first of them, which is the most severe, and how many there are.
+ * @param {Pick<Incident, "group" | "severity" | "anomalies" | "open_anomalies" | "streams" | "first_cause">[]} opened at least one
+ */
+export function announced(opened) {
+  const [{ group, severity, ...foremost }] = opened;
+  const what = `in ${group}: ${members(foremost)}, ${firstCause(foremost)}.`;
+  if (opened.length === 1) return `A ${severity} incident has opened ${what}`;
+  return `${count(opened.length, "incident")} have opened, the most severe, ${severity}, ${what}`;
+}
+
 /** @param {Pick<Incident, "acknowledged_by">} incident */
 export const acknowledged = ({ acknowledged_by }) =>
   acknowledged_by === null ? null : `acknowledged by ${acknowledged_by}`;

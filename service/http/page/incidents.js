@@ -5,7 +5,7 @@ import { choose } from "./chosen.js";
 import { about } from "./control_words.js";
 import { sayings } from "./controls.js";
 import { detail, element, item, nameOf, replace, text } from "./elements.js";
-import { acknowledged, firstCause, heldBack, members, placeOf, targetOf, times } from "./incident_words.js";
+import { acknowledged, announced, firstCause, heldBack, members, placeOf, targetOf, times } from "./incident_words.js";
 import { Past } from "./past.js";
 import { ask } from "./service.js";
 import { sparkline } from "./sparkline.js";
@@ -29,12 +29,26 @@ const opened = new Map();
 /** What the first cause's readings were, or why that is not shown, by the incident's id. @type {Map<string, Looked | string>} */
 const looked = new Map();
 const past = new Past();
+/** Open ones that have been listed; null: none was asked for. @type {Set<string> | null} */
+let known = null;
+
+export const incidentsAreFollowed = () => listed.followed;
 
 export async function showIncidents() {
   listed = await ask("incidents", { limit: LISTED });
+  announceNew();
   drawIncidents();
   for (const incident of opened.keys()) quietly(() => lookInside(incident));
   quietly(showNamedIncident);
+}
+
+/** Read out, each once; not those that were open when the page was. */
+function announceNew() {
+  if (!listed.followed) return;
+  const before = known;
+  known = new Set([...(before ?? []), ...listed.open.map(({ incident }) => incident)]);
+  const opened = before === null ? [] : listed.open.filter(({ incident }) => !before.has(incident));
+  if (opened.length) element("announcement").textContent = announced(opened);
 }
 
 /** The members of the incident that the address named, in its row, which is brought into view. */

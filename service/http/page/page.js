@@ -14,7 +14,7 @@ import {
 } from "./chosen.js";
 import { askControls, listenToControls } from "./controls.js";
 import { element } from "./elements.js";
-import { drawIncidents, showIncidents } from "./incidents.js";
+import { drawIncidents, incidentsAreFollowed, showIncidents } from "./incidents.js";
 import { Since } from "./lately.js";
 import { addRecent, listenToLists, lookForSilent, refresh, showOpen, showStreams } from "./lists.js";
 import { listenToPreferences } from "./preferences.js";
@@ -67,12 +67,12 @@ function hearSummary(summary) {
 /** @param {AnomalyEvent} event */
 function hearAnomaly(event) {
   addRecent(event);
-  if (event.type.endsWith(".opened")) announce(event);
+  if (event.type.endsWith(".opened") && !incidentsAreFollowed()) announce(event);
   setTimeout(() => quietly(showOpen), LISTED_MS);
 }
 
 /**
- * Read out, once for each anomaly that opens.
+ * Read out, once for each anomaly that opens; where incidents are followed, those are, of which a storm has one.
  * @param {AnomalyEvent} event
  */
 function announce({ subject, data }) {

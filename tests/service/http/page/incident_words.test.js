@@ -38,3 +38,12 @@ test("an incident that closed lasted until then, an open one until now", () => {
   assert.match(incidents.times({ opened_at, closed_at: null }, now), /2 h$/);
   assert.match(incidents.times({ opened_at, closed_at: "2026-01-20T09:27:00Z" }, now), /60 s$/);
 });
+
+test("incidents that open are read out: the most severe, and how many there are", () => {
+  const counts = { anomalies: 3, open_anomalies: 3, streams: 2, first_cause: FIRST };
+  const major = { group: "site/line-3", severity: "major", ...counts };
+  const what = "in site/line-3: 3 anomalies in 2 streams, first site/line-3/pump-7/flow: off its level.";
+  assert.equal(incidents.announced([major]), `A major incident has opened ${what}`);
+  const minor = { ...major, group: "site/line-4", severity: "minor" };
+  assert.equal(incidents.announced([major, minor]), `2 incidents have opened, the most severe, major, ${what}`);
+});
