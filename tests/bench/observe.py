@@ -1,13 +1,15 @@
 """What a reading takes in `Detector.observe`, by how many streams there are, beside the bare LSTM at the same shapes.
 
 python -m tests.bench.observe [STREAMS ...]: one thread, one feature, 64 units; medians of the thread's processor time,
-microseconds a reading. Few streams are measured twice: as a worker gets them, and in long blocks, as a file's come.
+which other work on the machine adds less to, the two taking turns. At most 1.5 times is what is asked. Few streams are
+measured twice: as a worker gets them, and in long blocks, as a file's come.
 """
 
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import count
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch import nn
 from models.detection.detector import Detector, Readings
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
+from tests.bench.machine import machine
 
 STREAMS = (1, 6, 60, 600, 6_000, 100_000)
 BATCH = 6_000  # readings of a call, about, but for few streams: WAVES of each
@@ -24,52 +27,70 @@ LONG_WAVES = 256  # of few streams
 FEW = 60
 WARM_READINGS = 300  # of every stream before it is measured: past its warm-up
 LEAST_ROUNDS = 5
-ROUNDS_S = 3.0
+ROUNDS_S = 6.0  # of both
+SHORTEST_TURN = 500  # readings
+WIDEST_LSTM = 2_048  # streams
 HIDDEN = 64
 
 
-def median_us(call: Callable[[int], object], readings: int) -> float:
-    """Of a reading, in processor time: other work on the machine counts less. call: with the number of the round."""
-    took, began = list[float](), time.perf_counter()
-    while len(took) < LEAST_ROUNDS or time.perf_counter() - began < ROUNDS_S:
-        start = time.thread_time()
-        call(len(took))
-        took.append((time.thread_time() - start) / readings * 1e6)
-    return statistics.median(took)
+def in_turns_us(calls: Sequence[Callable[[], object]], readings: int) -> tuple[float, ...]:
+    """Of a reading, of each of these calls; they take turns, so that other work on the machine meets all alike."""
+    took: list[list[float]] = [[] for _ in calls]
+    began, together = time.perf_counter(), max(1, SHORTEST_TURN // readings)
+    while len(took[0]) < LEAST_ROUNDS or time.perf_counter() - began < ROUNDS_S:
+        for call, times in zip(calls, took, strict=True):
+            start = time.thread_time()
+            for _ in range(together):
+                call()
+            times.append((time.thread_time() - start) / (together * readings) * 1e6)
+    return tuple(map(statistics.median, took))
 
 
-def observe_us(streams: int, waves: int) -> float:
+def observing(streams: int, waves: int) -> Callable[[], object]:
+    """A call that judges the next readings of streams that are past their warm-up."""
     detector, random = Detector.cold(Forecaster(ForecasterConfig(("a",), hidden=HIDDEN))), np.random.default_rng(0)
     packed = pack(torch.arange(streams).repeat(waves))
     rows = detector.rows_for([b"%d" % stream for stream in range(streams)])
     number = torch.arange(streams * waves)
     values = torch.from_numpy(random.normal(size=(len(number), 1)))
     times_ms = 1_767_571_200_000 + number // streams * 60_000
+    batches = count()
 
-    def call(batch: int) -> None:
+    def call() -> None:
+        batch = next(batches)
         later = Readings(number + batch * len(number), times_ms + batch * waves * 60_000, values)
         detector.observe_in_place(later, packed, rows)
 
-    warm = -(-WARM_READINGS // waves)
-    for batch in range(warm):
-        call(batch)
-    return median_us(lambda batch: call(warm + batch), len(number))
+    for _ in range(-(-WARM_READINGS // waves)):
+        call()
+    return call
 
 
-def lstm_us(streams: int, waves: int) -> float:
-    lstm, inputs = nn.LSTM(7, HIDDEN).eval(), torch.randn(waves, streams, 7)
-    state = torch.zeros(1, streams, HIDDEN), torch.zeros(1, streams, HIDDEN)
-    with torch.inference_mode():
-        return median_us(lambda _: lstm(inputs, state), streams * waves)
+def bare_lstm(streams: int, waves: int) -> Callable[[], object]:
+    """In blocks of streams as wide as it likes best: of more at once, its sums leave the processor's cache."""
+    lstm = nn.LSTM(7, HIDDEN).eval()
+    blocks = [min(WIDEST_LSTM, streams - first) for first in range(0, streams, WIDEST_LSTM)]
+    given = [
+        (torch.randn(waves, size, 7), (torch.zeros(1, size, HIDDEN), torch.zeros(1, size, HIDDEN))) for size in blocks
+    ]
+
+    def call() -> None:
+        with torch.inference_mode():
+            for inputs, state in given:
+                lstm(inputs, state)
+
+    return call
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    print("| streams | waves a call | observe, µs a reading | bare LSTM |\n| --- | --- | --- | --- |")
+    print(f"{machine()}\n\n| streams | readings of each | observe, µs a reading | bare LSTM | times the bare LSTM |")
+    print("| --- | --- | --- | --- | --- |")
     for streams in map(int, sys.argv[1:] or map(str, STREAMS)):
         for waves in waves_of(streams):
-            observed, bare = observe_us(streams, waves), lstm_us(streams, waves)
-            print(f"| {streams:,} | {waves} | {observed:.2f} | {bare:.2f} |", flush=True)
+            calls = observing(streams, waves), bare_lstm(streams, waves)
+            observed, bare = in_turns_us(calls, streams * waves)
+            print(f"| {streams:,} | {waves} | {observed:.2f} | {bare:.2f} | {observed / bare:.2f} |", flush=True)
 
 
 def waves_of(streams: int) -> tuple[int, ...]:
