@@ -9,7 +9,7 @@ Sizes: T waves, S streams, I inputs, H hidden units, L layers, C numbers kept in
 """
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from models.net.names import CELL_NAMES
 from models.net.peephole_layer import PeepholeLayer
 
 ROW_MULTIPLE = 16  # streams: a matrix product with a multiple of this many rows gives each row the same bits
+_MODE_LSTM = 2  # of at::native::cudnn's enumeration, which torch.mkldnn_rnn_layer takes
 CEILING = 1e4  # of a rectified unit: a thousand times the largest input, and its squares are finite
 
 
@@ -173,6 +174,7 @@ class LSTM(nn.Module):
     g = tanh(W_g x + U_g h + b_g)        c' = f * c + i * g                   h' = o * tanh(c')
 
     forward() is the fused kernel of torch.nn.LSTM, which needs no padding, except for one stream with several layers.
+    Under inference_mode its weights are laid out for it once and not at every call: the bits are the same.
     """
 
     cell_numbers: ClassVar[int] = 1
@@ -180,6 +182,7 @@ class LSTM(nn.Module):
     def __init__(self, inputs: int, hidden: int, layers: int) -> None:
         super().__init__()
         self.fused = nn.LSTM(inputs, hidden, layers)
+        self._layout: tuple[list[tuple[int, int]], list[list[Tensor]]] | None = None
         _start_without_biases(self)
         for layer in range(layers):  # at first the cell state is kept (Jozefowicz et al. 2015)
             nn.init.ones_(self.fused.get_parameter(f"bias_ih_l{layer}")[hidden : 2 * hidden])
@@ -199,10 +202,35 @@ class LSTM(nn.Module):
 
     def _call_kernel(self, inputs: Tensor, state: CellState) -> tuple[Tensor, Tensor, Tensor]:
         """What calling torch.nn.LSTM does, without its checks: they take longer than a few readings."""
+        weights = cast(list[Tensor], list(self.fused._parameters.values()))  # noqa: SLF001  (the public ways are slow)
+        changes_are_seen = not weights[0].is_inference()
+        if torch.is_inference_mode_enabled() and changes_are_seen and _onednn_takes(inputs):
+            return self._call_layers(weights, inputs, state)
         layers = self.fused.num_layers
-        names = (f"{of}_l{layer}" for layer in range(layers) for of in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-        weights = [cast(Tensor, getattr(self.fused, name)) for name in names]
         return torch.lstm(inputs, tuple(state), weights, True, layers, 0.0, self.training, False, False)
+
+    def _call_layers(self, weights: list[Tensor], inputs: Tensor, state: CellState) -> tuple[Tensor, Tensor, Tensor]:
+        """The same kernel of oneDNN, with weights that are laid out for it already: torch does that at each call."""
+        hiddens, cells, size = [], [], self.fused.hidden_size
+        for (w, u, b, d), hidden, cell in zip(self._laid_out(weights), state.hidden, state.cell, strict=True):
+            inputs, after, cell_after, _ = torch.mkldnn_rnn_layer(
+                inputs, w, u, b, d, hidden, cell, False, [], _MODE_LSTM, size, 1, True, False, False, False
+            )
+            hiddens.append(after)
+            cells.append(cell_after)
+        return inputs, _stacked(hiddens), _stacked(cells)
+
+    def _laid_out(self, weights: list[Tensor]) -> list[list[Tensor]]:
+        """Of every layer W, U, b and d, as the kernel wants them; laid out again when one has changed."""
+        stamp = [(weight.data_ptr(), weight._version) for weight in weights]  # noqa: SLF001  (it has no other name)
+        if self._layout is None or self._layout[0] != stamp:
+            layers = [[weight.detach() for weight in weights[n : n + 4]] for n in range(0, len(weights), 4)]
+            self._layout = stamp, [[*_lay_out(w, u), b, d] for w, u, b, d in layers]
+        return self._layout[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the layout, which cannot be copied."""
+        return {**self.__dict__, "_layout": None}
 
     def step(self, inputs: Tensor, state: CellState) -> tuple[CellState, list[LSTMGates]]:
         """See Recurrence."""
@@ -368,6 +396,25 @@ CELLS: dict[str, type[Feedforward | TanhRNN | ReluRNN | LSTM | PeepholeLSTM | GR
     zip(CELL_NAMES, (Feedforward, TanhRNN, ReluRNN, LSTM, PeepholeLSTM, GRU, XLSTM), strict=True)
 )
 """Every recurrence a checkpoint may name."""
+
+
+def _onednn_takes(inputs: Tensor) -> bool:
+    """Whether torch.lstm leaves these to oneDNN, as they are."""
+    as_they_are = inputs.device.type == "cpu" and inputs.numel() > 0 and not torch.is_autocast_enabled("cpu")
+    # torch.backends.mkldnn says the same, but takes microseconds.
+    has_onednn = torch._C._has_mkldnn and torch._C._get_mkldnn_enabled()  # noqa: SLF001
+    return as_they_are and inputs.dtype == torch.float32 and has_onednn
+
+
+def _lay_out(w: Tensor, u: Tensor) -> list[Tensor]:
+    """W and U of an LSTM's layer, (4 H, I) and (4 H, H), in the order in which oneDNN multiplies by them."""
+    shape = u.shape[1], False, True, False, [1, 1, w.shape[1]]
+    laid_out: list[Tensor] = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(w, u, *shape)  # noqa: SLF001  (its name)
+    return laid_out
+
+
+def _stacked(layers: list[Tensor]) -> Tensor:
+    return layers[0].unsqueeze(0) if len(layers) == 1 else torch.stack(layers)
 
 
 def _start_without_biases(cell: nn.Module) -> None:

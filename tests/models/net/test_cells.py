@@ -3,9 +3,11 @@
 Sizes: T waves, S streams, I inputs, H hidden units, L layers.
 """
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -382,6 +384,75 @@ def test_the_memory_of_an_exponential_gate_revises_what_it_took_in_before() -> N
         fresh = CellState(torch.zeros(1, 1, HIDDEN), torch.zeros(1, 1, 2 * HIDDEN))
         _, after = cell(shown, fresh)
     torch.testing.assert_close(after.cell[..., :HIDDEN], torch.full((1, 1, HIDDEN), -math.tanh(1)), atol=1e-3, rtol=0)
+
+
+# --- the weights of an LSTM, laid out once
+
+
+def kernels_own(cell: LSTM, inputs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    """What torch.nn.LSTM makes of it, which lays the weights out at every call."""
+    with torch.no_grad():
+        memory, after = cell.fused(inputs, tuple(state))
+    return memory, CellState(*after)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("waves", "streams"), [(1, 2), (1, 500), (10, 6), (300, 2), (7, 333)])
+def test_weights_that_are_laid_out_once_make_the_bits_of_torchs_own_lstm(layers: int, waves: int, streams: int) -> None:
+    cell = cast(LSTM, random_cell("lstm", layers).eval())
+    inputs, state = random_case("lstm", waves, streams, layers)
+    expected = kernels_own(cell, inputs, state)
+    for _ in range(2):  # laid out at the first call, and used again at the second
+        with torch.inference_mode():
+            found = cell(inputs, state)
+        assert_same_bits(found, expected)
+
+
+def replaced(cell: LSTM) -> None:
+    other = {name: value.neg() for name, value in cell.state_dict().items()}
+    cell.load_state_dict(other, assign=True)
+
+
+def stepped(cell: LSTM) -> None:
+    cell.train()
+    inputs, state = random_case("lstm", 3, 4, 2)
+    cell(inputs, state)[0].sum().backward()
+    torch.optim.SGD(cell.parameters(), lr=0.1).step()
+    cell.eval()
+
+
+def loaded(cell: LSTM) -> None:
+    cell.load_state_dict({name: value * 0.5 for name, value in cell.state_dict().items()})
+
+
+def pointed_elsewhere(cell: LSTM) -> None:
+    for parameter in cell.parameters():
+        parameter.data = parameter.data + 0.25
+
+
+@pytest.mark.parametrize("change", [replaced, stepped, loaded, pointed_elsewhere])
+def test_weights_that_have_changed_are_laid_out_again(change: Callable[[LSTM], None]) -> None:
+    cell = cast(LSTM, random_cell("lstm", 2).eval())
+    inputs, state = random_case("lstm", 5, 4, 2)
+    with torch.inference_mode():
+        before = cell(inputs, state)
+    change(cell)
+    with torch.inference_mode():
+        after = cell(inputs, state)
+    assert not torch.equal(after[0], before[0])
+    assert_same_bits(after, kernels_own(cell, inputs, state))
+
+
+def test_an_lstm_that_was_called_is_copied_and_pickled_as_one_that_was_not() -> None:
+    cell = random_cell("lstm", 1)
+    inputs, state = random_case("lstm", 5, 4, 1)
+    with torch.inference_mode():
+        expected = cell(inputs, state)
+        copies = [copy.deepcopy(cell)]  # whose weights do not say when they change
+    copies += copy.deepcopy(cell), pickle.loads(pickle.dumps(cell))
+    with torch.inference_mode():
+        for other in copies:
+            assert_same_bits(other(inputs, state), expected)
 
 
 # --- other streams in the same call
