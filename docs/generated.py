@@ -37,6 +37,8 @@ from service.live.status import (
 )
 from service.live.streams import Streams
 from service.notify.notifier import RECEIVERS
+from service.notify.score_feed import FeedStatus
+from service.notify.score_metrics import ScoreFeedMetrics
 from service.process.incidents import new_book
 from service.settings.incident_section import IncidentSettings
 from service.settings.input_section import TopicInput
@@ -96,6 +98,8 @@ SECTION_INTRODUCTIONS = {
     "(../how-to/train.md#compare-before-you-promote).",
     "metrics": "What metrics name.",
     "scores": "A topic with every judged reading: [scores as a stream](../how-to/scores.md).",
+    "remote_write": "To whom `telltale remote-write` sends scores: "
+    "[scores in Prometheus](../how-to/scores.md#into-prometheus).",
     "incidents": "Which anomalies are one incident, and of how many incidents people are notified: "
     "[on call](../on-call.md).",
     "rekey": "Topics whose records are written again, keyed by their streams: "
@@ -233,7 +237,8 @@ def metrics() -> str:
     return page(
         "# Metrics",
         "At `/metrics` of every service, as Prometheus or OpenMetrics text; `telltale_incident…` at that of "
-        "`telltale incidents`, `telltale_rekey_…` at that of `telltale rekey`. No label holds a stream's name but that "
+        "`telltale incidents`, `telltale_rekey_…` at that of `telltale rekey`, `telltale_remote_write_…` at that of "
+        "`telltale remote-write`. No label holds a stream's name but that "
         "of `telltale_top_stream_peak_ratio`, which is off by default (`metrics.top_streams`). A histogram has the "
         "series `_bucket`, `_sum` and `_count`. [Monitoring](../monitoring.md) says what to make of them.",
         table(("metric", "type", "labels", "meaning"), rows),
@@ -278,6 +283,7 @@ def everything_exported() -> CollectorRegistry:
     )
     IncidentMetrics(registry, IncidentStatus(lag_records=0), lambda: [(kind, Notified()) for kind in RECEIVERS])
     RekeyMetrics(registry, RekeyStatus(lag_records=0))
+    ScoreFeedMetrics(registry, FeedStatus(lag_records=0))
     return registry
 
 

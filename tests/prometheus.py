@@ -103,6 +103,23 @@ def running_prometheus(folder: Path, target: str, alertmanager: str) -> Iterator
         yield served
 
 
+@contextmanager
+def taking_prometheus(folder: Path, out_of_order: str | None) -> Iterator[Served]:
+    """It scrapes nothing and takes samples by remote write. out_of_order: as old as this they may be; None: never."""
+    window = {} if out_of_order is None else {"storage": {"tsdb": {"out_of_order_time_window": out_of_order}}}
+    file, port = folder / "prometheus.yml", _free_port()
+    file.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, **window}))
+    command = [
+        program("prometheus"),
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder / 'prometheus'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.enable-remote-write-receiver",
+    ]
+    with _serving(command, port, folder / "prometheus.log") as served:
+        yield served
+
+
 def _sending(deployed: Any, hook: str) -> Any:
     config = copy.deepcopy(deployed)
     config["route"] = {**config["route"], "group_wait": "1s", "group_interval": "2s"}

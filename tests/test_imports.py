@@ -69,11 +69,12 @@ KNOWN_IN = {
     "crc32c": "service.kafka.record_batches",
     "lz4": "service.kafka.inflating",
     "zstandard": "service.kafka.inflating models.data.text_files",
-    "snappy": "service.kafka.inflating",
+    "snappy": "service.kafka.inflating service.notify.remote_write",
     "prometheus_client": """
         service.live.metrics service.live.shadow_metrics service.live.histograms service.stages.metrics
-        service.stages.incidents.metrics service.stages.rekey.metrics service.http.app service.process.running
-        service.process.servers service.process.incidents service.process.rekey service.process.stages
+        service.stages.incidents.metrics service.stages.rekey.metrics service.notify.score_metrics service.http.app
+        service.process.running service.process.servers service.process.incidents service.process.rekey
+        service.process.remote_write service.process.stages
     """,
     "pydantic": "service.settings models.checkpoints.checkpoint_header",
     "pydantic_core": "service.settings",

@@ -112,6 +112,35 @@ def incidents(
     run_incidents(settings)
 
 
+@app.command("remote-write", epilog="Example: telltale remote-write --to http://prometheus:9090/api/v1/write")
+def remote_write(
+    to: Annotated[str | None, typer.Option(metavar="URL", help="Where samples are sent.")] = None,
+    bootstrap_servers: Servers = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group: its members share the partitions.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of /metrics; 0: any; none if not given.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json, text or auto.")] = None,
+    config: Config = None,
+) -> None:
+    """Send scores, expectations and bands to Prometheus by remote write, until told to stop (SIGTERM, Ctrl-C).
+
+    Reads the topic of scores (scores.topic), which has what streams scores.streams chose. At least once.
+    """
+    settings = load_settings(
+        config,
+        {
+            "kafka.bootstrap_servers": bootstrap_servers,
+            "remote_write.url": to,
+            "remote_write.group": group,
+            "remote_write.metrics_port": metrics_port,
+            "log.format": log_format,
+        },
+    )
+
+    from service.process.remote_write import run_remote_write
+
+    run_remote_write(settings)
+
+
 @app.command(epilog="Example: telltale rekey --topic telegraf --into telltale.readings --config telltale.yaml")
 def rekey(
     checkpoint: CheckpointFile = None,

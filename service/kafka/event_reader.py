@@ -51,30 +51,11 @@ class EventReader:
 
         from_end: where the group has no offset yet, begin behind what is there now, else before it.
         """
-        require_fast_checksums()
-        silence_client_below_warning()
-        self._servers, self._topic, self._client, self._group = servers, topic, client or {}, group
+        self._servers, self._topic, self._group = servers, topic, group
         self._tp = TopicPartition(topic, 0)
         self._listener = _Listener(self._tp)
         self._held = 0  # of the listener's generations, the one whose position is known
-        with connecting(servers, client):
-            self._consumer: Any = KafkaConsumer(
-                bootstrap_servers=servers.split(","),
-                bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
-                group_id=group,
-                session_timeout_ms=session_timeout_ms,
-                heartbeat_interval_ms=session_timeout_ms // 3,
-                enable_auto_commit=False,
-                allow_auto_create_topics=False,
-                isolation_level="read_committed",
-                auto_offset_reset="latest" if from_end else "earliest",
-                max_poll_records=MOST_AT_ONCE,
-                max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
-                fetch_max_wait_ms=100,
-                reconnect_backoff_max_ms=1_000,
-                metrics_enabled=False,
-                **self._client,
-            )
+        self._consumer = group_consumer(servers, group, client or {}, session_timeout_ms, from_end)
         self._consumer.subscribe([topic], listener=self._listener)
 
     def poll(self, timeout_s: float, more: bool = True) -> Read:
@@ -100,6 +81,32 @@ class EventReader:
 
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_WITHIN_S * 1000)
+
+
+def group_consumer(
+    servers: str, group: str, client: Mapping[str, object], session_timeout_ms: int, from_end: bool
+) -> Any:
+    """A member of a group that commits by itself alone. Raises LogUnavailable when the brokers cannot be reached."""
+    require_fast_checksums()
+    silence_client_below_warning()
+    with connecting(servers, client):
+        return KafkaConsumer(
+            bootstrap_servers=servers.split(","),
+            bootstrap_timeout_ms=CONNECT_WITHIN_S * 1000,
+            group_id=group,
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=session_timeout_ms // 3,
+            enable_auto_commit=False,
+            allow_auto_create_topics=False,
+            isolation_level="read_committed",
+            auto_offset_reset="latest" if from_end else "earliest",
+            max_poll_records=MOST_AT_ONCE,
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            fetch_max_wait_ms=100,
+            reconnect_backoff_max_ms=1_000,
+            metrics_enabled=False,
+            **client,
+        )
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

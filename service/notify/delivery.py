@@ -10,8 +10,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -77,6 +77,7 @@ class Receiver:
     kind: str  # a metric's label
     url: str
     authorization: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)  # beside those of every request
 
     @property
     def name(self) -> str:
@@ -86,7 +87,7 @@ class Receiver:
 
     def post(self, letter: Letter) -> None:
         """Returns when it was taken. Raises Undelivered and RefusedMessage."""
-        headers = {"Content-Type": letter.content_type, "User-Agent": USER_AGENT}
+        headers = {"Content-Type": letter.content_type, "User-Agent": USER_AGENT, **self.headers}
         if self.authorization is not None:
             headers["Authorization"] = login_header(self.authorization)
         request = urllib.request.Request(self.url, letter.body, headers, method="POST")  # noqa: S310  (http, https: checked)

@@ -16,6 +16,7 @@ from service.settings.input_section import InputSettings, TopicInput
 from service.settings.kafka_section import KafkaSettings
 from service.settings.models_section import TopicModel
 from service.settings.rekey_section import RekeySettings
+from service.settings.remote_write_section import RemoteWriteSettings
 from service.settings.score_section import ScoreSettings
 from service.settings.section import Section
 from service.settings.sections import (
@@ -75,6 +76,7 @@ class Settings(BaseSettings):
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     scores: ScoreSettings = Field(default_factory=ScoreSettings)
+    remote_write: RemoteWriteSettings = Field(default_factory=RemoteWriteSettings)
     incidents: IncidentSettings = Field(default_factory=IncidentSettings)
     rekey: RekeySettings = Field(default_factory=RekeySettings)
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
@@ -126,6 +128,7 @@ def secrets(settings: Settings) -> tuple[str, ...]:
         notifications.alertmanager_authorization,
         notifications.webhook_authorization,
         settings.input.schema_registry_authorization,
+        settings.remote_write.authorization,
     )
     found, logins = ([one.get_secret_value() for one in some if one is not None] for some in (given, headers))
     # Of what travels as a header, also the part that is the secret: without "Bearer", and the password alone.

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from service.settings.loading import load
 from service.settings.settings import PATHS, Settings, authorization, client_options, secrets, shown
 from service.settings.sources import VARIABLES
-from tests.service.settings.refusals import CANARY, LOGIN, NOTIFIED
+from tests.service.settings.refusals import CANARY, LOGIN, NOTIFIED, refusal
 
 
 def test_without_anything_set_the_defaults_hold() -> None:
@@ -57,6 +57,19 @@ def test_a_login_for_notifications_never_shows_and_is_handed_to_whom_it_is_for()
     assert authorization(settings, "webhook") == f"Basic ann:{CANARY} too"
     assert CANARY not in shown(settings) + repr(settings) + settings.model_dump_json()
     assert {CANARY, f"{CANARY} too", f"ann:{CANARY} too"} <= set(secrets(settings))
+
+
+def test_a_login_for_remote_write_never_shows_and_needs_somebody_whom_it_is_for() -> None:
+    given = {
+        "remote_write.url": "http://prometheus:9090/api/v1/write",
+        "remote_write.authorization": f"Bearer {CANARY}",
+    }
+    settings = load(None, given)
+    assert settings.remote_write.authorization is not None
+    assert settings.remote_write.authorization.get_secret_value() == f"Bearer {CANARY}"
+    assert CANARY not in shown(settings) + repr(settings) + settings.model_dump_json()
+    assert CANARY in secrets(settings)
+    assert "remote_write.authorization: found" in refusal(remote_write__authorization=f"Bearer {CANARY}")
 
 
 def test_what_is_shown_can_be_loaded_again(file: Path, tmp_path: Path) -> None:
