@@ -1,6 +1,9 @@
 """`telltale input`: how the records of a topic would be read."""
 
+import re
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 SHOWN = 10
 REFUSED_SHOWN = 3
 MAX_FILE_BYTES = 16_777_216
+NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 app = typer.Typer()
 input_app = typer.Typer(no_args_is_help=True, help="Find out how the records of a topic are read.")
@@ -29,7 +33,8 @@ app.add_typer(input_app, name="input")
 def input_try(
     topic: Annotated[str | None, typer.Option("--topic", help="Topic to look into; nothing in it moves.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="File with a record's value a line, instead of a topic.")
+        Path | None,
+        typer.Option("--file", help="File with a record's value a line, or one that is no text, instead of a topic."),
     ] = None,
     key: Annotated[str | None, typer.Option("--key", help="Of the file's records; none if it is not given.")] = None,
     features: Annotated[
@@ -87,12 +92,26 @@ def _of_file(file: Path, key: str | None) -> "Fetched":
     from service.log.port import Fetched, Partition
 
     with file.open("rb") as opened:
-        values = [line for line in opened.read(MAX_FILE_BYTES).splitlines() if line.strip()]
+        content = opened.read(MAX_FILE_BYTES)
+    if _is_text(content):
+        values = [line for line in content.splitlines() if line.strip()]
+    else:
+        values = [content]
+        out.print(f"# {file} is no text: read as one record")
     if not values:
         raise RefusedInput(f"{file}: no lines in it")
     count, keys = len(values), [None if key is None else key.encode()] * len(values)
     unknown = np.full(count, -1, np.int64)
     return Fetched(Partition(file.stem, 0), keys, list(values), np.arange(count), unknown, count, count)
+
+
+def _is_text(content: bytes) -> bool:
+    """UTF-8, but for a character that is cut off at the end, without control characters."""
+    try:
+        text = getincrementaldecoder("utf-8")().decode(content)
+    except UnicodeDecodeError:
+        return False
+    return NOT_IN_TEXT.search(text) is None
 
 
 def _lines(fetched: "Fetched", trial: "Trial") -> Iterator[str]:
@@ -108,6 +127,10 @@ def _lines(fetched: "Fetched", trial: "Trial") -> Iterator[str]:
         yield "  topics:"
         yield f"    {topic}: {trial.settings.yaml}"
     yield f"# features: {', '.join(trial.features)}"
+    if trial.left_out:
+        named = [f"{name} ({what})" for name, what in islice(trial.left_out.items(), SHOWN)]
+        more = len(trial.left_out) - len(named)
+        yield f"# left out: {', '.join(named)}" + (f" and {more} more" if more else "")
     if trial.joined is not None:
         metrics = ", ".join(trial.metrics)
         yield f"# each metric is a stream; telltale rekey, with rekey.join_window_s, joins {metrics} by"

@@ -12,17 +12,15 @@ from service.errors import RefusedSetting, RejectedReading
 from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.documents import influx_documents, json_documents
 from service.input.formats import TopicMapping
+from service.input.names import NO_FEATURES, STREAMS, TIMES, TIMES_MORE
 from service.input.numbers import DECIMALS
 from service.input.presets import PRESETS
+from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, Registry, schema_id
 
 MOST_SCHEMAS = 2**20  # of a registry: higher numbers are ids of none
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-TIMES = ("timestamp", "@timestamp", "time", "ts", "measuredat", "sourcetimestamp", "servertimestamp", "datetime")
-TIMES_MORE = ("eventtime", "event_time", "_time", "date", "created_at", "createdat", "ts_ms")
 TIMES_WITHIN = ("observedat", "received_at", "receivedat")
-STREAMS = ("sensorid", "sensor_id", "sensor", "deviceid", "device_id", "device", "stream", "asset", "tag", "id")
-STREAMS_MORE = ("devicename", "device_name", "sensorname", "machine", "equipment", "entity_id", "entityid", "deveui")
 METRICS = ("name", "metric", "metricname", "metric_name", "variable", "parameter")
 SINGLES = ("value", "v", "val", "reading", "measurement")
 QUALITIES = ("quality", "statuscode", "status_code", "q")
@@ -123,8 +121,9 @@ def _of_sparkplug(key: bytes | None, value: bytes) -> Guess | None:
         if mapping is None or key is None or not sparkplug.topic_of(key)["measures"]:
             return None
         list(sparkplug.documents_of(mapping)(value))
-    except RejectedReading:
-        return None
+    except RejectedReading as rejected:
+        if rejected.reason != Reason.UNKNOWN_ALIAS:
+            return None
     return Guess("Sparkplug B", settings)
 
 
@@ -327,7 +326,7 @@ def _values(reading: Mapping[str, Any]) -> dict[str, Any] | None:
     single = _named(reading, SINGLES)
     if single is not None and _is_number(reading[single]):
         return {"values": _path(single), **_decimal([reading[single]]), **_quality(reading)}
-    flat = [one for name, one in reading.items() if name.lower() not in (*TIMES, *TIMES_MORE, *STREAMS, "seq")]
+    flat = [one for name, one in reading.items() if name.lower() not in NO_FEATURES]
     return {"values": "@", **_decimal(flat)} if any(_is_number(one) for one in flat) else None
 
 
@@ -381,7 +380,7 @@ def _of_key(
 def _stream_of(reading: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
     """The path of what names a sensor or a machine, in the reading or some objects deep in the document."""
     for path, within in [("", reading), *_places(document, "", DEEPEST)]:
-        if (name := _named(within, (*STREAMS, *STREAMS_MORE))) and isinstance(within[name], str | int):
+        if (name := _named(within, STREAMS)) and isinstance(within[name], str | int):
             return [f"{path}{_path(name)}"]
     return []
 

@@ -24,9 +24,10 @@ from service.input.mapped_columns import (
     column_reader,
     paths_of,
 )
+from service.input.names import NO_FEATURES, kind_of
 from service.input.numbers import number_reader, plain, plain_set, shown
 from service.input.one_metric import metrics_of, one_metric
-from service.input.paths import Around, Path, path
+from service.input.paths import READING, Around, Path, path
 from service.input.reasons import Reason
 from service.input.times import TimeRules, time_reader
 
@@ -323,15 +324,52 @@ def mapped_names(mapping: TopicMapping, value: bytes) -> tuple[str, ...]:
         readings = reader.selected(value, Around("", None, {}, None, None))
         if mapping.metric is not None:
             return metrics_of(path(mapping.metric), readings)
+        beside = _beside(mapping)
         for reading, around in readings:
             found = place.find(reading, around) if around else None
             if isinstance(found, dict):
-                return tuple(name for name, one in found.items() if reader.is_number(one) and name != mapping.time)
+                return tuple(name for name, one in found.items() if reader.is_number(one) and not beside(name))
             if found is not None and not isinstance(found, list):
                 return ("value",)
     except RejectedReading:
         pass
     return ()
+
+
+def mapped_left_out(mapping: TopicMapping, value: bytes, features: Sequence[str]) -> dict[str, str]:
+    """What stands among the values of a record and is none of the features, by name: what it is.
+
+    What the mapping itself names is not left out.
+    """
+    if isinstance(mapping.values, Mapping) or mapping.metric is not None:
+        return {}
+    place, used, beside, left_out = path(mapping.values), _used(mapping), _beside(mapping), dict[str, str]()
+    reader = MappedReader(mapping, (), 1)
+    try:
+        for reading, around in reader.selected(value, Around("", None, {}, None, None)):
+            found = place.find(reading, around) if around else None
+            for name, one in found.items() if isinstance(found, dict) else ():
+                if name not in features and not (place.names == () and name in used):
+                    number = "looks like a name or a time" if beside(name) else "no feature"
+                    left_out[name] = number if reader.is_number(one) else kind_of(one)
+    except RejectedReading:
+        pass
+    return left_out
+
+
+def _beside(mapping: TopicMapping) -> Callable[[str], bool]:
+    """Whether a number of this name stands beside the values and is none: where they are all that a reading holds."""
+    if not isinstance(mapping.values, str) or path(mapping.values).names != ():
+        return lambda _name: False
+    used = _used(mapping)
+    return lambda name: name in used or name.lower() in NO_FEATURES
+
+
+def _used(mapping: TopicMapping) -> frozenset[str]:
+    """The names of a reading that the mapping takes for something else than values."""
+    quality = [mapping.quality] if isinstance(mapping.quality, str) else []
+    found = [path(one) for one in (mapping.time, *mapping.stream, *quality)]
+    return frozenset(one.names[0] for one in found if one.place == READING and one.names)
 
 
 def _has(reading: Any, name: str) -> bool:

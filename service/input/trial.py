@@ -1,13 +1,14 @@
 """A few records of a topic, read on trial: the mapping that they need, and what comes out."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from service.input.formats import RecordRules, TopicMapping
 from service.input.guess import Guess, guess
-from service.input.mapping import mapped_names
-from service.input.names import names_in
+from service.input.mapping import mapped_left_out, mapped_names
+from service.input.names import left_out_of, names_in
 from service.input.reading_batch import ReadingBatch
 from service.input.registry import Registry
 from service.input.rejects import Reject
@@ -15,6 +16,8 @@ from service.input.wire import Decoder
 from service.log.port import Fetched
 
 MOST_TRIED = 3
+MOST_LOOKED_AT = 100  # records, for what is left out of them
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Trial(NamedTuple):
@@ -30,6 +33,7 @@ class Trial(NamedTuple):
     rejects: list[Reject]
     joined: Guess | None = None  # the mapping whose metrics `telltale rekey` joins, of records of one metric each
     metrics: tuple[str, ...] = ()  # of these
+    left_out: Mapping[str, str] = NOTHING  # what stands among the values and is no feature, by name: what it is
 
 
 def try_records(
@@ -53,7 +57,8 @@ def try_records(
             continue
         names = tuple(features) or _names(fetched, mapping)
         tried = _tried(fetched, rules._replace(mappings={topic: mapping}), bounds_ms, names, guessed.what)
-        if len(tried.rejects) < len(best.rejects):
+        # Of none that reads anything the guess is told: its reasons say more.
+        if len(tried.rejects) < len(best.rejects) or (best is plain and not (plain.batch.keys or tried.batch.keys)):
             best = tried._replace(settings=guessed)
     return _with_metrics(fetched, rules, best)
 
@@ -77,7 +82,11 @@ def _tried(
 ) -> Trial:
     ahead_ms, behind_ms = bounds_ms
     batch, rejects = Decoder(features, ahead_ms, behind_ms, rules).decode(fetched)
-    return Trial(what, None, features, batch, rejects)
+    left_out, mapping = dict[str, str](), rules.mappings.get(fetched.partition.topic)
+    for value in filter(None, fetched.values[:MOST_LOOKED_AT]):
+        of_one = left_out_of(value, features) if mapping is None else mapped_left_out(mapping, value, features)
+        left_out = {**of_one, **left_out}
+    return Trial(what, None, features, batch, rejects, left_out=left_out)
 
 
 def _names(fetched: Fetched, mapping: TopicMapping | None) -> tuple[str, ...]:

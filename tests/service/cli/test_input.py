@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import pysparkplug as sp
 import pytest
 import yaml
 
+from docs.payloads import SPARKPLUG
 from tests.command_line import Telltale
 
 NOW_S = 1_767_571_200
@@ -110,3 +112,57 @@ def test_of_records_of_one_metric_each_it_says_how_they_are_joined(telltale: Tel
     config.write_text(f"input:\n  topics:\n{said[6].lstrip('#')}")
     joined = telltale.does("input", "try", "--file", file, "--key", "p7", "--config", config).splitlines()
     assert joined[1:3] == ["# features: temp, press", "# p7, 2026-01-05T00:00:00.000Z: temp 61.0, press missing"]
+
+
+def test_what_is_left_out_of_the_values_is_named_and_neither_names_nor_times_are_features(
+    telltale: Telltale, tmp_path: Path
+) -> None:
+    file = tmp_path / "plant.jsonl"
+    record = {"ts": NOW_S, "id": 17, "timestamp": 3, "temp": 61.5, "state": "RUN", "on": True, "tags": {"a": 1}}
+    file.write_text(json.dumps(record) + "\n" + json.dumps({**record, "note": "x"}) + "\n")
+    config = tmp_path / "telltale.yaml"
+    config.write_text("input: {topics: {plant: {stream: $topic, time: ts, time_unit: s, values: '@'}}}\n")
+    said = telltale.does("input", "try", "--file", file, "--config", config).splitlines()
+    left_out = [
+        "id (looks like a name or a time)",
+        "timestamp (looks like a name or a time)",
+        "state (text)",
+        "on (true or false)",
+        "tags (an object)",
+        "note (text)",
+    ]
+    assert said[1] == "# features: temp"
+    assert said[2].startswith("# left out: ")
+    assert set(said[2].removeprefix("# left out: ").split(", ")) == set(left_out)
+    assert said[3] == "# plant, 2026-01-05T00:00:00.000Z: temp 61.5"
+    guessed = telltale.does("input", "try", "--file", file)
+    assert "# features: temp" in guessed.splitlines()
+
+
+def test_of_our_own_form_it_names_what_is_not_asked_for(telltale: Telltale, tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    file.write_text(f'{{"timestamp":{NOW_S * 1000},"values":{{"temp":61,"press":4,"state":"RUN"}}}}\n')
+    said = telltale.does("input", "try", "--file", file, "--key", "p7", "--features", "temp").splitlines()
+    assert said[1:3] == ["# features: temp", "# left out: press (no feature), state (text)"]
+
+
+def test_a_file_that_is_no_text_is_one_record(telltale: Telltale, tmp_path: Path) -> None:
+    file = tmp_path / "spb.bin"
+    file.write_bytes(SPARKPLUG + b"")
+    assert b"\n" in SPARKPLUG
+    said = telltale.does("input", "try", "--file", file, "--key", "spBv1.0/plant/DDATA/edge-1/p7").splitlines()
+    assert said[:2] == [
+        f"# {file} is no text: read as one record",
+        "# spb: 1 record of 1 can be read as Sparkplug B",
+    ]
+
+
+def test_of_sparkplug_by_alias_it_says_what_reads_it(telltale: Telltale, tmp_path: Path) -> None:
+    file = tmp_path / "spb.bin"
+    metric = sp.Metric(NOW_S * 1000, None, sp.DataType.DOUBLE, value=61.5, alias=7)
+    file.write_bytes(sp.DData(timestamp=NOW_S * 1000, seq=2, metrics=(metric,)).encode(include_dtypes=True))
+    ran = telltale("input", "try", "--file", file, "--key", "spBv1.0/plant/DDATA/edge-1/p7")
+    assert ran.code == 1
+    assert "    spb: {preset: sparkplug}" in ran.out
+    assert "refused, unknown_alias: " in ran.out
+    assert "`telltale rekey` keeps what births say" in ran.out
