@@ -54,6 +54,7 @@ class Processed(NamedTuple):
     # records, those rejected; readings judged, late, duplicate, skipped; idle streams evicted; where there are any,
     # values that count as missing, by Excluded
     counts: Mapping[str, int]
+    checkpoint: str  # digest of the one that judged the readings
 
 
 class _Piece(NamedTuple):
@@ -265,7 +266,7 @@ class Pipeline:
         commit = Commit(fetched.partition, fetched.next_offset, anomalies, dead_letters, scores=scores)
         counts = {**_counted(len(fetched.keys), judged), "skipped": piece.batch.skipped}
         task.counts.update(counts)
-        return Processed(commit, batch, verdicts, rejects, events, {}, counts)
+        return Processed(commit, batch, verdicts, rejects, events, {}, counts, self.digest)
 
 
 class Judge(NamedTuple):

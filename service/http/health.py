@@ -22,6 +22,7 @@ class HealthSummary(msgspec.Struct, frozen=True):
     published_ms: int  # when the worker last said something
     beat_age_s: float  # since the worker's loop last came round
     checkpoint: str  # digest
+    models: dict[str, str]  # digests by topic, of those that another checkpoint judges
     features: list[str]
     partitions: int
     partitions_ready: int  # that are judged
@@ -55,6 +56,7 @@ def summary(status: Status, version: str, beat_limit_s: float, now_s: float) -> 
         published_ms=status.published_ms,
         beat_age_s=round(now_s - status.beat_s, 3),
         checkpoint=status.checkpoint.digest,
+        models={topic: one.digest for topic, one in status.models.items()},
         features=list(status.checkpoint.features),
         partitions=len(partitions),
         partitions_ready=len(ready),

@@ -51,7 +51,8 @@ def look_back(
         readings = _part(readings, readings.offsets <= window.last[0])
         left_out = int((readings.offsets < window.first[0]).sum())
     traced = trace(detector, row, readings)
-    seen = seen_trace(traced, left_out, detector.features, question.stream, found.partition, reset=True)
+    stream, digest = question.stream, pipeline.digest
+    seen = seen_trace(traced, left_out, detector.features, stream, digest, found.partition, reset=True)
     return PastSeen(
         trace=seen,
         older=_older(found),

@@ -116,6 +116,7 @@ class TraceSeen(msgspec.Struct, frozen=True, kw_only=True):
     """A stream's readings since it is watched, or since the last that was seen, with what the memory did at each."""
 
     stream: str
+    checkpoint: str  # digest of the one that judges it
     topic: str
     partition: int
     features: list[str]
@@ -221,11 +222,12 @@ class Insight:
         reset = after is None or bool(view.parts and int(view.readings.offsets[0]) > after)
         if after is not None and not reset:
             view = view.since(after + 1)
-        detector = self._model_of(view).limited(key)
+        model = self._model_of(view)
+        detector = model.limited(key)
         with self._turn():
             traced = trace(detector, view.row_before, view.readings)
             seen = 0 if reset or after is None else int((view.readings.offsets <= after).sum())
-            return seen_trace(traced, seen, detector.features, key, view.partition, reset)
+            return seen_trace(traced, seen, detector.features, key, model.digest, view.partition, reset)
 
     def forecast(self, key: StreamKey, steps: int, interval_s: float | None = None) -> ForecastSeen:
         """Raises UnheldStream, NotNow and TooMuchAsked."""
@@ -281,7 +283,13 @@ def seen_explanation(
 
 
 def seen_trace(
-    traced: Explained, seen: int, features: Sequence[str], key: bytes, partition: Partition, reset: bool
+    traced: Explained,
+    seen: int,
+    features: Sequence[str],
+    key: bytes,
+    digest: str,
+    partition: Partition,
+    reset: bool,
 ) -> TraceSeen:
     """seen: how many of the readings, from the first, are left out: the client that asked knows them, or need not."""
     layers = [
@@ -292,6 +300,7 @@ def seen_trace(
     ]
     return TraceSeen(
         stream=key.decode(),
+        checkpoint=digest,
         topic=partition.topic,
         partition=partition.number,
         features=list(features),

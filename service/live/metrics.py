@@ -217,6 +217,17 @@ class Metrics:
             "telltale_values_excluded", "Values that count as missing, as detection.rules say.", labels=["reason"]
         )
         yield _by(excluded, status.counts.excluded, list(map(str, Excluded)))
+        done, judging = status.counts, [one.digest for one in checkpoints_of(status).values()]
+        for name, meaning, by_digest in (
+            (
+                "telltale_checkpoint_readings",
+                "Readings by the checkpoint that judged them.",
+                done.readings_by_checkpoint,
+            ),
+            ("telltale_checkpoint_anomalies_opened", "Anomalies by their checkpoint.", done.opened_by_checkpoint),
+        ):
+            digests = list(dict.fromkeys([*judging, *by_digest]))
+            yield _by(CounterMetricFamily(name, meaning, labels=["digest"]), by_digest, digests)
 
     def _notifications(self) -> Iterator[Metric]:
         notified = self._notified()

@@ -63,11 +63,14 @@ class _Tally:
     problems: Counter[str] = field(default_factory=Counter)
     changed: dict[str, Counter[str]] = field(default_factory=dict)  # by transition, by severity
     channels: Counter[str] = field(default_factory=Counter)  # opened, by the channel with most share
+    readings_by_checkpoint: Counter[str] = field(default_factory=Counter)
+    opened_by_checkpoint: Counter[str] = field(default_factory=Counter)
 
     def add(self, judged: Sequence[Processed]) -> None:
         for one in judged:
             self.records += one.counts["records"]
             self.readings += len(one.batch.keys)
+            self.readings_by_checkpoint[one.checkpoint] += len(one.batch.keys)
             self.late += one.counts["late"]
             self.duplicate += one.counts["duplicate"]
             self.skipped += one.counts["skipped"]
@@ -76,6 +79,8 @@ class _Tally:
             self.excluded.update({reason: one.counts[reason] for reason in EXCLUDED if reason in one.counts})
             for event in one.events:
                 self.changed.setdefault(event.change, Counter())[event.data.severity] += 1
+                if event.change == "opened":
+                    self.opened_by_checkpoint[event.data.checkpoint] += 1
                 if event.change == "opened" and event.data.channels:
                     self.channels[max(event.data.channels, key=lambda channel: channel.share).name] += 1
         self.transactions += 1
@@ -103,6 +108,8 @@ class _Tally:
             page_bytes_written=writer.bytes_written,
             records=self.records,
             promoted=self.promoted,
+            readings_by_checkpoint=dict(self.readings_by_checkpoint),
+            opened_by_checkpoint=dict(self.opened_by_checkpoint),
         )
 
 

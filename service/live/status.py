@@ -93,6 +93,8 @@ class Counts:
     records: int = 0  # judged or rejected, with one reading each or many
     skipped: int = 0  # readings and tombstones that a topic's mapping leaves out
     excluded: Mapping[str, int] = field(default_factory=dict)  # values that count as missing, by reason
+    readings_by_checkpoint: Mapping[str, int] = field(default_factory=dict)  # by digest of the one that judged them
+    opened_by_checkpoint: Mapping[str, int] = field(default_factory=dict)  # anomalies, likewise
 
 
 class Notified(NamedTuple):

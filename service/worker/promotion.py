@@ -144,7 +144,8 @@ class Candidate:
         notice = model_promoted(ModelPromoted(digest, before.digest, *partition, offset, warm_until))
         notices = (*self._recovery.notices, notice)
         commit = Commit(partition, offset, (*notices, *map(encode_event, events)))
-        return Processed(commit, _no_readings(self.task, len(before.detector.features)), None, [], events, {}, NOTHING)
+        nothing = _no_readings(self.task, len(before.detector.features))
+        return Processed(commit, nothing, None, [], events, {}, NOTHING, before.digest)
 
 
 NOTHING = dict.fromkeys(("records", "judged", "late", "duplicate", "rejected", "evicted", "skipped"), 0)

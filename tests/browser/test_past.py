@@ -124,6 +124,10 @@ def test_a_stream_that_is_chosen_shows_readings_from_before_it_was_looked_at(
     with opened(browser, running, "") as page:
         page.locator("#streams .pick", has_text=OTHER).click()
         expect(page.locator("#chosen-note")).to_contain_text("judged again from the topic")
+        build = page.locator("#build").inner_text()
+        digest = build.partition("checkpoint ")[2].rstrip(".")
+        assert len(digest) == 12, build
+        expect(page.locator("#chosen-note")).to_contain_text(f"judged by checkpoint {digest}. Readings since")
         assert readings_before(page, round(1000 * time.time())) >= BEFORE
 
 

@@ -1,5 +1,6 @@
 """A worker whose topics have models of their own: each is judged as by a worker that has that topic alone."""
 
+import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -104,6 +105,20 @@ def test_status_and_metrics_say_which_model_judges_which_topic() -> None:
         assert service.registry.get_sample_value("telltale_checkpoint_info", labels) == 1
     opened = service.registry.get_sample_value("telltale_anomaly_channels_total", {"channel": "f2"})
     assert opened is not None, "a channel that the mills alone have"
+
+
+def test_readings_and_anomalies_are_counted_by_the_checkpoint_that_judged_them() -> None:
+    topics = topics_of()
+    service = Service(topics).run()
+    service.worker.turn(0.0)
+    for topic, model in MODELS.items():
+        events = [json.loads(one.value or b"") for records in told(topics, topic).values() for one in records]
+        opened = sum(event["type"] == "telltale.anomaly.opened" for event in events)
+        ends = [topics.bounds(partition)[1] for partition in topics.partitions if partition.topic == topic]
+        labels = {"digest": model.digest}
+        assert opened > 0
+        assert service.registry.get_sample_value("telltale_checkpoint_anomalies_opened_total", labels) == opened
+        assert service.registry.get_sample_value("telltale_checkpoint_readings_total", labels) == sum(ends)
 
 
 def test_a_stream_is_explained_by_the_model_of_its_topic() -> None:

@@ -9,7 +9,7 @@ import { members } from "./incident_words.js";
 import { Past, READINGS } from "./past.js";
 import { ask } from "./service.js";
 import { page, quietly, serviceNow } from "./state.js";
-import { clock, fromLocalTime, localTime, rarity, score } from "./words.js";
+import { clock, digest, fromLocalTime, localTime, rarity, score } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Place} Place */
 /** @typedef {import("./types.d.ts").Looked} Looked */
@@ -129,8 +129,8 @@ export function showExcuse({ reason }) {
 }
 
 /** @param {Traced} traced */
-function showPlace({ topic, partition }) {
-  const where = `${topic}, partition ${partition}`;
+function showPlace({ topic, partition, checkpoint }) {
+  const where = `${topic}, partition ${partition}, judged by checkpoint ${digest(checkpoint)}`;
   const [first, last] = [chart.readings[0], chart.readings.at(-1)];
   const until = page.place.at !== null && last ? ` until ${clock(last.time)}` : "";
   const again = chart.past.readings.length ? ", judged again from the topic" : "";

@@ -106,6 +106,7 @@ export interface HealthSummary {
   published_ms: number;
   beat_age_s: number;
   checkpoint: string;
+  models: Record<string, string>;
   features: string[];
   partitions: number;
   partitions_ready: number;
@@ -280,6 +281,7 @@ export interface StreamsFound {
 
 export interface TraceSeen {
   stream: string;
+  checkpoint: string;
   topic: string;
   partition: number;
   features: string[];

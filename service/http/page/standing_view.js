@@ -3,7 +3,7 @@
 import { element, item, say, text } from "./elements.js";
 import { standing } from "./standing.js";
 import { page, serviceNow } from "./state.js";
-import { ago, clock, duration, number, rounded } from "./words.js";
+import { ago, clock, duration, modelWords, number, rounded } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Standing} Standing */
 /** @typedef {import("./types.d.ts").State} State */
@@ -48,7 +48,7 @@ function showFigures(summary, fresh) {
   const at = summary.event_time_ms;
   element("figure-newest").textContent = at === null ? "–" : ago(at, serviceNow());
   element("figure-newest").title = at === null ? "" : clock(at);
-  element("build").textContent = `Telltale ${summary.version}, checkpoint ${summary.checkpoint.slice(0, 12)}.`;
+  element("build").textContent = `Telltale ${summary.version}, ${modelWords(summary)}.`;
   showClocks(Date.now() - serviceNow());
 }
 

@@ -109,3 +109,15 @@ export function ago(time, now) {
 /** @type {(opened: Time, latest: Time) => string} */
 export const since = (opened, latest) =>
   duration(Math.max(0, (Number(new Date(latest)) - Number(new Date(opened))) / 1000));
+
+/** @type {(whole: string) => string} of a checkpoint, as much of it as people compare */
+export const digest = (whole) => whole.slice(0, 12);
+
+/**
+ * Which checkpoint judges, and which other one judges a topic of its own.
+ * @param {{ checkpoint: string, models: Record<string, string> }} summary
+ */
+export function modelWords({ checkpoint, models }) {
+  const others = Object.entries(models).map(([topic, one]) => `${topic} by ${digest(one)}`);
+  return [`checkpoint ${digest(checkpoint)}`, ...others].join(", ");
+}

@@ -93,6 +93,8 @@ def test_counters_are_those_of_the_status(scrape: Scrape) -> None:
         assigned=8,
         channels={"heat": 5},
         excluded={"bad_value": 7},
+        readings_by_checkpoint={"abc": 8, "def": 2},
+        opened_by_checkpoint={"def": 5},
     )
     scrape.board.publish(dataclasses.replace(STATUS, counts=counts))
     assert scrape.value("telltale_readings_total") == 10
@@ -100,6 +102,10 @@ def test_counters_are_those_of_the_status(scrape: Scrape) -> None:
     assert scrape.value("telltale_values_excluded_total", reason="out_of_range") == 0
     assert scrape.value("telltale_records_rejected_total", reason="bad_json") == 2
     assert scrape.value("telltale_records_total") == 40
+    assert scrape.value("telltale_checkpoint_readings_total", digest="abc") == 8
+    assert scrape.value("telltale_checkpoint_readings_total", digest="def") == 2
+    assert scrape.value("telltale_checkpoint_anomalies_opened_total", digest="abc") == 0
+    assert scrape.value("telltale_checkpoint_anomalies_opened_total", digest="def") == 5
     assert scrape.value("telltale_readings_late_total") == 3
     assert scrape.value("telltale_readings_duplicate_total") == 4
     assert scrape.value("telltale_anomalies_opened_total", severity="minor") == 5

@@ -18,7 +18,7 @@ PLANT = Partition("plant", 3)
 def batch(refused: int, records: int = BATCH, reason: Reason = Reason.BAD_JSON) -> Processed:
     nothing: Any = None
     rejects = [Reject(n, reason, f"detail {n}") for n in range(refused)]
-    return Processed(Commit(PLANT, records), nothing, None, rejects, [], {}, {"records": records})
+    return Processed(Commit(PLANT, records), nothing, None, rejects, [], {}, {"records": records}, "")
 
 
 def logged(*batches: Processed) -> list[EventDict]:

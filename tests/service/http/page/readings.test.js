@@ -15,6 +15,7 @@ function traced(offsets, fate = () => "judged") {
   const gate = (/** @type {string} */ name) => ({ name, mean: offsets.map((offset) => offset / 10) });
   return {
     stream: "pump",
+    checkpoint: "abc",
     topic: "plant",
     partition: 0,
     features: ["f0"],

@@ -10,6 +10,7 @@ const reading = (n, value, alarm = false) => ({
 /** @param {import("../../../../service/http/page/types.d.ts").Reading[]} readings */
 const traced = (readings) => ({
   stream: "s",
+  checkpoint: "abc",
   topic: "t",
   partition: 0,
   features: ["a", "b"],

@@ -13,6 +13,7 @@ const CALM = {
   reason: "ready",
   version: "1",
   checkpoint: "abc",
+  models: {},
   topics: ["plant"],
   features: ["f0"],
   events: 0,

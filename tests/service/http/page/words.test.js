@@ -82,3 +82,10 @@ test("a reading has four digits that count, and its unit", () => {
   assert.equal(words.measured(123456), "123,500");
   assert.equal(words.measured(0.000123456), "0.0001235");
 });
+
+test("the checkpoint that judges is named, and those that judge a topic of their own", () => {
+  const summary = { checkpoint: "0123456789abcdef", models: {} };
+  assert.equal(words.modelWords(summary), "checkpoint 0123456789ab");
+  const several = { ...summary, models: { mills: "fedcba9876543210", rooms: "00112233445566" } };
+  assert.equal(words.modelWords(several), "checkpoint 0123456789ab, mills by fedcba987654, rooms by 001122334455");
+});
