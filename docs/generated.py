@@ -45,7 +45,7 @@ from service.settings.input_section import TopicInput
 from service.settings.models_section import TopicModel
 from service.settings.settings import PREFIX, SECTIONS, Settings
 from service.stages.incidents.changes import AnomalyChange
-from service.stages.incidents.controls import Acknowledgement, Dependency, Example, Label, PromotedModel, Quiet
+from service.stages.incidents.controls import Acknowledgement, Dependency, Label, PromotedModel, Quiet
 from service.stages.incidents.events import (
     ControlData,
     FirstCause,
@@ -54,6 +54,7 @@ from service.stages.incidents.events import (
     LostIncidentsData,
     NamedMember,
 )
+from service.stages.incidents.label_rules import Example
 from service.stages.incidents.metrics import CAUSES, CHANGES, CONTROL_KINDS, STATES, IncidentMetrics
 from service.stages.incidents.quiet import QuietTimes
 from service.stages.incidents.stage import IncidentStatus

@@ -177,8 +177,10 @@ def control_label(
             examples = examples_of(control, period, time_zone, settings)
         if rule != "none":
             control = replace(control, rule=rule, examples=examples, time_zone=time_zone)
+        elif label == "fault":
+            control = replace(control, examples=examples)
     write_given(name, control, bootstrap_servers, config)
-    for one in control.examples:
+    for one in control.examples if control.rule is not None else ():
         when = {"day": "around the same hour each day", "week": "around the same hour each week"}.get(str(control.rule))
         out.print(
             f"  rule: {one.stream}, {one.kind}, channel {one.channel or 'unknown'}, at most {one.severity}"

@@ -23,6 +23,7 @@ class ToldAnomaly(NamedTuple):
     opened_ms: int
     last_ms: int  # of its last event; it closed then, if is_open is false
     is_open: bool
+    return_period_s: float  # the longest; 0: not known
 
 
 def told_anomalies(settings: Settings) -> dict[str, ToldAnomaly]:
@@ -45,6 +46,7 @@ def gathered(changes: Iterable[AnomalyChange]) -> dict[str, ToldAnomaly]:
             one.opened_ms,
             one.time_ms,
             one.is_open,
+            one.return_period_s if before is None else max(before.return_period_s, one.return_period_s),
         )
     return found
 

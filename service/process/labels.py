@@ -11,9 +11,9 @@ from service.errors import RefusedInput
 from service.process.anomalies import ToldAnomaly, told_anomalies
 from service.settings.settings import Settings
 from service.stages.incidents.changes import SEVERITIES
-from service.stages.incidents.controls import MOST_EXAMPLES, Control, Example, Label, rule_of, span_of
+from service.stages.incidents.controls import MOST_EXAMPLES, Control, Label, rule_of, span_of
 from service.stages.incidents.groups import any_of
-from service.stages.incidents.label_rules import LabelRules
+from service.stages.incidents.label_rules import Example, LabelRules
 
 
 def examples_of(label: Label, period: str, time_zone: str, settings: Settings) -> list[Example]:
@@ -47,7 +47,9 @@ def _about(label: Label, told: Mapping[str, ToldAnomaly]) -> list[ToldAnomaly]:
 
 
 def _example(one: ToldAnomaly) -> Example:
-    return Example(one.stream, one.kind, one.channel, SEVERITIES[one.severity], rfc3339(one.opened_ms))
+    return Example(
+        one.stream, one.kind, one.channel, SEVERITIES[one.severity], rfc3339(one.opened_ms), one.return_period_s
+    )
 
 
 class SaidWindow(NamedTuple):

@@ -22,7 +22,7 @@ from tests.service.stages.incidents.plant import time_at
 __all__ = ["browser", "checkpoint"]  # fixtures
 
 MEMBER = NamedMember(
-    "a-2", "site/line-3/pump-8/flow", "open", "minor", "level", time_at(1), None, "known", "flow", None
+    "a-2", "site/line-3/pump-8/flow", "open", "minor", "level", time_at(1), None, "known", "flow", 86_400.0, None
 )
 WITHIN_MS = 30_000  # the topic is looked at every 2 s, the list asked for every 10 s
 

@@ -99,7 +99,7 @@ export const labelAnomaly = (label, anomaly, by, note, rule) => ({
   anomaly,
   by,
   ...(note && { note }),
-  ...(label !== "fault" && rule),
+  ...(rule && (label === "fault" ? { examples: rule.examples } : rule)),
 });
 
 /**
@@ -110,9 +110,9 @@ export const labelAnomaly = (label, anomaly, by, note, rule) => ({
  */
 export function examples({ members, members_left_out }, anomaly) {
   const mine = members.filter((one) => anomaly === null || one.anomaly === anomaly);
-  const made = mine.map(({ stream, kind, channel, severity, opened_at }) => ({
+  const made = mine.map(({ stream, kind, channel, severity, opened_at, return_period_s }) => ({
     ...{ stream, kind, channel, severity },
-    opened_at,
+    ...{ opened_at, return_period_s },
   }));
   const whole = anomaly !== null || !members_left_out;
   const fit = made.length <= MOST_EXAMPLES && new TextEncoder().encode(JSON.stringify(made)).length <= MOST_BYTES / 2;

@@ -80,6 +80,7 @@ export interface Example {
   channel: string;
   severity: string;
   opened_at: string;
+  return_period_s?: number;
 }
 
 export interface FirstCause {
@@ -187,6 +188,7 @@ export interface NamedMember {
   closed_as: string | null;
   label: string | null;
   channel: string;
+  return_period_s: number;
   rule: string | null;
 }
 

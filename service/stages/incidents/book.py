@@ -179,8 +179,8 @@ class IncidentBook:
     def _asked(self, member: Member, time_ms: int) -> Member:
         """The member with its label, and why no one is to be notified of it: the first of these that says so.
 
-        The settings; a quiet time or a dependency; what people say that it is; a rule that they made of others, unless
-        they say what this one is.
+        The settings; a quiet time or a dependency; what people say that it is; what they said of others of its stream,
+        unless they say what this one is.
         """
         label = self.controls.label(member.anomaly, member.stream, member.opened_ms)
         quiet = self.rules.quiet(member.stream, time_ms) or self.controls.quiet(member.stream, time_ms)
@@ -188,8 +188,8 @@ class IncidentBook:
         if quiet is None and label in UNIMPORTANT:
             quiet = f"labelled {label}"
         elif quiet is None and label is None:
-            rule = self.controls.rule(member.stream, member.kind, member.channel, member.severity, member.opened_ms)
-            quiet = None if rule is None else f"rule of {rule}"
+            found = self.controls.ruled(member)
+            rule, quiet = (None, None) if found is None else found
         return msgspec.structs.replace(member, quiet=quiet, label=label, rule=rule)
 
     def _count_rule(self, before: Member | None, member: Member) -> None:
@@ -234,6 +234,7 @@ class IncidentBook:
             change.kind,
             opened_ms,
             channel,
+            max(change.return_period_s, 0.0 if before is None else before.return_period_s),
         )
         member = self._asked(member, change.time_ms)
         if before is None:

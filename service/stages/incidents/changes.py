@@ -29,6 +29,7 @@ class AnomalyChange(NamedTuple):
     source: str = ""  # topic and partition of its readings
     closed_as: str | None = None  # as its event says; None: it is open
     channel: str = ""  # with the largest share; empty where no reading changed it
+    return_period_s: float = 0.0  # how rarely its stream is as strange; 0: not known
 
 
 class AnomaliesEnded(NamedTuple):
@@ -56,6 +57,7 @@ class _Data(msgspec.Struct):
     partition: int = 0
     closed_as: str | None = None
     channels: list[_Channel] = []
+    return_period_s: float = 0.0
 
 
 class _State(msgspec.Struct):
@@ -106,6 +108,7 @@ def read_change(value: bytes | None) -> AnomalyChange | AnomaliesEnded | None:
             f"{data.topic}/{data.partition}",
             None if data.status == "open" else data.closed_as or RECOVERED,
             _foremost(data.channels),
+            data.return_period_s,
         )
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise RejectedReading(Reason.BAD_JSON, f"not an event of an anomaly or of its state: {error}") from error

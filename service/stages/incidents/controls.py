@@ -4,6 +4,7 @@ The record's key is the control's id. A later record with the same id replaces i
 The topic is compacted, so it holds what was said and not taken back. Times without further words are event time.
 """
 
+import math
 import re
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -16,7 +17,7 @@ from service.errors import RejectedReading
 from service.input.reasons import Reason
 from service.log.port import Record
 from service.stages.incidents.changes import SEVERITIES
-from service.stages.incidents.label_rules import PERIODS, LabelRule
+from service.stages.incidents.label_rules import PERIODS, Example, LabelRule
 from service.stages.incidents.quiet import QuietTime
 
 LABELS = ("fault", "normal", "known")
@@ -64,16 +65,6 @@ class Acknowledgement(_Said, frozen=True, kw_only=True, tag="acknowledgement"):
     incident: str  # its id
 
 
-class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An anomaly that a label is about, as its events describe it."""
-
-    stream: str  # its whole name
-    kind: str  # as in its events
-    channel: str  # with the largest share when it opened
-    severity: str  # minor, major, critical: the highest that it reached
-    opened_at: str  # RFC 3339
-
-
 class Label(_Said, frozen=True, kw_only=True, tag="label", rename={"begins": "from"}):
     """What an anomaly was, or the anomalies of some streams that opened in a span."""
 
@@ -83,7 +74,7 @@ class Label(_Said, frozen=True, kw_only=True, tag="label", rename={"begins": "fr
     begins: str | None = None  # RFC 3339
     until: str | None = None  # RFC 3339
     rule: str | None = None  # day, week, always: when others like its examples are normal or known too
-    examples: list[Example] = []  # needed with rule
+    examples: list[Example] = []  # of what was labelled; needed with rule
     time_zone: str = "UTC"  # of rule
 
 
@@ -192,13 +183,7 @@ def span_of(label: Label) -> tuple[int, int]:
 def rules_of(name: str, label: Label) -> list[LabelRule]:
     """What a label of this id says of other anomalies. Raises ValueError that says what is wrong."""
     if label.rule is None:
-        if label.examples:
-            raise ValueError("found examples and no rule, expected both or neither")
         return []
-    if label.label not in UNIMPORTANT:
-        raise ValueError(f"found a rule of the label {label.label}, expected one of {' and '.join(UNIMPORTANT)} alone")
-    if not 0 < len(label.examples) <= MOST_EXAMPLES:
-        raise ValueError(f"found {len(label.examples)} examples for the rule, expected 1 to {MOST_EXAMPLES}")
     return [rule_of(name, one, label.rule, label.time_zone) for one in label.examples]
 
 
@@ -228,7 +213,19 @@ def _check_label(label: Label) -> None:
     if label.streams is not None:
         _check_patterns("streams", label.streams)
         _check_order(*span_of(label))
-    rules_of("", label)
+    _check_examples(label)
+
+
+def _check_examples(label: Label) -> None:
+    if label.rule is not None and label.label not in UNIMPORTANT:
+        raise ValueError(f"found a rule of the label {label.label}, expected one of {' and '.join(UNIMPORTANT)} alone")
+    least = 0 if label.rule is None else 1
+    if not least <= len(label.examples) <= MOST_EXAMPLES:
+        raise ValueError(f"found {len(label.examples)} examples, expected {least} to {MOST_EXAMPLES}")
+    for one in label.examples:
+        rule_of("", one, label.rule or "always", label.time_zone)
+        if not 0 <= one.return_period_s < math.inf:
+            raise ValueError(f"return_period_s is {one.return_period_s}, expected a number of seconds from 0 on")
 
 
 def _check_model(model: PromotedModel) -> None:

@@ -40,7 +40,8 @@ class NamedMember(msgspec.Struct, frozen=True):
     closed_as: str | None  # as in its own events; or lost, primed, expired: it has none; null: it is open
     label: str | None  # what people say that it was: fault, normal, known; null: nothing
     channel: str  # with the largest share when it opened; empty: its first event has none
-    rule: str | None  # id of the label whose rule keeps it from people; null: none does
+    return_period_s: float  # how rarely its stream is as strange as it was at its strangest; 0: not known
+    rule: str | None  # id of the label of others that keeps it from people; null: none does
 
 
 class IncidentData(msgspec.Struct, frozen=True):
@@ -59,7 +60,8 @@ class IncidentData(msgspec.Struct, frozen=True):
     # lost: the memory of its stream was; primed: another checkpoint judges; expired: it had no event for long.
     closed_as: str | None
     notified: bool  # whether it is for people: it was not held back, now or at an earlier event of its
-    # Why it is not: budget; the reason of a quiet time or a dependency; labelled known, labelled normal; rule of ID
+    # Why it is not: budget; the reason of a quiet time or a dependency; labelled known, labelled normal; rule of ID; or
+    # what return period labels ask for
     held_back: str | None
     acknowledged_by: str | None  # who looks after it; null: no one has said so
     acknowledged_at: str | None  # when they said so
@@ -228,5 +230,6 @@ def _named(member: Member) -> NamedMember:
         member.closed_as,
         member.label,
         member.channel,
+        member.return_period_s,
         member.rule,
     )

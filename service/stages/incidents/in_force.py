@@ -24,7 +24,8 @@ from service.stages.incidents.controls import (
     type_of,
 )
 from service.stages.incidents.groups import any_of
-from service.stages.incidents.label_rules import LabelRules
+from service.stages.incidents.incident import Member
+from service.stages.incidents.label_rules import AskedRarity, LabelRules, Ruled
 from service.stages.incidents.quiet import QuietTimes
 
 KEPT_MS = 7 * DAY_MS  # event time, after what they are about: an anomaly may be taken in late
@@ -55,6 +56,7 @@ class _View(NamedTuple):
     labels: Mapping[str, str]  # by anomaly
     spans: Sequence[_Span]
     rules: LabelRules
+    rarity: AskedRarity
 
 
 class ControlsInForce:
@@ -118,14 +120,23 @@ class ControlsInForce:
                 return one.label
         return None
 
-    def rule(self, stream: str, kind: str, channel: str, severity: int, opened_ms: int) -> str | None:
-        """Id of the label that makes such an anomaly quiet, though it is about others."""
-        return self._seen().rules(stream, kind, channel, severity, opened_ms) if self.held else None
+    def ruled(self, one: Member) -> Ruled | None:
+        """Why an anomaly is quiet by labels of others; None: it is not."""
+        if not self.held:
+            return None
+        view = self._seen()
+        found = view.rules(one.stream, one.kind, one.channel, one.severity, one.opened_ms)
+        return found or view.rarity(one.stream, one.severity, one.return_period_s)
 
     @property
     def label_rules(self) -> int:
         """How many there are, one an example."""
         return len(self._seen().rules) if self.held else 0
+
+    @property
+    def rarer_streams(self) -> int:
+        """Of how many streams labels ask for rarer anomalies."""
+        return self._seen().rarity.streams if self.held else 0
 
     def counts(self) -> Counter[str]:
         """By type."""
@@ -136,15 +147,18 @@ class ControlsInForce:
             named = sorted(self.held.items())
             ordered = [one for _, one in named]
             labels = [one for one in ordered if isinstance(one, Label)]
-            rules = LabelRules()
+            rules, rarity = LabelRules(), AskedRarity()
             for name, one in named:
-                rules.add(rules_of(name, one) if isinstance(one, Label) else ())
+                if isinstance(one, Label):
+                    rules.add(rules_of(name, one))
+                    rarity.add(name, fault=one.label == "fault", examples=one.examples)
             self._view = _View(
                 QuietTimes([quiet_time(one) for one in ordered if isinstance(one, Quiet)]),
                 [self._dependency(one) for one in ordered if isinstance(one, Dependency)],
                 {one.anomaly: one.label for one in reversed(labels) if one.anomaly is not None},
                 [_Span(any_of(one.streams), *span_of(one), one.label) for one in labels if one.streams is not None],
                 rules,
+                rarity,
             )
         return self._view
 
@@ -156,7 +170,7 @@ class ControlsInForce:
 
 def _last_ms(control: Control) -> int:
     """Event time of the last anomaly that it may be about. A label of an anomaly is given soon after that began."""
-    if isinstance(control, Label) and control.rule is not None:
+    if isinstance(control, Label) and control.examples:
         return 1 << 62
     if isinstance(control, Label) and control.anomaly is not None:
         return milliseconds_of(control.at)

@@ -18,9 +18,10 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     kind: str
     opened_ms: int
     channel: str = ""  # that was foremost when it opened
+    return_period_s: float = 0.0  # the longest so far; 0: not known
     quiet: str | None = None  # why it is nothing to notify anyone of, as of its last event
     label: str | None = None  # what people say that it was
-    rule: str | None = None  # id of the label whose rule makes it quiet
+    rule: str | None = None  # id of the label that makes it quiet, though it is about others
 
     @property
     def is_open(self) -> bool:

@@ -23,7 +23,7 @@ COUNTERS: Mapping[str, tuple[str, str]] = {
     "telltale_incident_anomalies": ("anomalies", "Changes of anomalies that were taken in."),
     "telltale_incident_anomalies_rejected": ("rejected", "Records that are no event, now dead letters."),
     "telltale_incident_controls_rejected": ("controls_rejected", "Records that are no control, now dead letters."),
-    "telltale_incident_anomalies_ruled": (RULED, "Anomalies that a rule of a label keeps from people."),
+    "telltale_incident_anomalies_ruled": (RULED, "Anomalies that labels of others keep from people."),
     "telltale_incidents_notified": ("notified", "Incidents that people are notified of."),
     "telltale_incident_migrations": ("migrations", "Times that another member may have had the partitions."),
     "telltale_incident_state_problems": ("lost", "Times that state or anomalies were missing, and it went on without."),
@@ -90,6 +90,9 @@ class IncidentMetrics:
         yield in_force
         yield GaugeMetricFamily(
             "telltale_incident_label_rules", "Rules that labels make, in force.", status.label_rules
+        )
+        yield GaugeMetricFamily(
+            "telltale_incident_rarer_streams", "Streams of which labels ask for rarer anomalies.", status.rarer_streams
         )
         held_back = CounterMetricFamily(
             "telltale_incidents_held_back",

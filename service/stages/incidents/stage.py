@@ -49,6 +49,7 @@ class IncidentStatus(StageStatus):
     tokens: float = 0.0  # left of the budget
     controls: Counter[str] = field(default_factory=Counter)  # in force, by type
     label_rules: int = 0  # in force
+    rarer_streams: int = 0  # of which labels ask for rarer anomalies
 
 
 class _Task:
@@ -336,7 +337,9 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
         if task is None:
             return
         status.open_incidents, status.tokens = task.book.open_incidents, task.book.budget.tokens
-        status.controls, status.label_rules = task.book.controls.counts(), task.book.controls.label_rules
+        controls = task.book.controls
+        status.controls, status.label_rules = controls.counts(), controls.label_rules
+        status.rarer_streams = controls.rarer_streams
         status.lag_records = None
         if task.is_running:
             status.lag_records = lag_records(self._log, {p: task.next_offset(p) for p in task.partitions})

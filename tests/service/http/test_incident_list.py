@@ -89,7 +89,7 @@ def test_an_incident_is_listed_as_its_last_event_says_and_only_to_who_has_the_to
 @pytest.mark.slow
 def test_members_are_given_for_one_incident_and_an_anomaly_leads_to_its_incident() -> None:
     member = NamedMember(
-        "a-2", "site/line-3/pump-8/flow", "open", "minor", "level", time_at(1), None, "known", "flow", None
+        "a-2", "site/line-3/pump-8/flow", "open", "minor", "level", time_at(1), None, "known", "flow", 86_400.0, None
     )
     incidents = IncidentList()
     hear(incidents, [event(members=[member], members_left_out=2), event(incident="i-2")])

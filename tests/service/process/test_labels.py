@@ -25,7 +25,9 @@ def told(*changes: AnomalyChange) -> dict[str, ToldAnomaly]:
 
 def test_an_anomaly_is_as_severe_as_it_ever_was_and_its_channel_is_that_of_its_first_event() -> None:
     one = told(change("a", 0), change("a", 5, 2, channel="speed"), change("a", 9, 1, is_open=False))["a"]
-    assert one == ToldAnomaly("a", "line/a", "level", "flow", 2, NOW_MS, NOW_MS + 9_000, is_open=False)
+    assert one == ToldAnomaly(
+        "a", "line/a", "level", "flow", 2, NOW_MS, NOW_MS + 9_000, is_open=False, return_period_s=0.0
+    )
 
 
 def test_the_export_is_read_as_the_stretches_of_the_anomalies_that_were_labelled(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ const TARGET = { incident: INCIDENT, stream: FIRST.stream, anomaly: "a-1", opene
 /** @type {(stream: string, opened_at?: string) => import("../../../../service/http/page/types.d.ts").Member} */
 const member = (stream, opened_at = AT) => ({
   ...{ anomaly: stream, stream, status: "open", severity: "minor", kind: "level", closed_as: null, label: null },
-  ...{ channel: "flow", rule: null, opened_at },
+  ...{ channel: "flow", rule: null, return_period_s: 86_400, opened_at },
 });
 
 test("a pattern fits names as Python's fnmatch reads it", () => {
@@ -131,7 +131,9 @@ test("what people said is put in words: what, who, when and why", () => {
 
 const RULE = {
   ...{ rule: "day", time_zone: "Europe/Berlin" },
-  examples: [{ stream: "a", kind: "level", channel: "flow", severity: "minor", opened_at: AT }],
+  examples: [
+    { stream: "a", kind: "level", channel: "flow", severity: "minor", opened_at: AT, return_period_s: 86_400 },
+  ],
 };
 
 test("a rule is made of what is labelled, if all of it is known and fits into one control", () => {
@@ -149,9 +151,9 @@ test("a rule is made of what is labelled, if all of it is known and fits into on
   assert.equal(controls.examples(many, null), null);
 });
 
-test("a fault makes no rule", () => {
+test("a fault makes no rule, and says what it was like", () => {
   assert.deepEqual(controls.labelAnomaly("fault", "a", "anna", "", RULE), {
-    ...{ type: "label", label: "fault", anomaly: "a", by: "anna" },
+    ...{ type: "label", label: "fault", anomaly: "a", by: "anna", examples: RULE.examples },
   });
   const normal = controls.labelAnomaly("normal", "a", "anna", "", RULE);
   assert.equal("rule" in normal && normal.rule, "day");

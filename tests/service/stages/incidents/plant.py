@@ -17,7 +17,6 @@ from service.stages.incidents.controls import (
     Acknowledgement,
     Control,
     Dependency,
-    Example,
     GivenControl,
     Label,
     Quiet,
@@ -25,6 +24,7 @@ from service.stages.incidents.controls import (
     read_control,
 )
 from service.stages.incidents.events import CONTROL_APPLIED, decode_incident, decode_lost, encode_incident
+from service.stages.incidents.label_rules import Example
 from service.stages.incidents.rules import IncidentRules
 from tests.records import headers_of
 
@@ -37,7 +37,15 @@ def new_book() -> IncidentBook:
     return IncidentBook(RULES, Budget(PER_DAY))
 
 
-def anomaly_record(stream: str, change: str, at_s: float, since_s: float, severity: str, n: int = 0) -> Record:
+def anomaly_record(
+    stream: str,
+    change: str,
+    at_s: float,
+    since_s: float,
+    severity: str,
+    n: int = 0,
+    return_period_s: float = 86_400.0,
+) -> Record:
     time = rfc3339(NOW_MS + round(1000 * at_s))
     data = {
         "anomaly": f"{stream}#{n}",
@@ -48,6 +56,7 @@ def anomaly_record(stream: str, change: str, at_s: float, since_s: float, severi
         "score": 1.2,
         "peak": 1.7,
         "opened_at": rfc3339(NOW_MS + round(1000 * since_s)),
+        "return_period_s": return_period_s,
         "channels": [{"name": "flow", "share": 0.2}, {"name": "vibration", "share": 0.8, "observed": 3.0}],
         "more": {"that": "incidents do not need"},
     }
@@ -113,6 +122,9 @@ def plant_controls(seed: int = 0) -> list[Record]:
         found.append((f"label-{n % 20}", Label(label=chance.choice(LABELS), anomaly=anomaly, **said)))
     streams = [f"site/line-{line}/m{machine}/s0" for line in (0, 3) for machine in range(9)]
     alike = [Example(stream, "prediction", "vibration", "major", time_at(0)) for stream in streams]
+    streams = [f"site/line-2/m{machine}/s{n}" for machine in range(9) for n in range(5)]
+    often = [Example(stream, "level", "flow", "critical", time_at(0), 50_000.0) for stream in streams]
+    found += [(f"often-{n}", Label(label="normal", anomaly=f"often-{n}", examples=often, **said)) for n in range(2)]
     found.append(("rules", Label(label="normal", anomaly="a", rule="always", examples=alike, **said)))
     found += [(name, None) for name in ("drive", "label-3", "nightly")]
     return [control_record(name, control)._replace(time_ms=NOW_MS + n) for n, (name, control) in enumerate(found)]

@@ -16,7 +16,6 @@ from service.stages.incidents.controls import (
     Acknowledgement,
     Control,
     Dependency,
-    Example,
     GivenControl,
     Label,
     Quiet,
@@ -24,6 +23,7 @@ from service.stages.incidents.controls import (
     read_control,
 )
 from service.stages.incidents.events import ControlEvent, IncidentEvent, incident_id
+from service.stages.incidents.label_rules import Example
 from tests.records import headers_of
 from tests.service.stages.incidents.plant import acknowledgements, anomaly_record, calm, new_book, time_at, who
 from tests.service.stages.incidents.test_stage import (
@@ -112,7 +112,7 @@ def test_a_label_of_an_anomaly_that_has_not_come_yet_waits_for_it() -> None:
 def like(stream: str, severity: str = "minor", **rule: Any) -> Label:
     """A label of an anomaly of this stream that opened at time_at(0), and the rule that it makes."""
     example = Example(stream, "prediction", "vibration", severity, time_at(0))
-    return Label(label="normal", anomaly="earlier", examples=[example], **{"rule": "day", **rule, **WHO})
+    return Label(**{"label": "normal", "anomaly": "earlier", "examples": [example], "rule": "day", **rule, **WHO})
 
 
 def test_a_label_of_an_anomaly_keeps_later_ones_like_it_from_people_until_it_is_taken_back() -> None:
@@ -154,6 +154,28 @@ def test_what_people_say_of_the_anomaly_itself_counts_before_a_rule() -> None:
     observe(book, "site/line-1/m/s", "opened", 86_400)
     (fault,) = apply(book, "f", Label(label="fault", anomaly="site/line-1/m/s#0", **WHO))
     assert (fault.data.notified, fault.data.members[0].label, fault.data.members[0].rule) == (True, "fault", None)
+
+
+def test_labels_of_a_stream_ask_for_rarer_anomalies_until_one_is_taken_back() -> None:
+    book, day_s = new_book(), 86_400.0
+    for name, period_s in (("a", day_s), ("b", 2 * day_s)):
+        example = Example("site/line-1/m/s", "level", "flow", "minor", time_at(0), period_s)
+        apply(book, name, like("", rule=None, examples=[example]))
+
+    def opens(at_s: float, n: int, period_s: float, severity: str = "minor") -> IncidentEvent:
+        change = read_change(anomaly_record("site/line-1/m/s", "opened", at_s, at_s, severity, n, period_s).value)
+        assert change is not None
+        return book.observe(change)[-1]
+
+    usual = opens(0, 0, 3.9 * day_s).data
+    assert (usual.notified, usual.held_back) == (False, "less rare than once in 4.00 days, as 2 labels ask")
+    assert (usual.members[0].rule, usual.members[0].return_period_s) == ("a", 3.9 * day_s)
+    assert opens(10_000, 1, 4.1 * day_s).data.notified, "it is rarer"
+    assert opens(20_000, 2, 1.0, "major").data.notified, "it is more severe than any that was called normal"
+    assert opens(30_000, 3, 0.0).data.notified, "how rare it is is not known"
+    assert book.controls.rarer_streams == 1
+    (again,) = apply(book, "b", None)
+    assert (again.data.notified, again.data.held_back, book.controls.rarer_streams) == (True, None, 0)
 
 
 def test_a_label_that_makes_a_rule_is_never_over() -> None:
@@ -210,11 +232,14 @@ def test_each_control_says_what_came_of_it() -> None:
         (Label(label="known", **WHO), "expected anomaly, or else streams"),
         (Label(label="known", anomaly="a", until=time_at(1), **WHO), "expected anomaly, or else streams"),
         (like("s", rule="month"), "rule is 'month', expected one of day, week, always"),
-        (like("s", rule=None), "examples and no rule"),
+        (
+            like("s", rule=None, examples=[Example("s", "level", "flow", "minor", time_at(0), -1.0)]),
+            "return_period_s is -1",
+        ),
         (like("s", time_zone="Mars/Pole"), "time_zone is"),
         (like("s", "odd"), "severity is 'odd', expected one of minor, major, critical"),
         (Label(label="fault", anomaly="a", rule="day", **WHO), "rule of the label fault, expected one of normal"),
-        (Label(label="known", anomaly="a", rule="day", **WHO), "found 0 examples for the rule, expected 1 to 60"),
+        (Label(label="known", anomaly="a", rule="day", **WHO), "found 0 examples, expected 1 to 60"),
         (Acknowledgement(incident="i", by="", at=time_at(0)), "by is empty"),
     ],
 )
@@ -261,9 +286,10 @@ def test_controls_and_anomalies_make_what_their_order_says() -> None:
     effects = Counter(one["effect"] for one in told if "effect" in one)
     acknowledged = {one["incident"] for one in told if one.get("acknowledged_by") == "ben"}
     assert len(acknowledged) > 3
-    assert effects == {"set": 25 + len(acknowledged), "replaced": 11, "taken_back": 4, "unknown": 2}
+    assert effects == {"set": 27 + len(acknowledged), "replaced": 11, "taken_back": 4, "unknown": 2}
     reasons = {one.get("held_back") for one in told}
-    assert {"overhaul", "nightly", "labelled known", "rule of rules", "budget"} <= reasons
+    asked = "less rare than once in 1.16 days, as 2 labels ask"
+    assert {"overhaul", "nightly", "labelled known", "rule of rules", asked, "budget"} <= reasons
 
 
 def test_controls_that_are_there_are_taken_in_before_the_anomalies() -> None:

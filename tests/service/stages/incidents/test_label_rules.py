@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from service.stages.incidents.controls import Example, rule_of
-from service.stages.incidents.label_rules import LabelRules
+from service.stages.incidents.controls import rule_of
+from service.stages.incidents.label_rules import AskedRarity, Example, LabelRules
 
 BERLIN = ZoneInfo("Europe/Berlin")
 OPENED = datetime(2026, 3, 27, 6, 30, tzinfo=BERLIN)  # a Friday, two days before the clock is put forward
@@ -16,7 +16,9 @@ LIKE = Example("a", "level", "flow", "major", OPENED.isoformat())
 def said(when: datetime, period: str, like: Example = LIKE, severity: int = 1, kind: str = "level") -> bool:
     rules = LabelRules()
     rules.add([rule_of("l", LIKE, period, "Europe/Berlin")])
-    return rules(like.stream, kind, like.channel, severity, round(when.timestamp() * 1000)) == "l"
+    found = rules(like.stream, kind, like.channel, severity, round(when.timestamp() * 1000))
+    assert found in (None, ("l", "rule of l"))
+    return found is not None
 
 
 @pytest.mark.parametrize("days", [1, 2, 3, 4, 7, 150, 364])
@@ -53,4 +55,37 @@ def test_the_first_of_several_rules_that_fit_speaks() -> None:
     rules = LabelRules()
     rules.add([rule_of("first", LIKE, "always", "UTC")])
     rules.add([rule_of("second", LIKE, "always", "UTC"), rule_of("third", LIKE, "day", "UTC")])
-    assert (rules("a", "level", "flow", 0, 0), len(rules)) == ("first", 3)
+    found = rules("a", "level", "flow", 0, 0)
+    assert (found and found.control, len(rules)) == ("first", 3)
+
+
+@pytest.mark.parametrize(
+    ("normal", "faults", "asked"),
+    [
+        ([], [], 0),
+        ([5.0], [], 0),
+        ([5.0, 3.0], [], 10),
+        ([5.0, 3.0, 1.0], [], 20),
+        ([5.0] * 4, [], 40),
+        ([5.0] * 5, [], 50),
+        ([5.0] * 5_000, [], 50),
+        ([5.0] * 3, [100.0], 10),
+        ([5.0] * 3, [100.0, 200.0], 0),
+        ([5.0] * 5, [7.0], 7),
+        ([0.0, 0.0], [], 0),
+    ],
+)
+def test_each_label_doubles_the_return_period_asked_for_within_bounds_and_below_that_of_any_fault(
+    normal: list[float], faults: list[float], asked: float
+) -> None:
+    rarity = AskedRarity()
+    for n, days in enumerate([*normal, *faults]):
+        example = Example("a", "level", "flow", "major", OPENED.isoformat(), days * 86_400)
+        rarity.add(f"l-{n}", fault=n >= len(normal), examples=[example, example])
+    assert rarity.streams == (asked > 0)
+    for severity in (0, 1):
+        below = rarity("a", severity, asked * 86_400 - 1)
+        assert (below and below.control) == ("l-0" if asked else None)
+        assert rarity("a", severity, asked * 86_400) is None
+    assert rarity("a", 2, 1.0) is None
+    assert rarity("b", 0, 1.0) is None
