@@ -129,7 +129,7 @@ class _KeyParts(dict[bytes | None, Any]):
 def column_reader(
     mapping: TopicMapping, paths: Paths, features: Sequence[str], max_readings: int
 ) -> "ColumnReader | None":
-    """None where some path is more than names, or is of what records are not read all at once."""
+    """None where some path is neither names nor a formula, or is of what records are not read all at once."""
     of_reading = [*paths.by_feature, *(one for one in paths.quality if one is not None)]
     if paths.values is not None:
         of_reading.append(paths.values)
@@ -138,15 +138,17 @@ def column_reader(
     everywhere = [*paths.select, *paths.stream, paths.time]
     if not features or any(one.place != READING for one in of_reading):
         return None
-    if any(one.names is None for one in (*of_reading, *everywhere)):
+    taken_whole = [*paths.by_feature, *(one for one in (paths.values, paths.readings) if one is not None)]
+    if any(one.names is None for one in taken_whole) or not all(map(_is_of_columns, (*of_reading, *everywhere))):
         return None
-    parts = [one for one in (*paths.stream, paths.time, *paths.quality) if one is not None]
+    tested = [one for one in paths.select if one.formula is None]
+    parts = [one for one in (*paths.stream, paths.time, *paths.quality, *paths.select) if one and one not in tested]
     shape = shape_of(
         Wanted(
             readings=paths.readings and paths.readings.names,
             columns=[*_names(READING, parts), *_names(READING, paths.by_feature)],
-            tested=_names(READING, paths.select),
-            record=_names("record", [*parts, *paths.select]),
+            tested=_names(READING, tested),
+            record=_names("record", [*parts, *tested]),
             values=paths.values and paths.values.names,
             features=features,
         )
@@ -155,11 +157,16 @@ def column_reader(
 
 
 def _names(place: str, paths: Iterable[Path]) -> list[Names]:
-    return [one.names or () for one in paths if one.place == place]
+    return [names for one in paths if one.place == place for names in one.leaves]
+
+
+def _is_of_columns(one: Path) -> bool:
+    """Whether it is found of all readings at once. What is of a key is found once for each key, whatever it is."""
+    return one.names is not None or one.formula is not None or one.place == "key"
 
 
 class ColumnReader:
-    """Reads the records of a mapping whose paths are names below one another."""
+    """Reads the records of a mapping whose paths are names below one another, or formulas of them."""
 
     def __init__(
         self, mapping: TopicMapping, paths: Paths, shape: Shape, features: Sequence[str], max_readings: int
@@ -234,10 +241,15 @@ class ColumnReader:
     def _column(self, one: Path, readings: _Readings) -> list[Any]:
         """What a path finds of each reading."""
         if one.place == READING:
-            return all_of(self._shape.get(one.names or ()), readings.objects)
+            return self._found(one, readings.objects)
         if one.place == "record":
-            return _taken(all_of(self._shape.get(one.names or ()), readings.documents), readings.document)
+            return _taken(self._found(one, readings.documents), readings.document)
         return _taken(self._record_column(one, readings), readings.record)
+
+    def _found(self, one: Path, objects: list[Any]) -> list[Any]:
+        if one.formula is not None:
+            return list(one.formula.column(lambda names: all_of(self._shape.get(names), objects)))
+        return all_of(self._shape.get(one.names or ()), objects)
 
     def _record_column(self, one: Path, readings: _Readings) -> list[Any]:
         records = readings.records

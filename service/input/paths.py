@@ -11,6 +11,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from service.errors import RejectedReading
+from service.input.formulas import Formula, Names, formula_of, names_of
 from service.input.reasons import Reason
 
 QUOTED = "a name with other characters than letters, digits and _ needs double quotes within it: '\"@timestamp\"'"
@@ -40,14 +41,20 @@ class Path(NamedTuple):
     text: str
     find: Find
     place: str = READING  # or one of AROUND
-    names: tuple[str, ...] | None = None  # one below the other, as almost all are; None: more than names
+    names: Names | None = None  # as almost all are; None: more than names
+    formula: Formula | None = None  # of what is more than names; None: it is not read all at once
+
+    @property
+    def leaves(self) -> tuple[Names, ...]:
+        """The names whose parts of a reading it needs to be read all at once."""
+        return (self.names or (),) if self.formula is None else self.formula.leaves
 
 
 def path(text: str) -> Path:
     """Raises ValueError, which says what was expected."""
     if not text.startswith("$"):
-        search, names = _search(text)
-        return Path(text, lambda reading, _around: search(reading), READING, names)
+        search, names, formula = _search(text)
+        return Path(text, lambda reading, _around: search(reading), READING, names, formula)
     name, _, rest = text[1:].partition(".")
     if name not in AROUND or (name == "header" and not rest):
         raise ValueError(f"{EXPECTED}: a path that begins with $ names what is around a reading")
@@ -58,12 +65,12 @@ def path(text: str) -> Path:
     place = Around._fields.index("time_ms" if name == "time" else name)
     if not rest:
         return Path(text, lambda _reading, around: around[place], name, ())
-    search, names = _search(rest)
-    return Path(text, lambda _reading, around: search(around[place]), name, names)
+    search, names, formula = _search(rest)
+    return Path(text, lambda _reading, around: search(around[place]), name, names, formula)
 
 
-def _search(text: str) -> tuple[Callable[[Any], Any], tuple[str, ...] | None]:
-    """What finds an expression's value, and the names that it is if it is nothing else.
+def _search(text: str) -> tuple[Callable[[Any], Any], Names | None, Formula | None]:
+    """What finds an expression's value, and the names that it is, or else its formula if it has one.
 
     Walking names takes a twentieth of what the library does.
     """
@@ -72,28 +79,16 @@ def _search(text: str) -> tuple[Callable[[Any], Any], tuple[str, ...] | None]:
     except JMESPathError as error:
         reason = str(error).partition("\n")[0].partition(", for expression")[0].rstrip(":")
         raise ValueError(f"a JMESPath expression ({reason}); {QUOTED}") from error
-    names = _names(compiled.parsed)
+    names = names_of(compiled.parsed)
     if names is None:
-        return lambda within: _searched(compiled, text, within), None
+        return lambda within: _searched(compiled, text, within), None, formula_of(compiled.parsed)
     if len(names) == 1:
         (name,) = names
-        return lambda within: within.get(name) if type(within) is dict else None, names
-    return lambda within: _walked(within, names), names
+        return lambda within: within.get(name) if type(within) is dict else None, names, None
+    return lambda within: _walked(within, names), names, None
 
 
-def _names(parsed: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Of an expression that is nothing but names one below the other; None of any other."""
-    if parsed["type"] == "current":
-        return ()
-    if parsed["type"] == "field":
-        return (parsed["value"],)
-    if parsed["type"] != "subexpression":
-        return None
-    parts = [_names(child) for child in parsed["children"]]
-    return None if None in parts else tuple(name for part in parts if part for name in part)
-
-
-def _walked(within: Any, names: tuple[str, ...]) -> Any:
+def _walked(within: Any, names: Names) -> Any:
     for name in names:
         if type(within) is not dict:
             return None

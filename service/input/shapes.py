@@ -58,6 +58,8 @@ def shape_of(wanted: Wanted) -> Shape | None:
             node.at(names).tested = True
         if wanted.values is not None:
             container = node.at(wanted.values)
+            if container.whole and len(wanted.features) == 1:  # it is the one value of a reading, or left
+                continue
             container.values = bool(wanted.values)
             for name in wanted.features:
                 container.at((name,)).whole = True

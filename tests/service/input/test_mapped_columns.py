@@ -12,10 +12,13 @@ from docs.payloads import NOW_MS, PAYLOADS, TOPIC, Payload, decoder
 from service.input.formats import MOST_READINGS, TopicMapping
 from service.input.mapped_columns import MappedRecords, column_reader, paths_of
 from service.input.mapping import FEW_RECORDS
+from service.input.paths import Around, path
+from service.input.shapes import Names
 from service.input.wire import Decoder
 from service.log.port import Cut, Fetched, KeptHeaders, Partition
 
 RECORDS = 4 * FEW_RECORDS
+NOTHING = Around("", None, {}, None, None)
 NESTED = b'{"timestamp":1767571200000,"values":{"temp":61,"press":4.1},"meta":{"ok":1,"q":"GOOD","site":"a"},"id":"p7"}'
 MORE = (
     Payload(
@@ -36,6 +39,26 @@ MORE = (
         "{key_format: json, select: $key.on, stream: $key.id, values: v, tombstones: ignore}",
         b'{"id":"a","on":true}',
         ("value",),
+    ),
+    Payload(
+        "what is either here or there",
+        b'{"timestamp":1767571200000,"v":1,"a":{"b":"p7"},"c":"p8","on":true}',
+        '{stream: "a.b || c || \'none\'", select: "on && c != a.b || v == `0`", values: v, '
+        "quality: \"!(c == 'p9')\", good: [1]}",
+        features=("v",),
+    ),
+    Payload(
+        "a key that is either here or there",
+        b'{"timestamp":1767571200000,"v":1,"on":true}',
+        '{key_format: json, stream: "$key.a || b", values: v, select: "!(on == `false`)"}',
+        b'{"b":"p7"}',
+        ("v",),
+    ),
+    Payload(
+        "a part of an array",
+        b'{"timestamp":1767571200000,"v":[1,2],"id":"p7"}',
+        '{stream: id, values: {a: "v[0]"}}',
+        features=("a",),
     ),
     Payload(
         "MessagePack",
@@ -135,8 +158,8 @@ def read_apart(payload: Payload) -> int:
 
 
 @pytest.mark.parametrize("payload", MAPPED, ids=lambda payload: payload.what)
-def test_sound_records_are_read_all_at_once_where_all_paths_are_names(payload: Payload) -> None:
-    unusual = {"NaN", "CloudEvents, structured", "SenML"}  # no word of JSON; expressions
+def test_sound_records_are_read_all_at_once_where_all_paths_are_names_or_formulas(payload: Payload) -> None:
+    unusual = {"NaN", "a part of an array"}  # no word of JSON; an expression
     assert read_apart(payload) == (RECORDS if payload.what in unusual else 0)
 
 
@@ -157,3 +180,40 @@ def test_a_number_beyond_a_double_harms_only_where_something_looks_at_it() -> No
 def test_a_mapping_that_needs_an_object_whole_and_in_parts_is_read_one_at_a_time() -> None:
     whole = TopicMapping("input.topics.plant", stream=("tags", "tags.id"))
     assert column_reader(whole, paths_of(whole, ("temp",)), ("temp",), MOST_READINGS) is None
+
+
+VALUES: tuple[Any, ...] = (None, False, True, 0, 1, -1.5, "", "x", [], [0], {}, {"b": 1}, float("nan"), 0.0)
+EXPRESSIONS = (
+    *(
+        "a || b",
+        "a && b",
+        "!a",
+        "!(a && b)",
+        "a == b",
+        "a != b",
+        "a.b || b",
+        "a || b || 'x'",
+        "'x' == a",
+        "a != `null`",
+    ),
+    *("a == `0`", "a == `1`", "a != `true`", "a == `false`", "a == `[0]`", "a == `{}`", "!a || a == b && 'y'"),
+)
+
+
+@pytest.mark.parametrize("text", EXPRESSIONS)
+def test_an_expression_of_columns_is_what_the_library_finds_of_each_reading(text: str) -> None:
+    readings = [{"a": one, "b": other} for one in VALUES for other in VALUES]
+    one = path(text)
+    assert one.formula is not None
+
+    def get(names: Names) -> list[Any]:
+        return [path(".".join(names)).find(reading, NOTHING) for reading in readings]
+
+    assert list(map(repr, one.formula.column(get))) == [repr(one.find(reading, NOTHING)) for reading in readings]
+
+
+@pytest.mark.parametrize(
+    "text", ["a[0]", "a > b", "length(a)", "a || b[0]", "'x'", "a | b", "{a: b}", "`1` || `2`", "a || @"]
+)
+def test_other_expressions_are_asked_of_each_reading(text: str) -> None:
+    assert path(text).formula is None
