@@ -14,7 +14,7 @@ import numpy as np
 
 from models.data.arrays import Int64s
 from service.errors import RefusedSetting, RejectedReading
-from service.input import avro, influx_columns, otlp, protobuf, senml, sparkplug
+from service.input import avro, influx_columns, otlp, protobuf, senml, senml_columns, sparkplug
 from service.input.formats import TopicMapping
 from service.input.parts import NOTHING, Walk, Walked, joined
 from service.input.reasons import Reason
@@ -55,7 +55,7 @@ def shaped_documents_of(mapping: TopicMapping, root: Any) -> Shaped:
 
     if mapping.format == "avro":
         return partial(_walked, _avro(mapping).shaped(root), read)
-    if mapping.format == "influx" and (walk := influx_columns.walk_of(root)) is not None:
+    if (walk_of := WALKS.get(mapping.format)) is not None and (walk := walk_of(root)) is not None:
         return partial(_walked, walk, read)
     return partial(_one_by_one, read)
 
@@ -313,6 +313,7 @@ FORMATS: dict[str, Callable[[TopicMapping], Documents]] = {
     "sparkplug": sparkplug.documents_of,
     "senml": lambda _: lambda value: senml.records_of(json_documents(value)),
 }
+WALKS: dict[str, Callable[[Any], Walk | None]] = {"influx": influx_columns.walk_of, "senml": senml_columns.walk_of}
 KEYS: dict[str, Callable[[TopicMapping], Callable[[bytes | None], Any]]] = {
     "text": lambda _: _text_key,
     "json": lambda _: _json_key,

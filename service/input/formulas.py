@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from typing import Any, NamedTuple
 
+NULL: Mapping[str, Any] = {"type": "literal", "value": None, "children": []}  # as the library has it
 Names = tuple[str, ...]  # one below the other
 Get = Callable[[Names], Iterable[Any]]  # what names lead to, in each reading
 Column = Callable[[Get], Iterable[Any]]
@@ -46,6 +47,8 @@ def _column(parsed: Mapping[str, Any], leaves: list[Names]) -> Column | None:
         return lambda get: get(names)
     if parsed["type"] == "literal":
         return lambda _: repeat(parsed["value"])
+    if parsed["type"] == "comparator" and NULL in parsed["children"]:
+        return _null_column(parsed, leaves)
     combine = COMBINED.get((parsed["type"], parsed.get("value")))
     if combine is None:
         return None
@@ -53,6 +56,17 @@ def _column(parsed: Mapping[str, Any], leaves: list[Names]) -> Column | None:
     if len(columns) < len(parsed["children"]):
         return None
     return lambda get: combine(*(column(get) for column in columns))
+
+
+def _null_column(parsed: Mapping[str, Any], leaves: list[Names]) -> Column | None:
+    """Of a comparison with null, as most are."""
+    (one, *_) = [child for child in parsed["children"] if child != NULL] or [NULL]
+    column = _column(one, leaves)
+    if column is None:
+        return None
+    if parsed["value"] == "eq":
+        return lambda get: (value is None for value in column(get))
+    return (lambda get: (value is not None for value in column(get))) if parsed["value"] == "ne" else None
 
 
 def _either(one: Iterable[Any], other: Iterable[Any]) -> Iterator[Any]:

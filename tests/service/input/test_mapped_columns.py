@@ -213,7 +213,7 @@ def test_an_expression_of_columns_is_what_the_library_finds_of_each_reading(text
 
 
 @pytest.mark.parametrize(
-    "text", ["a[0]", "a > b", "length(a)", "a || b[0]", "'x'", "a | b", "{a: b}", "`1` || `2`", "a || @"]
+    "text", ["a[0]", "a > b", "length(a)", "a || b[0]", "'x'", "a | b", "{a: b}", "`1` || `2`", "a || @", "a > `null`"]
 )
 def test_other_expressions_are_asked_of_each_reading(text: str) -> None:
     assert path(text).formula is None
