@@ -93,6 +93,7 @@ KNOWN_IN = {
     "typer": "service.cli",
     "rich": "service.cli",
     "plotly": "models",
+    "PIL": "service.http.picture",
     "safetensors": "models.checkpoints.checkpoint models.training.state service.inspect.state_file",
     # A person's settings are read where a command begins.
     "service.settings.settings": "service.cli service.process service.settings",

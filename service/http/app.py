@@ -74,7 +74,7 @@ def app(
     api = FastAPI(title="Telltale", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
     api.add_middleware(Head)
     api.add_middleware(InTurn, turns=turns, at_once={*PROBES, METRICS})
-    api.add_middleware(Access, token=token, names=names, public=api_page.PATHS)
+    api.add_middleware(Access, token=token, names=names, public=api_page.PATHS, signed={api_past.PICTURE})
 
     def state(status: Status) -> HealthSummary:
         return summary(status, version, beat_limit_s, monotonic())

@@ -24,6 +24,7 @@ from service.input.anomaly import Anomaly, Channel, anomaly_id
 from service.input.events import Event
 from service.log.port import Partition
 from service.notify.delivery import Letter
+from service.notify.links import NO_LINKS, Links, annotations
 from service.state.open_alarms import SEVERITIES, HeldAlarm
 
 ALERT_NAME = "TelltaleAnomaly"
@@ -65,14 +66,16 @@ class AlertBook:
         severities: Sequence[str] = SEVERITIES,
         most: int = MOST_ANOMALIES,
         clock: Callable[[], float] = time.time,
+        links: Links = NO_LINKS,
     ) -> None:
         """severities: for which there is an alert, the lowest first: nothing below it is notified or compared here.
 
-        clock: Unix time; an event's own time may be years ago.
+        clock: Unix time; an event's own time may be years ago. links: of anomalies.
         """
         self._severities = severities
         self._most = most
         self._clock = clock
+        self._links = links
         self._anomalies: dict[str, Alerts] = {}
         self._pushed_out = 0
         self._lock = threading.Lock()
@@ -81,7 +84,9 @@ class AlertBook:
         """Take in what changed, in order."""
         for event in events:
             anomaly = event.data
-            self.change(anomaly.anomaly, anomaly.severity, partial(_alerts_of, anomaly), anomaly.status == "open")
+            self.change(
+                anomaly.anomaly, anomaly.severity, partial(_alerts_of, self._links, anomaly), anomaly.status == "open"
+            )
 
     def change(self, name: str, severity: str, make: MakeAlerts, is_open: bool) -> None:
         """What has this name has changed; what ends without having been here is passed over."""
@@ -102,7 +107,7 @@ class AlertBook:
             for name, alarm in held.items():
                 if name not in self._anomalies:
                     reached = self._reached(alarm.severity)
-                    self._put(name, _alerts_from_row(partition, name, alarm, reached, now_s))
+                    self._put(name, _alerts_from_row(self._links, partition, name, alarm, reached, now_s))
 
     def end_all(self) -> None:
         """Nothing that is here is open any more."""
@@ -197,10 +202,11 @@ def _rfc3339(time_s: float) -> str:
     return rfc3339(round(time_s * 1000))
 
 
-def _alerts_of(anomaly: Anomaly, reached: Sequence[str], known: Alerts | None, now_s: float) -> Alerts:
+def _alerts_of(links: Links, anomaly: Anomaly, reached: Sequence[str], known: Alerts | None, now_s: float) -> Alerts:
     partition = Partition(anomaly.topic, anomaly.partition)
     opened_s = milliseconds_of(anomaly.opened_at) / 1000
-    annotations = {
+    page, picture = _links_of(links, partition, anomaly.anomaly, anomaly.stream, anomaly.opened_at)
+    said = {
         "summary": f"{anomaly.stream}: {_in_words(anomaly.channels) or f'closed as {anomaly.closed_as}'}",
         "severity": anomaly.severity,
         "kind": anomaly.kind,
@@ -214,18 +220,22 @@ def _alerts_of(anomaly: Anomaly, reached: Sequence[str], known: Alerts | None, n
         partition,
         _labels(partition, anomaly.anomaly, anomaly.stream),
         reached,
-        annotations,
+        {**said, **annotations(page, picture)},
         began_s=known.began_s if known else min(opened_s, now_s),
         due_s=now_s,
         ahead=known is None or known.ahead or len(reached) > len(known.severities),
         ended_s=None if anomaly.status == "open" else now_s,
+        link=page,
     )
 
 
-def _alerts_from_row(partition: Partition, name: str, alarm: HeldAlarm, reached: Sequence[str], now_s: float) -> Alerts:
+def _alerts_from_row(
+    links: Links, partition: Partition, name: str, alarm: HeldAlarm, reached: Sequence[str], now_s: float
+) -> Alerts:
     """After a restart: which channels it was, only the event said."""
     stream, opened_at = alarm.key.decode(), rfc3339(alarm.opened_ms)
-    annotations = {
+    page, picture = _links_of(links, partition, name, stream, opened_at)
+    said = {
         "summary": f"{stream}: anomalous since {opened_at}",
         "severity": alarm.severity,
         "peak": f"{alarm.peak:.2f}",
@@ -233,7 +243,12 @@ def _alerts_from_row(partition: Partition, name: str, alarm: HeldAlarm, reached:
     }
     labels = _labels(partition, name, stream)
     began_s = min(alarm.opened_ms / 1000, now_s)
-    return Alerts(partition, labels, reached, annotations, began_s, due_s=now_s, ahead=True)
+    told = {**said, **annotations(page, picture)}
+    return Alerts(partition, labels, reached, told, began_s, due_s=now_s, ahead=True, link=page)
+
+
+def _links_of(links: Links, partition: Partition, name: str, stream: str, opened_at: str) -> tuple[str, str]:
+    return links.page(stream, opened_at, anomaly=name), links.picture(stream, opened_at, *partition)
 
 
 def _labels(partition: Partition, name: str, stream: str) -> Mapping[str, str]:

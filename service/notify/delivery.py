@@ -47,6 +47,7 @@ class Letter(NamedTuple):
     content_type: str
     notifications: int  # that are in it
     content: object = None  # what the box knows it by
+    headers: Mapping[str, str] = {}  # beside the receiver's
 
 
 class Box(Protocol):
@@ -87,7 +88,7 @@ class Receiver:
 
     def post(self, letter: Letter) -> None:
         """Returns when it was taken. Raises Undelivered and RefusedMessage."""
-        headers = {"Content-Type": letter.content_type, "User-Agent": USER_AGENT, **self.headers}
+        headers = {"Content-Type": letter.content_type, "User-Agent": USER_AGENT, **self.headers, **letter.headers}
         if self.authorization is not None:
             headers["Authorization"] = login_header(self.authorization)
         request = urllib.request.Request(self.url, letter.body, headers, method="POST")  # noqa: S310  (http, https: checked)
@@ -115,10 +116,10 @@ class EventQueue:
         self._pushed_out = 0
         self._lock = threading.Lock()
 
-    def put(self, bodies: Sequence[bytes], content: object = None) -> None:
-        """content: what the letters are known by to who puts them in."""
+    def put(self, bodies: Sequence[bytes], content: object = None, headers: Mapping[str, str] | None = None) -> None:
+        """content: what the letters are known by to who puts them in. headers: of their requests."""
         with self._lock:
-            self._letters.extend(Letter(body, self._content_type, 1, content) for body in bodies)
+            self._letters.extend(Letter(body, self._content_type, 1, content, headers or {}) for body in bodies)
             while len(self._letters) > self._most:
                 self._letters.popleft()
                 self._pushed_out += 1

@@ -18,7 +18,8 @@ from service.errors import LogUnavailable, TaskMigrated
 from service.live.status import Notified
 from service.notify.alert_book import AlertBook
 from service.notify.delivery import EventQueue, Receiver, Sender
-from service.notify.incident_alerts import alerts_of_incident
+from service.notify.incident_alerts import alerts_of_incident, incident_links
+from service.notify.links import Links, header_of
 from service.stages.incidents.changes import SEVERITIES
 from service.stages.incidents.events import IncidentEvent, decode_incident, decode_lost
 
@@ -62,13 +63,13 @@ class Outbox(Protocol):
 
 
 class WebhookOutbox:
-    """Each event of an incident that people are notified of, and that incidents were lost, as it is on the topic."""
+    """Each event of an incident that people are notified of, and that incidents were lost, as it is on the topic; links go beside it."""
 
-    def __init__(self, queue: EventQueue) -> None:
-        self._queue = queue
+    def __init__(self, queue: EventQueue, links: Links) -> None:
+        self._queue, self._links = queue, links
 
-    def put(self, offset: int, value: bytes, event: IncidentEvent) -> None:  # noqa: ARG002  (sent as it is)
-        self._queue.put([value], offset)
+    def put(self, offset: int, value: bytes, event: IncidentEvent) -> None:
+        self._queue.put([value], offset, header_of(*incident_links(self._links, event.data)))
 
     def end_all(self, offset: int, value: bytes) -> None:
         self._queue.put([value], offset)
@@ -87,12 +88,12 @@ class WebhookOutbox:
 class AlertOutbox:
     """What is open."""
 
-    def __init__(self, book: AlertBook, page_url: str | None) -> None:
-        self._book, self._page_url = book, page_url
+    def __init__(self, book: AlertBook, links: Links) -> None:
+        self._book, self._links = book, links
 
     def put(self, offset: int, value: bytes, event: IncidentEvent) -> None:  # noqa: ARG002  (its state is sent)
         incident = event.data
-        make = partial(alerts_of_incident, self._page_url, offset, incident)
+        make = partial(alerts_of_incident, self._links, offset, incident)
         self._book.change(incident.incident, incident.severity, make, incident.status == "open")
 
     def end_all(self, offset: int, value: bytes) -> None:  # noqa: ARG002  (what is open is enough)

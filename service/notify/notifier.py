@@ -13,6 +13,7 @@ from service.live.status import Notified
 from service.log.port import Partition, Record
 from service.notify.alert_book import RESEND_S, AlertBook
 from service.notify.delivery import EventQueue, Receiver, Sender, join_all
+from service.notify.links import NO_LINKS, Links
 from service.pipeline import Processed
 from service.state.open_alarms import SEVERITIES, HeldAlarm, open_alarms
 from service.state.task import PartitionTask, Stage
@@ -43,13 +44,14 @@ class Notifier(Observer):
         receivers: Sequence[Receiver],
         min_severity: str = SEVERITIES[0],
         monotonic: Callable[[], float] = time.monotonic,
+        links: Links = NO_LINKS,
     ) -> None:
-        """min_severity: what has not reached it is not sent."""
+        """min_severity: what has not reached it is not sent. links: of alerts."""
         self._severities = SEVERITIES[SEVERITIES.index(min_severity) :]
         self._monotonic = monotonic
         self._looked_s = -RESEND_S
         self._running: frozenset[Partition] = frozenset()
-        self._routes = [_route(receiver, self._severities) for receiver in receivers]
+        self._routes = [_route(receiver, self._severities, links) for receiver in receivers]
         self._books = [route.box for route in self._routes if isinstance(route.box, AlertBook)]
         self._queues = [route.box for route in self._routes if isinstance(route.box, EventQueue)]
 
@@ -115,6 +117,6 @@ class Notifier(Observer):
             route.sender.wake()
 
 
-def _route(receiver: Receiver, severities: Sequence[str]) -> _Route:
-    box = AlertBook(severities) if receiver.kind == ALERTMANAGER else EventQueue(CLOUD_EVENT)
+def _route(receiver: Receiver, severities: Sequence[str], links: Links) -> _Route:
+    box = AlertBook(severities, links=links) if receiver.kind == ALERTMANAGER else EventQueue(CLOUD_EVENT)
     return _Route(Sender(receiver, box), box)

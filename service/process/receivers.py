@@ -6,6 +6,7 @@ from service.kafka.event_reader import EventReader
 from service.notify.alert_book import AlertBook
 from service.notify.delivery import EventQueue, Receiver, Sender
 from service.notify.incident_feed import AlertOutbox, Delivery, IncidentFeed, WebhookOutbox
+from service.notify.links import Links
 from service.notify.notifier import ALERTMANAGER, CLOUD_EVENT, RECEIVERS, WEBHOOK, alerts_url
 from service.settings.settings import Settings, authorization, client_options
 from service.state.open_alarms import SEVERITIES
@@ -19,6 +20,13 @@ def receivers_of(settings: Settings) -> list[Receiver]:
         WEBHOOK: settings.notifications.webhook_urls,
     }
     return [Receiver(kind, url, authorization(settings, kind)) for kind in RECEIVERS for url in urls[kind]]
+
+
+def links_of(settings: Settings) -> Links:
+    """Of what people are notified of, as the settings say."""
+    notifications, token = settings.notifications, settings.http.token
+    secret = None if token is None else token.get_secret_value()
+    return Links(notifications.page_url or "", notifications.pictures, secret)
 
 
 def incident_feeds(settings: Settings) -> list[IncidentFeed]:
@@ -38,10 +46,10 @@ def _feed(settings: Settings, receiver: Receiver) -> IncidentFeed:
     severities = SEVERITIES[SEVERITIES.index(notifications.min_severity) :]
     if receiver.kind == ALERTMANAGER:
         book = AlertBook(severities)
-        to = Delivery(receiver, AlertOutbox(book, notifications.page_url), Sender(receiver, book))
+        to = Delivery(receiver, AlertOutbox(book, links_of(settings)), Sender(receiver, book))
     else:
         queue = EventQueue(CLOUD_EVENT, UNBOUNDED)
-        to = Delivery(receiver, WebhookOutbox(queue), Sender(receiver, queue))
+        to = Delivery(receiver, WebhookOutbox(queue, links_of(settings)), Sender(receiver, queue))
 
     def open_reader() -> EventReader:
         return EventReader(

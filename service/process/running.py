@@ -48,7 +48,7 @@ from service.process.groupless import looking_back
 from service.process.judges import Judges
 from service.process.models import Models, open_models, shadowed
 from service.process.promotions import PromotedModels
-from service.process.receivers import receivers_of
+from service.process.receivers import links_of, receivers_of
 from service.process.sensors import log_rules_without_channel
 from service.process.servers import servers_of
 from service.process.stopping import Stopping
@@ -303,7 +303,7 @@ def checkpoint_status(one: Checkpoint) -> CheckpointStatus:
 def notifier_of(settings: Settings) -> Notifier:
     """The receivers that settings name, where they get anomalies; without one it costs nothing."""
     receivers = receivers_of(settings) if settings.notifications.of == "anomalies" else []
-    return Notifier(receivers, settings.notifications.min_severity)
+    return Notifier(receivers, settings.notifications.min_severity, links=links_of(settings))
 
 
 def kafka_worker(

@@ -194,8 +194,13 @@ class NotificationSettings(Section):
     )
     page_url: Url | None = Field(
         default=None,
-        description="where people open the page, such as http://plant-7:8080; an incident's alert has a link to its "
-        "first cause there",
+        description="where people open the page, such as http://plant-7:8080; an alert has a link there: to its "
+        "anomaly, or to its incident's first cause, at that time",
+    )
+    pictures: bool = Field(
+        default=False,
+        description="whether alerts, and incidents to webhooks, link to a picture of the reading in its band, too, "
+        "drawn by the service behind page_url; it needs Pillow there",
     )
 
     @model_validator(mode="before")
@@ -208,4 +213,6 @@ class NotificationSettings(Section):
         for kind in ("alertmanager", "webhook"):
             if getattr(self, f"{kind}_authorization") is not None and not getattr(self, f"{kind}_urls"):
                 raise wrong_value(f"none without {kind}_urls", f"{kind}_authorization")
+        if self.pictures and self.page_url is None:
+            raise wrong_value("false without page_url, where they are drawn", "pictures")
         return self

@@ -6,7 +6,9 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.host.signing import signed
 from service.http.app import app, metrics_app
+from service.http.past_routes import PICTURE
 from service.http.server import Server
 from service.live.status import CheckpointStatus, Status, StatusBoard, WorkerState
 from service.settings.addresses import names_for
@@ -107,3 +109,25 @@ def test_metrics_have_an_address_of_their_own_and_then_nothing_else_is_there_nor
     finally:
         server.stop()
     assert all(getattr(route, "path", "") != "/metrics" for route in app(BOARD, None, 5.0, "0.1.0").routes)
+
+
+def test_a_signed_address_opens_one_picture_and_nothing_else(client: httpx.Client) -> None:
+    query = "stream=line+1%2Fpump&around_ms=5"
+    address = signed(PICTURE, query, TOKEN)
+    assert TOKEN not in address
+    signature = address.rpartition("=")[2]
+    # Behind the token there is no past here, so what may be asked is not found.
+    assert client.get(address).status_code == 404
+    others = [
+        address.replace("around_ms=5", "around_ms=6"),
+        address.replace("stream=line", "stream=line&stream=line"),
+        f"{address}&stream=other",
+        address[:-1],
+        f"{PICTURE}?{query}",
+        f"{PICTURE}?signature={signature}",
+        signed(PICTURE, query, "another-token-of-16"),
+        f"{PICTURE}?{query}&signature=ü",
+        f"/api/v1/past?{query}&signature={signature}",
+        signed("/api/v1/status", query, TOKEN),
+    ]
+    assert [client.get(one).status_code for one in others] == [401] * len(others)

@@ -2,16 +2,19 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
 
+from models.data.rfc3339 import milliseconds_of
 from models.detection.alarm import OpenedBy
 from service.input.anomaly import Anomaly, Channel, anomaly_id
 from service.input.events import Event
 from service.input.reading_batch import StreamKey
 from service.log.port import Partition
 from service.notify.alert_book import AHEAD_S, RESEND_S, RESOLVED_FOR_S, VALID_S, AlertBook
+from service.notify.links import Links
 from service.state.open_alarms import SEVERITIES, HeldAlarm
 
 P0, P1 = Partition("readings", 0), Partition("readings", 1)
@@ -282,3 +285,24 @@ def test_of_a_partition_that_went_to_another_worker_nothing_is_said_any_more() -
     book.leave([P0])
     clock.now_s += RESEND_S
     assert [alert["labels"]["stream"] for alert in sent(book)] == ["other"]
+
+
+def test_an_alert_links_to_the_page_and_a_picture_at_its_time_where_there_are_any_also_after_a_restart() -> None:
+    links = Links("http://plant-7:8080", pictures=True)
+    opened = changed("opened", stream="pump ü")
+    alarm = held("pump ü")
+    for known in ("event", "row"):
+        book = AlertBook(clock=Clock(), links=links)
+        if known == "event":
+            book.apply([opened])
+        else:
+            book.look(P0, [alarm])
+        letter = book.next()
+        assert letter is not None
+        (alert,) = json.loads(letter.body)
+        at_ms = milliseconds_of(opened.data.opened_at)
+        place = f"pump%20%C3%BC&at=2023-11-14T22:13:20.000Z&anomaly={quote(opened.data.anomaly, safe=':')}"
+        page = f"http://plant-7:8080/#{place}"
+        assert (alert["generatorURL"], alert["annotations"]["page"]) == (page, page)
+        query = f"stream=pump+%C3%BC&around_ms={at_ms}&topic={P0.topic}&partition={P0.number}"
+        assert alert["annotations"]["picture"] == f"http://plant-7:8080/api/v1/past.png?{query}"

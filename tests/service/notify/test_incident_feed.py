@@ -8,14 +8,15 @@ from urllib.parse import quote
 
 import pytest
 
-from models.data.rfc3339 import rfc3339
+from models.data.rfc3339 import milliseconds_of, rfc3339
 from service.errors import TaskMigrated
 from service.kafka.event_reader import Read
 from service.log.port import Record
 from service.notify.alert_book import AHEAD_S, RESOLVED_FOR_S, AlertBook
 from service.notify.delivery import EventQueue, Receiver, Sender
-from service.notify.incident_alerts import page_link
+from service.notify.incident_alerts import incident_links
 from service.notify.incident_feed import AlertOutbox, Delivery, IncidentFeed, WebhookOutbox, feeds_check
+from service.notify.links import NO_LINKS, Links
 from service.notify.notifier import ALERTMANAGER, CLOUD_EVENT, WEBHOOK
 from service.stages.incidents.book import IncidentBook
 from service.stages.incidents.budget import Budget
@@ -26,7 +27,7 @@ from service.stages.incidents.rules import IncidentRules
 from tests.service.notify.test_alert_book import Clock
 from tests.service.stages.incidents.plant import anomaly_record, time_at, who
 
-PAGE_URL = "http://plant-7:8080/"
+LINKS = Links("http://plant-7:8080/")
 
 
 @dataclass
@@ -96,7 +97,9 @@ class Plant:
 def webhook(topic: Topic, most: int = 100, severity: str = "minor") -> tuple[IncidentFeed, EventQueue, TopicReader]:
     queue = EventQueue(CLOUD_EVENT, 1 << 62)
     receiver = Receiver(WEBHOOK, "http://nowhere")
-    feed = IncidentFeed(lambda: reader, Delivery(receiver, WebhookOutbox(queue), Sender(receiver, queue)), severity)
+    feed = IncidentFeed(
+        lambda: reader, Delivery(receiver, WebhookOutbox(queue, NO_LINKS), Sender(receiver, queue)), severity
+    )
     reader = TopicReader(topic, most)
     return feed, queue, reader
 
@@ -104,7 +107,7 @@ def webhook(topic: Topic, most: int = 100, severity: str = "minor") -> tuple[Inc
 def alertmanager(topic: Topic, clock: Clock) -> tuple[IncidentFeed, AlertBook, TopicReader]:
     book = AlertBook(clock=clock)
     receiver = Receiver(ALERTMANAGER, "http://nowhere")
-    to = Delivery(receiver, AlertOutbox(book, PAGE_URL), Sender(receiver, book))
+    to = Delivery(receiver, AlertOutbox(book, LINKS), Sender(receiver, book))
     reader = TopicReader(topic)
     return IncidentFeed(lambda: reader, to), book, reader
 
@@ -249,9 +252,27 @@ def test_a_link_is_to_the_page_wherever_that_is() -> None:
     plant = Plant()
     plant.change("p/ü/1/s", "opened", 0)
     incident = decode_incident(plant.topic.records[0]).data
-    link = page_link("https://a/telltale", incident)
+    link, picture = incident_links(Links("https://a/telltale"), incident)
     place = f"p%2F%C3%BC%2F1%2Fs&at={time_at(0)}&anomaly=p%2F%C3%BC%2F1%2Fs%230"
     assert link == f"https://a/telltale/#{place}&incident={quote(incident.incident, safe='')}"
+    assert picture == ""
+
+
+def test_a_webhook_is_told_beside_the_event_where_the_page_and_a_picture_of_it_are() -> None:
+    plant = Plant()
+    plant.change("p/ü/1/s", "opened", 0)
+    links = Links("https://a/telltale", pictures=True)
+    queue = EventQueue(CLOUD_EVENT)
+    WebhookOutbox(queue, links).put(0, plant.topic.records[0], decode_incident(plant.topic.records[0]))
+    letter = queue.next()
+    assert letter is not None
+    page, picture = incident_links(links, decode_incident(plant.topic.records[0]).data)
+    assert (
+        picture
+        == f"https://a/telltale/api/v1/past.png?stream=p%2F%C3%BC%2F1%2Fs&around_ms={milliseconds_of(time_at(0))}"
+    )
+    assert letter.headers == {"Link": f'<{page}>; rel="alternate", <{picture}>; rel="preview"'}
+    assert letter.body == plant.topic.records[0]
 
 
 def test_what_ends_a_feeds_thread_ends_the_process() -> None:
@@ -259,7 +280,7 @@ def test_what_ends_a_feeds_thread_ends_the_process() -> None:
         raise ZeroDivisionError
 
     queue, receiver = EventQueue(CLOUD_EVENT), Receiver(WEBHOOK, "http://nowhere")
-    feed = IncidentFeed(fails, Delivery(receiver, WebhookOutbox(queue), Sender(receiver, queue)))
+    feed = IncidentFeed(fails, Delivery(receiver, WebhookOutbox(queue, NO_LINKS), Sender(receiver, queue)))
     feeds_check([feed])
     with pytest.raises(ZeroDivisionError):
         feed._run()

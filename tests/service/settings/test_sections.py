@@ -157,6 +157,12 @@ def test_where_notifications_cannot_go_is_said_without_what_may_be_secret(
     assert CANARY not in str(refused.value)
 
 
+def test_pictures_are_linked_to_only_where_it_is_known_who_draws_them() -> None:
+    assert "notifications.pictures: found" in refusal(notifications__pictures=True)
+    drawn = {"notifications.pictures": True, "notifications.page_url": "http://plant-7:8080"}
+    assert load(None, drawn).notifications.pictures
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "plant-7.example", "localhost.example"])
 def test_others_can_ask_only_with_a_token_or_where_a_person_says_so(host: str) -> None:
     assert f"http.host: found '{host}', expected 127.0.0.1, or a token beside it" in refusal(http__host=host)
