@@ -73,7 +73,7 @@ def opened(png: bytes) -> Pixels:
 
 def near(pixels: Pixels, colour: tuple[int, int, int], within: int = 40) -> Flags:
     """Which of them have the colour."""
-    return np.asarray(np.abs(pixels - np.array(colour)) <= within).all(axis=-1)
+    return np.asarray(np.all(np.abs(pixels - np.array(colour)) <= within, axis=-1))
 
 
 def x_of(reading: float) -> int:
