@@ -1,21 +1,39 @@
 """What the tests of the page share: readings in the time that the clock shows, and the page as somebody opened it."""
 
+import dataclasses
 import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from kafka import KafkaProducer
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
+from models.checkpoints import checkpoint as checkpoints
+from models.checkpoints import checkpoint_header
+from models.detection.detector import Detector
 from service.input.wire import encode_reading
+from tests.data import QUICK, some_forecaster
 from tests.kafka import Broker
 
 FEATURES = ("f0", "f1")
 EVERY_S = 0.2  # between two readings of a stream
+
+
+def save_checkpoint(path: Path) -> Path:
+    """It opens alarms within dozens of readings, and takes no fault for the new normal while a test looks at it."""
+    patient = dataclasses.replace(QUICK, alarm=dataclasses.replace(QUICK.alarm, adopt_after=10_000))
+    detector = Detector.cold(some_forecaster(len(FEATURES)), patient)
+    data = checkpoint_header.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
+    metrics = checkpoint_header.TrainingMetrics(
+        epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
+    )
+    checkpoints.save(path, detector, checkpoint_header.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
+    return path
 
 
 class Plant:

@@ -3,7 +3,6 @@
 What it says of how the service stands is in test_standing and test_standing_live.
 """
 
-import dataclasses
 import os
 import re
 import time
@@ -16,12 +15,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from models.checkpoints import checkpoint as checkpoints
-from models.checkpoints import checkpoint_header
-from models.detection.detector import Detector
 from tests.browser.chromium import running_browser
-from tests.browser.scene import EVERY_S, FEATURES, Opened, Plant, visited
-from tests.data import QUICK, some_forecaster
+from tests.browser.scene import EVERY_S, Opened, Plant, save_checkpoint, visited
 from tests.integration.test_end_to_end import Service, made_topics
 from tests.kafka import Broker
 
@@ -37,16 +32,7 @@ expect.set_options(timeout=60_000)
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It opens alarms within dozens of readings, and takes no fault for the new normal while a test looks at it."""
-    path = tmp_path_factory.mktemp("page") / "quick.safetensors"
-    patient = dataclasses.replace(QUICK, alarm=dataclasses.replace(QUICK.alarm, adopt_after=10_000))
-    detector = Detector.cold(some_forecaster(len(FEATURES)), patient)
-    data = checkpoint_header.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
-    metrics = checkpoint_header.TrainingMetrics(
-        epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"
-    )
-    checkpoints.save(path, detector, checkpoint_header.describe(detector, "2026-01-01T00:00:00Z", {}, data, metrics))
-    return path
+    return save_checkpoint(tmp_path_factory.mktemp("page") / "quick.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,130 @@
+"""Pictures of the dashboards, drawn by Grafana's own components, of what a real Prometheus knows of a real service.
+
+npm install --prefix tests/grafana    # once: some 460 MB
+python -m tests.grafana FOLDER
+
+It is for a person to look at: whether a panel says what it is there to say. Grafana itself is not there, nor its panel
+plugins, which are in its core: links, annotations and what belongs to a whole dashboard are not drawn.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage
+
+from tests.browser.chromium import running_browser
+from tests.browser.scene import Plant, save_checkpoint
+from tests.integration.test_end_to_end import made_topics, service
+from tests.kafka import Broker, running_broker
+from tests.prometheus import Served, running_prometheus
+
+HERE = Path(__file__).parent
+BOARDS = HERE.parents[1] / "deploy" / "grafana" / "dashboards"
+STREAMS = tuple(f"line-{n % 3:02d}/pump-{n:03d}" for n in range(40))
+SICK = frozenset(STREAMS[:4])
+HISTORY = 240  # readings of each stream that are there at the start
+CALM_S, FAULT_S, AFTER_S = 60, 45, 45
+STEP_S = 2
+VARIABLES = {"job": "telltale", "page": "http://localhost:8080"}
+NO_ALERTMANAGER = "127.0.0.1:9"
+LOADERS = ("svg=text", "woff2=empty", "ttf=empty")
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as place, running_broker() as broker, running_browser() as browser:
+        script = _built(Path(place))
+        with _watched(broker, Path(place)) as (prometheus, began_s):
+            span = (began_s, time.time())
+            for file in sorted(BOARDS.glob("*.json")):
+                board = _answered(json.loads(file.read_text()), prometheus, span)
+                for scheme in ("light", "dark"):
+                    _draw(browser, script, board, span, scheme, folder / f"{file.stem}-{scheme}.png")
+
+
+def _built(place: Path) -> Path:
+    """The script that draws, with all that it needs."""
+    esbuild = next(HERE.glob("node_modules/@esbuild/*/bin/esbuild"), None)
+    if esbuild is None:
+        raise SystemExit("Grafana's components are not here: npm install --prefix tests/grafana")
+    made = place / "draw.js"
+    options = ["--bundle", "--minify", "--jsx=automatic", '--define:process.env.NODE_ENV="production"']
+    options += [f"--loader:.{one}" for one in LOADERS]
+    subprocess.run([esbuild, HERE / "draw.jsx", *options, f"--outfile={made}", "--log-level=error"], check=True)
+    return made
+
+
+@contextmanager
+def _watched(broker: Broker, place: Path) -> Iterator[tuple[Served, float]]:
+    """Prometheus, after it has seen a plant of which some streams were sick for a while, and since when."""
+    checkpoint, names = save_checkpoint(place / "quick.safetensors"), made_topics(broker)
+    with (
+        service(broker, checkpoint, names, TELLTALE_METRICS__TOP_STREAMS="5") as telltale,
+        running_prometheus(place, f"127.0.0.1:{telltale.port}", NO_ALERTMANAGER) as prometheus,
+        closing(Plant(broker, names.topic, STREAMS, HISTORY)) as plant,
+    ):
+        plant.send(HISTORY)
+        began_s = time.time()
+        plant.start()
+        for sick, seconds in ((frozenset(), CALM_S), (SICK, FAULT_S), (frozenset(), AFTER_S), (SICK, FAULT_S)):
+            plant.sick = sick
+            time.sleep(seconds)
+        yield prometheus, began_s
+
+
+def _answered(board: dict[str, Any], prometheus: Served, span: tuple[float, float]) -> dict[str, Any]:
+    """The dashboard with what Prometheus says to each of its panels."""
+    panels = [
+        panel | {"answers": [_answer(target, prometheus, span) for target in panel.get("targets", ())]}
+        for panel in board["panels"]
+    ]
+    return board | {"panels": panels}
+
+
+def _answer(target: Mapping[str, Any], prometheus: Served, span: tuple[float, float]) -> dict[str, Any]:
+    began_s, until_s = span
+    given = VARIABLES | {"__rate_interval": "20s", "__interval": f"{STEP_S}s", "__range": f"{until_s - began_s:.0f}s"}
+    expression = target["expr"]
+    for name in sorted(given, key=len, reverse=True):
+        expression = expression.replace(f"${name}", given[name])
+    if target.get("instant"):
+        answer = prometheus.get("/api/v1/query", query=expression, time=f"{until_s}")
+    else:
+        within = {"start": f"{began_s}", "end": f"{until_s}", "step": f"{STEP_S}"}
+        answer = prometheus.get("/api/v1/query_range", query=expression, **within)
+    return {**target, "result": answer["data"]["result"]}
+
+
+def _draw(
+    browser: Browser, script: Path, board: dict[str, Any], span: tuple[float, float], scheme: Any, path: Path
+) -> None:
+    said: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            said.append(message.text)
+
+    with closing(browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=scheme)) as session:
+        page = session.new_page()
+        page.on("console", note)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.set_content(
+            '<!doctype html><body style="margin:0"><div id="board" style="position:relative"></div></body>'
+        )
+        page.add_style_tag(path=script.with_suffix(".css"))
+        page.add_script_tag(path=script)
+        shown = {"board": board, "from_s": span[0], "to_s": span[1], "dark": scheme == "dark", "variables": VARIABLES}
+        said += page.evaluate("shown => window.draw(shown)", shown)
+        page.screenshot(path=path, full_page=True)
+    print(f"{path}: {len(board['panels'])} panels", *said, sep="\n  ", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
