@@ -10,7 +10,8 @@ row-wise statistics in exactly rounded arithmetic, and no clock, no randomness, 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
@@ -120,12 +121,12 @@ class _Batch(NamedTuple):
     events: Events  # room for those of one block, as a rule
 
     @classmethod
-    def of(cls, readings: Readings, symptoms: int) -> Self:
+    def of(cls, readings: Readings, scratch: Scratch, symptoms: int) -> Self:
         # Of other strides, the judge would be compiled again.
         offsets, times_ms, values = (np.ascontiguousarray(column.numpy()) for column in readings)
-        count, features = readings.values.shape
+        count, features = values.shape
         events = Events.room(min(count, LONGEST_BLOCK) + ROOM, features, symptoms)
-        return cls(offsets, times_ms, values, Sheet.empty(count, features), [], Scratch.of(features), events)
+        return cls(offsets, times_ms, values, Sheet.empty(count, features), [], scratch, events)
 
 
 class Detector:
@@ -174,6 +175,11 @@ class Detector:
         return self.forecaster.config.features
 
     @cached_property
+    def _scratch(self) -> Scratch:
+        """Nothing is kept in it between two calls of the judge, during which no other thread runs."""
+        return Scratch.of(len(self.features))
+
+    @cached_property
     def _arithmetic(self) -> "NetArithmetic":
         from models.detection.net_arithmetic import NetArithmetic  # noqa: PLC0415  (numba takes a second to import)
 
@@ -210,7 +216,7 @@ class Detector:
     def observe_in_place(self, readings: Readings, waves: Waves, rows: Rows, limits: Limits | None = None) -> Verdicts:
         """Judge a batch, and change the rows to those after it. They are contiguous."""
         limits = limits or self.limits.take(np.zeros(len(waves.slots), np.int64))
-        batch = _Batch.of(readings, rows.symptoms.shape[1])
+        batch = _Batch.of(readings, self._scratch, rows.symptom_rows)
         fate, dropped = _admit(batch, waves, rows)
         if dropped == 0:
             self._observe_runs(batch, waves, rows, limits)
@@ -225,8 +231,7 @@ class Detector:
 
     def _observe_runs(self, batch: _Batch, waves: Waves, rows: Rows, limits: Limits) -> None:
         """Judge in blocks between which some stream's scale moves, so that it is constant within each."""
-        from models.detection.judge import waves_until_scale_moves  # noqa: PLC0415  (numba takes a second to import)
-
+        judge = _compiled_judge()
         for run in waves.runs:
             readings = run.readings.numpy()
             for first in range(0, readings.shape[1], WIDEST_BLOCK):
@@ -235,14 +240,13 @@ class Detector:
                 theirs, scalars = limits.part(first, first + some.shape[1]), running.scalars.numpy()
                 begin = 0
                 while begin < len(some):
-                    end = begin + min(waves_until_scale_moves(scalars, self._rules.adopt_after), LONGEST_BLOCK)
+                    end = begin + min(judge.waves_until_scale_moves(scalars, self._rules.adopt_after), LONGEST_BLOCK)
                     self._judge(batch, np.ascontiguousarray(some[begin:end]), running, theirs)
                     begin = end
 
     def _judge(self, batch: _Batch, index: Int64s, rows: Rows, limits: Limits) -> None:
         """Judge T waves of S streams. index: (T, S) into the batch."""
-        from models.detection import judge  # noqa: PLC0415  (as above)
-
+        judge = _compiled_judge()
         offsets, times_ms, values, sheet, transitions, scratch, events = batch
         channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
         held, elapsed_ms = np.empty((*index.shape, values.shape[1])), np.empty(index.shape)
@@ -317,15 +321,20 @@ def _transition(event: np.void, returns_ms: Doubles, evidence: Doubles, guess: G
     )
 
 
+@cache
+def _compiled_judge() -> ModuleType:
+    from models.detection import judge  # noqa: PLC0415  (numba takes a second to import)
+
+    return judge
+
+
 def _admit(batch: _Batch, waves: Waves, rows: Rows) -> tuple[Fate, int]:
     """Which of the readings are late or duplicate, by each stream's own clock, and how many are."""
-    from models.detection.judge import admit  # noqa: PLC0415  (as above)
-
     late, again = np.zeros((2, len(batch.offsets)), np.bool_)
     channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
     clock, last = np.empty(len(scalars)), np.empty((len(scalars), batch.values.shape[1]))
     columns = batch.times_ms, batch.values, waves.streams.numpy()
-    dropped = admit(*columns, channels, scalars, clock, last, late, again)
+    dropped = _compiled_judge().admit(*columns, channels, scalars, clock, last, late, again)
     return Fate(*map(torch.from_numpy, (~(late | again), late, again))), dropped
 
 

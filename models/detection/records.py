@@ -32,6 +32,7 @@ LIMITS = ("up", "down", "minimum_deviation", "minimum_relative_deviation")
 be at least, in the sensor's unit and as a share of the size of what they deviate from."""
 NO_LIMITS = (1.0, 1.0, 0.0, 0.0)
 NEVER = np.iinfo(np.int64).max
+_WITNESSES = len(OpenedBy)
 
 
 class Rules(NamedTuple):
@@ -157,10 +158,11 @@ class Limits(NamedTuple):
 
     def part(self, begin: int, end: int) -> "Limits":
         """Those of streams begin..end."""
-        return self._replace(sets=self.sets[begin:end])
+        return self.take(slice(begin, end))
 
-    def take(self, streams: Int64s) -> "Limits":
-        return self._replace(sets=self.sets[streams])
+    def take(self, streams: Int64s | slice) -> "Limits":
+        channels, false_alarm_ms, sets, *clock = self
+        return Limits(channels, false_alarm_ms, sets[streams], *clock)  # _replace() is slow
 
 
 class Block(NamedTuple):
@@ -192,7 +194,8 @@ class Sheet(NamedTuple):
     @classmethod
     def empty(cls, readings: int, features: int) -> Self:
         """As of readings that are not judged."""
-        bands = np.full((3, readings, features), np.nan)
+        bands = np.empty((3, readings, features))
+        bands.fill(math.nan)  # full() is slow
         return cls(np.zeros(readings), np.zeros(readings, np.bool_), *bands)
 
 
@@ -206,7 +209,7 @@ class Events(NamedTuple):
 
     @classmethod
     def room(cls, events: int, features: int, symptoms: int) -> Self:
-        shapes = ((events, len(OpenedBy)), (events, features), (events, symptoms * features))
+        shapes = ((events, _WITNESSES), (events, features), (events, symptoms * features))
         return cls(np.empty(events, record_of(Event)), *map(np.empty, shapes))
 
     def doubled(self) -> "Events":

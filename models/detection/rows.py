@@ -290,6 +290,12 @@ class Rows(NamedTuple):
         return self.scalars[:, SCALARS.places[name]]
 
     @property
+    def symptom_rows(self) -> int:
+        """E, how many numbers a channel has behind all others for its symptoms."""
+        _, numbers, features = self.channels.shape
+        return numbers - len(CHANNELS) - relation_rows(features)
+
+    @property
     def symptoms(self) -> Tensor:
         """A view, (S, E, F); E is 0 where none are remembered."""
         return self.channels[:, len(CHANNELS) + relation_rows(self.channels.shape[2]) :]

@@ -154,7 +154,7 @@ class Forecaster(nn.Module):
 
         Returns the top layer's memory after each, (T, S, M * H), and the state after the last.
         """
-        if self.config.lanes == 1:
+        if not self.config.channelwise:
             return self.recurrence(inputs, state)
         memory, after = self.recurrence(inputs, self._by_lane(state))
         return memory.reshape(len(inputs), state.hidden.shape[1], -1), self._by_stream(after)

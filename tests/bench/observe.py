@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.detection.detector import Detector, Readings
 from models.net.forecaster import Forecaster, ForecasterConfig
@@ -33,21 +34,27 @@ WIDEST_LSTM = 2_048  # streams
 HIDDEN = 64
 
 
-def in_turns_us(calls: Sequence[Callable[[], object]], readings: int) -> tuple[float, ...]:
+class Call(NamedTuple):
+    prepare: Callable[[], Any]  # what it is given; takes none of its time
+    call: Callable[[Any], object]
+
+
+def in_turns_us(calls: Sequence[Call], readings: int) -> tuple[float, ...]:
     """Of a reading, of each of these calls; they take turns, so that other work on the machine meets all alike."""
     took: list[list[float]] = [[] for _ in calls]
     began, together = time.perf_counter(), max(1, SHORTEST_TURN // readings)
     while len(took[0]) < LEAST_ROUNDS or time.perf_counter() - began < ROUNDS_S:
-        for call, times in zip(calls, took, strict=True):
+        for (prepare, call), times in zip(calls, took, strict=True):
+            given = [prepare() for _ in range(together)]
             start = time.thread_time()
-            for _ in range(together):
-                call()
+            for one in given:
+                call(one)
             times.append((time.thread_time() - start) / (together * readings) * 1e6)
     return tuple(map(statistics.median, took))
 
 
-def observing(streams: int, waves: int) -> Callable[[], object]:
-    """A call that judges the next readings of streams that are past their warm-up."""
+def observing(streams: int, waves: int) -> Call:
+    """Judges the next readings of streams that are past their warm-up."""
     detector, random = Detector.cold(Forecaster(ForecasterConfig(("a",), hidden=HIDDEN))), np.random.default_rng(0)
     packed = pack(torch.arange(streams).repeat(waves))
     rows = detector.rows_for([b"%d" % stream for stream in range(streams)])
@@ -56,17 +63,19 @@ def observing(streams: int, waves: int) -> Callable[[], object]:
     times_ms = 1_767_571_200_000 + number // streams * 60_000
     batches = count()
 
-    def call() -> None:
+    def following() -> Readings:
         batch = next(batches)
-        later = Readings(number + batch * len(number), times_ms + batch * waves * 60_000, values)
+        return Readings(number + batch * len(number), times_ms + batch * waves * 60_000, values)
+
+    def call(later: Readings) -> None:
         detector.observe_in_place(later, packed, rows)
 
     for _ in range(-(-WARM_READINGS // waves)):
-        call()
-    return call
+        call(following())
+    return Call(following, call)
 
 
-def bare_lstm(streams: int, waves: int) -> Callable[[], object]:
+def bare_lstm(streams: int, waves: int) -> Call:
     """In blocks of streams as wide as it likes best: of more at once, its sums leave the processor's cache."""
     lstm = nn.LSTM(7, HIDDEN).eval()
     blocks = [min(WIDEST_LSTM, streams - first) for first in range(0, streams, WIDEST_LSTM)]
@@ -74,12 +83,12 @@ def bare_lstm(streams: int, waves: int) -> Callable[[], object]:
         (torch.randn(waves, size, 7), (torch.zeros(1, size, HIDDEN), torch.zeros(1, size, HIDDEN))) for size in blocks
     ]
 
-    def call() -> None:
+    def call(blocks: list[tuple[Tensor, tuple[Tensor, Tensor]]]) -> None:
         with torch.inference_mode():
-            for inputs, state in given:
+            for inputs, state in blocks:
                 lstm(inputs, state)
 
-    return call
+    return Call(lambda: given, call)
 
 
 def main() -> None:
