@@ -63,7 +63,10 @@ class Outbox(Protocol):
 
 
 class WebhookOutbox:
-    """Each event of an incident that people are notified of, and that incidents were lost, as it is on the topic; links go beside it."""
+    """Each event of an incident that people are notified of, and that incidents were lost, as it is on the topic.
+
+    Links go beside it.
+    """
 
     def __init__(self, queue: EventQueue, links: Links) -> None:
         self._queue, self._links = queue, links
