@@ -86,6 +86,43 @@ def running_alertmanager(folder: Path, hook: str | None = None) -> Iterator[Serv
         yield served
 
 
+RECEIVERS = yaml.safe_load((DEPLOY / "alertmanager" / "receivers.yml").read_text())
+
+
+@contextmanager
+def notifying_alertmanager(
+    folder: Path, receivers: list[dict[str, Any]], alertmanager: str | None = None, **more: Any
+) -> Iterator[Served]:
+    """With the routes that are deployed and these receivers, which hear of everything at once.
+
+    alertmanager: the program; None: Debian's. more: of the configuration.
+    """
+    config = {
+        **deployed(),
+        "receivers": receivers,
+        "templates": [str(DEPLOY / "alertmanager" / "telltale.tmpl")],
+        **more,
+    }
+    config["route"] = {**config["route"], "group_wait": "1s", "group_interval": "2s"}
+    file, port = folder / "receivers.yml", _free_port()
+    file.write_text(yaml.safe_dump(config))
+    command = [
+        alertmanager or program("prometheus-alertmanager"),
+        f"--config.file={file}",
+        f"--storage.path={folder / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    with _serving(command, port, folder / "alertmanager.log") as served:
+        yield served
+
+
+def deployed() -> dict[str, Any]:
+    """Alertmanager's configuration in deploy/."""
+    config: dict[str, Any] = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text())
+    return config
+
+
 @contextmanager
 def running_prometheus(folder: Path, target: str, alertmanager: str) -> Iterator[Served]:
     """It scrapes the service at `target` (host:port) every second, as often as it evaluates its rules."""

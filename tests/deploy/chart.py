@@ -1,6 +1,6 @@
 """The Helm chart as a cluster would get it: rendered by helm, held against Kubernetes' own API by kubeconform.
 
-Both tools are built from their Go modules, once, into build/tools. The schemas are made from what the Go modules of
+Tools are built from their Go modules, once, into build/tools. The schemas are made from what the Go modules of
 Kubernetes and of the two operators say of their API; an unknown field is an error.
 """
 
@@ -23,7 +23,10 @@ BUILT = ROOT / "build" / "tools"
 TOOLS = {
     "helm": "helm.sh/helm/v3/cmd/helm@v3.18.6",
     "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0",
+    "alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager@v0.28.1",  # as in docker-compose.yml
+    "amtool": "github.com/prometheus/alertmanager/cmd/amtool@v0.28.1",
 }
+OF_THIS_VERSION = ("alertmanager", "amtool")  # another one, such as Debian's, does not do
 KUBERNETES = "1.34.3"
 API = f"k8s.io/kubernetes@v{KUBERNETES}"
 PROMETHEUS = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
@@ -42,23 +45,24 @@ EITHER = {
 BUILT_WITHIN_S = 1_800.0
 GO = (1, 24)  # an older one may fetch this by itself, from 1.21 on
 NEEDED = (
-    f"the chart's tests need Go {GO[0]}.{GO[1]} or newer, which builds {' and '.join(TOOLS)} and fetches the schemas "
-    "of Kubernetes"
+    f"these tests need Go {GO[0]}.{GO[1]} or newer, which builds {', '.join(TOOLS)} and fetches the schemas of "
+    "Kubernetes"
 )
 
 
 class NoTools(Exception):
-    """helm or kubeconform could not be built."""
+    """A tool could not be built."""
 
 
 class NoGo(NoTools):
-    """There is no Go here that could build them; the message says which is needed."""
+    """There is no Go here that could build it; the message says which is needed."""
 
 
 @cache
 def tool(name: str) -> str:
     """The program's path; built first where it is not there yet. Raises NoTools."""
-    if found := shutil.which(name, path=f"{BUILT}{os.pathsep}{os.environ['PATH']}"):
+    elsewhere = "" if name in OF_THIS_VERSION else os.pathsep + os.environ["PATH"]
+    if found := shutil.which(name, path=f"{BUILT}{elsewhere}"):
         return found
     _go("install", TOOLS[name], GOBIN=str(BUILT))
     return str(BUILT / name)

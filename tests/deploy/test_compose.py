@@ -116,7 +116,7 @@ def test_env_example_has_every_variable_with_the_value_that_holds_without_it() -
 
 def test_what_is_mounted_from_the_repository_is_there_and_cannot_be_written() -> None:
     mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", []) if mount.startswith("./")]
-    assert len(mounts) == 5
+    assert len(mounts) == 6
     for mount in mounts:
         source, _, rest = mount.partition(":")
         assert (ROOT / source).exists(), source
