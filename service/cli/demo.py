@@ -23,6 +23,7 @@ from rich.table import Table
 from models.checkpoints.checkpoint import load
 from models.data.rfc3339 import milliseconds_of, rfc3339
 from models.data.synthetic import FEATURES, Fault, FaultKind, PlantSimulator
+from models.data.time_units import DAY_MS
 from models.detection.numerics import self_test
 from models.net.forecaster import ForecasterConfig
 from models.output.wording import counted
@@ -59,6 +60,8 @@ TRAINED_ON = 60  # machines at most; the others' memories are warmed up with wha
 PLANT_HOURS_A_SECOND = 3.0
 SLICE_READINGS = 12  # of each stream between two looks at the anomalies
 GRACE_READINGS = 36  # after a fault's end: what an alarm still belongs to it
+DROPPED, MISSING = "dropout to zero", "missing values"
+ROWS = ("spike", "level shift", "drift", "stuck", "noise burst", DROPPED, MISSING, "silence")
 
 
 class ReportedAnomaly(NamedTuple):
@@ -188,6 +191,7 @@ def _stream(
                 show.report(one.events)
         show.readings += len(records)
         hours = SLICE_READINGS * PLANT_STEP_S / 3600
+        show.began_ms = show.began_ms or int(piece.times_ms.min())
         show.ended_ms = int(piece.times_ms.max())
         if time.monotonic() > ends_at:
             return
@@ -203,7 +207,7 @@ class _Show:
         self.reported: list[ReportedAnomaly] = []
         self.readings = 0
         self.busy_s = 0.0
-        self.ended_ms = 0
+        self.began_ms = self.ended_ms = 0
 
     def report(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -227,17 +231,20 @@ class _Show:
         for heading in ("fault", "injected", "found", "share", "median delay, readings"):
             table.add_column(heading, justify="left" if heading == "fault" else "right")
         over = [fault for fault in self.faults if fault.end_ms <= self.ended_ms]
-        for kind in FaultKind:
-            faults = [fault for fault in over if fault.kind == kind]
-            _row(table, kind.value.replace("_", " "), len(faults), self._delays(faults))
+        for name in ROWS:
+            faults = [fault for fault in over if _name_of(fault) == name]
+            _row(table, name, len(faults), self._delays(faults))
         table.add_section()
         _row(table, "all", len(over), self._delays(over))
         self._out.print(table)
         false = sum(one.fault is None for one in self.reported)
-        days = self.readings * PLANT_STEP_S / 86_400
+        days = max((self.ended_ms - self.began_ms) / DAY_MS, 1e-9)
+        stream_days = max(self.readings * PLANT_STEP_S / 86_400, 1e-9)
         self._out.print(
             f"false alarms  {false}: {1e4 * false / max(self.readings, 1):.2f} in 10,000 readings, "
-            f"{false / max(days, 1e-9):.3f} a stream and day\n"
+            f"{false / stream_days:.3f} a stream and day\n"
+            f"an operator   would have had {len(self.reported) / days:.1f} alarms a day, {false / days:.1f} of them "
+            f"false: {days:.1f} days, {counted(len(self.faults), 'fault')}\n"
             f"readings      {self.readings:,} judged, {self.readings / max(self.busy_s, 1e-9):,.0f} a second while busy"
         )
 
@@ -249,6 +256,13 @@ class _Show:
                 delay = (_milliseconds(one.event) - one.fault.start_ms) / (PLANT_STEP_S * 1000)
                 first.setdefault((one.fault.key, one.fault.start), delay)
         return [first[fault.key, fault.start] for fault in faults if (fault.key, fault.start) in first]
+
+
+def _name_of(fault: Fault) -> str:
+    """What it is called in the table: values that drop to zero and those that are missing are two things."""
+    if fault.kind is FaultKind.DROPOUT:
+        return DROPPED if fault.magnitude else MISSING
+    return fault.kind.value.replace("_", " ")
 
 
 def _row(table: Table, name: str, injected: int, delays: Sequence[float]) -> None:
@@ -267,7 +281,7 @@ def _line(one: ReportedAnomaly) -> str:
     behind = (
         "[dim]no fault: a false alarm[/]"
         if fault is None
-        else f"[green]{fault.kind.replace('_', ' ')}[/] of {', '.join(fault.channels) or 'all'} "
+        else f"[green]{_name_of(fault)}[/] of {', '.join(fault.channels) or 'all'} "
         f"since {rfc3339(fault.start_ms)[5:16]}"
     )
     return (

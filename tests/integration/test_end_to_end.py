@@ -1,6 +1,7 @@
 """The whole service on a real broker: readings in, anomalies out, by the commands a person would use."""
 
 import json
+import re
 import signal
 import socket
 import threading
@@ -510,5 +511,7 @@ def test_a_short_demo_finds_faults_and_prints_its_table() -> None:
     assert "A plant of 24 machines" in said
     assert "Faults injected and found" in said
     assert "false alarms" in said
+    assert all(kind in said for kind in ("dropout to zero", "missing values", "silence"))
+    assert re.search(r"would have had \d+\.\d alarms a day, \d+\.\d of them false", said)
     (judged,) = [line for line in demo.out if line.startswith("readings")]
     assert int(judged.split()[1].replace(",", "")) > 0
