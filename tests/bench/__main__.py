@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.kafka.topics import CHANGELOG
-from tests.bench import formats, http, load
+from tests.bench import formats, http, latency, load
 from tests.bench.machine import machine
 
 if TYPE_CHECKING:
     from tests.kafka import Broker
 
 PARTITIONS = 8
-LATENCY_RATE = 1_000
-LATENCY_STREAMS = 200
 VERSIONS = 3  # of every page in a changelog that is restored
 
 
@@ -79,8 +77,8 @@ def main() -> None:
             _restore(broker.bootstrap_servers, _topics(broker, "restore"), streams, args)
         if args.take_over:
             _take_over(broker.bootstrap_servers, _topics(broker, "takeover"), args)
-        if args.latency_seconds:
-            _latency(broker.bootstrap_servers, _topics(broker, "latency"), args)
+        for asked in latency.LOADS if args.latency_seconds else ():
+            _latency(broker.bootstrap_servers, _topics(broker, "latency"), asked, args)
 
 
 def _topics(broker: "Broker", name: str) -> list[str]:
@@ -219,22 +217,18 @@ def _all(runs: list[dict[str, Any]]) -> str:
     return ", ".join(f"{run['rate']:,.0f}" for run in runs)
 
 
-def _latency(servers: str, topics: list[str], args: argparse.Namespace) -> None:
-    worker = _start("serve", servers, *topics, "bench-latency", str(LATENCY_STREAMS), str(args.hidden))
+def _latency(servers: str, topics: list[str], asked: latency.Load, args: argparse.Namespace) -> None:
+    sizes = map(str, (asked.streams, args.hidden, asked.channels))
+    worker = _start("serve", servers, *topics, f"bench-latency-{asked.streams}", *sizes)
     try:
         assert worker.stdout is not None
         while "ready" not in worker.stdout.readline():
             if worker.poll() is not None:
                 raise SystemExit("the worker ended before it was ready")
-        latencies_ms = load.time_anomalies(
-            servers, topics[0], topics[1], LATENCY_STREAMS, LATENCY_RATE, args.latency_seconds
-        )
+        print(latency.row(asked, latency.measure(servers, topics[0], topics[1], asked, args.latency_seconds)))
     finally:
         worker.terminate()
         worker.wait(10)
-    p50, p99 = (sorted(latencies_ms)[int(len(latencies_ms) * share)] for share in (0.5, 0.99))
-    print(f"latency from produce to anomaly, {LATENCY_RATE:,} readings a second, {len(latencies_ms):,} anomalies")
-    print(f"  p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {max(latencies_ms):.1f} ms")
 
 
 def _child(what: str, *arguments: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import psutil
 import torch
@@ -48,7 +47,6 @@ SESSION_S = 10.0  # the service's default
 START_MS = 1_760_000_000_000
 TRAINED_READINGS = 4_096  # that the streams are warm from
 FLUSH_INTERVAL_S = 10.0  # the service's default
-SPIKE_EVERY = 251  # readings of a stream: longer than an alarm holds and rests, and no divisor of the number of streams
 
 
 def fill(servers: str, topic: str, streams: int, readings: int) -> None:
@@ -209,9 +207,9 @@ def restore(servers: str, topics: list[str], group: str, streams: int, hidden: i
     _say({"seconds": seconds, "cpu_s": cpu_s, "rss_mb": psutil.Process().memory_info().rss / 2**20})
 
 
-def serve(servers: str, topics: list[str], group: str, streams: int, hidden: int) -> None:
+def serve(servers: str, topics: list[str], group: str, streams: int, hidden: int, channels: int) -> None:
     """A worker that goes on until SIGTERM; says when it is ready."""
-    worker, _, registry = _worker(servers, topics, group, streams, hidden, keeps_state=True)
+    worker, _, registry = _worker(servers, topics, group, streams, hidden, keeps_state=True, channels=channels)
     while not _all_ready(registry):
         worker.turn(timeout_s=0.1)
     settle()
@@ -241,37 +239,6 @@ def _die_on_request() -> None:
     failpoints.arm(lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == "after_marker" else None)
 
 
-def time_anomalies(
-    servers: str, topic: str, anomalies_topic: str, streams: int, rate: int, seconds: float
-) -> list[float]:
-    """Send readings of which some are spikes, at `rate` a second; ms from each spike to the anomaly it opened."""
-    consumer = KafkaConsumer(
-        bootstrap_servers=servers,
-        isolation_level="read_committed",
-        auto_offset_reset="latest",
-        enable_auto_commit=False,
-    )
-    partitions = [TopicPartition(anomalies_topic, n) for n in sorted(consumer.partitions_for_topic(anomalies_topic))]
-    consumer.assign(partitions)
-    consumer.seek_to_end(*partitions)
-    for partition in partitions:
-        consumer.position(partition)
-    sender = threading.Thread(target=_send_spikes, args=(servers, topic, streams, rate, seconds))
-    sender.start()
-    latencies_ms: list[float] = []
-    quiet_since = time.monotonic()
-    while sender.is_alive() or time.monotonic() - quiet_since < 2:
-        for records in consumer.poll(100).values():
-            now_ms = time.time() * 1000
-            quiet_since = time.monotonic()
-            for record in records:
-                event = msgspec.json.decode(record.value)
-                if event["type"].endswith("opened"):
-                    latencies_ms.append((now_ms - event["data"]["channels"][0]["observed"]) % 1e9)
-    consumer.close()
-    return latencies_ms
-
-
 def trickle(servers: str, topic: str, streams: int, reader: "subprocess.Popen[str]") -> None:
     """Readings of all streams in turn, a few hundred at a time, until a process that reads them has ended."""
     begin = 0
@@ -284,21 +251,8 @@ def trickle(servers: str, topic: str, streams: int, reader: "subprocess.Popen[st
         begin += len(some)
 
 
-def _send_spikes(servers: str, topic: str, streams: int, rate: int, seconds: float) -> None:
-    """A spike's value says when it was sent: 1e12 and the time in ms modulo 1e9."""
-    from kafka import KafkaProducer  # noqa: PLC0415
-
-    producer = KafkaProducer(bootstrap_servers=servers, linger_ms=0)
-    began = time.monotonic()
-    for n in range(int(rate * seconds)):
-        stream = n % streams
-        now_ms = time.time() * 1000
-        spike = (n // streams + stream) % SPIKE_EVERY == SPIKE_EVERY - 1
-        value = 1e12 + now_ms % 1e9 if spike else float(np.sin(n) * 0.5)
-        message = b'{"timestamp":%d,"value":%a}' % (int(now_ms), value)
-        producer.send(topic, message, _key(stream))
-        time.sleep(max(0.0, began + (n + 1) / rate - time.monotonic()))
-    producer.close()
+def features(channels: int) -> tuple[str, ...]:
+    return ("value",) if channels == 1 else tuple(f"value_{n}" for n in range(channels))
 
 
 def stream_name(stream: int) -> str:
@@ -327,16 +281,17 @@ def _worker(
     hidden: int,
     keeps_state: bool,
     scores: str | None = None,
+    channels: int = 1,
 ) -> tuple[Worker, kafka_log.KafkaLog, CollectorRegistry]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     names = TopicNames((topics[0],), *topics[1 : 4 if scores is None else 5])
     log = kafka_log.KafkaLog(Cluster(servers), names, GroupMember(group=group, transactional_id=group))
-    board = StatusBoard(first_status(CheckpointStatus("bench", "0" * 64, ("value",))))
+    board = StatusBoard(first_status(CheckpointStatus("bench", "0" * 64, features(channels))))
     registry = CollectorRegistry()
     metrics = Metrics(registry, board, Build("", "", "", ""), STAGES, REASONS, ("minor", "major", "critical"), PROBLEMS)
     stream = None if scores is None else ScoreStream([scores], ("value",))
-    pipeline = Pipeline(_detector(streams, hidden), "0" * 64, max_future_ms=10**15, scores=stream)
+    pipeline = Pipeline(_detector(streams, hidden, channels), "0" * 64, max_future_ms=10**15, scores=stream)
     layout = Layout.of("0" * 64, pipeline.detector.rows_for([]))
     writer = (StateWriter if keeps_state else _Forgetful)(group, layout, "bench", group, FLUSH_INTERVAL_S)
     rules = RecoveryRules(reset=False, prime_readings=0)
@@ -344,12 +299,12 @@ def _worker(
     return Worker(log, pipeline, writer, rules, threading.Event(), observers=[reporter]), log, registry
 
 
-def _detector(streams: int, hidden: int) -> Detector:
+def _detector(streams: int, hidden: int, channels: int = 1) -> Detector:
     """Untrained, which costs the same; its streams are warm, as a training part of noise leaves them."""
     rows = np.arange(TRAINED_READINGS)
-    values = np.random.default_rng(2).normal(size=(len(rows), 1))
+    values = np.random.default_rng(2).normal(size=(len(rows), channels))
     noise = Series(
-        "", Path(), ("value",), rows, START_MS - (len(rows) - rows) * 1000, values, np.zeros(len(rows), bool)
+        "", Path(), features(channels), rows, START_MS - (len(rows) - rows) * 1000, values, np.zeros(len(rows), bool)
     )
     one = prime(Forecaster(ForecasterConfig(noise.features, hidden=hidden)), DetectorConfig(), [noise])
     warm = Rows(*(column.expand(streams, *column.shape[1:]) for column in one.known_rows))
@@ -401,7 +356,8 @@ def main(arguments: list[str]) -> None:
     elif what == "restore":
         restore(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]))
     else:
-        serve(servers, rest[:4], rest[4], int(rest[5]), int(rest[6]))
+        streams, hidden, channels = map(int, rest[5:8])
+        serve(servers, rest[:4], rest[4], streams, hidden, channels)
 
 
 if __name__ == "__main__":
