@@ -86,9 +86,9 @@ def produce(servers: str, topic: str, streams: int, channels: int, rate: int, sp
     """Readings of all streams in turn, each when it is due or as soon as it can be; prints how many a second."""
     producer = KafkaProducer(bootstrap_servers=servers, linger_ms=1)
     noise = np.random.default_rng(3).normal(size=(65_536, channels)).round(4).tolist()
-    names = load.features(channels)
-    form = '{"timestamp":%d,' + ",".join(f'"{name}":%r' for name in names) + "}"
-    keys = [load.stream_name(stream).encode() for stream in range(streams)]
+    values_form = ",".join(f'"{name}":%r' for name in load.features(channels))
+    form = '{"timestamp":%d,"values":{' + values_form + "}}"
+    keys = [load.key(stream) for stream in range(streams)]
     n, began = 0, time.monotonic()
     while (passed_s := time.monotonic() - began) < seconds:
         if passed_s * rate < n:

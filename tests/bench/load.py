@@ -57,7 +57,7 @@ def fill(servers: str, topic: str, streams: int, readings: int) -> None:
         for n in range(readings):
             wave, stream = divmod(n, streams)
             value = b'{"timestamp":%d,"value":%a}' % (START_MS + wave * 1000, noise[n % len(noise)])
-            yield Record(_key(stream), value), None
+            yield Record(key(stream), value), None
 
     kafka_topics.produce(servers, topic, records())
 
@@ -78,7 +78,7 @@ def fill_with_many(servers: str, topic: str, streams: int, readings: int, writte
             rows = np.arange(wave * together, (wave + 1) * together)
             times_ms = (START_MS + rows * 1000).tolist()
             value = encode_readings(form, ("value",), times_ms, noise[(rows + stream) % 65_536, None])
-            yield Record(_key(stream), value), None
+            yield Record(key(stream), value), None
 
     kafka_topics.produce(servers, topic, records())
 
@@ -160,14 +160,14 @@ def store(servers: str, topics: list[str], group: str, streams: int, hidden: int
 
     The input topic is empty: nothing is to be replayed.
     """
-    detector = _detector(streams, hidden)
+    detector = warm_detector(streams, hidden)
     layout = Layout.of("0" * 64, detector.rows_for([]))
     found = kafka_topics.identify_topic(servers, topics[0])
     tasks = []
     for number in range(found.partitions):
         task = PartitionTask(Partition(topics[0], number), StateSlab(detector.rows_for), next_offset=0)
         task.topic_id, task.partitions = found.topic_id, found.partitions
-        task.slab.slots([StreamKey(_key(n)) for n in range(number, streams, found.partitions)])
+        task.slab.slots([StreamKey(key(n)) for n in range(number, streams, found.partitions)])
         task.slab.rows.hidden.uniform_(-1, 1)  # what zeros would compress to
         task.slab.rows.cell.uniform_(-1, 1)
         tasks.append(task)
@@ -246,7 +246,7 @@ def trickle(servers: str, topic: str, streams: int, reader: "subprocess.Popen[st
         some = range(begin, begin + 500)
         now_ms = time.time_ns() // 1_000_000
         kafka_topics.produce(
-            servers, topic, ((Record(_key(n % streams), b'{"timestamp":%d,"value":0.5}' % now_ms), None) for n in some)
+            servers, topic, ((Record(key(n % streams), b'{"timestamp":%d,"value":0.5}' % now_ms), None) for n in some)
         )
         begin += len(some)
 
@@ -256,10 +256,10 @@ def features(channels: int) -> tuple[str, ...]:
 
 
 def stream_name(stream: int) -> str:
-    return _key(stream).decode()
+    return key(stream).decode()
 
 
-def _key(stream: int) -> bytes:
+def key(stream: int) -> bytes:
     return b"plant-%02d/sensor-%06d" % (stream % 20, stream)
 
 
@@ -291,7 +291,7 @@ def _worker(
     registry = CollectorRegistry()
     metrics = Metrics(registry, board, Build("", "", "", ""), STAGES, REASONS, ("minor", "major", "critical"), PROBLEMS)
     stream = None if scores is None else ScoreStream([scores], ("value",))
-    pipeline = Pipeline(_detector(streams, hidden, channels), "0" * 64, max_future_ms=10**15, scores=stream)
+    pipeline = Pipeline(warm_detector(streams, hidden, channels), "0" * 64, max_future_ms=10**15, scores=stream)
     layout = Layout.of("0" * 64, pipeline.detector.rows_for([]))
     writer = (StateWriter if keeps_state else _Forgetful)(group, layout, "bench", group, FLUSH_INTERVAL_S)
     rules = RecoveryRules(reset=False, prime_readings=0)
@@ -299,7 +299,7 @@ def _worker(
     return Worker(log, pipeline, writer, rules, threading.Event(), observers=[reporter]), log, registry
 
 
-def _detector(streams: int, hidden: int, channels: int = 1) -> Detector:
+def warm_detector(streams: int, hidden: int, channels: int = 1) -> Detector:
     """Untrained, which costs the same; its streams are warm, as a training part of noise leaves them."""
     rows = np.arange(TRAINED_READINGS)
     values = np.random.default_rng(2).normal(size=(len(rows), channels))
@@ -308,7 +308,7 @@ def _detector(streams: int, hidden: int, channels: int = 1) -> Detector:
     )
     one = prime(Forecaster(ForecasterConfig(noise.features, hidden=hidden)), DetectorConfig(), [noise])
     warm = Rows(*(column.expand(streams, *column.shape[1:]) for column in one.known_rows))
-    return Detector(one.forecaster, one.config, {_key(stream): stream for stream in range(streams)}, warm)
+    return Detector(one.forecaster, one.config, {key(stream): stream for stream in range(streams)}, warm)
 
 
 def _all_ready(registry: CollectorRegistry) -> bool:

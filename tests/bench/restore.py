@@ -36,7 +36,7 @@ def restored(streams: int) -> tuple[float, float]:
         collected = Collected(origin)
         for number in some:
             slots = range(number * PAGE_ROWS, min((number + 1) * PAGE_ROWS, streams))
-            keys = tuple(StreamKey(load.stream_name(slot).encode()) for slot in slots)
+            keys = tuple(StreamKey(load.key(slot)) for slot in slots)
             page = Page(number, 0, torch.tensor(slots), keys, rows.part(0, len(keys)), torch.zeros(len(keys)).long())
             collected.pages[number] = page_record(origin, layout, page).value or b""
             collected.rosters[number] = roster_record(origin, number, keys).value or b""

@@ -1,7 +1,10 @@
 """The budget of a reading: what each stage of a worker takes without a broker, one after the other.
 
 python -m tests.bench.stages [STREAMS ...]: one thread, one feature, 64 units, a JSON record a reading; medians of the
-thread's processor time, microseconds a reading. Of the parts of `observe`, tests.bench.observe has the net.
+thread's processor time, microseconds a reading. All streams are known and past their warm-up, and have readings in
+turn. Of the parts of `observe`, tests.bench.observe has the net.
+
+--growth: how a reading's time grows from 100 streams to a million; at most 1.3 times is asked.
 """
 
 import statistics
@@ -13,34 +16,38 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from models.detection.detector import Detector
-from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
+from service.input.reading_batch import StreamKey
 from service.input.wire import Decoder
 from service.log.port import Fetched, Partition
 from service.state.changelog import Layout, page_record
 from service.state.changelog_keys import Origin
-from service.state.slab import StateSlab
+from service.state.slab import PAGE_ROWS, StateSlab
+from tests.bench import load
 from tests.bench.machine import machine
 
 STREAMS = (60, 1_000, 20_000)
+GROWTH = (100, 1_000, 10_000, 100_000, 1_000_000)
 BATCH = 5_000  # readings of a poll
 ROUNDS = 31
 WARM_ROUNDS = 3
+HIDDEN = 64
 START_MS = 1_767_571_200_000
 T = TypeVar("T")
 PARTITION = Partition("bench", 0)
 
 
 class Stages:
-    """The same poll over and over, a second later each time; every stage as the service's pipeline calls it."""
+    """One poll after the other, a second later each time; every stage as the service's pipeline calls it."""
 
     def __init__(self, streams: int) -> None:
-        self.detector = Detector.cold(Forecaster(ForecasterConfig(("value",))))
+        self.detector = load.warm_detector(streams, HIDDEN)
         self.decoder = Decoder(("value",), max_future_ms=10**15)
         self.slab = StateSlab(self.detector.rows_for)
         self.layout = Layout.of("0" * 64, self.detector.rows_for([]))
-        self.streams = np.arange(BATCH) * 7_919 % streams
+        self.streams = streams
+        for first in range(0, streams, BATCH):
+            self.slab.slots([StreamKey(load.key(n)) for n in range(first, min(first + BATCH, streams))])
         self.values = np.random.default_rng(0).normal(size=BATCH)
         self.took: dict[str, list[float]] = {}
 
@@ -54,13 +61,18 @@ class Stages:
         applied = torch.full((len(waves.slots),), fetched.next_offset - 1)
         self._timed("rows back", lambda: self.slab.scatter(waves.slots, rows, applied, int(fetched.offsets[0])))
 
+    @property
+    def medians_us(self) -> dict[str, float]:
+        """Of a reading, by stage."""
+        return {stage: statistics.median(times[WARM_ROUNDS:]) for stage, times in self.took.items()}
+
     def write_pages(self) -> float:
         """Microseconds a stream."""
         began = time.thread_time()
         pages = [number for number, _ in self.slab.dirty_pages()]
         for number in pages:
             page_record(Origin("bench", PARTITION), self.layout, self.slab.page(number, 0))
-        return (time.thread_time() - began) / len(self.slab.keys) * 1e6
+        return (time.thread_time() - began) / (len(pages) * PAGE_ROWS) * 1e6
 
     def _timed(self, stage: str, work: Callable[[], T]) -> T:
         began = time.thread_time()
@@ -70,7 +82,8 @@ class Stages:
 
     def _fetched(self, turn: int) -> Fetched:
         offsets, time_ms = np.arange(BATCH) + turn * BATCH, START_MS + turn * 1_000
-        keys: list[bytes | None] = [b"plant-%02d/sensor-%06d" % (n % 20, n) for n in self.streams.tolist()]
+        streams = (np.arange(BATCH) + turn * BATCH) * 7_919 % self.streams
+        keys: list[bytes | None] = list(map(load.key, streams.tolist()))
         values: list[bytes | None] = [
             b'{"timestamp":%d,"value":%a}' % (time_ms + n // 100, value) for n, value in enumerate(self.values.tolist())
         ]
@@ -78,15 +91,32 @@ class Stages:
         return Fetched(PARTITION, keys, values, offsets, np.full(BATCH, time_ms), end, end)
 
 
+def measured(streams: int) -> Stages:
+    stages = Stages(streams)
+    for turn in range(WARM_ROUNDS + ROUNDS):
+        stages.poll(turn)
+    return stages
+
+
+def growth() -> float:
+    """How many times as long a reading takes of the most streams as of the fewest; prints what each number takes."""
+    totals = []
+    print("| streams | µs a reading | of 100 streams' |\n| --- | --- | --- |")
+    for streams in GROWTH:
+        totals.append(sum(measured(streams).medians_us.values()))
+        print(f"| {streams:,} | {totals[-1]:.2f} | {totals[-1] / totals[0]:.2f} |", flush=True)
+    return totals[-1] / totals[0]
+
+
 def main() -> None:
     torch.set_num_threads(1)
     print(machine())
+    if sys.argv[1:] == ["--growth"]:
+        growth()
+        return
     for streams in map(int, sys.argv[1:] or map(str, STREAMS)):
-        stages = Stages(streams)
-        for turn in range(WARM_ROUNDS + ROUNDS):
-            stages.poll(turn)
-        took = {stage: statistics.median(times[WARM_ROUNDS:]) for stage, times in stages.took.items()}
-        parts = ", ".join(f"{stage} {us:.2f}" for stage, us in took.items())
+        stages = measured(streams)
+        parts = ", ".join(f"{stage} {us:.2f}" for stage, us in stages.medians_us.items())
         print(f"{streams:,} streams: {parts}; a page's share of a stream {stages.write_pages():.2f}", flush=True)
 
 
