@@ -15,7 +15,7 @@ from models.data.label_windows import read_label_windows
 from service.kafka.topics import COMPACTED, TopicSpec, create_topics
 from service.log.port import Record
 from service.stages.incidents.controls import Acknowledgement, read_control
-from service.stages.incidents.events import CONTROL_APPLIED
+from service.stages.incidents.events import CONTROL_APPLIED, decode_lost
 from tests.command_line import Telltale
 from tests.commands import Process
 from tests.integration.test_end_to_end import Names, made_topics, new_names, quick, service, wait_until
@@ -159,6 +159,31 @@ def test_one_that_stands_by_goes_on_where_the_one_that_was_killed_ended(kafka: B
             owner.process.ended()
             until_all_is_taken_in(other)
     assert_exactly_once(kafka, topic)
+
+
+@pytest.mark.thorough
+def test_where_incidents_are_lost_one_event_ends_them_and_a_kill_says_it_no_second_time(kafka: Broker) -> None:
+    names, topic = prepared(kafka)
+    kafka.produce(controls_of(topic), [(0, record) for record in SAID])
+    kafka.produce_part(names.anomalies, COUNTS, 0, 2)
+    with running(kafka, names, topic, "one") as stage:
+        until_all_is_taken_in(stage)
+        stage.process.signal(signal.SIGKILL)
+        stage.process.ended()
+    names = names._replace(changelog=made_topics(kafka).changelog)
+    with running(kafka, names, topic, "one") as stage:
+        assert stage.process.ended() == 1
+        assert "no marker of incidents, but offsets are committed" in "".join(stage.process.err)
+    with running(kafka, names, topic, "one", TELLTALE_STATE__WHEN_LOST="reset") as stage:
+        wait_until(lambda: stage.metrics().get("telltale_incident_state_problems_total") == 1.0, "the loss")
+        wait_until(lambda: any(decode_lost(one.value or b"") for one in published(kafka, topic)), "the event")
+        stage.process.signal(signal.SIGKILL)
+        stage.process.ended()
+    kafka.produce_part(names.anomalies, COUNTS, 1, 2)
+    with running(kafka, names, topic, "one") as stage:
+        until_all_is_taken_in(stage)
+    found = assert_exactly_once(kafka, topic)
+    assert sum(decode_lost(one.value or b"") is not None for one in found) == 1
 
 
 def test_what_people_say_by_the_command_is_in_the_incidents_and_can_be_taken_back(

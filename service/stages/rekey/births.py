@@ -2,7 +2,7 @@
 
 A birth is valid until the next of its node or device, or until its death. A node's birth also ends those of its
 devices, and so does its death. A node's death belongs to the birth with the same `bdSeq`: one that comes late, after
-the node was born again, ends nothing. Sections 6.4.8 to 6.4.25 of the Sparkplug 3.0 specification.
+the node was born again, ends nothing. Chapters 5 and 6 of the Sparkplug 3.0 specification.
 
 Messages are taken in the order of their records' time, since births, data and deaths have other keys and so are in
 other partitions. Of the same time, births are before data and deaths behind it, as `rank` says, and no device's birth

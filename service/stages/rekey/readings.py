@@ -97,7 +97,7 @@ class RecordReader:
         if type(key) is not bytes or type(value) is not bytes or len(value) > self._decoder.rules.max_batch_bytes:
             return value
         place = _topic_of(key)
-        if place is None or place["type"] == "STATE":
+        if place is None or value.startswith(sparkplug.STATES):
             return value
         message = Message(place["type"], place["source"], sparkplug.payload_of(value), time_ms)
         births.take(message)

@@ -216,6 +216,12 @@ def test_commands_by_alias_are_left_out_like_others() -> None:
     assert (values(topics), letters(topics), stage.status.counts["skipped"]) == ({}, [], 1)
 
 
+def test_the_state_of_hosts_is_left_out() -> None:
+    state = Record(b"spBv1.0/STATE/scada", b'{"online":true,"timestamp":1704164645000}', (), BEGAN_MS)
+    topics, stage = played(in_one(state))
+    assert (letters(topics), stage.status.counts["skipped"]) == ([], 1)
+
+
 def test_a_mapping_that_names_streams_by_alias_needs_no_birth_and_takes_its_data_types() -> None:
     topics, _ = played(
         in_one(
