@@ -210,7 +210,10 @@ class IncidentBook:
 
     def _begin(self, change: AnomalyChange) -> Incident:
         group, opened_ms = self.rules.groups.of(change.stream), change.opened_ms
-        one = Incident(Summary(incident_id(change.anomaly, self.life), group, opened_ms, opened_ms, change.time_ms))
+        begun_by = change.anomaly
+        if change.time_ms != change.opened_ms:  # its opening was not seen, or its incident has expired: this is another
+            begun_by = f"{begun_by}/{change.time_ms}"
+        one = Incident(Summary(incident_id(begun_by, self.life), group, opened_ms, opened_ms, change.time_ms))
         self._add(one)
         return one
 

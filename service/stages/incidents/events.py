@@ -132,12 +132,12 @@ def _opened_at(time_ms: int) -> str:
     return rfc3339(time_ms)
 
 
-def incident_id(anomaly: str, life: str = "") -> str:
-    """What an incident is called in all of its events. anomaly: id of the one that opened it. life: see IncidentBook.
+def incident_id(begun_by: str, life: str = "") -> str:
+    """What an incident is called in all of its events. begun_by: the anomaly that opened it. life: see IncidentBook.
 
     An anomaly that was open when incidents were lost opens another incident, whose events are not those of the first.
     """
-    return _id(anomaly, life)
+    return _id(begun_by, life)
 
 
 def _id(of: str, life: str) -> str:

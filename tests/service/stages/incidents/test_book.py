@@ -208,3 +208,14 @@ def test_a_book_that_was_written_and_read_again_at_any_place_says_the_same_to_th
             again.restored()
             book = again
     assert parts == whole
+
+
+def test_an_anomaly_that_goes_on_when_its_incident_has_expired_opens_another_with_other_ids() -> None:
+    book = book_of(IncidentRules(expire_ms=3_600_000))
+    changes = [change("site/a/s", 0), change("site/b/s", 4_000), change("site/c/s", 9_000, since_s=9_000)]
+    events = [*observed(book, changes), *observed(book, [change("site/a/s", 9_001, since_s=0)])]
+    of_a = [event for event in events if event.data.first_cause.stream == "site/a/s"]
+    assert [event.type.rpartition(".")[2] for event in of_a] == ["opened", "closed", "opened"]
+    assert of_a[1].data.closed_as == "expired"
+    assert len({event.id for event in events}) == len(events)
+    assert len({event.data.incident for event in of_a}) == 2
