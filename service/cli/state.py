@@ -140,6 +140,58 @@ def state_import(
         )
 
 
+@state_app.command(
+    "undo",
+    epilog="Example: telltale state undo --stream pump-012 --from 2026-01-20T08:00:00Z --until 2026-01-20T12:00:00Z",
+)
+def state_undo(
+    stream: Stream,
+    begins: Annotated[str, typer.Option("--from", metavar="TIME", help="Event time: RFC 3339, or milliseconds.")],
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="Likewise; a reading at it is kept.")],
+    topic: Topics = None,
+    partition: PartitionNumber = None,
+    group: Group = None,
+    checkpoint: CheckpointFile = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+) -> None:
+    """Undo what a stream learned from readings of a span: its row is rebuilt from the input without them.
+
+    The group must not run: its service continues with the rebuilt row. Nothing is published again, and an open anomaly
+    stays open until its readings are normal by that row.
+    """
+    settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
+    _one_topic(settings)
+    from_ms, until_ms = _time("--from", begins), _time("--until", until)
+    if from_ms >= until_ms:
+        raise RefusedSetting(f"--until is {until}, expected a time after --from, {begins}")
+
+    from models.detection.numerics import self_test
+    from service.inspect.question import Question
+    from service.inspect.transfer import Limits
+    from service.inspect.undoing import Span, undo
+    from service.process.groupless import groupless_log, search_of
+    from service.state.writer import StateWriter
+
+    pipeline, layout = _judges(settings)
+    _require_idle(settings)
+    limits = Limits(settings.limits.max_streams, settings.limits.stream_ttl_s)
+    question = Question(_key(stream), from_ms, 0, limits.idle_s, settings.state.prime_readings)
+    with groupless_log(settings, settings.kafka.group) as log:
+        numerics = self_test(pipeline.detector)
+        writer = StateWriter(settings.kafka.group, layout, numerics, "undo", settings.state.flush_interval_s)
+        search = search_of(settings, partition=partition)
+        done = undo(log, search, question, Span(from_ms, until_ms), pipeline, writer, limits)
+        _require_idle(settings)  # reading may have taken a while
+        log.commit([done.commit])
+    out.print(
+        f"{done.partition}: {stream} is as if {counted(done.left_out, 'reading')} had not come; "
+        f"{counted(done.judged, 'other')} judged again, from {done.begins_with}"
+    )
+    for remark in done.remarks:
+        err.print(f"[yellow]{escape(remark)}[/]", soft_wrap=True)
+
+
 @app.command(epilog="Example: telltale replay --topic plant --stream line-03/pump-012 --around 2026-01-20T09:26:00Z")
 def replay(
     stream: Stream,
@@ -157,14 +209,9 @@ def replay(
 
     With another --checkpoint than the service's: what that one would have said. Nothing is written anywhere.
     """
-    from service.cli.moments import time_ms
-
     settings = quiet_settings(config, checkpoint, topic, group, bootstrap_servers)
     _one_topic(settings)
-    try:
-        around_ms = time_ms(around)
-    except ValueError as error:
-        raise RefusedSetting(f"--around is {around!r}, expected RFC 3339 with an offset, or milliseconds") from error
+    around_ms = _time("--around", around)
 
     from models.detection.numerics import self_test
     from service.inspect.question import Question
@@ -186,6 +233,15 @@ def _print(found: object, lines: Iterable[str], as_json: bool) -> None:
 
     for line in [msgspec.json.encode(found).decode()] if as_json else lines:
         out.print(line)
+
+
+def _time(option: str, text: str) -> int:
+    from service.cli.moments import time_ms
+
+    try:
+        return time_ms(text)
+    except ValueError as error:
+        raise RefusedSetting(f"{option} is {text!r}, expected RFC 3339 with an offset, or milliseconds") from error
 
 
 def _one_topic(settings: "Settings") -> None:

@@ -1,11 +1,12 @@
 """One stream, taken through its partition again by the service's own pipeline."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from models.data.arrays import Bools, Int64s
 from models.detection.rows import Rows
 from service.input.reading_batch import ReadingBatch, StreamKey
 from service.inspect.past import Version
@@ -55,6 +56,24 @@ class ReplayedStream:
     def prime(self, batch: ReadingBatch) -> None:
         """As a service that finds rows of another checkpoint: fresh rows, and the last few readings before."""
         self._pipeline.replay_readings(batch, self.task.slab.slots(batch.keys), self.task)
+
+    def learn(self, fetched: Fetched, leave_out: Callable[[Int64s], Bools]) -> tuple[int, int]:
+        """Judge the stream's own readings, but for those whose times are to be left out, and tell nothing of it.
+
+        Returns how many were judged, and how many were left out.
+        """
+        batch = self._pipeline.decode(fetched)
+        offsets, times_ms = batch.readings.offsets.numpy(), batch.readings.times_ms.numpy()
+        own = np.array([key == self._stream for key in batch.keys], bool)
+        out = own & leave_out(times_ms)
+        for part in self._clock.cut(fetched.offsets, offsets, times_ms):
+            if part.idle_before is not None:
+                self.task.slab.evict_idle(part.idle_before, int(fetched.offsets[part.begin]))
+            of = np.isin(offsets, fetched.offsets[part.begin : part.end])
+            mine = batch.part(np.flatnonzero(of & own & ~out))
+            if mine.keys:
+                self._pipeline.replay_readings(mine, self.task.slab.slots(mine.keys), self.task)
+        return int((own & ~out).sum()), int(out.sum())
 
     def judge(self, fetched: Fetched) -> Iterator[JudgedAgain]:
         """The stream's own among the records of its partition, and what is thought of them."""

@@ -117,13 +117,13 @@ def import_streams(
         rows_of[next(search.partitions(log, key))].append(row)
     commits = []
     for partition, mine in rows_of.items():
-        task = _task_to_write_to(log, Origin(search.group, partition), pipeline, writer, limits.idle_s)
+        task = task_to_write_to(log, Origin(search.group, partition), pipeline, writer, limits.idle_s)
         rows = exported.rows.take(torch.tensor(mine))
-        commits.append(_put(task, [keys[row] for row in mine], rows, writer, limits.streams))
+        commits.append(put_rows(task, [keys[row] for row in mine], rows, writer, limits.streams))
     return commits, {partition: len(mine) for partition, mine in rows_of.items()}
 
 
-def _task_to_write_to(
+def task_to_write_to(
     log: GrouplessLog, origin: Origin, pipeline: Pipeline, writer: StateWriter, idle_s: float
 ) -> PartitionTask:
     """The partition's memory as its next worker would get it; of one without state, nothing yet."""
@@ -145,7 +145,7 @@ def _task_to_write_to(
     return task
 
 
-def _put(task: PartitionTask, keys: Sequence[StreamKey], rows: Rows, writer: StateWriter, limit: int) -> Commit:
+def put_rows(task: PartitionTask, keys: Sequence[StreamKey], rows: Rows, writer: StateWriter, limit: int) -> Commit:
     """What to commit. The rows count as judged up to where the partition is, so that a replay leaves them alone."""
     next_offset = task.next_offset or 0
     slots = task.slab.slots(keys, limit)

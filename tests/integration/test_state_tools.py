@@ -298,3 +298,38 @@ def test_a_group_that_no_one_knows_has_no_members(kafka: Broker) -> None:
 def test_without_a_changelog_there_is_nothing_to_look_at(kafka: Broker) -> None:
     with pytest.raises(RefusedInput, match="found no topic no-such-changelog"):
         KafkaGrouplessLog(kafka.bootstrap_servers, "no-such-changelog")
+
+
+# --- undoing
+
+
+@pytest.mark.thorough
+def test_a_fault_that_was_learned_from_is_undone_and_the_service_goes_on(setting: Setting, telltale: Telltale) -> None:
+    """The same plant twice, once without the fault's readings: then the next reading has one score."""
+    broker, there, calm = setting.broker, made_topics(setting.broker), made_topics(setting.broker)
+    pump = [record for _, record in plant() if record.key == PUMP.encode()]
+    for names, records in ((there, pump), (calm, [one for n, one in enumerate(pump) if n not in FAULT])):
+        with service(broker, setting.checkpoint, names) as running:
+            broker.produce(names.topic, [(1, record) for record in records])
+            running.until_judged(len(records))
+            if names is there:
+                asked = ("state", "undo", "--stream", PUMP, *setting.options(there))
+                span = ("--from", FIRST_MS + 60_000 * FAULT.start, "--until", FIRST_MS + 60_000 * FAULT.stop)
+                assert "has active members" in telltale.refuses(*asked, *span, code=1)
+            running.process.signal(signal.SIGTERM)
+            assert running.process.ended() == 0
+    with using(there):
+        said = telltale.does(*asked, *span)
+        assert f"{there.topic}-1: {PUMP} is as if 6 readings had not come; " in said
+        shown = json.loads(telltale.does("state", "show", "--stream", PUMP, *setting.options(there), "--json"))
+    assert shown["readings"] == READINGS - len(FAULT)
+    strange = reading(PUMP, READINGS, [400.0, -9.0])
+    told = {}
+    for names in (there, calm):
+        before = len(anomalies(broker, names))
+        with service(broker, setting.checkpoint, names):
+            broker.produce(names.topic, [(1, strange)])
+            wait_until(lambda names=names, before=before: len(anomalies(broker, names)) > before, "the anomaly")  # type: ignore[misc]
+        told[names] = judged(json.loads(anomalies(broker, names)[-1]))
+    assert told[there] == told[calm]
+    assert told[there]["score"] > 1

@@ -95,6 +95,7 @@ def test_the_commands_are_those_that_are_documented() -> None:
         "state show",
         "state export",
         "state import",
+        "state undo",
         "replay",
         "compare",
         "evaluate",
