@@ -1,12 +1,15 @@
 """`telltale models`: which checkpoint judges, and to promote another one while the service runs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.cli.control import By, Note, said_by, write_given
-from service.cli.options import AsJson, Config, Group, Servers, load_checkpoint, out, quiet_settings
+from service.cli.option_checks import file_of, web_address
+from service.cli.options import AsJson, Config, Force, Group, Servers, load_checkpoint, out, quiet_settings
+from service.cli.output_files import check_outputs
 
 app = typer.Typer()
 models_app = typer.Typer(
@@ -82,6 +85,39 @@ def models_list(
         since = "judges nothing yet" if one.checkpoint is None else f"{one.checkpoint[:12]} since offset {one.since}"
         waits = "" if one.waits_for is None else f"; promoted: {one.waits_for[:12]}"
         out.print(f"{one.topic}-{one.partition}  {since}{waits}")
+
+
+@models_app.command("shadow", epilog="Example: telltale models shadow --service http://plant-7:8080 --out shadow.html")
+def models_shadow(
+    out_file: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE.html", callback=file_of(".html", ".htm"), help="Page with what differs."),
+    ],
+    service: Annotated[
+        str | None,
+        typer.Option(
+            "--service", metavar="URL", callback=web_address, help="Where it answers; by default on this machine."
+        ),
+    ] = None,
+    force: Force = False,
+    config: Config = None,
+) -> None:
+    """Report where the second checkpoint of a running service (shadow.checkpoint) differs from the one that judges.
+
+    Which streams, and which alarms of one alone: when, and with which scores of both. A token is that of the settings.
+    """
+    check_outputs(out_file, force=force)
+
+    from models.insight.shadow_report import shadow_report
+    from service.cli.made import made_now
+    from service.cli.shadow import comparison_of, page_link
+
+    settings = quiet_settings(config, None, None, None, None)
+    url = service or f"http://127.0.0.1:{settings.http.port}"
+    token = None if settings.http.token is None else settings.http.token.get_secret_value()
+    page = shadow_report(comparison_of(url, token), partial(page_link, url))
+    page.write(out_file, made_now())
+    out.print(f"{out_file}: {page.summary}")
 
 
 def _id(topic: str | None) -> str:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import typer
@@ -50,6 +51,15 @@ def names_among(*choices: str) -> Check[str | None]:
         return value
 
     return check
+
+
+def web_address(param: typer.CallbackParam, value: str | None) -> str | None:
+    """Of a server: http or https, with a host, and without a login."""
+    if value is not None:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+            raise RefusedSetting(f"{_option(param)} is {value}, expected http://HOST:PORT or https://HOST")
+    return value
 
 
 def finite(param: typer.CallbackParam, value: float | None) -> float | None:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from service.live.metrics import Counted
-from service.live.shadow import STREAMS_NAMED
+from service.live.shadow import STREAMS_NAMED, latest_alarms
 from service.live.status import (
     RECENT_LIMIT,
     CheckpointStatus,
@@ -165,6 +165,7 @@ def _merged_shadow(shadows: Sequence[ShadowStatus]) -> ShadowStatus | None:
         shadows[0].checkpoint,
         tuple(partitions[name] for name in sorted(partitions)),
         dict(streams.most_common(STREAMS_NAMED)),
+        latest_alarms(alarm for one in shadows for alarm in one.alarms),
     )
 
 

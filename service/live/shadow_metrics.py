@@ -28,6 +28,11 @@ def shadow_families(shadow: ShadowStatus | None) -> Iterator[Metric]:
         "Alarms that the shadow opened, and the model that judges, while they were compared.",
         labels=["topic", "partition", "of"],
     )
+    alone = CounterMetricFamily(
+        "telltale_shadow_alarms_alone",
+        "Of these, alarms that closed while the other had none open all along.",
+        labels=["topic", "partition", "of"],
+    )
     for one in shadow.partitions:
         where = [one.topic, str(one.number)]
         compared.add_metric(where, one.readings)
@@ -35,6 +40,9 @@ def shadow_families(shadow: ShadowStatus | None) -> Iterator[Metric]:
             alarms.add_metric([*where, of], count)
         for of, count in (("shadow", one.opened), ("current", one.opened_current)):
             opened.add_metric([*where, of], count)
+        for of, count in (("shadow", one.alone), ("current", one.alone_current)):
+            alone.add_metric([*where, of], count)
     yield compared
     yield alarms
     yield opened
+    yield alone

@@ -139,6 +139,24 @@ class ShadowPartition:
     both: int = 0
     opened: int = 0  # alarms that the shadow opened
     opened_current: int = 0  # those that the checkpoint that judges opened
+    alone: int = 0  # alarms of the shadow that closed, while the other had none open all along
+    alone_current: int = 0  # likewise, of the checkpoint that judges
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowAlarm:
+    """An alarm of the one, while the other had none open."""
+
+    topic: str
+    number: int  # partition
+    stream: str
+    of: str  # shadow, current
+    opened_ms: int  # event time
+    closed_ms: int | None  # None: it was open when this was published
+    severity: str
+    score: float  # of the reading at which it opened, 1.0 is the threshold
+    other_score: float  # the other's, of the same reading
+    peak: float  # so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +166,7 @@ class ShadowStatus:
     checkpoint: CheckpointStatus
     partitions: tuple[ShadowPartition, ...] = ()
     streams: Mapping[str, int] = field(default_factory=dict)  # readings that differ, of the 20 with the most
+    alarms: tuple[ShadowAlarm, ...] = ()  # of one alone: the latest 200, by the time when they opened
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from models.detection.detector import Verdicts
+from models.detection.detector import Detector, Verdicts
 from service.live.merging import NOTHING_COUNTED, MergedStatus
 from service.live.reporter import first_status
 from service.live.shadow import Shadow
@@ -17,10 +18,19 @@ from service.log.memory_log import Assign, Revoke, Topics
 from service.log.port import Partition
 from service.state.slab import StateSlab
 from service.state.task import EventClock, PartitionTask
+from tests.data import QUICK, some_forecaster
 from tests.service.promotions import FEATURES, MODELS, A, B, Service, pipeline_of, sent
 
 PARTS = P0, P1 = Partition("plant", 0), Partition("plant", 1)
 READINGS = 800
+C, D = "cc" * 32, "dd" * 32
+DEAF = replace(QUICK.score, lowest_threshold=1e9, lowest_sudden=1e9, range_share=1e9)
+NERVOUS = replace(QUICK.score, lowest_threshold=0.1, lowest_sudden=0.5, smooth_period=32, sharp_period=32)
+SHADOWS = {
+    **MODELS,
+    C: Detector.cold(some_forecaster(2), replace(QUICK, score=DEAF)),
+    D: Detector.cold(some_forecaster(2), replace(QUICK, score=NERVOUS)),
+}
 
 
 def plant() -> Topics:
@@ -31,15 +41,15 @@ def plant() -> Topics:
 
 
 def shadow_of(digest: str, *topics: str) -> Shadow:
-    return Shadow(pipeline_of(digest), CheckpointStatus("shadow", digest, FEATURES), topics or ("plant",))
+    return Shadow(pipeline_of(digest, SHADOWS), CheckpointStatus("shadow", digest, FEATURES), topics or ("plant",))
 
 
 def judged_alone(digest: str, partition: Partition) -> Verdicts:
     """All readings of a partition in one go."""
-    task = PartitionTask(partition, StateSlab(MODELS[digest].rows_for), EventClock(None))
+    task = PartitionTask(partition, StateSlab(SHADOWS[digest].rows_for), EventClock(None))
     fetched = plant().fetch(partition, 0, READINGS)
     assert fetched is not None
-    (one,) = pipeline_of(digest).process(fetched, task)
+    (one,) = pipeline_of(digest, SHADOWS).process(fetched, task)
     assert one.verdicts is not None
     return one.verdicts
 
@@ -63,6 +73,72 @@ def test_it_counts_the_readings_at_which_one_of_both_has_an_alarm_open() -> None
     assert sum(status.streams.values()) == differ
 
 
+class Stretch(NamedTuple):
+    """An alarm by the flags of its readings: offsets from its first to its last, and its first reading's time."""
+
+    stream: bytes
+    first: int
+    last: int
+    closed: bool
+
+
+def alarms_by_flags(verdicts: Verdicts, partition: Partition) -> list[Stretch]:
+    """Stream by stream, whatever the transitions say."""
+    keys = [record.key or b"" for record in sent(partition.number, READINGS) if record.value != b"{"]
+    found = []
+    for stream in sorted(set(keys)):
+        rows = [n for n, key in enumerate(keys) if key == stream]
+        begin: int | None = None
+        for place, n in enumerate(rows):
+            if verdicts.alarm[n] and begin is None:
+                begin = n
+            if begin is not None and not verdicts.alarm[n]:
+                found.append(Stretch(stream, begin, rows[place - 1], True))
+                begin = None
+        if begin is not None:
+            found.append(Stretch(stream, begin, rows[-1], False))
+    return found
+
+
+def alone_in(mine: list[Stretch], others: list[Stretch]) -> list[Stretch]:
+    return [
+        one
+        for one in mine
+        if not any(
+            one.stream == other.stream and other.first <= one.last and one.first <= other.last for other in others
+        )
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("digest", "alone"), [(B, set[str]()), (C, {"current"}), (D, {"shadow"})])
+def test_it_names_the_alarms_of_one_alone_with_what_the_other_thought(digest: str, alone: set[str]) -> None:
+    shadow = shadow_of(digest)
+    Service(plant(), observers=[shadow]).run(READINGS)
+    status, all_named = shadow.status(), 0
+    for partition, found in zip(PARTS, status.partitions, strict=True):
+        verdicts = {"shadow": judged_alone(digest, partition), "current": judged_alone(A, partition)}
+        alarms = {of: alarms_by_flags(one, partition) for of, one in verdicts.items()}
+        times = [record.time_ms for record in sent(partition.number, READINGS) if record.value != b"{"]
+        for of, other, counted in (("shadow", "current", found.alone), ("current", "shadow", found.alone_current)):
+            expected = alone_in(alarms[of], alarms[other])
+            named = [one for one in status.alarms if (one.topic, one.number, one.of) == (*partition, of)]
+            assert counted == sum(one.closed for one in expected)
+            assert [(one.stream.encode(), one.opened_ms) for one in named] == sorted(
+                ((one.stream, times[one.first]) for one in expected), key=lambda one: (one[1], one[0])
+            )
+            first = {(one.stream, times[one.first]): one.first for one in expected}
+            for one in named:
+                n = first[one.stream.encode(), one.opened_ms]
+                assert one.score == float(verdicts[of].score[n])
+                assert one.other_score == float(verdicts[other].score[n])
+                assert one.peak >= one.score
+            all_named += len(named)
+    assert len(status.alarms) == all_named
+    assert {one.of for one in status.alarms} >= alone
+    assert any(one.closed_ms is not None for one in status.alarms) == bool(alone)
+
+
 @pytest.mark.slow
 def test_beside_itself_nothing_differs() -> None:
     shadow = shadow_of(A)
@@ -72,6 +148,7 @@ def test_beside_itself_nothing_differs() -> None:
         assert one.both > 0
         assert one.opened == one.opened_current > 0
     assert shadow.status().streams == {}
+    assert shadow.status().alarms == ()
 
 
 @pytest.mark.slow
