@@ -3,8 +3,9 @@
 For 1,000 and for 100,000 streams: a bare KafkaConsumer.poll() loop and a whole worker (columns, decode, judge,
 transactions) take turns on the same topic, each in a process of its own on one core; medians and their ratio are
 printed, and what the worker loses by writing its state. Then how long restoring that state takes, and the time from
-producing a reading to its anomaly, at 1,000 readings a second. Before all that, without the broker, how fast each form
-of docs/payloads.py is read: `formats`.
+producing a reading to its anomaly. Before all that, without the broker, how fast each form of docs/payloads.py is read,
+what `observe` takes beside the bare LSTM, how a reading's time grows with the streams, and restoring from memory.
+The last is a table of all figures for which something is asked, with what that is.
 """
 
 import argparse
@@ -18,14 +19,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from service.kafka.topics import CHANGELOG
-from tests.bench import formats, http, latency, load
+from tests.bench import figures, formats, http, latency, load, observe, restore, stages
+from tests.bench.figures import Figure
 from tests.bench.machine import machine
 
 if TYPE_CHECKING:
     from tests.kafka import Broker
 
 PARTITIONS = 8
+MANY = 1_000_000  # streams, of which it is asked that they are restored
+RESTORED_WITHIN_S, RESTORED_WITHIN_GB = 5.0, 1.5
 VERSIONS = 3  # of every page in a changelog that is restored
 
 
@@ -37,6 +43,9 @@ def main() -> None:
     parser.add_argument("--formats", nargs="*", default=["msgpack", "arrow"], help="with many readings a record")
     parser.add_argument(
         "--payloads", action=argparse.BooleanOptionalAction, default=True, help="first, how fast each form is read"
+    )
+    parser.add_argument(
+        "--parts", action=argparse.BooleanOptionalAction, default=True, help="first, what is measured without a broker"
     )
     parser.add_argument("--together", type=int, default=100, help="readings a record in these formats")
     parser.add_argument("--hidden", type=int, default=64)
@@ -53,6 +62,7 @@ def main() -> None:
     visitors = http.LOOKING if args.pages else http.HURRIED if args.http else None
     if args.payloads and not visitors and not args.scores:
         print(f"\n{formats.table()}\n", flush=True)
+    found = _parts() if args.parts and not args.http and not args.scores else []
     from tests.kafka import running_broker  # noqa: PLC0415
 
     with running_broker() as broker:
@@ -68,17 +78,42 @@ def main() -> None:
             if args.scores:
                 _scores(broker.bootstrap_servers, [*topics, broker.create_topic(PARTITIONS, "scores")], streams, args)
                 continue
-            bare_rate = _throughput(broker.bootstrap_servers, topics, streams, args)
+            bare_rate, throughput = _throughput(broker.bootstrap_servers, topics, streams, args)
+            found.append(throughput)
             for written in args.formats:
-                _many_a_record(broker.bootstrap_servers, _topics(broker, written), streams, written, bare_rate, args)
+                where = broker.bootstrap_servers, _topics(broker, written)
+                found.append(_many_a_record(*where, streams, written, bare_rate, args))
         if args.scores:
             return
         for streams in args.restore:
-            _restore(broker.bootstrap_servers, _topics(broker, "restore"), streams, args)
+            found += _restore(broker.bootstrap_servers, _topics(broker, "restore"), streams, args)
         if args.take_over:
             _take_over(broker.bootstrap_servers, _topics(broker, "takeover"), args)
         for asked in latency.LOADS if args.latency_seconds else ():
-            _latency(broker.bootstrap_servers, _topics(broker, "latency"), asked, args)
+            found += _latency(broker.bootstrap_servers, _topics(broker, "latency"), asked, args)
+    print(f"\n{figures.table(found)}")
+
+
+def _parts() -> list[Figure]:
+    """What is measured without a broker, in this process."""
+    torch.set_num_threads(1)
+    found = [
+        figures.at_most(
+            f"observe, {streams:,} streams, {waves} readings of each a call", ratio, 1.5, "of the bare LSTM"
+        )
+        for streams, waves, ratio in observe.ratios(observe.STREAMS)
+    ]
+    print(flush=True)
+    grown = figures.at_most(f"a reading's time, 100 to {stages.GROWTH[-1]:,} streams", stages.growth(), 1.3, "times")
+    took_s, resident = restore.restored(MANY)
+    print(flush=True)
+    what = f"restoring {MANY:,} streams, without a broker"
+    return [
+        *found,
+        grown,
+        figures.at_most(f"{what}: processor", took_s, RESTORED_WITHIN_S, "s"),
+        figures.at_most(f"{what}: memory", resident / 1e9, RESTORED_WITHIN_GB, "GB"),
+    ]
 
 
 def _topics(broker: "Broker", name: str) -> list[str]:
@@ -87,8 +122,8 @@ def _topics(broker: "Broker", name: str) -> list[str]:
     return [*plain, broker.create_topic(PARTITIONS, f"{name}-changelog", CHANGELOG)]
 
 
-def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> float:
-    """Returns the rate of the bare loop."""
+def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> tuple[float, Figure]:
+    """Returns the rate of the bare loop, too."""
     bare, worked, forgot = [], [], []
     for number in range(args.rounds):
         group, sizes = f"bench-{streams}-{number}", (str(streams), str(args.readings), str(args.hidden))
@@ -98,7 +133,7 @@ def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Na
     bare_rate, rate, without = (statistics.median(run["rate"] for run in runs) for runs in (bare, worked, forgot))
     cpu_us = [statistics.median(run["cpu_us"] for run in runs) for runs in (worked, forgot)]
     middle = min(worked, key=lambda run: abs(run["rate"] - rate))
-    stages = middle["stage_us"]
+    took = middle["stage_us"]
     lines = (
         f"{streams:,} streams, {args.readings:,} readings, median of {args.rounds}",
         f"  bare poll() loop  {bare_rate:>9,.0f} records a second   ({_all(bare)})",
@@ -107,13 +142,14 @@ def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Na
         f"  without state     {without:>9,.0f} readings a second  ({_all(forgot)})",
         f"  state costs       {1 - rate / without:>9.1%} of throughput, {middle['page_mb']:.1f} MB of pages a second",
         f"  processor time    {cpu_us[0]:>9.2f} us a reading, {cpu_us[1]:.2f} without state",
-        f"  us a reading      {sum(stages.values()):>9.2f} = {', '.join(f'{k} {v:.2f}' for k, v in stages.items())}",
+        f"  us a reading      {sum(took.values()):>9.2f} = {', '.join(f'{k} {v:.2f}' for k, v in took.items())}",
         f"  memory            {middle['rss_mb']:>9,.0f} MB resident, {middle['rss_before_mb']:,.0f} before it began",
         f"  state             {middle['row_bytes']:>9,.0f} bytes a row, {middle['bytes_per_stream']:,.0f} resident",
     )
     print("\n".join(lines), flush=True)
     print(flush=True)
-    return float(bare_rate)
+    what = f"exactly once, JSON, {streams:,} streams"
+    return float(bare_rate), figures.at_least(what, rate / bare_rate, 1.8, "of the bare loop")
 
 
 def _scores(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> None:
@@ -134,7 +170,7 @@ def _scores(servers: str, topics: list[str], streams: int, args: argparse.Namesp
 
 def _many_a_record(
     servers: str, topics: list[str], streams: int, written: str, bare_rate: float, args: argparse.Namespace
-) -> None:
+) -> Figure:
     """The worker on records of many readings, beside the bare loop on single ones. Each stream has two records."""
     readings = max(args.readings, 2 * streams * args.together)
     load.fill_with_many(servers, topics[0], streams, readings, written, args.together)
@@ -143,18 +179,20 @@ def _many_a_record(
         _child("work", servers, *topics, f"bench-{written}-{streams}-{number}", *sizes) for number in range(args.rounds)
     ]
     rate = statistics.median(run["rate"] for run in runs)
-    stages = min(runs, key=lambda run: abs(run["rate"] - rate))["stage_us"]
+    took = min(runs, key=lambda run: abs(run["rate"] - rate))["stage_us"]
     print(
         f"{streams:,} streams, {written}, {args.together} readings a record, {readings:,} readings,"
         f" median of {args.rounds}\n"
         f"  worker            {rate:>9,.0f} readings a second  ({_all(runs)})\n"
         f"  of the bare loop  {rate / bare_rate:>9.2f}\n"
-        f"  us a reading      {sum(stages.values()):>9.2f} = {', '.join(f'{k} {v:.2f}' for k, v in stages.items())}\n",
+        f"  us a reading      {sum(took.values()):>9.2f} = {', '.join(f'{k} {v:.2f}' for k, v in took.items())}\n",
         flush=True,
     )
+    what = f"exactly once, {written}, {args.together} readings a record, {streams:,} streams"
+    return figures.at_least(what, rate / bare_rate, 3.5, "of the bare loop")
 
 
-def _restore(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> None:
+def _restore(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> list[Figure]:
     """From a changelog three times its compacted size, as it is before the cleaner has come round."""
     group = "bench-restore"
     megabytes = load.store(servers, topics, group, streams, args.hidden, VERSIONS)
@@ -170,6 +208,13 @@ def _restore(servers: str, topics: list[str], streams: int, args: argparse.Names
         f" {max(run['rss_mb'] for run in runs):,.0f} MB resident\n",
         flush=True,
     )
+    if streams < MANY:
+        return []
+    gigabytes = max(run["rss_mb"] for run in runs) * 2**20 / 1e9
+    return [
+        figures.at_most(f"restoring {streams:,} streams", statistics.median(seconds), RESTORED_WITHIN_S, "s"),
+        figures.at_most(f"restoring {streams:,} streams: the process", gigabytes, RESTORED_WITHIN_GB, "GB"),
+    ]
 
 
 def _take_over(servers: str, topics: list[str], args: argparse.Namespace) -> None:
@@ -217,7 +262,7 @@ def _all(runs: list[dict[str, Any]]) -> str:
     return ", ".join(f"{run['rate']:,.0f}" for run in runs)
 
 
-def _latency(servers: str, topics: list[str], asked: latency.Load, args: argparse.Namespace) -> None:
+def _latency(servers: str, topics: list[str], asked: latency.Load, args: argparse.Namespace) -> list[Figure]:
     sizes = map(str, (asked.streams, args.hidden, asked.channels))
     worker = _start("serve", servers, *topics, f"bench-latency-{asked.streams}", *sizes)
     try:
@@ -225,10 +270,14 @@ def _latency(servers: str, topics: list[str], asked: latency.Load, args: argpars
         while "ready" not in worker.stdout.readline():
             if worker.poll() is not None:
                 raise SystemExit("the worker ended before it was ready")
-        print(latency.row(asked, latency.measure(servers, topics[0], topics[1], asked, args.latency_seconds)))
+        found = latency.measure(servers, topics[0], topics[1], asked, args.latency_seconds)
     finally:
         worker.terminate()
         worker.wait(10)
+    print(latency.line(asked, found), flush=True)
+    rate = f"latency, {asked.what} ({found.rate:,.0f} a second sent, {len(found.ms):,} anomalies)"
+    p50 = [] if asked.p50_ms is None else [figures.at_most(f"{rate}: p50", found.share(0.5), asked.p50_ms, "ms")]
+    return [*p50, figures.at_most(f"{rate}: p99", found.share(0.99), asked.p99_ms, "ms")]
 
 
 def _child(what: str, *arguments: str) -> dict[str, Any]:

@@ -103,17 +103,10 @@ def produce(servers: str, topic: str, streams: int, channels: int, rate: int, sp
     print(n / seconds, flush=True)
 
 
-def row(asked: Load, found: Latencies) -> str:
-    """A line of the table of `make bench`."""
-    wanted = (
-        [f"p99 ≤ {asked.p99_ms:.0f}"]
-        if asked.p50_ms is None
-        else [f"p50 ≤ {asked.p50_ms:.0f}", f"p99 ≤ {asked.p99_ms:.0f}"]
-    )
+def line(asked: Load, found: Latencies) -> str:
     return (
         f"latency, {asked.what}: p50 {found.share(0.5):.1f} ms, p99 {found.share(0.99):.1f} ms,"
         f" longest {max(found.ms):.1f} ms over {len(found.ms):,} anomalies at {found.rate:,.0f} readings a second"
-        f" (asked: {', '.join(wanted)} ms)"
     )
 
 

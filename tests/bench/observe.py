@@ -8,7 +8,7 @@ measured twice: as a worker gets them, and in long blocks, as a file's come.
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -91,15 +91,23 @@ def bare_lstm(streams: int, waves: int) -> Call:
     return Call(lambda: given, call)
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    print(f"{machine()}\n\n| streams | readings of each | observe, µs a reading | bare LSTM | times the bare LSTM |")
+def ratios(numbers: Iterable[int]) -> Iterator[tuple[int, int, float]]:
+    """Of each shape, streams and readings of each, how many times the bare LSTM `observe` takes; prints both."""
+    print("| streams | readings of each | observe, µs a reading | bare LSTM | times the bare LSTM |")
     print("| --- | --- | --- | --- | --- |")
-    for streams in map(int, sys.argv[1:] or map(str, STREAMS)):
+    for streams in numbers:
         for waves in waves_of(streams):
             calls = observing(streams, waves), bare_lstm(streams, waves)
             observed, bare = in_turns_us(calls, streams * waves)
             print(f"| {streams:,} | {waves} | {observed:.2f} | {bare:.2f} | {observed / bare:.2f} |", flush=True)
+            yield streams, waves, observed / bare
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print(f"{machine()}\n")
+    for _ in ratios(map(int, sys.argv[1:] or map(str, STREAMS))):
+        pass
 
 
 def waves_of(streams: int) -> tuple[int, ...]:
