@@ -7,16 +7,17 @@ the time of its reading, which is when it was produced.
 import subprocess
 import sys
 import time
-from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from models.data.rfc3339 import milliseconds_of
 from service.input.events import decode_event
 from tests.bench import load
 
 SPIKE = 1e12
+LEAD_S = 5.0  # readings of the first seconds are not counted: their streams were silent since they were trained on
 QUIET_S = 5.0  # without an anomaly, after the last reading was produced: then there are no more
 
 
@@ -68,28 +69,35 @@ def measure(servers: str, topic: str, anomalies_topic: str, asked: Load, seconds
         stdout=subprocess.PIPE,
         text=True,
     )
-    took_ms: list[float] = []
+    seen: list[tuple[float, float]] = []  # when a reading was sent, and when its anomaly was read
     quiet_since = time.monotonic()
     while producer.poll() is None or time.monotonic() - quiet_since < QUIET_S:
         for records in consumer.poll(100).values():
             quiet_since, now_ms = time.monotonic(), time.time() * 1000
             opened = [event for record in records if (event := decode_event(record.value)).change == "opened"]
-            took_ms += [now_ms - datetime.fromisoformat(event.time).timestamp() * 1000 for event in opened]
+            seen += [(float(milliseconds_of(event.time)), now_ms) for event in opened]
     consumer.close()
     said, _ = producer.communicate()
-    if producer.returncode or not took_ms:
-        raise SystemExit(f"the producer ended with {producer.returncode}, {len(took_ms)} anomalies were opened")
-    return Latencies(took_ms, float(said))
+    if producer.returncode:
+        raise SystemExit(f"the producer ended with {producer.returncode}")
+    began_ms, rate = map(float, said.split())
+    took_ms = [read_ms - sent_ms for sent_ms, read_ms in seen if sent_ms >= began_ms + LEAD_S * 1000]
+    if not took_ms:
+        raise SystemExit(f"no anomaly was opened after the first {LEAD_S:.0f} s, {len(seen)} within them")
+    return Latencies(took_ms, rate)
 
 
 def produce(servers: str, topic: str, streams: int, channels: int, rate: int, spike_every: int, seconds: float) -> None:
-    """Readings of all streams in turn, each when it is due or as soon as it can be; prints how many a second."""
+    """Readings of all streams in turn, each when it is due or as soon as it can be.
+
+    Prints when it began, in ms, and how many a second they were.
+    """
     producer = KafkaProducer(bootstrap_servers=servers, linger_ms=1)
     noise = np.random.default_rng(3).normal(size=(65_536, channels)).round(4).tolist()
     values_form = ",".join(f'"{name}":%r' for name in load.features(channels))
     form = '{"timestamp":%d,"values":{' + values_form + "}}"
     keys = [load.key(stream) for stream in range(streams)]
-    n, began = 0, time.monotonic()
+    n, began_ms, began = 0, time.time() * 1000, time.monotonic()
     while (passed_s := time.monotonic() - began) < seconds:
         if passed_s * rate < n:
             time.sleep(n / rate - passed_s)
@@ -100,7 +108,7 @@ def produce(servers: str, topic: str, streams: int, channels: int, rate: int, sp
         producer.send(topic, (form % (int(time.time() * 1000), *values)).encode(), keys[stream])
         n += 1
     producer.close()
-    print(n / seconds, flush=True)
+    print(began_ms, n / seconds, flush=True)
 
 
 def line(asked: Load, found: Latencies) -> str:
