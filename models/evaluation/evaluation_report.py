@@ -69,10 +69,7 @@ def _bars(summaries: Sequence[EvaluationSummary], name: str) -> go.Figure:
         figure.add_bar(
             y=[one.detector for one in of],
             x=[None if measure in one.few else one.mean[measure] for one in of],
-            error_x={
-                "array": [one.spread[measure] if one.seeds >= FEWEST_SEEDS else None for one in of],
-                "thickness": 1,
-            },
+            error_x=_deviations(of, measure),
             orientation="h",
             marker_color=[COLOURS[0] if n == 0 else COLOURS[4] for n in range(len(of))],
             showlegend=False,
@@ -84,3 +81,14 @@ def _bars(summaries: Sequence[EvaluationSummary], name: str) -> go.Figure:
     figure.update_yaxes(showticklabels=False, col=3)
     figure.update_layout(height=130 + 24 * len(of), modebar={"orientation": "v"})
     return figure
+
+
+def _deviations(of: Sequence[EvaluationSummary], measure: str) -> dict[str, object] | None:
+    """Over seeds, where there are enough."""
+    if max(one.seeds for one in of) < FEWEST_SEEDS:
+        return None
+    shown = (one.seeds >= FEWEST_SEEDS and measure not in one.few for one in of)
+    return {
+        "array": [one.spread[measure] if told else None for one, told in zip(of, shown, strict=True)],
+        "thickness": 1,
+    }

@@ -58,11 +58,12 @@ class ReportPage:
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> Self:
         """Cells are links, or are shown by `str()`; numbers come already rounded."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
         body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         captioned = f"<caption>{html.escape(caption)}</caption>" if caption else ""
         self._parts.append(
-            f'<div class="wide"><table>{captioned}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+            f'<div class="wide" tabindex="0" role="group" aria-label="{html.escape(caption or "table")}">'
+            f"<table>{captioned}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
         return self
 
@@ -100,10 +101,10 @@ class ReportPage:
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
             f'<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
             f"<style>{style}</style>{library}</head>\n"
-            f'<body><h1>{title}</h1>\n<p class="faint">{summary}</p>\n'
+            f'<body><main><h1>{title}</h1>\n<p class="faint">{summary}</p>\n'
             f'<p id="no-charts" hidden>{html.escape(no_charts)}</p>\n'
             + "\n".join(self._parts)
-            + f"{made}<script>{(FOLDER / 'report.js').read_text()}</script></body></html>\n"
+            + f"</main>{made}<script>{(FOLDER / 'report.js').read_text()}</script></body></html>\n"
         )
 
 

@@ -33,6 +33,8 @@ HISTORY = 240  # readings of each stream that are there at the start
 CALM_S, FAULT_S, AFTER_S = 60, 45, 45
 STEP_S = 2
 VARIABLES = {"job": "telltale", "page": "http://localhost:8080"}
+ORIGIN = "http://board.invalid"  # what is asked for there is answered from files
+ICONS = HERE / "node_modules" / "@grafana" / "ui" / "dist" / "public"
 NO_ALERTMANAGER = "127.0.0.1:9"
 LOADERS = ("svg=text", "woff2=empty", "ttf=empty")
 
@@ -40,25 +42,31 @@ LOADERS = ("svg=text", "woff2=empty", "ttf=empty")
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as place, running_broker() as broker, running_browser() as browser:
-        script = _built(Path(place))
+        drawing = _built(Path(place))
         with _watched(broker, Path(place)) as (prometheus, began_s):
             span = (began_s, time.time())
             for file in sorted(BOARDS.glob("*.json")):
                 board = _answered(json.loads(file.read_text()), prometheus, span)
                 for scheme in ("light", "dark"):
-                    _draw(browser, script, board, span, scheme, folder / f"{file.stem}-{scheme}.png")
+                    _draw(browser, drawing, board, span, scheme, folder / f"{file.stem}-{scheme}.png")
 
 
 def _built(place: Path) -> Path:
-    """The script that draws, with all that it needs."""
+    """The page that draws, with all that it needs beside it."""
     esbuild = next(HERE.glob("node_modules/@esbuild/*/bin/esbuild"), None)
     if esbuild is None:
         raise SystemExit("Grafana's components are not here: npm install --prefix tests/grafana")
-    made = place / "draw.js"
+    page = place / "board.html"
+    page.write_text(
+        '<!doctype html><html lang="en"><link rel="stylesheet" href="draw.css"><body style="margin:0">'
+        '<div id="board" style="position:relative"></div><script src="draw.js"></script></body></html>'
+    )
     options = ["--bundle", "--minify", "--jsx=automatic", '--define:process.env.NODE_ENV="production"']
     options += [f"--loader:.{one}" for one in LOADERS]
-    subprocess.run([esbuild, HERE / "draw.jsx", *options, f"--outfile={made}", "--log-level=error"], check=True)
-    return made
+    subprocess.run(
+        [esbuild, HERE / "draw.jsx", *options, f"--outfile={place / 'draw.js'}", "--log-level=error"], check=True
+    )
+    return page
 
 
 @contextmanager
@@ -102,8 +110,14 @@ def _answer(target: Mapping[str, Any], prometheus: Served, span: tuple[float, fl
     return {**target, "result": answer["data"]["result"]}
 
 
+def _served(place: Path, url: str) -> Path:
+    """The drawing page's own files, and the icons of the components."""
+    path = url.removeprefix(f"{ORIGIN}/")
+    return ICONS / path.removeprefix("public/build/") if path.startswith("public/") else place / path
+
+
 def _draw(
-    browser: Browser, script: Path, board: dict[str, Any], span: tuple[float, float], scheme: Any, path: Path
+    browser: Browser, drawing: Path, board: dict[str, Any], span: tuple[float, float], scheme: Any, path: Path
 ) -> None:
     said: list[str] = []
 
@@ -115,11 +129,8 @@ def _draw(
         page = session.new_page()
         page.on("console", note)
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.set_content(
-            '<!doctype html><body style="margin:0"><div id="board" style="position:relative"></div></body>'
-        )
-        page.add_style_tag(path=script.with_suffix(".css"))
-        page.add_script_tag(path=script)
+        page.route(f"{ORIGIN}/**", lambda route: route.fulfill(path=_served(drawing.parent, route.request.url)))
+        page.goto(f"{ORIGIN}/{drawing.name}")
         shown = {"board": board, "from_s": span[0], "to_s": span[1], "dark": scheme == "dark", "variables": VARIABLES}
         said += page.evaluate("shown => window.draw(shown)", shown)
         page.screenshot(path=path, full_page=True)

@@ -9,13 +9,23 @@ import {
   dateTime,
   FieldConfigOptionsRegistry,
   FieldType,
+  getDisplayValueAlignmentFactors,
   getFieldDisplayValues,
   identityOverrideProcessor,
   standardTransformers,
   standardTransformersRegistry,
   transformDataFrame,
 } from "@grafana/data";
-import { BarGauge, BigValue, PanelChrome, PanelContextProvider, Table, ThemeContext, TimeSeries } from "@grafana/ui";
+import {
+  BarGauge,
+  BigValue,
+  GlobalStyles,
+  PanelChrome,
+  PanelContextProvider,
+  Table,
+  ThemeContext,
+  TimeSeries,
+} from "@grafana/ui";
 import { createRoot } from "react-dom/client";
 import { lastValueFrom } from "rxjs";
 
@@ -57,10 +67,10 @@ const option = (id, path, isCustom) => ({
 });
 
 standardTransformersRegistry.setInit(() =>
-  Object.values(standardTransformers).map((one) => ({
+  [...new Map(Object.values(standardTransformers).map((one) => [one.id, one])).values()].map((one) => ({
     id: one.id,
     name: one.name,
-    transformation: one,
+    transformation: async () => one,
     editor: () => null,
   })),
 );
@@ -177,10 +187,12 @@ function Content({ panel, frames, filled, theme, range, width, height }) {
   }
   const each = Math.max(20, Math.floor(height / Math.max(1, values.length)) - GAP_PX);
   const { displayMode, orientation, showUnfilled } = panel.options;
+  const aligned = getDisplayValueAlignmentFactors(values.map(({ display }) => display));
   return values.map(({ display, field, name }) => (
     <BarGauge
       key={display.title ?? name}
       value={display}
+      alignmentFactors={aligned}
       field={field}
       display={field.display}
       theme={theme}
@@ -235,6 +247,7 @@ export async function draw({ board, from_s, to_s, dark, variables }) {
   holder.style.height = `${bottom}px`;
   createRoot(holder, { onUncaughtError: (error) => failed.push(String(error.stack)) }).render(
     <ThemeContext.Provider value={theme}>
+      <GlobalStyles />
       <PanelContextProvider value={{ eventsScope: "board", eventBus: SILENT, sync: () => 0 }}>
         {drawn}
       </PanelContextProvider>
