@@ -13,11 +13,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage
+from playwright.sync_api import Browser, ConsoleMessage, Route
 
 from tests.browser.chromium import running_browser
 from tests.browser.scene import Plant, save_checkpoint
@@ -110,10 +111,14 @@ def _answer(target: Mapping[str, Any], prometheus: Served, span: tuple[float, fl
     return {**target, "result": answer["data"]["result"]}
 
 
-def _served(place: Path, url: str) -> Path:
-    """The drawing page's own files, and the icons of the components."""
-    path = url.removeprefix(f"{ORIGIN}/")
-    return ICONS / path.removeprefix("public/build/") if path.startswith("public/") else place / path
+def _serve(place: Path, route: Route) -> None:
+    """The drawing page's own files, and the icons of the components. Grafana's fonts are not here."""
+    path = route.request.url.removeprefix(f"{ORIGIN}/")
+    file = ICONS / path.removeprefix("public/build/") if path.startswith("public/") else place / path
+    if file.is_file():
+        route.fulfill(path=file)
+    else:
+        route.fulfill(status=204)
 
 
 def _draw(
@@ -129,7 +134,7 @@ def _draw(
         page = session.new_page()
         page.on("console", note)
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.route(f"{ORIGIN}/**", lambda route: route.fulfill(path=_served(drawing.parent, route.request.url)))
+        page.route(f"{ORIGIN}/**", partial(_serve, drawing.parent))
         page.goto(f"{ORIGIN}/{drawing.name}")
         shown = {"board": board, "from_s": span[0], "to_s": span[1], "dark": scheme == "dark", "variables": VARIABLES}
         said += page.evaluate("shown => window.draw(shown)", shown)

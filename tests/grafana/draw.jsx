@@ -5,6 +5,7 @@
 
 import {
   applyFieldOverrides,
+  cacheFieldDisplayNames,
   createTheme,
   dateTime,
   FieldConfigOptionsRegistry,
@@ -22,10 +23,10 @@ import {
   GlobalStyles,
   PanelChrome,
   PanelContextProvider,
-  Table,
   ThemeContext,
   TimeSeries,
 } from "@grafana/ui";
+import { TableNG } from "@grafana/ui/unstable";
 import { createRoot } from "react-dom/client";
 import { lastValueFrom } from "rxjs";
 
@@ -149,13 +150,15 @@ async function dataOf(panel, theme, variables) {
     theme,
     timeZone: ZONE,
   });
+  cacheFieldDisplayNames(frames);
   return { frames, filled };
 }
 
 function Content({ panel, frames, filled, theme, range, width, height }) {
   if (panel.type === "text") return <p>{panel.options.content}</p>;
   if (panel.type === "table") {
-    return frames.length ? <Table data={frames[0]} width={width} height={height} /> : <p>No data</p>;
+    const looks = { cellHeight: panel.options.cellHeight, initialSortBy: panel.options.sortBy };
+    return frames.length ? <TableNG data={frames[0]} {...{ width, height, ...looks }} /> : <p>No data</p>;
   }
   if (panel.type === "timeseries") {
     if (!frames.length) return <p>No data</p>;
@@ -187,7 +190,7 @@ function Content({ panel, frames, filled, theme, range, width, height }) {
   }
   const each = Math.max(20, Math.floor(height / Math.max(1, values.length)) - GAP_PX);
   const { displayMode, orientation, showUnfilled } = panel.options;
-  const aligned = getDisplayValueAlignmentFactors(values.map(({ display }) => display));
+  const aligned = getDisplayValueAlignmentFactors(values);
   return values.map(({ display, field, name }) => (
     <BarGauge
       key={display.title ?? name}
