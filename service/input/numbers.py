@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from service.input.formats import TopicMapping
 from service.input.reasons import Reason
 
 NUMBERS = frozenset((float, int, type(None)))
+MOST_EXACT = 2**53  # whole numbers below it are doubles
 DECIMALS = {
     sign: re.compile(rf"[+-]?(\d+({re.escape(sign)}\d*)?|{re.escape(sign)}\d+)([eE][+-]?\d+)?", re.ASCII)
     for sign in (".", ",")
@@ -57,16 +59,53 @@ def number_column(
 
     UNSET is a missing value, as None is.
     """
-    as_they_are = NUMBERS if not mapping.missing else frozenset[type]()
+    missing = plain_set(mapping.missing)
+    words = frozenset(one for one in missing if isinstance(one, str))
+    left_out = [float(one) for one in missing if not isinstance(one, str)]
+    pattern = re.compile(f"(?:{DECIMALS[mapping.decimal].pattern}\n)*", re.ASCII) if mapping.decimal else None
+
+    def of_numbers(values: Sequence[Any]) -> Doubles:
+        """Raises OverflowError, or ValueError where a number may be beside one that stands for a missing value."""
+        numbers = np.array(values, np.float64)
+        if left_out:
+            if (np.abs(numbers) >= MOST_EXACT).any():
+                raise ValueError("a number that a double may not hold")
+            numbers[np.isin(numbers, left_out)] = np.nan
+        return numbers
+
+    def of_texts(texts: Sequence[str]) -> Doubles:
+        """Raises ValueError where one is no number."""
+        lines = "".join([f"{text}\n" for text in texts])
+        if pattern is None or not pattern.fullmatch(lines) or lines.count("\n") != len(texts):
+            raise ValueError("no numbers")
+        numbers = lines.replace(",", ".").split("\n")[:-1]
+        return of_numbers(list(map(float, numbers)))
+
+    def of_kind(kind: type, values: Sequence[Any]) -> Doubles:
+        if kind is not str:
+            return of_numbers(values)
+        numbers = np.full(len(values), np.nan)
+        there = [value.strip().casefold() not in words for value in values] if words else [True] * len(values)
+        if any(there):
+            numbers[np.array(there, np.bool_)] = of_texts(list(compress(values, there)))
+        return numbers
 
     def column(values: Sequence[Any]) -> tuple[Doubles, Bools]:
-        if UnsetType in set(map(type, values)):
+        kinds = set(map(type, values))
+        if UnsetType in kinds:
             values = [None if value is UNSET else value for value in values]
-        if as_they_are.issuperset(map(type, values)):
-            try:
-                return np.array(values, np.float64), np.zeros(len(values), np.bool_)
-            except OverflowError:
-                pass
+            kinds = set(map(type, values))
+        try:
+            if kinds <= NUMBERS:
+                return of_numbers(values), np.zeros(len(values), np.bool_)
+            if kinds <= {*NUMBERS, str}:
+                numbers = np.empty(len(values))
+                for kind in (str, float):
+                    which = [(type(value) is str) == (kind is str) for value in values]
+                    numbers[np.array(which, np.bool_)] = of_kind(kind, list(compress(values, which)))
+                return numbers, np.zeros(len(values), np.bool_)
+        except (OverflowError, ValueError):
+            pass
         found = [_or_none(read, value) for value in values]
         return np.array(found, np.float64), np.array([one is None for one in found], np.bool_)
 

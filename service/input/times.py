@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,8 +15,12 @@ from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
 from service.errors import RejectedReading
 from service.input.formats import NO_TIME
 from service.input.reasons import Reason
+from service.input.time_formats import iso_layout_of, layout_of, microseconds_of
+from service.input.wall_clock import WallClock
 
 NUMBER = re.compile(r"\d{1,30}(\.\d{0,30})?", re.ASCII)
+MOST_DIGITS = 18
+MOST_MICROSECONDS = 2**53
 BELIEVED_MS = 31_622_400_000  # a year: as far from its record's time may be what looks like another unit
 
 
@@ -70,9 +75,28 @@ def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
     """
     tz = zone(rules.zone) if rules.zone else None
     read = time_reader(rules)
+    clock = WallClock(tz) if tz is not None else None
+    layout = layout_of(rules.format) if rules.format else None
 
     def one_by_one(times: Sequence[Any]) -> Int64s:
         return np.array([_or_no_time(read, time) for time in times], np.int64)
+
+    def of_text(times: Sequence[str]) -> Int64s:
+        """Raises ValueError where they are not all written in one way."""
+        if rules.format is not None:
+            if layout is None or clock is None:
+                raise ValueError("a format of its own, or of times with an offset")
+            return _of_microseconds(clock.utc(microseconds_of(times, layout)))
+        if "-" not in times[0]:
+            return _of_numbers(_whole_numbers(times), rules.unit)
+        iso = iso_layout_of(times[0])
+        if iso is not None and (iso[1] or clock is not None):
+            with suppress(ValueError):
+                found = microseconds_of(times, iso[0])
+                return _of_microseconds(found if iso[1] or clock is None else clock.utc(found))
+        if not all("-" in time for time in times):
+            raise ValueError("dates and numbers")
+        return _of_datetimes(list(map(datetime.fromisoformat, times)), tz)
 
     def of_kind(kind: type, times: Sequence[Any]) -> Int64s:
         try:
@@ -80,12 +104,12 @@ def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
                 return _of_numbers(np.array(times, np.int64), rules.unit)
             if kind is float:
                 return _of_numbers(np.array(times, np.float64), rules.unit)
-            if kind is str and rules.format is None and all("-" in time for time in times):
-                return _of_datetimes(list(map(datetime.fromisoformat, times)), tz)
+            if kind is str:
+                return of_text(times)
             if kind is datetime:
                 return _of_datetimes(times, tz or UTC)
             if kind is Moment:
-                return _of_moments(times)
+                return _of_microseconds(np.array([time.microseconds for time in times], np.int64))
         except (ValueError, OverflowError):
             pass
         return one_by_one(times)
@@ -121,6 +145,14 @@ def _of_numbers(numbers: Int64s | Doubles, unit: TimeUnit) -> Int64s:
     return np.where(usual, times, NO_TIME)
 
 
+def _whole_numbers(texts: Sequence[str]) -> Int64s:
+    """Of digits alone. Raises ValueError where there is anything else, or a number is too large."""
+    joined = "".join(texts)
+    if not (joined.isascii() and joined.isdigit()) or max(map(len, texts)) > MOST_DIGITS or "" in texts:
+        raise ValueError("no digits, or more of them")
+    return np.array(list(map(int, texts)), np.int64)
+
+
 def _of_datetimes(moments: Sequence[datetime], tz: tzinfo | None) -> Int64s:
     """Raises ValueError of one without an offset where there is no zone."""
     if None in {moment.tzinfo for moment in moments}:
@@ -131,9 +163,11 @@ def _of_datetimes(moments: Sequence[datetime], tz: tzinfo | None) -> Int64s:
     return np.where((times >= 0) & (times <= MAX_TIMESTAMP_MS), times, NO_TIME).astype(np.int64)
 
 
-def _of_moments(moments: Sequence[Moment]) -> Int64s:
-    times = np.rint(np.array([moment.microseconds for moment in moments], np.int64) / 1e6 * 1000)
-    return np.where((times >= 0) & (times <= MAX_TIMESTAMP_MS), times, NO_TIME).astype(np.int64)
+def _of_microseconds(moments: Int64s) -> Int64s:
+    """Of those that a double holds exactly, as datetimes are rounded to milliseconds."""
+    times = np.rint(moments / 1e6 * 1000)
+    good = (moments >= 0) & (moments < MOST_MICROSECONDS) & (times <= MAX_TIMESTAMP_MS)
+    return np.where(good, times, NO_TIME).astype(np.int64)
 
 
 def _number_reader(rules: TimeRules) -> Callable[[float, int | None], int]:

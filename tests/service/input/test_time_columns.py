@@ -1,0 +1,101 @@
+"""Times of many readings at once: what each is by itself, to the millisecond, or it is left."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.data.time_units import TimeUnit
+from service.errors import RejectedReading
+from service.input.formats import NO_TIME
+from service.input.times import Moment, TimeRules, time_column, time_reader
+
+FORMATS = ("%d.%m.%Y %H:%M", "%Y%m%d%H%M%S", "%m/%d/%Y %H:%M:%S.%f", "%Y-%m-%dT%H:%M", "%d.%m.%Y", "%H:%M %Y-%d-%m")
+OTHERS = (
+    "%d %b %Y",
+    "%Y-%m-%d %I:%M %p",
+    "%Y-%m-%dT%H:%M:%S%z",
+    "%y%m%d",
+    "%Y-%j",
+    "%d.%m.%Y %%",
+    "%Y-%m-%d\t%H",
+    "%H:%M",
+)
+ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Africa/Monrovia", None)
+ISO = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S+02:00")
+at = partial(datetime, tzinfo=UTC)  # of which the digits alone are written
+# Hours in which clocks are put forward or back, and the ends of days, months and years.
+EDGES = (
+    *(
+        at(2026, 3, 29, 1, 59),
+        at(2026, 10, 25, 2, 30),
+        at(2026, 3, 8, 2, 10),
+        at(2026, 11, 1, 1),
+    ),
+    *(at(2026, 4, 5, 1, 45), at(2026, 10, 4, 2, 15), at(1972, 1, 7, 0, 20), at(2024, 2, 29)),
+    *(at(1970, 1, 1), at(9999, 12, 31, 23), at(2255, 6, 5, 23, 47), at(2099, 12, 31, 23, 59)),
+)
+
+
+def compared(rules: TimeRules, times: Sequence[Any]) -> int:
+    """How many were read all at once; the others are left. Fails where one is another time than by itself."""
+    found = time_column(rules)(times).tolist()
+    for time, one in zip(times, found, strict=True):
+        try:
+            expected = time_reader(rules)(time, None)
+        except RejectedReading:
+            expected = NO_TIME
+        assert one in (expected, NO_TIME), time
+    return sum(one != NO_TIME for one in found)
+
+
+def moments(rng: Random) -> list[datetime]:
+    near = [edge + timedelta(seconds=rng.uniform(-5_000, 5_000)) for edge in EDGES[:8] for _ in range(5)]
+    far = [at(1970, 1, 1) + timedelta(seconds=rng.uniform(0, 9e9)) for _ in range(20)]
+    return [*near, *far, *EDGES]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("written", [*FORMATS, *OTHERS, *ISO])
+def test_text_is_the_time_that_it_is_by_itself(written: str, zone: str | None) -> None:
+    texts = [moment.strftime(written) for moment in moments(Random(written))]
+    rules = TimeRules("input.topics.plant", TimeUnit.MS, None if written in ISO else written, zone)
+    read = compared(rules, texts)
+    assert read or zone is None or written == "%H:%M"  # of 1900
+    for odd in (" 2026-01-05", "", "20260105", "x", texts[0][:-1], texts[0] + "0", "٢" + texts[0][1:], texts[0] + " "):
+        compared(rules, [odd, *texts[:9]])
+        compared(rules, [*texts[:9], odd])
+
+
+@given(
+    st.lists(
+        st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?Z?", fullmatch=True),
+        min_size=1,
+    )
+)
+def test_digits_that_are_no_time_are_none(texts: list[str]) -> None:
+    for zone in ("Europe/Berlin", None):
+        compared(TimeRules("input.topics.plant", TimeUnit.MS, None, zone), texts)
+        for text in texts:
+            compared(TimeRules("input.topics.plant", TimeUnit.MS, None, zone), [text] * 3)
+
+
+@given(st.lists(st.from_regex(r"-?[0-9]{0,20}(\.[0-9]{0,3})?", fullmatch=True), min_size=1))
+def test_digits_in_text_are_the_number_that_they_are_by_themselves(texts: list[str]) -> None:
+    for unit in TimeUnit:
+        compared(TimeRules("input.topics.plant", unit), texts)
+
+
+@given(st.lists(st.integers(0, 2**53 - 1), min_size=1))
+def test_a_moment_is_rounded_as_a_datetime_is(microseconds: list[int]) -> None:
+    rules = TimeRules("input.topics.plant")
+    found = time_column(rules)([Moment(one) for one in microseconds])
+    epoch = datetime.fromisoformat("1970-01-01T00:00:00Z")
+    expected = time_column(rules)([epoch + timedelta(microseconds=one) for one in microseconds])
+    assert np.array_equal(found, expected)
