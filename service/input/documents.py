@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -79,11 +80,27 @@ def _shaped_json(root: Any, framed: int) -> Shaped:
             texts = [_text(value, framed) for value in values] if framed else values
             if not all(map(bytes.isascii, texts)):
                 _check_utf8(texts)
+        except ValueError:
+            return _one_by_one(one, values)
+        try:
             return ShapedDocuments(list(map(decode, texts)), np.arange(len(values)), [])
         except NOT_SHAPED:
-            return _one_by_one(one, values)
+            return _of_lines(decode, texts) or _one_by_one(one, values)
 
     return read
+
+
+def _of_lines(decode: Callable[[bytes], Any], texts: Sequence[bytes]) -> ShapedDocuments | None:
+    """Where each text has a document a line: what is so is no document as a whole. None where one has not."""
+    lines = [[line for line in text.splitlines() if line.strip()] for text in texts]
+    counts = list(map(len, lines))
+    if min(counts, default=0) < 2:
+        return None
+    try:
+        documents = list(map(decode, chain.from_iterable(lines)))
+    except NOT_SHAPED:
+        return None
+    return ShapedDocuments(documents, np.repeat(np.arange(len(texts)), counts), [])
 
 
 def _text(value: bytes, framed: int) -> bytes:

@@ -7,6 +7,7 @@ Sizes: R records, N readings, F features.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import compress
 from types import NoneType
 from typing import Any, NamedTuple, cast
@@ -92,7 +93,7 @@ def paths_of(mapping: TopicMapping, features: Sequence[str]) -> Paths:
 
 
 class _Readings(NamedTuple):
-    """N readings, each with the document and the record that it is in."""
+    """N readings, each with the document and the record that it is in. headers: those of each record."""
 
     topic: str
     records: MappedRecords
@@ -100,6 +101,7 @@ class _Readings(NamedTuple):
     documents: list[Any]
     document: Int64s
     record: Int64s
+    headers: Callable[[], Sequence[Mapping[str, str]]]
 
     def part(self, chosen: Bools) -> "_Readings":
         if chosen.all():
@@ -209,13 +211,16 @@ class ColumnReader:
         read = self._documents(values if len(where) == len(left) else [values[n] for n in where.tolist()])
         left[where[read.refused]] = True
         documents, record = read.documents, where[read.values]
+        headers = cache(lambda: list(map(records.headers, range(len(records.keys)))))
         inside = documents if self._shape.readings is None else all_of(self._shape.readings, documents)
         kinds = set(map(type, inside))
         if kinds == {NoneType}:
             inside = documents
         elif not kinds.isdisjoint((list, NoneType)):
-            return self._flattened(_Readings(topic, records, inside, documents, np.arange(len(inside)), record))
-        return _Readings(topic, records, inside, documents, np.arange(len(inside)), record)
+            return self._flattened(
+                _Readings(topic, records, inside, documents, np.arange(len(inside)), record, headers)
+            )
+        return _Readings(topic, records, inside, documents, np.arange(len(inside)), record, headers)
 
     def _flattened(self, found: _Readings) -> _Readings:
         """Those in what was found of each document: an array of them, one, or none: then the document is one."""
@@ -258,7 +263,7 @@ class ColumnReader:
             return [parts[key] for key in records.keys]
         if one.place == "header":
             (name,) = one.names or ("",)
-            return [records.headers(n).get(name) for n in range(len(records.keys))]
+            return [headers.get(name) for headers in readings.headers()]
         if one.place == "topic":
             return [readings.topic] * len(records.keys)
         return [None if time < 0 else time for time in records.times_ms.tolist()]
@@ -309,7 +314,7 @@ class ColumnReader:
         def of_kind(kind: type, found: list[Any]) -> tuple[Doubles, Bools]:
             if issubclass(kind, msgspec.Struct):
                 return self._rows([list(map(get, found)) for get in gets], {UNSET})
-            if kind is list and all(len(one) == self._width for one in found):
+            if kind is list and set(map(len, found)) == {self._width}:
                 return self._rows(list(zip(*found, strict=True)), set())
             if kind in alone and self._width == 1:
                 return self._rows([found], set())
@@ -334,7 +339,7 @@ class ColumnReader:
         for n, column in enumerate(columns):
             values[:, n], bad = self._numbers(column)
             unread |= bad
-        for n in np.flatnonzero(np.isnan(values).all(axis=1)).tolist():
+        for n in np.flatnonzero(np.isnan(values).all(axis=1)).tolist() if nothing else ():
             row = [column[n] for column in columns]
             unread[n] |= all(one is None or one is UNSET for one in row) and nothing.issuperset(row)
         return values, unread

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import compress
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def number_column(
     missing = plain_set(mapping.missing)
     words = frozenset(one for one in missing if isinstance(one, str))
     left_out = [float(one) for one in missing if not isinstance(one, str)]
-    pattern = re.compile(f"(?:{DECIMALS[mapping.decimal].pattern}\n)*", re.ASCII) if mapping.decimal else None
+    signs = frozenset(f"0123456789+-eE{mapping.decimal}") if mapping.decimal else None
 
     def of_numbers(values: Sequence[Any]) -> Doubles:
         """Raises OverflowError, or ValueError where a number may be beside one that stands for a missing value."""
@@ -74,36 +75,42 @@ def number_column(
         return numbers
 
     def of_texts(texts: Sequence[str]) -> Doubles:
-        """Raises ValueError where one is no number."""
-        lines = "".join([f"{text}\n" for text in texts])
-        if pattern is None or not pattern.fullmatch(lines) or lines.count("\n") != len(texts):
-            raise ValueError("no numbers")
-        numbers = lines.replace(",", ".").split("\n")[:-1]
-        return of_numbers(list(map(float, numbers)))
+        """Raises ValueError where one is no number. Of these signs float() reads what DECIMALS has."""
+        if signs is None or not signs.issuperset("".join(texts)):
+            raise ValueError("other signs")
+        if mapping.decimal == ",":
+            texts = " ".join(texts).replace(",", ".").split(" ")
+        return of_numbers(list(map(float, texts)))
 
-    def of_kind(kind: type, values: Sequence[Any]) -> Doubles:
-        if kind is not str:
-            return of_numbers(values)
-        numbers = np.full(len(values), np.nan)
-        there = [value.strip().casefold() not in words for value in values] if words else [True] * len(values)
+    def of_words(texts: Sequence[str]) -> Doubles:
+        """Of numbers, and words for a missing value."""
+        if not words:
+            return of_texts(texts)
+        numbers = np.full(len(texts), np.nan)
+        there = [text.strip().casefold() not in words for text in texts]
         if any(there):
-            numbers[np.array(there, np.bool_)] = of_texts(list(compress(values, there)))
+            numbers[np.array(there, np.bool_)] = of_texts(list(compress(texts, there)))
+        return numbers
+
+    def of_all(values: Sequence[Any], kinds: set[type]) -> Doubles:
+        if kinds <= NUMBERS:
+            return of_numbers(values)
+        if kinds == {str}:
+            return of_words(values)
+        if not kinds <= {*NUMBERS, str}:
+            raise ValueError("what is no number")
+        numbers, texts = np.empty(len(values)), np.array([type(value) is str for value in values], np.bool_)
+        numbers[texts] = of_words(list(compress(values, texts.tolist())))
+        numbers[~texts] = of_numbers(list(compress(values, (~texts).tolist())))
         return numbers
 
     def column(values: Sequence[Any]) -> tuple[Doubles, Bools]:
         kinds = set(map(type, values))
         if UnsetType in kinds:
             values = [None if value is UNSET else value for value in values]
-            kinds = set(map(type, values))
+            kinds = {*kinds, NoneType} - {UnsetType}
         try:
-            if kinds <= NUMBERS:
-                return of_numbers(values), np.zeros(len(values), np.bool_)
-            if kinds <= {*NUMBERS, str}:
-                numbers = np.empty(len(values))
-                for kind in (str, float):
-                    which = [(type(value) is str) == (kind is str) for value in values]
-                    numbers[np.array(which, np.bool_)] = of_kind(kind, list(compress(values, which)))
-                return numbers, np.zeros(len(values), np.bool_)
+            return of_all(values, kinds), np.zeros(len(values), np.bool_)
         except (OverflowError, ValueError):
             pass
         found = [_or_none(read, value) for value in values]
