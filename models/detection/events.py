@@ -66,6 +66,7 @@ def note(
     events: Events,
     count: int,
     stream: Scalars[float],
+    relation: Doubles,
     scores: Scores,
     step: Step,
     scratch: Scratch,
@@ -76,7 +77,7 @@ def note(
     event.change, event.score = step.change.value, scores.score
     event.severity, event.opened_by, event.peak = step.severity, stream.opened_by, stream.peak
     event.opened_offset, event.opened_ms, event.length = stream.opened_offset, stream.opened_ms, stream.length
-    returns_ms = return_periods(stream, scratch, scores, rules)
+    returns_ms = return_periods(stream, relation, scratch, scores, rules)
     for witness in range(len(returns_ms)):
         events.returns_ms[count, witness] = returns_ms[witness]
     for f in range(len(looks)):

@@ -169,7 +169,7 @@ def judge_block(
             if related > 0:
                 relate(relation, limits, scratch, rules)
             stream.age += 1
-            scores = score(stream, scratch, elapsed_ms, rules)
+            scores = score(stream, relation, scratch, elapsed_ms, rules)
             step = step_alarm(stream, scratch, scores, float(block.offsets[n]), time_ms, rules)
             sheet.score[n], sheet.alarm[n] = scores.score, stream.alarm > 0
 
@@ -178,7 +178,7 @@ def judge_block(
                 for f in range(features):
                     follow_symptoms(symptoms, f, scratch.channels[f], scratch.looks[f], step)
             if step.change != Change.NONE or asks:
-                note(events, count, stream, scores, step, scratch, symptoms, rules)
+                note(events, count, stream, relation, scores, step, scratch, symptoms, rules)
                 event = events.records[count]
                 event.wave, event.place, event.reading, event.asks = wave, place, n, one_if(asks)
                 count += 1

@@ -8,7 +8,15 @@ from models.detection.compiling import compiled
 from models.detection.expectation import rescale_expectation
 from models.detection.records import LONGER, Look, Rules, Scores, Scratch, Step
 from models.detection.relation import rescale_relation, shrink_relation
-from models.detection.rows import RELATION_MEAN, RELATION_VARIANCE, Channels, Scalars
+from models.detection.rows import (
+    LASTING_LAW,
+    LAW_PEAK,
+    REBOUND_LAW,
+    RELATION_MEAN,
+    RELATION_VARIANCE,
+    Channels,
+    Scalars,
+)
 from models.detection.thresholds import ask_less, calibrate
 
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
@@ -46,6 +54,9 @@ def update_baseline(
             channel.level_deviation_mean, channel.level_deviation_variance, near, rate
         )
         if related:
+            lasting = abs(look.relation_lasting) * look.relation_counts
+            see_peak(relation, LASTING_LAW, f, lasting * scores.scored)
+            see_peak(relation, REBOUND_LAW, f, look.rebound * scores.scored)
             near = not_too_far(look.relation, relation[RELATION_MEAN, f], look.relation_std, settled)
             relation[RELATION_MEAN, f], relation[RELATION_VARIANCE, f] = follow(
                 relation[RELATION_MEAN, f], relation[RELATION_VARIANCE, f], near, rate
@@ -72,8 +83,13 @@ def update_baseline(
     stream.level_block_peak = at_least(stream.level_block_peak, scores.peaks[1] * scores.scored)
     stream.range_block_peak = at_least(stream.range_block_peak, scores.peaks[2] * scores.scored)
     if stream.block_seen >= rules.block_readings and stream.alarm == 0:  # what is open is judged as when it opened
-        calibrate(stream, scratch, rules, false_alarm_ms)
+        calibrate(stream, relation, scratch, rules, false_alarm_ms)
     ask_less(stream, together, rules.factor_fades)
+
+
+@compiled
+def see_peak(relation: Doubles, law: int, f: int, value: float) -> None:
+    relation[law + LAW_PEAK, f] = at_least(relation[law + LAW_PEAK, f], value)
 
 
 @compiled

@@ -20,6 +20,9 @@ from models.detection.records import Limits, Scratch
 from models.detection.rows import (
     CALENDAR,
     CHANNELS,
+    LARGEST_RESIDUAL,
+    LASTING_LAW,
+    REBOUND_LAW,
     RELATION_MATRIX,
     RELATION_MEAN,
     RELATION_VARIANCE,
@@ -255,6 +258,9 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         matrix = torch.full((features, features), -0.25).triu(1) + 1.5 * torch.eye(features)
         products = (64 * spread * spread)[:, :, None] * torch.ones(features, features).tril(-1)
         rows.relation[lived, RELATION_MEAN], rows.relation[lived, RELATION_VARIANCE] = 0.03125, 0.5
+        rows.relation[lived, LARGEST_RESIDUAL] = -0.75
+        for place, number in enumerate((1.0, 1.25, 0.125, 4.0, 0.125)):  # of a law
+            rows.relation[lived, LASTING_LAW + place] = rows.relation[lived, REBOUND_LAW + place] = number
         rows.relation[lived, RELATION_MATRIX:] = (matrix + products)[lived]
         for place, number in enumerate(
             (0.75, 0.0625, 2.0, 1.5, 0.25, 6.0, 0.5, 0.125, 1.0, 1.25, 0.125, 3.0, 1.25, 1.5, 0.06)

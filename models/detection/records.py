@@ -110,7 +110,8 @@ class Look:
     counts: float  # 1: it is far enough off to raise an alarm; see LIMITS
     level_counts: float  # the same of the level deviation
     sudden: float  # the residual's standard deviations, where it counts
-    sudden_ratio: float  # over the channel's threshold
+    sudden_ratio: float  # over the channel's threshold; of a rebound, over its own
+    rebound: float  # the smaller of two residuals of opposite sign that follow each other, in standard deviations
     beyond: float  # how far outside the range that was learned, raw; 0 inside, and where that does not count
     outside: float  # margins outside the range
     equal: float  # the run of equal values, over the longest that is healthy

@@ -251,10 +251,16 @@ class Relations(_Statistics[T]):
 CHANNELS = Table.of(Channels)
 SCALARS = Table.of(Scalars)
 RELATIONS = Table.of(Relations)
-RELATION_MEAN, RELATION_VARIANCE, RELATION_LASTING, RELATION_MATRIX = range(4)
+RELATION_MEAN, RELATION_VARIANCE, RELATION_LASTING, LARGEST_RESIDUAL = range(4)
+LASTING_LAW, REBOUND_LAW, RELATION_MATRIX = 4, 9, 14
 """Behind Channels, where there are several: long mean and variance of how far each is from what the others say, in
-spreads; its short mean, in standard deviations; then (F, F), above the diagonal and on it the precision, below it sums
-of products: see relation."""
+spreads; its short mean, in standard deviations; the largest residual of late, signed, in standard deviations; the laws
+of the channel's own peaks, of that short mean and of rebounds; then (F, F), above the diagonal and on it the precision,
+below it sums of products: see relation."""
+LAW_PEAK, LAW_MEAN, LAW_VARIANCE, LAW_THRESHOLD, LAW_FAILED = range(5)
+"""Of a law: the largest value in the block; long mean and variance of the logarithms of the blocks' peaks; the
+threshold by these; the share of the blocks whose peak passed the threshold that was set before them."""
+UNKNOWN_LAW = (0.0, 1.4, 0.04, 8.0, 1.0)  # of a stream that has never been seen
 
 
 CALENDAR = CHANNELS.names[CHANNELS.places["hour_00"] : CHANNELS.places["week_gain_1"] + 1]
@@ -266,6 +272,14 @@ MOST_RELATED = 64  # channels: of more, what is remembered of how they go togeth
 def relation_rows(features: int) -> int:
     """R, how many numbers a channel has behind those of Channels, for how it goes together with the others."""
     return RELATION_MATRIX + features if 1 < features <= MOST_RELATED else 0
+
+
+def fresh_relation(features: int) -> Tensor:
+    """The R numbers of a channel of a stream that has never been seen."""
+    numbers = torch.zeros(relation_rows(features), dtype=torch.float64)
+    for law in (LASTING_LAW, REBOUND_LAW):
+        numbers[law : law + len(UNKNOWN_LAW)] = torch.tensor(UNKNOWN_LAW, dtype=torch.float64)[: len(numbers)]
+    return numbers
 
 
 def relation_scalars(features: int) -> int:
@@ -348,7 +362,6 @@ def fresh(streams: int, config: ForecasterConfig) -> Rows:
     """Rows of streams that have never been seen."""
     hidden, cell = (torch.zeros(streams, config.layers, width) for width in (config.memory_width, config.cell_width))
     features = len(config.features)
-    related = torch.zeros(relation_rows(features), dtype=torch.float64)
-    channels = torch.cat([CHANNELS.initial(), related])[:, None].expand(streams, -1, features)
+    channels = torch.cat([CHANNELS.initial(), fresh_relation(features)])[:, None].expand(streams, -1, features)
     scalars = torch.cat([SCALARS.initial(), RELATIONS.initial()[: relation_scalars(features)]]).expand(streams, -1)
     return Rows(hidden, cell, channels.contiguous(), scalars.contiguous())

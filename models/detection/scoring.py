@@ -4,6 +4,7 @@ Each witness looks at readings in a way of its own, over a threshold of its own;
 score.
 
 - sudden: this reading's residual, in its standard deviations for this stream; the channel furthest over its threshold;
+  of several channels also the smaller of two residuals, if one leaps and soon leaps back;
 - prediction: the same, root mean square over the channels (the strength), smoothed, less the share of the one reading
   that has the largest: it takes two at least;
 - level: the same of the level deviation, the smoothed distance from the stream's own level;
@@ -11,7 +12,8 @@ score.
   takes the tail of: Lavin & Ahmad 2015);
 - range: how far the reading lies outside the range learned so far;
 - relation: how far the channels are from what the others say that they should be, root mean square, of this reading
-  and smoothed with its sign; each is compared with its own long mean as prediction and level are;
+  and smoothed with its sign; each is compared with its own long mean as prediction and level are; smoothed also the
+  channel that is furthest over a threshold of its own;
 - stuck, missing, silent: equal values, absent values, or no reading, for longer than this stream ever knew.
 
 The thresholds of the first five come from the peaks of the stream's own recent blocks. The logarithms of these are

@@ -5,12 +5,24 @@ What a peak comes to by the same law is its return period.
 
 import math
 
+from models.data.arrays import Doubles
 from models.data.time_units import DAY_MS
 from models.detection.alarm import OpenedBy
 from models.detection.arithmetic import at_least, at_most, exponential, follow, logarithm, one_if, within
 from models.detection.compiling import compiled
 from models.detection.records import FARTHEST, SMALLEST_DEVIATION, Rules, Scores, Scratch
-from models.detection.rows import Channels, Relations, Scalars
+from models.detection.rows import (
+    LASTING_LAW,
+    LAW_FAILED,
+    LAW_MEAN,
+    LAW_PEAK,
+    LAW_THRESHOLD,
+    LAW_VARIANCE,
+    REBOUND_LAW,
+    Channels,
+    Relations,
+    Scalars,
+)
 from models.detection.scoring import EULER_GAMMA, GUMBEL_SCALE
 
 PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
@@ -18,14 +30,16 @@ LONGEST_RETURN_MS = 100 * 365 * DAY_MS  # no longer return period is told: no on
 MOST_BLOCKS = 1e12  # of a period; also where the interval is not known
 LOWEST_IF_ASKED = 0.5  # threshold of prediction and level where it is said how many false alarms there may be
 LOWEST_SUDDEN_IF_ASKED = 3.0  # the same of sudden
+LOWEST_REBOUND = 3.0  # deviations: of two readings that are off, to either side
 FARTHEST_BLOCKS = 60.0  # logarithm of them
 REPEATS = 0.1  # share of a channel's readings: a value that is repeated more often repeats by nature
 SMALLEST_PEAK_STD = 1e-9  # of the logarithm of peaks
+MOST_FAILED = 0.2  # share of a channel's blocks: where more of them passed its own threshold, it is not heeded
 HIGHEST_PEAK = 8.0  # standard deviations above the mean of the peaks: of a higher one no more is learned
 
 
 @compiled
-def calibrate(stream: Scalars[float], scratch: Scratch, rules: Rules, false_alarm_ms: float) -> None:
+def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules: Rules, false_alarm_ms: float) -> None:
     """A block is full: what its peaks, on a logarithmic scale, exceed once in the wanted period scores 1.0.
 
     false_alarm_ms: event time in which the stream may raise one false alarm; 0: as the rules have it, in readings.
@@ -52,6 +66,10 @@ def calibrate(stream: Scalars[float], scratch: Scratch, rules: Rules, false_alar
     stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, sharp, 1.0)
     if len(scratch.matrix) > 0:
         calibrate_relation(scratch.relation[0], rate, sharp, lasting, lowest, lowest_sudden)
+        rarer = logarithm(float(len(scratch.channels))) / GUMBEL_SCALE
+        for f in range(len(scratch.channels)):
+            learn_law(relation, LASTING_LAW, f, rate, lasting + rarer, lowest)
+            learn_law(relation, REBOUND_LAW, f, rate, sharp + rarer, LOWEST_REBOUND)
     calibrate_sudden(scratch, rate, sharp, lowest_sudden)
     stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = 0.0
     stream.block_seen = 0.0
@@ -70,6 +88,30 @@ def calibrate_relation(
     relation.threshold = exceeded(relation.peak_mean, relation.peak_variance, sharp, lowest_sudden)
     relation.lasting_threshold = exceeded(relation.lasting_peak_mean, relation.lasting_peak_variance, lasting, lowest)
     relation.block_peak = relation.lasting_block_peak = 0.0
+
+
+@compiled
+def learn_law(relation: Doubles, law: int, f: int, rate: float, deviations: float, lowest: float) -> None:
+    """A channel's own threshold, and how often its blocks passed the one that was set before them."""
+    peak = relation[law + LAW_PEAK, f]
+    failed = one_if(peak > relation[law + LAW_THRESHOLD, f])
+    relation[law + LAW_FAILED, f] += (failed - relation[law + LAW_FAILED, f]) * rate
+    mean, variance = learn_peak(relation[law + LAW_MEAN, f], relation[law + LAW_VARIANCE, f], peak, rate)
+    relation[law + LAW_MEAN, f], relation[law + LAW_VARIANCE, f] = mean, variance
+    relation[law + LAW_THRESHOLD, f] = exceeded(mean, variance, deviations, lowest)
+    relation[law + LAW_PEAK, f] = 0.0
+
+
+@compiled
+def over_own(value: float, relation: Doubles, law: int, f: int, channel: Channels[float]) -> float:
+    """A value over the channel's own threshold; 0 where that is not heeded.
+
+    It must have foretold the channel's blocks: peaks that wander pass it time and again, and the first eight blocks say
+    too little. A channel that repeats by nature jumps so rarely that its blocks say little of it.
+    """
+    if relation[law + LAW_FAILED, f] > MOST_FAILED or repeats(channel):
+        return 0.0
+    return value / relation[law + LAW_THRESHOLD, f]
 
 
 @compiled
@@ -154,7 +196,7 @@ def ask_less(stream: Scalars[float], relation: Relations[float], fades: float) -
 
 @compiled
 def return_periods(
-    stream: Scalars[float], scratch: Scratch, scores: Scores, rules: Rules
+    stream: Scalars[float], relation: Doubles, scratch: Scratch, scores: Scores, rules: Rules
 ) -> tuple[float, float, float, float, float, float, float, float]:
     """How rarely each witness sees what it sees in this stream, in event time (ms), in the order of OpenedBy.
 
@@ -167,11 +209,20 @@ def return_periods(
     for f in range(len(scratch.looks)):
         sudden_ms = at_least(sudden_ms, sudden_return_period(scratch, f, block_ms, rules))
     if len(scratch.matrix) > 0:
-        relation = scratch.relation[0]
+        together = scratch.relation[0]
         relation_ms = at_least(
-            return_period(peaks[3], relation.peak_mean, relation.peak_variance, block_ms, rules),
-            return_period(peaks[4], relation.lasting_peak_mean, relation.lasting_peak_variance, block_ms, rules),
+            return_period(peaks[3], together.peak_mean, together.peak_variance, block_ms, rules),
+            return_period(peaks[4], together.lasting_peak_mean, together.lasting_peak_variance, block_ms, rules),
         )
+        for f in range(len(scratch.looks)):
+            look = scratch.looks[f]
+            lasting = abs(look.relation_lasting) * look.relation_counts
+            relation_ms = at_least(
+                relation_ms, own_return_period(lasting, relation, LASTING_LAW, scratch, f, block_ms, rules)
+            )
+            sudden_ms = at_least(
+                sudden_ms, own_return_period(look.rebound, relation, REBOUND_LAW, scratch, f, block_ms, rules)
+            )
     return (
         return_period(peaks[0], stream.residual_peak_mean, stream.residual_peak_variance, block_ms, rules),
         return_period(peaks[1], stream.level_peak_mean, stream.level_peak_variance, block_ms, rules),
@@ -191,6 +242,18 @@ def sudden_return_period(scratch: Scratch, f: int, block_ms: float, rules: Rules
     if len(scratch.matrix) > 0 and repeats(channel):
         return return_period(sudden, together.sudden_peak_mean, together.sudden_peak_variance, block_ms, rules)
     own_ms: float = return_period(sudden, channel.sudden_peak_mean, channel.sudden_peak_variance, block_ms, rules)
+    return own_ms / len(scratch.looks)
+
+
+@compiled
+def own_return_period(
+    value: float, relation: Doubles, law: int, scratch: Scratch, f: int, block_ms: float, rules: Rules
+) -> float:
+    """By the law of the channel's own peaks, for as many looks as there are channels; 0 where it is not heeded."""
+    if over_own(value, relation, law, f, scratch.channels[f]) == 0:
+        return 0.0
+    mean, variance = relation[law + LAW_MEAN, f], relation[law + LAW_VARIANCE, f]
+    own_ms: float = return_period(value, mean, variance, block_ms, rules)
     return own_ms / len(scratch.looks)
 
 

@@ -5,11 +5,12 @@ scoring says what each witness looks at, and what can be set.
 
 import math
 
+from models.data.arrays import Doubles
 from models.detection.arithmetic import add, at_least, at_most, one_if
 from models.detection.compiling import compiled
 from models.detection.records import FARTHEST, LONGER, SMALLEST_DEVIATION, STRONGEST, Look, Rules, Scores, Scratch
-from models.detection.rows import Channels, Scalars
-from models.detection.thresholds import repeats
+from models.detection.rows import LARGEST_RESIDUAL, LASTING_LAW, REBOUND_LAW, Channels, Scalars
+from models.detection.thresholds import over_own, repeats
 
 HIGHEST_SCORE = 1e6
 EQUAL_READINGS = 20.0  # equal values in a row that are always healthy
@@ -17,11 +18,14 @@ MISSING_READINGS = 3.0  # missing ones in a row that are not, where there were n
 HIGHEST_ECHO = 0.99  # score: what one reading leaves in the smoothed strength holds an alarm open, and opens none
 REPEATED_LONGER = 4.0  # in place of LONGER, where a value repeats by nature
 MOVES = 0.5  # share of its readings: a value that changes more seldom stands still by nature
+REBOUND_SHARE = 0.7  # that is left of a residual at the next reading: what leaps back soon is a rebound
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
 
 @compiled
-def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Rules) -> Scores:
+def score(
+    stream: Scalars[float], channel_relations: Doubles, scratch: Scratch, elapsed_ms: float, rules: Rules
+) -> Scores:
     """What each witness says, over its threshold; moves `residual_strength` and the runs.
 
     Of prediction and level it is the strength that is compared with its own long past, as anomaly likelihood compares a
@@ -38,6 +42,9 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
     related, together = len(scratch.matrix) > 0, scratch.relation[0]
     relation, lasting, told_relation, told_lasting = relation_strengths(scratch) if related else (0.0, 0.0, 0.0, 0.0)
     sudden, outside, equal, missing = furthest_channels(scratch, rules)
+    own_lasting = 0.0
+    if related:
+        sudden, own_lasting = at_least(sudden, rebound(channel_relations, scratch)), leaves(channel_relations, scratch)
     share = rules.baseline_share
     weight, mean, variance = rules.residual_weight, stream.residual_strength_mean, stream.residual_strength_variance
     peaks = (
@@ -58,7 +65,8 @@ def score(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Ru
         runs[0],
         runs[1],
         runs[2],
-        at_least(peaks[3] / together.threshold, peaks[4] / together.lasting_threshold) / together.factor
+        at_least(at_least(peaks[3] / together.threshold, peaks[4] / together.lasting_threshold), own_lasting)
+        / together.factor
         if related
         else 0.0,
     )
@@ -139,6 +147,36 @@ def relation_strengths(scratch: Scratch) -> tuple[float, float, float, float]:
         math.sqrt(told / present),
         math.sqrt(told_lasting / present),
     )
+
+
+@compiled
+def rebound(relation: Doubles, scratch: Scratch) -> float:
+    """Of a channel that leaps and soon leaps back, over its own threshold; moves the largest residual of late.
+
+    The smaller of both leaps counts: an edge, at which a channel stays, is none, however high. So a spike is told
+    beside edges that are as high by nature.
+    """
+    furthest = 0.0
+    for f in range(len(scratch.looks)):
+        look, before = scratch.looks[f], relation[LARGEST_RESIDUAL, f]
+        look.rebound = 0.0
+        if before * look.residual_z < 0:
+            look.rebound = at_most(abs(before), abs(look.residual_z)) * look.counts
+        faded = before * REBOUND_SHARE
+        relation[LARGEST_RESIDUAL, f] = look.residual_z if abs(look.residual_z) > abs(faded) else faded
+        own = over_own(look.rebound, relation, REBOUND_LAW, f, scratch.channels[f])
+        look.sudden_ratio, furthest = at_least(look.sudden_ratio, own), at_least(furthest, own)
+    return furthest
+
+
+@compiled
+def leaves(relation: Doubles, scratch: Scratch) -> float:
+    """Of the channel that is furthest, lastingly, from what the others say, over its own threshold."""
+    furthest = 0.0
+    for f in range(len(scratch.looks)):
+        lasting = abs(scratch.looks[f].relation_lasting) * scratch.looks[f].relation_counts
+        furthest = at_least(furthest, over_own(lasting, relation, LASTING_LAW, f, scratch.channels[f]))
+    return furthest
 
 
 @compiled

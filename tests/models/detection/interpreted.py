@@ -17,7 +17,7 @@ import models.detection.net_arithmetic
 from models.data.arrays import Doubles
 from models.detection.alarm import AlarmConfig
 from models.detection.records import Block, Events, Look, Rules, Scratch, Sheet, record_of
-from models.detection.rows import CHANNELS, RELATIONS, SCALARS, relation_rows
+from models.detection.rows import CHANNELS, RELATIONS, SCALARS, fresh_relation
 from models.detection.scoring import ScoreConfig
 
 # The modules of the judge, each after those that it imports.
@@ -133,7 +133,7 @@ class OneStream:
         self.scratch.stream_numbers[:] = SCALARS.initial().numpy()
         self.scratch.channel_numbers[:] = CHANNELS.initial().numpy()
         self.scratch.relation_numbers[:] = RELATIONS.initial().numpy()
-        self.relation = np.zeros((relation_rows(features), features))
+        self.relation = np.tile(fresh_relation(features).numpy()[:, None], features)
         for look in self.looks:
             look.present = look.counts = look.level_counts = look.relation_counts = 1.0
 

@@ -16,10 +16,10 @@ from models.detection.alarm import Change, OpenedBy
 from models.detection.detector import Detector, Transition
 from models.detection.priming import precision_of, prime
 from models.detection.relation import RIDGE
-from models.detection.rows import MOST_RELATED, RELATION_MATRIX, fresh
+from models.detection.rows import LASTING_LAW, LAW_PEAK, LAW_THRESHOLD, MOST_RELATED, RELATION_MATRIX, fresh
 from models.detection.sensor_rules import Direction, SensorRule, SensorRules
 from tests.data import Judged, batch_of, judge, some_forecaster
-from tests.models.detection.interpreted import RELATION
+from tests.models.detection.interpreted import RELATION, THRESHOLDS, OneStream
 
 READINGS, AT, LASTS = 6_000, 4_500, 120
 
@@ -161,6 +161,54 @@ def test_a_channel_that_seldom_changes_has_the_threshold_of_all() -> None:
     of_all = found.channel("sudden_threshold")[0, 1]
     own = judged(jumpy(6, second=np.random.default_rng(5).normal(size=READINGS))).rows.channel("sudden_threshold")
     assert of_all > 2 * own[0, 1]
+
+
+def set_points(seed: int, readings: int = READINGS) -> Doubles:
+    """Two channels that stay at a set point for a while, each at its own: edges are as high as faults."""
+    random = np.random.default_rng(seed)
+    levels = [np.repeat(random.integers(0, 2, readings // 80 + 1), 80)[:readings] * 30.0 for _ in range(2)]
+    return np.stack(levels, axis=1) + random.normal(size=(readings, 2))
+
+
+@pytest.mark.parametrize(("lasts", "told"), [(1, True), (2, True), (60, False)])
+def test_a_leap_is_told_beside_edges_that_are_as_high_if_it_soon_leaps_back(*, lasts: int, told: bool) -> None:
+    values = set_points(3)
+    at = AT - AT % 80 + 20
+    up = 20.0 if values[at, 1] < 15 else -20.0
+    values[at : at + lasts, 1] += up
+    found = [one for one in opened(judged(values), OpenedBy.SUDDEN) if at <= one.reading < at + 80]
+    assert [(one.reading - at, int(np.argmax(one.share))) for one in found] == ([(lasts, 1)] if told else [])
+    if told:
+        sudden_ms = found[0].returns_ms[OpenedBy.SUDDEN]
+        assert sudden_ms > 20_000 * 60_000, "rarer than what is exceeded once in the wanted period"
+
+
+def test_what_one_channel_is_off_by_for_long_is_told_beside_channels_that_are_wild() -> None:
+    random = np.random.default_rng(0)
+    load = random.normal(size=(READINGS, 1))
+    values = load + random.normal(0, 0.5, (READINGS, 4))
+    for begin in random.integers(0, READINGS - 100, 60):  # of its own accord, now here, now there
+        values[begin : begin + 40, 3] += random.choice([-3.0, 3.0])
+    values[AT : AT + LASTS, 0] += 1.2
+    found = opened(judged(values), OpenedBy.RELATION)
+    assert 0 in [int(np.argmax(one.share)) for one in found if AT <= one.reading < AT + LASTS]
+
+
+@pytest.mark.parametrize(("wanders", "heeded"), [(False, True), (True, False)])
+def test_a_threshold_is_heeded_once_it_has_foretold_its_blocks(*, wanders: bool, heeded: bool) -> None:
+    random = np.random.default_rng(1)
+    one = OneStream(2)
+    one.channels[0].known = one.channels[0].changes = 1_000.0
+    since = []
+    for block in range(1, 33):
+        passed = one.relation[LASTING_LAW + LAW_THRESHOLD, 0] * 1.1
+        one.relation[LASTING_LAW + LAW_PEAK, 0] = passed if wanders and block % 3 == 0 else random.uniform(3, 4)
+        THRESHOLDS.learn_law(one.relation, LASTING_LAW, 0, 1 / min(block + 2, 32), 4.0, 1.5)
+        since.append(THRESHOLDS.over_own(1.0, one.relation, LASTING_LAW, 0, one.channels[0]) > 0)
+    assert since[:8] == [False] * 8
+    assert all(since[8:]) if heeded else not any(since)
+    one.channels[0].changes = 100.0
+    assert THRESHOLDS.over_own(1e6, one.relation, LASTING_LAW, 0, one.channels[0]) == 0, "it repeats by nature"
 
 
 def test_one_channel_remembers_nothing_of_others() -> None:

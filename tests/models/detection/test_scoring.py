@@ -198,7 +198,7 @@ def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int)
         one.looks[0].sudden = one.channels[0].sudden_threshold
         thresholds = one.stream.residual_threshold, 0.0, 0.0, 0.0, 0.0
         at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, thresholds, (0.99, 1.0, 0.0), 0)
-        returns_ms = THRESHOLDS.return_periods(one.stream, one.scratch, at, one.rules)
+        returns_ms = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)
         assert returns_ms[0] == pytest.approx(period * 2_000, rel=0.02)
         assert returns_ms[3] == pytest.approx(period * 2_000, rel=0.02)
         assert returns_ms[4:] == (0.0, one.stream.age * 2_000, 0.0, 0.0), "a run that is healthy says nothing"
@@ -210,7 +210,8 @@ def test_no_return_period_is_longer_than_a_hundred_years_or_shorter_than_a_readi
     for peak, expected in ((1e6, THRESHOLDS.LONGEST_RETURN_MS), (0.0, 60_000.0)):
         one.looks[0].sudden = peak
         at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, (peak,) * 5, (0.0,) * 3, 0)
-        assert THRESHOLDS.return_periods(one.stream, one.scratch, at, one.rules)[3] == pytest.approx(expected)
+        returns_ms = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)
+        assert returns_ms[3] == pytest.approx(expected)
 
 
 def test_of_a_channel_that_seldom_changes_a_jump_returns_as_often_as_one_of_any_channel() -> None:
@@ -229,7 +230,7 @@ def test_of_a_channel_that_seldom_changes_a_jump_returns_as_often_as_one_of_any_
     def returns_ms(steady_sudden: float, switch_sudden: float) -> float:
         one.looks[0].sudden, one.looks[1].sudden = steady_sudden, switch_sudden
         at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, (0.0,) * 5, (0.0,) * 3, 0)
-        found: float = THRESHOLDS.return_periods(one.stream, one.scratch, at, one.rules)[OpenedBy.SUDDEN]
+        found: float = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)[OpenedBy.SUDDEN]
         return found
 
     assert returns_ms(0.0, math.expm1(2.0)) == pytest.approx(256 * 60_000 * math.exp(0.5772156649), rel=1e-6)
@@ -306,7 +307,7 @@ def score(residual: float, value: float, one: OneStream, elapsed_ms: float = 0.0
         RESIDUAL.compare(channel, look, one.rules)
         RESIDUAL.limit(channel, look, NO_LIMITS)
     with np.errstate(all="ignore"):
-        found: Scores = WITNESSES.score(one.stream, one.scratch, elapsed_ms, one.rules)
+        found: Scores = WITNESSES.score(one.stream, one.relation, one.scratch, elapsed_ms, one.rules)
     return found
 
 
