@@ -2,7 +2,8 @@
 
 A command is run as it is written, in a folder with a small history, but for what makes it long (`SHORTER`). Those that
 need a broker, the public sets or much time are only held against the command line, by test_documents.py: `run`,
-`produce`, `topics`, `control`, `state`, `replay`, `demo`, `memory-tasks`, and what reads a topic or `benchmarks/`.
+`produce`, `topics`, `control`, `state`, `replay`, `remote-write`, `demo`, `memory-tasks`, and what reads a topic or
+`benchmarks/`.
 """
 
 import re
@@ -86,6 +87,7 @@ def test_a_command_that_needs_files_alone_does_what_it_says(
 
 def test_what_is_not_run_here_needs_a_broker_or_much_more() -> None:
     needs_a_broker = {"run", "produce", "topics", "state", "replay", "incidents", "control", "input", "rekey", "models"}
+    needs_a_broker |= {"remote-write"}
     assert needs_a_broker | {"demo", "memory-tasks", "train", "evaluate", "compare", "gradients"} == NOT_PLAYED
     assert {call.split()[0] for call in PLAYED} == FILES_ALONE
 
