@@ -241,6 +241,60 @@ def test_what_people_say_by_the_command_is_in_the_incidents_and_can_be_taken_bac
     assert (label["type"], label["anomaly"], label["note"]) == ("label", "b/1/s#0", "the valve sticks")
 
 
+@pytest.mark.thorough
+def test_a_storm_that_was_muted_and_labelled_is_quiet_the_next_day_until_the_label_is_taken_back(
+    kafka: Broker, telltale: Telltale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, topic = prepared(kafka)
+    monkeypatch.setenv("TELLTALE_INCIDENTS__CONTROL_TOPIC", controls_of(topic))
+    monkeypatch.setenv("TELLTALE_KAFKA__ANOMALIES_TOPIC", names.anomalies)
+    at, day_s = ("--bootstrap-servers", kafka.bootstrap_servers), 86_400
+
+    def storm(day: int, change: str = "opened") -> None:
+        """20 streams of a line within 20 seconds; each closes after ten minutes."""
+        began_s, after_s = day * day_s, 0 if change == "opened" else 600
+        records = [
+            (0, anomaly_record(f"line/a/{n:02d}", change, began_s + n + after_s, began_s + n, "minor", day))
+            for n in range(20)
+        ]
+        kafka.produce(names.anomalies, records)
+
+    def events() -> list[dict[str, Any]]:
+        said = [msgspec.json.decode(one.value or b"") for one in published(kafka, topic)]
+        return [one["data"] for one in said if one["type"] != CONTROL_APPLIED]
+
+    def until_last(**expected: object) -> dict[str, Any]:
+        wait_until(lambda: expected.items() <= [{}, *events()][-1].items(), f"{expected}")
+        return events()[-1]
+
+    with running(kafka, names, topic) as stage:
+        mute = ("control", "quiet", "line/*", "--reason", "night shift", "--until", time_at(3_600), "--id", "mute")
+        telltale.does(*mute, *at)
+        stage.until("control_applied")
+        storm(0)
+        muted = until_last(status="open", streams=20, notified=False, held_back="night shift")
+        telltale.does("control", "take-back", "mute", *at)
+        until_last(incident=muted["incident"], streams=20, notified=True)
+        storm(0, "closed")
+        until_last(incident=muted["incident"], status="closed")
+        span = ("--streams", "line/*", "--from", time_at(0), "--until", time_at(60), "--id", "drill")
+        said = telltale.does("control", "label", "known", *span, "--rule", "day", "--note", "a drill", *at)
+        assert said.count("rule: line/") == 20
+        wait_until(lambda: stage.metrics()["telltale_incident_label_rules"] == 20, "the rules")
+
+        storm(1)
+        quiet = until_last(streams=20, notified=False, held_back="rule of drill")
+        assert quiet["incident"] != muted["incident"]
+        assert {one["rule"] for one in quiet["members"]} == {"drill"}
+        telltale.does("control", "take-back", "drill", *at)
+        again = until_last(incident=quiet["incident"], streams=20, notified=True, held_back=None)
+        assert {one["rule"] for one in again["members"]} == {None}
+        counts = stage.metrics()
+        assert counts["telltale_incident_anomalies_ruled_total"] == 20
+        assert counts['telltale_incidents_held_back_total{cause="rule"}'] == 1
+        assert counts["telltale_incidents_notified_total"] == 2
+
+
 def test_a_worker_writes_controls_that_come_over_http_to_their_topic(kafka: Broker, quick: Path) -> None:
     names, topic = made_topics(kafka), f"{kafka.create_topic(1, 'incidents')}.control"
     create_topics(kafka.bootstrap_servers, {topic: TopicSpec(1, 1, COMPACTED)})
