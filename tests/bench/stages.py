@@ -32,13 +32,15 @@ BATCH = 5_000  # readings of a poll
 ROUNDS = 31
 WARM_ROUNDS = 3
 HIDDEN = 64
-START_MS = 1_767_571_200_000
 T = TypeVar("T")
 PARTITION = Partition("bench", 0)
 
 
 class Stages:
-    """One poll after the other, a second later each time; every stage as the service's pipeline calls it."""
+    """One poll after the other, every stage as the service's pipeline calls it.
+
+    A stream has a reading a second, as in its training, or it would open an alarm for its silence.
+    """
 
     def __init__(self, streams: int) -> None:
         self.detector = load.warm_detector(streams, HIDDEN)
@@ -81,14 +83,15 @@ class Stages:
         return done
 
     def _fetched(self, turn: int) -> Fetched:
-        offsets, time_ms = np.arange(BATCH) + turn * BATCH, START_MS + turn * 1_000
-        streams = (np.arange(BATCH) + turn * BATCH) * 7_919 % self.streams
+        offsets = np.arange(BATCH) + turn * BATCH
+        waves, streams = offsets // self.streams, offsets * 7_919 % self.streams
         keys: list[bytes | None] = list(map(load.key, streams.tolist()))
+        columns = (load.START_MS + waves * 1_000).tolist(), self.values.tolist()
         values: list[bytes | None] = [
-            b'{"timestamp":%d,"value":%a}' % (time_ms + n // 100, value) for n, value in enumerate(self.values.tolist())
+            b'{"timestamp":%d,"value":%a}' % (time_ms, value) for time_ms, value in zip(*columns, strict=True)
         ]
         end = int(offsets[-1]) + 1
-        return Fetched(PARTITION, keys, values, offsets, np.full(BATCH, time_ms), end, end)
+        return Fetched(PARTITION, keys, values, offsets, np.full(BATCH, load.START_MS), end, end)
 
 
 def measured(streams: int) -> Stages:
