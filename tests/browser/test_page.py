@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.chromium import running_browser
 from tests.browser.scene import EVERY_S, Opened, Plant, save_checkpoint, visited
@@ -155,6 +155,24 @@ def test_search_and_pages_are_the_services_and_the_keyboard_is_enough(
         expect(page.locator("#streams .pick")).to_have_count(10)
         page.keyboard.type("nowhere")
         expect(page.locator("#place")).to_have_text("no stream has that in its name")
+
+
+def test_lists_do_not_wait_for_the_chart_library_and_the_chart_is_drawn_when_it_comes(
+    browser: Browser, running: Service, plant: Plant
+) -> None:
+    held: list[Route] = []
+    with closing(browser.new_context(viewport={"width": 1280, "height": 800})) as session:
+        page = session.new_page()
+        page.route("**/page/plotly.js", lambda route: held.append(route))  # noqa: PLW0108  (Playwright takes no method of a list)
+        page.goto(f"http://127.0.0.1:{running.port}/#{OTHER}", wait_until="commit")
+        page.locator("#token").fill(TOKEN)
+        page.locator("#ask button").click()
+        expect(page.locator("#streams .pick")).to_have_count(25)
+        expect(page.locator("#chosen-note")).to_contain_text("judged again from the topic")
+        assert page.locator("#chart .main-svg").count() == 0
+        (library,) = held
+        library.continue_()
+        expect(page.locator("#chart .main-svg").first).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -44,6 +44,7 @@ export class Chart {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.waiting = undefined;
     this.drawn = Number.NEGATIVE_INFINITY; // when it last was
+    document.getElementById("chart-library")?.addEventListener("load", () => this.draw());
   }
 
   clear() {
@@ -108,7 +109,7 @@ export class Chart {
   }
 
   draw() {
-    if (!this.readings.length) return;
+    if (!this.readings.length || !window.Plotly) return; // the library is large: what else there is to see is there first
     const channels = this.channels;
     const each = Math.min(HEIGHT.most, Math.max(HEIGHT.fewest, (HEIGHT.channels * innerHeight) / channels.length));
     const heights = [...channels.map(() => each), HEIGHT.score, HEIGHT.gates];

@@ -15,7 +15,7 @@ import { ago, clock, number, rarity, score, since } from "./words.js";
 const PAGE = 25; // streams
 const OPEN = 100;
 const RECENT = 60;
-const SEARCH_AFTER_MS = 150;
+const SEARCH_AFTER_MS = 50;
 
 const narrow = matchMedia("(max-width: 900px)"); // as in the style: list and detail are two views there
 
