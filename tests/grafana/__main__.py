@@ -33,6 +33,7 @@ SICK = frozenset(STREAMS[:4])
 HISTORY = 240  # readings of each stream that are there at the start
 CALM_S, FAULT_S, AFTER_S = 60, 45, 45
 STEP_S = 2
+WIDTH, SETTLED_MS = 1440, 2_000
 VARIABLES = {"job": "telltale", "page": "http://localhost:8080"}
 ORIGIN = "http://board.invalid"  # what is asked for there is answered from files
 ICONS = HERE / "node_modules" / "@grafana" / "ui" / "dist" / "public"
@@ -130,7 +131,7 @@ def _draw(
         if message.type == "error":
             said.append(message.text)
 
-    with closing(browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=scheme)) as session:
+    with closing(browser.new_context(viewport={"width": WIDTH, "height": 1000}, color_scheme=scheme)) as session:
         page = session.new_page()
         page.on("console", note)
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -138,7 +139,10 @@ def _draw(
         page.goto(f"{ORIGIN}/{drawing.name}")
         shown = {"board": board, "from_s": span[0], "to_s": span[1], "dark": scheme == "dark", "variables": VARIABLES}
         said += page.evaluate("shown => window.draw(shown)", shown)
-        page.screenshot(path=path, full_page=True)
+        height = page.evaluate("document.documentElement.scrollHeight")
+        page.set_viewport_size({"width": WIDTH, "height": height})  # tables draw rows that are in view
+        page.wait_for_timeout(SETTLED_MS)
+        page.screenshot(path=path)
     print(f"{path}: {len(board['panels'])} panels", *said, sep="\n  ", flush=True)
 
 
