@@ -15,7 +15,7 @@ import numpy as np
 
 from models.data.arrays import Int64s
 from service.errors import RefusedSetting, RejectedReading
-from service.input import avro, influx_columns, otlp, protobuf, senml, senml_columns, sparkplug
+from service.input import avro, influx_columns, otlp, otlp_columns, protobuf, senml, senml_columns, sparkplug
 from service.input.formats import TopicMapping
 from service.input.parts import NOTHING, Walk, Walked, joined
 from service.input.reasons import Reason
@@ -56,6 +56,9 @@ def shaped_documents_of(mapping: TopicMapping, root: Any) -> Shaped:
 
     if mapping.format == "avro":
         return partial(_walked, _avro(mapping).shaped(root), read)
+    if mapping.format == "otlp":
+        walk = otlp_columns.walk_of(root, otlp.messages_of(mapping.setting))
+        return partial(_walked, walk, read) if walk else partial(_one_by_one, read)
     if (walk_of := WALKS.get(mapping.format)) is not None and (walk := walk_of(root)) is not None:
         return partial(_walked, walk, read)
     return partial(_one_by_one, read)

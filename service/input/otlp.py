@@ -6,7 +6,7 @@ Source: opentelemetry-proto 1.x, metrics.proto.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,34 +30,54 @@ def documents_of(setting: str) -> Documents:
     A document: name, unit and kind of the metric; value, time (ns) and attributes of the point; attributes of its
     resource (`resource`), and those of SOURCES in them, joined (`source`); `series`, the name with all attributes.
     """
-    try:
-        from google.protobuf.message import DecodeError  # noqa: PLC0415  (most need no OTLP)
-        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
-            ExportMetricsServiceRequest,
-        )
-    except ImportError:
-        raise RefusedSetting(
-            f"{setting}.format: found otlp, expected the package opentelemetry-proto as well: {INSTALL}"
-        ) from None
+    messages = messages_of(setting)
 
     def documents(value: bytes) -> Iterator[Any]:
+        text = value.removeprefix(BYTE_ORDER_MARK)
         try:
-            if value.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"{":
-                request: Any = request_of(value.removeprefix(BYTE_ORDER_MARK))
+            if text.lstrip()[:1] == b"{":
+                request: Any = request_of(text)
             else:
-                request = ExportMetricsServiceRequest.FromString(value)
-        except (DecodeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                request = messages.request.FromString(value)
+        except (messages.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RejectedReading(Reason.BAD_OTLP, f"no metrics of OTLP: {error} in {len(value)} bytes") from error
         return _points(request, len(value))
 
     return documents
 
 
+class Messages(NamedTuple):
+    """Classes of the library's messages, and what they raise."""
+
+    request: Any
+    resource: Any
+    scope: Any
+    point: Any
+    error: type[Exception]
+
+
+def messages_of(setting: str) -> Messages:
+    """Raises RefusedSetting where the library is missing."""
+    try:
+        from google.protobuf.message import DecodeError  # noqa: PLC0415  (most need no OTLP)
+        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
+            ExportMetricsServiceRequest,
+        )
+        from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope  # noqa: PLC0415
+        from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint  # noqa: PLC0415
+        from opentelemetry.proto.resource.v1.resource_pb2 import Resource  # noqa: PLC0415
+    except ImportError:
+        raise RefusedSetting(
+            f"{setting}.format: found otlp, expected the package opentelemetry-proto as well: {INSTALL}"
+        ) from None
+    return Messages(ExportMetricsServiceRequest, Resource, InstrumentationScope, NumberDataPoint, DecodeError)
+
+
 def _points(request: Any, size: int) -> Iterator[dict[str, Any]]:
     metrics = 0
     for of_resource in request.resource_metrics:
-        resource = _attributes(of_resource.resource.attributes)
-        source = "/".join(_text(resource[name]) for name in SOURCES if name in resource) or None
+        resource = attributes_of(of_resource.resource.attributes)
+        source = source_of(resource)
         for of_scope in of_resource.scope_metrics:
             for metric in of_scope.metrics:
                 metrics += 1
@@ -80,10 +100,10 @@ def _of_metric(metric: Any, shared: Mapping[str, Any]) -> Iterator[dict[str, Any
     if kind == "sum":
         about["monotonic"] = data.is_monotonic
     for point in data.data_points:
-        attributes = _attributes(point.attributes)
+        attributes = attributes_of(point.attributes)
         yield {
             **about,
-            "series": _series(name, attributes),
+            "series": series_of(name, attributes),
             "attributes": attributes,
             "time": point.time_unix_nano or None,
             **(_number(point) if kind in NUMBERS else {"count": point.count, "sum": point.sum}),
@@ -102,7 +122,12 @@ def _number(point: Any) -> dict[str, Any]:
     return {"value": None if field is None or point.flags & NO_RECORDED_VALUE else getattr(point, field)}
 
 
-def _attributes(given: Any) -> dict[str, Any]:
+def source_of(resource: Mapping[str, Any]) -> str | None:
+    """What tells a resource apart from others, by its attributes."""
+    return "/".join(_text(resource[name]) for name in SOURCES if name in resource) or None
+
+
+def attributes_of(given: Any) -> dict[str, Any]:
     return {one.key: _plain(one.value) for one in given} if given else {}
 
 
@@ -114,11 +139,11 @@ def _plain(value: Any) -> Any:
     if field == "array_value":
         return [_plain(one) for one in found.values]
     if field == "kvlist_value":
-        return _attributes(found.values)
+        return attributes_of(found.values)
     return found.hex() if isinstance(found, bytes) else found
 
 
-def _series(name: str, attributes: Mapping[str, Any]) -> str:
+def series_of(name: str, attributes: Mapping[str, Any]) -> str:
     """All that tells the points of one metric apart, in an order of its own: `cpu.time{cpu=0,state=user}`."""
     if not attributes:
         return name

@@ -6,6 +6,8 @@ from service.input.avro_program import END, MOST_DEPTH
 from service.input.avro_walk import walk
 from service.input.decimals import POWERS
 from service.input.influx_walk import walk as walk_lines
+from service.input.otlp_walk import COLUMNS
+from service.input.otlp_walk import walk as walk_requests
 
 
 def keep_code() -> None:
@@ -18,3 +20,4 @@ def keep_code() -> None:
     walk(data, none, none, program, kinds, slots, slots, left, flags)
     rows = np.zeros((0, 4), np.int64)
     walk_lines(data, none, none, data, rows, none, none, POWERS, rows, kinds, slots, slots, none)
+    walk_requests(data, none, none, np.zeros((0, COLUMNS), np.int64))
