@@ -33,17 +33,26 @@ def documents_of(setting: str) -> Documents:
     messages = messages_of(setting)
 
     def documents(value: bytes) -> Iterator[Any]:
-        text = value.removeprefix(BYTE_ORDER_MARK)
         try:
-            if text.lstrip()[:1] == b"{":
-                request: Any = request_of(text)
-            else:
-                request = messages.request.FromString(value)
+            request = _request(value, messages)
         except (messages.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RejectedReading(Reason.BAD_OTLP, f"no metrics of OTLP: {error} in {len(value)} bytes") from error
         return _points(request, len(value))
 
     return documents
+
+
+def _request(value: bytes, messages: "Messages") -> Any:
+    """In JSON or Protobuf. Both may begin with a line's end and a brace: Protobuf's is the tag and the size 123."""
+    text = value.removeprefix(BYTE_ORDER_MARK)
+    if text.lstrip()[:1] != b"{":
+        return messages.request.FromString(value)
+    try:
+        return request_of(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if value[:1] != b"\n":
+            raise
+        return messages.request.FromString(value)
 
 
 class Messages(NamedTuple):

@@ -49,6 +49,14 @@ def test_the_points_of_a_metric_are_streams_by_all_their_attributes(written: Any
     ]
 
 
+def test_a_request_that_begins_as_json_may_be_protobuf() -> None:
+    """A line's end is the tag of a resource's metrics, and a brace their size."""
+    requests = [in_protobuf(of_points(("t" * size, {}, 1.5), resource={"service.name": "p"})) for size in range(1, 120)]
+    (value,) = (request for request in requests if request[:2] == b"\n{")
+    ((name, _, values),) = readings(value, OTLP, features=VALUE)
+    assert (name[:3], values) == ("p/t", [1.5])
+
+
 @pytest.mark.parametrize("written", [in_protobuf, in_json])
 def test_gauges_and_sums_of_the_sdk_are_read_and_histograms_are_skipped(written: Any) -> None:
     reader = InMemoryMetricReader()
