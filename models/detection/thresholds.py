@@ -111,7 +111,8 @@ def over_own(value: float, relation: Doubles, law: int, f: int, channel: Channel
     """
     if relation[law + LAW_FAILED, f] > MOST_FAILED or repeats(channel):
         return 0.0
-    return float(value / relation[law + LAW_THRESHOLD, f])
+    times: float = float(value / relation[law + LAW_THRESHOLD, f])
+    return times
 
 
 @compiled
