@@ -9,6 +9,7 @@ from service.errors import RejectedReading
 from service.input.notices import STATE_LOST, STATE_PRIMED
 from service.input.reasons import Reason
 
+FIRST_MS, LAST_MS = -62_000_000_000_000, 253_000_000_000_000  # within these no zone has a date that calendars do not
 ANOMALY_TYPES = "telltale.anomaly."
 SEVERITIES = ("minor", "major", "critical")
 RECOVERED = "recovered"
@@ -103,8 +104,8 @@ def read_change(value: bytes | None) -> AnomalyChange | AnomaliesEnded | None:
             SEVERITIES.index(data.severity),
             data.kind,
             data.peak,
-            milliseconds_of(data.opened_at),
-            milliseconds_of(event.time),
+            calendar_ms(data.opened_at),
+            calendar_ms(event.time),
             f"{data.topic}/{data.partition}",
             None if data.status == "open" else data.closed_as or RECOVERED,
             _foremost(data.channels),
@@ -112,6 +113,14 @@ def read_change(value: bytes | None) -> AnomalyChange | AnomaliesEnded | None:
         )
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise RejectedReading(Reason.BAD_JSON, f"not an event of an anomaly or of its state: {error}") from error
+
+
+def calendar_ms(text: str) -> int:
+    """The time since 1970. Raises ValueError, also where some time zone has no date for it."""
+    time_ms = milliseconds_of(text)
+    if not FIRST_MS <= time_ms <= LAST_MS:
+        raise ValueError(f"time {text}, expected one that every time zone has a date for: the years 6 to 9986")
+    return time_ms
 
 
 def _foremost(channels: list[_Channel]) -> str:

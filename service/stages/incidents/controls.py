@@ -16,7 +16,7 @@ from models.data.rfc3339 import milliseconds_of, rfc3339
 from service.errors import RejectedReading
 from service.input.reasons import Reason
 from service.log.port import Record
-from service.stages.incidents.changes import SEVERITIES
+from service.stages.incidents.changes import SEVERITIES, calendar_ms
 from service.stages.incidents.label_rules import PERIODS, Example, LabelRule
 from service.stages.incidents.quiet import QuietTime
 
@@ -193,7 +193,7 @@ def rule_of(name: str, one: Example, period: str, time_zone: str) -> LabelRule:
         raise ValueError(f"rule is {period!r}, expected one of {', '.join(PERIODS)}")
     if one.severity not in SEVERITIES:
         raise ValueError(f"severity is {one.severity!r}, expected one of {', '.join(SEVERITIES)}")
-    severity, opened_ms = SEVERITIES.index(one.severity), milliseconds_of(one.opened_at)
+    severity, opened_ms = SEVERITIES.index(one.severity), calendar_ms(one.opened_at)
     return LabelRule(name, one.stream, one.kind, one.channel, severity, opened_ms, PERIODS[period], _zone(time_zone))
 
 

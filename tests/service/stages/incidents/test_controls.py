@@ -237,6 +237,7 @@ def test_each_control_says_what_came_of_it() -> None:
             "return_period_s is -1",
         ),
         (like("s", time_zone="Mars/Pole"), "time_zone is"),
+        (like("", examples=[Example("s", "level", "x", "minor", "9999-12-31T23:00:00Z")]), "the years 6 to 9986"),
         (like("s", "odd"), "severity is 'odd', expected one of minor, major, critical"),
         (Label(label="fault", anomaly="a", rule="day", **WHO), "rule of the label fault, expected one of normal"),
         (Label(label="known", anomaly="a", rule="day", **WHO), "found 0 examples, expected 1 to 60"),

@@ -4,15 +4,17 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import pytest
 
 from service.errors import LostState
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.log.port import Partition, Record
+from service.stages.incidents.controls import Quiet, control_record
 from service.stages.incidents.events import decode_incident, decode_lost
 from service.stages.incidents.stage import AT_ONCE, IncidentStage
 from tests.records import headers_of
-from tests.service.stages.incidents.plant import anomaly_record, calm, new_book, plant_anomalies, plant_controls
+from tests.service.stages.incidents.plant import anomaly_record, calm, new_book, plant_anomalies, plant_controls, who
 
 TOPIC, PARTITIONS, CONTROL_TOPIC = "anomalies", 3, "control"
 PARTS = tuple(Partition(TOPIC, number) for number in range(PARTITIONS))
@@ -120,6 +122,25 @@ def test_a_compacted_changelog_is_enough_and_closed_incidents_leave_nothing_in_i
     topics.compact()
     left = [record for record in topics.changelog[FIRST] if record.value is not None]
     assert len(left) < 200, "of some 1,000 incidents and members"
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Honolulu"])
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_an_anomaly_from_beyond_all_calendars_becomes_a_dead_letter(zone: str, time: str) -> None:
+    """Quiet times that come again, and rules of labels, ask what the clock on the wall said."""
+    topics = Topics({TOPIC: PARTITIONS, CONTROL_TOPIC: 1})
+    quiet = Quiet(streams=["*"], reason="r", cron="0 6 * * *", lasts_s=60, time_zone=zone, **who("anna"))
+    topics.append(CONTROL, [control_record("q", quiet)])
+    record = anomaly_record("a/b", "opened", 0, 0, "minor")
+    for field in ("time", "opened_at"):
+        event = msgspec.json.decode(record.value or b"")
+        (event if field == "time" else event["data"])[field] = time
+        topics.append(FIRST, [record._replace(value=msgspec.json.encode(event))])
+    run_to_the_end(topics, stage_of(topics))
+    assert [headers_of(letter)["telltale-reason"] for letter in topics.dead_letters[FIRST]] == [
+        b"bad_json",
+        b"bad_json",
+    ]
 
 
 def test_what_is_no_event_becomes_a_dead_letter_and_what_is_none_of_an_anomaly_is_passed_over() -> None:
