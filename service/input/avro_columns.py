@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from service.input.avro_program import MOST_DEPTH, program_of
+from service.input.avro_program import program_of
 from service.input.parts import Slots, Walk, Walked, part_of, slots_of, values_of
+from service.input.walks.operations import MOST_DEPTH
 
 
 def walk_of(schema: Any, names: Mapping[str, Any], logical: Collection[str], root: Any, framed: int) -> Walk | None:
@@ -20,7 +21,7 @@ def walk_of(schema: Any, names: Mapping[str, Any], logical: Collection[str], roo
     program = program_of(schema, names, part, logical)
     if program is None:
         return None
-    from service.input.avro_walk import walk  # noqa: PLC0415  (which loads the compiler)
+    from service.input.walks.avro import walk  # noqa: PLC0415  (which loads the compiler)
 
     count = slots_of(part)
 

@@ -1,6 +1,6 @@
 """A schema of Avro to a program: a few instructions that read a value of it, and put the parts of a shape into slots.
 
-service.input.avro_walk runs it. What it has no instructions for is read another way, a value at a time: what the shape
+service.input.walks.avro runs it. What it has no instructions for is read another way, a value at a time: what the shape
 has otherwise than the schema, arrays that it needs, and types that the library makes objects of, decimals for one.
 
 A program is rows of four integers: an operation and what it is told. A schema with no way to end is refused elsewhere.
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.data.arrays import Int64s
-from service.input.parts import (
-    ANYTHING,
+from service.input.parts import ANYTHING, Part
+from service.input.walks.kinds import (
     BOOLEAN,
     BYTES,
     DOUBLE,
@@ -24,23 +24,23 @@ from service.input.parts import (
     SYMBOL,
     TEXT,
     WHOLE,
-    Part,
 )
-
-# The operations, and the three integers behind each. A slot is NOWHERE where no part is made of what is read.
-FLAT = 0  # slot, kind: takes no bytes
-BITS = 1  # slot, kind, size: of a boolean or a float
-INTEGER = 2  # slot, kind
-SPAN = 3  # slot, kind, size or BEHIND_LENGTH: text or bytes
-ENUM = 4  # slot, how many symbols, place of the first one
-TIME = 5  # slot, microseconds of one, limit
-BRANCH = 6  # count: goes to one of so many next rows, which are jumps
-JUMP = 7  # target
-ITEM = 8  # depth, target: goes there where no item is left in the blocks of an array or a map
-REFUSE = 9
-END = 10
-NOWHERE = BEHIND_LENGTH = -1
-MOST_DEPTH = 16  # of arrays in one another
+from service.input.walks.operations import (
+    BEHIND_LENGTH,
+    BITS,
+    BRANCH,
+    END,
+    ENUM,
+    FLAT,
+    INTEGER,
+    ITEM,
+    JUMP,
+    MOST_DEPTH,
+    NOWHERE,
+    REFUSE,
+    SPAN,
+    TIME,
+)
 
 PRIMITIVES = {
     "null": (FLAT, NULL, 0),

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from service.input.decimals import POWERS
-from service.input.parts import ABSENT, OBJECT, Part, Slots, Walk, Walked, part_of, values_of
+from service.input.parts import Part, Slots, Walk, Walked, part_of, values_of
+from service.input.walks.kinds import ABSENT, OBJECT
 
 SHORTEST = 6  # bytes of a line, with its end
 NOWHERE = -1
@@ -21,7 +21,8 @@ def walk_of(root: Any) -> Walk | None:
     part = part_of(root)
     if any(part.fields[name].made is None for name in ("tags", "fields") if name in part.fields):
         return None
-    from service.input.influx_walk import IN_FIELDS, IN_TAGS, MOST_TAGS, walk  # noqa: PLC0415  (loads the compiler)
+    from service.input.walks.decimals import POWERS  # noqa: PLC0415  (loads the compiler)
+    from service.input.walks.influx import IN_FIELDS, IN_TAGS, MOST_TAGS, walk  # noqa: PLC0415  (loads the compiler)
 
     sections = ((part.fields.get("tags"), IN_TAGS), (part.fields.get("fields"), IN_FIELDS))
     names, wanted = _wanted(sections)

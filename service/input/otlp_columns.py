@@ -48,7 +48,7 @@ def walk_of(root: Any, messages: Messages) -> Walk | None:
     part = part_of(root)
     if any(one.made is not None and not _can_be(name, one) for name, one in part.fields.items()):
         return None
-    from service.input.otlp_walk import COLUMNS, LEAST_POINT, walk  # noqa: PLC0415  (which loads the compiler)
+    from service.input.walks.otlp import COLUMNS, LEAST_POINT, walk  # noqa: PLC0415  (which loads the compiler)
 
     instances = _instances_of(part, messages)
 
@@ -68,7 +68,7 @@ def _can_be(name: str, part: Part) -> bool:
 
 
 def _instances_of(part: Part, messages: Messages) -> Callable[[bytes, Int64s], Walked]:
-    from service.input import otlp_walk as at  # noqa: PLC0415  (which loads the compiler)
+    from service.input.walks import otlp as at  # noqa: PLC0415  (which loads the compiler)
 
     def about(name: str, parse: Callable[[bytes], Any]) -> Callable[[bytes], _About | None]:
         wanted = part.fields.get(name)
@@ -140,7 +140,7 @@ def _instances_of(part: Part, messages: Messages) -> Callable[[bytes, Int64s], W
 
 
 def _values(rows: Int64s) -> list[Any]:
-    from service.input.otlp_walk import DOUBLE, FLAGS, INTEGER, VALUE, VALUE_KIND  # noqa: PLC0415  (as above)
+    from service.input.walks.otlp import DOUBLE, FLAGS, INTEGER, VALUE, VALUE_KIND  # noqa: PLC0415  (as above)
 
     whole = np.ascontiguousarray(rows[:, VALUE])
     kinds = np.where(rows[:, FLAGS] & NO_RECORDED_VALUE, 0, rows[:, VALUE_KIND])

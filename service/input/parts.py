@@ -18,9 +18,22 @@ from numpy.typing import NDArray
 from models.data.arrays import Int64s
 from service.input.formats import as_doubles
 from service.input.times import Moment
+from service.input.walks.kinds import (
+    ABSENT,
+    ASCII,
+    BOOLEAN,
+    BYTES,
+    DECIMAL,
+    DOUBLE,
+    MOMENT,
+    NULL,
+    OBJECT,
+    SINGLE,
+    SYMBOL,
+    TEXT,
+    WHOLE,
+)
 
-# What is in a slot: `begins` is the number, the bits of a float, a symbol's place, microseconds, or where text begins.
-ABSENT, NULL, OBJECT, BOOLEAN, WHOLE, SINGLE, DOUBLE, ASCII, TEXT, BYTES, SYMBOL, MOMENT, DECIMAL = range(13)
 SCALARS = frozenset(
     (NULL, WHOLE, SINGLE, DOUBLE, DECIMAL, ASCII, TEXT, SYMBOL)
 )  # what `float | int | str | None` takes

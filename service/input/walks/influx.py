@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from models.data.arrays import Bytes, Doubles, Int64s
 from models.detection.compiling import compiled, kept
-from service.input.decimals import EXACT, NO_NUMBER, bits_of, decimal
-from service.input.parts import ABSENT, ASCII, BOOLEAN, DECIMAL, DOUBLE, NULL, OBJECT, TEXT, WHOLE
-from service.input.utf8 import ALL_ASCII, NO_TEXT, kind_of_text
+from service.input.walks.decimals import EXACT, NO_NUMBER, bits_of, decimal
+from service.input.walks.kinds import ABSENT, ASCII, BOOLEAN, DECIMAL, DOUBLE, NULL, OBJECT, TEXT, WHOLE
+from service.input.walks.utf8 import ALL_ASCII, NO_TEXT, kind_of_text
 
 LINE, MEASUREMENT, TAGS, FIELDS, TIME = range(5)  # places in `about`
 IN_TAGS, IN_FIELDS = 0, 1  # where a wanted name is

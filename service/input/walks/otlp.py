@@ -8,8 +8,8 @@ import numpy as np
 
 from models.data.arrays import Bytes, Int64s
 from models.detection.compiling import compiled, kept
-from service.input.utf8 import NO_TEXT, kind_of_text
-from service.input.varints import little_endian, varint
+from service.input.walks.utf8 import NO_TEXT, kind_of_text
+from service.input.walks.varints import little_endian, varint
 
 # Columns of a row. What begins in one ends in the next one; nothing begins at NOWHERE.
 REQUEST, RESOURCE, SCOPE, NAME, UNIT, ATTRIBUTES = 0, 1, 3, 5, 7, 9

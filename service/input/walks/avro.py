@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from models.data.arrays import Bools, Bytes, Int64s
 from models.detection.compiling import compiled, kept
-from service.input.avro_program import (
+from service.input.walks.kinds import ASCII, MOMENT, SYMBOL, TEXT
+from service.input.walks.operations import (
     BEHIND_LENGTH,
     BITS,
     BRANCH,
@@ -21,9 +22,8 @@ from service.input.avro_program import (
     SPAN,
     TIME,
 )
-from service.input.parts import ASCII, MOMENT, SYMBOL, TEXT
-from service.input.utf8 import ALL_ASCII, NO_TEXT, kind_of_text
-from service.input.varints import little_endian, signed, varint
+from service.input.walks.utf8 import ALL_ASCII, NO_TEXT, kind_of_text
+from service.input.walks.varints import little_endian, signed, varint
 
 
 @kept

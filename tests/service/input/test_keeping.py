@@ -3,10 +3,10 @@
 from typing import Any
 
 from docs.payloads import PAYLOADS, decoder, fetched
-from service.input import avro_walk, influx_walk, otlp_walk
-from service.input.walks import keep_code
+from service.input.walks import avro, influx, otlp
+from service.input.walks.keeping import keep_code
 
-COMPILED: tuple[Any, ...] = (avro_walk.walk, influx_walk.walk, otlp_walk.walk)
+COMPILED: tuple[Any, ...] = (avro.walk, influx.walk, otlp.walk)
 
 
 def test_no_record_waits_for_the_compiler_where_code_was_kept() -> None:

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from service.input.avro_program import END, MOST_DEPTH
-from service.input.avro_walk import walk
-from service.input.decimals import POWERS
-from service.input.influx_walk import walk as walk_lines
-from service.input.otlp_walk import COLUMNS
-from service.input.otlp_walk import walk as walk_requests
+from service.input.walks.avro import walk
+from service.input.walks.decimals import POWERS
+from service.input.walks.influx import walk as walk_lines
+from service.input.walks.operations import END, MOST_DEPTH
+from service.input.walks.otlp import COLUMNS
+from service.input.walks.otlp import walk as walk_requests
 
 
 def keep_code() -> None:
