@@ -66,19 +66,17 @@ def shadow_report(found: Comparison, link: Callable[[str, int], str] = lambda _s
         f"{found.shadow[:12]} beside {found.current[:12]}, which judges; {whole.readings:,} readings compared.",
     )
     report.text(_in_words(whole)).text(DEFINITIONS)
-    report.heading("By partition").table(
-        (
-            "partition",
-            "readings",
-            "alarm open: the second alone",
-            "the one that judges alone",
-            "both",
-            "alarms: the second",
-            "the one that judges",
-            "of the second alone",
-            "of the one that judges alone",
-        ),
-        [(name, *(f"{number:,}" for number in numbers)) for name, *numbers in (*found.partitions, whole)],
+    rows = [(name, *(f"{number:,}" for number in numbers)) for name, *numbers in (*found.partitions, whole)]
+    report.heading("By partition")
+    report.table(
+        ("partition", "compared", "the second alone", "the one that judges, alone", "both"),
+        [row[:5] for row in rows],
+        "Readings: those that were compared, and at which an alarm was open",
+    )
+    report.table(
+        ("partition", "the second", "the one that judges", "the second alone", "the one that judges, alone"),
+        [(row[0], *row[5:]) for row in rows],
+        "Alarms",
     )
     report.heading("Streams that differ most")
     if found.streams:

@@ -51,9 +51,12 @@ def test_a_service_with_a_shadow_gives_a_report_of_what_differs(
         found = cells(page.read_text())
         assert found[-8] == STREAM
         assert found[-7] == "the one that judges, alone"
-        assert [str(partition[name]) for name in ("only_current", "both", "opened", "alone_current")] == [
-            found[found.index(f"{names.topic}-{partition['number']}") + place] for place in (3, 4, 5, 8)
-        ]
+        first = found.index(f"{names.topic}-{partition['number']}")
+        second = found.index(f"{names.topic}-{partition['number']}", first + 1)
+        readings = [partition[name] for name in ("readings", "only_shadow", "only_current", "both")]
+        assert found[first + 1 : first + 5] == [f"{n:,}" for n in readings]
+        alarms = [partition[name] for name in ("opened", "opened_current", "alone", "alone_current")]
+        assert found[second + 1 : second + 5] == [f"{n:,}" for n in alarms]
         assert partition["alone_current"] + sum(one["closed_ms"] is None for one in shadow["alarms"]) == len(
             shadow["alarms"]
         )

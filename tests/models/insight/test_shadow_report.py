@@ -33,13 +33,16 @@ def test_it_has_each_partition_and_their_sum_and_each_alarm_with_a_link_to_the_p
     streams = {"line-2/fan": 12, "line <1>/pump": 8}
     page = written(Comparison("ab" * 32, "cd" * 32, PARTITIONS, streams, ALARMS, 200), tmp_path)
     found = cells(page)
-    assert found[:27] == [
-        *("plant-0", "1,500", "12", "3", "5", "4", "3", "2", "1"),
-        *("plant-1", "500", "0", "5", "0", "0", "1", "0", "1"),
-        *("all", "2,000", "12", "8", "5", "4", "4", "2", "2"),
+    assert found[:30] == [
+        *("plant-0", "1,500", "12", "3", "5"),
+        *("plant-1", "500", "0", "5", "0"),
+        *("all", "2,000", "12", "8", "5"),
+        *("plant-0", "4", "3", "2", "1"),
+        *("plant-1", "0", "1", "0", "1"),
+        *("all", "4", "4", "2", "2"),
     ]
-    assert found[27:31] == ["line-2/fan", "12", "line <1>/pump", "8"]
-    assert found[31:] == [  # the latest first
+    assert found[30:34] == ["line-2/fan", "12", "line <1>/pump", "8"]
+    assert found[34:] == [  # the latest first
         *("line-2/fan", "the second alone", "2026-01-21 09:02:00", "open", "critical", "4.50", "0.25", "6.75"),
         *("line <1>/pump", "the one that judges, alone", "2026-01-21 09:00:00", "2026-01-21 09:01:00"),
         *("minor", "1.25", "0.50", "2.00"),
