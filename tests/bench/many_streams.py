@@ -27,7 +27,7 @@ from tests.integration.test_end_to_end import Service, made_topics, wait_until
 from tests.kafka import Broker, running_broker
 
 READINGS = 2  # of each stream
-PAUSE_S = 10.0  # between two visits: what HTTP may take of a processor is saved up again
+PAUSE_S = 5.0  # between two visits: what HTTP may take of a processor is saved up again
 WATCHED = """() => {
     window.searched = null;
     const list = document.getElementById("streams");

@@ -53,7 +53,7 @@ def test_what_comes_from_data_is_text(tmp_path: Path) -> None:
     report.write(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert SCRIPT not in page
-    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 8
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 9
     assert "<td>1.5</td>" in page
 
 
