@@ -20,6 +20,7 @@ from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.records import Limits
 from models.detection.rows import Rows
 from models.detection.sensor_rules import Excluded, SensorRules
+from models.detection.ticks import Ticks
 from models.net.packing import Waves, pack
 from service import failpoints
 from service.input.anomaly import FORGOTTEN, packed_places
@@ -33,6 +34,7 @@ from service.log.port import Commit, Fetched
 from service.state.changelog import Meaning
 from service.state.ended_alarms import ended_event
 from service.state.open_alarms import open_alarms
+from service.state.silences import offsets_of_silence, tell_silence
 from service.state.slab import NO_SLOT
 from service.state.task import PartitionTask, Stretch
 
@@ -65,6 +67,7 @@ class _Piece(NamedTuple):
     batch: ReadingBatch
     rejects: list[Reject]
     idle_before: int | None = None  # first, forget streams without a reading since this offset
+    silent_by: Ticks | None = None  # and tell which streams fall silent at the last of these ticks
 
 
 class _JudgedPiece(NamedTuple):
@@ -72,7 +75,7 @@ class _JudgedPiece(NamedTuple):
     rejects: list[Reject]  # the others too
     verdicts: Verdicts | None
     evicted: int
-    ended: Sequence[Event]  # of alarms whose streams are forgotten before the batch is judged
+    changed: Sequence[Event]  # of alarms that change before the batch is judged: streams forgotten, or silent
 
 
 class Pipeline:
@@ -145,19 +148,20 @@ class Pipeline:
         """What was fetched, cut between records: where the clock ticks, and where there are many readings."""
         batch, rejects = self._decoder.decode(fetched)
         offsets = batch.readings.offsets.numpy()
-        stretches = task.clock.cut(fetched.offsets, offsets, batch.readings.times_ms.numpy())
+        find_silent = partial(offsets_of_silence, self.detector, task.slab, batch)
+        stretches = task.clock.cut(fetched.offsets, offsets, batch.readings.times_ms.numpy(), find_silent)
         if len(offsets) > AT_ONCE:
             before = np.searchsorted(offsets, fetched.offsets)  # (R,) readings before each record
             stretches = [part for one in stretches for part in _parts(one, before)]
         if len(stretches) == 1:
-            yield _Piece(fetched, task, batch, rejects, stretches[0].idle_before)
+            yield _Piece(fetched, task, batch, rejects, stretches[0].idle_before, stretches[0].silent_by)
             return
-        for begin, end, idle_before in stretches:
+        for begin, end, idle_before, silent_by in stretches:
             first = int(np.searchsorted(offsets, fetched.offsets[begin]))
             last = int(np.searchsorted(offsets, fetched.offsets[end - 1], side="right"))
             mine = [reject._replace(record=reject.record - begin) for reject in rejects if begin <= reject.record < end]
             readings = batch.between(first, last)._replace(skipped=batch.skipped if begin == stretches[0].begin else 0)
-            yield _Piece(fetched.part(begin, end), task, readings, mine, idle_before)
+            yield _Piece(fetched.part(begin, end), task, readings, mine, idle_before, silent_by)
 
     def _process_together(self, group: Sequence[_Piece]) -> list[Processed]:
         clock = _Stopwatch()
@@ -181,9 +185,11 @@ class Pipeline:
     def _admit(self, piece: _Piece) -> tuple[_JudgedPiece, Tensor]:
         """The readings that are to be judged, and the slots (N,) of their streams."""
         task, batch, rejects = piece.task, piece.batch, piece.rejects
-        evicted, ended = 0, list[Event]()
+        evicted, changed = 0, list[Event]()
         if piece.idle_before is not None:
-            evicted, ended = self._forget_idle(piece, piece.idle_before)
+            evicted, changed = self._forget_idle(piece, piece.idle_before)
+        if piece.silent_by is not None:
+            changed += self.tell_silence(task, piece.silent_by)
         slots = torch.empty(0, dtype=torch.int64)
         if batch.keys:
             slots = batch.slots(partial(task.slab.slots, limit=self.max_streams))
@@ -195,7 +201,13 @@ class Pipeline:
         if len(slots) and int(batch.readings.offsets[0]) <= task.covered:
             fresh = (task.slab.applied[slots] < batch.readings.offsets).numpy()
             batch, slots = batch.part(np.flatnonzero(fresh)), slots[fresh]
-        return _JudgedPiece(batch, rejects, None, evicted, ended), slots
+        return _JudgedPiece(batch, rejects, None, evicted, changed), slots
+
+    def tell_silence(self, task: PartitionTask, ticks: Ticks) -> list[Event]:
+        """The events of the streams that fall silent at the last of the ticks; their alarms are open from here on."""
+        events = tell_silence(self.detector, task.slab, ticks, task.partition, self.digest)
+        task.open_alarms += len(events)
+        return events
 
     def _forget_idle(self, piece: _Piece, before: int) -> tuple[int, list[Event]]:
         """How many streams without a reading since offset `before` there were, and the events of their open alarms."""
@@ -253,7 +265,7 @@ class Pipeline:
     def _emit(self, piece: _Piece, judged: _JudgedPiece) -> Processed:
         """Make events of what was found, and note in the task how far it has come."""
         fetched, task, (batch, rejects, verdicts, *_) = piece.fetched, piece.task, judged
-        events = list(judged.ended)
+        events = list(judged.changed)
         if verdicts is not None:
             features = self.detector.features
             told = features, self.digest, self.sensors
@@ -308,7 +320,7 @@ def _parts(stretch: Stretch, before: Int64s) -> Iterator[Stretch]:
     inner = np.flatnonzero(np.diff(before[stretch.begin : stretch.end] // AT_ONCE)) + stretch.begin + 1
     borders = [stretch.begin, *inner.tolist(), stretch.end]
     for begin, end in pairwise(borders):
-        yield Stretch(begin, end, stretch.idle_before if begin == stretch.begin else None)
+        yield stretch._replace(begin=begin, end=end) if begin == stretch.begin else Stretch(begin, end)
 
 
 def _groups(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:

@@ -42,7 +42,7 @@ from service.state.changelog_keys import Origin
 from service.state.priming import Priming
 from service.state.problems import Problem
 from service.state.slab import NO_SLOT, PAGE_ROWS, Page, StateSlab
-from service.state.task import PartitionTask, Stage, records_in
+from service.state.task import ClockState, PartitionTask, Stage, records_in
 
 SLICE_S = 0.05  # of restoring, in one round of the loop
 PRIME_REACH = 16  # at most this many times the readings wanted are looked through for each stream
@@ -262,7 +262,7 @@ class Recovery:
                 partitions_added(task.partition, marker.partitions, source.partitions, self._next_offset)
             )
         self._take_rules(marker.rules or "", marker.rules_from if marker.rules_from is not UNSET else None)
-        task.clock.restore(marker.event_time_ms, marker.ticks)
+        task.clock.restore(ClockState.of(marker))
         task.counts.update({**marker.counts, "records": records_in(marker.counts)})
 
     def _take_rules(self, before: str, since: int | None) -> None:

@@ -1,6 +1,6 @@
 """What a reading does to its stream's alarm: open, hold or close it. alarm has the rules."""
 
-from models.detection.alarm import Change
+from models.detection.alarm import Change, OpenedBy
 from models.detection.arithmetic import at_least, one_if
 from models.detection.compiling import compiled
 from models.detection.records import Rules, Scores, Scratch, Step
@@ -14,7 +14,7 @@ def step_alarm(
 ) -> Step:
     """Let a score open, hold or close the stream's alarm: see alarm."""
     hot = scores.score >= 1.0
-    was_open = stream.alarm > 0
+    was_open, ends_silence = stream.alarm > 0, is_silent(stream)
     opens = not was_open and (scores.sharp >= 1.0 if stream.rest > 0 else hot and stream.rest == 0)
     is_open = was_open or opens
     if opens:
@@ -27,9 +27,10 @@ def step_alarm(
 
     severity, rises, recovers, shifts = 0.0, False, False, False
     if is_open:
-        severity = follow_alarm(stream, scratch, scores.score, rules)
+        # How long the silence was is known too late to make the alarm more severe: it closes as it was told.
+        severity = follow_alarm(stream, scratch, 0.0 if ends_silence else scores.score, rules)
         rises = was_open and 1 + severity > stream.alarm
-        recovers = was_open and stream.rest >= rules.close_after
+        recovers = was_open and (ends_silence or stream.rest >= rules.close_after)
         shifts = stream.length >= rules.adopt_after and not recovers
     elif stream.rest > 0:
         stream.rest -= 1
@@ -51,6 +52,12 @@ def step_alarm(
     elif rises:
         change = Change.UPDATED
     return Step(change, severity, one_if(learns), one_if(not is_open or stream.length <= rules.learn_first))
+
+
+@compiled
+def is_silent(stream: Scalars[float]) -> bool:
+    """Whether the open alarm was opened without a reading (see silence): the first one that comes closes it."""
+    return bool(stream.alarm > 0 and stream.opened_by == OpenedBy.SILENT.value and stream.length == 0)
 
 
 @compiled

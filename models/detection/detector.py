@@ -18,17 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.arrays import Doubles, Int64s
+from models.data.arrays import Bools, Doubles, Int64s
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.detection.kinds import ASKED_TOGETHER, SYMPTOMS, Guess, KindsHead, vote_of, with_symptoms
 from models.detection.records import Block, Events, Limits, Rules, Scratch, Sheet
 from models.detection.rows import Rows, fresh
 from models.detection.scoring import ScoreConfig
+from models.detection.ticks import Ticks
 from models.net.forecaster import Forecaster
 from models.net.packing import Waves, pack
 
 if TYPE_CHECKING:
     from models.detection.net_arithmetic import NetArithmetic
+    from models.detection.silence import Arrivals
 
 ROOM = 16  # events of a block, at first, beside one at each reading of a stream
 LONGEST_BLOCK = 256  # waves at once: bounds the memory a batch of few streams takes
@@ -66,6 +68,7 @@ class Transition:
     share: tuple[float, ...]  # of each channel in what the witness saw that opened it; sums to 1, or is 0
     returns_ms: tuple[float, ...]  # how rarely each sees what it sees now, in the order of OpenedBy; 0: unknown
     guess: Guess | None = None  # what fault it looks like now; closed: all along; None: no head that could say
+    began_ms: int | None = None  # opened: since when what opened it has lasted, if that is seen to be before opened_ms
 
 
 class Verdicts(NamedTuple):
@@ -212,6 +215,42 @@ class Detector:
         after = rows.copy()
         return self.observe_in_place(readings, waves, after, limits), after
 
+    def fall_silent(self, ticks: Ticks, rows: Rows, applied: Tensor) -> tuple[Tensor, Tensor]:
+        """The streams that fall silent at the last of their partition's ticks, and since when (ms) they are.
+
+        applied: (S,) offset of each stream's last reading.
+        """
+        from models.detection.silence import fall_silent  # noqa: PLC0415  (numba takes a second to import)
+
+        silent, since_ms = np.empty(len(applied), np.int64), np.empty(len(applied))
+        count = fall_silent(ticks.by_grid(), rows.scalars.numpy(), applied.numpy(), self._rules, silent, since_ms)
+        return torch.from_numpy(silent[:count]), torch.from_numpy(since_ms[:count])
+
+    def open_silent(self, rows: Rows, streams: Tensor, since_ms: Tensor, offset: int) -> None:
+        """Open an alarm of streams without a reading, because of the record at `offset`: the next reading closes it.
+
+        rows: changed. streams: (S,), whose alarms are closed.
+        """
+        severity = int(self.config.alarm.major_at <= 1) + int(self.config.alarm.critical_at <= 1)
+        opened = {"alarm": 1 + severity, "opened_by": OpenedBy.SILENT, "peak": 1.0, "length": 0.0, "rest": 0.0}
+        for name, value in opened.items():
+            rows.scalar(name)[streams] = float(value)
+        rows.scalar("opened_offset")[streams] = -float(offset)
+        rows.scalar("opened_ms")[streams] = since_ms
+        rows.votes[streams] = 0.0  # of the alarm before
+
+    def find_silent(self, ticks: Ticks, arrivals: "Arrivals", rows: Rows, applied: Tensor, busy: Bools) -> Int64s:
+        """Offsets of the ticks at which streams may fall silent while a batch is judged.
+
+        rows, applied: of all streams of the partition, before the batch; busy: which of them it has readings of.
+        """
+        from models.detection.silence import find, find_among_others  # noqa: PLC0415  (as above)
+
+        found, grids = np.zeros(len(ticks), np.bool_), ticks.by_grid()
+        find(grids, arrivals, Scratch.of(len(self.features)), self._rules, found)
+        find_among_others(grids, rows.scalars.numpy(), applied.numpy(), busy, self._rules, found)
+        return ticks.offsets[found]
+
     @torch.inference_mode()
     def observe_in_place(self, readings: Readings, waves: Waves, rows: Rows, limits: Limits | None = None) -> Verdicts:
         """Judge a batch, and change the rows to those after it. They are contiguous."""
@@ -318,6 +357,7 @@ def _transition(event: np.void, returns_ms: Doubles, evidence: Doubles, guess: G
         returns_ms=tuple(returns_ms.tolist()),
         share=tuple((squares / max(float(squares.sum()), 1e-12)).tolist()),
         guess=guess,
+        began_ms=int(event["began_ms"]) if event["began_ms"] < event["opened_ms"] else None,
     )
 
 

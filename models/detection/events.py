@@ -5,7 +5,7 @@ Sizes: F features, E symptoms a channel.
 
 from models.data.arrays import Doubles
 from models.detection.alarm import Change, OpenedBy
-from models.detection.arithmetic import at_least, at_most, one_if, within
+from models.detection.arithmetic import at_least, at_most, logarithm, one_if, within
 from models.detection.compiling import compiled
 from models.detection.kinds import (
     BASE_READINGS,
@@ -18,6 +18,7 @@ from models.detection.kinds import (
     VOTE_EVERY,
 )
 from models.detection.records import Events, Look, Rules, Scores, Scratch, Step
+from models.detection.residual import FARTHEST_LEVEL
 from models.detection.rows import Channels, Scalars
 from models.detection.thresholds import return_periods
 
@@ -71,12 +72,16 @@ def note(
     step: Step,
     scratch: Scratch,
     symptoms: Doubles,
+    elapsed_ms: float,
     rules: Rules,
 ) -> None:
     event, looks = events.records[count], scratch.looks
     event.change, event.score = step.change.value, scores.score
     event.severity, event.opened_by, event.peak = step.severity, stream.opened_by, stream.peak
     event.opened_offset, event.opened_ms, event.length = stream.opened_offset, stream.opened_ms, stream.length
+    event.began_ms = stream.opened_ms
+    if step.change == Change.OPENED:
+        event.began_ms -= lasted_ms(stream, scratch, elapsed_ms, rules)
     returns_ms = return_periods(stream, relation, scratch, scores, rules)
     for witness in range(len(returns_ms)):
         events.returns_ms[count, witness] = returns_ms[witness]
@@ -84,6 +89,31 @@ def note(
         events.evidence[count, f] = evidence_of(looks[f], int(stream.opened_by))
         for e in range(len(symptoms)):
             events.symptoms[count, e * len(looks) + f] = symptoms[e, f]
+
+
+@compiled
+def lasted_ms(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules: Rules) -> float:
+    """How long what opens an alarm has lasted by then, as far as can be seen: of a run, since its first reading.
+
+    Of a level that is off, as long as it takes until the smoothed deviation is what it is, if it was always as now.
+    """
+    witness, furthest, readings = int(stream.opened_by), 0.0, 0.0
+    if witness == OpenedBy.SILENT:
+        return elapsed_ms
+    for f in range(len(scratch.looks)):
+        channel, look = scratch.channels[f], scratch.looks[f]
+        if abs(evidence_of(look, witness)) <= furthest:
+            continue
+        furthest = abs(evidence_of(look, witness))
+        if witness == OpenedBy.STUCK:
+            readings = channel.equal_run
+        elif witness == OpenedBy.MISSING:
+            readings = channel.missing_run - 1
+        elif witness == OpenedBy.LEVEL:
+            share = channel.level_deviation / within(look.distance, FARTHEST_LEVEL)
+            full = at_least(at_most(share, 1 - rules.level_rate), rules.level_rate)
+            readings = logarithm(1 - full) / logarithm(1 - rules.level_rate) - 1
+    return readings * stream.interval_ms
 
 
 @compiled

@@ -14,12 +14,12 @@ import math
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.time_units import DAY_MS
 from models.detection.alarm import Change
-from models.detection.alarm_step import step_alarm
+from models.detection.alarm_step import is_silent, step_alarm
 from models.detection.arithmetic import at_least, at_most, one_if
 from models.detection.compiling import compiled, is_kept, kept
 from models.detection.events import asks_for_kind, follow_symptoms, note
 from models.detection.expectation import bias_of, expect, learn_band, learn_expectation
-from models.detection.learning import learn_gap, learn_scale, move_scale, update_baseline
+from models.detection.learning import learn_gap, learn_scale, learn_silence, move_scale, update_baseline
 from models.detection.net_arithmetic import predict, show
 from models.detection.records import LATE_LIMIT, Block, Events, Limits, Rules, Scratch, Sheet
 from models.detection.relation import learn_relation, relate
@@ -29,6 +29,7 @@ from models.detection.rows import CALENDAR, CHANNELS, RELATION_MATRIX, RELATIONS
 from models.detection.witnesses import score
 
 LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no more than after an hour
+JUDGED, LATE, AGAIN = range(3)  # what becomes of a reading
 
 _LAST, _AGE, _TIME_MS = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms"))
 _LATE_RUN, _RESCALE_AT, _LENGTH, _ALARM = (SCALARS.places[n] for n in ("late_run", "rescale_at", "length", "alarm"))
@@ -38,7 +39,10 @@ _CALENDAR, _CALENDAR_END = CHANNELS.places[CALENDAR[0]], CHANNELS.places[CALENDA
 
 def is_compiled() -> bool:
     """Whether code was kept for these sources, or the first reading waits for the compiler."""
-    return all(map(is_kept, (admit, waves_until_scale_moves, hold, show, predict, judge_block)))
+    from models.detection import silence  # noqa: PLC0415  (it imports this module)
+
+    judging = (admit, waves_until_scale_moves, hold, show, predict, judge_block)
+    return all(map(is_kept, (*judging, silence.fall_silent, silence.find, silence.find_among_others)))
 
 
 # --- before the net: which readings are judged, and what stands for missing values
@@ -70,16 +74,10 @@ def admit(
     dropped = 0
     for n in range(len(times_ms)):
         stream, time = streams[n], float(times_ms[n])
-        if time < clock[stream] and scalars[stream, _LATE_RUN] < LATE_LIMIT:
-            scalars[stream, _LATE_RUN] += 1
-            late[n] = True
-            dropped += 1
-            continue
-        same = time == clock[stream]
-        for f in range(features):
-            same = same and (math.isnan(values[n, f]) or values[n, f] == last[stream, f])
-        if same:
-            again[n] = True
+        fate = fate_of(time, values[n], last[stream], clock[stream], scalars[stream, _LATE_RUN])
+        if fate != JUDGED:
+            scalars[stream, _LATE_RUN] += one_if(fate == LATE)
+            late[n], again[n] = fate == LATE, fate == AGAIN
             dropped += 1
             continue
         for f in range(features):
@@ -88,6 +86,17 @@ def admit(
         clock[stream] = time
         scalars[stream, _LATE_RUN] = 0.0
     return dropped
+
+
+@compiled
+def fate_of(time_ms: float, values: Doubles, last: Doubles, clock_ms: float, late_run: float) -> int:
+    """What becomes of a reading. last, clock_ms: the stream's last values (F,) and its time, -1 if it had none."""
+    if time_ms < clock_ms and late_run < LATE_LIMIT:
+        return LATE
+    same = time_ms == clock_ms
+    for f in range(len(values)):
+        same = same and (math.isnan(values[f]) or values[f] == last[f])
+    return AGAIN if same else JUDGED
 
 
 @kept
@@ -170,6 +179,7 @@ def judge_block(
                 relate(relation, limits, scratch, rules)
             stream.age += 1
             scores = score(stream, relation, scratch, elapsed_ms, rules)
+            learn_silence(stream, elapsed_ms, is_silent(stream), rules)
             step = step_alarm(stream, scratch, scores, float(block.offsets[n]), time_ms, rules)
             sheet.score[n], sheet.alarm[n] = scores.score, stream.alarm > 0
 
@@ -178,7 +188,7 @@ def judge_block(
                 for f in range(features):
                     follow_symptoms(symptoms, f, scratch.channels[f], scratch.looks[f], step)
             if step.change != Change.NONE or asks:
-                note(events, count, stream, relation, scores, step, scratch, symptoms, rules)
+                note(events, count, stream, relation, scores, step, scratch, symptoms, elapsed_ms, rules)
                 event = events.records[count]
                 event.wave, event.place, event.reading, event.asks = wave, place, n, one_if(asks)
                 count += 1

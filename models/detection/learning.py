@@ -18,6 +18,8 @@ from models.detection.rows import (
     Scalars,
 )
 from models.detection.thresholds import ask_less, calibrate
+from models.detection.ticks import LEAST_TICKS, TICK_MS
+from models.detection.witnesses import healthy_gap
 
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
 LARGEST_LEARNED = 8.0  # standard deviations: of what is further off no more is learned, or a glitch would deafen
@@ -115,6 +117,20 @@ def learn_gap(stream: Scalars[float], elapsed_ms: float) -> None:
         gap = at_most(gap, LONGER * at_least(stream.longest_gap_ms, stream.interval_ms))
     stream.interval_ms += (gap - stream.interval_ms) / at_most(stream.age - 1, GAP_READINGS)
     stream.longest_gap_ms = at_least(stream.longest_gap_ms, gap)
+
+
+@compiled
+def learn_silence(stream: Scalars[float], elapsed_ms: float, was_told: bool, rules: Rules) -> None:
+    """A reading ends a silence that was told: a few of the kind, and the stream is not regular (see silence).
+
+    Where no reading is missing, it only came later than those of others: how much later is not known.
+    """
+    if not was_told:
+        return
+    healthy_ms = healthy_gap(stream.interval_ms, stream.longest_gap_ms, rules)
+    most_ms = at_least(healthy_ms, LEAST_TICKS * TICK_MS) * LONGER
+    gap_ms = at_most(elapsed_ms, most_ms) if elapsed_ms >= healthy_ms else most_ms
+    stream.longest_gap_ms = at_least(stream.longest_gap_ms, gap_ms)
 
 
 @compiled

@@ -31,6 +31,7 @@ from models.detection.rows import (
     fresh,
 )
 from models.detection.scoring import ScoreConfig
+from models.detection.ticks import Ticks
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from models.output.wording import counted
@@ -97,6 +98,7 @@ def self_test(detector: Detector) -> str:
             f"torch computes with {threads} threads, expected 1: bits depend on how they divide a batch"
         )
     check_steady(detector.forecaster)
+    tell_no_one(detector)
     return fingerprint(detector.forecaster.config.cell)
 
 
@@ -127,11 +129,25 @@ def fingerprint(cell: str = NET.cell) -> str:
     return digest.hexdigest()[:16]
 
 
+def tell_no_one(detector: Detector) -> None:
+    """Look for a silent stream where there is none: the first tick of a clock must not wait for the compiler."""
+    from models.detection.silence import Arrivals  # noqa: PLC0415  (numba takes a second to import)
+
+    rows, features = detector.rows_for([b""]), len(detector.features)
+    numbers, last, nothing = rows.scalars.numpy(), np.zeros((1, features)), np.zeros(0, np.int64)
+    applied, tick = np.zeros(1, np.int64), Ticks(*np.zeros((3, 1), np.int64))
+    of_streams = (applied, applied, numbers, last, numbers, last, np.zeros(1, np.bool_))
+    arrivals = Arrivals(nothing, nothing, np.zeros((0, features)), nothing, *of_streams, nothing, nothing)
+    detector.find_silent(tick, arrivals, rows, torch.from_numpy(applied), np.zeros(1, np.bool_))
+    detector.fall_silent(tick, rows, torch.from_numpy(applied))
+
+
 def keep_code() -> None:
     """Compile all that is kept, forecasts too: for an image, whose file system is read only when it runs."""
     from models.detection.judge import expect_next  # noqa: PLC0415  (numba takes a second to import)
 
     fingerprint()
+    tell_no_one(Detector.cold(golden_net(NET.cell)))
     rows = golden(NET).rows
     streams, features = rows.channel("last").shape
     before, predicted, expected, profile = (np.zeros((streams, features)) for _ in range(4))

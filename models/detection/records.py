@@ -139,6 +139,7 @@ class Event:
     peak: float
     opened_offset: float
     opened_ms: float
+    began_ms: float  # since when what opened it has lasted, as far as can be seen; later, opened_ms
     length: float
 
 

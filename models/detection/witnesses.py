@@ -251,8 +251,14 @@ def follow_runs(channel: Channels[float], look: Look) -> None:
 @compiled
 def silence(stream: Scalars[float], elapsed_ms: float, rules: Rules) -> float:
     """1.0 where the time since the last reading is as long as no healthy gap."""
-    healthy = at_least(stream.interval_ms * rules.silent_intervals, stream.longest_gap_ms * LONGER)
+    healthy = healthy_gap(stream.interval_ms, stream.longest_gap_ms, rules)
     return elapsed_ms / healthy if healthy > 0 else 0.0
+
+
+@compiled
+def healthy_gap(interval_ms: float, longest_gap_ms: float, rules: Rules) -> float:
+    """Time between two readings (ms) from which on a stream was silent."""
+    return at_least(interval_ms * rules.silent_intervals, longest_gap_ms * LONGER)
 
 
 @compiled

@@ -47,7 +47,7 @@ class SentReading(NamedTuple):
 
 
 def file_readings(series: Sequence[Series]) -> Iterator[SentReading]:
-    """Side by side: the first reading of every stream, then the second of every stream, and so on."""
+    """In the order in which FileLog reads them."""
     for stream, place in zip(*(column.tolist() for column in FileLog(series).places), strict=True):
         one = series[stream]
         yield SentReading(one.key, int(one.times_ms[place]), one.values[place])

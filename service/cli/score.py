@@ -1,5 +1,6 @@
 """`telltale score`: judge files with a trained model."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +55,10 @@ def score(
     more: MoreData = None,
     part: Part = "all",
     anomalies: Annotated[Path | None, typer.Option(help="File for the anomalies too, as JSON lines.")] = None,
+    partitions: Annotated[
+        int,
+        typer.Option(min=1, help="As many as the topic has: a silence is told by the other streams of its partition."),
+    ] = 1,
     force: Force = False,
     config: Config = None,
     files: FileOptions = AS_USUAL,
@@ -83,6 +88,7 @@ def score(
     from service.cli.scoring import row_bytes
     from service.cli.scoring import score as score_files
     from service.input.file_log import FileLog
+    from service.kafka.topics import partition_of
     from service.pipeline import Pipeline
     from service.process.sensors import sensor_rules_of_one
 
@@ -91,7 +97,7 @@ def score(
     sensors = sensor_rules_of_one(settings, loaded.detector.features)
     pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000), sensors=sensors)
     events, table = io.StringIO(), io.BytesIO()
-    log = FileLog(series, events if anomalies else None)
+    log = FileLog(series, events if anomalies else None, partition_of=partial(partition_of, partitions=partitions))
     check_room({out_file: row_bytes(len(pipeline.detector.features)) * len(log)})
     with counting("judging", len(log)) as progress:
         scored = score_files(log, series, pipeline, progress)

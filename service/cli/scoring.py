@@ -1,5 +1,6 @@
 """`telltale score`: files through the service's own pipeline, a verdict for every reading."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import polars as pl
 
 from models.data.series import Series
 from models.detection.sensor_rules import Excluded
-from service.input.file_log import FILES, FileLog
+from service.input.file_log import FileLog
 from service.pipeline import Pipeline, Processed
 from service.state.slab import StateSlab
 from service.state.task import PartitionTask
@@ -34,17 +35,20 @@ def score(
     log: FileLog, series: Sequence[Series], pipeline: Pipeline, progress: Callable[[int], None] = lambda _: None
 ) -> Scored:
     """Judge everything in `log`, which reads `series`. progress: is called with the number of readings done."""
-    task = PartitionTask(FILES, StateSlab(pipeline.detector.rows_for))
+    tasks = {one: PartitionTask(one, StateSlab(pipeline.detector.rows_for)) for one in log.partitions}
     columns = [_ScoreColumns(len(one.times_ms), len(pipeline.detector.features)) for one in series]
     anomalies = 0
+    readings = 0
     while fetched := log.poll(0).fetched:
-        for judged in pipeline.process(fetched[0], task):
+        for judged in pipeline.process_all([(one, tasks[one.partition]) for one in fetched]):
             log.commit([judged.commit])
             _keep(judged, log, columns)
             anomalies += sum(event.change == "opened" for event in judged.events)
-            progress(judged.commit.next_offset)
-    late, duplicate, rejected = (task.counts[name] for name in ("late", "duplicate", "rejected"))
-    excluded = {str(reason): task.counts[reason] for reason in Excluded}
+            readings += judged.counts["records"]
+            progress(readings)
+    counts = sum((task.counts for task in tasks.values()), Counter[str]())
+    late, duplicate, rejected = (counts[name] for name in ("late", "duplicate", "rejected"))
+    excluded = {str(reason): counts[reason] for reason in Excluded}
     return Scored(_table(series, columns, pipeline.detector.features), anomalies, late, duplicate, rejected, excluded)
 
 
@@ -62,7 +66,7 @@ def _keep(judged: Processed, log: FileLog, columns: Sequence[_ScoreColumns]) -> 
     if verdicts is None:
         return
     offsets = judged.batch.readings.offsets.numpy()
-    streams, places = (column[offsets] for column in log.places)
+    streams, places = (column[offsets] for column in log.places_in(judged.batch.partition))
     score, alarm = verdicts.score.numpy(), verdicts.alarm.numpy()
     band = np.stack([verdicts.expected.numpy(), verdicts.lower.numpy(), verdicts.upper.numpy()])
     for stream in np.unique(streams):

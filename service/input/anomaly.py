@@ -66,16 +66,22 @@ class Anomaly(msgspec.Struct, frozen=True):
     # ever; missing: absent for longer than ever; silent: no reading for longer than the stream's rhythm allows;
     # relation: channels that do not go together as they did
     opened_by: str | UnsetType = UNSET
+    # opened: since when it has lasted, where that is seen to be before opened_at: of a value that is stuck or missing
+    # and of silence its last good reading or the one after it, of a level about when it left the usual one
+    began_at: str | UnsetType = UNSET
 
 
 class Place(NamedTuple):
     """A reading in its partition."""
 
     offset: int  # of its record
-    reading: int  # which of the record's it is, from 0
+    reading: int  # which of the record's it is, from 0; BEFORE_RECORD: none, the partition's clock ticks before it
 
     def __str__(self) -> str:
         return f"{self.offset}:{self.reading}" if self.reading else f"{self.offset}"
+
+
+BEFORE_RECORD = -1
 
 
 def packed_places(offsets: Int64s, indices: Int64s) -> Int64s:
@@ -87,7 +93,9 @@ def packed_places(offsets: Int64s, indices: Int64s) -> Int64s:
 
 
 def place_of(packed: float) -> Place:
-    """The reading at a packed place."""
+    """What is at a packed place; a tick of the partition's clock has its record's offset with a minus: see silence."""
+    if packed < 0:
+        return Place(-int(packed), BEFORE_RECORD)
     reading, offset = divmod(int(packed), 1 << OFFSET_BITS)
     return Place(offset, reading)
 

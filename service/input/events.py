@@ -88,6 +88,7 @@ def event(
         index=index or UNSET,
         kind_probability=UNSET if guess is None else guess.probability,
         opened_by=UNSET if guess is None else opened_by,
+        began_at=UNSET if transition.began_ms is None else rfc3339(transition.began_ms),
     )
     return enveloped(anomaly, change, opening, time)
 

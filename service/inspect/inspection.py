@@ -182,7 +182,7 @@ def shown(found: FoundStream, stream: StreamKey, detector: Detector, digest: str
         severity = Severity(int(scalars.alarm) - 1).name.lower()
         opened = place_of(scalars.opened_offset)
         since = rfc3339(int(scalars.opened_ms))
-        alarm = ShownAlarm(since, opened.offset, scalars.peak, severity, opened.reading or UNSET)
+        alarm = ShownAlarm(since, opened.offset, scalars.peak, severity, max(opened.reading, 0) or UNSET)
     return Shown(
         stream=stream.decode(),
         topic=found.origin.partition.topic,

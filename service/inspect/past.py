@@ -12,6 +12,7 @@ from service.log.port import Partition
 from service.state.changelog import Collected, Layout, Marker, Stale, UnreadableRecord, read_marker, read_page
 from service.state.changelog_keys import Origin
 from service.state.slab import Page
+from service.state.task import ClockState
 
 
 class Version(NamedTuple):
@@ -21,7 +22,7 @@ class Version(NamedTuple):
     through: int  # every reading before it is in the row
     applied: int  # offset of the last that is
     rows: Rows  # of this one stream
-    clock: tuple[int | None, list[int]] | None  # its partition's, at `through`
+    clock: ClockState | None  # its partition's, at `through`
 
     def scalar(self, name: str) -> float:
         return float(self.rows.scalar(name)[0])
@@ -99,4 +100,4 @@ def _with_clock(version: Version, marker: Marker | None) -> Version:
     """Compaction may have left a page without its marker; the next one is of a later time."""
     if marker is None or marker.next_offset != version.through:
         return version
-    return version._replace(clock=(marker.event_time_ms, marker.ticks))
+    return version._replace(clock=ClockState.of(marker))

@@ -1,6 +1,7 @@
 """One stream, taken through its partition again by the service's own pipeline."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,10 +9,12 @@ import torch
 
 from models.data.arrays import Bools, Int64s
 from models.detection.rows import Rows
+from service.input.events import encode_event
 from service.input.reading_batch import ReadingBatch, StreamKey
 from service.inspect.past import Version
-from service.log.port import Fetched, Partition
+from service.log.port import Commit, Fetched, Partition
 from service.pipeline import Pipeline, Processed
+from service.state.silences import offsets_of_silence
 from service.state.slab import Page, StateSlab
 from service.state.task import EventClock, PartitionTask
 
@@ -51,7 +54,7 @@ class ReplayedStream:
         )
         self.task.slab.load(page)
         if version.clock is not None:
-            self._clock.restore(*version.clock)
+            self._clock.restore(version.clock)
 
     def prime(self, batch: ReadingBatch) -> None:
         """As a service that finds rows of another checkpoint: fresh rows, and the last few readings before."""
@@ -79,14 +82,22 @@ class ReplayedStream:
         """The stream's own among the records of its partition, and what is thought of them."""
         batch = self._pipeline.decode(fetched)
         readings = batch.readings
-        for part in self._clock.cut(fetched.offsets, readings.offsets.numpy(), readings.times_ms.numpy()):
+        mine = batch.part(np.flatnonzero([key == self._stream for key in batch.keys]))
+        find_silent = partial(offsets_of_silence, self._pipeline.detector, self.task.slab, mine)
+        times_ms, offsets = readings.times_ms.numpy(), readings.offsets.numpy()
+        for part in self._clock.cut(fetched.offsets, offsets, times_ms, find_silent):
             if part.idle_before is not None:
                 self.task.slab.evict_idle(part.idle_before, int(fetched.offsets[part.begin]))
-            mine = records_of(fetched.part(part.begin, part.end), batch, self._stream)
-            if mine.keys:
-                row = self.rows or self._pipeline.detector.rows_for([self._stream])
-                (processed,) = self._pipeline.process_stream(mine, self.task, self._stream)
-                yield JudgedAgain(mine, row, processed)
+            records = fetched.part(part.begin, part.end)
+            row, none = self.rows or self._pipeline.detector.rows_for([self._stream]), records.part(0, 0)
+            if part.silent_by is not None and (events := self._pipeline.tell_silence(self.task, part.silent_by)):
+                told = Commit(fetched.partition, int(records.offsets[0]), tuple(map(encode_event, events)))
+                yield JudgedAgain(none, row, Processed(told, batch.between(0, 0), None, [], events, {}, {}))
+            own = records_of(records, batch, self._stream)
+            if own.keys:
+                row = self.rows or row
+                (processed,) = self._pipeline.process_stream(own, self.task, self._stream)
+                yield JudgedAgain(own, row, processed)
 
 
 def records_of(fetched: Fetched, batch: ReadingBatch, stream: StreamKey) -> Fetched:

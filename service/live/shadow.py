@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from models.data.rfc3339 import milliseconds_of
 from models.detection.alarm import Change
 from models.detection.detector import Transition, Verdicts
 from service.input.reading_batch import ReadingBatch, StreamKey
@@ -20,7 +22,7 @@ from service.live.observer import Committed, Observer, Promotion, Round
 from service.live.status import CheckpointStatus, ShadowAlarm, ShadowPartition, ShadowStatus
 from service.log.port import Partition
 from service.pipeline import Pipeline, Processed
-from service.state.slab import StateSlab
+from service.state.slab import NO_SLOT, StateSlab
 from service.state.task import PartitionTask
 
 STREAMS_NAMED = 20  # those that differ most
@@ -198,6 +200,7 @@ class Shadow(Observer):
 
     def _compare(self, judged: Processed) -> None:
         partition, batch, current = judged.commit.partition, judged.batch, judged.verdicts
+        self._tell_silence(judged)
         if current is None or not batch.keys:
             return
         one = self._compared.get(partition)
@@ -213,6 +216,18 @@ class Shadow(Observer):
             some = batch.part(np.arange(begin, end))
             one.count(warm[begin:end], shadow, current.part(begin, end), some)
             begin = end
+
+    def _tell_silence(self, judged: Processed) -> None:
+        """Streams that were told without a reading are silent here too, whatever they have as their rhythm."""
+        one = self._compared.get(judged.commit.partition)
+        told = [event.data for event in judged.events if event.change == "opened" and not event.data.channels]
+        if one is None or not told:
+            return
+        slots = one.task.slab.find([StreamKey(data.stream.encode()) for data in told])
+        since_ms = torch.tensor([milliseconds_of(data.opened_at) for data in told], dtype=torch.float64)
+        closed = (slots != NO_SLOT) & (one.task.slab.rows.scalar("alarm")[slots] == 0)
+        rows, offset = one.task.slab.rows, told[0].offset
+        self._pipeline.detector.open_silent(rows, slots[closed], since_ms[closed], offset)
 
 
 def latest_alarms(alarms: Iterable[ShadowAlarm]) -> tuple[ShadowAlarm, ...]:

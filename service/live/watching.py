@@ -18,6 +18,7 @@ import torch
 from models.detection.detector import Readings
 from models.detection.rows import Rows
 from service.errors import TelltaleError
+from service.input.anomaly import BEFORE_RECORD, place_of
 from service.input.reading_batch import StreamKey
 from service.live.observer import Observer, Round
 from service.log.port import Partition
@@ -193,12 +194,14 @@ def _read_of(
 def _go_on(watch: _Watch, key: StreamKey, task: PartitionTask, read: Sequence[_ReadSlice]) -> None:
     """Add what was read to what is kept; begin again where that does not lead to the row there is.
 
-    The slab may be another one since, and a stream may have been forgotten and come back in one batch.
+    The slab may be another one since, a stream may have been forgotten and come back in one batch, and one that falls
+    silent is told without a reading.
     """
     row = task.slab.gather(task.slab.find([key]))
     last = watch.answer if isinstance(watch.answer, View) else None
     same_slab = watch.slab is not None and watch.slab() is task.slab
-    if last is None or not same_slab or _age(row) != _age(last.row) + sum(one.judged for one in read):
+    leads_on = last is not None and _age(row) == _age(last.row) + sum(one.judged for one in read)
+    if last is None or not same_slab or not leads_on or _was_told_silent(last.row, row):
         watch.slab, watch.parts = weakref.ref(task.slab), []
     elif read:
         watch.parts = _kept(
@@ -220,6 +223,12 @@ def _kept(parts: list[ViewPart]) -> list[ViewPart]:
 
 def _age(row: Rows) -> float:
     return float(row.scalar("age")[0])
+
+
+def _was_told_silent(before: Rows, row: Rows) -> bool:
+    """Whether the partition's clock has opened an alarm since."""
+    opened, opened_before = (float(one.scalar("opened_offset")[0]) for one in (row, before))
+    return opened != opened_before and place_of(opened).reading == BEFORE_RECORD
 
 
 def _absence(key: StreamKey, tasks: Collection[PartitionTask]) -> TelltaleError:

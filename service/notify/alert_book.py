@@ -207,7 +207,7 @@ def _alerts_of(links: Links, anomaly: Anomaly, reached: Sequence[str], known: Al
     opened_s = milliseconds_of(anomaly.opened_at) / 1000
     page, picture = _links_of(links, partition, anomaly.anomaly, anomaly.stream, anomaly.opened_at)
     said = {
-        "summary": f"{anomaly.stream}: {_in_words(anomaly.channels) or f'closed as {anomaly.closed_as}'}",
+        "summary": f"{anomaly.stream}: {_in_words(anomaly.channels) or _without_reading(anomaly)}",
         "severity": anomaly.severity,
         "kind": anomaly.kind,
         "score": f"{anomaly.score:.2f}",
@@ -226,6 +226,13 @@ def _alerts_of(links: Links, anomaly: Anomaly, reached: Sequence[str], known: Al
         ahead=known is None or known.ahead or len(reached) > len(known.severities),
         ended_s=None if anomaly.status == "open" else now_s,
         link=page,
+    )
+
+
+def _without_reading(anomaly: Anomaly) -> str:
+    """What an anomaly is that no reading of its stream changed."""
+    return (
+        f"{anomaly.kind} since {anomaly.opened_at}" if anomaly.closed_as is None else f"closed as {anomaly.closed_as}"
     )
 
 

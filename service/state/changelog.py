@@ -134,6 +134,8 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     # Left out where no rule of a sensor has ever excluded a value, so that such markers stay as they were.
     rules: str | UnsetType = UNSET  # digest of the sensors' rules that judge
     rules_from: int | UnsetType = UNSET  # offset from which on they do
+    # The latest ticks by which silence is told, as Ticks.stored(); left out until there are any.
+    silence_ticks: list[list[int]] | UnsetType = UNSET
 
 
 class Stale(NamedTuple):

@@ -1,8 +1,11 @@
 """Alarms that change without a reading of their stream: what is published of them."""
 
+from typing import NamedTuple
+
 from msgspec import UNSET
 
 from models.data.rfc3339 import rfc3339
+from models.detection.alarm import OpenedBy
 from service.input.anomaly import Anomaly, anomaly_id, opening_of
 from service.input.events import Event, enveloped
 from service.log.port import Partition
@@ -24,8 +27,26 @@ def found_event(alarm: HeldAlarm, partition: Partition, offset: int, time_ms: in
     return _event(alarm, None, partition, offset, time_ms, digest)
 
 
+class Silent(NamedTuple):
+    """What is told of a silence beside its alarm."""
+
+    last_ms: int  # time of the stream's last reading
+    judged_s: float  # how long the stream was judged: in so long a time there was no such silence
+
+
+def silent_event(alarm: HeldAlarm, silent: Silent, partition: Partition, offset: int, digest: str) -> Event:
+    """The event that opens the alarm of a stream that is found silent because of the record at `offset`."""
+    return _event(alarm, None, partition, offset, alarm.opened_ms, digest, silent)
+
+
 def _event(
-    alarm: HeldAlarm, closed_as: str | None, partition: Partition, offset: int, time_ms: int, digest: str
+    alarm: HeldAlarm,
+    closed_as: str | None,
+    partition: Partition,
+    offset: int,
+    time_ms: int,
+    digest: str,
+    silent: Silent | None = None,
 ) -> Event:
     stream, time, opened_by = alarm.key.decode(), rfc3339(time_ms), alarm.opened_by.name.lower()
     guess = alarm.guess
@@ -36,19 +57,20 @@ def _event(
         severity=alarm.severity,
         kind=opened_by if guess is None else guess.kind.value,
         closed_as=closed_as,
-        score=0.0,
+        score=0.0 if silent is None else alarm.peak,
         peak=alarm.peak,
         opened_at=rfc3339(alarm.opened_ms),
         closed_at=None if closed_as is None else time,
         channels=[],
-        return_period_s=0.0,
-        witnesses={},
+        return_period_s=0.0 if silent is None else round(silent.judged_s / len(OpenedBy), 3),
+        witnesses={} if silent is None else {opened_by: round(silent.judged_s, 3)},
         checkpoint=digest,
         topic=partition.topic,
         partition=partition.number,
         offset=offset,
         kind_probability=UNSET if guess is None else guess.probability,
         opened_by=UNSET if guess is None else opened_by,
+        began_at=UNSET if silent is None else rfc3339(silent.last_ms),
     )
     change = "opened" if closed_as is None else "closed"
     return enveloped(anomaly, change, opening_of(partition, alarm.opened_offset, stream), time)

@@ -4,6 +4,8 @@ import heapq
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from torch import Tensor
+
 from models.detection.alarm import OpenedBy, Severity
 from models.detection.kinds import Guess
 from models.detection.rows import SCALARS
@@ -27,7 +29,11 @@ class HeldAlarm(NamedTuple):
 
 def open_alarms(slab: StateSlab) -> list[HeldAlarm]:
     """Those of all streams of a partition, in the order of their slots. Costs little where few are open."""
-    slots = (slab.rows.scalar("alarm") > 0).nonzero().squeeze(1)
+    return held_alarms(slab, (slab.rows.scalar("alarm") > 0).nonzero().squeeze(1))
+
+
+def held_alarms(slab: StateSlab, slots: Tensor) -> list[HeldAlarm]:
+    """Those of the streams at `slots` (S,), which are open."""
     wanted = [SCALARS.places[name] for name in ("opened_offset", "opened_ms", "alarm", "peak", "opened_by")]
     votes = slab.rows.votes[slots].numpy()
     rows = zip(slots.tolist(), slab.rows.scalars[slots][:, wanted].tolist(), votes, strict=True)

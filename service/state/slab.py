@@ -137,6 +137,14 @@ class StateSlab:
         self._forget(idle, offset)
         return keys
 
+    def change_alarms(self, slots: Tensor, since: int) -> None:
+        """Note that alarms of the rows at `slots` (S,) changed without a reading, because of the record at `since`.
+
+        Their pages are written at the next commit: what is judged again after a restart are readings alone.
+        """
+        self._mark_dirty(slots, since)
+        self._membership_changed.update((slots // PAGE_ROWS).tolist())
+
     def end_alarms(self, slots: Tensor, since: int) -> None:
         """Close the alarms of the rows at `slots` (S,), because of what is true of their state from offset `since` on.
 
@@ -144,8 +152,7 @@ class StateSlab:
         """
         open_ones = slots[self._rows.scalar("alarm")[slots] > 0]
         self._rows.scalar("alarm")[open_ones] = 0.0
-        self._mark_dirty(open_ones, since)
-        self._membership_changed.update((open_ones // PAGE_ROWS).tolist())
+        self.change_alarms(open_ones, since)
 
     def dirty_pages(self) -> list[tuple[int, int]]:
         """(page, offset of its first change that is not written), the oldest change first."""

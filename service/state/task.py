@@ -1,19 +1,22 @@
 """One partition's unit of work: its memory, and how far it has come."""
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
+from msgspec import UNSET
 
 from models.data.arrays import Int64s
+from models.detection.ticks import Ticks
 from service.log.port import Partition
-from service.state.changelog import Meaning
+from service.state.changelog import Marker, Meaning
 from service.state.slab import StateSlab
 
+NO_OFFSET = -1
 IDLE_TICKS = 16  # an idle stream is one without a reading for that many
 
 
@@ -32,45 +35,104 @@ class Stretch(NamedTuple):
 
     begin: int  # index of its first record
     end: int  # index behind its last
-    idle_before: int | None  # before it, forget streams without a reading since this offset; None: none is idle
+    idle_before: int | None = None  # before it, forget streams without a reading since this offset; None: none is idle
+    silent_by: Ticks | None = None  # and tell which streams fall silent at the last of these ticks; None: none does
+
+
+class Forgetting(NamedTuple):
+    """Where idle streams are forgotten; each (E,), rising."""
+
+    offsets: Int64s  # of the records before which they are
+    before: Int64s  # since which offset they had no reading
+
+
+FindSilent = Callable[[Ticks, Forgetting], Int64s]
+"""The offsets of those ticks at which streams may fall silent."""
+
+
+class ClockState(NamedTuple):
+    """What is remembered of a partition's clock."""
+
+    latest_ms: int | None
+    idle_ticks: Sequence[int]
+    silence_ticks: Sequence[Sequence[int]]
+
+    @classmethod
+    def of(cls, marker: Marker) -> Self:
+        return cls(marker.event_time_ms, marker.ticks, () if marker.silence_ticks is UNSET else marker.silence_ticks)
 
 
 class EventClock:
     """How a partition's own time passes: by the latest event time of any of its readings, never by a wall clock.
 
-    It ticks when that time enters another sixteenth of `idle_s`; a jump over several is one tick, so that a plant that
-    stood still for a month, or history read side by side, makes no stream idle. Several ticks within one record are one
-    too. Ticks depend on the readings and their order alone, not on where batches end.
+    Silence is told by ticks of its own, see models.detection.ticks. For idle streams it ticks when that time enters
+    another sixteenth of `idle_s`; a jump over several is one tick, so that a plant that stood still for a month, or
+    history read side by side, makes no stream idle. Several ticks within one record are one too. Ticks depend on the
+    readings and their order alone, not on where batches end.
     """
 
     def __init__(self, idle_s: float | None) -> None:
-        """idle_s: seconds of event time without a reading after which a stream is idle; None: it never ticks."""
+        """idle_s: seconds of event time without a reading after which a stream is idle; None: none ever is."""
         self._tick_ms = None if idle_s is None else max(1, int(idle_s * 1000) // IDLE_TICKS)
         self.latest_ms: int | None = None
         self.ticks: list[int] = []  # offsets of the readings at which it last ticked, the latest IDLE_TICKS of them
+        self.silence_ticks = Ticks.none()  # the latest of those by which silence is told
 
-    def restore(self, latest_ms: int | None, ticks: Sequence[int]) -> None:
-        self.latest_ms, self.ticks = latest_ms, list(ticks)[-IDLE_TICKS:]
+    @property
+    def state(self) -> ClockState:
+        """What a marker keeps of it."""
+        return ClockState(self.latest_ms, self.ticks, self.silence_ticks.stored())
+
+    def restore(self, state: ClockState) -> None:
+        self.latest_ms, self.ticks = state.latest_ms, list(state.idle_ticks)[-IDLE_TICKS:]
+        self.silence_ticks = Ticks.restored(state.silence_ticks)
 
     def advance(self, times_ms: Int64s) -> list[int]:
         """Let N >= 1 readings pass; returns the indices of those at which the clock ticks, before they are judged."""
+        return self._idle_ticks(self._move(times_ms))
+
+    def cut(
+        self, record_offsets: Int64s, reading_offsets: Int64s, times_ms: Int64s, find_silent: FindSilent
+    ) -> list[Stretch]:
+        """Let the readings (N,) among records (R,) pass; returns the records in stretches between two ticks.
+
+        Of the ticks of silence it is only those at which `find_silent` says that a stream may fall silent.
+        """
+        if not len(times_ms):
+            return [Stretch(0, len(record_offsets))]
+        latest = self._move(times_ms)
+        at = np.unique(reading_offsets[self._idle_ticks(latest)])
+        idle = {offset: before for offset in at.tolist() if (before := self.tick(offset)) is not None}
+        silent = self._find_silent(Ticks.among(reading_offsets, latest), idle, find_silent)
+        offsets = sorted({*at.tolist(), *silent})
+        begins = dict(zip(np.searchsorted(record_offsets, offsets).tolist(), offsets, strict=True))
+        borders = sorted({0, *begins, len(record_offsets)})
+        return [
+            Stretch(begin, end, idle.get(begins.get(begin, NO_OFFSET)), silent.get(begins.get(begin, NO_OFFSET)))
+            for begin, end in pairwise(borders)
+        ]
+
+    def _move(self, times_ms: Int64s) -> Int64s:
+        """Let N >= 1 readings pass; returns what the clock is before each of them, and after the last, (N + 1,)."""
         first = int(times_ms[0]) if self.latest_ms is None else self.latest_ms
         latest = np.maximum.accumulate(np.concatenate([[first], times_ms]))
         self.latest_ms = int(latest[-1])
-        if self._tick_ms is None or self.latest_ms // self._tick_ms == first // self._tick_ms:
+        return latest
+
+    def _idle_ticks(self, latest: Int64s) -> list[int]:
+        if self._tick_ms is None or latest[-1] // self._tick_ms == latest[0] // self._tick_ms:
             return []
         return np.flatnonzero(np.diff(latest // self._tick_ms)).tolist()
 
-    def cut(self, record_offsets: Int64s, reading_offsets: Int64s, times_ms: Int64s) -> list[Stretch]:
-        """Let the readings (N,) among records (R,) pass; returns the records in stretches between two ticks."""
-        ticks = self.advance(times_ms) if len(times_ms) else []
-        if not ticks:
-            return [Stretch(0, len(record_offsets), None)]
-        at = np.unique(reading_offsets[ticks])
-        records = np.searchsorted(record_offsets, at).tolist()
-        idle = {record: self.tick(offset) for record, offset in zip(records, at.tolist(), strict=True)}
-        borders = sorted({0, *records, len(record_offsets)})
-        return [Stretch(begin, end, idle.get(begin)) for begin, end in pairwise(borders)]
+    def _find_silent(self, ticks: Ticks, idle: Mapping[int, int], find_silent: FindSilent) -> dict[int, Ticks]:
+        """By the offset of the record before which streams may fall silent, the ticks until then."""
+        if not len(ticks):
+            return {}
+        known = self.silence_ticks.and_then(ticks)
+        forgetting = Forgetting(*(np.array([*column], np.int64) for column in (idle.keys(), idle.values())))
+        found = np.intersect1d(find_silent(known, forgetting), ticks.offsets).tolist()
+        self.silence_ticks = known.latest()
+        return {offset: known.until(offset) for offset in found}
 
     def tick(self, offset: int) -> int | None:
         """Note a tick; returns the offset since which a stream must have had a reading; None: none is idle yet."""

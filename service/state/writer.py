@@ -109,6 +109,7 @@ class StateWriter:
             counts=dict(task.counts),
             event_time_ms=task.clock.latest_ms,
             ticks=task.clock.ticks,
+            silence_ticks=task.clock.silence_ticks.stored() or UNSET,
             writer=self._writer,
             rules=UNSET if task.rules_from is None else task.rules,
             rules_from=UNSET if task.rules_from is None else task.rules_from,

@@ -177,6 +177,9 @@ class Oracle:
             slots = task.slab.slots(mine.keys)
             pipeline.replay_readings(mine, slots, task)
             task.slab.end_alarms(torch.tensor(sorted(set(slots.tolist()))), one.warm_until)
+            readings = batch.readings
+            times_ms, offsets = readings.times_ms.numpy(), readings.offsets.numpy()
+            task.clock.cut(fetched.offsets, offsets, times_ms, lambda ticks, _: ticks.offsets[:0])
         self._judged(task, one.checkpoint, one.warm_until, one.offset)
         return task
 

@@ -56,8 +56,9 @@ function isOutside({ observed, lower, upper }) {
 }
 
 /**
- * The channel that an anomaly came from before all others.
+ * The channel that an anomaly came from before all others; undefined where no reading changed it.
  * @param {Channel[]} channels
+ * @returns {Channel | undefined}
  */
 export const foremost = (channels) => [...channels].sort((one, other) => other.share - one.share)[0];
 
@@ -66,8 +67,9 @@ export const foremost = (channels) => [...channels].sort((one, other) => other.s
  * @param {Channel[]} channels
  */
 export function expectedAndSeen(channels) {
-  if (!channels.length) return null;
-  const { name, observed, expected, lower, upper, unit } = foremost(channels);
+  const first = foremost(channels);
+  if (!first) return null;
+  const { name, observed, expected, lower, upper, unit } = first;
   const seen = observed === null ? "no value" : measured(observed, unit);
   if (expected === null) return `${name} ${seen}`;
   const band = lower === null || upper === null ? "" : ` (${measured(lower)} to ${measured(upper)})`;

@@ -232,6 +232,7 @@ function showAnomaly(events) {
     kindName(data.kind),
     expectedAndSeen(mine[0].data.channels) ?? shares(mine[0].data.channels),
     `opened ${clock(data.opened_at)}`,
+    mine[0].data.began_at ? `began about ${clock(mine[0].data.began_at)}` : null,
     data.closed_at ? `closed ${clock(data.closed_at)}` : "not closed in what is shown",
     rarity(Math.max(...mine.map((one) => one.data.return_period_s))),
     `peak ${score(data.peak)}`,

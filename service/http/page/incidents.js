@@ -166,7 +166,7 @@ function chartOf({ incident, first_cause: { stream, anomaly } }) {
   if (found === undefined) return [];
   if (typeof found === "string") return [text("p", found, "faint looking")];
   const event = found.events.find(({ data }) => data.anomaly === anomaly);
-  const channel = event ? foremost(event.data.channels).name : found.trace.features[0];
+  const channel = foremost(event?.data.channels ?? [])?.name ?? found.trace.features[0];
   const chart = sparkline(found.trace, channel);
   return chart ? [text("p", `${stream}, ${channel}`, "faint looking"), chart] : [];
 }

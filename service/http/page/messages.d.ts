@@ -29,6 +29,7 @@ export interface Anomaly {
   index?: number;
   kind_probability?: number;
   opened_by?: string;
+  began_at?: string;
 }
 
 export interface Channel {

@@ -60,7 +60,7 @@ def polls(log: FileLog) -> list[Polled]:
     return found
 
 
-def test_streams_are_read_side_by_side() -> None:
+def test_streams_are_read_by_event_time() -> None:
     log = Started([series("a", 3), series("b", 1, 10.0), series("c", 2, 20.0)])
     reader = Reader(log).until(6)
     assert [key for fetched in reader.fetched for key in fetched.keys] == [b"a", b"b", b"c", b"a", b"c", b"a"]
@@ -170,3 +170,36 @@ def test_after_closing_there_is_nothing_to_read_and_closing_twice_is_safe() -> N
 def test_a_stream_whose_name_cannot_be_a_key_is_refused(name: str, flaw: str) -> None:
     with pytest.raises(RefusedInput, match=rf"^plant\.csv: stream .*: .*{flaw}"):
         FileLog([series(name, 3)])
+
+
+def test_readings_come_by_event_time_each_stream_in_its_own_order() -> None:
+    slow, quick = series("slow", 3), series("quick", 4)
+    slow = slow._replace(times_ms=START_MS + np.array([0, 2_500, 1_000]))  # the last is late
+    quick = quick._replace(times_ms=START_MS + np.array([100, 1_100, 2_100, 3_100]))
+    streams, places = FileLog([slow, quick]).places
+    assert list(zip(streams.tolist(), places.tolist(), strict=True)) == [
+        (0, 0),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (0, 1),
+        (0, 2),
+        (1, 3),
+    ]
+
+
+@pytest.mark.parametrize("max_poll_records", [1, 4, 100])
+def test_streams_can_be_in_several_partitions_as_they_are_in_a_topic(max_poll_records: int) -> None:
+    some = [series(name, 5, 10.0 * n) for n, name in enumerate("abc")]
+    log = FileLog(some, max_poll_records=max_poll_records, partition_of=lambda key: int(key == b"b"))
+    found = polls(log)
+    assert found[0].assigned == log.partitions == (Partition("files", 0), Partition("files", 1))
+    keys: dict[int, list[bytes | None]] = {0: [], 1: []}
+    for fetched in (one for polled in found for one in polled.fetched):
+        number = fetched.partition.number
+        assert fetched.offsets.tolist() == list(range(len(keys[number]), len(keys[number]) + len(fetched.keys)))
+        assert fetched.end_offset == [10, 5][number]
+        keys[number] += fetched.keys
+        streams, _ = log.places_in(fetched.partition)
+        assert [b"abc"[n : n + 1] for n in streams[fetched.offsets].tolist()] == fetched.keys
+    assert keys == {0: [b"a", b"c"] * 5, 1: [b"b"] * 5}

@@ -9,20 +9,22 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from models.detection.detector import Detector, Verdicts
+from service.input.events import decode_event
+from service.input.wire import encode_reading
 from service.live.merging import NOTHING_COUNTED, MergedStatus
 from service.live.reporter import first_status
 from service.live.shadow import Shadow
 from service.live.shadow_metrics import shadow_families
 from service.live.status import CheckpointStatus, ShadowStatus
 from service.log.memory_log import Assign, Revoke, Topics
-from service.log.port import Partition
+from service.log.port import Partition, Record
 from service.state.slab import StateSlab
 from service.state.task import EventClock, PartitionTask
 from tests.data import QUICK, some_forecaster
 from tests.service.promotions import FEATURES, MODELS, A, B, Service, pipeline_of, sent
 
 PARTS = P0, P1 = Partition("plant", 0), Partition("plant", 1)
-READINGS = 800
+READINGS, START_MS = 800, 1_700_000_000_000
 C, D = "cc" * 32, "dd" * 32
 DEAF = replace(QUICK.score, lowest_threshold=1e9, lowest_sudden=1e9, range_share=1e9)
 NERVOUS = replace(QUICK.score, lowest_threshold=0.1, lowest_sudden=0.5, smooth_period=32, sharp_period=32)
@@ -233,3 +235,19 @@ def test_of_several_workers_it_is_one_status(found: ShadowStatus) -> None:
     assert shadow is not None
     assert shadow.partitions == found.partitions
     assert shadow.streams == {"stream-0": 5}
+
+
+@pytest.mark.slow
+def test_a_silence_that_is_told_while_it_lasts_is_no_difference() -> None:
+    """Both close it with the next reading."""
+    topics = Topics({"plant": 1})
+    for n in range(600):
+        value = encode_reading(FEATURES, START_MS + 60_000 * n, [1.0, 2.0])
+        here = [Record(b"stream-%d" % stream, value) for stream in range(3) if stream != 2 or n not in range(300, 330)]
+        topics.append(P0, here)
+    shadow = shadow_of(A)
+    Service(topics, observers=[shadow]).run(topics.bounds(P0)[1])
+    (found,) = shadow.status().partitions
+    changes = [decode_event(record.value or b"").change for record in topics.anomalies[P0]]
+    assert changes == ["opened", "closed"]
+    assert (found.only_shadow, found.only_current, found.both) == (0, 0, 0)

@@ -71,6 +71,13 @@ def test_an_anomaly_that_no_reading_closed_says_why() -> None:
     assert {alert["annotations"]["summary"] for alert in sent(book)} == {"pump: closed as forgotten"}
 
 
+def test_an_anomaly_that_no_reading_opened_says_what_it_is() -> None:
+    book, opened = AlertBook(clock=Clock()), changed("opened")
+    about = msgspec.structs.replace(opened.data, channels=[], kind="silent")
+    book.apply([msgspec.structs.replace(opened, data=about)])
+    assert {alert["annotations"]["summary"] for alert in sent(book)} == {"pump: silent since 2023-11-14T22:13:20.000Z"}
+
+
 def held(stream: str = "pump", severity: str = "minor", peak: float = 2.25, offset: int = 7) -> HeldAlarm:
     return HeldAlarm(StreamKey(stream.encode()), offset, OPENED_MS, severity, peak, OpenedBy.PREDICTION)
 

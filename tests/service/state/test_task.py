@@ -54,7 +54,7 @@ def test_a_clock_that_was_restored_goes_on_as_if_nothing_had_happened(times_ms: 
     calm, first, second = (EventClock(IDLE_S) for _ in range(3))
     expected = [(place, calm.tick(place)) for place in ticks_of(calm, times_ms)]
     found = [(place, first.tick(place)) for place in ticks_of(first, times_ms[:at])] if times_ms[:at] else []
-    second.restore(first.latest_ms, first.ticks)
+    second.restore(first.state)
     if times_ms[at:]:
         found += [(at + n, second.tick(at + n)) for n in ticks_of(second, times_ms[at:])]
     assert found == expected
