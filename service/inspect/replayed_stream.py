@@ -69,9 +69,13 @@ class ReplayedStream:
         offsets, times_ms = batch.readings.offsets.numpy(), batch.readings.times_ms.numpy()
         own = np.array([key == self._stream for key in batch.keys], bool)
         out = own & leave_out(times_ms)
-        for part in self._clock.cut(fetched.offsets, offsets, times_ms):
+        kept = batch.part(np.flatnonzero(own & ~out))
+        find_silent = partial(offsets_of_silence, self._pipeline.detector, self.task.slab, kept)
+        for part in self._clock.cut(fetched.offsets, offsets[~out], times_ms[~out], find_silent):
             if part.idle_before is not None:
                 self.task.slab.evict_idle(part.idle_before, int(fetched.offsets[part.begin]))
+            if part.silent_by is not None:
+                self._pipeline.tell_silence(self.task, part.silent_by)
             of = np.isin(offsets, fetched.offsets[part.begin : part.end])
             mine = batch.part(np.flatnonzero(of & own & ~out))
             if mine.keys:
@@ -92,7 +96,8 @@ class ReplayedStream:
             row, none = self.rows or self._pipeline.detector.rows_for([self._stream]), records.part(0, 0)
             if part.silent_by is not None and (events := self._pipeline.tell_silence(self.task, part.silent_by)):
                 told = Commit(fetched.partition, int(records.offsets[0]), tuple(map(encode_event, events)))
-                yield JudgedAgain(none, row, Processed(told, batch.between(0, 0), None, [], events, {}, {}))
+                nothing, judge = batch.between(0, 0), self._pipeline.digest
+                yield JudgedAgain(none, row, Processed(told, nothing, None, [], events, {}, {}, judge))
             own = records_of(records, batch, self._stream)
             if own.keys:
                 row = self.rows or row
