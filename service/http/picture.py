@@ -16,7 +16,7 @@ import msgspec
 
 from models.data.rfc3339 import milliseconds_of, rfc3339
 from models.output.palette import PALETTE
-from service.live.insights import ReadingSeen, TraceSeen
+from service.live.insights import ReadingSeen
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -50,10 +50,18 @@ class _Event(msgspec.Struct):
     data: _Changed
 
 
+class _Trace(msgspec.Struct):
+    """Of TraceSeen what is drawn."""
+
+    stream: str
+    features: list[str]
+    readings: list[ReadingSeen]
+
+
 class PastShown(msgspec.Struct):
     """Of what is known of a stream's past, as service.inspect answers it, what is in the picture."""
 
-    trace: TraceSeen
+    trace: _Trace
     older: str
     events: tuple[_Event, ...]
     remarks: tuple[str, ...]
