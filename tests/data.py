@@ -40,6 +40,8 @@ QUICK = DetectorConfig(
     ),
     AlarmConfig(close_below=0.5, close_after=4, rest=8, learn_first=4, adopt_after=48, relearn=24),
 )
+# Silence is told by the other streams of a partition: where each stream is held against itself alone, none is.
+NEVER_SILENT = replace(QUICK, score=replace(QUICK.score, silent_intervals=1e9))
 """Everything that takes hundreds of readings by default happens within a few dozen."""
 
 

@@ -3,7 +3,6 @@
 import random
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from service.pipeline import Pipeline, Processed
 from service.state.open_alarms import open_alarms
 from service.state.slab import StateSlab
 from service.state.task import IDLE_TICKS, EventClock, PartitionTask
-from tests.data import QUICK, Batch, faulty, some_forecaster
+from tests.data import NEVER_SILENT, Batch, faulty, some_forecaster
 from tests.faults import schedules
 from tests.faults.oracle import Differences
 from tests.faults.scene import write_checkpoint
@@ -41,8 +40,7 @@ FORMATS = (InputFormat.JSON, InputFormat.MSGPACK, InputFormat.ARROW)
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    """One that tells no silence: that hangs on what others of the partition have sent by the record before."""
-    return Detector.cold(some_forecaster(2), replace(QUICK, score=replace(QUICK.score, silent_intervals=1e9)))
+    return Detector.cold(some_forecaster(2), NEVER_SILENT)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from service.log.port import Commit, Fetched, Partition, Record
 from service.pipeline import Pipeline, Processed
 from service.state.slab import StateSlab
 from service.state.task import EventClock, PartitionTask
-from tests.data import Batch, faulty
+from tests.data import NEVER_SILENT, Batch, faulty, some_forecaster
 from tests.records import headers_of
 
 FEATURES = ("f0", "f1")
@@ -46,6 +46,11 @@ class At(NamedTuple):
 
     offset: int
     record: Record
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector.cold(some_forecaster(2), NEVER_SILENT)
 
 
 @pytest.fixture(scope="module")
