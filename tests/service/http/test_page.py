@@ -21,6 +21,12 @@ def test_what_a_module_imports_is_served() -> None:
     assert {f"/page/{name}" for name in imported} <= FILES.keys()
 
 
+def test_the_browser_need_not_read_a_module_to_know_what_it_imports() -> None:
+    imported = {name for path in FOLDER.glob("*.js") for name in IMPORTED.findall(path.read_text())}
+    ahead = re.findall(r'<link rel="modulepreload" href="/page/([a-z_]+\.js)">', (FOLDER / "index.html").read_text())
+    assert sorted(ahead) == sorted(imported)
+
+
 def test_the_types_of_what_the_page_is_told_are_those_of_the_service() -> None:
     assert messages.TYPES.read_text() == messages.written(), "python -m tests.service.http.messages writes them again"
 
