@@ -8,7 +8,8 @@ h' of the top layer is the output.
 Sizes: T waves, S streams, I inputs, H hidden units, L layers, C numbers kept in a cell (none, H or 2 H).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
@@ -206,8 +207,9 @@ class LSTM(nn.Module):
         changes_are_seen = not weights[0].is_inference()
         if torch.is_inference_mode_enabled() and changes_are_seen and _onednn_takes(inputs):
             return self._call_layers(weights, inputs, state)
-        layers = self.fused.num_layers
-        return torch.lstm(inputs, tuple(state), weights, True, layers, 0.0, self.training, False, False)
+        with _without_onednn() if torch.is_autocast_enabled("cpu") else nullcontext():
+            layers = self.fused.num_layers
+            return torch.lstm(inputs, tuple(state), weights, True, layers, 0.0, self.training, False, False)
 
     def _call_layers(self, weights: list[Tensor], inputs: Tensor, state: CellState) -> tuple[Tensor, Tensor, Tensor]:
         """The same kernel of oneDNN, with weights that are laid out for it already: torch does that at each call."""
@@ -404,6 +406,17 @@ def _onednn_takes(inputs: Tensor) -> bool:
     # torch.backends.mkldnn says the same, but takes microseconds.
     has_onednn = torch._C._has_mkldnn and torch._C._get_mkldnn_enabled()  # noqa: SLF001
     return as_they_are and inputs.dtype == torch.float32 and has_onednn
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """With torch's own kernels: oneDNN has no LSTM of bfloat16 on many processors, and torch asks it all the same."""
+    before = torch._C._get_mkldnn_enabled()  # noqa: SLF001  (see _onednn_takes)
+    torch._C._set_mkldnn_enabled(False)  # noqa: SLF001
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)  # noqa: SLF001
 
 
 def _lay_out(w: Tensor, u: Tensor) -> list[Tensor]:
