@@ -214,9 +214,9 @@ def published() -> Iterator[Published]:
 def test_streams_are_sorted_searched_and_paged_while_the_worker_turns(live: Live) -> None:
     keys = [f"line-{n % 2}/pump-{n:02d}" for n in range(30)]
     for key in keys:
-        live.send(readings_of(key.encode(), 0, 120))
+        live.send(readings_of(key.encode(), 0, 132))
     live.send(readings_of(b"line-1/sick", 0, 120) + readings_of(b"line-1/sick", 120, 12, level=60))
-    while live.board.read().counts.readings < 31 * 120 + 12:
+    while live.board.read().counts.readings < 31 * 132:
         assert live._thread.is_alive()
     live.until_heard()
     deadline = time.monotonic() + WITHIN_S

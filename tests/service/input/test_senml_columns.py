@@ -10,6 +10,7 @@ import pytest
 from service.input.documents import json_documents
 from service.input.senml import records_of
 from service.input.senml_columns import walk_of
+from tests.fuzzing import INPUTS
 from tests.service.input import walking
 from tests.service.input.walking import harmed, root_of
 
@@ -59,7 +60,7 @@ def test_packs_sound_or_harmed_are_read_as_each_is_by_itself(root: Any) -> None:
     sound = [pack_of(rng, 0.0) for _ in range(10_000)]
     assert compared(root, sound)[0] > 3_000
     assert compared(root, [pack_of(rng, 0.1) for _ in range(20_000)])[0] > 3_000
-    assert compared(root, [harmed(rng, rng.choice(sound)) for _ in range(20_000)])[0] > 300
+    assert compared(root, [harmed(rng, rng.choice(sound)) for _ in range(2 * INPUTS)])[0] > 300
 
 
 def test_a_pack_that_is_left_leaves_no_other() -> None:

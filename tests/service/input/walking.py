@@ -51,6 +51,10 @@ def seen(found: Any) -> Any:
         return {name: seen(getattr(found, name)) for name in found.__struct_fields__}
     if isinstance(found, Moment):
         return datetime, EPOCH + timedelta(microseconds=found.microseconds)
+    if isinstance(found, dict):
+        return {name: seen(one) for name, one in found.items()}
+    if isinstance(found, list):
+        return [seen(one) for one in found]
     return (type(found), found.hex()) if isinstance(found, float) else (type(found), found)
 
 
