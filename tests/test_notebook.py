@@ -27,6 +27,7 @@ def test_the_notebook_in_docs_is_the_one_that_is_made_here() -> None:
     assert PATH.stat().st_size < 200_000
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_notebook_runs_and_shows_what_it_shows_in_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))

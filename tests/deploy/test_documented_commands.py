@@ -66,6 +66,7 @@ def files(telltale: Telltale, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("call", PLAYED)
 def test_a_command_that_needs_files_alone_does_what_it_says(

@@ -507,6 +507,7 @@ def test_sigterm_before_there_is_a_broker_ends_it_at_once(quick: Path) -> None:
 # --- the demo
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_short_demo_finds_faults_and_prints_its_table() -> None:
     """The slowest test here: it lasts as long as it is told to."""

@@ -350,6 +350,7 @@ def test_crashes_during_the_recovery_of_crashes_change_nothing(
     assert_as_calm(plant, topics, calm)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(8))
 def test_random_schedules_of_faults_change_nothing(
     plant: Plant, history: list[Record], calm: Output, seed: int

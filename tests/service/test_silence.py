@@ -270,6 +270,7 @@ def as_it_goes(streams: Sequence[tuple[float, Sequence[tuple[float, str, int]]]]
     return [one for *_, one in sorted(sent)]
 
 
+@pytest.mark.thorough
 @settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from([5.0, 20.0, 60.0, 90.0, 700.0]), mixed), min_size=2, max_size=4),

@@ -17,6 +17,7 @@ RELATIVE = 1e-4
 """The sums are the same, added up in another order, some two hundred steps long."""
 
 
+@pytest.mark.thorough
 def test_two_processes_under_torchrun_write_the_checkpoint_that_one_writes(tmp_path: Path) -> None:
     two, one = (tmp_path / f"{name}.safetensors" for name in ("two", "one"))
     telltale = Path(sys.executable).with_name("telltale")

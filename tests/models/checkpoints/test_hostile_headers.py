@@ -66,6 +66,7 @@ print(tried, refused)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("names_kinds", [False, True])
 def test_whatever_a_checkpoint_says_it_is_read_or_refused_within_its_memory(
     tmp_path: Path, *, names_kinds: bool
@@ -149,6 +150,7 @@ print(tried, refused)
 """
 
 
+@pytest.mark.thorough
 def test_whatever_a_run_of_training_says_it_goes_on_or_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "run"
     fit(some_series(), NET, SHORT, torch.device("cpu"), run_file=file)

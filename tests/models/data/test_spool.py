@@ -302,6 +302,7 @@ print(json.dumps({"data": data, "used": (peak.kb - before) * 1024, "ended": fitt
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which memory is anonymous")
 def test_training_on_300_megabytes_takes_less_memory_than_that(large: Path) -> None:

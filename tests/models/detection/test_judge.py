@@ -128,6 +128,7 @@ def run(folder: Path, code: str = ONE_READING) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_next_start_loads_what_was_compiled_even_where_nothing_can_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
@@ -144,6 +145,7 @@ def test_what_was_compiled_from_other_sources_is_not_loaded(tmp_path: Path) -> N
     assert compiling.KeptCode(bits, str(tmp_path / "other.py")).get_source_stamp() != stamp
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_where_nothing_can_be_kept_it_is_judged_all_the_same() -> None:
     assert run(Path("/proc/nothing")) == "compiled"

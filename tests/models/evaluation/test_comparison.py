@@ -165,6 +165,7 @@ def test_runs_that_are_there_are_taken_as_they_are_and_others_are_not(
     assert str(compare(sets, plan, folder, CPU).runs) == str([run for run in before.runs if run.job.set == "saw"])
 
 
+@pytest.mark.thorough
 def test_several_processes_come_to_the_same(halls: Path, tmp_path: Path) -> None:
     sets = find_sets([halls / "saw"])
     plan = ComparisonPlan(("feedforward", "gru"), seeds=1, hidden=16, training=BRIEF)

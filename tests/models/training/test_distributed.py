@@ -63,6 +63,7 @@ def learners(does: str, folder: Path, timeout_s: float) -> Iterator[list["subpro
             process.communicate()
 
 
+@pytest.mark.thorough
 def test_two_processes_learn_what_one_does_and_go_on_as_one_does(tmp_path: Path) -> None:
     """Five lanes, two at a time: the second process has a shorter one in each group, and none in the last."""
     with learners("learn", tmp_path, 120) as processes:
@@ -80,6 +81,7 @@ def test_two_processes_learn_what_one_does_and_go_on_as_one_does(tmp_path: Path)
         assert found[0]["calm"]["weights"][name] == pytest.approx(weight, rel=RELATIVE, abs=RELATIVE), name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_gone_or_stands_still_ends_the_others_in_bounded_time(
     tmp_path: Path, how: signal.Signals

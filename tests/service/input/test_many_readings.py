@@ -447,6 +447,7 @@ def test_damaged_records_give_readings_or_rejects_and_harm_no_neighbour() -> Non
         assert bits(batch)[-5:] == wanted
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_hundred_thousand_damaged_records_never_raise() -> None:
     fuzz(10_000, seed=random.SystemRandom().randrange(2**31))
