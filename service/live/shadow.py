@@ -122,6 +122,16 @@ def _alarm_of(of: str, opened: Transition, batch: ReadingBatch, n: int, other_sc
     )
 
 
+def _places(slots: Tensor) -> Tensor:
+    """(N,) how many readings of the same stream are before each in the batch."""
+    order = torch.argsort(slots, stable=True)
+    _, counts = torch.unique_consecutive(slots[order], return_counts=True)
+    firsts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    places = torch.empty_like(slots)
+    places[order] = torch.arange(len(slots)) - firsts
+    return places
+
+
 def _opened(verdicts: Verdicts, compared: Tensor) -> int:
     return sum(one.change is Change.OPENED and bool(compared[one.reading]) for one in verdicts.transitions)
 
@@ -209,7 +219,7 @@ class Shadow(Observer):
             one = self._compared[partition] = _Compared(PartitionTask(partition, slab))
         slots = batch.slots(one.task.slab.slots)
         warm_up = self._pipeline.detector.config.score.warm_up
-        warm = one.task.slab.gather(slots).scalar("age") > warm_up
+        warm = one.task.slab.gather(slots).scalar("age") + _places(slots) > warm_up
         begin = 0
         for shadow in self._pipeline.replay_readings(batch, slots, one.task):
             end = begin + len(shadow.score)

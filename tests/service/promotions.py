@@ -91,13 +91,18 @@ class Service:
     """A worker that can be told of another checkpoint."""
 
     def __init__(
-        self, topics: Topics, *script: Fault, said: Said | None = None, observers: Sequence[Observer] = ()
+        self,
+        topics: Topics,
+        *script: Fault,
+        said: Said | None = None,
+        observers: Sequence[Observer] = (),
+        at_once: int = ROUND,
     ) -> None:
         self.topics, self.said = topics, said or Said(topics)
         layout = Layout.of(A, MODELS[A].rows_for([]))
         self.writer = StateWriter("group", layout, "numerics", "writer", 10.0)
         self.worker = Worker(
-            MemoryLog(topics, script, max_poll_records=ROUND),
+            MemoryLog(topics, script, max_poll_records=at_once),
             pipeline_of(A),
             self.writer,
             RecoveryRules(False, PRIME),

@@ -75,6 +75,16 @@ def test_it_counts_the_readings_at_which_one_of_both_has_an_alarm_open() -> None
     assert sum(status.streams.values()) == differ
 
 
+@pytest.mark.slow
+def test_as_many_readings_are_compared_however_many_come_at_once() -> None:
+    compared = []
+    for at_once in (50, 10 * READINGS):
+        shadow = shadow_of(B)
+        Service(plant(), observers=[shadow], at_once=at_once).run(READINGS)
+        compared.append([(one.readings, one.only_shadow, one.both) for one in shadow.status().partitions])
+    assert compared[0] == compared[1]
+
+
 class Stretch(NamedTuple):
     """An alarm by the flags of its readings: offsets from its first to its last, and its first reading's time."""
 
