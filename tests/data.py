@@ -40,16 +40,15 @@ QUICK = DetectorConfig(
     ),
     AlarmConfig(close_below=0.5, close_after=4, rest=8, learn_first=4, adopt_after=48, relearn=24),
 )
+"""Everything that takes hundreds of readings by default happens within a few dozen."""
 # Silence is told by the other streams of a partition: where each stream is held against itself alone, none is.
 NEVER_SILENT = replace(QUICK, score=replace(QUICK.score, silent_intervals=1e9))
-"""Everything that takes hundreds of readings by default happens within a few dozen."""
+TEST_DATA = os.environ.get("TELLTALE_TEST_DATA")  # when tests begin; each is played without any variable of Telltale's
 
 
 def data_folder() -> Path:
     """The real series of public benchmarks; a skip that says where they are looked for when they are not there."""
-    folder = Path(
-        os.environ.get("TELLTALE_TEST_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data"
-    ).resolve()
+    folder = Path(TEST_DATA or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()
     if not (folder / "series.json").is_file():
         pytest.skip(
             f"no real series: no series.json in {folder}; the environment variable TELLTALE_TEST_DATA says where they "

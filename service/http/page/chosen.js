@@ -85,6 +85,7 @@ export function unchoose(why, view = "detail") {
 function begin(place, view) {
   Object.assign(page, { place, excused: false, looked: false, newer: false, incident: null, named: null });
   showSayings();
+  found = null;
   past.end();
   chart.clear();
   document.body.dataset.view = view;
@@ -169,6 +170,9 @@ function foremost(stream) {
 
 // --- its past
 
+/** @type {Looked | null} what looking back found of the place that is shown */
+let found = null;
+
 /** Once for a choice: of what is live, as soon as that has begun, so that nothing is missing in between. */
 async function lookBack() {
   if (page.looked) return;
@@ -176,16 +180,29 @@ async function lookBack() {
   const asked = page.place;
   const { stream, at, readings } = asked;
   if (stream === null) return;
-  const found = await past.ask({ stream, at, readings }, sayOfPast);
-  if (found === null || page.place !== asked) return;
+  const answer = await past.ask({ stream, at, readings }, sayOfPast);
+  if (answer === null || page.place !== asked) return;
+  found = answer;
   chart.foremost = foremost(stream);
-  chart.addPast(found.trace);
-  page.newer = found.newer;
-  if (found.trace.readings.length) showPlace(found.trace);
-  sayOfPast([pastWords(found, at), ...found.remarks].filter(Boolean).join(" "), undefined);
-  showAnomaly(found.events);
-  button("earlier").disabled = found.older !== "kept";
+  chart.addPast(answer.trace);
+  page.newer = answer.newer;
+  showFound(answer);
+  button("earlier").disabled = answer.older !== "kept";
   showTools();
+}
+
+/** @param {Looked} looked */
+function showFound(looked) {
+  if (looked.trace.readings.length) showPlace(looked.trace);
+  sayOfPast([pastWords(looked, page.place.at), ...looked.remarks].filter(Boolean).join(" "), undefined);
+  showAnomaly(looked.events);
+}
+
+/** What is written of the place that is shown, in the time zone of now. */
+export function writeAgain() {
+  showTimes();
+  if (found) showFound(found);
+  chart.draw();
 }
 
 /**
@@ -279,7 +296,7 @@ export function showSayings() {
 }
 
 /** The tools that choose a time, as the place that is shown has it. */
-export function showTimes() {
+function showTimes() {
   const { stream, at, readings } = page.place;
   element("times").hidden = stream === null;
   button("now").disabled = button("later").disabled = at === null;

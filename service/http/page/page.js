@@ -9,8 +9,8 @@ import {
   showNamed,
   showReadings,
   showSayings,
-  showTimes,
   unchoose,
+  writeAgain,
 } from "./chosen.js";
 import { askControls, listenToControls } from "./controls.js";
 import { element } from "./elements.js";
@@ -130,8 +130,7 @@ function tick() {
 
 function zoneChanged() {
   all();
-  showTimes();
-  chart.draw();
+  writeAgain();
 }
 
 listenToLists();
