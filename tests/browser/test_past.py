@@ -182,6 +182,7 @@ def test_an_incident_says_what_was_seen_and_expected_and_draws_what_was_first(
         expect(chart.locator(".line")).to_have_attribute("d", re.compile("(L[^L]+){61,}"))
 
 
+@pytest.mark.thorough
 def test_an_incident_that_is_opened_again_draws_what_came_since(
     kafka: Broker, browser: Browser, running: Service, incidents: str
 ) -> None:

@@ -14,7 +14,7 @@ from tests.deploy import chart
 from tests.deploy.chart import NoGo, NoTools, complaints, render
 from tests.prometheus import program
 
-pytestmark = pytest.mark.timeout(1_800)  # the first time, helm is compiled
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(1_800)]  # the first time, helm is compiled
 
 EVERYTHING: dict[str, object] = {
     "secrets__sasl__existingSecret": "login",

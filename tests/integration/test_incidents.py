@@ -186,6 +186,7 @@ def test_where_incidents_are_lost_one_event_ends_them_and_a_kill_says_it_no_seco
     assert sum(decode_lost(one.value or b"") is not None for one in found) == 1
 
 
+@pytest.mark.thorough
 def test_what_people_say_by_the_command_is_in_the_incidents_and_can_be_taken_back(
     kafka: Broker, telltale: Telltale, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

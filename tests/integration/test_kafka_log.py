@@ -554,6 +554,7 @@ def test_closing_is_fast_when_the_broker_is_gone(proxied: KafkaWorld, proxy: Pro
     assert time.monotonic() - start < 2.0
 
 
+@pytest.mark.thorough
 def test_a_commit_into_silence_ends_in_time_and_the_worker_recovers(
     proxied: KafkaWorld, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def has_data(prometheus: Served, expression: str) -> bool:
     return any(math.isfinite(float(sample["value"][1])) for sample in prometheus.samples(expression))
 
 
+@pytest.mark.thorough
 def test_an_anomaly_fires_an_alert_that_alertmanager_shows(scene: Scene) -> None:
     def names() -> set[str]:
         return {alert["labels"]["alertname"] for alert in scene.alertmanager.alerts()}

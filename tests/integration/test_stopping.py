@@ -69,6 +69,7 @@ def test_under_load_it_says_that_not_all_is_written(own: OwnBroker, quick: Path,
     assert seconds <= WITHIN_S
 
 
+@pytest.mark.thorough
 def test_while_it_connects_it_ends_at_once(own: OwnBroker, quick: Path) -> None:
     names = made_topics(own.broker)
     own.stop()

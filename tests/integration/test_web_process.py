@@ -71,6 +71,7 @@ def longest_wait_s(port: int, seconds: float) -> float:
     return longest_s
 
 
+@pytest.mark.thorough
 def test_it_shares_what_is_loaded_with_the_worker(kafka: Broker, quick: Path) -> None:
     with service(kafka, quick, made_topics(kafka)) as running:
         web = web_of(running)
@@ -132,6 +133,7 @@ def test_a_worker_that_is_killed_takes_it_along(kafka: Broker, quick: Path, numb
         assert can_be_listened_on(port)
 
 
+@pytest.mark.thorough
 def test_without_it_the_worker_says_so_and_ends(kafka: Broker, quick: Path) -> None:
     with service(kafka, quick, made_topics(kafka)) as running:
         wait_until(lambda: running.get("/readyz")[0] == 200, "being ready")
@@ -171,6 +173,7 @@ def test_a_signal_to_all_of_a_terminals_processes_stops_in_order(kafka: Broker, 
         assert running.lines("stopped")
 
 
+@pytest.mark.thorough
 def test_it_answers_what_the_worker_knows(kafka: Broker, quick: Path) -> None:
     """Across the processes: the status, the table of streams, a stream's readings, its explanation, the histograms."""
     names = made_topics(kafka)

@@ -234,6 +234,7 @@ def test_ticks_within_one_record_are_one_tick() -> None:
     assert len(clock.ticks) < IDLE_TICKS
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_schedules_of_crashes_and_rebalances_change_no_byte(seed: int, tmp_path: Path) -> None:

@@ -377,6 +377,7 @@ def test_random_schedules_of_faults_change_nothing(
     assert_as_calm(plant, topics, calm)
 
 
+@pytest.mark.thorough
 def test_two_partitions_that_move_between_two_workers_change_nothing(plant: Plant) -> None:
     topics = topics_with(sent(1, 300, 30), sent(2, 300, 30))
     expected = {partition: plant.calm(topics, partition) for partition in topics.partitions}

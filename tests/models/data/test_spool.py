@@ -137,6 +137,7 @@ def test_an_empty_stream_name_is_refused_with_its_row(tmp_path: Path, piece_rows
 CELLS = st.sampled_from(["", "1", "-2", "0.5", "1e300", "NaN", "inf", "12345678901", "3."])
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(

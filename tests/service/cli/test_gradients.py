@@ -44,6 +44,7 @@ def test_gradients_of_cells_and_of_a_checkpoint(telltale: Telltale, pump: Path, 
     assert ready == [line for line in lines if line["cell"] == "lstm"], "one epoch of the same training"
 
 
+@pytest.mark.thorough
 def test_memory_tasks_go_on_where_they_were(telltale: Telltale, tmp_path: Path) -> None:
     asked = ("--task", "recall", "--cell", "feedforward", "--hidden", 16, "--updates", 40, "--hopeless-after", 20)
     few = ("--lag", 3, "--out", "memory")

@@ -92,6 +92,7 @@ SHAPES = (
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("root", SHAPES)
 def test_values_sound_or_harmed_are_read_as_each_is_by_itself(root: Any) -> None:

@@ -73,6 +73,7 @@ def compared(root: Any, values: Sequence[bytes]) -> tuple[int, int]:
     return walking.compared(walk, influx_documents, root, values)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("root", SHAPES)
 def test_lines_sound_or_harmed_are_read_as_each_is_by_itself(root: Any) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from docs.payloads import PAYLOADS, decoder, fetched
 from service.input.walks import avro, influx, otlp
 from service.input.walks.keeping import keep_code
@@ -9,6 +11,7 @@ from service.input.walks.keeping import keep_code
 COMPILED: tuple[Any, ...] = (avro.walk, influx.walk, otlp.walk)
 
 
+@pytest.mark.thorough
 def test_no_record_waits_for_the_compiler_where_code_was_kept() -> None:
     keep_code()
     before = [len(function.signatures) for function in COMPILED]

@@ -91,6 +91,7 @@ def add_points(rng: Random, metric: Any, sound: bool) -> None:
             point.time_unix_nano = rng.choice((0, 2**63))
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("root", SHAPES)
 def test_requests_sound_or_harmed_are_read_as_each_is_by_itself(root: Any) -> None:

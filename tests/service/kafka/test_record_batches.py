@@ -375,6 +375,7 @@ def test_a_changed_byte_is_read_as_the_client_reads_it_or_said_to_be_unreadable(
 KIB, MIB = 1024, 1024 * 1024
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(partitions(), st.data())
@@ -389,6 +390,7 @@ def test_any_window_and_any_bound_of_a_take_read_the_same(
     assert found == theirs(bytes_, fetch_offset, aborted)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(partitions(), st.integers(1, 400), st.integers(20, 600))
