@@ -57,18 +57,18 @@ def input_try(
     from service.input.trial import try_records
     from service.process.records import record_rules
 
-    fetched = _of_topic(str(topic), records, settings) if file is None else _of_file(file, key)
+    fetched, partitions = _of_topic(str(topic), records, settings) if file is None else (_of_file(file, key), 1)
     limits = settings.limits
     bounds_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
     trial = try_records(fetched, record_rules(settings), bounds_ms, split(features) if features else ())
-    for line in _lines(fetched, trial):
+    for line in _lines(fetched, trial, partitions):
         out.print(line)
     if not trial.batch.keys:
         raise RefusedInput(f"{fetched.partition.topic}: none of {counted(len(fetched.keys), 'record')} can be read")
 
 
-def _of_topic(topic: str, records: int, settings: "Settings") -> "Fetched":
-    """The last records of the partition that holds most."""
+def _of_topic(topic: str, records: int, settings: "Settings") -> tuple["Fetched", int]:
+    """The last records of the partition that holds most, and how many partitions there are."""
     from contextlib import closing
 
     from service.inspect.groupless_log import input_of
@@ -82,7 +82,7 @@ def _of_topic(topic: str, records: int, settings: "Settings") -> "Fetched":
         fullest = max(partitions, key=lambda one: sources[one].end - sources[one].begin)
         source = sources[fullest]
         for fetched in input_of(log, fullest, max(source.begin, source.end - records), source.end):
-            return fetched
+            return fetched, len(partitions)
     raise RefusedInput(f"{topic}: no records in it")
 
 
@@ -114,7 +114,7 @@ def _is_text(content: bytes) -> bool:
     return NOT_IN_TEXT.search(text) is None
 
 
-def _lines(fetched: "Fetched", trial: "Trial") -> Iterator[str]:
+def _lines(fetched: "Fetched", trial: "Trial", partitions: int) -> Iterator[str]:
     import math
 
     from models.data.rfc3339 import rfc3339
@@ -131,6 +131,9 @@ def _lines(fetched: "Fetched", trial: "Trial") -> Iterator[str]:
         named = [f"{name} ({what})" for name, what in islice(trial.left_out.items(), SHOWN)]
         more = len(trial.left_out) - len(named)
         yield f"# left out: {', '.join(named)}" + (f" and {more} more" if more else "")
+    if partitions > 1 and None in fetched.keys:
+        yield f"# records without a key: each stream lies in all {partitions} partitions, and would be remembered in"
+        yield "#     parts; telltale rekey writes the topic again, keyed by stream"
     if trial.joined is not None:
         metrics = ", ".join(trial.metrics)
         yield f"# each metric is a stream; telltale rekey, with rekey.join_window_s, joins {metrics} by"

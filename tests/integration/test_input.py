@@ -38,3 +38,11 @@ def test_a_topic_of_telegraf_is_guessed_and_trained_on_through_the_mapping(
     )
     assert f"{topic}: 900 records of 1 partition; left out: nothing" in said
     assert "3 streams" in said
+
+
+def test_a_topic_of_several_partitions_without_keys_is_said_to_need_rekeying(kafka: Broker, telltale: Telltale) -> None:
+    topic = kafka.create_topic(2)
+    kafka.produce(topic, [(n % 2, telegraf(n)) for n in range(60)])
+    printed = telltale.does("input", "try", "--topic", topic, "--bootstrap-servers", kafka.bootstrap_servers)
+    assert "# records without a key: each stream lies in all 2 partitions" in printed
+    assert "telltale rekey writes the topic again, keyed by stream" in printed
