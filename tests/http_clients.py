@@ -27,12 +27,12 @@ PATHS = (
 A_CONNECTION = 20  # requests
 
 
-class Clients:
-    """So many, each with a connection at a time; they ask without a pause from `go` to `rest`."""
+class ToldProcess:
+    """A module that runs in a process of its own and asks a worker for things, from `go` to `rest`."""
 
-    def __init__(self, port: int, count: int, streams: Sequence[str]) -> None:
+    def __init__(self, module: str, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.http_clients", str(port), str(count), *streams],
+            [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -45,11 +45,12 @@ class Clients:
     def rest(self) -> None:
         self._say("rest")
 
-    def answers(self) -> dict[int, int]:
-        """By status, since the start."""
+    def counted(self) -> dict[str, int]:
+        """What it counted since the start."""
         self._say("count")
         assert self._process.stdout is not None
-        return {int(status): count for status, count in json.loads(self._process.stdout.readline()).items()}
+        found: dict[str, int] = json.loads(self._process.stdout.readline())
+        return found
 
     def end(self) -> None:
         self._process.communicate()
@@ -58,6 +59,17 @@ class Clients:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
+
+
+class Clients(ToldProcess):
+    """So many, each with a connection at a time; they ask without a pause."""
+
+    def __init__(self, port: int, count: int, streams: Sequence[str]) -> None:
+        super().__init__("tests.http_clients", str(port), str(count), *streams)
+
+    def answers(self) -> dict[int, int]:
+        """By status, since the start."""
+        return {int(status): count for status, count in self.counted().items()}
 
 
 @contextmanager

@@ -6,7 +6,6 @@ lines on stdin: `go` opens them, `rest` closes them, `count` tells what came; it
 """
 
 import json
-import subprocess
 import sys
 import threading
 import time
@@ -14,8 +13,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from urllib.parse import quote
+
+from tests.http_clients import ToldProcess
 
 PAGES = 20
 LISTS_EVERY_S, SAID_EVERY_S = 2.0, 10.0
@@ -26,38 +26,15 @@ READINGS = 600  # that are looked back at
 WITHIN_S = 30.0
 
 
-class OpenPages:
+class OpenPages(ToldProcess):
     """Open from `go` to `rest`."""
 
     def __init__(self, port: int, streams: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.pages", str(port), *streams[:PAGES]],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-
-    def go(self) -> None:
-        self._say("go")
-
-    def rest(self) -> None:
-        self._say("rest")
+        super().__init__("tests.bench.pages", str(port), *streams[:PAGES])
 
     def answers(self) -> dict[str, int]:
         """Since the start: lists and events by name, answers that were refused by status."""
-        self._say("count")
-        assert self._process.stdout is not None
-        found: dict[str, int] = json.loads(self._process.stdout.readline())
-        return found
-
-    def end(self) -> None:
-        self._process.communicate()
-
-    def _say(self, command: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{command}\n")
-        self._process.stdin.flush()
+        return self.counted()
 
 
 @contextmanager
