@@ -33,6 +33,7 @@ from service.cli.trainer import train
 from service.errors import RefusedSetting
 from service.http.app import app as http_app
 from service.http.server import Server
+from service.input.anomaly import Anomaly
 from service.input.events import Event
 from service.kafka import log as kafka_log
 from service.kafka import topics as kafka_topics
@@ -273,10 +274,7 @@ def _row(table: Table, name: str, injected: int, delays: Sequence[float]) -> Non
 
 def _line(one: ReportedAnomaly) -> str:
     anomaly = one.event.data
-    worst = max(anomaly.channels, key=lambda channel: channel.share)
     colour = {"minor": "yellow", "major": "dark_orange", "critical": "red"}[anomaly.severity]
-    expected = "-" if worst.expected is None else f"{worst.expected:8.2f}"
-    observed_value = " missing" if worst.observed is None else f"{worst.observed:8.2f}"
     fault = one.fault
     behind = (
         "[dim]no fault: a false alarm[/]"
@@ -286,8 +284,18 @@ def _line(one: ReportedAnomaly) -> str:
     )
     return (
         f"{one.event.time[5:16].replace('T', ' ')}  [{colour}]{anomaly.severity:<8}[/] {anomaly.stream:<22} "
-        f"{worst.name:<11} {observed_value}, expected {expected}   score {anomaly.score:4.1f}   ← {behind}"
+        f"{_seen(anomaly)}   score {anomaly.score:4.1f}   ← {behind}"
     )
+
+
+def _seen(anomaly: Anomaly) -> str:
+    """What the worst channel was, beside what was expected of it; of a stream that is silent there is none."""
+    if not anomaly.channels:
+        return f"{'silent':<40}"
+    worst = max(anomaly.channels, key=lambda channel: channel.share)
+    expected = "-" if worst.expected is None else f"{worst.expected:8.2f}"
+    seen = " missing" if worst.observed is None else f"{worst.observed:8.2f}"
+    return f"{worst.name:<11} {seen}, expected {expected}"
 
 
 def _milliseconds(event: Event) -> int:
