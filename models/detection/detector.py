@@ -247,7 +247,7 @@ class Detector:
         from models.detection.silence import find, find_among_others  # noqa: PLC0415  (as above)
 
         found, grids = np.zeros(len(ticks), np.bool_), ticks.by_grid()
-        find(grids, arrivals, Scratch.of(len(self.features)), self._rules, found)
+        find(grids, arrivals, self._scratch, self._rules, found)
         find_among_others(grids, rows.scalars.numpy(), applied.numpy(), busy, self._rules, found)
         return ticks.offsets[found]
 

@@ -10,7 +10,7 @@ from models.data.arrays import Bools, Int64s
 from models.detection.detector import Detector
 from models.detection.ticks import Ticks
 from service.input.events import Event
-from service.input.reading_batch import ReadingBatch
+from service.input.reading_batch import ReadingBatch, StreamKey
 from service.log.port import Partition
 from service.state.ended_alarms import Silent, silent_event
 from service.state.open_alarms import held_alarms
@@ -67,32 +67,38 @@ def _arrivals(
     """The batch with what its streams remember, and which streams of the slab it has readings of."""
     from models.detection.silence import Arrivals  # noqa: PLC0415  (numba takes a second to import)
 
-    numbers = {key: n for n, key in enumerate(dict.fromkeys(batch.keys))}
-    slots = slab.find(list(numbers))
-    known = (slots != NO_SLOT).nonzero().squeeze(1)
+    slots, new = batch.slots(slab.find).numpy(), dict[StreamKey, int]()
+    unknown = np.flatnonzero(slots == NO_SLOT)
+    if len(unknown):  # each new stream behind all slots, so that it is one of the streams below
+        slots = slots.copy()
+        slots[unknown] = [slab.room + new.setdefault(batch.keys[n], len(new)) for n in unknown.tolist()]
+    found, streams = np.unique(slots, return_inverse=True)
+    known = torch.from_numpy(found[: len(found) - len(new)])
     busy = np.zeros(slab.room, np.bool_)
-    busy[slots[known].numpy()] = True
-    fresh = (
-        detector.rows_for(list(numbers)) if len(forgetting.offsets) or len(known) < len(slots) else slab.gather(slots)
-    )
-    rows = fresh.copy()
-    rows.put(known, slab.gather(slots[known]))
-    applied = torch.full((len(slots),), NOTHING_APPLIED)
-    applied[known] = slab.applied[slots[known]]
+    busy[known.numpy()] = True
+    scalars, last = slab.rows.scalars[known], slab.rows.channel("last")[known]
+    fresh_scalars, fresh_last = scalars, last  # not looked at where no stream is forgotten or new
+    if new or len(forgetting.offsets):
+        fresh = detector.rows_for([*(slab.keys[slot] for slot in known.tolist()), *new])
+        fresh_scalars, fresh_last = fresh.scalars, fresh.channel("last").contiguous()
+        scalars = torch.cat([scalars, fresh_scalars[len(known) :]])
+        last = torch.cat([last, fresh_last[len(known) :]])
+    applied = torch.full((len(found),), NOTHING_APPLIED)
+    applied[: len(known)] = slab.applied[known]
     # Of other strides, find() would be compiled again.
     offsets, times_ms, values = (np.ascontiguousarray(column.numpy()) for column in batch.readings)
     return Arrivals(
         offsets,
         times_ms,
         values,
-        np.array([numbers[key] for key in batch.keys], np.int64),
+        streams,
         applied.numpy(),
         applied.numpy().copy(),
-        rows.scalars.numpy(),
-        np.ascontiguousarray(rows.channel("last").numpy()),
-        fresh.scalars.numpy(),
-        np.ascontiguousarray(fresh.channel("last").numpy()),
-        np.zeros(len(slots), np.bool_),
+        scalars.numpy(),
+        last.numpy(),
+        fresh_scalars.numpy(),
+        fresh_last.numpy(),
+        np.zeros(len(found), np.bool_),
         forgetting.offsets,
         forgetting.before,
     ), busy
