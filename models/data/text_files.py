@@ -87,7 +87,7 @@ def layout_of(
             codecs.lookup(encoding)
         except LookupError:
             raise UnusableData(f"--encoding is {encoding!r}, expected one such as utf-8 or cp1252") from None
-    all_lines = _first_lines(path, encoding)
+    all_lines = _first_lines(path, encoding, skip_lines or 0)
     before = _before_header(all_lines, separator) if skip_lines is None else skip_lines
     lines = [line for line in all_lines[before:] if line.strip()]
     if not lines:
@@ -147,15 +147,15 @@ def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
         begin += len(frame)
 
 
-def _first_lines(path: Path, encoding: str) -> list[str]:
-    """Lines from the beginning on, of which so many hold something."""
+def _first_lines(path: Path, encoding: str, skipped: int) -> list[str]:
+    """The lines that are skipped, and those behind them until SAMPLE_LINES are not empty."""
     lines: list[str] = []
     full = 0
     # A byte that is no character is found where the file is read, with its row.
     with io.TextIOWrapper(opened(path), encoding, errors="replace", newline="") as file:
         for line in file:
+            full += len(lines) >= skipped and bool(line.strip())
             lines.append(line)
-            full += bool(line.strip())
             if full == SAMPLE_LINES:
                 break
     return lines
@@ -169,12 +169,13 @@ def _before_header(lines: Sequence[str], separator: str | None) -> int:
     full = [n for n, line in enumerate(lines) if line.strip()]
     remarks = next((k for k, n in enumerate(full) if not lines[n].lstrip().startswith("#")), 0)
     for one in separator or SEPARATORS:
-        widths = [len(next(csv.reader([lines[n]], delimiter=one))) for n in full]
+        rows = [next(csv.reader([lines[n]], delimiter=one)) for n in full]
+        widths = [*map(len, rows)]
         if not widths or widths[-1] < 2:
             continue
         other = [k for k, width in enumerate(widths) if width != widths[-1]]
         for k in {remarks, other[-1] + 1 if other else 0} - {0}:
-            below = [_has_values(next(csv.reader([lines[n]], delimiter=one))) for n in full[k : k + 3]]
+            below = [*map(_has_values, rows[k : k + 3])]
             fits = all(width == widths[-1] for width in widths[k:])
             strange = k == remarks or widths[-1] not in widths[:k]
             if fits and strange and len(below) > 1 and not below[0] and any(below[1:]):

@@ -412,3 +412,9 @@ def test_a_damaged_arrow_file_ends_in_no_words_of_a_library(tmp_path: Path, how:
         except UnusableData as error:
             refused += str(path) in str(error)
     assert refused > 50
+
+
+def test_more_lines_than_are_looked_at_can_be_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "pump.csv"
+    path.write_text("a remark, in words\n" * 3 * text_files.SAMPLE_LINES + table())
+    assert_read(read_series([path], options=FileOptions(skip_lines=3 * text_files.SAMPLE_LINES)), AS_IT_IS)
