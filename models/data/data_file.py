@@ -234,26 +234,25 @@ class _Survey:
         self._words: dict[str, None] = {}  # that count as missing, of those in the file
 
     def add(self, frame: pl.DataFrame) -> None:
+        bare = {name: self._bare(column, frame[name]) for name, column in self._columns.items()}
         if self.decimal is None:
-            texts = [frame[n] for n in self._columns if frame[n].dtype == pl.String]
-            bare = [self._bare(self._columns[text.name], without_words(text, self._options)) for text in texts]
-            self.decimal = decimal_in(self._path, pl.DataFrame(bare))
+            self.decimal = decimal_in(
+                self._path, pl.DataFrame([one for one in bare.values() if one.dtype == pl.String])
+            )
         self._look_at_times(frame["timestamp"])
         self._kinds = dict(frame.schema)
         for name, column in self._columns.items():
-            raw = frame[name]
-            text = without_words(raw, self._options) if raw.dtype == pl.String else raw
-            if raw.dtype == pl.String:
-                gone = raw.filter(raw.is_not_null() & text.is_null()).unique().to_list()
-                self._words |= dict.fromkeys(word for word in gone if word.strip())
-            present = text.is_not_null()
-            column.add(raw, present, as_numbers(self._bare(column, text), self.decimal, self._missing), self.rows)
+            numbers = as_numbers(bare[name], self.decimal, self._missing)
+            column.add(frame[name], bare[name].is_not_null(), numbers, self.rows)
         self.rows += len(frame)
 
-    def _bare(self, column: _Column, text: pl.Series) -> pl.Series:
-        """Without the unit that stands behind every number of the column's first piece."""
-        if text.dtype != pl.String:
-            return text
+    def _bare(self, column: _Column, raw: pl.Series) -> pl.Series:
+        """Text without words for no value, which are noted, and without the unit of all numbers of the first piece."""
+        if raw.dtype != pl.String:
+            return raw
+        text = without_words(raw, self._options)
+        gone = raw.filter(raw.is_not_null() & text.is_null()).unique().to_list()
+        self._words |= dict.fromkeys(word for word in gone if word.strip())
         if column.unit is None and text.null_count() < len(text):
             column.unit = unit_in(text)
         return without_unit(text, column.unit or "")
