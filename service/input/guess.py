@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from models.data.stream_key import flaw_of
 from models.data.time_units import looks_like
@@ -34,6 +34,9 @@ MANY = ("metrics", "readings", "measurements", "items", "records", "data", "poin
 DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%b %d %Y")
 CLOCKS = (" %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", "")
 DAY_AND_MONTH = re.compile(r"(\d\d?)[/-](\d\d?)[/-]\d{4}")
+
+
+Place: TypeAlias = tuple[str, Mapping[str, Any]]  # an object, and the path to what is in it
 
 
 class Guess(NamedTuple):
@@ -230,12 +233,12 @@ def _of_object(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None
 
 def _of_objects_within(document: Mapping[str, Any]) -> dict[str, Any] | None:
     """Values that lie some objects deep, and times that may lie elsewhere in the record."""
-    places = [*_places(document, "", DEEPEST)]
+    places, names = [*_places(document, "", DEEPEST)], (*TIMES, *TIMES_MORE, *TIMES_WITHIN)
     for path, within in places:
         holder = _named(within, HOLDERS_WITHIN)
         inside = within.get(holder) if holder else None
         if isinstance(inside, dict) and any(map(_is_number, inside.values())):
-            return {"values": f"{path}{_path(holder or '')}", **_decimal([*inside.values()]), **_time_within(places)}
+            return {"values": f"{path}{_path(holder or '')}", **_decimal([*inside.values()]), **_time(places, names)}
     singles = {
         path: _named(within, SINGLES)
         for path, within in places
@@ -244,10 +247,10 @@ def _of_objects_within(document: Mapping[str, Any]) -> dict[str, Any] | None:
     if not singles:
         return None
     by_name = {path.split(".")[-2].strip('"'): f"{path}{_path(single or '')}" for path, single in singles.items()}
-    return {"values": by_name, **_time_within(places)}
+    return {"values": by_name, **_time(places, names)}
 
 
-def _places(found: Mapping[str, Any], path: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _places(found: Mapping[str, Any], path: str, depth: int) -> Iterator[Place]:
     """Objects with the path to what is in them, those that lie less deep first."""
     level = [(path, found)]
     for _ in range(depth + 1):
@@ -260,29 +263,21 @@ def _places(found: Mapping[str, Any], path: str, depth: int) -> Iterator[tuple[s
         ]
 
 
-def _time_within(places: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    for path, within in places:
-        if (name := _named(within, (*TIMES, *TIMES_MORE, *TIMES_WITHIN))) is not None:
-            return {"time": f"{path}{_path(name)}", **_unit(within[name], "ms")}
-    return {"time": "$time"}
-
-
 def _of_reading(reading: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any] | None:
     values = _values(reading)
     if values is None:
         return None
-    return {**_time(reading, record), **values}
+    around = [] if reading is record else [("$record.", record)]
+    return {**_time([("", reading), *around]), **values}
 
 
-def _time(reading: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    name, prefix = _named(reading, (*TIMES, *TIMES_MORE)), ""
-    if name is None and reading is not record:
-        name, prefix = _named(record, (*TIMES, *TIMES_MORE)), "$record."
-    if name is None:
-        return {"time": "$time"}
-    time = (record if prefix else reading)[name]
-    where = {} if name == "timestamp" and not prefix else {"time": prefix + _path(name)}
-    return {**where, **_unit(time, "ms")}
+def _time(places: Iterable[Place], names: Sequence[str] = (*TIMES, *TIMES_MORE)) -> dict[str, Any]:
+    """In the first of the places that has one of the names."""
+    for path, within in places:
+        if (name := _named(within, names)) is not None:
+            where = f"{path}{_path(name)}"
+            return {**({} if where == "timestamp" else {"time": where}), **_unit(within[name], "ms")}
+    return {"time": "$time"}
 
 
 def _unit(time: Any, usual: str) -> dict[str, Any]:
