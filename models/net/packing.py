@@ -35,8 +35,28 @@ def pack(slots: Tensor) -> Waves:
     of torch's: with few readings there is little else.
     """
     by_reading = slots.numpy()
-    order = np.argsort(by_reading, kind="stable")
-    by_slot = by_reading[order]
+    order, firsts, counts = _by_slot(by_reading)
+    by_count = np.argsort(-counts, kind="stable")
+    place = np.empty_like(by_count)
+    place[by_count] = np.arange(len(by_count))
+    streams = np.empty_like(by_reading)
+    streams[order] = place.repeat(counts)
+    present = torch.from_numpy(by_reading[order[firsts[by_count]]])
+    return Waves(present, torch.from_numpy(streams), _runs(order, counts[by_count], firsts[by_count]))
+
+
+def places_in_streams(slots: Tensor) -> Tensor:
+    """(N,) how many readings of the same stream are before each. slots: as of pack()."""
+    order, firsts, counts = _by_slot(slots.numpy())
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order)) - firsts.repeat(counts)
+    return torch.from_numpy(places)
+
+
+def _by_slot(slots: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+    """The readings stream by stream, (N,); where in that those of each begin, and how many they are, (S,)."""
+    order = np.argsort(slots, kind="stable")
+    by_slot = slots[order]
     begins = np.empty(len(by_slot), np.bool_)
     begins[0] = True
     np.not_equal(by_slot[1:], by_slot[:-1], out=begins[1:])
@@ -44,14 +64,7 @@ def pack(slots: Tensor) -> Waves:
     counts = np.empty_like(firsts)
     np.subtract(firsts[1:], firsts[:-1], out=counts[:-1])
     counts[-1] = len(by_slot) - firsts[-1]
-
-    by_count = np.argsort(-counts, kind="stable")
-    place = np.empty_like(by_count)
-    place[by_count] = np.arange(len(by_count))
-    streams = np.empty_like(by_reading)
-    streams[order] = place.repeat(counts)
-    present = torch.from_numpy(by_slot[firsts[by_count]])
-    return Waves(present, torch.from_numpy(streams), _runs(order, counts[by_count], firsts[by_count]))
+    return order, firsts, counts
 
 
 def _runs(order: Int64s, counts: Int64s, firsts: Int64s) -> tuple[WaveRun, ...]:

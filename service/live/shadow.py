@@ -17,6 +17,7 @@ from torch import Tensor
 from models.data.rfc3339 import milliseconds_of
 from models.detection.alarm import Change
 from models.detection.detector import Transition, Verdicts
+from models.net.packing import places_in_streams
 from service.input.reading_batch import ReadingBatch, StreamKey
 from service.live.observer import Committed, Observer, Promotion, Round
 from service.live.status import CheckpointStatus, ShadowAlarm, ShadowPartition, ShadowStatus
@@ -122,16 +123,6 @@ def _alarm_of(of: str, opened: Transition, batch: ReadingBatch, n: int, other_sc
     )
 
 
-def _places(slots: Tensor) -> Tensor:
-    """(N,) how many readings of the same stream are before each in the batch."""
-    order = torch.argsort(slots, stable=True)
-    _, counts = torch.unique_consecutive(slots[order], return_counts=True)
-    firsts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    places = torch.empty_like(slots)
-    places[order] = torch.arange(len(slots)) - firsts
-    return places
-
-
 def _opened(verdicts: Verdicts, compared: Tensor) -> int:
     return sum(one.change is Change.OPENED and bool(compared[one.reading]) for one in verdicts.transitions)
 
@@ -219,7 +210,7 @@ class Shadow(Observer):
             one = self._compared[partition] = _Compared(PartitionTask(partition, slab))
         slots = batch.slots(one.task.slab.slots)
         warm_up = self._pipeline.detector.config.score.warm_up
-        warm = one.task.slab.gather(slots).scalar("age") + _places(slots) > warm_up
+        warm = one.task.slab.gather(slots).scalar("age") + places_in_streams(slots) > warm_up
         begin = 0
         for shadow in self._pipeline.replay_readings(batch, slots, one.task):
             end = begin + len(shadow.score)
