@@ -26,23 +26,15 @@ def decimal(data: Bytes, begin: int, end: int, powers: Doubles) -> tuple[int, fl
     if negative:
         at += 1
     first = at
-    while at < end and ord("0") <= data[at] <= ord("9"):
-        if digits < MOST_DIGITS:
-            whole = whole * 10 + (int(data[at]) - ord("0"))
-        digits += 1
-        at += 1
+    at, whole, digits = _digits(data, at, end, whole, digits)
     if at == first:
         return NO_NUMBER, 0.0
     if at < end and data[at] == ord("."):
         at += 1
         first = at
-        while at < end and ord("0") <= data[at] <= ord("9"):
-            if digits < MOST_DIGITS:
-                whole = whole * 10 + (int(data[at]) - ord("0"))
-            digits += 1
-            behind += 1
-            at += 1
-        if at == first:
+        at, whole, digits = _digits(data, at, end, whole, digits)
+        behind = at - first
+        if behind == 0:
             return NO_NUMBER, 0.0
     if at < end and data[at] in (ord("e"), ord("E")):
         exponent, at = _exponent(data, at + 1, end)
@@ -54,6 +46,17 @@ def decimal(data: Bytes, begin: int, end: int, powers: Doubles) -> tuple[int, fl
     number = float(whole)
     number = number / powers[behind] if behind >= 0 else number * powers[-behind]
     return EXACT, -number if negative else number
+
+
+@compiled
+def _digits(data: Bytes, at: int, end: int, whole: int, digits: int) -> tuple[int, int, int]:
+    """Take the digits from `at` on into a whole number of so far `digits`; the place behind them, and both."""
+    while at < end and ord("0") <= data[at] <= ord("9"):
+        if digits < MOST_DIGITS:
+            whole = whole * 10 + (int(data[at]) - ord("0"))
+        digits += 1
+        at += 1
+    return at, whole, digits
 
 
 @compiled
