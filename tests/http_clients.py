@@ -62,7 +62,7 @@ class ToldProcess:
 
 
 class Clients(ToldProcess):
-    """So many, each with a connection at a time; they ask without a pause."""
+    """`count` of them, each with a connection at a time; they ask without a pause."""
 
     def __init__(self, port: int, count: int, streams: Sequence[str]) -> None:
         super().__init__("tests.http_clients", str(port), str(count), *streams)

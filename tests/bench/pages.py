@@ -1,8 +1,8 @@
 """Twenty pages that are open on a running worker, and one that looks back, in a process of its own: what they ask for.
 
 A page listens to events with the readings of a stream, asks for the lists as often as `service/http/page/page.js` does,
-and has them anew when it is opened. The one that looks back asks again as soon as it has its answer. Commands come as
-lines on stdin: `go` opens them, `rest` closes them, `count` tells what came; its end ends the process.
+and asks for them again when it is opened. The one that looks back asks again as soon as it has its answer. Commands
+come as lines on stdin: `go` opens them, `rest` closes them, `count` tells what came; its end ends the process.
 """
 
 import json

@@ -116,7 +116,7 @@ def _value(data: Bytes, at: int, end: int, operation: int, first: int, second: i
 
 @compiled
 def _bits(data: Bytes, at: int, end: int, size: int) -> tuple[int, int]:
-    """Those of a number of so many bytes; a boolean, of one, is 0 or 1."""
+    """Those of a number of that size in bytes; a boolean, of one, is 0 or 1."""
     if size > end - at or (size == 1 and data[at] > 1):
         return 0, -1
     return little_endian(data, at, size), at + size

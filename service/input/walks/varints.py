@@ -30,7 +30,7 @@ def signed(value: np.uint64) -> int:
 
 @compiled
 def little_endian(data: Bytes, at: int, size: int) -> int:
-    """The bits of a number of so many bytes."""
+    """The bits of a number of that size in bytes."""
     value = np.uint64(0)
     for n in range(size):
         value |= np.uint64(data[at + n]) << np.uint64(8 * n)
