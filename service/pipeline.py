@@ -21,7 +21,7 @@ from models.detection.records import Limits
 from models.detection.rows import Rows
 from models.detection.sensor_rules import Excluded, SensorRules
 from models.detection.ticks import Ticks
-from models.net.packing import Waves, pack
+from models.net.packing import Waves, pack, places_in_streams
 from service import failpoints
 from service.input.anomaly import FORGOTTEN, packed_places
 from service.input.events import Event, encode_event, event
@@ -143,6 +143,11 @@ class Pipeline:
             some = np.arange(begin, min(begin + AT_ONCE, len(batch.keys)))
             verdicts += self._judge([(batch.part(some), task)], [slots[begin : begin + AT_ONCE]], _Stopwatch())
         return verdicts
+
+    def warmed_up(self, slots: Tensor, task: PartitionTask) -> Tensor:
+        """(N,) before which of N >= 1 readings their streams, at `slots`, have warmed up, by those of the batch too."""
+        ages = task.slab.rows.scalar("age")[slots] + places_in_streams(slots)
+        return ages > self.detector.config.score.warm_up
 
     def _pieces(self, fetched: Fetched, task: PartitionTask) -> Iterator[_Piece]:
         """What was fetched, cut between records: where the clock ticks, and where there are many readings."""

@@ -17,7 +17,6 @@ from torch import Tensor
 from models.data.rfc3339 import milliseconds_of
 from models.detection.alarm import Change
 from models.detection.detector import Transition, Verdicts
-from models.net.packing import places_in_streams
 from service.input.reading_batch import ReadingBatch, StreamKey
 from service.live.observer import Committed, Observer, Promotion, Round
 from service.live.status import CheckpointStatus, ShadowAlarm, ShadowPartition, ShadowStatus
@@ -209,8 +208,7 @@ class Shadow(Observer):
             slab = StateSlab(self._pipeline.detector.rows_for)
             one = self._compared[partition] = _Compared(PartitionTask(partition, slab))
         slots = batch.slots(one.task.slab.slots)
-        warm_up = self._pipeline.detector.config.score.warm_up
-        warm = one.task.slab.gather(slots).scalar("age") + places_in_streams(slots) > warm_up
+        warm = self._pipeline.warmed_up(slots, one.task)
         begin = 0
         for shadow in self._pipeline.replay_readings(batch, slots, one.task):
             end = begin + len(shadow.score)
