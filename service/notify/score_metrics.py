@@ -1,14 +1,12 @@
 """What Prometheus sees of `telltale remote-write`. Labels hold fixed words only."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from service.notify.score_feed import FeedStatus
-from service.stages.metrics import counter_metrics, progress_metrics
+from service.stages.metrics import StageMetrics, counter_metrics, progress_metrics
 
 STATES = ("waiting", "running")
 COUNTERS: Mapping[str, tuple[str, str]] = {
@@ -20,14 +18,8 @@ COUNTERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-class ScoreFeedMetrics:
+class ScoreFeedMetrics(StageMetrics[FeedStatus]):
     """A collector of what the feed's status says."""
-
-    def __init__(
-        self, registry: CollectorRegistry, status: FeedStatus, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._status, self._monotonic = status, monotonic
-        registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
         status = self._status

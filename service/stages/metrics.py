@@ -1,11 +1,28 @@
 """What Prometheus sees of every stage. Labels hold fixed words only."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from service.stages.progress import StageStatus
+
+S = TypeVar("S", bound=StageStatus)
+
+
+class StageMetrics(ABC, Generic[S]):
+    """A collector of what the status of a stage says."""
+
+    def __init__(self, registry: CollectorRegistry, status: S, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._status, self._monotonic = status, monotonic
+        registry.register(self)
+
+    @abstractmethod
+    def collect(self) -> Iterator[Metric]: ...
 
 
 def counter_metrics(status: StageStatus, counters: Mapping[str, tuple[str, str]]) -> Iterator[Metric]:

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from service.stages.incidents.book import BUDGET, QUIET, RULE, RULED
 from service.stages.incidents.controls import TYPES
 from service.stages.incidents.stage import IncidentStatus
-from service.stages.metrics import counter_metrics, progress_metrics
+from service.stages.metrics import StageMetrics, counter_metrics, progress_metrics
 
 CHANGES = ("opened", "updated", "closed")
 CAUSES = (BUDGET, QUIET, RULE)
@@ -50,7 +50,7 @@ DELIVERIES: Mapping[str, tuple[str, str]] = {
 }
 
 
-class IncidentMetrics:
+class IncidentMetrics(StageMetrics[IncidentStatus]):
     """A collector of what the stage's status says."""
 
     def __init__(
@@ -61,8 +61,8 @@ class IncidentMetrics:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """notified: of each receiver its kind, and what became of its notifications."""
-        self._status, self._notified, self._monotonic = status, notified, monotonic
-        registry.register(self)
+        self._notified = notified
+        super().__init__(registry, status, monotonic)
 
     def collect(self) -> Iterator[Metric]:
         status = self._status

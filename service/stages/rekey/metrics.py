@@ -1,13 +1,11 @@
 """What Prometheus sees of the re-keying stage. Labels hold fixed words only."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from service.stages.metrics import counter_metrics, progress_metrics
+from service.stages.metrics import StageMetrics, counter_metrics, progress_metrics
 from service.stages.rekey.stage import RekeyStatus
 
 STATES = ("waiting", "restoring", "running")
@@ -22,14 +20,8 @@ COUNTERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-class RekeyMetrics:
+class RekeyMetrics(StageMetrics[RekeyStatus]):
     """A collector of what the stage's status says."""
-
-    def __init__(
-        self, registry: CollectorRegistry, status: RekeyStatus, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._status, self._monotonic = status, monotonic
-        registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
         status = self._status
