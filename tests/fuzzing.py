@@ -1,6 +1,6 @@
-"""How many damaged inputs each parser is given: ten thousand, or as many times that as TELLTALE_FUZZ says (CI: 10)."""
+"""How many damaged inputs each parser is given: ten thousand, or as many times that as TELLTALE_TEST_FUZZ says (CI: 10)."""
 
 import os
 
-TIMES = int(os.environ.get("TELLTALE_FUZZ", "1"))
+TIMES = int(os.environ.get("TELLTALE_TEST_FUZZ", "1"))
 INPUTS = 10_000 * TIMES

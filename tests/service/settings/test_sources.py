@@ -1,5 +1,6 @@
 """Sources: what the YAML file and the environment may hold, and what is refused in them."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.errors import RefusedSetting
 from service.settings.loading import load
+from tests.imports import ROOT
 from tests.service.settings.refusals import CANARY, refusal, refusal_of
 
 
@@ -32,6 +34,14 @@ def test_an_unknown_variable_suggests_the_nearest(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("TELLTALE_HTTP_PORT")
     monkeypatch.setenv("TELLTALE_KAFKA", "{not json")
     assert "TELLTALE_KAFKA: unknown" in refusal()
+
+
+def test_variables_that_the_tests_are_given_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = re.findall(r"^export (TELLTALE_\w+)=", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert given
+    for name in given:
+        monkeypatch.setenv(name, "10")
+    load(None, {})
 
 
 def test_variables_that_kubernetes_makes_of_a_service_named_telltale_are_no_settings(
