@@ -1,4 +1,4 @@
-"""How many damaged inputs each parser is given: ten thousand, or as many times that as TELLTALE_TEST_FUZZ says (CI: 10)."""
+"""How many damaged inputs each parser is given: ten thousand, or as many times that as TELLTALE_TEST_FUZZ says."""
 
 import os
 
