@@ -37,7 +37,7 @@ VERSIONS = 3  # of every page in a changelog that is restored
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--readings", type=int, default=1_000_000, help="in each topic")
+    parser.add_argument("--readings", type=int, help="in each topic; with --http and --pages, enough by itself")
     parser.add_argument("--streams", type=int, nargs="*", default=[1_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3, help="of bare loop and worker, taking turns")
     parser.add_argument("--formats", nargs="*", default=["msgpack", "arrow"], help="with many readings a record")
@@ -60,9 +60,10 @@ def main() -> None:
     args = parser.parse_args()
     print(f"machine: {machine()}", flush=True)
     visitors = http.LOOKING if args.pages else http.HURRIED if args.http else None
+    args.readings = args.readings or (http.backlog(args.windows) if visitors else 1_000_000)
     if args.payloads and not visitors and not args.scores:
         print(f"\n{formats.table()}\n", flush=True)
-    found = _parts() if args.parts and not args.http and not args.scores else []
+    found = _parts() if args.parts and not visitors and not args.scores else []
     from tests.kafka import running_broker  # noqa: PLC0415
 
     with running_broker() as broker:

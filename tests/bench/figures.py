@@ -1,7 +1,10 @@
 """The table that `make bench` ends with: what was found, beside what is asked where it is a promise."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+SURE = 0.95
 
 
 class Figure(NamedTuple):
@@ -23,3 +26,28 @@ def table(figures: Sequence[Figure]) -> str:
     rows = ["| figure | found | asked | |", "| --- | --- | --- | --- |"]
     said = {None: "", True: "holds", False: "missed"}
     return "\n".join([*rows, *(f"| {one.what} | {one.found} | {one.asked} | {said[one.holds]} |" for one in figures)])
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Two of the values, between which the median lies with 95 % whatever they are distributed like.
+
+    By order statistics: as many lie below the median as heads come of so many coins. Fewer than six values cannot say
+    that, and give infinities.
+    """
+    ordered, outside, tail = sorted(values), 0, 0.0
+    while outside <= len(ordered) // 2:
+        tail += math.comb(len(ordered), outside) / 2 ** len(ordered)
+        if 2 * tail > 1 - SURE:
+            break
+        outside += 1
+    if not outside:
+        return -math.inf, math.inf
+    return ordered[outside - 1], ordered[-outside]
+
+
+def verdict(interval: tuple[float, float], most: float) -> str:
+    """Of what may be at most `most`, where the interval is what is known of it."""
+    least, highest = interval
+    if highest <= most:
+        return "holds"
+    return "missed" if least > most else "these windows do not tell"

@@ -1,6 +1,7 @@
 """What HTTP takes of judging: a worker with and without those who ask, in turns, on a topic with a backlog."""
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -21,7 +22,7 @@ from models.checkpoints import checkpoint as checkpoints
 from models.checkpoints import checkpoint_header
 from models.detection.detector import Detector, DetectorConfig
 from models.net.forecaster import Forecaster, ForecasterConfig
-from tests.bench import load
+from tests.bench import figures, load
 from tests.bench.pages import PAGES, pages
 from tests.http_clients import clients
 
@@ -49,9 +50,17 @@ class Visitors(NamedTuple):
 HURRIED = Visitors(f"{CLIENTS} clients that ask without a pause", lambda port, names: clients(port, CLIENTS, names))
 LOOKING = Visitors(f"{PAGES} open pages, and one that asks for the past without a pause", pages)
 STREAMS = 2_000
-WINDOW_S, SETTLE_S = 4.0, 0.5
+WINDOW_S, SETTLE_S = 4.0, 1.0
+COMMIT_WITHIN_S = 30.0
+FASTEST = 120_000  # readings a second, of the backlog that is made
+MOST_LOST = 0.05
 READY_WITHIN_S = 300.0
 ONE_PROCESSOR_CGROUP = Path("/sys/fs/cgroup/cpu/telltale-bench")  # cgroup v1, as root
+
+
+def backlog(windows: int) -> int:
+    """Readings that last for as many."""
+    return round((2 * windows + 2) * (WINDOW_S + SETTLE_S) * FASTEST)
 
 
 def measure(
@@ -100,39 +109,32 @@ def _in_turns(
         time.sleep(0.5)
     (web,) = psutil.Process(worker.pid).children()
     judging = psutil.Process(worker.pid)
+
+    def window() -> Window:
+        """From one commit to another: what a transaction holds is not cut in two."""
+        first, began = _next_commit(judged)
+        spent = _processor_s(judging), _processor_s(web)
+        time.sleep(WINDOW_S)
+        last, ended = _next_commit(judged)
+        count, seconds = last - first, ended - began
+        used = _processor_s(judging) - spent[0], _processor_s(web) - spent[1]
+        return Window(count / seconds, 1e6 * used[0] / max(1, count), used[1] / seconds)
+
     windows_seen: list[Window] = []
     names = [load.stream_name(n) for n in range(STREAMS)]
     with visitors.arrive(port, names) as asking:
         for number in range(2 * windows + 1):
             (asking.go if number % 2 else asking.rest)()
             time.sleep(SETTLE_S)
-            first, began, spent = judged(), time.monotonic(), (_processor_s(judging), _processor_s(web))
-            time.sleep(WINDOW_S)
-            count, seconds = judged() - first, time.monotonic() - began
-            used = (_processor_s(judging) - spent[0], _processor_s(web) - spent[1])
-            windows_seen.append(Window(count / seconds, 1e6 * used[0] / max(1, count), used[1] / seconds))
+            windows_seen.append(window())
         got = asking.answers()
     consumer.close()
-    quiet, asked = windows_seen[::2], windows_seen[1::2]
-    if not min(window.rate for window in quiet):
-        raise SystemExit("the backlog was judged before all was measured: give more --readings")
-    around = [(before.rate + after.rate) / 2 for before, after in pairwise(quiet)]
-    lost = [1 - window.rate / beside for window, beside in zip(asked, around, strict=True)]
     where = "one processor's quota" if limited else "no limit"
-
-    every, own_mb = ", ".join(f"{one:.0%}" for one in sorted(lost)), web.memory_full_info().uss / 2**20
-
-    def line(name: str, seen: list[Window]) -> str:
-        rate, cost_us, web_share = (statistics.median(column) for column in zip(*seen, strict=True))
-        return f"  {name:<13} {rate:>9,.0f} readings a second, {cost_us:.2f} us each; HTTP takes {web_share:.1%}"
-
     return "\n".join(
         (
-            f"HTTP: {visitors.what}; {STREAMS:,} streams, {where}; medians of {windows}",
-            line("quiet", quiet),
-            line("asked", asked),
-            f"  lost          {statistics.median(lost):>9.1%} of what came before and after  ({every})",
-            f"  answers: {got}; memory of its own {own_mb:,.0f} MB",
+            f"HTTP: {visitors.what}; {STREAMS:,} streams, {where}; medians of {windows} windows of {WINDOW_S:.0f} s",
+            *compared(windows_seen[::2], windows_seen[1::2]),
+            f"  answers: {got}; memory of its own {web.memory_full_info().uss / 2**20:,.0f} MB",
         )
     )
 
@@ -143,6 +145,46 @@ class Window(NamedTuple):
     rate: float  # readings a second
     cost_us: float  # the worker's processor time a reading
     web_share: float  # of one processor, of the process that answers HTTP
+
+
+def compared(quiet: Sequence[Window], asked: Sequence[Window]) -> list[str]:
+    """Lines that say what was lost. Each asked window is compared with the quiet ones before and after it.
+
+    So a machine that becomes slower or faster meanwhile is in both. The processor time a reading is compared likewise:
+    what others take of a busy machine is not in it.
+    """
+
+    def line(name: str, seen: Sequence[Window]) -> str:
+        rate, cost_us, web_share = (statistics.median(column) for column in zip(*seen, strict=True))
+        return f"  {name:<15} {rate:>9,.0f} readings a second, {cost_us:.2f} us each; HTTP takes {web_share:.1%}"
+
+    def beside(value: Callable[[Window], float]) -> list[float]:
+        """What each asked window has of those beside it."""
+        around = [(value(before) + value(after)) / 2 for before, after in pairwise(quiet)]
+        return [value(one) / mean for one, mean in zip(asked, around, strict=True)]
+
+    def change(name: str, changes: Sequence[float]) -> str:
+        interval = figures.median_interval(changes)
+        each = ", ".join(f"{one:.0%}" for one in sorted(changes))
+        said = "too few windows for an interval" if interval[0] == -math.inf else "{:.1%} to {:.1%}".format(*interval)
+        holds = f"at most {MOST_LOST:.0%}: {figures.verdict(interval, MOST_LOST)}"
+        return f"  {name:<15} {statistics.median(changes):>9.1%}  (95 %: {said}; {holds}; {each})"
+
+    return [
+        line("quiet", quiet),
+        line("asked", asked),
+        change("throughput lost", [1 - one for one in beside(lambda window: window.rate)]),
+        change("more processor", [one - 1 for one in beside(lambda window: window.cost_us)]),
+    ]
+
+
+def _next_commit(judged: Callable[[], int]) -> tuple[int, float]:
+    """How much has been judged as the next transaction ends, and when that was."""
+    before, deadline = judged(), time.monotonic() + COMMIT_WITHIN_S
+    while time.monotonic() < deadline:
+        if (now := judged()) != before:
+            return now, time.monotonic()
+    raise SystemExit("the backlog was judged before all was measured, or the worker stands still: give more --readings")
 
 
 def _processor_s(process: psutil.Process) -> float:
