@@ -7,6 +7,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from models.data.cron import parse_cron
+from service.input.calendar_file import Calendar
 from service.notify.incident_feed import feeds_check
 from service.process.receivers import incident_feeds
 from service.process.stages import StagePlace, run_stage, stage_log
@@ -15,10 +16,9 @@ from service.settings.incident_section import IncidentSettings, QuietSettings
 from service.settings.settings import Settings
 from service.stages.incidents.book import IncidentBook
 from service.stages.incidents.budget import Budget
-from service.stages.incidents.calendar import Calendar, CalendarTimes
 from service.stages.incidents.groups import Groups
 from service.stages.incidents.metrics import IncidentMetrics
-from service.stages.incidents.quiet import QuietTime, QuietTimes
+from service.stages.incidents.quiet import CalendarTimes, QuietTime, QuietTimes
 from service.stages.incidents.rules import IncidentRules
 from service.stages.incidents.stage import IncidentStage
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from re import Pattern
 
 from models.data.cron import Cron
-from service.stages.incidents.calendar import CalendarTimes
+from service.input.calendar_file import Calendar
 from service.stages.incidents.groups import any_of
 
 
@@ -43,6 +43,28 @@ class QuietTime:
         if not self._pattern.fullmatch(stream):
             return False
         return self.cron is None or self.cron.began_within(time_ms, self.lasts_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarTimes:
+    """Some streams are quiet while an event of a calendar takes place.
+
+    streams: patterns of their whole names. reason: None: the event's title.
+    """
+
+    streams: Sequence[str]
+    calendar: Calendar
+    reason: str | None = None
+    _pattern: Pattern[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pattern", any_of(self.streams))
+
+    def reason_at(self, stream: str, time_ms: int) -> str | None:
+        if not self._pattern.fullmatch(stream):
+            return None
+        title = self.calendar.title_at(time_ms)
+        return title if title is None else self.reason or title
 
 
 @dataclass(frozen=True, slots=True)

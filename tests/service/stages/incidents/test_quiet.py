@@ -1,8 +1,11 @@
 """Quiet times: of which streams they are, and what becomes of incidents meanwhile."""
 
+from pathlib import Path
+
 from models.data.rfc3339 import milliseconds_of as at
-from service.stages.incidents.quiet import QuietTime, QuietTimes
+from service.stages.incidents.quiet import CalendarTimes, QuietTime, QuietTimes
 from service.stages.incidents.rules import IncidentRules
+from tests.service.input.test_calendar_file import CLEANING, calendar_of
 from tests.service.stages.incidents.test_book import MAJOR, NOW_MS, book_of, change, ending, observed
 
 
@@ -38,3 +41,25 @@ def test_a_member_that_is_not_quiet_is_enough() -> None:
     book = book_of(quiet_for(600, "a/1/x"))
     events = observed(book, [change("a/1/x", 0), change("a/1/y", 1)])
     assert [event.data.notified for event in events] == [False, True]
+
+
+def test_it_is_of_some_streams_with_its_title_or_a_reason_of_ours_behind_what_is_declared(tmp_path: Path) -> None:
+    calendar, monday = calendar_of(tmp_path, CLEANING), at("2026-10-05T04:30:00Z")
+    titled, told = CalendarTimes(["a/*"], calendar), CalendarTimes(["b/*"], calendar, "as planned")
+    declared = QuietTime(["a/1"], "overhaul", None, monday + 1)
+    quiet = QuietTimes([declared, titled, told])
+    assert [quiet(stream, monday) for stream in ("a/1", "a/2", "b/1", "c/1")] == [
+        "overhaul",
+        "weekly cleaning",
+        "as planned",
+        None,
+    ]
+
+
+def test_no_one_is_notified_of_an_incident_while_an_event_takes_place(tmp_path: Path) -> None:
+    event = "UID:1\nDTSTART:20231114T220000Z\nDTEND:20231114T221500Z\nSUMMARY:shift handover"
+    rules = IncidentRules(quiet=QuietTimes([CalendarTimes(["a/*"], calendar_of(tmp_path, event))]))
+    assert at("2023-11-14T22:13:20Z") == NOW_MS
+    first, second = observed(book_of(rules), [change("a/1/x", 0), change("a/1/y", 120)])
+    assert (first.data.notified, first.data.held_back) == (False, "shift handover")
+    assert second.data.notified

@@ -1,20 +1,12 @@
-"""Quiet times of an iCalendar file (RFC 5545): its events, also those that come again.
+"""An iCalendar file (RFC 5545): its events, also those that come again."""
 
-An event that is cancelled, or shown as free (TRANSP:TRANSPARENT), makes no one quiet. A time without a zone is in the
-calendar's own, else in the one that is set.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from re import Pattern
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from models.data.time_units import DAY_MS
 from service.errors import RefusedInput, RefusedSetting
-from service.stages.incidents.groups import any_of
 
 INSTALL = "pip install 'telltale[ical]'"
 MOST_BYTES = 4 * 1024 * 1024
@@ -78,25 +70,3 @@ class Calendar:
 def _counts(event: Any) -> bool:
     status, shown_as = str(event.get("STATUS", "")).upper(), str(event.get("TRANSP", "")).upper()
     return status != "CANCELLED" and shown_as != "TRANSPARENT"
-
-
-@dataclass(frozen=True, slots=True)
-class CalendarTimes:
-    """Some streams are quiet while an event of a calendar takes place.
-
-    streams: patterns of their whole names. reason: None: the event's title.
-    """
-
-    streams: Sequence[str]
-    calendar: Calendar
-    reason: str | None = None
-    _pattern: Pattern[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pattern", any_of(self.streams))
-
-    def reason_at(self, stream: str, time_ms: int) -> str | None:
-        if not self._pattern.fullmatch(stream):
-            return None
-        title = self.calendar.title_at(time_ms)
-        return title if title is None else self.reason or title

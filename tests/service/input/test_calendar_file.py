@@ -1,4 +1,4 @@
-"""Quiet times of an iCalendar file: when its events take place, and of which streams they are."""
+"""An iCalendar file: when its events take place."""
 
 import sys
 from pathlib import Path
@@ -8,10 +8,7 @@ import pytest
 
 from models.data.rfc3339 import milliseconds_of as at
 from service.errors import RefusedInput, RefusedSetting
-from service.stages.incidents.calendar import Calendar, CalendarTimes
-from service.stages.incidents.quiet import QuietTime, QuietTimes
-from service.stages.incidents.rules import IncidentRules
-from tests.service.stages.incidents.test_book import NOW_MS, book_of, change, observed
+from service.input.calendar_file import Calendar
 
 SETTING = "incidents.calendars.0.file"
 CLEANING = """UID:1
@@ -75,28 +72,6 @@ def test_times_without_a_zone_are_in_the_one_that_is_set_where_the_calendar_has_
     assert calendar.title_at(at("2026-11-10T09:30:00Z")) is None
     assert calendar.title_at(at("2026-12-24T05:00:00Z")) == "Christmas"
     assert calendar.title_at(at("2026-12-24T04:59:59Z")) is None
-
-
-def test_it_is_of_some_streams_with_its_title_or_a_reason_of_ours_behind_what_is_declared(tmp_path: Path) -> None:
-    calendar, monday = calendar_of(tmp_path, CLEANING), at("2026-10-05T04:30:00Z")
-    titled, told = CalendarTimes(["a/*"], calendar), CalendarTimes(["b/*"], calendar, "as planned")
-    declared = QuietTime(["a/1"], "overhaul", None, monday + 1)
-    quiet = QuietTimes([declared, titled, told])
-    assert [quiet(stream, monday) for stream in ("a/1", "a/2", "b/1", "c/1")] == [
-        "overhaul",
-        "weekly cleaning",
-        "as planned",
-        None,
-    ]
-
-
-def test_no_one_is_notified_of_an_incident_while_an_event_takes_place(tmp_path: Path) -> None:
-    event = "UID:1\nDTSTART:20231114T220000Z\nDTEND:20231114T221500Z\nSUMMARY:shift handover"
-    rules = IncidentRules(quiet=QuietTimes([CalendarTimes(["a/*"], calendar_of(tmp_path, event))]))
-    assert at("2023-11-14T22:13:20Z") == NOW_MS
-    first, second = observed(book_of(rules), [change("a/1/x", 0), change("a/1/y", 120)])
-    assert (first.data.notified, first.data.held_back) == (False, "shift handover")
-    assert second.data.notified
 
 
 @pytest.mark.parametrize(
