@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 PARTITIONS = 8
 MANY = 1_000_000  # streams, of which it is asked that they are restored
 RESTORED_WITHIN_S, RESTORED_WITHIN_GB = 5.0, 1.5
+MEASURED_S = 2.0  # at least, of each run of a worker
 VERSIONS = 3  # of every page in a changelog that is restored
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--readings", type=int, help="in each topic; with --http and --pages, enough by itself")
+    parser.add_argument("--readings", type=int, help="in each topic, at least; without: as many as are wanted")
     parser.add_argument("--streams", type=int, nargs="*", default=[1_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3, help="of bare loop and worker, taking turns")
     parser.add_argument("--formats", nargs="*", default=["msgpack", "arrow"], help="with many readings a record")
@@ -75,8 +76,8 @@ def main() -> None:
             return
         for streams in args.streams:
             topics = _topics(broker, "bench")
-            load.fill(broker.bootstrap_servers, topics[0], streams, args.readings)
             if args.scores:
+                load.fill(broker.bootstrap_servers, topics[0], streams, args.readings)
                 _scores(broker.bootstrap_servers, [*topics, broker.create_topic(PARTITIONS, "scores")], streams, args)
                 continue
             bare_rate, throughput = _throughput(broker.bootstrap_servers, topics, streams, args)
@@ -126,9 +127,14 @@ def _topics(broker: "Broker", name: str) -> list[str]:
 def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> tuple[float, Figure]:
     """Returns the rate of the bare loop, too."""
     bare, worked, forgot = [], [], []
+
+    def fill(first: int, end: int) -> None:
+        load.fill(servers, topics[0], streams, end, first)
+
+    readings = _filled(fill, servers, topics, streams, args.readings, args.hidden, 1)
     for number in range(args.rounds):
-        group, sizes = f"bench-{streams}-{number}", (str(streams), str(args.readings), str(args.hidden))
-        bare.append(_child("bare", servers, topics[0], str(args.readings)))
+        group, sizes = f"bench-{streams}-{number}", (str(streams), str(readings), str(args.hidden))
+        bare.append(_child("bare", servers, topics[0], str(readings)))
         worked.append(_child("work", servers, *topics, group, *sizes, "keep", "1"))
         forgot.append(_child("work", servers, *topics, f"{group}-forgetful", *sizes, "forget", "1"))
     bare_rate, rate, without = (statistics.median(run["rate"] for run in runs) for runs in (bare, worked, forgot))
@@ -136,7 +142,7 @@ def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Na
     middle = min(worked, key=lambda run: abs(run["rate"] - rate))
     took = middle["stage_us"]
     lines = (
-        f"{streams:,} streams, {args.readings:,} readings, median of {args.rounds}",
+        f"{streams:,} streams, {readings:,} readings, median of {args.rounds}",
         f"  bare poll() loop  {bare_rate:>9,.0f} records a second   ({_all(bare)})",
         f"  worker            {rate:>9,.0f} readings a second  ({_all(worked)})",
         f"  share             {rate / bare_rate:>9.2f}",
@@ -151,6 +157,29 @@ def _throughput(servers: str, topics: list[str], streams: int, args: argparse.Na
     print(flush=True)
     what = f"exactly once, JSON, {streams:,} streams"
     return float(bare_rate), figures.at_least(what, rate / bare_rate, 1.8, "of the bare loop")
+
+
+def _filled(
+    fill: Callable[[int, int], None],
+    servers: str,
+    topics: list[str],
+    streams: int,
+    least: int,
+    hidden: int,
+    together: int,
+) -> int:
+    """Fill the topic with so many readings that a worker has enough of them left when its streams are known.
+
+    A first look says whether it has: a poll takes all that fits into it, and the faster a machine is, the more comes
+    before. fill: from one reading's number to another's. Returns how many there are, `least` or more.
+    """
+    there, readings = 0, least
+    while True:
+        fill(there, readings)
+        sizes = str(streams), str(readings), str(hidden), "keep", str(together)
+        if _child("work", servers, *topics, f"bench-look-{streams}-{readings}", *sizes)["seconds"] >= MEASURED_S:
+            return readings
+        there, readings = readings, 2 * readings
 
 
 def _scores(servers: str, topics: list[str], streams: int, args: argparse.Namespace) -> None:
@@ -173,8 +202,12 @@ def _many_a_record(
     servers: str, topics: list[str], streams: int, written: str, bare_rate: float, args: argparse.Namespace
 ) -> Figure:
     """The worker on records of many readings, beside the bare loop on single ones. Each stream has two records."""
-    readings = max(args.readings, 2 * streams * args.together)
-    load.fill_with_many(servers, topics[0], streams, readings, written, args.together)
+
+    def fill(first: int, end: int) -> None:
+        load.fill_with_many(servers, topics[0], streams, end, written, args.together, first)
+
+    least = max(args.readings, 2 * streams * args.together)
+    readings = _filled(fill, servers, topics, streams, least, args.hidden, args.together)
     sizes = (str(streams), str(readings), str(args.hidden), "keep", str(args.together))
     runs = [
         _child("work", servers, *topics, f"bench-{written}-{streams}-{number}", *sizes) for number in range(args.rounds)

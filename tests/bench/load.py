@@ -49,12 +49,12 @@ TRAINED_READINGS = 4_096  # that the streams are warm from
 FLUSH_INTERVAL_S = 10.0  # the service's default
 
 
-def fill(servers: str, topic: str, streams: int, readings: int) -> None:
-    """Readings of `streams` sensors in turn: noise around 0."""
+def fill(servers: str, topic: str, streams: int, readings: int, first: int = 0) -> None:
+    """Readings of `streams` sensors in turn, noise around 0: those from number `first` up to `readings`."""
     noise = fill_values().tolist()
 
     def records() -> Iterator[tuple[Record, None]]:
-        for n in range(readings):
+        for n in range(first, readings):
             wave, stream = divmod(n, streams)
             value = b'{"timestamp":%d,"value":%a}' % (START_MS + wave * 1000, noise[n % len(noise)])
             yield Record(key(stream), value), None
@@ -67,13 +67,15 @@ def fill_values() -> Doubles:
     return np.random.default_rng(1).normal(size=65_536).round(4)
 
 
-def fill_with_many(servers: str, topic: str, streams: int, readings: int, written: str, together: int) -> None:
+def fill_with_many(
+    servers: str, topic: str, streams: int, readings: int, written: str, together: int, first: int = 0
+) -> None:
     """The same noise, `together` readings of a stream in each record."""
     noise = np.random.default_rng(1).normal(size=65_536)
     form = InputFormat(written)
 
     def records() -> Iterator[tuple[Record, None]]:
-        for n in range(readings // together):
+        for n in range(first // together, readings // together):
             wave, stream = divmod(n, streams)
             rows = np.arange(wave * together, (wave + 1) * together)
             times_ms = (START_MS + rows * 1000).tolist()
@@ -117,8 +119,9 @@ def work(
 ) -> None:
     """A whole worker, from when it knows all streams to the last commit.
 
-    keeps_state: whether it writes pages and markers, as the service does. together: readings a record. scores: pattern
-    of the streams that are written to a topic of scores, the fifth of `topics`; None: there is none.
+    Says how many seconds that took, and nothing else where no readings were left by then. keeps_state: whether it
+    writes pages and markers, as the service does. together: readings a record. scores: pattern of the streams that are
+    written to a topic of scores, the fifth of `topics`; None: there is none.
     """
     _one_core()
     worker, log, registry = _worker(servers, topics, group, streams, hidden, keeps_state, scores)
@@ -133,7 +136,9 @@ def work(
     spent = _stage_seconds(registry)
     written = _page_bytes(registry)
     if seen >= readings:
-        sys.exit(f"all {readings:,} readings came before the first was measured: --readings wants more")
+        _say({"seconds": 0.0})
+        log.close()
+        return
     first, began, spent_s = seen, time.perf_counter(), time.process_time()
     while seen < readings:
         seen += sum(len(one.batch.keys) for one in worker.turn())
@@ -142,6 +147,7 @@ def work(
     stages = {stage: after - spent[stage] for stage, after in _stage_seconds(registry).items()}
     _say(
         {
+            "seconds": seconds,
             "rate": (seen - first) / seconds,
             "stage_us": {stage: 1e6 * value / (seen - first) for stage, value in stages.items()},
             "cpu_us": 1e6 * cpu_s / (seen - first),

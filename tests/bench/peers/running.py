@@ -54,7 +54,10 @@ def rate_of(contender: Contender, broker: Broker, task: Task, expected: Expected
             return _rate_of_peer(contender, broker, task, expected, timeout_s)
         arguments = _bare(broker, task) if contender is BARE else _telltale(broker, task)
         command = [sys.executable, "-W", "ignore", "-m", "tests.bench.load", *arguments]
-        return float(json.loads(_last_line(command, timeout_s))["rate"])
+        said = json.loads(_last_line(command, timeout_s))
+        if "rate" not in said:
+            raise Failed(f"all {task.readings:,} readings came before the first was measured: --readings wants more")
+        return float(said["rate"])
 
 
 def _rate_of_peer(peer: Peer, broker: Broker, task: Task, expected: Expected | None, timeout_s: float) -> float:
