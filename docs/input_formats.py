@@ -108,6 +108,8 @@ def input_formats() -> str:
         f"MessagePack or Arrow {limits.max_batch_bytes:,} (`limits.max_batch_bytes`).",
         "These are read; the right column is what the decoder of the service made of each.",
         table(("checkpoint's features", "value of the message", "read as"), [_accepted(*one) for one in ACCEPTED]),
+        'A message without values, `{"timestamp": 1767571200000, "silent": true}`, says that its stream is '
+        "[silent](../detection.md#silence) from then on.",
         *_many(limits),
         "## Topics of another form",
         "A topic whose records are not of this form gets a mapping, a section of `input.topics` in the settings: "

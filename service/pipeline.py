@@ -26,7 +26,7 @@ from service import failpoints
 from service.input.anomaly import FORGOTTEN, packed_places
 from service.input.events import Event, encode_event, event
 from service.input.formats import RecordRules
-from service.input.reading_batch import ReadingBatch, StreamKey
+from service.input.reading_batch import ReadingBatch, StreamEnd, StreamKey
 from service.input.rejects import Reject, dead_letter, with_refused_streams
 from service.input.scores import ScoreStream
 from service.input.wire import ANY_FORMAT, Decoder
@@ -34,7 +34,7 @@ from service.log.port import Commit, Fetched
 from service.state.changelog import Meaning
 from service.state.ended_alarms import ended_event
 from service.state.open_alarms import open_alarms
-from service.state.silences import offsets_of_silence, tell_silence
+from service.state.silences import offsets_of_silence, tell_ended, tell_silence
 from service.state.slab import NO_SLOT
 from service.state.task import PartitionTask, Stretch
 
@@ -68,6 +68,7 @@ class _Piece(NamedTuple):
     rejects: list[Reject]
     idle_before: int | None = None  # first, forget streams without a reading since this offset
     silent_by: Ticks | None = None  # and tell which streams fall silent at the last of these ticks
+    ends: tuple[StreamEnd, ...] = ()  # and of which it is said that they are silent
 
 
 class _JudgedPiece(NamedTuple):
@@ -154,19 +155,20 @@ class Pipeline:
         batch, rejects = self._decoder.decode(fetched)
         offsets = batch.readings.offsets.numpy()
         find_silent = partial(offsets_of_silence, self.detector, task.slab, batch)
-        stretches = task.clock.cut(fetched.offsets, offsets, batch.readings.times_ms.numpy(), find_silent)
+        stretches = task.clock.cut(fetched.offsets, offsets, batch.readings.times_ms.numpy(), find_silent, batch.ends)
         if len(offsets) > AT_ONCE:
             before = np.searchsorted(offsets, fetched.offsets)  # (R,) readings before each record
             stretches = [part for one in stretches for part in _parts(one, before)]
         if len(stretches) == 1:
-            yield _Piece(fetched, task, batch, rejects, stretches[0].idle_before, stretches[0].silent_by)
+            _, _, idle_before, silent_by, ends = stretches[0]
+            yield _Piece(fetched, task, batch, rejects, idle_before, silent_by, ends)
             return
-        for begin, end, idle_before, silent_by in stretches:
+        for begin, end, idle_before, silent_by, ends in stretches:
             first = int(np.searchsorted(offsets, fetched.offsets[begin]))
             last = int(np.searchsorted(offsets, fetched.offsets[end - 1], side="right"))
             mine = [reject._replace(record=reject.record - begin) for reject in rejects if begin <= reject.record < end]
             readings = batch.between(first, last)._replace(skipped=batch.skipped if begin == stretches[0].begin else 0)
-            yield _Piece(fetched.part(begin, end), task, readings, mine, idle_before, silent_by)
+            yield _Piece(fetched.part(begin, end), task, readings, mine, idle_before, silent_by, ends)
 
     def _process_together(self, group: Sequence[_Piece]) -> list[Processed]:
         clock = _Stopwatch()
@@ -193,8 +195,7 @@ class Pipeline:
         evicted, changed = 0, list[Event]()
         if piece.idle_before is not None:
             evicted, changed = self._forget_idle(piece, piece.idle_before)
-        if piece.silent_by is not None:
-            changed += self.tell_silence(task, piece.silent_by)
+        changed += self.tell_silence(task, piece.silent_by, piece.ends)
         slots = torch.empty(0, dtype=torch.int64)
         if batch.keys:
             slots = batch.slots(partial(task.slab.slots, limit=self.max_streams))
@@ -208,9 +209,14 @@ class Pipeline:
             batch, slots = batch.part(np.flatnonzero(fresh)), slots[fresh]
         return _JudgedPiece(batch, rejects, None, evicted, changed), slots
 
-    def tell_silence(self, task: PartitionTask, ticks: Ticks) -> list[Event]:
-        """The events of the streams that fall silent at the last of the ticks; their alarms are open from here on."""
-        events = tell_silence(self.detector, task.slab, ticks, task.partition, self.digest)
+    def tell_silence(self, task: PartitionTask, ticks: Ticks | None, ends: Sequence[StreamEnd]) -> list[Event]:
+        """The events of the streams that fall silent at the last of the ticks, and of those that records end.
+
+        Their alarms are open from here on.
+        """
+        of_task = task.partition, self.digest
+        events = [] if ticks is None else tell_silence(self.detector, task.slab, ticks, *of_task)
+        events += tell_ended(self.detector, task.slab, ends, *of_task)
         task.open_alarms += len(events)
         return events
 

@@ -136,9 +136,10 @@ def tell_no_one(detector: Detector) -> None:
     rows, features = detector.rows_for([b""]), len(detector.features)
     numbers, last, nothing = rows.scalars.numpy(), np.zeros((1, features)), np.zeros(0, np.int64)
     applied, tick = np.zeros(1, np.int64), Ticks(*np.zeros((3, 1), np.int64))
-    of_streams = (applied, applied, numbers, last, numbers, last, np.zeros(1, np.bool_))
+    none = np.zeros(1, np.bool_)
+    of_streams = (applied, applied, numbers, last, numbers, last, none, none)
     arrivals = Arrivals(nothing, nothing, np.zeros((0, features)), nothing, *of_streams, nothing, nothing)
-    detector.find_silent(tick, arrivals, rows, torch.from_numpy(applied), np.zeros(1, np.bool_))
+    detector.find_silent(tick, arrivals, rows, torch.from_numpy(applied), none)
     detector.fall_silent(tick, rows, torch.from_numpy(applied))
 
 

@@ -44,7 +44,8 @@ class Arrivals(NamedTuple):
     last: Doubles  # (S, F) of its row; moved
     fresh_scalars: Doubles  # (S, K) of the row that it begins with once it is forgotten
     fresh_last: Doubles  # (S, F)
-    unsure: Bools  # (S,) False: room to note that how long it may be silent hangs on its alarm
+    unsure: Bools  # (S,) as `ended`: room to note that how long it may be silent hangs on its alarm
+    ended: Bools  # (S,) whether a record among them says that it is silent, so that it may have an alarm
     forgets_at: Int64s  # (E,) offsets of the records before which idle streams are forgotten
     forgets_before: Int64s  # (E,) offset since which they had no reading
 
@@ -119,7 +120,8 @@ def find(ticks: GridTicks, arrivals: Arrivals, scratch: Scratch, rules: Rules, f
         is_told = _mark(ticks, a, s, offset, rules, found)
         forgets = count_until(a.forgets_at, offset) - 1
         if forgets >= 0 and a.forgets_before[forgets] > a.applied[s]:
-            is_told = a.unsure[s] = False
+            is_told = False
+            a.unsure[s] = a.ended[s]
             for k in range(a.scalars.shape[1]):
                 a.scalars[s, k] = a.fresh_scalars[s, k]
             for f in range(a.last.shape[1]):

@@ -20,6 +20,13 @@ class Single(NamedTuple):
     row: list[float | None]
 
 
+class End(NamedTuple):
+    """What a record without a reading says: a stream is silent from then on. time_ms: 0 where it is unknown."""
+
+    stream: bytes
+    time_ms: int
+
+
 class Columns(NamedTuple):
     """N readings in the order of their records."""
 
@@ -43,7 +50,7 @@ class Columns(NamedTuple):
 
 
 def columns_of(
-    keys: Sequence[bytes | None], read: Sequence[Single | RecordReadings | RejectedReading], features: int
+    keys: Sequence[bytes | None], read: Sequence[Single | RecordReadings | End | RejectedReading], features: int
 ) -> Columns:
     """keys: of R records; of those that were read, the streams unless these name their own."""
     singles = _of_singles(keys, [(n, one) for n, one in enumerate(read) if isinstance(one, Single)], features)

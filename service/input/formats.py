@@ -68,7 +68,7 @@ class TopicMapping(NamedTuple):
     missing: tuple[float | str, ...] = ()
     quality: str | Mapping[str, str] | None = None
     good: tuple[bool | float | str, ...] = ()
-    tombstones: str = "refuse"
+    tombstones: str = "refuse"  # or "ignore", or "end": the stream is silent from then on
     registry: Registry | None = None  # of the schemas that values and keys name
 
 

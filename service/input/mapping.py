@@ -14,7 +14,7 @@ import numpy as np
 from models.data.arrays import Bools
 from models.data.time_units import TimeUnit
 from service.errors import RejectedReading
-from service.input.columns import Columns, in_order
+from service.input.columns import Columns, End, in_order
 from service.input.documents import documents_of, key_of
 from service.input.formats import MAX_BATCH_BYTES, NO_TIME, TopicMapping
 from service.input.mapped_columns import (
@@ -31,9 +31,11 @@ from service.input.paths import READING, Around, Path, path
 from service.input.reasons import Reason
 from service.input.times import TimeRules, time_reader
 
+NO_ENDS: Mapping[int, End] = MappingProxyType({})
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 SHOWN_READINGS = 3  # of those of a record that cannot be read
 SHOWN_NAMES = 8
+OF_THE_RECORD = ("key", "header", "topic")  # where a path may look in a record without a value
 FEW_RECORDS = 16  # fewer are read one at a time, which then takes less
 Flaw = tuple[Reason, str]
 
@@ -45,6 +47,7 @@ class MappedColumns(NamedTuple):
     rejects: Mapping[int, Flaw]  # by record: those of which nothing is in the columns
     flaws: Mapping[tuple[int, int], Flaw]  # by record and index: of its first readings that cannot be read
     skipped: int  # readings that are not selected, and tombstones
+    ends: Mapping[int, End] = NO_ENDS  # by record: of streams, of tombstones
 
 
 class _Rows:
@@ -135,9 +138,17 @@ class MappedReader:
         rows, skipped = _Rows(), 0
         rejects: dict[int, Flaw] = {}
         flaws: dict[tuple[int, int], Flaw] = {}
+        ends: dict[int, End] = {}
         for n in which:
             begin, value = len(rows.keys), records.values[n]
             try:
+                if value is None and self.mapping.tombstones == "end":
+                    end = self._ended(topic, records, n)
+                    if end is None:
+                        skipped += 1
+                    else:
+                        ends[n] = end
+                    continue
                 if value is not None:
                     check(value)
                 skipped += self._read_one(n, topic, records, rows, flaws)
@@ -145,22 +156,35 @@ class MappedReader:
             except RejectedReading as rejected:
                 rejects[n] = Reason(rejected.reason), str(rejected)
                 rows.cut(begin)
-        return MappedColumns(rows.columns(len(self._features)), rejects, flaws, skipped)
+        return MappedColumns(rows.columns(len(self._features)), rejects, flaws, skipped, ends)
+
+    def _ended(self, topic: str, records: MappedRecords, n: int) -> End | None:
+        """What record n, which has no value, says of its stream; None: its key or headers are not selected."""
+        around = self._around(topic, records, n)
+        if all(one.find(None, around) for one in self._paths.select if one.place in OF_THE_RECORD):
+            return End(self._name(None, around), around.time_ms or 0)
+        return None
+
+    def _around(self, topic: str, records: MappedRecords, n: int) -> Around:
+        time_ms = int(records.times_ms[n])
+        key = self._key(records.keys[n]) if self._needs_key else None
+        headers = records.headers(n) if self._needs_headers else NO_HEADERS
+        return Around(topic, key, headers, None if time_ms < 0 else time_ms, None)
 
     def _read_one(
         self, n: int, topic: str, records: MappedRecords, rows: _Rows, flaws: dict[tuple[int, int], Flaw]
     ) -> int:
         """Add the readings of record n; returns how many are skipped."""
-        value, time_ms = records.values[n], int(records.times_ms[n])
+        value = records.values[n]
         if value is None:
             if self.mapping.tombstones == "ignore":
                 return 1
             raise RejectedReading(
-                Reason.MISSING_VALUE, f"the record has no value; {self.mapping.setting}.tombstones: ignore skips it"
+                Reason.MISSING_VALUE,
+                f"the record has no value; {self.mapping.setting}.tombstones: ignore skips it, `end` tells that its "
+                "stream is silent",
             )
-        key = self._key(records.keys[n]) if self._needs_key else None
-        headers = records.headers(n) if self._needs_headers else NO_HEADERS
-        around = Around(topic, key, headers, None if time_ms < 0 else time_ms, None)
+        around = self._around(topic, records, n)
         index = skipped = flawed = 0
         for reading, here in self.selected(value, around):
             if here is None:

@@ -27,6 +27,14 @@ class Runs(NamedTuple):
         return Runs(self.keys[begin:end], self.counts[begin:end])
 
 
+class StreamEnd(NamedTuple):
+    """What a record says that its stream is silent from then on: it was switched off, or its gateway has lost it."""
+
+    offset: int
+    key: StreamKey
+    time_ms: int
+
+
 class ReadingBatch(NamedTuple):
     """N >= 0 readings of one partition as columns, in offset order. Those of one record have the same offset."""
 
@@ -37,6 +45,7 @@ class ReadingBatch(NamedTuple):
     indices: Int64s  # (N,) which of its record's readings each is, from 0
     runs: Runs | None = None  # where records hold many readings of one stream each
     skipped: int = 0  # readings, and tombstones, that the topic's mapping leaves out; not of a part
+    ends: tuple[StreamEnd, ...] = ()  # of streams, in offset order; no reading is in their records; not of a part
     excluded: Int64s | None = None  # (N, 2) values that count as missing, as Excluded; None: not one does
 
     def slots(self, find: Callable[[Sequence[StreamKey]], Tensor]) -> Tensor:

@@ -82,6 +82,16 @@ def payload_of(value: bytes) -> Any:
         ) from error
 
 
+def data_of(source: str, metrics: Iterable[tuple[str, int | None, int]], time_ms: int) -> tuple[bytes, bytes]:
+    """Key and value of a message with a number of each of these metrics: name, alias, data type."""
+    group, _, place = source.partition("/")
+    payload = _payload_class()(timestamp=time_ms)
+    for name, alias, datatype in metrics:
+        payload.metrics.add(name=name.encode(), alias=alias, datatype=datatype, int_value=0)
+    kind = "DDATA" if "/" in place else "NDATA"
+    return f"{NAMESPACE}/{group}/{kind}/{place}".encode(), payload.SerializeToString()
+
+
 def topic_of(key: bytes | None) -> Any:
     """A topic of Sparkplug: `source` (GROUP/NODE[/DEVICE]), `type`, and `measures` if what it holds was measured."""
     if key is None:

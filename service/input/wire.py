@@ -2,6 +2,7 @@
 
 Input value: {"timestamp": ms or RFC 3339, "values": {"feature": number or null, ...}}; or "values" as an array in the
 checkpoint's order; or "value" for a checkpoint with one feature. Unknown fields are ignored, null is a missing value.
+{"timestamp": …, "silent": true} says that its stream sends nothing from then on: it was switched off, or was lost.
 Decoded one message at a time: gluing messages into one JSON array lets a crafted one shift its neighbours' values.
 """
 
@@ -22,7 +23,7 @@ from models.detection.sensor_rules import SensorRules
 from service.errors import RejectedReading
 from service.input.arrow import ArrowReader
 from service.input.batches import BatchReader
-from service.input.columns import Columns, Single, columns_of
+from service.input.columns import Columns, End, Single, columns_of
 from service.input.flaws import (
     MAX_VALUE,
     METRIC_NAMES,
@@ -38,7 +39,7 @@ from service.input.formats import NO_TIME, InputFormat, RecordReadings, RecordRu
 from service.input.hints import Hints
 from service.input.mapped_columns import LEAST_READING_BYTES, MappedRecords
 from service.input.mapping import SHOWN_READINGS, MappedReader
-from service.input.reading_batch import ReadingBatch, Runs, StreamKey, batch_of
+from service.input.reading_batch import ReadingBatch, Runs, StreamEnd, StreamKey, batch_of
 from service.input.reasons import Reason
 from service.input.rejects import Reject, refused_readings
 from service.input.time_limits import TimeLimits
@@ -53,6 +54,13 @@ HINTED = frozenset(
 )
 COLUMN_OF_TIMES = b'"timestamps"'
 ANY_FORMAT = RecordRules()
+Read = Single | RecordReadings | End | RejectedReading
+"""What a record holds, or why it cannot be read."""
+
+
+class _Silent(msgspec.Struct):
+    timestamp: int | float | datetime
+    silent: bool
 
 
 class Decoder:
@@ -92,6 +100,10 @@ class Decoder:
         self._decoders: Mapping[InputFormat, Callable[[bytes], Any]] = {
             InputFormat.JSON: msgspec.json.Decoder(message).decode,
             InputFormat.MSGPACK: msgspec.msgpack.Decoder(message).decode,
+        }
+        self._silent: Mapping[InputFormat, Callable[[bytes], _Silent]] = {
+            InputFormat.JSON: msgspec.json.Decoder(_Silent).decode,
+            InputFormat.MSGPACK: msgspec.msgpack.Decoder(_Silent).decode,
         }
         self._batches = {
             InputFormat.JSON: BatchReader(self.features, rules.max_readings, msgspec.json, Reason.BAD_JSON),
@@ -174,7 +186,27 @@ class Decoder:
         ]
         columns = columns_of(fetched.keys, read, len(self.features))
         batch, rejects = self._judged_apart(fetched, columns, rejects, {})
+        batch, rejects = self._with_ends(
+            fetched, batch, rejects, {n: one for n, one in enumerate(read) if isinstance(one, End)}
+        )
         return batch, [self._with_hint(fetched, reject) for reject in rejects]
+
+    def _with_ends(
+        self, fetched: Fetched, batch: ReadingBatch, rejects: list[Reject], ends: Mapping[int, End]
+    ) -> tuple[ReadingBatch, list[Reject]]:
+        """The batch with what records say of their streams, and the rejects with those of which it cannot be."""
+        if not ends:
+            return batch, rejects
+        kept, refused = list[StreamEnd](), list[Reject]()
+        for n, (stream, time_ms) in ends.items():
+            record_ms = int(fetched.times_ms[n])
+            if flaw := flaw_of(stream):
+                refused.append(Reject(n, Reason.BAD_KEY, flaw))
+            elif self.time_limits.far(np.array([time_ms]), np.array([record_ms])).any():
+                refused.append(Reject(n, *self.time_limits.why_far(time_ms, record_ms)))
+            else:
+                kept.append(StreamEnd(int(fetched.offsets[n]), StreamKey(stream), time_ms))
+        return batch._replace(ends=tuple(kept)), sorted([*rejects, *refused])
 
     def _with_hint(self, fetched: Fetched, reject: Reject) -> Reject:
         """The reject, and the mapping that would read the record if one is known."""
@@ -191,7 +223,7 @@ class Decoder:
         read = mapped.read(fetched.partition.topic, records, check)
         rejects = [Reject(n, *flaw) for n, flaw in read.rejects.items()]
         batch, rejects = self._judged_apart(fetched, read.columns, rejects, read.flaws)
-        return batch._replace(skipped=read.skipped), rejects
+        return self._with_ends(fetched, batch._replace(skipped=read.skipped), rejects, read.ends)
 
     def _headers(self, fetched: Fetched, n: int) -> dict[str, str]:
         """Those of a record that are text, by name."""
@@ -219,10 +251,10 @@ class Decoder:
         batch = batch_of(some, keys, columns.times_ms, columns.values, columns.indices)
         return batch._replace(runs=_runs(fetched, columns) if columns.one_stream_a_record else None), rejects
 
-    def _read_records(self, fetched: Fetched) -> list[Single | RecordReadings | RejectedReading]:
+    def _read_records(self, fetched: Fetched) -> list[Read]:
         """What each record holds, or why it cannot be decoded at all. MessagePack is read all at once."""
         flaws = {key: key_flaw(key) for key in set(fetched.keys)}
-        read: dict[int, Single | RecordReadings | RejectedReading] = {}
+        read: dict[int, Read] = {}
         packed: dict[int, bytes] = {}
         for n, (key, value) in enumerate(zip(fetched.keys, fetched.values, strict=True)):
             flaw = flaws[key]
@@ -262,9 +294,7 @@ class Decoder:
             raise RejectedReading(Reason.MISSING_VALUE, "the record has no value")
         raise RejectedReading(Reason.TOO_LARGE, f"{size_of(value)} bytes, expected at most {most}")
 
-    def _read_json(
-        self, value: bytes, flaw: Flaw | None, key: bytes | None
-    ) -> Single | RecordReadings | RejectedReading:
+    def _read_json(self, value: bytes, flaw: Flaw | None, key: bytes | None) -> Read:
         one = self._read_single(value, InputFormat.JSON, flaw, key)
         if isinstance(one, RejectedReading) and COLUMN_OF_TIMES in value:
             (many,) = self._batches[InputFormat.JSON].read([value])
@@ -333,8 +363,8 @@ class Decoder:
 
     def _read_single(
         self, value: bytes, written: InputFormat, flaw: Flaw | None, key: bytes | None
-    ) -> Single | RejectedReading:
-        """The one reading that a record holds."""
+    ) -> Single | End | RejectedReading:
+        """The one reading that a record holds, or that its stream sends no more."""
         malformed = Reason.BAD_JSON if written is InputFormat.JSON else Reason.BAD_MSGPACK
         try:
             if flaw:
@@ -343,6 +373,8 @@ class Decoder:
             time = milliseconds_of(message.timestamp)
             if not 0 <= time <= MAX_TIMESTAMP_MS:
                 raise RejectedReading(Reason.BAD_TIMESTAMP, out_of_bounds(time))
+            if message.values is UNSET and message.value is UNSET and self._is_silent(value, written):
+                return End(key or b"", time)
             row = self._row(message)
             if message.values is UNSET and key is not None:
                 check_metric(message, key)
@@ -353,6 +385,12 @@ class Decoder:
             return RejectedReading(reason_of(str(error)) or malformed, str(error))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             return RejectedReading(malformed, str(error))
+
+    def _is_silent(self, value: bytes, written: InputFormat) -> bool:
+        try:
+            return self._silent[written](value).silent
+        except msgspec.MsgspecError:
+            return False
 
     def _row(self, message: Any) -> list[float | None]:
         if message.values is not UNSET:
@@ -385,3 +423,8 @@ def _all_good(keys: list[bytes], values: list[bytes]) -> bool:
 def encode_reading(features: Sequence[str], time_ms: int, values: Sequence[float | None]) -> bytes:
     """The message of one reading; NaN travels as null."""
     return msgspec.json.encode({"timestamp": time_ms, "values": dict(zip(features, values, strict=True))})
+
+
+def encode_silent(time_ms: int) -> bytes:
+    """The message that a stream is silent from then on."""
+    return msgspec.json.encode({"timestamp": time_ms, "silent": True})

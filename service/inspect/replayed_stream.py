@@ -10,7 +10,7 @@ import torch
 from models.data.arrays import Bools, Int64s
 from models.detection.rows import Rows
 from service.input.events import encode_event
-from service.input.reading_batch import ReadingBatch, StreamKey
+from service.input.reading_batch import ReadingBatch, StreamEnd, StreamKey
 from service.inspect.past import Version
 from service.log.port import Commit, Fetched, Partition
 from service.pipeline import Pipeline, Processed
@@ -69,13 +69,13 @@ class ReplayedStream:
         offsets, times_ms = batch.readings.offsets.numpy(), batch.readings.times_ms.numpy()
         own = np.array([key == self._stream for key in batch.keys], bool)
         out = own & leave_out(times_ms)
-        kept = batch.part(np.flatnonzero(own & ~out))
+        ends = self._own_ends(batch)
+        kept = batch.part(np.flatnonzero(own & ~out))._replace(ends=ends)
         find_silent = partial(offsets_of_silence, self._pipeline.detector, self.task.slab, kept)
-        for part in self._clock.cut(fetched.offsets, offsets[~out], times_ms[~out], find_silent):
+        for part in self._clock.cut(fetched.offsets, offsets[~out], times_ms[~out], find_silent, ends):
             if part.idle_before is not None:
                 self.task.slab.evict_idle(part.idle_before, int(fetched.offsets[part.begin]))
-            if part.silent_by is not None:
-                self._pipeline.tell_silence(self.task, part.silent_by)
+            self._pipeline.tell_silence(self.task, part.silent_by, part.ends)
             of = np.isin(offsets, fetched.offsets[part.begin : part.end])
             mine = batch.part(np.flatnonzero(of & own & ~out))
             if mine.keys:
@@ -86,15 +86,16 @@ class ReplayedStream:
         """The stream's own among the records of its partition, and what is thought of them."""
         batch = self._pipeline.decode(fetched)
         readings = batch.readings
-        mine = batch.part(np.flatnonzero([key == self._stream for key in batch.keys]))
+        ends = self._own_ends(batch)
+        mine = batch.part(np.flatnonzero([key == self._stream for key in batch.keys]))._replace(ends=ends)
         find_silent = partial(offsets_of_silence, self._pipeline.detector, self.task.slab, mine)
         times_ms, offsets = readings.times_ms.numpy(), readings.offsets.numpy()
-        for part in self._clock.cut(fetched.offsets, offsets, times_ms, find_silent):
+        for part in self._clock.cut(fetched.offsets, offsets, times_ms, find_silent, ends):
             if part.idle_before is not None:
                 self.task.slab.evict_idle(part.idle_before, int(fetched.offsets[part.begin]))
             records = fetched.part(part.begin, part.end)
             row, none = self.rows or self._pipeline.detector.rows_for([self._stream]), records.part(0, 0)
-            if part.silent_by is not None and (events := self._pipeline.tell_silence(self.task, part.silent_by)):
+            if events := self._pipeline.tell_silence(self.task, part.silent_by, part.ends):
                 told = Commit(fetched.partition, int(records.offsets[0]), tuple(map(encode_event, events)))
                 nothing, judge = batch.between(0, 0), self._pipeline.digest
                 yield JudgedAgain(none, row, Processed(told, nothing, None, [], events, {}, {}, judge))
@@ -103,6 +104,9 @@ class ReplayedStream:
                 row = self.rows or row
                 (processed,) = self._pipeline.process_stream(own, self.task, self._stream)
                 yield JudgedAgain(own, row, processed)
+
+    def _own_ends(self, batch: ReadingBatch) -> tuple[StreamEnd, ...]:
+        return tuple(end for end in batch.ends if end.key == self._stream)
 
 
 def records_of(fetched: Fetched, batch: ReadingBatch, stream: StreamKey) -> Fetched:

@@ -139,8 +139,10 @@ class TopicInput(Section):
     good: Flags = Field(
         default=(), description="the flags of good values: numbers, true or false, and texts in any case"
     )
-    tombstones: Literal["refuse", "ignore"] = Field(
-        default="refuse", description="records without a value: refuse makes dead letters of them, ignore skips them"
+    tombstones: Literal["refuse", "ignore", "end"] = Field(
+        default="refuse",
+        description="records without a value: refuse makes dead letters of them, ignore skips them, end tells that "
+        "their stream is silent from then on",
     )
 
     @model_validator(mode="before")

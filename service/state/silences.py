@@ -1,5 +1,6 @@
 """Streams that fall silent: where they do before a batch is judged, and what is told of it. See models' silence."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from models.data.arrays import Bools, Int64s
 from models.detection.detector import Detector
 from models.detection.ticks import Ticks
 from service.input.events import Event
-from service.input.reading_batch import ReadingBatch, StreamKey
+from service.input.reading_batch import ReadingBatch, StreamEnd, StreamKey
 from service.log.port import Partition
 from service.state.ended_alarms import Silent, silent_event
 from service.state.open_alarms import held_alarms
@@ -38,6 +39,22 @@ def tell_silence(detector: Detector, slab: StateSlab, ticks: Ticks, partition: P
     return open_silences(detector, slab, slots, since_ms, partition, int(ticks.offsets[-1]), digest)
 
 
+def tell_ended(
+    detector: Detector, slab: StateSlab, ends: Sequence[StreamEnd], partition: Partition, digest: str
+) -> list[Event]:
+    """Open the alarms of streams of which a record says that they are silent; returns the events.
+
+    Nothing is told of a stream that is not known, that has an alarm open, or that has sent again behind that record.
+    """
+    events, rows = list[Event](), slab.rows
+    for end, slot in zip(ends, slab.find([one.key for one in ends]).tolist(), strict=True):
+        if slot == NO_SLOT or rows.scalar("alarm")[slot] > 0 or slab.applied[slot] > end.offset:
+            continue
+        since_ms = rows.scalar("time_ms")[slot].clamp(min=float(end.time_ms)).reshape(1)
+        events += open_silences(detector, slab, torch.tensor([slot]), since_ms, partition, end.offset, digest)
+    return events
+
+
 def open_silences(
     detector: Detector,
     slab: StateSlab,
@@ -59,6 +76,12 @@ def open_silences(
         silent_event(alarm, silent, partition, offset, digest)
         for alarm, silent in zip(held_alarms(slab, slots), told, strict=True)
     ]
+
+
+def _ended(slab: StateSlab, batch: ReadingBatch, new: Mapping[StreamKey, int]) -> list[int]:
+    """Slots of the streams that records of the batch end; new: the streams behind all slots."""
+    keys = [end.key for end in batch.ends]
+    return [*slab.find(keys).tolist(), *(slab.room + new[key] for key in keys if key in new)]
 
 
 def _arrivals(
@@ -83,6 +106,7 @@ def _arrivals(
         fresh_scalars, fresh_last = fresh.scalars, fresh.channel("last").contiguous()
         scalars = torch.cat([scalars, fresh_scalars[len(known) :]])
         last = torch.cat([last, fresh_last[len(known) :]])
+    ended = np.isin(found, _ended(slab, batch, new))
     applied = torch.full((len(found),), NOTHING_APPLIED)
     applied[: len(known)] = slab.applied[known]
     # Of other strides, find() would be compiled again.
@@ -98,7 +122,8 @@ def _arrivals(
         last.numpy(),
         fresh_scalars.numpy(),
         fresh_last.numpy(),
-        np.zeros(len(found), np.bool_),
+        ended.copy(),
+        ended,
         forgetting.offsets,
         forgetting.before,
     ), busy

@@ -12,11 +12,13 @@ from msgspec import UNSET
 
 from models.data.arrays import Int64s
 from models.detection.ticks import Ticks
+from service.input.reading_batch import StreamEnd
 from service.log.port import Partition
 from service.state.changelog import Marker, Meaning
 from service.state.slab import StateSlab
 
 NO_OFFSET = -1
+NO_END = np.iinfo(np.int64).max  # of a partition: an offset behind all
 IDLE_TICKS = 16  # an idle stream is one without a reading for that many
 
 
@@ -37,6 +39,7 @@ class Stretch(NamedTuple):
     end: int  # index behind its last
     idle_before: int | None = None  # before it, forget streams without a reading since this offset; None: none is idle
     silent_by: Ticks | None = None  # and tell which streams fall silent at the last of these ticks; None: none does
+    ends: tuple[StreamEnd, ...] = ()  # and of which streams it is said that they are silent; before all its readings
 
 
 class Forgetting(NamedTuple):
@@ -92,24 +95,37 @@ class EventClock:
         return self._idle_ticks(self._move(times_ms))
 
     def cut(
-        self, record_offsets: Int64s, reading_offsets: Int64s, times_ms: Int64s, find_silent: FindSilent
+        self,
+        record_offsets: Int64s,
+        reading_offsets: Int64s,
+        times_ms: Int64s,
+        find_silent: FindSilent,
+        ends: tuple[StreamEnd, ...] = (),
     ) -> list[Stretch]:
         """Let the readings (N,) among records (R,) pass; returns the records in stretches between two ticks.
 
-        Of the ticks of silence it is only those at which `find_silent` says that a stream may fall silent.
+        Of the ticks of silence it is only those at which `find_silent` says that a stream may fall silent. A stretch
+        also begins at the first of some `ends` behind a reading.
         """
         if not len(times_ms):
-            return [Stretch(0, len(record_offsets))]
+            return [Stretch(0, len(record_offsets), ends=ends)]
         latest = self._move(times_ms)
         at = np.unique(reading_offsets[self._idle_ticks(latest)])
         idle = {offset: before for offset in at.tolist() if (before := self.tick(offset)) is not None}
         silent = self._find_silent(Ticks.among(reading_offsets, latest), idle, find_silent)
-        offsets = sorted({*at.tolist(), *silent})
+        offsets = sorted({*at.tolist(), *silent, *_first_behind_readings(ends, reading_offsets)})
         begins = dict(zip(np.searchsorted(record_offsets, offsets).tolist(), offsets, strict=True))
         borders = sorted({0, *begins, len(record_offsets)})
+        ended = np.searchsorted([one.offset for one in ends], [*record_offsets[borders[:-1]], NO_END]).tolist()
         return [
-            Stretch(begin, end, idle.get(begins.get(begin, NO_OFFSET)), silent.get(begins.get(begin, NO_OFFSET)))
-            for begin, end in pairwise(borders)
+            Stretch(
+                begin,
+                end,
+                idle.get(begins.get(begin, NO_OFFSET)),
+                silent.get(begins.get(begin, NO_OFFSET)),
+                ends[first:last],
+            )
+            for (begin, end), (first, last) in zip(pairwise(borders), pairwise(ended), strict=True)
         ]
 
     def _move(self, times_ms: Int64s) -> Int64s:
@@ -139,6 +155,14 @@ class EventClock:
         before = self.ticks[0] if len(self.ticks) == IDLE_TICKS else None
         self.ticks = [*self.ticks, offset][-IDLE_TICKS:]
         return before
+
+
+def _first_behind_readings(ends: Sequence[StreamEnd], reading_offsets: Int64s) -> list[int]:
+    """The offsets of those before which there is a reading, and no other one since."""
+    offsets = np.array([one.offset for one in ends], np.int64)
+    before, firsts = np.unique(np.searchsorted(reading_offsets, offsets), return_index=True)
+    found: list[int] = offsets[firsts[before > 0]].tolist()
+    return found
 
 
 def records_in(counts: Mapping[str, int]) -> int:

@@ -17,7 +17,7 @@ from models.data.time_units import DAY_MS
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.scoring import ScoreConfig
 from service.input.events import Event, decode_event
-from service.input.wire import encode_reading
+from service.input.wire import encode_reading, encode_silent
 from service.log.memory_log import Assign, Crash, Fault, Revoke
 from service.log.port import Record
 from service.pipeline import Pipeline, Processed
@@ -57,7 +57,7 @@ class Sent(NamedTuple):
 
     time_ms: int
     stream: int
-    value: float = 0.0
+    value: float | None = 0.0  # None: no reading, but the word that it is silent from then on
 
 
 def regular(stream: int, begin_s: float, every_s: float, count: int) -> list[Sent]:
@@ -71,10 +71,13 @@ def without(sent: Iterable[Sent], first_s: float, last_s: float) -> list[Sent]:
 
 def records_of(sent: Iterable[Sent]) -> list[At]:
     """In the order in which they are given."""
-    return [
-        At(n, Record(key(one.stream), encode_reading(FEATURES, one.time_ms, [one.value, 1.0])))
-        for n, one in enumerate(sent)
-    ]
+    return [At(n, Record(key(one.stream), written(one))) for n, one in enumerate(sent)]
+
+
+def written(sent: Sent) -> bytes:
+    return (
+        encode_silent(sent.time_ms) if sent.value is None else encode_reading(FEATURES, sent.time_ms, [sent.value, 1.0])
+    )
 
 
 class Judged(NamedTuple):
@@ -242,10 +245,63 @@ def test_what_is_told_by_the_clock_alone_is_named_by_no_reading(detector: Detect
     assert row.scalar("opened_offset")[0] == -event.data.offset
 
 
+# --- told by the source
+
+
+def ended(stream: int, second: float) -> Sent:
+    return Sent(START_MS + int(second * 1000), stream, None)
+
+
+def test_a_stream_that_is_said_to_be_silent_is_told_at_once_and_once_and_closed_by_its_next_reading(
+    detector: Detector,
+) -> None:
+    steady, gone = regular(0, 0, 60, 400), without(regular(1, 5, 60, 400), 6_000, 9_000)
+    sent = sorted([*steady, *gone, *(ended(1, second) for second in (5_970, 5_980, 7_000))], key=lambda one: one[:2])
+    judged = judge(detector, records_of(sent))
+    opened, closed = (event for event in judged.events if event.data.stream == "stream-1")
+    at = next(n for n, one in enumerate(sent) if one.value is None)
+    about = opened.data
+    assert (opened.change, about.kind, about.severity, about.offset) == ("opened", "silent", "minor", at)
+    assert opened.time == about.opened_at == rfc3339(START_MS + 5_970_000)
+    assert about.began_at == rfc3339(START_MS + 5_945_000)
+    assert (closed.change, closed.data.closed_at) == ("closed", rfc3339(START_MS + 9_005_000))
+    assert closed.data.anomaly == about.anomaly
+    assert judged.of(0) == []
+    assert judged.task.open_alarms == 0
+
+
+@pytest.mark.parametrize("count", [1, WARM_UP])
+def test_what_is_said_of_a_stream_that_is_new_is_told(detector: Detector, count: int) -> None:
+    sent = [*regular(0, 0, 60, count), ended(0, 60 * count), Sent(START_MS + 60_000 * (count + 1), 0)]
+    assert judge(detector, records_of(sent)).of(0) == ["opened", "closed"]
+
+
+def test_what_is_said_before_the_last_reading_s_time_is_told_from_that_reading_on(detector: Detector) -> None:
+    (event,) = judge(detector, records_of([*regular(0, 0, 60, 50), ended(0, 100)])).silences
+    assert event.data.opened_at == event.data.began_at == rfc3339(START_MS + 49 * MINUTE_MS)
+
+
+def test_of_a_stream_that_is_not_known_or_whose_anomaly_is_open_nothing_is_told(detector: Detector) -> None:
+    broken = [*regular(1, 5, 60, 100), *(Sent(START_MS + (6_005 + 60 * n) * 1000, 1, 1e6) for n in range(3))]
+    judged = judge(detector, records_of([*broken, ended(1, 6_200), ended(2, 6_200)]))
+    assert judged.of(1) == ["opened"]
+    assert judged.of(2) == []
+    assert len(judged.task.slab) == 1
+
+
+def test_what_is_said_of_many_streams_at_once_is_judged_in_one_piece(detector: Detector) -> None:
+    """A gateway that is lost takes all its streams with it."""
+    plant = sorted(reading for stream in range(50) for reading in regular(stream, stream / 2, 60, 30))
+    sent = [*plant, *(ended(stream, 1_900) for stream in range(40)), *regular(49, 1_930, 60, 3)]
+    judged = judge(detector, records_of(sent))
+    assert len(judged.silences) == judged.task.open_alarms == 40
+    assert judged.pieces <= 3
+
+
 mixed = st.lists(
     st.tuples(
         st.sampled_from([1.0, 1.0, 1.0, 1.0, 7.0, 40.0, 300.0]),  # of the interval, until the next
-        st.sampled_from(["sent", "sent", "sent", "sent", "lost", "late", "twice"]),
+        st.sampled_from(["sent", "sent", "sent", "sent", "lost", "late", "twice", "ended"]),
         st.integers(1, 12),  # of these in a row
     ),
     min_size=2,
@@ -264,6 +320,9 @@ def as_it_goes(streams: Sequence[tuple[float, Sequence[tuple[float, str, int]]]]
             for n in range(count):
                 now += int(interval_s * 1000 * (far if n == 0 else 1.0))
                 one = Sent(now, stream, float(n % 2))
+                if what == "ended":
+                    sent.append((now, len(sent), Sent(now, stream, None)))
+                    continue
                 if what == "late":
                     one = one._replace(time_ms=now - int(interval_s * 1500))
                 sent += [(now, len(sent), one)] * {"lost": 0, "twice": 2}.get(what, 1)
@@ -315,15 +374,21 @@ def plant(detector: Detector) -> Plant:
 
 @pytest.fixture(scope="module")
 def history() -> list[Record]:
-    """Three streams fall silent, two of them come back; in another page than most of those that go on."""
+    """Five streams fall silent, three of them come back; in another page than most of those that go on.
+
+    Of two it is said that they are silent.
+    """
     others = [reading for stream in range(3) for reading in regular(stream, stream * 7, 60, 300)]
     passing = [Sent(START_MS, 1_000 + n) for n in range(PAGE_ROWS)]
     silent = [
         *without(regular(3, 9, 60, 300), 6_000, 9_000),
         *without(regular(4, 11, 90, 200), 6_300, 12_000),
         *regular(5, 13, 60, 120),
+        *without(regular(6, 17, 60, 300), 6_600, 9_300),
+        *regular(7, 19, 60, 150),
     ]
-    return [at.record for at in records_of(sorted([*others, *passing, *silent]))]
+    said = [ended(6, 6_600), ended(6, 8_000), ended(7, 9_020)]
+    return [at.record for at in records_of(sorted([*others, *passing, *silent, *said], key=lambda one: one[:2]))]
 
 
 def told(anomalies: Iterable[Record]) -> Counter[tuple[str, str]]:
@@ -337,8 +402,8 @@ def calm(plant: Plant, history: list[Record]) -> Output:
 
 
 def test_what_a_worker_publishes_is_what_the_pipeline_tells(plant: Plant, history: list[Record], calm: Output) -> None:
-    there_and_back = [(key(stream).decode(), change) for stream in (3, 4) for change in ("opened", "closed")]
-    assert told(calm.anomalies) == Counter([*there_and_back, (key(5).decode(), "opened")])
+    there_and_back = [(key(stream).decode(), change) for stream in (3, 4, 6) for change in ("opened", "closed")]
+    assert told(calm.anomalies) == Counter([*there_and_back, *((key(one).decode(), "opened") for one in (5, 7))])
     topics = topics_with(history)
     Service(plant, topics).until_idle()
     assert_as_calm(plant, topics, calm)

@@ -86,12 +86,16 @@ class Births:
         for node in list(self._nodes):
             self._end(node, list(self._nodes[node]))
 
-    def take(self, message: Message) -> None:
-        """Let a birth or a death take effect. Raises RejectedReading of a birth that is too large."""
+    def take(self, message: Message) -> list[tuple[str, Birth]]:
+        """Let a birth or a death take effect. Raises RejectedReading of a birth that is too large.
+
+        Returns what a death ends: the sources that are dead, each with its birth.
+        """
         if message.kind in BIRTHS:
             self._begin(message)
         elif message.kind in DEATHS:
-            self._die(message)
+            return self._die(message)
+        return []
 
     def fill_in(self, message: Message, *, needs_names: bool) -> bool:
         """Give the payload's metrics the names and data types that they lack; whether there were any.
@@ -134,31 +138,34 @@ class Births:
         self._nodes.setdefault(message.node, {})[message.source] = _known_of(birth)
         self.dirty.add(message.source)
 
-    def _die(self, message: Message) -> None:
+    def _die(self, message: Message) -> list[tuple[str, Birth]]:
         born = self._nodes.get(message.node, {})
         if message.kind == "DDEATH":
-            self._end(message.node, [one for one in (message.source,) if _is_older(born.get(one), message)])
-            return
+            return self._end(message.node, [one for one in (message.source,) if _is_older(born.get(one), message)])
         of_node = born.get(message.source)
         sequence, died = None if of_node is None else of_node.birth.sequence, _sequence_of(message.payload)
+        ended = list[tuple[str, Birth]]()
         if sequence is not None and sequence == died:
-            self._end(message.node, [message.source])
+            ended = self._end(message.node, [message.source])
         elif None not in (sequence, died):
-            return  # that of a life before
-        self._end_older(message)
+            return []  # that of a life before
+        return ended + self._end_older(message)
 
-    def _end_older(self, message: Message) -> None:
+    def _end_older(self, message: Message) -> list[tuple[str, Birth]]:
         """All births of a node before this message."""
         born = self._nodes.get(message.node, {})
-        self._end(message.node, [one for one, known in born.items() if _is_older(known, message)])
+        return self._end(message.node, [one for one, known in born.items() if _is_older(known, message)])
 
-    def _end(self, node: str, sources: Iterable[str]) -> None:
-        born = self._nodes.get(node, {})
+    def _end(self, node: str, sources: Iterable[str]) -> list[tuple[str, Birth]]:
+        born, ended = self._nodes.get(node, {}), list[tuple[str, Birth]]()
         for source in sources:
-            if born.pop(source, None) is not None:
+            known = born.pop(source, None)
+            if known is not None:
                 self.dirty.add(source)
+                ended.append((source, known.birth))
         if not born:
             self._nodes.pop(node, None)
+        return ended
 
     def _known(self, source: str) -> _Known | None:
         return self._nodes.get(node_of(source), {}).get(source)

@@ -102,6 +102,15 @@ class Join:
             self._open[key] = None
         return found
 
+    def end(self, key: bytes) -> list[RekeyedReading]:
+        """The readings of all windows of a stream, of which nothing more is awaited."""
+        stream = self._streams.get(key)
+        if stream is None or not stream.windows:
+            return []
+        del self._open[key]
+        self.dirty.add(key)
+        return [self._write(key, stream) for _ in range(len(stream.windows))]
+
     def idle(self, most: int) -> list[RekeyedReading]:
         """At most that many readings of streams that have sent nothing for long enough. Call it after each record."""
         found: list[RekeyedReading] = []

@@ -14,6 +14,7 @@ COUNTERS: Mapping[str, tuple[str, str]] = {
     "telltale_rekey_readings": ("readings", "Readings that were written, each keyed by its stream."),
     "telltale_rekey_rejected": ("rejected", "Records with something that cannot be read, now dead letters."),
     "telltale_rekey_skipped": ("skipped", "Readings, and tombstones, that mappings leave out."),
+    "telltale_rekey_ended": ("ended", "Streams that deaths of Sparkplug, or tombstones, say are silent."),
     "telltale_rekey_late": ("late", "Readings to be joined that came when theirs was written and newer ones known."),
     "telltale_rekey_migrations": ("migrations", "Times that another member may have had the partitions."),
     "telltale_rekey_lost": ("lost", "Times that records, or what is known of streams, were lost and it went on."),

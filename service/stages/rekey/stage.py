@@ -22,7 +22,14 @@ from service.stages.rekey.birth_state import BirthChangelog
 from service.stages.rekey.births import Births
 from service.stages.rekey.joined_state import JoinChangelog
 from service.stages.rekey.joining import Join, JoinRules
-from service.stages.rekey.readings import ArrivedRecord, RecordReader, RekeyedReading, WaitingMessage, reading_record
+from service.stages.rekey.readings import (
+    ArrivedRecord,
+    RecordReader,
+    RekeyedEnd,
+    RekeyedReading,
+    WaitingMessage,
+    reading_record,
+)
 from service.state import changelog_keys
 from service.state.changelog import UnreadableRecord
 
@@ -66,7 +73,8 @@ class _Task:
 class _Outcome:
     """What comes of a round."""
 
-    readings: list[RekeyedReading] = field(default_factory=list)
+    readings: list[RekeyedReading | RekeyedEnd] = field(default_factory=list)
+    ended: int = 0  # streams of which they say that they are silent
     letters: list[Record] = field(default_factory=list)
     records: int = 0
 
@@ -225,7 +233,8 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
         self._commit(task, out)
         counts = self.status.counts
         counts["records"] += out.records
-        counts["readings"] += len(out.readings)
+        counts["readings"] += len(out.readings) - out.ended
+        counts["ended"] += out.ended
         counts["rejected"] += len(out.letters)
         counts["skipped"] += self._reader.skipped
         self._reader.skipped = 0
@@ -239,11 +248,14 @@ class RekeyStage(MemberStage[RekeyStatus, _Task]):
             arrived = self._reader.read_message(arrived, task.births)
         out.records += 1
         out.letters += () if arrived.letter is None else (arrived.letter,)
+        out.ended += len(arrived.ends)
         if task.join is None:
-            out.readings += arrived.readings
+            out.readings += (*arrived.readings, *arrived.ends)
             return
         for reading in arrived.readings:
             out.readings += task.join.add(reading)
+        for end in arrived.ends:
+            out.readings += (*task.join.end(end.key), end)
         self._add_idle(task, out)
 
     def _add_idle(self, task: _Task, out: _Outcome) -> None:

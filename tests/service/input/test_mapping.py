@@ -309,11 +309,30 @@ def test_what_is_not_selected_is_counted_and_no_dead_letter() -> None:
     assert (batch.readings.offsets.tolist(), batch.skipped) == ([0, 9], 3)
 
 
-def test_a_tombstone_is_a_dead_letter_unless_it_is_ignored() -> None:
+def test_a_tombstone_is_a_dead_letter_unless_the_mapping_says_what_it_means() -> None:
     assert refusal(None, {}) == (
         Reason.MISSING_VALUE,
-        "the record has no value; input.topics.plant.tombstones: ignore skips it",
+        (
+            "the record has no value; input.topics.plant.tombstones: ignore skips it, `end` tells that its stream is "
+            "silent"
+        ),
     )
+
+
+def test_a_tombstone_may_end_the_stream_that_its_key_names() -> None:
+    one = json.dumps({"timestamp": NOW_MS, "values": [1, 2]}).encode()
+    batch, rejects = decode([one, None, one], {"tombstones": "end"})
+    assert (batch.readings.offsets.tolist(), batch.skipped, rejects) == ([0, 6], 0, [])
+    ((offset, key, time_ms),) = batch.ends
+    assert (offset, key, time_ms) == (3, batch.keys[0], NOW_MS)
+
+
+def test_a_tombstone_ends_nothing_where_its_key_is_not_meant_or_the_stream_is_named_elsewhere() -> None:
+    batch, rejects = decode([None], {"tombstones": "end", "select": ("$header.meant", "kind")})
+    assert (batch.ends, batch.skipped, rejects) == ((), 1, [])
+    batch, (reject,) = decode([None], {"tombstones": "end", "stream": ("tags.id",)})
+    assert (batch.ends, reject.reason) == ((), Reason.BAD_KEY)
+    assert reject.detail.startswith("nothing at tags.id (input.topics.plant.stream)")
 
 
 def test_of_a_record_the_good_readings_are_judged_and_the_bad_ones_named() -> None:

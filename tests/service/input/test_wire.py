@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -627,6 +628,32 @@ def test_a_flawless_batch_reads_the_same_with_a_bad_record_behind_it(
     assert flawless.keys == spoilt.keys
     for found, expected in zip(spoilt.readings, flawless.readings, strict=True):
         assert torch.equal(found.nan_to_num(7.0), expected.nan_to_num(7.0))
+
+
+@pytest.mark.parametrize("write", [msgspec.json.encode, msgspec.msgpack.encode])
+def test_a_message_may_say_that_its_stream_is_silent(write: Any) -> None:
+    silent, reading = {"timestamp": NOW_MS, "silent": True}, {"timestamp": NOW_MS, "values": [1.0, 2.0]}
+    batch, rejects = decoder().decode(fetched([write(one) for one in (reading, silent, {**reading, **silent})]))
+    assert rejects == []
+    assert [(end.key, end.time_ms) for end in batch.ends] == [(batch.keys[0], NOW_MS)]
+    assert len(batch.keys) == 2, "values win"
+    assert batch.ends[0].offset not in batch.readings.offsets.tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b'{"timestamp": %d, "silent": false}' % NOW_MS, Reason.WRONG_FEATURES),
+        (b'{"timestamp": %d, "silent": "yes"}' % NOW_MS, Reason.WRONG_FEATURES),
+        (b'{"silent": true}', Reason.BAD_TIMESTAMP),
+        (b'{"timestamp": -1, "silent": true}', Reason.BAD_TIMESTAMP),
+        (b'{"timestamp": %d, "silent": true}' % (NOW_MS + 10**10), Reason.FUTURE_TIMESTAMP),
+        (b'{"timestamp": %d, "silent": true}' % (NOW_MS // 1000), Reason.PAST_TIMESTAMP),
+    ],
+)
+def test_what_does_not_say_plainly_that_its_stream_is_silent_is_refused(value: bytes, reason: Reason) -> None:
+    batch, (reject,) = decoder().decode(fetched([value], times_ms=[NOW_MS]))
+    assert (batch.ends, reject.reason) == ((), reason)
 
 
 def test_a_message_with_value_and_values_reads_the_same_alone_and_among_others() -> None:

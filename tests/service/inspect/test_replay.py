@@ -12,7 +12,7 @@ from service.errors import RefusedInput
 from service.input.events import decode_event
 from service.input.formats import InputFormat
 from service.input.reading_batch import StreamKey
-from service.input.wire import encode_reading
+from service.input.wire import encode_reading, encode_silent
 from service.input.writing import encode_readings
 from service.inspect.question import Question, Replayed
 from service.inspect.replay import replay
@@ -175,6 +175,22 @@ def test_the_verdicts_are_those_of_the_service_and_half_of_them_come_before(judg
     assert [one.time for one in readings].index(rfc3339(around_ms)) == 100
     compared = [one for one in readings if one.score is not None]
     assert [(one.score, one.alarm) for one in compared] == [verdicts[one.offset] for one in compared]
+
+
+def test_what_is_said_to_be_silent_is_told_again_byte_for_byte(detector: Detector) -> None:
+    topics = Topics({TOPIC: 1})
+    for n in range(900):
+        time_ms, there = 1_700_006_400_000 + 60_000 * n, [0, 1][: 1 if 500 <= n < 700 else 2]
+        topics.append(P0, [Record(key(one), encode_reading(FEATURES, time_ms, [1.0, 2.0])) for one in there])
+        if n in (500, 600):
+            topics.append(P0, [Record(key(1), encode_silent(time_ms))])
+    Service(topics, P0, detector).run()
+    topics.compact()
+    (events,) = anomalies_of(topics, key(1))
+    found = replayed(topics, detector, opened_ms(events), key(1))
+    assert [one for one in events_in(found) if one in events] == events
+    assert [decode_event(one).change for one in events] == ["opened", "closed"]
+    assert not any(check.differs for check in found.checks)
 
 
 def test_it_begins_with_the_nearest_state_and_says_that_later_ones_are_equal(

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 
 from models.detection.detector import Detector, Verdicts
 from service.input.events import decode_event
-from service.input.wire import encode_reading
+from service.input.wire import encode_reading, encode_silent
 from service.live.merging import NOTHING_COUNTED, MergedStatus
 from service.live.reporter import first_status
 from service.live.shadow import Shadow
@@ -248,13 +248,16 @@ def test_of_several_workers_it_is_one_status(found: ShadowStatus) -> None:
 
 
 @pytest.mark.slow
-def test_a_silence_that_is_told_while_it_lasts_is_no_difference() -> None:
-    """Both close it with the next reading."""
+@pytest.mark.parametrize("is_said", [False, True])
+def test_a_silence_that_is_told_while_it_lasts_is_no_difference(is_said: bool) -> None:
+    """Both close it with the next reading. is_said: by its source, at once."""
     topics = Topics({"plant": 1})
     for n in range(600):
         value = encode_reading(FEATURES, START_MS + 60_000 * n, [1.0, 2.0])
         here = [Record(b"stream-%d" % stream, value) for stream in range(3) if stream != 2 or n not in range(300, 330)]
         topics.append(P0, here)
+        if is_said and n == 300:
+            topics.append(P0, [Record(b"stream-2", encode_silent(START_MS + 60_000 * n))])
     shadow = shadow_of(A)
     Service(topics, observers=[shadow]).run(topics.bounds(P0)[1])
     (found,) = shadow.status().partitions

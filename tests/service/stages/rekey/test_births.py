@@ -5,23 +5,32 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pysparkplug as sp
 import pytest
 
+from models.detection.detector import Detector
 from service.errors import LostState
 from service.input.formats import RecordRules
 from service.input.wire import Decoder
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
-from service.log.port import Partition, Record
+from service.log.port import Fetched, Partition, Record
+from service.pipeline import Pipeline
 from service.stages.rekey import births as births_module
+from service.stages.rekey.joined_state import JoinChangelog
 from service.stages.rekey.readings import RecordReader
-from service.stages.rekey.stage import RekeyStage
+from service.stages.rekey.stage import Joining, RekeyStage
+from service.state.slab import StateSlab
+from service.state.task import PartitionTask
+from tests.data import some_forecaster
 from tests.records import headers_of
 from tests.service.stages.rekey import sparkplug_plant
 from tests.service.stages.rekey.plant import (
     BEGAN_MS,
     BIRTH_CHANGELOG,
     DAY_MS,
+    FEATURES,
+    JOIN,
     PARTITIONS,
     of_streams,
     run_to_the_end,
@@ -37,8 +46,14 @@ MAPPING = sparkplug_mapping()
 NODE, DEVICE = "plant/edge-0", "plant/edge-0/p7"
 
 
-def stage_of(topics: Topics, *script: Fault, reset: bool = False, mapping: Any = MAPPING) -> RekeyStage:
-    reader = RecordReader(Decoder(("value",), DAY_MS, DAY_MS, RecordRules(mappings={TOPIC: mapping})))
+def stage_of(
+    topics: Topics,
+    *script: Fault,
+    reset: bool = False,
+    mapping: Any = MAPPING,
+    features: Sequence[str] = ("value",),
+) -> RekeyStage:
+    reader = RecordReader(Decoder(features, DAY_MS, DAY_MS, RecordRules(mappings={TOPIC: mapping})))
     log = MemoryLog(topics, script, max_poll_records=10)
     return RekeyStage(log, reader, threading.Event(), BIRTH_CHANGELOG, reset=reset, monotonic=lambda: 100.0)
 
@@ -63,8 +78,10 @@ def sent(kind: str, second: float, *metrics: sp.Metric, source: str = NODE, seq:
     return Record(f"spBv1.0/{group}/{kind}/{place}".encode(), payload.encode(include_dtypes=types), (), time_ms)
 
 
-def metric(name: str | None, value: float, alias: int | None = None, datatype: Any = sp.DataType.DOUBLE) -> sp.Metric:
-    return sp.Metric(BEGAN_MS, name, datatype, value=value, alias=alias)
+def metric(
+    name: str | None, value: float, alias: int | None = None, datatype: Any = sp.DataType.DOUBLE, second: float = 0.0
+) -> sp.Metric:
+    return sp.Metric(BEGAN_MS + round(1000 * second), name, datatype, value=value, alias=alias)
 
 
 def bd_seq(number: int) -> sp.Metric:
@@ -72,10 +89,20 @@ def bd_seq(number: int) -> sp.Metric:
 
 
 def values(topics: Topics) -> dict[bytes, list[float]]:
-    return {
-        key: [json.loads(one.value or b"")["values"]["value"] for one in found]
-        for key, found in of_streams(topics).items()
+    return {key: [one["values"]["value"] for one in found if "values" in one] for key, found in said(topics).items()}
+
+
+def said(topics: Topics) -> dict[bytes, list[dict[str, Any]]]:
+    return {key: [json.loads(one.value or b"") for one in found] for key, found in of_streams(topics).items()}
+
+
+def ends(topics: Topics) -> dict[bytes, list[float]]:
+    """Seconds at which it is said of streams that they are silent from then on."""
+    of_streams = {
+        key: [(one["timestamp"] - BEGAN_MS) / 1000 for one in found if one.get("silent")]
+        for key, found in said(topics).items()
     }
+    return {key: found for key, found in of_streams.items() if found}
 
 
 def in_one(*records: Record) -> list[list[Record]]:
@@ -161,23 +188,89 @@ def test_a_dead_letter_is_the_record_as_it_came() -> None:
 
 
 @pytest.mark.parametrize(
-    ("died", "known"),
+    ("died", "known", "silent"),
     [
-        ([("NDEATH", NODE, bd_seq(3))], 0),
-        ([("NDEATH", NODE, bd_seq(2))], 2),  # of a life before
-        ([("DDEATH", DEVICE, None)], 1),
-        ([("DDEATH", "plant/edge-0/other", None)], 2),
-        ([("NDEATH", "plant/edge-1", bd_seq(3))], 2),
+        ([("NDEATH", NODE, bd_seq(3))], 0, ["", "/p7"]),
+        ([("NDEATH", NODE, bd_seq(3)), ("NDEATH", NODE, bd_seq(3))], 0, ["", "/p7"]),
+        ([("NDEATH", NODE, bd_seq(2))], 2, []),  # of a life before
+        ([("DDEATH", DEVICE, None)], 1, ["/p7"]),
+        ([("DDEATH", "plant/edge-0/other", None)], 2, []),
+        ([("NDEATH", "plant/edge-1", bd_seq(3))], 2, []),
     ],
 )
-def test_a_death_ends_what_belongs_to_it(died: list[tuple[str, str, sp.Metric | None]], known: int) -> None:
+def test_a_death_ends_what_belongs_to_it_and_tells_its_streams_once(
+    died: list[tuple[str, str, sp.Metric | None]], known: int, silent: list[str]
+) -> None:
+    on = metric("on", 1, datatype=sp.DataType.BOOLEAN)  # is no stream
     born = [
-        sent("NBIRTH", 1, bd_seq(3), metric("temp", 20, alias=1)),
+        sent("NBIRTH", 1, bd_seq(3), on, metric("temp", 20, alias=1)),
         sent("DBIRTH", 1, metric("temp", 30, alias=2), source=DEVICE),
     ]
     deaths = [sent(kind, 2, *([] if one is None else [one]), source=source) for kind, source, one in died]
-    _, stage = played(in_one(*born, *deaths))
+    topics, stage = played(in_one(*born, *deaths))
     assert stage.status.births == known
+    assert ends(topics) == {f"{NODE}{place}/temp".encode(): [2.0] for place in silent}
+    assert (stage.status.counts["ended"], stage.status.counts["readings"]) == (len(silent), 2)
+
+
+def test_a_death_is_written_behind_all_readings_of_its_streams_whichever_way_they_are_mapped() -> None:
+    many = [metric(f"m{n}", n, alias=n) for n in range(1_100)]
+    born, data = (
+        sent("NBIRTH", 1, bd_seq(3), *many),
+        sent("NDATA", 2, *(metric(None, 7, alias=n) for n in range(1_100))),
+    )
+    death = sent("NDEATH", 2, bd_seq(3))  # of the same millisecond
+    topics, _ = played([[death], [data], [born]])
+    assert {key: ["silent" in one for one in found] for key, found in said(topics).items()} == {
+        f"{NODE}/m{n}".encode(): [False, False, True] for n in range(1_100)
+    }
+    topics, _ = played([[death], [data], [born]], sparkplug_mapping(stream=("alias", "$key.source")))
+    assert ends(topics) == {f"{n}/{NODE}".encode(): [2.0] for n in range(1_100)}
+
+
+def test_what_waits_to_be_joined_is_written_before_the_death_and_the_next_life_goes_on() -> None:
+    lives = [
+        sent("NBIRTH", 1, bd_seq(3), metric("temp", 20, 1, second=1), metric("press", 4, 2, second=1)),
+        sent("NDATA", 4.5, metric(None, 21, alias=1, second=4.5)),
+        sent("NDEATH", 5, bd_seq(3)),
+        sent("NBIRTH", 8, bd_seq(4), metric("temp", 30, 5, second=8), metric("press", 5, 6, second=8)),
+    ]
+    topics = topics_of(TOPIC, in_one(*lives))
+    mapping = sparkplug_mapping(stream=("$key.source",), metric="name")
+    reader = RecordReader(Decoder(FEATURES, DAY_MS, DAY_MS, RecordRules(mappings={TOPIC: mapping})))
+    joining = Joining(JOIN, JoinChangelog("rekey", "readings", FEATURES))
+    run_to_the_end(topics, RekeyStage(MemoryLog(topics), reader, threading.Event(), BIRTH_CHANGELOG, joining=joining))
+    found = said(topics)[NODE.encode()]
+    assert [((one["timestamp"] - BEGAN_MS) / 1000, one.get("values")) for one in found] == [
+        (1.0, {"temp": 20.0, "press": 4.0}),
+        (4.5, {"temp": 21.0, "press": 4.0}),
+        (5.0, None),
+        (8.0, {"temp": 30.0, "press": 5.0}),
+    ]
+
+
+def test_the_worker_behind_it_tells_a_death_once_and_the_next_reading_closes_it() -> None:
+    topics, detector = topics_of(TOPIC, sparkplug_records(SECONDS)), Detector.cold(some_forecaster(1))
+    run_to_the_end(topics, stage_of(topics, features=detector.features))
+    told: dict[bytes, list[tuple[str, str]]] = {}
+    for partition, records in topics.anomalies.items():
+        keys, values, times_ms = zip(*((one.key, one.value, one.time_ms) for one in records), strict=True)
+        count, offsets = len(records), np.arange(len(records))
+        fetched = Fetched(partition, [*keys], [*values], offsets, np.array(times_ms), count, count)
+        task = PartitionTask(partition, StateSlab(detector.rows_for))
+        for one in Pipeline(detector, "0" * 64, DAY_MS).process(fetched, task):
+            for event in one.events:
+                told.setdefault(event.data.stream.encode(), []).append((event.change, event.data.kind))
+    # A device of the third node is dead at the end.
+    assert told == {
+        key: [("opened", "silent"), ("closed", "silent")] * len(seconds)
+        if "values" in said(topics)[key][-1]
+        else [("opened", "silent"), ("closed", "silent")] * (len(seconds) - 1) + [("opened", "silent")]
+        for key, seconds in ends(topics).items()
+    }
+    # Of the nodes, one never dies, and one is born again in the millisecond of its death, which comes behind that.
+    assert {key for key in told if b"/p7/" not in key} == {b"plant/edge-2/temp", b"plant/edge-2/press"}
+    assert len(told) == 8
 
 
 def test_a_nodes_birth_ends_those_of_its_devices_and_not_one_that_comes_with_it() -> None:

@@ -205,6 +205,7 @@ def test_the_stage_counts_what_it_did() -> None:
     assert dict(stage.status.counts) == {
         "records": sum(map(len, ALL)),
         "readings": READINGS,
+        "ended": 0,
         "rejected": 4,
         "skipped": 0,
     }
