@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.arrays import Int64s
+from models.data.arrays import Doubles, Int64s
+from models.data.quiet_time import NEVER
 from models.detection.alarm import Change
-from models.detection.detector import Detector, Readings, Verdicts
+from models.detection.detector import NO_PAUSES, Detector, Readings, Verdicts
 from models.detection.records import Limits
 from models.detection.rows import Rows
 from models.detection.sensor_rules import Excluded, SensorRules
@@ -34,6 +35,7 @@ from service.log.port import Commit, Fetched
 from service.state.changelog import Meaning
 from service.state.ended_alarms import ended_event
 from service.state.open_alarms import open_alarms
+from service.state.pauses import Pause, paused_until
 from service.state.silences import offsets_of_silence, tell_ended, tell_silence
 from service.state.slab import NO_SLOT
 from service.state.task import PartitionTask, Stretch
@@ -92,17 +94,20 @@ class Pipeline:
         rules: RecordRules = ANY_FORMAT,
         sensors: SensorRules | None = None,
         scores: ScoreStream | None = None,
+        pauses: Sequence[Pause] = (),
     ) -> None:
         """digest: the checkpoint's. max_future_ms, max_past_ms, rules, sensors: see Decoder.
 
         max_streams: of a partition; the readings of any further stream become dead letters. None: no limit.
         scores: what is written to the topic of scores; None: there is none.
+        pauses: in which nothing is learned of some streams, beside those of the tasks.
         """
         self.detector = detector
         self.digest = digest
         self.max_streams = max_streams
         self.sensors = sensors
         self._scores = scores
+        self._pauses = tuple(pauses)
         self._decoder = Decoder(detector.features, max_future_ms, max_past_ms, rules, sensors)
 
     def process_all(self, work: Sequence[tuple[Fetched, PartitionTask]]) -> list[Processed]:
@@ -125,14 +130,22 @@ class Pipeline:
 
     def process_stream(self, fetched: Fetched, task: PartitionTask, stream: StreamKey) -> list[Processed]:
         """The same of one stream alone, whatever else the records hold."""
-        batch, rejects = self._decoder.decode(fetched)
+        batch, rejects = self._decode(fetched, task)
         mine = batch.part(np.flatnonzero([key == stream for key in batch.keys]))
         of_mine = [reject for reject in rejects if fetched.keys[reject.record] == stream]
         return self._process_together([_Piece(fetched, task, mine, of_mine)])
 
-    def decode(self, fetched: Fetched) -> ReadingBatch:
-        """The readings among what was fetched."""
-        return self._decoder.decode(fetched)[0]
+    def decode(self, fetched: Fetched, task: PartitionTask | None = None) -> ReadingBatch:
+        """The readings among what was fetched. task: None: whoever judges them knows of no pauses of its own."""
+        return self._decode(fetched, task)[0]
+
+    def _decode(self, fetched: Fetched, task: PartitionTask | None) -> tuple[ReadingBatch, list[Reject]]:
+        batch, rejects = self._decoder.decode(fetched)
+        pauses = (*self._pauses, *(() if task is None else task.pauses.pauses))
+        if pauses and batch.keys:
+            times_ms, offsets = batch.readings.times_ms.numpy(), batch.readings.offsets.numpy()
+            batch = batch._replace(paused_until=paused_until(pauses, batch.keys, times_ms, offsets))
+        return batch, rejects
 
     def replay_readings(self, batch: ReadingBatch, slots: Tensor, task: PartitionTask) -> list[Verdicts]:
         """Judge readings again of streams that are in the slab at `slots` (N,), and publish nothing.
@@ -152,7 +165,7 @@ class Pipeline:
 
     def _pieces(self, fetched: Fetched, task: PartitionTask) -> Iterator[_Piece]:
         """What was fetched, cut between records: where the clock ticks, and where there are many readings."""
-        batch, rejects = self._decoder.decode(fetched)
+        batch, rejects = self._decode(fetched, task)
         offsets = batch.readings.offsets.numpy()
         find_silent = partial(offsets_of_silence, self.detector, task.slab, batch)
         stretches = task.clock.cut(fetched.offsets, offsets, batch.readings.times_ms.numpy(), find_silent, batch.ends)
@@ -250,7 +263,8 @@ class Pipeline:
         indices = np.concatenate([batch.indices for batch, _ in work])
         packed = torch.from_numpy(packed_places(readings.offsets.numpy(), indices))
         limits = self._limits(work, waves)
-        verdicts = self.detector.observe_in_place(readings._replace(offsets=packed), waves, rows, limits)
+        pauses = _pauses_of([batch for batch, _ in work])
+        verdicts = self.detector.observe_in_place(readings._replace(offsets=packed), waves, rows, limits, pauses)
         clock.lap("observe")
         applied = torch.empty_like(waves.slots)
         for run in waves.runs:
@@ -356,6 +370,14 @@ def _join(rows: Sequence[Rows], places: Sequence[Tensor]) -> Rows:
     joined = Rows(*map(torch.empty_like, stacked))
     joined.put(torch.cat(list(places)), stacked)
     return joined
+
+
+def _pauses_of(batches: Sequence[ReadingBatch]) -> Doubles:
+    """As the detector takes them, of the readings of all batches."""
+    if all(one.paused_until is None for one in batches):
+        return NO_PAUSES
+    none = (np.full(len(one.keys), NEVER) if one.paused_until is None else one.paused_until for one in batches)
+    return np.concatenate(list(none))
 
 
 def _opened(verdicts: Verdicts | None) -> int:

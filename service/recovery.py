@@ -39,6 +39,7 @@ from service.state.changelog import (
     roster_agrees,
 )
 from service.state.changelog_keys import Origin
+from service.state.pauses import restored_pauses
 from service.state.priming import Priming
 from service.state.problems import Problem
 from service.state.slab import NO_SLOT, PAGE_ROWS, Page, StateSlab
@@ -262,8 +263,16 @@ class Recovery:
                 partitions_added(task.partition, marker.partitions, source.partitions, self._next_offset)
             )
         self._take_rules(marker.rules or "", marker.rules_from if marker.rules_from is not UNSET else None)
+        if not self._beside:
+            self._restore_pauses()
         task.clock.restore(ClockState.of(marker))
         task.counts.update({**marker.counts, "records": records_in(marker.counts)})
+
+    def _restore_pauses(self) -> None:
+        try:
+            self.task.pauses = restored_pauses(self._collected.pauses)
+        except UnreadableRecord as error:
+            self._note(Problem(error.reason), f"what is judged again is learned from, also in pauses: {error}")
 
     def _take_rules(self, before: str, since: int | None) -> None:
         """Note from which offset on the sensors' rules of this process judge. before, since: those of the marker."""
@@ -318,7 +327,7 @@ class Recovery:
         """First count how many readings each stream has before the offset, then judge the last of them."""
         end = int(np.searchsorted(fetched.offsets, priming.until))
         if end:
-            batch = self._pipeline.decode(fetched.part(0, end))
+            batch = self._pipeline.decode(fetched.part(0, end), self.task)
             slots = batch.slots(self.task.slab.find)
             if priming.counting:
                 priming.count(slots)
@@ -351,7 +360,7 @@ class Recovery:
         self._log.start(self.task.partition, self._replay_from)
 
     def _replay(self, fetched: Fetched) -> None:
-        batch = self._pipeline.decode(fetched)
+        batch = self._pipeline.decode(fetched, self.task)
         if batch.keys:
             slots = batch.slots(self.task.slab.find)
             fresh = (slots != NO_SLOT) & (self.task.slab.applied[slots] < batch.readings.offsets)

@@ -26,24 +26,28 @@ class Cron:
     zone: ZoneInfo
 
     def began_within(self, time_ms: int, lasts_ms: int) -> bool:
-        """Whether it began at this time or less than `lasts_ms` before it.
+        """Whether it began at this time or less than `lasts_ms` before it."""
+        return self.last_began(time_ms, lasts_ms) is not None
+
+    def last_began(self, time_ms: int, within_ms: int) -> int | None:
+        """When it last began at this time or before it; None: not less than `within_ms` before it.
 
         A beginning in an hour that a clock leaves out in spring is as much later; one in an hour that a clock has
         twice in autumn is in the first.
         """
         now = datetime.fromtimestamp(time_ms / 1000, UTC)
-        earliest = now - timedelta(milliseconds=lasts_ms)
-        day = earliest.astimezone(self.zone).date()
-        last = now.astimezone(self.zone).date()
-        while day <= last:
+        earliest = now - timedelta(milliseconds=within_ms)
+        first, day = earliest.astimezone(self.zone).date(), now.astimezone(self.zone).date()
+        latest: datetime | None = None
+        while latest is None and day >= first:
             if self._is_day(day.month, day.day, day.isoweekday() % 7):
                 for hour in self.hours:
                     for minute in self.minutes:
                         began = datetime(day.year, day.month, day.day, hour, minute, tzinfo=self.zone).astimezone(UTC)
-                        if earliest < began <= now:
-                            return True
-            day += timedelta(days=1)
-        return False
+                        if earliest < began <= now and (latest is None or began > latest):
+                            latest = began
+            day -= timedelta(days=1)
+        return None if latest is None else round(latest.timestamp() * 1000)
 
     def _is_day(self, month: int, day: int, weekday: int) -> bool:
         if month not in self.months:

@@ -10,9 +10,15 @@ from models.detection.thresholds import ask_more
 
 @compiled
 def step_alarm(
-    stream: Scalars[float], scratch: Scratch, scores: Scores, offset: float, time_ms: float, rules: Rules
+    stream: Scalars[float],
+    scratch: Scratch,
+    scores: Scores,
+    offset: float,
+    time_ms: float,
+    rules: Rules,
+    paused: bool,
 ) -> Step:
-    """Let a score open, hold or close the stream's alarm: see alarm."""
+    """Let a score open, hold or close the stream's alarm: see alarm. paused: nothing is learned meanwhile."""
     hot = scores.score >= 1.0
     was_open, ends_silence = stream.alarm > 0, is_silent(stream)
     opens = not was_open and (scores.sharp >= 1.0 if stream.rest > 0 else hot and stream.rest == 0)
@@ -23,15 +29,15 @@ def step_alarm(
         for f in range(len(scratch.channels)):
             scratch.channels[f].mean_in_alarm = 0.0
         ask_more(stream, scratch.relation[0], scores.furthest, rules.opened_factor)
-    learns = not is_open and (not hot or stream.rest < 0)
+    learns = not paused and not is_open and (not hot or stream.rest < 0)
 
     severity, rises, recovers, shifts = 0.0, False, False, False
     if is_open:
         # How long the silence was is known too late to make the alarm more severe: it closes as it was told.
-        severity = follow_alarm(stream, scratch, 0.0 if ends_silence else scores.score, rules)
+        severity = follow_alarm(stream, scratch, 0.0 if ends_silence else scores.score, rules, paused)
         rises = was_open and 1 + severity > stream.alarm
         recovers = was_open and (ends_silence or stream.rest >= rules.close_after)
-        shifts = stream.length >= rules.adopt_after and not recovers
+        shifts = stream.length >= rules.adopt_after and not recovers and not paused
     elif stream.rest > 0:
         stream.rest -= 1
     elif stream.rest < 0:
@@ -51,7 +57,8 @@ def step_alarm(
         change = Change.OPENED
     elif rises:
         change = Change.UPDATED
-    return Step(change, severity, one_if(learns), one_if(not is_open or stream.length <= rules.learn_first))
+    updates_baseline = not paused and (not is_open or stream.length <= rules.learn_first)
+    return Step(change, severity, one_if(learns), one_if(updates_baseline))
 
 
 @compiled
@@ -61,13 +68,17 @@ def is_silent(stream: Scalars[float]) -> bool:
 
 
 @compiled
-def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: Rules) -> float:
-    """Take a reading into the open alarm. Returns its severity."""
+def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: Rules, paused: bool) -> float:
+    """Take a reading into the open alarm. Returns its severity.
+
+    Of the readings of a pause only the one that opened it counts: the others bring no new normal nearer.
+    """
     stream.peak = at_least(stream.peak, score)
-    stream.length += 1
     stream.rest = stream.rest + 1 if score < rules.close_below else 0.0
-    for f in range(len(scratch.channels)):
-        channel = scratch.channels[f]
-        channel.mean_in_alarm += (scratch.looks[f].value - channel.mean_in_alarm) / at_least(stream.length, 1.0)
+    if not paused or stream.length == 0:
+        stream.length += 1
+        for f in range(len(scratch.channels)):
+            channel = scratch.channels[f]
+            channel.mean_in_alarm += (scratch.looks[f].value - channel.mean_in_alarm) / at_least(stream.length, 1.0)
     severity: float = one_if(stream.peak >= rules.major_at) + one_if(stream.peak >= rules.critical_at)
     return severity

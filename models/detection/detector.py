@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 ROOM = 16  # events of a block, at first, beside one at each reading of a stream
 LONGEST_BLOCK = 256  # waves at once: bounds the memory a batch of few streams takes
 WIDEST_BLOCK = 2_048  # streams at once: what they need fits into a core's cache; of 100,000 at once, it does not
+NO_PAUSES = np.empty(0)
 
 
 class Readings(NamedTuple):
@@ -122,14 +123,15 @@ class _Batch(NamedTuple):
     transitions: list[Transition]
     scratch: Scratch
     events: Events  # room for those of one block, as a rule
+    paused_until: Doubles  # (N,) as Block has it
 
     @classmethod
-    def of(cls, readings: Readings, scratch: Scratch, symptoms: int) -> Self:
+    def of(cls, readings: Readings, scratch: Scratch, symptoms: int, paused_until: Doubles) -> Self:
         # Of other strides, the judge would be compiled again.
         offsets, times_ms, values = (np.ascontiguousarray(column.numpy()) for column in readings)
         count, features = values.shape
         events = Events.room(min(count, LONGEST_BLOCK) + ROOM, features, symptoms)
-        return cls(offsets, times_ms, values, Sheet.empty(count, features), [], scratch, events)
+        return cls(offsets, times_ms, values, Sheet.empty(count, features), [], scratch, events, paused_until)
 
 
 class Detector:
@@ -252,10 +254,20 @@ class Detector:
         return ticks.offsets[found]
 
     @torch.inference_mode()
-    def observe_in_place(self, readings: Readings, waves: Waves, rows: Rows, limits: Limits | None = None) -> Verdicts:
-        """Judge a batch, and change the rows to those after it. They are contiguous."""
+    def observe_in_place(
+        self,
+        readings: Readings,
+        waves: Waves,
+        rows: Rows,
+        limits: Limits | None = None,
+        paused_until: Doubles = NO_PAUSES,
+    ) -> Verdicts:
+        """Judge a batch, and change the rows to those after it. They are contiguous.
+
+        paused_until: (N,) ms; from which readings nothing is learned, see pauses; empty: they all teach.
+        """
         limits = limits or self.limits.take(np.zeros(len(waves.slots), np.int64))
-        batch = _Batch.of(readings, self._scratch, rows.symptom_rows)
+        batch = _Batch.of(readings, self._scratch, rows.symptom_rows, paused_until)
         fate, dropped = _admit(batch, waves, rows)
         if dropped == 0:
             self._observe_runs(batch, waves, rows, limits)
@@ -286,12 +298,12 @@ class Detector:
     def _judge(self, batch: _Batch, index: Int64s, rows: Rows, limits: Limits) -> None:
         """Judge T waves of S streams. index: (T, S) into the batch."""
         judge = _compiled_judge()
-        offsets, times_ms, values, sheet, transitions, scratch, events = batch
+        offsets, times_ms, values, sheet, transitions, scratch, events, paused_until = batch
         channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
         held, elapsed_ms = np.empty((*index.shape, values.shape[1])), np.empty(index.shape)
         judge.hold(index, times_ms, values, channels, scalars, held, elapsed_ms)
         expected = self.expect(Stretch(offsets[index], times_ms[index], elapsed_ms, held), rows)
-        block = Block(index, offsets, times_ms, values, held, elapsed_ms, expected.predicted, *limits)
+        block = Block(index, offsets, times_ms, values, held, elapsed_ms, expected.predicted, *limits, paused_until)
         judged = self._rules, block, channels, scalars, scratch, sheet
         place, count = judge.judge_block(*judged, events, 0, 0)
         while place < len(channels):

@@ -21,11 +21,12 @@ from models.detection.events import asks_for_kind, follow_symptoms, note
 from models.detection.expectation import bias_of, expect, learn_band, learn_expectation
 from models.detection.learning import learn_gap, learn_scale, learn_silence, move_scale, update_baseline
 from models.detection.net_arithmetic import predict, show
-from models.detection.records import LATE_LIMIT, Block, Events, Limits, Rules, Scratch, Sheet
+from models.detection.pauses import is_paused, keep, put_back
+from models.detection.records import LATE_LIMIT, Block, Events, Limits, Rules, Scores, Scratch, Sheet, Step
 from models.detection.relation import learn_relation, relate
 from models.detection.residual import compare, limit, look_at, write_band
 from models.detection.rhythm import end_visit, local_time
-from models.detection.rows import CALENDAR, CHANNELS, RELATION_MATRIX, RELATIONS, SCALARS
+from models.detection.rows import CALENDAR, CHANNELS, RELATION_MATRIX, RELATIONS, SCALARS, Scalars
 from models.detection.witnesses import score
 
 LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no more than after an hour
@@ -168,22 +169,27 @@ def judge_block(
             time_ms, elapsed_ms = float(block.times_ms[n]), block.elapsed_ms[wave, place]
             local_ms = local_time(time_ms, changes, offsets)
             local_before_ms = local_time(time_ms - elapsed_ms, changes, offsets)
+            stream.age += 1
+            paused = is_paused(block.paused_until, n, time_ms, elapsed_ms, stream.age, rules)
             for f in range(features):
                 calendar = scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END]
-                end_visit(scratch.channels[f], calendar, local_ms, local_before_ms, stream.days)
+                end_visit(scratch.channels[f], calendar, local_ms, local_before_ms, stream.days, paused)
+            if paused:
+                keep(relation, scratch)
+            for f in range(features):
+                calendar = scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END]
                 look_at(scratch.channels[f], calendar, scratch.looks[f], block, local_ms, wave, place, f)
                 compare(scratch.channels[f], scratch.looks[f], rules)
                 limit(scratch.channels[f], scratch.looks[f], limits[f])
                 write_band(stream, scratch.channels[f], scratch.looks[f], n, f, sheet)
             if related > 0:
                 relate(relation, limits, scratch, rules)
-            stream.age += 1
             scores = score(stream, relation, scratch, elapsed_ms, rules)
             learn_silence(stream, elapsed_ms, is_silent(stream), rules)
-            step = step_alarm(stream, scratch, scores, float(block.offsets[n]), time_ms, rules)
+            step = step_alarm(stream, scratch, scores, float(block.offsets[n]), time_ms, rules, paused)
             sheet.score[n], sheet.alarm[n] = scores.score, stream.alarm > 0
 
-            asks = len(symptoms) > 0 and asks_for_kind(stream, step)
+            asks = len(symptoms) > 0 and asks_for_kind(stream, step) and (not paused or step.change != Change.NONE)
             if len(symptoms) > 0:
                 for f in range(features):
                     follow_symptoms(symptoms, f, scratch.channels[f], scratch.looks[f], step)
@@ -193,20 +199,10 @@ def judge_block(
                 event.wave, event.place, event.reading, event.asks = wave, place, n, one_if(asks)
                 count += 1
 
-            stream.days += at_most(elapsed_ms / DAY_MS, LONGEST_DAYS) * step.learns
-            for f in range(features):
-                channel, look = scratch.channels[f], scratch.looks[f]
-                error = abs(look.residual - bias_of(channel, stream.learned))
-                learn_band(channel, error, stream.learned, step.updates_baseline * look.present)
-                learn_expectation(channel, look, elapsed_ms, step)
-            update_baseline(
-                stream, relation, scratch, scores, step, rules, block.false_alarm_ms[block.limit_sets[place]]
-            )
-            learn_gap(stream, elapsed_ms)
-            for f in range(features):
-                learn_scale(scratch.channels[f], scratch.looks[f], step)
-            if related > 0:
-                learn_relation(relation, scratch, step)
+            false_alarm_ms = block.false_alarm_ms[block.limit_sets[place]]
+            learn(stream, relation, scratch, scores, step, elapsed_ms, rules, false_alarm_ms)
+            if paused:
+                put_back(relation, scratch)
         stream.time_ms = float(block.times_ms[block.readings[waves - 1, place]])
         for f in range(features):
             scratch.channels[f].last = block.held[waves - 1, place, f]
@@ -214,6 +210,32 @@ def judge_block(
         store(place, channels, scalars, scratch)
         place += 1
     return place, count
+
+
+@compiled
+def learn(
+    stream: Scalars[float],
+    relation: Doubles,
+    scratch: Scratch,
+    scores: Scores,
+    step: Step,
+    elapsed_ms: float,
+    rules: Rules,
+    false_alarm_ms: float,
+) -> None:
+    """Take a reading into what its stream remembers."""
+    stream.days += at_most(elapsed_ms / DAY_MS, LONGEST_DAYS) * step.learns
+    for f in range(len(scratch.channels)):
+        channel, look = scratch.channels[f], scratch.looks[f]
+        error = abs(look.residual - bias_of(channel, stream.learned))
+        learn_band(channel, error, stream.learned, step.updates_baseline * look.present)
+        learn_expectation(channel, look, elapsed_ms, step)
+    update_baseline(stream, relation, scratch, scores, step, rules, false_alarm_ms)
+    learn_gap(stream, elapsed_ms)
+    for f in range(len(scratch.channels)):
+        learn_scale(scratch.channels[f], scratch.looks[f], step)
+    if len(scratch.matrix) > 0:
+        learn_relation(relation, scratch, step)
 
 
 @kept
@@ -246,7 +268,7 @@ def expect_next(
                 scratch.looks[f],
                 scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END],
             )
-            end_visit(channel, calendar, local_ms, local_before_ms, stream.days)
+            end_visit(channel, calendar, local_ms, local_before_ms, stream.days, False)
             expect(channel, calendar, before[place, f], predicted[place, f], local_ms, look)
             profile[place, f] = look.profile
             middle = look.change + bias_of(channel, stream.learned)

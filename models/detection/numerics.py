@@ -138,7 +138,7 @@ def tell_no_one(detector: Detector) -> None:
     applied, tick = np.zeros(1, np.int64), Ticks(*np.zeros((3, 1), np.int64))
     none = np.zeros(1, np.bool_)
     of_streams = (applied, applied, numbers, last, numbers, last, none, none)
-    arrivals = Arrivals(nothing, nothing, np.zeros((0, features)), nothing, *of_streams, nothing, nothing)
+    arrivals = Arrivals(nothing, nothing, np.zeros((0, features)), nothing, *of_streams, nothing, nothing, np.empty(0))
     detector.find_silent(tick, arrivals, rows, torch.from_numpy(applied), none)
     detector.fall_silent(tick, rows, torch.from_numpy(applied))
 

@@ -182,6 +182,7 @@ class Block(NamedTuple):
     limit_sets: Int64s  # (S,)
     clock_changes: Int64s  # (D, K)
     clock_offsets: Int64s  # (D, K + 1)
+    paused_until: Doubles  # (N,) ms, as pauses has it; empty: no stream pauses
 
 
 class Sheet(NamedTuple):
@@ -232,6 +233,10 @@ class Scratch(NamedTuple):
     relation_numbers: Doubles  # (1, Q), the same memory
     scaled: Doubles  # (F,) values in spreads from their centres
     matrix: Doubles  # (F, F); empty where nothing is remembered of how channels go together
+    kept_stream: Doubles  # (1, K), what they were before a reading of which nothing is learned, see pauses
+    kept_channels: Doubles  # (F, C)
+    kept_relation_numbers: Doubles  # (1, Q)
+    kept_relation: Doubles  # (R, F)
 
     @classmethod
     def of(cls, features: int) -> Self:
@@ -248,6 +253,10 @@ class Scratch(NamedTuple):
             relation_numbers=relation,
             scaled=np.empty(features),
             matrix=np.empty((features, features) if relation_rows(features) else (0, 0)),
+            kept_stream=np.empty_like(stream),
+            kept_channels=np.empty_like(channels),
+            kept_relation_numbers=np.empty_like(relation),
+            kept_relation=np.empty((relation_rows(features), features)),
         )
 
 

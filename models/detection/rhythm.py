@@ -103,10 +103,13 @@ def week_share(channel: Channels[float]) -> float:
 
 
 @compiled
-def end_visit(channel: Channels[float], calendar: Doubles, time_ms: float, before_ms: float, days: float) -> None:
+def end_visit(
+    channel: Channels[float], calendar: Doubles, time_ms: float, before_ms: float, days: float, paused: bool
+) -> None:
     """Where a quarter of an hour is over, profile and day learn what was read in it; where a day is, the week does.
 
-    days: seen so far. time_ms is before before_ms where clocks are set back in between.
+    days: seen so far. time_ms is before before_ms where clocks are set back in between. paused: nothing is learned
+    from the reading at time_ms, so a day of which nothing was seen is none.
     """
     if quarters_of(time_ms) == quarters_of(before_ms):
         return
@@ -118,7 +121,7 @@ def end_visit(channel: Channels[float], calendar: Doubles, time_ms: float, befor
         follow_day(channel, calendar, left + weekly_at(channel, calendar, before_ms, daily) * share, daily, quarters)
         set_level(channel, calendar, quarter_of(before_ms), daily + left / days_counted(days))
     channel.visit_sum = channel.visit_readings = 0.0
-    if days_of(time_ms) != days_of(before_ms):
+    if days_of(time_ms) != days_of(before_ms) and not (paused and is_unseen(calendar)):
         end_day(channel, calendar, weekday_of(before_ms), days)
 
 
@@ -158,6 +161,12 @@ def follow_day(channel: Channels[float], calendar: Doubles, beyond: float, daily
     product = digit(calendar, GAINS + TODAY) * GAIN_STEP + beyond * daily * share
     set_level(channel, calendar, LEVELS + TODAY, today)
     set_gain(calendar, TODAY, product)
+
+
+@compiled
+def is_unseen(calendar: Doubles) -> bool:
+    """Whether nothing is known of the day that is not over."""
+    return digit(calendar, LEVELS + TODAY) == 0 and digit(calendar, GAINS + TODAY) == 0
 
 
 @compiled

@@ -19,6 +19,7 @@ from models.detection.arithmetic import at_least, count_until, one_if
 from models.detection.compiling import compiled, kept
 from models.detection.judge import JUDGED, LATE, fate_of
 from models.detection.learning import learn_gap
+from models.detection.pauses import is_paused
 from models.detection.records import NEVER, Rules, Scratch
 from models.detection.rows import SCALARS
 from models.detection.ticks import COARSER, GRIDS, LEAST_TICKS, MOST_TICKS, RING, TICK_MS, GridTicks
@@ -48,6 +49,7 @@ class Arrivals(NamedTuple):
     ended: Bools  # (S,) whether a record among them says that it is silent, so that it may have an alarm
     forgets_at: Int64s  # (E,) offsets of the records before which idle streams are forgotten
     forgets_before: Int64s  # (E,) offset since which they had no reading
+    paused_until: Doubles  # (N,) ms, as pauses has it; empty: no stream pauses
 
 
 @compiled
@@ -136,7 +138,8 @@ def find(ticks: GridTicks, arrivals: Arrivals, scratch: Scratch, rules: Rules, f
         a.unsure[s] = a.unsure[s] or is_told
         stream.age = age + 1
         stream.interval_ms, stream.longest_gap_ms = a.scalars[s, _INTERVAL_MS], a.scalars[s, _LONGEST_GAP_MS]
-        learn_gap(stream, elapsed_ms)
+        if not is_paused(a.paused_until, n, time_ms, elapsed_ms, stream.age, rules):
+            learn_gap(stream, elapsed_ms)
         a.scalars[s, _AGE], a.scalars[s, _TIME_MS], a.scalars[s, _LATE_RUN] = age + 1, time_ms, 0.0
         a.scalars[s, _INTERVAL_MS], a.scalars[s, _LONGEST_GAP_MS] = stream.interval_ms, stream.longest_gap_ms
         for f in range(a.values.shape[1]):

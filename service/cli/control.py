@@ -54,13 +54,14 @@ def control_quiet(
     cron: Annotated[str | None, typer.Option("--cron", help="When it begins: minute hour day month weekday.")] = None,
     lasts: Annotated[str | None, typer.Option("--lasts", help="Beside --cron: how long each time, 90m, 2h.")] = None,
     time_zone: Annotated[str, typer.Option("--time-zone", help="Of --cron.")] = "UTC",
+    learn: Annotated[bool, typer.Option("--learn", help="Let the memory learn from them meanwhile.")] = False,
     note: Note = "",
     by: By = None,
     name: Id = None,
     bootstrap_servers: Servers = None,
     config: Config = None,
 ) -> None:
-    """Notify no one of some streams for a while, or each time that a maintenance window opens."""
+    """Notify no one of some streams for a while, or each time that a maintenance window opens; learn nothing."""
     if until is not None and for_ is not None:
         raise RefusedSetting("--until and --for, expected one of them")
     from models.data.rfc3339 import rfc3339
@@ -77,6 +78,7 @@ def control_quiet(
         cron=cron,
         lasts_s=None if lasts is None else _duration("--lasts", lasts),
         time_zone=time_zone,
+        learn=learn,
         **said_by(by, note),
     )
     write_given(name, control, bootstrap_servers, config)

@@ -90,12 +90,14 @@ def score(
     from service.input.file_log import FileLog
     from service.kafka.topics import partition_of
     from service.pipeline import Pipeline
+    from service.process.quiet import pauses_for_files
     from service.process.sensors import sensor_rules_of_one
 
     one_thread()
     series = select(streams or read_data(paths, loaded.detector.features, files, unread), part)
     sensors = sensor_rules_of_one(settings, loaded.detector.features)
-    pipeline = Pipeline(loaded.detector, loaded.digest, int(settings.limits.max_future_s * 1000), sensors=sensors)
+    future_ms, pauses = int(settings.limits.max_future_s * 1000), pauses_for_files(settings)
+    pipeline = Pipeline(loaded.detector, loaded.digest, future_ms, sensors=sensors, pauses=pauses)
     events, table = io.StringIO(), io.BytesIO()
     log = FileLog(series, events if anomalies else None, partition_of=partial(partition_of, partitions=partitions))
     check_room({out_file: row_bytes(len(pipeline.detector.features)) * len(log)})

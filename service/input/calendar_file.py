@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from models.data.quiet_time import NEVER, NOW
 from models.data.time_units import DAY_MS
 from service.errors import RefusedInput, RefusedSetting
 
@@ -44,12 +45,21 @@ class Calendar:
 
     def title_at(self, time_ms: int) -> str | None:
         """Of an event that takes place at this time; None: there is none."""
+        return next((one.title for one in self._around(time_ms) if one.begins_ms <= time_ms < one.ends_ms), None)
+
+    def last_end(self, time_ms: int) -> float:
+        """When an event last ended before this time, if that is not long ago; NOW: one takes place."""
+        begun = [one.ends_ms for one in self._around(time_ms) if one.begins_ms <= time_ms]
+        last = max(begun, default=NEVER)
+        return NOW if last > time_ms else float(last)
+
+    def _around(self, time_ms: int) -> list[_Occurrence]:
         day = time_ms // DAY_MS
         if day not in self._days:
             if len(self._days) >= DAYS_KEPT:
                 self._days.clear()
             self._days[day] = self._day(day)
-        return next((one.title for one in self._days[day] if one.begins_ms <= time_ms < one.ends_ms), None)
+        return self._days[day]
 
     def _day(self, day: int) -> list[_Occurrence]:
         """Those that take place on a day since 1970, in UTC: a day more on each side, since zones differ."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.data.arrays import Doubles, Int64s
+from models.data.quiet_time import NOW
 from models.detection.detector import Readings
 from service.log.port import Fetched, Partition
 
@@ -47,6 +48,12 @@ class ReadingBatch(NamedTuple):
     skipped: int = 0  # readings, and tombstones, that the topic's mapping leaves out; not of a part
     ends: tuple[StreamEnd, ...] = ()  # of streams, in offset order; no reading is in their records; not of a part
     excluded: Int64s | None = None  # (N, 2) values that count as missing, as Excluded; None: not one does
+    paused_until: Doubles | None = None  # (N,) ms, as models.detection.pauses has it; None: no stream pauses
+
+    @property
+    def paused(self) -> int:
+        """Readings whose streams pause then."""
+        return 0 if self.paused_until is None else int((self.paused_until == NOW).sum())
 
     def slots(self, find: Callable[[Sequence[StreamKey]], Tensor]) -> Tensor:
         """The slot of each reading's stream, (N,) int64. find: those of some keys."""
@@ -61,7 +68,17 @@ class ReadingBatch(NamedTuple):
         runs = None if self.runs is None else self.runs.between(first, last)
         times_ms, indices = self.record_times_ms[part], self.indices[part]
         excluded = None if self.excluded is None else self.excluded[part]
-        return ReadingBatch(self.partition, self.keys[part], readings, times_ms, indices, runs, excluded=excluded)
+        paused_until = None if self.paused_until is None else self.paused_until[part]
+        return ReadingBatch(
+            self.partition,
+            self.keys[part],
+            readings,
+            times_ms,
+            indices,
+            runs,
+            excluded=excluded,
+            paused_until=paused_until,
+        )
 
     def part(self, index: Int64s) -> "ReadingBatch":
         """The readings at `index`, which rises."""
@@ -69,8 +86,15 @@ class ReadingBatch(NamedTuple):
         readings = Readings(*(column[where] for column in self.readings))
         keys = [self.keys[n] for n in index.tolist()]
         excluded = None if self.excluded is None else self.excluded[index]
+        paused_until = None if self.paused_until is None else self.paused_until[index]
         return ReadingBatch(
-            self.partition, keys, readings, self.record_times_ms[index], self.indices[index], excluded=excluded
+            self.partition,
+            keys,
+            readings,
+            self.record_times_ms[index],
+            self.indices[index],
+            excluded=excluded,
+            paused_until=paused_until,
         )
 
 

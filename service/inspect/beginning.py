@@ -13,7 +13,7 @@ from service.inspect.groupless_log import GrouplessLog, input_of
 from service.inspect.past import StreamPast, Version
 from service.inspect.question import Question
 from service.inspect.replayed_stream import ReplayedStream, records_of
-from service.log.port import Fetched, Partition, Source
+from service.log.port import Fetched, Source
 from service.pipeline import Pipeline
 from service.state.task import records_in
 
@@ -33,6 +33,7 @@ def beginning_of(
     """spare: readings that are to lie between the state and the newest one before the time."""
     partition, marker = past.origin.partition, past.marker
     stream = ReplayedStream(pipeline, partition, question.stream, question.idle_s)
+    stream.task.pauses = past.pauses
     another = marker.checkpoint != pipeline.digest
     version = None if another else _nearest(past.versions, question.around_ms, source, spare)
     if version is not None:
@@ -42,7 +43,7 @@ def beginning_of(
     begins_late = [f"the input begins at offset {source.begin:,}: the stream's first readings may be gone"]
     remarks = begins_late if source.begin else []
     if not another and marker.checkpoint_from > source.begin:
-        batch = _last_before(log, question, pipeline, partition, source.begin, marker.checkpoint_from)
+        batch = _last_before(log, question, pipeline, stream, source.begin, marker.checkpoint_from)
         another = bool(batch.keys) and int(batch.readings.times_ms[-1]) >= question.around_ms
         if not another:
             last = np.arange(max(0, len(batch.keys) - question.prime_readings), len(batch.keys))
@@ -76,19 +77,19 @@ def _nearest(versions: Sequence[Version], around_ms: int, source: Source, spare:
 
 
 def _last_before(
-    log: GrouplessLog, question: Question, pipeline: Pipeline, partition: Partition, begin: int, end: int
+    log: GrouplessLog, question: Question, pipeline: Pipeline, stream: ReplayedStream, begin: int, end: int
 ) -> ReadingBatch:
     """The stream's latest readings before an offset, at least as many as streams are primed with if there are."""
     recent: deque[Fetched] = deque()
     count = 0
-    for fetched in input_of(log, partition, begin, end):
-        mine = records_of(fetched, pipeline.decode(fetched), question.stream)
+    for fetched in input_of(log, stream.task.partition, begin, end):
+        mine = records_of(fetched, pipeline.decode(fetched, stream.task), question.stream)
         recent.append(mine)
         count += len(mine.keys)
         while count - len(recent[0].keys) > 2 * question.prime_readings:
             count -= len(recent.popleft().keys)
     joined = Fetched(
-        partition,
+        stream.task.partition,
         [key for part in recent for key in part.keys],
         [value for part in recent for value in part.values],
         np.concatenate([np.empty(0, np.int64), *(part.offsets for part in recent)]),
@@ -96,5 +97,5 @@ def _last_before(
         end,
         end,
     )
-    batch = pipeline.decode(joined)
+    batch = pipeline.decode(joined, stream.task)
     return batch.part(np.flatnonzero([key == question.stream for key in batch.keys]))

@@ -11,6 +11,7 @@ from service.inspect.groupless_log import GrouplessLog, Search
 from service.log.port import Partition
 from service.state.changelog import Collected, Layout, Marker, Stale, UnreadableRecord, read_marker, read_page
 from service.state.changelog_keys import Origin
+from service.state.pauses import TaskPauses, restored_pauses
 from service.state.slab import Page
 from service.state.task import ClockState
 
@@ -35,6 +36,7 @@ class StreamPast(NamedTuple):
     marker: Marker  # the newest
     versions: list[Version]
     predecessor: bool  # there are rows of another checkpoint
+    pauses: TaskPauses  # of the partition, and until when
 
 
 def past_of(log: GrouplessLog, search: Search, stream: StreamKey, layout: Layout) -> StreamPast:
@@ -56,7 +58,7 @@ def _past_in(log: GrouplessLog, origin: Origin, stream: StreamKey, layout: Layou
     versions: list[Version] = []
     waiting: list[Version] = []  # for the marker of their transaction
     marker: Marker | None = None
-    predecessor = False
+    predecessor, pauses = False, TaskPauses()
     for key, value in _records(log, origin.partition):
         one = Collected(origin)
         one.add((key,), (value,))
@@ -64,6 +66,8 @@ def _past_in(log: GrouplessLog, origin: Origin, stream: StreamKey, layout: Layou
             marker = _marker(origin, one.marker) or marker
             versions += [_with_clock(version, marker) for version in waiting]
             waiting = []
+        elif one.pauses is not None:
+            pauses = _pauses(one.pauses) or pauses
         elif value is not None and bytes(stream) in value:  # headers hold keys as they are
             for number in one.pages:
                 page = read_page(one, layout, number)
@@ -72,7 +76,7 @@ def _past_in(log: GrouplessLog, origin: Origin, stream: StreamKey, layout: Layou
                     waiting.append(_version(page, stream))
     versions += waiting
     versions.sort(key=lambda version: version.through)
-    return None if marker is None else StreamPast(origin, marker, versions, predecessor)
+    return None if marker is None else StreamPast(origin, marker, versions, predecessor, pauses)
 
 
 def _records(log: GrouplessLog, partition: Partition) -> Iterator[tuple[bytes | None, bytes | None]]:
@@ -86,6 +90,13 @@ def _records(log: GrouplessLog, partition: Partition) -> Iterator[tuple[bytes | 
 def _marker(origin: Origin, value: bytes) -> Marker | None:
     try:
         return read_marker(origin, value)
+    except UnreadableRecord:
+        return None
+
+
+def _pauses(value: bytes) -> TaskPauses | None:
+    try:
+        return restored_pauses(value)
     except UnreadableRecord:
         return None
 

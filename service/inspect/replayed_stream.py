@@ -65,7 +65,7 @@ class ReplayedStream:
 
         Returns how many were judged, and how many were left out.
         """
-        batch = self._pipeline.decode(fetched)
+        batch = self._pipeline.decode(fetched, self.task)
         offsets, times_ms = batch.readings.offsets.numpy(), batch.readings.times_ms.numpy()
         own = np.array([key == self._stream for key in batch.keys], bool)
         out = own & leave_out(times_ms)
@@ -84,7 +84,7 @@ class ReplayedStream:
 
     def judge(self, fetched: Fetched) -> Iterator[JudgedAgain]:
         """The stream's own among the records of its partition, and what is thought of them."""
-        batch = self._pipeline.decode(fetched)
+        batch = self._pipeline.decode(fetched, self.task)
         readings = batch.readings
         ends = self._own_ends(batch)
         mine = batch.part(np.flatnonzero([key == self._stream for key in batch.keys]))._replace(ends=ends)

@@ -34,6 +34,7 @@ COUNTERS: tuple[tuple[str, str, Callable[[Counts], int]], ...] = (
     ("telltale_readings_late", "Readings older than their stream's last.", lambda c: c.late),
     ("telltale_readings_duplicate", "Readings that came twice.", lambda c: c.duplicate),
     ("telltale_readings_skipped", "Readings that their topic's mapping does not select.", lambda c: c.skipped),
+    ("telltale_readings_paused", "Readings in quiet times in which nothing is learned.", lambda c: c.paused),
     ("telltale_readings_replayed", "Readings judged again, silently, after a restore.", lambda c: c.replayed),
     ("telltale_transactions", "Transactions committed.", lambda c: c.transactions),
     ("telltale_transaction_aborts", "Transactions that failed; their records are judged again.", lambda c: c.aborts),

@@ -52,6 +52,7 @@ class _Tally:
     late: int = 0
     duplicate: int = 0
     skipped: int = 0
+    paused: int = 0
     transactions: int = 0
     aborts: int = 0
     assigned: int = 0
@@ -74,6 +75,7 @@ class _Tally:
             self.late += one.counts["late"]
             self.duplicate += one.counts["duplicate"]
             self.skipped += one.counts["skipped"]
+            self.paused += one.batch.paused
             self.evicted += one.counts["evicted"]
             self.rejected.update(reject.reason.value for reject in one.rejects)
             self.excluded.update({reason: one.counts[reason] for reason in EXCLUDED if reason in one.counts})
@@ -94,6 +96,7 @@ class _Tally:
             late=self.late,
             duplicate=self.duplicate,
             skipped=self.skipped,
+            paused=self.paused,
             opened=opened,
             updated=updated,
             closed=closed,

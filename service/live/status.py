@@ -92,6 +92,7 @@ class Counts:
     promoted: int = 0  # partitions that another checkpoint took over while this ran
     records: int = 0  # judged or rejected, with one reading each or many
     skipped: int = 0  # readings and tombstones that a topic's mapping leaves out
+    paused: int = 0  # readings in quiet times in which nothing is learned
     excluded: Mapping[str, int] = field(default_factory=dict)  # values that count as missing, by reason
     readings_by_checkpoint: Mapping[str, int] = field(default_factory=dict)  # by digest of the one that judged them
     opened_by_checkpoint: Mapping[str, int] = field(default_factory=dict)  # anomalies, likewise

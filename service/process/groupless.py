@@ -20,6 +20,7 @@ from service.pipeline import Pipeline
 from service.process.controls import standing_controls
 from service.process.models import Models
 from service.process.promotions import open_promoted, said_of
+from service.process.quiet import calendar_pauses
 from service.process.records import record_rules
 from service.process.sensors import sensor_rules
 from service.settings.settings import Settings, client_options
@@ -31,7 +32,8 @@ def judges(settings: Settings, checkpoint: Checkpoint) -> tuple[Pipeline, Layout
     detector, digest, limits = checkpoint.detector, checkpoint.digest, settings.limits
     future_ms, past_ms = (int(bound * 1000) for bound in (limits.max_future_s, limits.max_past_s))
     rules, sensors = record_rules(settings), sensor_rules(settings, detector.features)
-    pipeline = Pipeline(detector, digest, future_ms, max_past_ms=past_ms, rules=rules, sensors=sensors)
+    pauses = calendar_pauses(settings)
+    pipeline = Pipeline(detector, digest, future_ms, max_past_ms=past_ms, rules=rules, sensors=sensors, pauses=pauses)
     return pipeline, Layout.of(digest, detector.rows_for([]))
 
 

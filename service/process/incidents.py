@@ -1,24 +1,20 @@
 """`telltale incidents`: build the stage from its settings, and run it until it is told to stop."""
 
-from datetime import datetime
-from zoneinfo import ZoneInfo
-
 import structlog
 from prometheus_client import CollectorRegistry
 
-from models.data.cron import parse_cron
-from service.input.calendar_file import Calendar
 from service.notify.incident_feed import feeds_check
+from service.process.quiet import quiet_times
 from service.process.receivers import incident_feeds
 from service.process.stages import StagePlace, run_stage, stage_log
 from service.process.stopping import Stopping
-from service.settings.incident_section import IncidentSettings, QuietSettings
+from service.settings.incident_section import IncidentSettings
 from service.settings.settings import Settings
 from service.stages.incidents.book import IncidentBook
 from service.stages.incidents.budget import Budget
 from service.stages.incidents.groups import Groups
 from service.stages.incidents.metrics import IncidentMetrics
-from service.stages.incidents.quiet import CalendarTimes, QuietTime, QuietTimes
+from service.stages.incidents.quiet import QuietTimes
 from service.stages.incidents.rules import IncidentRules
 from service.stages.incidents.stage import IncidentStage
 
@@ -74,27 +70,3 @@ def new_book(incidents: IncidentSettings, quiet: QuietTimes) -> IncidentBook:
         quiet=quiet,
     )
     return IncidentBook(rules, Budget(incidents.budget_per_day))
-
-
-def quiet_times(incidents: IncidentSettings) -> QuietTimes:
-    """What the settings say; those of calendars last. Raises RefusedInput where one of these cannot be read."""
-    calendars = []
-    for n, one in enumerate(incidents.calendars):
-        calendar = Calendar(one.file, ZoneInfo(one.time_zone), f"incidents.calendars.{n}.file")
-        calendars.append(CalendarTimes(one.streams, calendar, one.reason))
-    return QuietTimes([*map(_quiet_time, incidents.quiet), *calendars])
-
-
-def _quiet_time(quiet: QuietSettings) -> QuietTime:
-    return QuietTime(
-        quiet.streams,
-        quiet.reason,
-        _milliseconds(quiet.begins),
-        _milliseconds(quiet.until),
-        None if quiet.cron is None else parse_cron(quiet.cron, ZoneInfo(quiet.time_zone)),
-        round((quiet.lasts_s or 0.0) * 1000),
-    )
-
-
-def _milliseconds(time: datetime | None) -> int | None:
-    return None if time is None else round(time.timestamp() * 1000)

@@ -6,6 +6,7 @@ from models.checkpoints.checkpoint import Checkpoint
 from models.detection.numerics import self_test
 from service.input.scores import ScoreStream
 from service.pipeline import Judge, Pipeline
+from service.process.quiet import calendar_pauses
 from service.process.records import record_rules
 from service.process.sensors import sensor_rules
 from service.settings.settings import Settings
@@ -34,4 +35,7 @@ def _pipeline(settings: Settings, checkpoint: Checkpoint) -> Pipeline:
     future_ms, past_ms = int(limits.max_future_s * 1000), int(limits.max_past_s * 1000)
     sensors, records = sensor_rules(settings, detector.features), record_rules(settings)
     scores = ScoreStream(settings.scores.streams, detector.features) if settings.scores.topic else None
-    return Pipeline(detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, records, sensors, scores)
+    pauses = calendar_pauses(settings)
+    return Pipeline(
+        detector, checkpoint.digest, future_ms, limits.max_streams, past_ms, records, sensors, scores, pauses
+    )

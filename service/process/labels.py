@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from glob import escape
 from typing import NamedTuple
 
+from models.data.patterns import any_of
 from models.data.rfc3339 import rfc3339
 from service.errors import RefusedInput
 from service.process.anomalies import ToldAnomaly, told_anomalies
 from service.settings.settings import Settings
 from service.stages.incidents.changes import SEVERITIES
 from service.stages.incidents.controls import MOST_EXAMPLES, Control, Label, rule_of, span_of
-from service.stages.incidents.groups import any_of
 from service.stages.incidents.label_rules import Example, LabelRules
 
 

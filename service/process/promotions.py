@@ -1,7 +1,10 @@
-"""Which checkpoint is to judge, as people last said on the topic of controls: a thread reads it and loads the file."""
+"""What people said that workers heed: which checkpoint is to judge, and when nothing is learned.
+
+A thread reads the topic of controls, and loads the file.
+"""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,8 +20,10 @@ from service.log.port import Log, Partition
 from service.pipeline import Judge
 from service.process.controls import ControlTopic
 from service.process.models import Models
+from service.process.quiet import said_pauses
 from service.settings.settings import Settings, client_options
 from service.stages.incidents.controls import Control, PromotedModel
+from service.state.pauses import SaidPause
 
 LOOK_EVERY_S = 2.0
 TRY_EVERY_S = 10.0  # where there is no such topic, no broker, or a checkpoint that cannot be used
@@ -73,6 +78,7 @@ class PromotedModels:
         self._loaded: dict[str, Promotion] = {}  # by scope and digest
         self._problems: dict[str, str] = {}  # by topic
         self._controls = ControlTopic(settings.incidents.control_topic)
+        self._pauses = said_pauses(settings, {})
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="promotions", daemon=True)
 
@@ -98,6 +104,10 @@ class PromotedModels:
 
     def refused(self, partition: Partition, promotion: Promotion, error: TelltaleError) -> None:
         self._note(partition.topic, f"{promotion.checkpoint.path}: {error}")
+
+    def pauses(self) -> Sequence[SaidPause]:
+        """In which nothing is learned of some streams; the same object until people say else."""
+        return self._pauses
 
     def problem(self) -> str:
         """Why what people promoted judges nothing; empty: nothing is wrong."""
@@ -133,6 +143,9 @@ class PromotedModels:
     def _look(self, log: KafkaGrouplessLog) -> None:
         if not self._controls.look(log) and not self._problems:
             return
+        pauses = said_pauses(self._settings, self._controls.standing.held)
+        if pauses != self._pauses:
+            self._pauses = pauses
         wanted = dict(self._wanted)
         for topic in self._usual:
             said = said_of(self._controls.standing.held, self._settings, topic)

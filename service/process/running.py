@@ -347,6 +347,7 @@ def kafka_worker(
         idle_s=settings.limits.stream_ttl_s,
         others={topic: one.pipeline for topic, one in others.items()},
         promotions=promotions,
+        pauses=(lambda: ()) if promotions is None else promotions.pauses,
     )
 
 

@@ -11,7 +11,10 @@ from service.settings.section import Section
 
 
 class QuietSettings(Section):
-    """A while in which no one is notified of some streams. Without cron from `from` to `until`."""
+    """A while in which no one is notified of some streams. Without cron from `from` to `until`.
+
+    learn: whether the memory learns from them meanwhile.
+    """
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
@@ -22,6 +25,7 @@ class QuietSettings(Section):
     cron: str | None = None
     lasts_s: Number | None = Field(default=None, gt=0, le=2_678_400, allow_inf_nan=False)
     time_zone: str = "UTC"
+    learn: bool = False
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -45,12 +49,13 @@ class QuietSettings(Section):
 
 
 class CalendarSettings(Section):
-    """An iCalendar file; while one of its events takes place, no one is notified of some streams."""
+    """An iCalendar file; while one of its events takes place, no one is notified of some streams. learn: as above."""
 
     file: FilePath
     streams: Names = Field(min_length=1)
     reason: Name | None = None
     time_zone: Zone = "UTC"
+    learn: bool = False
 
 
 class IncidentSettings(Section):
@@ -130,12 +135,13 @@ class IncidentSettings(Section):
     quiet: tuple[QuietSettings, ...] = Field(
         default=(),
         description="times in which no one is notified of some streams: a list of streams (patterns), reason, from and "
-        "until (with an offset from UTC), or cron, lasts_s and time_zone",
+        "until (with an offset from UTC), or cron, lasts_s and time_zone; and learn (true, or false, which is the "
+        "default): whether the memory learns from these streams meanwhile",
     )
     calendars: tuple[CalendarSettings, ...] = Field(
         default=(),
         description="iCalendar files whose events are quiet times: a list of file, streams (patterns), reason (else "
-        "the event's title) and time_zone (of times without one, UTC)",
+        "the event's title), time_zone (of times without one, UTC) and learn (as above)",
     )
     metrics_port: Whole | None = Field(
         default=None, ge=0, le=65_535, description="TCP port that serves /metrics of this command; null: none"

@@ -1,11 +1,12 @@
 """The changelog's records <-> bytes: pages, rosters, markers.
 
 One compacted topic holds the memory of all streams; an input partition's records are in the changelog partition of the
-same number, under keys that name input topic, kind and consumer group. Three kinds:
+same number, under keys that name input topic, kind and consumer group. Four kinds:
 
 - a page: up to 128 rows, as they were when every reading before offset `through` was in them;
 - a roster: the names of a page's streams, so that it is known exactly who is lost when the page cannot be read;
-- the marker: how far the partition has come. On restore it is the truth; group offsets can expire.
+- the marker: how far the partition has come. On restore it is the truth; group offsets can expire;
+- the pauses: in which times nothing is learned of some streams, and from which offset on people had said so.
 
 A page whose membership changed is written with its roster in the same transaction, so who is remembered is always
 known; what is in the rows may be up to a flush interval old, and the input is read again from the marker's
@@ -31,7 +32,17 @@ from models.data.stream_key import MAX_KEY_BYTES
 from models.detection.rows import CHANNELS, SCALARS, Rows
 from service.input.reading_batch import StreamKey
 from service.log.port import Partition, Record
-from service.state.changelog_keys import MARKER, PAGE, ROSTER, Origin, marker_key, page_key, parse_key, roster_key
+from service.state.changelog_keys import (
+    MARKER,
+    PAGE,
+    PAUSES,
+    ROSTER,
+    Origin,
+    marker_key,
+    page_key,
+    parse_key,
+    roster_key,
+)
 from service.state.slab import PAGE_ROWS, Page
 
 VERSION = 1  # of the container and its headers
@@ -207,6 +218,7 @@ class Collected:
     pages: dict[int, bytes] = field(default_factory=dict)
     rosters: dict[int, bytes] = field(default_factory=dict)
     marker: bytes | None = None
+    pauses: bytes | None = None
     foreign: int = 0  # records under keys that nothing here writes
 
     @property
@@ -229,6 +241,8 @@ class Collected:
             mine = (parsed.topic, parsed.group) == (self.origin.partition.topic, self.origin.group)
             if mine and parsed.kind == MARKER:
                 self.marker = value
+            elif mine and parsed.kind == PAUSES:
+                self.pauses = value
             elif mine and parsed.kind in (PAGE, ROSTER):
                 held, number = self.pages if parsed.kind == PAGE else self.rosters, int(parsed.name)
                 if value is None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from service.log.port import Partition
 
-PAGE, ROSTER, MARKER = "page", "roster", "marker"
+PAGE, ROSTER, MARKER, PAUSES = "page", "roster", "marker", "pauses"
 # What stages keep in the same topic, by names: service/stages/incidents, and service/stages/rekey.
 INCIDENT, MEMBER, CONTROL, JOINED, BIRTH = "incident", "member", "control", "joined", "birth"
 NAMED = (INCIDENT, MEMBER, CONTROL, JOINED, BIRTH)
@@ -25,7 +25,7 @@ class Key(NamedTuple):
 
     topic: str
     kind: str
-    name: str  # of a page or roster its number; empty: the marker's
+    name: str  # of a page or roster its number; empty: of marker and pauses, of which there is one
     group: str
 
 
@@ -39,6 +39,10 @@ def roster_key(origin: Origin, number: int) -> bytes:
 
 def marker_key(origin: Origin) -> bytes:
     return f"{origin.partition.topic}/{MARKER}/{origin.group}".encode()
+
+
+def pauses_key(origin: Origin) -> bytes:
+    return f"{origin.partition.topic}/{PAUSES}/{origin.group}".encode()
 
 
 def entry_key(origin: Origin, kind: str, name: object) -> bytes:
@@ -59,7 +63,7 @@ def parse_key(key: bytes) -> Key | None:
     """
     topic, _, rest = key.decode(errors="replace").partition("/")
     kind, _, rest = rest.partition("/")
-    if kind == MARKER:
+    if kind in (MARKER, PAUSES):
         return Key(topic, kind, "", rest)
     name, _, group = rest.partition("/")
     if kind in NAMED or (kind in (PAGE, ROSTER) and _NUMBER.fullmatch(name)):

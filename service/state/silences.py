@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.data.arrays import Bools, Int64s
-from models.detection.detector import Detector
+from models.detection.detector import NO_PAUSES, Detector
 from models.detection.ticks import Ticks
 from service.input.events import Event
 from service.input.reading_batch import ReadingBatch, StreamEnd, StreamKey
@@ -126,4 +126,5 @@ def _arrivals(
         ended,
         forgetting.offsets,
         forgetting.before,
+        NO_PAUSES if batch.paused_until is None else batch.paused_until,
     ), busy

@@ -15,6 +15,7 @@ from models.detection.ticks import Ticks
 from service.input.reading_batch import StreamEnd
 from service.log.port import Partition
 from service.state.changelog import Marker, Meaning
+from service.state.pauses import TaskPauses
 from service.state.slab import StateSlab
 
 NO_OFFSET = -1
@@ -215,6 +216,7 @@ class PartitionTask:
     asked_s: float | None = None  # when it was last asked which pages are due
     credit: float = 0.0  # pages that could have been written since
     milestones: Milestones = field(default_factory=Milestones)
+    pauses: TaskPauses = field(default_factory=TaskPauses)  # in which nothing is learned of some streams
 
     @property
     def replay_from(self) -> int | None:

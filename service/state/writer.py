@@ -84,6 +84,9 @@ class StateWriter:
                 records.append(roster_record(origin, number, page.keys))
             records.append(page_record(origin, layout, page))
             task.slab.clean(number)
+        if task.pauses.is_changed:
+            records.append(task.pauses.record(origin))
+            task.pauses.is_changed = False
         self.pages_written += len(pages)
         self.bytes_written += sum(len(record.value or b"") for record in records)
         return commit._replace(pages=tuple(records), marker=marker_record(self._marker(task, commit.next_offset)))

@@ -66,7 +66,8 @@ class Candidate:
         self.promotion, self.partition = promotion, running.partition
         pipeline, meaning = promotion.judge
         slab = StateSlab(pipeline.detector.rows_for)
-        self.task = PartitionTask(running.partition, slab, EventClock(idle_s), meaning=meaning)
+        clock, pauses = EventClock(idle_s), running.pauses
+        self.task = PartitionTask(running.partition, slab, clock, meaning=meaning, pauses=pauses)
         self._log, self._pipeline = log, pipeline
         self._recovery = Recovery(
             log, pipeline, group, *meaning, rules, self.task, begin_at=running.next_offset, beside=True

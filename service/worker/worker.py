@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
+import structlog
+
 from service import failpoints
 from service.errors import LogUnavailable, LostState, TaskMigrated
 from service.live.observer import Committed, Observer, Promotion, Round
 from service.log.port import NOT_HEARD, Backlog, Commit, Fetched, MemberLog, Partition, Polled, Record
 from service.pipeline import Judge, Pipeline, Processed
 from service.recovery import Recovery, RecoveryRules, partitions_added
+from service.state.pauses import SaidPause
 from service.state.problems import Problem
 from service.state.slab import StateSlab
 from service.state.task import EventClock, PartitionTask, Stage
@@ -24,9 +27,12 @@ from service.state.writer import StateWriter
 from service.worker.promotion import Candidate, Promotions
 
 NO_OTHERS: Mapping[str, Pipeline] = MappingProxyType({})
+NO_PAUSES: Sequence[SaidPause] = ()
 PROBLEMS = tuple(problem.value for problem in Problem)
 POLL_S = 0.5  # longest wait for records: so soon a stop is noticed
 FLUSH_WITHIN_S = 3.0  # when told to stop: what is not written by then is judged again by the next worker
+
+logger = structlog.get_logger("telltale")
 
 
 class Worker:
@@ -44,10 +50,13 @@ class Worker:
         idle_s: float | None = None,
         others: Mapping[str, Pipeline] = NO_OTHERS,
         promotions: Promotions | None = None,
+        pauses: Callable[[], Sequence[SaidPause]] = lambda: NO_PAUSES,
     ) -> None:
         """others: by topic, what judges those that another checkpoint judges; the writer knows the same topics.
 
         promotions: what people say is to judge instead, while it runs; None: no one can.
+
+        pauses: in which nothing is learned of some streams, as people say now; the same object until they say else.
 
         observers: who sees what it does, in this order, in its own thread.
 
@@ -62,6 +71,7 @@ class Worker:
         self._idle_s = idle_s
         self._others = others
         self._promotions = promotions
+        self._pauses = pauses
         self._candidate: Candidate | None = None
         self._refused: set[tuple[Partition, str]] = set()  # digests that cannot take over a partition
         self._tasks: dict[Partition, PartitionTask] = {}
@@ -101,6 +111,7 @@ class Worker:
         try:
             self._report_added_partitions()
             work = self._recover(polled.fetched)
+            self._adopt_pauses()
             judged = self._judge(work)
             self._commit(judged, self._commits(judged))
             judged += self._promote()
@@ -223,6 +234,18 @@ class Worker:
         for fetched, task in work:
             shares.setdefault(self._pipelines[fetched.partition], []).append((fetched, task))
         return [one for pipeline, share in shares.items() for one in pipeline.process_all(share)]
+
+    def _adopt_pauses(self) -> None:
+        """What people say holds from the next record of each partition on."""
+        said = self._pauses()
+        for partition, task in self._tasks.items():
+            if partition in self._recoveries or task.next_offset is None:
+                continue
+            begun, ended = task.pauses.adopt(said, task.next_offset, task.replay_from or 0, task.clock.latest_ms)
+            if begun or ended:
+                begin, end = ([one.id for one in some] for some in (begun, ended))
+                where = {"topic": partition.topic, "partition": partition.number, "from_offset": task.next_offset}
+                logger.info("learning_pauses", **where, begin=begin, end=end)
 
     # --- another checkpoint
 

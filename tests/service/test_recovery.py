@@ -33,6 +33,7 @@ from service.pipeline import Pipeline
 from service.recovery import Recovery, RecoveryRules
 from service.state.changelog import Layout, page_record
 from service.state.changelog_keys import Origin, marker_key, page_key, roster_key
+from service.state.pauses import SaidPause
 from service.state.slab import PAGE_ROWS, StateSlab
 from service.state.task import EventClock, PartitionTask, Stage
 from service.state.writer import StateWriter
@@ -132,6 +133,7 @@ class Service:
         script: Sequence[Fault] = (),
         flush_interval_s: float = SOON,
         max_poll_records: int = ROUND,
+        pauses: Callable[[], Sequence[SaidPause]] = lambda: (),
     ) -> None:
         self.topics = topics
         self.clock = Clock()
@@ -142,7 +144,14 @@ class Service:
         writer = StateWriter(GROUP, plant.layout, plant.numerics, "writer", flush_interval_s, self.clock)
         pipeline, reporter = plant.pipeline(), Reporter(self.board, metrics, writer, plant.detector)
         self.worker = Worker(
-            self.log, pipeline, writer, plant.rules, threading.Event(), observers=[reporter], idle_s=plant.idle_s
+            self.log,
+            pipeline,
+            writer,
+            plant.rules,
+            threading.Event(),
+            observers=[reporter],
+            idle_s=plant.idle_s,
+            pauses=pauses,
         )
 
     def turn(self) -> None:

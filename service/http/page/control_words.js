@@ -194,8 +194,9 @@ function what(given) {
   }
   if (given.type === "model") return "promoted";
   if (given.type === "dependency") return `quiet while ${streamWords(given.on)} is anomalous`;
-  if (given.cron) return `muted again and again (${given.cron})`;
-  return `muted until ${clock(given.until ?? "")}`;
+  const learned = given.learn ? ", learned from" : "";
+  if (given.cron) return `muted again and again (${given.cron})${learned}`;
+  return `muted until ${clock(given.until ?? "")}${learned}`;
 }
 
 /** What it is about, for a list of its own. @param {Control} given */

@@ -247,6 +247,7 @@ export interface Quiet {
   cron?: string | null;
   lasts_s?: number | null;
   time_zone?: string;
+  learn?: boolean;
 }
 
 export interface ReadingSeen {

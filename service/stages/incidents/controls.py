@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from models.data.cron import parse_cron
+from models.data.quiet_time import QuietTime
 from models.data.rfc3339 import milliseconds_of, rfc3339
 from service.errors import RejectedReading
 from service.input.reasons import Reason
 from service.log.port import Record
 from service.stages.incidents.changes import SEVERITIES, calendar_ms
 from service.stages.incidents.label_rules import PERIODS, Example, LabelRule
-from service.stages.incidents.quiet import QuietTime
 
 LABELS = ("fault", "normal", "known")
 UNIMPORTANT = ("normal", "known")  # for which no one is notified
@@ -49,6 +49,7 @@ class Quiet(_Said, frozen=True, kw_only=True, tag="quiet", rename={"begins": "fr
     cron: str | None = None  # minute hour day month weekday
     lasts_s: float | None = None  # beside cron: how long each time
     time_zone: str = "UTC"  # of cron
+    learn: bool = False  # whether the memory learns from these streams meanwhile
 
 
 class Dependency(_Said, frozen=True, kw_only=True, tag="dependency"):
@@ -167,7 +168,7 @@ def quiet_time(control: Quiet) -> QuietTime:
     if control.cron is not None and not 0 < lasts_ms <= LONGEST_MS:
         raise ValueError(f"lasts_s is {control.lasts_s}, expected more than 0 and at most {LONGEST_MS // 1000}")
     cron = None if control.cron is None else parse_cron(control.cron, _zone(control.time_zone))
-    return QuietTime(control.streams, control.reason, begins_ms, until_ms, cron, lasts_ms)
+    return QuietTime(control.streams, control.reason, begins_ms, until_ms, cron, lasts_ms, control.learn)
 
 
 def type_of(control: Control) -> str:

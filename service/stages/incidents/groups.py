@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import translate
+
+from models.data.patterns import any_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,3 @@ class Groups:
                 return name
         parts = stream.split(self.separator)
         return self.separator.join(parts[: max(1, min(self.depth, len(parts) - 1))])
-
-
-def any_of(globs: Sequence[str]) -> re.Pattern[str]:
-    """Fits the names that one of the patterns fits."""
-    return re.compile("|".join(map(translate, globs)) if globs else r"(?!)")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from re import Pattern
 from typing import NamedTuple
 
+from models.data.patterns import any_of
 from models.data.rfc3339 import milliseconds_of
 from models.data.time_units import DAY_MS
 from service.stages.incidents.controls import (
@@ -23,7 +24,6 @@ from service.stages.incidents.controls import (
     span_of,
     type_of,
 )
-from service.stages.incidents.groups import any_of
 from service.stages.incidents.incident import Member
 from service.stages.incidents.label_rules import AskedRarity, LabelRules, Ruled
 from service.stages.incidents.quiet import QuietTimes

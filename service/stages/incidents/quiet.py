@@ -8,63 +8,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from re import Pattern
 
-from models.data.cron import Cron
+import numpy as np
+
+from models.data.arrays import Doubles, Int64s
+from models.data.patterns import any_of
+from models.data.quiet_time import QuietTime
 from service.input.calendar_file import Calendar
-from service.stages.incidents.groups import any_of
-
-
-@dataclass(frozen=True, slots=True)
-class QuietTime:
-    """Event time from from_ms to until_ms, and in it only what `cron` begins and lasts `lasts_ms`, if that is set.
-
-    streams: patterns of their whole names. None: it has no beginning, or no end.
-    """
-
-    streams: Sequence[str]
-    reason: str
-    from_ms: int | None = None
-    until_ms: int | None = None
-    cron: Cron | None = None
-    lasts_ms: int = 0
-    _pattern: Pattern[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pattern", any_of(self.streams))
-
-    def reason_at(self, stream: str, time_ms: int) -> str | None:
-        """None: it does not hold."""
-        return self.reason if self.holds(stream, time_ms) else None
-
-    def holds(self, stream: str, time_ms: int) -> bool:
-        if self.from_ms is not None and time_ms < self.from_ms:
-            return False
-        if self.until_ms is not None and time_ms >= self.until_ms:
-            return False
-        if not self._pattern.fullmatch(stream):
-            return False
-        return self.cron is None or self.cron.began_within(time_ms, self.lasts_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class CalendarTimes:
     """Some streams are quiet while an event of a calendar takes place.
 
-    streams: patterns of their whole names. reason: None: the event's title.
+    streams: patterns of their whole names. reason: None: the event's title. learn: whether the memory learns meanwhile.
     """
 
     streams: Sequence[str]
     calendar: Calendar
     reason: str | None = None
+    learn: bool = False
     _pattern: Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_pattern", any_of(self.streams))
 
     def reason_at(self, stream: str, time_ms: int) -> str | None:
-        if not self._pattern.fullmatch(stream):
+        if not self.is_of(stream):
             return None
         title = self.calendar.title_at(time_ms)
         return title if title is None else self.reason or title
+
+    def is_of(self, stream: str) -> bool:
+        return self._pattern.fullmatch(stream) is not None
+
+    def last_ends(self, times_ms: Int64s) -> Doubles:
+        """As QuietTime has them."""
+        times, where = np.unique(times_ms, return_inverse=True)
+        return np.array([self.calendar.last_end(time) for time in times.tolist()], np.float64)[where]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ class Alarm:
         self.learned: list[bool] = []
         self.updated_baseline: list[bool] = []
         self.open: list[bool] = []
+        self.paused = False
 
     def take(self, scores: Sequence[float], value: float = 0.0, furthest: OpenedBy = OpenedBy.PREDICTION) -> None:
         """Scores of witnesses that smooth, unless `furthest` is one that does not."""
@@ -28,7 +29,8 @@ class Alarm:
             self.one.looks[0].value = value
             seen = len(self.changes)
             of = Scores(score, sharp, 1.0, (0.0,) * 4, (0.0,) * 5, (0.0,) * 3, int(furthest))
-            step = ALARM_STEP.step_alarm(self.row, self.one.scratch, of, 100.0 + seen, seen * 1_000.0, self.one.rules)
+            where = 100.0 + seen, seen * 1_000.0
+            step = ALARM_STEP.step_alarm(self.row, self.one.scratch, of, *where, self.one.rules, self.paused)
             self.changes.append(step.change)
             self.learned.append(step.learns == 1.0)
             self.updated_baseline.append(step.updates_baseline == 1.0)

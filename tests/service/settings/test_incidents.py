@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import RefusedInput
-from service.process.incidents import new_book, quiet_times
+from service.process.incidents import new_book
+from service.process.quiet import quiet_times
 from service.settings.loading import load
 from service.settings.settings import shown
 from tests.service.settings.refusals import refusal

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from models.data.quiet_time import QuietTime
 from models.data.rfc3339 import milliseconds_of as at
-from service.stages.incidents.quiet import CalendarTimes, QuietTime, QuietTimes
+from service.stages.incidents.quiet import CalendarTimes, QuietTimes
 from service.stages.incidents.rules import IncidentRules
 from tests.service.input.test_calendar_file import CLEANING, calendar_of
 from tests.service.stages.incidents.test_book import MAJOR, NOW_MS, book_of, change, ending, observed
