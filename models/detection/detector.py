@@ -102,6 +102,7 @@ class Stretch(NamedTuple):
 
     offsets: Int64s  # (T, S)
     times_ms: Int64s  # (T, S)
+    leaps: Int64s  # (T, S) minutes from the place in the week to that of the day that a holiday is like
     elapsed_ms: Doubles  # (T, S) since the stream's last reading
     held: Doubles  # (T, S, F), each missing value replaced by the last known one
 
@@ -302,7 +303,9 @@ class Detector:
         channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
         held, elapsed_ms = np.empty((*index.shape, values.shape[1])), np.empty(index.shape)
         judge.hold(index, times_ms, values, channels, scalars, held, elapsed_ms)
-        expected = self.expect(Stretch(offsets[index], times_ms[index], elapsed_ms, held), rows)
+        shown_ms = times_ms[index]
+        stretch = Stretch(offsets[index], shown_ms, leaps_of(shown_ms, limits), elapsed_ms, held)
+        expected = self.expect(stretch, rows)
         block = Block(index, offsets, times_ms, values, held, elapsed_ms, expected.predicted, *limits, paused_until)
         judged = self._rules, block, channels, scalars, scratch, sheet
         place, count = judge.judge_block(*judged, events, 0, 0)
@@ -318,7 +321,7 @@ class Detector:
         The one method that a detector with another source of expectations overrides.
         """
         channels, before = rows.channels.numpy(), rows.memory()
-        inputs = self._arithmetic.inputs(stretch.times_ms, stretch.elapsed_ms, stretch.held, channels)
+        inputs = self._arithmetic.inputs(stretch.times_ms, stretch.leaps, stretch.elapsed_ms, stretch.held, channels)
         memory, after = self.forecaster.observe(inputs, before)
         predicted = self._arithmetic.predict(before.hidden[-1], memory, stretch.held, channels)
         rows.remember(after)
@@ -371,6 +374,14 @@ def _transition(event: np.void, returns_ms: Doubles, evidence: Doubles, guess: G
         guess=guess,
         began_ms=int(event["began_ms"]) if event["began_ms"] < event["opened_ms"] else None,
     )
+
+
+def leaps_of(times_ms: Int64s, limits: Limits) -> Int64s:
+    """As in a Stretch. times_ms: (T, S); limits: those of the S streams."""
+    leaps = np.empty_like(times_ms)
+    _, _, sets, *calendar = limits
+    _compiled_judge().week_leaps(times_ms, sets, *calendar, leaps)
+    return leaps
 
 
 @cache

@@ -36,15 +36,15 @@ BAND_RATE = 0.05  # of one reading in the band's width
 
 @compiled
 def expect(
-    channel: Channels[float], calendar: Doubles, before: float, predicted: float, time_ms: float, look: Look
+    channel: Channels[float], calendar: Doubles, before: float, predicted: float, time_ms: float, day: int, look: Look
 ) -> None:
     """Fill in what is expected of the reading at time_ms, as a change from the value before, in spreads.
 
-    before: the last value, raw. predicted: by the net, in spreads from the centre.
+    before: the last value, raw. predicted: by the net, in spreads from the centre. day: of the week, that it counts as.
     """
     variance = channel.residual_variance
     look.daily = daily_at(channel, calendar, time_ms)
-    look.weekly = weekly_at(channel, calendar, time_ms, look.daily)
+    look.weekly = weekly_at(channel, calendar, day, look.daily)
     look.profile = look.daily + look.weekly * week_share(channel)
     look.season = look.profile * proven(channel.season_product, channel.season_square, variance)
 

@@ -25,7 +25,7 @@ from models.detection.pauses import is_paused, keep, put_back
 from models.detection.records import LATE_LIMIT, Block, Events, Limits, Rules, Scores, Scratch, Sheet, Step
 from models.detection.relation import learn_relation, relate
 from models.detection.residual import compare, limit, look_at, write_band
-from models.detection.rhythm import end_visit, local_time
+from models.detection.rhythm import end_visit, local_place, week_leaps
 from models.detection.rows import CALENDAR, CHANNELS, RELATION_MATRIX, RELATIONS, SCALARS, Scalars
 from models.detection.witnesses import score
 
@@ -42,7 +42,7 @@ def is_compiled() -> bool:
     """Whether code was kept for these sources, or the first reading waits for the compiler."""
     from models.detection import silence  # noqa: PLC0415  (it imports this module)
 
-    judging = (admit, waves_until_scale_moves, hold, show, predict, judge_block)
+    judging = (admit, waves_until_scale_moves, hold, week_leaps, show, predict, judge_block)
     return all(map(is_kept, (*judging, silence.fall_silent, silence.find, silence.find_among_others)))
 
 
@@ -162,23 +162,24 @@ def judge_block(
         load(place, channels, scalars, scratch)
         related = RELATION_MATRIX + features if len(scratch.matrix) > 0 else 0
         relation, symptoms = channels[place, _CHANNELS : _CHANNELS + related], channels[place, _CHANNELS + related :]
-        limits = block.limits[block.limit_sets[place]]
-        changes, offsets = block.clock_changes[block.limit_sets[place]], block.clock_offsets[block.limit_sets[place]]
+        one = block.limit_sets[place]
+        limits, holidays, like = block.limits[one], block.holidays[one], block.like[one]
+        changes, offsets = block.clock_changes[one], block.clock_offsets[one]
         for wave in range(waves):
             n = block.readings[wave, place]
             time_ms, elapsed_ms = float(block.times_ms[n]), block.elapsed_ms[wave, place]
-            local_ms = local_time(time_ms, changes, offsets)
-            local_before_ms = local_time(time_ms - elapsed_ms, changes, offsets)
+            local_ms, day = local_place(time_ms, changes, offsets, holidays, like)
+            local_before_ms, day_before = local_place(time_ms - elapsed_ms, changes, offsets, holidays, like)
             stream.age += 1
             paused = is_paused(block.paused_until, n, time_ms, elapsed_ms, stream.age, rules)
             for f in range(features):
                 calendar = scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END]
-                end_visit(scratch.channels[f], calendar, local_ms, local_before_ms, stream.days, paused)
+                end_visit(scratch.channels[f], calendar, local_ms, local_before_ms, day_before, stream.days, paused)
             if paused:
                 keep(relation, scratch)
             for f in range(features):
                 calendar = scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END]
-                look_at(scratch.channels[f], calendar, scratch.looks[f], block, local_ms, wave, place, f)
+                look_at(scratch.channels[f], calendar, scratch.looks[f], block, local_ms, day, wave, place, f)
                 compare(scratch.channels[f], scratch.looks[f], rules)
                 limit(scratch.channels[f], scratch.looks[f], limits[f])
                 write_band(stream, scratch.channels[f], scratch.looks[f], n, f, sheet)
@@ -199,8 +200,7 @@ def judge_block(
                 event.wave, event.place, event.reading, event.asks = wave, place, n, one_if(asks)
                 count += 1
 
-            false_alarm_ms = block.false_alarm_ms[block.limit_sets[place]]
-            learn(stream, relation, scratch, scores, step, elapsed_ms, rules, false_alarm_ms)
+            learn(stream, relation, scratch, scores, step, elapsed_ms, rules, block.false_alarm_ms[one])
             if paused:
                 put_back(relation, scratch)
         stream.time_ms = float(block.times_ms[block.readings[waves - 1, place]])
@@ -258,18 +258,21 @@ def expect_next(
     stream = scratch.stream[0]
     for place in range(len(channels)):
         load(place, channels, scalars, scratch)
-        changes, offsets = limits.clock_changes[limits.sets[place]], limits.clock_offsets[limits.sets[place]]
+        one = limits.sets[place]
+        changes, offsets = limits.clock_changes[one], limits.clock_offsets[one]
+        holidays, like = limits.holidays[one], limits.like[one]
         time_ms = float(times_ms[place])
-        local_ms = local_time(time_ms, changes, offsets)
-        local_before_ms = local_time(at_most(stream.time_ms, time_ms), changes, offsets)
+        before_ms = at_most(stream.time_ms, time_ms)
+        local_ms, day = local_place(time_ms, changes, offsets, holidays, like)
+        local_before_ms, day_before = local_place(before_ms, changes, offsets, holidays, like)
         for f in range(channels.shape[2]):
             channel, look, calendar = (
                 scratch.channels[f],
                 scratch.looks[f],
                 scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END],
             )
-            end_visit(channel, calendar, local_ms, local_before_ms, stream.days, False)
-            expect(channel, calendar, before[place, f], predicted[place, f], local_ms, look)
+            end_visit(channel, calendar, local_ms, local_before_ms, day_before, stream.days, False)
+            expect(channel, calendar, before[place, f], predicted[place, f], local_ms, day, look)
             profile[place, f] = look.profile
             middle = look.change + bias_of(channel, stream.learned)
             expected[place, f] = before[place, f] + middle * channel.spread if channel.spread < math.inf else math.nan

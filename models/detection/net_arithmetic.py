@@ -43,12 +43,12 @@ class NetArithmetic(NamedTuple):
         clock = (column.numpy() for column in (net.phases, net.clock_changes, net.offsets))
         return cls(net.config.channelwise, *clock, *parameters)
 
-    def inputs(self, times_ms: Int64s, elapsed_ms: Doubles, held: Doubles, channels: Doubles) -> Tensor:
+    def inputs(self, times_ms: Int64s, leaps: Int64s, elapsed_ms: Doubles, held: Doubles, channels: Doubles) -> Tensor:
         """What the net is shown of T waves, (T, S * M, I). See show()."""
         waves, streams, features = held.shape
         lanes, values = (features, 4) if self.channelwise else (1, 2 * features)
         shown = np.empty((waves, streams, lanes, values + 1 + self.phases.shape[1]), np.float32)
-        show(self, times_ms, elapsed_ms, held, channels, shown)
+        show(self, times_ms, leaps, elapsed_ms, held, channels, shown)
         return torch.from_numpy(shown.reshape(waves, streams * lanes, -1))
 
     def predict(self, first: Tensor, memory: Tensor, held: Doubles, channels: Doubles) -> Doubles:
@@ -60,11 +60,18 @@ class NetArithmetic(NamedTuple):
 
 @kept
 def show(
-    net: NetArithmetic, times_ms: Int64s, elapsed_ms: Doubles, held: Doubles, channels: Doubles, shown: Floats
+    net: NetArithmetic,
+    times_ms: Int64s,
+    leaps: Int64s,
+    elapsed_ms: Doubles,
+    held: Doubles,
+    channels: Doubles,
+    shown: Floats,
 ) -> None:
     """Fill in what the net is shown of T waves. See Forecaster.inputs.
 
-    times_ms, elapsed_ms: (T, S). held: (T, S, F). channels: (S, C, F) before them. shown: (T, S, M, I).
+    times_ms, elapsed_ms: (T, S). leaps: (T, S), see rhythm.week_leaps. held: (T, S, F). channels: (S, C, F) before
+    them. shown: (T, S, M, I).
     """
     waves, streams, features = held.shape
     lanes = shown.shape[2]
@@ -87,7 +94,7 @@ def show(
                     shown[wave, stream, 0, f] = within(now, CLIP)
                     shown[wave, stream, 0, features + f] = within(difference, CLIP)
             elapsed = logarithm(1.0 + elapsed_ms[wave, stream] / 1000.0) * 0.1
-            minute = minute_of_week(times_ms[wave, stream], net)
+            minute = (minute_of_week(times_ms[wave, stream], net) + leaps[wave, stream]) % WEEK_MINUTES
             for lane in range(lanes):
                 shown[wave, stream, lane, shared] = elapsed
                 for p in range(net.phases.shape[1]):

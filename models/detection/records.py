@@ -151,20 +151,23 @@ class Limits(NamedTuple):
     sets: Int64s  # (S,) which of them is a stream's
     clock_changes: Int64s  # (D, K) ms: when the clocks are changed, filled up with NEVER
     clock_offsets: Int64s  # (D, K + 1) ms that they are ahead of UTC before the first change and after each
+    holidays: Int64s  # (D, H) days since 1970 by these clocks, rising, filled up with NEVER
+    like: Int64s  # (D, H) the day of the week that each is like, Monday is 0
 
     @classmethod
     def none(cls, streams: int, features: int) -> Self:
         utc = np.zeros((1, 0), np.int64), np.zeros((1, 1), np.int64)
         no_limits = np.tile(np.array(NO_LIMITS), (1, features, 1))
-        return cls(no_limits, np.zeros(1), np.zeros(streams, np.int64), *utc)
+        working = np.zeros((2, 1, 0), np.int64)
+        return cls(no_limits, np.zeros(1), np.zeros(streams, np.int64), *utc, *working)
 
     def part(self, begin: int, end: int) -> "Limits":
         """Those of streams begin..end."""
         return self.take(slice(begin, end))
 
     def take(self, streams: Int64s | slice) -> "Limits":
-        channels, false_alarm_ms, sets, *clock = self
-        return Limits(channels, false_alarm_ms, sets[streams], *clock)  # _replace() is slow
+        channels, false_alarm_ms, sets, *calendar = self
+        return Limits(channels, false_alarm_ms, sets[streams], *calendar)  # _replace() is slow
 
 
 class Block(NamedTuple):
@@ -182,6 +185,8 @@ class Block(NamedTuple):
     limit_sets: Int64s  # (S,)
     clock_changes: Int64s  # (D, K)
     clock_offsets: Int64s  # (D, K + 1)
+    holidays: Int64s  # (D, H)
+    like: Int64s  # (D, H)
     paused_until: Doubles  # (N,) ms, as pauses has it; empty: no stream pauses
 
 

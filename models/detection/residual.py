@@ -19,6 +19,7 @@ def look_at(
     look: Look,
     block: Block,
     local_ms: float,
+    day: int,
     wave: int,
     place: int,
     f: int,
@@ -27,7 +28,7 @@ def look_at(
     n = block.readings[wave, place]
     look.value = block.held[wave, place, f]
     look.before = block.held[wave - 1, place, f] if wave else channel.last
-    expect(channel, calendar, look.before, block.predicted[wave, place, f], local_ms, look)
+    expect(channel, calendar, look.before, block.predicted[wave, place, f], local_ms, day, look)
     look.residual = within((look.value - look.before) / channel.spread - look.change, FARTHEST)
     look.present = 1.0
     if math.isnan(block.values[n, f]):

@@ -5,7 +5,8 @@ week shows a share of its own of the profile, at a level of its own: a weekend o
 it, far below. So a week costs 14 numbers beside the day's 96, and two weeks are enough to know one.
 
 Its times are local: those that the clocks beside the stream show, in ms since 1970 as if they showed UTC. Where clocks
-are set back, an hour of the profile is visited twice; where they are set forward, one is left out.
+are set back, an hour of the profile is visited twice; where they are set forward, one is left out. A holiday is taken
+for the day of the week that it is like.
 
 All are whole steps, and digits of a row's numbers, four in each: the quarters, then the levels of Monday to Sunday and
 of the day that is not over yet, then the gains of the same. See docs/detection.md, "Expectation".
@@ -16,13 +17,15 @@ import math
 from models.data.arrays import Doubles, Int64s
 from models.data.time_units import DAY_MS
 from models.detection.arithmetic import at_least, at_most, count_until, proven, within
-from models.detection.compiling import compiled
+from models.detection.compiling import compiled, kept
 from models.detection.rows import Channels
+from models.net.clock import MINUTE_MS
 
 QUARTER_MS = 900_000
 QUARTERS = DAY_MS // QUARTER_MS
 WEEK = 7
 THURSDAY = 3  # the first of January 1970; Monday is 0
+DAY_MINUTES = DAY_MS // MINUTE_MS
 LEVELS = QUARTERS  # the first day's place among the digits
 TODAY = WEEK  # the place of the day that is not over, after those of the week
 GAINS = LEVELS + WEEK + 1
@@ -78,8 +81,49 @@ def quarter_of(time_ms: float) -> int:
 
 
 @compiled
-def weekday_of(time_ms: float) -> int:
-    return (days_of(time_ms) + THURSDAY) % WEEK
+def weekday_of(day: int) -> int:
+    """day: since 1970."""
+    return (day + THURSDAY) % WEEK
+
+
+@compiled
+def local_place(time_ms: float, changes: Int64s, offsets: Int64s, holidays: Int64s, like: Int64s) -> tuple[float, int]:
+    """The local time, and the day of the week that it counts as. The others are a row of Limits."""
+    local_ms = local_time(time_ms, changes, offsets)
+    return local_ms, weekday_like(local_ms, holidays, like)
+
+
+@compiled
+def weekday_like(local_ms: float, holidays: Int64s, like: Int64s) -> int:
+    """The day of the week, or that which a holiday is like. holidays, like: a row of Limits."""
+    day = days_of(local_ms)
+    before = count_until(holidays, day)
+    return int(like[before - 1]) if before > 0 and holidays[before - 1] == day else weekday_of(day)
+
+
+@kept
+def week_leaps(
+    times_ms: Int64s,
+    sets: Int64s,
+    clock_changes: Int64s,
+    clock_offsets: Int64s,
+    holidays: Int64s,
+    like: Int64s,
+    leaps: Int64s,
+) -> None:
+    """Fill in how far the place in the week leaps on a holiday, to the day that it is like: minutes, 0 on other days.
+
+    times_ms, leaps: (T, S). The others are those of Limits.
+    """
+    waves, streams = times_ms.shape
+    for stream in range(streams):
+        one = sets[stream]
+        for wave in range(waves):
+            leaps[wave, stream] = 0
+            if holidays.shape[1] > 0:
+                time_ms = float(times_ms[wave, stream])
+                local_ms, day = local_place(time_ms, clock_changes[one], clock_offsets[one], holidays[one], like[one])
+                leaps[wave, stream] = (day - weekday_of(days_of(local_ms))) * DAY_MINUTES
 
 
 @compiled
@@ -89,9 +133,8 @@ def daily_at(channel: Channels[float], calendar: Doubles, time_ms: float) -> flo
 
 
 @compiled
-def weekly_at(channel: Channels[float], calendar: Doubles, time_ms: float, daily: float) -> float:
-    """What the day of the week adds to that, in spreads."""
-    day = weekday_of(time_ms)
+def weekly_at(channel: Channels[float], calendar: Doubles, day: int, daily: float) -> float:
+    """What a day of the week adds to that, in spreads. day: Monday is 0."""
     level, gain = digit(calendar, LEVELS + day) * channel.profile_step, digit(calendar, GAINS + day) * GAIN_STEP
     return level + gain * daily
 
@@ -104,12 +147,18 @@ def week_share(channel: Channels[float]) -> float:
 
 @compiled
 def end_visit(
-    channel: Channels[float], calendar: Doubles, time_ms: float, before_ms: float, days: float, paused: bool
+    channel: Channels[float],
+    calendar: Doubles,
+    time_ms: float,
+    before_ms: float,
+    day: int,
+    days: float,
+    paused: bool,
 ) -> None:
     """Where a quarter of an hour is over, profile and day learn what was read in it; where a day is, the week does.
 
-    days: seen so far. time_ms is before before_ms where clocks are set back in between. paused: nothing is learned
-    from the reading at time_ms, so a day of which nothing was seen is none.
+    day: of the week, that before_ms counts as. days: seen so far. time_ms is before before_ms where clocks are set back
+    in between. paused: nothing is learned from the reading at time_ms, so a day of which nothing was seen is none.
     """
     if quarters_of(time_ms) == quarters_of(before_ms):
         return
@@ -118,11 +167,11 @@ def end_visit(
         left = channel.visit_sum / channel.visit_readings
         daily = daily_at(channel, calendar, before_ms)
         quarters = at_most(at_least(float(quarters_of(time_ms) - quarters_of(before_ms)), 1.0), LONGEST_VISIT)
-        follow_day(channel, calendar, left + weekly_at(channel, calendar, before_ms, daily) * share, daily, quarters)
+        follow_day(channel, calendar, left + weekly_at(channel, calendar, day, daily) * share, daily, quarters)
         set_level(channel, calendar, quarter_of(before_ms), daily + left / days_counted(days))
     channel.visit_sum = channel.visit_readings = 0.0
     if days_of(time_ms) != days_of(before_ms) and not (paused and is_unseen(calendar)):
-        end_day(channel, calendar, weekday_of(before_ms), days)
+        end_day(channel, calendar, day, weekday_of(days_of(before_ms)), days)
 
 
 @compiled
@@ -170,8 +219,10 @@ def is_unseen(calendar: Doubles) -> bool:
 
 
 @compiled
-def end_day(channel: Channels[float], calendar: Doubles, day: int, days: float) -> None:
+def end_day(channel: Channels[float], calendar: Doubles, day: int, own: int, days: float) -> None:
     """Fit the day that is over as level + gain times the profile (least squares), as one week of at most four.
+
+    day: of the week, that it counts as. own: the one that it was.
 
     The profile has moved towards the day while it lasted, and so away from all others: what these add is told from
     where the profile is now.
@@ -196,7 +247,7 @@ def end_day(channel: Channels[float], calendar: Doubles, day: int, days: float) 
         if other == day:
             a_gain += (gain - a_gain) * rate
             a_level += (level - a_level) * rate
-        elif days <= (day - other) % WEEK:  # not seen yet: as the profile says
+        elif days <= (own - other - 1) % WEEK + 1:  # not seen yet: as the profile says
             continue
         a_gain = (1 + a_gain) / grown - 1
         set_gain(calendar, other, a_gain)

@@ -47,6 +47,13 @@ class Direction(StrEnum):
     BOTH = "both"
 
 
+class Holiday(NamedTuple):
+    """A day that is like one of the week, whichever it is."""
+
+    day: int  # since 1970, by the clocks of the stream
+    like: int  # Monday is 0
+
+
 class Span(NamedTuple):
     """The values that a sensor can have, both ends included."""
 
@@ -72,6 +79,7 @@ class SensorRule:
     minimum_relative_deviation: float | None = None  # share of the size of what it deviates from
     false_alarm_ms: float | None = None  # of a whole stream: event time in which it may raise one; 0: the default
     time_zone: str | None = None  # IANA name: of the clocks that the stream's days and weeks go by; of all its channels
+    holidays: tuple[Holiday, ...] | None = None  # of all its channels, each day once, rising
 
     def is_of(self, stream: str) -> bool:
         return _matches(stream, self.streams)
@@ -91,6 +99,7 @@ class StreamRules:
     limits: Doubles  # (F, 4), as LIMITS
     false_alarm_ms: float  # as Limits
     time_zone: str
+    holidays: tuple[Holiday, ...]
 
     def excluded(self, values: Doubles) -> tuple[Bools, Bools]:
         """Which values (N, F) count as missing, by reason: (F, N) each, no value in both."""
@@ -151,7 +160,8 @@ class SensorRules:
             channels = np.stack([rules.limits for rules in distinct])
             false_alarm_ms = np.array([rules.false_alarm_ms for rules in distinct])
             clocks = _clocks([rules.time_zone for rules in distinct])
-            self._limits = known = Limits(channels, false_alarm_ms, numbers, *clocks)
+            holidays = _holidays([rules.holidays for rules in distinct])
+            self._limits = known = Limits(channels, false_alarm_ms, numbers, *clocks, *holidays)
         return known._replace(sets=numbers)
 
     def _number_of(self, stream: bytes) -> int:
@@ -218,7 +228,8 @@ def _resolved(rules: Sequence[SensorRule], features: Sequence[str]) -> StreamRul
         limits.append(_limits_of(mine))
     false_alarm_ms = _first(rules, lambda rule: rule.false_alarm_ms) or 0.0
     time_zone = _first(rules, lambda rule: rule.time_zone) or UTC
-    return _stream_rules(bad_values, spans, units, limits, false_alarm_ms, time_zone)
+    holidays = _first(rules, lambda rule: rule.holidays) or ()
+    return _stream_rules(bad_values, spans, units, limits, false_alarm_ms, time_zone, holidays)
 
 
 def _strictest(rules: Sequence[SensorRule], features: Sequence[str]) -> StreamRules:
@@ -239,6 +250,7 @@ def _stream_rules(
     limits: Sequence[Sequence[float]],
     false_alarm_ms: float = 0.0,
     time_zone: str = UTC,
+    holidays: tuple[Holiday, ...] = (),
 ) -> StreamRules:
     both = [sorted({form for value in values for form in (value, _as_float32(value))}) for values in bad_values]
     padded = np.full((len(both), max(map(len, both), default=0)), np.nan)
@@ -246,7 +258,7 @@ def _stream_rules(
         row[: len(values)] = values
     low, high = np.array(spans, np.float64).reshape(-1, 2).T.copy()
     of_channels = np.array(limits, np.float64).reshape(-1, len(LIMITS))
-    return StreamRules(padded, low, high, tuple(units), of_channels, false_alarm_ms, time_zone)
+    return StreamRules(padded, low, high, tuple(units), of_channels, false_alarm_ms, time_zone, holidays)
 
 
 def _clocks(zones: Sequence[str]) -> tuple[Int64s, Int64s]:
@@ -256,6 +268,16 @@ def _clocks(zones: Sequence[str]) -> tuple[Int64s, Int64s]:
     changes = [np.pad(one, (0, most - len(one)), constant_values=NEVER) for one, _ in found]
     offsets = [np.pad(one, (0, most + 1 - len(one)), mode="edge") * MINUTE_MS for _, one in found]
     return np.stack(changes), np.stack(offsets)
+
+
+def _holidays(sets: Sequence[tuple[Holiday, ...]]) -> tuple[Int64s, Int64s]:
+    """Of D sets, as Limits has them."""
+    most = max(map(len, sets))
+    days, like = np.full((len(sets), most), NEVER), np.zeros((len(sets), most), np.int64)
+    for place, found in enumerate(sets):
+        days[place, : len(found)] = [one.day for one in found]
+        like[place, : len(found)] = [one.like for one in found]
+    return days, like
 
 
 def _limits_of(rules: Sequence[SensorRule]) -> tuple[float, ...]:
@@ -272,7 +294,7 @@ def _limits(rule: SensorRule) -> bool:
 
 def _limiting(rule: SensorRule) -> tuple[object, ...]:
     of_channels = rule.direction, rule.minimum_deviation, rule.minimum_relative_deviation
-    return *of_channels, rule.false_alarm_ms, rule.time_zone
+    return *of_channels, rule.false_alarm_ms, rule.time_zone, rule.holidays
 
 
 def _as_float32(value: float) -> float:

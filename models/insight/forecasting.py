@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.data.arrays import Bools, Doubles, Int64s
-from models.detection.detector import Detector, Readings, Verdicts
+from models.detection.detector import Detector, Readings, Verdicts, leaps_of
 from models.detection.records import BAND_DEVIATIONS, BAND_REACH, SMALLEST_STD, Scratch
 from models.detection.rows import Rows
 from models.net.forecaster import Forecaster
@@ -135,6 +135,7 @@ def paths(detector: Detector, rows: Rows, times_ms: Tensor, residual: Tensor) ->
     arithmetic = _arithmetic(detector.forecaster)
     known = rows.channel("spread").isfinite()
     std = (rows.channel("band") / BAND_REACH).clamp(min=SMALLEST_STD) * torch.where(known, rows.channel("spread"), 0.0)
+    limits = detector.limits.take(np.zeros(streams * many, np.int64))
     state = rows.memory()
     clock_ms = rows.scalar("time_ms").long()
     memory, futures = state.hidden[-1], []
@@ -146,7 +147,7 @@ def paths(detector: Detector, rows: Rows, times_ms: Tensor, residual: Tensor) ->
         held = torch.where(known, value, rows.channel("last"))
         elapsed_ms = (now_ms - clock_ms).clamp(min=0).double()
         times, elapsed, values = (column.unsqueeze(0).numpy() for column in (now_ms, elapsed_ms, held))
-        inputs = arithmetic.inputs(times, elapsed, values, rows.channels.numpy())
+        inputs = arithmetic.inputs(times, leaps_of(times, limits), elapsed, values, rows.channels.numpy())
         outputs, state = detector.forecaster.observe(inputs, state)
         rows.channel("last").copy_(held)
         memory, clock_ms = outputs[-1], now_ms

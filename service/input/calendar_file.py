@@ -13,6 +13,8 @@ INSTALL = "pip install 'telltale[ical]'"
 MOST_BYTES = 4 * 1024 * 1024
 DAYS_KEPT = 1_000  # of which the occurrences are known
 NO_TITLE = "quiet by the calendar"
+MOST_DAYS = 10_000  # in the years below: more are no holidays
+FIRST, LAST = date(1970, 1, 1), date(2101, 1, 1)
 
 
 class _Occurrence(NamedTuple):
@@ -61,6 +63,20 @@ class Calendar:
             self._days[day] = self._day(day)
         return self._days[day]
 
+    def whole_days(self) -> list[int]:
+        """Days from 1970 to 2100, since 1970, that an event without times of day takes place on, rising.
+
+        One that is shown as free counts too: most calendars of holidays show them so. Raises ValueError where there are
+        more than MOST_DAYS.
+        """
+        days: set[int] = set()
+        for event in self._events.between(FIRST, LAST):
+            if not _is_cancelled(event) and not isinstance(event.start, datetime):
+                days.update(range((event.start - FIRST).days, (event.end - FIRST).days))
+        if len(days) > MOST_DAYS:
+            raise ValueError(f"{len(days):,} days, expected at most {MOST_DAYS:,} from 1970 to 2100")
+        return sorted(days)
+
     def _day(self, day: int) -> list[_Occurrence]:
         """Those that take place on a day since 1970, in UTC: a day more on each side, since zones differ."""
         begins = datetime.fromtimestamp(day * DAY_MS // 1000, UTC)
@@ -78,5 +94,8 @@ class Calendar:
 
 
 def _counts(event: Any) -> bool:
-    status, shown_as = str(event.get("STATUS", "")).upper(), str(event.get("TRANSP", "")).upper()
-    return status != "CANCELLED" and shown_as != "TRANSPARENT"
+    return not _is_cancelled(event) and str(event.get("TRANSP", "")).upper() != "TRANSPARENT"
+
+
+def _is_cancelled(event: Any) -> bool:
+    return str(event.get("STATUS", "")).upper() == "CANCELLED"

@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import structlog
 
 from models.data.time_units import DAY_MS
-from models.detection.sensor_rules import Direction, SensorRule, SensorRules, Span
-from service.settings.detection_section import DetectionRule
+from models.detection.sensor_rules import Direction, Holiday, SensorRule, SensorRules, Span
+from service.errors import RefusedInput
+from service.input.calendar_file import Calendar
+from service.settings.detection_section import WEEKDAYS, DetectionRule, HolidaySettings
 from service.settings.fields import FALSE_ALARMS
 from service.settings.settings import Settings
 
@@ -42,13 +47,13 @@ def sensor_rules_of_one(settings: Settings, features: Sequence[str]) -> SensorRu
 
 
 def rules_in(settings: Settings) -> tuple[SensorRule, ...]:
-    """Those of `detection`, and last what holds of all streams."""
-    rules = tuple(map(_rule, settings.detection.rules))
+    """Those of `detection`, and last what holds of all streams. Raises RefusedInput where a file cannot be read."""
+    rules = tuple(_rule(given, f"detection.rules.{n}") for n, given in enumerate(settings.detection.rules))
     false_alarm_ms = _false_alarm_ms(settings.detection.false_alarms)
     return (*rules, SensorRule(false_alarm_ms=false_alarm_ms)) if false_alarm_ms else rules
 
 
-def _rule(given: DetectionRule) -> SensorRule:
+def _rule(given: DetectionRule, setting: str) -> SensorRule:
     span = None
     if given.valid_range is not None:
         low, high = given.valid_range
@@ -64,7 +69,28 @@ def _rule(given: DetectionRule) -> SensorRule:
         given.minimum_relative_deviation,
         None if given.false_alarms is None else _false_alarm_ms(given.false_alarms),
         given.time_zone,
+        None if given.holidays is None else _holidays(given.holidays, f"{setting}.holidays"),
     )
+
+
+def _holidays(given: Sequence[HolidaySettings], setting: str) -> tuple[Holiday, ...]:
+    found: dict[int, Holiday] = {}
+    for n, one in enumerate(given):
+        for day in _days_in(one.file, f"{setting}.{n}.file"):
+            found.setdefault(day, Holiday(day, WEEKDAYS.index(one.like)))
+    return tuple(sorted(found.values()))
+
+
+@cache
+def _days_in(file: Path, setting: str) -> tuple[int, ...]:
+    """Read once: all that this process judges, it judges by the same days."""
+    try:
+        days = Calendar(file, ZoneInfo("UTC"), setting).whole_days()
+    except ValueError as error:
+        raise RefusedInput(f"{setting}: {file} has {error}") from error
+    if not days:
+        raise RefusedInput(f"{setting}: {file} has no event of whole days from 1970 to 2100, expected holidays")
+    return tuple(days)
 
 
 def _false_alarm_ms(text: str) -> float:

@@ -9,6 +9,7 @@ from service.settings.fields import (
     BadValues,
     Deviation,
     FalseAlarms,
+    File,
     Name,
     Pattern,
     Patterns,
@@ -29,8 +30,20 @@ SAID = (
     "false_alarms",
     "unit",
     "time_zone",
+    "holidays",
 )
 """What a rule can say."""
+OF_STREAMS = ("false_alarms", "time_zone", "holidays")  # of these things, those that are of all channels
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+class HolidaySettings(Section):
+    """Days of an iCalendar file, and which day of the week they are like."""
+
+    file: File = Field(description="iCalendar file; its events without times of day are the holidays")
+    like: Annotated[str, AfterValidator(one_of(*WEEKDAYS))] = Field(
+        default="sunday", description="day of the week on which the plant does what it does on them"
+    )
 
 
 class DetectionRule(Section):
@@ -65,15 +78,19 @@ class DetectionRule(Section):
         description="whose clocks the days and weeks of these streams go by, such as Europe/Berlin; null: UTC. Of all "
         "channels of a stream",
     )
+    holidays: tuple[HolidaySettings, ...] | None = Field(
+        default=None,
+        description="days on which these streams do what they do on another day of the week: a list of file "
+        "(iCalendar) and like (sunday); of a day in several files the first one holds. Of all channels of a stream",
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if all(getattr(self, name) is None for name in SAID):
             raise wrong_value(f"{', '.join(SAID[:-1])} or {SAID[-1]} in it")
-        if self.false_alarms is not None and self.channels != ("*",):
-            raise wrong_value("no channels beside false_alarms, which are of whole streams", "channels")
-        if self.time_zone is not None and self.channels != ("*",):
-            raise wrong_value("no channels beside time_zone, which is of whole streams", "channels")
+        for name in OF_STREAMS:
+            if getattr(self, name) is not None and self.channels != ("*",):
+                raise wrong_value(f"no channels beside {name}, which is of whole streams", "channels")
         return self
 
 

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -56,7 +57,9 @@ def given(net: Forecaster) -> Given:
 def computed(net: Forecaster, given: Given) -> tuple[Tensor, Tensor]:
     """Inputs, (T, S, M * I), and expectations, (T, S, F)."""
     arithmetic, channels, held = NetArithmetic.of(net), given.rows.channels.numpy(), given.held.numpy()
-    inputs = arithmetic.inputs(given.times_ms.numpy(), given.elapsed_ms.numpy(), held, channels)
+    inputs = arithmetic.inputs(
+        given.times_ms.numpy(), np.zeros(given.times_ms.shape, np.int64), given.elapsed_ms.numpy(), held, channels
+    )
     predicted = arithmetic.predict(given.memory[0], given.memory[1:], held, channels)
     return inputs.reshape(*given.times_ms.shape, -1), torch.from_numpy(predicted)
 

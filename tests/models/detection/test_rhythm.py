@@ -61,7 +61,7 @@ def test_levels_in_steps_twice_as_large_are_the_same_to_half_a_step_and_gains_st
 
 def test_a_quarter_of_an_hour_and_a_weekday_are_those_of_the_calendar() -> None:
     assert [RHYTHM.quarter_of(MONDAY_MS + quarter * QUARTER_MS + 1.0) for quarter in range(97)] == [*range(96), 0]
-    assert [RHYTHM.weekday_of(float(MONDAY_MS + day * DAY_MS)) for day in range(8)] == [*range(7), 0]
+    assert [RHYTHM.weekday_of(MONDAY_MS // DAY_MS + day) for day in range(8)] == [*range(7), 0]
 
 
 def digits_of(calendar: Doubles) -> Doubles:
@@ -119,7 +119,7 @@ def test_a_day_is_fitted_by_least_squares_as_a_level_and_a_gain() -> None:
     for quarter in range(96):
         RHYTHM.set_digit(calendar, quarter, profile[quarter] * 1_024)
         RHYTHM.follow_day(channel, calendar, beyond[quarter], profile[quarter], 1.0)
-    RHYTHM.end_day(channel, calendar, 0, 1e9)  # so long known that no day moves the profile
+    RHYTHM.end_day(channel, calendar, 0, 0, 1e9)  # so long known that no day moves the profile
     gain, level = np.polyfit(profile, beyond, 1)
     digits = digits_of(calendar)
     rate, moved = 1 / RHYTHM.MEMORY_WEEKS, beyond.mean() / RHYTHM.MEMORY_DAYS

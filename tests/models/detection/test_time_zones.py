@@ -141,7 +141,7 @@ def test_an_hour_that_clocks_show_twice_is_visited_twice() -> None:
     channel.profile_step = 1 / 1_024
     channel.visit_sum, channel.visit_readings = 6.0, 3.0
     three, two = (float(MONDAY_MS + hour * HOUR_MS) for hour in (3, 2))
-    RHYTHM.end_visit(channel, calendar, two, three - 60_000, 5.0, paused=False)
+    RHYTHM.end_visit(channel, calendar, two, three - 60_000, 6, 5.0, paused=False)
     assert channel.visit_readings == 0
     today = RHYTHM.digit(calendar, RHYTHM.LEVELS + RHYTHM.TODAY) * channel.profile_step
     assert today == pytest.approx(2.0 / 96, abs=1 / 1_024)

@@ -29,13 +29,17 @@ FREE = "UID:5\nDTSTART:20261112T100000Z\nDTEND:20261112T110000Z\nTRANSP:TRANSPAR
 ALL = (CLEANING, MOVED, HOLIDAY, FLOATING, CANCELLED, FREE)
 
 
-def calendar_of(
-    folder: Path, *events: str, head: str = "X-WR-TIMEZONE:Europe/Berlin\n", zone: str = "America/New_York"
-) -> Calendar:
+def written(folder: Path, *events: str, head: str = "X-WR-TIMEZONE:Europe/Berlin\n") -> Path:
     path = folder / "plant.ics"
     inner = "".join(f"BEGIN:VEVENT\nDTSTAMP:20261001T000000Z\n{event}\nEND:VEVENT\n" for event in events)
     path.write_text(f"BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:-//plant//EN\n{head}{inner}END:VCALENDAR\n")
-    return Calendar(path, ZoneInfo(zone), SETTING)
+    return path
+
+
+def calendar_of(
+    folder: Path, *events: str, head: str = "X-WR-TIMEZONE:Europe/Berlin\n", zone: str = "America/New_York"
+) -> Calendar:
+    return Calendar(written(folder, *events, head=head), ZoneInfo(zone), SETTING)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """The section detection: rules of sensors, in a file, in the environment, and in errors."""
 
 import json
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from service.errors import RefusedInput
 from service.process.sensors import log_rules_without_channel, sensor_rules, sensor_rules_of_one
 from service.settings.loading import load
 from service.settings.settings import shown
+from tests.service.input.test_calendar_file import written
 from tests.service.settings.refusals import refusal, refusal_of
 
 RULES = """
@@ -77,6 +80,16 @@ def test_rules_may_be_json_in_the_environment(monkeypatch: pytest.MonkeyPatch) -
             "0.channels: found ['a'], expected no channels beside time_zone, which is of whole streams",
         ),
         (
+            "{channels: [a], holidays: [{file: /dev/null}]}",
+            "0.channels: found ['a'], expected no channels beside holidays, which is of whole streams",
+        ),
+        (
+            "holidays: [{file: /dev/null, like: sun}]",
+            "0.holidays.0.like: found 'sun', expected one of monday, tuesday, wednesday, thursday, friday, saturday,",
+        ),
+        ("holidays: [{file: nowhere.ics}]", "0.holidays.0.file: found 'nowhere.ics', expected a file that can be read"),
+        ("holidays: nowhere.ics", "0.holidays: found 'nowhere.ics', expected"),
+        (
             "streams: a",
             "0: found a mapping, expected bad_values, valid_range, direction, minimum_deviation,",
         ),
@@ -107,6 +120,58 @@ def test_rules_are_made_of_settings_and_none_of_none(file: Path) -> None:
     assert oven.low.tolist() == [-40, float("-inf")]
     assert oven.limits.tolist() == [[0, 1, 2, 0.05], [1, 1, 0, 0]]
     assert (oven.time_zone, rules.of(b"line-04/oven").time_zone) == ("Europe/Berlin", "UTC")
+
+
+HOLIDAYS = (
+    "UID:1\nDTSTART;VALUE=DATE:20261224\nDTEND;VALUE=DATE:20261227\nSUMMARY:Christmas",
+    "UID:2\nDTSTART;VALUE=DATE:20261003\nRRULE:FREQ=YEARLY;COUNT=2\nTRANSP:TRANSPARENT",
+    "UID:3\nDTSTART;VALUE=DATE:20260101\nSTATUS:CANCELLED",
+    "UID:4\nDTSTART:20261111T100000Z\nDTEND:20261112T110000Z",
+)
+HALF_DAYS = ("UID:5\nDTSTART;VALUE=DATE:20261224", "UID:6\nDTSTART;VALUE=DATE:20261231")
+
+
+def test_holidays_are_the_whole_days_of_files_in_their_order_and_what_is_shown_can_be_set(
+    file: Path, tmp_path: Path
+) -> None:
+    written(tmp_path, *HALF_DAYS).rename(tmp_path / "half-days.ics")
+    written(tmp_path, *HOLIDAYS).rename(tmp_path / "holidays.ics")
+    file.write_text(
+        "detection:\n  rules:\n    - streams: line-03/*\n      holidays:\n"
+        f"        - {{file: {tmp_path}/half-days.ics, like: saturday}}\n        - {{file: {tmp_path}/holidays.ics}}\n"
+    )
+    settings = load(file, {})
+    rules = sensor_rules(settings, ["flow"])
+    assert rules is not None
+    found = [(date(1970, 1, 1) + timedelta(one.day), one.like) for one in rules.of(b"line-03/oven").holidays]
+    assert found == [
+        (date(2026, 10, 3), 6),
+        (date(2026, 12, 24), 5),
+        (date(2026, 12, 25), 6),
+        (date(2026, 12, 26), 6),
+        (date(2026, 12, 31), 5),
+        (date(2027, 10, 3), 6),
+    ]
+    assert rules.of(b"line-04/oven").holidays == ()
+    file.write_text(shown(settings))
+    assert load(file, {}).detection == settings.detection
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ("UID:1\nDTSTART:20261111T100000Z", "has no event of whole days from 1970 to 2100, expected holidays"),
+        ("UID:1\nDTSTART;VALUE=DATE:2026", "cannot be read as iCalendar"),
+        ("UID:1\nDTSTART;VALUE=DATE:20200101\nRRULE:FREQ=DAILY", "has 29,585 days, expected at most 10,000"),
+    ],
+)
+def test_a_calendar_without_holidays_is_refused_with_its_setting_and_file(
+    file: Path, tmp_path: Path, event: str, said: str
+) -> None:
+    calendar = written(tmp_path, event)
+    file.write_text(f"detection:\n  rules:\n    - holidays: [{{file: {calendar}}}]\n")
+    with pytest.raises(RefusedInput, match=rf"detection\.rules\.0\.holidays\.0\.file: {calendar} {said}"):
+        sensor_rules(load(file, {}), ["flow"])
 
 
 def test_false_alarms_are_of_all_streams_but_those_of_rules(file: Path) -> None:
