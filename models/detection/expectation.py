@@ -163,9 +163,15 @@ def weigh(
 
 @compiled
 def learn_band(channel: Channels[float], error: float, learned: float, weight: float) -> None:
-    """The band's width follows the quantile of the errors by stochastic approximation (Robbins & Monro 1951)."""
+    """The band's width follows the quantile of the errors by stochastic approximation (Robbins & Monro 1951).
+
+    It narrows slowly, so it does not begin with what only warms the memory up: of a stream that was trained on, the
+    first error is the whole first value.
+    """
     rate = at_least(BAND_RATE, 1 / at_least(learned, 2.0)) * weight
-    if error > channel.band:
+    if learned < 1:
+        channel.band += (error - channel.band) * weight
+    elif error > channel.band:
         channel.band = channel.band * (1 + rate * BAND_SHARE) if channel.band > 0 else error * weight
     else:
         channel.band *= 1 - rate * (1 - BAND_SHARE)

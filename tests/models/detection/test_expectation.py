@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from models.data.arrays import Bools, Doubles, Int64s
+from models.data.families import series_of
 from models.detection.alarm import Change
-from models.detection.detector import Detector, Expected, Readings, Stretch, Verdicts
+from models.detection.detector import Detector, DetectorConfig, Expected, Readings, Stretch, Verdicts
+from models.detection.priming import prime
 from models.detection.records import BAND_DEVIATIONS, BAND_REACH, Step
 from models.detection.rows import Rows
 from models.net.forecaster import Forecaster, ForecasterConfig
@@ -237,6 +239,24 @@ def test_a_missing_value_teaches_nothing() -> None:
 def test_a_band_holds_nine_in_ten_readings(draw: str) -> None:
     values = 50 + getattr(np.random.default_rng(5), draw)(size=8_000)
     assert 0.87 < held(values, judged(values), 1_000) < 0.93
+
+
+def test_a_band_does_not_begin_with_errors_that_only_warm_the_memory_up() -> None:
+    channel, errors = OneStream().channels[0], np.abs(noise(readings=400))
+    for place, error in enumerate(errors.tolist()):
+        learned = float(place - 15)
+        EXPECTATION.learn_band(channel, 1_000.0 if place == 0 else error, learned, 1.0)
+    assert np.mean(errors[200:] <= channel.band) == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_band_of_a_stream_that_was_trained_on_is_right_from_its_first_reading_on() -> None:
+    """Its training part begins at 5,000, where the row of a stream that has read nothing has 0."""
+    values = 5_000 + noise(seed=3, readings=1_500)
+    part = series_of("a", ("a",), MONDAY_MS + FIVE_MINUTES_MS * np.arange(400), values[:400])
+    detector = prime(untrained().forecaster, DetectorConfig(), [part])
+    later = MONDAY_MS + FIVE_MINUTES_MS * np.arange(400, 1_500)
+    verdicts = judged_at(later, values[400:], detector)
+    assert 0.87 < held(values[400:], verdicts, 0) < 0.93
 
 
 def test_a_band_is_wider_soon_where_readings_are_farther_off() -> None:
