@@ -14,11 +14,12 @@ from models.data.time_units import DAY_MS
 from models.detection.arithmetic import at_least, at_most, proven, within
 from models.detection.compiling import compiled
 from models.detection.records import BAND_REACH, SMALLEST_STD, Look, Step
-from models.detection.rhythm import MEMORY_DAYS, daily_at, week_share, weekly_at
+from models.detection.rhythm import daily_at, week_share, weekly_at
 from models.detection.rows import Channels
 
 MEMORY_READINGS = 512.0  # that the shares go back, at least,
 MEMORY_MS = 7_200_000.0  # and the event time, at least
+CLOCK_MEMORY_MS = 5.0 * DAY_MS  # the same of shares of what the clock says: what it said in its first days is forgotten
 SMALLEST_STEP = 1e-9  # spreads
 FARTHEST_LEARNED = 100.0  # spreads: what is further off teaches profile and shares no more
 CLEAREST = 10.0  # standard deviations: a correction that is larger counts as evidence like one of that size
@@ -103,7 +104,7 @@ def learn_expectation(channel: Channels[float], look: Look, elapsed_ms: float, s
     channel.corrected_loss += (loss_of(moved - look.corrected, std) - channel.corrected_loss) * LOSS_RATE
 
     fade = weight * at_most(elapsed_ms / MEMORY_MS, 1 / MEMORY_READINGS)
-    slow = weight * at_most(elapsed_ms / (MEMORY_DAYS * DAY_MS), 1 / MEMORY_READINGS)
+    slow = weight * at_most(elapsed_ms / CLOCK_MEMORY_MS, 1 / MEMORY_READINGS)
     channel.season_product, channel.season_square = weigh(
         channel.season_product, channel.season_square, look.profile, deviation, std, FARTHEST_LEARNED, weight, slow
     )
