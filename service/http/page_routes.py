@@ -5,13 +5,13 @@ The chart library's script is the one that an installed package brings.
 
 import gzip
 import hashlib
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from models.output.palette import PALETTE
 
@@ -60,6 +60,9 @@ class _PageFile(NamedTuple):
     packed_etag: str
 
 
+_kept: dict[str, _PageFile] = {}
+
+
 def router() -> APIRouter:
     api = APIRouter(include_in_schema=False)
     for path in FILES:
@@ -67,9 +70,11 @@ def router() -> APIRouter:
     return api
 
 
-def _sender(path: str) -> Callable[[Request], Response]:
-    def send(request: Request) -> Response:
-        file, read = FILES[path], _read(path)
+def _sender(path: str) -> Callable[[Request], Awaitable[Response]]:
+    async def send(request: Request) -> Response:
+        file, read = FILES[path], _kept.get(path)
+        if read is None:  # in a thread, once: a page has two dozen files, and each thread is waited for
+            read = _kept[path] = await run_in_threadpool(_read, path)
         packs = _takes_gzip(request.headers.get("accept-encoding", ""))
         content, etag = (read.packed, read.packed_etag) if packs else (read.content, read.etag)
         headers = {"ETag": etag, "Cache-Control": file.cache_control, "Vary": "Accept-Encoding"}
@@ -97,7 +102,6 @@ def _takes_gzip(encodings: str) -> bool:
     return False
 
 
-@cache
 def _read(path: str) -> _PageFile:
     content = FILES[path].path().read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:16]

@@ -28,6 +28,7 @@ from tests.kafka import Broker, running_broker
 
 READINGS = 2  # of each stream
 PAUSE_S = 5.0  # between two visits: what HTTP may take of a processor is saved up again
+WITHIN_MS = 60_000
 WATCHED = """() => {
     window.searched = null;
     const list = document.getElementById("streams");
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=200_000)
     parser.add_argument("--runs", type=int, default=10)
     args = parser.parse_args()
+    expect.set_options(timeout=WITHIN_MS)
     print(f"machine: {machine()}; load {os.getloadavg()[0]:.1f}", flush=True)
     with running_broker() as broker, serving(broker, args.streams) as service, running_browser() as browser:
         url = f"http://127.0.0.1:{service.port}/"

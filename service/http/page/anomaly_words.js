@@ -1,6 +1,6 @@
 // Words for anomalies: what kind one is of, what became of it, which channels it came from.
 
-import { measured } from "./words.js";
+import { clock, measured } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Channel} Channel */
 /** @typedef {import("./types.d.ts").AnomalyData} AnomalyData */
@@ -75,3 +75,15 @@ export function expectedAndSeen(channels) {
   const band = lower === null || upper === null ? "" : ` (${measured(lower)} to ${measured(upper)})`;
   return `${name} ${seen}, expected ${measured(expected, unit)}${band}`;
 }
+
+/**
+ * Since when it has lasted, where that is before it opened. Of silence it is all that there is to say.
+ * @param {Pick<AnomalyData, "began_at" | "opened_by" | "kind">} data
+ */
+export function began({ began_at, opened_by, kind }) {
+  if (!began_at) return null;
+  return (opened_by ?? kind) === "silent" ? noReadingSince(began_at) : `began about ${clock(began_at)}`;
+}
+
+/** @param {string} time of a silent stream's last reading */
+export const noReadingSince = (time) => `no reading since ${clock(time)}`;

@@ -8,6 +8,7 @@ import { clock, localTime, number, score } from "./words.js";
 /** @typedef {import("./types.d.ts").Gate} Gate */
 /** @typedef {import("./types.d.ts").Traced} Traced */
 /** @typedef {Record<"ink" | "faint" | "line" | "raised" | "reading" | "band" | "expected" | "score" | "alarm" | "critical", string> & { gates: string[] }} Colours */
+/** @typedef {{ from: number, until: number }} Silence milliseconds: it was open as an anomaly, and no reading came */
 /** @typedef {{ domain: [number, number], range?: [number, number] }} Axis */
 /** @typedef {Record<string, any> & { shapes: object[], annotations: object[] }} Layout as the chart library takes it */
 
@@ -15,6 +16,7 @@ const KEPT = 1000; // live readings
 const MOST_CHANNELS = 4; // side by side, where no one has chosen one
 const MARKED = 250; // readings: more are a line without dots
 const DRAW_EVERY_MS = 300;
+const TICK = 110; // pixels: a date has room, level
 const HEIGHT = { channels: 0.335, fewest: 84, most: 230, score: 78, gates: 78, gap: 23 }; // pixels; of all channels: a share of the window
 const GATE_DASHES = ["solid", "dash", "dot"]; // as in the legend: not told apart by colour alone
 
@@ -36,6 +38,8 @@ export class Chart {
     this.place = null;
     /** @type {number | null} a time to be pointed at */
     this.marked = null;
+    /** @type {Silence | null} */
+    this.silence = null;
     /** @type {string | null} null: those that matter most */
     this.channel = null;
     /** @type {string[]} names of channels that drove the last anomaly */
@@ -44,7 +48,14 @@ export class Chart {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.waiting = undefined;
     this.drawn = Number.NEGATIVE_INFINITY; // when it last was
-    document.getElementById("chart-library")?.addEventListener("load", () => this.draw());
+  }
+
+  /** The library is large, and a browser does nothing else while it reads it: called once there are lists to see. */
+  load() {
+    const library = document.createElement("script");
+    library.src = "/page/plotly.js";
+    library.addEventListener("load", () => this.draw());
+    document.head.append(library);
   }
 
   clear() {
@@ -52,7 +63,7 @@ export class Chart {
     this.live = this.past = NOTHING;
     this.readings = [];
     this.gates = [];
-    this.marked = this.channel = null;
+    this.marked = this.channel = this.silence = null;
     this.foremost = [];
     this.zoom += 1;
     clearTimeout(this.waiting);
@@ -92,6 +103,13 @@ export class Chart {
     this.drawSoon();
   }
 
+  /** @param {Silence | null} silence */
+  showSilence(silence) {
+    if (this.silence?.from === silence?.from && this.silence?.until === silence?.until) return;
+    this.silence = silence;
+    this.drawSoon();
+  }
+
   drawSoon() {
     this.waiting ??= setTimeout(
       () => {
@@ -115,12 +133,14 @@ export class Chart {
     const heights = [...channels.map(() => each), HEIGHT.score, HEIGHT.gates];
     const colours = coloursOf(this.element);
     const layout = frame(heights, colours, this.zoom);
+    layout.xaxis.nticks = Math.max(2, Math.floor(this.element.clientWidth / TICK));
     const times = this.readings.map((reading) => localTime(reading.time));
     /** @type {object[]} */
     const traces = channels.flatMap((name, n) => this.channelTraces(name, n + 1, times, colours, layout));
     traces.push(...this.scoreTraces(channels.length + 1, times, colours, layout));
     traces.push(...this.gateTraces(channels.length + 2, times, colours, layout));
     layout.shapes.push(...spans(this.readings, times, colours), ...pointer(this.marked, colours));
+    if (this.silence) addSilence(layout, this.silence, times, colours);
     layout.dragmode = coarse.matches ? false : "zoom"; // a finger scrolls the page
     this.drawn = performance.now();
     this.describe();
@@ -257,6 +277,7 @@ function frame(heights, colours, zoom) {
       linecolor: colours.line,
       zeroline: false,
       tickfont: { size: 11 },
+      tickangle: 0,
     },
   };
   let top = inside;
@@ -301,18 +322,44 @@ function label(layout, row, text) {
  * @param {Colours} colours
  */
 function spans(readings, times, colours) {
-  return anomalySpans(readings).map(({ begin, end }) => ({
+  return anomalySpans(readings).map(({ begin, end }) => span(times[begin], times[end], colours));
+}
+
+/**
+ * @param {string} x0
+ * @param {string} x1
+ * @param {Colours} colours
+ */
+function span(x0, x1, colours) {
+  const line = { width: 1, color: colours.alarm };
+  return {
     type: "rect",
     xref: "x",
     yref: "paper",
-    x0: times[begin],
-    x1: times[end],
+    x0,
+    x1,
     y0: 0,
     y1: 1,
     fillcolor: colours.alarm,
-    line: { width: 1, color: colours.alarm },
+    line,
     layer: "below",
-  }));
+  };
+}
+
+/**
+ * The time in which nothing came is in what is shown, and says so.
+ * @param {Layout} layout
+ * @param {Silence} silence
+ * @param {string[]} times of the readings
+ * @param {Colours} colours
+ */
+function addSilence(layout, { from, until }, times, colours) {
+  const [begin, end] = [localTime(from), localTime(until)];
+  const [first, , , last] = [times[0], times[times.length - 1], begin, end].sort(); // as texts in the order of time
+  layout.xaxis.range = [first, last];
+  layout.shapes.push(span(begin, end, colours));
+  const place = { xref: "x", x: localTime((from + until) / 2), yref: "paper", y: 0.99, yanchor: "top" };
+  layout.annotations.push({ ...place, text: "no reading", showarrow: false, font: { color: colours.ink } });
 }
 
 /**

@@ -1,14 +1,14 @@
 // The chosen stream: its address, its chart, and its past.
 
 import { named, written } from "./address.js";
-import { expectedAndSeen, kindName, shares } from "./anomaly_words.js";
+import { began, expectedAndSeen, kindName, shares } from "./anomaly_words.js";
 import { Chart } from "./chart.js";
 import { sayings } from "./controls.js";
 import { button, choice, detail, element, field, replace, rows, text } from "./elements.js";
 import { members } from "./incident_words.js";
 import { Past, READINGS } from "./past.js";
 import { ask } from "./service.js";
-import { page, quietly, serviceNow } from "./state.js";
+import { newestReading, page, quietly, serviceNow } from "./state.js";
 import { clock, digest, fromLocalTime, localTime, rarity, score } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Place} Place */
@@ -239,17 +239,20 @@ function sayOfPast(words, share) {
  * @param {AnomalyEvent[]} events
  */
 function showAnomaly(events) {
-  const mine = events.filter(({ data }) => data.anomaly === page.place.anomaly);
+  const again = events.filter(({ data }) => data.anomaly === page.place.anomaly);
+  // A stream judged by itself is silent from the reading that ends it: what was told while it lasted is another anomaly.
+  const mine = again.length ? again : page.recent.filter(({ data }) => data.anomaly === page.place.anomaly).reverse();
   const last = mine.at(-1);
   element("chosen-anomaly").hidden = !last;
   if (!last) return;
   const { data } = last;
+  if ((data.opened_by ?? data.kind) === "silent") chart.showSilence(silence(data.opened_at, data.closed_at));
   const line = detail([
     text("span", data.severity, `severity ${data.severity}`),
     kindName(data.kind),
     expectedAndSeen(mine[0].data.channels) ?? shares(mine[0].data.channels),
     `opened ${clock(data.opened_at)}`,
-    mine[0].data.began_at ? `began about ${clock(mine[0].data.began_at)}` : null,
+    began(mine[0].data),
     data.closed_at ? `closed ${clock(data.closed_at)}` : "not closed in what is shown",
     rarity(Math.max(...mine.map((one) => one.data.return_period_s))),
     `peak ${score(data.peak)}`,
@@ -257,6 +260,20 @@ function showAnomaly(events) {
   line.className = "";
   element("chosen-anomaly").replaceChildren(line);
 }
+
+/** That of a stream which is shown live lasts as long as others send. */
+export function showSilence() {
+  const { stream, at } = page.place;
+  if (at !== null) return;
+  const alarm = page.open.find((one) => one.stream.stream === stream)?.stream.alarm;
+  chart.showSilence(alarm?.opened_by === "silent" ? silence(alarm.opened_at, null) : null);
+}
+
+/** @type {(opened: string, closed: string | null) => import("./chart.js").Silence} */
+const silence = (opened, closed) => ({
+  from: Date.parse(opened),
+  until: closed === null ? newestReading() : Date.parse(closed),
+});
 
 /** The anomaly that is chosen by its name, or that is open in the stream as it is now. */
 function chosenAnomaly() {

@@ -1,11 +1,11 @@
 // The lists: what is wrong now, all streams, what happened lately.
 
-import { changeName, expectedAndSeen, kindName, shares } from "./anomaly_words.js";
-import { choose, show, showSayings } from "./chosen.js";
+import { began, changeName, expectedAndSeen, kindName, noReadingSince, shares } from "./anomaly_words.js";
+import { choose, show, showSayings, showSilence } from "./chosen.js";
 import { button, choice, detail, element, field, item, nameOf, replace, text } from "./elements.js";
 import { ask } from "./service.js";
 import { showStanding } from "./standing_view.js";
-import { page, quietly, serviceNow } from "./state.js";
+import { newestReading, page, quietly, serviceNow } from "./state.js";
 import { ago, clock, number, rarity, score, since } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Stream} Stream */
@@ -27,6 +27,7 @@ export async function showOpen() {
   page.found = found;
   page.open = anomalies;
   showSayings();
+  showSilence();
   element("open-count").textContent = found ? number(found) : "";
   element("open-count").classList.toggle("hot", found > 0);
   element("open-more").hidden = found <= anomalies.length;
@@ -42,13 +43,15 @@ function openRow({ stream, kind, channels, return_period_s }) {
   const row = pick(stream.stream, "open");
   const { alarm, time } = stream;
   if (alarm === null) return item(row); // never so: each of these has one
+  const silent = alarm.opened_by === "silent";
+  const latest = silent ? newestReading() : (time ?? alarm.opened_at); // silence lasts as long as others send
   row.append(
     nameOf(stream.stream),
-    text("span", `${clock(alarm.opened_at)}, ${since(alarm.opened_at, time ?? alarm.opened_at)}`, "since"),
+    text("span", `${clock(alarm.opened_at)}, ${since(alarm.opened_at, latest)}`, "since"),
     detail([
       text("span", alarm.severity, `severity ${alarm.severity}`),
       kindName(kind ?? alarm.opened_by),
-      channels && (expectedAndSeen(channels) ?? shares(channels)),
+      silent && time ? noReadingSince(time) : channels && (expectedAndSeen(channels) ?? shares(channels)),
       return_period_s === null ? `peak ${score(alarm.peak)}` : rarity(return_period_s),
     ]),
   );
@@ -57,12 +60,21 @@ function openRow({ stream, kind, channels, return_period_s }) {
 
 // --- all streams
 
+/** What is asked for of all streams, as a person has it now. */
+const question = () => ({
+  search: field("search").value,
+  sort: choice("sort").value,
+  offset: page.skipped,
+  limit: PAGE,
+});
+
 /** @returns {Promise<void>} */
 export async function showStreams() {
-  const search = field("search").value;
-  const parameters = { search, sort: choice("sort").value, offset: page.skipped, limit: PAGE };
+  const asked = question();
+  const { search } = asked;
   /** @type {{ held: number, found: number, streams: Stream[] }} */
-  const { held, found, streams } = await ask("streams", parameters);
+  const { held, found, streams } = await ask("streams", asked);
+  if (JSON.stringify(asked) !== JSON.stringify(question())) return; // the answer to what is asked now comes later
   if (page.skipped && page.skipped >= found) {
     page.skipped = 0;
     return showStreams();
@@ -150,7 +162,7 @@ function recentRow({ type, subject, time, data }) {
   link.addEventListener("click", () => choose({ stream: subject, at, anomaly: data.anomaly }));
   const stream = document.createElement("td");
   stream.append(link);
-  const what = document.createElement("td");
+  const what = text("td", "", "words");
   what.append(text("span", data.severity, `severity ${data.severity}`), ` ${changeName(change, data)}`);
   const row = document.createElement("tr");
   row.append(
@@ -158,14 +170,10 @@ function recentRow({ type, subject, time, data }) {
     stream,
     what,
     text("td", rarity(data.return_period_s), "number"),
-    text("td", kindName(data.kind)),
-    text("td", shares(data.channels), "channels"),
+    text("td", kindName(data.kind), "words"),
+    text("td", shares(data.channels) || (began(data) ?? ""), "channels"),
   );
   return row;
-}
-
-export async function refresh() {
-  await Promise.all([showRecent(), showOpen(), showStreams()]);
 }
 
 /** What a person does to the list of streams. */

@@ -16,7 +16,7 @@ import { askControls, listenToControls } from "./controls.js";
 import { element } from "./elements.js";
 import { drawIncidents, incidentsAreFollowed, showIncidents } from "./incidents.js";
 import { Since } from "./lately.js";
-import { addRecent, listenToLists, lookForSilent, refresh, showOpen, showStreams } from "./lists.js";
+import { addRecent, listenToLists, lookForSilent, showOpen, showRecent, showStreams } from "./lists.js";
 import { listenToPreferences } from "./preferences.js";
 import { Refused, follow } from "./service.js";
 import { showStanding } from "./standing_view.js";
@@ -41,7 +41,18 @@ const HEARD = {
 };
 
 function all() {
-  quietly(refresh);
+  showLists();
+  showMissed();
+}
+
+/** What is asked for again every 2 s, and so need not wait until the service can be followed. */
+function showLists() {
+  return Promise.all([quietly(showOpen), quietly(showStreams)]);
+}
+
+/** What has happened while the service was not followed. */
+function showMissed() {
+  quietly(showRecent);
   quietly(showSaid);
 }
 
@@ -89,10 +100,11 @@ function listen() {
     at === null ? stream : null,
     (name, data) => HEARD[name]?.(data),
     (connected, error) => {
+      if (connected) showMissed();
+      if (connected && page.lost) showLists();
       page.lost = !connected;
       page.refused = null;
-      if (connected) all();
-      else if (error instanceof Refused) refuse(error);
+      if (!connected && error instanceof Refused) refuse(error);
       showStanding();
     },
   );
@@ -141,3 +153,4 @@ new Worker("/page/ticking.js").addEventListener("message", tick);
 document.addEventListener("visibilitychange", tick);
 showNamed();
 if (page.place.stream === null) listen();
+showLists().then(() => chart.load());

@@ -42,6 +42,9 @@ export const page = {
 /** Now, by the service's clock: a browser's may be wrong. */
 export const serviceNow = () => (page.lately.now && page.heard ? serviceTime(page.lately.now, page.heard) : Date.now());
 
+/** Of any stream, in milliseconds: as the service knows it, or its clock. */
+export const newestReading = () => page.lately.now?.event_time_ms ?? serviceNow();
+
 /**
  * What cannot be had now is asked for again soon; the state says what is the matter.
  * @param {() => Promise<unknown>} show

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { expectedAndSeen } from "../../../../service/http/page/anomaly_words.js";
+import { began, expectedAndSeen } from "../../../../service/http/page/anomaly_words.js";
 
 const CHANNEL = { name: "flow", observed: 45.234, expected: 20.1, lower: 19.8, upper: 20.4, share: 0.9 };
 const OTHER = { ...CHANNEL, name: "power", share: 0.1 };
@@ -15,4 +15,12 @@ test("what is not known is not said", () => {
   assert.equal(expectedAndSeen([{ ...CHANNEL, lower: null }]), "flow 45.23, expected 20.1");
   assert.equal(expectedAndSeen([{ ...CHANNEL, expected: null }]), "flow 45.23");
   assert.equal(expectedAndSeen([]), null);
+});
+
+test("of silence it is said since when nothing came, of others since when it has lasted", () => {
+  const data = { began_at: "2020-01-20T09:26:00Z", kind: "silent" };
+  assert.match(String(began(data)), /^no reading since 20 Jan 2020 /);
+  assert.match(String(began({ ...data, kind: "power loss", opened_by: "silent" })), /^no reading since /);
+  assert.match(String(began({ ...data, kind: "level" })), /^began about /);
+  assert.equal(began({ kind: "level" }), null);
 });
