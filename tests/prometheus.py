@@ -124,11 +124,14 @@ def deployed() -> dict[str, Any]:
 
 
 @contextmanager
-def running_prometheus(folder: Path, target: str, alertmanager: str) -> Iterator[Served]:
-    """It scrapes the service at `target` (host:port) every second, as often as it evaluates its rules."""
+def running_prometheus(folder: Path, target: str, alertmanager: str, stage: str | None = None) -> Iterator[Served]:
+    """It scrapes the service at `target` (host:port) every second, as often as it evaluates its rules.
+
+    stage: likewise, what runs beside the service.
+    """
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     file = folder / "prometheus.yml"
-    file.write_text(yaml.safe_dump(_on_this_machine(config, target, alertmanager)))
+    file.write_text(yaml.safe_dump(_on_this_machine(config, target, alertmanager, stage)))
     port = _free_port()
     command = [
         program("prometheus"),
@@ -166,14 +169,17 @@ def _sending(deployed: Any, hook: str) -> Any:
     return config
 
 
-def _on_this_machine(deployed: Any, target: str, alertmanager: str) -> Any:
+def _on_this_machine(deployed: Any, target: str, alertmanager: str, stage: str | None) -> Any:
     config = copy.deepcopy(deployed)
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(DEPLOY / "prometheus" / pattern) for pattern in config["rule_files"]]
     config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]
-    (job,) = [job for job in config["scrape_configs"] if job["job_name"] == "telltale"]
-    del job["dns_sd_configs"]
-    config["scrape_configs"] = [{**job, "static_configs": [{"targets": [target]}]}]
+    targets = {"telltale": target, "telltale-incidents": stage}
+    config["scrape_configs"] = [
+        {"job_name": job["job_name"], "static_configs": [{"targets": [place]}]}
+        for job in config["scrape_configs"]
+        if (place := targets.get(job["job_name"])) is not None
+    ]
     return config
 
 

@@ -161,7 +161,7 @@ def test_every_recorded_series_is_asked_for() -> None:
 
 def test_dashboards_ask_the_data_source_that_is_provided() -> None:
     (source,) = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
-    assert {board["uid"] for board in BOARDS.values()} == {"telltale-plant", "telltale-service"}
+    assert {board["uid"] for board in BOARDS.values()} == {"telltale-plant", "telltale-service", "telltale-stages"}
     for board in BOARDS.values():
         variables = {variable["name"]: variable for variable in board["templating"]["list"]}
         assert variables["datasource"]["current"]["value"] == source["uid"]

@@ -3,8 +3,9 @@
 npm install --prefix tests/grafana    # once: some 460 MB
 python -m tests.grafana FOLDER
 
-It is for a person to look at: whether a panel says what it is there to say. Grafana itself is not there, nor its panel
-plugins, which are in its core: links, annotations and what belongs to a whole dashboard are not drawn.
+It is for a person to look at: whether a panel says what it is there to say. Of what runs beside the workers there is
+`telltale incidents` alone. Grafana itself is not there, nor its panel plugins, which are in its core: links,
+annotations and what belongs to a whole dashboard are not drawn.
 """
 
 import json
@@ -22,7 +23,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Route
 
 from tests.browser.chromium import running_browser
 from tests.browser.scene import Plant, save_checkpoint
-from tests.integration.test_end_to_end import made_topics, service
+from tests.integration.test_end_to_end import service
+from tests.integration.test_incidents import prepared, running
 from tests.kafka import Broker, running_broker
 from tests.prometheus import Served, running_prometheus
 
@@ -34,6 +36,7 @@ HISTORY = 240  # readings of each stream that are there at the start
 CALM_S, FAULT_S, AFTER_S = 60, 45, 45
 STEP_S = 2
 WIDTH, SETTLED_MS = 1440, 2_000
+READ_WITHIN_MS = 120_000  # Grafana's components are megabytes
 VARIABLES = {"job": "telltale", "page": "http://localhost:8080"}
 ORIGIN = "http://board.invalid"  # what is asked for there is answered from files
 ICONS = HERE / "node_modules" / "@grafana" / "ui" / "dist" / "public"
@@ -74,10 +77,11 @@ def _built(place: Path) -> Path:
 @contextmanager
 def _watched(broker: Broker, place: Path) -> Iterator[tuple[Served, float]]:
     """Prometheus, after it has seen a plant of which some streams were sick for a while, and since when."""
-    checkpoint, names = save_checkpoint(place / "quick.safetensors"), made_topics(broker)
+    checkpoint, (names, incidents) = save_checkpoint(place / "quick.safetensors"), prepared(broker)
     with (
         service(broker, checkpoint, names, TELLTALE_METRICS__TOP_STREAMS="5") as telltale,
-        running_prometheus(place, f"127.0.0.1:{telltale.port}", NO_ALERTMANAGER) as prometheus,
+        running(broker, names, incidents) as stage,
+        running_prometheus(place, _of(telltale.port), NO_ALERTMANAGER, _of(stage.metrics_port)) as prometheus,
         closing(Plant(broker, names.topic, STREAMS, HISTORY)) as plant,
     ):
         plant.send(HISTORY)
@@ -87,6 +91,10 @@ def _watched(broker: Broker, place: Path) -> Iterator[tuple[Served, float]]:
             plant.sick = sick
             time.sleep(seconds)
         yield prometheus, began_s
+
+
+def _of(port: int) -> str:
+    return f"127.0.0.1:{port}"
 
 
 def _answered(board: dict[str, Any], prometheus: Served, span: tuple[float, float]) -> dict[str, Any]:
@@ -136,7 +144,7 @@ def _draw(
         page.on("console", note)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.route(f"{ORIGIN}/**", partial(_serve, drawing.parent))
-        page.goto(f"{ORIGIN}/{drawing.name}")
+        page.goto(f"{ORIGIN}/{drawing.name}", timeout=READ_WITHIN_MS)
         shown = {"board": board, "from_s": span[0], "to_s": span[1], "dark": scheme == "dark", "variables": VARIABLES}
         said += page.evaluate("shown => window.draw(shown)", shown)
         height = page.evaluate("document.documentElement.scrollHeight")

@@ -30,6 +30,9 @@ import { TableNG } from "@grafana/ui/unstable";
 import { createRoot } from "react-dom/client";
 import { lastValueFrom } from "rxjs";
 
+/** Grafana's own chart leaves out what is no number too. */
+const finite = (text) => (Number.isFinite(Number(text)) ? Number(text) : null);
+
 const ROW_PX = 38;
 const COLUMNS = 24;
 const GAP_PX = 8;
@@ -90,7 +93,7 @@ function seriesOf({ legendFormat, refId, result }) {
         type: FieldType.number,
         labels: metric,
         config: { displayNameFromDS: legendFormat ? named(legendFormat, metric) : nameOf(metric) },
-        values: values.map(([, value]) => Number(value)),
+        values: values.map(([, value]) => finite(value)),
       },
     ],
   }));

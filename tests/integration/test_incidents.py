@@ -68,9 +68,12 @@ class Stage:
         assert self.process.running, self.process.err
         return self.lines(event)[0]
 
+    @property
+    def metrics_port(self) -> int:
+        return int(self.until("metrics_listening")["port"])
+
     def metrics(self) -> dict[str, float]:
-        port = self.until("metrics_listening")["port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         pairs = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from prometheus_client import start_http_server
 
+from docs.generated import everything_exported
 from service.input.events import decode_event
 from service.state.open_alarms import SEVERITIES
 from tests.commands import Process
@@ -67,12 +70,26 @@ def scene(kafka: Broker, quick: Path, tmp_path_factory: pytest.TempPathFactory) 
             "TELLTALE_NOTIFICATIONS__WEBHOOK_URLS": f"{hook.url}/anomalies",
             "TELLTALE_NOTIFICATIONS__WEBHOOK_AUTHORIZATION": "Bearer a-token-for-the-hook",
         }
+        pushed_to = alertmanager.url.removeprefix("http://")
         with (
             service(kafka, quick, names, **environment) as telltale,
-            running_prometheus(folder, f"127.0.0.1:{telltale.port}", alertmanager.url.removeprefix("http://")) as prom,
+            every_stage() as stages,
+            running_prometheus(folder, f"127.0.0.1:{telltale.port}", pushed_to, stages) as prom,
             producing(kafka, names, file, RATE),
         ):
             yield Scene(kafka, names, telltale, prom, alertmanager, hook)
+
+
+@contextmanager
+def every_stage() -> Iterator[str]:
+    """Where all that stages show is shown, as by those that have nothing to do."""
+    server, thread = start_http_server(0, "127.0.0.1", everything_exported())
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class producing:  # noqa: N801  (a context manager)
