@@ -14,8 +14,13 @@ from models.data.file_options import FileOptions
 MISSING = ("", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil")  # words for no value, in any case
 # Of 1,234.5 and of 1.234,5, by the decimal sign.
 THOUSANDS = {".": r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$", ",": r"^[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?$"}
+# 1 234,5 with any space that programs write there, and 1'234.5.
+SPACED, SPACES = r"^[+-]?[1-9]\d{0,2}([ \x{a0}\x{202f}'\x{2019}]\d{3})+([.,]\d*)?$", r"[ \x{a0}\x{202f}'\x{2019}]"
 WITH_UNIT = r"^([+-]?[\d.,]+(?:[eE][+-]?\d+)?)(?:\s+([^\d\s]\S{0,9})|([%°]\S{0,3}))$"
 HALVES = ("am", "pm", "a.m.", "p.m.")  # of the day: no units
+CLOCK = r"\d{1,2}:\d\d(:\d\d([.,]\d+)?)?\s*([AaPp]\.?[Mm]\.?|[zZ]|UTC|GMT|[+-]\d\d:?\d\d)?"
+DAY = r"(\d{4}[-/.]\d\d?[-/.]\d\d?|\d{1,2}[-/. ]([A-Za-z]{3}|\d{1,2})[-/. ]\d{2,4})"
+TIMES = rf"^({DAY}([ T]+{CLOCK})?|{CLOCK})$"
 DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T]+(\d{1,2}:\d\d)(:\d\d)?([.]\d+)?(\s*[AaPp][Mm])?)?")
 
 
@@ -46,6 +51,14 @@ def date_format(path: Path, texts: pl.Series) -> str | None:
         f"{path}: row 0: timestamp {texts[0]!r} may begin with the day or the month; "
         f"--time-format '{formats[0]}' or '{formats[1]}' says which"
     )
+
+
+def holds_times(column: pl.Series) -> bool:
+    """Whether each value of a column is a time, or the day or the clock of one."""
+    if column.dtype != pl.String:
+        return column.dtype.is_temporal() and column.null_count() < len(column)
+    text = column.drop_nulls().str.strip_chars()
+    return len(text) > 0 and bool(text.str.contains(TIMES).all())
 
 
 def decimal_in(path: Path, frame: pl.DataFrame) -> str:
@@ -83,8 +96,11 @@ def without_unit(column: pl.Series, unit: str) -> pl.Series:
 
 
 def without_words(column: pl.Series, options: FileOptions) -> pl.Series:
-    """Text, without the words that mean that there is no value."""
+    """Text, without the words that mean that there is no value, and without spaces between thousands."""
     text = column.str.strip_chars()
+    spaced = text.str.contains(SPACED).fill_null(value=False)
+    if spaced.any():
+        text = text.str.replace_all(SPACES, "").zip_with(spaced, text)
     words = [*MISSING, *(word.strip().lower() for word in options.missing)]
     return text.set(text.str.to_lowercase().is_in(words).fill_null(value=False), None)
 

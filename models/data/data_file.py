@@ -19,18 +19,22 @@ from models.data.column_values import (
     converted,
     date_format,
     decimal_in,
+    holds_times,
     missing_numbers,
     unit_in,
     without_unit,
     without_words,
 )
 from models.data.errors import UnusableData
-from models.data.file_options import FileOptions
+from models.data.file_options import EXCEL, FileOptions
 from models.data.raw_table import RawTable, in_memory, raw_table
+from models.data.text_files import SAMPLE_LINES
 
 NOT_FEATURES = ("timestamp", "stream", "label", "part")
 TIME_NAMES = ("timestamp", "time", "datetime", "date_time", "date time", "date", "ts")
 LABELS = ("anomaly", "is_anomaly", "label", "labels", "changepoint", "attack", "fault", "outlier", "target", "class")
+QUALITIES = ("quality", "status", "validity", "valid", "good", "qc", "q", "flag", "statuscode", "opcquality")
+MOST_FLAGS = 4  # that a column of them holds
 INDEXES = ("", "index", "idx", "id", "row", "row_id", "unnamed: 0", "no", "nr", "#")
 METRIC_NAMES = ("metric", "sensor", "name", "variable", "tag", "channel", "measurement", "parameter")
 SENTINELS = (-9999.0, -999.0, -99999.0, -32768.0, 9999.0, 32767.0, 65535.0, 99999.0, 999999.0)
@@ -57,7 +61,7 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
     """
     raw, joined = _with_one_time(raw_table(path, options), options.time_column)
     raw = _long_as_wide(path, raw, options)
-    time = joined or _time_column(path, raw.names, options.time_column)
+    time = joined or _time_column(path, raw, options.time_column)
     stream = _stream_column(path, raw.names, options.stream_column)
     renamed = {time: "timestamp", **({stream: "stream"} if stream else {})}
     for name in renamed.values():
@@ -66,7 +70,7 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
     names = [renamed.get(name, name) for name in raw.names]
     notes = list(raw.notes)
     if time != "timestamp" and options.time_column is None:
-        notes.append(f"times in column {time}")
+        notes.append(f"times in column {time or '(no name)'}")
     survey = _Survey(path, names, options, features)
     for frame in raw.frames(max(1, _SURVEYED // len(names))):
         survey.add(frame.rename(renamed))
@@ -104,12 +108,18 @@ def _with_one_time(raw: RawTable, given: str | None) -> tuple[RawTable, str | No
 
     def frames(rows: int) -> Iterator[pl.DataFrame]:
         for frame in raw.frames(rows):
-            texts = [frame[name].cast(pl.String).str.strip_chars().alias(name) for name in both]
+            texts = [_as_text(frame[name]).str.strip_chars().alias(name) for name in both]
             time = pl.select(pl.concat_str(texts, separator=" ").alias(joined)).to_series()
             yield frame.drop(both).insert_column(0, time)
 
     names = (joined, *(name for name in raw.names if name not in both))
     return RawTable(names, frames, raw.notes), joined
+
+
+def _as_text(column: pl.Series) -> pl.Series:
+    """Of a part of times; of a date that a spreadsheet keeps as a midnight, the date."""
+    is_date = isinstance(column.dtype, pl.Datetime) and (column.dt.truncate("1d") == column).all()
+    return column.cast(pl.Date if is_date else pl.String).cast(pl.String)
 
 
 def _long_as_wide(path: Path, raw: RawTable, options: FileOptions) -> RawTable:
@@ -120,7 +130,7 @@ def _long_as_wide(path: Path, raw: RawTable, options: FileOptions) -> RawTable:
     for column, option in ((name, "--name-column"), (value, "--value-column")):
         _require(path, raw.names, column, option)
     frame = pl.concat(list(raw.frames(_SURVEYED)))
-    index = [column for column in frame.columns if column not in (name, value)]
+    index, beside = _keys_of_rows(path, raw, frame, options)
     if empty := frame[name].is_null().arg_true().to_list():
         raise UnusableData(f"{path}: row {empty[0]} has no {name}, expected the name of its value")
     twice = frame.select(pl.struct([*index, name]).is_first_distinct().not_()).to_series().arg_true().to_list()
@@ -130,7 +140,26 @@ def _long_as_wide(path: Path, raw: RawTable, options: FileOptions) -> RawTable:
             f"{', '.join(index)}, expected one value of each name"
         )
     wide = frame.pivot(name, index=index, values=value, maintain_order=True)
-    return in_memory(wide, (*raw.notes, f"one value a row, named by {name}: {', '.join(wide.columns[len(index) :])}"))
+    notes = [f"one value a row, named by {name}: {', '.join(wide.columns[len(index) :])}"]
+    if beside:
+        notes.append(f"left out, as each value has one of its own: {', '.join(map(shown_name, beside))}")
+    return in_memory(wide, (*raw.notes, *notes))
+
+
+def _keys_of_rows(path: Path, raw: RawTable, frame: pl.DataFrame, options: FileOptions) -> tuple[list[str], list[str]]:
+    """The columns that say which values belong together, and those that say something of each value alone."""
+    rest = [column for column in frame.columns if column not in (options.name_column, options.value_column)]
+    stream = _stream_column(path, raw.names, options.stream_column)
+    time = _time_column(path, raw._replace(names=tuple(rest)), options.time_column)
+    keys = [one for one in rest if one in (time, stream)]
+    beside = [one for one in rest if one not in keys]
+    several = frame.group_by(keys).agg(pl.col(beside).n_unique()).select(pl.col(beside).max()) if beside else frame
+    alone = [one for one in beside if several[one][0] > 1]
+    return [one for one in rest if one not in alone], alone
+
+
+def shown_name(name: str) -> str:
+    return name or "(no name)"
 
 
 def _require(path: Path, names: Sequence[str], column: str, option: str) -> None:
@@ -138,20 +167,24 @@ def _require(path: Path, names: Sequence[str], column: str, option: str) -> None
         raise UnusableData(f"{path}: no column `{column}`, as {option} says; found {', '.join(names)}")
 
 
-def _time_column(path: Path, names: Sequence[str], given: str | None) -> str:
+def _time_column(path: Path, raw: RawTable, given: str | None) -> str:
+    """The one that is named so, else the only one that holds times."""
+    names = raw.names
     if given is not None:
         _require(path, names, given, "--time-column")
         return given
     if "timestamp" in names:
         return "timestamp"
     found = [name for name in names if name.lower() in TIME_NAMES]
-    if len(found) == 1:
-        return found[0]
-    several = f", and {' and '.join(found)} may each be it" if found else ""
-    join = f", --time-column {','.join(found)} joins them" if found else ""
+    first = pl.DataFrame() if found else next(raw.frames(SAMPLE_LINES), pl.DataFrame()).head(SAMPLE_LINES)
+    holding = found or [one.name for one in first.iter_columns() if holds_times(one)]
+    if len(holding) == 1:
+        return holding[0]
+    several = f", and {' and '.join(holding)} may each be it" if holding else ""
+    join = f", --time-column {','.join(holding)} joins them" if len(holding) == 2 else ""
     raise UnusableData(
-        f"{path}: no column `timestamp`, found {', '.join(names)}{several}; --time-column names the one with the "
-        f"times{join}"
+        f"{path}: no column `timestamp`, found {', '.join(map(shown_name, names))}{several}; --time-column names the "
+        f"one with the times{join}"
     )
 
 
@@ -172,6 +205,7 @@ class _Column:
         self.unit: str | None = None  # which stands behind each number; empty: none; None: no value seen
         self.switches = True  # whether all that is no number is true or false
         self.zeros_and_ones = True
+        self.flags: set[float] = set()  # values, as long as they are whole and few
         self.counts_rows = True
         self.last: float | None = None
         self.low, self.high = math.inf, -math.inf  # of what is not near a sentinel
@@ -192,6 +226,8 @@ class _Column:
         if not len(values):
             return
         self.zeros_and_ones &= bool(np.isin(values, (0, 1)).all())
+        if len(self.flags) <= MOST_FLAGS:
+            self.flags |= {*np.unique(values)[: MOST_FLAGS + 1].tolist()}
         steps = np.diff(values if self.last is None else np.append(self.last, values))
         self.counts_rows &= bool((steps == 1).all()) and len(values) == len(raw)
         self.last = float(values[-1])
@@ -272,13 +308,14 @@ class _Survey:
         if self._features is not None:
             switches = [name for name, one in self._columns.items() if one.bad and one.switches]
             return [*good, *(name for name in self._features if name in switches)] if self._features else []
-        named = f"--features {','.join(name for name in good if not self._doubtful(name)) or 'A,B,C'}"
+        likely = [name for name in good if name and self._columns[name].present and not self._doubtful(name)]
+        named = f"--features {','.join(likely) or 'A,B,C'}"
         for name, column in self._columns.items():
             if column.bad:
                 self._refuse_text(name, column, named)
         for name in good:
             if doubt := self._doubtful(name):
-                raise UnusableData(f"{self._path}: column {name or '(no name)'} {doubt}; {named} names the channels")
+                raise UnusableData(f"{self._path}: column {shown_name(name)} {doubt}; {named} names the channels")
         return good
 
     def empty(self) -> tuple[str, ...]:
@@ -313,6 +350,10 @@ class _Survey:
         column = self._columns[name]
         if name.strip().lower() in LABELS and column.zeros_and_ones and column.present:
             return "holds 0 and 1 and looks like a label, which a net must not learn"
+        words = re.split(r"[ ._-]+", name.strip().lower())
+        if words[-1] in QUALITIES and 0 < len(column.flags) <= MOST_FLAGS and all(map(float.is_integer, column.flags)):
+            flags = ", ".join(f"{one:g}" for one in sorted(column.flags))
+            return f"holds {flags} alone and looks like a quality flag, which is no sensor"
         if name.strip().lower() in INDEXES and column.counts_rows and column.present > 1:
             return "counts the rows and looks like an index, which is no sensor"
         return ""
@@ -340,6 +381,7 @@ class _Survey:
     def _look_at_times(self, column: pl.Series) -> None:
         if isinstance(column.dtype, pl.Datetime):
             self.without_zone = column.dtype.time_zone is None
+        self.without_zone |= self._options.time_format == EXCEL
         if column.dtype != pl.String:
             return
         text = column.str.strip_chars().drop_nulls()

@@ -12,10 +12,14 @@ import polars as pl
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.data_file import NOT_FEATURES
 from models.data.errors import UnusableData
-from models.data.file_options import AS_USUAL, FileOptions
+from models.data.file_options import AS_USUAL, EXCEL, FileOptions
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.text_files import stem_of
-from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
+from models.data.time_units import DAY_MS, MAX_TIMESTAMP_MS, TimeUnit, looks_like
+
+EXCEL_TO_1970_MS = 25_569 * DAY_MS  # from the day 0 of Excel, 1899-12-30
+EXCEL_DAYS = 29_221, 73_051  # of 1980 to 2100: numbers that look like them
+LAST_DAY_OF_EXCEL = 2_958_465  # in the year 9999
 
 
 class SeriesPiece(NamedTuple):
@@ -96,7 +100,9 @@ class FileCheck:
     def _times_ms(self, column: pl.Series) -> Int64s:
         if column.null_count():
             raise UnusableData(f"{self.path}: row {self._first(column.is_null())} has no {self._wording.time}")
-        if column.dtype.is_integer() or column.dtype.is_float():
+        if self._format == EXCEL:
+            times = self._days_of_excel(column).dt.epoch("ms")
+        elif column.dtype.is_integer() or column.dtype.is_float():
             times = self._in_milliseconds(column)
         elif isinstance(column.dtype, pl.Datetime):
             times = self._with_zone(column).dt.epoch("ms")
@@ -119,6 +125,11 @@ class FileCheck:
             if not column.is_finite().all():
                 raise UnusableData(f"{self.path}: row {self._first(~column.is_finite())} has no {self._wording.time}")
             self._check_unit(column.cast(pl.Float64).to_numpy(), unit)
+            if self._unit is None and column.is_between(*EXCEL_DAYS).all():
+                raise UnusableData(
+                    f"{self.path}: {self._wording.time} {column[0]} looks like a day of Excel, expected milliseconds, "
+                    f"a datetime or RFC 3339 text; --time-format {EXCEL} reads it"
+                )
             if self._unit is None:
                 self._refuse_kind(column.dtype, f"; {self._wording.unit.format('ms')} reads numbers with fractions")
             return (column.cast(pl.Float64) * 1000 / unit.per_second).round()
@@ -192,6 +203,17 @@ class FileCheck:
                 "--time-format names another"
             )
         return self._with_zone(parsed)
+
+    def _days_of_excel(self, column: pl.Series) -> pl.Series:
+        days = column.cast(pl.Float64, strict=False)
+        bad = (days.is_null() | ~days.is_between(0, LAST_DAY_OF_EXCEL)).fill_null(value=True)
+        if bad.any():
+            place = int(bad.arg_max() or 0)
+            raise UnusableData(
+                f"{self.path}: row {self._begin + place}: {self._wording.time} {column[place]!r}, expected days since "
+                f"1899-12-30, as --time-format {EXCEL} says"
+            )
+        return self._with_zone(((days * DAY_MS).round().cast(pl.Int64) - EXCEL_TO_1970_MS).cast(pl.Datetime("ms")))
 
     def _with_zone(self, times: pl.Series) -> pl.Series:
         """Times without a zone are of the one that was named. The hour that is there twice is read as the first."""

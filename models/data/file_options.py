@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from models.data.time_units import TimeUnit
 
+EXCEL = "excel"  # in place of a format: days since 1899-12-30, as spreadsheets keep times
+
 
 class Order(StrEnum):
     """What to do about rows of a stream whose times do not rise."""
@@ -19,7 +21,7 @@ class FileOptions(NamedTuple):
 
     unit: TimeUnit | None = None  # of times that are numbers; None: milliseconds
     time_column: str | None = None  # or two, such as date,time, which are joined
-    time_format: str | None = None  # of times that are text, as strptime has it
+    time_format: str | None = None  # of times that are text, as strptime has it; or EXCEL
     zone: str | None = None  # of times without one; None: UTC
     stream_column: str | None = None
     name_column: str | None = None  # of the names of values, where a row holds one value
@@ -28,7 +30,7 @@ class FileOptions(NamedTuple):
     decimal: str | None = None
     encoding: str | None = None
     columns: tuple[str, ...] = ()  # all of a text file's, by place
-    skip_lines: int | None = None  # of a text file, before its header
+    skip_lines: int | None = None  # of a text file or a sheet, before its header
     sheet: str | None = None  # of an Excel workbook; None: the only one with cells
     missing: tuple[str, ...] = ()  # further words and numbers for no value
     order: Order = Order.KEEP

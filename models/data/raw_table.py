@@ -4,7 +4,7 @@ CSV and its relatives and JSON lines, also compressed; Parquet, Arrow IPC (Feath
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from models.data.errors import UnusableData
 from models.data.file_options import FileOptions
 from models.data.text_files import COMPRESSED, SEPARATORS, opened, suffix_of
 
-TEXT, LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
+TEXT, LINES, JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson"), ".json"
 DAMAGED = "it is empty, damaged or something else"
 ARROW = (".arrow", ".feather", ".ipc")
 ARROW_FILE, FEATHER_1 = b"ARROW1", b"FEA1"  # with which they begin
-# Of files in folders; .txt only where it is named.
+# Of files in folders; .txt and .json only where they are named.
 SUFFIXES = (".csv", ".parquet", ".tsv", ".jsonl", *ARROW, workbook.SUFFIX, ".ndjson")
 
 
@@ -42,29 +42,40 @@ def raw_table(path: Path, options: FileOptions) -> RawTable:
     if suffix in ARROW:
         return _raw_arrow(path)
     if suffix == workbook.SUFFIX:
-        return in_memory(*workbook.read(path, options.sheet, options.columns))
-    if suffix in LINES:
+        table = workbook.read(path, options.sheet, options.columns, options.skip_lines)
+        notes = [f"sheet {table.sheet}"] if options.sheet is None and table.sheet != "Sheet1" else []
+        notes += _header_notes(options, "row", table.before, table.frame.columns, table.units)
+        return in_memory(table.frame, tuple(notes))
+    if suffix in (*LINES, JSON):
         return _raw_lines(path)
     with readable(path):
         layout = text_files.layout_of(path, options.separator, options.encoding, options.columns, options.skip_lines)
-    notes = []
-    if layout.before and options.skip_lines is None:
-        notes.append(f"{layout.before} line{'s'[: layout.before > 1]} before the header left out")
+    notes = _header_notes(options, "line", layout.before, layout.names, layout.units)
     if layout.separator != "," and options.separator is None:
         notes.append(f"separator {SEPARATORS.get(layout.separator, repr(layout.separator))}")
     if layout.encoding != "utf-8" and options.encoding is None:
         notes.append(f"encoding {layout.encoding}")
     if layout.unnamed_last:
         notes.append("a separator ends every line")
-    if layout.units:
-        units = [f"{name} in {unit}" for name, unit in zip(layout.names, layout.units, strict=True) if unit]
-        notes.append(f"the row below the header has units: {', '.join(units)}")
 
     def frames(_rows: int) -> Iterator[pl.DataFrame]:
         with readable(path):
             yield from text_files.read_text(path, layout)
 
     return RawTable(layout.names, frames, tuple(notes))
+
+
+def _header_notes(
+    options: FileOptions, what: str, before: int, names: Sequence[str], units: Sequence[str]
+) -> list[str]:
+    """For people, of what is around the header. what: a line or a row."""
+    notes = []
+    if before and options.skip_lines is None:
+        notes.append(f"{before} {what}{'s'[: before > 1]} before the header left out")
+    if units:
+        named = [f"{name} in {unit}" for name, unit in zip(names, units, strict=True) if unit]
+        notes.append(f"the row below the header has units: {', '.join(named)}")
+    return notes
 
 
 def _scanned(path: Path, scanned: Callable[[Path], pl.LazyFrame]) -> RawTable:
@@ -94,7 +105,10 @@ def _raw_arrow(path: Path) -> RawTable:
 
 def _raw_lines(path: Path) -> RawTable:
     with readable(path), opened(path) as file:
-        lines = [line for line in file.read().split(b"\n") if line.strip()]
+        whole = file.read()
+    lines = _of_array(path, whole) if suffix_of(path) == JSON else None
+    if lines is None:
+        lines = [line for line in whole.split(b"\n") if line.strip()]
     for row, line in enumerate(lines):
         try:
             found = json.loads(line)
@@ -116,6 +130,21 @@ def _raw_lines(path: Path) -> RawTable:
             "`telltale input try --file` says what reads it from a topic"
         )
     return in_memory(frame, ())
+
+
+def _of_array(path: Path, whole: bytes) -> list[bytes] | None:
+    """The objects of a file that is one array of them, a line each; None: it is lines of JSON."""
+    try:
+        found = json.loads(whole)
+    except ValueError:
+        return None
+    if isinstance(found, dict):
+        names = ", ".join(list(found)[:8]) or "nothing in it"
+        raise UnusableData(
+            f"{path}: is one JSON object with {names}, expected an array of objects, or an object a line; "
+            "`telltale input try --file` says what reads it from a topic"
+        )
+    return [json.dumps(one).encode() for one in found] if isinstance(found, list) else None
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from models.data.data_file import DataFile, look
 from models.data.errors import UnusableData as UnusableData  # noqa: PLC0414 - part of what a reader of series needs
 from models.data.file_check import FileCheck, SeriesPiece
 from models.data.file_options import AS_USUAL, FileOptions, Order
-from models.data.raw_table import SUFFIXES, TEXT
+from models.data.raw_table import JSON, SUFFIXES, TEXT
 from models.data.text_files import stem_of, suffix_of
 
 NOT_READ = (".txt", ".json", ".xls", ".xlsm", ".ods", ".zip", ".bz2", ".xz")
@@ -53,14 +53,14 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
             files += below
         elif not path.exists():
             raise UnusableData(f"{path}: no such file or folder")
-        elif suffix_of(path) not in (*SUFFIXES, *TEXT):
+        elif suffix_of(path) not in (*SUFFIXES, *TEXT, JSON):
             raise UnusableData(f"{path}: found {path.suffix or 'no suffix'}, expected {FILE_NAMES}")
         else:
             files.append(path)
     return files
 
 
-FILE_NAMES = ", ".join((*SUFFIXES[:-1], *TEXT[2:])) + f" or {SUFFIXES[-1]}"
+FILE_NAMES = ", ".join((*SUFFIXES[:-1], *TEXT[2:], JSON)) + f" or {SUFFIXES[-1]}"
 
 
 def read_series(

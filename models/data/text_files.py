@@ -10,6 +10,7 @@ import gzip
 import io
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -40,6 +41,7 @@ class TextLayout(NamedTuple):
     separator: str
     encoding: str
     header: bool  # whether the first line is one
+    remarks: bool  # whether lines that begin with # are left out
     unnamed_last: bool  # a last column without name or values: each line ends in a separator
     before: int  # lines before the header, or before the first row
     units: tuple[str, ...]  # of the columns, where the row below the header has them
@@ -89,7 +91,8 @@ def layout_of(
             raise UnusableData(f"--encoding is {encoding!r}, expected one such as utf-8 or cp1252") from None
     all_lines = _first_lines(path, encoding, skip_lines or 0)
     before = _before_header(all_lines, separator) if skip_lines is None else skip_lines
-    lines = [line for line in all_lines[before:] if line.strip()]
+    remarks = before > 0 and _is_remark(all_lines[0])
+    lines = [line for line in all_lines[before:] if line.strip() and not (remarks and _is_remark(line))]
     if not lines:
         skipped = f" behind the {before} lines of --skip-lines" if skip_lines else ""
         raise UnusableData(
@@ -101,6 +104,13 @@ def layout_of(
     looks_like_values = _has_values(first)
     unnamed_last = len(first) > 1 and not first[-1] and all(not row[-1].strip() for row in rows[1:] if row)
     names = first[:-1] if unnamed_last else first
+    width = max(Counter(map(len, rows)).items(), key=lambda one: one[1])[0]
+    if len(first) == 1 < width:
+        raise UnusableData(
+            f"{path}: the line of the columns' names is {lines[0].strip()!r}, most lines have {width} cells; "
+            "--skip-lines N leaves out what lies before the names, or before the first row, whose columns --columns "
+            "A,B,C names"
+        )
     if columns:
         if len(columns) != len(names):
             raise UnusableData(
@@ -117,14 +127,17 @@ def layout_of(
             f"{path}: column {wrong[0]!r} has a byte that is no character, expected {encoding}; "
             "--encoding names another, such as cp1252 or latin-1"
         )
+    first_row = next((n for n, row in enumerate(rows) if _has_values(row)), 0)
+    skip = f"--skip-lines {before + first_row} " if first_row > 1 else ""  # names in several lines
     for place, name in enumerate(names):
         if name in names[:place]:
             raise UnusableData(
                 f"{path}: column {name or '(no name)'} is there twice, as columns {names.index(name) + 1} and "
-                f"{place + 1}; --columns A,B,C names all {len(names)} columns by their place"
+                f"{place + 1}; {skip}--columns A,B,C names all {len(names)} columns by their place"
             )
-    units = () if looks_like_values else _units(rows[1:])[: len(names)]
-    return TextLayout(tuple(names), found, encoding, not looks_like_values, unnamed_last, before, units)
+    units = () if looks_like_values else units_in(rows[1:])[: len(names)]
+    check_header(path, names, units, before, "line")
+    return TextLayout(tuple(names), found, encoding, not looks_like_values, remarks, unnamed_last, before, units)
 
 
 def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
@@ -135,7 +148,12 @@ def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
     for block in _blocks(path, layout):
         try:
             frame = pl.read_csv(
-                block, has_header=False, new_columns=names, separator=layout.separator, infer_schema=False
+                block,
+                has_header=False,
+                new_columns=names,
+                separator=layout.separator,
+                infer_schema=False,
+                comment_prefix="#" if layout.remarks else None,
             )
         except pl.exceptions.NoDataError:
             continue
@@ -143,8 +161,16 @@ def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
             _refuse_cells(path, layout, block, width, begin, error)
         if frame.width != width or frame[names[-1]].null_count():
             _check_cells(path, layout, block, width, begin, frame)
-        yield frame.select(layout.names)
+        yield _without_empty_rows(frame.select(layout.names), layout)
         begin += len(frame)
+
+
+def _without_empty_rows(frame: pl.DataFrame, layout: TextLayout) -> pl.DataFrame:
+    """Without rows that have no value, and without headers among the rows, as of files that were put together."""
+    empty = frame.select(pl.all_horizontal(pl.all().is_null() | (pl.all() == ""))).to_series()
+    named = [pl.col(name).str.strip_chars() == name for name in layout.names if name]
+    out = empty | frame.select(pl.all_horizontal(named)).to_series().fill_null(value=False) if layout.header else empty
+    return frame.filter(~out) if out.any() else frame
 
 
 def _first_lines(path: Path, encoding: str, skipped: int) -> list[str]:
@@ -167,7 +193,8 @@ def _before_header(lines: Sequence[str], separator: str | None) -> int:
     The header is known by having neither numbers nor times, which the row below it has; else there are none.
     """
     full = [n for n, line in enumerate(lines) if line.strip()]
-    remarks = next((k for k, n in enumerate(full) if not lines[n].lstrip().startswith("#")), 0)
+    remarks = next((k for k, n in enumerate(full) if not _is_remark(lines[n])), 0)
+    full = [n for k, n in enumerate(full) if k < remarks or not (remarks and _is_remark(lines[n]))]
     for one in separator or SEPARATORS:
         rows = [next(csv.reader([lines[n]], delimiter=one)) for n in full]
         widths = [*map(len, rows)]
@@ -183,6 +210,10 @@ def _before_header(lines: Sequence[str], separator: str | None) -> int:
     return 0
 
 
+def _is_remark(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
 def _has_values(cells: Sequence[str]) -> bool:
     """Whether one of them is a number or a time."""
     return any(_is_value(cell) for cell in cells)
@@ -192,8 +223,21 @@ def _is_value(cell: str) -> bool:
     return bool(NUMBER.fullmatch(cell.strip()) or TIME.fullmatch(cell.strip()))
 
 
-def _units(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """The row below the header, if it has words where all others have numbers, and no number or time; else nothing."""
+def check_header(path: Path, names: Sequence[str], units: Sequence[str], before: int, what: str) -> None:
+    """Refuse a row of words that are names where the header has none: no units. before: rows above the header."""
+    for n, (name, unit) in enumerate(zip(names, units, strict=False)):
+        if unit and not name:
+            raise UnusableData(
+                f"{path}: column {n + 1} has no name in the header, but {unit!r} in the {what} below it, expected one "
+                f"{what} of names; --skip-lines {before + 2} --columns A,B,C names all {len(names)} columns"
+            )
+
+
+def units_in(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The first of the rows below a header, if it has words where all others have numbers, and no number or time.
+
+    Else nothing.
+    """
     if len(rows) < 3 or _has_values(rows[0]) or len({len(row) for row in rows}) > 1:
         return ()
     words = [word.strip() for word in rows[0]]

@@ -1,4 +1,4 @@
-"""A sheet of an Excel workbook as a table. The first row that is not empty has the columns' names.
+"""A sheet of an Excel workbook as a table: rows before its header, the header, a row of units, and the rows below.
 
 Cells have types of their own, each for itself: a column of one type keeps it, any other becomes text.
 """
@@ -9,11 +9,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from models.data.errors import UnusableData
+from models.data.text_files import SAMPLE_LINES, check_header, units_in
 
 SUFFIX = ".xlsx"
 INSTALL = "pip install 'telltale[excel]'"
@@ -26,28 +27,60 @@ DAMAGED = (
 Cells = tuple[Any, ...]
 
 
-def read(path: Path, sheet: str | None, columns: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The sheet's rows below its header, and notes for people. All of it is in memory.
+class SheetTable(NamedTuple):
+    """What is in a sheet. All of it is in memory."""
+
+    frame: pl.DataFrame  # its rows below the header and a row of units
+    sheet: str
+    before: int  # rows before the header, or before the first row
+    units: tuple[str, ...]  # of the columns, where the row below the header has them
+
+
+def read(path: Path, sheet: str | None, columns: Sequence[str], skip_lines: int | None) -> SheetTable:
+    """Read a sheet. Raises UnusableData.
 
     sheet: its name; None: the only one with cells in it. columns: names of all columns, of a sheet without a header.
-    Raises UnusableData.
+    skip_lines: how many of the sheet's rows lie before the header; None: found out.
     """
-    sheets = _sheets(path, sheet)
+    sheets = _sheets(path, sheet, skip_lines or 0)
     if sheet is None and len(sheets) > 1:
         raise UnusableData(
             f"{path}: {len(sheets)} sheets have cells in them, {', '.join(sheets)}; --sheet names the one that is meant"
         )
     if not sheets:
-        raise UnusableData(f"{path}: no rows")
+        behind = f" behind the {skip_lines} of --skip-lines" if skip_lines else ""
+        raise UnusableData(f"{path}: no rows{behind}")
     ((name, rows),) = sheets.items()
+    before = _before_header(rows) if skip_lines is None else 0
+    rows = rows[before:]
     header, body = (rows[0], rows[1:]) if _is_header(rows[0]) or not columns else (None, rows)
     names = _names(path, name, header or rows[0], columns)
-    frame = pl.DataFrame([_column(one, [row[n] for row in body]) for n, one in enumerate(names)])
-    return frame, (f"sheet {name}",) if sheet is None and name != "Sheet1" else ()
+    units = () if header is None else units_in([[_text(cell) or "" for cell in row] for row in body[:SAMPLE_LINES]])
+    if not columns:
+        check_header(path, names, units, before + (skip_lines or 0), "row")
+    body = body[bool(units) :]
+    frame = pl.DataFrame({one: _column(one, [row[n] for row in body]) for n, one in enumerate(names)})
+    return SheetTable(frame, name, skip_lines or before, units)
 
 
-def _sheets(path: Path, sheet: str | None) -> dict[str, list[Cells]]:
-    """The rows of each sheet that has any, or of the one that is named, from its first cells to its last."""
+def _before_header(rows: Sequence[Cells]) -> int:
+    """How many rows lie before the header: the first in which each cell is a word, if the next is no such row.
+
+    There are some only where a row with a number or a time is below it, and none is above it.
+    """
+    for k, row in enumerate(rows[:SAMPLE_LINES]):
+        if not _is_header(row):
+            return 0
+        if None not in row and any(not _is_header(below) for below in rows[k + 1 : k + 3]):
+            return k
+    return 0
+
+
+def _sheets(path: Path, sheet: str | None, skipped: int) -> dict[str, list[Cells]]:
+    """The rows of each sheet that has any, or of the one that is named, from its first cells to its last.
+
+    skipped: how many rows of each to leave out.
+    """
     try:
         from openpyxl import load_workbook  # noqa: PLC0415  (an extra)
         from openpyxl.utils.exceptions import InvalidFileException  # noqa: PLC0415
@@ -62,7 +95,9 @@ def _sheets(path: Path, sheet: str | None) -> dict[str, list[Cells]]:
                 if sheet is not None and sheet not in names:
                     raise UnusableData(f"{path}: no sheet {sheet}, as --sheet says; found {', '.join(names)}")
                 wanted = [one for one in book.worksheets if sheet in (None, one.title)]
-                found = {one.title: list(_filled(one.iter_rows(values_only=True))) for one in wanted}
+                found = {
+                    one.title: list(_filled(one.iter_rows(min_row=skipped + 1, values_only=True))) for one in wanted
+                }
             finally:
                 book.close()
     except OSError as error:
@@ -100,7 +135,7 @@ def _names(path: Path, sheet: str, header: Cells, columns: Sequence[str]) -> lis
         shown = ", ".join(_text(cell) or "nothing" for cell in header[:8])
         raise UnusableData(
             f"{path}: the first row of sheet {sheet} is {shown}, expected the names of the columns; "
-            "--columns A,B,C names them"
+            "--columns A,B,C names them, --skip-lines N leaves out what lies before them"
         )
     names = [(cell or "").strip() for cell in header]
     for place, name in enumerate(names):

@@ -24,7 +24,8 @@ def file_options(
         str | None, _option("--time-column", "Column with the times; two, such as date,time, are joined.")
     ] = None,
     time_format: Annotated[
-        str | None, _option("--time-format", "Of times that are text, such as '%d.%m.%Y %H:%M:%S'.")
+        str | None,
+        _option("--time-format", "Of times that are text, such as '%d.%m.%Y %H:%M:%S'; excel: days of a spreadsheet."),
     ] = None,
     times_in: Annotated[
         str | None,
@@ -40,7 +41,11 @@ def file_options(
     ] = None,
     skip_lines: Annotated[
         int | None,
-        _option("--skip-lines", "Of a text, before the line with the columns' names; found out if not given.", min=0),
+        _option(
+            "--skip-lines",
+            "Before the line, or the row of a sheet, with the columns' names; found out if not given.",
+            min=0,
+        ),
     ] = None,
     separator: Annotated[str | None, _option("--separator", "Between the cells; found out if not given.")] = None,
     decimal: Annotated[

@@ -57,8 +57,18 @@ MONTH_FIRST = FileOptions(time_format="%m/%d/%Y %I:%M:%S %p")
 CASES = {
     "as it should be": Case(table()),
     "times in Time": Case(table(header="Time,temp,press"), note="times in column Time"),
-    "times in when": Case(
-        table(header="when,temp,press"), FileOptions(time_column="when"), refused="--time-column names the one"
+    "times in when": Case(table(header="when,temp,press"), note="times in column when"),
+    "the index of pandas": Case(table(header=",temp,press"), note="times in column (no name)"),
+    "two columns of times": Case(
+        "\n".join(["seen,stored,temp,press", *(f"{t},{t},{a},{b}" for t, (a, b) in zip(TIMES, VALUES, strict=True))]),
+        FileOptions(time_column="seen"),
+        refused="found seen, stored, temp, press, and seen and stored may each be it; --time-column names",
+        features=("temp", "press"),
+    ),
+    "days of a spreadsheet": Case(
+        table([f"{45293 + (11_045 + 60 * n) / 86_400:.10f}" for n in range(3)]),
+        FileOptions(time_format="excel"),
+        refused="looks like a day of Excel, expected milliseconds, a datetime or RFC 3339 text; --time-format excel",
     ),
     "date and time": Case(
         table(header="date,time,press", values=[[a, b] for a, b in VALUES]),
@@ -199,7 +209,7 @@ CASES = {
             ["day,clock,temp,press", *(f"{t[:10]},{t[11:]},{a},{b}" for t, (a, b) in zip(TIMES, VALUES, strict=True))]
         ),
         FileOptions(time_column="day,clock"),
-        refused="no column `timestamp`, found day, clock, temp, press; --time-column names",
+        refused="day and clock may each be it; --time-column names the one with the times, --time-column day,clock",
     ),
     "no header": Case(
         table().partition("\n")[2],
@@ -230,10 +240,58 @@ CASES = {
             json.dumps({"at": {"time": t}, "values": {"temp": a, "press": {"value": b}}}) + "\n"
             for t, (a, b) in zip(TIMES, VALUES, strict=True)
         ),
-        FileOptions(time_column="at.time"),
-        refused="found at.time, values.temp, values.press.value; --time-column names",
+        note="times in column at.time",
         features=("values.temp", "values.press.value"),
         name="pump.jsonl",
+    ),
+    "an array of objects": Case(
+        json.dumps([{"time": t, "temp": a, "press": b} for t, (a, b) in zip(TIMES, VALUES, strict=True)]),
+        note="times in column time",
+        name="pump.json",
+    ),
+    "quality flags": Case(
+        "\n".join(
+            [
+                table(header="timestamp,temp,press,press_quality").splitlines()[0],
+                *(f"{line},{q}" for line, q in zip(table().splitlines()[1:], (192, 0, 192), strict=True)),
+            ]
+        ),
+        refused="press_quality holds 0, 192 alone and looks like a quality flag, which is no sensor; "
+        "--features temp,press names the channels",
+        features=("temp", "press"),
+    ),
+    "thousands apart": Case(
+        table(values=[[a, f"1 {b - 1000:06.2f}"] for a, b in VALUES]),
+    ),
+    "two lines of names": Case(
+        "time,boiler,\n,temp,press\n" + "\n".join(table().splitlines()[1:]),
+        FileOptions(skip_lines=2, columns=("timestamp", "temp", "press")),
+        refused="column 3 has no name in the header, but 'press' in the line below it, expected one line of names; "
+        "--skip-lines 2 --columns A,B,C names all 3 columns",
+    ),
+    "names twice in several lines": Case(
+        "time,boiler,boiler\n,temp,press\n,C,bar\n" + "\n".join(table().splitlines()[1:]),
+        FileOptions(skip_lines=3, columns=("timestamp", "temp", "press")),
+        refused="boiler is there twice, as columns 2 and 3; --skip-lines 3 --columns A,B,C names all 3 columns",
+    ),
+    "a line of names alone": Case(
+        '"#NAMES"\n"time","temp","press"\n"#ROWS","3"\n' + "\n".join(table().splitlines()[1:]),
+        FileOptions(skip_lines=3, columns=("timestamp", "temp", "press")),
+        refused="the line of the columns' names is '\"#NAMES\"', most lines have 3 cells; --skip-lines N",
+    ),
+    "one value a row, with numbers of each": Case(
+        "time,table,name,value\n"
+        + "".join(
+            f"{t},{n},{name},{row[n]}\n"
+            for n, name in enumerate(("temp", "press"))
+            for t, row in zip(TIMES, VALUES, strict=True)
+        ),
+        FileOptions(name_column="name"),
+        note="left out, as each value has one of its own: table",
+    ),
+    "files put together, with empty lines": Case(
+        "# export\n" + table().replace("2024-01-02T03:05", "\r\n,,\ntimestamp,temp,press\n# more\n2024-01-02T03:05"),
+        note="1 line before the header left out",
     ),
     "plain text": Case(table(), name="pump.txt"),
 }

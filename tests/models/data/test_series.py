@@ -204,7 +204,7 @@ def test_a_file_that_is_not_what_its_name_says_cannot_be_read(tmp_path: Path, na
 
 
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
-    for name, found in (("a.json", ".json"), ("a", "no suffix")):
+    for name, found in (("a.xml", ".xml"), ("a", "no suffix")):
         (tmp_path / name).write_text("{}")
         with pytest.raises(UnusableData, match=f"found {found}, expected .csv, .parquet, .tsv, .jsonl, "):
             read_series([tmp_path / name])

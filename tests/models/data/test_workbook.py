@@ -88,6 +88,46 @@ def test_a_header_that_is_missing_or_there_twice_is_settled_by_columns(tmp_path:
             read(path, FileOptions(columns=HEADER[:2]))
 
 
+def test_what_is_around_the_header_is_found_out_or_skipped(tmp_path: Path) -> None:
+    above: list[list[Any]] = [["Export of the historian"], ["Server:", "plant"], [], [None, "2024"]]
+    path = written(tmp_path / "pump.xlsx", {"Sheet1": [*above[:3], HEADER, [None, "C", "mbar"], *ROWS]})
+    notes: list[str] = []
+    assert read(path, note=notes.append) == (TIMES, VALUES)
+    assert "3 rows before the header left out; the row below the header has units: temp in C, press in mbar" in notes[0]
+    assert read(path, FileOptions(skip_lines=3)) == (TIMES, VALUES)
+    assert read(path, FileOptions(skip_lines=5, columns=HEADER)) == (TIMES, VALUES)
+    with pytest.raises(UnusableData, match="no rows behind the 99 of --skip-lines"):
+        read(path, FileOptions(skip_lines=99))
+    numbered = written(tmp_path / "numbered.xlsx", {"Sheet1": [[1, 2, 3], HEADER, *ROWS]})
+    with pytest.raises(UnusableData, match=r"is 1, 2, 3, expected the names .* --skip-lines N leaves out what lies"):
+        read(numbered)
+    assert read(numbered, FileOptions(skip_lines=1)) == (TIMES, VALUES)
+
+
+def test_two_rows_of_names_are_refused_with_the_options_that_read_them(tmp_path: Path) -> None:
+    path = written(tmp_path / "pump.xlsx", {"Sheet1": [["time", "boiler", None], [None, "temp", "press"], *ROWS]})
+    with pytest.raises(UnusableData, match=r"column 3 has no name in the header, but 'press' in the row below it, .* "):
+        read(path)
+    assert read(path, FileOptions(skip_lines=2, columns=HEADER)) == (TIMES, VALUES)
+
+
+def test_days_and_clocks_of_a_spreadsheet_are_times(tmp_path: Path) -> None:
+    apart = [(one.replace(hour=0, minute=0, second=0), one.time(), *values) for one, *values in ROWS]
+    path = written(tmp_path / "pump.xlsx", {"Sheet1": [("day", "clock", "temp", "press"), *apart]})
+    with pytest.raises(UnusableData, match=r"day and clock may each be it; .* --time-column day,clock joins them"):
+        read(path)
+    assert read(path, FileOptions(time_column="day,clock")) == (TIMES, VALUES)
+    days = [((one - datetime(1899, 12, 30)) / timedelta(days=1), *values) for one, *values in ROWS]  # noqa: DTZ001
+    path = written(tmp_path / "days.xlsx", {"Sheet1": [HEADER, *days]})
+    with pytest.raises(UnusableData, match=r"looks like a day of Excel, .* --time-format excel reads it"):
+        read(path)
+    notes: list[str] = []
+    assert read(path, FileOptions(time_format="excel"), note=notes.append) == (TIMES, VALUES)
+    assert "times without a zone are read as UTC" in notes[0]
+    with pytest.raises(UnusableData, match=r"row 0: timestamp -1, expected days since 1899-12-30, as --time-format"):
+        read(written(tmp_path / "b.xlsx", {"Sheet1": [HEADER, (-1.0, 1, 1)]}), FileOptions(time_format="excel"))
+
+
 @pytest.mark.slow
 def test_no_bytes_end_in_the_words_of_a_library(tmp_path: Path) -> None:
     path = written(tmp_path / "pump.xlsx", {"Sheet1": [HEADER, *ROWS]})
