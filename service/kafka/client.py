@@ -128,14 +128,24 @@ def connecting(bootstrap_servers: str, client: Mapping[str, object] | None = Non
 
 
 def _why(last: Exception | None, bootstrap_servers: str, client: Mapping[str, object]) -> str:
-    if isinstance(last, kafka_errors.SaslAuthenticationFailedError):
-        word = str(last).rpartition("SaslAuthenticationFailedError: ")[2]  # the broker's
-        helps = LOGIN_SETTINGS.get(str(client.get("sasl_mechanism")), "kafka.sasl_username and kafka.sasl_password")
+    mechanism = str(client.get("sasl_mechanism"))
+    if isinstance(last, kafka_errors.SaslAuthenticationFailedError) or _is_of_login_library(last, mechanism):
+        word = str(last).rpartition("SaslAuthenticationFailedError: ")[2]  # the broker's, or the library's
+        helps = LOGIN_SETTINGS.get(mechanism, "kafka.sasl_username and kafka.sasl_password")
         return f": the login failed, see {helps} ({word})"
     if isinstance(last, NoToken):
         return f": no token for the login: {last}"
     found = diagnosis(bootstrap_servers, client)
     return f": {found}" if found else f": {last}" if last else ""
+
+
+def _is_of_login_library(last: Exception | None, mechanism: str) -> bool:
+    """Whether a login failed before the broker saw it, for want of a ticket, of credentials or of a region."""
+    if last is None or mechanism not in LOGIN_LIBRARIES:
+        return False
+    return isinstance(last, kafka_errors.KafkaConfigurationError) or not isinstance(
+        last, (kafka_errors.KafkaError, OSError)
+    )
 
 
 class _Complaints(logging.Handler):
