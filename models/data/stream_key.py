@@ -34,7 +34,8 @@ def flaw_of(key: bytes, size: int | None = None) -> str | None:
 
 def all_without_flaw(keys: Sequence[bytes]) -> bool:
     """Whether flaw_of() finds nothing in any of these; keys of plain ASCII cost next to nothing."""
-    if not 1 <= min(map(len, keys), default=1) <= max(map(len, keys), default=1) <= MAX_KEY_BYTES:
+    lengths = {1, *map(len, keys)}
+    if not 1 <= min(lengths) <= max(lengths) <= MAX_KEY_BYTES:
         return False
     joined = b"".join(keys)
     if len(joined.translate(None, CONTROL)) < len(joined):

@@ -101,11 +101,11 @@ class StateSlab:
             new = list(dict.fromkeys(key for key, slot in zip(keys, found, strict=True) if slot is None))
             self._add(new if limit is None else new[: max(0, limit - len(self._slots))])
             return self.find(keys)
-        return torch.tensor(found)
+        return torch.from_numpy(np.array(found, np.int64))  # torch takes five times as long for a list
 
     def find(self, keys: Sequence[StreamKey]) -> Tensor:
         """The slot of each of N keys, (N,) int64; -1 for a stream that is not there."""
-        return torch.tensor([self._slots.get(key, NO_SLOT) for key in keys], dtype=torch.int64)
+        return torch.from_numpy(np.array([self._slots.get(key, NO_SLOT) for key in keys], np.int64))
 
     def gather(self, slots: Tensor) -> Rows:
         """Copies of the rows at `slots` (S,)."""
