@@ -51,6 +51,7 @@ class Rules(NamedTuple):
     sharp_deviations: float  # above the mean of the peaks: what they exceed once in the wanted period
     smooth_deviations: float
     lasting_deviations: float
+    highest_smooth_peak: float
     opened_factor: float
     factor_fades: float  # at one reading
     lowest_threshold: float

@@ -42,6 +42,7 @@ class ScoreConfig:
     sharp_period: int = 20_000  # readings in which a healthy stream reaches the threshold of sudden, or of range, once
     lasting_period: int = 10_000  # the same of relation where it lasts
     smooth_period: int = 2_500  # of prediction and level: they stay above it for many readings, if they do
+    highest_smooth_peak: float = 3.0  # standard deviations above their mean: a higher peak of them teaches no more
     opened_factor: float = 1.2  # of the threshold of a witness that opens an alarm
     opened_readings: int = 5_000  # in which that fades: so often it may open alarms before more and more is asked
     lowest_threshold: float = 1.5  # deviations of prediction and level
@@ -62,6 +63,8 @@ class ScoreConfig:
             raise ValueError("lowest_threshold, lowest_sudden, range_share and range_spreads: expected above 0")
         if min(self.opened_factor, self.opened_readings, self.silent_intervals) < 1:
             raise ValueError("opened_factor, opened_readings and silent_intervals: expected at least 1 each")
+        if not self.highest_smooth_peak > 0:
+            raise ValueError("highest_smooth_peak: expected above 0")
         if min(self.residual_weight, self.level_weight, self.usual_share) < 0:
             raise ValueError("residual_weight, level_weight and usual_share: expected at least 0")
 

@@ -35,7 +35,7 @@ FARTHEST_BLOCKS = 60.0  # logarithm of them
 REPEATS = 0.1  # share of a channel's readings: a value that is repeated more often repeats by nature
 SMALLEST_PEAK_STD = 1e-9  # of the logarithm of peaks
 MOST_FAILED = 0.2  # share of a channel's blocks: where more of them passed its own threshold, it is not heeded
-HIGHEST_PEAK = 8.0  # standard deviations above the mean of the peaks: of a higher one no more is learned
+HIGHEST_PEAK = 8.0  # standard deviations above the mean of the peaks of all but prediction and level: see learn_peak
 
 
 @compiled
@@ -47,20 +47,21 @@ def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules
     """
     stream.blocks += 1
     rate = 1 / at_most(stream.blocks + PRIOR_BLOCKS, rules.blocks)
-    stream.residual_peak_mean, stream.residual_peak_variance = learn_peak(
-        stream.residual_peak_mean, stream.residual_peak_variance, stream.residual_block_peak, rate
-    )
-    stream.level_peak_mean, stream.level_peak_variance = learn_peak(
-        stream.level_peak_mean, stream.level_peak_variance, stream.level_block_peak, rate
-    )
-    stream.range_peak_mean, stream.range_peak_variance = learn_peak(
-        stream.range_peak_mean, stream.range_peak_variance, stream.range_block_peak, rate
-    )
     sharp, smooth, lasting = rules.sharp_deviations, rules.smooth_deviations, rules.lasting_deviations
     lowest, lowest_sudden = rules.lowest_threshold, rules.lowest_sudden
     if false_alarm_ms > 0:
         sharp = smooth = lasting = deviations_of(false_alarm_ms / (stream.interval_ms * rules.block_readings))
         lowest, lowest_sudden = LOWEST_IF_ASKED, LOWEST_SUDDEN_IF_ASKED
+    highest = at_least(rules.highest_smooth_peak, smooth)
+    stream.residual_peak_mean, stream.residual_peak_variance = learn_peak(
+        stream.residual_peak_mean, stream.residual_peak_variance, stream.residual_block_peak, rate, highest
+    )
+    stream.level_peak_mean, stream.level_peak_variance = learn_peak(
+        stream.level_peak_mean, stream.level_peak_variance, stream.level_block_peak, rate, highest
+    )
+    stream.range_peak_mean, stream.range_peak_variance = learn_peak(
+        stream.range_peak_mean, stream.range_peak_variance, stream.range_block_peak, rate, HIGHEST_PEAK
+    )
     stream.residual_threshold = exceeded(stream.residual_peak_mean, stream.residual_peak_variance, smooth, lowest)
     stream.level_threshold = exceeded(stream.level_peak_mean, stream.level_peak_variance, smooth, lowest)
     stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, sharp, 1.0)
@@ -80,10 +81,10 @@ def calibrate_relation(
     relation: Relations[float], rate: float, sharp: float, lasting: float, lowest: float, lowest_sudden: float
 ) -> None:
     relation.peak_mean, relation.peak_variance = learn_peak(
-        relation.peak_mean, relation.peak_variance, relation.block_peak, rate
+        relation.peak_mean, relation.peak_variance, relation.block_peak, rate, HIGHEST_PEAK
     )
     relation.lasting_peak_mean, relation.lasting_peak_variance = learn_peak(
-        relation.lasting_peak_mean, relation.lasting_peak_variance, relation.lasting_block_peak, rate
+        relation.lasting_peak_mean, relation.lasting_peak_variance, relation.lasting_block_peak, rate, HIGHEST_PEAK
     )
     relation.threshold = exceeded(relation.peak_mean, relation.peak_variance, sharp, lowest_sudden)
     relation.lasting_threshold = exceeded(relation.lasting_peak_mean, relation.lasting_peak_variance, lasting, lowest)
@@ -96,7 +97,7 @@ def learn_law(relation: Doubles, law: int, f: int, rate: float, deviations: floa
     peak = relation[law + LAW_PEAK, f]
     failed = one_if(peak > relation[law + LAW_THRESHOLD, f])
     relation[law + LAW_FAILED, f] += (failed - relation[law + LAW_FAILED, f]) * rate
-    mean, variance = learn_peak(relation[law + LAW_MEAN, f], relation[law + LAW_VARIANCE, f], peak, rate)
+    mean, variance = learn_peak(relation[law + LAW_MEAN, f], relation[law + LAW_VARIANCE, f], peak, rate, HIGHEST_PEAK)
     relation[law + LAW_MEAN, f], relation[law + LAW_VARIANCE, f] = mean, variance
     relation[law + LAW_THRESHOLD, f] = exceeded(mean, variance, deviations, lowest)
     relation[law + LAW_PEAK, f] = 0.0
@@ -128,14 +129,14 @@ def calibrate_sudden(scratch: Scratch, rate: float, sharp: float, lowest: float)
         for f in range(len(channels)):
             highest = at_least(highest, channels[f].sudden_block_peak)
         together.sudden_peak_mean, together.sudden_peak_variance = learn_peak(
-            together.sudden_peak_mean, together.sudden_peak_variance, highest, rate
+            together.sudden_peak_mean, together.sudden_peak_variance, highest, rate, HIGHEST_PEAK
         )
         of_all = exceeded(together.sudden_peak_mean, together.sudden_peak_variance, sharp, lowest)
     rarer = sharp + logarithm(float(len(channels))) / GUMBEL_SCALE
     for f in range(len(channels)):
         channel = channels[f]
         channel.sudden_peak_mean, channel.sudden_peak_variance = learn_peak(
-            channel.sudden_peak_mean, channel.sudden_peak_variance, channel.sudden_block_peak, rate
+            channel.sudden_peak_mean, channel.sudden_peak_variance, channel.sudden_block_peak, rate, HIGHEST_PEAK
         )
         own = exceeded(channel.sudden_peak_mean, channel.sudden_peak_variance, rarer, lowest)
         channel.sudden_threshold = of_all if several and repeats(channel) else at_most(own, of_all)
@@ -155,9 +156,12 @@ def deviations_of(blocks: float) -> float:
 
 
 @compiled
-def learn_peak(mean: float, variance: float, peak: float, rate: float) -> tuple[float, float]:
-    """On a logarithmic scale; however high it is, one glitch does not lift the threshold out of reach."""
-    highest = mean + math.sqrt(variance) * HIGHEST_PEAK + SMALLEST_DEVIATION
+def learn_peak(mean: float, variance: float, peak: float, rate: float, deviations: float) -> tuple[float, float]:
+    """On a logarithmic scale; however high it is, one glitch does not lift the threshold out of reach.
+
+    deviations: standard deviations above the mean of the peaks; of a higher one no more is learned.
+    """
+    highest = mean + math.sqrt(variance) * deviations + SMALLEST_DEVIATION
     return follow(mean, variance, at_most(logarithm(1 + peak), highest), rate)
 
 

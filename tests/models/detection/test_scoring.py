@@ -271,6 +271,27 @@ def test_one_glitch_without_measure_lifts_no_threshold_out_of_reach() -> None:
     assert QUICK.deviations(QUICK.sharp_period) < HIGHEST_PEAK, "a peak at the threshold is learned as it is"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("witness", ["residual", "level"])
+def test_one_fault_hardly_deafens_what_is_smoothed_but_what_comes_in_every_block_is_normal(witness: str) -> None:
+    calm = [Seen(residual=peak, level=peak) for peak in np.random.default_rng(4).uniform(2, 4, 600)]
+    fault, quiet = Seen(residual=FARTHEST, level=FARTHEST), [Seen(residual=2.0, level=2.0)] * 9
+    before, once, often = (
+        threshold_of(meet(seen, QUICK), witness) for seen in (calm, [*calm, fault, *quiet], calm + [fault] * 300)
+    )
+    assert before < once < 1.5 * before
+    assert often > 100 * before
+
+
+def test_a_peak_of_what_is_smoothed_that_is_at_the_threshold_is_learned_as_it_is() -> None:
+    """However rarely alarms are asked for: a threshold that is further off than the highest peak would sink."""
+    seen = [Seen(one) for one in np.random.default_rng(3).uniform(0, 5, 60)]
+    configs = (replace(QUICK, highest_smooth_peak=highest) for highest in (0.5, 8.0))
+    found = [threshold_of(meet(seen, config), "residual") for config in configs]
+    assert QUICK.deviations(QUICK.smooth_period) > 3
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("number", [1.0, 1.0 + 1e-12, 1.4142135, 2.0, 3.5, 1e3, 1e6, 3.4e38])
 def test_logarithm_and_exponential_are_those_of_the_library_to_the_last_digits(number: float) -> None:
     found = ARITHMETIC.logarithm(number)
