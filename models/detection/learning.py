@@ -3,7 +3,8 @@
 import math
 
 from models.data.arrays import Doubles
-from models.detection.arithmetic import at_least, at_most, follow
+from models.detection.alarm import Change
+from models.detection.arithmetic import at_least, at_most, follow, one_if
 from models.detection.compiling import compiled
 from models.detection.expectation import rescale_expectation
 from models.detection.records import LONGER, Look, Rules, Scores, Scratch, Step
@@ -39,10 +40,14 @@ def update_baseline(
     rules: Rules,
     false_alarm_ms: float,
 ) -> None:
-    """Take a reading into the long memories, and into the thresholds, which learn from every reading that is scored."""
+    """Take a reading into the long memories, and into the thresholds, which learn from every reading that is scored.
+
+    But a channel's own thresholds of `relation` learn nothing of an alarm but the reading that opened it.
+    """
     learns = step.updates_baseline
     stream.learned += learns
     settled, related = stream.learned > SETTLING, len(scratch.matrix) > 0
+    seen = scores.scored * one_if(stream.alarm == 0 or step.change == Change.OPENED)
     for f in range(len(scratch.looks)):
         channel, look = scratch.channels[f], scratch.looks[f]
         channel.sudden_block_peak = at_least(channel.sudden_block_peak, look.sudden * scores.scored)
@@ -57,8 +62,8 @@ def update_baseline(
         )
         if related:
             lasting = abs(look.relation_lasting) * look.relation_counts
-            see_peak(relation, LASTING_LAW, f, lasting * scores.scored)
-            see_peak(relation, REBOUND_LAW, f, look.rebound * scores.scored)
+            see_peak(relation, LASTING_LAW, f, lasting * seen)
+            see_peak(relation, REBOUND_LAW, f, look.rebound * seen)
             near = not_too_far(look.relation, relation[RELATION_MEAN, f], look.relation_std, settled)
             relation[RELATION_MEAN, f], relation[RELATION_VARIANCE, f] = follow(
                 relation[RELATION_MEAN, f], relation[RELATION_VARIANCE, f], near, rate

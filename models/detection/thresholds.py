@@ -35,7 +35,9 @@ FARTHEST_BLOCKS = 60.0  # logarithm of them
 REPEATS = 0.1  # share of a channel's readings: a value that is repeated more often repeats by nature
 SMALLEST_PEAK_STD = 1e-9  # of the logarithm of peaks
 MOST_FAILED = 0.2  # share of a channel's blocks: where more of them passed its own threshold, it is not heeded
-HIGHEST_PEAK = 8.0  # standard deviations above the mean of the peaks of all but prediction and level: see learn_peak
+# Standard deviations above the mean of the peaks: of a higher one no more is learned.
+HIGHEST_PEAK = 8.0  # of all but prediction and level, which have their own among the rules
+HIGHEST_OWN_PEAK = 3.0  # of a threshold that must prove itself
 
 
 @compiled
@@ -93,11 +95,16 @@ def calibrate_relation(
 
 @compiled
 def learn_law(relation: Doubles, law: int, f: int, rate: float, deviations: float, lowest: float) -> None:
-    """A channel's own threshold, and how often its blocks passed the one that was set before them."""
+    """A channel's own threshold, and how often its blocks passed the one that was set before them.
+
+    Of a peak that is far beyond the others little is learned: a fault that was told must not hide the next one. What
+    passes the threshold time and again makes it unheeded instead.
+    """
     peak = relation[law + LAW_PEAK, f]
     failed = one_if(peak > relation[law + LAW_THRESHOLD, f])
     relation[law + LAW_FAILED, f] += (failed - relation[law + LAW_FAILED, f]) * rate
-    mean, variance = learn_peak(relation[law + LAW_MEAN, f], relation[law + LAW_VARIANCE, f], peak, rate, HIGHEST_PEAK)
+    mean, variance = relation[law + LAW_MEAN, f], relation[law + LAW_VARIANCE, f]
+    mean, variance = learn_peak(mean, variance, peak, rate, HIGHEST_OWN_PEAK)
     relation[law + LAW_MEAN, f], relation[law + LAW_VARIANCE, f] = mean, variance
     relation[law + LAW_THRESHOLD, f] = exceeded(mean, variance, deviations, lowest)
     relation[law + LAW_PEAK, f] = 0.0

@@ -42,9 +42,9 @@ def score(
     related, together = len(scratch.matrix) > 0, scratch.relation[0]
     relation, lasting, told_relation, told_lasting = relation_strengths(scratch) if related else (0.0, 0.0, 0.0, 0.0)
     sudden, outside, equal, missing = furthest_channels(scratch, rules)
-    own_lasting = 0.0
-    if related:
-        sudden, own_lasting = at_least(sudden, rebound(channel_relations, scratch)), leaves(channel_relations, scratch)
+    own_rebound = own_lasting = together_ratio = 0.0
+    if related:  # no more is asked of these after alarms: they must prove themselves
+        own_rebound, own_lasting = rebound(channel_relations, scratch), leaves(channel_relations, scratch)
     share = rules.baseline_share
     weight, mean, variance = rules.residual_weight, stream.residual_strength_mean, stream.residual_strength_variance
     peaks = (
@@ -54,6 +54,8 @@ def score(
         above(told_relation, 1.0, together.strength_mean, together.strength_variance, share) if related else 0.0,
         above(told_lasting, 1.0, together.lasting_mean, together.lasting_variance, share) if related else 0.0,
     )
+    if related:
+        together_ratio = at_least(peaks[3] / together.threshold, peaks[4] / together.lasting_threshold)
     prediction_threshold = stream.residual_threshold * stream.prediction_factor
     echo = above(stream.told_strength, weight, mean, variance, share) / prediction_threshold
     runs = (equal, missing, silence(stream, elapsed_ms, rules))
@@ -61,14 +63,11 @@ def score(
         peaks[0] / prediction_threshold,
         peaks[1] / (stream.level_threshold * stream.level_factor),
         peaks[2] / (stream.range_threshold * stream.range_factor),
-        sudden / stream.sudden_factor,
+        at_least(sudden / stream.sudden_factor, own_rebound),
         runs[0],
         runs[1],
         runs[2],
-        at_least(at_least(peaks[3] / together.threshold, peaks[4] / together.lasting_threshold), own_lasting)
-        / together.factor
-        if related
-        else 0.0,
+        at_least(together_ratio / together.factor, own_lasting),
     )
     sharp = ratios[2]
     for n in range(3, len(ratios)):

@@ -16,7 +16,15 @@ from models.detection.alarm import Change, OpenedBy
 from models.detection.detector import Detector, Transition
 from models.detection.priming import precision_of, prime
 from models.detection.relation import RIDGE
-from models.detection.rows import LASTING_LAW, LAW_PEAK, LAW_THRESHOLD, MOST_RELATED, RELATION_MATRIX, fresh
+from models.detection.rows import (
+    LASTING_LAW,
+    LAW_PEAK,
+    LAW_THRESHOLD,
+    MOST_RELATED,
+    RELATION_LASTING,
+    RELATION_MATRIX,
+    fresh,
+)
 from models.detection.sensor_rules import Direction, SensorRule, SensorRules
 from tests.data import Judged, batch_of, judge, some_forecaster
 from tests.models.detection.interpreted import RELATION, THRESHOLDS, OneStream
@@ -209,6 +217,28 @@ def test_a_threshold_is_heeded_once_it_has_foretold_its_blocks(*, wanders: bool,
     assert all(since[8:]) if heeded else not any(since)
     one.channels[0].changes = 100.0
     assert THRESHOLDS.over_own(1e6, one.relation, LASTING_LAW, 0, one.channels[0]) == 0, "it repeats by nature"
+
+
+def test_faults_that_were_told_do_not_hide_the_next_one() -> None:
+    random = np.random.default_rng(1)
+    one = OneStream(2)
+    one.channels[0].known = one.channels[0].changes = 1_000.0
+    for block in range(1, 33):
+        peak = 30.0 if block % 8 == 0 else random.uniform(3, 4)
+        one.relation[LASTING_LAW + LAW_PEAK, 0] = peak
+        THRESHOLDS.learn_law(one.relation, LASTING_LAW, 0, 1 / min(block + 2, 32), 4.0, 1.5)
+    assert THRESHOLDS.over_own(30.0, one.relation, LASTING_LAW, 0, one.channels[0]) > 1
+
+
+def test_a_threshold_that_must_prove_itself_learns_of_an_alarm_what_opened_it_alone() -> None:
+    values = plant()
+    values[AT : AT + LASTS, 1] += 12.0
+    after = judged(values[: AT + LASTS])
+    (told,) = opened(after, OpenedBy.RELATION)
+    before = judged(values[: told.reading + 1])  # with the reading that opened it
+    assert after.alarm[-1]
+    assert before.rows.relation[0, LASTING_LAW + LAW_PEAK].equal(after.rows.relation[0, LASTING_LAW + LAW_PEAK])
+    assert after.rows.relation[0, RELATION_LASTING, 1].abs() > 2 * before.rows.relation[0, RELATION_LASTING, 1].abs()
 
 
 def test_one_channel_remembers_nothing_of_others() -> None:
