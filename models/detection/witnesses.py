@@ -18,7 +18,7 @@ MISSING_READINGS = 3.0  # missing ones in a row that are not, where there were n
 HIGHEST_ECHO = 0.99  # score: what one reading leaves in the smoothed strength holds an alarm open, and opens none
 REPEATED_LONGER = 4.0  # in place of LONGER, where a value repeats by nature
 MOVES = 0.5  # share of its readings: a value that changes more seldom stands still by nature
-REBOUND_SHARE = 0.7  # that is left of a residual at the next reading: what leaps back soon is a rebound
+REBOUND_SHARE = 0.85  # that is left of a residual at the next reading: what leaps back soon is a rebound
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
 

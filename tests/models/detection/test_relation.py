@@ -178,7 +178,7 @@ def set_points(seed: int, readings: int = READINGS) -> Doubles:
     return np.stack(levels, axis=1) + random.normal(size=(readings, 2))
 
 
-@pytest.mark.parametrize(("lasts", "told"), [(1, True), (2, True), (60, False)])
+@pytest.mark.parametrize(("lasts", "told"), [(1, True), (2, True), (4, True), (60, False)])
 def test_a_leap_is_told_beside_edges_that_are_as_high_if_it_soon_leaps_back(*, lasts: int, told: bool) -> None:
     values = set_points(3)
     at = AT - AT % 80 + 20
