@@ -101,6 +101,24 @@ def test_metrics_of_incidents_are_where_prometheus_and_the_health_check_look_for
     assert f"127.0.0.1:{incidents.metrics_port}/metrics" in SERVICES["incidents"]["healthcheck"]["test"][-1]
 
 
+def test_scores_go_from_the_topic_that_workers_write_to_prometheus_where_someone_asks_for_it() -> None:
+    named = {"SCORES_TOPIC": "telltale.scores", "SCORES_STREAMS": "line-03/*"}
+    sender = settings_of("remote-write", **named)
+    assert sender.scores == settings_of("telltale", **named).scores
+    assert (sender.scores.topic, sender.scores.streams) == ("telltale.scores", ("line-03/*",))
+    assert settings_of("topics", **named).scores.topic == "telltale.scores", "it is made"
+    assert settings_of("telltale").scores.topic is None
+    assert SERVICES["remote-write"]["profiles"] == ["scores"]
+    assert sender.remote_write.url == "http://prometheus:9090/api/v1/write"
+    assert any(option.startswith("--web.enable-remote-write-receiver") for option in SERVICES["prometheus"]["command"])
+    (job,) = (job for job in PROMETHEUS["scrape_configs"] if job["job_name"] == "telltale-remote-write")
+    (found,) = job["dns_sd_configs"]
+    assert found["names"] == ["remote-write"]
+    assert found["port"] == sender.remote_write.metrics_port
+    assert names_for(sender.remote_write.metrics_host, ()) is None
+    assert f"127.0.0.1:{sender.remote_write.metrics_port}/metrics" in SERVICES["remote-write"]["healthcheck"]["test"][-1]
+
+
 @pytest.mark.parametrize("of", ["anomalies", "incidents"])
 def test_worker_and_incidents_agree_on_who_of_them_notifies_people(of: str) -> None:
     sent = [settings_of(service, NOTIFY_OF=of).notifications for service in ("telltale", "incidents")]
