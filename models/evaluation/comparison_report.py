@@ -1,7 +1,7 @@
 """A comparison of cells as one page: over all sets, then set by set, every seed a dot."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -23,6 +23,7 @@ from models.output.page import COLOURS, ReportPage
 from models.output.wording import counted
 
 DRAWN = ("validation_error", "test_error", "vus_pr", "f1")
+LEAST_RANGE = 0.1  # of an axis, as a share of its middle
 DRAWN_OVER_SETS = ("validation_share", "test_share", "vus_pr", "f1")
 DEFINITIONS = {
     "Errors": (
@@ -63,7 +64,8 @@ def comparison_report(comparison: Comparison, plan: ComparisonPlan) -> ReportPag
         runs = [run for run in comparison.runs if run.job.set == name]
         report.heading(name).text(_facts(runs))
         report.table(*table(summaries, name)).table(*cost_table(summaries, name))
-        report.plot(_of_set(runs, plan), "A dot a seed; the line is their mean.")
+        few = {measure for one in summaries if one.set == name for measure in one.few}
+        report.plot(_of_set(runs, plan, few), "A dot a seed; the line is their mean.")
     report.heading("What the figures are")
     for name, definition in DEFINITIONS.items():
         report.text(f"{name}: {definition}")
@@ -94,12 +96,14 @@ def _facts(runs: Sequence[ComparisonRun]) -> str:
     return f"{'; '.join(facts)}.{listed}"
 
 
-def _of_set(runs: Sequence[ComparisonRun], plan: ComparisonPlan) -> go.Figure:
+def _of_set(runs: Sequence[ComparisonRun], plan: ComparisonPlan, few: Collection[str]) -> go.Figure:
+    """few: measures of too few events, which are not drawn."""
     values = {
         name: {cell: [_value(run, name) for run in runs if run.job.cell == cell] for cell in plan.cells}
         for name in DRAWN
+        if name not in few
     }
-    drawn = [measure for measure in MEASURES if measure.name in DRAWN and _known(values[measure.name])]
+    drawn = [measure for measure in MEASURES if measure.name in values and _known(values[measure.name])]
     figure = _panels(drawn)
     for panel, measure in enumerate(drawn, start=1):
         cells = values[measure.name]
@@ -108,7 +112,18 @@ def _of_set(runs: Sequence[ComparisonRun], plan: ComparisonPlan) -> go.Figure:
         means = [sum(found) / len(found) for found in cells.values()]
         mark = {"symbol": "line-ew", "size": 24, "line": {"width": 2, "color": COLOURS[1]}}
         figure.add_scatter(x=list(cells), y=means, mode="markers", marker=mark, showlegend=False, row=1, col=panel)
+        figure.update_yaxes(range=_range([value for _, value in dots]), row=1, col=panel)
     return figure
+
+
+def _range(values: Sequence[float]) -> list[float] | None:
+    """Of an axis: at least a tenth of what is shown, so that a difference looks as small as it is."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return None
+    middle, half = (max(known) + min(known)) / 2, (max(known) - min(known)) / 2
+    reach = max(1.1 * half, LEAST_RANGE * abs(middle) / 2)
+    return [middle - reach, middle + reach]
 
 
 def _over_sets(

@@ -1,5 +1,6 @@
 """An evaluation as one page: a table for each set, and what its figures are."""
 
+import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -37,6 +38,9 @@ DEFINITIONS = {
 }
 
 
+TITLES = {"vus_pr": "VUS-PR", "f1": "event F1", "false_alarms": "false alarms a 10,000 readings"}
+
+
 def evaluation_report(runs: Sequence[BenchmarkRun], summaries: Sequence[EvaluationSummary]) -> ReportPage:
     """The page with the tables."""
     sets = list(dict.fromkeys(run.set for run in runs))
@@ -55,17 +59,26 @@ def evaluation_report(runs: Sequence[BenchmarkRun], summaries: Sequence[Evaluati
             report.text(f"{facts(runs, name)}.")
         for header, rows in tables(summaries, name):
             report.table(header, rows)
-        report.plot(_bars(summaries, name))
+        if measures := drawn_measures(summaries, name):
+            report.plot(_bars(summaries, name, measures))
     report.heading("What the figures are")
     for name, definition in DEFINITIONS.items():
         report.text(f"{name}: {definition}")
     return report
 
 
-def _bars(summaries: Sequence[EvaluationSummary], name: str) -> go.Figure:
-    figure = make_subplots(1, 3, subplot_titles=["VUS-PR", "event F1", "false alarms a 10,000 readings"])
+def drawn_measures(summaries: Sequence[EvaluationSummary], name: str) -> list[str]:
+    """Measures of which any detector has a figure."""
     of = [one for one in summaries if one.set == name]
-    for panel, measure in enumerate(("vus_pr", "f1", "false_alarms"), 1):
+    return [
+        measure for measure in TITLES if any(measure not in one.few and not math.isnan(one.mean[measure]) for one in of)
+    ]
+
+
+def _bars(summaries: Sequence[EvaluationSummary], name: str, measures: Sequence[str]) -> go.Figure:
+    figure = make_subplots(1, len(measures), subplot_titles=[TITLES[one] for one in measures])
+    of = [one for one in summaries if one.set == name]
+    for panel, measure in enumerate(measures, 1):
         figure.add_bar(
             y=[one.detector for one in of],
             x=[None if measure in one.few else one.mean[measure] for one in of],
@@ -77,8 +90,8 @@ def _bars(summaries: Sequence[EvaluationSummary], name: str) -> go.Figure:
             col=panel,
         )
     figure.update_yaxes(autorange="reversed")
-    figure.update_yaxes(showticklabels=False, col=2)
-    figure.update_yaxes(showticklabels=False, col=3)
+    for panel in range(2, len(measures) + 1):
+        figure.update_yaxes(showticklabels=False, col=panel)
     figure.update_layout(height=130 + 24 * len(of), modebar={"orientation": "v"})
     return figure
 

@@ -14,6 +14,7 @@ import numpy as np
 from models.data.arrays import Doubles
 from models.evaluation.benchmark import BenchmarkRun, weigh
 from models.evaluation.evidence import (
+    FEW_DAYS,
     FEW_EVENTS,
     FEW_SEEDS,
     FEWEST_EVENTS,
@@ -35,7 +36,7 @@ MARK = (
     f"± is the standard deviation over seeds. {FEW_SEEDS} * marks the best of a column and those that cannot be told "
     f"from it: the middle {TIE} % of {DRAWS:,} draws of series, the same for both, hold a difference of 0. No mark: "
     f"fewer than {FEWEST_SERIES} series, or fewer than {FEWEST_EVENTS} events or alarms, tell none apart, nor do sets "
-    f"of one series in the mean over sets. {FEW_EVENTS}"
+    f"of one series in the mean over sets. {FEW_EVENTS} {FEW_DAYS}"
 )
 
 MEASURES = (
@@ -65,7 +66,8 @@ NAB = (
     Measure("nab_low_fn_optimised", "low FN, optimised", 1, 1),
 )
 # A day is 300 readings in one set and 86,400 in another: what is counted in days has no mean over sets.
-MEASURES_OVER_SETS = tuple(measure for measure in MEASURES if not measure.name.endswith("_a_day"))
+A_DAY = ("false_alarms_a_day", "alarms_a_day")
+MEASURES_OVER_SETS = tuple(measure for measure in MEASURES if measure.name not in A_DAY)
 STANDS_IN = {
     "PCA": "last value",
     "plain PCA": "squared difference",
@@ -174,7 +176,7 @@ def _summarise(name: str, of: Mapping[str, SetFigures], measures: Sequence[Measu
             {measure.name: float(one.found[measure.name].mean()) for measure in measures},
             {measure.name: spread_of(one.found[measure.name]) for measure in measures},
             frozenset(measure.name for measure in measures if detector in best[measure.name]),
-            {name: text for name in SHARES if (text := one.evidence.of(name).share)},
+            {name: text for name in (*SHARES, *A_DAY) if (text := one.evidence.of(name).share)},
         )
         for detector, one in of.items()
     ]

@@ -18,6 +18,7 @@ from models.output.wording import counted
 
 CHANNELS_SHOWN = 4  # of many, those that matter most
 PAST_SHOWN = 4  # readings before a forecast, for each step of it
+EVEN = 0.05  # of the largest weight: no more apart than this, none is the first
 PANEL = 190  # pixels
 ALARM = "#d55e00"
 BAND = "rgba(0, 158, 115, 0.18)"
@@ -206,10 +207,16 @@ def agreement(account: Account, features: Sequence[str]) -> str:
         return "There is one channel, so it is that one."
     if not sum(account.weight):
         return "No channel's hiding alone changes the score: it comes from several, or from what the memory held."
+    if _even(account.weight):
+        return "Hiding any one channel changes the score as much: it takes all of them, and none is named first."
     by_hiding, by_share = (features[int(np.argmax(one))] for one in (account.weight, account.transition.share))
     if account.same_first:
         return f"Hiding channels and the score's own shares both name {by_hiding} first."
     return f"Hiding channels names {by_hiding} first, the score's own shares {by_share}: they do not agree."
+
+
+def _even(weights: Sequence[float]) -> bool:
+    return max(weights) - min(weights) < EVEN * max(weights)
 
 
 def _ahead(ahead: Forecast, past: Readings, came: Readings, f: int) -> go.Figure:
@@ -260,4 +267,4 @@ def _time(time_ms: int) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.6g}" if np.isfinite(value) else "-"
+    return f"{value:.4g}" if np.isfinite(value) else "-"

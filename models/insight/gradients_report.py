@@ -24,9 +24,6 @@ MOMENTS = {
 }
 COLOUR = dict(zip(CELLS, COLOURS, strict=False))
 LOWEST = 1e-12  # what is drawn of a gradient that has vanished
-FLOW_HEADER = (
-    "cell", "moment", "with respect to", *(f"lag {lag}" for lag in SHOWN_LAGS), "a reading", "half-life", "verdict"
-)  # fmt: skip
 FLOW_CAPTION = (
     "Solid: along h. Dashed: along the cell state c. Shaded: 10 % to 90 % of the losses. A net without memory is the "
     "point at lag 1."
@@ -42,13 +39,16 @@ RULE = (
 )
 
 
-def flow_rows(flows: Sequence[Flow]) -> list[list[str]]:
-    return [
+def flow_table(flows: Sequence[Flow]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, with those lags that have been measured."""
+    lags = [lag for lag in SHOWN_LAGS if any(lag <= len(flow.middle) for flow in flows)]
+    names = ["cell", "moment", "with respect to", *(f"lag {lag}" for lag in lags), "a reading", "half-life", "verdict"]
+    return names, [
         [
             flow.cell,
             flow.moment,
             flow.memory,
-            *(_short(flow.at(lag)) for lag in SHOWN_LAGS),
+            *(_short(flow.at(lag)) for lag in lags),
             f"{flow.factor:.3f}",
             f"{flow.half_life:.1f}",
             flow.verdict,
@@ -73,7 +73,7 @@ def flow_report(flows: Sequence[Flow], about: str, remarks: Sequence[str] = ()) 
     for moment, heading in MOMENTS.items():
         if of_moment := [flow for flow in flows if flow.moment == moment]:
             report.heading(heading).plot(_flow_figure(of_moment), FLOW_CAPTION)
-    report.heading("In numbers").text(RULE).table(FLOW_HEADER, flow_rows(flows))
+    report.heading("In numbers").text(RULE).table(*flow_table(flows))
     for remark in remarks:
         report.text(remark)
     return report

@@ -77,8 +77,9 @@ class ReportPage:
         drawn = plotly.io.to_json(figure).replace("<", "\\u003c")
         height = f"{figure.layout.height:g}"
         self._parts.append(
+            f'<div class="wide chart" tabindex="0" role="group" aria-label="{html.escape(caption or "chart")}">'
             f'<div class="plot" style="height:{height}px"></div>'
-            f'<script type="application/json" class="figure">{drawn}</script>'
+            f'<script type="application/json" class="figure">{drawn}</script></div>'
         )
         if caption:
             self._parts.append(f'<p class="faint">{html.escape(caption)}</p>')

@@ -8,7 +8,10 @@ const ON_DARK = {
   "#cc79a7": "#e6a5c8",
   "#000000": "#e6eaf0",
 };
+const STANDOFF = 10; // pixels between an axis' title and its numbers
+const LOG_TICKS = 5; // more of them, with 2 to 9 between the powers, stand on one another
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const coarse = matchMedia("(pointer: coarse)");
 
 /** As the reader sees it: what a custom property holds is not resolved for scripts. */
 function colour(name) {
@@ -28,11 +31,16 @@ function draw() {
     const { data, layout } = JSON.parse(shown);
     for (const [name, axis] of Object.entries(layout)) {
       if (!/^[xy]axis\d*$/.test(name)) continue;
-      layout[name] = { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, ...axis };
+      if (axis.title && name.startsWith("y")) axis.title = { standoff: STANDOFF, ...axis.title };
+      const few = axis.type === "log" ? { nticks: LOG_TICKS } : {};
+      layout[name] = { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, ...few, ...axis };
     }
     const clear = { paper_bgcolor: "transparent", plot_bgcolor: "transparent" };
     const font = { family: "system-ui, sans-serif", color: ink, ...layout.font };
-    Plotly.react(holder.previousElementSibling, data, { ...layout, ...clear, font }, { responsive: true, displaylogo: false });
+    const touched = coarse.matches ? { dragmode: false } : {}; // a finger scrolls the page
+    const whole = { ...layout, ...clear, ...touched, font };
+    const config = { responsive: true, displaylogo: false, displayModeBar: coarse.matches ? false : "hover" };
+    Plotly.react(holder.previousElementSibling, data, whole, config);
   }
 }
 

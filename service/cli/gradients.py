@@ -76,7 +76,7 @@ def gradients(
     import math
 
     from models.insight.gradients import Flow, draw_windows, flows, flows_at_first
-    from models.insight.gradients_report import FLOW_HEADER, flow_report, flow_rows, write_flows
+    from models.insight.gradients_report import flow_report, flow_table, write_flows
     from models.training.architecture import suited_to
     from models.training.loop import fit, usable
     from models.training.run import TrainingConfig
@@ -115,7 +115,7 @@ def gradients(
     about = f"{counted(losses, 'loss', 'losses')} of {counted(len(parts), 'stream')}, "
     about += f"{counted(readings, 'reading')}; {one.layers} x {one.hidden} units"
     flow_report(found, about, remarks).write(folder / "gradients.html", made_now())
-    print_table([*FLOW_HEADER], flow_rows(found))
+    print_table(*flow_table(found))
     for remark in remarks:
         out.print(remark)
     out.print(f"{folder / 'gradients.html'}  {about}")

@@ -27,6 +27,7 @@ __all__ = ["browser"]  # a fixture
 NAMES = ("evaluation", "press", "comparison")
 MADE = "telltale 0.1.0, 2026-01-20 09:26:00 UTC: telltale evaluate history/"
 ONE_MB = 1_000_000
+LEAST_WIDTH = 640  # pixels of a plot: a phone scrolls it, and its words do not lie on one another
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,8 @@ def test_a_report_is_drawn_and_axe_finds_nothing(
         expect(page.locator(".plot .main-svg").first).to_be_visible()
         assert page.locator(".plot:has(.main-svg)").count() == figures
         assert page.evaluate("document.documentElement.scrollWidth") <= size["viewport"]["width"]
+        narrowest = "Math.min(...[...document.querySelectorAll('.plot')].map((one) => one.clientWidth))"
+        assert page.evaluate(narrowest) >= LEAST_WIDTH
         assert violations(page) == []
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from models.evaluation.benchmark import NAB_FIGURES, NET_ALONE, WHOLE, BenchmarkRun
 from models.evaluation.evaluation import EventCounts
+from models.evaluation.evaluation_report import TITLES, drawn_measures
 from models.evaluation.evaluation_tables import MEASURES, OVER_SETS, best_of, summarise, tables
 from models.evaluation.tables import Measure
 
@@ -144,3 +145,19 @@ def test_figures_of_nab_stand_only_where_it_is_nab() -> None:
     assert named["nab"].mean["nab_standard"] == pytest.approx(100 * (0.5 + 1) / 2)
     assert "nab_standard" not in named["skab"].mean
     assert named["skab"].mean["point_f1"] == pytest.approx(2 * 30 / (2 * 30 + 20 + 20))
+
+
+def test_a_rate_a_day_of_less_than_a_day_is_not_told() -> None:
+    runs = [
+        run._replace(tallies=tuple(one._replace(days=0.11) for one in run.tallies))
+        for run in (*some_runs(9), *some_runs(10))
+    ]
+    short, day = shown_of(runs[:2])[WHOLE], shown_of(runs[2:])[WHOLE]
+    assert (short["false / day"], short["alarms / day"]) == ("too short", "too short")
+    assert day["alarms / day"].startswith("27.27")
+
+
+def test_a_chart_has_only_what_there_are_figures_of() -> None:
+    for series, panels in ((9, ["VUS-PR", "false alarms a 10,000 readings"]), (10, list(TITLES.values()))):
+        runs = some_runs(series)
+        assert [TITLES[one] for one in drawn_measures(summarise(runs), "a")] == panels

@@ -10,6 +10,7 @@ from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings
 from models.detection.rows import Rows, fresh
 from models.insight.explanation import FEWEST_CALM, Explained, explain, rank_correlation, trace
+from models.insight.explanation_report import agreement
 from models.net.cells import CELLS
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
@@ -116,6 +117,8 @@ def test_the_channel_that_jumped_is_found_by_hiding_it_and_by_its_share(channel:
     assert account.same_first
     assert account.weight[channel] > 0.9
     assert sum(account.weight) == pytest.approx(1)
+    assert agreement(account, "abcde").endswith(f"both name {'abcde'[channel]} first.")
+    assert "none is named first" in agreement(account._replace(weight=(0.2,) * 5, same_first=False), "abcde")
     score = account.transition.score
     assert account.without[channel] < score / 2 < account.alone[channel]
     assert min(account.without[:channel] + account.without[channel + 1 :]) > score / 2

@@ -13,6 +13,7 @@ from models.data.arrays import Doubles
 from models.data.series import Series, UnusableData
 from models.data.windows import Chunk
 from models.insight.gradients import WARM_UP, Flow, draw_windows, flows, flows_at_first, gradient_norms, untrained
+from models.insight.gradients_report import flow_table
 from models.net.cells import CELLS, CellState
 from models.net.chrono import GATED
 from models.net.forecaster import CLIP, Forecaster, ForecasterConfig
@@ -205,3 +206,10 @@ def test_a_lag_that_was_not_measured_is_not_known() -> None:
     flow = flow_of([1.0, 0.5])
     assert flow.at(2) == 0.5
     assert math.isnan(flow.at(3))
+
+
+def test_a_table_has_no_column_for_a_lag_that_was_not_measured() -> None:
+    fading = np.full(60, 0.5)
+    header, [row] = flow_table([Flow("gru", "trained", "h", fading, fading, fading)])
+    assert header[3:-3] == ["lag 1", "lag 10", "lag 50"]
+    assert len(row) == len(header)
