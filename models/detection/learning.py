@@ -22,7 +22,8 @@ from models.detection.thresholds import ask_less, calibrate
 from models.detection.ticks import LEAST_TICKS, TICK_MS
 from models.detection.witnesses import healthy_gap
 
-SMALLEST_SPREAD = 1e-9  # of a channel that never moved, beside one millionth of its level
+SMALLEST_SPREAD = 1e-9  # of a channel that never moved,
+SMALLEST_SHARE = 1e-6  # and this share of its level
 LARGEST_LEARNED = 8.0  # standard deviations: of what is further off no more is learned, or a glitch would deafen
 SETTLING = 48.0  # readings that a variance is learned from before the strength, which it scales, is
 RANGE_GROWTH = 0.05  # of the range, that one anomalous reading widens it by at most
@@ -140,8 +141,14 @@ def learn_silence(stream: Scalars[float], elapsed_ms: float, was_told: bool, rul
 
 @compiled
 def learn_scale(channel: Channels[float], look: Look, step: Step) -> None:
-    """Take a reading into mean and squared distance (Welford 1962), squared difference and range."""
+    """Take a reading into mean and squared distance (Welford 1962), squared difference and range.
+
+    A channel that never moved has no scale by which anything is too far: its first leap is learned, although it is an
+    anomaly.
+    """
     weight = step.learns * look.present
+    if never_moved(channel):
+        weight = look.present
     if channel.known > 0:  # before the first there was none
         moved = look.value - look.before
         channel.step_square += moved * moved * weight
@@ -167,7 +174,7 @@ def widen_range(channel: Channels[float], look: Look) -> None:
 
 @compiled
 def move_scale(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules: Rules) -> None:
-    """Adopt the level of an alarm that has lasted; derive centre and spread again at the ages that double."""
+    """Adopt the level of an alarm that has lasted; derive centre and spread again where that is due."""
     related = len(scratch.matrix) > 0
     if stream.rest == -rules.relearn:
         if related:
@@ -175,11 +182,51 @@ def move_scale(stream: Scalars[float], relation: Doubles, scratch: Scratch, rule
         for f in range(len(scratch.channels)):
             adopt_level(scratch.channels[f], stream.length)
     if stream.age == stream.rescale_at:
-        for f in range(len(scratch.channels)):
-            scratch.looks[f].shrink = rescale(scratch.channels[f])
-        if related:
-            rescale_relation(relation, scratch)
+        move_scales(stream, relation, scratch, rules)
+
+
+@compiled
+def move_scales(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules: Rules) -> None:
+    """At ages that double, those of all channels; at the end of each block, those of channels that never moved."""
+    doubled, begun, waits = is_power_of_two(stream.age), False, False
+    for f in range(len(scratch.channels)):
+        channel = scratch.channels[f]
+        never = never_moved(channel)
+        scratch.looks[f].shrink = rescale(channel) if doubled or never else 1.0
+        waits = waits or never_moved(channel)
+        if never and not never_moved(channel):
+            begun = True
+            begin_to_move(channel, rules)
+    if len(scratch.matrix) > 0 and (doubled or begun):
+        rescale_relation(relation, scratch)
+    stream.rescale_at = 2.0
+    while stream.rescale_at <= stream.age:
         stream.rescale_at *= 2
+    if waits:
+        stream.rescale_at = at_most(stream.rescale_at, stream.age + rules.block_readings)
+
+
+@compiled
+def is_power_of_two(age: float) -> bool:
+    return bool(int(age) & (int(age) - 1) == 0)
+
+
+@compiled
+def never_moved(channel: Channels[float]) -> bool:
+    """Whether the spread is that of one value."""
+    return bool(channel.spread <= abs(channel.centre) * SMALLEST_SHARE + SMALLEST_SPREAD)
+
+
+@compiled
+def begin_to_move(channel: Channels[float], rules: Rules) -> None:
+    """What is usual of residuals and level deviations is not known of a time in which all were 0.
+
+    It is taken as if readings were independent: residuals are then as large as the steps from reading to reading.
+    """
+    step = channel.step / channel.spread
+    channel.residual_variance = at_least(channel.residual_variance, step * step)
+    smoothed = rules.level_rate / (2 - rules.level_rate)
+    channel.level_deviation_variance = at_least(channel.level_deviation_variance, smoothed)
 
 
 @compiled
@@ -202,7 +249,7 @@ def rescale(channel: Channels[float]) -> float:
     """
     spread = step = math.inf
     if channel.known >= 2:
-        floor, others = abs(channel.mean) * 1e-6 + SMALLEST_SPREAD, at_least(channel.known - 1, 1.0)
+        floor, others = abs(channel.mean) * SMALLEST_SHARE + SMALLEST_SPREAD, at_least(channel.known - 1, 1.0)
         spread = at_least(math.sqrt(channel.square / others), floor)
         step = at_least(math.sqrt(channel.step_square / others), floor)
     shrink = channel.spread / spread if channel.spread < math.inf else 1.0

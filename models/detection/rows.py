@@ -175,7 +175,7 @@ class Scalars(_Statistics[T]):
     """What is remembered a stream; each (S,) float64."""
 
     age: T = remembered(0.0, "readings", "judged")
-    rescale_at: T = remembered(2.0, "readings", "the age at which centre and spread are next derived")
+    rescale_at: T = remembered(2.0, "readings", "the age at which a centre and spread are next derived")
     time_ms: T = remembered(0.0, "ms", "the stream's clock: event time of its last reading")
     late_run: T = remembered(0.0, "readings", "late ones dropped in a row")
     learned: T = remembered(-16.0, "readings", "in the residual statistics; the first 16 only warm the memory up")

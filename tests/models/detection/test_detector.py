@@ -642,6 +642,30 @@ def test_a_sensor_that_never_moves_is_silent_until_it_does(level: float) -> None
     assert changes(alone(cold(), values))[0] == (500, Change.OPENED)
 
 
+def with_jumps(places: Sequence[int], height: float, readings: int = 4_000) -> NDArray[np.float64]:
+    """A queue of errors that is always empty but at single readings."""
+    values = np.zeros(readings)
+    values[list(places)] = height
+    return values
+
+
+@pytest.mark.parametrize("first", [300, 2_100])
+def test_what_a_sensor_that_never_moved_does_again_and_again_is_soon_normal(first: int) -> None:
+    detector = cold(config=DetectorConfig())
+    jumps = range(first, 6_000, 130)
+    opened = [at for at, change in changes(alone(detector, with_jumps(jumps, 3.0, 6_000))) if change == Change.OPENED]
+    assert opened[0] == first
+    assert len(opened) <= 3, opened
+    assert max(opened) < first + 1_500, opened
+
+
+def test_a_larger_jump_is_told_beside_those_that_are_normal() -> None:
+    values = with_jumps(range(300, 6_000, 130), 3.0, 6_000)
+    values[5_400] = 60.0
+    opened = [at for at, change in changes(alone(cold(config=DetectorConfig()), values)) if change == Change.OPENED]
+    assert opened[-1] in (5_400, 5_401), "at the jump, or when it has come back"
+
+
 def test_missing_values_are_told_and_teach_nothing() -> None:
     detector, values = cold(), calm(300)
     values[200:230] = np.nan
@@ -783,6 +807,23 @@ def test_what_alarms_say_fits_their_transitions(case: Case) -> None:
             assert told[n].opened_offset <= case.batch.readings.offsets[n]
             is_open[stream] = change in (Change.OPENED, Change.UPDATED)
         assert judged.alarm[n] == is_open[stream], n
+
+
+def test_the_scale_of_what_never_moved_is_derived_at_each_block_too() -> None:
+    readings = QUICK.score.block_readings * 12
+    values = np.full(readings, 5.0)
+    values[readings // 2 + 3 :: 2] = 7.0
+    detector, spreads = cold(), []
+    rows = detector.rows_for([b"alone"])
+    batch = batch_of(values)
+    for n in range(readings):
+        part = Readings(*(column[n : n + 1] for column in batch.readings))
+        _, rows = detector.observe(part, pack(torch.zeros(1, dtype=torch.int64)), rows)
+        spreads.append(float(statistics(rows)[0].spread[0, 0]))
+    moved = [n + 1 for n in range(2, readings) if spreads[n] > 2 * spreads[n - 1]]
+    assert len(moved) == 1
+    assert moved[0] % QUICK.score.block_readings == 0
+    assert readings // 2 + 3 < moved[0] <= readings // 2 + 3 + 2 * QUICK.score.block_readings
 
 
 def test_the_scale_moves_at_powers_of_two_and_nowhere_else() -> None:

@@ -79,6 +79,16 @@ def test_only_readings_of_weight_1_are_learned(readings: list[tuple[float, bool]
     assert channel.high == max(taken, default=-math.inf)
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_only_a_channel_that_never_moved_learns_its_scale_from_an_anomaly(moved: bool) -> None:
+    values = np.full(9, 4.0)
+    values[3] += moved
+    channel = learned(values)
+    LEARNING.rescale(channel)
+    LEARNING.learn_scale(channel, a_look(value=9.0, before=4.0), Step(Change.OPENED, 0.0, 0.0, 1.0))
+    assert (channel.known, channel.high == 9.0) == ((9, False) if moved else (10, True))
+
+
 def rescaled(channel: Any) -> float:
     LEARNING.rescale(channel)
     return float(channel.spread)
