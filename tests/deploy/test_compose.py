@@ -116,7 +116,9 @@ def test_scores_go_from_the_topic_that_workers_write_to_prometheus_where_someone
     assert found["names"] == ["remote-write"]
     assert found["port"] == sender.remote_write.metrics_port
     assert names_for(sender.remote_write.metrics_host, ()) is None
-    assert f"127.0.0.1:{sender.remote_write.metrics_port}/metrics" in SERVICES["remote-write"]["healthcheck"]["test"][-1]
+    assert (
+        f"127.0.0.1:{sender.remote_write.metrics_port}/metrics" in SERVICES["remote-write"]["healthcheck"]["test"][-1]
+    )
 
 
 @pytest.mark.parametrize("of", ["anomalies", "incidents"])
