@@ -316,6 +316,11 @@ class _Survey:
         for name in good:
             if doubt := self._doubtful(name):
                 raise UnusableData(f"{self._path}: column {shown_name(name)} {doubt}; {named} names the channels")
+            if not name.isprintable() or '"' in name or "\\" in name:
+                raise UnusableData(
+                    f"{self._path}: column {name!r}: expected a name of a channel without quotes, backslashes and "
+                    f"control characters; --columns A,B,C names all {len(self._names)} columns by their place"
+                )
         return good
 
     def empty(self) -> tuple[str, ...]:

@@ -249,6 +249,11 @@ CASES = {
         note="times in column time",
         name="pump.json",
     ),
+    "a name with quotes": Case(
+        table(header='time,"temp {host=""h1""}",press'),
+        FileOptions(columns=("time", "temp", "press")),
+        refused="expected a name of a channel without quotes, backslashes and control characters; --columns A,B,C",
+    ),
     "quality flags": Case(
         "\n".join(
             [
