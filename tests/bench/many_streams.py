@@ -46,7 +46,7 @@ PAINTED = """() => {
     return first?.startTime ?? null;
 }"""
 LISTED = """() => new Promise((resolve) => {
-    const there = () => document.querySelector("#streams .pick") !== null;
+    const there = () => document.querySelector("#streams .pick")?.checkVisibility({ visibilityProperty: true });
     const look = () => (there() ? resolve(performance.now()) : requestAnimationFrame(look));
     look();
 })"""

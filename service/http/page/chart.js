@@ -16,6 +16,8 @@ const KEPT = 1000; // live readings
 const MOST_CHANNELS = 4; // side by side, where no one has chosen one
 const MARKED = 250; // readings: more are a line without dots
 const DRAW_EVERY_MS = 300;
+const REST = 3; // times as long as the last drawing took is left to the rest of the page, on a slow machine too
+const LONGEST_REST_MS = 2000;
 const TICK = 110; // pixels: a date has room, level
 const HEIGHT = { channels: 0.335, fewest: 84, most: 230, score: 78, gates: 78, gap: 23 }; // pixels; of all channels: a share of the window
 const GATE_DASHES = ["solid", "dash", "dot"]; // as in the legend: not told apart by colour alone
@@ -48,6 +50,7 @@ export class Chart {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.waiting = undefined;
     this.drawn = Number.NEGATIVE_INFINITY; // when it last was
+    this.took = 0; // milliseconds, the last time
   }
 
   /** The library is large, and a browser does nothing else while it reads it: called once there are lists to see. */
@@ -111,12 +114,13 @@ export class Chart {
   }
 
   drawSoon() {
+    const rest = Math.min(LONGEST_REST_MS, Math.max(DRAW_EVERY_MS, REST * this.took));
     this.waiting ??= setTimeout(
       () => {
         this.waiting = undefined;
         this.draw();
       },
-      performance.now() - this.drawn < DRAW_EVERY_MS ? DRAW_EVERY_MS : 0,
+      Math.max(0, this.drawn + rest - performance.now()),
     );
   }
 
@@ -142,9 +146,11 @@ export class Chart {
     layout.shapes.push(...spans(this.readings, times, colours), ...pointer(this.marked, colours));
     if (this.silence) addSilence(layout, this.silence, times, colours);
     layout.dragmode = coarse.matches ? false : "zoom"; // a finger scrolls the page
-    this.drawn = performance.now();
     this.describe();
+    const began = performance.now();
     Plotly.react(this.element, traces, layout, { displayModeBar: false, responsive: true, doubleClick: "reset" });
+    this.drawn = performance.now();
+    this.took = this.drawn - began;
   }
 
   // For those who cannot see it.

@@ -27,6 +27,7 @@ import { page, quietly } from "./state.js";
 
 const LIST_EVERY_MS = 2000;
 const SILENT_EVERY_MS = 10_000;
+const FIRST_WITHIN_MS = 1500; // the lists are shown together, but not later than this
 const LISTED_MS = 1100; // after an event: by then the streams' table has it too
 
 // --- what comes by itself
@@ -42,18 +43,13 @@ const HEARD = {
 
 function all() {
   showLists();
-  showMissed();
+  quietly(showRecent);
+  quietly(showSaid);
 }
 
 /** What is asked for again every 2 s, and so need not wait until the service can be followed. */
 function showLists() {
   return Promise.all([quietly(showOpen), quietly(showStreams)]);
-}
-
-/** What has happened while the service was not followed. */
-function showMissed() {
-  quietly(showRecent);
-  quietly(showSaid);
 }
 
 /** Controls before incidents: these show what is said of them. */
@@ -100,8 +96,8 @@ function listen() {
     at === null ? stream : null,
     (name, data) => HEARD[name]?.(data),
     (connected, error) => {
-      if (connected) showMissed();
-      if (connected && page.lost) showLists();
+      if (connected && page.lost) all();
+      else if (connected) quietly(showRecent);
       page.lost = !connected;
       page.refused = null;
       if (!connected && error instanceof Refused) refuse(error);
@@ -153,4 +149,9 @@ new Worker("/page/ticking.js").addEventListener("message", tick);
 document.addEventListener("visibilitychange", tick);
 showNamed();
 if (page.place.stream === null) listen();
-showLists().then(() => chart.load());
+const first = Promise.all([showLists(), quietly(showSaid)]);
+first.then(() => chart.load());
+// What comes first would push away what lies below it, and what one is about to press.
+Promise.race([first, new Promise((resolve) => setTimeout(resolve, FIRST_WITHIN_MS))]).then(() => {
+  document.body.dataset.begun = "true";
+});
