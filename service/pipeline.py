@@ -253,8 +253,9 @@ class Pipeline:
         begins = list(accumulate((task.slab.room for _, task in work), initial=0))
         waves = pack(torch.cat([own + begin for own, begin in zip(slots, begins, strict=False)]))
         clock.lap("pack")
+        numbers = waves.slots.numpy()
         places = [
-            ((waves.slots >= begin) & (waves.slots < end)).nonzero().squeeze(1) for begin, end in pairwise(begins)
+            torch.from_numpy(np.flatnonzero((numbers >= begin) & (numbers < end))) for begin, end in pairwise(begins)
         ]
         own_slots = [waves.slots[place] - begin for place, begin in zip(places, begins, strict=False)]
         rows = _join([task.slab.gather(own) for (_, task), own in zip(work, own_slots, strict=True)], places)

@@ -349,9 +349,9 @@ class Rows(NamedTuple):
         return Rows(*(column.index_select(0, index) for column in self))
 
     def put(self, index: Tensor, rows: "Rows") -> None:
-        """Overwrite the rows at `index` (no index twice)."""
+        """Overwrite the rows at `index` (no index twice). In numpy: torch takes up to twice as long."""
         for column, new in zip(self, rows, strict=True):
-            column.index_copy_(0, index, new)
+            column.numpy()[index.numpy()] = new.numpy()
 
     @property
     def bytes_per_stream(self) -> int:

@@ -44,7 +44,7 @@ class StateSlab:
         self._rows = rows_for([])
         self._applied = torch.empty(0, dtype=torch.int64)
         self._scores = np.empty(0, np.float32)
-        self._dirty_since = torch.empty(0, dtype=torch.int64)  # by page: offset of the first change not written, or -1
+        self._dirty_since = np.empty(0, np.int64)  # by page: offset of the first change not written, or -1
         self._through: dict[int, int] = {}  # of pages that were loaded
         self._membership_changed: set[int] = set()  # pages whose membership changed since they were written
 
@@ -156,9 +156,9 @@ class StateSlab:
 
     def dirty_pages(self) -> list[tuple[int, int]]:
         """(page, offset of its first change that is not written), the oldest change first."""
-        dirty = (self._dirty_since >= 0).nonzero().squeeze(1)
-        since, order = torch.sort(self._dirty_since[dirty], stable=True)
-        return list(zip(dirty[order].tolist(), since.tolist(), strict=True))
+        dirty = np.flatnonzero(self._dirty_since >= 0)
+        oldest_first = dirty[np.argsort(self._dirty_since[dirty], kind="stable")]
+        return list(zip(oldest_first.tolist(), self._dirty_since[oldest_first].tolist(), strict=True))
 
     def dirty_since(self) -> int | None:
         """Offset of the first change that is not written; None: everything is."""
@@ -298,13 +298,12 @@ class StateSlab:
         self._rows = Rows(*(_grown(column, pages * PAGE_ROWS) for column in self._rows))
         self._applied = torch.cat([self._applied, torch.full((more,), NOTHING_APPLIED)])
         self._scores = np.concatenate([self._scores, np.full(more, np.nan, np.float32)])
-        clean = torch.full((pages - len(self._dirty_since),), -1)
-        self._dirty_since = torch.cat([self._dirty_since, clean])
+        self._dirty_since = np.concatenate([self._dirty_since, np.full(pages - len(self._dirty_since), -1)])
 
     def _mark_dirty(self, slots: Tensor, offset: int) -> None:
-        pages = slots // PAGE_ROWS
+        pages = slots.numpy() // PAGE_ROWS
         since = self._dirty_since[pages]
-        self._dirty_since[pages] = torch.where(since < 0, offset, since)
+        self._dirty_since[pages] = np.where(since < 0, offset, since)
 
 
 def _grown(column: Tensor, rows: int) -> Tensor:
