@@ -180,7 +180,7 @@ def prior(witness: str) -> tuple[float, float]:
 def test_the_threshold_is_what_a_gumbel_law_through_the_block_peaks_exceeds_once_in_the_wanted_period() -> None:
     deviations = np.random.default_rng(3).uniform(0, 5, (6, 10))
     stream = meet([Seen(one) for one in deviations.ravel()], QUICK).stream
-    expected = by_hand(deviations.max(axis=1).tolist(), *prior("residual"), 10_000 / 10)
+    expected = by_hand(deviations.max(axis=1).tolist(), *prior("residual"), THRESHOLDS.ALONE * 10_000 / 10)
     assert stream.residual_threshold == pytest.approx(expected, rel=1e-12)
     assert stream.blocks == 6
 
@@ -199,7 +199,7 @@ def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int)
         thresholds = one.stream.residual_threshold, 0.0, 0.0, 0.0, 0.0
         at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, thresholds, (0.99, 1.0, 0.0), 0)
         returns_ms = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)
-        assert returns_ms[0] == pytest.approx(period * 2_000, rel=0.02)
+        assert returns_ms[0] == pytest.approx(THRESHOLDS.ALONE * period * 2_000, rel=0.02)
         assert returns_ms[3] == pytest.approx(period * 2_000, rel=0.02)
         assert returns_ms[4:] == (0.0, one.stream.age * 2_000, 0.0, 0.0), "a run that is healthy says nothing"
 
@@ -249,7 +249,8 @@ def test_each_witness_has_a_threshold_that_knows_nothing_of_the_others() -> None
     silent = meet([Seen()] * 60, QUICK)
     for witness in met:
         found = {name: threshold_of(one, witness) for name, one in met.items()}
-        assert found.pop(witness) == pytest.approx(by_hand(peaks, *prior(witness), 1_000), rel=1e-12)
+        blocks = 1_000 * (THRESHOLDS.ALONE if witness == "residual" else 1)
+        assert found.pop(witness) == pytest.approx(by_hand(peaks, *prior(witness), blocks), rel=1e-12)
         assert set(found.values()) == {threshold_of(silent, witness)}
 
 
@@ -317,7 +318,8 @@ def test_nothing_from_before_the_end_of_the_warm_up_sets_the_threshold() -> None
             take(Seen(deviation), one)
         thresholds.append(float(one.stream.residual_threshold))
     assert thresholds[0] == thresholds[1]
-    assert thresholds[0] == pytest.approx(by_hand(after.reshape(5, 10).max(axis=1).tolist(), *prior("residual"), 1_000))
+    peaks = after.reshape(5, 10).max(axis=1).tolist()
+    assert thresholds[0] == pytest.approx(by_hand(peaks, *prior("residual"), THRESHOLDS.ALONE * 1_000))
 
 
 def score(residual: float, value: float, one: OneStream, elapsed_ms: float = 0.0) -> Scores:
