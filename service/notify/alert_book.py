@@ -24,7 +24,7 @@ from service.input.anomaly import Anomaly, Channel, anomaly_id
 from service.input.events import Event
 from service.log.port import Partition
 from service.notify.delivery import Letter
-from service.notify.links import NO_LINKS, Links, annotations
+from service.notify.links import NO_LINKS, Links, annotations, anomaly_links
 from service.state.open_alarms import SEVERITIES, HeldAlarm
 
 ALERT_NAME = "TelltaleAnomaly"
@@ -205,7 +205,7 @@ def _rfc3339(time_s: float) -> str:
 def _alerts_of(links: Links, anomaly: Anomaly, reached: Sequence[str], known: Alerts | None, now_s: float) -> Alerts:
     partition = Partition(anomaly.topic, anomaly.partition)
     opened_s = milliseconds_of(anomaly.opened_at) / 1000
-    page, picture = _links_of(links, partition, anomaly.anomaly, anomaly.stream, anomaly.opened_at)
+    page, picture = anomaly_links(links, partition, anomaly.anomaly, anomaly.stream, anomaly.opened_at)
     said = {
         "summary": f"{anomaly.stream}: {_in_words(anomaly.channels) or _without_reading(anomaly)}",
         "severity": anomaly.severity,
@@ -241,7 +241,7 @@ def _alerts_from_row(
 ) -> Alerts:
     """After a restart: which channels it was, only the event said."""
     stream, opened_at = alarm.key.decode(), rfc3339(alarm.opened_ms)
-    page, picture = _links_of(links, partition, name, stream, opened_at)
+    page, picture = anomaly_links(links, partition, name, stream, opened_at)
     said = {
         "summary": f"{stream}: anomalous since {opened_at}",
         "severity": alarm.severity,
@@ -252,10 +252,6 @@ def _alerts_from_row(
     began_s = min(alarm.opened_ms / 1000, now_s)
     told = {**said, **annotations(page, picture)}
     return Alerts(partition, labels, reached, told, began_s, due_s=now_s, ahead=True, link=page)
-
-
-def _links_of(links: Links, partition: Partition, name: str, stream: str, opened_at: str) -> tuple[str, str]:
-    return links.page(stream, opened_at, anomaly=name), links.picture(stream, opened_at, *partition)
 
 
 def _labels(partition: Partition, name: str, stream: str) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ from urllib.parse import quote, urlencode
 
 from models.data.rfc3339 import milliseconds_of
 from service.host.signing import signed
+from service.log.port import Partition
 
 PICTURE_PATH = "/api/v1/past.png"
 
@@ -38,6 +39,11 @@ class Links(NamedTuple):
 
 
 NO_LINKS = Links()
+
+
+def anomaly_links(links: Links, partition: Partition, name: str, stream: str, opened_at: str) -> tuple[str, str]:
+    """The page at the time when an anomaly of this name opened, and the picture."""
+    return links.page(stream, opened_at, anomaly=name), links.picture(stream, opened_at, *partition)
 
 
 def annotations(page: str, picture: str) -> Mapping[str, str]:

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from service.input.anomaly import Anomaly
 from service.live.observer import Committed, Observer, Round
 from service.live.status import Notified
 from service.log.port import Partition, Record
 from service.notify.alert_book import RESEND_S, AlertBook
 from service.notify.delivery import EventQueue, Receiver, Sender, join_all
-from service.notify.links import NO_LINKS, Links
+from service.notify.links import NO_LINKS, Links, anomaly_links, header_of
 from service.pipeline import Processed
 from service.state.open_alarms import SEVERITIES, HeldAlarm, open_alarms
 from service.state.task import PartitionTask, Stage
@@ -46,9 +47,10 @@ class Notifier(Observer):
         monotonic: Callable[[], float] = time.monotonic,
         links: Links = NO_LINKS,
     ) -> None:
-        """min_severity: what has not reached it is not sent. links: of alerts."""
+        """min_severity: what has not reached it is not sent. links: to the page, of each."""
         self._severities = SEVERITIES[SEVERITIES.index(min_severity) :]
         self._monotonic = monotonic
+        self._links = links
         self._looked_s = -RESEND_S
         self._running: frozenset[Partition] = frozenset()
         self._routes = [_route(receiver, self._severities, links) for receiver in receivers]
@@ -73,18 +75,20 @@ class Notifier(Observer):
         """What was committed: verdicts with their events, and what else went to the topic of anomalies."""
         if not self._routes:
             return
-        events, records = [], list(notices)
-        for one in judged:
-            for event, record in zip(one.events, one.commit.anomalies, strict=True):
-                if event.data.severity in self._severities:
-                    events.append(event)
-                    records.append(record)
-        if not records:
+        told = [
+            (event, record)
+            for one in judged
+            for event, record in zip(one.events, one.commit.anomalies, strict=True)
+            if event.data.severity in self._severities
+        ]
+        if not told and not notices:
             return
         for book in self._books:
-            book.apply(events)
+            book.apply([event for event, _ in told])
         for queue in self._queues:
-            queue.put([record.value or b"" for record in records])
+            queue.put([record.value or b"" for record in notices])
+            for event, record in told:
+                queue.put([record.value or b""], headers=self._headers(event.data))
         self._wake()
 
     def look(self, tasks: Collection[PartitionTask]) -> None:
@@ -108,6 +112,11 @@ class Notifier(Observer):
         for route in self._routes:
             totals[route.sender.kind].update(route.sender.notified._asdict())
         return {kind: Notified(**total) for kind, total in totals.items()}
+
+    def _headers(self, anomaly: Anomaly) -> Mapping[str, str]:
+        partition = Partition(anomaly.topic, anomaly.partition)
+        found = anomaly_links(self._links, partition, anomaly.anomaly, anomaly.stream, anomaly.opened_at)
+        return header_of(*found)
 
     def _worth_an_alert(self, task: PartitionTask) -> list[HeldAlarm]:
         return [alarm for alarm in open_alarms(task.slab) if alarm.severity in self._severities]

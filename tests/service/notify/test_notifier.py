@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from models.data.rfc3339 import milliseconds_of
 from models.detection.detector import Detector
 from service.input.events import decode_event
 from service.live.status import Notified
 from service.log.memory_log import Fault, Migrate, Topics
 from service.notify.delivery import Receiver
+from service.notify.links import Links
 from service.notify.notifier import (
     ALERTMANAGER,
     STOP_WITHIN_S,
@@ -64,7 +66,8 @@ def run_with(notifier: Notifier, detector: Detector, script: Sequence[Fault] = (
 @pytest.mark.slow
 def test_a_webhook_gets_what_is_on_the_topic_byte_for_byte(detector: Detector) -> None:
     with listening() as receiver:
-        service = run_with(Notifier([Receiver(WEBHOOK, receiver.url)]), detector, [Migrate(commit=2)])
+        notifier = Notifier([Receiver(WEBHOOK, receiver.url)], links=Links("http://plant-7:8080", pictures=True))
+        service = run_with(notifier, detector, [Migrate(commit=2)])
         on_topic = [record.value for partition in PARTITIONS for record in service.topics.anomalies[partition]]
         taken = receiver.until_taken(len(on_topic))
     assert sorted(taken) == sorted(value or b"" for value in on_topic)
@@ -72,6 +75,12 @@ def test_a_webhook_gets_what_is_on_the_topic_byte_for_byte(detector: Detector) -
         mine = [body for body in taken if decode_event(body).data.partition == partition.number]
         assert mine == [record.value for record in service.topics.anomalies[partition]]
     assert receiver.posted[0].headers["Content-Type"].startswith("application/cloudevents+json")
+    for posted in receiver.posted:
+        data = decode_event(posted.body).data
+        link = posted.headers["Link"]
+        assert f"<http://plant-7:8080/#{data.stream}&at={data.opened_at}&anomaly=" in link
+        assert link.count("; rel=") == 2
+        assert f"around_ms={milliseconds_of(data.opened_at)}&topic={data.topic}" in link
 
 
 @pytest.mark.slow
