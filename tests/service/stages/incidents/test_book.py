@@ -64,6 +64,20 @@ def test_five_hundred_streams_that_fail_together_are_one_incident_which_is_updat
     assert events[-1].data.members_left_out == 400
 
 
+def test_streams_that_fall_silent_together_are_one_incident_as_severe_as_it_is_broad() -> None:
+    """Each silence is minor; all are told at one tick of the partition's clock, minutes after they began."""
+    silences = [
+        change(one.stream, 400, since_s=n * 60 / 500)._replace(kind="silent") for n, one in enumerate(storm(500))
+    ]
+    events = observed(book_of(), silences)
+    assert len({event.data.incident for event in events}) == 1
+    assert (events[0].data.severity, events[-1].data.severity) == ("minor", "critical")
+    assert events[-1].data.first_cause.kind == "silent"
+    assert events[-1].data.first_cause.stream == silences[0].stream
+    few = observed(book_of(), silences[:9])
+    assert {event.data.severity for event in few} == {"minor"}
+
+
 def test_streams_with_another_beginning_of_their_name_are_another_incident() -> None:
     events = observed(book_of(), [change("a/1/x/y", 0), change("a/2/x/y", 1), change("a/1/z/y", 2)])
     assert [event.data.group for event in events] == ["a/1", "a/2", "a/1"]
