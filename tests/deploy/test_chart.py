@@ -23,6 +23,7 @@ EVERYTHING: dict[str, object] = {
     "checkpoint__train__enabled": True,
     "demo__enabled": True,
     "incidents__enabled": True,
+    "remoteWrite__enabled": True,
     "serviceMonitor__enabled": True,
     "prometheusRule__enabled": True,
     "autoscaling__enabled": True,
@@ -114,7 +115,7 @@ def test_a_worker_is_known_by_the_name_of_its_pod_and_its_set_by_a_service_witho
 def test_selectors_find_the_workers_and_no_one_else() -> None:
     objects = render(**EVERYTHING)
     labels = {name: pod["metadata"]["labels"] for name, pod in pods(objects)}
-    assert len(labels) == 5
+    assert len(labels) == 6
     services, budgets = of_kind(objects, "Service"), of_kind(objects, "PodDisruptionBudget")
     selectors = [one["spec"]["selector"] for one in services]
     selectors += [one["spec"]["selector"]["matchLabels"] for one in budgets]
@@ -126,22 +127,24 @@ def test_selectors_find_the_workers_and_no_one_else() -> None:
     assert [one["spec"]["clusterIP"] for one in services if wanted <= one["metadata"]["labels"].items()] == ["None"]
 
 
-def test_incidents_are_a_pod_of_their_own_that_is_scraped_where_it_listens_and_can_be_left_out() -> None:
-    objects = render(**EVERYTHING)
-    (deployment,) = (one for one in of_kind(objects, "Deployment") if one["metadata"]["name"].endswith("-incidents"))
+@pytest.mark.parametrize(("stage", "section"), [("incidents", "INCIDENTS"), ("remote-write", "REMOTE_WRITE")])
+def test_a_stage_is_a_pod_of_its_own_that_is_scraped_where_it_listens_and_can_be_left_out(
+    stage: str, section: str
+) -> None:
+    name, objects = f"plant-telltale-{stage}", render(**EVERYTHING)
+    (deployment,) = (one for one in of_kind(objects, "Deployment") if one["metadata"]["name"] == name)
     pod = deployment["spec"]["template"]
     (container,) = pod["spec"]["containers"]
-    assert container["args"] == ["incidents"]
+    assert container["args"] == [stage]
     values = {one["name"]: one.get("value") for one in container["env"]}
     (port,) = container["ports"]
-    assert values["TELLTALE_INCIDENTS__METRICS_PORT"] == str(port["containerPort"])
-    (monitor,) = of_kind(objects, "PodMonitor")
+    assert f"TELLTALE_{section}__METRICS_PORT" in VARIABLES
+    assert values[f"TELLTALE_{section}__METRICS_PORT"] == str(port["containerPort"])
+    (monitor,) = (one for one in of_kind(objects, "PodMonitor") if one["metadata"]["name"] == name)
     selector = monitor["spec"]["selector"]["matchLabels"].items()
-    assert [name for name, one in pods(objects) if selector <= one["metadata"]["labels"].items()] == [
-        "plant-telltale-incidents"
-    ]
+    assert [pod for pod, one in pods(objects) if selector <= one["metadata"]["labels"].items()] == [name]
     assert [one["port"] for one in monitor["spec"]["podMetricsEndpoints"]] == [port["name"]]
-    assert "plant-telltale-incidents" not in dict(pods(render(serviceMonitor__enabled=True)))
+    assert name not in dict(pods(render(serviceMonitor__enabled=True)))
     assert of_kind(render(serviceMonitor__enabled=True), "PodMonitor") == []
 
 

@@ -130,3 +130,62 @@ securityContext:
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
+
+{{/* A stage beside the workers: name, of its command; section, of its settings in the environment; values; root. */}}
+{{- define "telltale.stage" }}
+{{- $root := .root }}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ include "telltale.fullname" $root }}-{{ .name }}
+  labels:
+    {{- include "telltale.labels" $root | nindent 4 }}
+    app.kubernetes.io/component: {{ .name }}
+spec:
+  replicas: {{ .values.replicas }}
+  selector:
+    matchLabels:
+      {{- include "telltale.selector" $root | nindent 6 }}
+      app.kubernetes.io/component: {{ .name }}
+  template:
+    metadata:
+      labels:
+        {{- include "telltale.labels" $root | nindent 8 }}
+        app.kubernetes.io/component: {{ .name }}
+        {{- with $root.Values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      annotations:
+        checksum/config: {{ toYaml $root.Values.config | sha256sum }}
+        {{- with $root.Values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      {{- include "telltale.pod" $root | nindent 6 }}
+      terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
+      containers:
+        - name: {{ .name }}
+          {{- include "telltale.container" $root | nindent 10 }}
+          args: [{{ .name }}]
+          env:
+            {{- include "telltale.env" $root | nindent 12 }}
+            - {name: TELLTALE_{{ .section }}__METRICS_HOST, value: 0.0.0.0}
+            - {name: TELLTALE_{{ .section }}__METRICS_PORT, value: "9464"}
+            - name: TELLTALE_KAFKA__INSTANCE
+              valueFrom: {fieldRef: {fieldPath: metadata.name}}
+          ports:
+            - {name: metrics, containerPort: 9464, protocol: TCP}
+          startupProbe:
+            httpGet: {path: /metrics, port: metrics}
+            periodSeconds: 2
+            failureThreshold: 60
+          # A loop that is stuck ends the process by itself.
+          livenessProbe:
+            httpGet: {path: /metrics, port: metrics}
+            periodSeconds: 10
+            timeoutSeconds: 5
+            failureThreshold: 3
+          resources: {{- toYaml .values.resources | nindent 12 }}
+          volumeMounts: {{- include "telltale.mounts" $root | nindent 12 }}
+      volumes: {{- include "telltale.volumes" $root | nindent 8 }}
+{{- end }}
