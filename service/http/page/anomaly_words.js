@@ -80,10 +80,16 @@ export function expectedAndSeen(channels) {
  * Since when it has lasted, where that is before it opened. Of silence it is all that there is to say.
  * @param {Pick<AnomalyData, "began_at" | "opened_by" | "kind">} data
  */
-export function began({ began_at, opened_by, kind }) {
+export function began({ began_at, ...data }) {
   if (!began_at) return null;
-  return (opened_by ?? kind) === "silent" ? noReadingSince(began_at) : `began about ${clock(began_at)}`;
+  return isSilent(data) ? noReadingSince(began_at) : `began about ${clock(began_at)}`;
 }
+
+/**
+ * No channel is to blame for silence.
+ * @param {Pick<AnomalyData, "opened_by" | "kind">} data
+ */
+export const isSilent = ({ opened_by, kind }) => (opened_by ?? kind) === "silent";
 
 /** @param {string} time of a silent stream's last reading */
 export const noReadingSince = (time) => `no reading since ${clock(time)}`;

@@ -1,7 +1,7 @@
 // The chosen stream: its address, its chart, and its past.
 
 import { named, written } from "./address.js";
-import { began, expectedAndSeen, kindName, shares } from "./anomaly_words.js";
+import { began, expectedAndSeen, isSilent, kindName, shares } from "./anomaly_words.js";
 import { Chart } from "./chart.js";
 import { sayings } from "./controls.js";
 import { button, choice, detail, element, field, replace, rows, text } from "./elements.js";
@@ -246,11 +246,11 @@ function showAnomaly(events) {
   element("chosen-anomaly").hidden = !last;
   if (!last) return;
   const { data } = last;
-  if ((data.opened_by ?? data.kind) === "silent") chart.showSilence(silence(data.opened_at, data.closed_at));
+  if (isSilent(data)) chart.showSilence(silence(data.opened_at, data.closed_at));
   const line = detail([
     text("span", data.severity, `severity ${data.severity}`),
     kindName(data.kind),
-    expectedAndSeen(mine[0].data.channels) ?? shares(mine[0].data.channels),
+    isSilent(data) ? null : (expectedAndSeen(mine[0].data.channels) ?? shares(mine[0].data.channels)),
     `opened ${clock(data.opened_at)}`,
     began(mine[0].data),
     data.closed_at ? `closed ${clock(data.closed_at)}` : "not closed in what is shown",

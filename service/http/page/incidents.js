@@ -1,6 +1,6 @@
 // The list of incidents, where their topic is read: each leads to its first cause, and can be opened to its members.
 
-import { began, expectedAndSeen, foremost, kindName } from "./anomaly_words.js";
+import { began, expectedAndSeen, foremost, isSilent, kindName } from "./anomaly_words.js";
 import { choose } from "./chosen.js";
 import { about } from "./control_words.js";
 import { sayings } from "./controls.js";
@@ -97,7 +97,7 @@ function incidentRow(incident) {
       text("span", incident.severity, `severity ${incident.severity}`),
       members(incident),
       firstCause(incident),
-      seen && (expectedAndSeen(seen.channels) ?? began(seen)),
+      seen && (isSilent(seen) ? began(seen) : expectedAndSeen(seen.channels)),
       seen && rarity(seen.return_period_s),
       said.some(({ given }) => given.type === "acknowledgement") ? null : acknowledged(incident),
       heldBack(incident),

@@ -1,6 +1,6 @@
 // The lists: what is wrong now, all streams, what happened lately.
 
-import { began, changeName, expectedAndSeen, kindName, noReadingSince, shares } from "./anomaly_words.js";
+import { began, changeName, expectedAndSeen, isSilent, kindName, noReadingSince, shares } from "./anomaly_words.js";
 import { choose, show, showSayings, showSilence } from "./chosen.js";
 import { button, choice, detail, element, field, item, nameOf, replace, text } from "./elements.js";
 import { ask } from "./service.js";
@@ -171,7 +171,7 @@ function recentRow({ type, subject, time, data }) {
     what,
     text("td", rarity(data.return_period_s), "number"),
     text("td", kindName(data.kind), "words"),
-    text("td", shares(data.channels) || (began(data) ?? ""), "channels"),
+    text("td", isSilent(data) ? (began(data) ?? "") : shares(data.channels), "channels"),
   );
   return row;
 }
