@@ -373,6 +373,23 @@ def test_an_expectation_holds_what_the_net_is_always_off_by() -> None:
     assert not judged.transitions
 
 
+@pytest.mark.parametrize("at", [20, 64, 100, 130, 200, 300, 450])
+@pytest.mark.parametrize("fault", ["spikes", "stuck", "shift", "dropout"])
+def test_a_fault_in_the_first_readings_makes_no_long_alarm_of_what_follows(fault: str, at: int) -> None:
+    values = np.random.default_rng(at).normal(50, 1, 2_000)
+    after = at + 80
+    if fault == "spikes":
+        values[at:after:16] += 60
+    elif fault == "stuck":
+        values[at:after] = values[at]
+    elif fault == "shift":
+        values[at:after] += 20
+    else:
+        values[at:after] = 0.0
+    judged = alone(cold(config=DetectorConfig()), values)
+    assert int(judged.alarm[after:].sum()) <= 192, changes(judged)
+
+
 def test_nothing_is_scored_while_a_stream_warms_up() -> None:
     values = calm(300)
     warm_up = QUICK.score.warm_up
