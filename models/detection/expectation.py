@@ -13,7 +13,7 @@ from models.data.arrays import Doubles
 from models.data.time_units import DAY_MS
 from models.detection.arithmetic import at_least, at_most, proven, within
 from models.detection.compiling import compiled
-from models.detection.records import BAND_REACH, SMALLEST_STD, Look, Step
+from models.detection.records import BAND_REACH, SMALLEST_BAND, SMALLEST_STD, Look, Step
 from models.detection.rhythm import daily_at, week_share, weekly_at
 from models.detection.rows import Channels
 
@@ -82,7 +82,7 @@ def bias_of(channel: Channels[float], learned: float) -> float:
 
 @compiled
 def band_std(channel: Channels[float]) -> float:
-    return at_least(channel.band / BAND_REACH, SMALLEST_STD)
+    return at_least(channel.band / BAND_REACH, SMALLEST_BAND)
 
 
 # --- what it learns

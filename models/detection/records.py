@@ -20,6 +20,7 @@ LATE_LIMIT = 32  # late readings in a row after which a stream's clock was set b
 BAND_DEVIATIONS = 3.0  # half the expected band, in standard deviations of the stream's own residual
 BAND_REACH = 1.6448536269514722  # standard deviations to either end of a band that holds 90 % of normal residuals
 SMALLEST_STD = 0.01  # spreads: what is nearer is never anomalous
+SMALLEST_BAND = 1e-6  # spreads: a counter's spread is all that it has counted, its band is of its steps
 STRONGEST = 30.0  # standard deviations: a channel further off is no more anomalous, and does not drown the others
 SMALLEST_VARIANCE = SMALLEST_STD * SMALLEST_STD
 FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.data.arrays import Bools, Doubles, Int64s
 from models.detection.detector import Detector, Readings, Verdicts, leaps_of
-from models.detection.records import BAND_DEVIATIONS, BAND_REACH, SMALLEST_STD, Scratch
+from models.detection.records import BAND_DEVIATIONS, BAND_REACH, SMALLEST_BAND, Scratch
 from models.detection.rows import Rows
 from models.net.forecaster import Forecaster
 from models.net.packing import pack
@@ -134,7 +134,7 @@ def paths(detector: Detector, rows: Rows, times_ms: Tensor, residual: Tensor) ->
     rows = rows._replace(channels=rows.channels.contiguous())
     arithmetic = _arithmetic(detector.forecaster)
     known = rows.channel("spread").isfinite()
-    std = (rows.channel("band") / BAND_REACH).clamp(min=SMALLEST_STD) * torch.where(known, rows.channel("spread"), 0.0)
+    std = (rows.channel("band") / BAND_REACH).clamp(min=SMALLEST_BAND) * torch.where(known, rows.channel("spread"), 0.0)
     limits = detector.limits.take(np.zeros(streams * many, np.int64))
     state = rows.memory()
     clock_ms = rows.scalar("time_ms").long()

@@ -260,6 +260,13 @@ def test_a_band_of_a_stream_that_was_trained_on_is_right_from_its_first_reading_
     assert 0.87 < held(values[400:], verdicts, 0) < 0.93
 
 
+def test_a_band_is_as_narrow_as_the_errors_of_a_counter_whose_spread_is_all_that_it_counted() -> None:
+    values = np.cumsum(np.random.default_rng(6).poisson(30, 8_000).astype(np.float64))
+    verdicts = judged(values)
+    assert 0.87 < held(values, verdicts, 1_000) < 0.93
+    assert (verdicts.upper - verdicts.lower)[-1, 0] < 1e-3 * np.std(values)
+
+
 def test_a_band_is_wider_soon_where_readings_are_farther_off() -> None:
     values = 50 + noise() * np.where(np.arange(6_000) < 3_000, 1.0, 3.0)
     assert 0.86 < held(values, judged(values), 3_200) < 0.93
