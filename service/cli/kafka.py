@@ -320,7 +320,7 @@ def config_show(config: Config = None) -> None:
 @config_app.command("check", epilog="Example: telltale config check --config telltale.yaml")
 def config_check(config: Config = None) -> None:
     """Read the settings as the service would, and say what is wrong with them."""
-    from service.process.incidents import quiet_times
+    from service.process.quiet import quiet_times
     from service.process.sensors import rules_in
 
     settings = load_settings(config, {})
