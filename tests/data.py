@@ -34,6 +34,7 @@ QUICK = DetectorConfig(
         block_readings=16,
         blocks=8,
         smooth_period=650,
+        longest_smooth_period=650,
         opened_factor=1.5,
         range_share=0.1,
         training_readings=0,

@@ -51,6 +51,7 @@ RULES = DetectorConfig(
         block_readings=16,
         sharp_period=512,
         smooth_period=64,
+        longest_smooth_period=128,
         blocks=8,
         range_share=0.1,
     ),

@@ -51,6 +51,7 @@ class Rules(NamedTuple):
     blocks: float
     sharp_deviations: float  # above the mean of the peaks: what they exceed once in the wanted period
     smooth_deviations: float
+    most_smooth_deviations: float
     lasting_deviations: float
     highest_smooth_peak: float
     opened_factor: float
@@ -80,6 +81,7 @@ class Rules(NamedTuple):
             "baseline_share": score.usual_share,
             "sharp_deviations": score.deviations(score.sharp_period),
             "smooth_deviations": score.deviations(score.smooth_period),
+            "most_smooth_deviations": score.deviations(max(score.smooth_period, score.longest_smooth_period)),
             "lasting_deviations": score.deviations(score.lasting_period),
             "factor_fades": 1 / score.opened_readings,
         }

@@ -21,7 +21,7 @@ from models.detection.rows import RELATION_LASTING, RELATION_MATRIX, RELATION_ME
 
 FARTHEST_VALUE = 30.0  # spreads from the centre: of what is further off the other channels' expectations take no more
 SMALLEST_PIVOT = 1e-3  # pairs with missing values may make correlations that no readings have
-RIDGE = 0.25  # added to the correlations' diagonal: a quarter of a channel's variance is taken for its own
+RIDGE = 0.06  # added to the diagonal of the correlations: so much of a variance is taken for the channel's own
 
 
 @compiled

@@ -41,7 +41,8 @@ class ScoreConfig:
     blocks: int = 32  # blocks the thresholds remember
     sharp_period: int = 20_000  # readings in which a healthy stream reaches the threshold of sudden, or of range, once
     lasting_period: int = 10_000  # the same of relation where it lasts
-    smooth_period: int = 2_500  # of prediction (of one channel: thresholds.ALONE times) and level: they stay above it
+    smooth_period: int = 2_500  # of prediction and level: as many as the stream was judged for, but at least this
+    longest_smooth_period: int = 10_000  # and at most this
     highest_smooth_peak: float = 3.0  # standard deviations above their mean: a higher peak of them teaches no more
     opened_factor: float = 1.2  # of the threshold of a witness that opens an alarm
     opened_readings: int = 5_000  # in which that fades: so often it may open alarms before more and more is asked

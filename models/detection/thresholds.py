@@ -26,7 +26,6 @@ from models.detection.rows import (
 from models.detection.scoring import EULER_GAMMA, GUMBEL_SCALE
 
 PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
-ALONE = 4.0  # times as long is the period of prediction where there is one channel, whose residuals no mean hides
 LONGEST_RETURN_MS = 100 * 365 * DAY_MS  # no longer return period is told: no one has readings of so long a time
 MOST_BLOCKS = 1e12  # of a period; also where the interval is not known
 LOWEST_IF_ASKED = 0.5  # threshold of prediction and level where it is said how many false alarms there may be
@@ -50,15 +49,13 @@ def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules
     """
     stream.blocks += 1
     rate = 1 / at_most(stream.blocks + PRIOR_BLOCKS, rules.blocks)
-    sharp, smooth, lasting = rules.sharp_deviations, rules.smooth_deviations, rules.lasting_deviations
+    sharp, lasting = rules.sharp_deviations, rules.lasting_deviations
+    smooth = smooth_deviations(stream.blocks, rules)
     lowest, lowest_sudden = rules.lowest_threshold, rules.lowest_sudden
-    prediction = smooth + logarithm(ALONE) / GUMBEL_SCALE if len(scratch.channels) == 1 else smooth
     if false_alarm_ms > 0:
-        sharp = smooth = prediction = lasting = deviations_of(
-            false_alarm_ms / (stream.interval_ms * rules.block_readings)
-        )
+        sharp = smooth = lasting = deviations_of(false_alarm_ms / (stream.interval_ms * rules.block_readings))
         lowest, lowest_sudden = LOWEST_IF_ASKED, LOWEST_SUDDEN_IF_ASKED
-    highest = at_least(rules.highest_smooth_peak, prediction)
+    highest = at_least(rules.highest_smooth_peak, smooth)
     stream.residual_peak_mean, stream.residual_peak_variance = learn_peak(
         stream.residual_peak_mean, stream.residual_peak_variance, stream.residual_block_peak, rate, highest
     )
@@ -68,7 +65,7 @@ def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules
     stream.range_peak_mean, stream.range_peak_variance = learn_peak(
         stream.range_peak_mean, stream.range_peak_variance, stream.range_block_peak, rate, HIGHEST_PEAK
     )
-    stream.residual_threshold = exceeded(stream.residual_peak_mean, stream.residual_peak_variance, prediction, lowest)
+    stream.residual_threshold = exceeded(stream.residual_peak_mean, stream.residual_peak_variance, smooth, lowest)
     stream.level_threshold = exceeded(stream.level_peak_mean, stream.level_peak_variance, smooth, lowest)
     stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, sharp, 1.0)
     if len(scratch.matrix) > 0:
@@ -164,6 +161,15 @@ def repeats(channel: Channels[float]) -> bool:
 def deviations_of(blocks: float) -> float:
     """ScoreConfig.deviations, of a period in blocks: two at least, since peaks say nothing of what is more frequent."""
     return (logarithm(within(at_least(blocks, 2.0), MOST_BLOCKS)) - EULER_GAMMA) / GUMBEL_SCALE
+
+
+@compiled
+def smooth_deviations(blocks: float, rules: Rules) -> float:
+    """Deviations that are exceeded once in as many blocks as the stream was judged for, within the bounds.
+
+    So the false alarms of a stream that is known for long become rarer.
+    """
+    return at_most(at_least(deviations_of(blocks), rules.smooth_deviations), rules.most_smooth_deviations)
 
 
 @compiled

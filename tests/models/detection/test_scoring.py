@@ -180,16 +180,32 @@ def prior(witness: str) -> tuple[float, float]:
 def test_the_threshold_is_what_a_gumbel_law_through_the_block_peaks_exceeds_once_in_the_wanted_period() -> None:
     deviations = np.random.default_rng(3).uniform(0, 5, (6, 10))
     stream = meet([Seen(one) for one in deviations.ravel()], QUICK).stream
-    expected = by_hand(deviations.max(axis=1).tolist(), *prior("residual"), THRESHOLDS.ALONE * 10_000 / 10)
+    expected = by_hand(deviations.max(axis=1).tolist(), *prior("residual"), 10_000 / 10)
     assert stream.residual_threshold == pytest.approx(expected, rel=1e-12)
     assert stream.blocks == 6
+
+
+def test_the_longer_a_stream_is_known_the_rarer_may_what_is_smoothed_reach_its_threshold() -> None:
+    config = replace(QUICK, smooth_period=40, longest_smooth_period=200)
+    deviations = np.random.default_rng(3).uniform(0, 5, (30, 10))
+    for blocks, period in ((3, 40), (8, 80), (30, 200)):
+        seen = deviations[:blocks]
+        stream = meet([Seen(one) for one in seen.ravel()], config).stream
+        expected = by_hand(seen.max(axis=1).tolist(), *prior("residual"), period / 10)
+        assert stream.residual_threshold == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("period", [2_000, 20_000, 2_000_000])
 def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int) -> None:
     """Whatever the stream is like: that is what makes return periods a currency."""
-    config = ScoreConfig(sharp_period=period, smooth_period=period, lowest_threshold=1e-3, lowest_sudden=1e-3)
+    config = ScoreConfig(
+        sharp_period=period,
+        smooth_period=period,
+        longest_smooth_period=period,
+        lowest_threshold=1e-3,
+        lowest_sudden=1e-3,
+    )
     for seed, scale in enumerate((0.5, 3.0)):
         one = OneStream(score=config)
         one.stream.age, one.stream.interval_ms = 10_000.0, 2_000.0
@@ -199,7 +215,7 @@ def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int)
         thresholds = one.stream.residual_threshold, 0.0, 0.0, 0.0, 0.0
         at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, thresholds, (0.99, 1.0, 0.0), 0)
         returns_ms = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)
-        assert returns_ms[0] == pytest.approx(THRESHOLDS.ALONE * period * 2_000, rel=0.02)
+        assert returns_ms[0] == pytest.approx(period * 2_000, rel=0.02)
         assert returns_ms[3] == pytest.approx(period * 2_000, rel=0.02)
         assert returns_ms[4:] == (0.0, one.stream.age * 2_000, 0.0, 0.0), "a run that is healthy says nothing"
 
@@ -249,8 +265,7 @@ def test_each_witness_has_a_threshold_that_knows_nothing_of_the_others() -> None
     silent = meet([Seen()] * 60, QUICK)
     for witness in met:
         found = {name: threshold_of(one, witness) for name, one in met.items()}
-        blocks = 1_000 * (THRESHOLDS.ALONE if witness == "residual" else 1)
-        assert found.pop(witness) == pytest.approx(by_hand(peaks, *prior(witness), blocks), rel=1e-12)
+        assert found.pop(witness) == pytest.approx(by_hand(peaks, *prior(witness), 1_000), rel=1e-12)
         assert set(found.values()) == {threshold_of(silent, witness)}
 
 
@@ -301,7 +316,7 @@ def test_logarithm_and_exponential_are_those_of_the_library_to_the_last_digits(n
 
 
 def test_blocks_long_ago_are_forgotten() -> None:
-    config = ScoreConfig(block_readings=4, blocks=8, smooth_period=100, lowest_threshold=0.1)
+    config = ScoreConfig(block_readings=4, blocks=8, smooth_period=100, longest_smooth_period=100, lowest_threshold=0.1)
     loud, quiet = np.tile([9.0, 12.0], 80), np.tile([2.0, 2.5], 400)
     only_quiet, both = (meet([Seen(one) for one in of], config).stream for of in (quiet, np.concatenate([loud, quiet])))
     assert both.residual_threshold == pytest.approx(only_quiet.residual_threshold, rel=1e-3)
@@ -319,7 +334,7 @@ def test_nothing_from_before_the_end_of_the_warm_up_sets_the_threshold() -> None
         thresholds.append(float(one.stream.residual_threshold))
     assert thresholds[0] == thresholds[1]
     peaks = after.reshape(5, 10).max(axis=1).tolist()
-    assert thresholds[0] == pytest.approx(by_hand(peaks, *prior("residual"), THRESHOLDS.ALONE * 1_000))
+    assert thresholds[0] == pytest.approx(by_hand(peaks, *prior("residual"), 1_000))
 
 
 def score(residual: float, value: float, one: OneStream, elapsed_ms: float = 0.0) -> Scores:
