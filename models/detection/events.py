@@ -133,5 +133,7 @@ def evidence_of(look: Look, witness: int) -> float:
     elif witness == OpenedBy.SILENT:
         evidence = 1.0
     elif witness == OpenedBy.RELATION:
-        evidence = at_least(abs(look.relation_z), abs(look.relation_lasting)) * look.relation_counts
+        evidence = at_least(
+            abs(look.relation_z) * look.relation_counts, abs(look.relation_lasting) * look.lasting_counts
+        )
     return evidence

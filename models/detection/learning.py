@@ -62,7 +62,7 @@ def update_baseline(
             channel.level_deviation_mean, channel.level_deviation_variance, near, rate
         )
         if related:
-            lasting = abs(look.relation_lasting) * look.relation_counts
+            lasting = abs(look.relation_lasting) * look.lasting_counts
             see_peak(relation, LASTING_LAW, f, lasting * seen)
             see_peak(relation, REBOUND_LAW, f, look.rebound * seen)
             near = not_too_far(look.relation, relation[RELATION_MEAN, f], look.relation_std, settled)

@@ -124,7 +124,8 @@ class Look:
     relation_std: float
     relation_z: float  # standard deviations from its long mean; 0 where the value is missing
     relation_lasting: float  # its short mean, in standard deviations of such a mean where readings are independent
-    relation_counts: float  # 1: it is far enough off to raise an alarm
+    relation_counts: float  # 1: it is far enough off to raise an alarm, to a side that is asked for
+    lasting_counts: float  # 1: the same of what it is lastingly off by
     moved: float  # the value's distance from the mean before, raw; 0 where nothing is learned of it
     shrink: float  # of what is in spreads, when the spread is derived again
 

@@ -47,15 +47,19 @@ def relate(relation: Doubles, limits: Doubles, scratch: Scratch, rules: Rules) -
         near = within(look.relation_z, STRONGEST)
         relation[RELATION_LASTING, f] += (near - relation[RELATION_LASTING, f]) * rules.strength_rate * look.present
         look.relation_lasting = relation[RELATION_LASTING, f] * rules.strength_gain
-        look.relation_counts = counts(look, scratch.channels[f].spread, limits[f])
+        look.relation_counts = counts(look, look.relation_z, scratch.channels[f].spread, limits[f])
+        look.lasting_counts = counts(look, look.relation_lasting, scratch.channels[f].spread, limits[f])
 
 
 @compiled
-def counts(look: Look, spread: float, limits: Doubles) -> float:
-    """1 where a deviation from what the others say is in a direction that is asked for, and far enough: see limit()."""
+def counts(look: Look, deviation: float, spread: float, limits: Doubles) -> float:
+    """1 where a deviation is in a direction that is asked for, and the reading far enough off: see limit().
+
+    deviation: from what the others say, of this reading or lastingly.
+    """
     up, down, absolute, relative = limits[0] > 0, limits[1] > 0, limits[2], limits[3]
     apart = look.relation * spread
-    is_asked = (up and down) or look.relation_z * (1.0 if up else -1.0) > 0
+    is_asked = (up and down) or deviation * (1.0 if up else -1.0) > 0
     return one_if(is_asked and is_far(apart, look.value - apart, absolute, relative))
 
 

@@ -238,7 +238,7 @@ def return_periods(
         )
         for f in range(len(scratch.looks)):
             look = scratch.looks[f]
-            lasting = abs(look.relation_lasting) * look.relation_counts
+            lasting = abs(look.relation_lasting) * look.lasting_counts
             relation_ms = at_least(
                 relation_ms, own_return_period(lasting, relation, LASTING_LAW, scratch, f, block_ms, rules)
             )

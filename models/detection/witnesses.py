@@ -137,7 +137,7 @@ def relation_strengths(scratch: Scratch) -> tuple[float, float, float, float]:
         total += strength * strength
         lasting += smoothed * smoothed
         told += strength * strength * look.relation_counts
-        told_lasting += smoothed * smoothed * look.relation_counts
+        told_lasting += smoothed * smoothed * look.lasting_counts
         present += look.present
     present = at_least(present, 1.0)
     return (
@@ -173,7 +173,7 @@ def leaves(relation: Doubles, scratch: Scratch) -> float:
     """Of the channel that is furthest, lastingly, from what the others say, over its own threshold."""
     furthest = 0.0
     for f in range(len(scratch.looks)):
-        lasting = abs(scratch.looks[f].relation_lasting) * scratch.looks[f].relation_counts
+        lasting = abs(scratch.looks[f].relation_lasting) * scratch.looks[f].lasting_counts
         furthest = at_least(furthest, over_own(lasting, relation, LASTING_LAW, f, scratch.channels[f]))
     return furthest
 

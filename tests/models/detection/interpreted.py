@@ -137,7 +137,7 @@ class OneStream:
         self.scratch.relation_numbers[:] = RELATIONS.initial().numpy()
         self.relation = np.tile(fresh_relation(features).numpy()[:, None], features)
         for look in self.looks:
-            look.present = look.counts = look.level_counts = look.relation_counts = 1.0
+            look.present = look.counts = look.level_counts = look.relation_counts = look.lasting_counts = 1.0
 
     @property
     def stream(self) -> Any:
@@ -160,7 +160,7 @@ class OneStream:
 
 def a_look(**fields: float) -> Any:
     look = Record(np.zeros(1, record_of(Look))[0])
-    look.present = look.counts = look.level_counts = look.relation_counts = 1.0
+    look.present = look.counts = look.level_counts = look.relation_counts = look.lasting_counts = 1.0
     for name, value in fields.items():
         setattr(look, name, value)
     return look

@@ -123,7 +123,7 @@ def test_a_training_part_says_how_channels_go_together_from_the_first_reading_on
     centre, spread, _ = scale_of(series)
     precision = precision_of(series, centre, spread)
     correlations = np.corrcoef(values.T) + np.eye(3) * (RIDGE + 3 / len(values))
-    assert precision == pytest.approx(np.triu(np.linalg.inv(correlations)), abs=5e-3)
+    assert precision == pytest.approx(np.triu(np.linalg.inv(correlations)), rel=5e-3)
     detector = prime(some_forecaster(3), Detector.cold(some_forecaster(3)).config, [series])
     rows = detector.rows_for([b"pump"])
     assert rows.relation[0, RELATION_MATRIX:].triu().numpy() == pytest.approx(precision)
