@@ -282,10 +282,15 @@ def everything_exported() -> CollectorRegistry:
         notified=lambda: dict.fromkeys(RECEIVERS, Notified()),
         top_streams=1,
     )
+    export_stages(registry)
+    return registry
+
+
+def export_stages(registry: CollectorRegistry) -> None:
+    """All that the stages beside a service show."""
     IncidentMetrics(registry, IncidentStatus(lag_records=0), lambda: [(kind, Notified()) for kind in RECEIVERS])
     RekeyMetrics(registry, RekeyStatus(lag_records=0))
     ScoreFeedMetrics(registry, FeedStatus(lag_records=0))
-    return registry
 
 
 # Python

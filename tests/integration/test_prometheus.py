@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from prometheus_client import start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
 
-from docs.generated import everything_exported
+from docs.generated import export_stages
 from service.input.events import decode_event
 from service.state.open_alarms import SEVERITIES
 from tests.commands import Process
@@ -83,7 +83,9 @@ def scene(kafka: Broker, quick: Path, tmp_path_factory: pytest.TempPathFactory) 
 @contextmanager
 def every_stage() -> Iterator[str]:
     """Where all that stages show is shown, as by those that have nothing to do."""
-    server, thread = start_http_server(0, "127.0.0.1", everything_exported())
+    registry = CollectorRegistry()
+    export_stages(registry)
+    server, thread = start_http_server(0, "127.0.0.1", registry)
     try:
         yield f"127.0.0.1:{server.server_port}"
     finally:
