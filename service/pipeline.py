@@ -136,7 +136,10 @@ class Pipeline:
         return self._process_together([_Piece(fetched, task, mine, of_mine)])
 
     def decode(self, fetched: Fetched, task: PartitionTask | None = None) -> ReadingBatch:
-        """The readings among what was fetched. task: None: whoever judges them knows of no pauses of its own."""
+        """The readings among what was fetched.
+
+        task: of the partition, whose pauses hold beside those of the pipeline; None: those alone hold.
+        """
         return self._decode(fetched, task)[0]
 
     def _decode(self, fetched: Fetched, task: PartitionTask | None) -> tuple[ReadingBatch, list[Reject]]:

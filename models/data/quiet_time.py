@@ -10,11 +10,10 @@ import numpy as np
 from models.data.arrays import Doubles, Int64s
 from models.data.cron import Cron
 from models.data.patterns import any_of
-from models.data.time_units import DAY_MS
+from models.data.time_units import DAY_MS, MINUTE_MS
 
 NEVER, NOW = -math.inf, math.inf
 """When a time last ended: it has not been yet, or it holds now."""
-MINUTE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)

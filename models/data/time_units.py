@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 MAX_TIMESTAMP_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 # Between these a number cannot be a time in two units: a second of 1980 to 2100 is a millisecond of January or February

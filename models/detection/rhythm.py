@@ -15,11 +15,10 @@ of the day that is not over yet, then the gains of the same. See docs/detection.
 import math
 
 from models.data.arrays import Doubles, Int64s
-from models.data.time_units import DAY_MS
+from models.data.time_units import DAY_MS, MINUTE_MS
 from models.detection.arithmetic import at_least, at_most, count_until, proven, within
 from models.detection.compiling import compiled, kept
 from models.detection.rows import Channels
-from models.net.clock import MINUTE_MS
 
 QUARTER_MS = 900_000
 QUARTERS = DAY_MS // QUARTER_MS

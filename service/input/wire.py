@@ -170,9 +170,8 @@ class Decoder:
         if first.values is UNSET:
             if any(m.values is not UNSET for m in messages):
                 raise ValueError("`values` wins over `value`")
-            return np.array([m.value for m in messages], np.float64)[
-                :, None
-            ]  # a list of lists takes five times as long
+            one_column = np.array([m.value for m in messages], np.float64)  # a list of lists takes five times as long
+            return one_column[:, None]
         if type(first.values) is list:
             return np.array([m.values for m in messages], np.float64)
         return np.array([msgspec.structs.astuple(m.values) for m in messages], np.float64)

@@ -168,7 +168,7 @@ def _filled(
     hidden: int,
     together: int,
 ) -> int:
-    """Fill the topic with so many readings that a worker has enough of them left when its streams are known.
+    """Fill the topic until a worker has enough readings left when its streams are known.
 
     A first look says whether it has: a poll takes all that fits into it, and the faster a machine is, the more comes
     before. fill: from one reading's number to another's. Returns how many there are, `least` or more.

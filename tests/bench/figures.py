@@ -31,7 +31,7 @@ def table(figures: Sequence[Figure]) -> str:
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
     """Two of the values, between which the median lies with 95 % whatever they are distributed like.
 
-    By order statistics: as many lie below the median as heads come of so many coins. Fewer than six values cannot say
+    By order statistics: how many lie below the median is binomial, with one half. Fewer than six values cannot say
     that, and give infinities.
     """
     ordered, outside, tail = sorted(values), 0, 0.0

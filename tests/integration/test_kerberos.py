@@ -7,17 +7,15 @@ from typing import Any, NamedTuple
 import pytest
 
 from service.errors import LogUnavailable
-from service.kafka.log import KafkaLog
-from service.kafka.log_config import Cluster, GroupMember, TopicNames
+from service.kafka.log_config import Cluster
 from service.kafka.topics import describe_topics
-from service.log.port import Commit, Record
 from tests.command_line import Telltale
 from tests.faults.broker import OwnBroker
 from tests.integration.test_end_to_end import made_topics
 from tests.integration.test_kafka_log import connect_within
+from tests.integration.test_security import goes_in_and_out
 from tests.kafka import Broker, _free_ports
 from tests.kerberos import REALM, NoKerberos, Realm, running_kdc
-from tests.service.log_contract import Reader, readings
 
 pytestmark = [
     pytest.mark.programs,  # MIT Kerberos's
@@ -86,17 +84,7 @@ def ticket(kerberized: Kerberized, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("ticket")
 def test_readings_come_in_and_anomalies_go_out_with_a_ticket(kerberized: Kerberized) -> None:
-    names = made_topics(kerberized.broker)
-    kerberized.broker.produce(names.topic, [(0, record) for record in readings(20)])
-    topics = TopicNames((names.topic,), names.anomalies, names.dead_letters, names.changelog)
-    cluster = Cluster(kerberized.servers, kerberized.client)
-    log = KafkaLog(cluster, topics, GroupMember(group=names.group, transactional_id="kerberos/w0"))
-    try:
-        fetched = Reader(log).until(20).fetched
-        log.commit([Commit(one.partition, one.next_offset, (Record(b"s", b"anomaly"),)) for one in fetched])
-    finally:
-        log.close()
-    assert {written.record.value for written in kerberized.broker.read_committed(names.anomalies)} == {b"anomaly"}
+    goes_in_and_out(kerberized.broker, Cluster(kerberized.servers, kerberized.client), "kerberos/w0")
 
 
 @pytest.mark.usefixtures("ticket")

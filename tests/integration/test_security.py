@@ -117,10 +117,22 @@ def login_with(tokens: TokenServer, **more: Any) -> dict[str, Any]:
     return {"sasl_mechanism": OAUTH, "sasl_oauth_token_provider": provider}
 
 
+def goes_in_and_out(broker: Broker, cluster: Cluster, transactional_id: str) -> None:
+    """Readings are read, and anomalies of them written, by a worker's log as it logs in to this cluster."""
+    names = made_topics(broker)
+    broker.produce(names.topic, [(0, record) for record in readings(20)])
+    topics = TopicNames((names.topic,), names.anomalies, names.dead_letters, names.changelog)
+    log = KafkaLog(cluster, topics, GroupMember(group=names.group, transactional_id=transactional_id))
+    try:
+        fetched = Reader(log).until(20).fetched
+        log.commit([Commit(one.partition, one.next_offset, (Record(b"s", b"anomaly"),)) for one in fetched])
+    finally:
+        log.close()
+    assert {written.record.value for written in broker.read_committed(names.anomalies)} == {b"anomaly"}
+
+
 @pytest.mark.parametrize("kind", [*KINDS, SCRAM])
 def test_readings_come_in_and_anomalies_go_out_whatever_the_listener(secured: Secured, kind: str) -> None:
-    names = made_topics(secured.broker)
-    secured.broker.produce(names.topic, [(0, record) for record in readings(20)])
     files, protocol = secured.files, "SSL" if kind == "MUTUAL" else "SASL_SSL" if kind == SCRAM else kind
     more: dict[str, object] = {}
     if kind == "MUTUAL":
@@ -128,14 +140,7 @@ def test_readings_come_in_and_anomalies_go_out_whatever_the_listener(secured: Se
     if kind == SCRAM:
         more = {"sasl_mechanism": SCRAM, "sasl_plain_username": "writer", "sasl_plain_password": "right too"}
     cluster = Cluster(secured.servers("SASL_SSL" if kind == SCRAM else kind), secured.client(protocol, **more))
-    topics = TopicNames((names.topic,), names.anomalies, names.dead_letters, names.changelog)
-    log = KafkaLog(cluster, topics, GroupMember(group=names.group, transactional_id=f"{kind}/w0"))
-    try:
-        fetched = Reader(log).until(20).fetched
-        log.commit([Commit(one.partition, one.next_offset, (Record(b"s", b"anomaly"),)) for one in fetched])
-    finally:
-        log.close()
-    assert {written.record.value for written in secured.broker.read_committed(names.anomalies)} == {b"anomaly"}
+    goes_in_and_out(secured.broker, cluster, f"{kind}/w0")
 
 
 def test_the_commands_log_in_with_what_the_settings_say(

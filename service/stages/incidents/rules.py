@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from models.data.time_units import DAY_MS
+from models.data.time_units import DAY_MS, MINUTE_MS
 from service.stages.incidents.groups import Groups
-
-MINUTE_MS = 60_000
 
 
 def never_quiet(stream: str, time_ms: int) -> str | None:  # noqa: ARG001  (of every stream the same)
