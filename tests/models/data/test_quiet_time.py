@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from models.data.cron import parse_cron
-from models.data.quiet_time import MINUTE_MS, NEVER, NOW, QuietTime
-from models.data.time_units import DAY_MS
+from models.data.quiet_time import NEVER, NOW, QuietTime
+from models.data.time_units import DAY_MS, MINUTE_MS
 
 BEGINS_MS = 1_773_532_800_000  # 2026-03-15T00:00Z: two weeks before clocks are set forward in Berlin
 STEP_MS = 17 * MINUTE_MS + 13_131
