@@ -18,6 +18,7 @@ from models.data.arrays import Doubles, Int64s
 from models.data.time_units import DAY_MS, MINUTE_MS
 from models.detection.arithmetic import at_least, at_most, count_until, proven, within
 from models.detection.compiling import compiled, kept
+from models.detection.records import SMALLEST_VARIANCE
 from models.detection.rows import Channels
 
 QUARTER_MS = 900_000
@@ -235,7 +236,8 @@ def end_day(channel: Channels[float], calendar: Doubles, day: int, own: int, day
     known_level = digit(calendar, LEVELS + day) * step + known_gain * mean
     counted = days_counted(days)
     moved = (level - known_level * share) / counted
-    gain = (product - level * (mean - moved)) / (variance + channel.residual_variance / QUARTERS)
+    unexplained = at_least(channel.residual_variance, SMALLEST_VARIANCE)  # not 0, as of a channel that never moved
+    gain = (product - level * (mean - moved)) / (variance + unexplained / QUARTERS)
     gain = at_most(at_least(gain, -1.0), LARGEST_GAIN - 1)
     grown = at_least(1 + (gain - known_gain * share) / counted, LEAST_GAIN)
 

@@ -3,6 +3,8 @@
 Sizes: T readings.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.data.arrays import Doubles
+from models.data.series import Series
 from models.data.time_units import DAY_MS
-from models.detection.detector import Readings
+from models.detection.detector import DetectorConfig, Readings
+from models.detection.priming import prime
 from models.detection.rows import CALENDAR, Rows
 from models.net.packing import pack
 from tests.models.detection.interpreted import EXPECTATION, RHYTHM, OneStream
@@ -128,6 +132,18 @@ def test_a_day_is_fitted_by_least_squares_as_a_level_and_a_gain() -> None:
     assert digits[RHYTHM.GAINS] / 1_024 == pytest.approx(expected_gain, abs=0.01)
     expected_level = (level + gain * profile.mean()) * rate - moved - expected_gain * profile.mean()
     assert digits[RHYTHM.LEVELS] / 1_024 == pytest.approx(expected_level, abs=0.01)
+
+
+def test_days_on_which_nothing_moved_say_nothing_of_those_that_follow() -> None:
+    """A stream whose spread was known before it moved, as where it is trained on a part that begins at rest."""
+    values = np.zeros(9 * DAY)
+    values[2 * DAY + 40 :: 97] += 30 + noise(0, len(values[2 * DAY + 40 :: 97]))
+    places = np.arange(len(values))
+    times_ms = MONDAY_MS + places * FIVE_MINUTES_MS
+    part = Series("a", Path("a.csv"), ("a",), places, times_ms, values[:, None], np.zeros(len(values), np.bool_))
+    rows = prime(untrained().forecaster, DetectorConfig(), [part]).known_rows
+    assert (np.abs(digits_of(calendar_of(rows))) <= 4_096).all()
+    assert np.abs(digits_of(calendar_of(rows))).max() * rows.channel("profile_step").item() < 30
 
 
 def after(values: Doubles) -> Rows:
