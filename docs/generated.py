@@ -36,7 +36,7 @@ from service.live.status import (
     WorkerState,
 )
 from service.live.streams import Streams
-from service.notify.notifier import RECEIVERS
+from service.notify.delivery import RECEIVERS
 from service.notify.score_feed import FeedStatus
 from service.notify.score_metrics import ScoreFeedMetrics
 from service.process.incidents import new_book

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from service.live.status import CheckpointStatus
-from service.log.port import Backlog, Partition, Record
+from service.log.port import Backlog, Partition
 from service.pipeline import Judge, Processed
 from service.state.task import PartitionTask
 
@@ -17,7 +17,6 @@ class Committed(NamedTuple):
     """What was written in one transaction."""
 
     judged: Sequence[Processed]
-    notices: Sequence[Record]  # what else went to the topic of anomalies
     seconds: float  # the commit took
 
 

@@ -1,7 +1,7 @@
 """Delivery over HTTP: a receiver, a thread of its own that sends to it, and what waits for it.
 
-A sender puts what it has in a box and continues: nothing here waits for a receiver but its own thread. What
-a receiver does not take is tried again, later and later, until it does; what waits meanwhile is bounded.
+What is to be sent is put in a box: nothing here waits for a receiver but its own thread. What a receiver does not take
+is tried again, later and later, until it does.
 """
 
 import http.client
@@ -22,14 +22,20 @@ from service.host.log_lines import Seldom
 from service.host.outgoing import login_header, opener
 from service.live.status import Notified
 
+ALERTMANAGER, WEBHOOK = "alertmanager", "webhook"
+RECEIVERS = (ALERTMANAGER, WEBHOOK)
 TIMEOUT_S = 5.0  # for a connection, and for each answer
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 30.0
-MOST_WAITING = 10_000  # about 10 MB of events
 REFUSALS = (400, 413, 415, 422)  # what is wrong with this very message: sent again, it would be refused again
 USER_AGENT = "telltale"
 
 logger = structlog.get_logger("telltale.delivery")
+
+
+def alerts_url(base: str) -> str:
+    """Where an Alertmanager takes alerts, given where it is."""
+    return f"{base.rstrip('/')}/api/v2/alerts"
 
 
 class Undelivered(TelltaleError):
@@ -107,22 +113,19 @@ _OPENER = opener()
 
 
 class EventQueue:
-    """Messages in order, one a request. The oldest make room when there are too many: what is new matters more."""
+    """Messages in order, one a request. Who fills it looks at what waits before it puts in more."""
 
-    def __init__(self, content_type: str, most: int = MOST_WAITING) -> None:
+    pushed_out = 0
+
+    def __init__(self, content_type: str) -> None:
         self._content_type = content_type
-        self._most = most
         self._letters: deque[Letter] = deque()
-        self._pushed_out = 0
         self._lock = threading.Lock()
 
-    def put(self, bodies: Sequence[bytes], content: object = None, headers: Mapping[str, str] | None = None) -> None:
-        """content: what the letters are known by to who puts them in. headers: of their requests."""
+    def put(self, body: bytes, content: object = None, headers: Mapping[str, str] | None = None) -> None:
+        """content: what the letter is known by to who puts it in. headers: of its request."""
         with self._lock:
-            self._letters.extend(Letter(body, self._content_type, 1, content, headers or {}) for body in bodies)
-            while len(self._letters) > self._most:
-                self._letters.popleft()
-                self._pushed_out += 1
+            self._letters.append(Letter(body, self._content_type, 1, content, headers or {}))
 
     def next(self) -> Letter | None:
         with self._lock:
@@ -141,12 +144,14 @@ class EventQueue:
         return None
 
     @property
-    def waiting(self) -> int:
-        return len(self._letters)
+    def contents(self) -> list[object]:
+        """Of all that wait, in order."""
+        with self._lock:
+            return [letter.content for letter in self._letters]
 
     @property
-    def pushed_out(self) -> int:
-        return self._pushed_out
+    def waiting(self) -> int:
+        return len(self._letters)
 
 
 class Sender:

@@ -1,13 +1,45 @@
 """Incidents as alerts of Alertmanager's: one for each severity that an incident has reached, as of an anomaly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import msgspec
 
 from models.data.rfc3339 import milliseconds_of
-from service.notify.alert_book import Alerts
+from service.notify.alert_book import AlertBook, Alerts
 from service.notify.links import Links, annotations
-from service.stages.incidents.events import IncidentData
+from service.stages.incidents.events import IncidentData, decode_incident, decode_lost
 
 ALERT_NAME = "TelltaleIncident"
+PARTITION = 0  # of the topic of incidents, which has them all in its first
+
+
+class AlertOutbox:
+    """Of the topic of incidents, what is open and people are notified of."""
+
+    def __init__(self, book: AlertBook, links: Links, severities: Sequence[str]) -> None:
+        self._book, self._links, self._severities = book, links, severities
+
+    def put(self, partition: int, offset: int, value: bytes) -> None:  # noqa: ARG002  (there is one)
+        try:
+            incident = decode_incident(value).data
+        except msgspec.MsgspecError:  # it is of something else, such as a control
+            if decode_lost(value) is not None:
+                self._book.end_all()
+            return
+        if incident.notified and incident.severity in self._severities:
+            make = partial(alerts_of_incident, self._links, offset, incident)
+            self._book.change(incident.incident, incident.severity, make, incident.status == "open")
+
+    def clear(self) -> None:
+        self._book.clear()
+
+    def needed_offsets(self) -> Mapping[int, int]:
+        needed = self._book.needed_offset
+        return {} if needed is None else {PARTITION: needed}
+
+    def waiting(self) -> int:
+        return 0  # it holds as many as are open, not as many as have come
 
 
 def alerts_of_incident(

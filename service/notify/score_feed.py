@@ -10,32 +10,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
 from service.errors import TaskMigrated, TelltaleError
 from service.host.log_lines import Seldom
 from service.notify.delivery import FIRST_RETRY_S, LAST_RETRY_S, Letter, RefusedMessage, Undelivered
+from service.notify.reader import Read, Reader
 from service.notify.remote_write import NoScore, SampledReading, sampled, write_letter
 from service.stages.progress import StageStatus
 
 POLL_S = 0.5
 
 logger = structlog.get_logger("telltale.scores")
-
-
-class Reader(Protocol):
-    """The topic of scores, as a member of a group reads it; see TopicReader."""
-
-    lag_records: int | None
-
-    def poll(self, timeout_s: float, more: bool = True) -> list[bytes]: ...
-    def commit(self) -> None: ...
-    def close(self) -> None: ...
-
-    @property
-    def partitions(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -80,20 +67,22 @@ class ScoreFeed:
 
     def turn(self, timeout_s: float = POLL_S) -> None:
         """One round: read some if all that was read is done, send it, commit it."""
+        read = self._reader.poll(timeout_s, more=not self._parts)
+        if read.began:
+            self._parts.clear()
+        readings = [reading for *_, value in read.values if (reading := self._reading(value)) is not None]
+        if readings:
+            self._parts.append(readings)
         try:
-            values = self._reader.poll(timeout_s, more=not self._parts)
-            readings = [reading for value in values if (reading := self._reading(value)) is not None]
-            if readings:
-                self._parts.append(readings)
             while self._parts and self._monotonic() >= self._due_s and not self._stop.is_set():
                 self._send(self._parts.popleft())
                 self.status.beat_s = self._monotonic()
             if not self._parts:
-                self._reader.commit()
+                self._reader.commit(read.positions)
         except TaskMigrated as migrated:  # who has them now sends from what is committed
             logger.warning("score_feed_migrated", reason=str(migrated))
             self.status.counts["migrations"] += 1
-        self._report()
+        self._report(read)
 
     def _reading(self, value: bytes) -> SampledReading | None:
         try:
@@ -130,9 +119,9 @@ class ScoreFeed:
         if held_back is not None:
             logger.warning(event, reason=str(error), more_since_last=held_back)
 
-    def _report(self) -> None:
+    def _report(self, read: Read) -> None:
         status = self.status
         status.beat_s = self._monotonic()
-        status.state = "running" if self._reader.partitions else "waiting"
+        status.state = "running" if read.positions else "waiting"
         status.lag_records = self._reader.lag_records
         status.waiting = sum(map(len, self._parts))

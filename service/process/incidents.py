@@ -3,7 +3,7 @@
 import structlog
 from prometheus_client import CollectorRegistry
 
-from service.notify.incident_feed import feeds_check
+from service.notify.event_feed import check_feeds, stop_feeds
 from service.process.quiet import quiet_times
 from service.process.receivers import incident_feeds
 from service.process.stages import StagePlace, run_stage, stage_log
@@ -42,7 +42,7 @@ def run_incidents(settings: Settings) -> None:
         writer,
         stopping.requested,
         reset=settings.state.when_lost == "reset",
-        check=lambda: feeds_check(feeds),
+        check=lambda: check_feeds(feeds),
     )
     registry = CollectorRegistry()
     IncidentMetrics(registry, stage.status, lambda: [(feed.kind, feed.notified) for feed in feeds])
@@ -53,8 +53,7 @@ def run_incidents(settings: Settings) -> None:
             stage, settings, place, registry, stopping, reads=anomalies, controls=controls, writes=incidents.topic
         )
     finally:
-        for feed in feeds:
-            feed.stop()
+        stop_feeds(feeds)
     logger.info("stopped", anomalies=stage.status.counts["anomalies"])
 
 

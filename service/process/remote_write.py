@@ -41,6 +41,7 @@ def run_remote_write(settings: Settings) -> None:
         own.group,
         {"client_id": f"telltale-remote-write-{me}", **client_options(settings)},
         session_timeout_ms=kafka.session_timeout_ms,
+        from_end=True,
     )
     feed = ScoreFeed(reader, receiver.post, stopping.requested)
     registry = CollectorRegistry()

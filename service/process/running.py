@@ -42,13 +42,12 @@ from service.live.shadow import Shadow
 from service.live.status import CheckpointStatus, Notified, ProcessState, StatusBoard, WorkerProcess
 from service.live.streams import Streams
 from service.live.watching import Watching
-from service.notify.notifier import Notifier
 from service.process.following import follow_incidents
 from service.process.groupless import looking_back
 from service.process.judges import Judges
 from service.process.models import Models, open_models, shadowed
 from service.process.promotions import PromotedModels
-from service.process.receivers import links_of, receivers_of
+from service.process.receivers import Notifications, anomaly_notifications
 from service.process.sensors import log_rules_without_channel
 from service.process.servers import servers_of
 from service.process.stopping import Stopping
@@ -88,8 +87,8 @@ def run_service(settings: Settings) -> None:
         code = _supervised(settings, models, numerics)
         sys.stderr.flush()
         os._exit(code)  # what was loaded takes seconds to be taken down in order, and nothing is left to be written
-    notifier = notifier_of(settings)
-    board, metrics, registry = observed(models, numerics, notifier.notified, settings.metrics.top_streams)
+    notifications = anomaly_notifications(settings)
+    board, metrics, registry = observed(models, numerics, notifications.notified, settings.metrics.top_streams)
     watching, streams = Watching(), Streams()
     web = None
     if settings.http.enabled:
@@ -100,7 +99,7 @@ def run_service(settings: Settings) -> None:
         web = WebProcess(board, metrics, streams, watching, workers, servers, past, incidents)
         web.start()
     try:
-        seen = _Seen(board, metrics, watching, streams, notifier)
+        seen = _Seen(board, metrics, watching, streams, notifications)
         _judge(settings, models, numerics, stopping, seen, _alone(settings), lambda: _require(web))
     finally:
         if web is not None:
@@ -121,7 +120,7 @@ class _Seen(NamedTuple):
     metrics: Metrics
     watching: Watching
     streams: Streams
-    notifier: Notifier
+    notifications: Notifications
 
 
 class Identity(NamedTuple):
@@ -156,7 +155,7 @@ def _judge(
     watchdog = Watchdog(seen.board, BEAT_LIMIT_S)
     largest = max(one.detector.rows_for([b""]).bytes_per_stream for one in models.all)
     memory = MemoryKeeper(_memory_share(settings.workers), largest)
-    observers = (seen.watching, seen.streams, seen.notifier, memory)
+    observers = (seen.watching, seen.streams, seen.notifications.notifier, memory)
     judges = Judges(settings, numerics)
     shadow = _shadow(settings, models, judges)
     promotions = PromotedModels(settings, models, judges.of, checkpoint_status)
@@ -164,18 +163,23 @@ def _judge(
     worker = kafka_worker(
         settings, models, judges, seen.board, seen.metrics, stopping.requested, observers, identity, promotions, shadow
     )
+
+    def check_all() -> None:
+        check()
+        seen.notifications.check()
+
     _announce(settings, models, numerics)
     memory.foresee([stream for one in models.all for stream in one.detector.known])
     settle()
     stopping.note_judging()
     watchdog.start()
-    seen.notifier.start()
+    seen.notifications.start()
     try:
-        worker.run(check=check, flushed=stopping.note_written)
+        worker.run(check=check_all, flushed=stopping.note_written)
     finally:
         promotions.stop()
         watchdog.stop()
-        seen.notifier.stop()
+        seen.notifications.stop()
     logger.info("stopped", readings=seen.board.read().counts.readings)
 
 
@@ -192,7 +196,7 @@ def _supervised(settings: Settings, models: Models, numerics: Mapping[str, str])
     now_ms, numbers = time.time_ns() // 1_000_000, range(1, settings.workers + 1)
     processes = tuple(WorkerProcess(number, ProcessState.WAITING, None, now_ms, 0) for number in numbers)
     # Of a shape with what workers publish: of no notification anything is counted here.
-    notified = notifier_of(settings).notified
+    notified = anomaly_notifications(settings).notified
     board, metrics, registry = observed(models, numerics, notified, settings.metrics.top_streams, processes)
     workers = Workers(board, metrics)
     past = PastProcess(looking_back(settings, models, numerics))
@@ -242,9 +246,9 @@ def _work(
 ) -> int:
     """What a supervised worker's process does; returns its exit code."""
     log_lines.bind(worker=number)
-    stopping, notifier = Stopping(), notifier_of(settings)
-    board, metrics, _ = observed(models, numerics, notifier.notified)
-    seen = _Seen(board, metrics, Watching(), Streams(), notifier)
+    stopping, notifications = Stopping(), anomaly_notifications(settings)
+    board, metrics, _ = observed(models, numerics, notifications.notified)
+    seen = _Seen(board, metrics, Watching(), Streams(), notifications)
     threading.Thread(target=_obey, args=(control, stopping, seen), name="control", daemon=True).start()
     try:
         _judge(settings, models, numerics, stopping, seen, identity)
@@ -298,12 +302,6 @@ def observed(
 def checkpoint_status(one: Checkpoint) -> CheckpointStatus:
     """Of one that was loaded just now."""
     return CheckpointStatus(str(one.path), one.digest, one.detector.features, time.time_ns() // 1_000_000)
-
-
-def notifier_of(settings: Settings) -> Notifier:
-    """The receivers that settings name, where they get anomalies; without one it costs nothing."""
-    receivers = receivers_of(settings) if settings.notifications.of == "anomalies" else []
-    return Notifier(receivers, settings.notifications.min_severity, links=links_of(settings))
 
 
 def kafka_worker(

@@ -173,7 +173,7 @@ class MetricsSettings(Section):
 class NotificationSettings(Section):
     of: Literal["anomalies", "incidents"] = Field(
         default="anomalies",
-        description="what receivers get: anomalies, each from the worker that judged it; or incidents, from `telltale "
+        description="what receivers get: anomalies, from `telltale run`; or incidents, from `telltale "
         "incidents`, those that are notified",
     )
     alertmanager_urls: Urls = Field(

@@ -353,9 +353,10 @@ class Worker:
         self._log.commit(commits)
         failpoints.reach("after_commit")
         seconds = time.perf_counter() - began
-        notices = [notice for commit in commits for notice in self._notices.pop(commit.partition, ())]
+        for commit in commits:
+            self._notices.pop(commit.partition, None)
         for observer in self._observers:
-            observer.committed(Committed(judged, notices, seconds))
+            observer.committed(Committed(judged, seconds))
 
     def _end_round(self, judged: Sequence[Processed], *, stopping: bool = False) -> None:
         backlogs = self._log.backlogs()

@@ -10,8 +10,7 @@ import pytest
 
 from service.input.events import Event
 from service.notify.alert_book import AlertBook
-from service.notify.delivery import Receiver, Sender, join_all
-from service.notify.notifier import ALERTMANAGER, alerts_url
+from service.notify.delivery import ALERTMANAGER, Receiver, Sender, alerts_url, join_all
 from tests.integration.test_end_to_end import wait_until
 from tests.prometheus import Served, running_alertmanager
 from tests.service.notify.test_alert_book import P0, changed, held

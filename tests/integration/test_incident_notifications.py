@@ -34,7 +34,7 @@ def test_a_webhook_gets_every_notified_event_however_often_the_process_is_killed
         environment = {**OF_INCIDENTS, "TELLTALE_NOTIFICATIONS__WEBHOOK_URLS": receiver.url}
         for life in range(4):
             with running(kafka, names, topic, "one", **environment) as stage:
-                stage.until("incident_feed_began")
+                stage.until("event_feed_began")
                 kafka.produce_part(names.anomalies, anomalies, life, 5)
                 taken = len(receiver.taken)
                 receiver.until_taken(taken + 5)
@@ -56,7 +56,7 @@ def test_a_webhook_gets_every_notified_event_however_often_the_process_is_killed
         before = len(receiver.taken)
         with running(kafka, names, topic, "one", **environment) as stage:
             last = kafka.read_committed(topic)[-1].offset
-            assert stage.until("incident_feed_began")["offset"] > last
+            assert stage.until("event_feed_began")["offsets"]["0"] > last
         assert len(receiver.taken) == before, "what was taken is not sent again after it was stopped in order"
 
 
@@ -93,7 +93,7 @@ def test_alertmanager_shows_one_alert_for_a_storm_also_after_a_kill_with_a_link_
             stage.process.signal(signal.SIGKILL)
             stage.process.ended()
         with running(kafka, names, topic, "one", **environment) as stage:
-            stage.until("incident_feed_began")
+            stage.until("event_feed_began")
             storm("closed", 100)
             wait_until(lambda: states() == {}, "no alert")
             last = json.loads(published(kafka, topic)[-1].value or b"")

@@ -14,16 +14,15 @@ import pytest
 import yaml
 
 from service.notify.alert_book import AlertBook
-from service.notify.delivery import Receiver, Sender, join_all
-from service.notify.incident_feed import AlertOutbox
+from service.notify.delivery import ALERTMANAGER, Receiver, Sender, alerts_url, join_all
+from service.notify.incident_alerts import AlertOutbox
 from service.notify.links import Links
-from service.notify.notifier import ALERTMANAGER, alerts_url
-from service.stages.incidents.events import decode_incident
+from service.stages.incidents.changes import SEVERITIES
 from tests.deploy.chart import NoGo, tool
 from tests.integration.test_end_to_end import wait_until
 from tests.prometheus import RECEIVERS, Served, deployed, notifying_alertmanager
 from tests.service.mailbox import getting_mail
-from tests.service.notify.test_incident_feed import Plant
+from tests.service.notify.test_event_feed import Plant
 from tests.service.receiver import Listening, listening
 
 pytestmark = pytest.mark.programs  # Alertmanager
@@ -72,9 +71,9 @@ def sending(alertmanager: Served, plant: Plant) -> Iterator[AlertBook]:
     book = AlertBook()
     sender = Sender(Receiver(ALERTMANAGER, alerts_url(alertmanager.url)), book)
     sender.start()
-    outbox = AlertOutbox(book, LINKS)
-    for offset, value in enumerate(plant.topic.records):
-        outbox.put(offset, value, decode_incident(value))
+    outbox = AlertOutbox(book, LINKS, SEVERITIES)
+    for offset, value in enumerate(plant.topic.values()):
+        outbox.put(0, offset, value)
     sender.wake()
     try:
         yield book

@@ -3,7 +3,7 @@
 import base64
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -18,15 +18,20 @@ LETTER = Letter(b'{"n":1}', "application/cloudevents+json", 1)
 
 
 @contextmanager
-def sending(url: str, most: int = 100) -> Iterator[tuple[Sender, EventQueue]]:
+def sending(url: str) -> Iterator[tuple[Sender, EventQueue]]:
     """A sender at work, and what it empties."""
-    queue = EventQueue("text/plain", most)
+    queue = EventQueue("text/plain")
     sender = Sender(Receiver("webhook", url), queue, SOON)
     sender.start()
     try:
         yield sender, queue
     finally:
         join_all([sender], WITHIN_S)
+
+
+def put(queue: EventQueue, bodies: Sequence[bytes]) -> None:
+    for body in bodies:
+        queue.put(body)
 
 
 def bodies(count: int) -> list[bytes]:
@@ -87,7 +92,7 @@ def test_an_error_does_not_tell_what_may_be_secret_in_the_path() -> None:
 
 def test_everything_arrives_once_and_in_order_whatever_fails_meanwhile() -> None:
     with listening(503, 200, 500, 401) as receiver, sending(receiver.url) as (sender, queue):
-        queue.put(bodies(10))
+        put(queue, bodies(10))
         sender.wake()
         assert receiver.until_taken(10) == bodies(10)
     assert sender.notified == Notified(sent=10, failures=3)
@@ -95,21 +100,10 @@ def test_everything_arrives_once_and_in_order_whatever_fails_meanwhile() -> None
 
 def test_what_is_refused_is_dropped_and_counted_and_the_next_goes_on() -> None:
     with listening(400) as receiver, sending(receiver.url) as (sender, queue):
-        queue.put(bodies(3))
+        put(queue, bodies(3))
         sender.wake()
         assert receiver.until_taken(2) == bodies(3)[1:]
     assert sender.notified == Notified(sent=2, failures=1, dropped=1)
-
-
-def test_the_oldest_make_room_where_too_many_wait_and_are_counted() -> None:
-    with listening(hang=True) as receiver, sending(receiver.url, most=5) as (sender, queue):
-        queue.put(bodies(1))
-        sender.wake()
-        receiver.until_posted(1)
-        queue.put(bodies(9)[1:])
-        assert sender.notified == Notified(dropped=4, waiting=5)
-        receiver.let_go.set()
-        assert receiver.until_taken(6) == [b"event 0", *bodies(9)[4:]]
 
 
 def test_pauses_between_attempts_double_up_to_the_longest() -> None:
@@ -132,11 +126,11 @@ def test_pauses_between_attempts_double_up_to_the_longest() -> None:
 @pytest.mark.slow
 def test_stopping_sends_what_waits_and_takes_no_longer_than_it_may() -> None:
     with listening() as receiver, sending(receiver.url) as (sender, queue):
-        queue.put(bodies(20))
+        put(queue, bodies(20))
         join_all([sender], WITHIN_S)
         assert receiver.taken == bodies(20)
     with listening(hang=True) as receiver, sending(receiver.url) as (sender, queue), capture_logs() as logs:
-        queue.put(bodies(3))
+        put(queue, bodies(3))
         sender.wake()
         receiver.until_posted(1)
         began = time.monotonic()
@@ -148,7 +142,7 @@ def test_stopping_sends_what_waits_and_takes_no_longer_than_it_may() -> None:
 
 def test_a_receiver_that_is_down_when_it_stops_is_tried_once_more() -> None:
     with listening(*[503] * 50) as receiver, sending(receiver.url) as (sender, queue):
-        queue.put(bodies(1))
+        put(queue, bodies(1))
         sender.wake()
         receiver.until_posted(1)
         join_all([sender], WITHIN_S)

@@ -1,61 +1,26 @@
 """Judged readings to a receiver of remote write: nothing is lost, and one bad sample costs no other."""
 
 import threading
-from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
-from service.errors import TaskMigrated
 from service.notify.delivery import Letter, Receiver, RefusedMessage
 from service.notify.remote_write import HEADERS
 from service.notify.score_feed import ScoreFeed
 from service.notify.score_metrics import ScoreFeedMetrics
 from tests.service.notify.scored import samples_of, score_record
 from tests.service.notify.test_alert_book import Clock
+from tests.service.notify.topic import Topic, TopicInMemory
 from tests.service.receiver import Listening, listening
 
 RETRY_S = (1.0, 4.0)
-
-
-@dataclass
-class Topic:
-    """The topic of scores, and how far its readings are done. Outlives who reads it."""
-
-    records: list[bytes] = field(default_factory=list)
-    committed: int = 0
-    migrates: bool = False
-
-
-class TopicReader:
-    """A member that has the only partition."""
-
-    partitions = 1
-    lag_records: int | None = None
-
-    def __init__(self, topic: Topic, most: int) -> None:
-        self._topic, self._most, self._position = topic, most, topic.committed
-
-    def poll(self, timeout_s: float, more: bool = True) -> list[bytes]:
-        begin, end = self._position, self._position + (self._most if more else 0)
-        values = self._topic.records[begin:end]
-        self._position += len(values)
-        self.lag_records = len(self._topic.records) - self._position
-        return values
-
-    def commit(self) -> None:
-        if self._topic.migrates:
-            raise TaskMigrated("another member has it")
-        self._topic.committed = self._position
-
-    def close(self) -> None:
-        pass
 
 
 class Scene:
     """Readings of one stream, a second apart, on their way to a receiver."""
 
     def __init__(self, readings: int, to: Listening, most: int = 100) -> None:
-        self.topic = Topic([score_record("pump", 1_000 * n) for n in range(readings)])
+        self.topic = Topic({0: [score_record("pump", 1_000 * n) for n in range(readings)]})
         self.clock = Clock()
         self.clock.now_s = 0.0
         self._to, self._most = to, most
@@ -63,7 +28,7 @@ class Scene:
 
     def restarted(self) -> ScoreFeed:
         receiver = Receiver("remote write", f"{self._to.url}/write", "Bearer a-secret", HEADERS)
-        reader = TopicReader(self.topic, self._most)
+        reader = TopicInMemory(self.topic, self._most)
         self.feed = ScoreFeed(reader, receiver.post, threading.Event(), RETRY_S, self.clock)
         return self.feed
 
@@ -81,7 +46,7 @@ def test_what_was_taken_is_committed_and_a_request_says_what_it_is() -> None:
         scene = Scene(250, receiver)
         for committed in (100, 200, 250, 250):
             scene.feed.turn(0)
-            assert scene.topic.committed == committed
+            assert scene.topic.done() == committed
         assert scene.times() == list(range(250))
         assert scene.feed.status.counts["readings"] == 250
         headers = receiver.posted[0].headers
@@ -102,7 +67,7 @@ def test_a_receiver_that_is_away_is_asked_again_later_and_later_and_nothing_more
         assert [n for n in range(16) if asked[n] > (asked[n - 1] if n else 0)] == [0, 1, 3, 7, 11, 12]
         assert {one.body for one in receiver.posted[:5]} == {receiver.posted[0].body}
         assert scene.feed.status.counts["failures"] == 4
-        assert (scene.times(), scene.topic.committed) == (list(range(150)), 150)
+        assert (scene.times(), scene.topic.done()) == (list(range(150)), 150)
 
 
 def test_what_a_killed_process_had_not_committed_is_sent_again_by_the_next() -> None:
@@ -114,7 +79,7 @@ def test_what_a_killed_process_had_not_committed_is_sent_again_by_the_next() -> 
         scene.topic.migrates = True
         scene.clock.now_s += 10.0
         scene.feed.turn(0)
-        assert scene.topic.committed == 100
+        assert scene.topic.done() == 100
         assert scene.feed.status.counts["migrations"] == 1
         scene.topic.migrates = False
         scene.restarted()
@@ -133,23 +98,23 @@ def test_of_a_request_that_is_refused_only_the_readings_that_are_to_blame_are_gi
             raise RefusedMessage("out of order sample")
         taken.extend(sorted(times))
 
-    topic = Topic([score_record("pump", 1_000 * n) for n in range(100)])
-    feed = ScoreFeed(TopicReader(topic, 100), post, threading.Event())
+    topic = Topic({0: [score_record("pump", 1_000 * n) for n in range(100)]})
+    feed = ScoreFeed(TopicInMemory(topic, 100), post, threading.Event())
     feed.turn(0)
     assert taken == [n for n in range(100) if n not in blamed]
     assert (feed.status.counts["readings"], feed.status.counts["refused"]) == (96, 4)
     assert len(requests) < 2 * len(blamed) * 8
-    assert topic.committed == 100
+    assert topic.done() == 100
 
 
 def test_a_record_that_is_no_judged_reading_is_passed_over_and_counted() -> None:
     with listening() as receiver:
         scene = Scene(3, receiver)
-        scene.topic.records[1] = b"neither"
+        scene.topic.values()[1] = b"neither"
         registry = CollectorRegistry()
         ScoreFeedMetrics(registry, scene.feed.status)
         scene.feed.turn(0)
-        assert (scene.times(), scene.topic.committed) == ([0, 2], 3)
+        assert (scene.times(), scene.topic.done()) == ([0, 2], 3)
         assert registry.get_sample_value("telltale_remote_write_rejected_total") == 1
         assert registry.get_sample_value("telltale_remote_write_readings_total") == 2
         assert registry.get_sample_value("telltale_remote_write_lag_records") == 0

@@ -1,71 +1,31 @@
-"""Incidents to a receiver: what is sent, with which link, and that nothing is lost where a process ends."""
+"""Events to a receiver: what is sent, with which link, and that nothing is lost where a process ends."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from models.data.rfc3339 import milliseconds_of, rfc3339
-from service.errors import TaskMigrated
-from service.kafka.event_reader import Read
-from service.log.port import Record
 from service.notify.alert_book import AHEAD_S, RESOLVED_FOR_S, AlertBook
-from service.notify.delivery import EventQueue, Receiver, Sender
-from service.notify.incident_alerts import incident_links
-from service.notify.incident_feed import AlertOutbox, Delivery, IncidentFeed, WebhookOutbox, feeds_check
+from service.notify.delivery import ALERTMANAGER, WEBHOOK, EventQueue, Receiver, Sender
+from service.notify.event_feed import Delivery, EventFeed, check_feeds
+from service.notify.incident_alerts import AlertOutbox, incident_links
 from service.notify.links import NO_LINKS, Links
-from service.notify.notifier import ALERTMANAGER, CLOUD_EVENT, WEBHOOK
+from service.notify.webhooks import CLOUD_EVENT, HeadersOf, WebhookOutbox, of_incidents
 from service.stages.incidents.book import IncidentBook
 from service.stages.incidents.budget import Budget
-from service.stages.incidents.changes import read_change
+from service.stages.incidents.changes import SEVERITIES, read_change
 from service.stages.incidents.controls import Acknowledgement, GivenControl
 from service.stages.incidents.events import LostIncidentsData, decode_incident, encode_incident, lost_record
 from service.stages.incidents.rules import IncidentRules
 from tests.service.notify.test_alert_book import Clock
+from tests.service.notify.topic import Topic, TopicInMemory
 from tests.service.stages.incidents.plant import anomaly_record, time_at, who
 
 LINKS = Links("http://plant-7:8080/")
-
-
-@dataclass
-class Topic:
-    """The topic of incidents, and how far it is read for one receiver. Outlives who reads it."""
-
-    records: list[bytes] = field(default_factory=list)
-    committed: int = 0
-    migrates: bool = False
-
-    def publish(self, records: Sequence[Record]) -> None:
-        self.records += [record.value or b"" for record in records]
-
-
-class TopicReader:
-    """A member that has the partition unless `holds` says otherwise."""
-
-    def __init__(self, topic: Topic, most: int = 100) -> None:
-        self._topic, self._most = topic, most
-        self._position = topic.committed
-        self._began = True
-        self.holds = True
-
-    def poll(self, timeout_s: float, more: bool = True) -> Read:
-        if not self.holds:
-            return Read(False, False, [], 0)
-        end = min(len(self._topic.records), self._position + self._most) if more else self._position
-        values = [(offset, self._topic.records[offset]) for offset in range(self._position, end)]
-        began, self._began, self._position = self._began, False, end
-        return Read(True, began, values, end)
-
-    def commit(self, offset: int) -> None:
-        if self._topic.migrates:
-            raise TaskMigrated("another member has it")
-        self._topic.committed = offset
-
-    def close(self) -> None:
-        pass
+FROM_MINOR, FROM_MAJOR = SEVERITIES, SEVERITIES[1:]
 
 
 class Plant:
@@ -94,22 +54,18 @@ class Plant:
         return next(one.summary.incident for one in self.book.incidents.values() if one.summary.group == group)
 
 
-def webhook(topic: Topic, most: int = 100, severity: str = "minor") -> tuple[IncidentFeed, EventQueue, TopicReader]:
-    queue = EventQueue(CLOUD_EVENT, 1 << 62)
-    receiver = Receiver(WEBHOOK, "http://nowhere")
-    feed = IncidentFeed(
-        lambda: reader, Delivery(receiver, WebhookOutbox(queue, NO_LINKS), Sender(receiver, queue)), severity
-    )
-    reader = TopicReader(topic, most)
-    return feed, queue, reader
+def webhook(
+    topic: Topic, most: int = 100, severities: Sequence[str] = FROM_MINOR, of: Callable[..., HeadersOf] = of_incidents
+) -> tuple[EventFeed, EventQueue, TopicInMemory]:
+    queue, receiver, reader = EventQueue(CLOUD_EVENT), Receiver(WEBHOOK, "http://nowhere"), TopicInMemory(topic, most)
+    outbox = WebhookOutbox(queue, of(NO_LINKS, severities))
+    return EventFeed("events", lambda: reader, Delivery(receiver, outbox, Sender(receiver, queue))), queue, reader
 
 
-def alertmanager(topic: Topic, clock: Clock) -> tuple[IncidentFeed, AlertBook, TopicReader]:
-    book = AlertBook(clock=clock)
-    receiver = Receiver(ALERTMANAGER, "http://nowhere")
-    to = Delivery(receiver, AlertOutbox(book, LINKS), Sender(receiver, book))
-    reader = TopicReader(topic)
-    return IncidentFeed(lambda: reader, to), book, reader
+def alertmanager(topic: Topic, clock: Clock) -> tuple[EventFeed, AlertBook, TopicInMemory]:
+    book, receiver, reader = AlertBook(clock=clock), Receiver(ALERTMANAGER, "http://nowhere"), TopicInMemory(topic)
+    to = Delivery(receiver, AlertOutbox(book, LINKS, FROM_MINOR), Sender(receiver, book))
+    return EventFeed("incidents", lambda: reader, to), book, reader
 
 
 def take(box: AlertBook | EventQueue, clock: Clock | None = None) -> list[Any]:
@@ -145,7 +101,7 @@ def test_what_a_webhook_has_not_taken_is_read_again_after_the_process_was_killed
         plant.change(f"line-{n}/m/s", "opened", n, n)
     taken: list[Any] = []
     kills = 0
-    while plant.topic.committed < len(plant.topic.records):
+    while plant.topic.done() < len(plant.topic.values()):
         kills += 1
         feed, queue, reader = webhook(plant.topic, most=7)
         feed.turn(reader)
@@ -169,19 +125,19 @@ def test_no_more_is_read_than_waits_for_a_receiver_that_is_away() -> None:
     for _ in range(10):
         feed.turn(reader)
     assert queue.waiting == 1_200
-    assert (queue.pushed_out, plant.topic.committed) == (0, 0)
+    assert (queue.pushed_out, plant.topic.done()) == (0, 0)
 
 
 def test_only_incidents_that_are_as_severe_as_wanted_are_sent() -> None:
     plant = Plant()
     plant.change("a/1/s", "opened", 0)
     plant.change("b/1/s", "opened", 1, 1, "critical")
-    feed, queue, reader = webhook(plant.topic, severity="major")
+    feed, queue, reader = webhook(plant.topic, severities=FROM_MAJOR)
     feed.turn(reader)
     assert [event["data"]["group"] for event in take(queue)] == ["b/1"]
-    assert plant.topic.committed == 1, "before what waits"
+    assert plant.topic.done() == 1, "before what waits"
     feed.turn(reader)
-    assert plant.topic.committed == 2
+    assert plant.topic.done() == 2
 
 
 # --- Alertmanager
@@ -213,16 +169,16 @@ def test_an_alert_of_an_incident_that_is_open_comes_back_after_a_restart_and_end
     feed.turn(reader)
     take(book, clock)
     feed.turn(reader)
-    assert plant.topic.committed == 1, "b is open since its event at offset 1"
+    assert plant.topic.done() == 1, "b is open since its event at offset 1"
     feed, book, reader = alertmanager(plant.topic, clock)
     feed.turn(reader)
     assert [alert["labels"]["group"] for letter in take(book, clock) for alert in letter] == ["b/1"]
     plant.change("b/1/s", "closed", 3, 1)
     feed.turn(reader)
-    assert plant.topic.committed < len(plant.topic.records), "the end is not delivered"
+    assert plant.topic.done() < len(plant.topic.values()), "the end is not delivered"
     take(book, clock)
     feed.turn(reader)
-    assert plant.topic.committed == len(plant.topic.records)
+    assert plant.topic.done() == len(plant.topic.values())
     clock.now_s += RESOLVED_FOR_S + 1
     assert take(book, clock) == []
 
@@ -232,7 +188,7 @@ def test_who_loses_the_partition_speaks_for_no_incident_any_more() -> None:
     plant.change("a/1/s", "opened", 0)
     feed, book, reader = alertmanager(plant.topic, clock)
     feed.turn(reader)
-    reader.holds = False
+    reader.hand_out([])
     feed.turn(reader)
     assert (book.waiting, book.next()) == (0, None)
 
@@ -245,13 +201,13 @@ def test_an_offset_that_another_member_has_is_left_to_it() -> None:
     feed.turn(reader)
     plant.topic.migrates = False
     feed.turn(reader)
-    assert plant.topic.committed == 0
+    assert plant.topic.done() == 0
 
 
 def test_a_link_is_to_the_page_wherever_that_is() -> None:
     plant = Plant()
     plant.change("p/ü/1/s", "opened", 0)
-    incident = decode_incident(plant.topic.records[0]).data
+    incident = decode_incident(plant.topic.values()[0]).data
     link, picture = incident_links(Links("https://a/telltale"), incident)
     place = f"p%2F%C3%BC%2F1%2Fs&at={time_at(0)}&anomaly=p%2F%C3%BC%2F1%2Fs%230"
     assert link == f"https://a/telltale/#{place}&incident={quote(incident.incident, safe='')}"
@@ -263,29 +219,30 @@ def test_a_webhook_is_told_beside_the_event_where_the_page_and_a_picture_of_it_a
     plant.change("p/ü/1/s", "opened", 0)
     links = Links("https://a/telltale", pictures=True)
     queue = EventQueue(CLOUD_EVENT)
-    WebhookOutbox(queue, links).put(0, plant.topic.records[0], decode_incident(plant.topic.records[0]))
+    WebhookOutbox(queue, of_incidents(links, FROM_MINOR)).put(0, 0, plant.topic.values()[0])
     letter = queue.next()
     assert letter is not None
-    page, picture = incident_links(links, decode_incident(plant.topic.records[0]).data)
+    page, picture = incident_links(links, decode_incident(plant.topic.values()[0]).data)
     assert (
         picture
         == f"https://a/telltale/api/v1/past.png?stream=p%2F%C3%BC%2F1%2Fs&around_ms={milliseconds_of(time_at(0))}"
     )
     assert letter.headers == {"Link": f'<{page}>; rel="alternate", <{picture}>; rel="preview"'}
-    assert letter.body == plant.topic.records[0]
+    assert letter.body == plant.topic.values()[0]
 
 
 def test_what_ends_a_feeds_thread_ends_the_process() -> None:
-    def fails() -> TopicReader:
+    def fails() -> TopicInMemory:
         raise ZeroDivisionError
 
     queue, receiver = EventQueue(CLOUD_EVENT), Receiver(WEBHOOK, "http://nowhere")
-    feed = IncidentFeed(fails, Delivery(receiver, WebhookOutbox(queue, NO_LINKS), Sender(receiver, queue)))
-    feeds_check([feed])
+    outbox = WebhookOutbox(queue, of_incidents(NO_LINKS, FROM_MINOR))
+    feed = EventFeed("incidents", fails, Delivery(receiver, outbox, Sender(receiver, queue)))
+    check_feeds([feed])
     with pytest.raises(ZeroDivisionError):
         feed._run()
     with pytest.raises(ZeroDivisionError):
-        feeds_check([feed])
+        check_feeds([feed])
 
 
 # --- incidents that are lost
@@ -311,15 +268,15 @@ def test_alerts_are_resolved_where_incidents_are_lost_and_what_is_still_wrong_is
     clock.now_s += RESOLVED_FOR_S + 1
     take(book, clock)
     feed.turn(reader)
-    assert plant.topic.committed == 3, "the incident after the loss is open"
+    assert plant.topic.done() == 3, "the incident after the loss is open"
 
 
 def test_a_webhook_is_told_that_incidents_are_lost() -> None:
     plant = Plant()
     plant.change("a/1/s", "opened", 0)
     plant.lose()
-    feed, queue, reader = webhook(plant.topic, severity="critical")
+    feed, queue, reader = webhook(plant.topic, severities=["critical"])
     feed.turn(reader)
     assert [event["type"] for event in take(queue)] == ["telltale.incidents.lost"]
     feed.turn(reader)
-    assert plant.topic.committed == 2
+    assert plant.topic.done() == 2
