@@ -100,7 +100,7 @@ KNOWN_IN = {
     # What looks at another's log belongs to no group and joins none.
     "service.kafka.groupless": """
         service.cli service.process.groupless service.process.controls service.process.following
-        service.process.promotions service.process.anomalies service.kafka
+        service.process.worker_controls service.process.anomalies service.kafka
     """,
     # Of Kafka, what runs knows the log alone.
     "service.kafka": "service.kafka service.cli service.process",

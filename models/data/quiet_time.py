@@ -1,15 +1,13 @@
 """A quiet time: of some streams, for a while, no one is notified, and, unless it says otherwise, nothing is learned."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from re import Pattern
+from dataclasses import dataclass
 
 import numpy as np
 
 from models.data.arrays import Doubles, Int64s
 from models.data.cron import Cron
-from models.data.patterns import any_of
+from models.data.patterns import Streams
 from models.data.time_units import DAY_MS, MINUTE_MS
 
 NEVER, NOW = -math.inf, math.inf
@@ -20,21 +18,16 @@ NEVER, NOW = -math.inf, math.inf
 class QuietTime:
     """Event time from from_ms to until_ms, and in it only what `cron` begins and lasts `lasts_ms`, if that is set.
 
-    streams: patterns of their whole names. None: it has no beginning, or no end. learn: whether the memory learns
-    meanwhile.
+    None: it has no beginning, or no end. learn: whether the memory learns meanwhile.
     """
 
-    streams: Sequence[str]
+    streams: Streams
     reason: str
     from_ms: int | None = None
     until_ms: int | None = None
     cron: Cron | None = None
     lasts_ms: int = 0
     learn: bool = False
-    _pattern: Pattern[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pattern", any_of(self.streams))
 
     def reason_at(self, stream: str, time_ms: int) -> str | None:
         """None: it does not hold."""
@@ -45,12 +38,9 @@ class QuietTime:
             return False
         if self.until_ms is not None and time_ms >= self.until_ms:
             return False
-        if not self.is_of(stream):
+        if stream not in self.streams:
             return False
         return self.cron is None or self.cron.began_within(time_ms, self.lasts_ms)
-
-    def is_of(self, stream: str) -> bool:
-        return self._pattern.fullmatch(stream) is not None
 
     def last_ends(self, times_ms: Int64s) -> Doubles:
         """When it last ended before each of N times, (N,) ms; NOW where it holds then, NEVER where it has not been.

@@ -68,7 +68,7 @@ def models_list(
     from service.inspect.judging import judging
     from service.process.controls import standing_controls
     from service.process.groupless import groupless_log
-    from service.process.promotions import said_of
+    from service.process.worker_controls import said_of
 
     settings = quiet_settings(config, None, topic, group, bootstrap_servers)
     controls = standing_controls(settings)

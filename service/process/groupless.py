@@ -19,10 +19,10 @@ from service.kafka.topics import partition_of
 from service.pipeline import Pipeline
 from service.process.controls import standing_controls
 from service.process.models import Models
-from service.process.promotions import open_promoted, said_of
 from service.process.quiet import calendar_pauses
 from service.process.records import record_rules
 from service.process.sensors import sensor_rules
+from service.process.worker_controls import open_promoted, said_of
 from service.settings.settings import Settings, client_options
 from service.state.changelog import Layout
 

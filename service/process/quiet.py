@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from zoneinfo import ZoneInfo
 
+from models.data.patterns import Streams
 from service.input.calendar_file import Calendar
 from service.settings.incident_section import IncidentSettings, QuietSettings
 from service.settings.settings import Settings
@@ -35,11 +37,18 @@ def pauses_for_files(settings: Settings) -> list[Pause]:
 
 
 def _calendars(incidents: IncidentSettings) -> list[CalendarTimes]:
-    found = []
-    for n, one in enumerate(incidents.calendars):
-        calendar = Calendar(one.file, ZoneInfo(one.time_zone), f"incidents.calendars.{n}.file")
-        found.append(CalendarTimes(one.streams, calendar, one.reason, one.learn))
-    return found
+    return [
+        CalendarTimes(
+            Streams(one.streams),
+            _calendar(one.file, ZoneInfo(one.time_zone), f"incidents.calendars.{n}.file"),
+            one.reason,
+            one.learn,
+        )
+        for n, one in enumerate(incidents.calendars)
+    ]
+
+
+_calendar = cache(Calendar)  # of a file, once a process: each of its pipelines asks for it
 
 
 def _control(quiet: QuietSettings) -> Quiet:

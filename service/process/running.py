@@ -46,13 +46,13 @@ from service.process.following import follow_incidents
 from service.process.groupless import looking_back
 from service.process.judges import Judges
 from service.process.models import Models, open_models, shadowed
-from service.process.promotions import PromotedModels
 from service.process.receivers import Notifications, anomaly_notifications
 from service.process.sensors import log_rules_without_channel
 from service.process.servers import servers_of
 from service.process.stopping import Stopping
 from service.process.supervisor import EXIT_FAILED, EXIT_HOPELESS, EXIT_REFUSED, Supervisor
 from service.process.watchdog import BEAT_LIMIT_S, Watchdog
+from service.process.worker_controls import WorkerControls
 from service.recovery import RecoveryRules
 from service.settings.settings import Settings, client_options
 from service.state.open_alarms import SEVERITIES
@@ -158,10 +158,10 @@ def _judge(
     observers = (seen.watching, seen.streams, seen.notifications.notifier, memory)
     judges = Judges(settings, numerics)
     shadow = _shadow(settings, models, judges)
-    promotions = PromotedModels(settings, models, judges.of, checkpoint_status)
-    promotions.begin()
+    controls = WorkerControls(settings, models, judges.of, checkpoint_status)
+    controls.begin()
     worker = kafka_worker(
-        settings, models, judges, seen.board, seen.metrics, stopping.requested, observers, identity, promotions, shadow
+        settings, models, judges, seen.board, seen.metrics, stopping.requested, observers, identity, controls, shadow
     )
 
     def check_all() -> None:
@@ -177,7 +177,7 @@ def _judge(
     try:
         worker.run(check=check_all, flushed=stopping.note_written)
     finally:
-        promotions.stop()
+        controls.stop()
         watchdog.stop()
         seen.notifications.stop()
     logger.info("stopped", readings=seen.board.read().counts.readings)
@@ -313,13 +313,13 @@ def kafka_worker(
     stop: threading.Event,
     observers: Sequence[Observer] = (),
     identity: Identity | None = None,
-    promotions: PromotedModels | None = None,
+    controls: WorkerControls | None = None,
     shadow: Shadow | None = None,
 ) -> Worker:
     """A worker on the cluster that the settings name.
 
     observers: who else sees what it does, beside the board and the metrics. identity: None: as the settings say.
-    promotions: what people say is to judge instead; None: no one can. shadow: what is compared, if anything is.
+    controls: what people say to workers; None: no one can. shadow: what is compared, if anything is.
     """
     identity = identity or _alone(settings)
     usual, others = judges.of(models.usual), {topic: judges.of(one) for topic, one in models.others.items()}
@@ -331,7 +331,7 @@ def kafka_worker(
         others={topic: one.meaning for topic, one in others.items()},
     )
     detectors = {topic: one.detector for topic, one in models.others.items()}
-    problem = promotions.problem if promotions is not None else str
+    problem = controls.problem if controls is not None else str
     seen = (lambda: None) if shadow is None else shadow.status
     top = settings.metrics.top_streams
     reporter = Reporter(board, metrics, writer, models.usual.detector, top, detectors, problem, seen)
@@ -344,8 +344,8 @@ def kafka_worker(
         observers=[*([] if shadow is None else [shadow]), reporter, *observers],
         idle_s=settings.limits.stream_ttl_s,
         others={topic: one.pipeline for topic, one in others.items()},
-        promotions=promotions,
-        pauses=(lambda: ()) if promotions is None else promotions.pauses,
+        promotions=controls,
+        pauses=(lambda: ()) if controls is None else controls.pauses,
     )
 
 

@@ -17,6 +17,7 @@ import structlog
 
 from models.data.arrays import Doubles, Int64s
 from models.data.cron import parse_cron
+from models.data.patterns import Streams
 from models.data.quiet_time import NEVER, QuietTime
 from models.data.time_units import DAY_MS
 from service.input.reading_batch import StreamKey
@@ -35,7 +36,8 @@ logger = structlog.get_logger("telltale")
 class Window(Protocol):
     """When something holds, and for which streams."""
 
-    def is_of(self, stream: str) -> bool: ...
+    @property
+    def streams(self) -> Streams: ...
 
     def last_ends(self, times_ms: Int64s) -> Doubles:
         """As QuietTime has them."""
@@ -54,7 +56,7 @@ class SaidPause(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def window(self) -> QuietTime:
         cron = None if self.cron is None else parse_cron(self.cron, ZoneInfo(self.time_zone))
-        return QuietTime(self.streams, self.id, self.from_ms, self.until_ms, cron, self.lasts_ms)
+        return QuietTime(Streams(self.streams), self.id, self.from_ms, self.until_ms, cron, self.lasts_ms)
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class Pause:
         if found is None:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            found = self._known[key] = self.window.is_of(key.decode(errors="replace"))
+            found = self._known[key] = key.decode(errors="replace") in self.window.streams
         return found
 
 

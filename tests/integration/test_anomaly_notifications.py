@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_end_to_end import committed_offsets, made_topics, plant_records, quick, service, wait_until
+from tests.integration.test_end_to_end import (
+    Names,
+    committed_offsets,
+    made_topics,
+    plant_records,
+    quick,
+    service,
+    wait_until,
+)
 from tests.kafka import Broker
 from tests.service.receiver import Listening, listening
 
@@ -26,6 +34,10 @@ def in_order(values: Iterable[bytes]) -> dict[str, list[str]]:
         event = json.loads(value)
         found.setdefault(event["subject"], {})[event["id"]] = None
     return {stream: list(events) for stream, events in found.items()}
+
+
+def _has_judged(broker: Broker, names: Names, records: int) -> bool:
+    return sum(committed_offsets(broker, names).values()) == records
 
 
 def _has_taken(receiver: Listening, expected: Sequence[bytes]) -> bool:
@@ -47,7 +59,7 @@ def test_each_anomaly_reaches_a_webhook_that_was_down_while_the_process_was_kill
             environment = {**SOON, "TELLTALE_NOTIFICATIONS__WEBHOOK_URLS": receiver.url} if part else SOON
             with service(kafka, quick, names, **environment) as running:
                 kafka.produce(names.topic, RECORDS[begin:end])
-                wait_until(lambda end=end: sum(committed_offsets(kafka, names).values()) == end, "all judged")
+                wait_until(partial(_has_judged, kafka, names, end), "all judged")
                 if part == 0:
                     before = on_topic()
                 elif part == 1:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from models.data.cron import parse_cron
+from models.data.patterns import Streams
 from models.data.quiet_time import QuietTime
 from models.data.rfc3339 import milliseconds_of, rfc3339
 from service.errors import RejectedReading
@@ -168,7 +169,7 @@ def quiet_time(control: Quiet) -> QuietTime:
     if control.cron is not None and not 0 < lasts_ms <= LONGEST_MS:
         raise ValueError(f"lasts_s is {control.lasts_s}, expected more than 0 and at most {LONGEST_MS // 1000}")
     cron = None if control.cron is None else parse_cron(control.cron, _zone(control.time_zone))
-    return QuietTime(control.streams, control.reason, begins_ms, until_ms, cron, lasts_ms, control.learn)
+    return QuietTime(Streams(control.streams), control.reason, begins_ms, until_ms, cron, lasts_ms, control.learn)
 
 
 def type_of(control: Control) -> str:

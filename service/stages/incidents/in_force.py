@@ -7,10 +7,9 @@ kept.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from re import Pattern
 from typing import NamedTuple
 
-from models.data.patterns import any_of
+from models.data.patterns import Streams
 from models.data.rfc3339 import milliseconds_of
 from models.data.time_units import DAY_MS
 from service.stages.incidents.controls import (
@@ -35,14 +34,14 @@ KEPT_MS = 7 * DAY_MS  # event time, after what they are about: an anomaly may be
 class _Dependency:
     """holding: open anomalies of streams that the others depend on."""
 
-    streams: Pattern[str]
-    on: Pattern[str]
+    streams: Streams
+    on: Streams
     reason: str
     holding: int = 0
 
 
 class _Span(NamedTuple):
-    streams: Pattern[str]
+    streams: Streams
     from_ms: int
     until_ms: int
     label: str
@@ -91,7 +90,7 @@ class ControlsInForce:
         if not self._open[stream]:
             del self._open[stream]
         for one in self._view.dependencies if self._view is not None else ():
-            if one.on.fullmatch(stream):
+            if stream in one.on:
                 one.holding += opened
 
     def quiet(self, stream: str, time_ms: int) -> str | None:
@@ -103,7 +102,7 @@ class ControlsInForce:
         if found is not None:
             return found
         for one in view.dependencies:
-            if one.holding and one.streams.fullmatch(stream) and not one.on.fullmatch(stream):
+            if one.holding and stream in one.streams:
                 return one.reason
         return None
 
@@ -116,7 +115,7 @@ class ControlsInForce:
         if found is not None:
             return found
         for one in view.spans:
-            if one.from_ms <= opened_ms < one.until_ms and one.streams.fullmatch(stream):
+            if one.from_ms <= opened_ms < one.until_ms and stream in one.streams:
                 return one.label
         return None
 
@@ -156,16 +155,16 @@ class ControlsInForce:
                 QuietTimes([quiet_time(one) for one in ordered if isinstance(one, Quiet)]),
                 [self._dependency(one) for one in ordered if isinstance(one, Dependency)],
                 {one.anomaly: one.label for one in reversed(labels) if one.anomaly is not None},
-                [_Span(any_of(one.streams), *span_of(one), one.label) for one in labels if one.streams is not None],
+                [_Span(Streams(one.streams), *span_of(one), one.label) for one in labels if one.streams is not None],
                 rules,
                 rarity,
             )
         return self._view
 
     def _dependency(self, one: Dependency) -> _Dependency:
-        on = any_of(one.on)
-        holding = sum(count for stream, count in self._open.items() if on.fullmatch(stream))
-        return _Dependency(any_of(one.streams), on, one.reason, holding)
+        on = Streams(one.on)
+        holding = sum(count for stream, count in self._open.items() if stream in on)
+        return _Dependency(Streams(one.streams, but=one.on), on, one.reason, holding)
 
 
 def _last_ms(control: Control) -> int:

@@ -5,13 +5,12 @@ with the reason; an event of a member that is not quiet makes it an incident as 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from re import Pattern
+from dataclasses import dataclass
 
 import numpy as np
 
 from models.data.arrays import Doubles, Int64s
-from models.data.patterns import any_of
+from models.data.patterns import Streams
 from models.data.quiet_time import QuietTime
 from service.input.calendar_file import Calendar
 
@@ -20,26 +19,19 @@ from service.input.calendar_file import Calendar
 class CalendarTimes:
     """Some streams are quiet while an event of a calendar takes place.
 
-    streams: patterns of their whole names. reason: None: the event's title. learn: whether the memory learns meanwhile.
+    reason: None: the event's title. learn: whether the memory learns meanwhile.
     """
 
-    streams: Sequence[str]
+    streams: Streams
     calendar: Calendar
     reason: str | None = None
     learn: bool = False
-    _pattern: Pattern[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pattern", any_of(self.streams))
 
     def reason_at(self, stream: str, time_ms: int) -> str | None:
-        if not self.is_of(stream):
+        if stream not in self.streams:
             return None
         title = self.calendar.title_at(time_ms)
         return title if title is None else self.reason or title
-
-    def is_of(self, stream: str) -> bool:
-        return self._pattern.fullmatch(stream) is not None
 
     def last_ends(self, times_ms: Int64s) -> Doubles:
         """As QuietTime has them."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.data.cron import parse_cron
+from models.data.patterns import Streams
 from models.data.quiet_time import NEVER, NOW, QuietTime
 from models.data.time_units import DAY_MS, MINUTE_MS
 
@@ -16,19 +17,19 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 HOUR_MS = 60 * MINUTE_MS
 QUIET = {
-    "once": QuietTime(["*"], "", BEGINS_MS + DAY_MS, BEGINS_MS + 3 * DAY_MS + 1),
-    "until": QuietTime(["*"], "", None, BEGINS_MS + 3 * DAY_MS),
-    "always": QuietTime(["*"], ""),
-    "nightly": QuietTime(["*"], "", cron=parse_cron("30 2 * * *", BERLIN), lasts_ms=90 * MINUTE_MS + 7_000),
+    "once": QuietTime(Streams(["*"]), "", BEGINS_MS + DAY_MS, BEGINS_MS + 3 * DAY_MS + 1),
+    "until": QuietTime(Streams(["*"]), "", None, BEGINS_MS + 3 * DAY_MS),
+    "always": QuietTime(Streams(["*"]), ""),
+    "nightly": QuietTime(Streams(["*"]), "", cron=parse_cron("30 2 * * *", BERLIN), lasts_ms=90 * MINUTE_MS + 7_000),
     "bounded": QuietTime(
-        ["*"],
+        Streams(["*"]),
         "",
         BEGINS_MS + 2 * DAY_MS + HOUR_MS,
         BEGINS_MS + 9 * DAY_MS + HOUR_MS // 2,
         parse_cron("0 0 * * *", ZoneInfo("UTC")),
         2 * HOUR_MS,
     ),
-    "often": QuietTime(["*"], "", cron=parse_cron("*/5 * * * *", ZoneInfo("UTC")), lasts_ms=9 * MINUTE_MS),
+    "often": QuietTime(Streams(["*"]), "", cron=parse_cron("*/5 * * * *", ZoneInfo("UTC")), lasts_ms=9 * MINUTE_MS),
 }
 
 

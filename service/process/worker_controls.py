@@ -54,8 +54,8 @@ def open_promoted(said: PromotedModel, features: tuple[str, ...]) -> Checkpoint:
     return checkpoint
 
 
-class PromotedModels:
-    """The port of the worker: what was last loaded is handed out at once, whatever the thread waits for."""
+class WorkerControls:
+    """What a worker is given of it: what was last loaded is handed out at once, whatever the thread waits for."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class PromotedModels:
         self._controls = ControlTopic(settings.incidents.control_topic)
         self._pauses = said_pauses(settings, {})
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="promotions", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="controls", daemon=True)
 
     # --- asked by the worker's thread
 
