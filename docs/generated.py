@@ -45,7 +45,7 @@ from service.settings.input_section import TopicInput
 from service.settings.models_section import TopicModel
 from service.settings.settings import PREFIX, SECTIONS, Settings
 from service.stages.incidents.changes import AnomalyChange
-from service.stages.incidents.controls import Acknowledgement, Dependency, Label, PromotedModel, Quiet
+from service.stages.incidents.controls import Acknowledgement, Dependency, Holds, Label, PromotedModel, Quiet
 from service.stages.incidents.events import (
     ControlData,
     FirstCause,
@@ -446,6 +446,8 @@ def events() -> str:
         _struct_table(Quiet),
         "### type dependency",
         _struct_table(Dependency),
+        "### type holds",
+        _struct_table(Holds),
         "### type acknowledgement",
         _struct_table(Acknowledgement),
         "### type label",

@@ -28,6 +28,7 @@ control_app = typer.Typer(
 app.add_typer(control_app, name="control")
 
 Streams = Annotated[list[str], typer.Argument(metavar="PATTERN...", help="Of streams' whole names: site/line-3/*")]
+Learn = Annotated[bool, typer.Option("--learn", help="Let the memory learn from them meanwhile.")]
 Reason = Annotated[str, typer.Option("--reason", help="As events give it in held_back.")]
 Note = Annotated[str, typer.Option("--note", help="In your own words.")]
 By = Annotated[str | None, typer.Option("--by", help="Who says it; the name of your account if not given.")]
@@ -54,7 +55,7 @@ def control_quiet(
     cron: Annotated[str | None, typer.Option("--cron", help="When it begins: minute hour day month weekday.")] = None,
     lasts: Annotated[str | None, typer.Option("--lasts", help="Beside --cron: how long each time, 90m, 2h.")] = None,
     time_zone: Annotated[str, typer.Option("--time-zone", help="Of --cron.")] = "UTC",
-    learn: Annotated[bool, typer.Option("--learn", help="Let the memory learn from them meanwhile.")] = False,
+    learn: Learn = False,
     note: Note = "",
     by: By = None,
     name: Id = None,
@@ -92,16 +93,17 @@ def control_depend(
     streams: Streams,
     on: Annotated[list[str], typer.Option("--on", help="Pattern of what they depend on; may be given several times.")],
     reason: Reason,
+    learn: Learn = False,
     note: Note = "",
     by: By = None,
     name: Id = None,
     bootstrap_servers: Servers = None,
     config: Config = None,
 ) -> None:
-    """Notify no one of some streams while what they depend on is anomalous."""
+    """Notify no one of some streams, and learn nothing of them, while what they depend on is anomalous."""
     from service.stages.incidents.controls import Dependency
 
-    control = Dependency(streams=streams, on=on, reason=reason, **said_by(by, note))
+    control = Dependency(streams=streams, on=on, reason=reason, learn=learn, **said_by(by, note))
     write_given(name, control, bootstrap_servers, config)
 
 
@@ -237,8 +239,8 @@ def control_list(
         str | None,
         typer.Option(
             "--type",
-            callback=one_of("quiet", "dependency", "acknowledgement", "label", "model"),
-            help="Those of one type: quiet, dependency, acknowledgement, label or model.",
+            callback=one_of("quiet", "dependency", "holds", "acknowledgement", "label", "model"),
+            help="Those of one type: quiet, dependency, holds, acknowledgement, label or model.",
         ),
     ] = None,
     as_json: AsJson = False,

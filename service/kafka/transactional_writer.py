@@ -1,7 +1,7 @@
 """Writing commits: one transaction each, by the one producer of a worker."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -95,16 +95,8 @@ class TransactionalWriter:
             producer.begin_transaction()
             failpoints.reach("after_begin")
             for commit in commits:
-                number = commit.partition.number
-                for record in commit.anomalies:
-                    write(self._topics.anomalies, number, record)
-                for record in commit.keyed:
-                    write(self._topics.anomalies, None, record)
-                for record in commit.dead_letters:
-                    write(self._topics.dead_letters, number, self._letter(record))
-                if self._topics.scores is not None:
-                    for record in commit.scores:
-                        write(self._topics.scores, number, record)
+                for published in self._published(commit):
+                    write(*published)
             failpoints.reach("after_anomalies")
             pages = [(commit.partition.number, page) for commit in commits for page in commit.pages]
             for page in pages[: len(pages) // 2]:
@@ -129,6 +121,21 @@ class TransactionalWriter:
             if isinstance(error, kafka_errors.KafkaError):
                 self._raise_refused(sent)
             raise
+
+    def _published(self, commit: Commit) -> Iterator[tuple[str, int | None, Record]]:
+        """Topic, partition and record of all but state. None: the partition that the key is hashed to."""
+        number, topics = commit.partition.number, self._topics
+        for record in commit.anomalies:
+            yield topics.anomalies, number, record
+        for record in commit.keyed:
+            yield topics.anomalies, None, record
+        for record in commit.dead_letters:
+            yield topics.dead_letters, number, self._letter(record)
+        for place, record in commit.beside:
+            yield place.topic, place.number, record
+        if topics.scores is not None:
+            for record in commit.scores:
+                yield topics.scores, number, record
 
     def _letter(self, record: Record) -> Record:
         if not self._letters_have_times and record.time_ms is not None:

@@ -296,6 +296,8 @@ class MemoryLog:
             letters = [fitted(record, MAX_MESSAGE_BYTES) for record in commit.dead_letters]
             self._topics.dead_letters[commit.partition] += letters
             self._topics.scores[commit.partition] += commit.scores
+            for partition, record in commit.beside:
+                self._topics.append(partition, [record])
             self._topics.changelog[commit.partition] += commit.pages
             if commit.marker is not None:
                 self._topics.changelog[commit.partition].append(commit.marker)

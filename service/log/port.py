@@ -155,6 +155,7 @@ class Commit(NamedTuple):
     marker: Record | None = None  # for the changelog, behind the pages
     keyed: tuple[Record, ...] = ()  # for the topic of anomalies, each in the partition that its key is hashed to
     scores: tuple[Record, ...] = ()  # for the topic of scores, where there is one
+    beside: tuple[tuple[Partition, Record], ...] = ()  # for other topics
 
 
 class Log(Protocol):

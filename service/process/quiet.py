@@ -1,6 +1,6 @@
 """Quiet times as the settings and people say them, and those in which nothing is learned."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from zoneinfo import ZoneInfo
@@ -9,7 +9,7 @@ from models.data.patterns import Streams
 from service.input.calendar_file import Calendar
 from service.settings.incident_section import IncidentSettings, QuietSettings
 from service.settings.settings import Settings
-from service.stages.incidents.controls import Control, Quiet, quiet_time
+from service.stages.incidents.controls import Control, Dependency, Holds, Quiet, quiet_time
 from service.stages.incidents.quiet import CalendarTimes, QuietTimes
 from service.state.pauses import Pause, SaidPause
 
@@ -20,10 +20,22 @@ def quiet_times(incidents: IncidentSettings) -> QuietTimes:
 
 
 def said_pauses(settings: Settings, controls: Mapping[str, Control]) -> tuple[SaidPause, ...]:
-    """Those of the settings, then those of the controls that stand; calendars are not among them."""
+    """Those of the settings, then those of the controls that stand; calendars are not among them.
+
+    A dependency is one while the topic says that it holds.
+    """
     said = {f"incidents.quiet.{n}": _control(one) for n, one in enumerate(settings.incidents.quiet)}
     said |= {name: one for name, one in controls.items() if isinstance(one, Quiet)}
-    return tuple(_said(name, one) for name, one in said.items() if not one.learn)
+    quiet = [_said(name, one) for name, one in said.items() if not one.learn]
+    return (*quiet, *_holding(controls))
+
+
+def _holding(controls: Mapping[str, Control]) -> Iterator[SaidPause]:
+    for one in controls.values():
+        if isinstance(one, Holds):
+            dependency = controls.get(one.dependency)
+            if isinstance(dependency, Dependency) and not dependency.learn:
+                yield SaidPause(one.dependency, tuple(dependency.streams), but=tuple(dependency.on))
 
 
 def calendar_pauses(settings: Settings) -> list[Pause]:

@@ -53,10 +53,11 @@ class SaidPause(msgspec.Struct, frozen=True, omit_defaults=True):
     cron: str | None = None
     lasts_ms: int = 0
     time_zone: str = "UTC"
+    but: tuple[str, ...] = ()  # of those streams none of these
 
     def window(self) -> QuietTime:
         cron = None if self.cron is None else parse_cron(self.cron, ZoneInfo(self.time_zone))
-        return QuietTime(Streams(self.streams), self.id, self.from_ms, self.until_ms, cron, self.lasts_ms)
+        return QuietTime(Streams(self.streams, self.but), self.id, self.from_ms, self.until_ms, cron, self.lasts_ms)
 
 
 @dataclass(slots=True)

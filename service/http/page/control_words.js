@@ -193,8 +193,9 @@ function what(given) {
     return given.rule ? `${called} (${RULES[given.rule] ?? given.rule})` : called;
   }
   if (given.type === "model") return "promoted";
-  if (given.type === "dependency") return `quiet while ${streamWords(given.on)} is anomalous`;
+  if (given.type === "holds") return "holds: nothing is learned";
   const learned = given.learn ? ", learned from" : "";
+  if (given.type === "dependency") return `quiet while ${streamWords(given.on)} is anomalous${learned}`;
   if (given.cron) return `muted again and again (${given.cron})${learned}`;
   return `muted until ${clock(given.until ?? "")}${learned}`;
 }
@@ -204,5 +205,6 @@ export function aboutWords(given) {
   if (given.type === "acknowledgement") return `incident ${given.incident}`;
   if (given.type === "label" && given.anomaly) return given.examples?.[0]?.stream ?? `anomaly ${given.anomaly}`;
   if (given.type === "model") return `model ${given.checkpoint}`;
+  if (given.type === "holds") return `dependency ${given.dependency}`;
   return streamWords(given.streams ?? []);
 }

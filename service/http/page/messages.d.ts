@@ -44,7 +44,7 @@ export interface Channel {
 
 export interface ControlSeen {
   control: string;
-  given: Quiet | Dependency | Acknowledgement | Label | PromotedModel;
+  given: Quiet | Dependency | Holds | Acknowledgement | Label | PromotedModel;
 }
 
 export interface ControlsFound {
@@ -62,6 +62,7 @@ export interface Dependency {
   streams: string[];
   on: string[];
   reason: string;
+  learn?: boolean;
 }
 
 export interface Event {
@@ -126,6 +127,14 @@ export interface HealthSummary {
   late: number;
   duplicate: number;
   events: number;
+}
+
+export interface Holds {
+  type: "holds";
+  by: string;
+  at: string;
+  note?: string;
+  dependency: string;
 }
 
 export interface IncidentSeen {

@@ -6,6 +6,7 @@ The topic is compacted, so it holds what was said and not taken back. Times with
 
 import math
 import re
+import uuid
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -59,6 +60,13 @@ class Dependency(_Said, frozen=True, kw_only=True, tag="dependency"):
     streams: list[str]  # patterns of whole names
     on: list[str]  # patterns of those that they depend on
     reason: str  # as held_back gives it
+    learn: bool = False  # whether the memory learns from these streams meanwhile
+
+
+class Holds(_Said, frozen=True, kw_only=True, tag="holds"):
+    """A dependency makes its streams quiet now: `telltale incidents` says so to workers, and takes it back."""
+
+    dependency: str  # its id
 
 
 class Acknowledgement(_Said, frozen=True, kw_only=True, tag="acknowledgement"):
@@ -88,8 +96,8 @@ class PromotedModel(_Said, frozen=True, kw_only=True, tag="model"):
     topic: str | None = None  # that it judges; None: all that have no model of their own
 
 
-Control = Quiet | Dependency | Acknowledgement | Label | PromotedModel
-TYPES = ("quiet", "dependency", "acknowledgement", "label", "model")
+Control = Quiet | Dependency | Holds | Acknowledgement | Label | PromotedModel
+TYPES = ("quiet", "dependency", "holds", "acknowledgement", "label", "model")
 _decode = msgspec.json.Decoder(Control).decode
 
 
@@ -170,6 +178,17 @@ def quiet_time(control: Quiet) -> QuietTime:
         raise ValueError(f"lasts_s is {control.lasts_s}, expected more than 0 and at most {LONGEST_MS // 1000}")
     cron = None if control.cron is None else parse_cron(control.cron, _zone(control.time_zone))
     return QuietTime(Streams(control.streams), control.reason, begins_ms, until_ms, cron, lasts_ms, control.learn)
+
+
+def holds_record(dependency: str, holds: bool, clock_ms: int) -> Record:
+    """What `telltale incidents` says of a dependency of this id. clock_ms: event time."""
+    said = Holds(by="telltale incidents", at=rfc3339(max(0, clock_ms)), dependency=dependency)
+    return control_record(holds_id(dependency), said if holds else None)
+
+
+def holds_id(dependency: str) -> str:
+    """Of the control that says whether a dependency of this id holds."""
+    return f"holds:{uuid.uuid5(uuid.NAMESPACE_OID, dependency)}"
 
 
 def type_of(control: Control) -> str:

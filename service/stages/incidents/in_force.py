@@ -16,6 +16,7 @@ from service.stages.incidents.controls import (
     Acknowledgement,
     Control,
     Dependency,
+    Holds,
     Label,
     Quiet,
     quiet_time,
@@ -34,9 +35,11 @@ KEPT_MS = 7 * DAY_MS  # event time, after what they are about: an anomaly may be
 class _Dependency:
     """holding: open anomalies of streams that the others depend on."""
 
+    id: str
     streams: Streams
     on: Streams
     reason: str
+    learn: bool
     holding: int = 0
 
 
@@ -52,6 +55,7 @@ class _View(NamedTuple):
 
     quiet: QuietTimes
     dependencies: Sequence[_Dependency]
+    said_to_hold: Mapping[str, str]  # dependencies, by the id of the control that says so
     labels: Mapping[str, str]  # by anomaly
     spans: Sequence[_Span]
     rules: LabelRules
@@ -106,6 +110,15 @@ class ControlsInForce:
                 return one.reason
         return None
 
+    def holding_changed(self) -> Mapping[str, bool]:
+        """Dependencies without learning of which the topic does not say yet whether they hold, and whether they do."""
+        view = self._seen() if self.held else None
+        if view is None or not (view.dependencies or view.said_to_hold):
+            return {}
+        holding = {one.id for one in view.dependencies if one.holding and not one.learn}
+        said = set(view.said_to_hold.values())
+        return {**dict.fromkeys(sorted(said - holding), False), **dict.fromkeys(sorted(holding - said), True)}
+
     def label(self, anomaly: str, stream: str, opened_ms: int) -> str | None:
         """What people say that it was. What they say of the anomaly itself counts before what they say of a span."""
         if not self.held:
@@ -153,7 +166,8 @@ class ControlsInForce:
                     rarity.add(name, fault=one.label == "fault", examples=one.examples)
             self._view = _View(
                 QuietTimes([quiet_time(one) for one in ordered if isinstance(one, Quiet)]),
-                [self._dependency(one) for one in ordered if isinstance(one, Dependency)],
+                [self._dependency(name, one) for name, one in named if isinstance(one, Dependency)],
+                {name: one.dependency for name, one in named if isinstance(one, Holds)},
                 {one.anomaly: one.label for one in reversed(labels) if one.anomaly is not None},
                 [_Span(Streams(one.streams), *span_of(one), one.label) for one in labels if one.streams is not None],
                 rules,
@@ -161,10 +175,10 @@ class ControlsInForce:
             )
         return self._view
 
-    def _dependency(self, one: Dependency) -> _Dependency:
+    def _dependency(self, name: str, one: Dependency) -> _Dependency:
         on = Streams(one.on)
         holding = sum(count for stream, count in self._open.items() if stream in on)
-        return _Dependency(Streams(one.streams, but=one.on), on, one.reason, holding)
+        return _Dependency(name, Streams(one.streams, but=one.on), on, one.reason, one.learn, holding)
 
 
 def _last_ms(control: Control) -> int:

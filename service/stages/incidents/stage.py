@@ -20,7 +20,7 @@ from service.log.port import Commit, Fetched, MemberLog, Partition, Polled, Reco
 from service.stages.incidents.arrivals import arrived_changes
 from service.stages.incidents.book import IncidentBook
 from service.stages.incidents.consumed import CONTROLS, Consumed
-from service.stages.incidents.controls import type_of
+from service.stages.incidents.controls import Holds, holds_record, type_of
 from service.stages.incidents.events import (
     ControlEvent,
     IncidentEvent,
@@ -65,6 +65,7 @@ class _Task:
         self.next_offsets: dict[Partition, int] = {}  # committed
         self.topic_id = ""
         self.lost: Record | None = None  # what is published before anything else
+        self.asked: dict[str, bool] = {}  # by dependency, what was written of it and has not been taken in yet
         self.is_running = False
 
     @property
@@ -275,6 +276,8 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
             task.consumed.add(CONTROLS, arrived.offset)
             outcome.add(task.consumed, task.book.apply(arrived.given))
             control = arrived.given.control
+            if isinstance(control, Holds):
+                task.asked.pop(control.dependency, None)
             outcome.counts["control_taken_back" if control is None else f"control_{type_of(control)}"] += 1
 
     def _take_anomalies(self, task: _Task, unread: list[Partition], outcome: _Outcome) -> int:
@@ -296,10 +299,12 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
         """Write everything or nothing; nothing, if there is nothing new. Raises TaskMigrated."""
         offsets = {partition: task.next_offset(partition) for partition in task.partitions}
         moved = {p: offset for p, offset in offsets.items() if task.next_offsets[p] != offset}
-        if not moved and task.lost is None:
+        book = task.book
+        changed = book.controls.holding_changed().items()
+        holding = {name: holds for name, holds in changed if task.asked.get(name) != holds}
+        if not moved and not holding and task.lost is None:
             return
         task.next_offsets |= moved
-        book = task.book
         marker = IncidentMarker(
             group=self._group,
             topic=task.first.topic,
@@ -325,9 +330,11 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
             tuple(outcome.letters),
             pages,
             marker_record(marker, task.origin),
+            beside=tuple((self._controls, holds_record(name, holds, book.clock_ms)) for name, holds in holding.items()),
         )
         self._log.commit([written, *(Commit(p, offset) for p, offset in moved.items() if p != task.first)])
         book.clean()
+        task.asked |= holding
         task.lost = None
 
     def _report(self) -> None:

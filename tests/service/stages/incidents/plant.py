@@ -110,7 +110,7 @@ def plant_controls(seed: int = 0) -> list[Record]:
     said = who("anna")
     found: list[tuple[str, Control | None]] = [
         ("overhaul", Quiet(streams=["site/line-1/*"], reason="overhaul", until=time_at(day_s), **said)),
-        ("drive", Dependency(streams=["site/line-2/*"], on=["site/line-2/m0/*"], reason="line 2 stands", **said)),
+        ("drive", Dependency(streams=["site/line-2/*"], on=["site/line-2/m0/*"], reason="stands", learn=True, **said)),
         ("span", Label(label="known", streams=["*/m3/*"], begins=time_at(day_s), until=time_at(2 * day_s), **said)),
         ("no-such-control", None),
         ("nightly", Quiet(streams=["*/s4"], reason="nightly", cron="0 6 * * *", lasts_s=7_200, **said)),

@@ -9,10 +9,11 @@ import pytest
 
 from service.errors import LostState
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
-from service.log.port import Partition, Record
-from service.stages.incidents.controls import Quiet, control_record
+from service.log.port import Fetched, Partition, Record
+from service.stages.incidents.controls import Dependency, Holds, Quiet, control_record, holds_id
 from service.stages.incidents.events import decode_incident, decode_lost
 from service.stages.incidents.stage import AT_ONCE, IncidentStage
+from service.stages.incidents.standing import StandingControls
 from tests.records import headers_of
 from tests.service.stages.incidents.plant import anomaly_record, calm, new_book, plant_anomalies, plant_controls, who
 
@@ -108,6 +109,61 @@ def test_a_failed_commit_and_partitions_that_go_and_come_back_change_nothing(at:
     found = published(topics)
     assert bytes_of(found) == calm(found, COUNTS)
     assert len(found) > 300
+
+
+def said(topics: Topics) -> Fetched:
+    """All that is on the topic of controls."""
+    fetched = topics.fetch(CONTROL, 0, topics.bounds(CONTROL)[1])
+    assert fetched is not None
+    return fetched
+
+
+def holding(topics: Topics) -> list[bool]:
+    """What was written of the dependency, in order: that it holds, or no longer."""
+    fetched = said(topics)
+    mine = holds_id("drive").encode()
+    return [value is not None for key, value in zip(fetched.keys, fetched.values, strict=True) if key == mine]
+
+
+def depends(learn: bool) -> Record:
+    dependency = Dependency(streams=["line/*"], on=["line/drive"], reason="stands", learn=learn, **who("anna"))
+    return control_record("drive", dependency)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("written", [False, True])
+def test_of_a_dependency_it_is_said_when_it_holds_for_those_who_learn_whatever_crashes(at: int, written: bool) -> None:
+    topics = Topics({TOPIC: PARTITIONS, CONTROL_TOPIC: 1})
+    topics.append(CONTROL, [depends(learn=False)])
+    topics.append(FIRST, [anomaly_record("line/drive", "opened", 0, 0, "minor")])
+    script = [Crash(at, written)] if at else []
+    stage = stage_of(topics, *script)
+
+    def until(expected: bool) -> None:
+        nonlocal stage
+        for _ in range(50):
+            try:
+                stage.turn(0.0)
+            except Crashed:
+                stage = stage_of(topics)
+            standing = StandingControls()
+            standing.hear(said(topics).keys, said(topics).values)
+            taken_in = topics.committed.get(CONTROL, 0) == topics.bounds(CONTROL)[1]
+            if taken_in and any(isinstance(one, Holds) for one in standing.held.values()) == expected:
+                return
+        raise AssertionError(f"expected that it {'holds' if expected else 'does not hold'}: {standing.held}")
+
+    until(True)
+    topics.append(PARTS[1], [anomaly_record("line/m/s", "opened", 5, 5, "minor")])
+    topics.append(FIRST, [anomaly_record("line/drive", "closed", 10, 0, "minor")])
+    until(False)
+    topics.append(FIRST, [anomaly_record("line/drive", "opened", 20, 20, "minor", 1)])
+    until(True)
+    topics.append(CONTROL, [depends(learn=True)])
+    until(False)
+    assert list(dict.fromkeys(holding(topics))) == [True, False]
+    if not at:
+        assert holding(topics) == [True, False, True, False], "each is said once"
 
 
 @pytest.mark.slow
