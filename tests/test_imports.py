@@ -83,7 +83,7 @@ KNOWN_IN = {
     "jmespath": "service.input.paths",
     "fastavro": "service.input.avro",
     "openpyxl": "models.data.workbook",
-    "google": "service.input.protobuf service.input.otlp service.input.sparkplug",
+    "google": "service.input.protobuf service.input.protobuf_columns service.input.otlp service.input.sparkplug",
     "opentelemetry": "service.input.otlp",
     "line_protocol_parser": "service.input.documents",
     "fastapi": "service.http service.cli.demo",  # the demo serves the same app

@@ -47,21 +47,13 @@ def shaped_documents_of(mapping: TopicMapping, root: Any) -> Shaped:
     """What reads values of a mapping's format into a type, all at once. It raises RegistryUnavailable alone."""
     if mapping.format in ("json", "json-schema"):
         return _shaped_json(root, ID_BYTES if mapping.format == "json-schema" else 0)
-    if mapping.format == "protobuf":
-        return partial(_all_or_one_by_one, _protobuf(mapping).shaped(root))
     documents = documents_of(mapping)
 
     def read(value: bytes) -> list[Any]:
         return [msgspec.convert(one, root) for one in documents(value)]
 
-    if mapping.format == "avro":
-        return partial(_walked, _avro(mapping).shaped(root), read)
-    if mapping.format == "otlp":
-        walk = otlp_columns.walk_of(root, otlp.messages_of(mapping.setting))
-        return partial(_walked, walk, read) if walk else partial(_one_by_one, read)
-    if (walk_of := WALKS.get(mapping.format)) is not None and (walk := walk_of(root)) is not None:
-        return partial(_walked, walk, read)
-    return partial(_one_by_one, read)
+    walk = WALKS[mapping.format](mapping, root) if mapping.format in WALKS else None
+    return partial(_one_by_one, read) if walk is None else partial(_walked, walk, read)
 
 
 def _shaped_json(root: Any, framed: int) -> Shaped:
@@ -119,14 +111,6 @@ def _check_utf8(texts: Iterable[bytes]) -> None:
     """Raises ValueError where one is not. msgspec does not look into text that it skips."""
     for text in texts:
         text.decode()
-
-
-def _all_or_one_by_one(read: Callable[[Sequence[bytes]], list[Any]], values: Sequence[bytes]) -> ShapedDocuments:
-    """read: makes a document of each value, or raises."""
-    try:
-        return ShapedDocuments(read(values) if values else [], np.arange(len(values)), [])
-    except NOT_SHAPED:
-        return _one_by_one(lambda value: read([value]), values)
 
 
 def _walked(walk: Walk, read: Callable[[bytes], list[Any]], values: Sequence[bytes]) -> ShapedDocuments:
@@ -333,7 +317,13 @@ FORMATS: dict[str, Callable[[TopicMapping], Documents]] = {
     "sparkplug": sparkplug.documents_of,
     "senml": lambda _: lambda value: senml.records_of(json_documents(value)),
 }
-WALKS: dict[str, Callable[[Any], Walk | None]] = {"influx": influx_columns.walk_of, "senml": senml_columns.walk_of}
+WALKS: dict[str, Callable[[TopicMapping, Any], Walk | None]] = {
+    "avro": lambda mapping, root: _avro(mapping).shaped(root),
+    "protobuf": lambda mapping, root: _protobuf(mapping).shaped(root),
+    "influx": lambda _, root: influx_columns.walk_of(root),
+    "otlp": lambda mapping, root: otlp_columns.walk_of(root, otlp.messages_of(mapping.setting)),
+    "senml": lambda _, root: senml_columns.walk_of(root),
+}
 KEYS: dict[str, Callable[[TopicMapping], Callable[[bytes | None], Any]]] = {
     "text": lambda _: _text_key,
     "json": lambda _: _json_key,

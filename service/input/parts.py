@@ -64,7 +64,7 @@ NOTHING = Walked([], np.zeros(0, np.int64))
 def joined(parts: Iterable[tuple[Sequence[int] | Int64s, Walked]]) -> Walked:
     """What is of some values each: the places of those among all, and what was found of them."""
     documents: list[Any] = []
-    places = []
+    places = [NOTHING.values]
     for where, found in parts:
         documents += found.documents
         places.append(np.asarray(where)[found.values])

@@ -9,23 +9,22 @@ import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from service.errors import RefusedSetting, RejectedReading
+from service.input.parts import NOTHING, Walk, Walked, joined
+from service.input.protobuf_columns import TIMESTAMP, WRAPPERS, BodyWalk, walk_of
 from service.input.protobuf_shapes import Fill, filler
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, RegisteredSchema, Registry, schema_id
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TIMESTAMP = "google.protobuf.Timestamp"
-WRAPPERS = frozenset(
-    f"google.protobuf.{kind}Value"
-    for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
-)
 HEAD_BYTES = ID_BYTES + 1  # of a value whose message is the first of its schema
 MOST_INDICES = 32  # of messages within one another
+NO_VALUES = (UnicodeDecodeError, OverflowError, RecursionError)  # what is raised where a field has none
 
 
 def of_file(file: str, message: str, setting: str) -> "Messages":
@@ -83,32 +82,68 @@ class Messages:
         body = value[begin:]
         return [_parsed(name, body, lambda: _document(made.FromString(body)))]
 
-    def shaped(self, root: Any) -> Callable[[Sequence[bytes]], list[Any]]:
-        """What makes an instance of the class in `root` of each value. RejectedReading of all where one is bad."""
-        fills: dict[Any, Fill] = {}
+    def shaped(self, root: Any) -> Walk:
+        """What makes instances of a type of values, all of one message at once. It raises RegistryUnavailable."""
+        walks: dict[Any, BodyWalk] = {}
 
-        def read(values: Sequence[bytes]) -> list[Any]:
-            name, made, bodies = self._bodies(values)
-            if made not in fills:
-                fills[made] = (
-                    filler(made(), root, _value)
-                    if _is_checked(made.DESCRIPTOR, set())
-                    else lambda messages: [msgspec.convert(_document(one), root) for one in messages]
+        def of_one_message(found: _Found, values: Sequence[bytes], begins: Sequence[int]) -> Walked:
+            if found.made not in walks:
+                walks[found.made] = _walk_of(found.made, root)
+            return walks[found.made](values, begins)
+
+        def read(values: Sequence[bytes]) -> Walked:
+            if _are_alike(values):
+                found = _found_or_none(self._find, values[0])
+                return NOTHING if found is None else of_one_message(found, values, [found.begin] * len(values))
+            places: dict[Any, list[tuple[int, _Found]]] = {}
+            for n, value in enumerate(values):
+                if (found := _found_or_none(self._find, value)) is not None:
+                    places.setdefault(found.made, []).append((n, found))
+            return joined(
+                (
+                    [n for n, _ in some],
+                    of_one_message(some[0][1], [values[n] for n, _ in some], [one.begin for _, one in some]),
                 )
-            return cast(list[Any], _parsed(name, b"", lambda: fills[made](list(map(made.FromString, bodies)))))
+                for some in places.values()
+            )
 
         return read
 
-    def _bodies(self, values: Sequence[bytes]) -> tuple[str, Any, list[bytes]]:
-        """Values that are all of one message, without what stands before it. Raises ValueError where they are not."""
-        heads = {value[:HEAD_BYTES] for value in values}
-        head = heads.pop()
-        if not heads and head[:1] + head[ID_BYTES:] == b"\0\0":  # of one schema, and the first message of it
-            name, made, begin = self._find(values[0])
-            return name, made, [value[begin:] for value in values]
-        founds = list(map(self._find, values))
-        ((name, made),) = {(found.name, found.made) for found in founds}
-        return name, made, [value[found.begin :] for value, found in zip(values, founds, strict=True)]
+
+def _are_alike(values: Sequence[bytes]) -> bool:
+    """Whether all have nothing before their message, or all the same head: a schema, and its first message."""
+    if not any(value.startswith(b"\0") for value in values):
+        return True
+    heads = {value[:HEAD_BYTES] for value in values}
+    return len(heads) == 1 and heads.pop()[ID_BYTES:] == b"\0"
+
+
+def _walk_of(made: Any, root: Any) -> BodyWalk:
+    """What makes instances of a type of values of a message."""
+    if not _is_checked(made.DESCRIPTOR, set()) or made.DESCRIPTOR.full_name in (TIMESTAMP, *WRAPPERS):
+        return lambda _values, _begins: NOTHING
+    return walk_of(made.DESCRIPTOR, root) or _filled(made, filler(made(), root, _value))
+
+
+def _filled(made: Any, fill: Fill) -> BodyWalk:
+    """Of messages that the library reads, all of them or none."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+
+    def read(values: Sequence[bytes], begins: Sequence[int]) -> Walked:
+        try:
+            messages = [made.FromString(value[begin:]) for value, begin in zip(values, begins, strict=True)]
+            return Walked(fill(messages), np.arange(len(values)))
+        except (DecodeError, msgspec.MsgspecError, *NO_VALUES):
+            return NOTHING
+
+    return read
+
+
+def _found_or_none(find: Callable[[bytes], _Found], value: bytes) -> _Found | None:
+    try:
+        return find(value)
+    except RejectedReading:
+        return None
 
 
 def _is_checked(descriptor: Any, known: set[str]) -> bool:
@@ -215,7 +250,7 @@ def _parsed(name: str, body: bytes, read: Callable[[], Any]) -> Any:
 
     try:
         return read()
-    except (DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
+    except (DecodeError, *NO_VALUES) as error:
         raise RejectedReading(Reason.BAD_PROTOBUF, f"no {name}: {error} in {len(body)} bytes") from error
 
 

@@ -8,6 +8,7 @@ from service.input.walks.influx import walk as walk_lines
 from service.input.walks.operations import END, MOST_DEPTH
 from service.input.walks.otlp import COLUMNS
 from service.input.walks.otlp import walk as walk_requests
+from service.input.walks.protobuf import walk as walk_messages
 
 
 def keep_code() -> None:
@@ -20,4 +21,6 @@ def keep_code() -> None:
     walk(data, none, none, program, kinds, slots, slots, left, flags)
     rows = np.zeros((0, 4), np.int64)
     walk_lines(data, none, none, data, rows, none, none, POWERS, rows, kinds, slots, slots, none)
+    tables = np.zeros((1, 4), np.int64), np.zeros((0, 8), np.int64), none, np.zeros((1, 2), np.int64)
+    walk_messages(data, none, none, *tables, kinds, slots, slots, np.zeros((1, 4), np.int64), flags)
     walk_requests(data, none, none, np.zeros((0, COLUMNS), np.int64))

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from docs.payloads import PAYLOADS, decoder, fetched
-from service.input.walks import avro, influx, otlp
+from service.input.walks import avro, influx, otlp, protobuf
 from service.input.walks.keeping import keep_code
 
-COMPILED: tuple[Any, ...] = (avro.walk, influx.walk, otlp.walk)
+COMPILED: tuple[Any, ...] = (avro.walk, influx.walk, otlp.walk, protobuf.walk)
 
 
 @pytest.mark.thorough
