@@ -20,6 +20,7 @@ from service.input.rejects import Reject
 from service.input.wire import Decoder
 from service.log.port import Fetched, KeptHeaders, Partition
 from tests.fuzzing import INPUTS
+from tests.service.input.walking import harmed
 
 FEATURES = ("temp", "press")
 NOW_MS = 1_704_164_645_000  # 2024-01-02T03:04:05Z
@@ -333,6 +334,32 @@ def test_a_tombstone_ends_nothing_where_its_key_is_not_meant_or_the_stream_is_na
     batch, (reject,) = decode([None], {"tombstones": "end", "stream": ("tags.id",)})
     assert (batch.ends, reject.reason) == ((), Reason.BAD_KEY)
     assert reject.detail.startswith("nothing at tags.id (input.topics.plant.stream)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mapped", "key"),
+    [
+        ({}, b"line-3/p7"),
+        ({"key_format": "json", "stream": ("$key.site", "$key.id")}, b'{"site":"a","id":7}'),
+        ({"key_format": "integer"}, (7).to_bytes(8)),
+        ({"key_format": "sparkplug", "stream": ("$key.source",)}, b"spBv1.0/plant/DDATA/edge-1/p7"),
+    ],
+    ids=["text", "json", "integer", "sparkplug"],
+)
+def test_a_tombstone_ends_the_stream_that_a_reading_with_its_key_is_of_whatever_the_key(
+    mapped: dict[str, Any], key: bytes
+) -> None:
+    rng, one = Random(23), json.dumps({"timestamp": NOW_MS, "values": [1, 2]}).encode()
+    keys = [rng.choice((None, key, *[harmed(rng, key) for _ in range(4)])) for _ in range(INPUTS)]
+    ending = {**mapped, "tombstones": "end"}
+    ended, unnamed = decode([None] * INPUTS, ending, keys=keys)
+    read, refused = decode([one] * INPUTS, ending, keys=keys)
+    assert [(end.offset, end.key) for end in ended.ends] == list(
+        zip(read.readings.offsets.tolist(), read.keys, strict=True)
+    )
+    assert [reject.record for reject in unnamed] == [reject.record for reject in refused]
+    assert min(len(ended.ends), len(unnamed)) > INPUTS / 10
 
 
 def test_of_a_record_the_good_readings_are_judged_and_the_bad_ones_named() -> None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from models.data.rfc3339 import rfc3339
 from models.data.stream_key import MAX_KEY_BYTES, flaw_of
@@ -31,7 +33,9 @@ from service.input.reasons import Reason
 from service.input.rejects import Reject, dead_letter
 from service.input.wire import MAX_VALUE_BYTES, Decoder, encode_reading
 from service.log.port import Fetched, Partition, Record
+from tests.fuzzing import INPUTS
 from tests.records import headers_of
+from tests.service.input.walking import harmed
 
 FEATURES = ("flow", "pressure")
 HERE = Partition("plant.readings", 3)
@@ -654,6 +658,48 @@ def test_a_message_may_say_that_its_stream_is_silent(write: Any) -> None:
 def test_what_does_not_say_plainly_that_its_stream_is_silent_is_refused(value: bytes, reason: Reason) -> None:
     batch, (reject,) = decoder().decode(fetched([value], times_ms=[NOW_MS]))
     assert (batch.ends, reject.reason) == ((), reason)
+
+
+class Said(msgspec.Struct, omit_defaults=True):
+    """What matters in a message, of which the rest need not be text."""
+
+    timestamp: Any = None
+    silent: Any = None
+    value: Any = UNSET
+    values: Any = UNSET
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("write", "parse"),
+    [
+        (msgspec.json.encode, lambda value: json.loads(value.decode(errors="replace"))),
+        (msgspec.msgpack.encode, lambda value: msgspec.to_builtins(msgspec.msgpack.decode(value, type=Said))),
+    ],
+    ids=["json", "msgpack"],
+)
+def test_no_bytes_end_a_stream_but_those_that_say_so(write: Any, parse: Any) -> None:
+    rng, silent = Random(19), {"timestamp": NOW_MS, "silent": True}
+    sound = [
+        write(one)
+        for one in (
+            silent,
+            {"silent": True, "note": "off", **silent},
+            {**silent, "values": None},
+            {"timestamp": NOW_MS},
+        )
+    ]
+    values = [rng.choice((one, harmed(rng, one))) for one in rng.choices(sound, k=INPUTS)]
+    batch, rejects = decoder().decode(fetched(values, times_ms=[NOW_MS] * INPUTS))
+    ended = {(end.offset - 10) // 3: end.time_ms for end in batch.ends}
+    assert ended.keys() | {one.record for one in rejects} == set(range(INPUTS))
+    assert len(ended) + len(rejects) == INPUTS, "each is one or the other"
+    for record, time_ms in ended.items():
+        said = parse(values[record])
+        assert (said["silent"], time_ms) == (True, int(said["timestamp"])), values[record]
+        assert not said.keys() & {"value", "values"}, values[record]
+    assert len(ended) > INPUTS / 20
+    assert len(rejects) > INPUTS / 4
 
 
 def test_a_message_with_value_and_values_reads_the_same_alone_and_among_others() -> None:

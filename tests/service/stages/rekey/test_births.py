@@ -3,6 +3,8 @@
 import json
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -10,20 +12,24 @@ import pysparkplug as sp
 import pytest
 
 from models.detection.detector import Detector
-from service.errors import LostState
+from service.errors import LostState, RejectedReading
 from service.input.formats import RecordRules
+from service.input.sparkplug import topic_of
 from service.input.wire import Decoder
 from service.log.memory_log import Assign, Crash, Crashed, Fault, MemoryLog, Migrate, Revoke, Topics
 from service.log.port import Fetched, Partition, Record
 from service.pipeline import Pipeline
 from service.stages.rekey import births as births_module
+from service.stages.rekey.births import Birth, Births
 from service.stages.rekey.joined_state import JoinChangelog
-from service.stages.rekey.readings import RecordReader
+from service.stages.rekey.readings import RecordReader, WaitingMessage
 from service.stages.rekey.stage import Joining, RekeyStage
 from service.state.slab import StateSlab
 from service.state.task import PartitionTask
 from tests.data import some_forecaster
+from tests.fuzzing import INPUTS
 from tests.records import headers_of
+from tests.service.input.walking import harmed
 from tests.service.stages.rekey import sparkplug_plant
 from tests.service.stages.rekey.plant import (
     BEGAN_MS,
@@ -211,6 +217,44 @@ def test_a_death_ends_what_belongs_to_it_and_tells_its_streams_once(
     assert stage.status.births == known
     assert ends(topics) == {f"{NODE}{place}/temp".encode(): [2.0] for place in silent}
     assert (stage.status.counts["ended"], stage.status.counts["readings"]) == (len(silent), 2)
+
+
+@pytest.mark.slow
+def test_no_message_raises_and_a_death_alone_ends_streams_of_births_that_it_ends() -> None:
+    rng, records = Random(29), list[Record]()
+    for n in range(INPUTS):
+        kind = rng.choice(("NBIRTH", "NDATA", "NDEATH", "DBIRTH", "DDATA", "DDEATH"))
+        source = f"plant/edge-{rng.randrange(3)}{'/p7' if kind[0] == 'D' else ''}"
+        metrics = (bd_seq(rng.randrange(2)), metric("temp", n, alias=1), metric("press", n, alias=2))
+        named = kind.endswith("BIRTH") or rng.random() < 0.5
+        some = metrics[:1] if kind == "NDEATH" else metrics if named else (metric(None, n, alias=1),)
+        record = sent(kind, n / 1000, *some, source=source)
+        key, value = record.key or b"", record.value
+        records.append(
+            record._replace(
+                key=harmed(rng, key) if rng.random() < 0.1 else key,
+                value=None if rng.random() < 0.02 else harmed(rng, value or b"\0") if rng.random() < 0.3 else value,
+            )
+        )
+    reader = RecordReader(Decoder(("value",), DAY_MS, DAY_MS, RecordRules(mappings={TOPIC: MAPPING})))
+    keys, values_, times_ms = zip(*((one.key, one.value, one.time_ms) for one in records), strict=True)
+    fetched = Fetched(PARTS[0], [*keys], [*values_], np.arange(INPUTS), np.array(times_ms), INPUTS, INPUTS)
+    births, born, told, refused = Births(), dict[str, Birth](), 0, 0
+    for waiting in reader.read(fetched, 0):
+        assert isinstance(waiting, WaitingMessage)
+        arrived = reader.read_message(waiting, births)
+        refused += arrived.letter is not None
+        told += len(arrived.ends)
+        for end in arrived.ends:
+            source, _, name = end.key.decode().rpartition("/")
+            assert name in [one for one, *_ in born[source].metrics]
+            assert births.get(source) is None
+            assert b"DEATH" in (keys[waiting.offset] or b"")
+        with suppress(RejectedReading):
+            source = (topic_of(keys[waiting.offset]) or {"source": ""})["source"]
+            if (birth := births.get(source)) is not None:
+                born[source] = birth
+    assert min(told, refused) > INPUTS / 20
 
 
 def test_a_death_is_written_behind_all_readings_of_its_streams_whichever_way_they_are_mapped() -> None:
