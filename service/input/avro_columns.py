@@ -1,13 +1,13 @@
 """Values of Avro to instances of a shape, all that have one schema at once."""
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from service.input.avro_program import program_of
-from service.input.parts import Slots, Walk, Walked, part_of, slots_of, values_of
+from service.input.parts import SlotDocuments, Slots, Walk, Walked, part_of, slots_of
+from service.input.places import places_of
 from service.input.walks.operations import MOST_DEPTH
 
 
@@ -27,15 +27,14 @@ def walk_of(schema: Any, names: Mapping[str, Any], logical: Collection[str], roo
 
     def read(values: Sequence[bytes]) -> Walked:
         data = b"".join(values)
-        ends = np.fromiter(accumulate(map(len, values)), np.int64, len(values))
-        begins = np.concatenate(([0], ends[:-1])) + framed
+        begins, ends = places_of(values)
         size = (count, len(values))
         found = Slots(
             data, np.zeros(size, np.uint8), np.zeros(size, np.int64), np.zeros(size, np.int64), program.symbols
         )
         refused, left = np.zeros(len(values), np.bool_), np.zeros(MOST_DEPTH, np.int64)
-        walk(np.frombuffer(data, np.uint8), begins, ends, program.rows, *found[1:4], left, refused)
+        walk(np.frombuffer(data, np.uint8), begins + framed, ends, program.rows, *found[1:4], left, refused)
         where = np.flatnonzero(~refused)
-        return Walked(values_of(part, found.part(where) if refused.any() else found), where)
+        return Walked(SlotDocuments(part, found.part(where) if refused.any() else found), where)
 
     return read

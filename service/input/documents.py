@@ -28,9 +28,9 @@ NOT_SHAPED = (msgspec.MsgspecError, ValueError, RecursionError, RejectedReading)
 
 
 class ShapedDocuments(NamedTuple):
-    """What was read of some values: documents as instances of a class, and of those that do not fit it nothing."""
+    """What was read of some values: documents of a shape, and of those that do not fit it nothing."""
 
-    documents: list[Any]
+    documents: Sequence[Any]  # instances, or SlotDocuments
     values: Int64s  # which value each document is in
     refused: list[int]  # values
 

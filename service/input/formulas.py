@@ -69,7 +69,9 @@ def _null_column(parsed: Mapping[str, Any], leaves: list[Names]) -> Column | Non
     return (lambda get: (value is not None for value in column(get))) if parsed["value"] == "ne" else None
 
 
-def _either(one: Iterable[Any], other: Iterable[Any]) -> Iterator[Any]:
+def _either(one: Iterable[Any], other: Iterable[Any]) -> Iterable[Any]:
+    if type(one) is list and all(one):  # as almost always; a literal has no end
+        return one
     return (second if _is_false(first) else first for first, second in zip(one, other, strict=False))
 
 

@@ -41,7 +41,7 @@ class Hints:
             )
         mapping = found.mapping(topic)
         if mapping is None or not self._is_read_by(
-            mapping, found.yaml, MappedRecords([key], [value], np.array([time_ms]), lambda _: {})
+            mapping, found.yaml, MappedRecords([key], [value], np.array([time_ms]), lambda which: [{} for _ in which])
         ):
             return ""
         return f"input.topics.{topic}: {found.yaml} reads it" + (f" as {found.what}" if found.what else "")

@@ -4,12 +4,12 @@ A document is as in service.input.documents: `measurement`, `tags` and `fields` 
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from service.input.parts import Part, Slots, Walk, Walked, part_of, values_of
+from service.input.parts import Part, SlotDocuments, Slots, Walk, Walked, part_of
+from service.input.places import places_of
 from service.input.walks.kinds import ABSENT, OBJECT
 
 SHORTEST = 6  # bytes of a line, with its end
@@ -32,8 +32,7 @@ def walk_of(root: Any) -> Walk | None:
 
     def read(values: Sequence[bytes]) -> Walked:
         data = b"".join(values)
-        value_ends = np.fromiter(accumulate(map(len, values)), np.int64, len(values))
-        value_begins = np.concatenate(([0], value_ends[:-1]))
+        value_begins, value_ends = places_of(values)
         most = min(data.count(b"\n"), len(data) // SHORTEST) + len(values) + 1
         kinds = np.zeros((len(takes), most), np.uint8)
         begins, ends = np.zeros(kinds.shape, np.int64), np.zeros(kinds.shape, np.int64)
@@ -43,7 +42,7 @@ def walk_of(root: Any) -> Walk | None:
             kinds, begins, ends, of_value,
         )  # fmt: skip
         found = Slots(data, kinds[:, :count], begins[:, :count], ends[:, :count])
-        return Walked(values_of(part, found), of_value[:count])
+        return Walked(SlotDocuments(part, found), of_value[:count])
 
     return read
 

@@ -7,6 +7,7 @@ Sizes: R records, N readings, F features.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import compress
 from types import NoneType
@@ -24,8 +25,9 @@ from service.input.documents import key_of, shaped_documents_of
 from service.input.formats import NO_TIME, TopicMapping
 from service.input.numbers import number_column, number_reader, plain, plain_set
 from service.input.one_metric import is_of_a_feature
+from service.input.parts import SlotDocuments
 from service.input.paths import READING, Around, Path, path
-from service.input.shapes import Names, Shape, Wanted, all_of, found_in, shape_of
+from service.input.shapes import Names, Shape, Wanted, shape_of
 from service.input.times import TimeRules, time_column
 
 LEAST_READING_BYTES = 4  # of a record of many, and 1 a feature: in columns a reading takes some 90, and 32 a feature
@@ -34,12 +36,17 @@ REFUSED = object()
 
 
 class MappedRecords(NamedTuple):
-    """R records as they came. times_ms: (R,), -1 where unknown. headers: those of record n that are text, by name."""
+    """R records as they came. times_ms: (R,), -1 where unknown. headers: those of some records, of each by name."""
 
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
     times_ms: Int64s
-    headers: Callable[[int], Mapping[str, str]]
+    headers: Callable[[Sequence[int]], list[Mapping[str, bytes]]]
+
+
+def header_text(written: bytes) -> str:
+    """Of what is not UTF-8, what can be read."""
+    return written.decode(errors="replace")
 
 
 class ReadColumns(NamedTuple):
@@ -97,11 +104,11 @@ class _Readings(NamedTuple):
 
     topic: str
     records: MappedRecords
-    objects: list[Any]
-    documents: list[Any]
+    objects: Sequence[Any]
+    documents: Sequence[Any]
     document: Int64s
     record: Int64s
-    headers: Callable[[], Sequence[Mapping[str, str]]]
+    headers: Callable[[], Sequence[Mapping[str, bytes]]]
 
     def part(self, chosen: Bools) -> "_Readings":
         if chosen.all():
@@ -191,7 +198,7 @@ class ColumnReader:
         readings, skipped = self._selected(self._readings(topic, records, left), left)
         counts = np.bincount(readings.record, minlength=len(left))
         if int(counts.max(initial=0)) > 1:
-            sizes = np.array([len(value or b"") for value in records.values])
+            sizes = np.fromiter((len(value or b"") for value in records.values), np.int64, len(left))
             least = LEAST_READING_BYTES + self._width
             left |= (counts > self._max_readings) | ((counts > 1) & (counts * least > sizes))
         times = self._times(readings)
@@ -211,8 +218,12 @@ class ColumnReader:
         read = self._documents(values if len(where) == len(left) else [values[n] for n in where.tolist()])
         left[where[read.refused]] = True
         documents, record = read.documents, where[read.values]
-        headers = cache(lambda: list(map(records.headers, range(len(records.keys)))))
-        inside = documents if self._shape.readings is None else all_of(self._shape.readings, documents)
+        headers = cache(lambda: records.headers(range(len(records.keys))))
+        if isinstance(documents, SlotDocuments) and self._shape.readings is None:  # each is a reading
+            return _Readings(topic, records, documents, documents, np.arange(len(documents)), record, headers)
+        inside: Sequence[Any] = documents
+        if self._shape.readings is not None:
+            inside = self._shape.found_or_none(self._shape.readings, documents)
         kinds = set(map(type, inside))
         if kinds == {NoneType}:
             inside = documents
@@ -251,10 +262,10 @@ class ColumnReader:
             return _taken(self._found(one, readings.documents), readings.document)
         return _taken(self._record_column(one, readings), readings.record)
 
-    def _found(self, one: Path, objects: list[Any]) -> list[Any]:
+    def _found(self, one: Path, objects: Sequence[Any]) -> list[Any]:
         if one.formula is not None:
-            return list(one.formula.column(lambda names: all_of(self._shape.get(names), objects)))
-        return all_of(self._shape.get(one.names or ()), objects)
+            return list(one.formula.column(lambda names: self._shape.found_or_none(names, objects)))
+        return self._shape.found_or_none(one.names or (), objects)
 
     def _record_column(self, one: Path, readings: _Readings) -> list[Any]:
         records = readings.records
@@ -263,7 +274,11 @@ class ColumnReader:
             return [parts[key] for key in records.keys]
         if one.place == "header":
             (name,) = one.names or ("",)
-            return [headers.get(name) for headers in readings.headers()]
+            found = [headers.get(name) for headers in readings.headers()]
+            try:
+                return list(map(bytes.decode, cast(list[bytes], found)))
+            except (TypeError, UnicodeDecodeError):  # one is missing, or is no text
+                return [None if written is None else header_text(written) for written in found]
         if one.place == "topic":
             return [readings.topic] * len(records.keys)
         return [None if time < 0 else time for time in records.times_ms.tolist()]
@@ -276,19 +291,15 @@ class ColumnReader:
 
     def _names(self, readings: _Readings) -> tuple[list[bytes], Bools]:
         """(N,) and which of them are no names."""
+        parts = [self._column(one, readings) for one in self._paths.stream]
         unnamed = np.zeros(len(readings.objects), np.bool_)
-        parts = []
-        for one in self._paths.stream:
-            found = self._column(one, readings)
-            kinds = set(map(type, found))
-            if not kinds <= {str, int}:
-                unnamed |= np.array([type(part) not in (str, int) for part in found], np.bool_)
-            parts.append(found if kinds <= {str} else list(map(str, found)))
-        names = parts[0] if len(parts) == 1 else list(map("/".join, zip(*parts, strict=True)))
         try:
-            return list(map(str.encode, names)), unnamed
-        except UnicodeEncodeError:
-            return [name.encode(errors="surrogatepass") for name in names], unnamed
+            return _encoded(_joined(parts)), unnamed
+        except TypeError:  # some part of a name is no text
+            for n, found in enumerate(parts):
+                unnamed |= np.array([type(part) not in (str, int) for part in found], np.bool_)
+                parts[n] = list(map(str, found))
+            return _encoded(_joined(parts)), unnamed
 
     def _judge_quality(self, values: Doubles, readings: _Readings) -> None:
         for n, one in enumerate(self._paths.quality):
@@ -297,15 +308,15 @@ class ColumnReader:
                 bad = [quality is not None and plain(quality) not in self._good for quality in found]
                 values[np.array(bad, np.bool_), n] = np.nan
 
-    def _one_by_one(self) -> Callable[[list[Any]], tuple[Doubles, Bools]]:
-        gets = [self._shape.get(one.names or ()) for one in self._paths.by_feature]
+    def _one_by_one(self) -> Callable[[Sequence[Any]], tuple[Doubles, Bools]]:
+        places = [one.names or () for one in self._paths.by_feature]
 
-        def values(objects: list[Any]) -> tuple[Doubles, Bools]:
-            return self._rows([found_in(get, objects) for get in gets], {None, UNSET})
+        def values(objects: Sequence[Any]) -> tuple[Doubles, Bools]:
+            return self._rows([self._shape.found(names, objects) for names in places], {None, UNSET})
 
         return values
 
-    def _side_by_side(self, place: Path, features: Sequence[str]) -> Callable[[list[Any]], tuple[Doubles, Bools]]:
+    def _side_by_side(self, place: Path, features: Sequence[str]) -> Callable[[Sequence[Any]], tuple[Doubles, Bools]]:
         names = place.names or ()
         gets = [self._shape.get((name,)) for name in features]
         # A null beside its name is a missing value; below other names, nothing.
@@ -320,8 +331,12 @@ class ColumnReader:
                 return self._rows([found], set())
             return np.zeros((len(found), self._width)), np.ones(len(found), np.bool_)
 
-        def values(objects: list[Any]) -> tuple[Doubles, Bools]:
-            found = found_in(self._shape.get(names), objects) if names else objects
+        places = [(*names, name) for name in features]
+
+        def values(objects: Sequence[Any]) -> tuple[Doubles, Bools]:
+            with suppress(AttributeError):  # where it is no object in all of them
+                return self._rows([self._shape.column(place, objects) for place in places], {UNSET})
+            found = self._shape.found(names, objects)
             kinds = set(map(type, found))
             if len(kinds) == 1:
                 return of_kind(kinds.pop(), found)
@@ -339,18 +354,35 @@ class ColumnReader:
         for n, column in enumerate(columns):
             values[:, n], bad = self._numbers(column)
             unread |= bad
-        for n in np.flatnonzero(np.isnan(values).all(axis=1)).tolist() if nothing else ():
+        empty = np.isnan(values[:, 0]) if nothing else np.zeros(len(values), np.bool_)
+        if empty.any():
+            empty &= np.isnan(values).all(axis=1)
+        for n in np.flatnonzero(empty).tolist():
             row = [column[n] for column in columns]
             unread[n] |= all(one is None or one is UNSET for one in row) and nothing.issuperset(row)
         return values, unread
 
 
+def _joined(parts: Sequence[list[str]]) -> list[str]:
+    """Raises TypeError where one of several is no text."""
+    return parts[0] if len(parts) == 1 else list(map("/".join, zip(*parts, strict=True)))
+
+
+def _encoded(names: list[str]) -> list[bytes]:
+    """Raises TypeError where one is no text."""
+    try:
+        found = "\n".join(names).encode().split(b"\n")  # half of the time that it takes to encode each
+        return found if len(found) == len(names) else list(map(str.encode, names))
+    except UnicodeEncodeError:
+        return [name.encode(errors="surrogatepass") for name in names]
+
+
 def _is_unsure(found: list[Any]) -> Bools:
     """(N,) of which it is not known whether they are true: objects of which nothing was needed, and of unread keys."""
-    empty = {kind: kind() for kind in set(map(type, found)) if issubclass(kind, msgspec.Struct)}
-    if not empty and REFUSED not in found:
+    unsure = [REFUSED, *(kind() for kind in set(map(type, found)) if issubclass(kind, msgspec.Struct))]
+    if not any(one in found for one in unsure):
         return np.zeros(len(found), np.bool_)
-    return np.array([one is REFUSED or one == empty.get(type(one), REFUSED) for one in found], np.bool_)
+    return np.array([one in unsure for one in found], np.bool_)
 
 
 def _taken(found: list[Any], where: Int64s) -> list[Any]:

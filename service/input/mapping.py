@@ -22,6 +22,7 @@ from service.input.mapped_columns import (
     ColumnReader,
     MappedRecords,
     column_reader,
+    header_text,
     paths_of,
 )
 from service.input.names import NO_FEATURES, kind_of
@@ -168,7 +169,10 @@ class MappedReader:
     def _around(self, topic: str, records: MappedRecords, n: int) -> Around:
         time_ms = int(records.times_ms[n])
         key = self._key(records.keys[n]) if self._needs_key else None
-        headers = records.headers(n) if self._needs_headers else NO_HEADERS
+        headers = NO_HEADERS
+        if self._needs_headers:
+            (written,) = records.headers([n])
+            headers = {name: header_text(one) for name, one in written.items()}
         return Around(topic, key, headers, None if time_ms < 0 else time_ms, None)
 
     def _read_one(

@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from models.data.arrays import Bools, Doubles
 from service.errors import RejectedReading
 from service.input.formats import TopicMapping
+from service.input.places import places_of
 from service.input.reasons import Reason
 
 NUMBERS = frozenset((float, int, type(None)))
@@ -63,11 +64,14 @@ def number_column(
     missing = plain_set(mapping.missing)
     words = frozenset(one for one in missing if isinstance(one, str))
     left_out = [float(one) for one in missing if not isinstance(one, str)]
-    signs = frozenset(f"0123456789+-eE{mapping.decimal}") if mapping.decimal else None
+    signs = f"0123456789+-eE{mapping.decimal}".encode() if mapping.decimal else None
 
     def of_numbers(values: Sequence[Any]) -> Doubles:
         """Raises OverflowError, or ValueError where a number may be beside one that stands for a missing value."""
-        numbers = np.array(values, np.float64)
+        return without_left_out(np.array(values, np.float64))
+
+    def without_left_out(numbers: Doubles) -> Doubles:
+        """Raises ValueError, as above."""
         if left_out:
             if (np.abs(numbers) >= MOST_EXACT).any():
                 raise ValueError("a number that a double may not hold")
@@ -76,11 +80,16 @@ def number_column(
 
     def of_texts(texts: Sequence[str]) -> Doubles:
         """Raises ValueError where one is no number. Of these signs float() reads what DECIMALS has."""
-        if signs is None or not signs.issuperset("".join(texts)):
+        from service.input.walks.decimals import POWERS, walk  # noqa: PLC0415  (which loads the compiler)
+
+        data = "".join(texts).encode(errors="replace")
+        if signs is None or data.translate(None, signs):
             raise ValueError("other signs")
-        if mapping.decimal == ",":
-            texts = " ".join(texts).replace(",", ".").split(" ")
-        return of_numbers(list(map(float, texts)))
+        data = data.replace(b",", b".")
+        numbers = np.empty(len(texts))
+        if walk(np.frombuffer(data, np.uint8), *places_of(texts), POWERS, numbers):
+            return without_left_out(numbers)
+        return of_numbers([float(text.replace(",", ".")) for text in texts])
 
     def of_words(texts: Sequence[str]) -> Doubles:
         """Of numbers, and words for a missing value."""

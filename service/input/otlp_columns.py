@@ -5,7 +5,6 @@ names.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +13,7 @@ import numpy as np
 from models.data.arrays import Int64s
 from service.input.otlp import NO_RECORDED_VALUE, TEMPORALITIES, Messages, attributes_of, series_of, source_of
 from service.input.parts import SCALARS, Part, Walk, Walked, part_of
+from service.input.places import places_of
 
 MOST_KNOWN_BYTES = 16_777_216  # of each kind
 MOST_DEPTH = 16  # of attributes within attributes: far less than the library reads
@@ -54,8 +54,7 @@ def walk_of(root: Any, messages: Messages) -> Walk | None:
 
     def read(values: Sequence[bytes]) -> Walked:
         data = b"".join(values)
-        ends = np.fromiter(accumulate(map(len, values)), np.int64, len(values))
-        begins = np.concatenate(([0], ends[:-1]))
+        begins, ends = places_of(values)
         rows = np.empty((len(data) // LEAST_POINT + 1, COLUMNS), np.int64)
         count = walk(np.frombuffer(data, np.uint8), begins, ends, rows)
         return instances(data, rows[:count])

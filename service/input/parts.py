@@ -1,4 +1,4 @@
-"""Columns of the parts of many documents to instances of the classes of a shape.
+"""Columns of the parts of many documents, and instances of the classes of a shape made of them.
 
 What walks bytes puts what it finds into slots, one for each part that the shape has: what kind it is of, and the number
 or where in the bytes it stands. An instance holds what msgspec would make of the document.
@@ -7,6 +7,7 @@ Sizes: R documents, S slots.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import count
 from types import NoneType
 from typing import Any, NamedTuple, get_args
@@ -51,9 +52,9 @@ class Part(NamedTuple):
 
 
 class Walked(NamedTuple):
-    """Instances of some values, in order, and which value each is of; a value without any must be read by itself."""
+    """What was found in some values, in order, and which value each is of; one without any must be read by itself."""
 
-    documents: list[Any]
+    documents: Sequence[Any]
     values: Int64s
 
 
@@ -85,6 +86,35 @@ class Slots(NamedTuple):
     def part(self, chosen: NDArray[Any]) -> "Slots":
         """Of some of the documents."""
         return self._replace(kinds=self.kinds[:, chosen], begins=self.begins[:, chosen], ends=self.ends[:, chosen])
+
+
+class SlotDocuments(Sequence[Any]):
+    """R documents as they stand in slots. Instances are made of them where some are needed."""
+
+    def __init__(self, part: Part, slots: Slots) -> None:
+        self._part, self._slots = part, slots
+
+    def __len__(self) -> int:
+        return int(self._slots.kinds.shape[1])
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.instances[place]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.instances)
+
+    @cached_property
+    def instances(self) -> list[Any]:
+        return values_of(self._part, self._slots)
+
+    def column(self, names: Sequence[str]) -> list[Any]:
+        """(R,) what names lead to in each. Raises AttributeError where one leads to no object."""
+        part = self._part
+        for name in names:
+            if name not in part.fields or (self._slots.kinds[part.slot] != OBJECT).any():
+                raise AttributeError(name)
+            part = part.fields[name]
+        return values_of(part, self._slots)
 
 
 def part_of(root: Any) -> Part:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from models.data.arrays import Int64s
-from service.input.parts import Part, Slots, Walked, part_of, slots_of, values_of
+from service.input.parts import Part, SlotDocuments, Slots, Walked, part_of, slots_of
+from service.input.places import places_of
 from service.input.walks.fields import (
     AS_32,
     AS_64,
@@ -83,16 +84,15 @@ def walk_of(descriptor: Any, root: Any) -> BodyWalk | None:
 
     def read(values: Sequence[bytes], begins: Sequence[int]) -> Walked:
         data = b"".join(values)
-        ends = np.fromiter(accumulate(map(len, values)), np.int64, len(values))
-        begins_at = np.concatenate(([0], ends[:-1])) + np.array(begins)
+        first, ends = places_of(values)
         size = (slots_of(part), len(values))
         found = Slots(
             data, np.zeros(size, np.uint8), np.zeros(size, np.int64), np.zeros(size, np.int64), compiler.symbols
         )
         refused, frames = np.zeros(len(values), np.bool_), np.zeros((MOST_DEPTH, 4), np.int64)
-        walk(np.frombuffer(data, np.uint8), begins_at, ends, *tables, *found[1:4], frames, refused)
+        walk(np.frombuffer(data, np.uint8), first + np.array(begins), ends, *tables, *found[1:4], frames, refused)
         where = np.flatnonzero(~refused)
-        return Walked(values_of(part, found.part(where) if refused.any() else found), where)
+        return Walked(SlotDocuments(part, found.part(where) if refused.any() else found), where)
 
     return read
 

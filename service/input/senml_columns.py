@@ -77,7 +77,7 @@ def _whole_or_left(
             return NOTHING
         half = len(values) // 2
         first, second = (_whole_or_left(some, decode, instances) for some in (values[:half], values[half:]))
-        return Walked(first.documents + second.documents, np.concatenate([first.values, second.values + half]))
+        return Walked([*first.documents, *second.documents], np.concatenate([first.values, second.values + half]))
 
 
 def _bases(column: list[Any], sizes: Sequence[int], kind: Any) -> list[Any]:

@@ -4,12 +4,14 @@ Objects become instances of a few classes whose fields are the names on the path
 record that does not fit, such as one with text where a path has an object, fails to decode: it is read another way.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
+
+from service.input.parts import SlotDocuments
 
 Names = tuple[str, ...]
 Get = Callable[[Any], Any]
@@ -29,11 +31,30 @@ class Wanted(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """root: the type of a value. get: what takes the part of an instance that names lead to."""
+    """What parts of a value are."""
 
-    root: Any
-    readings: Get | None
-    get: Callable[[Names], Get]
+    root: Any  # the type of a value
+    readings: Names | None  # of the array of readings
+    get: Callable[[Names], Get]  # what takes the part of an instance that names lead to
+
+    def column(self, names: Names, objects: Sequence[Any]) -> list[Any]:
+        """What names lead to in each object. Raises AttributeError where one leads to no object."""
+        if isinstance(objects, SlotDocuments):
+            return objects.column(names)
+        return list(map(self.get(names), objects)) if names else list(objects)
+
+    def found(self, names: Names, objects: Sequence[Any]) -> list[Any]:
+        """The same; UNSET where nothing is, or a name on the way leads to no object."""
+        try:
+            return self.column(names, objects)
+        except AttributeError:
+            get = self.get(names)
+            return [_or_unset(get, one) for one in objects]
+
+    def found_or_none(self, names: Names, objects: Sequence[Any]) -> list[Any]:
+        """The same, with None where nothing is: as paths find it."""
+        found = self.found(names, objects)
+        return [None if one is UNSET else one for one in found] if UNSET in found else found
 
 
 class _Node:
@@ -72,8 +93,7 @@ def shape_of(wanted: Wanted) -> Shape | None:
         return None
     alone = wanted.readings is not None or bool(wanted.record)
     whole = classes.struct(root) if alone else _one_or_many(classes.struct(root))
-    readings = None if wanted.readings is None else classes.get(wanted.readings)
-    return Shape(whole, readings, classes.get)
+    return Shape(whole, wanted.readings, classes.get)
 
 
 class _Classes:
@@ -115,20 +135,6 @@ class _Classes:
 
 def _one_or_many(one: Any) -> Any:
     return one | list[one]
-
-
-def found_in(get: Get, objects: Iterable[Any]) -> list[Any]:
-    """What is there in each; UNSET where nothing is, or a name on the way leads to no object."""
-    try:
-        return list(map(get, objects))
-    except AttributeError:
-        return [_or_unset(get, one) for one in objects]
-
-
-def all_of(get: Get, objects: Iterable[Any]) -> list[Any]:
-    """The same, with None where nothing is: as paths find it."""
-    found = found_in(get, objects)
-    return [None if one is UNSET else one for one in found] if UnsetType in set(map(type, found)) else found
 
 
 def _or_unset(get: Get, one: Any) -> Any:

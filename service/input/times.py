@@ -90,10 +90,10 @@ def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
         if "-" not in times[0]:
             return _of_numbers(_whole_numbers(times), rules.unit)
         iso = iso_layout_of(times[0])
-        if iso is not None and (iso[1] or clock is not None):
+        if iso is not None and (iso.offset or clock is not None):
             with suppress(ValueError):
-                found = microseconds_of(times, iso[0])
-                return _of_microseconds(found if iso[1] or clock is None else clock.utc(found))
+                found = microseconds_of(times, iso)
+                return _of_microseconds(found if iso.offset or clock is None else clock.utc(found))
         if not all("-" in time for time in times):
             raise ValueError("dates and numbers")
         return _of_datetimes(list(map(datetime.fromisoformat, times)), tz)

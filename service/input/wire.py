@@ -43,7 +43,7 @@ from service.input.reading_batch import ReadingBatch, Runs, StreamEnd, StreamKey
 from service.input.reasons import Reason
 from service.input.rejects import Reject, refused_readings
 from service.input.time_limits import TimeLimits
-from service.log.port import Cut, Fetched, Unreadable
+from service.log.port import Cut, Fetched, Headers, Unreadable
 
 MAX_VALUE_BYTES = 65_536
 HINTED = frozenset(
@@ -223,10 +223,9 @@ class Decoder:
         batch, rejects = self._judged_apart(fetched, read.columns, rejects, read.flaws)
         return self._with_ends(fetched, batch._replace(skipped=read.skipped), rejects, read.ends)
 
-    def _headers(self, fetched: Fetched, n: int) -> dict[str, str]:
-        """Those of a record that are text, by name."""
-        kept = fetched.headers(int(fetched.offsets[n])).kept
-        return {name: value.decode(errors="replace") for name, value in kept if value is not None}
+    def _headers(self, fetched: Fetched, which: Sequence[int]) -> list[Mapping[str, bytes]]:
+        """Those of some records that have a value, of each by name."""
+        return [_with_values(fetched.headers(offset).kept) for offset in fetched.offsets[which].tolist()]
 
     def _judged_apart(
         self,
@@ -319,7 +318,9 @@ class Decoder:
     def _is_bad(self, columns: Columns, record_times: Int64s) -> Bools:
         """(N,) which readings cannot be judged."""
         times = columns.times_ms
-        bad: Bools = (times < 0) | (times > MAX_TIMESTAMP_MS) | (np.abs(columns.values) > MAX_VALUE).any(axis=1)
+        bad: Bools = (times < 0) | (times > MAX_TIMESTAMP_MS)
+        if (far := np.abs(columns.values) > MAX_VALUE).any():
+            bad |= far.any(axis=1)
         bad |= self.time_limits.far(np.clip(times, 0, MAX_TIMESTAMP_MS), record_times)
         if columns.named and not all_without_flaw(columns.keys):
             good = {key: flaw_of(key) is None for key in set(columns.keys)}
@@ -406,6 +407,10 @@ class Decoder:
             if value is not None and abs(value) > MAX_VALUE:
                 raise RejectedReading(Reason.OUT_OF_RANGE, out_of_range(name, value))
         return row
+
+
+def _with_values(headers: Headers) -> Mapping[str, bytes]:
+    return {name: value for name, value in headers if value is not None}
 
 
 def _runs(fetched: Fetched, columns: Columns) -> Runs:

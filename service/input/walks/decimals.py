@@ -6,13 +6,23 @@ exactly give the double nearest to their product or quotient. Others are left to
 
 import numpy as np
 
-from models.data.arrays import Bytes, Doubles
-from models.detection.compiling import compiled
+from models.data.arrays import Bytes, Doubles, Int64s
+from models.detection.compiling import compiled, kept
 
 POWERS: Doubles = np.array([float(10**n) for n in range(23)])  # those that a double holds exactly
 MOST_WHOLE = 2**53
 MOST_DIGITS = 18
 NO_NUMBER, EXACT, OTHER = 0, 1, 2
+
+
+@kept
+def walk(data: Bytes, begins: Int64s, ends: Int64s, powers: Doubles, found: Doubles) -> bool:
+    """Whether all N texts data[begins[n]:ends[n]] are numbers that are EXACT: then found, (N,), has them."""
+    for n in range(len(begins)):
+        how, found[n] = decimal(data, begins[n], ends[n], powers)
+        if how != EXACT:
+            return False
+    return True
 
 
 @compiled

@@ -4,11 +4,13 @@ import numpy as np
 
 from service.input.walks.avro import walk
 from service.input.walks.decimals import POWERS
+from service.input.walks.decimals import walk as walk_decimals
 from service.input.walks.influx import walk as walk_lines
 from service.input.walks.operations import END, MOST_DEPTH
 from service.input.walks.otlp import COLUMNS
 from service.input.walks.otlp import walk as walk_requests
 from service.input.walks.protobuf import walk as walk_messages
+from service.input.walks.times import walk as walk_times
 
 
 def keep_code() -> None:
@@ -24,3 +26,5 @@ def keep_code() -> None:
     tables = np.zeros((1, 4), np.int64), np.zeros((0, 8), np.int64), none, np.zeros((1, 2), np.int64)
     walk_messages(data, none, none, *tables, kinds, slots, slots, np.zeros((1, 4), np.int64), flags)
     walk_requests(data, none, none, np.zeros((0, COLUMNS), np.int64))
+    walk_times(data, none, none, np.zeros((0, 3), np.int64), none, none)
+    walk_decimals(data, none, none, POWERS, np.zeros(0))

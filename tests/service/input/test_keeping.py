@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from docs.payloads import PAYLOADS, decoder, fetched
-from service.input.walks import avro, influx, otlp, protobuf
+from service.input.walks import avro, decimals, influx, otlp, protobuf, times
 from service.input.walks.keeping import keep_code
 
-COMPILED: tuple[Any, ...] = (avro.walk, influx.walk, otlp.walk, protobuf.walk)
+COMPILED: tuple[Any, ...] = (avro.walk, decimals.walk, influx.walk, otlp.walk, protobuf.walk, times.walk)
 
 
 @pytest.mark.thorough

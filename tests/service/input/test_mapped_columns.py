@@ -151,8 +151,7 @@ def read_apart(payload: Payload) -> int:
     reader = column_reader(mapping, paths_of(mapping, payload.features), payload.features, MOST_READINGS)
     if reader is None:
         return RECORDS
-    headers = {name: value.decode() for name, value in payload.headers.items()}
-    times_ms = np.full(RECORDS, NOW_MS)
+    times_ms, headers = np.full(RECORDS, NOW_MS), [payload.headers] * RECORDS
     records = MappedRecords([payload.key] * RECORDS, [payload.value] * RECORDS, times_ms, lambda _: headers)
     return int(reader.read(TOPIC, records, np.ones(RECORDS, np.bool_)).left.sum())
 

@@ -75,7 +75,10 @@ def test_text_is_the_time_that_it_is_by_itself(written: str, zone: str | None) -
 
 @given(
     st.lists(
-        st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?Z?", fullmatch=True),
+        st.from_regex(
+            r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,10})?(Z|[+-][0-9]{2}:[0-9]{2})?",
+            fullmatch=True,
+        ),
         min_size=1,
     )
 )
@@ -84,6 +87,20 @@ def test_digits_that_are_no_time_are_none(texts: list[str]) -> None:
         compared(TimeRules("input.topics.plant", TimeUnit.MS, None, zone), texts)
         for text in texts:
             compared(TimeRules("input.topics.plant", TimeUnit.MS, None, zone), [text] * 3)
+
+
+def test_fractions_of_each_length_and_offsets_of_each_form_are_read_side_by_side() -> None:
+    rng = Random(7)
+    for offsets in (("Z", "+02:00", "-11:30", "+00:00", "+23:59"), ("",)):
+        texts = [
+            f"{moment:%Y-%m-%dT%H:%M:%S}{rng.choice(('', '.' + str(rng.randrange(1, 10**9))))}{rng.choice(offsets)}"
+            for moment in moments(rng)
+            if 1971 <= moment.year < 2200
+        ]
+        rules = TimeRules("input.topics.plant", zone=None if offsets[0] else "Europe/Berlin")
+        assert compared(rules, texts) == len(texts)
+        for odd in (".", ".1234567890", ",5", "+02", "+0200", "+24:00", "+02:60", "z", " Z"):
+            compared(rules, [*texts[:9], texts[0][:19] + odd])
 
 
 @given(st.lists(st.from_regex(r"-?[0-9]{0,20}(\.[0-9]{0,3})?", fullmatch=True), min_size=1))
