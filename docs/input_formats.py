@@ -6,6 +6,7 @@ import math
 import msgspec
 import numpy as np
 
+from docs.data_files import file_table
 from docs.payloads import payload_table
 from docs.tables import block, page, table
 from models.data import series, stream_key
@@ -126,6 +127,9 @@ def input_formats() -> str:
         _rest(series.__doc__),
         "Without `--time-unit`, numbers that look like seconds, microseconds or nanoseconds are an error. Example:",
         block("text", "timestamp,stream,temperature,pressure\n2026-01-05T00:00:00Z,line-03/pump-033,61.2,4.1"),
+        "Other files are read by the options of [files as they are](../how-to/train.md#files-as-they-are). Each row is "
+        "a file, the options that read it, and the first reading that came out.",
+        file_table(),
     )
 
 

@@ -36,7 +36,12 @@ LABELS = ("anomaly", "is_anomaly", "label", "labels", "changepoint", "attack", "
 QUALITIES = ("quality", "status", "validity", "valid", "good", "qc", "q", "flag", "statuscode", "opcquality")
 MOST_FLAGS = 4  # that a column of them holds
 INDEXES = ("", "index", "idx", "id", "row", "row_id", "unnamed: 0", "no", "nr", "#")
-METRIC_NAMES = ("metric", "sensor", "name", "variable", "tag", "channel", "measurement", "parameter")
+TIME_WORDS, LEAST_TIME = frozenset((*TIME_NAMES, "epoch", "unixtime")), 1e8  # of columns that hold times as numbers
+METRIC_NAMES = (
+    *("metric", "sensor", "name", "variable", "tag", "channel", "measurement", "parameter"),
+    *("_field", "field", "tagname", "varname", "signal"),
+)
+VALUE_NAMES = ("value", "_value", "varvalue", "val")  # of the values that such a column names
 SENTINELS = (-9999.0, -999.0, -99999.0, -32768.0, 9999.0, 32767.0, 65535.0, 99999.0, 999999.0)
 FAR = 5  # times the other values' range, or the largest of them, that a sentinel is away from them
 NEAR = 1e-3  # of a sentinel
@@ -206,7 +211,7 @@ class _Column:
         self.switches = True  # whether all that is no number is true or false
         self.zeros_and_ones = True
         self.flags: set[float] = set()  # values, as long as they are whole and few
-        self.counts_rows = True
+        self.counts_rows = self.rises = True
         self.last: float | None = None
         self.low, self.high = math.inf, -math.inf  # of what is not near a sentinel
         self.sentinels: Counter[float] = Counter()
@@ -229,7 +234,8 @@ class _Column:
         if len(self.flags) <= MOST_FLAGS:
             self.flags |= {*np.unique(values)[: MOST_FLAGS + 1].tolist()}
         steps = np.diff(values if self.last is None else np.append(self.last, values))
-        self.counts_rows &= bool((steps == 1).all()) and len(values) == len(raw)
+        self.rises &= bool((steps > 0).all()) and len(values) == len(raw)
+        self.counts_rows &= self.rises and bool((steps == 1).all())
         self.last = float(values[-1])
         self.sentinels.update(values[np.isin(values, SENTINELS)].tolist())
         near = np.zeros(len(values), bool)  # such as a sentinel that an offset was added to
@@ -359,6 +365,8 @@ class _Survey:
         if words[-1] in QUALITIES and 0 < len(column.flags) <= MOST_FLAGS and all(map(float.is_integer, column.flags)):
             flags = ", ".join(f"{one:g}" for one in sorted(column.flags))
             return f"holds {flags} alone and looks like a quality flag, which is no sensor"
+        if column.rises and column.present > 1 and column.low >= LEAST_TIME and not TIME_WORDS.isdisjoint(words):
+            return "rises with each row and looks like a time, which is no sensor"
         if name.strip().lower() in INDEXES and column.counts_rows and column.present > 1:
             return "counts the rows and looks like an index, which is no sensor"
         return ""
@@ -376,8 +384,10 @@ class _Survey:
         if kind == "text":
             more = f"; --stream-column '{name}' if it names the streams"
             names = [one for one, found in self._columns.items() if found.bad and one.lower() in METRIC_NAMES]
-            if names and self._options.value_column in self._columns:
-                more += f"; --name-column {names[0]} if it says what each row's value is"
+            values = [one for one in self._columns if one.lower() in VALUE_NAMES]
+            if names and values:
+                of = "" if values[0] == self._options.value_column else f" --value-column {values[0]}"
+                more += f"; --name-column {names[0]}{of} if it says what each row's value is"
         raise UnusableData(
             f"{self._path}: column {name} is {kind}, expected numbers; row {row} is {value!r}; "
             f"{named} names the channels{more}"

@@ -1,8 +1,8 @@
 """The rows of a data file, checked: what is wrong with one is said with file, row and the option that helps."""
 
 import os
-import re
-from collections.abc import Collection, Sequence
+import shlex
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -15,7 +15,8 @@ from models.data.errors import UnusableData
 from models.data.file_options import AS_USUAL, EXCEL, FileOptions
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.text_files import stem_of
-from models.data.time_units import DAY_MS, MAX_TIMESTAMP_MS, TimeUnit, looks_like
+from models.data.time_texts import likely_formats, parsed
+from models.data.time_units import DAY_MS, MAX_TIMESTAMP_MS, TimeUnit, date_in_digits, is_ticks, looks_like
 
 EXCEL_TO_1970_MS = 25_569 * DAY_MS  # from the day 0 of Excel, 1899-12-30
 EXCEL_DAYS = 29_221, 73_051  # of 1980 to 2100: numbers that look like them
@@ -39,9 +40,21 @@ class Wording(NamedTuple):
     time: str = "timestamp"
     stream: str = "stream"
     unit: str = "--time-unit {}"
+    digits: str = "--time-format '{}' reads it"
+    format_hint: Callable[[str], str] = lambda _: ""  # of a time in text that is not RFC 3339
 
 
-FILES = Wording()
+def _format_hint(text: str) -> str:
+    """Which option reads a text, or leaves its row out."""
+    if forms := likely_formats(text):
+        named = " or ".join(f"'{form}'" for form in forms)
+        return f"; --time-format {named} {'reads it' if len(forms) == 1 else 'says which it is'}"
+    if not any(sign.isdigit() for sign in text):
+        return f"; --leave-out {shlex.quote(text)} leaves out lines that begin so"
+    return "; --time-format says how it is written, such as '%d.%m.%Y %H:%M:%S'"
+
+
+FILES = Wording(format_hint=_format_hint)
 
 
 class FileCheck:
@@ -102,6 +115,8 @@ class FileCheck:
             raise UnusableData(f"{self.path}: row {self._first(column.is_null())} has no {self._wording.time}")
         if self._format == EXCEL:
             times = self._days_of_excel(column).dt.epoch("ms")
+        elif column.dtype.is_integer() and self._format is not None:
+            times = self._parse_format(column.cast(pl.String), self._format).dt.epoch("ms")
         elif column.dtype.is_integer() or column.dtype.is_float():
             times = self._in_milliseconds(column)
         elif isinstance(column.dtype, pl.Datetime):
@@ -138,6 +153,8 @@ class FileCheck:
             place = int(whole.is_null().arg_max() or 0)
             self._refuse_unit(column[place], place, unit)
         self._check_unit(whole.to_numpy(), unit)
+        if self._unit is None and not self._begin:
+            self._check_digits(whole)
         return whole * 1000 if unit == TimeUnit.S else whole // (unit.per_second // 1000)
 
     def _check_unit(self, numbers: Int64s | Doubles, unit: TimeUnit) -> None:
@@ -154,9 +171,21 @@ class FileCheck:
             if len(within) and 2 * before < numbers[within].min():
                 self._refuse_unit(numbers[within[0]].item(), int(within[0]), unit)
 
+    def _check_digits(self, numbers: pl.Series) -> None:
+        """Refuse numbers that are all dates in digits."""
+        form = date_in_digits(numbers[0]) if len(numbers) else None
+        if form is not None and not parsed(numbers.cast(pl.String), form).null_count():
+            raise UnusableData(
+                f"{self.path}: row 0: {self._wording.time} {numbers[0]} looks like a date in digits, expected "
+                f"milliseconds; {self._wording.digits.format(form)}; a clock that begins at zero is read by "
+                f"{self._wording.unit.format('ms')}"
+            )
+
     def _refuse_unit(self, number: float, place: int, unit: TimeUnit) -> NoReturn:
         where = f"{self.path}: row {self._begin + place}: {self._wording.time} {number}"
         likely = looks_like(number)
+        if is_ticks(number):
+            raise UnusableData(f"{where} looks like ticks of .NET, which are not read, expected {unit.word}")
         if likely is None or likely == unit:
             raise UnusableData(f"{where} is after the year 9999 in {unit.word}")
         option = self._wording.unit
@@ -181,28 +210,25 @@ class FileCheck:
         elif self._zoned and not with_offset.all():
             self._refuse_time(column, int((~with_offset).arg_max() or 0))
         try:
-            parsed = text.str.to_datetime(time_unit="ms", time_zone="UTC" if self._zoned else None, strict=False)
+            found = text.str.to_datetime(time_unit="ms", time_zone="UTC" if self._zoned else None, strict=False)
         except pl.exceptions.PolarsError:  # it finds no format that fits any of them
-            parsed = pl.Series([None] * len(column), dtype=pl.Datetime("ms"))
-        if parsed.null_count():
-            self._refuse_time(column, int(parsed.is_null().arg_max() or 0))
-        return self._with_zone(parsed)
+            found = pl.Series([None] * len(column), dtype=pl.Datetime("ms"))
+        if found.null_count():
+            self._refuse_time(column, int(found.is_null().arg_max() or 0))
+        return self._with_zone(found)
 
     def _parse_format(self, column: pl.Series, form: str) -> pl.Series:
         try:
-            if re.search(r"%[HIRTXsc+]", form):
-                parsed = column.str.to_datetime(form, time_unit="ms", strict=False)
-            else:
-                parsed = column.str.to_date(form, strict=False).cast(pl.Datetime("ms"))
+            times = parsed(column, form)
         except pl.exceptions.PolarsError:
             raise UnusableData(f"--time-format is {form!r}, expected one such as '%d.%m.%Y %H:%M:%S'") from None
-        if parsed.null_count():
-            place = int(parsed.is_null().arg_max() or 0)
+        if times.null_count():
+            place = int(times.is_null().arg_max() or 0)
             raise UnusableData(
                 f"{self.path}: row {self._begin + place}: {self._wording.time} {column[place]!r}, expected {form}; "
                 "--time-format names another"
             )
-        return self._with_zone(parsed)
+        return self._with_zone(times)
 
     def _days_of_excel(self, column: pl.Series) -> pl.Series:
         days = column.cast(pl.Float64, strict=False)
@@ -231,7 +257,7 @@ class FileCheck:
     def _refuse_time(self, column: pl.Series, place: int) -> NoReturn:
         raise UnusableData(
             f"{self.path}: row {self._begin + place}: {self._wording.time} {column[place]!r},"
-            " expected RFC 3339 such as 2026-01-31T23:59:00Z"
+            f" expected RFC 3339 such as 2026-01-31T23:59:00Z{self._wording.format_hint(column[place])}"
         )
 
     def _first(self, found: pl.Series) -> int:

@@ -31,6 +31,7 @@ class FileOptions(NamedTuple):
     encoding: str | None = None
     columns: tuple[str, ...] = ()  # all of a text file's, by place
     skip_lines: int | None = None  # of a text file or a sheet, before its header
+    leave_out: tuple[str, ...] = ()  # with which lines of a text, or rows of a sheet, begin that are no readings
     sheet: str | None = None  # of an Excel workbook; None: the only one with cells
     missing: tuple[str, ...] = ()  # further words and numbers for no value
     order: Order = Order.KEEP

@@ -130,7 +130,9 @@ def read(frame: F, given: Layout, features: Sequence[str] | None) -> Table[F]:
     for name in channels:
         _check_range(name, columns[name])
 
-    wording = Wording(time or "index", stream or STREAM, "time_unit='{}'")
+    wording = Wording(
+        time or "index", stream or STREAM, "time_unit='{}'", "pandas.to_datetime(…, format='{}') makes times of it"
+    )
     table = pl.DataFrame([column.alias(name) for name, column in columns.items()])
     piece = FileCheck(FRAME, table.schema, channels, channels, FileOptions(unit=given.unit), wording).check(table)
     series = [

@@ -3,15 +3,16 @@
 CSV and its relatives and JSON lines, also compressed; Parquet, Arrow IPC (Feather) and Excel.
 """
 
+import codecs
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from models.data import text_files, workbook
+from models.data import prometheus_answer, text_files, workbook
 from models.data.errors import UnusableData
 from models.data.file_options import FileOptions
 from models.data.text_files import COMPRESSED, SEPARATORS, opened, suffix_of
@@ -42,14 +43,14 @@ def raw_table(path: Path, options: FileOptions) -> RawTable:
     if suffix in ARROW:
         return _raw_arrow(path)
     if suffix == workbook.SUFFIX:
-        table = workbook.read(path, options.sheet, options.columns, options.skip_lines)
+        table = workbook.read(path, options.sheet, options.columns, options.skip_lines, options.leave_out)
         notes = [f"sheet {table.sheet}"] if options.sheet is None and table.sheet != "Sheet1" else []
         notes += _header_notes(options, "row", table.before, table.frame.columns, table.units)
         return in_memory(table.frame, tuple(notes))
     if suffix in (*LINES, JSON):
-        return _raw_lines(path)
+        return _raw_lines(path, options)
     with readable(path):
-        layout = text_files.layout_of(path, options.separator, options.encoding, options.columns, options.skip_lines)
+        layout = text_files.layout_of(path, options)
     notes = _header_notes(options, "line", layout.before, layout.names, layout.units)
     if layout.separator != "," and options.separator is None:
         notes.append(f"separator {SEPARATORS.get(layout.separator, repr(layout.separator))}")
@@ -68,8 +69,10 @@ def raw_table(path: Path, options: FileOptions) -> RawTable:
 def _header_notes(
     options: FileOptions, what: str, before: int, names: Sequence[str], units: Sequence[str]
 ) -> list[str]:
-    """For people, of what is around the header. what: a line or a row."""
+    """For people, of what is around the header, and left out. what: a line or a row."""
     notes = []
+    if options.leave_out:
+        notes.append(f"{what}s that begin with {' or '.join(options.leave_out)} left out")
     if before and options.skip_lines is None:
         notes.append(f"{before} {what}{'s'[: before > 1]} before the header left out")
     if units:
@@ -103,10 +106,14 @@ def _raw_arrow(path: Path) -> RawTable:
         return _scanned(path, pl.scan_ipc) if begin == ARROW_FILE else in_memory(pl.read_ipc_stream(path), ())
 
 
-def _raw_lines(path: Path) -> RawTable:
+def _raw_lines(path: Path, options: FileOptions) -> RawTable:
     with readable(path), opened(path) as file:
-        whole = file.read()
-    lines = _of_array(path, whole) if suffix_of(path) == JSON else None
+        whole = file.read().removeprefix(codecs.BOM_UTF8)
+    found = _document(whole) if suffix_of(path) == JSON else None
+    if isinstance(found, dict) and prometheus_answer.is_answer(found):
+        frame = prometheus_answer.table_of(path, found, options)
+        return in_memory(frame, ("an answer of Prometheus, each of its series a stream",))
+    lines = _of_array(path, found)
     if lines is None:
         lines = [line for line in whole.split(b"\n") if line.strip()]
     for row, line in enumerate(lines):
@@ -132,17 +139,21 @@ def _raw_lines(path: Path) -> RawTable:
     return in_memory(frame, ())
 
 
-def _of_array(path: Path, whole: bytes) -> list[bytes] | None:
-    """The objects of a file that is one array of them, a line each; None: it is lines of JSON."""
+def _document(whole: bytes) -> Any:
+    """The one in a file; None: it is lines of JSON."""
     try:
-        found = json.loads(whole)
+        return json.loads(whole)
     except ValueError:
         return None
+
+
+def _of_array(path: Path, found: Any) -> list[bytes] | None:
+    """The objects of a file that is one array of them, a line each; None: it is lines of JSON."""
     if isinstance(found, dict):
         names = ", ".join(list(found)[:8]) or "nothing in it"
         raise UnusableData(
-            f"{path}: is one JSON object with {names}, expected an array of objects, or an object a line; "
-            "`telltale input try --file` says what reads it from a topic"
+            f"{path}: is one JSON object with {names}, expected an array of objects, an object a line, or an answer of "
+            "Prometheus; `telltale input try --file` says what reads it from a topic"
         )
     return [json.dumps(one).encode() for one in found] if isinstance(found, list) else None
 

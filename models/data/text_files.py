@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import re
+import shlex
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,9 @@ from typing import IO, Any, NamedTuple
 import polars as pl
 import zstandard
 
-from models.data.column_values import MISSING
+from models.data.column_values import MISSING, TIMES
 from models.data.errors import UnusableData
+from models.data.file_options import FileOptions
 
 PIECE_BYTES = 16 * 1024 * 1024
 ZSTD_BYTES = 64 * 1024
@@ -27,8 +29,8 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 SAMPLE_LINES = 50
 COMPRESSED = (".gz", ".zst")
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+TIME = re.compile(TIMES)
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
-TIME = re.compile(r"\d{4}-\d\d-\d\d.*|\d{1,2}[./-]\d{1,2}[./-]\d{4}.*")
 
 
 DAMAGED = (EOFError, zlib.error, zstandard.ZstdError)  # what a compressed file that is cut short raises
@@ -45,6 +47,7 @@ class TextLayout(NamedTuple):
     unnamed_last: bool  # a last column without name or values: each line ends in a separator
     before: int  # lines before the header, or before the first row
     units: tuple[str, ...]  # of the columns, where the row below the header has them
+    leave_out: tuple[str, ...]  # with which lines begin that are no rows
 
 
 def suffix_of(path: Path) -> str:
@@ -71,13 +74,9 @@ def opened(path: Path) -> IO[bytes]:
             return path.open("rb")
 
 
-def layout_of(
-    path: Path, separator: str | None, encoding: str | None, columns: Sequence[str], skip_lines: int | None
-) -> TextLayout:
-    """Find out how a file is written. columns: names that are given, of all columns. Raises UnusableData.
-
-    skip_lines: how many lines lie before the header; None: found out.
-    """
+def layout_of(path: Path, options: FileOptions) -> TextLayout:
+    """Find out how a file is written. Raises UnusableData."""
+    separator, encoding, columns, skip_lines = options.separator, options.encoding, options.columns, options.skip_lines
     if separator is not None and (len(separator) != 1 or ord(separator) > 127):
         raise UnusableData(f"--separator is {separator!r}, expected one ASCII character")
     if encoding is None:
@@ -89,7 +88,8 @@ def layout_of(
             codecs.lookup(encoding)
         except LookupError:
             raise UnusableData(f"--encoding is {encoding!r}, expected one such as utf-8 or cp1252") from None
-    all_lines = _first_lines(path, encoding, skip_lines or 0)
+    left_out = _beginning(options.leave_out)
+    all_lines = [left_out.sub("\n", line) for line in _first_lines(path, encoding, skip_lines or 0)]
     before = _before_header(all_lines, separator) if skip_lines is None else skip_lines
     remarks = before > 0 and _is_remark(all_lines[0])
     lines = [line for line in all_lines[before:] if line.strip() and not (remarks and _is_remark(line))]
@@ -122,11 +122,7 @@ def layout_of(
             f"{path}: the first line is {found.join(rows[0])}, expected the names of the columns; "
             "--columns A,B,C names them, --skip-lines N leaves out what lies before them"
         )
-    if wrong := [name for name in names if "\ufffd" in name]:
-        raise UnusableData(
-            f"{path}: column {wrong[0]!r} has a byte that is no character, expected {encoding}; "
-            "--encoding names another, such as cp1252 or latin-1"
-        )
+    _check_characters(path, names, encoding)
     first_row = next((n for n, row in enumerate(rows) if _has_values(row)), 0)
     skip = f"--skip-lines {before + first_row} " if first_row > 1 else ""  # names in several lines
     for place, name in enumerate(names):
@@ -137,7 +133,9 @@ def layout_of(
             )
     units = () if looks_like_values else units_in(rows[1:])[: len(names)]
     check_header(path, names, units, before, "line")
-    return TextLayout(tuple(names), found, encoding, not looks_like_values, remarks, unnamed_last, before, units)
+    return TextLayout(
+        tuple(names), found, encoding, not looks_like_values, remarks, unnamed_last, before, units, options.leave_out
+    )
 
 
 def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
@@ -187,6 +185,25 @@ def _first_lines(path: Path, encoding: str, skipped: int) -> list[str]:
     return lines
 
 
+def _check_characters(path: Path, names: Sequence[str], encoding: str) -> None:
+    """Refuse names in another encoding than that."""
+    if wrong := [name for name in names if "\ufffd" in name]:
+        raise UnusableData(
+            f"{path}: column {wrong[0]!r} has a byte that is no character, expected {encoding}; "
+            "--encoding names another, such as cp1252 or latin-1"
+        )
+    if any("\0" in name for name in names):
+        raise UnusableData(
+            f"{path}: the line of the columns' names has bytes that are zero, expected text in {encoding}; --encoding "
+            "utf-16-le reads UTF-16 without a mark"
+        )
+
+
+def _beginning(texts: Sequence[str]) -> re.Pattern[str]:
+    """Of whole lines that begin with one of these, or with it in quotes; none where there are none."""
+    return re.compile(rf'^[ \t]*"?(?:{"|".join(map(re.escape, texts))})[^\n]*\n?' if texts else r"(?!)", re.MULTILINE)
+
+
 def _before_header(lines: Sequence[str], separator: str | None) -> int:
     """How many lines lie before the header: comments, or lines that have not as many cells as all below.
 
@@ -220,7 +237,7 @@ def _has_values(cells: Sequence[str]) -> bool:
 
 
 def _is_value(cell: str) -> bool:
-    return bool(NUMBER.fullmatch(cell.strip()) or TIME.fullmatch(cell.strip()))
+    return bool(NUMBER.fullmatch(cell.strip()) or TIME.match(cell.strip()))
 
 
 def check_header(path: Path, names: Sequence[str], units: Sequence[str], before: int, what: str) -> None:
@@ -264,7 +281,9 @@ def _separator(lines: Sequence[str], path: Path) -> str:
 
 
 def _blocks(path: Path, layout: TextLayout) -> Iterator[bytes]:
-    """Pieces of a file in UTF-8, without what lies before its rows, cut between two rows."""
+    """Pieces of a file in UTF-8, without what lies before its rows and what is left out, cut between two rows."""
+    text = _beginning(layout.leave_out)
+    left_out = re.compile(text.pattern.encode(), re.MULTILINE)
     with opened(path) as file:
         if layout.encoding == "utf-8-sig":
             file.read(len(codecs.BOM_UTF8))
@@ -274,7 +293,7 @@ def _blocks(path: Path, layout: TextLayout) -> Iterator[bytes]:
         for _ in range(layout.header + bool(layout.units)):
             line = b"\n"
             while line and (not line.strip() or line.count(b'"') % 2):
-                line = (line if line.strip() else b"") + source.readline()
+                line = left_out.sub(b"\n", (line if line.strip() else b"") + source.readline())
         rest, row = b"", 0
         while read := source.read(PIECE_BYTES):
             rest += read
@@ -283,12 +302,12 @@ def _blocks(path: Path, layout: TextLayout) -> Iterator[bytes]:
                 cut = rest.rfind(b"\n", 0, cut - 1) + 1
             if cut:
                 _check_utf8(path, rest[:cut], row)
-                yield rest[:cut]
+                yield left_out.sub(b"", rest[:cut])
                 row += rest.count(b"\n", 0, cut)
                 rest = rest[cut:]
         if rest.strip():
             _check_utf8(path, rest, row)
-            yield rest
+            yield left_out.sub(b"", rest)
 
 
 class _Zstd(io.RawIOBase):
@@ -364,8 +383,12 @@ def _refuse_cells(
     rows = csv.reader(io.StringIO(block.decode(), newline=""), delimiter=layout.separator)
     for row, cells in enumerate(cells for cells in rows if cells):
         if len(cells) != width:
+            option = f"--leave-out {shlex.quote(cells[0])} leaves out lines that begin so"
+            if not begin + row:
+                option = "--separator says what is between its cells"
             raise UnusableData(
                 f"{path}: row {begin + row} has {len(cells)} cells, expected {width}: {layout.separator.join(cells)!r}"
+                f"; {option}"
             ) from cause
     if cause is not None:
         raise UnusableData(

@@ -1,5 +1,6 @@
 """The units in which people write times as numbers, and which of them a number looks like."""
 
+from datetime import datetime
 from enum import StrEnum
 
 MINUTE_MS = 60_000
@@ -9,6 +10,10 @@ MAX_TIMESTAMP_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 # 1970, and a microsecond of then a millisecond of the year 11968 or later.
 EARLIEST_S = 315_532_800  # 1980
 LATEST_S = 4_102_444_800  # 2100
+# Of .NET, which count 100 ns from the year 1: those of the same years.
+TICKS = 621_355_968_000_000_000 + EARLIEST_S * 10_000_000, 621_355_968_000_000_000 + LATEST_S * 10_000_000
+
+MOST_DIGITS = 10**14  # of a date in digits
 
 
 class TimeUnit(StrEnum):
@@ -35,8 +40,29 @@ class TimeUnit(StrEnum):
 
 def looks_like(number: float) -> TimeUnit | None:
     """The unit in which a number is a time between 1980 and 2100, if there is one."""
+    if is_ticks(number):
+        return None
     for unit in TimeUnit:
         first, end = unit.window
         if first <= number < end:
             return unit
     return None
+
+
+def is_ticks(number: float) -> bool:
+    """Whether it is a time of today in ticks of .NET; in nanoseconds it would be one of 1990."""
+    return TICKS[0] <= number < TICKS[1]
+
+
+def date_in_digits(number: float) -> str | None:
+    """The format of a date that is written as a number, such as 20260105 or 20260105235900, if it is one."""
+    if not isinstance(number, int) or not 0 < number < MOST_DIGITS:
+        return None
+    form = {7: "%Y%j", 8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}.get(len(str(number)))
+    if form is None:
+        return None
+    try:
+        year = datetime.strptime(str(number), form).year  # noqa: DTZ007  (the year alone matters)
+    except ValueError:
+        return None
+    return form if 1980 <= year < 2100 else None

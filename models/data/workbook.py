@@ -36,11 +36,14 @@ class SheetTable(NamedTuple):
     units: tuple[str, ...]  # of the columns, where the row below the header has them
 
 
-def read(path: Path, sheet: str | None, columns: Sequence[str], skip_lines: int | None) -> SheetTable:
+def read(
+    path: Path, sheet: str | None, columns: Sequence[str], skip_lines: int | None, leave_out: tuple[str, ...] = ()
+) -> SheetTable:
     """Read a sheet. Raises UnusableData.
 
     sheet: its name; None: the only one with cells in it. columns: names of all columns, of a sheet without a header.
-    skip_lines: how many of the sheet's rows lie before the header; None: found out.
+    skip_lines: how many of the sheet's rows lie before the header; None: found out. leave_out: text with which rows
+    begin that are none.
     """
     sheets = _sheets(path, sheet, skip_lines or 0)
     if sheet is None and len(sheets) > 1:
@@ -51,6 +54,9 @@ def read(path: Path, sheet: str | None, columns: Sequence[str], skip_lines: int 
         behind = f" behind the {skip_lines} of --skip-lines" if skip_lines else ""
         raise UnusableData(f"{path}: no rows{behind}")
     ((name, rows),) = sheets.items()
+    rows = [row for row in rows if not (isinstance(row[0], str) and row[0].startswith(leave_out))]
+    if not rows:
+        raise UnusableData(f"{path}: no rows but those of --leave-out")
     before = _before_header(rows) if skip_lines is None else 0
     rows = rows[before:]
     header, body = (rows[0], rows[1:]) if _is_header(rows[0]) or not columns else (None, rows)

@@ -47,6 +47,14 @@ def file_options(
             min=0,
         ),
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        _option(
+            "--leave-out",
+            "Lines, or rows of a sheet, that begin with this text are no readings; may be given several times.",
+            metavar="TEXT",
+        ),
+    ] = None,
     separator: Annotated[str | None, _option("--separator", "Between the cells; found out if not given.")] = None,
     decimal: Annotated[
         str | None,
@@ -77,6 +85,7 @@ def file_options(
         encoding=encoding,
         columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
         skip_lines=skip_lines,
+        leave_out=tuple(leave_out or ()),
         sheet=sheet,
         missing=tuple(missing or ()),
         order=Order(order),
