@@ -64,7 +64,11 @@ def input_try(
     for line in _lines(fetched, trial, partitions):
         out.print(line)
     if not trial.batch.keys:
-        raise RefusedInput(f"{fetched.partition.topic}: none of {counted(len(fetched.keys), 'record')} can be read")
+        topic = fetched.partition.topic
+        raise RefusedInput(
+            f"{topic}: none of {counted(len(fetched.keys), 'record')} can be read, expected JSON, MessagePack, Arrow, "
+            f"Influx's lines or what input.topics.{topic}.format names"
+        )
 
 
 def _of_topic(topic: str, records: int, settings: "Settings") -> tuple["Fetched", int]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 
 from models.data.stream_key import flaw_of
-from models.data.time_units import looks_like
+from models.data.time_units import date_in_digits, looks_like
 from service.errors import RefusedSetting, RejectedReading
 from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.documents import influx_documents, json_documents
@@ -22,6 +22,7 @@ MOST_SCHEMAS = 2**20  # of a registry: higher numbers are ids of none
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 TIMES_WITHIN = ("observedat", "received_at", "receivedat")
 METRICS = ("name", "metric", "metricname", "metric_name", "variable", "parameter")
+LABELS = ("tags", "labels", "dimensions")
 SINGLES = ("value", "v", "val", "reading", "measurement")
 QUALITIES = ("quality", "statuscode", "status_code", "q")
 HOLDERS = ("values", "fields", "data", "measurements", "readings", "payload")
@@ -272,8 +273,14 @@ def _of_reading(reading: Mapping[str, Any], record: Mapping[str, Any]) -> dict[s
 
 
 def _time(places: Iterable[Place], names: Sequence[str] = (*TIMES, *TIMES_MORE)) -> dict[str, Any]:
-    """In the first of the places that has one of the names."""
+    """In the first of the places that has one of the names; a day and a clock side by side are joined."""
     for path, within in places:
+        both = _named(within, ("date",)), _named(within, ("time",))
+        if None not in both and isinstance(within[both[1] or ""], str) and "-" not in within[both[1] or ""]:
+            joined = f'join(`"T"`, [{_path(both[0] or "")}, {_path(both[1] or "")}])'
+            return (
+                {"time": joined, **_unit("T".join(str(within[name or ""]) for name in both), "ms")} if not path else {}
+            )
         if (name := _named(within, names)) is not None:
             where = f"{path}{_path(name)}"
             return {**({} if where == "timestamp" else {"time": where}), **_unit(within[name], "ms")}
@@ -284,6 +291,8 @@ def _unit(time: Any, usual: str) -> dict[str, Any]:
     """How a time is written, where it is not as usual."""
     if isinstance(time, str) and time.strip().isdigit():
         time = int(time)
+    if isinstance(time, int) and (form := date_in_digits(time)) is not None:
+        return {"time_format": form, "time_zone": "UTC"}
     if isinstance(time, int | float):
         unit = looks_like(time)
         return {} if unit is None or unit.value == usual else {"time_unit": unit.value}
@@ -363,6 +372,7 @@ def _of_key(
         return {}
     if key is None:
         parts = _stream_of(reading, document) if reading is document else _stream_of(reading, {})
+        parts = parts or (_labels_of(reading) if more else [])
         return {"stream": (parts + more if parts or more else ["$topic"])}
     settings: dict[str, Any] = {}
     base = "$key"
@@ -378,6 +388,15 @@ def _stream_of(reading: Mapping[str, Any], document: Mapping[str, Any]) -> list[
         if (name := _named(within, STREAMS)) and isinstance(within[name], str | int):
             return [f"{path}{_path(name)}"]
     return []
+
+
+def _labels_of(reading: Mapping[str, Any]) -> list[str]:
+    """The paths of labels of a metric: together they tell one from another."""
+    holder = _named(reading, LABELS)
+    labels = reading[holder] if holder else None
+    if not isinstance(labels, dict) or not all(isinstance(one, str) for one in labels.values()):
+        return []
+    return [f"{_path(holder or '')}.{_path(name)}" for name in labels if name != "__name__"]
 
 
 def _written_key(key: bytes, registry: Registry | None) -> tuple[str, dict[str, Any]]:

@@ -14,7 +14,10 @@ DECODERS: dict[InputFormat, Callable[[bytes], Any]] = {
     InputFormat.MSGPACK: msgspec.msgpack.decode,
 }
 TIMES = ("timestamp", "@timestamp", "time", "ts", "measuredat", "sourcetimestamp", "servertimestamp", "datetime")
-TIMES_MORE = ("eventtime", "event_time", "_time", "date", "created_at", "createdat", "ts_ms")
+TIMES_MORE = (
+    *("eventtime", "event_time", "_time", "date", "created_at", "createdat", "ts_ms", "timestamp_ms", "recorded_at"),
+    *("sampletime", "sample_time", "last_changed", "last_updated", "enqueuedtime"),
+)
 STREAMS = (
     *("sensorid", "sensor_id", "sensor", "deviceid", "device_id", "device", "stream", "asset", "tag", "id"),
     *("devicename", "device_name", "sensorname", "machine", "equipment", "entity_id", "entityid", "deveui"),

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from models.data.arrays import Doubles, Int64s
-from models.data.time_units import MAX_TIMESTAMP_MS, TimeUnit, looks_like
+from models.data.time_units import MAX_TIMESTAMP_MS, TICKS, TimeUnit, date_in_digits, is_ticks, looks_like
 from service.errors import RejectedReading
 from service.input.formats import NO_TIME
 from service.input.reasons import Reason
@@ -52,9 +52,12 @@ def time_reader(rules: TimeRules) -> Callable[[Any, int | None], int]:
     tz = zone(rules.zone) if rules.zone else None
     of_number = _number_reader(rules)
     of_text = _formatted(rules, tz) if rules.format else _iso(rules, tz)
+    in_digits = _is_of_digits(rules.format)
 
     def read(time: Any, record_ms: int | None) -> int:
         kind = type(time)
+        if kind is int and in_digits:
+            return of_text(str(time))
         if kind is int or kind is float:
             return of_number(time, record_ms)
         if kind is str:
@@ -77,6 +80,7 @@ def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
     read = time_reader(rules)
     clock = WallClock(tz) if tz is not None else None
     layout = layout_of(rules.format) if rules.format else None
+    in_digits = _is_of_digits(rules.format)
 
     def one_by_one(times: Sequence[Any]) -> Int64s:
         return np.array([_or_no_time(read, time) for time in times], np.int64)
@@ -100,12 +104,12 @@ def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
 
     def of_kind(kind: type, times: Sequence[Any]) -> Int64s:
         try:
-            if kind is int:
+            if kind is int and not in_digits:
                 return _of_numbers(np.array(times, np.int64), rules.unit)
             if kind is float:
                 return _of_numbers(np.array(times, np.float64), rules.unit)
-            if kind is str:
-                return of_text(times)
+            if kind is str or kind is int:
+                return of_text(times if kind is str else list(map(str, times)))
             if kind is datetime:
                 return _of_datetimes(times, tz or UTC)
             if kind is Moment:
@@ -127,6 +131,11 @@ def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
     return column
 
 
+def _is_of_digits(form: str | None) -> bool:
+    """Whether a whole number may be a time that is written so, such as 20260105235900."""
+    return form is not None and re.fullmatch("(%[YmdHMSyj])+", form) is not None
+
+
 def _or_no_time(read: Callable[[Any, int | None], int], time: Any) -> int:
     try:
         return read(time, None)
@@ -137,6 +146,8 @@ def _or_no_time(read: Callable[[Any, int | None], int], time: Any) -> int:
 def _of_numbers(numbers: Int64s | Doubles, unit: TimeUnit) -> Int64s:
     first, end = unit.window
     usual = (numbers >= first) & (numbers < end)
+    if unit is TimeUnit.NS:
+        usual &= ~((numbers >= TICKS[0]) & (numbers < TICKS[1]))
     if numbers.dtype.kind == "i":
         per_ms = unit.per_second // 1000
         times = np.where(usual, numbers, 0) // per_ms if per_ms else np.where(usual, numbers, 0) * 1000
@@ -176,7 +187,7 @@ def _number_reader(rules: TimeRules) -> Callable[[float, int | None], int]:
     per_ms = per_second // 1000
 
     def read(number: float, record_ms: int | None) -> int:
-        if not usual_from <= number < usual_to:
+        if not usual_from <= number < usual_to or is_ticks(number):
             _check_unusual(number, record_ms, rules)
         if isinstance(number, int):
             return number // per_ms if per_ms else number * 1000
@@ -196,6 +207,19 @@ def _check_unusual(number: float, record_ms: int | None, rules: TimeRules) -> No
             Reason.BAD_TIMESTAMP,
             f"timestamp {number} looks like {likely.word}, expected {rules.unit.word}: "
             f"{rules.setting}.time_unit: {likely.value} reads it",
+        )
+    if is_ticks(number):
+        raise RejectedReading(
+            Reason.BAD_TIMESTAMP,
+            f"timestamp {number} looks like ticks of .NET, which are not read, expected {rules.unit.word}: "
+            f"{rules.setting}.time: $time takes the record's own time",
+        )
+    form = date_in_digits(number)
+    if form is not None and not _agree(time_ms, record_ms):
+        raise RejectedReading(
+            Reason.BAD_TIMESTAMP,
+            f"timestamp {number} looks like a date in digits, expected {rules.unit.word}: "
+            f'{rules.setting}.time_format: "{form}" reads it',
         )
     if not 0 <= time_ms <= MAX_TIMESTAMP_MS:
         raise RejectedReading(

@@ -60,6 +60,12 @@ def try_records(
         # Of none that reads anything the guess is told: its reasons say more.
         if len(tried.rejects) < len(best.rejects) or (best is plain and not (plain.batch.keys or tried.batch.keys)):
             best = tried._replace(settings=guessed)
+    if best is plain and not plain.batch.keys and not any(fetched.keys):
+        # That they have no key, as none of a file has, is not all that is to be said.
+        named = fetched._replace(keys=[topic.encode()] * len(fetched.keys))
+        best = plain._replace(
+            rejects=_tried(named, rules, bounds_ms, plain.features, plain.what).rejects or plain.rejects
+        )
     return _with_metrics(fetched, rules, best)
 
 

@@ -85,6 +85,14 @@ def test_what_cannot_be_tried_is_said_in_one_line(
     assert said in ran.err
 
 
+def test_of_records_without_keys_it_says_what_else_is_wrong(telltale: Telltale, tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    file.write_text("p7;05.01.2026 00:00;61,2\n")
+    ran = telltale("input", "try", "--file", file)
+    assert "# offset 0 refused, bad_json: JSON is malformed" in ran.out
+    assert "expected JSON, MessagePack, Arrow, Influx's lines or what input.topics.own.format names" in ran.err
+
+
 def test_lines_of_influx_are_recognized(telltale: Telltale, tmp_path: Path) -> None:
     file = tmp_path / "plant.influx"
     file.write_text(f"opcua,host=h1,id=p7 temp=61,press=4.1 {NOW_S}000000000\n")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docs.payloads import PAYLOADS, REGISTRY, Payload, readings
+from service.input.formats import RecordRules
 from service.input.guess import guess
 from service.input.reasons import Reason
 from service.input.rejects import Reject
@@ -21,7 +22,6 @@ TOPIC = "plant"
 # What only a person knows: a zone, which of several names, and what stands for a missing value.
 LEFT_TO_PEOPLE = {
     "local time": "{time_zone: UTC}",
-    "Prometheus' Kafka adapter": "{values: value, decimal: '.', stream: [name]}",
     "Debezium": "{preset: debezium, key_format: json, stream: [$key.id]}",
     "a word or a number for a missing value": "{}",
 }
@@ -111,6 +111,50 @@ def test_a_hint_ends_the_detail(value: Any, said: str) -> None:
         assert found.yaml == said, "it is far ahead of its record"
     else:
         assert refusal(value).detail.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("value", "read_by"),
+    [
+        # Without its labels the metric of all machines would be one stream.
+        (
+            {"metric": "temp", "timestamp": NOW_MS, "value": 61, "tags": {"host": "h1", "rack": "2"}},
+            "{values: value, stream: [tags.host, tags.rack, metric]}",
+        ),
+        (
+            {"device": "p7", "date": "2026-01-05", "time": "00:00:00", "temp": 61},
+            """{time: 'join(`"T"`, [date, time])', time_zone: UTC, values: '@', stream: [device]}""",
+        ),
+        (
+            {"device": "p7", "time": 20260105000000, "temp": 61},
+            "{time: time, time_format: '%Y%m%d%H%M%S', time_zone: UTC, values: '@', stream: [device]}",
+        ),
+        (
+            {"entity_id": "boiler", "state": "61.5", "last_changed": "2026-01-05T00:00:00+00:00"},
+            "{time: last_changed, values: '@', decimal: '.', stream: [entity_id]}",
+        ),
+    ],
+)
+def test_where_a_record_says_what_it_is_of_and_when_is_guessed(value: Any, read_by: str) -> None:
+    found = guess(None, json.dumps(value).encode())
+    assert found is not None
+    assert found.yaml == read_by
+    mapping = found.mapping(TOPIC)
+    assert mapping is not None
+    fetched = Fetched(
+        Partition(TOPIC, 0), [None], [json.dumps(value).encode()], np.array([0]), np.array([NOW_MS]), 1, 1
+    )
+    names = ("state",) if "state" in value else ("temp",)
+    batch, rejects = Decoder(names, DAY_MS, DAY_MS, RecordRules(mappings={TOPIC: mapping})).decode(fetched)
+    assert (batch.readings.times_ms.tolist(), rejects) == ([NOW_MS], [])
+
+
+def test_ticks_of_dotnet_are_no_nanoseconds_of_1990() -> None:
+    found = guess(b"p7", b'{"timestamp":639031680000000000,"value":61}')
+    assert found is not None
+    assert "time_unit" not in found.yaml
+    reject = refusal({"timestamp": 639_031_680_000_000_000, "values": [1, 2]})
+    assert "reads it" not in reject.detail
 
 
 @pytest.mark.parametrize(

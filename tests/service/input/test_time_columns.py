@@ -89,6 +89,18 @@ def test_digits_that_are_no_time_are_none(texts: list[str]) -> None:
             compared(TimeRules("input.topics.plant", TimeUnit.MS, None, zone), [text] * 3)
 
 
+@pytest.mark.parametrize("form", ["%Y%m%d%H%M%S", "%Y%m%d", "%y%m%d", "%Y%j"])
+def test_dates_in_digits_are_read_by_their_format_as_numbers_and_as_text(form: str) -> None:
+    texts = [moment.strftime(form) for moment in moments(Random(form)) if 2010 <= moment.year < 2040]
+    rules = TimeRules("input.topics.plant", TimeUnit.MS, form, "UTC")
+    numbers = [int(text) for text in texts]
+    assert [time_reader(rules)(one, None) for one in numbers] == [time_reader(rules)(one, None) for one in texts]
+    assert compared(rules, numbers) == compared(rules, texts) == len(texts)
+    for text in texts if form.startswith("%Y") else ():
+        with pytest.raises(RejectedReading, match=rf'looks like a date in digits, .*\.time_format: "{form}" reads it'):
+            time_reader(TimeRules("input.topics.plant"))(int(text), None)
+
+
 def test_fractions_of_each_length_and_offsets_of_each_form_are_read_side_by_side() -> None:
     rng = Random(7)
     for offsets in (("Z", "+02:00", "-11:30", "+00:00", "+23:59"), ("",)):
