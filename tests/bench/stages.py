@@ -19,6 +19,7 @@ import torch
 from models.net.packing import pack
 from service.input.reading_batch import StreamKey
 from service.input.wire import Decoder
+from service.live.memory import settle
 from service.log.port import Fetched, Partition
 from service.state.changelog import Layout, page_record
 from service.state.changelog_keys import Origin
@@ -50,7 +51,7 @@ class Stages:
         self.streams = streams
         for first in range(0, streams, BATCH):
             self.slab.slots([StreamKey(load.key(n)) for n in range(first, min(first + BATCH, streams))])
-        self.values = np.random.default_rng(0).normal(size=BATCH)
+        self.noise = load.fill_values()  # of which a turn sees others, or streams would repeat themselves
         self.took: dict[str, list[float]] = {}
 
     def poll(self, turn: int) -> None:
@@ -86,7 +87,7 @@ class Stages:
         offsets = np.arange(BATCH) + turn * BATCH
         waves, streams = offsets // self.streams, offsets * 7_919 % self.streams
         keys: list[bytes | None] = list(map(load.key, streams.tolist()))
-        columns = (load.START_MS + waves * 1_000).tolist(), self.values.tolist()
+        columns = (load.START_MS + waves * 1_000).tolist(), self.noise[offsets % len(self.noise)].tolist()
         values: list[bytes | None] = [
             b'{"timestamp":%d,"value":%a}' % (time_ms, value) for time_ms, value in zip(*columns, strict=True)
         ]
@@ -113,6 +114,7 @@ def growth() -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
+    settle()  # memory comes and goes as in a worker
     print(machine())
     if sys.argv[1:] == ["--growth"]:
         growth()
