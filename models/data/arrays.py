@@ -10,3 +10,4 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Times = NDArray[np.datetime64]
 Records = NDArray[np.void]  # of one structured type: fields by name
+Objects = NDArray[np.object_]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.arrays import Doubles
+from models.data.arrays import Doubles, Records
 from models.net.cells import CellState
 from models.net.forecaster import ForecasterConfig
 
@@ -349,13 +349,20 @@ class Rows(NamedTuple):
         return Rows(*(column.index_select(0, index) for column in self))
 
     def put(self, index: Tensor, rows: "Rows") -> None:
-        """Overwrite the rows at `index` (no index twice). In numpy: torch takes up to twice as long."""
+        """Overwrite the rows at `index` (no index twice); these are contiguous."""
         for column, new in zip(self, rows, strict=True):
-            column.numpy()[index.numpy()] = new.numpy()
+            _in_pieces(column)[index.numpy()] = _in_pieces(new.contiguous())
 
     @property
     def bytes_per_stream(self) -> int:
         return sum(column[:1].nbytes for column in self)
+
+
+def _in_pieces(column: Tensor) -> Records:
+    """(S,) each row's numbers as one value, the same memory: numpy moves such rows in two thirds of the time."""
+    array = column.numpy()
+    size = array.dtype.itemsize * math.prod(array.shape[1:])
+    return np.ndarray(len(array), np.dtype((np.void, size)), array)
 
 
 def fresh(streams: int, config: ForecasterConfig) -> Rows:
