@@ -273,7 +273,7 @@ def _data(report: ReportPage, series: Sequence[Series]) -> None:
     steps = np.concatenate([np.diff(one.times_ms[:SHOWN_READINGS]) for one in series[:1_000]])
     report.heading("Data")
     report.table(
-        ("", ""),
+        ("what", "value"),
         (
             ("streams", f"{len(series):,}"),
             ("readings", f"{sum(lengths):,}"),

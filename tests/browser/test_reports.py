@@ -1,4 +1,4 @@
-"""Reports in a real browser: in both themes and sizes, by axe-core's rules, with the chart library beside them."""
+"""Reports of all kinds in a real browser: both themes and sizes, axe-core's rules, the chart library beside them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,22 +9,43 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from models.detection.detector import Readings
+from models.detection.rows import fresh
 from models.evaluation.benchmark import WHOLE
 from models.evaluation.comparison import ComparisonPlan
 from models.evaluation.comparison_report import comparison_report
 from models.evaluation.evaluation_report import evaluation_report
 from models.evaluation.evaluation_tables import summarise
 from models.evaluation.series_report import set_reports
+from models.insight.explanation import explain
+from models.insight.explanation_report import Subject, explanation_report, forecast_report
+from models.insight.forecasting import ForecastConfig, forecast
+from models.insight.gradients import draw_windows, flows_at_first
+from models.insight.gradients_report import flow_report, memory_report
+from models.insight.memory_tasks import TASKS, Outcome, TrainingBudget, trials
+from models.insight.shadow_report import Comparison, shadow_report
+from models.net.cells import CELLS
+from models.net.forecaster import ForecasterConfig
+from models.output.page import ReportPage
+from models.training.loop import fit
+from models.training.report import training_report
 from tests.browser.scene import visited
 from tests.browser.test_everyone import DESK, PHONE, violations
 from tests.browser.test_page import browser
 from tests.models.evaluation.test_comparison import some_comparison
 from tests.models.evaluation.test_evaluation_tables import some_run
 from tests.models.evaluation.test_series_report import some_judged
+from tests.models.insight.test_explanation import detector_with, with_a_jump
+from tests.models.insight.test_gradients import FEATURES, some_series
+from tests.models.insight.test_shadow_report import ALARMS, PARTITIONS
+from tests.models.training.test_report import CPU, FAST, noise
 
 __all__ = ["browser"]  # a fixture
 
-NAMES = ("evaluation", "press", "comparison")
+NAMES = (
+    *("evaluation", "press", "comparison"),
+    *("training", "shadow", "explanation", "forecast", "gradients", "memory-tasks"),
+)
 MADE = "telltale 0.1.0, 2026-01-20 09:26:00 UTC: telltale evaluate history/"
 ONE_MB = 1_000_000
 LEAST_WIDTH = 640  # pixels of a plot: a phone scrolls it, and its words do not lie on one another
@@ -45,10 +66,57 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = [np.arange(3_000) // 100 == place for place in (5, 7, 9)]
     for stem, page in set_reports("press", tested, labels).items():
         page.write(folder / f"{stem}.html", MADE)
-    comparison_report(some_comparison(), ComparisonPlan(("a", "b", "c"), seeds=3, hidden=16)).write(
-        folder / "comparison.html", MADE
-    )
+    pages = {
+        "comparison": comparison_report(some_comparison(), ComparisonPlan(("a", "b", "c"), seeds=3, hidden=16)),
+        "training": _training(),
+        "shadow": shadow_report(
+            Comparison("ab" * 32, "cd" * 32, PARTITIONS, {"line-2/fan": 12}, ALARMS, 200),
+            lambda stream, at_ms: f"http://plant-7/#{len(stream)}&at={at_ms}",
+        ),
+        **_of_one_stream(),
+        "gradients": _gradients(),
+        "memory-tasks": _memory_tasks(),
+    }
+    for name, page in pages.items():
+        page.write(folder / f"{name}.html", MADE)
     return folder
+
+
+def _training() -> ReportPage:
+    series = [noise(1_500, "pump", missing=0.1), noise(1_000, "boiler")]
+    return training_report(fit(series, ForecasterConfig(series[0].features, hidden=16), FAST, CPU), series, FAST, "a/")
+
+
+def _of_one_stream() -> dict[str, ReportPage]:
+    """A stream that jumps at its end, its alarm explained, and what is expected after it."""
+    detector, readings = detector_with("lstm", features=3, layers=2), with_a_jump(1, features=3)
+    row, subject = fresh(1, detector.forecaster.config), Subject("pump", detector.features, "ab" * 32)
+    explained = explain(detector, row, readings, 150)
+    assert explained.accounts
+    past, came = (Readings(*(column[part] for column in readings)) for part in (slice(200), slice(200, 212)))
+    ahead = forecast(detector, row, past, ForecastConfig(steps=12))
+    return {
+        "explanation": explanation_report(explained, subject),
+        "forecast": forecast_report(ahead, past, came, subject),
+    }
+
+
+def _gradients() -> ReportPage:
+    chunk = draw_windows([some_series(2_000)], 20, 16, 0)
+    found = [flow for cell in CELLS for flow in flows_at_first(ForecasterConfig(FEATURES, cell, 16), chunk, 20, 0)]
+    return flow_report(found, "16 losses of a stream", ["lstm: diverged before it had learned anything."])
+
+
+def _memory_tasks() -> ReportPage:
+    """What each cell might have learned: the shorter the lag, the sooner."""
+    asked = trials(tuple(TASKS), tuple(CELLS), (50, 100), (1, 2), chrono=True)
+    found = [
+        Outcome(one, "learned", 320 * one.lag, 0.01, 1.0)
+        if one.lag == 50
+        else Outcome(one, "hopeless", 9_600, 0.3, 1.0)
+        for one in asked
+    ]
+    return memory_report(found, TrainingBudget())
 
 
 @contextmanager
