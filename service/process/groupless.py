@@ -1,6 +1,6 @@
 """The log from outside the group, and what judges its records as the service does: for who looks, and is no worker."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from models.checkpoints.checkpoint import Checkpoint
@@ -25,14 +25,20 @@ from service.process.sensors import sensor_rules
 from service.process.worker_controls import open_promoted, said_of
 from service.settings.settings import Settings, client_options
 from service.state.changelog import Layout
+from service.state.pauses import Pause
 
 
-def judges(settings: Settings, checkpoint: Checkpoint) -> tuple[Pipeline, Layout]:
-    """What judges as the service does, but for the limit on streams: it is one stream's, not a partition's."""
+def judges(
+    settings: Settings, checkpoint: Checkpoint, calendars: Sequence[Pause] | None = None
+) -> tuple[Pipeline, Layout]:
+    """What judges as the service does, but for the limit on streams: it is one stream's, not a partition's.
+
+    calendars: pauses by the calendars of the settings; None: they are read now.
+    """
     detector, digest, limits = checkpoint.detector, checkpoint.digest, settings.limits
     future_ms, past_ms = (int(bound * 1000) for bound in (limits.max_future_s, limits.max_past_s))
     rules, sensors = record_rules(settings), sensor_rules(settings, detector.features)
-    pauses = calendar_pauses(settings)
+    pauses = calendar_pauses(settings) if calendars is None else calendars
     pipeline = Pipeline(detector, digest, future_ms, max_past_ms=past_ms, rules=rules, sensors=sensors, pauses=pauses)
     return pipeline, Layout.of(digest, detector.rows_for([]))
 
@@ -56,13 +62,14 @@ def groupless_log(settings: Settings, group: str | None = None) -> Iterator[Kafk
 
 def looking_back(settings: Settings, models: Models, numerics: Mapping[str, str]) -> LookBack:
     """What answers the page's questions for a stream's past. numerics: this machine's, by checkpoint."""
-    known = {one.digest: (*judges(settings, one), numerics[one.digest]) for one in models.all}
+    calendars = calendar_pauses(settings)
+    known = {one.digest: (*judges(settings, one, calendars), numerics[one.digest]) for one in models.all}
 
     def answer(asked: PastQuestion, tell: Tell) -> None:
         topic = _topic_of(asked, settings, known[models.usual.digest][1]) if models.others else asked.topic
         judging = _judging(settings, models, topic or settings.kafka.topics[0])
         if judging.digest not in known:
-            known[judging.digest] = (*judges(settings, judging), self_test(judging.detector))
+            known[judging.digest] = (*judges(settings, judging, calendars), self_test(judging.detector))
         pipeline, layout, arithmetic = known[judging.digest]
         question = Question(
             StreamKey(asked.stream.encode()),

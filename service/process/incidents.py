@@ -4,7 +4,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from service.notify.event_feed import check_feeds, stop_feeds
-from service.process.quiet import quiet_times
+from service.process.quiet import dependencies_of, quiet_times
 from service.process.receivers import incident_feeds
 from service.process.stages import StagePlace, run_stage, stage_log
 from service.process.stopping import Stopping
@@ -67,5 +67,6 @@ def new_book(incidents: IncidentSettings, quiet: QuietTimes) -> IncidentBook:
         expire_ms=round(incidents.expire_s * 1000),
         broad_streams=incidents.broad_streams,
         quiet=quiet,
+        dependencies=dependencies_of(incidents),
     )
     return IncidentBook(rules, Budget(incidents.budget_per_day))

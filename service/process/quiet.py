@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from functools import cache
 from zoneinfo import ZoneInfo
 
 from models.data.patterns import Streams
@@ -19,6 +18,16 @@ def quiet_times(incidents: IncidentSettings) -> QuietTimes:
     return QuietTimes([*(quiet_time(_control(one)) for one in incidents.quiet), *_calendars(incidents)])
 
 
+def dependencies_of(incidents: IncidentSettings) -> dict[str, Dependency]:
+    """What the settings say, the same as people say it."""
+    return {
+        f"incidents.dependencies.{n}": Dependency(
+            by="settings", at="", streams=list(one.streams), on=list(one.on), reason=one.reason, learn=one.learn
+        )
+        for n, one in enumerate(incidents.dependencies)
+    }
+
+
 def said_pauses(settings: Settings, controls: Mapping[str, Control]) -> tuple[SaidPause, ...]:
     """Those of the settings, then those of the controls that stand; calendars are not among them.
 
@@ -27,7 +36,7 @@ def said_pauses(settings: Settings, controls: Mapping[str, Control]) -> tuple[Sa
     said = {f"incidents.quiet.{n}": _control(one) for n, one in enumerate(settings.incidents.quiet)}
     said |= {name: one for name, one in controls.items() if isinstance(one, Quiet)}
     quiet = [_said(name, one) for name, one in said.items() if not one.learn]
-    return (*quiet, *_holding(controls))
+    return (*quiet, *_holding({**dependencies_of(settings.incidents), **controls}))
 
 
 def _holding(controls: Mapping[str, Control]) -> Iterator[SaidPause]:
@@ -49,18 +58,11 @@ def pauses_for_files(settings: Settings) -> list[Pause]:
 
 
 def _calendars(incidents: IncidentSettings) -> list[CalendarTimes]:
-    return [
-        CalendarTimes(
-            Streams(one.streams),
-            _calendar(one.file, ZoneInfo(one.time_zone), f"incidents.calendars.{n}.file"),
-            one.reason,
-            one.learn,
-        )
-        for n, one in enumerate(incidents.calendars)
-    ]
-
-
-_calendar = cache(Calendar)  # of a file, once a process: each of its pipelines asks for it
+    found = []
+    for n, one in enumerate(incidents.calendars):
+        calendar = Calendar(one.file, ZoneInfo(one.time_zone), f"incidents.calendars.{n}.file")
+        found.append(CalendarTimes(Streams(one.streams), calendar, one.reason, one.learn))
+    return found
 
 
 def _control(quiet: QuietSettings) -> Quiet:

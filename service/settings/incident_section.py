@@ -58,6 +58,15 @@ class CalendarSettings(Section):
     learn: bool = False
 
 
+class DependencySettings(Section):
+    """No one is notified of some streams while an anomaly of those that they depend on is open. learn: as above."""
+
+    streams: Names = Field(min_length=1)
+    on: Names = Field(min_length=1)
+    reason: Name
+    learn: bool = False
+
+
 class IncidentSettings(Section):
     """Of `telltale incidents`."""
 
@@ -142,6 +151,11 @@ class IncidentSettings(Section):
         default=(),
         description="iCalendar files whose events are quiet times: a list of file, streams (patterns), reason (else "
         "the event's title), time_zone (of times without one, UTC) and learn (as above)",
+    )
+    dependencies: tuple[DependencySettings, ...] = Field(
+        default=(),
+        description="what makes streams quiet while it is anomalous: a list of streams (patterns), on (patterns of "
+        "what they depend on), reason and learn (as above)",
     )
     metrics_port: Whole | None = Field(
         default=None, ge=0, le=65_535, description="TCP port that serves /metrics of this command; null: none"

@@ -59,7 +59,7 @@ class IncidentBook:
         self.incidents: dict[str, Incident] = {}
         self.decisions: Counter[str] = Counter()  # notified, or why not, since it was made
         self.dirty = Dirty.nothing()
-        self.controls = ControlsInForce()
+        self.controls = ControlsInForce(rules.dependencies)
         self._of: dict[str, str] = {}  # incident, by the anomaly's id
         self._groups: dict[str, set[str]] = {}  # incidents of each
         self._dues: list[tuple[int, str]] = []  # heap of times at which to look at an incident again

@@ -65,8 +65,10 @@ class _View(NamedTuple):
 class ControlsInForce:
     """By id, all but acknowledgements, which are a part of their incident."""
 
-    def __init__(self) -> None:
+    def __init__(self, settled: Mapping[str, Dependency] | None = None) -> None:
+        """settled: what the settings say beside them; one that people give under its id replaces it."""
         self.held: dict[str, Control] = {}
+        self._settled = settled or {}
         self._open: Counter[str] = Counter()  # anomalies by stream
         self._view: _View | None = None  # None: of other controls than there are now
 
@@ -99,7 +101,7 @@ class ControlsInForce:
 
     def quiet(self, stream: str, time_ms: int) -> str | None:
         """Why no one is notified of the stream at this event time; None: no control says that."""
-        if not self.held:
+        if not self.held and not self._settled:
             return None
         view = self._seen()
         found = view.quiet(stream, time_ms)
@@ -112,7 +114,7 @@ class ControlsInForce:
 
     def holding_changed(self) -> Mapping[str, bool]:
         """Dependencies without learning of which the topic does not say yet whether they hold, and whether they do."""
-        view = self._seen() if self.held else None
+        view = self._seen() if self.held or self._settled else None
         if view is None or not (view.dependencies or view.said_to_hold):
             return {}
         holding = {one.id for one in view.dependencies if one.holding and not one.learn}
@@ -156,7 +158,7 @@ class ControlsInForce:
 
     def _seen(self) -> _View:
         if self._view is None:
-            named = sorted(self.held.items())
+            named = sorted({**self._settled, **self.held}.items())
             ordered = [one for _, one in named]
             labels = [one for one in ordered if isinstance(one, Label)]
             rules, rarity = LabelRules(), AskedRarity()

@@ -1,9 +1,10 @@
 """What decides how anomalies become incidents: the settings, as the book of incidents takes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from models.data.time_units import DAY_MS, MINUTE_MS
+from service.stages.incidents.controls import Dependency
 from service.stages.incidents.groups import Groups
 
 
@@ -18,7 +19,8 @@ class IncidentRules:
 
     broad_streams: an incident of that many streams is major at least, one of ten times as many critical. expire_ms: so
     long after its last event an incident is closed, since the stream of an open member may have been forgotten. quiet:
-    why an anomaly of this stream at this time is nothing to notify anyone of; None: it is.
+    why an anomaly of this stream at this time is nothing to notify anyone of; None: it is. dependencies: by id, beside
+    those that people give.
     """
 
     groups: Groups = field(default_factory=Groups)
@@ -28,3 +30,4 @@ class IncidentRules:
     expire_ms: int = 7 * DAY_MS
     broad_streams: int = 10
     quiet: Callable[[str, int], str | None] = never_quiet
+    dependencies: Mapping[str, Dependency] = field(default_factory=dict)
