@@ -69,4 +69,4 @@ def new_book(incidents: IncidentSettings, quiet: QuietTimes) -> IncidentBook:
         quiet=quiet,
         dependencies=dependencies_of(incidents),
     )
-    return IncidentBook(rules, Budget(incidents.budget_per_day))
+    return IncidentBook(rules, Budget(incidents.budget_per_day, group_per_day=incidents.group_budget_per_day))

@@ -141,6 +141,13 @@ class IncidentSettings(Section):
         description="incidents a day that people are notified of, the most severe first; the others are on the topic "
         "all the same, with held_back: budget; null: no limit; the default is what one operator can take (EEMUA 191)",
     )
+    group_budget_per_day: Whole | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="incidents a day of one group, beside budget_per_day: a group that has used its own leaves the "
+        "rest to the others; null: no limit of its own",
+    )
     quiet: tuple[QuietSettings, ...] = Field(
         default=(),
         description="times in which no one is notified of some streams: a list of streams (patterns), reason, from and "

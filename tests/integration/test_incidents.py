@@ -21,6 +21,7 @@ from tests.commands import Process
 from tests.integration.test_end_to_end import Names, made_topics, new_names, quick, service, wait_until
 from tests.kafka import Broker
 from tests.service.stages.incidents.plant import (
+    GROUP_PER_DAY,
     NOW_MS,
     PER_DAY,
     acknowledgements,
@@ -38,6 +39,7 @@ ALL = plant_anomalies(3_000, PARTITIONS)
 COUNTS: Mapping[int, Sequence[Record]] = dict(enumerate(ALL))
 SAID = plant_controls()
 RULES = {"TELLTALE_INCIDENTS__EXPIRE_S": "86400", "TELLTALE_INCIDENTS__BUDGET_PER_DAY": str(PER_DAY)}
+RULES |= {"TELLTALE_INCIDENTS__GROUP_BUDGET_PER_DAY": str(GROUP_PER_DAY)}
 SLOWLY = {"TELLTALE_KAFKA__MAX_POLL_RECORDS": "50", "TELLTALE_KAFKA__SESSION_TIMEOUT_MS": "6000"}
 SLOWLY |= {"TELLTALE_KAFKA__TRANSACTION_TIMEOUT_MS": "6000"}
 

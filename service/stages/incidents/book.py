@@ -325,7 +325,7 @@ class IncidentBook:
             return
         if about.severity > about.asked_severity:
             about.asked_severity = about.severity
-            about.notified = self.budget.take(about.severity, self.clock_ms)
+            about.notified = self.budget.take(about.severity, self.clock_ms, about.group)
             about.held_back = None if about.notified else BUDGET
             self.decisions["notified" if about.notified else BUDGET] += 1
         else:

@@ -12,6 +12,7 @@ import msgspec
 
 from service.log.port import Record
 from service.stages.incidents.book import Dirty, IncidentBook
+from service.stages.incidents.budget import Budget
 from service.stages.incidents.consumed import Run
 from service.stages.incidents.controls import Control
 from service.stages.incidents.incident import Member, Summary
@@ -32,6 +33,7 @@ class IncidentMarker(msgspec.Struct, frozen=True, kw_only=True):
     clock_ms: int
     tokens: float  # of the budget
     tokens_at_ms: int | None
+    group_tokens: dict[str, tuple[float, int | None]] = {}  # of budgets of groups, and when; the others are full
     consumed: list[Run]  # since the last event
     incidents: int  # records of incidents that there are
     members: int
@@ -121,7 +123,12 @@ class Collected:
                 "missing", f"found {found} records of incidents, members and controls, the marker says {expected}"
             )
         book.life, book.clock_ms = marker.life, marker.clock_ms
-        book.budget.tokens, book.budget.at_ms = marker.tokens, marker.tokens_at_ms
+        budget = book.budget
+        budget.tokens, budget.at_ms = marker.tokens, marker.tokens_at_ms
+        if budget.group_per_day is not None:
+            budget.groups = {
+                group: Budget(budget.group_per_day, *tokens) for group, tokens in marker.group_tokens.items()
+            }
         for value in controls.values():
             stored = unsealed(value, _Control, VERSION, "a control")
             book.controls.put(stored.id, stored.control)

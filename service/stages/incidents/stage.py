@@ -305,6 +305,7 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
         if not moved and not holding and task.lost is None:
             return
         task.next_offsets |= moved
+        book.budget.drop_full(book.clock_ms)
         marker = IncidentMarker(
             group=self._group,
             topic=task.first.topic,
@@ -313,6 +314,7 @@ class IncidentStage(MemberStage[IncidentStatus, _Task]):
             clock_ms=book.clock_ms,
             tokens=book.budget.tokens,
             tokens_at_ms=book.budget.at_ms,
+            group_tokens={group: (one.tokens, one.at_ms) for group, one in book.budget.groups.items()},
             consumed=task.consumed.runs,
             incidents=len(book.incidents),
             members=sum(len(one.members) for one in book.incidents.values()),

@@ -30,11 +30,11 @@ from tests.records import headers_of
 
 NOW_MS = 1_700_000_000_000
 RULES = IncidentRules(expire_ms=86_400_000)
-PER_DAY = 20
+PER_DAY, GROUP_PER_DAY = 20, 16
 
 
 def new_book() -> IncidentBook:
-    return IncidentBook(RULES, Budget(PER_DAY))
+    return IncidentBook(RULES, Budget(PER_DAY, group_per_day=GROUP_PER_DAY))
 
 
 def anomaly_record(

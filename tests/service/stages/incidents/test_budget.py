@@ -47,3 +47,27 @@ def test_of_a_plant_with_fewer_incidents_than_the_budget_all_are_sent() -> None:
 def test_without_a_budget_all_are_sent() -> None:
     found = healthy_plant(1_500, 2)
     assert sent(Budget(None), found) == found
+
+
+def test_a_group_that_fails_again_and_again_leaves_the_budget_to_the_others() -> None:
+    noisy = [(at_ms, severity, "noisy") for at_ms, severity in healthy_plant(3_000, 10)]
+    others = [(at_ms, severity, f"line-{n % 20}") for n, (at_ms, severity) in enumerate(healthy_plant(100, 10, 1))]
+    found = sorted([*noisy, *others])
+    alone, shared = Budget(144), Budget(144, group_per_day=24)
+    taken = {
+        budget.group_per_day: Counter(group for at_ms, severity, group in found if budget.take(severity, at_ms, group))
+        for budget in (alone, shared)
+    }
+    assert taken[24]["noisy"] <= 10 * 24 + 6, "ten days, and what there was at first"
+    assert taken[24].total() - taken[24]["noisy"] > 0.95 * len(others)
+    assert taken[None].total() - taken[None]["noisy"] < 0.5 * len(others)
+
+
+def test_a_budget_of_a_group_that_is_full_again_need_not_be_kept() -> None:
+    kept, dropped = Budget(144, group_per_day=8), Budget(144, group_per_day=8)
+    for at_ms, severity in healthy_plant(200, 5):
+        group = "a" if at_ms % (2 * DAY_MS) < DAY_MS else "b"
+        assert kept.take(severity, at_ms, group) == dropped.take(severity, at_ms, group)
+        dropped.drop_full(at_ms)
+    assert kept.groups.keys() == {"a", "b"}
+    assert len(dropped.groups) == 1
