@@ -42,14 +42,14 @@ def kills(cast: Cast, count: int, workers: int) -> Figures:
     chance = random.Random(cast.seed)
     revoked = ("revoke",) * 3 if workers == 1 else ()  # it costs two starts, and three workers do not wait for one
     points = (*revoked, *IN_A_RECOVERY, *IN_A_COMMIT)
-    plan = [_planned(points[n % len(points)], chance) for n in range(count - int(count * AT_RANDOM))]
+    plan = [planned(points[n % len(points)], chance) for n in range(count - int(count * AT_RANDOM))]
     plan += [None] * (count - len(plan))
     chance.shuffle(plan)
     killed: Counter[str] = Counter()
     with Scene(*cast) as scene:
         slots = [f"w{n}" for n in range(workers)]
         began = time.monotonic()
-        _each(slots, plan, lambda slot, fault, moment: _kill(scene, slot, fault, moment, killed), chance)
+        _each(slots, plan, lambda slot, fault, moment: kill(scene, slot, fault, moment, killed), chance)
         seconds = time.monotonic() - began
         outcome = scene.finish(tuple(slots))
         replayed = sum(line["replayed"] for line in scene.lines() if line["event"] == "state_restored")
@@ -65,12 +65,12 @@ def kills(cast: Cast, count: int, workers: int) -> Figures:
     return figures
 
 
-def _planned(point: str, chance: random.Random) -> Fault | None:
+def planned(point: str, chance: random.Random) -> Fault | None:
     hit = 1 if point in IN_A_RECOVERY or point == "revoke" else chance.randrange(1, 9)
     return Fault(point, hit, within_ms=DURING_COMMIT_MS if point == "during_commit" else 0.0)
 
 
-def _kill(scene: Scene, slot: str, fault: Fault | None, moment: random.Random, killed: Counter[str]) -> None:
+def kill(scene: Scene, slot: str, fault: Fault | None, moment: random.Random, killed: Counter[str]) -> None:
     for number in range(TRIES):
         within_s = REACHED_WITHIN_S * 2**number
         child = scene.start(slot, fault)

@@ -6,6 +6,7 @@ read.
 """
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from kafka import KafkaConsumer, TopicPartition
 from models.checkpoints import checkpoint
 from service.log.port import Fetched, Headers, KeptHeaders, Partition, Record
 from service.pipeline import Pipeline
+from service.state.pauses import restored_pauses
 from service.state.slab import Page, StateSlab
 from service.state.task import EventClock, PartitionTask
 from tests.faults.worker import VerdictPipeline, verdict_pipeline_of, verdict_place
@@ -36,6 +38,7 @@ class Expected(msgspec.Struct):
     dead_letters: list[Published]
     state: State
     counts: dict[str, int]
+    paused: int = 0  # readings
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class Undisturbed:
         for begin in range(0, len(fetched.keys), self._step):
             part = fetched.part(begin, min(begin + self._step, len(fetched.keys)))
             for one in self._pipeline.process(part, self.task):
+                self.expected.paused += one.batch.paused
                 self.expected.anomalies += map(published, one.commit.anomalies)
                 if self._keep_dead_letters:
                     self.expected.dead_letters += map(published, one.commit.dead_letters)
@@ -94,12 +98,18 @@ class Undisturbed:
 
 
 def run(orders: Mapping[str, Any]) -> int:
-    """orders: as Scene gives them. `until`: a file that says where the input ends; `into`: one for what is expected."""
+    """orders: as Scene gives them. `until`: a file that says where the input ends; `into`: one for what is expected.
+
+    pauses: None, or a file with the changelog's record of pauses, without which nothing is judged.
+    """
     os.nice(19)  # what it judges later, it judges the same
     torch.set_num_threads(1)
     partition = Partition(orders["topic"], orders["partition"])
     keep = orders["keep_dead_letters"]
-    undisturbed = Undisturbed(*judges(orders, partition), orders["step"], keep_dead_letters=keep)
+    pipeline, task = judges(orders, partition)
+    if orders["pauses"] is not None:
+        task.pauses = restored_pauses(_when_there(Path(orders["pauses"])) or None)
+    undisturbed = Undisturbed(pipeline, task, orders["step"], keep_dead_letters=keep)
     until, end = Path(orders["until"]), None
     tp = TopicPartition(*partition)
     consumer: Any = KafkaConsumer(
@@ -115,10 +125,22 @@ def run(orders: Mapping[str, Any]) -> int:
             undisturbed.judge(_fetched(partition, records))
         if end is None and until.exists():
             end = json_of(until)[str(partition.number)]
-    into = Path(orders["into"])
-    into.with_suffix(".part").write_bytes(msgspec.msgpack.encode(undisturbed.finish()))
-    into.with_suffix(".part").rename(into)
+    made_whole(Path(orders["into"]), msgspec.msgpack.encode(undisturbed.finish()))
     return 0
+
+
+def made_whole(path: Path, content: bytes) -> None:
+    """Who sees the file sees all of it."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    part.rename(path)
+
+
+def _when_there(path: Path) -> bytes:
+    pause = threading.Event()
+    while not path.exists():
+        pause.wait(0.2)
+    return path.read_bytes()
 
 
 def judges(orders: Mapping[str, Any], partition: Partition) -> tuple[Pipeline, PartitionTask]:

@@ -26,11 +26,12 @@ from models.detection.detector import Detector
 from service.kafka.topics import CHANGELOG
 from service.log.port import Partition, Record
 from service.state.changelog import Collected, Layout, Lost, Marker, Stale, read_marker, read_page
-from service.state.changelog_keys import Origin
+from service.state.changelog_keys import Origin, pauses_key
+from service.state.pauses import TaskPauses, restored_pauses
 from service.state.slab import StateSlab
 from tests.data import QUICK, some_forecaster
 from tests.faults import oracle, plant
-from tests.faults.oracle import Differences, Published, compare, compare_state
+from tests.faults.oracle import Differences, Published, compare, compare_state, made_whole
 from tests.faults.worker import verdict_offset
 from tests.kafka import Broker
 from tests.nursery import Child, Nursery
@@ -69,6 +70,7 @@ class Outcome(NamedTuple):
     readings: int
     differences: Differences
     lines: Counter[str]  # events in the workers' logs
+    paused: int = 0  # readings of which nothing was learned, as the oracle judged
 
 
 def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> float:
@@ -112,12 +114,14 @@ class Scene:
         held_back: bool = False,
         settings: Mapping[str, object] | None = None,
         control: bool = False,
+        pauses: bool = False,
         source: Callable[[int, int], Iterator[Record]] = plant.records,
     ) -> None:
         """step: readings the oracle judges at a time. verdicts_of: verdicts only of streams whose names begin so.
 
         control: offsets go in the group's name alone, which is wrong. held_back: no readings before `feed.go`.
-        keep_dead_letters=False: they are counted, not compared.
+        keep_dead_letters=False: they are counted, not compared. pauses: people say in which times nothing is learned;
+        the oracle is told from which offset on by the changelog, and judges at the end.
         """
         self.servers = broker.bootstrap_servers
         self.folder = Path(tempfile.mkdtemp(prefix="telltale-faults-"))
@@ -126,6 +130,7 @@ class Scene:
         self._broker, self._nursery = broker, nursery
         self._checkpoint = write_checkpoint(self.folder / "quick.safetensors")
         self._step, self._verdicts_of, self._max_streams, self._control = step, verdicts_of, max_streams, control
+        self._pauses = pauses
         self._ttl_s = ttl_s
         self._outputs = ("anomalies", "changelog", *(("dead_letters",) if keep_dead_letters else ()))
         self._settings = dict(settings or {})
@@ -268,7 +273,8 @@ class Scene:
             differences.other.append(f"committed {at}, the input ends at {ends}")
         self._judge(ends, differences)
         self._as_wanted = self._control or differences.none
-        return Outcome(sum(ends.values()), differences, Counter(line["event"] for line in self.lines()))
+        paused = sum(self._expected(number).paused for number in range(self.partitions))
+        return Outcome(sum(ends.values()), differences, Counter(line["event"] for line in self.lines()), paused)
 
     def _end_all(self, differences: Differences) -> None:
         running = [slot for slot, child in self.workers.items() if not child.ended.is_set()]
@@ -307,6 +313,8 @@ class Scene:
     def _judge(self, ends: Mapping[int, int], differences: Differences) -> None:
         read = {name: self._read_again(name) for name in self._outputs}
         changelog = [{key: value for key, value, _ in records} for records in read.pop("changelog")]
+        for number in range(self.partitions) if self._pauses else ():
+            made_whole(self._pauses_path(number), changelog[number].get(pauses_key(self._origin(number))) or b"")
         wait_until(
             lambda: self._seen(read) and self.witness.newest == changelog, SEEN_WITHIN_S, "the second reader at the end"
         )
@@ -334,7 +342,7 @@ class Scene:
         return msgspec.msgpack.decode(path.read_bytes(), type=oracle.Expected)
 
     def _judge_state(self, number: int, wanted: oracle.Expected, changelog: Changelog, into: Differences) -> None:
-        origin = Origin(self.group, Partition(self.topics["readings"], number))
+        origin = self._origin(number)
         if (steps := self.witness.steps[number]) != sorted(steps):
             into.other.append(f"partition {number}: the markers' offsets go back")
         marker, found, lost = restored(self._checkpoint, origin, changelog)
@@ -365,6 +373,16 @@ class Scene:
             tps = [TopicPartition(self.topics["readings"], number) for number in range(self.partitions)]
             return {tp.partition: group.committed(tp, timeout_ms=10_000) for tp in tps}
 
+    def pauses(self, number: int) -> TaskPauses:
+        """Of a partition, as the changelog has them at the end."""
+        return restored_pauses(self._pauses_path(number).read_bytes() or None)
+
+    def _pauses_path(self, number: int) -> Path:
+        return self.folder / f"pauses-{number}"
+
+    def _origin(self, number: int) -> Origin:
+        return Origin(self.group, Partition(self.topics["readings"], number))
+
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
@@ -383,6 +401,7 @@ class Scene:
             "verdicts_of": self._verdicts_of,
             "until": str(self.folder / "until"),
             "into": str(self.folder / f"expected-{number}"),
+            "pauses": str(self._pauses_path(number)) if self._pauses else None,
         }
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from tests.faults import apart, kills, load, outages, rekeying
+from tests.faults import apart, kills, load, outages, pausing, rekeying
 from tests.faults.broker import OwnBroker
 from tests.faults.figures import Cast, Figures
 from tests.faults.oracle import Differences
@@ -112,6 +112,7 @@ ROWS: dict[str, Row] = {
         lambda cast: outages.late_end_of_transaction(cast, 4), _halves(outages.late_end_of_transaction, 100)
     ),
     "sigterm": Row(_terminations(4, 1, 5), _terminations(40, 10, 20)),
+    "pauses": Row(lambda cast: pausing.kills(cast, 12), lambda cast: pausing.kills(cast, 200)),
     "pages": Row(lambda cast: apart.pages(cast, 100), lambda cast: apart.pages(cast, 1_000)),
     "new-keys": Row(lambda cast: load.new_keys(cast, 300_000), lambda cast: load.new_keys(cast, 1_000_000)),
     "many-readings": Row(

@@ -83,6 +83,10 @@ def test_a_worker_that_is_told_to_stop_does_so_in_time_and_leaves_nothing_to_be_
     assert found("sigterm", kafka, nursery).passed
 
 
+def test_what_people_say_of_learning_holds_from_one_offset_on_through_kills(kafka: Broker, nursery: Nursery) -> None:
+    assert found("pauses", kafka, nursery).passed
+
+
 def test_damaged_pages_lose_their_own_streams_and_no_others(kafka: Broker, nursery: Nursery) -> None:
     assert found("pages", kafka, nursery).passed
 
