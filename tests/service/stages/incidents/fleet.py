@@ -27,7 +27,7 @@ MINUTE_MS = 60_000
 BEGINS_MS = 1_700_000_000_000
 CHANCE = (0.95, 0.04, 0.01)  # of what comes by chance, how much is minor, major, critical; an assumption
 OF_FAULTS = (0, 0, 1, 1, 1, 1, 1, 2, 2, 2)  # the most severe anomaly of ten faults; an assumption
-RATES = ((430, 30), (5_500, 30), (82_000, 8))  # anomalies a day by chance, and for how many days: the last is slow
+RATES = ((430, 30), (5_500, 30), (82_000, 30))  # anomalies a day by chance, and for how many days
 
 
 class Anomaly(NamedTuple):
