@@ -80,7 +80,7 @@ class TopicReader:
         return read or Read(False, [], {})
 
     def _poll(self, timeout_s: float, more: bool) -> Read | None:
-        """None: partitions were handed out meanwhile."""
+        """None: partitions were handed out meanwhile, or a position is not known yet."""
         mine = self._partitions(self._held.partitions)
         if mine:
             (self._consumer.resume if more else self._consumer.pause)(*mine)
@@ -92,12 +92,12 @@ class TopicReader:
             polled = {}
         found = {tp: self._consumer.position(tp, POSITION_WITHIN_MS) for tp in mine}
         ends = {tp: self._consumer.highwater(tp) for tp in mine}
-        if generation != self._held.generation:
+        if generation != self._held.generation or None in found.values():
             return None
         self._began = generation
-        known = all(None not in (found[tp], ends[tp]) for tp in mine)
+        known = None not in ends.values()
         self.lag_records = sum(max(0, ends[tp] - found[tp]) for tp in mine) if known else None
-        positions = {tp.partition: position for tp, position in found.items() if position is not None}
+        positions = {tp.partition: position for tp, position in found.items()}
         values = [(tp.partition, one.offset, one.value or b"") for tp, records in polled.items() for one in records]
         return Read(began, values, positions)
 
