@@ -340,6 +340,8 @@ class ColumnReader:
             kinds = set(map(type, found))
             if len(kinds) == 1:
                 return of_kind(kinds.pop(), found)
+            if self._width == 1 and kinds <= alone:
+                return self._rows([found], set())
             rows, unread = np.zeros((len(found), self._width)), np.zeros(len(found), np.bool_)
             for kind in kinds:
                 where = [n for n, one in enumerate(found) if type(one) is kind]

@@ -104,13 +104,12 @@ def _instances_of(part: Part, messages: Messages) -> Callable[[bytes, Int64s], W
             return [data[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
         of_resource, of_scope, of_point = spans(at.RESOURCE), spans(at.SCOPE), spans(at.ATTRIBUTES)
-        bad = [
-            resources[resource] is None or scopes[scope] is None or points[point] is None
-            for resource, scope, point in zip(of_resource, of_scope, of_point, strict=True)
-        ]
-        if any(bad):
-            requests = rows[:, at.REQUEST]
-            return instances(data, rows[~np.isin(requests, requests[np.array(bad, np.bool_)])])
+        all_of = ((resources, of_resource), (scopes, of_scope), (points, of_point))
+        if any(known[one] is None for known, found in all_of for one in set(found)):
+            requests, bad = rows[:, at.REQUEST], np.zeros(len(rows), np.bool_)
+            for known, found in all_of:
+                bad |= np.array([known[one] is None for one in found], np.bool_)
+            return instances(data, rows[~np.isin(requests, requests[bad])])
         is_sum = rows[:, at.IS_SUM].tolist()
 
         def of_sums(name: str, found: list[Any]) -> list[Any]:
@@ -132,8 +131,8 @@ def _instances_of(part: Part, messages: Messages) -> Callable[[bytes, Int64s], W
             "time": lambda: [time or None for time in rows[:, at.TIME].tolist()],
             "value": lambda: _values(rows),
         }
-        found = [columns[name]() if name in columns else [one.default] * len(rows) for name, one in part.fields.items()]
-        return Walked(list(map(part.made, *found)), rows[:, at.REQUEST])
+        made = [columns[name]() if name in columns else [one.default] * len(rows) for name, one in part.fields.items()]
+        return Walked(list(map(part.made, *made)), rows[:, at.REQUEST])
 
     return instances
 

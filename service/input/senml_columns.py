@@ -40,17 +40,17 @@ def walk_of(root: Any) -> Walk | None:
     get = {name: attrgetter(column) for name, column in columns.items()}
     wanted = [name for name in (*FIELDS, *others) if name in BASED or name in part.fields]
     of_others = attrgetter(*(columns[name] for name in VALUES if name != "v"))
-
-    def any_other(record: Any) -> bool:
-        """Whether it has a value of another kind than a number; else it only sets a base."""
-        return any(one is not UNSET for one in of_others(record))
+    no_others = (UNSET,) * (len(VALUES) - 1)
 
     def instances(packs: Sequence[list[Any]]) -> Walked:
         """Raises ValueError or OverflowError where a record is refused."""
         records, sizes = list(chain.from_iterable(packs)), list(map(len, packs))
         found = {name: list(map(get[name], records)) for name in wanted}
         bases = {name: _bases(list(map(get[name], records)), sizes, unset) for name, unset in BASES.items()}
-        meant = [one is not UNSET or any_other(record) for one, record in zip(found["v"], records, strict=True)]
+        # Without a value of any kind a record only sets a base.
+        meant = [
+            one is not UNSET or of_others(record) != no_others for one, record in zip(found["v"], records, strict=True)
+        ]
         found["n"] = _names(bases["bn"], found["n"])
         found["t"] = _times(bases["bt"], found["t"], meant)
         found["v"] = [UNSET if one is UNSET else base + one for base, one in zip(bases["bv"], found["v"], strict=True)]
