@@ -187,6 +187,8 @@ def _time_column(path: Path, raw: RawTable, given: str | None) -> str:
         return holding[0]
     several = f", and {' and '.join(holding)} may each be it" if holding else ""
     join = f", --time-column {','.join(holding)} joins them" if len(holding) == 2 else ""
+    if len(names) == 1:
+        join = ", --separator says what is between its cells"
     raise UnusableData(
         f"{path}: no column `timestamp`, found {', '.join(map(shown_name, names))}{several}; --time-column names the "
         f"one with the times{join}"
