@@ -112,7 +112,8 @@ class TopicInput(Section):
     time_format: str | None = Field(
         default=None,
         min_length=1,
-        description="of times that are text, as Python's strptime has it; null: ISO 8601, or digits of time_unit",
+        description="of times that are text, as Python's strptime has it, or dates in digits such as 20260105; null: "
+        "ISO 8601, or digits of time_unit",
     )
     time_zone: Zone | None = Field(
         default=None, description="of times that are text without an offset; null: they are refused"
