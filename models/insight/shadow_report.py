@@ -10,7 +10,7 @@ from models.output.page import COLOURS, Link, ReportPage
 from models.output.wording import counted
 
 SHADOW, CURRENT = "shadow", "current"
-OF = {SHADOW: "the second alone", CURRENT: "the one that judges, alone"}
+OF = {SHADOW: "the second", CURRENT: "the one that judges"}
 STREAMS_DRAWN = 40  # those with most alarms
 LINE_HEIGHT, MARGIN = 22, 120  # pixels
 DEFINITIONS = (
@@ -65,6 +65,8 @@ def shadow_report(found: Comparison, link: Callable[[str, int], str] = lambda _s
         "Two checkpoints, the same readings",
         f"{found.shadow[:12]} beside {found.current[:12]}, which judges; {whole.readings:,} readings compared.",
     )
+    if not whole.readings:
+        return report.text("Nothing is compared yet: its streams warm up first.")
     report.text(_in_words(whole)).text(DEFINITIONS)
     rows = [(name, *(f"{number:,}" for number in numbers)) for name, *numbers in (*found.partitions, whole)]
     report.heading("By partition")
@@ -91,7 +93,7 @@ def shadow_report(found: Comparison, link: Callable[[str, int], str] = lambda _s
         report.text(f"The latest {found.most_alarms}; the table by partition counts all.")
     report.plot(_when(found.alarms), "Each line is an alarm, from when it opened to when it closed. Times are UTC.")
     report.table(
-        ("stream", "of", "opened (UTC)", "closed (UTC)", "severity", "score", "the other's score", "peak"),
+        ("stream", "alarm of", "opened (UTC)", "closed (UTC)", "severity", "score", "the other's", "peak"),
         [_row(one, link) for one in reversed(found.alarms)],
     )
     return report
@@ -102,8 +104,6 @@ def _sum_of(partitions: Sequence[ComparedPartition]) -> ComparedPartition:
 
 
 def _in_words(whole: ComparedPartition) -> str:
-    if not whole.readings:
-        return "Nothing is compared yet: its streams warm up first."
     differ = whole.only_shadow + whole.only_current
     return (
         f"They differ at {counted(differ, 'reading')}, {100 * differ / whole.readings:.3g} % of them. The second "

@@ -26,9 +26,10 @@ function colour(name) {
 function draw() {
   const [ink, line] = [colour("--ink"), colour("--line")];
   for (const holder of document.querySelectorAll("script.figure")) {
-    const written = holder.textContent;
-    const shown = dark.matches ? written.replace(/#[0-9a-f]{6}/g, (one) => ON_DARK[one] ?? one) : written;
-    const { data, layout } = JSON.parse(shown);
+    const text = holder.textContent;
+    const shown = dark.matches ? text.replace(/#[0-9a-f]{6}/g, (one) => ON_DARK[one] ?? one) : text;
+    const { data, layout: written } = JSON.parse(shown);
+    const layout = { xaxis: {}, yaxis: {}, ...written }; // of axes that nothing is said of too
     for (const [name, axis] of Object.entries(layout)) {
       if (!/^[xy]axis\d*$/.test(name)) continue;
       if (axis.title && name.startsWith("y")) axis.title = { standoff: STANDOFF, ...axis.title };

@@ -50,7 +50,7 @@ def test_a_service_with_a_shadow_gives_a_report_of_what_differs(
         (partition,) = [one for one in shadow["partitions"] if one["readings"]]
         found = cells(page.read_text())
         assert found[-8] == STREAM
-        assert found[-7] == "the one that judges, alone"
+        assert found[-7] == "the one that judges"
         first = found.index(f"{names.topic}-{partition['number']}")
         second = found.index(f"{names.topic}-{partition['number']}", first + 1)
         readings = [partition[name] for name in ("readings", "only_shadow", "only_current", "both")]

@@ -43,8 +43,8 @@ def test_it_has_each_partition_and_their_sum_and_each_alarm_with_a_link_to_the_p
     ]
     assert found[30:34] == ["line-2/fan", "12", "line <1>/pump", "8"]
     assert found[34:] == [  # the latest first
-        *("line-2/fan", "the second alone", "2026-01-21 09:02:00", "open", "critical", "4.50", "0.25", "6.75"),
-        *("line <1>/pump", "the one that judges, alone", "2026-01-21 09:00:00", "2026-01-21 09:01:00"),
+        *("line-2/fan", "the second", "2026-01-21 09:02:00", "open", "critical", "4.50", "0.25", "6.75"),
+        *("line <1>/pump", "the one that judges", "2026-01-21 09:00:00", "2026-01-21 09:01:00"),
         *("minor", "1.25", "0.50", "2.00"),
     ]
     assert "20 readings, 1 % of them" in page
@@ -63,9 +63,11 @@ def test_a_line_in_the_plot_is_an_alarm_from_its_opening_to_its_close(tmp_path: 
 
 
 def test_where_nothing_was_compared_or_nothing_differs_it_says_so(tmp_path: Path) -> None:
-    nothing = written(Comparison("ab" * 32, "cd" * 32, [], {}, [], 200), tmp_path)
-    assert "Nothing is compared yet" in nothing
-    assert "There is none." in nothing
+    for partitions in ([], [ComparedPartition("plant-0", 0, 0, 0, 0, 0, 0, 0, 0)]):
+        nothing = written(Comparison("ab" * 32, "cd" * 32, partitions, {}, [], 200), tmp_path)
+        assert "Nothing is compared yet" in nothing
+        assert "There is none." not in nothing, "of nothing that is no verdict"
     same = [ComparedPartition("plant-0", 100, 0, 0, 4, 1, 1, 0, 0)]
     calm = written(Comparison("ab" * 32, "cd" * 32, same, {}, [], 200), tmp_path)
     assert "They differ at 0 readings, 0 % of them" in calm
+    assert "There is none." in calm
