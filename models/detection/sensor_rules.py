@@ -88,6 +88,9 @@ class SensorRule:
         return any(_matches(channel, pattern) for pattern in self.channels)
 
 
+Units = tuple[str | None, ...]  # of channels; None: no rule gives one
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamRules:
     """What holds for the channels of one stream, or of several that the same rules are of."""
@@ -95,7 +98,7 @@ class StreamRules:
     bad_values: Doubles  # (F, B), NaN where there are fewer
     low: Doubles  # (F,)
     high: Doubles  # (F,)
-    units: tuple[str | None, ...]  # F
+    units: Units  # F
     limits: Doubles  # (F, 4), as LIMITS
     false_alarm_ms: float  # as Limits
     time_zone: str
@@ -109,6 +112,11 @@ class StreamRules:
             bad |= columns == some[:, None]
         outside = (columns < self.low[:, None]) | (columns > self.high[:, None])
         return bad, outside & ~bad
+
+
+def units_of(rules: "SensorRules | None", stream: bytes, channels: int) -> Units:
+    """Of the channels of the stream with this key; none has a unit where there are no rules."""
+    return (None,) * channels if rules is None else rules.of(stream).units
 
 
 def digest_of(rules: Sequence[SensorRule]) -> str:

@@ -55,6 +55,7 @@ class _Trace(msgspec.Struct):
 
     stream: str
     features: list[str]
+    units: list[str | None]
     readings: list[ReadingSeen]
 
 
@@ -158,7 +159,8 @@ def _channels(seen: PastShown, readings: Sequence[ReadingSeen]) -> Iterator[Curv
     shown = [n for place, n in enumerate(ranked) if not place or shares.get(features[n], 1.0) >= SHARE_SHOWN]
     for n in shown[:MOST_CHANNELS]:
         columns = ([getattr(one, name)[n] for one in readings] for name in ("values", "expected", "lower", "upper"))
-        yield Curve(features[n], *columns)
+        unit = seen.trace.units[n]
+        yield Curve(f"{features[n]}, {unit}" if unit else features[n], *columns)
 
 
 def _across(times_ms: Sequence[int], at_ms: Sequence[int] | None = None) -> list[float]:

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from models.data.rfc3339 import rfc3339
 from models.detection.alarm import OpenedBy
 from models.detection.detector import Transition, Verdicts
-from models.detection.sensor_rules import SensorRules
+from models.detection.sensor_rules import SensorRules, units_of
 from service.input.anomaly import ANOMALY_NAMESPACE, CHANGE_NAMES, CLOSED_AS, Anomaly, Channel, anomaly_id, opening_of
 from service.input.reading_batch import ReadingBatch
 from service.log.port import Record
@@ -53,7 +53,7 @@ def event(
         [_known(value) for value in column[n].tolist()]
         for column in (batch.readings.values, verdicts.expected, verdicts.lower, verdicts.upper)
     ]
-    units = [None] * len(features) if sensors is None else sensors.of(key).units
+    units = units_of(sensors, key, len(features))
     channels = [
         Channel(name, observed, expected, lower, upper, share, UNSET if unit is None else unit)
         for name, observed, expected, lower, upper, share, unit in zip(

@@ -8,6 +8,7 @@ import torch
 
 from models.detection.detector import Readings
 from models.detection.rows import Rows
+from models.detection.sensor_rules import units_of
 from models.insight.explanation import trace
 from service.inspect.groupless_log import GrouplessLog, Search
 from service.inspect.question import Question
@@ -51,8 +52,9 @@ def look_back(
         readings = _part(readings, readings.offsets <= window.last[0])
         left_out = int((readings.offsets < window.first[0]).sum())
     traced = trace(detector, row, readings)
-    stream, digest = question.stream, pipeline.digest
-    seen = seen_trace(traced, left_out, detector.features, stream, digest, found.partition, reset=True)
+    stream, features, digest = question.stream, detector.features, pipeline.digest
+    units = units_of(pipeline.sensors, stream, len(features))
+    seen = seen_trace(traced, left_out, features, units, stream, digest, found.partition, reset=True)
     return PastSeen(
         trace=seen,
         older=_older(found),

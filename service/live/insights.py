@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from models.data.arrays import Floats
 from models.data.rfc3339 import rfc3339
 from models.detection.detector import Detector, Readings, Verdicts
-from models.detection.sensor_rules import SensorRules
+from models.detection.sensor_rules import SensorRules, Units, units_of
 from models.insight.explanation import CAVEAT, Account, Explained, Gate, Layer, explain, trace
 from models.insight.forecasting import Forecast, ForecastConfig, UnknownInterval, forecast
 from service.input.reading_batch import StreamKey
@@ -120,6 +120,7 @@ class TraceSeen(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     partition: int
     features: list[str]
+    units: list[str | None]  # of each feature, as the rules of the sensors give it (detection.rules)
     reset: bool  # these are all there are: forget what was seen before
     readings: list[ReadingSeen]
     layers: list[LayerSeen]  # bottom first
@@ -171,6 +172,10 @@ class Model(NamedTuple):
     def limited(self, key: StreamKey) -> Detector:
         """As it judges this stream."""
         return self.detector.limited(None if self.sensors is None else self.sensors.limits([key]))
+
+    def units(self, key: StreamKey) -> Units:
+        """Those of the stream's channels."""
+        return units_of(self.sensors, key, len(self.detector.features))
 
 
 NO_OTHERS: Mapping[str, Model] = MappingProxyType({})
@@ -227,7 +232,8 @@ class Insight:
         with self._turn():
             traced = trace(detector, view.row_before, view.readings)
             seen = 0 if reset or after is None else int((view.readings.offsets <= after).sum())
-            return seen_trace(traced, seen, detector.features, key, model.digest, view.partition, reset)
+            of_channels = model.units(key)
+            return seen_trace(traced, seen, detector.features, of_channels, key, model.digest, view.partition, reset)
 
     def forecast(self, key: StreamKey, steps: int, interval_s: float | None = None) -> ForecastSeen:
         """Raises UnheldStream, NotNow and TooMuchAsked."""
@@ -286,6 +292,7 @@ def seen_trace(
     traced: Explained,
     seen: int,
     features: Sequence[str],
+    units: Units,
     key: bytes,
     digest: str,
     partition: Partition,
@@ -304,6 +311,7 @@ def seen_trace(
         topic=partition.topic,
         partition=partition.number,
         features=list(features),
+        units=list(units),
         reset=reset,
         readings=list(_readings(traced.readings, traced.verdicts))[seen:],
         layers=[_layer(layer, units=False) for layer in layers] if seen < len(traced.readings.offsets) else [],

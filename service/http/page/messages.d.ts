@@ -298,6 +298,7 @@ export interface TraceSeen {
   topic: string;
   partition: number;
   features: string[];
+  units: (string | null)[];
   reset: boolean;
   readings: ReadingSeen[];
   layers: LayerSeen[];

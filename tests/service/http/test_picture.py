@@ -58,6 +58,7 @@ def past(
         for n, value in enumerate(values)
     ]
     trace = {"stream": stream, "topic": "plant", "partition": 0, "features": list(channels), "reset": True}
+    trace |= {"units": [None] * many}
     data = {"channels": [{"name": name, "share": share} for name, share in channels.items()], "severity": "major"}
     data |= {"opened_at": rfc3339(BEGINS_MS + OPEN[0] * EVERY_MS)}
     seen = {"trace": {**trace, "readings": readings, "layers": []}, "older": older, "newer": True}

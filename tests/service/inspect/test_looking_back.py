@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from models.detection.detector import Detector
+from models.detection.sensor_rules import SensorRule, SensorRules
 from service.errors import RefusedInput
 from service.input.events import decode_event
 from service.input.reading_batch import StreamKey
@@ -30,9 +31,11 @@ def past_of(
     around_ms: int = LATEST_MS,
     report: Callable[[str, int, int], None] = lambda *_: None,
     poll_records: int = 500,
+    sensors: SensorRules | None = None,
 ) -> PastSeen:
     question = Question(stream, around_ms, READINGS, NEVER_S, 0)
-    pipeline, layout = Pipeline(detector, DIGEST, MAX_FUTURE_MS), Layout.of(DIGEST, detector.rows_for([]))
+    pipeline = Pipeline(detector, DIGEST, MAX_FUTURE_MS, sensors=sensors)
+    layout = Layout.of(DIGEST, detector.rows_for([]))
     log = ReportingLog(Onlooker(topics, poll_records=poll_records), report)
     return look_back(log, search(partition=0), question, pipeline, layout, NUMERICS)
 
@@ -65,6 +68,13 @@ def test_half_of_the_readings_lie_before_the_time_and_gates_come_with_each(judge
     (gate, *_) = seen.trace.layers[-1].gates
     assert len(gate.mean) == len(seen.trace.readings)
     assert seen.older is Older.KEPT
+
+
+def test_channels_have_the_units_of_the_rules(judged: Topics, detector: Detector) -> None:
+    first, *others = detector.features
+    rules = SensorRules([SensorRule(channels=(first,), unit="bar")], detector.features)
+    assert past_of(judged, detector, key(3), sensors=rules).trace.units == ["bar", *[None] * len(others)]
+    assert past_of(judged, detector, key(3)).trace.units == [None] * len(detector.features)
 
 
 def test_the_latest_readings_are_those_before_a_time_that_is_far_ahead(judged: Topics, detector: Detector) -> None:

@@ -19,6 +19,7 @@ function traced(offsets, fate = () => "judged") {
     topic: "plant",
     partition: 0,
     features: ["f0"],
+    units: [null],
     reset: false,
     readings: offsets.map((offset) => ({ ...one, offset, fate: fate(offset) })),
     layers: [

@@ -14,6 +14,7 @@ const traced = (readings) => ({
   topic: "t",
   partition: 0,
   features: ["a", "b"],
+  units: [null, null],
   reset: true,
   readings,
   layers: [],
