@@ -18,6 +18,7 @@ from service.http import stream_routes as api_streams
 from service.http.access import PROBES, Access
 from service.http.answers import Head, json_of, schema
 from service.http.control_list import ControlList
+from service.http.earlier_events import EarlierEvents
 from service.http.event_stream import Followers
 from service.http.health import HealthSummary, assigned, stuck, summary, unready
 from service.http.incident_list import IncidentList
@@ -61,6 +62,7 @@ def app(
     write_control: api_controls.WriteControl | None = None,
     incidents: IncidentList | None = None,
     controls: ControlList | None = None,
+    earlier: EarlierEvents | None = None,
 ) -> FastAPI:
     """The HTTP interface.
 
@@ -68,9 +70,9 @@ def app(
     still be alive. insight: what looks into live streams, streams: what lists them; None: nothing does. token, names:
     who may ask, see Access. turns: in which requests are answered; None: as they come. past: what judges readings again
     from their topic; None: there is no topic. write_control: writes to the topic of controls; incidents, controls:
-    read from their topics; None: likewise.
+    read from their topics; None: likewise. earlier: what was told of anomalies before this service started.
     """
-    turns = turns or Turns()
+    turns, earlier = turns or Turns(), earlier or EarlierEvents()
     api = FastAPI(title="Telltale", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
     api.add_middleware(Head)
     api.add_middleware(InTurn, turns=turns, at_once={*PROBES, METRICS})
@@ -82,10 +84,10 @@ def app(
     api.include_router(_health(board, beat_limit_s, monotonic))
     if registry is not None:
         api.include_router(_metrics(registry))
-    api.include_router(_published(board, state, monotonic))
+    api.include_router(_published(board, earlier, state, monotonic))
     if streams is not None:
         followers = Followers(board, state, ending_of(api), insight, turns)
-        api.include_router(api_streams.router(streams, board, insight, followers))
+        api.include_router(api_streams.router(streams, board, earlier, insight, followers))
     if insight is not None:
         api.include_router(api_insights.router(insight))
     if past is not None:
@@ -167,7 +169,10 @@ class Recent(msgspec.Struct, frozen=True):
 
 
 def _published(
-    board: StatusBoard, state: Callable[[Status], HealthSummary], monotonic: Callable[[], float]
+    board: StatusBoard,
+    earlier: EarlierEvents,
+    state: Callable[[Status], HealthSummary],
+    monotonic: Callable[[], float],
 ) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
 
@@ -183,8 +188,8 @@ def _published(
 
     @api.get("/anomalies", tags=["anomalies"], responses={200: schema(Recent)})
     async def anomalies(limit: Annotated[int, Query(ge=1, le=RECENT_LIMIT)] = RECENT_LIMIT) -> Response:
-        """The latest anomaly events, newest first, as they went out."""
-        return json_of({"anomalies": board.read().recent[:limit]})
+        """The latest anomaly events, newest first, as they went out; also those from before this service started."""
+        return json_of({"anomalies": earlier.recent(board.read(), limit)})
 
     return api
 

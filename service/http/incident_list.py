@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from service.http.control_list import ControlList
+from service.http.earlier_events import EarlierEvents
 from service.stages.incidents.changes import SEVERITIES
 from service.stages.incidents.events import FirstCause, NamedMember, decode_lost
 
@@ -141,17 +142,17 @@ def _has(data: _Data, anomaly: str) -> bool:
     return data.first_cause.anomaly == anomaly or msgspec.json.encode(anomaly) in bytes(data.members)
 
 
-Follow = Callable[[IncidentList, ControlList, threading.Event], None]  # returns when the event is set
+Follow = Callable[[IncidentList, ControlList, EarlierEvents, threading.Event], None]  # returns when the event is set
 
 
 class FollowedIncidents:
-    """The lists, and the thread that keeps them."""
+    """The lists, with what was told of anomalies before, and the thread that keeps them."""
 
     def __init__(self, follow: Follow) -> None:
-        self.list, self.controls = IncidentList(), ControlList()
+        self.list, self.controls, self.earlier = IncidentList(), ControlList(), EarlierEvents()
         self._ended = threading.Event()
         self._thread = threading.Thread(
-            target=follow, args=(self.list, self.controls, self._ended), name="incidents", daemon=True
+            target=follow, args=(self.list, self.controls, self.earlier, self._ended), name="incidents", daemon=True
         )
 
     def start(self) -> None:

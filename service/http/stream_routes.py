@@ -8,6 +8,7 @@ from starlette.responses import StreamingResponse
 
 from models.data.rfc3339 import rfc3339
 from service.http.answers import REFUSALS, Stream, answer, refusal, schema, to_key
+from service.http.earlier_events import EarlierEvents
 from service.http.event_stream import EventStream, Followers, describe_events
 from service.http.turns import address_of
 from service.input.anomaly import Channel
@@ -35,7 +36,7 @@ class OpenAnomaly(msgspec.Struct, frozen=True):
     """An anomaly that is open."""
 
     stream: StreamSeen
-    kind: str | None  # null: it opened before this worker came to the stream, or very many are open
+    kind: str | None  # null: what was told of it is not kept: it is long ago, or very many are open
     channels: list[Channel] | None  # when it last became more severe; null likewise
     return_period_s: float | None  # then, how rarely the stream is as strange; null likewise
 
@@ -48,7 +49,9 @@ class OpenAnomalies(msgspec.Struct, frozen=True):
     anomalies: list[OpenAnomaly]
 
 
-def router(streams: Tables, board: StatusBoard, insight: Insight | None, followers: Followers) -> APIRouter:
+def router(
+    streams: Tables, board: StatusBoard, earlier: EarlierEvents, insight: Insight | None, followers: Followers
+) -> APIRouter:
     """Answered in threads, but for the events: neither the event loop nor the worker waits."""
     api = APIRouter(prefix="/api/v1")
 
@@ -88,7 +91,7 @@ def router(streams: Tables, board: StatusBoard, insight: Insight | None, followe
             if insight is not None:
                 insight.expect([to_key(one.stream) for one in found.streams[:LOOKED_AT_SOON]])
             status = board.read()
-            shown = [_open_anomaly(one, status) for one in found.streams]
+            shown = [_open_anomaly(one, earlier, status) for one in found.streams]
             return OpenAnomalies(rfc3339(table.made_ms), found.total, shown)
 
         return answer(ask)
@@ -111,8 +114,8 @@ def router(streams: Tables, board: StatusBoard, insight: Insight | None, followe
     return api
 
 
-def _open_anomaly(stream: StreamSeen, status: Status) -> OpenAnomaly:
-    known = status.details.get(stream.alarm.anomaly) if stream.alarm else None
+def _open_anomaly(stream: StreamSeen, earlier: EarlierEvents, status: Status) -> OpenAnomaly:
+    known = earlier.details(status, stream.alarm.anomaly) if stream.alarm else None
     if known is None:
         return OpenAnomaly(stream, None, None, None)
     channels = msgspec.convert(known["channels"], list[Channel])

@@ -1,20 +1,25 @@
-"""The topics of incidents and of controls, followed from outside any group for the page."""
+"""What the page reads from topics, outside any group: incidents and controls as they come, earlier anomalies once."""
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from service.errors import TelltaleError
 from service.http.control_list import ControlList
+from service.http.earlier_events import EarlierEvents
 from service.http.incident_list import IncidentList
+from service.input.events import decode_event
 from service.inspect.groupless_log import GrouplessLog, input_of
 from service.kafka.groupless import KafkaGrouplessLog
 from service.log.port import Partition
 from service.settings.settings import Settings, client_options
 
 LATEST = 5_000  # events of incidents that are read at the start: a second's work
+EARLIER = 2_000  # events of anomalies, likewise, of all partitions together
 LOOK_EVERY_S = 2.0
 TRY_EVERY_S = 10.0  # where there is no such topic, or no broker
 
@@ -61,10 +66,16 @@ class _Followed:
 
 
 def follow_incidents(
-    settings: Settings, incidents: IncidentList, controls: ControlList, ended: threading.Event
+    settings: Settings,
+    incidents: IncidentList,
+    controls: ControlList,
+    earlier: EarlierEvents,
+    ended: threading.Event,
 ) -> None:
     """Returns when `ended` is set. Where a topic cannot be read, it tries again."""
+    heard = False
     while not ended.is_set():
+        heard = heard or _hear_earlier(settings, earlier)
         try:
             _follow(settings, incidents, controls, ended)
         except TelltaleError:
@@ -85,3 +96,30 @@ def _follow(settings: Settings, incidents: IncidentList, controls: ControlList, 
             if not any(read):
                 return
             ended.wait(LOOK_EVERY_S)
+
+
+def _hear_earlier(settings: Settings, earlier: EarlierEvents) -> bool:
+    """Whether it could be read. Incidents do not wait for it: whoever may not read anomalies may read them."""
+    try:
+        with closing(KafkaGrouplessLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
+            earlier.hear(_anomaly_events(log, settings.kafka.anomalies_topic, frozenset(settings.kafka.topics)))
+    except TelltaleError:
+        return False
+    return True
+
+
+def _anomaly_events(log: GrouplessLog, topic: str, read: frozenset[str]) -> Iterator[dict[str, Any]]:
+    """The latest of each partition, of anomalies in topics that this service reads."""
+    partitions = log.partitions(topic)
+    for number in range(partitions):
+        partition = Partition(topic, number)
+        source = log.inspect(partition)
+        begin = max(source.begin, source.end - EARLIER // partitions)
+        for fetched in input_of(log, partition, begin, source.end):
+            for value in fetched.values:
+                try:
+                    event = decode_event(value or b"")
+                except msgspec.MsgspecError:  # of another kind, as of state that was lost
+                    continue
+                if event.data.topic in read:
+                    yield msgspec.to_builtins(event)

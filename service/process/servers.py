@@ -59,6 +59,7 @@ def servers_of(
         write_control=write_control,
         incidents=incidents.list,
         controls=incidents.controls,
+        earlier=incidents.earlier,
     )
     brake = Brake()
     servers = [Server(api, http.host, http.port, brake=brake)]

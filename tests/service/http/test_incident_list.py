@@ -10,6 +10,7 @@ import pytest
 
 from service.http.app import app
 from service.http.control_list import ControlList
+from service.http.earlier_events import EarlierEvents
 from service.http.incident_list import LATEST_CLOSED, FollowedIncidents, IncidentList
 from service.http.server import Server
 from service.stages.incidents.events import (
@@ -22,6 +23,8 @@ from service.stages.incidents.events import (
     lost_record,
 )
 from tests.service.http.test_access import BEARER, BOARD, TOKEN
+from tests.service.http.test_earlier_events import event as earlier_event
+from tests.service.http.test_earlier_events import published
 from tests.service.stages.incidents.plant import time_at
 
 INCIDENTS = "/api/v1/incidents"
@@ -137,9 +140,10 @@ def test_events_of_controls_and_what_is_no_event_are_passed_over() -> None:
 def test_what_follows_the_topic_begins_with_start_and_ends_with_stop() -> None:
     begun = threading.Event()
 
-    def follow(incidents: IncidentList, controls: ControlList, ended: threading.Event) -> None:
+    def follow(incidents: IncidentList, controls: ControlList, earlier: EarlierEvents, ended: threading.Event) -> None:
         incidents.follow(True)
         controls.follow(True)
+        earlier.hear([earlier_event(1)])
         begun.set()
         ended.wait()
         incidents.follow(False)
@@ -150,6 +154,7 @@ def test_what_follows_the_topic_begins_with_start_and_ends_with_stop() -> None:
     assert begun.wait(10)
     assert followed.list.found(1).followed
     assert followed.controls.found(1, 0, may_write=False).followed
+    assert followed.earlier.recent(published(), 1) == [earlier_event(1)]
     followed.stop()
     assert not followed.list.found(1).followed
 
