@@ -7,7 +7,7 @@ Sizes: S streams, L layers, H hidden units, F features, C channel statistics, K 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -361,8 +361,12 @@ class Rows(NamedTuple):
 def _in_pieces(column: Tensor) -> Records:
     """(S,) each row's numbers as one value, the same memory: numpy moves such rows in two thirds of the time."""
     array = column.numpy()
-    size = array.dtype.itemsize * math.prod(array.shape[1:])
-    return np.ndarray(len(array), np.dtype((np.void, size)), array)
+    return np.ndarray(len(array), _piece(array.dtype, array.shape[1:]), array)
+
+
+@cache
+def _piece(dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> "np.dtype[np.void]":
+    return np.dtype((np.void, dtype.itemsize * math.prod(shape)))
 
 
 def fresh(streams: int, config: ForecasterConfig) -> Rows:
