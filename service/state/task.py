@@ -111,9 +111,11 @@ class EventClock:
         if not len(times_ms):
             return [Stretch(0, len(record_offsets), ends=ends)]
         latest = self._move(times_ms)
-        at = np.unique(reading_offsets[self._idle_ticks(latest)])
+        at, ticks = np.unique(reading_offsets[self._idle_ticks(latest)]), Ticks.among(reading_offsets, latest)
+        if not len(at) and not len(ticks) and not ends:
+            return [Stretch(0, len(record_offsets))]
         idle = {offset: before for offset in at.tolist() if (before := self.tick(offset)) is not None}
-        silent = self._find_silent(Ticks.among(reading_offsets, latest), idle, find_silent)
+        silent = self._find_silent(ticks, idle, find_silent)
         offsets = sorted({*at.tolist(), *silent, *_first_behind_readings(ends, reading_offsets)})
         begins = dict(zip(np.searchsorted(record_offsets, offsets).tolist(), offsets, strict=True))
         borders = sorted({0, *begins, len(record_offsets)})
