@@ -34,10 +34,10 @@ from service.input.wire import ANY_FORMAT, Decoder
 from service.log.port import Commit, Fetched
 from service.state.changelog import Meaning
 from service.state.ended_alarms import ended_event
+from service.state.key_index import NO_SLOT
 from service.state.open_alarms import open_alarms
 from service.state.pauses import Pause, paused_until
 from service.state.silences import offsets_of_silence, tell_ended, tell_silence
-from service.state.slab import NO_SLOT
 from service.state.task import PartitionTask, Stretch
 
 # A call costs 1.4 ms however few readings it is given; with many it gains nothing by more, and the net loses its cache.

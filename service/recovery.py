@@ -39,10 +39,11 @@ from service.state.changelog import (
     roster_agrees,
 )
 from service.state.changelog_keys import Origin
+from service.state.key_index import NO_SLOT
 from service.state.pauses import restored_pauses
 from service.state.priming import Priming
 from service.state.problems import Problem
-from service.state.slab import NO_SLOT, PAGE_ROWS, Page, StateSlab
+from service.state.slab import PAGE_ROWS, Page, StateSlab
 from service.state.task import ClockState, PartitionTask, Stage, records_in
 
 SLICE_S = 0.05  # of restoring, in one round of the loop

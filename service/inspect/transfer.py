@@ -23,7 +23,8 @@ from service.pipeline import Pipeline
 from service.recovery import Recovery, RecoveryRules
 from service.state.changelog import Layout, Marker
 from service.state.changelog_keys import Origin
-from service.state.slab import NO_SLOT, PAGE_ROWS, StateSlab
+from service.state.key_index import NO_SLOT
+from service.state.slab import PAGE_ROWS, StateSlab
 from service.state.task import EventClock, PartitionTask, Stage
 from service.state.writer import StateWriter
 

@@ -19,7 +19,7 @@ from service.inspect.question import Question
 from service.inspect.transfer import Limits, put_rows, task_to_write_to
 from service.log.port import Commit, Partition
 from service.pipeline import Pipeline
-from service.state.slab import NO_SLOT
+from service.state.key_index import NO_SLOT
 from service.state.writer import StateWriter
 
 ALARM = ("alarm", "opened_offset", "opened_ms", "opened_by", "peak", "length", "rest")  # what of it was published

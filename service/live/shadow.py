@@ -22,7 +22,8 @@ from service.live.observer import Committed, Observer, Promotion, Round
 from service.live.status import CheckpointStatus, ShadowAlarm, ShadowPartition, ShadowStatus
 from service.log.port import Partition
 from service.pipeline import Pipeline, Processed
-from service.state.slab import NO_SLOT, StateSlab
+from service.state.key_index import NO_SLOT
+from service.state.slab import StateSlab
 from service.state.task import PartitionTask
 
 STREAMS_NAMED = 20  # those that differ most

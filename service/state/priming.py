@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from models.data.arrays import Bools
-from service.state.slab import NO_SLOT
+from service.state.key_index import NO_SLOT
 
 
 class Priming:

@@ -14,8 +14,9 @@ from service.input.events import Event
 from service.input.reading_batch import ReadingBatch, StreamEnd, StreamKey
 from service.log.port import Partition
 from service.state.ended_alarms import Silent, silent_event
+from service.state.key_index import NO_SLOT
 from service.state.open_alarms import held_alarms
-from service.state.slab import NO_SLOT, NOTHING_APPLIED, StateSlab
+from service.state.slab import NOTHING_APPLIED, StateSlab
 from service.state.task import Forgetting
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.arrays import Floats
+from models.data.arrays import Floats, Int64s
 from models.detection.rows import Rows
 from service.input.reading_batch import StreamKey
+from service.state.key_index import NO_SLOT, KeyIndex
 
 PAGE_ROWS = 128
 NOTHING_APPLIED = -1
-NO_SLOT = -1
 
 
 class Page(NamedTuple):
@@ -37,9 +37,9 @@ class StateSlab:
     def __init__(self, rows_for: Callable[[Sequence[bytes]], Rows]) -> None:
         """rows_for: the rows that streams seen for the first time start with."""
         self._rows_for = rows_for
-        self._slots: dict[StreamKey, int] = {}
-        self._keys: list[StreamKey | None] = []  # by slot; None: free
-        self._listed: tuple[StreamKey | None, ...] | None = None  # the same, as last handed out; None: it has changed
+        self._index = KeyIndex()
+        self._end = 0  # behind the last slot that was ever given; those before it may be free
+        self._listed: tuple[StreamKey | None, ...] | None = None  # keys as last handed out; None: they have changed
         self._free: dict[int, None] = {}  # as a set that remembers its order
         self._rows = rows_for([])
         self._applied = torch.empty(0, dtype=torch.int64)
@@ -49,10 +49,10 @@ class StateSlab:
         self._membership_changed: set[int] = set()  # pages whose membership changed since they were written
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._index)
 
     def __contains__(self, key: StreamKey) -> bool:
-        return key in self._slots
+        return int(self._index.find([key])[0]) != NO_SLOT
 
     @property
     def nbytes(self) -> int:
@@ -67,7 +67,7 @@ class StateSlab:
     @property
     def pages(self) -> int:
         """Pages there are: 0 to pages - 1."""
-        return -(-len(self._keys) // PAGE_ROWS)
+        return -(-self._end // PAGE_ROWS)
 
     @property
     def rows(self) -> Rows:
@@ -83,7 +83,7 @@ class StateSlab:
     def keys(self) -> tuple[StreamKey | None, ...]:
         """By slot, None where it is free; the same object until the streams change."""
         if self._listed is None:
-            self._listed = tuple(self._keys)
+            self._listed = tuple(self._index.between(0, self._end))
         return self._listed
 
     @property
@@ -96,16 +96,16 @@ class StateSlab:
 
     def slots(self, keys: Sequence[StreamKey], limit: int | None = None) -> Tensor:
         """The slot of each of N keys, (N,) int64. A new stream gets a fresh row, or -1 beyond `limit` streams."""
-        found: list[int | None] = list(map(self._slots.get, keys))
-        if None in found:
-            new = list(dict.fromkeys(key for key, slot in zip(keys, found, strict=True) if slot is None))
-            self._add(new if limit is None else new[: max(0, limit - len(self._slots))])
-            return self.find(keys)
-        return torch.from_numpy(np.array(found, np.int64))  # torch takes five times as long for a list
+        slots = self._index.find(keys)
+        if NO_SLOT in slots:
+            new = list(dict.fromkeys(keys[n] for n in np.flatnonzero(slots == NO_SLOT).tolist()))
+            self._add(new if limit is None else new[: max(0, limit - len(self))])
+            slots = self._index.find(keys)
+        return torch.from_numpy(slots)
 
     def find(self, keys: Sequence[StreamKey]) -> Tensor:
         """The slot of each of N keys, (N,) int64; -1 for a stream that is not there."""
-        return torch.from_numpy(np.array([self._slots.get(key, NO_SLOT) for key in keys], np.int64))
+        return torch.from_numpy(self._index.find(keys))
 
     def gather(self, slots: Tensor) -> Rows:
         """Copies of the rows at `slots` (S,)."""
@@ -127,15 +127,13 @@ class StateSlab:
 
     def evict(self, key: StreamKey, offset: int) -> None:
         """Forget a stream, because of the reading at `offset`; its slot may be given to another."""
-        self._forget([self._slots[key]], offset)
+        if key not in self:
+            raise KeyError(key)
+        self._forget(self._index.find([key]), offset)
 
     def evict_idle(self, before: int, offset: int) -> list[StreamKey]:
         """Forget, because of the reading at `offset`, all streams without a reading at or after offset `before`."""
-        idle = ((self._applied[: len(self._keys)] < before).nonzero().squeeze(1)).tolist()
-        idle = [slot for slot in idle if self._keys[slot] is not None]
-        keys = [key for slot in idle if (key := self._keys[slot]) is not None]
-        self._forget(idle, offset)
-        return keys
+        return self._forget(np.flatnonzero(self._applied[: self._end].numpy() < before), offset)
 
     def change_alarms(self, slots: Tensor, since: int) -> None:
         """Note that alarms of the rows at `slots` (S,) changed without a reading, because of the record at `since`.
@@ -172,7 +170,8 @@ class StateSlab:
     def page(self, number: int, through: int) -> Page:
         """A copy of a page; everything before offset `through` has been applied."""
         begin = number * PAGE_ROWS
-        held = [(slot, key) for slot, key in enumerate(self._keys[begin : begin + PAGE_ROWS], begin) if key is not None]
+        some = self._index.between(begin, min(begin + PAGE_ROWS, self._end))
+        held = [(slot, key) for slot, key in enumerate(some, begin) if key is not None]
         slots = torch.tensor([slot for slot, _ in held], dtype=torch.int64)
         return Page(number, through, slots, tuple(key for _, key in held), self.gather(slots), self._applied[slots])
 
@@ -191,27 +190,24 @@ class StateSlab:
         self._listed = None
         self._through[page.number] = page.through
         _, _, slots, keys, rows, applied = page
-        if not self._slots.keys().isdisjoint(keys):
+        if (self._index.find(keys) != NO_SLOT).any():
             kept = [n for n, key in enumerate(keys) if self._take_over(key, page)]
             some = torch.tensor(kept, dtype=torch.int64)
             keys = tuple(keys[n] for n in kept)
             slots, rows, applied = slots[some], rows.take(some), applied[some]
-        places = slots.tolist()
-        self._slots.update(zip(keys, places, strict=True))
-        if first == len(self._keys) and places == list(range(first, first + PAGE_ROWS)):
-            self._load_whole(first, keys, rows, applied)
+        self._index.add(keys, slots.numpy())
+        if first == self._end and len(keys) == PAGE_ROWS and slots.tolist() == list(range(first, first + PAGE_ROWS)):
+            self._load_whole(first, rows, applied)
             return
         self._add_page(page.number)
-        for slot, key in zip(places, keys, strict=True):
-            self._keys[slot] = key
+        for slot in slots.tolist():
             self._free.pop(slot, None)
         self._rows.put(slots, rows)
         self._applied[slots] = applied
 
-    def _load_whole(self, first: int, keys: Sequence[StreamKey], rows: Rows, applied: Tensor) -> None:
+    def _load_whole(self, first: int, rows: Rows, applied: Tensor) -> None:
         """A page without free slots behind all others, as most are where much is restored."""
-        self._keys += keys
-        last = first + len(keys)
+        self._end = last = first + PAGE_ROWS
         for column, new in zip(self._rows.part(first, last), rows, strict=True):
             column.numpy()[:] = new.numpy()  # torch takes twice as long for a page
         self._applied[first:last] = applied
@@ -232,13 +228,13 @@ class StateSlab:
 
     def _take_over(self, key: StreamKey, page: Page) -> bool:
         """Whether `page` is the one that a stream belongs to; if so, no other has it afterwards."""
-        slot = self._slots.get(key)
-        if slot is None:
+        slot = int(self._index.find([key])[0])
+        if slot == NO_SLOT:
             return True
         other = slot // PAGE_ROWS
         loser = other if self._through[other] < page.through else page.number
         if loser == other:
-            self._forget([slot], page.through)
+            self._forget(np.array([slot]), page.through)
         self._membership_changed.add(loser)
         self._mark_dirty(torch.tensor([loser * PAGE_ROWS]), page.through)
         return loser == other
@@ -251,42 +247,38 @@ class StateSlab:
         """Let a page be there, with free slots."""
         end = (number + 1) * PAGE_ROWS
         self._make_room(end)
-        self._free.update(dict.fromkeys(range(len(self._keys), end)))
-        self._keys += [None] * (end - len(self._keys))
+        self._free.update(dict.fromkeys(range(self._end, end)))
+        self._end = max(self._end, end)
 
     def _add(self, keys: list[StreamKey]) -> None:
         if not keys:
             return
         self._listed = None
-        slots = []
-        for key in keys:
-            slot = self._free.popitem()[0] if self._free else len(self._keys)
-            if slot == len(self._keys):
-                self._keys.append(key)
-            self._keys[slot] = key
-            self._slots[key] = slot
-            slots.append(slot)
-        self._make_room(len(self._keys))
-        self._rows.put(torch.tensor(slots), self._rows_for(keys))
-        self._membership_changed.update(slot // PAGE_ROWS for slot in slots)
+        reused = [self._free.popitem()[0] for _ in range(min(len(keys), len(self._free)))]
+        begin, self._end = self._end, self._end + len(keys) - len(reused)
+        self._make_room(self._end)
+        slots = np.array([*reused, *range(begin, self._end)], np.int64)
+        self._index.add(keys, slots)
+        self._rows.put(torch.from_numpy(slots), self._rows_for(keys))
+        self._membership_changed.update((slots // PAGE_ROWS).tolist())
 
-    def _forget(self, slots: Sequence[int], offset: int) -> None:
-        if not slots:
-            return
+    def _forget(self, slots: Int64s, offset: int) -> list[StreamKey]:
+        """Free the slots (N,), because of the reading at `offset`; returns whose they were. Free ones stay free."""
+        held = [(slot, key) for slot, key in zip(slots.tolist(), self._index.at(slots), strict=True) if key is not None]
+        if not held:
+            return []
         self._listed = None
-        for slot in slots:
-            key = self._keys[slot]
-            if key is not None:
-                del self._slots[key]
-            self._keys[slot] = None
-            self._free[slot] = None
-        freed = torch.tensor(slots)
+        slots = np.array([slot for slot, _ in held], np.int64)
+        self._index.remove(slots)
+        self._free.update(dict.fromkeys(slots.tolist()))
+        freed = torch.from_numpy(slots)
         for column in self._rows:
             column[freed] = 0
         self._applied[freed] = NOTHING_APPLIED
-        self._scores[freed.numpy()] = np.nan
+        self._scores[slots] = np.nan
         self._mark_dirty(freed, offset)
-        self._membership_changed.update(slot // PAGE_ROWS for slot in slots)
+        self._membership_changed.update((slots // PAGE_ROWS).tolist())
+        return [key for _, key in held]
 
     def _make_room(self, streams: int) -> None:
         """Grow by doubling, in whole pages."""
@@ -295,6 +287,7 @@ class StateSlab:
             return
         pages = -(-max(streams, 2 * room) // PAGE_ROWS)
         more = pages * PAGE_ROWS - room
+        self._index.reserve(pages * PAGE_ROWS)
         self._rows = Rows(*(_grown(column, pages * PAGE_ROWS) for column in self._rows))
         self._applied = torch.cat([self._applied, torch.full((more,), NOTHING_APPLIED)])
         self._scores = np.concatenate([self._scores, np.full(more, np.nan, np.float32)])
