@@ -113,6 +113,11 @@ PAYLOADS = (
         b'{"timestamp":"05.01.2026 00:00","values":[61,4.1]}',
         '{time_format: "%d.%m.%Y %H:%M", time_zone: UTC}',
     ),
+    Payload(
+        "dates in digits",
+        b'{"timestamp":20260105000000,"values":[61,4.1]}',
+        '{time_format: "%Y%m%d%H%M%S", time_zone: UTC}',
+    ),
     Payload("no time", b'{"temp":61,"press":4.1}', '{time: $time, values: "@"}'),
     Payload(
         "Telegraf, `json`",
@@ -173,6 +178,13 @@ PAYLOADS = (
         b'{"timestamp":"2026-01-05T00:00:00Z","value":"61.2","name":"temp",'
         b'"labels":{"__name__":"temp","instance":"p7"}}',
         '{stream: [labels.instance, name], values: value, decimal: "."}',
+        None,
+        ("value",),
+    ),
+    Payload(
+        "OpenTSDB's JSON",
+        b'{"metric":"temp","timestamp":1767571200,"value":61,"tags":{"host":"p7","rack":"2"}}',
+        "{stream: [tags.host, tags.rack, metric], time_unit: s, values: value}",
         None,
         ("value",),
     ),

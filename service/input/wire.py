@@ -49,7 +49,7 @@ MAX_VALUE_BYTES = 65_536
 HINTED = frozenset(
     (
         *(Reason.MISSING_KEY, Reason.BAD_KEY, Reason.MISSING_VALUE, Reason.BAD_JSON, Reason.BAD_TIMESTAMP),
-        *(Reason.PAST_TIMESTAMP, Reason.WRONG_FEATURES, Reason.NOT_A_NUMBER),
+        *(Reason.PAST_TIMESTAMP, Reason.FUTURE_TIMESTAMP, Reason.WRONG_FEATURES, Reason.NOT_A_NUMBER),
     )
 )
 COLUMN_OF_TIMES = b'"timestamps"'

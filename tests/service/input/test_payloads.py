@@ -20,6 +20,7 @@ MEANT = {
     "Telegraf, `json`": [("h1/p7", NOW_MS, [61.0, 4.1])],
     "Telegraf, `json` in batches": [*USUAL, ("p8", NOW_MS, [20.0, 1.2])],
     "Influx's line protocol, as Telegraf writes it": [*USUAL, ("p8", NOW_MS, [20.0, 1.2])],
+    "OpenTSDB's JSON": [("p7/2/temp", NOW_MS, [61.0])],
     "Prometheus' Kafka adapter": [("p7/temp", NOW_MS, [61.2])],
     "a key that is an object": [("7", NOW_MS, [61.0, 4.1])],
     "a key that is an integer": [("7", NOW_MS, [61.0, 4.1])],
