@@ -321,6 +321,29 @@ CASES = {
         note="lines that begin with Mean left out",
         refused="row 3: timestamp 'Mean', expected RFC 3339 such as 2026-01-31T23:59:00Z; --leave-out Mean leaves out",
     ),
+    "whole days of a spreadsheet": Case(
+        table(["45293", "45294", "45295"]),
+        FileOptions(time_format="excel"),
+        first_ms=1_704_153_600_000,
+        refused="timestamp 45293 looks like a day of Excel, expected milliseconds, a datetime or RFC 3339 text; --t",
+    ),
+    "seconds, by the row of units": Case(
+        table(["0", "60", "120"]).replace("press\n", "press\n[s],[°C],[hPa]\n"),
+        FileOptions(unit=TimeUnit.S),
+        first_ms=0,
+        refused="column timestamp has times in seconds, as its header says, expected milliseconds; --time-unit s reads",
+    ),
+    "an offset in the header": Case(
+        table(at("2024-01-02 03:0#:05"), header="Time (UTC+1),temp,press"),
+        FileOptions(zone="Etc/GMT-1"),
+        first_ms=FIRST_MS - HOUR_MS,
+        refused="column Time (UTC+1) names an offset from UTC, its times have none; --times-in Etc/GMT-1 reads them",
+    ),
+    "a separator that is told to Excel": Case("sep=,\n" + table(), note="1 line before the header left out"),
+    "exponents, decimal comma": Case(
+        table(values=[[f"{a / 10:.4f}E+01", b] for a, b in VALUES]).replace(",", ";").replace(".", ","),
+        note="decimal comma",
+    ),
     "dates in digits": Case(
         table(["20240102030405", "20240102030505", "20240102030605"]),
         FileOptions(time_format="%Y%m%d%H%M%S"),

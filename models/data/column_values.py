@@ -66,7 +66,7 @@ def decimal_in(path: Path, frame: pl.DataFrame) -> str:
     commas = points = groups = grouped_points = 0
     for column in frame.iter_columns():
         text = column.str.strip_chars()
-        commas += int(text.str.contains(r"^[+-]?\d+(,\d+)+$").sum())
+        commas += int(text.str.contains(r"^[+-]?\d+(,\d+)+([eE][+-]?\d+)?$").sum())
         groups += int(text.str.contains(r"^[+-]?[1-9]\d{0,2}(,\d{3})+$").sum())
         points += int(text.str.contains(r"^[+-]?[\d,]*\.\d").sum())
         grouped_points += int(text.str.contains(r"^[+-]?[1-9]\d{0,2}(\.\d{3})+,\d").sum())

@@ -29,6 +29,7 @@ from models.data.errors import UnusableData
 from models.data.file_options import EXCEL, FileOptions
 from models.data.raw_table import RawTable, in_memory, raw_table
 from models.data.text_files import SAMPLE_LINES
+from models.data.time_units import TimeUnit
 
 NOT_FEATURES = ("timestamp", "stream", "label", "part")
 TIME_NAMES = ("timestamp", "time", "datetime", "date_time", "date time", "date", "ts")
@@ -37,6 +38,16 @@ QUALITIES = ("quality", "status", "validity", "valid", "good", "qc", "q", "flag"
 MOST_FLAGS = 4  # that a column of them holds
 INDEXES = ("", "index", "idx", "id", "row", "row_id", "unnamed: 0", "no", "nr", "#")
 TIME_WORDS, LEAST_TIME = frozenset((*TIME_NAMES, "epoch", "unixtime")), 1e8  # of columns that hold times as numbers
+UNIT_IN_NAME = re.compile(r"[\[(_ ]\s*(s|sec|seconds|ms|us|µs|ns)\s*[\])]?$", re.IGNORECASE)
+COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")  # a number with a decimal comma
+OFFSET_IN_NAME = re.compile(r"(?:UTC|GMT)\s*([+-]\d{1,2})", re.IGNORECASE)
+TIME_UNITS = {
+    **dict.fromkeys(("s", "sec", "seconds"), TimeUnit.S),
+    "ms": TimeUnit.MS,
+    "us": TimeUnit.US,
+    "µs": TimeUnit.US,
+    "ns": TimeUnit.NS,
+}
 METRIC_NAMES = (
     *("metric", "sensor", "name", "variable", "tag", "channel", "measurement", "parameter"),
     *("_field", "field", "tagname", "varname", "signal"),
@@ -81,6 +92,7 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
         survey.add(frame.rename(renamed))
     if not survey.rows:
         raise UnusableData(f"{path}: no rows")
+    _check_time_column(path, time, raw.units.get(time, ""), survey, options)
     missing = missing_numbers(options.missing)
     time_format = options.time_format or survey.time_format
     if time_format and not options.time_format:
@@ -195,6 +207,23 @@ def _time_column(path: Path, raw: RawTable, given: str | None) -> str:
     )
 
 
+def _check_time_column(path: Path, time: str, unit: str, survey: "_Survey", options: FileOptions) -> None:
+    """Refuse times of which the header, or the row of units below it, says what no option does."""
+    word = UNIT_IN_NAME.search(unit or time)
+    says = TIME_UNITS.get((word[1] if word else unit.strip()).lower())
+    if survey.times_are_numbers and options.unit is None and says is not None and says != TimeUnit.MS:
+        raise UnusableData(
+            f"{path}: column {time} has times in {says.word}, as its header says, expected milliseconds; --time-unit "
+            f"{says} reads them"
+        )
+    offset = OFFSET_IN_NAME.search(time)
+    if offset is not None and int(offset[1]) and survey.without_zone and options.zone is None:
+        zone = f"Etc/GMT{-int(offset[1]):+d}"  # whose sign is the other way round
+        raise UnusableData(
+            f"{path}: column {time} names an offset from UTC, its times have none; --times-in {zone} reads them"
+        )
+
+
 def _stream_column(path: Path, names: Sequence[str], given: str | None) -> str | None:
     if given is not None:
         _require(path, names, given, "--stream-column")
@@ -273,6 +302,7 @@ class _Survey:
         self._names = names
         self._columns = {name: _Column() for name in names if name not in NOT_FEATURES}
         self._kinds: dict[str, pl.DataType] = {}
+        self.times_are_numbers = False
         self.without_zone = False  # whether times are text or datetimes that name none
         self._missing = missing_numbers(options.missing)
         self._words: dict[str, None] = {}  # that count as missing, of those in the file
@@ -374,7 +404,7 @@ class _Survey:
         return ""
 
     def _refuse_value(self, name: str, row: int, value: object, unit: str) -> NoReturn:
-        comma = isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", value)
+        comma = isinstance(value, str) and COMMA.fullmatch(value)
         helps = "--decimal , reads it" if comma else f"--missing='{value}' reads it as missing"
         expected = f"a number in {unit}" if unit else "a number"
         raise UnusableData(f"{self._path}: column {name}, row {row} is {value!r}, expected {expected}; {helps}")
@@ -383,7 +413,9 @@ class _Survey:
         row, value = column.bad or (0, None)
         kind = "Boolean" if column.switches else "text"
         more = ""
-        if kind == "text":
+        if isinstance(value, str) and COMMA.fullmatch(value):
+            more = "; --decimal , reads it"
+        elif kind == "text":
             more = f"; --stream-column '{name}' if it names the streams"
             names = [one for one, found in self._columns.items() if found.bad and one.lower() in METRIC_NAMES]
             values = [one for one in self._columns if one.lower() in VALUE_NAMES]
@@ -399,6 +431,7 @@ class _Survey:
         if isinstance(column.dtype, pl.Datetime):
             self.without_zone = column.dtype.time_zone is None
         self.without_zone |= self._options.time_format == EXCEL
+        self.times_are_numbers |= column.dtype.is_numeric()
         if column.dtype != pl.String:
             return
         text = column.str.strip_chars().drop_nulls()
@@ -415,5 +448,6 @@ class _Survey:
                 kind = pl.Float64()
         if kind == pl.String():
             self.without_zone = not text.str.contains(r"(?:[zZ]|UTC|GMT|\d\s*[+-]\d\d(?::?\d\d)?)$").all()
+        self.times_are_numbers |= kind.is_numeric()
         both = {self.whole_times or kind, kind}
         self.whole_times = kind if len(both) == 1 else pl.String() if pl.String() in both else pl.Float64()

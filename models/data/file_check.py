@@ -172,7 +172,13 @@ class FileCheck:
                 self._refuse_unit(numbers[within[0]].item(), int(within[0]), unit)
 
     def _check_digits(self, numbers: pl.Series) -> None:
-        """Refuse numbers that are all dates in digits."""
+        """Refuse numbers that are all dates in digits, or days of a spreadsheet."""
+        if len(numbers) > 1 and numbers.is_between(*EXCEL_DAYS).all() and (numbers.diff().drop_nulls() == 1).all():
+            raise UnusableData(
+                f"{self.path}: {self._wording.time} {numbers[0]} looks like a day of Excel, expected milliseconds, a "
+                f"datetime or RFC 3339 text; --time-format {EXCEL} reads it; a clock that begins at zero is read by "
+                f"{self._wording.unit.format('ms')}"
+            )
         form = date_in_digits(numbers[0]) if len(numbers) else None
         if form is not None and not parsed(numbers.cast(pl.String), form).null_count():
             raise UnusableData(

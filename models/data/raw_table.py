@@ -5,9 +5,10 @@ CSV and its relatives and JSON lines, also compressed; Parquet, Arrow IPC (Feath
 
 import codecs
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -25,12 +26,16 @@ ARROW_FILE, FEATHER_1 = b"ARROW1", b"FEA1"  # with which they begin
 SUFFIXES = (".csv", ".parquet", ".tsv", ".jsonl", *ARROW, workbook.SUFFIX, ".ndjson")
 
 
+NO_UNITS: Mapping[str, str] = MappingProxyType({})
+
+
 class RawTable(NamedTuple):
     """A file's own columns."""
 
     names: tuple[str, ...]
     frames: Callable[[int], Iterator[pl.DataFrame]]
     notes: tuple[str, ...] = ()
+    units: Mapping[str, str] = NO_UNITS  # of columns, where a row below the header has them
 
 
 def raw_table(path: Path, options: FileOptions) -> RawTable:
@@ -46,7 +51,7 @@ def raw_table(path: Path, options: FileOptions) -> RawTable:
         table = workbook.read(path, options.sheet, options.columns, options.skip_lines, options.leave_out)
         notes = [f"sheet {table.sheet}"] if options.sheet is None and table.sheet != "Sheet1" else []
         notes += _header_notes(options, "row", table.before, table.frame.columns, table.units)
-        return in_memory(table.frame, tuple(notes))
+        return in_memory(table.frame, tuple(notes))._replace(units=_by_name(table.frame.columns, table.units))
     if suffix in (*LINES, JSON):
         return _raw_lines(path, options)
     with readable(path):
@@ -63,7 +68,11 @@ def raw_table(path: Path, options: FileOptions) -> RawTable:
         with readable(path):
             yield from text_files.read_text(path, layout)
 
-    return RawTable(layout.names, frames, tuple(notes))
+    return RawTable(layout.names, frames, tuple(notes), _by_name(layout.names, layout.units))
+
+
+def _by_name(names: Sequence[str], units: Sequence[str]) -> Mapping[str, str]:
+    return dict(zip(names, units, strict=False))
 
 
 def _header_notes(

@@ -30,6 +30,7 @@ SAMPLE_LINES = 50
 COMPRESSED = (".gz", ".zst")
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 TIME = re.compile(TIMES)
+SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?\s*$', re.IGNORECASE)  # as Excel has it, above the header
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
 
@@ -90,6 +91,8 @@ def layout_of(path: Path, options: FileOptions) -> TextLayout:
             raise UnusableData(f"--encoding is {encoding!r}, expected one such as utf-8 or cp1252") from None
     left_out = _beginning(options.leave_out)
     all_lines = [left_out.sub("\n", line) for line in _first_lines(path, encoding, skip_lines or 0)]
+    if skip_lines is None and (told := _told_separator(path, all_lines)):
+        separator, skip_lines = separator or told, 1
     before = _before_header(all_lines, separator) if skip_lines is None else skip_lines
     remarks = before > 0 and _is_remark(all_lines[0])
     lines = [line for line in all_lines[before:] if line.strip() and not (remarks and _is_remark(line))]
@@ -202,6 +205,15 @@ def _check_characters(path: Path, names: Sequence[str], encoding: str) -> None:
 def _beginning(texts: Sequence[str]) -> re.Pattern[str]:
     """Of whole lines that begin with one of these, or with it in quotes; none where there are none."""
     return re.compile(rf'^[ \t]*"?(?:{"|".join(map(re.escape, texts))})[^\n]*\n?' if texts else r"(?!)", re.MULTILINE)
+
+
+def _told_separator(path: Path, lines: Sequence[str]) -> str:
+    """What the first line says that it is, for Excel; empty where it says nothing."""
+    first = lines[0] if lines else ""
+    if first.endswith("\r"):
+        raise UnusableData(f"{path}: its lines end in carriage returns alone, expected line feeds")
+    told = SEPARATOR_LINE.match(first)
+    return told[1] if told else ""
 
 
 def _before_header(lines: Sequence[str], separator: str | None) -> int:

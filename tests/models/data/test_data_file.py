@@ -114,6 +114,55 @@ def test_a_few_late_readings_are_said_and_left_to_the_detector(tmp_path: Path) -
     assert "1 of 60 readings of a are earlier than one before them, which makes them late" in notes[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "timestamp,x\r1,2\r3,4\r", "its lines end in carriage returns alone, expected line feeds"),
+        ("a.csv", "timestamp,x,y\n1;2;3\n2;3;4\n", "row 0 has 1 cells, expected 3: '1;2;3'; --separator says what is"),
+        ("a.csv", "time  x  y\n1  2  3\n2  3  4\n", "--separator says what is between its cells"),
+        ("a.csv", "timestamp,x\n639031680000000000,1\n639031680000000001,2\n", "looks like ticks of .NET"),
+        ("a.csv", "timestamp;x;y\n1;1.5;2\n2;2;6,5\n", "row 1 is '6,5', expected a number; --decimal , reads it"),
+        ("a.json", '{"status":"error","error":"bad query"}', "Prometheus answered with an error, 'bad query'"),
+        ("a.json", '{"status":"success","data":{"resultType":"vector","result":[]}}', "expected 'matrix', as"),
+        ("a.json", '{"status":"success","data":{"resultType":"matrix","result":[]}}', "has no values"),
+        (
+            "a.json",
+            '{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"histograms":[[1,{}]]}]}}',
+            "histograms are read as numbers by histogram_quantile()",
+        ),
+        (
+            "a.json",
+            (
+                '{"status":"success","data":{"resultType":"matrix","result":['
+                '{"metric":{"a":"1"},"values":[[1,"1"]]},{"metric":{"a":"1"},"values":[[1,"2"]]}]}}'
+            ),
+            'the series {a="1"} and {a="1"} are both {a="1"}, expected one; --stream-column names a label',
+        ),
+    ],
+)
+def test_what_is_said_of_a_file_that_is_not_read(tmp_path: Path, name: str, text: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, newline="")
+    with pytest.raises(UnusableData) as refused:
+        read_series([path])
+    assert said in str(refused.value)
+
+
+def test_of_an_answer_of_prometheus_a_label_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(
+        '{"status":"success","data":{"resultType":"matrix","result":['
+        '{"metric":{"__name__":"up","job":"plc"},"values":[[1.5,"1"],[2.5,"NaN"],[3.5,"+Inf"]]}]}}'
+    )
+    with pytest.raises(
+        UnusableData, match="a series has no label instance, as --stream-column says; found __name__, job"
+    ):
+        read_series([path], options=FileOptions(stream_column="instance"))
+    (one,) = read_series([path])
+    assert (one.key, one.features, one.times_ms.tolist()) == ('up{job="plc"}', ("value",), [1500, 2500, 3500])
+    np.testing.assert_array_equal(one.values[:, 0], [1.0, np.nan, np.nan])
+
+
 def test_two_values_of_one_name_and_time_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("timestamp,metric,value\n1,x,1\n1,y,2\n1,x,3\n")
