@@ -40,7 +40,7 @@ INDEXES = ("", "index", "idx", "id", "row", "row_id", "unnamed: 0", "no", "nr", 
 TIME_WORDS, LEAST_TIME = frozenset((*TIME_NAMES, "epoch", "unixtime")), 1e8  # of columns that hold times as numbers
 UNIT_IN_NAME = re.compile(r"[\[(_ ]\s*(s|sec|seconds|ms|us|µs|ns)\s*[\])]?$", re.IGNORECASE)
 COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")  # a number with a decimal comma
-OFFSET_IN_NAME = re.compile(r"(?:UTC|GMT)\s*([+-]\d{1,2})", re.IGNORECASE)
+OFFSET_IN_NAME = re.compile(r"(?:UTC|GMT)\s*([+-]\d{1,2})(?::?(\d\d))?", re.IGNORECASE)
 TIME_UNITS = {
     **dict.fromkeys(("s", "sec", "seconds"), TimeUnit.S),
     "ms": TimeUnit.MS,
@@ -217,11 +217,11 @@ def _check_time_column(path: Path, time: str, unit: str, survey: "_Survey", opti
             f"{says} reads them"
         )
     offset = OFFSET_IN_NAME.search(time)
-    if offset is not None and int(offset[1]) and survey.without_zone and options.zone is None:
-        zone = f"Etc/GMT{-int(offset[1]):+d}"  # whose sign is the other way round
-        raise UnusableData(
-            f"{path}: column {time} names an offset from UTC, its times have none; --times-in {zone} reads them"
-        )
+    hours, minutes = (int(offset[1]), int(offset[2] or 0)) if offset else (0, 0)
+    if (hours or minutes) and survey.without_zone and options.zone is None:
+        # The signs of these zones are the other way round, and none has half an hour.
+        reads = "names a zone that has it" if minutes else f"Etc/GMT{-hours:+d} reads them"
+        raise UnusableData(f"{path}: column {time} names an offset from UTC, its times have none; --times-in {reads}")
 
 
 def _stream_column(path: Path, names: Sequence[str], given: str | None) -> str | None:

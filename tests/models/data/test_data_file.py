@@ -120,6 +120,12 @@ def test_a_few_late_readings_are_said_and_left_to_the_detector(tmp_path: Path) -
         ("a.csv", "timestamp,x\r1,2\r3,4\r", "its lines end in carriage returns alone, expected line feeds"),
         ("a.csv", "timestamp,x,y\n1;2;3\n2;3;4\n", "row 0 has 1 cells, expected 3: '1;2;3'; --separator says what is"),
         ("a.csv", "time  x  y\n1  2  3\n2  3  4\n", "--separator says what is between its cells"),
+        (
+            "a.csv",
+            "Time (UTC+05:30),x\n2026-01-05 00:00,1\n2026-01-05 00:01,2\n",
+            "--times-in names a zone that has it",
+        ),
+        ("a.csv", "Time UTC-3,x\n2026-01-05 00:00,1\n2026-01-05 00:01,2\n", "--times-in Etc/GMT+3 reads them"),
         ("a.csv", "timestamp,x\n639031680000000000,1\n639031680000000001,2\n", "looks like ticks of .NET"),
         ("a.csv", "timestamp;x;y\n1;1.5;2\n2;2;6,5\n", "row 1 is '6,5', expected a number; --decimal , reads it"),
         ("a.json", '{"status":"error","error":"bad query"}', "Prometheus answered with an error, 'bad query'"),
