@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from kafka import KafkaProducer
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from models.data.synthetic import FEATURES, START_MS, Plant, PlantSimulator
 from service.cli.feeding import PLANT_STEP_S, PLANT_TRAINING_READINGS, plant_readings
@@ -37,6 +37,7 @@ WEEK_MS = 7 * 86_400_000
 STEP_MS = round(1000 * PLANT_STEP_S)
 WARM = 3 * 288  # readings of each stream that are sent before the fault: three days
 FAULTY = 14  # readings that it has lasted
+SILENT_MS = 2 * 3_600_000  # for which the last stream of another line has sent nothing
 LINE = "line-01"
 RISE = {"temperature": 24.0, "pressure": 0.0, "vibration": 3.0}
 UNITS = {"temperature": "°C", "pressure": "bar", "vibration": "mm/s"}
@@ -47,8 +48,8 @@ def main(checkpoint: Path | None = None) -> None:
     with TemporaryDirectory() as folder, running_broker() as broker:
         trained = checkpoint or _trained(Path(folder))
         with _serving(broker, trained) as service, running_browser() as browser:
-            _send(broker, service)
-            _take_all(browser, f"http://127.0.0.1:{service.port}/")
+            silent = _send(broker, service)
+            _take_all(browser, f"http://127.0.0.1:{service.port}/", silent)
 
 
 def _trained(folder: Path) -> Path:
@@ -79,24 +80,27 @@ def _serving(broker: Broker, checkpoint: Path) -> Iterator[Service]:
         stage.kill()
 
 
-def _send(broker: Broker, service: Service) -> None:
-    """The plant's last days up to now, of which a line has failed at the end."""
+def _send(broker: Broker, service: Service) -> str:
+    """The plant's last days up to now, of which a line has failed at the end. The stream that has fallen silent."""
     now_ms = time.time_ns() // 1_000_000
     start_ms = START_MS + (now_ms - START_MS) // WEEK_MS * WEEK_MS - 2 * WEEK_MS
     simulator = PlantSimulator(STREAMS, SEED, step_s=PLANT_STEP_S, start_ms=start_ms, first_fault_after=10**9)
     until = (now_ms - start_ms) // STEP_MS
     assert until >= PLANT_TRAINING_READINGS
     simulator.advance(until - WARM)
+    silent = simulator.keys[-1]
     with closing(KafkaProducer(bootstrap_servers=broker.bootstrap_servers)) as producer:
-        sent = _produce(producer, service, simulator.advance(WARM - FAULTY), None)
-        sent += _produce(producer, service, simulator.advance(FAULTY), LINE)
+        sent = _produce(producer, service, simulator.advance(WARM - FAULTY), None, silent)
+        sent += _produce(producer, service, simulator.advance(FAULTY), LINE, silent)
     wait_until(lambda: service.judged_records() >= sent, "all is judged")
+    return silent
 
 
-def _produce(producer: KafkaProducer, service: Service, piece: Plant, faulty: str | None) -> int:
+def _produce(producer: KafkaProducer, service: Service, piece: Plant, faulty: str | None, silent: str) -> int:
     rise, sent = np.array([RISE[feature] for feature in FEATURES]), 0
+    now_ms = time.time_ns() // 1_000_000
     for stream, time_ms, values in plant_readings(piece):
-        if time_ms > time.time_ns() // 1_000_000:
+        if time_ms > now_ms - (SILENT_MS if stream == silent else 0):
             continue
         shown = values + rise if faulty is not None and stream.startswith(faulty) else values
         record = encode_reading(FEATURES, time_ms, np.round(shown, 3).tolist())
@@ -106,7 +110,7 @@ def _produce(producer: KafkaProducer, service: Service, piece: Plant, faulty: st
     return sent
 
 
-def _take_all(browser: Browser, url: str) -> None:
+def _take_all(browser: Browser, url: str, silent: str) -> None:
     for scheme in ("light", "dark"):
         with _opened(browser, url, scheme, DESK) as page:
             row = page.locator("#incidents-open > li").first
@@ -127,6 +131,10 @@ def _take_all(browser: Browser, url: str) -> None:
             row.locator(".incident").tap()
             page.wait_for_selector("#chart .shapelayer path[d$='Z']")
             _shoot(page, f"phone-stream-{scheme}")
+    with _opened(browser, url, "dark", DESK) as page:
+        page.locator("#open .pick", has_text=silent.rpartition("/")[2]).click()
+        page.wait_for_selector("#chart .shapelayer path[d$='Z']")
+        _shoot(page.locator("#chosen"), "silence-dark")
 
 
 def _say(page: Page, button: Any, choice: str) -> None:
@@ -149,9 +157,9 @@ def _opened(browser: Browser, url: str, scheme: Any, size: Any) -> Iterator[Page
         yield page
 
 
-def _shoot(page: Page, name: str) -> None:
-    page.wait_for_timeout(1_000)  # what moves has come to rest
-    page.screenshot(path=FOLDER / f"{name}.png")
+def _shoot(shown: Page | Locator, name: str) -> None:
+    time.sleep(1)  # what moves has come to rest
+    shown.screenshot(path=FOLDER / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -170,8 +170,8 @@ def test_lists_do_not_wait_for_the_chart_library_and_the_chart_is_drawn_when_it_
         expect(page.locator("#streams .pick")).to_have_count(25)
         expect(page.locator("#chosen-note")).to_contain_text("judged again from the topic")
         assert page.locator("#chart .main-svg").count() == 0
-        (library,) = held
-        library.continue_()
+        for library in held:  # fetched ahead, or asked for because there is something to draw
+            library.continue_()
         expect(page.locator("#chart .main-svg").first).to_be_visible()
 
 
@@ -187,3 +187,20 @@ def test_both_themes_are_there_and_can_be_changed(
         assert shown.page.evaluate(paper) == (scheme == "light")
         shown.page.reload()
         assert shown.page.evaluate(paper) == (scheme == "light")
+
+
+@pytest.mark.thorough
+def test_on_a_phone_a_storm_is_five_rows_until_all_are_asked_for(
+    browser: Browser, running: Service, plant: Plant
+) -> None:
+    """The last test here: many streams are in alarm after it."""
+    plant.sick = frozenset(STREAMS[:8])
+    phone: Any = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with opened(browser, running, **phone) as shown:
+        expect(shown.page.locator("#open-all")).to_have_text("show all 8")
+        rows = shown.page.locator("#open .pick")
+        expect(rows).to_have_count(5)
+        shown.page.locator("#open-all").tap()
+        expect(rows).to_have_count(8)
+        expect(rows.nth(5)).to_be_focused()
+        expect(shown.page.locator("#open-all")).to_be_hidden()

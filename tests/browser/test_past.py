@@ -30,6 +30,7 @@ STREAM, OTHER = "line-01/pump-001", "line-01/pump-002"
 EVERY_MS = 10_000
 READINGS = 1_080  # three hours
 FAULT = range(540, 580)  # of readings: over for more than an hour
+SHOWN_MS = "() => { const [a, b] = document.getElementById('chart').layout.xaxis.range.map(Date.parse); return b - a; }"
 BEFORE = 200  # readings that are to be shown before it
 
 
@@ -148,6 +149,47 @@ def test_the_back_button_and_earlier_and_later_lead_through_time(
         assert page.evaluate("location.hash") == f"#{STREAM.replace('/', '%2F')}"
         page.go_back()
         expect(page.locator("#chosen-anomaly")).to_contain_text("closed")
+
+
+def test_dragging_across_the_chart_looks_closer_and_all_is_shown_again(
+    browser: Browser, running: Service, closed: dict[str, Any]
+) -> None:
+    with opened(browser, running, link(closed)) as page:
+        readings_before(page, time_ms(closed["opened_at"]))
+        expect(page.locator("#closer")).to_be_visible()
+        expect(page.locator("#whole")).to_be_hidden()
+        box = page.locator("#chart .nsewdrag").first.bounding_box()
+        assert box is not None
+        whole = page.evaluate(SHOWN_MS)
+        middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        for all_again in (page.locator("#whole").click, lambda: page.mouse.dblclick(*middle)):
+            page.mouse.move(box["x"] + box["width"] / 4, middle[1])
+            page.mouse.down()
+            page.mouse.move(*middle, steps=5)
+            page.mouse.up()
+            expect(page.locator("#whole")).to_be_visible()
+            assert 0.2 * whole < page.evaluate(SHOWN_MS) < 0.3 * whole
+            all_again()
+            expect(page.locator("#whole")).to_be_hidden()
+            assert page.evaluate(SHOWN_MS) == pytest.approx(whole, rel=0.01)
+
+
+def test_a_line_with_the_time_crosses_all_panels_where_the_pointer_is(
+    browser: Browser, running: Service, closed: dict[str, Any]
+) -> None:
+    with opened(browser, running, link(closed)) as page:
+        readings_before(page, time_ms(closed["opened_at"]))
+        box, panel = page.locator("#chart").bounding_box(), page.locator("#chart .nsewdrag").first.bounding_box()
+        assert box is not None
+        assert panel is not None
+        page.mouse.move(panel["x"] + panel["width"] / 2, panel["y"] + panel["height"] / 2, steps=3)
+        line = page.locator("#chart .spikeline").first
+        expect(line).to_be_attached()
+        top, bottom = (float(line.get_attribute(name) or "nan") for name in ("y1", "y2"))
+        assert abs(bottom - top) > 0.8 * box["height"]
+        told = page.locator("#chart .hoverlayer")
+        for name in ("f0", "f1", "score", "forget"):
+            expect(told).to_contain_text(name)
 
 
 def test_a_time_before_the_stream_began_is_said_to_be(browser: Browser, running: Service) -> None:

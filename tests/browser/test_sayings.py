@@ -24,7 +24,7 @@ from tests.service.stages.incidents.plant import NOW_MS, anomaly_record
 __all__ = ["browser", "checkpoint"]  # fixtures
 
 STREAMS = tuple(f"site/line-3/pump-{n:02d}/flow" for n in range(30))
-ALONE = "site/line-5/fan-01/current"
+ALONE, GROUP = "site/line-5/fan-01/current", "site/line-5"
 
 
 class Plant(NamedTuple):
@@ -77,6 +77,29 @@ def opened(browser: Browser, plant: Plant, **context: Any) -> Iterator[Page]:
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_axe_finds_nothing_in_the_dialogs(browser: Browser, storm: Plant, size: Any, scheme: str) -> None:
+    with visited(browser, f"http://127.0.0.1:{storm.service.port}/", **size, color_scheme=scheme) as shown:
+        page = shown.page
+        expect(page.locator("#ask")).to_be_visible()
+        assert violations(page) == []
+        page.locator("#token").fill("not-the-token-at-all")
+        page.locator("#ask button").click()
+        expect(page.locator("#ask-note")).to_have_text("That was not this service's token.")
+        assert violations(page) == []
+        page.locator("#token").fill(TOKEN)
+        page.locator("#ask button").click()
+        row = page.locator("#incidents-open > li").first
+        for saying in ("Acknowledge", "Mute", "Label"):
+            row.get_by_role("button", name=re.compile(f"^{saying} incident")).click()
+            expect(page.locator("#say")).to_be_visible()
+            assert violations(page) == []
+            page.locator("#say-cancel").click()
+        assert shown.complaints == []
+
+
+@pytest.mark.thorough
 def test_a_storm_on_a_phone_is_read_acknowledged_and_muted(browser: Browser, storm: Plant) -> None:
     with opened(browser, storm, **PHONE) as page:
         row = page.locator("#incidents-open > li").filter(has_text="site/line-3")
@@ -98,6 +121,7 @@ def test_a_storm_on_a_phone_is_read_acknowledged_and_muted(browser: Browser, sto
         )
         assert violations(page) == []
         page.locator("#say-choices").get_by_role("button", name="for 8 hours").tap()
+        expect(page.locator("#outcome")).to_have_text("Muted: incident site/line-3.")
         expect(row).to_contain_text(re.compile("muted until .* by anna"))
         storm.until_applied("acknowledgement set", "quiet set")
 
@@ -122,7 +146,7 @@ def test_a_storm_on_a_phone_is_read_acknowledged_and_muted(browser: Browser, sto
 def test_what_is_said_by_keys_can_be_taken_back(browser: Browser, storm: Plant) -> None:
     with opened(browser, storm, **DESK, color_scheme="dark") as page:
         page.evaluate("localStorage.setItem('telltale-name', 'ben')")
-        row = page.locator("#incidents-open > li").filter(has_text=ALONE.rpartition("/")[0])
+        row = page.locator("#incidents-open > li").filter(has_text=GROUP)
         row.locator(".incident").focus()
         page.keyboard.press("a")
         expect(row.locator(".said")).to_contain_text("acknowledged by ben")
@@ -149,6 +173,31 @@ def test_what_is_said_by_keys_can_be_taken_back(browser: Browser, storm: Plant) 
 
 
 @pytest.mark.thorough
+def test_a_key_says_nothing_of_what_is_chosen_while_another_row_has_the_focus(browser: Browser, storm: Plant) -> None:
+    """The row with the focus is acknowledged already, the chosen incident is not."""
+    with opened(browser, storm, **DESK) as page:
+        page.evaluate("localStorage.setItem('telltale-name', 'ben')")
+        rows = page.locator("#incidents-open > li")
+        chosen, other = rows.filter(has_text=GROUP), rows.filter(has_text="site/line-3")
+        chosen.locator(".incident").click()
+        expect(page.locator("#chosen-sayings").get_by_role("button", name="Acknowledge incident")).to_be_visible()
+        other.locator(".incident").focus()
+        page.keyboard.press("a")
+        expect(page.locator("#outcome")).to_have_text("Acknowledge: there is nothing here to say it of.")
+        expect(page.locator("#in-force-list .said", has_text="acknowledged by ben")).to_have_count(0)
+        page.keyboard.press("m")
+        expect(page.locator("#say")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#say")).to_be_hidden()
+        expect(other.locator(".incident")).to_be_focused()
+        page.locator("#chosen").focus()
+        page.keyboard.press("a")
+        expect(page.locator("#outcome")).to_have_text(f"Acknowledged: incident {GROUP}.")
+        chosen.get_by_role("button", name=re.compile("Take back: acknowledged")).click()
+        storm.until_applied("acknowledgement set", "None taken_back")
+
+
+@pytest.mark.thorough
 def test_where_no_token_is_set_the_page_says_why_nothing_can_be_said(
     kafka: Broker, browser: Browser, checkpoint: Path, storm: Plant
 ) -> None:
@@ -169,7 +218,7 @@ def test_a_label_makes_a_rule_for_what_comes_later_until_it_is_taken_back(browse
     """The last test of the storm: its anomaly comes 20 minutes later and is an incident of its own."""
     with opened(browser, storm, **DESK) as page:
         page.evaluate("localStorage.setItem('telltale-name', 'ben')")
-        rows = page.locator("#incidents-open > li").filter(has_text=ALONE.rpartition("/")[0])
+        rows = page.locator("#incidents-open > li").filter(has_text=GROUP)
         rows.locator(".incident").click()
         sayings = page.locator("#chosen-sayings")
         expect(sayings).to_contain_text("in incident site/line-5")

@@ -17,6 +17,7 @@ from service.live.status import CheckpointStatus, Counts, PartitionStatus, Statu
 from service.live.streams import Streams
 from tests.browser.chromium import running_browser
 from tests.browser.scene import visited
+from tests.browser.test_everyone import DESK, PHONE, violations
 
 BEAT_S = 0.1
 NO_FIGURE = "\N{EN DASH}"
@@ -157,6 +158,25 @@ def test_a_worker_that_stands_still_beside_a_server_that_answers_is_not_green(br
         worker.be_calm()
         expect_state(page, "ready", "ready")
         expect(page.locator(".calm")).to_have_text(WELL)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_axe_finds_nothing_where_an_address_names_no_stream_and_the_worker_stands_still(
+    browser: Browser, worker: Worker, size: Any, scheme: str
+) -> None:
+    with opened(browser, worker, "#%", **size, color_scheme=scheme) as page:
+        expect(page.locator("#chosen-note")).to_contain_text("which is not a stream's name")
+        assert violations(page) == []
+        if size == PHONE:
+            page.locator("#back").click()
+            expect(page.locator("#chosen")).to_be_hidden()
+        expect(page.locator(".calm")).to_be_visible()
+        assert violations(page) == []
+        worker.stop_turning()
+        expect(page.locator("#state")).to_have_attribute("data-state", "gone")
+        assert violations(page) == []
 
 
 RESTORING = dataclasses.replace(P1, stage="restoring", progress=0.254, streams=3, next_offset=None)

@@ -7,20 +7,25 @@ import { clock, localTime, number, score } from "./words.js";
 /** @typedef {import("./types.d.ts").Reading} Reading */
 /** @typedef {import("./types.d.ts").Gate} Gate */
 /** @typedef {import("./types.d.ts").Traced} Traced */
-/** @typedef {Record<"ink" | "faint" | "line" | "raised" | "reading" | "band" | "expected" | "score" | "alarm" | "critical", string> & { gates: string[] }} Colours */
+/** @typedef {Record<"ink" | "faint" | "line" | "sheet" | "raised" | "reading" | "band" | "expected" | "score" | "alarm" | "critical", string> & { gates: string[] }} Colours */
 /** @typedef {{ from: number, until: number }} Silence milliseconds: it was open as an anomaly, and no reading came */
 /** @typedef {{ domain: [number, number], range?: [number, number] }} Axis */
 /** @typedef {Record<string, any> & { shapes: object[], annotations: object[] }} Layout as the chart library takes it */
 
+const LIBRARY = "/page/plotly.js";
 const KEPT = 1000; // live readings
 const MOST_CHANNELS = 4; // side by side, where no one has chosen one
 const MARKED = 250; // readings: more are a line without dots
 const DRAW_EVERY_MS = 300;
 const REST = 3; // times as long as the last drawing took is left to the rest of the page, on a slow machine too
 const LONGEST_REST_MS = 2000;
+const HALF_MINUTE_MS = 30_000;
 const TICK = 110; // pixels: a date has room, level
 const HEIGHT = { channels: 0.335, fewest: 84, most: 230, score: 78, gates: 78, gap: 23 }; // pixels; of all channels: a share of the window
 const GATE_DASHES = ["solid", "dash", "dot"]; // as in the legend: not told apart by colour alone
+
+const VALUE = ",.4~r"; // four digits that count, as in the lists
+const SHARE = ".2f";
 
 const coarse = matchMedia("(pointer: coarse)");
 
@@ -30,6 +35,8 @@ export class Chart {
     this.element = element;
     /** @type {string[]} */
     this.features = [];
+    /** @type {(string | null)[]} of each of them */
+    this.units = [];
     this.live = NOTHING;
     this.past = NOTHING;
     /** @type {Reading[]} of both */
@@ -51,14 +58,37 @@ export class Chart {
     this.waiting = undefined;
     this.drawn = Number.NEGATIVE_INFINITY; // when it last was
     this.took = 0; // milliseconds, the last time
+    this.begun = false;
+    /** @type {HTMLScriptElement | null} the library, once it is needed */
+    this.library = null;
+    /** Called when a person has zoomed in, or shows all again. @type {(closer: boolean) => void} */
+    this.zoomed = () => {};
   }
 
-  /** The library is large, and a browser does nothing else while it reads it: called once there are lists to see. */
+  /** Called once there are lists to see: nothing is drawn before. Until a stream is chosen the library is only fetched. */
+  begin() {
+    this.begun = true;
+    this.draw();
+    if (this.library) return;
+    const ahead = document.createElement("link");
+    Object.assign(ahead, { rel: "prefetch", as: "script", href: LIBRARY });
+    document.head.append(ahead);
+  }
+
+  /** The library is large, and a browser does nothing else while it reads it. */
   load() {
-    const library = document.createElement("script");
-    library.src = "/page/plotly.js";
-    library.addEventListener("load", () => this.draw());
-    document.head.append(library);
+    if (this.library) return;
+    this.library = document.createElement("script");
+    this.library.src = LIBRARY;
+    this.library.addEventListener("load", () => this.draw());
+    document.head.append(this.library);
+  }
+
+  /** All of it, after a closer look. */
+  showAll() {
+    this.zoom += 1;
+    this.draw();
+    this.zoomed(false);
   }
 
   clear() {
@@ -72,6 +102,7 @@ export class Chart {
     clearTimeout(this.waiting);
     this.waiting = undefined;
     if (window.Plotly && this.element.classList.contains("js-plotly-plot")) Plotly.purge(this.element);
+    this.zoomed(false);
     this.element.replaceChildren();
     this.element.removeAttribute("role");
     this.element.removeAttribute("aria-label");
@@ -97,7 +128,7 @@ export class Chart {
 
   /** @param {Traced} traced */
   show(traced) {
-    this.features = traced.features;
+    ({ features: this.features, units: this.units } = traced);
     const place = placeOf(traced);
     if (this.place !== place)
       [this.past, this.live] = [this.past, this.live].map((one) => (one.place === place ? one : NOTHING));
@@ -131,7 +162,8 @@ export class Chart {
   }
 
   draw() {
-    if (!this.readings.length || !window.Plotly) return; // the library is large: what else there is to see is there first
+    if (!this.readings.length || !this.begun) return;
+    if (!window.Plotly) return this.load();
     const channels = this.channels;
     const each = Math.min(HEIGHT.most, Math.max(HEIGHT.fewest, (HEIGHT.channels * innerHeight) / channels.length));
     const heights = [...channels.map(() => each), HEIGHT.score, HEIGHT.gates];
@@ -144,13 +176,26 @@ export class Chart {
     traces.push(...this.scoreTraces(channels.length + 1, times, colours, layout));
     traces.push(...this.gateTraces(channels.length + 2, times, colours, layout));
     layout.shapes.push(...spans(this.readings, times, colours), ...pointer(this.marked, colours));
+    if (times[0] === times[times.length - 1]) layout.xaxis.range = around(this.readings[0].time);
     if (this.silence) addSilence(layout, this.silence, times, colours);
     layout.dragmode = coarse.matches ? false : "zoom"; // a finger scrolls the page
     this.describe();
     const began = performance.now();
-    Plotly.react(this.element, traces, layout, { displayModeBar: false, responsive: true, doubleClick: "reset" });
+    Plotly.react(this.element, traces, layout, { displayModeBar: false, responsive: true, doubleClick: false });
+    this.listen();
     this.drawn = performance.now();
     this.took = this.drawn - began;
+  }
+
+  /** Purged with what was drawn: then it listens again. */
+  listen() {
+    const drawn = /** @type {import("./types.d.ts").Drawn} */ (/** @type {unknown} */ (this.element));
+    drawn.removeAllListeners("plotly_relayout");
+    drawn.removeAllListeners("plotly_doubleclick");
+    drawn.on("plotly_relayout", (changes) => {
+      if ("xaxis.range[0]" in changes) this.zoomed(true);
+    });
+    drawn.on("plotly_doubleclick", () => this.showAll());
   }
 
   // For those who cannot see it.
@@ -178,7 +223,8 @@ export class Chart {
     /** @param {"lower" | "upper" | "expected" | "values"} key */
     const column = (key) => this.readings.map((reading) => reading[key][at]);
     const common = { x: times, yaxis: `y${row}`, hoverinfo: "skip", mode: "lines" };
-    label(layout, row, name);
+    const unit = this.units[at] ?? "";
+    label(layout, row, unit ? `${name}, ${unit}` : name);
     return [
       { ...common, y: column("lower"), line: { width: 0 } },
       { ...common, y: column("upper"), line: { width: 0 }, fill: "tonexty", fillcolor: colours.band },
@@ -187,7 +233,7 @@ export class Chart {
         y: column("expected"),
         line: { width: 1.2, color: colours.expected, dash: "dot" },
         name: "expected",
-        hoverinfo: "y+name",
+        ...hover("expected", VALUE),
       },
       {
         ...common,
@@ -196,7 +242,7 @@ export class Chart {
         line: { width: 1.4, color: colours.reading },
         marker: { size: 3, color: colours.reading },
         name,
-        hoverinfo: "x+y+name",
+        ...hover(name, VALUE, unit),
       },
     ];
   }
@@ -228,7 +274,7 @@ export class Chart {
         yaxis: `y${row}`,
         mode: "lines",
         name: "score",
-        hoverinfo: "y+name",
+        ...hover("score", SHARE),
         line: { width: 1.5, color: colours.score },
       },
     ];
@@ -248,11 +294,21 @@ export class Chart {
       yaxis: `y${row}`,
       mode: "lines",
       name: gate.name,
-      hoverinfo: "y+name",
+      ...hover(gate.name, SHARE),
       line: { width: 1.4, color: colours.gates[n % colours.gates.length], dash: GATE_DASHES[n % GATE_DASHES.length] },
     }));
   }
 }
+
+/**
+ * What is said of a reading where the pointer is; the time is said once.
+ * @param {string} name
+ * @param {string} format
+ */
+const hover = (name, format, unit = "") => ({
+  hoverinfo: "all",
+  hovertemplate: `${escaped(name)} %{y:${format}} ${escaped(unit)}<extra></extra>`,
+});
 
 /**
  * @param {number[]} heights pixels, of each row
@@ -270,10 +326,11 @@ function frame(heights, colours, zoom) {
     shapes: [],
     annotations: [],
     showlegend: false,
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
+    paper_bgcolor: colours.sheet,
+    plot_bgcolor: colours.sheet,
     uirevision: zoom,
     hovermode: "x",
+    hoversubplots: "axis", // one line and one time through all panels
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colours.faint },
     hoverlabel: { bgcolor: colours.raised, bordercolor: colours.line, font: { color: colours.ink } },
     xaxis: {
@@ -284,6 +341,13 @@ function frame(heights, colours, zoom) {
       zeroline: false,
       tickfont: { size: 11 },
       tickangle: 0,
+      showspikes: true,
+      spikemode: "across",
+      spikesnap: "hovered data",
+      spikedash: "solid",
+      spikethickness: 1,
+      spikecolor: colours.faint,
+      hoverformat: "%-d %b %Y %H:%M:%S",
     },
   };
   let top = inside;
@@ -353,6 +417,12 @@ function span(x0, x1, colours) {
 }
 
 /**
+ * A single reading has a minute around it.
+ * @param {string} time
+ */
+const around = (time) => [-HALF_MINUTE_MS, HALF_MINUTE_MS].map((ms) => localTime(Date.parse(time) + ms));
+
+/**
  * The time in which nothing came is in what is shown, and says so.
  * @param {Layout} layout
  * @param {Silence} silence
@@ -364,7 +434,7 @@ function addSilence(layout, { from, until }, times, colours) {
   const [first, , , last] = [times[0], times[times.length - 1], begin, end].sort(); // as texts in the order of time
   layout.xaxis.range = [first, last];
   layout.shapes.push(span(begin, end, colours));
-  const place = { xref: "x", x: localTime((from + until) / 2), yref: "paper", y: 0.99, yanchor: "top" };
+  const place = { xref: "x", x: end, xanchor: "right", yref: "paper", y: 0.99, yanchor: "top" }; // short ones too
   layout.annotations.push({ ...place, text: "no reading", showarrow: false, font: { color: colours.ink } });
 }
 
@@ -392,7 +462,19 @@ function coloursOf(element) {
     probe.style.color = `var(--${name})`;
     return getComputedStyle(probe).color;
   };
-  const names = ["ink", "faint", "line", "raised", "reading", "band", "expected", "score", "alarm", "critical"];
+  const names = [
+    "ink",
+    "faint",
+    "line",
+    "sheet",
+    "raised",
+    "reading",
+    "band",
+    "expected",
+    "score",
+    "alarm",
+    "critical",
+  ];
   const found = Object.fromEntries(names.map((name) => [name, colour(name)]));
   const gates = ["gate-forget", "gate-input", "gate-output"].map(colour);
   probe.remove();

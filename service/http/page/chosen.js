@@ -43,13 +43,17 @@ export function choose(place) {
 }
 
 export function backToList() {
-  const { stream } = page.place;
-  if (stream === null) return;
-  history.pushState(null, "", location.pathname + location.search);
+  if (location.hash) history.pushState(null, "", location.pathname + location.search);
+  showList();
+}
+
+/** With the row that led away from it in view. */
+function showList() {
+  const { stream, incident } = page.place;
   unchoose(CHOOSE, "list");
-  rows()
-    .find((row) => row.dataset.stream === stream)
-    ?.focus();
+  const all = rows();
+  const row = all.find(({ dataset }) => incident !== null && dataset.incident === incident);
+  (row ?? all.find(({ dataset }) => dataset.stream === stream))?.focus();
 }
 
 /** @param {Partial<Place> & { stream: string }} place */
@@ -89,7 +93,7 @@ function begin(place, view) {
   past.end();
   chart.clear();
   document.body.dataset.view = view;
-  for (const id of ["legend", "meaning", "channel", "chosen-anomaly"]) element(id).hidden = true;
+  for (const id of ["legend", "meaning", "closer", "channel", "chosen-anomaly"]) element(id).hidden = true;
   for (const row of rows()) row.setAttribute("aria-current", String(row.dataset.stream === place.stream));
   showTimes();
   sayOfPast("", undefined);
@@ -101,7 +105,7 @@ export function showNamed() {
   const { excuse, ...place } = named(location.hash);
   if (excuse) unchoose(`${excuse} ${CHOOSE}`);
   else if (place.stream === null) {
-    if (page.place.stream !== null) unchoose(CHOOSE, "list");
+    if (page.place.stream !== null) showList();
   } else if (written({ ...place, stream: place.stream }) !== writtenNow()) {
     show({ ...place, stream: place.stream });
     page.named = place.incident;
@@ -141,7 +145,7 @@ function showPlace({ topic, partition, checkpoint }) {
 }
 
 function showTools() {
-  element("legend").hidden = element("meaning").hidden = !chart.readings.length;
+  for (const id of ["legend", "meaning", "closer"]) element(id).hidden = !chart.readings.length;
   replace(element("key-gates"), chart.gates.map(gateKey));
   const shown = choice("channel");
   shown.hidden = chart.features.length < 2;
@@ -195,7 +199,7 @@ async function lookBack() {
 function showFound(looked) {
   if (looked.trace.readings.length) showPlace(looked.trace);
   sayOfPast([pastWords(looked, page.place.at), ...looked.remarks].filter(Boolean).join(" "), undefined);
-  showAnomaly(looked.events);
+  showAnomaly();
 }
 
 /** What is written of the place that is shown, in the time zone of now. */
@@ -234,32 +238,36 @@ function sayOfPast(words, share) {
   else bar.removeAttribute("value");
 }
 
-/**
- * The anomaly that was asked for, as it last stood.
- * @param {AnomalyEvent[]} events
- */
-function showAnomaly(events) {
-  const again = events.filter(({ data }) => data.anomaly === page.place.anomaly);
+/** The anomaly that was asked for, or that is open in the stream as it is now, as it last stood. */
+export function showAnomaly() {
+  const anomaly = chosenAnomaly()?.anomaly;
   // A stream judged by itself is silent from the reading that ends it: what was told while it lasted is another anomaly.
-  const mine = again.length ? again : page.recent.filter(({ data }) => data.anomaly === page.place.anomaly).reverse();
+  const known = new Map([...page.recent, ...(found?.events ?? [])].map((event) => [event.id, event]));
+  const mine = [...known.values()].filter(({ data }) => data.anomaly === anomaly);
+  mine.sort((one, other) => Date.parse(one.time) - Date.parse(other.time));
   const last = mine.at(-1);
   element("chosen-anomaly").hidden = !last;
   if (!last) return;
   const { data } = last;
+  const alarm = openAlarm(data); // it knows more than what was last told
+  const severity = alarm?.severity ?? data.severity;
   if (isSilent(data)) chart.showSilence(silence(data.opened_at, data.closed_at));
   const line = detail([
-    text("span", data.severity, `severity ${data.severity}`),
+    text("span", severity, `severity ${severity}`),
     kindName(data.kind),
     isSilent(data) ? null : (expectedAndSeen(mine[0].data.channels) ?? shares(mine[0].data.channels)),
     `opened ${clock(data.opened_at)}`,
     began(mine[0].data),
-    data.closed_at ? `closed ${clock(data.closed_at)}` : "not closed in what is shown",
+    data.closed_at ? `closed ${clock(data.closed_at)}` : alarm ? "still open" : "not closed in what is shown",
     rarity(Math.max(...mine.map((one) => one.data.return_period_s))),
-    `peak ${score(data.peak)}`,
+    `peak ${score(alarm?.peak ?? data.peak)}`,
   ]);
   line.className = "";
-  element("chosen-anomaly").replaceChildren(line);
+  if (element("chosen-anomaly").textContent !== line.textContent) element("chosen-anomaly").replaceChildren(line);
 }
+
+/** @param {{ anomaly: string }} data */
+const openAlarm = ({ anomaly }) => page.open.find(({ stream }) => stream.alarm?.anomaly === anomaly)?.stream.alarm;
 
 /** That of a stream which is shown live lasts as long as others send. */
 export function showSilence() {
@@ -303,13 +311,11 @@ export function showSayings() {
   const { incident } = page;
   const chosen = chosenAnomaly();
   const target = { incident: null, stream, anomaly: chosen?.anomaly ?? null, opened_at: chosen?.opened_at ?? null };
-  /** @type {HTMLElement[]} */
-  const parts = [sayings(target)];
-  if (incident !== null) {
-    const where = detail([`in incident ${incident.group}`, members(incident)]);
-    parts.push(where, sayings({ ...target, incident }, [], ["acknowledge"]));
-  }
-  replace(box, parts);
+  const mine = sayings([
+    { target: { ...target, incident }, kinds: ["acknowledge"] },
+    { target, kinds: ["mute", "label"] },
+  ]);
+  replace(box, incident === null ? [mine] : [detail([`in incident ${incident.group}`, members(incident)]), mine]);
 }
 
 /** The tools that choose a time, as the place that is shown has it. */
@@ -342,6 +348,13 @@ export function listenToChosen(whenChosen) {
   button("earlier").addEventListener("click", () => moveTo(chart.readings[0]));
   button("later").addEventListener("click", () => (page.newer ? moveTo(chart.readings.at(-1)) : move({})));
   button("now").addEventListener("click", () => move({}));
+  button("whole").addEventListener("click", () => {
+    chart.showAll();
+    element("chosen").focus();
+  });
+  chart.zoomed = (closer) => {
+    button("whole").hidden = !closer;
+  };
   field("around").addEventListener("change", () => {
     const at = fromLocalTime(field("around").value);
     if (!Number.isNaN(at)) move({ at, readings: page.place.readings });

@@ -1,7 +1,7 @@
 // Acknowledge, mute, label: the buttons, the dialog that asks who says it, and what is in force.
 
 import * as words from "./control_words.js";
-import { choice, element, field, item, replace, text } from "./elements.js";
+import { choice, element, field, focusedKeys, focusOn, item, replace, text } from "./elements.js";
 import { ask, send } from "./service.js";
 import { page, serviceNow } from "./state.js";
 import { count, number, ZONES } from "./words.js";
@@ -16,8 +16,12 @@ import { count, number, ZONES } from "./words.js";
 const NAME_KEPT = "telltale-name";
 const LISTED = 200;
 
+const SHOWN_MS = 8000;
+
 /** @type {Record<Saying, string>} */
 const TITLES = { acknowledge: "Acknowledge", mute: "Mute", label: "Label" };
+/** @type {Record<Saying, string>} */
+const DONE = { acknowledge: "Acknowledged", mute: "Muted", label: "Labelled" };
 
 /** Called when something was said or taken back. */
 let changed = () => {};
@@ -45,20 +49,22 @@ const TYPES = { acknowledge: "acknowledgement", mute: "quiet", label: "label" };
 
 /**
  * What is in force of it, and the buttons to say more.
- * @param {Target} target
+ * @param {{ target: Target, kinds: Saying[] }[]} parts kinds of what is shown, and can be said, of each
  * @param {HTMLElement[]} more buttons beside them
- * @param {Saying[]} kinds of what is shown and can be said
  */
-export function sayings(target, more = [], kinds = ["acknowledge", "mute", "label"]) {
+export function sayings(parts, more = []) {
   const box = text("div", "", "sayings");
-  const types = kinds.map((kind) => TYPES[kind]);
-  const standing = words
-    .about(page.controls.controls, target, serviceNow())
-    .filter(({ given }) => types.includes(given.type));
-  box.append(...standing.map((one) => said(one)));
   const actions = text("div", "", "actions");
-  const possible = page.controls.may_write ? kinds.filter((kind) => canSay(kind, target, standing)) : [];
-  actions.append(...possible.map((kind) => actionButton(kind, target)), ...more);
+  for (const { target, kinds } of parts) {
+    const types = kinds.map((kind) => TYPES[kind]);
+    const standing = words
+      .about(page.controls.controls, target, serviceNow())
+      .filter(({ given }) => types.includes(given.type));
+    box.append(...standing.map((one) => said(one)));
+    const possible = page.controls.may_write ? kinds.filter((kind) => canSay(kind, target, standing)) : [];
+    actions.append(...possible.map((kind) => actionButton(kind, target)));
+  }
+  actions.append(...more);
   if (actions.children.length) box.append(actions);
   return box;
 }
@@ -125,6 +131,8 @@ const nameOf = ({ incident, stream }) => (incident ? `incident ${incident.group}
 
 /** @type {{ kind: Saying, target: Target, members: MembersFound | null, examples: Example[] | null } | null} */
 let asked = null;
+/** What had the focus before it was asked. @type {(string | undefined)[]} */
+let focused = [];
 
 /**
  * Acknowledging takes one press where it is known who presses; the others ask what is meant.
@@ -132,6 +140,7 @@ let asked = null;
  * @param {Target} target
  */
 async function begin(kind, target) {
+  focused = focusedKeys();
   const by = localStorage.getItem(NAME_KEPT) ?? "";
   const incident = target.incident ?? (kind === "label" ? page.incident : null);
   const found = kind === "acknowledge" || !incident ? null : ask(`incidents/${encodeURIComponent(incident.incident)}`);
@@ -246,11 +255,11 @@ function controlOf(value, by, note) {
 async function tell(value, by, note) {
   const control = controlOf(value, by, note);
   if (control === null || asked === null) return;
-  const about = nameOf(asked.target);
+  const { kind, target } = asked;
   try {
-    const { control: name } = await send("POST", "controls", control);
+    await send("POST", "controls", control);
     element("say", HTMLDialogElement).close();
-    await done(`Written: ${about}, ${control.type} ${name}.`);
+    await done(`${DONE[kind]}: ${nameOf(target)}.`);
   } catch (error) {
     show(`It was not taken: ${/** @type {Error} */ (error).message}`);
   }
@@ -263,25 +272,45 @@ async function done(outcome) {
   changed();
 }
 
-/** @param {string} outcome */
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let shown;
+
+/**
+ * What came of it is read out, and seen for some seconds.
+ * @param {string} outcome
+ */
 function announce(outcome) {
-  element("announcement").textContent = outcome;
+  element("outcome").textContent = outcome;
+  clearTimeout(shown);
+  shown = setTimeout(() => element("outcome").replaceChildren(), SHOWN_MS);
 }
 
 /**
- * By its key: of the row that has the focus, or of what is chosen.
+ * By its key: of the row that has the focus; of what is chosen where no row has it, or the chosen stream's. What is meant
+ * for the row of another stream is not said of the chosen one.
  * @param {Saying} kind
  */
 export function press(kind) {
-  const row = document.activeElement?.closest("li, #chosen");
-  const found = row?.querySelector(`[data-action=${kind}]`) ?? document.querySelector(`#chosen [data-action=${kind}]`);
+  const active = document.activeElement;
+  const row = active?.closest("li:has([data-action])") ?? active?.closest("li, tr");
+  const stream = row?.querySelector("[data-stream]")?.getAttribute("data-stream");
+  const place = row && stream !== page.place.stream ? row : element("chosen");
+  const found = place.querySelector(`[data-action=${kind}]`);
   if (found instanceof HTMLButtonElement) found.click();
+  else announce(`${TITLES[kind]}: ${cannotBeSaid(place === row && Boolean(stream))}.`);
+}
+
+/** @param {boolean} notChosen the row that has the focus is a stream's that is not chosen */
+function cannotBeSaid(notChosen) {
+  if (!page.controls.may_write) return "the service takes nothing from here";
+  return notChosen ? "choose the stream first, with Enter" : "there is nothing here to say it of";
 }
 
 /** @param {() => void} whenChanged called when something was said or taken back */
 export function listenToControls(whenChanged) {
   changed = whenChanged;
   element("say-cancel").addEventListener("click", () => element("say", HTMLDialogElement).close());
+  element("say").addEventListener("close", () => focusOn(focused)); // the list may be another by now
   element("say-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const choices = element("say-choices").querySelectorAll("button");

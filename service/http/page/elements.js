@@ -1,6 +1,7 @@
 // The document's elements: those that the page has, found by their id, and those that are made.
 
-const NAME_TAIL = 14; // letters that are never cut
+const TAIL = 22; // letters at a name's end that are never cut, with as many of its parts as fit
+const SHORT_TAIL = 14; // of a part that is longer
 
 /**
  * @overload
@@ -70,7 +71,8 @@ export function detail(parts) {
  */
 export function nameOf(stream) {
   const letters = [...stream];
-  const tail = Math.min(NAME_TAIL, Math.floor(letters.length / 2));
+  const begins = letters.findIndex((letter, n) => letter === "/" && n > 0 && letters.length - n <= TAIL);
+  const tail = begins < 0 ? Math.min(SHORT_TAIL, Math.floor(letters.length / 2)) : letters.length - begins;
   const name = text("span", "", "name");
   name.append(
     text("span", letters.slice(0, letters.length - tail).join(""), "head"),
@@ -82,20 +84,37 @@ export function nameOf(stream) {
 /** The rows of all lists that can be chosen. */
 export const rows = () => /** @type {HTMLButtonElement[]} */ ([...document.querySelectorAll("button.pick")]);
 
-/** @param {HTMLElement} row */
-const keyOf = (row) => row.dataset.key ?? row.dataset.stream ?? row.dataset.incident;
+/** @param {HTMLElement | null | undefined} one */
+const keyOf = (one) => one?.dataset.key ?? one?.dataset.stream ?? one?.dataset.incident;
+
+/** What has the focus: by this it is found again in a list that is another by then. */
+export function focusedKeys() {
+  const active = document.activeElement;
+  const row = active?.closest("li, tr")?.querySelector("button");
+  return [active instanceof HTMLElement ? keyOf(active) : undefined, keyOf(row)];
+}
 
 /**
- * Keeps the focus on the row, or the button in it, that had it; waits for the next time where one is just being pressed.
+ * The button itself, else its row.
+ * @param {(string | undefined)[]} keys
+ * @param {ParentNode} where
+ */
+export function focusOn(keys, where = document) {
+  const buttons = [...where.querySelectorAll("button")];
+  const found = keys.map((key) => key !== undefined && buttons.find((one) => keyOf(one) === key)).find(Boolean);
+  if (found) found.focus();
+}
+
+/**
+ * Keeps the focus on the button that had it, or on its row; waits for the next time where one is just being pressed.
  * @param {HTMLElement} list
  * @param {Node[]} content
  */
 export function replace(list, content) {
   if (list.querySelector(":active")) return;
-  const active = document.activeElement;
-  const focused = active instanceof HTMLElement && list.contains(active) ? keyOf(active) : undefined;
+  const focused = list.contains(document.activeElement) ? focusedKeys() : [];
   list.replaceChildren(...content);
-  if (focused !== undefined) [...list.querySelectorAll("button")].find((one) => keyOf(one) === focused)?.focus();
+  focusOn(focused, list);
 }
 
 /**

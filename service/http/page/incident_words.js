@@ -11,15 +11,22 @@ export function members({ anomalies, open_anomalies, streams }) {
   return `${count(anomalies, "anomaly", "anomalies")} in ${count(streams, "stream")}${open}`;
 }
 
-/** @param {Pick<Incident, "first_cause">} incident */
-export const firstCause = ({ first_cause }) => `first ${first_cause.stream}: ${kindName(first_cause.kind)}`;
+/**
+ * What was first; where the group is of its name's first parts, by the others.
+ * @param {Pick<Incident, "group" | "first_cause">} incident
+ */
+export function firstCause({ group, first_cause: { stream, kind } }) {
+  const own = stream.startsWith(`${group}/`) ? stream.slice(group.length + 1) : stream;
+  return `first ${own}: ${kindName(kind)}`;
+}
 
 /**
  * Read out when they open: the first of them, which is the most severe, and how many there are.
  * @param {Pick<Incident, "group" | "severity" | "anomalies" | "open_anomalies" | "streams" | "first_cause">[]} opened at least one
  */
 export function announced(opened) {
-  const [{ group, severity, ...foremost }] = opened;
+  const [foremost] = opened;
+  const { group, severity } = foremost;
   const what = `in ${group}: ${members(foremost)}, ${firstCause(foremost)}.`;
   if (opened.length === 1) return `A ${severity} incident has opened ${what}`;
   return `${count(opened.length, "incident")} have opened, the most severe, ${severity}, ${what}`;

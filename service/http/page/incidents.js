@@ -103,7 +103,7 @@ function incidentRow(incident) {
       heldBack(incident),
     ]),
   );
-  const whole = item(row, sayings(target, [moreButton(incident)]));
+  const whole = item(row, sayings([{ target, kinds: ["acknowledge", "mute", "label"] }], [moreButton(incident)]));
   const inside = opened.get(incident.incident);
   if (inside) whole.append(...chartOf(incident), insideOf(inside));
   return whole;
@@ -166,9 +166,11 @@ function chartOf({ incident, first_cause: { stream, anomaly } }) {
   if (found === undefined) return [];
   if (typeof found === "string") return [text("p", found, "faint looking")];
   const event = found.events.find(({ data }) => data.anomaly === anomaly);
-  const channel = foremost(event?.data.channels ?? [])?.name ?? found.trace.features[0];
+  const { features, units } = found.trace;
+  const channel = foremost(event?.data.channels ?? [])?.name ?? features[0];
+  const unit = units[features.indexOf(channel)];
   const chart = sparkline(found.trace, channel);
-  return chart ? [text("p", `${stream}, ${channel}`, "faint looking"), chart] : [];
+  return chart ? [text("p", [stream, channel, unit].filter(Boolean).join(", "), "faint looking"), chart] : [];
 }
 
 /** @param {string} incident */

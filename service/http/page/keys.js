@@ -26,7 +26,8 @@ const WRITTEN_IN = ["INPUT", "SELECT", "TEXTAREA"];
  */
 export function listenToKeys(actions, on) {
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || !on()) return;
+    const types = event.getModifierState("AltGraph"); // on some keyboards a bracket is typed with it
+    if (event.metaKey || ((event.ctrlKey || event.altKey) && !types) || !on()) return;
     if (WRITTEN_IN.includes(document.activeElement?.tagName ?? "") || document.querySelector("dialog[open]")) return;
     const known = KEYS.find(({ key }) => key === event.key);
     if (!known?.action) return;

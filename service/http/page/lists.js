@@ -1,7 +1,7 @@
 // The lists: what is wrong now, all streams, what happened lately.
 
 import { began, changeName, expectedAndSeen, isSilent, kindName, noReadingSince, shares } from "./anomaly_words.js";
-import { choose, show, showSayings, showSilence } from "./chosen.js";
+import { choose, show, showAnomaly, showSayings, showSilence } from "./chosen.js";
 import { button, choice, detail, element, field, item, nameOf, replace, text } from "./elements.js";
 import { ask } from "./service.js";
 import { showStanding } from "./standing_view.js";
@@ -14,6 +14,7 @@ import { ago, clock, number, rarity, score, since } from "./words.js";
 
 const PAGE = 25; // streams
 const OPEN = 100;
+const OPEN_FIRST = 5; // on a phone: what lies below is not far away in a storm either
 const RECENT = 60;
 const SEARCH_AFTER_MS = 50;
 
@@ -21,21 +22,31 @@ const narrow = matchMedia("(max-width: 900px)"); // as in the style: list and de
 
 // --- what is wrong now
 
+let openAsked = false; // for all of them
+
 export async function showOpen() {
   /** @type {{ found: number, anomalies: OpenAnomaly[] }} */
   const { found, anomalies } = await ask("anomalies/open", { limit: OPEN });
   page.found = found;
   page.open = anomalies;
   showSayings();
+  showAnomaly();
   showSilence();
   element("open-count").textContent = found ? number(found) : "";
   element("open-count").classList.toggle("hot", found > 0);
   element("open-more").hidden = found <= anomalies.length;
   element("open-more").textContent = `and ${number(found - anomalies.length)} more, less strange than these`;
-  replace(element("open"), anomalies.map(openRow));
+  listOpen();
   showStanding();
   const free = page.place.stream === null && !page.excused && !narrow.matches;
   if (free && anomalies.length) show({ stream: anomalies[0].stream.stream });
+}
+
+function listOpen() {
+  const shown = narrow.matches && !openAsked ? page.open.slice(0, OPEN_FIRST) : page.open;
+  replace(element("open"), shown.map(openRow));
+  element("open-all").hidden = shown.length === page.open.length;
+  element("open-all").textContent = `show all ${number(page.open.length)}`;
 }
 
 /** @param {OpenAnomaly} anomaly */
@@ -150,14 +161,19 @@ export function addRecent(event) {
 
 function listRecent() {
   element("recent-none").hidden = page.recent.length > 0;
+  element("recent-table").hidden = page.recent.length === 0;
   replace(element("recent"), page.recent.map(recentRow));
 }
 
 /** @param {AnomalyEvent} event */
-function recentRow({ type, subject, time, data }) {
+function recentRow({ id, type, subject, time, data }) {
   const change = type.slice(type.lastIndexOf(".") + 1);
-  const link = text("button", subject, "link");
+  const link = text("button", "", "link");
+  link.append(nameOf(subject));
+  link.title = subject;
   link.type = "button";
+  link.dataset.key = id;
+  link.dataset.stream = subject;
   const at = Date.parse(data.opened_at);
   link.addEventListener("click", () => choose({ stream: subject, at, anomaly: data.anomaly }));
   const stream = document.createElement("td");
@@ -184,6 +200,11 @@ export function listenToLists() {
     page.skipped = 0;
     clearTimeout(searching);
     searching = setTimeout(() => quietly(showStreams), SEARCH_AFTER_MS);
+  });
+  button("open-all").addEventListener("click", () => {
+    openAsked = true;
+    listOpen();
+    /** @type {HTMLElement | null} */ (element("open").querySelector(`li:nth-child(${OPEN_FIRST + 1}) .pick`))?.focus();
   });
   choice("sort").addEventListener("change", () => turnTo(0));
   button("before").addEventListener("click", () => turnTo(page.skipped - PAGE));

@@ -28,6 +28,7 @@ import { page, quietly } from "./state.js";
 const LIST_EVERY_MS = 2000;
 const SILENT_EVERY_MS = 10_000;
 const FIRST_WITHIN_MS = 1500; // the lists are shown together, but not later than this
+const EARLIER_MS = 5000; // by then a service that has just started has read what was told before it did
 const LISTED_MS = 1100; // after an event: by then the streams' table has it too
 
 // --- what comes by itself
@@ -65,6 +66,7 @@ function drawSaid() {
 
 /** @param {Summary} summary */
 function hearSummary(summary) {
+  if (page.lately.now?.started_ms !== summary.started_ms) setTimeout(() => quietly(showRecent), EARLIER_MS);
   page.lately.add(summary);
   page.heard = new Since();
   page.refused = null;
@@ -150,7 +152,7 @@ document.addEventListener("visibilitychange", tick);
 showNamed();
 if (page.place.stream === null) listen();
 const first = Promise.all([showLists(), quietly(showSaid)]);
-first.then(() => chart.load());
+first.then(() => chart.begin());
 // What comes first would push away what lies below it, and what one is about to press.
 Promise.race([first, new Promise((resolve) => setTimeout(resolve, FIRST_WITHIN_MS))]).then(() => {
   document.body.dataset.begun = "true";

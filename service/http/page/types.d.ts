@@ -65,6 +65,12 @@ export type Standing = {
 
 export type Action = "search" | "next" | "previous" | "earlier" | "later" | "now" | "list" | "theme" | "help" | Saying;
 
+/** What the chart library makes of an element. */
+export type Drawn = {
+  on(event: string, heard: (changes: object) => void): void;
+  removeAllListeners(event: string): void;
+};
+
 declare global {
   /** The chart library, a script of its own: what the page takes of it. */
   var Plotly: {

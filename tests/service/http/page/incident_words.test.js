@@ -14,7 +14,13 @@ test("an incident says how many anomalies it has, and how many are open where ot
 });
 
 test("what was first is named, and is where the incident leads to, at its time", () => {
-  assert.equal(incidents.firstCause({ first_cause: FIRST }), "first site/line-3/pump-7/flow: off its level");
+  const group = "site/line-3";
+  assert.equal(incidents.firstCause({ group, first_cause: FIRST }), "first pump-7/flow: off its level");
+  assert.equal(incidents.firstCause({ group: "line-3", first_cause: FIRST }), `first ${FIRST.stream}: off its level`);
+  const near = { ...FIRST, stream: "site/line-30/pump-7" };
+  assert.equal(incidents.firstCause({ group, first_cause: near }), "first site/line-30/pump-7: off its level");
+  const alone = { ...FIRST, stream: group };
+  assert.equal(incidents.firstCause({ group, first_cause: alone }), "first site/line-3: off its level");
   const at = Date.parse(FIRST.opened_at);
   assert.deepEqual(incidents.placeOf({ incident: "i-1", first_cause: FIRST }), {
     stream: FIRST.stream,
@@ -42,7 +48,7 @@ test("an incident that closed lasted until then, an open one until now", () => {
 test("incidents that open are read out: the most severe, and how many there are", () => {
   const counts = { anomalies: 3, open_anomalies: 3, streams: 2, first_cause: FIRST };
   const major = { group: "site/line-3", severity: "major", ...counts };
-  const what = "in site/line-3: 3 anomalies in 2 streams, first site/line-3/pump-7/flow: off its level.";
+  const what = "in site/line-3: 3 anomalies in 2 streams, first pump-7/flow: off its level.";
   assert.equal(incidents.announced([major]), `A major incident has opened ${what}`);
   const minor = { ...major, group: "site/line-4", severity: "minor" };
   assert.equal(incidents.announced([major, minor]), `2 incidents have opened, the most severe, major, ${what}`);
