@@ -72,6 +72,7 @@ def opened(browser: Browser, plant: Plant, **context: Any) -> Iterator[Page]:
         shown.page.locator("#token").fill(TOKEN)
         shown.page.locator("#ask button").click()
         expect(shown.page.locator("#incidents-open .incident")).to_have_count(2)
+        expect(shown.page.locator("main")).to_be_visible()  # before that nothing in it takes the focus
         yield shown.page
         assert shown.complaints == []
 
