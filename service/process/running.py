@@ -55,6 +55,7 @@ from service.process.watchdog import BEAT_LIMIT_S, Watchdog
 from service.process.worker_controls import WorkerControls
 from service.recovery import RecoveryRules
 from service.settings.settings import Settings, client_options
+from service.state import key_index
 from service.state.open_alarms import SEVERITIES
 from service.state.writer import StateWriter
 from service.worker.worker import PROBLEMS, Worker
@@ -83,6 +84,7 @@ def run_service(settings: Settings) -> None:
     log_rules_without_channel(settings, [one.detector.features for one in models.all])
     _announce_compiling()
     numerics = {one.digest: self_test(one.detector) for one in models.all}
+    key_index.keep_code()  # not while its group waits for a worker
     if settings.workers > 1:
         code = _supervised(settings, models, numerics)
         sys.stderr.flush()
