@@ -37,7 +37,6 @@ QUICK = DetectorConfig(
         longest_smooth_period=650,
         opened_factor=1.5,
         range_share=0.1,
-        training_readings=0,
     ),
     AlarmConfig(close_below=0.5, close_after=4, rest=8, learn_first=4, adopt_after=48, relearn=24),
 )

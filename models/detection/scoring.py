@@ -51,13 +51,12 @@ class ScoreConfig:
     range_share: float = 0.05  # further outside the range than this share of it scores above 1
     range_spreads: float = 3.0  # and further than this many standard deviations of the residual
     silent_intervals: float = 3.0  # usual intervals without a reading are silence, if no gap was half as long
-    training_readings: int = 4096  # what a training part taught weighs at least as much as this many
 
     def __post_init__(self) -> None:
         if min(self.warm_up, self.smooth_readings, self.level_readings, self.long_readings) < 1:
             raise ValueError("warm_up, smooth_readings, level_readings and long_readings: expected at least 1 each")
-        if min(self.block_readings, self.blocks) < 1 or self.training_readings < 0:
-            raise ValueError("block_readings and blocks: expected at least 1 each; training_readings: at least 0")
+        if min(self.block_readings, self.blocks) < 1:
+            raise ValueError("block_readings and blocks: expected at least 1 each")
         if min(self.sharp_period, self.lasting_period, self.smooth_period) < 2 * self.block_readings:
             raise ValueError("sharp_period, lasting_period and smooth_period: expected at least two blocks each")
         if not min(self.lowest_threshold, self.lowest_sudden, self.range_share, self.range_spreads) > 0:

@@ -17,7 +17,7 @@ from models.data.arrays import Doubles
 from models.data.series import Series
 from models.data.time_units import DAY_MS
 from models.detection.detector import Detector, DetectorConfig, Expected, Stretch
-from models.detection.priming import prime, settle, starting_rows
+from models.detection.priming import prime, settle
 from models.detection.rows import Rows, fresh
 from models.evaluation import evaluation
 from models.evaluation.steps import hold
@@ -137,7 +137,7 @@ def expecting(series: Sequence[Series], expectation: Expectation, config: Detect
     forecaster = Forecaster(ForecasterConfig(series[0].features, hidden=UNTRAINED_HIDDEN))
     offsets = {one.key: numbers[~one.test] for one, numbers in zip(series, evaluation.number(series), strict=True)}
     parts = usable(series)
-    rows = starting_rows(parts, forecaster.config)
+    rows = fresh(len(parts), forecaster.config)
     unprimed = GivenExpectations(forecaster, config, {}, fresh(0, forecaster.config), expected)
     evaluation.judge_all(unprimed, parts, [offsets[one.key] for one in parts], rows)
     settle(rows, config.score)

@@ -10,11 +10,8 @@ import pytest
 import torch
 
 from models.data.arrays import Doubles
-from models.data.families import series_of
-from models.data.windows import scale_of
 from models.detection.alarm import Change, OpenedBy
 from models.detection.detector import Detector, Transition
-from models.detection.priming import precision_of, prime
 from models.detection.relation import RIDGE
 from models.detection.rows import (
     LASTING_LAW,
@@ -114,19 +111,6 @@ def test_inverting_is_exact_enough_where_channels_are_alike() -> None:
         inverse = same.copy()
         RELATION.invert(inverse)
         assert inverse @ same == pytest.approx(np.eye(features), abs=1e-9)
-
-
-def test_a_training_part_says_how_channels_go_together_from_the_first_reading_on() -> None:
-    values = plant()
-    one = series_of("pump", ("f0", "f1", "f2"), np.arange(len(values)) * 60_000, values[:, 0])
-    series = one._replace(values=values)
-    centre, spread, _ = scale_of(series)
-    precision = precision_of(series, centre, spread)
-    correlations = np.corrcoef(values.T) + np.eye(3) * (RIDGE + 3 / len(values))
-    assert precision == pytest.approx(np.triu(np.linalg.inv(correlations)), rel=5e-3)
-    detector = prime(some_forecaster(3), Detector.cold(some_forecaster(3)).config, [series])
-    rows = detector.rows_for([b"pump"])
-    assert rows.relation[0, RELATION_MATRIX:].triu().numpy() == pytest.approx(precision)
 
 
 @pytest.mark.parametrize(("sign", "direction"), [(1, Direction.UP), (-1, Direction.DOWN)])
