@@ -38,7 +38,7 @@ QUICK = DetectorConfig(
         opened_factor=1.5,
         range_share=0.1,
     ),
-    AlarmConfig(close_below=0.5, close_after=4, rest=8, learn_first=4, adopt_after=48, relearn=24),
+    AlarmConfig(close_below=0.5, close_after=4, rest=8, learn_first=4, adopt_after=48, adopt_days=0.0, relearn=24),
 )
 """Everything that takes hundreds of readings by default happens within a few dozen."""
 # Silence is told by the other streams of a partition: where each stream is held against itself alone, none is.

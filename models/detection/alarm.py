@@ -18,7 +18,8 @@ class AlarmConfig:
     close_after: int = 40  # calm readings in a row
     rest: int = 64  # readings after closing in which prediction and level, which are smoothed, open none
     learn_first: int = 32  # readings of an alarm from which the baseline learns
-    adopt_after: int = 512  # readings after which an open alarm is the new normal
+    adopt_after: int = 512  # readings after which an open alarm is the new normal, at least,
+    adopt_days: float = 2.5  # and so long, or twice as long as the stream was known before: a weekend is no new normal
     relearn: int = 128  # readings for which the new normal is learned whatever its score, and none opens
     major_at: float = 2.0  # peak score
     critical_at: float = 4.0
@@ -28,6 +29,8 @@ class AlarmConfig:
             raise ValueError(
                 "close_after, adopt_after and relearn: expected at least 1 each; rest and learn_first: at least 0"
             )
+        if self.adopt_days < 0:
+            raise ValueError("adopt_days: expected at least 0")
         if not 0 < self.close_below <= 1 <= self.major_at <= self.critical_at:
             raise ValueError("expected 0 < close_below <= 1 <= major_at <= critical_at")
 

@@ -1,7 +1,8 @@
 """What a reading does to its stream's alarm: open, hold or close it. alarm has the rules."""
 
+from models.data.time_units import DAY_MS
 from models.detection.alarm import Change, OpenedBy
-from models.detection.arithmetic import at_least, one_if
+from models.detection.arithmetic import at_least, at_most, one_if
 from models.detection.compiling import compiled
 from models.detection.records import Rules, Scores, Scratch, Step
 from models.detection.rows import Scalars
@@ -37,7 +38,10 @@ def step_alarm(
         severity = follow_alarm(stream, scratch, 0.0 if ends_silence else scores.score, rules, paused)
         rises = was_open and 1 + severity > stream.alarm
         recovers = was_open and (ends_silence or stream.rest >= rules.close_after)
-        shifts = stream.length >= rules.adopt_after and not recovers and not paused
+        lasts = stream.length >= rules.adopt_after and has_lasted(
+            time_ms, stream.opened_ms, stream.days, rules.adopt_ms
+        )
+        shifts = lasts and not recovers and not paused
     elif stream.rest > 0:
         stream.rest -= 1
     elif stream.rest < 0:
@@ -59,6 +63,17 @@ def step_alarm(
         change = Change.UPDATED
     updates_baseline = not paused and (not is_open or stream.length <= rules.learn_first)
     return Step(change, severity, one_if(learns), one_if(updates_baseline))
+
+
+@compiled
+def has_lasted(time_ms: float, opened_ms: float, days: float, adopt_ms: float) -> bool:
+    """Whether an open alarm has lasted long enough, in event time, to be the new normal: see AlarmConfig.adopt_days.
+
+    Twice as long as the stream was known before is two thirds of all its days until now. Where its clock was set back,
+    readings alone count.
+    """
+    lasted_ms = time_ms - opened_ms
+    return bool(lasted_ms < 0 or lasted_ms >= at_most(adopt_ms, days * DAY_MS * 2 / 3))
 
 
 @compiled

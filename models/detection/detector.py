@@ -287,13 +287,15 @@ class Detector:
         for run in waves.runs:
             readings = run.readings.numpy()
             for first in range(0, readings.shape[1], WIDEST_BLOCK):
-                some = readings[:, first : first + WIDEST_BLOCK]
+                some = np.ascontiguousarray(readings[:, first : first + WIDEST_BLOCK])
                 running = rows.part(first, first + some.shape[1])
                 theirs, scalars = limits.part(first, first + some.shape[1]), running.scalars.numpy()
                 begin = 0
                 while begin < len(some):
-                    end = begin + min(judge.waves_until_scale_moves(scalars, self._rules.adopt_after), LONGEST_BLOCK)
-                    self._judge(batch, np.ascontiguousarray(some[begin:end]), running, theirs)
+                    coming = some[begin : begin + LONGEST_BLOCK]
+                    adopted = self._rules.adopt_after, self._rules.adopt_ms
+                    end = begin + judge.waves_until_scale_moves(coming, batch.times_ms, scalars, *adopted)
+                    self._judge(batch, some[begin:end], running, theirs)
                     begin = end
 
     def _judge(self, batch: _Batch, index: Int64s, rows: Rows, limits: Limits) -> None:

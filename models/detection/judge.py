@@ -14,7 +14,7 @@ import math
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.time_units import DAY_MS
 from models.detection.alarm import Change
-from models.detection.alarm_step import is_silent, step_alarm
+from models.detection.alarm_step import has_lasted, is_silent, step_alarm
 from models.detection.arithmetic import at_least, at_most, one_if
 from models.detection.compiling import compiled, is_kept, kept
 from models.detection.events import asks_for_kind, follow_symptoms, note
@@ -34,6 +34,7 @@ JUDGED, LATE, AGAIN = range(3)  # what becomes of a reading
 
 _LAST, _AGE, _TIME_MS = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms"))
 _LATE_RUN, _RESCALE_AT, _LENGTH, _ALARM = (SCALARS.places[n] for n in ("late_run", "rescale_at", "length", "alarm"))
+_OPENED_MS, _DAYS = SCALARS.places["opened_ms"], SCALARS.places["days"]
 _CHANNELS, _SCALARS, _RELATIONS = len(CHANNELS), len(SCALARS), len(RELATIONS)
 _CALENDAR, _CALENDAR_END = CHANNELS.places[CALENDAR[0]], CHANNELS.places[CALENDAR[-1]] + 1
 
@@ -101,13 +102,24 @@ def fate_of(time_ms: float, values: Doubles, last: Doubles, clock_ms: float, lat
 
 
 @kept
-def waves_until_scale_moves(scalars: Doubles, adopt_after: float) -> int:
-    """How many readings can be taken at most before a stream reaches the age, or its alarm the length, to move."""
-    waves = math.inf
+def waves_until_scale_moves(
+    readings: Int64s, times_ms: Int64s, scalars: Doubles, adopt_after: float, adopt_ms: float
+) -> int:
+    """How many waves can be taken at most before a stream may reach the age, or its alarm the length, to move.
+
+    readings: (T, S) index into times_ms, (N,).
+    """
+    waves = int(at_least(at_most(adopt_after, float(len(readings))), 1.0))
     for stream in range(len(scalars)):
-        waves = at_most(waves, scalars[stream, _RESCALE_AT] - scalars[stream, _AGE])
-        waves = at_most(waves, adopt_after - scalars[stream, _LENGTH] * one_if(scalars[stream, _ALARM] > 0))
-    return int(at_least(waves, 1.0))
+        waves = min(waves, max(int(scalars[stream, _RESCALE_AT] - scalars[stream, _AGE]), 1))
+        if scalars[stream, _ALARM] == 0:
+            continue
+        wave = max(int(adopt_after - scalars[stream, _LENGTH]) - 1, 0)
+        opened_ms, days = scalars[stream, _OPENED_MS], scalars[stream, _DAYS]
+        while wave + 1 < waves and not has_lasted(float(times_ms[readings[wave, stream]]), opened_ms, days, adopt_ms):
+            wave += 1
+        waves = min(waves, wave + 1)
+    return waves
 
 
 @kept
@@ -224,7 +236,7 @@ def learn(
     false_alarm_ms: float,
 ) -> None:
     """Take a reading into what its stream remembers."""
-    stream.days += at_most(elapsed_ms / DAY_MS, LONGEST_DAYS) * step.learns
+    stream.days += at_most(elapsed_ms / DAY_MS, LONGEST_DAYS)  # of anomalies too, as the profile learns
     for f in range(len(scratch.channels)):
         channel, look = scratch.channels[f], scratch.looks[f]
         error = abs(look.residual - bias_of(channel, stream.learned))

@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from models.data.arrays import Bools, Doubles, Int64s, Records
+from models.data.time_units import DAY_MS
 from models.detection.alarm import AlarmConfig, Change, OpenedBy
 from models.detection.rows import CHANNELS, RELATIONS, SCALARS, relation_rows
 from models.detection.scoring import ScoreConfig
@@ -66,6 +67,7 @@ class Rules(NamedTuple):
     rest: float
     learn_first: float
     adopt_after: float
+    adopt_ms: float
     relearn: float
     major_at: float
     critical_at: float
@@ -84,6 +86,7 @@ class Rules(NamedTuple):
             "most_smooth_deviations": score.deviations(max(score.smooth_period, score.longest_smooth_period)),
             "lasting_deviations": score.deviations(score.lasting_period),
             "factor_fades": 1 / score.opened_readings,
+            "adopt_ms": alarm.adopt_days * DAY_MS,
         }
         return cls(**{name: float(numbers[name]) for name in cls._fields})
 

@@ -6,6 +6,7 @@ scoring says what each witness looks at, and what can be set.
 import math
 
 from models.data.arrays import Doubles
+from models.data.time_units import DAY_MS
 from models.detection.arithmetic import add, at_least, at_most, one_if
 from models.detection.compiling import compiled
 from models.detection.records import FARTHEST, LONGER, SMALLEST_DEVIATION, STRONGEST, Look, Rules, Scores, Scratch
@@ -41,7 +42,7 @@ def score(
     )
     related, together = len(scratch.matrix) > 0, scratch.relation[0]
     relation, lasting, told_relation, told_lasting = relation_strengths(scratch) if related else (0.0, 0.0, 0.0, 0.0)
-    sudden, outside, equal, missing = furthest_channels(scratch, rules)
+    sudden, outside, equal, missing = furthest_channels(stream, scratch, rules)
     own_rebound = own_lasting = together_ratio = 0.0
     if related:  # no more is asked of these after alarms: they must prove themselves
         own_rebound, own_lasting = rebound(channel_relations, scratch), leaves(channel_relations, scratch)
@@ -185,7 +186,7 @@ def above(strength: float, weight: float, mean: float, variance: float, share: f
 
 
 @compiled
-def furthest_channels(scratch: Scratch, rules: Rules) -> tuple[float, float, float, float]:
+def furthest_channels(stream: Scalars[float], scratch: Scratch, rules: Rules) -> tuple[float, float, float, float]:
     """Of sudden, range, stuck and missing, each that of the channel that is furthest, of those that count.
 
     Of sudden over its threshold: what is usual of one channel must not hide what another never did.
@@ -194,8 +195,8 @@ def furthest_channels(scratch: Scratch, rules: Rules) -> tuple[float, float, flo
     for f in range(len(scratch.looks)):
         channel, look = scratch.channels[f], scratch.looks[f]
         look.outside = outside_of(channel, look, rules)
-        follow_runs(channel, look)
-        look.sudden = at_most(abs(look.residual_z), FARTHEST) * look.counts
+        follow_runs(channel, look, stream.interval_ms)
+        look.sudden = at_most(surprise(look), FARTHEST) * look.counts
         look.sudden_ratio = look.sudden / channel.sudden_threshold
         sudden = at_least(look.sudden_ratio, sudden)
         outside, equal, missing = (
@@ -204,6 +205,16 @@ def furthest_channels(scratch: Scratch, rules: Rules) -> tuple[float, float, flo
             at_least(look.missing, missing),
         )
     return sudden, outside, equal, missing
+
+
+@compiled
+def surprise(look: Look) -> float:
+    """The residual in its standard deviations, but no more than twice the distance from the level at this hour.
+
+    What leaps to where it should be by now only comes back: a machine on Monday morning, a sensor after its spike.
+    """
+    away = look.distance if look.residual_z > 0 else -look.distance
+    return at_most(abs(look.residual_z), at_least(away, 0.0) * 2 / look.residual_std)
 
 
 @compiled
@@ -222,21 +233,21 @@ def margin_of(channel: Channels[float], look: Look, rules: Rules) -> float:
 
 
 @compiled
-def follow_runs(channel: Channels[float], look: Look) -> None:
+def follow_runs(channel: Channels[float], look: Look, interval_ms: float) -> None:
     """Take a reading into the runs of equal and of missing values; says how long they are over what is healthy.
 
-    A run that is over may be half as long again as what is healthy, and teaches no more than that.
+    A run that is over teaches its whole length if it lasted a day, as a weekend does; else what was healthy at most.
     """
     if look.present == 0:
         channel.missing_run += one_if(channel.known > 0)
     else:
-        longest = at_most(channel.missing_run, LONGER * channel.longest_missing_run + MISSING_READINGS)
+        longest = learned_run(channel.missing_run, channel.longest_missing_run, MISSING_READINGS, interval_ms)
         channel.longest_missing_run = at_least(channel.longest_missing_run, longest)
         channel.missing_run = 0.0
         if look.value == look.before:
             channel.equal_run += 1
         else:
-            longest = at_most(channel.equal_run, LONGER * channel.longest_equal_run + EQUAL_READINGS)
+            longest = learned_run(channel.equal_run, channel.longest_equal_run, EQUAL_READINGS, interval_ms)
             channel.longest_equal_run = at_least(channel.longest_equal_run, longest)
             channel.equal_run = 0.0
             channel.changes += 1
@@ -245,6 +256,13 @@ def follow_runs(channel: Channels[float], look: Look) -> None:
     if channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
         longer = REPEATED_LONGER if repeats(channel) else LONGER
         look.equal = channel.equal_run / at_least(channel.longest_equal_run * longer, EQUAL_READINGS)
+
+
+@compiled
+def learned_run(run: float, longest: float, healthy: float, interval_ms: float) -> float:
+    """What a run that is over teaches, in readings. healthy: that are so in any stream."""
+    most = LONGER * longest + healthy
+    return run if run * interval_ms >= DAY_MS else at_most(run, most)
 
 
 @compiled

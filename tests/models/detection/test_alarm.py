@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,15 @@ def test_what_lasts_is_closed_as_a_level_shift_and_learned_whatever_its_score() 
     learned = [n for n, learns in enumerate(alarm.learned) if learns]
     assert learned[: CONFIG.relearn] == list(range(closed + 1, closed + 1 + CONFIG.relearn))
     assert closed + CONFIG.relearn + 1 not in learned
+
+
+@pytest.mark.parametrize(("known_s", "closed"), [(1_000.0, 30), (10.0, 20)])
+def test_what_lasts_must_last_in_event_time_too_at_most_twice_as_long_as_was_known(known_s: float, closed: int) -> None:
+    alarm = Alarm(replace(CONFIG, adopt_days=30 / 86_400))
+    for n in range(closed + 1):
+        alarm.row.days = (known_s + n) / 86_400  # the judge counts them
+        alarm.take([2.5])
+    assert changes(alarm) == [(0, Change.OPENED), (closed, Change.LEVEL_SHIFT)]
 
 
 def test_calm_readings_at_the_very_end_recover_it_instead() -> None:

@@ -42,7 +42,7 @@ READINGS = 2_000
 KEYS = [f"stream-{n}".encode() for n in range(STREAMS)]
 SCALE_CHANNELS = ("known", "mean", "square", "centre", "spread")
 BASELINE_CHANNELS = ("residual_mean", "residual_variance", "level_deviation_mean", "level_deviation_variance")
-LEVEL_SCALARS = ("rescale_at", "days")
+LEVEL_SCALARS = ("rescale_at",)
 BASELINE_SCALARS = (
     "learned",
     "residual_strength_mean",
@@ -105,7 +105,7 @@ def knowing(features: int, layers: int = 1, cell: str = "lstm", *, names_kinds: 
     """A detector that knows every other stream of `faulty` from before."""
     first = Detector.cold(some_forecaster(features, layers=layers, cell=cell), QUICK)
     if names_kinds:
-        first = first.with_kinds(some_kinds())
+        first = first.with_kinds(some_kinds(seed=1))
     before = faulty(features, seed=99, readings=600)
     offsets, times_ms, values = before.readings
     before = before._replace(readings=Readings(offsets - 10_000, times_ms - 10**10, values))
@@ -494,6 +494,21 @@ def test_a_shift_that_lasts_is_closed_as_one_and_is_normal_after_that() -> None:
     assert judged.score[settled:].max() < 1
     within = (judged.lower[settled:, 0] < 206) & (judged.upper[settled:, 0] > 194)
     assert within.all()
+
+
+def test_a_shift_is_no_new_normal_before_it_has_lasted_long_enough_and_batches_do_not_matter() -> None:
+    """A reading a minute: twice the 500 minutes before it are longer than 0.2 days, 288 minutes."""
+    values = calm(1_000)
+    values[500:] += 100
+    patient = Detector.cold(
+        some_forecaster(1), replace(QUICK, alarm=replace(QUICK.alarm, adopt_after=16, adopt_days=0.2))
+    )
+    judged = alone(patient, values)
+    closed = [one for one in changes(judged) if one[1] in (Change.LEVEL_SHIFT, Change.RECOVERED)]
+    assert closed == [(500 + 288, Change.LEVEL_SHIFT)]
+    batch = batch_of(values)
+    in_pieces = judge(patient, batch, patient.rows_for([b"x"]), borders=range(7, 1_000, 7))
+    assert_same(in_pieces, judge(patient, batch, patient.rows_for([b"x"])))
 
 
 def test_a_new_level_is_known_from_its_alarm_on() -> None:

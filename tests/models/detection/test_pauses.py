@@ -110,7 +110,9 @@ def test_a_fault_like_what_was_seen_in_a_pause_is_found_after_it() -> None:
 
 
 def test_an_alarm_that_lasts_through_a_pause_is_not_the_new_normal() -> None:
-    detector = Detector.cold(some_forecaster(1), DetectorConfig(alarm=AlarmConfig(adopt_after=128, learn_first=0)))
+    detector = Detector.cold(
+        some_forecaster(1), DetectorConfig(alarm=AlarmConfig(adopt_after=128, adopt_days=0.0, learn_first=0))
+    )
     values = noise(700)
     values[300:600] += 20 * (np.arange(300) % 2)
     assert Change.LEVEL_SHIFT in [one.change for one in transitions(values, 0, 0, detector)]

@@ -92,6 +92,21 @@ def test_a_working_day_that_is_like_a_weekend_is_an_anomaly() -> None:
     assert judged(values, step_ms=FIVE_MINUTES_MS).alarm[wednesday].any()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_machine_that_is_off_at_weekends_is_quiet_from_the_third_week_on_and_a_missed_day_is_told(seed: int) -> None:
+    """Its zeros stay for 576 readings: neither a new level nor a sensor that is stuck."""
+    day, reading = np.divmod(np.arange(4 * 7 * DAY), DAY)
+    runs = 75 + 6 * np.sin(reading / DAY * 2 * np.pi) + 0.3 * noise(seed, len(day))
+    values = np.where(day % 7 < 5, runs, 0.0)
+    healthy = judged(values, step_ms=FIVE_MINUTES_MS).alarm.numpy()
+    assert healthy[5 * DAY], "the first weekend is told"
+    assert not healthy[15 * DAY :].any()
+    values[22 * DAY : 23 * DAY] = 0.0
+    missed = judged(values, step_ms=FIVE_MINUTES_MS).alarm.numpy()
+    assert missed[22 * DAY : 23 * DAY].any()
+
+
 @pytest.mark.parametrize(
     "values",
     [
