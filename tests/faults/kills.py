@@ -59,8 +59,8 @@ def kills(cast: Cast, count: int, workers: int) -> Figures:
         "replayed": replayed,
         "s a kill": round(seconds / count, 2),
     }
-    planned = Counter("random" if fault is None else fault.point for fault in plan)
-    missed = {point: many - killed[point] for point, many in planned.items() if killed[point] < many}
+    wanted = Counter("random" if fault is None else fault.point for fault in plan)
+    missed = {point: many - killed[point] for point, many in wanted.items() if killed[point] < many}
     figures.require(not missed, f"not reached in {TRIES} tries: {missed}")
     return figures
 
