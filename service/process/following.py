@@ -99,7 +99,7 @@ def _follow(settings: Settings, incidents: IncidentList, controls: ControlList, 
 
 
 def _hear_earlier(settings: Settings, earlier: EarlierEvents) -> bool:
-    """Whether it could be read. Incidents do not wait for it: whoever may not read anomalies may read them."""
+    """Whether it could be read. Incidents do not wait for it: a service that may not read anomalies may read them."""
     try:
         with closing(KafkaGrouplessLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
             earlier.hear(_anomaly_events(log, settings.kafka.anomalies_topic, frozenset(settings.kafka.topics)))

@@ -53,7 +53,7 @@ def test_nothing_is_learned_of_machines_while_their_line_stands_also_after_kills
         kafka.produce(names.anomalies, [(1, anomaly_record("line-1/drive", change, 0, 0, "minor"))])
 
     def judge(worker: Service, part: int, parts: int) -> float:
-        """Produce a part, of so many since the worker's start; returns how many readings paused since then."""
+        """Produce a part, one of several since the worker's start; returns how many readings paused since then."""
         kafka.produce(names.topic, readings(part))
         wait_until(lambda: worker.metric("telltale_readings_total") >= parts * EACH * len(STREAMS), "all judged")
         return worker.metric("telltale_readings_paused_total")
