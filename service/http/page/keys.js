@@ -18,7 +18,7 @@ export const KEYS = [
   { key: "t", action: "theme", words: "light or dark" },
   { key: "?", action: "help", words: "this list" },
 ];
-const WRITTEN_IN = ["INPUT", "SELECT", "TEXTAREA"];
+const WRITTEN_IN = "input, select, textarea";
 
 /**
  * @param {Record<Action, () => unknown>} actions
@@ -28,10 +28,16 @@ export function listenToKeys(actions, on) {
   document.addEventListener("keydown", (event) => {
     const types = event.getModifierState("AltGraph"); // on some keyboards a bracket is typed with it
     if (event.metaKey || ((event.ctrlKey || event.altKey) && !types) || !on()) return;
-    if (WRITTEN_IN.includes(document.activeElement?.tagName ?? "") || document.querySelector("dialog[open]")) return;
+    if (isWritten() || document.querySelector("dialog[open]")) return;
     const known = KEYS.find(({ key }) => key === event.key);
     if (!known?.action) return;
     event.preventDefault();
     actions[known.action]();
   });
+}
+
+/** A field in a dialog that has just closed keeps the focus until the browser draws again: nothing is written there. */
+function isWritten() {
+  const active = document.activeElement;
+  return active !== null && active.matches(WRITTEN_IN) && active.checkVisibility();
 }
