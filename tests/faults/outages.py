@@ -165,11 +165,16 @@ def late_end_of_transaction(cast: Cast, count: int) -> Figures:
 
 
 def terminations(cast: Cast, count: int, alone: int) -> Figures:
-    """SIGTERM under load, `count` times; and `alone` times with no way to the broker."""
+    """SIGTERM under load, `count` times; and `alone` times with no way to the broker.
+
+    There it ends with 0 only where all that it judged is written: the next start then has nothing to judge again.
+    """
     chance = random.Random(cast.seed)
     took_s: list[float] = []
     alone_s: list[float] = []
+    codes: Counter[int] = Counter()
     wrong: list[str] = []
+    all_written: list[int] = []  # how many restores there had been when it said so
     with Scene(*cast, rate=400, step=STEP) as scene:
         for _ in range(count):
             before = scene.said("state_restored")
@@ -192,14 +197,20 @@ def terminations(cast: Cast, count: int, alone: int) -> Figures:
             held.wait(chance.uniform(0.0, 1.0))
             seconds, code = _end(scene)
             alone_s.append(seconds)
+            codes[code] += 1
             if not code:
-                wrong.append("exit code 0 with the broker gone")
+                all_written.append(scene.said("state_restored"))
             proxy.stop()
         outcome = scene.finish()
+        restored = [line["replayed"] for line in scene.lines("w0") if line["event"] == "state_restored"]
     figures = Figures.of("SIGTERM under load; with the broker gone", count + alone, outcome)
     slowest, slowest_alone = max(took_s), max(alone_s, default=0.0)
     figures.extra |= {"exit at most": f"{slowest:.1f} s; {slowest_alone:.1f} s", "replayed": replayed}
+    figures.extra |= {"exit codes with the broker gone": dict(codes)}
     figures.failures += wrong
+    for before in all_written:
+        again = sum(restored[before : before + scene.partitions])
+        figures.require(again == 0, f"{again} readings were judged again after an exit with 0 and the broker gone")
     figures.require(slowest <= EXIT_WITHIN_S, f"exit within {EXIT_WITHIN_S:.0f} s: {slowest:.1f} s")
     figures.require(slowest_alone <= EXIT_WITHIN_S, f"exit within {EXIT_WITHIN_S:.0f} s: {slowest_alone:.1f} s")
     figures.require(replayed == 0, f"{replayed} readings were replayed after SIGTERM")
