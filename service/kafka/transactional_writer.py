@@ -14,7 +14,7 @@ from service.kafka.client import MAX_MESSAGE_BYTES, said
 from service.kafka.log_config import Cluster, GroupMember, TopicNames
 from service.kafka.rebalances import Membership
 from service.kafka.topics import max_message_bytes
-from service.kafka.transactions import drop, init_transactions, send, wait_for, wait_for_all
+from service.kafka.transactions import drop, failure_of, init_transactions, send, wait_for, wait_for_all
 from service.log.fitting import MAX_MESSAGE_BYTES as USUAL_MESSAGE_BYTES
 from service.log.fitting import fitted
 from service.log.port import Commit, Record
@@ -117,9 +117,12 @@ class TransactionalWriter:
             failpoints.reach("during_commit")
             wait_for(producer, manager.begin_commit(), deadline)
         except BaseException as error:
+            failure = failure_of(self._producer)
             self.drop_producer()
             if isinstance(error, kafka_errors.KafkaError):
                 self._raise_refused(sent)
+            if type(error) is kafka_errors.KafkaError and failure is not None:
+                raise failure from error
             raise
 
     def _published(self, commit: Commit) -> Iterator[tuple[str, int | None, Record]]:

@@ -65,6 +65,15 @@ def init_transactions(producer: Any, transactional_id: str) -> None:
         ) from error
 
 
+def failure_of(producer: Any) -> Exception | None:
+    """What an earlier request of its transaction failed with; None: none has.
+
+    Whatever is asked of the client after that raises a bare KafkaError, which says only that one has failed.
+    """
+    error = None if producer is None else producer._transaction_manager.last_error
+    return error if isinstance(error, Exception) else None
+
+
 def open_transactions(admin: Any, tp: TopicPartition) -> dict[str, int]:
     """What is written to a partition and not committed yet: its transactional id, the offset of its first record."""
     producers = admin.describe_producers([tp])[tp].active_producers

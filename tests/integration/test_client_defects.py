@@ -20,7 +20,8 @@ from kafka.admin import KafkaAdminClient, MemberToRemove
 from kafka.structs import ConsumerGroupMetadata
 
 from service.errors import TaskMigrated
-from service.kafka.transactions import drop
+from service.kafka import transactional_writer
+from service.kafka.transactions import drop, send
 from tests.integration.test_kafka_log import KafkaWorld, wait_until
 from tests.kafka import Broker
 from tests.proxy import END_TXN, PRODUCE, SYNC_GROUP, Proxy
@@ -213,6 +214,44 @@ def test_a_worker_that_a_zombie_has_fenced_goes_on(world: KafkaWorld, bench: Ben
     proxy.deliver(reconnect=False)
     with pytest.raises(TaskMigrated, match="ended by another"):
         committing.result(WITHIN_S)
+    reader.fetched.clear()
+    log.commit(reader.until(10).commits())
+    assert [r.value for _, r in world.anomalies()] == [b"anomaly 10"]
+
+
+def test_a_send_after_one_that_was_fenced_says_only_that_one_has_failed(bench: Bench) -> None:
+    fenced = bench.producer()
+    bench.producer()
+    with pytest.raises(kafka_errors.KafkaError):
+        fenced.send(bench.topic, b"first", partition=0).get(timeout=WITHIN_S)
+    with pytest.raises(kafka_errors.KafkaError, match="at least one previous") as caught:
+        fenced.send(bench.topic, b"second", partition=0)
+    assert type(caught.value) is kafka_errors.KafkaError  # mended if not: `failure_of` can go
+
+
+def test_a_worker_that_is_fenced_between_two_sends_goes_on(
+    world: KafkaWorld, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.group = world.group
+    world.append(0, readings(10))
+    log = world.open()
+    reader = Reader(log).until(10)
+    sends = 0
+
+    def send_slowly(producer: Any, *what: Any) -> Any:
+        nonlocal sends
+        sends += 1
+        if sends == 1:
+            bench.producer()
+            return send(producer, *what)
+        wait_until(producer._transaction_manager.has_error)
+        return send(producer, *what)
+
+    monkeypatch.setattr(transactional_writer, "send", send_slowly)
+    with pytest.raises(TaskMigrated, match="ended by another"):
+        log.commit([commit._replace(anomalies=2 * commit.anomalies) for commit in reader.commits()])
+    assert sends == 2
+    monkeypatch.undo()
     reader.fetched.clear()
     log.commit(reader.until(10).commits())
     assert [r.value for _, r in world.anomalies()] == [b"anomaly 10"]
