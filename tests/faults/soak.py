@@ -53,7 +53,7 @@ def soak(cast: Cast, minutes: float) -> Figures:
             with Keeper(scene, ("w0", "w1"), proxy.url) as keeper:
                 scene.wait_for_progress(BEGUN_WITHIN_S)
                 watch = _Watch(steady)
-                while (passed_s := time.monotonic() - began) < minutes * 60:
+                while (passed_s := time.monotonic() - began) < minutes * 60 and not steady.ended.is_set():
                     if passed_s // REST_EVERY_S > len(watch.rests):
                         _rest(scene, watch)
                     kind = FAULTS[chance.randrange(len(FAULTS))]
@@ -144,7 +144,9 @@ class _Watch:
     def note_rest(self) -> None:
         """Now nothing is fetched that is not judged, and has not been for REST_S."""
         second = time.monotonic() - self._began
-        self.rests.append((second, min(s.own_bytes for s in self._samples if s.second > second - REST_S + TIDY_S)))
+        held_bytes = [s.own_bytes for s in self._samples if s.second > second - REST_S + TIDY_S]
+        if held_bytes:  # else it has ended meanwhile
+            self.rests.append((second, min(held_bytes)))
 
     def figures(self) -> dict[str, object]:
         settled = self._settled()
