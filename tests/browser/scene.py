@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from kafka import KafkaProducer
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from models.checkpoints import checkpoint as checkpoints
 from models.checkpoints import checkpoint_header
@@ -22,6 +22,9 @@ from tests.kafka import Broker
 
 FEATURES = ("f0", "f1")
 EVERY_S = 0.2  # between two readings of a stream
+PATIENCE_MS = 60_000  # what is waited for: a loaded machine takes its time
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def save_checkpoint(path: Path) -> Path:
@@ -123,8 +126,9 @@ class Opened:
 def visited(browser: Browser, url: str, script: str = "", **context: Any) -> Iterator[Opened]:
     """The page at `url`. script: what runs in it first."""
     with closing(browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})) as session:
+        session.set_default_timeout(PATIENCE_MS)
         shown = Opened(session.new_page())
         if script:
             shown.page.add_init_script(script)
-        shown.page.goto(url, wait_until="commit", timeout=60_000)  # what it shows is waited for by those who look
+        shown.page.goto(url, wait_until="commit")  # what it shows is waited for by those who look
         yield shown

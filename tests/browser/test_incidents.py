@@ -64,6 +64,7 @@ def test_incidents_are_listed_above_what_is_wrong_now_and_lead_to_their_first_ca
         first_above = "document.querySelector('#incidents').compareDocumentPosition(document.querySelector('#wrong'))"
         assert shown.page.evaluate(first_above) & 4  # DOCUMENT_POSITION_FOLLOWING
         rows.nth(1).click()
+        expect(shown.page.locator("#chosen-title")).to_have_text(DATA.first_cause.stream)
         where = shown.page.evaluate("location.hash")
         assert where.startswith("#site%2Fline-3%2Fpump-7%2Fflow&at=")
         assert f"anomaly={DATA.first_cause.anomaly}" in where

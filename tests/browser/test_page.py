@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.chromium import running_browser
-from tests.browser.scene import EVERY_S, Opened, Plant, save_checkpoint, visited
+from tests.browser.scene import EVERY_S, PATIENCE_MS, Opened, Plant, save_checkpoint, visited
 from tests.integration.test_end_to_end import Service, made_topics
 from tests.kafka import Broker
 
@@ -26,8 +26,6 @@ SICK, OTHER = STREAMS[7], STREAMS[8]
 HISTORY = 240  # readings of each stream that are there before anybody looks
 SHOWN_WITHIN_S = 3.0
 SPANS = "#chart .shapelayer path[d$='Z']"  # shapes that are closed: the threshold is a line
-
-expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +70,8 @@ def opened(browser: Browser, running: Service, stream: str = "", **context: Any)
 
 
 def test_the_page_asks_for_the_token_and_again_after_a_wrong_one(browser: Browser, running: Service) -> None:
-    with closing(browser.new_context()) as session:
-        page = session.new_page()
-        page.goto(f"http://127.0.0.1:{running.port}/")
+    with visited(browser, f"http://127.0.0.1:{running.port}/") as shown:
+        page = shown.page
         expect(page.locator("#state")).to_have_text("a token is needed")
         page.locator("#token").fill("not-the-token-at-all")
         page.keyboard.press("Enter")
@@ -161,17 +158,20 @@ def test_lists_do_not_wait_for_the_chart_library_and_the_chart_is_drawn_when_it_
     browser: Browser, running: Service, plant: Plant
 ) -> None:
     held: list[Route] = []
+    library = "**/page/plotly.js"
     with closing(browser.new_context(viewport={"width": 1280, "height": 800})) as session:
         page = session.new_page()
-        page.route("**/page/plotly.js", lambda route: held.append(route))  # noqa: PLW0108  (Playwright takes no method of a list)
+        page.set_default_timeout(PATIENCE_MS)
+        page.route(library, lambda route: held.append(route))  # noqa: PLW0108  (Playwright takes no method of a list)
         page.goto(f"http://127.0.0.1:{running.port}/#{OTHER}", wait_until="commit")
         page.locator("#token").fill(TOKEN)
         page.locator("#ask button").click()
         expect(page.locator("#streams .pick")).to_have_count(25)
         expect(page.locator("#chosen-note")).to_contain_text("judged again from the topic")
         assert page.locator("#chart .main-svg").count() == 0
-        for library in held:  # fetched ahead, or asked for because there is something to draw
-            library.continue_()
+        page.route(library, lambda route: route.continue_())  # asked for once more, to draw
+        for route in held:
+            route.continue_()
         expect(page.locator("#chart .main-svg").first).to_be_visible()
 
 
@@ -181,12 +181,13 @@ def test_both_themes_are_there_and_can_be_changed(
 ) -> None:
     with opened(browser, running, OTHER, color_scheme=scheme) as shown:
         shown.page.wait_for_function("() => document.getElementById('chart').data?.length > 0")
-        paper = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0] < 128"
-        assert shown.page.evaluate(paper) == (scheme == "dark")
+        dark = "dark => (getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[0] < 128) === dark"
+        shown.page.wait_for_function(dark, arg=scheme == "dark")
         shown.page.locator("#theme").click()
-        assert shown.page.evaluate(paper) == (scheme == "light")
-        shown.page.reload()
-        assert shown.page.evaluate(paper) == (scheme == "light")
+        shown.page.wait_for_function(dark, arg=scheme == "light")
+        shown.page.reload(wait_until="commit")
+        expect(shown.page.locator("#theme")).to_have_text(scheme)  # the other one, to be chosen again
+        shown.page.wait_for_function(dark, arg=scheme == "light")
 
 
 @pytest.mark.thorough

@@ -156,7 +156,7 @@ def test_what_is_said_by_keys_can_be_taken_back(browser: Browser, storm: Plant) 
         assert violations(page) == []
         page.keyboard.press("Tab")
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.textContent") == "known, unimportant"
+        expect(page.locator("#say-choices button", has_text="known, unimportant")).to_be_focused()
         page.keyboard.press("Enter")
         expect(row).to_contain_text("called known, unimportant by ben")
         storm.until_applied("acknowledgement set", "label set")

@@ -78,7 +78,7 @@ def test_a_silence_that_is_over_is_shown_by_its_link(browser: Browser, running: 
         expect(closing_row).to_contain_text("silent")
         closing_row.get_by_role("button").click()
         expect(page.locator("#chosen-title")).to_have_text(BACK)
-        assert page.evaluate("location.hash").startswith(f"#{quote(BACK, safe='')}&at=")
+        page.wait_for_function("begin => location.hash.startsWith(begin)", arg=f"#{quote(BACK, safe='')}&at=")
         told = page.locator("#chosen-anomaly")
         expect(told).to_contain_text("silent")
         expect(told).to_contain_text("no reading since")

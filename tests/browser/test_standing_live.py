@@ -30,8 +30,6 @@ THROTTLED = """
     }
 """
 
-expect.set_options(timeout=60_000)
-
 
 @pytest.fixture(scope="module")
 def running(kafka: Broker, quick: Path) -> Iterator[Service]:
