@@ -39,5 +39,5 @@ export function listenToKeys(actions, on) {
 /** A field in a dialog that has just closed keeps the focus until the browser draws again: nothing is written there. */
 function isWritten() {
   const active = document.activeElement;
-  return active !== null && active.matches(WRITTEN_IN) && active.checkVisibility();
+  return active?.matches(WRITTEN_IN) && active.checkVisibility();
 }
