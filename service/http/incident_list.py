@@ -35,6 +35,7 @@ class IncidentSeen(msgspec.Struct, frozen=True):
     acknowledged_at: str | None
     peak: float
     first_cause: FirstCause
+    return_period_s: float  # how rarely a stream of it is as strange, by the rarest that is named; 0: not known
 
 
 class IncidentsFound(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ class IncidentsFound(msgspec.Struct, frozen=True):
 
     followed: bool
     found: int
-    open: list[IncidentSeen]  # the most severe first, then the latest
+    open: list[IncidentSeen]  # the rarest first; those of which no one is notified last
     closed: list[IncidentSeen]  # the latest that closed first
 
 
@@ -54,11 +55,18 @@ class MembersFound(msgspec.Struct, frozen=True):
     members_left_out: int
 
 
-class _Data(IncidentSeen, frozen=True):
-    """Members stay as they came: most of them no one asks for."""
+class _Data(IncidentSeen, frozen=True, kw_only=True):
+    """Members stay as they came: most of them no one asks for. How rare they are does not come, and is made of them."""
 
     members: msgspec.Raw
     members_left_out: int
+    return_period_s: float = 0.0
+
+
+class _Rarity(msgspec.Struct):
+    """Of a member."""
+
+    return_period_s: float = 0.0
 
 
 class _Event(msgspec.Struct):
@@ -73,6 +81,7 @@ class IncidentList:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._decoder = msgspec.json.Decoder(_Event)
+        self._rarities = msgspec.json.Decoder(list[_Rarity])
         self._followed = False
         self._open: dict[str, _Data] = {}  # the one that changed last is last
         self._closed: dict[str, _Data] = {}  # likewise
@@ -89,11 +98,12 @@ class IncidentList:
         for value in values:
             try:
                 data = self._decoder.decode(value or b"").data
+                rarest = max((one.return_period_s for one in self._rarities.decode(data.members)), default=0.0)
             except msgspec.MsgspecError:
                 self._end_all(value or b"")
                 continue
             with self._lock:
-                self._add(msgspec.structs.replace(data, members=data.members.copy()))
+                self._add(msgspec.structs.replace(data, members=data.members.copy(), return_period_s=rarest))
 
     def found(self, limit: int, anomaly: str | None = None) -> IncidentsFound:
         """anomaly: only those that have it among the members that are named."""
@@ -101,8 +111,7 @@ class IncidentList:
             opened, closed = list(self._open.values()), list(self._closed.values())
         if anomaly is not None:
             opened, closed = ([one for one in some if _has(one, anomaly)] for some in (opened, closed))
-        opened.sort(key=lambda one: one.opened_at, reverse=True)
-        opened.sort(key=lambda one: SEVERITIES.index(one.severity), reverse=True)
+        opened.sort(key=_rank, reverse=True)
         return IncidentsFound(
             self._followed, len(opened), [_seen(one) for one in opened[:limit]], [_seen(one) for one in closed[::-1]]
         )
@@ -132,6 +141,11 @@ class IncidentList:
         kept[data.incident] = data
         if len(kept) > most:
             del kept[next(iter(kept))]
+
+
+def _rank(data: _Data) -> tuple[bool, float, int, str]:
+    """What a person looks at first has the highest."""
+    return data.held_back is None, data.return_period_s, SEVERITIES.index(data.severity), data.opened_at
 
 
 def _seen(data: _Data) -> IncidentSeen:

@@ -20,8 +20,9 @@ def router(incidents: IncidentList) -> APIRouter:
             str | None, Query(max_length=LONGEST_ID, description="Only the one that this anomaly belongs to.")
         ] = None,
     ) -> Response:
-        """Incidents that are open, the most severe first, and the latest that closed, the latest first.
+        """Incidents that are open, the rarest first, and the latest that closed, the latest first.
 
+        Those of which no one is notified come behind the others; of equally rare ones the most severe is first.
         They are those of the topic of incidents, of all workers; `followed` is false where that cannot be read.
         """
         return json_of(incidents.found(limit, anomaly))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from kafka import KafkaProducer
 from playwright.sync_api import Browser, expect
@@ -52,13 +53,15 @@ def test_incidents_are_listed_above_what_is_wrong_now_and_lead_to_their_first_ca
             for one in events:
                 producer.send(topic, one, partition=0)
 
+    rarer = msgspec.structs.replace(MEMBER, anomaly="a-3", return_period_s=40 * 86_400.0)
     say(
-        event(incident="i-2", group="site/line-4", severity="critical", acknowledged_by="anna"), event(members=[MEMBER])
+        event(incident="i-2", group="site/line-4", severity="minor", acknowledged_by="anna", members=[rarer]),
+        event(members=[MEMBER], severity="critical"),
     )
     with visited(browser, f"http://127.0.0.1:{running.port}/") as shown:
         rows = shown.page.locator("#incidents-open .incident")
         expect(rows).to_have_count(2, timeout=WITHIN_MS)
-        expect(rows.nth(0)).to_contain_text("critical")
+        expect(rows.nth(0)).to_contain_text("once in 40 days")
         expect(rows.nth(0)).to_contain_text("acknowledged by anna")
         expect(rows.nth(1)).to_contain_text("3 anomalies in 2 streams, 2 open")
         first_above = "document.querySelector('#incidents').compareDocumentPosition(document.querySelector('#wrong'))"

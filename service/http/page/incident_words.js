@@ -21,7 +21,7 @@ export function firstCause({ group, first_cause: { stream, kind } }) {
 }
 
 /**
- * Read out when they open: the first of them, which is the most severe, and how many there are.
+ * Read out when they open: the first of them, which is the rarest, and how many there are.
  * @param {Pick<Incident, "group" | "severity" | "anomalies" | "open_anomalies" | "streams" | "first_cause">[]} opened at least one
  */
 export function announced(opened) {
@@ -29,7 +29,7 @@ export function announced(opened) {
   const { group, severity } = foremost;
   const what = `in ${group}: ${members(foremost)}, ${firstCause(foremost)}.`;
   if (opened.length === 1) return `A ${severity} incident has opened ${what}`;
-  return `${count(opened.length, "incident")} have opened, the most severe, ${severity}, ${what}`;
+  return `${count(opened.length, "incident")} have opened, the rarest, ${severity}, ${what}`;
 }
 
 /** @param {Pick<Incident, "acknowledged_by">} incident */

@@ -73,7 +73,7 @@ export function drawIncidents() {
   element("incidents-count").classList.toggle("hot", found > 0);
   element("incidents-none").hidden = found > 0;
   element("incidents-more").hidden = found <= open.length;
-  element("incidents-more").textContent = `and ${number(found - open.length)} more, less severe or older`;
+  element("incidents-more").textContent = `and ${number(found - open.length)} more, less rare`;
   element("incidents-closed").hidden = closed.length === 0;
   element("no-token").hidden = !page.controls.followed || page.controls.may_write;
   replace(element("incidents-open"), open.map(incidentRow));
@@ -98,7 +98,7 @@ function incidentRow(incident) {
       members(incident),
       firstCause(incident),
       seen && (isSilent(seen) ? began(seen) : expectedAndSeen(seen.channels)),
-      seen && rarity(seen.return_period_s),
+      incident.return_period_s > 0 ? rarity(incident.return_period_s) : seen && rarity(seen.return_period_s),
       said.some(({ given }) => given.type === "acknowledgement") ? null : acknowledged(incident),
       heldBack(incident),
     ]),

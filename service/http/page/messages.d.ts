@@ -152,6 +152,7 @@ export interface IncidentSeen {
   acknowledged_at: string | null;
   peak: number;
   first_cause: FirstCause;
+  return_period_s: number;
 }
 
 export interface IncidentsFound {

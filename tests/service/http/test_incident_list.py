@@ -91,14 +91,12 @@ def test_an_incident_is_listed_as_its_last_event_says_and_only_to_who_has_the_to
 
 @pytest.mark.slow
 def test_members_are_given_for_one_incident_and_an_anomaly_leads_to_its_incident() -> None:
-    member = NamedMember(
-        "a-2", "site/line-3/pump-8/flow", "open", "minor", "level", time_at(1), None, "known", "flow", 86_400.0, None
-    )
+    known = msgspec.structs.replace(member("a-2", 86_400.0), label="known")
     incidents = IncidentList()
-    hear(incidents, [event(members=[member], members_left_out=2), event(incident="i-2")])
+    hear(incidents, [event(members=[known], members_left_out=2), event(incident="i-2")])
     with serving(incidents) as client:
         found = client.get(f"{INCIDENTS}/i-1", headers=BEARER).json()
-        assert (found["members"], found["members_left_out"]) == ([msgspec.to_builtins(member)], 2)
+        assert (found["members"], found["members_left_out"]) == ([msgspec.to_builtins(known)], 2)
         assert found["incident"]["group"] == "site/line-3"
         mine = client.get(INCIDENTS, headers=BEARER, params={"anomaly": "a-2"}).json()
         assert [one["incident"] for one in mine["open"]] == ["i-1"]
@@ -106,12 +104,29 @@ def test_members_are_given_for_one_incident_and_an_anomaly_leads_to_its_incident
     assert (unknown.status_code, unknown.json()) == (404, {"reason": "nothing is known of incident i-3"})
 
 
-def test_the_most_severe_come_first_then_the_latest_and_the_limit_leaves_the_count() -> None:
+def member(anomaly: str, return_period_s: float) -> NamedMember:
+    about = ("site/line-3/pump-8/flow", "open", "minor", "level", time_at(1), None, None, "flow")
+    return NamedMember(anomaly, *about, return_period_s, None)
+
+
+def test_the_rarest_come_first_those_of_which_no_one_is_told_last_and_the_limit_leaves_the_count() -> None:
     incidents = IncidentList()
-    said = (("old", "critical", 1), ("new", "minor", 9), ("older", "minor", 2))
-    hear(incidents, [event(incident=name, severity=severity, opened_at=time_at(at)) for name, severity, at in said])
-    assert [one.incident for one in incidents.found(10).open] == ["old", "new", "older"]
-    assert (incidents.found(1).found, len(incidents.found(1).open)) == (3, 1)
+    yearly, weekly, hourly = (member(f"a-{days}", 86_400.0 * days) for days in (365, 7, 1 / 24))
+    said: list[dict[str, object]] = [
+        {"incident": "minor and old", "members": [hourly, yearly]},
+        {"incident": "weekly", "members": [weekly, hourly]},
+        {"incident": "weekly and major", "members": [weekly], "severity": "major"},
+        {"incident": "weekly and later", "members": [weekly], "opened_at": time_at(9)},
+        {"incident": "quiet", "members": [yearly], "severity": "critical", "held_back": "budget"},
+        {"incident": "not known", "severity": "critical"},
+    ]
+    hear(incidents, [event(**one) for one in said])
+    listed = incidents.found(10).open
+    assert [one.incident for one in listed] == [
+        *("minor and old", "weekly and major", "weekly and later", "weekly", "not known", "quiet")
+    ]
+    assert (listed[0].return_period_s, listed[1].return_period_s) == (365 * 86_400.0, 7 * 86_400.0)
+    assert (incidents.found(1).found, len(incidents.found(1).open)) == (6, 1)
 
 
 def test_an_incident_that_closes_moves_to_the_closed_ones_and_back_when_it_opens_again() -> None:

@@ -22,6 +22,7 @@ const INCIDENT = {
   acknowledged_by: null,
   acknowledged_at: null,
   peak: 2,
+  return_period_s: 0,
   first_cause: FIRST,
 };
 const TARGET = { incident: INCIDENT, stream: FIRST.stream, anomaly: "a-1", opened_at: AT };

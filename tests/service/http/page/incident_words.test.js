@@ -51,5 +51,5 @@ test("incidents that open are read out: the most severe, and how many there are"
   const what = "in site/line-3: 3 anomalies in 2 streams, first pump-7/flow: off its level.";
   assert.equal(incidents.announced([major]), `A major incident has opened ${what}`);
   const minor = { ...major, group: "site/line-4", severity: "minor" };
-  assert.equal(incidents.announced([major, minor]), `2 incidents have opened, the most severe, major, ${what}`);
+  assert.equal(incidents.announced([major, minor]), `2 incidents have opened, the rarest, major, ${what}`);
 });
