@@ -1,4 +1,4 @@
-"""What the page reads from topics, outside any group: incidents and controls as they come, earlier anomalies once."""
+"""What the page reads from topics, outside any group: incidents and controls as they come, earlier anomalies."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from service.log.port import Partition
 from service.settings.settings import Settings, client_options
 
 LATEST = 5_000  # events of incidents that are read at the start: a second's work
-EARLIER = 2_000  # events of anomalies, likewise, of all partitions together
+EARLIER = 2_000  # events of anomalies, of all partitions together, and again when partitions have come
 LOOK_EVERY_S = 2.0
 TRY_EVERY_S = 10.0  # where there is no such topic, or no broker
 
@@ -65,6 +65,24 @@ class _Followed:
         self._at = source.end
 
 
+class _Earlier:
+    """The topic of anomalies. Incidents do not wait for it: a service that may not read it may read theirs."""
+
+    def __init__(self, settings: Settings, into: EarlierEvents) -> None:
+        self._topic, self._of = settings.kafka.anomalies_topic, frozenset(settings.kafka.topics)
+        self._into = into
+        self._again_s = 0.0
+
+    def look(self, log: GrouplessLog) -> None:
+        """Read it where that is wanted; where it could not be read, it is tried again later."""
+        if not self._into.wanted or time.monotonic() < self._again_s:
+            return
+        try:
+            self._into.hear(_anomaly_events(log, self._topic, self._of))
+        except TelltaleError:
+            self._again_s = time.monotonic() + TRY_EVERY_S
+
+
 def follow_incidents(
     settings: Settings,
     incidents: IncidentList,
@@ -73,19 +91,20 @@ def follow_incidents(
     ended: threading.Event,
 ) -> None:
     """Returns when `ended` is set. Where a topic cannot be read, it tries again."""
-    heard = False
+    anomalies = _Earlier(settings, earlier)
     while not ended.is_set():
-        heard = heard or _hear_earlier(settings, earlier)
         try:
-            _follow(settings, incidents, controls, ended)
+            _follow(settings, incidents, controls, anomalies, ended)
         except TelltaleError:
             incidents.follow(False)
             controls.follow(False)
         ended.wait(TRY_EVERY_S)
 
 
-def _follow(settings: Settings, incidents: IncidentList, controls: ControlList, ended: threading.Event) -> None:
-    """Until neither topic can be read: then with another client."""
+def _follow(
+    settings: Settings, incidents: IncidentList, controls: ControlList, anomalies: _Earlier, ended: threading.Event
+) -> None:
+    """Until neither incidents nor controls can be read: then with another client."""
     topics = (
         _Followed(settings.incidents.topic, incidents, LATEST),
         _Followed(settings.incidents.control_topic, controls, None),
@@ -93,19 +112,10 @@ def _follow(settings: Settings, incidents: IncidentList, controls: ControlList, 
     with closing(KafkaGrouplessLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
         while not ended.is_set():
             read = [one.look(log) for one in topics]
+            anomalies.look(log)
             if not any(read):
                 return
             ended.wait(LOOK_EVERY_S)
-
-
-def _hear_earlier(settings: Settings, earlier: EarlierEvents) -> bool:
-    """Whether it could be read. Incidents do not wait for it: a service that may not read anomalies may read them."""
-    try:
-        with closing(KafkaGrouplessLog(settings.kafka.bootstrap_servers, None, client_options(settings))) as log:
-            earlier.hear(_anomaly_events(log, settings.kafka.anomalies_topic, frozenset(settings.kafka.topics)))
-    except TelltaleError:
-        return False
-    return True
 
 
 def _anomaly_events(log: GrouplessLog, topic: str, read: frozenset[str]) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,7 @@ import { page, quietly } from "./state.js";
 const LIST_EVERY_MS = 2000;
 const SILENT_EVERY_MS = 10_000;
 const FIRST_WITHIN_MS = 1500; // the lists are shown together, but not later than this
-const EARLIER_MS = 5000; // by then a service that has just started has read what was told before it did
+const EARLIER_MS = 8000; // by then a service that has just started, or has more partitions, has read what was told before
 const LISTED_MS = 1100; // after an event: by then the streams' table has it too
 
 // --- what comes by itself
@@ -66,7 +66,9 @@ function drawSaid() {
 
 /** @param {Summary} summary */
 function hearSummary(summary) {
-  if (page.lately.now?.started_ms !== summary.started_ms) setTimeout(() => quietly(showRecent), EARLIER_MS);
+  const before = page.lately.now;
+  const another = before?.started_ms !== summary.started_ms || before.partitions !== summary.partitions;
+  if (another) setTimeout(() => quietly(showRecent), EARLIER_MS);
   page.lately.add(summary);
   page.heard = new Since();
   page.refused = null;

@@ -31,7 +31,7 @@ RUNNING = Status(
     published_ms=2_000,
     beat_s=NOW_S - 1,
     checkpoint=CheckpointStatus("/checkpoints/pump.safetensors", "abc", ("temperature",)),
-    partitions=(PartitionStatus("plant", 0, 10, 15, 2_000, streams=3),),
+    recent=tuple({"id": str(n), "time": f"2026-01-20T09:26:{50 - n}Z", "score": float("nan")} for n in range(3)),
     recent=tuple({"id": str(n), "score": float("nan")} for n in range(3)),
 )
 
@@ -192,7 +192,7 @@ def test_the_status_is_told_as_it_was_published(client: httpx.Client) -> None:
 def test_anomalies_come_newest_first_and_no_more_than_asked_for(client: httpx.Client) -> None:
     assert [event["id"] for event in client.get("/api/v1/anomalies").json()["anomalies"]] == ["0", "1", "2"]
     answer = client.get("/api/v1/anomalies", params={"limit": 1})
-    assert answer.json() == {"anomalies": [{"id": "0", "score": None}]}
+    assert answer.json() == {"anomalies": [{"id": "0", "time": "2026-01-20T09:26:50Z", "score": None}]}
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "many"])

@@ -1,9 +1,10 @@
 """What went out before the service started, beside what its worker has published since."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from service.http.earlier_events import EarlierEvents
-from service.live.status import RECENT_LIMIT, CheckpointStatus, Status, WorkerState
+from service.live.status import RECENT_LIMIT, CheckpointStatus, PartitionStatus, Status, WorkerState
 
 
 def event(number: int, anomaly: str = "a", status: str = "open", peak: float = 1.0) -> dict[str, Any]:
@@ -12,10 +13,11 @@ def event(number: int, anomaly: str = "a", status: str = "open", peak: float = 1
     return {"id": f"e-{number}", "time": f"2026-01-20T09:{number // 60:02}:{number % 60:02}Z", "data": data}
 
 
-def published(*events: dict[str, Any], details: dict[str, Any] | None = None) -> Status:
-    """events: newest first."""
+def published(*events: dict[str, Any], details: dict[str, Any] | None = None, held: Iterable[int] = ()) -> Status:
+    """events: newest first. held: numbers of partitions."""
     checkpoint = CheckpointStatus("plant.safetensors", "abcdef", ("f0",))
-    return Status(WorkerState.RUNNING, 0, 0, 0.0, checkpoint, recent=events, details=details or {})
+    partitions = tuple(PartitionStatus("plant", number) for number in held)
+    return Status(WorkerState.RUNNING, 0, 0, 0.0, checkpoint, partitions, recent=events, details=details or {})
 
 
 def ids(events: list[Any]) -> list[str]:
@@ -45,3 +47,26 @@ def test_of_an_anomaly_that_is_open_the_worker_knows_better_than_the_topic_did()
     assert earlier.details(published(), "b") is None
     since = {"a": event(5, "a", peak=9.0)["data"]}
     assert earlier.details(published(details=since), "a") == since["a"]
+
+
+def test_a_partition_that_comes_from_another_worker_has_the_topic_read_again() -> None:
+    earlier = EarlierEvents()
+    assert earlier.wanted
+    earlier.recent(published(held=[0]), 5)
+    earlier.hear([event(1)])
+    assert not earlier.wanted
+    earlier.details(published(held=[0, 1]), "a")
+    assert earlier.wanted
+    earlier.hear([event(1), event(2, "b"), event(4, "b", status="closed")])
+    assert not earlier.wanted
+    assert ids(earlier.recent(published(event(5), event(3), held=[0, 1]), 9)) == ["e-5", "e-4", "e-3", "e-2", "e-1"]
+
+
+def test_a_partition_that_has_been_away_is_read_again_and_one_that_goes_is_not() -> None:
+    earlier = EarlierEvents()
+    earlier.recent(published(held=[0, 1]), 5)
+    earlier.hear([])
+    earlier.recent(published(held=[0]), 5)
+    assert not earlier.wanted
+    earlier.recent(published(held=[0, 1]), 5)
+    assert earlier.wanted
