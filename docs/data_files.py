@@ -202,6 +202,32 @@ CASES = {
         .replace("|0", ".0"),
         note="decimal comma",
     ),
+    "points that may be of thousands": Case(
+        "Zeit;Druck;Menge\n"
+        + "".join(
+            f"{t};{a};{b}\n" for t, a, b in zip(TIMES, ("1.230", "1.245", "1.250"), (980, "1.015", 975), strict=True)
+        ),
+        FileOptions(decimal=","),
+        refused="with a point have three digits behind it, such as 1.230, which may be thousands: --decimal . reads it "
+        "as the decimal point, --decimal , as that of thousands",
+        values=[[1230, 980], [1245, 1015], [1250, 975]],
+    ),
+    "points of thousands, as a comma is there too": Case(
+        "Zeit;Druck;Menge\n"
+        + "".join(
+            f"{t};{a};{b}\n" for t, a, b in zip(TIMES, ("1.230", "1.245", "1.250"), ("9,5", "8", "7,25"), strict=True)
+        ),
+        note="decimal comma",
+        values=[[1230, 9.5], [1245, 8], [1250, 7.25]],
+    ),
+    "three digits behind each point": Case(
+        table(values=[[f"{a:.3f}", f"{b:.3f}"] for a, b in VALUES]).replace(",", ";"),
+        note="separator semicolon",
+    ),
+    "three digits behind each point, cells parted by commas": Case(
+        table(values=[["1.230", "2.500"], ["1.245", "2.750"], ["1.250", "2.800"]]),
+        values=[[1.23, 2.5], [1.245, 2.75], [1.25, 2.8]],
+    ),
     "date and time apart": Case(
         "\n".join(
             ["day,clock,temp,press", *(f"{t[:10]},{t[11:]},{a},{b}" for t, (a, b) in zip(TIMES, VALUES, strict=True))]

@@ -14,6 +14,7 @@ from models.data.file_options import FileOptions
 MISSING = ("", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil")  # words for no value, in any case
 # Of 1,234.5 and of 1.234,5, by the decimal sign.
 THOUSANDS = {".": r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$", ",": r"^[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?$"}
+POINT_GROUPS = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"  # 1.230, which may be 1230 or 1.23
 # 1 234,5 with any space that programs write there, and 1'234.5.
 SPACED, SPACES = r"^[+-]?[1-9]\d{0,2}([ \x{a0}\x{202f}'\x{2019}]\d{3})+([.,]\d*)?$", r"[ \x{a0}\x{202f}'\x{2019}]"
 WITH_UNIT = r"^([+-]?[\d.,]+(?:[eE][+-]?\d+)?)(?:\s+([^\d\s]\S{0,9})|([%°]\S{0,3}))$"
@@ -61,25 +62,44 @@ def holds_times(column: pl.Series) -> bool:
     return len(text) > 0 and bool(text.str.contains(TIMES).all())
 
 
-def decimal_in(path: Path, frame: pl.DataFrame) -> str:
-    """The decimal point of numbers in text. Raises UnusableData where a comma may be either."""
-    commas = points = groups = grouped_points = 0
+def decimal_in(path: Path, frame: pl.DataFrame, comma_apart: bool) -> str:
+    """The decimal point of numbers in text. Raises UnusableData where a comma or a point may be either.
+
+    comma_apart: whether cells are parted by commas, which they rarely are where a comma is the decimal point.
+    """
+    commas = points = groups = both = several = comma_groups = plain_points = 0
+    doubtful: str | None = None  # the first number such as 1.230 in a column that speaks for thousands
     for column in frame.iter_columns():
         text = column.str.strip_chars()
-        commas += int(text.str.contains(r"^[+-]?\d+(,\d+)+([eE][+-]?\d+)?$").sum())
-        groups += int(text.str.contains(r"^[+-]?[1-9]\d{0,2}(,\d{3})+$").sum())
-        points += int(text.str.contains(r"^[+-]?[\d,]*\.\d").sum())
-        grouped_points += int(text.str.contains(r"^[+-]?[1-9]\d{0,2}(\.\d{3})+,\d").sum())
-    if grouped_points and not groups:
+        commas += _count(text, r"^[+-]?\d+(,\d+)+([eE][+-]?\d+)?$")
+        comma_groups += _count(text, r"^[+-]?[1-9]\d{0,2}(,\d{3})+$")
+        both += _count(text, r"^[+-]?[1-9]\d{0,2}(\.\d{3})+,\d")
+        points = _count(text, r"^[+-]?[\d,]*\.\d")
+        groups = _count(text, POINT_GROUPS)
+        several += _count(text, r"^[+-]?[1-9]\d{0,2}(\.\d{3}){2,}$")
+        plain_points += points - groups
+        whole = _count(text, r"^[+-]?\d{1,3}$") and not _count(text, r"^[+-]?\d{4,}$")
+        if groups and (whole or not comma_apart):
+            doubtful = doubtful or text.filter(text.str.contains(POINT_GROUPS)).first()  # type: ignore[assignment]
+    if (both and not comma_groups) or (several and not plain_points):
         return ","
-    if not commas or points:
+    if not commas and doubtful and not plain_points:
+        raise UnusableData(
+            f"{path}: all values with a point have three digits behind it, such as {doubtful}, which may be thousands: "
+            "--decimal . reads it as the decimal point, --decimal , as that of thousands"
+        )
+    if not commas or plain_points:
         return "."
-    if commas == groups:
+    if commas == comma_groups:
         raise UnusableData(
             f"{path}: all values with a comma have three digits behind it, as of thousands: "
             "--decimal , reads it as the decimal point, --decimal . as that of thousands"
         )
     return ","
+
+
+def _count(text: pl.Series, pattern: str) -> int:
+    return int(text.str.contains(pattern).sum())
 
 
 def unit_in(column: pl.Series) -> str:

@@ -87,7 +87,7 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
     notes = list(raw.notes)
     if time != "timestamp" and options.time_column is None:
         notes.append(f"times in column {time or '(no name)'}")
-    survey = _Survey(path, names, options, features)
+    survey = _Survey(path, names, options, features, raw.comma_apart)
     for frame in raw.frames(max(1, _SURVEYED // len(names))):
         survey.add(frame.rename(renamed))
     if not survey.rows:
@@ -130,7 +130,7 @@ def _with_one_time(raw: RawTable, given: str | None) -> tuple[RawTable, str | No
             yield frame.drop(both).insert_column(0, time)
 
     names = (joined, *(name for name in raw.names if name not in both))
-    return RawTable(names, frames, raw.notes), joined
+    return raw._replace(names=names, frames=frames), joined
 
 
 def _as_text(column: pl.Series) -> pl.Series:
@@ -160,7 +160,7 @@ def _long_as_wide(path: Path, raw: RawTable, options: FileOptions) -> RawTable:
     notes = [f"one value a row, named by {name}: {', '.join(wide.columns[len(index) :])}"]
     if beside:
         notes.append(f"left out, as each value has one of its own: {', '.join(map(shown_name, beside))}")
-    return in_memory(wide, (*raw.notes, *notes))
+    return in_memory(wide, (*raw.notes, *notes))._replace(comma_apart=raw.comma_apart)
 
 
 def _keys_of_rows(path: Path, raw: RawTable, frame: pl.DataFrame, options: FileOptions) -> tuple[list[str], list[str]]:
@@ -291,7 +291,15 @@ class _Column:
 class _Survey:
     """Looks at all rows of a file once, for what its columns are."""
 
-    def __init__(self, path: Path, names: Sequence[str], options: FileOptions, features: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        names: Sequence[str],
+        options: FileOptions,
+        features: Sequence[str] | None,
+        comma_apart: bool,
+    ) -> None:
+        """comma_apart: whether cells are parted by commas."""
         self.rows = 0
         self.decimal = options.decimal
         self.time_format: str | None = None
@@ -299,6 +307,7 @@ class _Survey:
         self._path = path
         self._options = options
         self._features = features
+        self._comma_apart = comma_apart
         self._names = names
         self._columns = {name: _Column() for name in names if name not in NOT_FEATURES}
         self._kinds: dict[str, pl.DataType] = {}
@@ -310,9 +319,8 @@ class _Survey:
     def add(self, frame: pl.DataFrame) -> None:
         bare = {name: self._bare(column, frame[name]) for name, column in self._columns.items()}
         if self.decimal is None:
-            self.decimal = decimal_in(
-                self._path, pl.DataFrame([one for one in bare.values() if one.dtype == pl.String])
-            )
+            text = pl.DataFrame([one for one in bare.values() if one.dtype == pl.String])
+            self.decimal = decimal_in(self._path, text, self._comma_apart)
         self._look_at_times(frame["timestamp"])
         self._kinds = dict(frame.schema)
         for name, column in self._columns.items():

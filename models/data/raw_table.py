@@ -36,6 +36,7 @@ class RawTable(NamedTuple):
     frames: Callable[[int], Iterator[pl.DataFrame]]
     notes: tuple[str, ...] = ()
     units: Mapping[str, str] = NO_UNITS  # of columns, where a row below the header has them
+    comma_apart: bool = True  # whether commas part its cells, or nothing does
 
 
 def raw_table(path: Path, options: FileOptions) -> RawTable:
@@ -68,7 +69,8 @@ def raw_table(path: Path, options: FileOptions) -> RawTable:
         with readable(path):
             yield from text_files.read_text(path, layout)
 
-    return RawTable(layout.names, frames, tuple(notes), _by_name(layout.names, layout.units))
+    units = _by_name(layout.names, layout.units)
+    return RawTable(layout.names, frames, tuple(notes), units, comma_apart=layout.separator == ",")
 
 
 def _by_name(names: Sequence[str], units: Sequence[str]) -> Mapping[str, str]:
