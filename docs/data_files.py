@@ -94,6 +94,12 @@ CASES = {
         table(at("02/01/2024 03:0#:05")), DAY_FIRST, refused="may begin with the day or the month; --time-format '%d/%m"
     ),
     "month first, am": Case(table(at("01/02/2024 03:0#:05 AM")), MONTH_FIRST, refused="or '%m/%d/%Y %I:%M:%S %p' says"),
+    "names of a zone's times, as clocks are set back": Case(
+        table([f"Sun Oct 26 02:{one} 2025" for one in ("59:30 CEST", "00:30 CET", "01:30 CET")]),
+        FileOptions(time_format="%a %b %d %H:%M:%S %Z %Y", zone="Europe/Berlin"),
+        first_ms=1_761_440_370_000,
+        refused="--time-format '%a %b %d %H:%M:%S %Z %Y' reads it",
+    ),
     "semicolons": Case(table().replace(",", ";"), note="separator semicolon"),
     "tabs": Case(table().replace(",", "\t"), note="separator tab", name="pump.tsv"),
     "semicolons, decimal comma": Case(

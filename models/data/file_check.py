@@ -1,10 +1,11 @@
 """The rows of a data file, checked: what is wrong with one is said with file, row and the option that helps."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 import polars as pl
@@ -16,10 +17,19 @@ from models.data.file_options import AS_USUAL, EXCEL, FileOptions
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.text_files import stem_of
 from models.data.time_texts import likely_formats, parsed
-from models.data.time_units import DAY_MS, MAX_TIMESTAMP_MS, TimeUnit, date_in_digits, is_ticks, looks_like
+from models.data.time_units import (
+    DAY_MS,
+    MAX_TIMESTAMP_MS,
+    TimeUnit,
+    date_in_digits,
+    flaw_of_clock,
+    is_ticks,
+    looks_like,
+)
 
 EXCEL_TO_1970_MS = 25_569 * DAY_MS  # from the day 0 of Excel, 1899-12-30
 EXCEL_DAYS = 29_221, 73_051  # of 1980 to 2100: numbers that look like them
+WITH_YEAR = re.compile(r"%[-_0]?[YyGgCcDFxsv+]")
 LAST_DAY_OF_EXCEL = 2_958_465  # in the year 9999
 
 
@@ -224,6 +234,11 @@ class FileCheck:
         return self._with_zone(found)
 
     def _parse_format(self, column: pl.Series, form: str) -> pl.Series:
+        if flaw := flaw_of_clock(form, self._zone):
+            zone = "; --times-in names it" if "%Z" in form and self._zone is None else ""
+            raise UnusableData(f"--time-format is {form!r}, expected {flaw}{zone}")
+        if not WITH_YEAR.search(form):
+            raise UnusableData(f"--time-format is {form!r}, expected a format with a year")
         try:
             times = parsed(column, form)
         except pl.exceptions.PolarsError:
@@ -234,7 +249,29 @@ class FileCheck:
                 f"{self.path}: row {self._begin + place}: {self._wording.time} {column[place]!r}, expected {form}; "
                 "--time-format names another"
             )
-        return self._with_zone(times)
+        return self._as_named(column, times) if "%Z" in form else self._with_zone(times)
+
+    def _as_named(self, column: pl.Series, times: pl.Series) -> pl.Series:
+        """Of text with the name of the zone's time, such as CET and CEST, which says which of two times is meant."""
+        first, second = self._with_zone(times, "earliest"), self._with_zone(times, "latest")
+        is_first, is_second = self._is_named(column, first), self._is_named(column, second)
+        bad = ~(is_first | is_second)
+        if bad.any():
+            place = int(bad.arg_max() or 0)
+            raise UnusableData(
+                f"{self.path}: row {self._begin + place}: {self._wording.time} {column[place]!r}, expected the name "
+                f"that this time has in {self._zone}: {first.dt.strftime('%Z')[place]}; --times-in names another zone"
+            )
+        return first.zip_with(is_first, second)
+
+    def _is_named(self, column: pl.Series, times: pl.Series) -> pl.Series:
+        """(N,) whether the text has the name of the time."""
+        found = pl.repeat(value=False, n=len(column), eager=True)
+        names = times.dt.strftime("%Z")
+        for name in names.unique().to_list():
+            within = column.str.contains(rf"(?:^|[^A-Za-z]){re.escape(name)}(?:$|[^A-Za-z])")
+            found |= within & (names == name)
+        return found
 
     def _days_of_excel(self, column: pl.Series) -> pl.Series:
         days = column.cast(pl.Float64, strict=False)
@@ -247,11 +284,11 @@ class FileCheck:
             )
         return self._with_zone(((days * DAY_MS).round().cast(pl.Int64) - EXCEL_TO_1970_MS).cast(pl.Datetime("ms")))
 
-    def _with_zone(self, times: pl.Series) -> pl.Series:
-        """Times without a zone are of the one that was named. The hour that is there twice is read as the first."""
+    def _with_zone(self, times: pl.Series, ambiguous: Literal["earliest", "latest"] = "earliest") -> pl.Series:
+        """Times without a zone are of the one that was named. ambiguous: of an hour that is there twice."""
         if self._zone is None or not isinstance(times.dtype, pl.Datetime) or times.dtype.time_zone is not None:
             return times
-        zoned = times.dt.replace_time_zone(self._zone, ambiguous="earliest", non_existent="null")
+        zoned = times.dt.replace_time_zone(self._zone, ambiguous=ambiguous, non_existent="null")
         if zoned.null_count():
             place = int(zoned.is_null().arg_max() or 0)
             raise UnusableData(

@@ -14,6 +14,8 @@ FORMATS = (
     *("%d/%m/%y %H:%M", "%m/%d/%y %H:%M", "%d/%m/%y %H:%M:%S", "%m/%d/%y %H:%M:%S", "%m/%d/%y %I:%M %p"),
     *("%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y.%m.%d %H:%M:%S", "%Y.%m.%d %H:%M", "%Y-%m-%d-%H.%M.%S"),
     *("%Y-%m-%d %H:%M:%S,%f", "%d.%m.%Y %H:%M:%S,%f", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S", "%Y%m%d %H%M%S"),
+    *("%a %b %d %H:%M:%S %Z %Y", "%d/%b/%Y:%H:%M:%S %z", "%d-%m-%y %H:%M:%S", "%m-%d-%y %H:%M:%S", "%y-%m-%d %H:%M:%S"),
+    *("%d-%m-%y %H:%M", "%m-%d-%y %H:%M", "%y-%m-%d %H:%M"),
     *("%Y%m%d %H:%M:%S", "%G-W%V-%u", "%Y-%j", "%H:%M:%S %d.%m.%Y", "%H:%M %d/%m/%Y"),
 )
 LIKELY_YEARS = 1980, 2100

@@ -1,5 +1,6 @@
 """The units in which people write times as numbers, and which of them a number looks like."""
 
+import re
 from datetime import datetime
 from enum import StrEnum
 
@@ -52,6 +53,18 @@ def looks_like(number: float) -> TimeUnit | None:
 def is_ticks(number: float) -> bool:
     """Whether it is a time of today in ticks of .NET; in nanoseconds it would be one of 1990."""
     return TICKS[0] <= number < TICKS[1]
+
+
+def flaw_of_clock(form: str, zone: str | None) -> str | None:
+    """What is expected of a format, as strptime has it, by which the hour or the zone of a time would be lost."""
+    codes = set(re.findall(r"%[-_^0#]?([A-Za-z])", form))
+    if "p" in codes and "H" in codes:
+        return "%I beside %p: %H takes the hour as one of 24, and 1 PM for 01:00"
+    if "I" in codes and "p" not in codes:
+        return "%p beside %I, or %H: %I alone does not say which half of the day it is"
+    if "Z" in codes and zone is None:
+        return "a zone beside %Z, which is a name that several zones have"
+    return None
 
 
 def date_in_digits(number: float) -> str | None:

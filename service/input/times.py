@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,11 +16,12 @@ from service.errors import RejectedReading
 from service.input.formats import NO_TIME
 from service.input.reasons import Reason
 from service.input.time_formats import iso_layout_of, layout_of, microseconds_of
-from service.input.wall_clock import WallClock
+from service.input.wall_clock import WallClock, is_left_out
 
 NUMBER = re.compile(r"\d{1,30}(\.\d{0,30})?", re.ASCII)
 MOST_DIGITS = 18
 MOST_MICROSECONDS = 2**53
+SAMPLED_YEARS = 2000, 2025  # in which a zone's names are looked up
 BELIEVED_MS = 31_622_400_000  # a year: as far from its record's time may be what looks like another unit
 
 
@@ -65,7 +66,7 @@ def time_reader(rules: TimeRules) -> Callable[[Any, int | None], int]:
                 return of_number(float(time) if "." in time else int(time), record_ms)
             return of_text(time)
         if isinstance(time, datetime):
-            return _of_datetime(time, tz)
+            return _of_datetime(time, tz, rules)
         raise RejectedReading(Reason.BAD_TIMESTAMP, f"timestamp is {_shown(time)}, expected a number or text")
 
     return read
@@ -100,7 +101,7 @@ def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
                 return _of_microseconds(found if iso.offset or clock is None else clock.utc(found))
         if not all("-" in time for time in times):
             raise ValueError("dates and numbers")
-        return _of_datetimes(list(map(datetime.fromisoformat, times)), tz)
+        return _of_datetimes(list(map(datetime.fromisoformat, times)), clock)
 
     def of_kind(kind: type, times: Sequence[Any]) -> Int64s:
         try:
@@ -111,7 +112,7 @@ def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
             if kind is str or kind is int:
                 return of_text(times if kind is str else list(map(str, times)))
             if kind is datetime:
-                return _of_datetimes(times, tz or UTC)
+                return _of_datetimes(times, clock or WallClock(UTC))
             if kind is Moment:
                 return _of_microseconds(np.array([time.microseconds for time in times], np.int64))
         except (ValueError, OverflowError):
@@ -164,12 +165,15 @@ def _whole_numbers(texts: Sequence[str]) -> Int64s:
     return np.array(list(map(int, texts)), np.int64)
 
 
-def _of_datetimes(moments: Sequence[datetime], tz: tzinfo | None) -> Int64s:
-    """Raises ValueError of one without an offset where there is no zone."""
-    if None in {moment.tzinfo for moment in moments}:
-        if tz is None:
+def _of_datetimes(moments: Sequence[datetime], clock: WallClock | None) -> Int64s:
+    """Raises ValueError of one without an offset where there is no clock, or where some have one and some do not."""
+    with_offset = {moment.tzinfo is not None for moment in moments}
+    if with_offset == {False}:
+        if clock is None:
             raise ValueError("a time without an offset")
-        moments = [moment.replace(tzinfo=tz) if moment.tzinfo is None else moment for moment in moments]
+        return _of_microseconds(clock.utc(np.array(moments, "datetime64[us]").astype(np.int64)))
+    if with_offset == {True, False}:
+        raise ValueError("times with and without an offset")
     times = np.rint(np.array(list(map(datetime.timestamp, moments))) * 1000)
     return np.where((times >= 0) & (times <= MAX_TIMESTAMP_MS), times, NO_TIME).astype(np.int64)
 
@@ -234,38 +238,73 @@ def _agree(time_ms: float, record_ms: int | None) -> bool:
 def _iso(rules: TimeRules, tz: ZoneInfo | None) -> Callable[[str], int]:
     def read(text: str) -> int:
         try:
-            return _of_datetime(datetime.fromisoformat(text.strip()), tz, text, rules)
+            found = datetime.fromisoformat(text.strip())
         except ValueError:
             raise RejectedReading(
                 Reason.BAD_TIMESTAMP,
                 f"timestamp {_shown(text)} is not ISO 8601: {rules.setting}.time_format names its format, "
                 'such as "%d.%m.%Y %H:%M:%S"',
             ) from None
+        return _of_datetime(found, tz, rules, text)
 
     return read
 
 
 def _formatted(rules: TimeRules, tz: ZoneInfo | None) -> Callable[[str], int]:
+    form = rules.format or ""
+    named = _with_zone_names(form, tz) if tz is not None and "%Z" in form else {"": form}
+
+    def parsed(text: str) -> datetime | None:
+        for name, one in named.items():
+            with suppress(ValueError):
+                if name in text:
+                    found = datetime.strptime(text, one)  # noqa: DTZ007
+                    return _of_name(found, tz, name) if name and tz is not None else found
+        return None
+
     def read(text: str) -> int:
-        try:
-            return _of_datetime(datetime.strptime(text.strip(), rules.format or ""), tz, text, rules)  # noqa: DTZ007
-        except ValueError:
+        found = parsed(text.strip())
+        if found is None:
             raise RejectedReading(
                 Reason.BAD_TIMESTAMP,
-                f"timestamp {_shown(text)}, expected the format {rules.format} ({rules.setting}.time_format)",
-            ) from None
+                f"timestamp {_shown(text)}, expected the format {form} ({rules.setting}.time_format)",
+            )
+        return _of_datetime(found, tz, rules, text)
 
     return read
 
 
-def _of_datetime(time: datetime, tz: ZoneInfo | None, text: str = "", rules: TimeRules | None = None) -> int:
+def _with_zone_names(form: str, tz: ZoneInfo) -> dict[str, str]:
+    """By each name that a zone's time has in a year: the format with it in the place of `%Z`.
+
+    strptime itself takes the names of the machine's own zone there, and says nothing of which it was.
+    """
+    names = {datetime(year, month, 1, tzinfo=tz).tzname() or "" for year in SAMPLED_YEARS for month in range(1, 13)}
+    return {name: form.replace("%Z", name) for name in sorted(names | ({"GMT"} if "UTC" in names else set()))}
+
+
+def _of_name(wall: datetime, tz: ZoneInfo, name: str) -> datetime | None:
+    """The time that the zone calls so, where its clock shows that twice the one that is meant; None: it does not."""
+    if name == "GMT" and tz.key == "UTC":
+        return wall
+    both = (wall.replace(fold=fold) for fold in (0, 1))
+    return next((one for one in both if one.replace(tzinfo=tz).tzname() == name), None)
+
+
+def _of_datetime(time: datetime, tz: ZoneInfo | None, rules: TimeRules, text: str | None = None) -> int:
     """Of one without an offset, in the zone; what a format holds as a type of its own is in UTC where none is set."""
     if time.tzinfo is None:
-        if tz is None and rules is not None:
+        if tz is None and text is not None:
             raise RejectedReading(
                 Reason.BAD_TIMESTAMP,
                 f"timestamp {_shown(text)} has no offset from UTC: {rules.setting}.time_zone names its zone, "
                 "such as UTC or Europe/Berlin",
+            )
+        if tz is not None and is_left_out(time, tz):
+            raise RejectedReading(
+                Reason.BAD_TIMESTAMP,
+                f"timestamp {_shown(text or str(time))} is in the hour that the clocks of {tz.key} leave out, expected "
+                f"a time that there is: {rules.setting}.time_zone names another zone",
             )
         time = time.replace(tzinfo=tz or UTC)
     time_ms = round((time - EPOCH).total_seconds() * 1000)

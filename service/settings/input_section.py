@@ -1,10 +1,12 @@
 """The section of the settings that says how records are read: `input`, and in it a mapping for each topic."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from models.data.time_units import flaw_of_clock
 from service.input.documents import FORMATS, KEYS
 from service.input.formats import TopicMapping
 from service.input.paths import path
@@ -15,6 +17,7 @@ from service.settings.secret_files import file_of, with_secrets_from_files
 from service.settings.section import Section
 
 REGISTRY_FORMATS = ("avro", "protobuf")  # whose values and keys name a schema
+SOME_DAY = datetime(2024, 12, 31, tzinfo=UTC)  # the last of a leap year: the 366th, in a week of the next year
 SCHEMA_FORMATS = ("avro", "protobuf")  # that take a schema from a file
 
 
@@ -58,6 +61,17 @@ def _flags(value: object) -> object:
     if any(not isinstance(one, bool | int | float | str) for one in found):
         raise wrong_value("numbers, texts, true or false")
     return found
+
+
+def _flaw_of_time_format(form: str, zone_name: str | None) -> str | None:
+    """What is expected of one that strptime does not have, or by which a part of a time would be lost."""
+    if flaw := flaw_of_clock(form, zone_name):
+        return flaw
+    try:
+        found = datetime.strptime(SOME_DAY.strftime(form), form)  # noqa: DTZ007
+    except ValueError:
+        return "a format that strptime has, such as %d.%m.%Y %H:%M:%S"
+    return None if found.date() == SOME_DAY.date() else "a format with year, month and day"
 
 
 PathText = Annotated[str, AfterValidator(_path)]
@@ -156,6 +170,8 @@ class TopicInput(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.time_format is not None and (flaw := _flaw_of_time_format(self.time_format, self.time_zone)):
+            raise wrong_value(flaw, "time_format")
         if self.schema_file is not None and self.format not in SCHEMA_FORMATS:
             raise wrong_value(f"none, as format is {self.format}", "schema_file")
         for name, other in (("schema_file", "message"), ("message", "schema_file")):

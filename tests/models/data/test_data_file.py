@@ -252,3 +252,28 @@ def test_more_lines_than_are_looked_at_can_be_skipped(tmp_path: Path) -> None:
     path = tmp_path / "pump.csv"
     path.write_text("a remark, in words\n" * 3 * text_files.SAMPLE_LINES + table())
     assert_read(read_series([path], options=FileOptions(skip_lines=3 * text_files.SAMPLE_LINES)), AS_IT_IS)
+
+
+@pytest.mark.parametrize(
+    ("form", "zone", "times", "expected"),
+    [
+        ("%d.%m.%Y %H:%M %p", None, "05.01.2026 01:00 PM", "expected %I beside %p: %H takes the hour as one of 24"),
+        ("%d.%m.%Y %I:%M", None, "05.01.2026 01:00", "expected %p beside %I, or %H"),
+        ("%H:%M:%S", None, "01:00:00", "expected a format with a year"),
+        (
+            "%d.%m.%Y %H:%M %Z",
+            None,
+            "05.01.2026 01:00 EST",
+            "which is a name that several zones have; --times-in names",
+        ),
+        ("%d.%m.%Y %H:%M %Z", "Europe/Berlin", "05.01.2026 01:00 EST", "has in Europe/Berlin: CET; --times-in names"),
+    ],
+)
+def test_a_format_by_which_a_part_of_the_time_would_be_lost_is_refused(
+    tmp_path: Path, form: str, zone: str | None, times: str, expected: str
+) -> None:
+    path = tmp_path / "pump.csv"
+    path.write_text(table([times] * 3))
+    with pytest.raises(UnusableData) as refused:
+        read_series([path], options=FileOptions(time_format=form, zone=zone))
+    assert expected in str(refused.value)

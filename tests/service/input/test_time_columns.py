@@ -110,9 +110,43 @@ def test_fractions_of_each_length_and_offsets_of_each_form_are_read_side_by_side
             if 1971 <= moment.year < 2200
         ]
         rules = TimeRules("input.topics.plant", zone=None if offsets[0] else "Europe/Berlin")
-        assert compared(rules, texts) == len(texts)
+        left_out = [one for one in texts if "2026-03-29T02:00" <= one < "2026-03-29T03:00" and not offsets[0]]
+        assert compared(rules, texts) == len(texts) - len(left_out)
         for odd in (".", ".1234567890", ",5", "+02", "+0200", "+24:00", "+02:60", "z", " Z"):
             compared(rules, [*texts[:9], texts[0][:19] + odd])
+
+
+@pytest.mark.parametrize(
+    ("zone", "gap", "before", "behind"),
+    [
+        ("Europe/Berlin", "2026-03-29T02:30:00", "2026-03-29T01:59:59", "2026-03-29T03:00:00"),
+        ("Australia/Lord_Howe", "2026-10-04T02:15:00", "2026-10-04T01:59:59", "2026-10-04T02:30:00"),
+        ("Pacific/Apia", "2011-12-30T12:00:00", "2011-12-29T23:59:59", "2011-12-31T00:00:00"),
+    ],
+)
+@pytest.mark.parametrize("written", [None, "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%X"])
+def test_a_time_that_a_clock_leaves_out_is_refused_and_those_around_it_are_a_second_apart(
+    zone: str, gap: str, before: str, behind: str, written: str | None
+) -> None:
+    rules = TimeRules("input.topics.plant", TimeUnit.MS, written, zone)
+    with pytest.raises(RejectedReading, match=f"in the hour that the clocks of {zone} leave out.*time_zone names"):
+        time_reader(rules)(gap, None)
+    read = time_reader(rules)
+    assert read(behind, None) - read(before, None) == 1000
+    compared(rules, [before, gap, behind])
+    assert time_column(rules)([before, gap, behind]).tolist()[1] == NO_TIME
+
+
+def test_the_name_of_a_zone_says_which_of_two_times_is_meant() -> None:
+    read = time_reader(TimeRules("input.topics.plant", format="%d.%m.%Y %H:%M %Z", zone="Europe/Berlin"))
+    assert read("05.01.2026 01:00 CET", None) == 1_767_571_200_000
+    both = [read(f"25.10.2026 02:30 {name}", None) for name in ("CEST", "CET")]
+    assert both == [1_792_888_200_000, 1_792_891_800_000]
+    for text in ("05.01.2026 01:00 CEST", "05.01.2026 01:00 EST", "05.01.2026 01:00 UTC"):
+        with pytest.raises(RejectedReading, match="expected the format"):
+            read(text, None)
+    read = time_reader(TimeRules("input.topics.plant", format="%d.%m.%Y %H:%M %Z", zone="UTC"))
+    assert {read(f"05.01.2026 00:00 {name}", None) for name in ("UTC", "GMT")} == {1_767_571_200_000}
 
 
 @given(st.lists(st.from_regex(r"-?[0-9]{0,20}(\.[0-9]{0,3})?", fullmatch=True), min_size=1))
