@@ -63,10 +63,35 @@ CASES = {
         refused="found seen, stored, temp, press, and seen and stored may each be it; --time-column names",
         features=("temp", "press"),
     ),
+    "days since 1970": Case(
+        table(["19724", "19725", "19726"]),
+        FileOptions(time_format="days"),
+        first_ms=1_704_153_600_000,
+        refused="looks like days since 1970, expected milliseconds, a datetime or RFC 3339 text; --time-format",
+    ),
+    "LabVIEW's seconds, decimal comma": Case(
+        table([f"{3_787_009_445 + 60 * n},000000" for n in range(3)])
+        .replace(",", ";")
+        .replace(";000", ",000")
+        .replace(".", ","),
+        FileOptions(time_format="labview"),
+        refused="looks like seconds since 1904, as LabVIEW counts, expected milliseconds; --time-format labview",
+    ),
+    "ticks of .NET": Case(
+        table([f"{638_397_614_450_000_000 + 600_000_000 * n}" for n in range(3)]),
+        FileOptions(time_format="dotnet"),
+        refused="looks like ticks of .NET since the year 1, expected milliseconds; --time-format dotnet reads it",
+    ),
+    "minutes since 1970": Case(
+        table(["28402744", "28402745", "28402746"]),
+        FileOptions(time_format="minutes"),
+        first_ms=FIRST_MS - 5000,
+        refused="looks like minutes since 1970",
+    ),
     "days of a spreadsheet": Case(
         table([f"{45293 + (11_045 + 60 * n) / 86_400:.10f}" for n in range(3)]),
         FileOptions(time_format="excel"),
-        refused="looks like a day of Excel, expected milliseconds, a datetime or RFC 3339 text; --time-format excel",
+        refused="looks like days since 1899-12-30, as Excel counts, expected milliseconds, a datetime or RFC 3339 text",
     ),
     "date and time": Case(
         table(header="date,time,press", values=[[a, b] for a, b in VALUES]),
@@ -357,7 +382,7 @@ CASES = {
         table(["45293", "45294", "45295"]),
         FileOptions(time_format="excel"),
         first_ms=1_704_153_600_000,
-        refused="timestamp 45293 looks like a day of Excel, expected milliseconds, a datetime or RFC 3339 text; --t",
+        refused="timestamp 45293 looks like days since 1899-12-30, as Excel counts, expected milliseconds, a datetime",
     ),
     "seconds, by the row of units": Case(
         table(["0", "60", "120"]).replace("press\n", "press\n[s],[°C],[hPa]\n"),

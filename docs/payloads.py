@@ -118,6 +118,9 @@ PAYLOADS = (
         b'{"timestamp":20260105000000,"values":[61,4.1]}',
         '{time_format: "%Y%m%d%H%M%S", time_zone: UTC}',
     ),
+    Payload("days of a spreadsheet", b'{"timestamp":46027.0,"values":[61,4.1]}', "{time_format: excel}"),
+    Payload("LabVIEW's seconds", b'{"timestamp":3850416000.0,"values":[61,4.1]}', "{time_format: labview}"),
+    Payload("ticks of .NET", b'{"timestamp":639031680000000000,"values":[61,4.1]}', "{time_format: dotnet}"),
     Payload("no time", b'{"temp":61,"press":4.1}', '{time: $time, values: "@"}'),
     Payload(
         "Telegraf, `json`",

@@ -174,5 +174,7 @@ def converted(
     if frame["timestamp"].dtype == pl.String:
         text = frame["timestamp"].str.strip_chars()
         text = text.set((text.str.len_bytes() == 0).fill_null(value=False), None)
-        columns.append(text if times is None or times == pl.String else text.cast(times))
+        if times is not None and times != pl.String:
+            text = (text.str.replace(",", ".", literal=True) if decimal == "," else text).cast(times)
+        columns.append(text)
     return frame.with_columns(columns)

@@ -26,7 +26,8 @@ from models.data.column_values import (
     without_words,
 )
 from models.data.errors import UnusableData
-from models.data.file_options import EXCEL, FileOptions
+from models.data.file_options import FileOptions
+from models.data.number_clocks import CLOCKS
 from models.data.raw_table import RawTable, in_memory, raw_table
 from models.data.text_files import SAMPLE_LINES
 from models.data.time_units import TimeUnit
@@ -99,6 +100,8 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
         notes.append(f"times are {time_format}")
     if survey.without_zone and options.zone is None:
         notes.append("times without a zone are read as UTC, --times-in names another")
+    if survey.is_of_1970 and options.unit is None and not time_format:
+        notes.append("times are milliseconds from 1970 on, --time-unit or --time-format says what they are else")
     if survey.decimal == "," and options.decimal is None:
         notes.append("decimal comma")
     numbers, empty = survey.numbers(), survey.empty()
@@ -312,6 +315,7 @@ class _Survey:
         self._columns = {name: _Column() for name in names if name not in NOT_FEATURES}
         self._kinds: dict[str, pl.DataType] = {}
         self.times_are_numbers = False
+        self._latest_time = -math.inf  # of those
         self.without_zone = False  # whether times are text or datetimes that name none
         self._missing = missing_numbers(options.missing)
         self._words: dict[str, None] = {}  # that count as missing, of those in the file
@@ -435,11 +439,23 @@ class _Survey:
             f"{named} names the channels{more}"
         )
 
+    @property
+    def is_of_1970(self) -> bool:
+        """Whether its times are numbers that are none of after 1979 as milliseconds."""
+        return self.times_are_numbers and self._latest_time < TimeUnit.MS.window[0]
+
+    def _note_latest(self, times: pl.Series) -> None:
+        latest = times.max() if times.dtype.is_numeric() else None
+        if isinstance(latest, int | float):
+            self._latest_time = max(self._latest_time, latest)
+
     def _look_at_times(self, column: pl.Series) -> None:
         if isinstance(column.dtype, pl.Datetime):
             self.without_zone = column.dtype.time_zone is None
-        self.without_zone |= self._options.time_format == EXCEL
+        clock = CLOCKS.get(self._options.time_format or "")
+        self.without_zone |= clock is not None and clock.on_the_wall
         self.times_are_numbers |= column.dtype.is_numeric()
+        self._note_latest(column)
         if column.dtype != pl.String:
             return
         text = column.str.strip_chars().drop_nulls()
@@ -449,13 +465,15 @@ class _Survey:
         if not len(text):
             return
         kind: pl.DataType = pl.String()
+        plain = text.str.replace(",", ".", literal=True) if self.decimal == "," else text
         if not self._options.time_format:
-            if not text.cast(pl.Int64, strict=False).null_count():
+            if not plain.cast(pl.Int64, strict=False).null_count():
                 kind = pl.Int64()
-            elif not text.cast(pl.Float64, strict=False).null_count():
+            elif not plain.cast(pl.Float64, strict=False).null_count():
                 kind = pl.Float64()
-        if kind == pl.String():
+        if kind == pl.String() and clock is None:
             self.without_zone = not text.str.contains(r"(?:[zZ]|UTC|GMT|\d\s*[+-]\d\d(?::?\d\d)?)$").all()
         self.times_are_numbers |= kind.is_numeric()
+        self._note_latest(plain.cast(kind) if kind.is_numeric() else text)
         both = {self.whole_times or kind, kind}
         self.whole_times = kind if len(both) == 1 else pl.String() if pl.String() in both else pl.Float64()

@@ -13,7 +13,8 @@ import polars as pl
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.data_file import NOT_FEATURES
 from models.data.errors import UnusableData
-from models.data.file_options import AS_USUAL, EXCEL, FileOptions
+from models.data.file_options import AS_USUAL, FileOptions
+from models.data.number_clocks import CLOCKS, SECONDS_OF_1970, NumberClock, clock_of
 from models.data.stream_key import all_without_flaw, flaw_of
 from models.data.text_files import stem_of
 from models.data.time_texts import likely_formats, parsed
@@ -23,14 +24,12 @@ from models.data.time_units import (
     TimeUnit,
     date_in_digits,
     flaw_of_clock,
-    is_ticks,
     looks_like,
 )
 
-EXCEL_TO_1970_MS = 25_569 * DAY_MS  # from the day 0 of Excel, 1899-12-30
-EXCEL_DAYS = 29_221, 73_051  # of 1980 to 2100: numbers that look like them
+YEARS = 1980, 2100  # whole numbers that look like them
+MOST_STEP_MS = 366 * DAY_MS  # of rows of a clock that counts more than milliseconds
 WITH_YEAR = re.compile(r"%[-_0]?[YyGgCcDFxsv+]")
-LAST_DAY_OF_EXCEL = 2_958_465  # in the year 9999
 
 
 class SeriesPiece(NamedTuple):
@@ -51,6 +50,7 @@ class Wording(NamedTuple):
     stream: str = "stream"
     unit: str = "--time-unit {}"
     digits: str = "--time-format '{}' reads it"
+    clock: str = "--time-format {} reads it"  # of another program
     format_hint: Callable[[str], str] = lambda _: ""  # of a time in text that is not RFC 3339
 
 
@@ -123,8 +123,8 @@ class FileCheck:
     def _times_ms(self, column: pl.Series) -> Int64s:
         if column.null_count():
             raise UnusableData(f"{self.path}: row {self._first(column.is_null())} has no {self._wording.time}")
-        if self._format == EXCEL:
-            times = self._days_of_excel(column).dt.epoch("ms")
+        if self._format in CLOCKS:
+            times = self._by_clock(column, CLOCKS[self._format]).dt.epoch("ms")
         elif column.dtype.is_integer() and self._format is not None:
             times = self._parse_format(column.cast(pl.String), self._format).dt.epoch("ms")
         elif column.dtype.is_integer() or column.dtype.is_float():
@@ -150,11 +150,8 @@ class FileCheck:
             if not column.is_finite().all():
                 raise UnusableData(f"{self.path}: row {self._first(~column.is_finite())} has no {self._wording.time}")
             self._check_unit(column.cast(pl.Float64).to_numpy(), unit)
-            if self._unit is None and column.is_between(*EXCEL_DAYS).all():
-                raise UnusableData(
-                    f"{self.path}: {self._wording.time} {column[0]} looks like a day of Excel, expected milliseconds, "
-                    f"a datetime or RFC 3339 text; --time-format {EXCEL} reads it"
-                )
+            if self._unit is None:
+                self._check_clock(column)
             if self._unit is None:
                 self._refuse_kind(column.dtype, f"; {self._wording.unit.format('ms')} reads numbers with fractions")
             return (column.cast(pl.Float64) * 1000 / unit.per_second).round()
@@ -172,6 +169,8 @@ class FileCheck:
         late = np.flatnonzero(numbers > min(MAX_TIMESTAMP_MS * unit.per_second // 1000, 2**63 - 1))
         if len(late):
             self._refuse_unit(numbers[late[0]].item(), int(late[0]), unit)
+        if unit == TimeUnit.S and not self._begin and len(numbers) and numbers.min() >= SECONDS_OF_1970:
+            self._refuse_unit(numbers[0].item(), 0, unit)
         shorter = [] if self._unit == TimeUnit.MS else [one for one in TimeUnit if one.per_second < unit.per_second]
         for other in shorter:
             first, end = other.window
@@ -181,14 +180,22 @@ class FileCheck:
             if len(within) and 2 * before < numbers[within].min():
                 self._refuse_unit(numbers[within[0]].item(), int(within[0]), unit)
 
-    def _check_digits(self, numbers: pl.Series) -> None:
-        """Refuse numbers that are all dates in digits, or days of a spreadsheet."""
-        if len(numbers) > 1 and numbers.is_between(*EXCEL_DAYS).all() and (numbers.diff().drop_nulls() == 1).all():
+    def _check_clock(self, numbers: pl.Series) -> None:
+        """Refuse numbers that are all times by the same other clock."""
+        low, high = numbers.min(), numbers.max()
+        name = clock_of(low)  # type: ignore[arg-type]
+        if name is not None and name == clock_of(high):  # type: ignore[arg-type]
             raise UnusableData(
-                f"{self.path}: {self._wording.time} {numbers[0]} looks like a day of Excel, expected milliseconds, a "
-                f"datetime or RFC 3339 text; --time-format {EXCEL} reads it; a clock that begins at zero is read by "
-                f"{self._wording.unit.format('ms')}"
+                f"{self.path}: row {self._begin}: {self._wording.time} {numbers[0]} looks like {CLOCKS[name].word}, "
+                f"expected milliseconds, a datetime or RFC 3339 text; {self._wording.clock.format(name)}; a clock that "
+                f"begins at zero is read by {self._wording.unit.format('ms')}"
             )
+
+    def _check_digits(self, numbers: pl.Series) -> None:
+        """Refuse whole numbers that are all dates in digits, years, or times by another clock.
+
+        A clock that begins at zero passes through small ones, but with longer steps.
+        """
         form = date_in_digits(numbers[0]) if len(numbers) else None
         if form is not None and not parsed(numbers.cast(pl.String), form).null_count():
             raise UnusableData(
@@ -196,12 +203,25 @@ class FileCheck:
                 f"milliseconds; {self._wording.digits.format(form)}; a clock that begins at zero is read by "
                 f"{self._wording.unit.format('ms')}"
             )
+        name = clock_of(numbers[0]) if len(numbers) > 1 else None
+        steps = numbers.diff().drop_nulls().abs()
+        if name is not None and (steps * CLOCKS[name].ms <= MOST_STEP_MS * CLOCKS[name].parts).all():
+            self._check_clock(numbers)
+        if len(numbers) > 1 and numbers.is_between(*YEARS).all() and (steps <= 1).all():
+            raise UnusableData(
+                f"{self.path}: row {self._begin}: {self._wording.time} {numbers[0]} looks like a year, expected "
+                f"milliseconds, a datetime or RFC 3339 text; a clock that begins at zero is read by "
+                f"{self._wording.unit.format('ms')}"
+            )
 
     def _refuse_unit(self, number: float, place: int, unit: TimeUnit) -> NoReturn:
         where = f"{self.path}: row {self._begin + place}: {self._wording.time} {number}"
         likely = looks_like(number)
-        if is_ticks(number):
-            raise UnusableData(f"{where} looks like ticks of .NET, which are not read, expected {unit.word}")
+        name = clock_of(number) if likely in (None, TimeUnit.S) else None
+        if name is not None:
+            raise UnusableData(
+                f"{where} looks like {CLOCKS[name].word}, expected {unit.word}; {self._wording.clock.format(name)}"
+            )
         if likely is None or likely == unit:
             raise UnusableData(f"{where} is after the year 9999 in {unit.word}")
         option = self._wording.unit
@@ -273,16 +293,25 @@ class FileCheck:
             found |= within & (names == name)
         return found
 
-    def _days_of_excel(self, column: pl.Series) -> pl.Series:
-        days = column.cast(pl.Float64, strict=False)
-        bad = (days.is_null() | ~days.is_between(0, LAST_DAY_OF_EXCEL)).fill_null(value=True)
+    def _by_clock(self, column: pl.Series, clock: NumberClock) -> pl.Series:
+        numbers = _as_whole_or_float(column)
+        least, most = (
+            -clock.zero_ms * clock.parts // clock.ms,
+            (MAX_TIMESTAMP_MS - clock.zero_ms) * clock.parts // clock.ms,
+        )
+        bad = (numbers.is_null() | ~numbers.is_between(least, most)).fill_null(value=True)
         if bad.any():
             place = int(bad.arg_max() or 0)
             raise UnusableData(
-                f"{self.path}: row {self._begin + place}: {self._wording.time} {column[place]!r}, expected days since "
-                f"1899-12-30, as --time-format {EXCEL} says"
+                f"{self.path}: row {self._begin + place}: {self._wording.time} {column[place]!r}, expected "
+                f"{clock.word}, as --time-format {self._format} says"
             )
-        return self._with_zone(((days * DAY_MS).round().cast(pl.Int64) - EXCEL_TO_1970_MS).cast(pl.Datetime("ms")))
+        if numbers.dtype.is_integer():
+            found = numbers * clock.ms // clock.parts
+        else:
+            found = (numbers * clock.ms / clock.parts).round().cast(pl.Int64)
+        times = (found + clock.zero_ms).cast(pl.Datetime("ms"))
+        return self._with_zone(times) if clock.on_the_wall else times
 
     def _with_zone(self, times: pl.Series, ambiguous: Literal["earliest", "latest"] = "earliest") -> pl.Series:
         """Times without a zone are of the one that was named. ambiguous: of an hour that is there twice."""
@@ -305,6 +334,15 @@ class FileCheck:
 
     def _first(self, found: pl.Series) -> int:
         return self._begin + int(found.arg_max() or 0)
+
+
+def _as_whole_or_float(column: pl.Series) -> pl.Series:
+    """Numbers, in text too, with a point or a comma; null where there is none."""
+    if column.dtype == pl.String:
+        text = column.str.strip_chars().str.replace(",", ".", literal=True)
+        whole = text.cast(pl.Int64, strict=False)
+        return whole if not whole.null_count() else text.cast(pl.Float64, strict=False)
+    return column.cast(pl.Int64 if column.dtype.is_integer() else pl.Float64, strict=False)
 
 
 def _as_rfc3339(column: pl.Series) -> pl.Series:

@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 from models.data.time_units import TimeUnit
 
-EXCEL = "excel"  # in place of a format: days since 1899-12-30, as spreadsheets keep times
-
 
 class Order(StrEnum):
     """What to do about rows of a stream whose times do not rise."""
@@ -21,7 +19,7 @@ class FileOptions(NamedTuple):
 
     unit: TimeUnit | None = None  # of times that are numbers; None: milliseconds
     time_column: str | None = None  # or two, such as date,time, which are joined
-    time_format: str | None = None  # of times that are text, as strptime has it; or EXCEL
+    time_format: str | None = None  # of times that are text, as strptime has it; or one of number_clocks.CLOCKS
     zone: str | None = None  # of times without one; None: UTC
     stream_column: str | None = None
     name_column: str | None = None  # of the names of values, where a row holds one value

@@ -131,7 +131,11 @@ def read(frame: F, given: Layout, features: Sequence[str] | None) -> Table[F]:
         _check_range(name, columns[name])
 
     wording = Wording(
-        time or "index", stream or STREAM, "time_unit='{}'", "pandas.to_datetime(…, format='{}') makes times of it"
+        time or "index",
+        stream or STREAM,
+        "time_unit='{}'",
+        "pandas.to_datetime(…, format='{}') makes times of it",
+        "make datetimes of it first",
     )
     table = pl.DataFrame([column.alias(name) for name, column in columns.items()])
     piece = FileCheck(FRAME, table.schema, channels, channels, FileOptions(unit=given.unit), wording).check(table)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from models.data.file_options import FileOptions, Order
+from models.data.number_clocks import CLOCKS
 from service.cli.option_checks import one_of, time_zone
 from service.cli.options import Unit
 
@@ -25,7 +26,10 @@ def file_options(
     ] = None,
     time_format: Annotated[
         str | None,
-        _option("--time-format", "Of times that are text, such as '%d.%m.%Y %H:%M:%S'; excel: days of a spreadsheet."),
+        _option(
+            "--time-format",
+            f"Of times that are text, such as '%d.%m.%Y %H:%M:%S'; or a clock of numbers: {', '.join(CLOCKS)}.",
+        ),
     ] = None,
     times_in: Annotated[
         str | None,

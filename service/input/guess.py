@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 
+from models.data.number_clocks import clock_of
 from models.data.stream_key import flaw_of
 from models.data.time_units import date_in_digits, looks_like
 from service.errors import RefusedSetting, RejectedReading
@@ -293,6 +294,8 @@ def _unit(time: Any, usual: str) -> dict[str, Any]:
         time = int(time)
     if isinstance(time, int) and (form := date_in_digits(time)) is not None:
         return {"time_format": form, "time_zone": "UTC"}
+    if isinstance(time, int | float) and (clock := clock_of(time)) is not None:
+        return {"time_format": clock}
     if isinstance(time, int | float):
         unit = looks_like(time)
         return {} if unit is None or unit.value == usual else {"time_unit": unit.value}

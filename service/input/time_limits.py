@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.data.arrays import Bools, Int64s
+from models.data.number_clocks import CLOCKS
 from models.data.rfc3339 import rfc3339
-from models.data.time_units import TimeUnit, looks_like
+from models.data.time_units import DAY_MS, TimeUnit, looks_like
 from service.input.flaws import Flaw, unit_hint
 from service.input.reasons import Reason
 
 SECONDS = TimeUnit.S.window
+YEAR_MS = 366 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,9 @@ class TimeLimits:
         if record_time >= 0 and time > record_time + self.max_future_ms:
             ahead = f"timestamp {time} is {(time - record_time) / 1000:.0f} s ahead of its record's"
             limit = f"expected at most {self.max_future_ms / 1000:.0f} s (limits.max_future_s)"
+            labview = CLOCKS["labview"]
+            if abs(time + labview.zero_ms - record_time) <= YEAR_MS:
+                limit += f"; {labview.word}, are read by time_format: labview of its topic"
             return Reason.FUTURE_TIMESTAMP, f"{ahead}, {limit}"
         begin = unit_hint(time) if looks_like(time) == TimeUnit.S else f"timestamp {time}"
         if record_time < 0:

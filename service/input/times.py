@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from models.data.arrays import Doubles, Int64s
+from models.data.number_clocks import CLOCKS, NumberClock, clock_of
 from models.data.time_units import MAX_TIMESTAMP_MS, TICKS, TimeUnit, date_in_digits, is_ticks, looks_like
 from service.errors import RejectedReading
 from service.input.formats import NO_TIME
@@ -36,7 +37,7 @@ class TimeRules(NamedTuple):
 
     setting: str
     unit: TimeUnit = TimeUnit.MS  # of numbers
-    format: str | None = None  # of text, as strptime has it; None: ISO 8601
+    format: str | None = None  # of text, as strptime has it; None: ISO 8601; or one of CLOCKS, of numbers
     zone: str | None = None  # of text without an offset; None: refused
 
 
@@ -51,6 +52,8 @@ def zone(name: str) -> ZoneInfo:
 def time_reader(rules: TimeRules) -> Callable[[Any, int | None], int]:
     """What makes milliseconds of a time and of its record's own; it raises RejectedReading."""
     tz = zone(rules.zone) if rules.zone else None
+    if rules.format in CLOCKS:
+        return _clock_reader(rules, CLOCKS[rules.format], tz)
     of_number = _number_reader(rules)
     of_text = _formatted(rules, tz) if rules.format else _iso(rules, tz)
     in_digits = _is_of_digits(rules.format)
@@ -120,6 +123,8 @@ def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
         return one_by_one(times)
 
     def column(times: Sequence[Any]) -> Int64s:
+        if rules.format in CLOCKS:
+            return one_by_one(times)
         kinds = set(map(type, times))
         if len(kinds) == 1:
             return of_kind(kinds.pop(), times)
@@ -185,6 +190,26 @@ def _of_microseconds(moments: Int64s) -> Int64s:
     return np.where(good, times, NO_TIME).astype(np.int64)
 
 
+def _clock_reader(rules: TimeRules, clock: NumberClock, tz: ZoneInfo | None) -> Callable[[Any, int | None], int]:
+    """Of the numbers of another program's clock, in text too."""
+
+    def read(time: Any, _record_ms: int | None) -> int:
+        number = time
+        if type(time) is str and NUMBER.fullmatch(time.strip()):
+            number = float(time) if "." in time else int(time)
+        if type(number) in (int, float) and abs(number) < 2**63:
+            time_ms = clock.milliseconds(number)
+            if 0 <= time_ms <= MAX_TIMESTAMP_MS:
+                wall = EPOCH.replace(tzinfo=None) + timedelta(milliseconds=time_ms)
+                return _of_datetime(wall, tz, rules, str(time)) if clock.on_the_wall and tz is not None else time_ms
+        raise RejectedReading(
+            Reason.BAD_TIMESTAMP,
+            f"timestamp {_shown(time)}, expected {clock.word} ({rules.setting}.time_format: {rules.format})",
+        )
+
+    return read
+
+
 def _number_reader(rules: TimeRules) -> Callable[[float, int | None], int]:
     unit, per_second = rules.unit, rules.unit.per_second
     usual_from, usual_to = unit.window
@@ -212,12 +237,6 @@ def _check_unusual(number: float, record_ms: int | None, rules: TimeRules) -> No
             f"timestamp {number} looks like {likely.word}, expected {rules.unit.word}: "
             f"{rules.setting}.time_unit: {likely.value} reads it",
         )
-    if is_ticks(number):
-        raise RejectedReading(
-            Reason.BAD_TIMESTAMP,
-            f"timestamp {number} looks like ticks of .NET, which are not read, expected {rules.unit.word}: "
-            f"{rules.setting}.time: $time takes the record's own time",
-        )
     form = date_in_digits(number)
     if form is not None and not _agree(time_ms, record_ms):
         raise RejectedReading(
@@ -225,10 +244,26 @@ def _check_unusual(number: float, record_ms: int | None, rules: TimeRules) -> No
             f"timestamp {number} looks like a date in digits, expected {rules.unit.word}: "
             f'{rules.setting}.time_format: "{form}" reads it',
         )
+    name = clock_of(number)
+    if name is not None and _is_by_clock(number, CLOCKS[name], time_ms, record_ms):
+        raise RejectedReading(
+            Reason.BAD_TIMESTAMP,
+            f"timestamp {number} looks like {CLOCKS[name].word}, expected {rules.unit.word}: "
+            f"{rules.setting}.time_format: {name} reads it",
+        )
     if not 0 <= time_ms <= MAX_TIMESTAMP_MS:
         raise RejectedReading(
             Reason.BAD_TIMESTAMP, f"timestamp {number} in {rules.unit.word}, expected one from 1970 to 9999"
         )
+
+
+def _is_by_clock(number: float, clock: NumberClock, time_ms: float, record_ms: int | None) -> bool:
+    """Whether it can be no other time, or its record's own says that it is by the clock.
+
+    A small number without a record's time may be by a clock that begins at zero.
+    """
+    by_clock = not _agree(time_ms, record_ms) and _agree(clock.milliseconds(number), record_ms)
+    return by_clock or is_ticks(number) or time_ms > MAX_TIMESTAMP_MS
 
 
 def _agree(time_ms: float, record_ms: int | None) -> bool:

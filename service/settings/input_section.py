@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from models.data.number_clocks import CLOCKS
 from models.data.time_units import flaw_of_clock
 from service.input.documents import FORMATS, KEYS
 from service.input.formats import TopicMapping
@@ -126,8 +127,8 @@ class TopicInput(Section):
     time_format: str | None = Field(
         default=None,
         min_length=1,
-        description="of times that are text, as Python's strptime has it, or dates in digits such as 20260105; null: "
-        "ISO 8601, or digits of time_unit",
+        description="of times that are text, as Python's strptime has it, or dates in digits such as 20260105; or the "
+        f"clock of another program that numbers are by: {', '.join(CLOCKS)}; null: ISO 8601, or digits of time_unit",
     )
     time_zone: Zone | None = Field(
         default=None, description="of times that are text without an offset; null: they are refused"
@@ -170,7 +171,12 @@ class TopicInput(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if self.time_format is not None and (flaw := _flaw_of_time_format(self.time_format, self.time_zone)):
+        clock = self.time_format in CLOCKS
+        if (
+            self.time_format is not None
+            and not clock
+            and (flaw := _flaw_of_time_format(self.time_format, self.time_zone))
+        ):
             raise wrong_value(flaw, "time_format")
         if self.schema_file is not None and self.format not in SCHEMA_FORMATS:
             raise wrong_value(f"none, as format is {self.format}", "schema_file")

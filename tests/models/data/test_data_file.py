@@ -111,7 +111,8 @@ def test_a_few_late_readings_are_said_and_left_to_the_detector(tmp_path: Path) -
     notes: list[str] = []
     (one,) = read_series([path], options=FileOptions(order=Order.CHECK), note=notes.append)
     assert one.times_ms[40] == 3
-    assert "1 of 60 readings of a are earlier than one before them, which makes them late" in notes[0]
+    assert "1 of 60 readings of a are earlier than one before them, which makes them late" in notes[-1]
+    assert "times are milliseconds from 1970 on" in notes[0]
 
 
 @pytest.mark.parametrize(

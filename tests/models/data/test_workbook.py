@@ -119,12 +119,14 @@ def test_days_and_clocks_of_a_spreadsheet_are_times(tmp_path: Path) -> None:
     assert read(path, FileOptions(time_column="day,clock")) == (TIMES, VALUES)
     days = [((one - datetime(1899, 12, 30)) / timedelta(days=1), *values) for one, *values in ROWS]  # noqa: DTZ001
     path = written(tmp_path / "days.xlsx", {"Sheet1": [HEADER, *days]})
-    with pytest.raises(UnusableData, match=r"looks like a day of Excel, .* --time-format excel reads it"):
+    with pytest.raises(
+        UnusableData, match=r"looks like days since 1899-12-30, as Excel counts, .* --time-format excel reads it"
+    ):
         read(path)
     notes: list[str] = []
     assert read(path, FileOptions(time_format="excel"), note=notes.append) == (TIMES, VALUES)
     assert "times without a zone are read as UTC" in notes[0]
-    with pytest.raises(UnusableData, match=r"row 0: timestamp -1, expected days since 1899-12-30, as --time-format"):
+    with pytest.raises(UnusableData, match=r"row 0: timestamp -1, expected days since 1899-12-30, as Excel counts, as --time-f"):
         read(written(tmp_path / "b.xlsx", {"Sheet1": [HEADER, (-1.0, 1, 1)]}), FileOptions(time_format="excel"))
 
 

@@ -152,9 +152,9 @@ def test_where_a_record_says_what_it_is_of_and_when_is_guessed(value: Any, read_
 def test_ticks_of_dotnet_are_no_nanoseconds_of_1990() -> None:
     found = guess(b"p7", b'{"timestamp":639031680000000000,"value":61}')
     assert found is not None
-    assert "time_unit" not in found.yaml
+    assert found.yaml == "{time_format: dotnet, values: value}"
     reject = refusal({"timestamp": 639_031_680_000_000_000, "values": [1, 2]})
-    assert "reads it" not in reject.detail
+    assert reject.detail.endswith("input.topics.plant: {time_format: dotnet} reads it")
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,20 @@
 """Times of many readings at once: what each is by itself, to the millisecond, or it is left."""
 
+import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.data.number_clocks import CLOCKS
 from models.data.time_units import TimeUnit
 from service.errors import RejectedReading
 from service.input.formats import NO_TIME
@@ -135,6 +139,42 @@ def test_a_time_that_a_clock_leaves_out_is_refused_and_those_around_it_are_a_sec
     assert read(behind, None) - read(before, None) == 1000
     compared(rules, [before, gap, behind])
     assert time_column(rules)([before, gap, behind]).tolist()[1] == NO_TIME
+
+
+ZEROS = {
+    "days": (at(1970, 1, 1), timedelta(days=1)),
+    "hours": (at(1970, 1, 1), timedelta(hours=1)),
+    "minutes": (at(1970, 1, 1), timedelta(minutes=1)),
+    "excel": (at(1899, 12, 30), timedelta(days=1)),
+    "matlab": (at(1, 1, 1), timedelta(days=1)),
+    "labview": (at(1904, 1, 1), timedelta(seconds=1)),
+    "dotnet": (at(1, 1, 1), timedelta(0)),
+    "filetime": (at(1601, 1, 1), timedelta(0)),
+}
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+@pytest.mark.parametrize("zone", ["Europe/Berlin", None])
+def test_a_number_by_the_clock_of_another_program_is_its_time(name: str, zone: str | None) -> None:
+    moment = at(2026, 1, 5, 6, 30, 1)
+    zero, one = ZEROS[name]
+    since = (moment - zero) // timedelta(microseconds=1)
+    number = since * 10 if name in ("dotnet", "filetime") else since / 1e6 / one.total_seconds()
+    number += 367 if name == "matlab" else 0  # whose day 1 is the first of the year 0, a leap year
+    rules = TimeRules("input.topics.plant", format=name, zone=zone)
+    local = ZoneInfo(zone) if zone is not None and CLOCKS[name].on_the_wall else UTC
+    expected = round(moment.replace(tzinfo=local).timestamp() * 1000)
+    assert abs(time_reader(rules)(number, None) - expected) <= (1 if name in ("days", "excel", "matlab") else 0)
+    assert time_reader(rules)(str(number), None) == time_reader(rules)(number, None)
+    assert compared(rules, [number, str(number)] * 9) == 18
+    for odd in ("x", True, math.inf, math.nan, -(2**70), 2**70, "2026-01-05"):
+        with pytest.raises(RejectedReading, match=f"expected {re.escape(CLOCKS[name].word)} .*time_format: {name}"):
+            time_reader(rules)(odd, None)
+    whole = int(number)
+    hint = rf"looks like {re.escape(CLOCKS[name].word)}, .*time_format: {name} reads it"
+    if name != "labview":
+        with pytest.raises(RejectedReading, match=hint):
+            time_reader(TimeRules("input.topics.plant"))(whole, expected)
 
 
 def test_the_name_of_a_zone_says_which_of_two_times_is_meant() -> None:
