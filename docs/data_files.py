@@ -15,7 +15,7 @@ from models.data.series import read_series
 from models.data.time_units import TimeUnit
 
 NAMES = {"unit": "time_unit", "zone": "times_in"}  # of options, where they are not those of FileOptions
-REPEATED = ("missing", "leave_out")
+REPEATED = ("missing", "word", "quality_column", "good", "leave_out")
 FIRST_MS = 1_704_164_645_000  # 2024-01-02T03:04:05Z
 VALUES = [[20.5, 1015.25], [20.75, 1014.5], [21.0, 1014.0]]
 TIMES = ["2024-01-02T03:04:05Z", "2024-01-02T03:05:05Z", "2024-01-02T03:06:05Z"]
@@ -316,9 +316,34 @@ CASES = {
                 *(f"{line},{q}" for line, q in zip(table().splitlines()[1:], (192, 0, 192), strict=True)),
             ]
         ),
-        refused="press_quality holds 0, 192 alone and looks like a quality flag, which is no sensor; "
-        "--features temp,press names the channels",
+        refused="press_quality holds 0, 192 alone and looks like a quality flag, which is no sensor: "
+        "--quality-column 'press_quality' --good FLAG makes values missing that are not good; --features temp,press na",
         features=("temp", "press"),
+    ),
+    "quality flags of a channel": Case(
+        table(header="timestamp,temp,press,press_quality", more=[",192", ",0", ",192"]),
+        FileOptions(quality_column=("press=press_quality",), good=("192",)),
+        note="values are missing where press_quality is not 192",
+        refused="looks like a quality flag, which is no sensor: --quality-column 'press_quality' --good FLAG makes",
+        values=[VALUES[0], [20.75, math.nan], VALUES[2]],
+    ),
+    "a historian's quality, one value a row": Case(
+        "DateTime,TagName,Value,Quality\n"
+        + "".join(
+            f"{t},{name},{row[k]},{'Bad' if (n, k) == (1, 0) else 'Good'}\n"
+            for n, (t, row) in enumerate(zip(TIMES, VALUES, strict=True))
+            for k, name in enumerate(("temp", "press"))
+        ),
+        FileOptions(name_column="TagName", value_column="Value", quality_column=("Quality",), good=("Good",)),
+        note="values are missing where Quality is not Good",
+        refused="--name-column TagName --value-column Value if it says what each row's value is",
+        values=[VALUES[0], [math.nan, 1014.5], VALUES[2]],
+    ),
+    "words for numbers": Case(
+        table(values=[["ON", 1015.25], ["off", 1014.5], ["ON", 1014.0]]),
+        FileOptions(word=("ON=1", "OFF=0")),
+        refused="column temp is text, expected numbers; row 0 is 'ON'; --features press names the channels",
+        values=[[1, 1015.25], [0, 1014.5], [1, 1014.0]],
     ),
     "thousands apart": Case(
         table(values=[[a, f"1 {b - 1000:06.2f}"] for a, b in VALUES]),

@@ -122,7 +122,18 @@ def without_words(column: pl.Series, options: FileOptions) -> pl.Series:
     if spaced.any():
         text = text.str.replace_all(SPACES, "").zip_with(spaced, text)
     words = [*MISSING, *(word.strip().lower() for word in options.missing)]
-    return text.set(text.str.to_lowercase().is_in(words).fill_null(value=False), None)
+    text = text.set(text.str.to_lowercase().is_in(words).fill_null(value=False), None)
+    if options.word:
+        # With an exponent, a point is none of thousands.
+        numbers = {word: f"{number!r}e0" for word, number in numbers_of_words(options.word).items()}
+        text = text.str.to_lowercase().replace_strict(numbers, default=None, return_dtype=pl.String).fill_null(text)
+    return text
+
+
+def numbers_of_words(words: Sequence[str]) -> dict[str, float]:
+    """By word in lower case, of such as ON=1."""
+    parted = [one.rpartition("=") for one in words]
+    return {word.strip().lower(): float(number) for word, _, number in parted}
 
 
 def as_numbers(column: pl.Series, decimal: str | None, missing: Sequence[float]) -> pl.Series:

@@ -54,7 +54,7 @@ METRIC_NAMES = (
     *("_field", "field", "tagname", "varname", "signal"),
 )
 VALUE_NAMES = ("value", "_value", "varvalue", "val")  # of the values that such a column names
-SENTINELS = (-9999.0, -999.0, -99999.0, -32768.0, 9999.0, 32767.0, 65535.0, 99999.0, 999999.0)
+SENTINELS = (-9999.0, -999.0, -99999.0, -32768.0, 9999.0, 32767.0, 65535.0, 99999.0, 999999.0, 9.9e37)
 FAR = 5  # times the other values' range, or the largest of them, that a sentinel is away from them
 NEAR = 1e-3  # of a sentinel
 
@@ -77,6 +77,7 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
     Everything is read, to find out what its columns are.
     """
     raw, joined = _with_one_time(raw_table(path, options), options.time_column)
+    raw = _without_bad(path, raw, options, features, joined)
     raw = _long_as_wide(path, raw, options)
     time = joined or _time_column(path, raw, options.time_column)
     stream = _stream_column(path, raw.names, options.stream_column)
@@ -142,6 +143,57 @@ def _as_text(column: pl.Series) -> pl.Series:
     return column.cast(pl.Date if is_date else pl.String).cast(pl.String)
 
 
+def _without_bad(
+    path: Path, raw: RawTable, options: FileOptions, features: Sequence[str] | None, time: str | None
+) -> RawTable:
+    """Without values whose flag is there and is none of the good ones, and without the flags."""
+    if not options.quality_column:
+        return raw
+    if not options.good:
+        raise UnusableData("--quality-column is given, expected --good too, with the flags of good values")
+    flags = [_flag_and_channel(path, raw.names, one) for one in options.quality_column]
+    beside = {flag for flag, _ in flags}
+    time = time or _time_column(path, raw, options.time_column)
+    reserved = {
+        time,
+        options.name_column,
+        _stream_column(path, raw.names, options.stream_column),
+        *NOT_FEATURES,
+        *beside,
+    }
+    values = (
+        [options.value_column] if options.name_column else features or [one for one in raw.names if one not in reserved]
+    )
+    good = [one.strip().lower() for one in options.good]
+    numbers = missing_numbers(options.good)
+
+    def frames(rows: int) -> Iterator[pl.DataFrame]:
+        for frame in raw.frames(rows):
+            marked = frame
+            for flag, channel in flags:
+                text = frame[flag].cast(pl.String).str.strip_chars()
+                is_good = text.str.to_lowercase().is_in(good) | text.cast(pl.Float64, strict=False).is_in(numbers)
+                bad = ~is_good.fill_null(value=False) & (text.fill_null("") != "")
+                for name in [channel] if channel else [one for one in values if one in raw.names]:
+                    marked = marked.with_columns(pl.when(bad).then(None).otherwise(pl.col(name)).alias(name))
+            yield marked.drop(beside)
+
+    note = f"values are missing where {' or '.join(flag for flag, _ in flags)} is not {' or '.join(options.good)}"
+    names = tuple(name for name in raw.names if name not in beside)
+    return raw._replace(names=names, frames=frames, notes=(*raw.notes, note))
+
+
+def _flag_and_channel(path: Path, names: Sequence[str], given: str) -> tuple[str, str | None]:
+    """The column of the flags, and whose they are; None: of all of the row."""
+    channel, _, flag = given.partition("=")
+    if given in names or not flag:
+        _require(path, names, given, "--quality-column")
+        return given, None
+    _require(path, names, channel, "--quality-column")
+    _require(path, names, flag, "--quality-column")
+    return flag, channel
+
+
 def _long_as_wide(path: Path, raw: RawTable, options: FileOptions) -> RawTable:
     """One value a row, as a row for all values of one time and stream. All of it is in memory meanwhile."""
     name, value = options.name_column, options.value_column
@@ -176,6 +228,25 @@ def _keys_of_rows(path: Path, raw: RawTable, frame: pl.DataFrame, options: FileO
     several = frame.group_by(keys).agg(pl.col(beside).n_unique()).select(pl.col(beside).max()) if beside else frame
     alone = [one for one in beside if several[one][0] > 1]
     return [one for one in rest if one not in alone], alone
+
+
+def _in_words(kind: pl.DataType | None) -> str:
+    """What a column holds that are no numbers."""
+    if kind is None or kind in (pl.String, pl.Categorical, pl.Enum):
+        return "text"
+    return "lists" if kind.is_nested() else "durations" if kind == pl.Duration else f"{kind}".lower()
+
+
+def _shown(value: object) -> str:
+    return repr(value.to_list() if isinstance(value, pl.Series) else value)[:80]
+
+
+def _is_quality(name: str) -> bool:
+    return re.split(r"[ ._-]+", name.strip().lower())[-1] in QUALITIES
+
+
+def _quality_hint(name: str) -> str:
+    return f": --quality-column '{name}' --good FLAG makes values missing that are not good"
 
 
 def shown_name(name: str) -> str:
@@ -258,7 +329,9 @@ class _Column:
         if bad.any():
             first = int(bad.arg_max() or 0)
             self.bad = self.bad or (begin + first, raw[first])
-            self.switches &= bool(raw.filter(bad).cast(pl.String).str.to_lowercase().is_in(["true", "false"]).all())
+            self.switches &= raw.dtype == pl.Boolean or (
+                raw.dtype == pl.String and bool(raw.filter(bad).str.to_lowercase().is_in(["true", "false"]).all())
+            )
         values = numbers.drop_nulls().to_numpy()
         self.infinite += int(np.isinf(values).sum())
         values = values[np.isfinite(values)]
@@ -353,7 +426,8 @@ class _Survey:
         good = [name for name, column in self._columns.items() if column.numbers == column.present]
         for name, column in self._columns.items():
             wanted = self._features is None or name in self._features
-            if column.bad and wanted and column.numbers >= column.present / 2:
+            named = self._features is not None and wanted and not column.switches
+            if column.bad and wanted and (named or column.numbers >= column.present / 2):
                 self._refuse_value(name, *column.bad, column.unit or "")
         if self._features is not None:
             switches = [name for name, one in self._columns.items() if one.bad and one.switches]
@@ -387,6 +461,9 @@ class _Survey:
         found = [f"{', '.join(map(repr, self._words))} read as missing"] if self._words else []
         if behind := [f"{name} in {unit}" for name, unit in self.units.items() if name in numbers]:
             found.append(f"values have units: {', '.join(behind)}")
+        if self._features is not None:
+            flags = [one for one in self._names if _is_quality(one) and one not in self._features]
+            found += [f"column {one} is not looked at{_quality_hint(one)}" for one in flags]
         if self._features is None:
             found += [f"column {name} has no value" for name in self.empty()]
         for name in numbers:
@@ -406,9 +483,9 @@ class _Survey:
         if name.strip().lower() in LABELS and column.zeros_and_ones and column.present:
             return "holds 0 and 1 and looks like a label, which a net must not learn"
         words = re.split(r"[ ._-]+", name.strip().lower())
-        if words[-1] in QUALITIES and 0 < len(column.flags) <= MOST_FLAGS and all(map(float.is_integer, column.flags)):
+        if _is_quality(name) and 0 < len(column.flags) <= MOST_FLAGS and all(map(float.is_integer, column.flags)):
             flags = ", ".join(f"{one:g}" for one in sorted(column.flags))
-            return f"holds {flags} alone and looks like a quality flag, which is no sensor"
+            return f"holds {flags} alone and looks like a quality flag, which is no sensor{_quality_hint(name)}"
         if column.rises and column.present > 1 and column.low >= LEAST_TIME and not TIME_WORDS.isdisjoint(words):
             return "rises with each row and looks like a time, which is no sensor"
         if name.strip().lower() in INDEXES and column.counts_rows and column.present > 1:
@@ -417,25 +494,31 @@ class _Survey:
 
     def _refuse_value(self, name: str, row: int, value: object, unit: str) -> NoReturn:
         comma = isinstance(value, str) and COMMA.fullmatch(value)
-        helps = "--decimal , reads it" if comma else f"--missing='{value}' reads it as missing"
+        helps = f"--missing='{value}' reads it as missing, --word '{value}=1' as a number"
+        if comma:
+            helps = "--decimal , reads it"
+        elif not isinstance(value, str):
+            helps = "--features names other channels"
         expected = f"a number in {unit}" if unit else "a number"
-        raise UnusableData(f"{self._path}: column {name}, row {row} is {value!r}, expected {expected}; {helps}")
+        raise UnusableData(f"{self._path}: column {name}, row {row} is {_shown(value)}, expected {expected}; {helps}")
 
     def _refuse_text(self, name: str, column: _Column, named: str) -> NoReturn:
         row, value = column.bad or (0, None)
-        kind = "Boolean" if column.switches else "text"
+        kind = "Boolean" if column.switches else _in_words(column.kind)
         more = ""
         if isinstance(value, str) and COMMA.fullmatch(value):
             more = "; --decimal , reads it"
         elif kind == "text":
             more = f"; --stream-column '{name}' if it names the streams"
+            more += f"; {_quality_hint(name)[2:]}" if _is_quality(name) else ""
+            more += f"; --word '{value}=1' makes a number of it" if str(value).isalnum() else ""
             names = [one for one, found in self._columns.items() if found.bad and one.lower() in METRIC_NAMES]
             values = [one for one in self._columns if one.lower() in VALUE_NAMES]
             if names and values:
                 of = "" if values[0] == self._options.value_column else f" --value-column {values[0]}"
                 more += f"; --name-column {names[0]}{of} if it says what each row's value is"
         raise UnusableData(
-            f"{self._path}: column {name} is {kind}, expected numbers; row {row} is {value!r}; "
+            f"{self._path}: column {name} is {kind}, expected numbers; row {row} is {_shown(value)}; "
             f"{named} names the channels{more}"
         )
 

@@ -129,8 +129,10 @@ class FileCheck:
             times = self._parse_format(column.cast(pl.String), self._format).dt.epoch("ms")
         elif column.dtype.is_integer() or column.dtype.is_float():
             times = self._in_milliseconds(column)
-        elif isinstance(column.dtype, pl.Datetime):
-            times = self._with_zone(column).dt.epoch("ms")
+        elif column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
+            times = self._with_zone(column.cast(pl.Datetime("ms")) if column.dtype == pl.Date else column).dt.epoch(
+                "ms"
+            )
         elif column.dtype == pl.String:
             times = self._parse_times(column).dt.epoch("ms")
         else:

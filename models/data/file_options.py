@@ -32,6 +32,9 @@ class FileOptions(NamedTuple):
     leave_out: tuple[str, ...] = ()  # with which lines of a text, or rows of a sheet, begin that are no readings
     sheet: str | None = None  # of an Excel workbook; None: the only one with cells
     missing: tuple[str, ...] = ()  # further words and numbers for no value
+    word: tuple[str, ...] = ()  # that stand for numbers, such as ON=1
+    quality_column: tuple[str, ...] = ()  # with flags of all values of a row, or CHANNEL=COLUMN of those of one
+    good: tuple[str, ...] = ()  # the flags of good values
     order: Order = Order.KEEP
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 
@@ -27,6 +27,9 @@ SUFFIXES = (".csv", ".parquet", ".tsv", ".jsonl", *ARROW, workbook.SUFFIX, ".ndj
 
 
 NO_UNITS: Mapping[str, str] = MappingProxyType({})
+
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 
 class RawTable(NamedTuple):
@@ -95,7 +98,7 @@ def _header_notes(
 def _scanned(path: Path, scanned: Callable[[Path], pl.LazyFrame]) -> RawTable:
     """A file of which rows can be read without those before them."""
     with readable(path):
-        scan = scanned(path)
+        scan = _flat(scanned(path))
         names = tuple(scan.collect_schema())
         count = int(scan.select(pl.len()).collect().item())
 
@@ -114,7 +117,7 @@ def _raw_arrow(path: Path) -> RawTable:
             begin = file.read(len(ARROW_FILE))
         if begin.startswith(FEATHER_1):
             raise UnusableData(f"{path}: is Feather of version 1, expected version 2, which is Arrow IPC")
-        return _scanned(path, pl.scan_ipc) if begin == ARROW_FILE else in_memory(pl.read_ipc_stream(path), ())
+        return _scanned(path, pl.scan_ipc) if begin == ARROW_FILE else in_memory(_flat(pl.read_ipc_stream(path)), ())
 
 
 def _raw_lines(path: Path, options: FileOptions) -> RawTable:
@@ -169,9 +172,9 @@ def _of_array(path: Path, found: Any) -> list[bytes] | None:
     return [json.dumps(one).encode() for one in found] if isinstance(found, list) else None
 
 
-def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+def _flat(frame: Frame) -> Frame:
     """With a column for each value within an object: `a.b` is what is called b in a."""
-    while inner := [name for name, kind in frame.schema.items() if isinstance(kind, pl.Struct)]:
+    while inner := [name for name, kind in frame.collect_schema().items() if isinstance(kind, pl.Struct)]:
         frame = frame.with_columns(pl.col(name).name.prefix_fields(f"{name}.") for name in inner).unnest(inner)
     return frame
 

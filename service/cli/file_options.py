@@ -9,7 +9,7 @@ import typer
 
 from models.data.file_options import FileOptions, Order
 from models.data.number_clocks import CLOCKS
-from service.cli.option_checks import one_of, time_zone
+from service.cli.option_checks import one_of, time_zone, words_for_numbers
 from service.cli.options import Unit
 
 PANEL = "Data files"  # where help lists them
@@ -70,6 +70,27 @@ def file_options(
         list[str] | None,
         _option("--missing", "A word or number that means no value, such as -9999; may be given several times."),
     ] = None,
+    word: Annotated[
+        list[str] | None,
+        _option(
+            "--word",
+            "A word that stands for a number, such as ON=1; may be given several times.",
+            metavar="WORD=NUMBER",
+            callback=words_for_numbers,
+        ),
+    ] = None,
+    quality_column: Annotated[
+        list[str] | None,
+        _option(
+            "--quality-column",
+            "Column with flags: values of its row whose flag is none of --good are missing; CHANNEL=COLUMN: those of "
+            "one channel; may be given several times.",
+            metavar="COLUMN",
+        ),
+    ] = None,
+    good: Annotated[
+        list[str] | None, _option("--good", "A flag of good values, such as 192; may be given several times.")
+    ] = None,
     order: Annotated[
         str,
         _option("--order", "check: refuse files whose times do not rise; sort; keep.", callback=one_of(*Order)),
@@ -92,6 +113,9 @@ def file_options(
         leave_out=tuple(leave_out or ()),
         sheet=sheet,
         missing=tuple(missing or ()),
+        word=tuple(word or ()),
+        quality_column=tuple(quality_column or ()),
+        good=tuple(good or ()),
         order=Order(order),
     )
 

@@ -62,6 +62,19 @@ def web_address(param: typer.CallbackParam, value: str | None) -> str | None:
     return value
 
 
+def words_for_numbers(param: typer.CallbackParam, values: list[str] | None) -> list[str] | None:
+    """Each a word and the number that it stands for: ON=1."""
+    for value in values or ():
+        word, _, number = value.rpartition("=")
+        try:
+            good = bool(word.strip()) and math.isfinite(float(number))
+        except ValueError:
+            good = False
+        if not good:
+            raise RefusedSetting(f"{_option(param)} is {value}, expected a word and a number, such as ON=1")
+    return values
+
+
 def finite(param: typer.CallbackParam, value: float | None) -> float | None:
     """A number; the bounds of an option keep out neither NaN nor, at an open end, infinity."""
     if value is not None and not math.isfinite(value):

@@ -3,6 +3,7 @@
 import gzip
 import inspect
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from random import Random
 
@@ -278,3 +279,52 @@ def test_a_format_by_which_a_part_of_the_time_would_be_lost_is_refused(
     with pytest.raises(UnusableData) as refused:
         read_series([path], options=FileOptions(time_format=form, zone=zone))
     assert expected in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (pl.Series("odd", [[1.0], [2.0]]), "is lists, expected numbers; row 0 is [1.0]"),
+        (pl.Series("odd", [1, 2], dtype=pl.Duration("ms")), "is durations, expected numbers"),
+        (pl.Series("odd", [b"1", b"2"]), "is binary, expected numbers; row 0 is b'1'"),
+    ],
+)
+def test_a_column_of_parquet_that_is_no_number_is_named_and_may_be_left_out(
+    tmp_path: Path, column: pl.Series, kind: str
+) -> None:
+    path = tmp_path / "pump.parquet"
+    pl.DataFrame({"timestamp": [FIRST_MS, FIRST_MS + 1000], "temp": [20.5, 20.75], "odd": column}).write_parquet(path)
+    with pytest.raises(UnusableData) as refused:
+        read_series([path])
+    assert f"column odd {kind}" in str(refused.value)
+    assert str(refused.value).endswith("--features temp names the channels")
+    with pytest.raises(
+        UnusableData, match=r"column odd, row 0 is .*, expected a number; --features names other channels"
+    ):
+        read_series([path], ["temp", "odd"])
+    (one,) = read_series([path], ["temp"])
+    assert one.values.tolist() == [[20.5], [20.75]]
+
+
+def test_dates_and_objects_of_parquet_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "pump.parquet"
+    days = pl.Series([date(2024, 1, 2), date(2024, 1, 3)])
+    pl.DataFrame({"timestamp": days, "pump": [{"temp": 20.5}, {"temp": 20.75}]}).write_parquet(path)
+    (one,) = read_series([path])
+    assert (one.features, one.values.tolist()) == (("pump.temp",), [[20.5], [20.75]])
+    assert one.times_ms.tolist() == [1_704_153_600_000, 1_704_240_000_000]
+
+
+def test_flags_that_nobody_asked_about_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "pump.csv"
+    path.write_text(table(header="timestamp,temp,press,OPCQuality", more=[",192", ",0", ",192"]))
+    notes: list[str] = []
+    read_series([path], ["temp", "press"], note=notes.append)
+    assert "column OPCQuality is not looked at: --quality-column 'OPCQuality' --good FLAG makes" in notes[0]
+    with pytest.raises(UnusableData, match="--quality-column is given, expected --good too"):
+        read_series([path], ["temp", "press"], FileOptions(quality_column=("OPCQuality",)))
+    for given in ("nothing", "temp=nothing", "nothing=OPCQuality"):
+        with pytest.raises(UnusableData, match=r"no column `nothing.*, as --quality-column says"):
+            read_series([path], ["temp", "press"], FileOptions(quality_column=(given,), good=("192",)))
+    (one,) = read_series([path], None, FileOptions(quality_column=("OPCQuality",), good=("192.0",)))
+    assert np.isnan(one.values).tolist() == [[False, False], [True, True], [False, False]]

@@ -126,7 +126,9 @@ def test_days_and_clocks_of_a_spreadsheet_are_times(tmp_path: Path) -> None:
     notes: list[str] = []
     assert read(path, FileOptions(time_format="excel"), note=notes.append) == (TIMES, VALUES)
     assert "times without a zone are read as UTC" in notes[0]
-    with pytest.raises(UnusableData, match=r"row 0: timestamp -1, expected days since 1899-12-30, as Excel counts, as --time-f"):
+    with pytest.raises(
+        UnusableData, match=r"row 0: timestamp -1, expected days since 1899-12-30, as Excel counts, as --time-f"
+    ):
         read(written(tmp_path / "b.xlsx", {"Sheet1": [HEADER, (-1.0, 1, 1)]}), FileOptions(time_format="excel"))
 
 
