@@ -310,6 +310,27 @@ PAYLOADS = (
     Payload("some of several features", b'{"timestamp":1767571200000,"values":{"temp":61}}', "{}"),
     Payload("NaN", b'{"timestamp":1767571200000,"values":[NaN,4.1]}', "{}"),
     Payload("decimal comma", b'{"timestamp":1767571200000,"values":["61,2","4,1"]}', '{decimal: ","}'),
+    Payload("thousands apart", b'{"timestamp":1767571200000,"values":["1.061,5","4,1"]}', '{decimal: ","}'),
+    Payload(
+        "switches",
+        b'{"timestamp":1767571200000,"values":{"temp":"ON","press":false}}',
+        "{words: {on: 1, off: 0}}",
+    ),
+    Payload(
+        "JSON in base64 in an envelope, Azure's IoT Hub",
+        b'{"EnqueuedTimeUtc":"2026-01-05T00:00:00.0000000Z","SystemProperties":{"connectionDeviceId":"p7"},'
+        b'"Body":"eyJ0ZW1wIjo2MSwicHJlc3MiOjQuMX0="}',
+        "{readings: Body, stream: $record.SystemProperties.connectionDeviceId, time: $record.EnqueuedTimeUtc, "
+        "values: '@'}",
+        None,
+    ),
+    Payload(
+        "JSON as text within JSON",
+        b'{"device":"p7","at":1767571200000,"payload":"{\\"temp\\":61,\\"press\\":4.1}"}',
+        "{readings: payload, stream: $record.device, time: $record.at, values: '@'}",
+        None,
+    ),
+    Payload("JSON twice", b'"{\\"timestamp\\":1767571200000,\\"temp\\":61,\\"press\\":4.1}"', "{values: '@'}"),
     Payload(
         "a word or a number for a missing value",
         b'{"timestamp":1767571200000,"values":["n/a",-9999]}',

@@ -3,9 +3,11 @@
 Each format is a function from bytes to the documents in them. What needs a library imports it when it is chosen.
 """
 
+import base64
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -17,10 +19,12 @@ from models.data.arrays import Int64s
 from service.errors import RefusedSetting, RejectedReading
 from service.input import avro, influx_columns, otlp, otlp_columns, protobuf, senml, senml_columns, sparkplug
 from service.input.formats import TopicMapping
+from service.input.numbers import shown
 from service.input.parts import NOTHING, Walk, Walked, joined
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, schema_id
 
+OF_ADDRESSES = str.maketrans("-_", "+/")  # base64 as addresses have it
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Documents = Callable[[bytes], Iterable[Any]]
@@ -204,6 +208,20 @@ def registry_json_documents(value: bytes) -> Iterable[Any]:
             f"found {value[:ID_BYTES].hex(' ') or 'nothing'}, expected a zero byte and a schema id",
         )
     return json_documents(value[ID_BYTES:])
+
+
+def documents_in_text(text: str, where: str) -> list[Any]:
+    """What a text within a record holds that is a value itself: JSON, or JSON in base64. where: for what is said."""
+    packed = text.strip()
+    if not packed.startswith(("{", "[")):
+        with suppress(ValueError):
+            full = packed.translate(OF_ADDRESSES) + "=" * (-len(packed) % 4)
+            packed = base64.b64decode(full, validate=True).decode().strip()
+    if not packed.startswith(("{", "[")):
+        raise RejectedReading(
+            Reason.BAD_JSON, f"{shown(text)} at {where}, expected an object, an array, or either as JSON in a text"
+        )
+    return list(json_documents(packed.encode()))
 
 
 def msgpack_documents(value: bytes) -> Iterable[Any]:

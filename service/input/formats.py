@@ -66,6 +66,7 @@ class TopicMapping(NamedTuple):
     metric: str | None = None  # of the name of the one feature that a reading has a value of
     decimal: str | None = None  # of numbers that are text
     missing: tuple[float | str, ...] = ()
+    words: Mapping[str | bool, float] = MappingProxyType({})  # numbers that texts and booleans stand for
     quality: str | Mapping[str, str] | None = None
     good: tuple[bool | float | str, ...] = ()
     tombstones: str = "refuse"  # or "ignore", or "end": the stream is silent from then on

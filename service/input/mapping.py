@@ -15,7 +15,7 @@ from models.data.arrays import Bools
 from models.data.time_units import TimeUnit
 from service.errors import RejectedReading
 from service.input.columns import Columns, End, in_order
-from service.input.documents import documents_of, key_of
+from service.input.documents import documents_in_text, documents_of, key_of
 from service.input.formats import MAX_BATCH_BYTES, NO_TIME, TopicMapping
 from service.input.mapped_columns import (
     LEAST_READING_BYTES,
@@ -237,8 +237,12 @@ class MappedReader:
 
     def _within(self, document: Any, around: Around) -> Sequence[Any]:
         if self._paths.readings is None:
+            if isinstance(document, str) and document.lstrip().startswith(("{", "[")):  # JSON twice
+                return _unpacked(document, "the value")
             return document if isinstance(document, list) else [document]
         found = self._paths.readings.find(document, around)
+        if isinstance(found, str):
+            return _unpacked(found, f"{self._paths.readings.text} ({self.mapping.setting}.readings)")
         return found if isinstance(found, list) else [document if found is None else found]
 
     def _one(self, reading: Any, around: Around) -> tuple[bytes, int, list[float]]:
@@ -383,6 +387,11 @@ def mapped_left_out(mapping: TopicMapping, value: bytes, features: Sequence[str]
     except RejectedReading:
         pass
     return left_out
+
+
+def _unpacked(text: str, where: str) -> list[Any]:
+    """The readings in a text."""
+    return [one for found in documents_in_text(text, where) for one in (found if isinstance(found, list) else [found])]
 
 
 def _beside(mapping: TopicMapping) -> Callable[[str], bool]:

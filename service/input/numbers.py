@@ -25,15 +25,32 @@ DECIMALS = {
 }
 
 
+# The same with signs between thousands: 1,234.5 or 1.234,5, 1 234,5 with any space, 1'234.5.
+GROUPED = {
+    sign: re.compile(
+        rf"[+-]?[1-9]\d{{0,2}}(([ \xa0\u202f'\u2019{re.escape(other)}])\d{{3}})(\2\d{{3}})*({re.escape(sign)}\d*)?"
+    )
+    for sign, other in (".,", ",.")
+}
+BETWEEN_THOUSANDS = str.maketrans("", "", " \xa0\u202f'\u2019")
+OF_YAML = {True: ("true", "on", "yes"), False: ("false", "off", "no")}  # which it reads as booleans
+
+
 def number_reader(mapping: TopicMapping) -> Callable[[str, Any], float]:
     """What makes a number of a value as it is written; NaN of one that is missing."""
     missing = plain_set(mapping.missing)
     pattern = DECIMALS[mapping.decimal] if mapping.decimal else None
+    grouped = GROUPED[mapping.decimal] if mapping.decimal else None
     comma = mapping.decimal == ","
+    words = _by_word(mapping)
 
     def of_text(name: str, text: str) -> float:
         if text.strip().casefold() in missing:
             return math.nan
+        if words and text.strip().casefold() in words:
+            return words[text.strip().casefold()]
+        if grouped is not None and grouped.fullmatch(text.strip()):
+            text = text.translate(BETWEEN_THOUSANDS).replace("." if comma else ",", "")
         if pattern is not None and pattern.fullmatch(text.strip()):
             number = float(text.strip().replace(",", ".") if comma else text)
             return math.nan if number in missing else number
@@ -49,9 +66,29 @@ def number_reader(mapping: TopicMapping) -> Callable[[str, Any], float]:
             return of_text(name, value)
         if isinstance(value, Decimal):
             return number(name, float(value))
+        if kind is bool:
+            return of_boolean(name, value)
         raise RejectedReading(Reason.NOT_A_NUMBER, f"{name} is {kind.__name__} {shown(value)}, expected a number")
 
+    def of_boolean(name: str, value: bool) -> float:
+        found = words.get("true" if value else "false")
+        if found is None:
+            raise RejectedReading(
+                Reason.NOT_A_NUMBER,
+                f"{name} is bool {value}, expected a number; {mapping.setting}.words: {{true: 1, false: 0}} reads it",
+            )
+        return found
+
     return number
+
+
+def _by_word(mapping: TopicMapping) -> dict[str, float]:
+    """Numbers by word, in any case; a boolean of YAML is each word that it may have been."""
+    found: dict[str, float] = {}
+    for word, number in mapping.words.items():
+        words = OF_YAML[word] if isinstance(word, bool) else (word.strip().casefold(),)
+        found |= dict.fromkeys(words, number)
+    return found
 
 
 def number_column(
@@ -140,7 +177,10 @@ def _hint(text: str, mapping: TopicMapping) -> str:
     for sign, pattern in DECIMALS.items():
         if pattern.fullmatch(text.strip()):
             return f'text: {mapping.setting}.decimal: "{sign}" reads it as a number'
-    return f"no number: {mapping.setting}.missing may name what stands for a missing value"
+    for sign, pattern in GROUPED.items():
+        if pattern.fullmatch(text.strip()):
+            return f'text: {mapping.setting}.decimal: "{sign}" reads it as a number'
+    return f"no number: {mapping.setting}.missing may name what stands for a missing value, .words what for a number"
 
 
 def _as_float(number: float) -> float:

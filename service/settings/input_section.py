@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -10,6 +11,7 @@ from models.data.number_clocks import CLOCKS
 from models.data.time_units import flaw_of_clock
 from service.input.documents import FORMATS, KEYS
 from service.input.formats import TopicMapping
+from service.input.numbers import DECIMALS
 from service.input.paths import path
 from service.input.presets import PRESETS
 from service.input.registry import HttpRegistry, Registry, RegistryAccess
@@ -52,7 +54,7 @@ def _plain(value: object) -> object:
     """Numbers and texts; one alone needs no list."""
     found = _listed(value)
     if any(isinstance(one, bool) or not isinstance(one, int | float | str) for one in found):
-        raise wrong_value("numbers or texts")
+        raise wrong_value("numbers or texts; on, off, yes and no need quotes")
     return found
 
 
@@ -75,10 +77,24 @@ def _flaw_of_time_format(form: str, zone_name: str | None) -> str | None:
     return None if found.date() == SOME_DAY.date() else "a format with year, month and day"
 
 
+def _numbers(value: object) -> object:
+    """Numbers by text or boolean."""
+    if not isinstance(value, dict) or any(not isinstance(one, str | bool) for one in value):
+        raise wrong_value("a mapping of words to numbers, such as {on: 1, off: 0}")
+    if any(
+        isinstance(one, str) and any(pattern.fullmatch(one.strip()) for pattern in DECIMALS.values()) for one in value
+    ):
+        raise wrong_value("words that are no numbers themselves, such as {on: 1, off: 0}")
+    if any(isinstance(one, bool) or not isinstance(one, int | float) or not isfinite(one) for one in value.values()):
+        raise wrong_value("numbers for words, such as {on: 1, off: 0}")
+    return value
+
+
 PathText = Annotated[str, AfterValidator(_path)]
 Paths = Annotated[tuple[PathText, ...], BeforeValidator(_listed), Field(min_length=1)]
 PathOrPaths = Annotated[str | dict[str, str], BeforeValidator(_path_or_paths)]
 Plain = Annotated[tuple[float | str, ...], BeforeValidator(_plain)]
+Words = Annotated[dict[bool | str, float], BeforeValidator(_numbers)]
 Flags = Annotated[tuple[bool | float | str, ...], BeforeValidator(_flags)]
 
 
@@ -147,6 +163,11 @@ class TopicInput(Section):
         default=None, description="decimal sign of numbers that are text; null: they are refused"
     )
     missing: Plain = Field(default=(), description="numbers and texts that stand for a missing value, such as -9999")
+    words: Words = Field(
+        default={},
+        description="numbers that texts, in any case, and booleans stand for, such as {on: 1, off: 0}, which is of "
+        "true and false, yes and no too",
+    )
     quality: PathOrPaths | None = Field(
         default=None,
         description="path of a quality flag, or one for each feature; a value whose flag is there and is none of "

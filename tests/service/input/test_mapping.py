@@ -1,7 +1,9 @@
 """Topics that are mapped: what people have on theirs, to readings; and what is said of what cannot be read."""
 
+import base64
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -295,6 +297,36 @@ def test_a_record_may_hold_readings_one_below_the_other() -> None:
     assert readings({"data": {"items": parts}}, {"readings": "data.items"}) == both
     assert readings(msgspec.msgpack.encode(parts), {"format": "msgpack"}) == both
     assert readings(b"\xef\xbb\xbf" + json.dumps(parts).encode(), {}) == both
+
+
+IN_TEXT = {"readings": "body", "stream": ("$record.id",), "time": "$record.at", "values": "@"}
+
+
+@pytest.mark.parametrize("count", [1, 20])  # one at a time, and all at once
+@pytest.mark.parametrize("packed", [str, lambda text: base64.b64encode(text.encode()).decode()])
+def test_readings_may_be_in_a_text_as_json_or_that_in_base64(packed: Callable[[str], str], count: int) -> None:
+    body = packed('[{"temp": 61, "press": 4.1}, {"temp": 62}]')
+    batch, rejects = decode([json.dumps({"id": "p8", "at": NOW_MS, "body": body}).encode()] * count, IN_TEXT)
+    assert rejects == []
+    assert batch.keys == [b"p8"] * 2 * count
+    np.testing.assert_array_equal(batch.readings.values, [[61.0, 4.1], [62.0, math.nan]] * count)
+    plain = {"id": "p8", "at": NOW_MS, "body": {"temp": 61, "press": 4.1}}
+    assert readings(plain, IN_TEXT) == [("p8", NOW_MS, [61.0, 4.1])]
+    unpadded = base64.urlsafe_b64encode(b'{"temp": 61, "press": 4.1, "note": "~~~???"}').decode().rstrip("=")
+    assert readings({**plain, "body": unpadded}, IN_TEXT) == [("p8", NOW_MS, [61.0, 4.1])]
+    assert readings(json.dumps(plain), IN_TEXT) == [("p8", NOW_MS, [61.0, 4.1])]
+
+
+@pytest.mark.parametrize("body", ["", "hello", "aGVsbG8=", "NjE=", "61", "{", "[1", "/w=="])
+def test_a_text_that_holds_no_readings_is_a_dead_letter(body: str) -> None:
+    reason, detail = refusal({"id": "p8", "at": NOW_MS, "body": body}, IN_TEXT)
+    assert reason == Reason.BAD_JSON
+    assert body.startswith(("{", "[")) or f"at body ({SETTING}.readings), expected an object, an array" in detail
+
+
+@given(st.text() | st.binary().map(lambda some: base64.b64encode(some).decode()))
+def test_whatever_is_in_a_text_it_is_readings_or_a_dead_letter(body: str) -> None:
+    decode([json.dumps({"id": "p8", "at": NOW_MS, "body": body}).encode()], IN_TEXT)
 
 
 def test_a_reading_of_many_may_name_what_is_in_its_record() -> None:
