@@ -270,13 +270,16 @@ class Pipeline:
         pauses = _pauses_of([batch for batch, _ in work])
         verdicts = self.detector.observe_in_place(readings._replace(offsets=packed), waves, rows, limits, pauses)
         clock.lap("observe")
-        applied = torch.empty_like(waves.slots)
+        last = torch.empty_like(waves.slots)  # of each stream, which of the readings
         for run in waves.runs:
-            applied[: run.readings.shape[1]] = readings.offsets[run.readings[-1]]
-        for (batch, task), own, place in zip(work, own_slots, places, strict=True):
-            mine = rows if len(work) == 1 else rows.take(place)
-            task.slab.scatter(own, mine, applied[place], int(batch.readings.offsets[0]))
+            last[: run.readings.shape[1]] = run.readings[-1]
         ends = list(accumulate((len(batch.keys) for batch, _ in work), initial=0))
+        for (batch, task), own, place, first in zip(work, own_slots, places, ends, strict=False):
+            mine = rows if len(work) == 1 else rows.take(place)
+            task.slab.scatter(own, mine, readings.offsets[last[place]], int(batch.readings.offsets[0]))
+            labels = batch.labels
+            latest = None if labels is None else [labels[n] for n in (last[place] - first).tolist()]
+            task.slab.note_labels(own, latest)
         parts = [verdicts.part(begin, end) for begin, end in pairwise(ends)]
         for (_, task), own, part in zip(work, slots, parts, strict=True):
             judged = part.fate.judged

@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from models.data.arrays import Int64s
 from models.detection.alarm import Change
+from service.input.labels import Labels
 from service.log.port import Partition
 
 OFFSET_BITS = 42  # of a packed place, below those of the index: 4e12 records of a partition
@@ -69,6 +70,7 @@ class Anomaly(msgspec.Struct, frozen=True):
     # opened: since when it has lasted, where that is seen to be before opened_at: of a value that is stuck or missing
     # and of silence its last good reading or the one after it, of a level about when it left the usual one
     began_at: str | UnsetType = UNSET
+    labels: Labels | UnsetType = UNSET  # of the stream as of that reading, where its topic's mapping names any
 
 
 class Place(NamedTuple):

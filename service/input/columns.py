@@ -4,6 +4,7 @@ Sizes: R records, N readings, F features.
 """
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from models.data.arrays import Bools, Doubles, Int64s
 from service.errors import RejectedReading
 from service.input.formats import RecordReadings
+from service.input.labels import Labels
 
 
 class Single(NamedTuple):
@@ -37,6 +39,7 @@ class Columns(NamedTuple):
     values: Doubles  # (N, F)
     named: bool = False  # whether some keys are names that records held, which are not checked yet
     many: bool = False  # whether some records held many readings
+    labels: list[Labels] | None = None  # N; None: the mapping names none
 
     @property
     def one_stream_a_record(self) -> bool:
@@ -44,9 +47,10 @@ class Columns(NamedTuple):
         return self.many and not self.named
 
     def part(self, chosen: Bools) -> "Columns":
-        keys = [key for key, mine in zip(self.keys, chosen.tolist(), strict=True) if mine]
+        keys = list(compress(self.keys, chosen.tolist()))
         records, indices, times_ms = self.records[chosen], self.indices[chosen], self.times_ms[chosen]
-        return Columns(records, indices, keys, times_ms, self.values[chosen], self.named, self.many)
+        labels = None if self.labels is None else list(compress(self.labels, chosen.tolist()))
+        return Columns(records, indices, keys, times_ms, self.values[chosen], self.named, self.many, labels)
 
 
 def columns_of(
@@ -68,6 +72,7 @@ def in_order(some: Columns, others: Columns) -> Columns:
     records = np.concatenate([some.records, others.records])
     order = np.argsort(records, kind="stable")
     keys = [*some.keys, *others.keys]
+    labels = None if some.labels is None or others.labels is None else [*some.labels, *others.labels]
     return Columns(
         records[order],
         np.concatenate([some.indices, others.indices])[order],
@@ -76,6 +81,7 @@ def in_order(some: Columns, others: Columns) -> Columns:
         np.concatenate([some.values, others.values])[order],
         some.named or others.named,
         some.many or others.many,
+        None if labels is None else [labels[n] for n in order.tolist()],
     )
 
 

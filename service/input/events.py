@@ -89,6 +89,7 @@ def event(
         kind_probability=UNSET if guess is None else guess.probability,
         opened_by=UNSET if guess is None else opened_by,
         began_at=UNSET if transition.began_ms is None else rfc3339(transition.began_ms),
+        labels=UNSET if batch.labels is None else batch.labels[n] or UNSET,
     )
     return enveloped(anomaly, change, opening, time)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from models.data.arrays import Doubles, Int64s
 from service.errors import RejectedReading
+from service.input.labels import NO_LABELS
 from service.input.reasons import Reason
 from service.input.registry import Registry
 
@@ -69,6 +70,7 @@ class TopicMapping(NamedTuple):
     words: Mapping[str | bool, float] = MappingProxyType({})  # numbers that texts and booleans stand for
     quality: str | Mapping[str, str] | None = None
     good: tuple[bool | float | str, ...] = ()
+    labels: Mapping[str, str] = NO_LABELS  # a path for each: of what events say of the stream beside its name
     tombstones: str = "refuse"  # or "ignore", or "end": the stream is silent from then on
     registry: Registry | None = None  # of the schemas that values and keys name
 

@@ -23,6 +23,7 @@ from service.errors import RefusedSetting, RejectedReading
 from service.input.columns import Columns
 from service.input.documents import key_of, shaped_documents_of
 from service.input.formats import NO_TIME, TopicMapping
+from service.input.labels import LabelReader, Labels
 from service.input.numbers import number_column, number_reader, plain, plain_set
 from service.input.one_metric import is_of_a_feature
 from service.input.parts import SlotDocuments
@@ -67,6 +68,7 @@ class Paths(NamedTuple):
     values: Path | None
     by_feature: tuple[Path, ...]
     quality: tuple[Path | None, ...]  # one for each feature, or none
+    labels: tuple[Path, ...]
 
 
 def paths_of(mapping: TopicMapping, features: Sequence[str]) -> Paths:
@@ -96,6 +98,7 @@ def paths_of(mapping: TopicMapping, features: Sequence[str]) -> Paths:
         values=path(values) if isinstance(values, str) else None,
         by_feature=by_feature,
         quality=of_quality,
+        labels=tuple(map(path, mapping.labels.values())),
     )
 
 
@@ -144,14 +147,15 @@ def column_reader(
         of_reading.append(paths.values)
     if paths.readings is not None:
         of_reading.append(paths.readings)
-    everywhere = [*paths.select, *paths.stream, paths.time]
+    everywhere = [*paths.select, *paths.stream, *paths.labels, paths.time]
     if not features or any(one.place != READING for one in of_reading):
         return None
     taken_whole = [*paths.by_feature, *(one for one in (paths.values, paths.readings) if one is not None)]
     if any(one.names is None for one in taken_whole) or not all(map(_is_of_columns, (*of_reading, *everywhere))):
         return None
     tested = [one for one in paths.select if one.formula is None]
-    parts = [one for one in (*paths.stream, paths.time, *paths.quality, *paths.select) if one and one not in tested]
+    named = (*paths.stream, *paths.labels, paths.time)
+    parts = [one for one in (*named, *paths.quality, *paths.select) if one and one not in tested]
     shape = shape_of(
         Wanted(
             readings=paths.readings and paths.readings.names,
@@ -189,7 +193,8 @@ class ColumnReader:
         self._times_ms = time_column(TimeRules(mapping.setting, unit, mapping.time_format, mapping.time_zone))
         self._good = plain_set(mapping.good)
         key = key_of(mapping)
-        self._keys = {one: _KeyParts(key, one) for one in (*paths.select, *paths.stream, paths.time)}
+        self._keys = {one: _KeyParts(key, one) for one in (*paths.select, *paths.stream, *paths.labels, paths.time)}
+        self._labels = LabelReader(mapping.labels)
         self._values = self._one_by_one() if paths.values is None else self._side_by_side(paths.values, features)
 
     def read(self, topic: str, records: MappedRecords, fit: Bools) -> ReadColumns:
@@ -205,9 +210,10 @@ class ColumnReader:
         keys, unnamed = self._names(readings)
         values, unread = self._values(readings.objects)
         self._judge_quality(values, readings)
-        left[readings.record[(times == NO_TIME) | unnamed | unread]] = True
+        labels, unsure = self._labels_of(readings)
+        left[readings.record[(times == NO_TIME) | unnamed | unread | unsure]] = True
         indices = np.arange(len(times)) - (np.cumsum(counts) - counts)[readings.record]
-        columns = Columns(readings.record, indices, keys, times, values, named=True)
+        columns = Columns(readings.record, indices, keys, times, values, named=True, labels=labels)
         if left.any():
             columns = columns.part(~left[readings.record])
         return ReadColumns(columns, left, int(skipped[~left].sum()))
@@ -300,6 +306,16 @@ class ColumnReader:
                 unnamed |= np.array([type(part) not in (str, int) for part in found], np.bool_)
                 parts[n] = list(map(str, found))
             return _encoded(_joined(parts)), unnamed
+
+    def _labels_of(self, readings: _Readings) -> tuple[list[Labels] | None, Bools]:
+        """(N,) and of which of them they are not known; None where the mapping names none."""
+        unsure = np.zeros(len(readings.objects), np.bool_)
+        if not self._paths.labels:
+            return None, unsure
+        columns = [self._column(one, readings) for one in self._paths.labels]
+        for found in columns:
+            unsure |= _is_unsure(found)
+        return self._labels.of_columns(columns), unsure
 
     def _judge_quality(self, values: Doubles, readings: _Readings) -> None:
         for n, one in enumerate(self._paths.quality):

@@ -17,6 +17,7 @@ from service.errors import RejectedReading
 from service.input.columns import Columns, End, in_order
 from service.input.documents import documents_in_text, documents_of, key_of
 from service.input.formats import MAX_BATCH_BYTES, NO_TIME, TopicMapping
+from service.input.labels import LabelReader, Labels
 from service.input.mapped_columns import (
     LEAST_READING_BYTES,
     ColumnReader,
@@ -60,13 +61,14 @@ class _Rows:
         self.keys: list[bytes] = []
         self.times_ms: list[int] = []
         self.values: list[list[float]] = []
+        self.labels: list[Labels] = []
 
     def cut(self, length: int) -> None:
         """Take back those behind the first `length`."""
-        for column in (self.records, self.indices, self.keys, self.times_ms, self.values):
+        for column in (self.records, self.indices, self.keys, self.times_ms, self.values, self.labels):
             del column[length:]
 
-    def columns(self, features: int) -> Columns:
+    def columns(self, features: int, *, labelled: bool) -> Columns:
         return Columns(
             np.array(self.records, np.int64),
             np.array(self.indices, np.int64),
@@ -74,6 +76,7 @@ class _Rows:
             np.array(self.times_ms, np.int64),
             np.array(self.values, np.float64).reshape(len(self.values), features),
             named=True,
+            labels=self.labels if labelled else None,
         )
 
 
@@ -104,7 +107,8 @@ class MappedReader:
         else:
             self._row = self._one_by_one(self._paths.by_feature) if values is None else self._side_by_side(values)
         self._good = plain_set(mapping.good)
-        found = [self._paths.time, *self._paths.select, *self._paths.stream]
+        found = [self._paths.time, *self._paths.select, *self._paths.stream, *self._paths.labels]
+        self._labels = LabelReader(mapping.labels)
         self._nothing = [math.nan] * len(self._features)
         self._needs_headers = any(one.text.startswith("$header") for one in found)
         self._needs_key = any(one.text.startswith("$key") for one in found)
@@ -157,7 +161,8 @@ class MappedReader:
             except RejectedReading as rejected:
                 rejects[n] = Reason(rejected.reason), str(rejected)
                 rows.cut(begin)
-        return MappedColumns(rows.columns(len(self._features)), rejects, flaws, skipped, ends)
+        columns = rows.columns(len(self._features), labelled=bool(self._paths.labels))
+        return MappedColumns(columns, rejects, flaws, skipped, ends)
 
     def _ended(self, topic: str, records: MappedRecords, n: int) -> End | None:
         """What record n, which has no value, says of its stream; None: its key or headers are not selected."""
@@ -210,6 +215,9 @@ class MappedReader:
             rows.keys.append(one[0])
             rows.times_ms.append(one[1])
             rows.values.append(one[2])
+            if self._paths.labels:
+                found = [_found_or_none(one, reading, here) for one in self._paths.labels]
+                rows.labels.append(self._labels.of(found))
             index += 1
         return skipped
 
@@ -346,6 +354,14 @@ class MappedReader:
         )
 
 
+def _found_or_none(one: Path, reading: Any, around: Around) -> Any:
+    """Also where the path cannot be applied: no reading is refused for a label."""
+    try:
+        return one.find(reading, around)
+    except RejectedReading:
+        return None
+
+
 def mapped_names(mapping: TopicMapping, value: bytes) -> tuple[str, ...]:
     """The features that a record has, before there is a checkpoint that says which they are; none if it has none."""
     if isinstance(mapping.values, Mapping):
@@ -405,7 +421,7 @@ def _beside(mapping: TopicMapping) -> Callable[[str], bool]:
 def _used(mapping: TopicMapping) -> frozenset[str]:
     """The names of a reading that the mapping takes for something else than values."""
     quality = [mapping.quality] if isinstance(mapping.quality, str) else []
-    found = [path(one) for one in (mapping.time, *mapping.stream, *quality)]
+    found = [path(one) for one in (mapping.time, *mapping.stream, *mapping.labels.values(), *quality)]
     return frozenset(one.names[0] for one in found if one.place == READING and one.names)
 
 

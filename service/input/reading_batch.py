@@ -10,6 +10,7 @@ from torch import Tensor
 from models.data.arrays import Doubles, Int64s
 from models.data.quiet_time import NOW
 from models.detection.detector import Readings
+from service.input.labels import Labels
 from service.log.port import Fetched, Partition
 
 StreamKey = NewType("StreamKey", bytes)  # a Kafka message key: see models.stream_key
@@ -49,6 +50,7 @@ class ReadingBatch(NamedTuple):
     ends: tuple[StreamEnd, ...] = ()  # of streams, in offset order; no reading is in their records; not of a part
     excluded: Int64s | None = None  # (N, 2) values that count as missing, as Excluded; None: not one does
     paused_until: Doubles | None = None  # (N,) ms, as models.detection.pauses has it; None: no stream pauses
+    labels: list[Labels] | None = None  # N, of their streams; None: no mapping names any
 
     @property
     def paused(self) -> int:
@@ -78,6 +80,7 @@ class ReadingBatch(NamedTuple):
             runs,
             excluded=excluded,
             paused_until=paused_until,
+            labels=None if self.labels is None else self.labels[part],
         )
 
     def part(self, index: Int64s) -> "ReadingBatch":
@@ -95,6 +98,7 @@ class ReadingBatch(NamedTuple):
             self.indices[index],
             excluded=excluded,
             paused_until=paused_until,
+            labels=None if self.labels is None else [self.labels[n] for n in index.tolist()],
         )
 
 

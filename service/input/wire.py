@@ -246,7 +246,8 @@ class Decoder:
         some = fetched._replace(offsets=fetched.offsets[columns.records], times_ms=fetched.times_ms[columns.records])
         keys = cast(list[StreamKey], columns.keys)
         batch = batch_of(some, keys, columns.times_ms, columns.values, columns.indices)
-        return batch._replace(runs=_runs(fetched, columns) if columns.one_stream_a_record else None), rejects
+        runs = _runs(fetched, columns) if columns.one_stream_a_record else None
+        return batch._replace(runs=runs, labels=columns.labels), rejects
 
     def _read_records(self, fetched: Fetched) -> list[Read]:
         """What each record holds, or why it cannot be decoded at all. MessagePack is read all at once."""

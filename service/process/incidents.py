@@ -60,7 +60,7 @@ def run_incidents(settings: Settings) -> None:
 def new_book(incidents: IncidentSettings, quiet: QuietTimes) -> IncidentBook:
     """An empty one, with the rules that are set."""
     rules = IncidentRules(
-        groups=Groups(incidents.separator, incidents.depth, incidents.groups),
+        groups=Groups(incidents.separator, incidents.depth, incidents.groups, incidents.labels),
         gap_ms=round(incidents.gap_s * 1000),
         longest_ms=round(incidents.longest_s * 1000),
         update_every_ms=round(incidents.update_every_s * 1000),

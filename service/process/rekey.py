@@ -80,6 +80,11 @@ def _check(settings: Settings) -> None:
             f"rekey.join_window_s: found null, expected the seconds whose metrics are one reading, as the records of "
             f"{named[0]} hold one metric each (input.topics.{named[0]}.metric)"
         )
+    if labelled := [topic for topic in rekey.topics if (one := settings.input.topics.get(topic)) and one.labels]:
+        raise RefusedSetting(
+            f"input.topics.{labelled[0]}.labels: expected none, as `telltale rekey` writes readings without labels; "
+            "what groups streams may be the first parts of their names (stream)"
+        )
     if rekey.topic in settings.input.topics:
         raise RefusedSetting(
             f"input.topics.{rekey.topic}: expected no mapping, as what `telltale rekey` writes needs none"

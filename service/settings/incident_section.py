@@ -95,7 +95,12 @@ class IncidentSettings(Section):
     groups: dict[Name, Names] = Field(
         default={},
         description='groups by name, each with patterns of streams: {"cooling": ["*/pump-*", "chiller-?"]}; they win '
-        "over the parts of the name",
+        "over labels and the parts of the name",
+    )
+    labels: Names = Field(
+        default=(),
+        description="labels that make a stream's group in place of its name, as [site, line]: those that the mapping "
+        "of its topic gives it (`input.topics`); a stream that lacks one is grouped by its name",
     )
     gap_s: Number = Field(
         default=300.0,

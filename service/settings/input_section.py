@@ -1,5 +1,6 @@
 """The section of the settings that says how records are read: `input`, and in it a mapping for each topic."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import isfinite
@@ -21,6 +22,7 @@ from service.settings.section import Section
 
 REGISTRY_FORMATS = ("avro", "protobuf")  # whose values and keys name a schema
 SOME_DAY = datetime(2024, 12, 31, tzinfo=UTC)  # the last of a leap year: the 366th, in a week of the next year
+MOST_LABELS = 8  # of a topic: they are in each event, and in the state
 SCHEMA_FORMATS = ("avro", "protobuf")  # that take a schema from a file
 
 
@@ -47,6 +49,12 @@ def _path_or_paths(value: object) -> object:
         if not isinstance(one, str):
             raise wrong_value("a path, or a mapping with a path for each feature")
         _path(one)
+    return value
+
+
+def _label_name(value: str) -> str:
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,63}", value):
+        raise wrong_value("up to 64 letters of ASCII, digits and _, no digit first, as names of labels")
     return value
 
 
@@ -90,6 +98,7 @@ def _numbers(value: object) -> object:
     return value
 
 
+LabelName = Annotated[str, AfterValidator(_label_name)]
 PathText = Annotated[str, AfterValidator(_path)]
 Paths = Annotated[tuple[PathText, ...], BeforeValidator(_listed), Field(min_length=1)]
 PathOrPaths = Annotated[str | dict[str, str], BeforeValidator(_path_or_paths)]
@@ -175,6 +184,12 @@ class TopicInput(Section):
     )
     good: Flags = Field(
         default=(), description="the flags of good values: numbers, true or false, and texts in any case"
+    )
+    labels: Annotated[dict[LabelName, PathText], Field(max_length=MOST_LABELS)] = Field(
+        default={},
+        description="paths of what events say of the stream beside its name, by label: {site: $header.site, line: "
+        "tags.line}; texts, whole numbers, true and false; what is none, or longer than 200 characters, is left out; "
+        "`incidents.labels` groups by them",
     )
     tombstones: Literal["refuse", "ignore", "end"] = Field(
         default="refuse",

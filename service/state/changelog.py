@@ -30,6 +30,7 @@ from torch import Tensor
 
 from models.data.stream_key import MAX_KEY_BYTES
 from models.detection.rows import CHANNELS, SCALARS, Rows
+from service.input.labels import Labels
 from service.input.reading_batch import StreamKey
 from service.log.port import Partition, Record
 from service.state.changelog_keys import (
@@ -108,6 +109,13 @@ class _PageHeader(msgspec.Struct, array_like=True):
     keys: list[StreamKey]
 
 
+class _LabelledPageHeader(_PageHeader, array_like=True):
+    """Of a page of which streams have labels; one without any is as it was before there were labels."""
+
+    label_sets: list[dict[str, str]] = []  # the different ones
+    labels: list[int] = []  # of each row, which of them; -1: it has none
+
+
 class _RosterHeader(msgspec.Struct, array_like=True):
     group: str
     topic: str
@@ -116,7 +124,7 @@ class _RosterHeader(msgspec.Struct, array_like=True):
     keys: list[StreamKey]
 
 
-_Header = TypeVar("_Header", _PageHeader, _RosterHeader)
+_Header = TypeVar("_Header", _LabelledPageHeader, _RosterHeader)
 _Sealed = TypeVar("_Sealed", bound=msgspec.Struct)
 
 
@@ -181,10 +189,20 @@ def page_record(origin: Origin, layout: Layout, page: Page) -> Record:
         [slot - first for slot in page.slots.tolist()],
         list(page.keys),
     )
+    if page.labels is not None:
+        header = _labelled(header, page.labels)
     columns = [column.numpy().astype(dtype, copy=False) for column, dtype in zip(page.rows, _DTYPES, strict=True)]
     columns.append(page.applied.numpy().astype("<i8", copy=False))
     value = _framed(b"P", msgspec.msgpack.encode(header), b"".join(column.tobytes() for column in columns))
     return Record(page_key(origin, page.number), value)
+
+
+def _labelled(header: _PageHeader, labels: Sequence[Labels | None]) -> _PageHeader:
+    sets = dict[tuple[tuple[str, str], ...], int]()
+    which = [-1 if one is None else sets.setdefault(tuple(one.items()), len(sets)) for one in labels]
+    if not sets:
+        return header
+    return _LabelledPageHeader(**msgspec.structs.asdict(header), label_sets=list(map(dict, sets)), labels=which)
 
 
 def roster_record(origin: Origin, number: int, keys: Sequence[StreamKey]) -> Record:
@@ -311,7 +329,7 @@ def _read_roster(collected: Collected, number: int) -> tuple[StreamKey, ...] | N
 
 
 def _read_page(origin: Origin, layout: Layout, number: int, value: bytes) -> Page | Stale:
-    header, columns = _decoded(_PageHeader, _body(b"P", value))
+    header, columns = _decoded(_LabelledPageHeader, _body(b"P", value))
     _require_origin(origin, Origin(header.group, Partition(header.topic, header.partition)), f"page {header.page}")
     if header.page != number:
         raise UnreadableRecord("foreign", f"holds page {header.page}")
@@ -323,7 +341,16 @@ def _read_page(origin: Origin, layout: Layout, number: int, value: bytes) -> Pag
         raise UnreadableRecord("corrupt", f"{len(columns)} bytes of rows, expected {len(keys) * layout.row_bytes}")
     rows, applied = _read_columns(layout, len(keys), columns)
     slots = torch.tensor(places, dtype=torch.int64) + number * PAGE_ROWS
-    return Page(number, header.through, slots, keys, rows, applied)
+    return Page(number, header.through, slots, keys, rows, applied, _read_labels(header))
+
+
+def _read_labels(header: _LabelledPageHeader) -> tuple[Labels | None, ...] | None:
+    sets, which = header.label_sets, header.labels
+    if not which:
+        return None
+    if len(which) != len(header.keys) or not -1 <= min(which) <= max(which) < len(sets):
+        raise UnreadableRecord("corrupt", "its streams and their labels do not fit together")
+    return tuple(None if n < 0 else sets[n] for n in which)
 
 
 def _read_columns(layout: Layout, streams: int, data: memoryview) -> tuple[Rows, Tensor]:

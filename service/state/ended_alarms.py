@@ -71,6 +71,7 @@ def _event(
         kind_probability=UNSET if guess is None else guess.probability,
         opened_by=UNSET if guess is None else opened_by,
         began_at=UNSET if silent is None else rfc3339(silent.last_ms),
+        labels=UNSET if alarm.labels is None else alarm.labels,
     )
     change = "opened" if closed_as is None else "closed"
     return enveloped(anomaly, change, opening_of(partition, alarm.opened_offset, stream), time)

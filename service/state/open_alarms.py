@@ -9,6 +9,7 @@ from torch import Tensor
 from models.detection.alarm import OpenedBy, Severity
 from models.detection.kinds import Guess
 from models.detection.rows import SCALARS
+from service.input.labels import Labels
 from service.input.reading_batch import StreamKey
 from service.state.slab import StateSlab
 
@@ -25,6 +26,7 @@ class HeldAlarm(NamedTuple):
     peak: float  # highest score since it opened
     opened_by: OpenedBy
     guess: Guess | None = None  # what fault it looked like so far; None: no head that could say
+    labels: Labels | None = None  # of the stream, as its last reading had them; None: it has none
 
 
 def open_alarms(slab: StateSlab) -> list[HeldAlarm]:
@@ -46,6 +48,7 @@ def held_alarms(slab: StateSlab, slots: Tensor) -> list[HeldAlarm]:
             peak,
             OpenedBy(int(opened_by)),
             Guess.of(vote) if vote.any() else None,
+            slab.labels(slot),
         )
         for slot, (offset, opened_ms, alarm, peak, opened_by), vote in rows
         if (key := slab.keys[slot]) is not None

@@ -4,7 +4,7 @@ A slab is Rows (tensors with the stream first) with spare room, and an index fro
 rows are a page, the unit in which state is written. A slot belongs to its stream until it is evicted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.data.arrays import Floats, Int64s
 from models.detection.rows import Rows
+from service.input.labels import Labels
 from service.input.reading_batch import StreamKey
 from service.state.key_index import NO_SLOT, KeyIndex
 
@@ -29,6 +30,7 @@ class Page(NamedTuple):
     keys: tuple[StreamKey, ...]  # P
     rows: Rows  # of P streams
     applied: Tensor  # (P,) int64: offset of the last reading in each row
+    labels: tuple[Labels | None, ...] | None = None  # P, of that reading; None: not one has any
 
 
 class StateSlab:
@@ -44,6 +46,7 @@ class StateSlab:
         self._rows = rows_for([])
         self._applied = torch.empty(0, dtype=torch.int64)
         self._scores = np.empty(0, np.float32)
+        self._labels: dict[int, Labels] = {}  # by slot, of streams that have any
         self._dirty_since = np.empty(0, np.int64)  # by page: offset of the first change not written, or -1
         self._through: dict[int, int] = {}  # of pages that were loaded
         self._membership_changed: set[int] = set()  # pages whose membership changed since they were written
@@ -125,6 +128,20 @@ class StateSlab:
         """slots, scores: (N,), in offset order: of a stream's several scores the last one stays."""
         self._scores[slots.numpy()] = scores.numpy()
 
+    def note_labels(self, slots: Tensor, labels: Sequence[Labels] | None) -> None:
+        """Those of the last readings that are in the rows at `slots` (S,): they are written with these.
+
+        labels: S; None: not one reading has any.
+        """
+        if labels is not None:
+            self._labels.update(zip(slots.tolist(), labels, strict=True))
+        elif self._labels:
+            self._drop_labels(slots.tolist())
+
+    def labels(self, slot: int) -> Labels | None:
+        """Those of the last reading in the row; None: it has none."""
+        return self._labels.get(slot) or None
+
     def evict(self, key: StreamKey, offset: int) -> None:
         """Forget a stream, because of the reading at `offset`; its slot may be given to another."""
         if key not in self:
@@ -173,7 +190,9 @@ class StateSlab:
         some = self._index.between(begin, min(begin + PAGE_ROWS, self._end))
         held = [(slot, key) for slot, key in enumerate(some, begin) if key is not None]
         slots = torch.tensor([slot for slot, _ in held], dtype=torch.int64)
-        return Page(number, through, slots, tuple(key for _, key in held), self.gather(slots), self._applied[slots])
+        labels = tuple(self.labels(slot) for slot, _ in held) if self._labels else None
+        keys = tuple(key for _, key in held)
+        return Page(number, through, slots, keys, self.gather(slots), self._applied[slots], labels)
 
     def clean(self, number: int) -> None:
         """A page has been written: it is not dirty any more."""
@@ -189,13 +208,16 @@ class StateSlab:
         self._make_room(first + PAGE_ROWS)
         self._listed = None
         self._through[page.number] = page.through
-        _, _, slots, keys, rows, applied = page
+        _, _, slots, keys, rows, applied, labels = page
         if (self._index.find(keys) != NO_SLOT).any():
             kept = [n for n, key in enumerate(keys) if self._take_over(key, page)]
             some = torch.tensor(kept, dtype=torch.int64)
             keys = tuple(keys[n] for n in kept)
             slots, rows, applied = slots[some], rows.take(some), applied[some]
+            labels = None if labels is None else tuple(labels[n] for n in kept)
         self._index.add(keys, slots.numpy())
+        if labels is not None:
+            self._labels.update((slot, one) for slot, one in zip(slots.tolist(), labels, strict=True) if one)
         if first == self._end and len(keys) == PAGE_ROWS and slots.tolist() == list(range(first, first + PAGE_ROWS)):
             self._load_whole(first, rows, applied)
             return
@@ -276,9 +298,14 @@ class StateSlab:
             column[freed] = 0
         self._applied[freed] = NOTHING_APPLIED
         self._scores[slots] = np.nan
+        self._drop_labels(slots.tolist() if self._labels else ())
         self._mark_dirty(freed, offset)
         self._membership_changed.update((slots // PAGE_ROWS).tolist())
         return [key for _, key in held]
+
+    def _drop_labels(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            self._labels.pop(slot, None)
 
     def _make_room(self, streams: int) -> None:
         """Grow by doubling, in whole pages."""

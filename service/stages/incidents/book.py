@@ -200,7 +200,7 @@ class IncidentBook:
 
     def _joinable(self, change: AnomalyChange) -> Incident | None:
         rules, opened_ms, found = self.rules, change.opened_ms, list[Incident]()
-        for name in self._groups.get(rules.groups.of(change.stream), ()):
+        for name in self._groups.get(rules.groups.of(change.stream, change.labels), ()):
             one = self.incidents[name]
             begins_ms = one.summary.began_ms - rules.gap_ms
             ends_ms = min(one.summary.active_ms + rules.gap_ms, one.summary.began_ms + rules.longest_ms)
@@ -209,7 +209,7 @@ class IncidentBook:
         return max(found, key=_age, default=None)
 
     def _begin(self, change: AnomalyChange) -> Incident:
-        group, opened_ms = self.rules.groups.of(change.stream), change.opened_ms
+        group, opened_ms = self.rules.groups.of(change.stream, change.labels), change.opened_ms
         begun_by = change.anomaly
         if change.time_ms != change.opened_ms:  # its opening was not seen, or its incident has expired: this is another
             begun_by = f"{begun_by}/{change.time_ms}"

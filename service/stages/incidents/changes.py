@@ -6,6 +6,7 @@ import msgspec
 
 from models.data.rfc3339 import milliseconds_of
 from service.errors import RejectedReading
+from service.input.labels import NO_LABELS, Labels
 from service.input.notices import STATE_LOST, STATE_PRIMED
 from service.input.reasons import Reason
 
@@ -31,6 +32,7 @@ class AnomalyChange(NamedTuple):
     closed_as: str | None = None  # as its event says; None: it is open
     channel: str = ""  # with the largest share; empty where no reading changed it
     return_period_s: float = 0.0  # how rarely its stream is as strange; 0: not known
+    labels: Labels = NO_LABELS  # of its stream
 
 
 class AnomaliesEnded(NamedTuple):
@@ -59,6 +61,7 @@ class _Data(msgspec.Struct):
     closed_as: str | None = None
     channels: list[_Channel] = []
     return_period_s: float = 0.0
+    labels: dict[str, str] = {}
 
 
 class _State(msgspec.Struct):
@@ -110,6 +113,7 @@ def read_change(value: bytes | None) -> AnomalyChange | AnomaliesEnded | None:
             None if data.status == "open" else data.closed_as or RECOVERED,
             _foremost(data.channels),
             data.return_period_s,
+            data.labels,
         )
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise RejectedReading(Reason.BAD_JSON, f"not an event of an anomaly or of its state: {error}") from error

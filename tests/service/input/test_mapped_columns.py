@@ -61,6 +61,16 @@ MORE = (
         features=("a",),
     ),
     Payload(
+        "labels",
+        b'{"batch":{"site":"a","on":true},"m":[{"timestamp":1767571200000,"v":1,"id":"p7","line":3,"t":{"as":"x"}}]}',
+        "{readings: m, key_format: json, stream: id, values: v, labels: {site: $record.batch.site, "
+        'line: line, asset: t.as, either: "line || id", key: $key.hall, unit: $header.unit, topic: $topic, '
+        "running: $record.batch.on}}",
+        b'{"hall":"h2"}',
+        ("v",),
+        headers={"unit": b"bar"},
+    ),
+    Payload(
         "MessagePack",
         msgspec.msgpack.encode({"timestamp": NOW_MS, "values": {"temp": 61.5, "press": None}, "id": "p7"}),
         "{format: msgpack, stream: id}",
@@ -102,10 +112,11 @@ def outcome(reads: Decoder, batch: Fetched) -> tuple[dict[int, list[Any]], dict[
     read, rejects = reads.decode(batch)
     found: dict[int, list[Any]] = {}
     offsets, times, values = (column.tolist() for column in read.readings)
-    for key, offset, index, time, row, record_ms in zip(
-        read.keys, offsets, read.indices.tolist(), times, values, read.record_times_ms.tolist(), strict=True
+    labels = [None] * len(offsets) if read.labels is None else read.labels
+    for key, offset, index, time, row, record_ms, named in zip(
+        read.keys, offsets, read.indices.tolist(), times, values, read.record_times_ms.tolist(), labels, strict=True
     ):
-        found.setdefault(offset, []).append((key, index, time, [value.hex() for value in row], record_ms))
+        found.setdefault(offset, []).append((key, index, time, [value.hex() for value in row], record_ms, named))
     said = {int(batch.offsets[reject.record]): (reject.reason, reject.detail) for reject in rejects}
     return found, said, read.skipped
 

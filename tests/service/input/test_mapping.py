@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from service.errors import RefusedSetting
 from service.input.formats import RecordRules, TopicMapping
+from service.input.labels import label_text
 from service.input.mapping import mapped_names
 from service.input.reading_batch import ReadingBatch
 from service.input.reasons import Reason
@@ -528,6 +529,52 @@ def test_other_topics_are_read_as_ever() -> None:
     assert (batch.keys, rejects) == ([b"p"], [])
 
 
+LABELLED: dict[str, Any] = {
+    "labels": {"site": "site", "line": "tags.line", "unit": "$header.unit", "n": "length(site)"}
+}
+
+
+@pytest.mark.parametrize(
+    ("site", "found"),
+    [
+        ("Halle Süd", "Halle Süd"), ("x" * 200, "x" * 200), (7, "7"), (-(2**63), str(-(2**63))), (True, "true"),
+        (False, "false"), ("x" * 201, None), ("", None), (None, None), (7.5, None), (2**64, None), (["a"], None),
+        ({"a": 1}, None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_label_is_a_text_a_whole_number_or_a_boolean_and_else_left_out(
+    site: object, found: str | None, count: int
+) -> None:
+    """One record at a time and all at once."""
+    mapped = {"labels": {"site": "site", "line": "tags.line", "unit": "$header.unit"}}
+    value = {"timestamp": NOW_MS, "values": {"temp": 1, "press": 2}, "site": site, "tags": {"line": 3}}
+    batch, rejects = decode([json.dumps(value).encode()] * count, mapped, headers={"unit": b"b\xff"})
+    rest = {"line": "3", "unit": "b\ufffd"}
+    assert rejects == []
+    assert batch.labels == [{"site": found, **rest} if found is not None else rest] * count
+    assert len(set(map(id, batch.labels or ()))) == 1
+
+
+def test_half_of_a_surrogate_pair_is_no_label_as_no_event_could_have_it() -> None:
+    assert (label_text("a\ud800"), label_text("a\U0001f6e2")) == (None, "a\U0001f6e2")
+
+
+def test_no_reading_is_refused_for_a_label_that_cannot_be_looked_for() -> None:
+    value = json.dumps({"timestamp": NOW_MS, "values": {"temp": 1, "press": 2}, "site": 7}).encode()
+    batch, rejects = decode([value], LABELLED)
+    assert (batch.labels, rejects) == ([{"site": "7"}], [])
+
+
+def test_the_parts_of_a_batch_have_their_labels() -> None:
+    written = [json.dumps({"timestamp": NOW_MS, "values": [n, n], "site": f"s{n}"}).encode() for n in range(6)]
+    batch, _ = decode([*written[:2], b"{", *written[2:]], {"labels": {"site": "site"}})
+    assert [one["site"] for one in batch.labels or ()] == ["s0", "s1", "s2", "s3", "s4", "s5"]
+    assert batch.between(2, 4).labels == [{"site": "s2"}, {"site": "s3"}]
+    assert batch.part(np.array([1, 5])).labels == [{"site": "s1"}, {"site": "s5"}]
+    assert decode(written, {})[0].labels is None
+
+
 def test_the_names_of_the_features_are_found_through_the_mapping() -> None:
     value = json.dumps({"metrics": [{"fields": {"temp": 1, "on": True, "press": 2}, "ts": 1}]}).encode()
     assert mapped_names(TopicMapping("", readings="metrics", values="fields"), value) == ("temp", "press")
@@ -573,6 +620,7 @@ def list_of(value: bytes) -> list[Any]:
             {"readings": "m || @", "stream": ("$key", "id"), "time": "$time"},
             {"select": ("id > `1`",), "values": {"temp": "temp", "press": "m[0].press"}, "time_zone": "UTC"},
             {"format": "msgpack", "quality": "id", "good": ("a",)},
+            {"labels": {"a": "id", "b": "m[0].id", "c": "length(id)", "d": "$key"}},
         ]
     ),
 )

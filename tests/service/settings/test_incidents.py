@@ -38,6 +38,20 @@ def test_groups_and_quiet_times_are_read_and_what_is_shown_can_be_read_again(fil
     assert rules.quiet("any", monday_ms + 3_600_000) is None
 
 
+def test_labels_of_a_mapping_group_streams(file: Path, tmp_path: Path) -> None:
+    file.write_text(
+        "incidents: {labels: [site, line]}\n"
+        "input: {topics: {plc: {labels: {site: $header.site, line: tags.line, asset: '\"@id\"'}}}}"
+    )
+    settings = load(file, {})
+    again = tmp_path / "again.yaml"
+    again.write_text(shown(settings))
+    assert load(again, {}).incidents == settings.incidents
+    assert load(again, {}).input == settings.input
+    groups = new_book(settings.incidents, quiet_times(settings.incidents)).rules.groups
+    assert groups.of("p-4711", {"site": "a", "line": "3", "asset": "x"}) == "a/3"
+
+
 @pytest.mark.slow
 def test_a_calendar_is_read_from_its_file_and_a_wrong_one_is_named(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "plant.ics"

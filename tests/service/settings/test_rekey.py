@@ -35,6 +35,10 @@ def test_no_topic_is_written_to_itself() -> None:
             {"rekey.topics": ["a"], "input.topics": {"telltale.readings": {"time_unit": "s"}}},
             r"input\.topics\.telltale\.readings: expected no mapping",
         ),
+        (
+            {"rekey.topics": ["a"], "input.topics": {"a": {"labels": {"site": "site"}}}},
+            r"input\.topics\.a\.labels: expected none, as `telltale rekey` writes readings without labels",
+        ),
     ],
 )
 def test_topics_that_do_not_fit_are_refused_before_anything_is_begun(

@@ -345,6 +345,37 @@ def test_a_page_that_was_written_wrong_is_corrupt(head: object, columns: bytes) 
     assert found.reason == "corrupt"
 
 
+LABELS = ({"site": "Halle Süd", "line": "3"}, None)
+
+
+def test_a_page_with_labels_comes_back_and_one_without_is_as_it_was_before_there_were_any() -> None:
+    record = page_record(HERE, LAYOUT, PAGE._replace(labels=LABELS))
+    found = read_page(collected(record), LAYOUT, 0)
+    assert isinstance(found, Page)
+    assert (bits(found), found.labels) == (bits(PAGE), LABELS)
+    without = page_record(HERE, LAYOUT, PAGE)
+    assert page_record(HERE, LAYOUT, PAGE._replace(labels=(None, None))) == without
+    (length,) = struct.unpack_from("<I", value_of(without), 10)
+    assert len(msgspec.msgpack.decode(value_of(without)[14 : 14 + length])) == len(header())
+
+
+def test_equal_labels_are_written_once() -> None:
+    names = [b"stream-%d" % n for n in range(PAGE_ROWS)]
+    page = page_of(names, range(PAGE_ROWS))
+    labels = tuple({"site": "hall-7", "line": str(n % 2)} for n in range(PAGE_ROWS))
+    sizes = [len(value_of(page_record(HERE, LAYOUT, one))) for one in (page, page._replace(labels=labels))]
+    assert sizes[1] - sizes[0] < 2 * PAGE_ROWS
+
+
+@pytest.mark.parametrize(
+    "more", [[[{"site": "a"}], [0]], [[{"site": "a"}], [0, 1]], [[], [0, -2]], [[{"site": 7}], [0, 0]], [[], "x"]]
+)
+def test_a_page_whose_labels_do_not_fit_is_corrupt(more: list[object]) -> None:
+    found = read_page(collected(Record(page_key(HERE, 0), framed([*header(), *more], ROWS))), LAYOUT, 0)
+    assert isinstance(found, Lost)
+    assert found.reason == "corrupt"
+
+
 def test_the_page_that_the_wrong_ones_are_made_of_is_right() -> None:
     found = read_page(collected(Record(page_key(HERE, 0), framed(header(), ROWS))), LAYOUT, 0)
     assert isinstance(found, Page)

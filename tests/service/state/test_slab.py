@@ -524,3 +524,33 @@ def test_a_slab_with_room_reserved_does_not_grow_when_pages_are_loaded() -> None
     assert slab.rows.scalars.data_ptr() == rows
     assert slab.keys == source.keys
     assert equal(slab.rows, source.rows)
+
+
+def test_labels_are_in_the_page_of_their_row_and_go_with_the_stream() -> None:
+    here, there = {"site": "a"}, {"site": "b", "line": "3"}
+    slab, again = StateSlab(fresh_rows), StateSlab(fresh_rows)
+    slots = write(slab, keys(4), 1.0, 7)
+    slab.note_labels(slots[:3], [here, there, {}])
+    page = slab.page(0, 8)
+    assert page.labels == (here, there, None, None)
+    again.load(page)
+    assert [again.labels(slot) for slot in range(4)] == [here, there, None, None]
+    slab.evict(key(1), 9)
+    assert int(slab.slots([key(9)])[0]) == 1
+    assert slab.labels(1) is None, "another stream has the slot"
+    slab.note_labels(slots[:1], None)
+    assert slab.labels(0) is None
+    assert slab.page(0, 10).labels == (None,) * 4
+    assert StateSlab(fresh_rows).page(0, 10).labels is None
+
+
+def test_of_a_stream_in_two_pages_the_labels_of_the_later_one_stay() -> None:
+    older, newer = StateSlab(fresh_rows), StateSlab(fresh_rows)
+    older.note_labels(write(older, keys(2), 1.0, 7), [{"site": "a"}, {"site": "b"}])
+    write(newer, keys(PAGE_ROWS, 10), 2.0, 8)
+    newer.note_labels(write(newer, keys(1), 2.0, 9), [{"site": "c"}])
+    for pages in ((older.page(0, 10), newer.page(1, 20)), (newer.page(1, 20), older.page(0, 10))):
+        slab = StateSlab(fresh_rows)
+        for page in pages:
+            slab.load(page)
+        assert [slab.labels(int(slot)) for slot in slab.find(keys(2))] == [{"site": "c"}, {"site": "b"}]

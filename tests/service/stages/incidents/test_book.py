@@ -96,6 +96,25 @@ def test_a_declared_group_wins_over_the_name_and_a_name_without_parts_is_a_group
     ]
 
 
+def test_labels_win_over_the_name_where_a_stream_has_them_all() -> None:
+    groups = Groups("/", 2, {"cooling": ["chiller"]}, ("site", "line"))
+    here = {"site": "hall-2", "line": "3", "asset": "pump"}
+    assert groups.of("p-4711", here) == groups.of("hall-2/3/m/s") == "hall-2/3"
+    assert groups.of("a/1/m/s", {"site": "hall-2"}) == "a/1"
+    assert groups.of("chiller", here) == "cooling"
+
+
+def test_streams_with_the_same_labels_are_one_incident_whatever_their_names() -> None:
+    rules = IncidentRules(groups=Groups(labels=("line",)))
+    failing = [change(f"p-{n}", n)._replace(labels={"line": str(n % 2)}) for n in range(20)]
+    book = book_of(rules)
+    events = observed(book, failing)
+    assert {event.data.group for event in events} == {"0", "1"}
+    assert len(book.incidents) == 2
+    moved = change("p-0", 30, since_s=0, severity=CRITICAL)._replace(labels={"line": "1"})
+    assert observed(book, [moved])[-1].data.group == "0", "an anomaly stays in its incident"
+
+
 def test_what_begins_long_after_the_others_is_an_incident_of_its_own_even_if_they_go_on() -> None:
     book = book_of(IncidentRules(gap_ms=300_000, longest_ms=600_000))
     opened = observed(book, [change("a/1/x", 0), change("a/1/y", 301)])
@@ -175,8 +194,8 @@ def busy(seed: int, days: float = 0.3) -> list[AnomalyChange]:
         changes.append(change(stream, began_s + lasts_s / 2, since_s=began_s, severity=severity, n=n))
         if n % 50:
             changes.append(change(stream, began_s + lasts_s, is_open=False, since_s=began_s, severity=severity, n=n))
-    order = {one: one.time_ms + chance.randrange(900_000) for one in changes}
-    arrived = sorted(changes, key=lambda one: (order[one], one.anomaly))
+    order = {id(one): one.time_ms + chance.randrange(900_000) for one in changes}
+    arrived = sorted(changes, key=lambda one: (order[id(one)], one.anomaly))
     firsts = {one.anomaly: n for n, one in reversed(list(enumerate(arrived)))}
     in_turn = iter(sorted(changes, key=lambda one: (firsts[one.anomaly], one.time_ms)))
     turns: dict[str, list[AnomalyChange]] = {}
