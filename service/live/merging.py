@@ -71,7 +71,9 @@ class MergedStatus:
         seen = self._seen.pop(worker, None)
         if seen is not None:
             self._ended_counts = add_counts([self._ended_counts, seen.status.counts])
-            waiting_for_none = {kind: one._replace(waiting=0) for kind, one in seen.counted.notified.items()}
+            waiting_for_none = {
+                kind: one._replace(waiting=0, interrupted=0) for kind, one in seen.counted.notified.items()
+            }
             self._ended_counted = add_counted([self._ended_counted, seen.counted._replace(notified=waiting_for_none)])
 
     def supervise(self, processes: Sequence[WorkerProcess]) -> None:

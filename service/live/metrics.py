@@ -236,14 +236,22 @@ class Metrics:
             ("telltale_notifications_sent", "Alerts and events that a receiver took.", _of_each(notified, "sent")),
             ("telltale_notification_failures", "Requests to a receiver that failed.", _of_each(notified, "failures")),
             ("telltale_notifications_dropped", "Alerts and events given up.", _of_each(notified, "dropped")),
+            (
+                "telltale_notification_feed_interruptions",
+                "Times that the topic of anomalies could not be read for a receiver.",
+                _of_each(notified, "interruptions"),
+            ),
         ):
             yield _by(CounterMetricFamily(name, meaning, labels=["receiver"]), counts, list(notified))
-        waiting = GaugeMetricFamily(
-            "telltale_notifications_waiting", "Alerts and events not delivered yet.", labels=["receiver"]
-        )
-        for kind, one in notified.items():
-            waiting.add_metric([kind], one.waiting)
-        yield waiting
+        for name, meaning, counts in (
+            ("telltale_notifications_waiting", "Alerts and events not delivered yet.", _of_each(notified, "waiting")),
+            (
+                "telltale_notification_feeds_interrupted",
+                "Receivers for which the topic of anomalies cannot be read now.",
+                _of_each(notified, "interrupted"),
+            ),
+        ):
+            yield _by(GaugeMetricFamily(name, meaning, labels=["receiver"]), counts, list(notified))
 
     def _gauges(self) -> Iterator[Metric]:
         status = self._board.read()

@@ -105,6 +105,8 @@ class Notified(NamedTuple):
     failures: int = 0  # requests that failed; they are tried again
     dropped: int = 0  # refused for what they are, or pushed out by newer ones
     waiting: int = 0  # now
+    interruptions: int = 0  # times that the topic could not be read for a receiver
+    interrupted: int = 0  # receivers for which it cannot be read now
 
 
 class ProcessState(StrEnum):

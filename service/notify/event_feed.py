@@ -50,18 +50,27 @@ class Delivery(NamedTuple):
 class EventFeed:
     """A thread that reads the topic for one receiver."""
 
-    def __init__(self, topic: str, open_reader: Callable[[], Reader], to: Delivery) -> None:
+    def __init__(
+        self,
+        topic: str,
+        open_reader: Callable[[], Reader],
+        to: Delivery,
+        reopen_after_s: float = REOPEN_AFTER_S,
+    ) -> None:
         """open_reader: raises LogUnavailable."""
+        self._reopen_after_s = reopen_after_s
         self._topic, self._open_reader, self._to = topic, open_reader, to
         self._stopping = threading.Event()
         self._positions: Mapping[int, int] = {}  # everything before them was handed over
         self._reader: Reader | None = None
         self._failed: BaseException | None = None
+        self._interruptions, self._is_interrupted = 0, False
         self._thread = threading.Thread(target=self._run, name=f"{topic}-{to.receiver.kind}", daemon=True)
 
     @property
     def notified(self) -> Notified:
-        return self._to.sender.notified
+        interruptions, interrupted = self._interruptions, int(self._is_interrupted)
+        return self._to.sender.notified._replace(interruptions=interruptions, interrupted=interrupted)
 
     @property
     def kind(self) -> str:
@@ -88,7 +97,7 @@ class EventFeed:
                     self._read()
                 except LogUnavailable as error:
                     self._say_interrupted(error)
-                    self._stopping.wait(REOPEN_AFTER_S)
+                    self._stopping.wait(self._reopen_after_s)
         except BaseException as error:
             self._failed = error
             raise
@@ -106,6 +115,7 @@ class EventFeed:
         """One round: read some, hand it over, commit what is done."""
         outbox = self._to.outbox
         read = reader.poll(POLL_S, outbox.waiting() < MOST_WAITING)
+        self._is_interrupted = False
         if read.began or not read.positions:
             outbox.clear()
         self._positions = read.positions
@@ -134,6 +144,8 @@ class EventFeed:
         logger.info("event_feed_began", topic=self._topic, receiver=self._name, offsets=first)
 
     def _say_interrupted(self, error: LogUnavailable) -> None:
+        self._interruptions += 1
+        self._is_interrupted = True
         logger.warning("event_feed_interrupted", topic=self._topic, receiver=self._name, reason=str(error))
 
     def stop_reading(self) -> None:

@@ -40,8 +40,8 @@ class Notifications(NamedTuple):
     def notified(self) -> Mapping[str, Notified]:
         """By kind of receiver, also of those that there is none of."""
         totals = {kind: Counter[str]() for kind in RECEIVERS}
-        for sender in (*self.notifier.senders, *(feed.sender for feed in self.feeds)):
-            totals[sender.kind].update(sender.notified._asdict())
+        for one in (*self.notifier.senders, *self.feeds):
+            totals[one.kind].update(one.notified._asdict())
         return {kind: Notified(**total) for kind, total in totals.items()}
 
 

@@ -41,12 +41,27 @@ class Delivered(Protocol):
     def dropped(self) -> int: ...
     @property
     def waiting(self) -> int: ...
+    @property
+    def interruptions(self) -> int: ...
+    @property
+    def interrupted(self) -> int: ...
 
 
 DELIVERIES: Mapping[str, tuple[str, str]] = {
     "telltale_incident_notifications_sent": ("sent", "Alerts and events of incidents that a receiver took."),
     "telltale_incident_notification_failures": ("failures", "Requests to a receiver that failed."),
     "telltale_incident_notifications_dropped": ("dropped", "Alerts and events that a receiver refused."),
+    "telltale_incident_notification_feed_interruptions": (
+        "interruptions",
+        "Times that the topic of incidents could not be read for a receiver.",
+    ),
+}
+NOT_DELIVERED: Mapping[str, tuple[str, str]] = {
+    "telltale_incident_notifications_waiting": ("waiting", "Alerts and events not delivered yet."),
+    "telltale_incident_notification_feeds_interrupted": (
+        "interrupted",
+        "Receivers for which the topic of incidents cannot be read now.",
+    ),
 }
 
 
@@ -113,16 +128,11 @@ class IncidentMetrics(StageMetrics[IncidentStatus]):
     def _notifications(self) -> Iterator[Metric]:
         totals: dict[str, Counter[str]] = {}
         for kind, one in self._notified():
-            counts = {"sent": one.sent, "failures": one.failures, "dropped": one.dropped, "waiting": one.waiting}
-            totals.setdefault(kind, Counter()).update(counts)
-        for name, (counted, meaning) in DELIVERIES.items():
-            family = CounterMetricFamily(name, meaning, labels=["receiver"])
-            for kind, total in totals.items():
-                family.add_metric([kind], total[counted])
-            yield family
-        waiting = GaugeMetricFamily(
-            "telltale_incident_notifications_waiting", "Alerts and events not delivered yet.", labels=["receiver"]
-        )
-        for kind, total in totals.items():
-            waiting.add_metric([kind], total["waiting"])
-        yield waiting
+            counted = [*DELIVERIES.values(), *NOT_DELIVERED.values()]
+            totals.setdefault(kind, Counter()).update({name: getattr(one, name) for name, _ in counted})
+        for families, metrics in ((CounterMetricFamily, DELIVERIES), (GaugeMetricFamily, NOT_DELIVERED)):
+            for name, (what, meaning) in metrics.items():
+                family = families(name, meaning, labels=["receiver"])
+                for kind, total in totals.items():
+                    family.add_metric([kind], total[what])
+                yield family

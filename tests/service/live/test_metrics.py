@@ -207,11 +207,13 @@ def test_stages_and_transactions_are_counted(scrape: Scrape) -> None:
 
 
 def test_what_became_of_notifications_is_told(scrape: Scrape) -> None:
-    scrape.notified = {"webhook": Notified(sent=5, failures=4, dropped=3, waiting=2)}
+    scrape.notified = {"webhook": Notified(sent=5, failures=4, dropped=3, waiting=2, interruptions=7, interrupted=1)}
     assert scrape.value("telltale_notifications_sent_total", receiver="webhook") == 5
     assert scrape.value("telltale_notification_failures_total", receiver="webhook") == 4
     assert scrape.value("telltale_notifications_dropped_total", receiver="webhook") == 3
     assert scrape.value("telltale_notifications_waiting", receiver="webhook") == 2
+    assert scrape.value("telltale_notification_feed_interruptions_total", receiver="webhook") == 7
+    assert scrape.value("telltale_notification_feeds_interrupted", receiver="webhook") == 1
 
 
 def test_a_restore_is_counted_with_its_duration(scrape: Scrape) -> None:

@@ -1,6 +1,8 @@
 """Events to a receiver: what is sent, with which link, and that nothing is lost where a process ends."""
 
 import json
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -8,9 +10,11 @@ from urllib.parse import quote
 import pytest
 
 from models.data.rfc3339 import milliseconds_of, rfc3339
+from service.errors import LogUnavailable
+from service.kafka.topic_reader import Read
 from service.notify.alert_book import AHEAD_S, RESOLVED_FOR_S, AlertBook
 from service.notify.delivery import ALERTMANAGER, WEBHOOK, EventQueue, Receiver, Sender
-from service.notify.event_feed import Delivery, EventFeed, check_feeds
+from service.notify.event_feed import Delivery, EventFeed, check_feeds, stop_feeds
 from service.notify.incident_alerts import AlertOutbox, incident_links
 from service.notify.links import NO_LINKS, Links
 from service.notify.webhooks import CLOUD_EVENT, HeadersOf, WebhookOutbox, of_incidents
@@ -66,6 +70,13 @@ def alertmanager(topic: Topic, clock: Clock) -> tuple[EventFeed, AlertBook, Topi
     book, receiver, reader = AlertBook(clock=clock), Receiver(ALERTMANAGER, "http://nowhere"), TopicInMemory(topic)
     to = Delivery(receiver, AlertOutbox(book, LINKS, FROM_MINOR), Sender(receiver, book))
     return EventFeed("incidents", lambda: reader, to), book, reader
+
+
+def until(done: Callable[[], bool]) -> None:
+    ends_s = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < ends_s
+        time.sleep(0.01)
 
 
 def take(box: AlertBook | EventQueue, clock: Clock | None = None) -> list[Any]:
@@ -138,6 +149,41 @@ def test_only_incidents_that_are_as_severe_as_wanted_are_sent() -> None:
     assert plant.topic.done() == 1, "before what waits"
     feed.turn(reader)
     assert plant.topic.done() == 2
+
+
+def test_a_topic_that_cannot_be_read_is_counted_and_shown_until_it_can_be_read_again() -> None:
+    plant = Plant()
+    plant.change("a/1/s", "opened", 0)
+    away, queue = threading.Event(), EventQueue(CLOUD_EVENT)
+
+    class Reader(TopicInMemory):
+        def poll(self, timeout_s: float, more: bool = True) -> Read:
+            if away.is_set():
+                raise LogUnavailable("reading events on nowhere: timed out")
+            return super().poll(timeout_s, more)
+
+    def open_reader() -> Reader:
+        if away.is_set():
+            raise LogUnavailable("no broker at nowhere")
+        return Reader(plant.topic)
+
+    receiver = Receiver(WEBHOOK, "http://nowhere")
+    sender = Sender(receiver, queue, post=lambda _letter: None)
+    to = Delivery(receiver, WebhookOutbox(queue, of_incidents(NO_LINKS, FROM_MINOR)), sender)
+    feed = EventFeed("events", open_reader, to, reopen_after_s=0.01)
+    away.set()
+    feed.start()
+    until(lambda: feed.notified.interruptions >= 3)
+    assert feed.notified[:3] == (0, 0, 0)
+    assert feed.notified.interrupted == 1
+    away.clear()
+    until(lambda: feed.notified.sent == 1)
+    assert feed.notified.interrupted == 0
+    before = feed.notified.interruptions
+    away.set()
+    until(lambda: feed.notified.interrupted == 1)
+    assert feed.notified.interruptions > before
+    stop_feeds([feed])
 
 
 # --- Alertmanager
