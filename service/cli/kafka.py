@@ -54,6 +54,9 @@ def run(
     workers: Annotated[
         int | None, typer.Option(help="Worker processes, each a member of the group; more than one are supervised.")
     ] = None,
+    incidents: Annotated[
+        bool | None, typer.Option("--incidents", help="Make incidents too, in a process beside the workers.")
+    ] = None,
     http_port: Annotated[int | None, typer.Option(help="Port of health, metrics and API; 0: any.")] = None,
     log_format: Annotated[str | None, typer.Option(help="json, text or auto.")] = None,
     config: Config = None,
@@ -68,6 +71,7 @@ def run(
             "checkpoint": checkpoint,
             "features": features,
             "workers": workers,
+            "incidents.in_worker": incidents,
             "kafka.topics": topic or None,
             "kafka.bootstrap_servers": bootstrap_servers,
             "kafka.group": group,

@@ -1,8 +1,8 @@
 """Under which names a group's producers write: no two groups can ever have the same.
 
-`GROUP/INSTANCE`, `GROUP/INSTANCE/worker-N` and `GROUP/import/CHANCE`, each part percent-encoded, so that the slash
-stands between parts alone. All ids of a group, and no other's, begin with `GROUP/`: that is what a prefixed right is
-granted on.
+`GROUP/INSTANCE`, `GROUP/INSTANCE/PROCESS` (worker-N or incidents) and `GROUP/import/CHANCE`, each part percent-encoded,
+so that the slash stands between parts alone. All ids of a group, and no other's, begin with `GROUP/`: that is what a
+prefixed right is granted on.
 """
 
 import uuid
@@ -19,14 +19,14 @@ def worker_id(group: str, instance: str) -> str:
     return prefix_of(group) + quote(instance, safe="")
 
 
-def supervised_id(group: str, instance: str, number: int) -> str:
-    """Of the worker of this number in a service that has several. instance: the service's own."""
-    return f"{worker_id(group, instance)}/worker-{number}"
+def supervised_id(group: str, instance: str, process: str) -> str:
+    """Of a process of this name in a service that has several. instance: the service's own."""
+    return f"{worker_id(group, instance)}/{process}"
 
 
-def supervised_instance(instance: str, number: int) -> str:
-    """The same worker's name in its group, its group.instance.id."""
-    return f"{quote(instance, safe='')}/worker-{number}"
+def supervised_instance(instance: str, process: str) -> str:
+    """The same process's name in its group, its group.instance.id."""
+    return f"{quote(instance, safe='')}/{process}"
 
 
 def import_id(group: str) -> str:

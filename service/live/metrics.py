@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -25,6 +25,8 @@ from models.detection.sensor_rules import Excluded
 from service.live.histograms import BATCH_READINGS, LATENCY_S, RESTORE_S, STAGE_S, TRANSACTION_S, Histogram
 from service.live.shadow_metrics import shadow_families
 from service.live.status import Counts, Notified, PartitionStatus, ProcessState, StatusBoard, checkpoints_of
+
+LabelledFamily = TypeVar("LabelledFamily", CounterMetricFamily, GaugeMetricFamily)
 
 NOT_NOTIFIED: Mapping[str, Notified] = {}
 
@@ -383,7 +385,7 @@ class _WorkerProcesses:
         yield from families.values()
 
 
-def _by(family: CounterMetricFamily, counts: Mapping[str, int], labels: Sequence[str]) -> CounterMetricFamily:
+def _by(family: LabelledFamily, counts: Mapping[str, int], labels: Sequence[str]) -> LabelledFamily:
     for label in labels:
         family.add_metric([label], counts.get(label, 0))
     return family

@@ -1,9 +1,10 @@
-"""`telltale incidents`: build the stage from its settings, and run it until it is told to stop."""
+"""What makes incidents, alone or beside workers: built from its settings, and run until it is told to stop."""
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from service.notify.event_feed import check_feeds, stop_feeds
+from service.process.identity import Identity
 from service.process.quiet import dependencies_of, quiet_times
 from service.process.receivers import incident_feeds
 from service.process.stages import StagePlace, run_stage, stage_log
@@ -25,6 +26,11 @@ def run_incidents(settings: Settings) -> None:
     """Until SIGTERM or Ctrl-C; what is polled by then is committed."""
     stopping = Stopping()
     stopping.listen()
+    make_incidents(settings, stopping, Identity.alone(settings.kafka, settings.incidents.group))
+
+
+def make_incidents(settings: Settings, stopping: Stopping, identity: Identity) -> None:
+    """Until it is told to stop."""
     incidents, anomalies, controls = (
         settings.incidents,
         settings.kafka.anomalies_topic,
@@ -32,7 +38,7 @@ def run_incidents(settings: Settings) -> None:
     )
     place = StagePlace("incidents", incidents.group, incidents.metrics_host, incidents.metrics_port)
     quiet = quiet_times(incidents)
-    log, writer = stage_log(settings, place, (anomalies, controls), incidents.topic)
+    log, writer = stage_log(settings, place, identity, (anomalies, controls), incidents.topic)
     feeds = incident_feeds(settings)
     stage = IncidentStage(
         log,

@@ -40,8 +40,10 @@ class Notifications(NamedTuple):
     def notified(self) -> Mapping[str, Notified]:
         """By kind of receiver, also of those that there is none of."""
         totals = {kind: Counter[str]() for kind in RECEIVERS}
-        for one in (*self.notifier.senders, *self.feeds):
-            totals[one.kind].update(one.notified._asdict())
+        counted = [(one.kind, one.notified) for one in self.notifier.senders]
+        counted += [(one.kind, one.notified) for one in self.feeds]
+        for kind, notified in counted:
+            totals[kind].update(notified._asdict())
         return {kind: Notified(**total) for kind, total in totals.items()}
 
 

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from service.errors import RefusedSetting
 from service.input.wire import Decoder
+from service.process.identity import Identity
 from service.process.models import open_model
 from service.process.records import record_rules
 from service.process.stages import StagePlace, run_stage, stage_log
@@ -35,7 +36,9 @@ def run_rekey(settings: Settings) -> None:
     bounds_ms = round(limits.max_future_s * 1000), round(limits.max_past_s * 1000)
     reader = RecordReader(Decoder(features, *bounds_ms, record_rules(settings)))
     place = StagePlace("rekey", rekey.group, rekey.metrics_host, rekey.metrics_port)
-    log, _ = stage_log(settings, place, rekey.topics, rekey.topic, POLL_BYTES)
+    log, _ = stage_log(
+        settings, place, Identity.alone(settings.kafka, rekey.group), rekey.topics, rekey.topic, POLL_BYTES
+    )
     stage = RekeyStage(
         log,
         reader,

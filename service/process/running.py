@@ -7,7 +7,6 @@ import socket
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,7 +32,7 @@ from service.http.workers import Workers
 from service.kafka.log import KafkaLog
 from service.kafka.log_config import Cluster, GroupMember, PollLimits, TopicNames
 from service.kafka.membership import remove_member
-from service.kafka.transactional_ids import supervised_id, supervised_instance, worker_id
+from service.kafka.transactional_ids import supervised_instance
 from service.live.memory import Limit, MemoryKeeper, memory_limit, settle
 from service.live.metrics import Build, Metrics
 from service.live.observer import Observer
@@ -44,6 +43,8 @@ from service.live.streams import Streams
 from service.live.watching import Watching
 from service.process.following import follow_incidents
 from service.process.groupless import looking_back
+from service.process.identity import Identity, service_name
+from service.process.incidents import make_incidents
 from service.process.judges import Judges
 from service.process.models import Models, open_models, shadowed
 from service.process.receivers import Notifications, anomaly_notifications
@@ -60,7 +61,8 @@ from service.state.open_alarms import SEVERITIES
 from service.state.writer import StateWriter
 from service.worker.worker import PROBLEMS, Worker
 
-# Of a supervised worker, where starting it again is no use.
+INCIDENTS = "incidents"  # the process that makes them
+# Of a supervised process, where starting it again is no use.
 EXIT_CODES: dict[type[TelltaleError], int] = {
     RefusedSetting: EXIT_REFUSED,
     LostState: EXIT_HOPELESS,
@@ -75,7 +77,8 @@ def run_service(settings: Settings) -> None:
 
     A second signal ends it at once, and so does a first one that comes before there is anything to commit. With brokers
     that do not answer it ends all the same, soon: see stopping. Several workers are processes of their own, with a
-    supervisor; one has none: what started it restarts it, and sees its exit code.
+    supervisor, and so is one beside which incidents are made. One alone has none: what started it restarts it, and sees
+    its exit code.
     """
     stopping = Stopping()
     stopping.listen()
@@ -85,7 +88,7 @@ def run_service(settings: Settings) -> None:
     _announce_compiling()
     numerics = {one.digest: self_test(one.detector) for one in models.all}
     key_index.keep_code()  # not while its group waits for a worker
-    if settings.workers > 1:
+    if settings.workers > 1 or settings.incidents.in_worker:
         code = _supervised(settings, models, numerics)
         sys.stderr.flush()
         os._exit(code)  # what was loaded takes seconds to be taken down in order, and nothing is left to be written
@@ -125,23 +128,8 @@ class _Seen(NamedTuple):
     notifications: Notifications
 
 
-class Identity(NamedTuple):
-    """Who a worker is in its group."""
-
-    name: str  # of its clients
-    transactional_id: str
-    instance: str | None  # group.instance.id
-    leaves_at_close: bool
-
-
 def _alone(settings: Settings) -> Identity:
-    instance = settings.kafka.instance
-    me = instance or _new_instance()
-    return Identity(me, worker_id(settings.kafka.group, me), instance, leaves_at_close=False)
-
-
-def _new_instance() -> str:
-    return f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+    return Identity.alone(settings.kafka, settings.kafka.group)
 
 
 def _judge(
@@ -193,8 +181,8 @@ def _memory_share(workers: int) -> Limit | None:
 
 
 def _supervised(settings: Settings, models: Models, numerics: Mapping[str, str]) -> int:
-    """Several workers, each a fork of this process; returns the exit code."""
-    service = settings.kafka.instance or _new_instance()
+    """Workers, and what makes incidents where that is wanted, each a fork of this process; returns the exit code."""
+    kafka, service = settings.kafka, service_name(settings.kafka)
     now_ms, numbers = time.time_ns() // 1_000_000, range(1, settings.workers + 1)
     processes = tuple(WorkerProcess(number, ProcessState.WAITING, None, now_ms, 0) for number in numbers)
     # Of a shape with what workers publish: of no notification anything is counted here.
@@ -209,19 +197,20 @@ def _supervised(settings: Settings, models: Models, numerics: Mapping[str, str])
     def work(number: int, control: socket.socket) -> int:
         for server in servers:
             server.leave()
-        identity = Identity(
-            f"{service}-worker-{number}",
-            supervised_id(settings.kafka.group, service, number),
-            supervised_instance(service, number),
-            leaves_at_close=settings.kafka.instance is None,
-        )
+        identity = Identity.supervised(kafka, kafka.group, service, f"worker-{number}")
         return _work(settings, models, numerics, identity, number, control)
 
     def serve(control: socket.socket) -> int:
         return serve_supervised(servers, past, incidents, workers, control)
 
+    def incidents_beside(control: socket.socket) -> int:
+        for server in servers:
+            server.leave()
+        identity = Identity.supervised(kafka, settings.incidents.group, service, INCIDENTS)
+        return _make_incidents(settings, identity, control)
+
     def leave_group(number: int) -> int:
-        kafka, instance = settings.kafka, supervised_instance(service, number)
+        instance = supervised_instance(service, f"worker-{number}")
         left = remove_member(kafka.bootstrap_servers, kafka.group, instance, client_options(settings))
         logger.info("member_removed", worker=number, was_there=left)
         return 0
@@ -231,8 +220,9 @@ def _supervised(settings: Settings, models: Models, numerics: Mapping[str, str])
         server.announce()
     gc.collect()
     gc.freeze()  # what is loaded by now lives as long as all processes, and stays shared
+    beside = {INCIDENTS: incidents_beside} if settings.incidents.in_worker else {}
     try:
-        return Supervisor(settings.workers, work, serve if servers else None, leave_group).run()
+        return Supervisor(settings.workers, work, serve if servers else None, leave_group, beside).run()
     finally:
         for server in servers:
             server.leave()
@@ -252,19 +242,32 @@ def _work(
     board, metrics, _ = observed(models, numerics, notifications.notified)
     seen = _Seen(board, metrics, Watching(), Streams(), notifications)
     threading.Thread(target=_obey, args=(control, stopping, seen), name="control", daemon=True).start()
+    return _exit_code("worker_failed", lambda: _judge(settings, models, numerics, stopping, seen, identity))
+
+
+def _make_incidents(settings: Settings, identity: Identity, control: socket.socket) -> int:
+    """What the process does that makes incidents beside the workers; returns its exit code."""
+    log_lines.bind(stage=INCIDENTS)
+    stopping = Stopping()
+    threading.Thread(target=_obey, args=(control, stopping), name="control", daemon=True).start()
+    return _exit_code("stage_failed", lambda: make_incidents(settings, stopping, identity))
+
+
+def _exit_code(event: str, run: Callable[[], None]) -> int:
+    """Of a supervised process. event: the log line about what ends it."""
     try:
-        _judge(settings, models, numerics, stopping, seen, identity)
+        run()
     except TelltaleError as error:
         code = EXIT_CODES.get(type(error), EXIT_FAILED)
-        logger.critical("worker_failed", reason=str(error), exit_code=code)
+        logger.critical(event, reason=str(error), exit_code=code)
         return code
     return 0
 
 
-def _obey(control: socket.socket, stopping: Stopping, seen: _Seen) -> None:
-    """What a worker does as its supervisor says, in a thread of its own."""
+def _obey(control: socket.socket, stopping: Stopping, seen: _Seen | None = None) -> None:
+    """What a process does as its supervisor says, in a thread of its own. seen: of a worker."""
     for order, link in orders(control):
-        if isinstance(order, Introduced) and link is not None:
+        if isinstance(order, Introduced) and link is not None and seen is not None:
             WorkerEnd(Link(link), seen.board, seen.metrics, seen.streams, seen.watching).start()
         elif isinstance(order, Stop):
             stopping.stop()

@@ -1,7 +1,5 @@
 """A stage beside `telltale run`, from its start to the end: with a watchdog, and with metrics where they are set."""
 
-import socket
-import uuid
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import NamedTuple, Protocol
@@ -13,7 +11,7 @@ from service.http.app import metrics_app
 from service.http.server import Server
 from service.kafka.log import KafkaLog
 from service.kafka.log_config import POLL_LIMITS, Cluster, GroupMember, PollLimits, TopicNames
-from service.kafka.transactional_ids import worker_id
+from service.process.identity import Identity
 from service.process.stopping import Stopping
 from service.process.watchdog import BEAT_LIMIT_S, Beat, Watchdog
 from service.settings.addresses import names_for
@@ -45,21 +43,28 @@ class StageLog(NamedTuple):
 
 
 def stage_log(
-    settings: Settings, place: StagePlace, reads: tuple[str, ...], writes: str, poll_bytes: int = POLL_LIMITS.poll_bytes
+    settings: Settings,
+    place: StagePlace,
+    identity: Identity,
+    reads: tuple[str, ...],
+    writes: str,
+    poll_bytes: int = POLL_LIMITS.poll_bytes,
 ) -> StageLog:
     """The log of a stage of which one member has all partitions of the topics that it reads."""
     kafka = settings.kafka
-    me = kafka.instance or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     member = GroupMember(
         group=place.group,
-        transactional_id=worker_id(place.group, me),
-        instance_id=kafka.instance,
+        transactional_id=identity.transactional_id,
+        instance_id=identity.instance,
+        leaves_at_close=identity.leaves_at_close,
         takes_all=True,
         session_timeout_ms=kafka.session_timeout_ms,
         transaction_timeout_ms=kafka.transaction_timeout_ms,
     )
     log = KafkaLog(
-        Cluster(kafka.bootstrap_servers, {"client_id": f"telltale-{place.name}-{me}", **client_options(settings)}),
+        Cluster(
+            kafka.bootstrap_servers, {"client_id": f"telltale-{place.name}-{identity.name}", **client_options(settings)}
+        ),
         TopicNames(reads, writes, kafka.dead_letters_topic, kafka.changelog_topic),
         member,
         PollLimits(poll_records=kafka.max_poll_records, poll_bytes=poll_bytes),

@@ -1,4 +1,4 @@
-"""The supervisor: starts the processes of a service that has several workers, and starts again what ends.
+"""The supervisor: starts the processes of a service that has several, and starts again what ends.
 
 It has one thread, so that it may fork at any time, holds no connection to Kafka, and judges nothing. A worker is a
 member of the group under a name of its own (group.instance.id), so one that is back at once has its partitions back
@@ -10,7 +10,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,13 +20,15 @@ from service.http.control import Control, Introduced, Order, Stop, Supervised
 from service.live.status import ProcessState, WorkerProcess
 from service.process.backoff import Backoff
 
-WEB = 0  # the number of the process that answers HTTP; workers are numbered from 1
+NO_WORKER = 0  # the number of every other process; workers are numbered from 1
 STOP_WORKERS_WITHIN_S = 4.6  # they end by themselves within 4.5
 STOP_ALL_WITHIN_S = 4.9
 LEAVES_GROUP_AFTER_S = 1.0  # who waits longer for its start is taken out of the group
 LEAVES_GROUP_WITHIN_S = 15.0
 EXIT_FAILED, EXIT_REFUSED = 1, 2
 EXIT_HOPELESS = os.EX_DATAERR  # of a worker that would end in the same way again: a person decides
+
+NOTHING_BESIDE: Mapping[str, Callable[[socket.socket], int]] = {}
 
 logger = structlog.get_logger("telltale.supervisor")
 
@@ -36,6 +38,7 @@ class _Process:
     """One that is to be there. pid, control: of the run that is under way, if there is one."""
 
     number: int
+    name: int | str  # in the log: a worker's number, or what else it is
     run: Callable[[socket.socket], int]
     pid: int | None = None
     control: Control | None = None
@@ -58,7 +61,7 @@ class _Process:
 
 
 class Supervisor:
-    """Of `count` workers, and of the process that answers HTTP for all of them."""
+    """Of `count` workers, of the process that answers HTTP for all of them, and of what else runs beside them."""
 
     def __init__(
         self,
@@ -66,14 +69,17 @@ class Supervisor:
         work: Callable[[int, socket.socket], int],
         serve: Callable[[socket.socket], int] | None,
         leave_group: Callable[[int], int],
+        beside: Mapping[str, Callable[[socket.socket], int]] = NOTHING_BESIDE,
     ) -> None:
         """Each is run in a process of its own and returns its exit code.
 
         work: the worker of this number. serve: answers HTTP; None: nothing does. leave_group: takes the worker of this
-        number out of the group. The socket is the end of a control, see service.http.control.
+        number out of the group. beside: by name, what runs as long as the workers do; where one of them cannot be kept
+        running, the service ends. The socket is the end of a control, see service.http.control.
         """
-        self._workers = [_Process(number, _numbered(work, number)) for number in range(1, count + 1)]
-        self._web = None if serve is None else _Process(WEB, serve)
+        self._workers = [_Process(number, number, _numbered(work, number)) for number in range(1, count + 1)]
+        self._web = None if serve is None else _Process(NO_WORKER, "http", serve)
+        self._beside = [_Process(NO_WORKER, name, run) for name, run in beside.items()]
         self._leave_group = leave_group
         self._leaving: dict[int, float] = {}  # pids of processes that do this, and until when they may
         self._stop_number: int | None = None
@@ -105,7 +111,12 @@ class Supervisor:
 
     @property
     def _processes(self) -> list[_Process]:
-        return [*([] if self._web is None else [self._web]), *self._workers]
+        return [*([] if self._web is None else [self._web]), *self._watched]
+
+    @property
+    def _watched(self) -> list[_Process]:
+        """Those that are done before the one that answers HTTP, by which their end can be seen."""
+        return [*self._workers, *self._beside]
 
     @property
     def _dues(self) -> list[float]:
@@ -147,7 +158,7 @@ class Supervisor:
         try:
             process.pid = fork(run)
         except OSError as error:
-            logger.warning("process_not_started", worker=process.number or "http", reason=str(error))
+            logger.warning("process_not_started", worker=process.name, reason=str(error))
             ours.close()
             self._put_off(process)
             return
@@ -155,8 +166,9 @@ class Supervisor:
             theirs.close()
         process.due_s, process.control = None, Control(ours)
         process.restarts += 1
-        for worker in self._workers if process is self._web else [process]:
-            self._introduce(worker)
+        for worker in self._workers:
+            if process is worker or process is self._web:
+                self._introduce(worker)
         self._report()
 
     def _introduce(self, worker: _Process) -> None:
@@ -198,7 +210,7 @@ class Supervisor:
                 self._note_code(code)
             self._stop_web()
         elif process is not self._web and code in (EXIT_REFUSED, EXIT_HOPELESS):
-            logger.error("worker_refused", worker=process.number, exit_code=code)
+            logger.error("worker_refused", worker=process.name, exit_code=code)
             self._code = EXIT_REFUSED if code == EXIT_REFUSED else EXIT_FAILED
             self._begin_stop(signal.SIGTERM)
         else:
@@ -211,15 +223,15 @@ class Supervisor:
         wait_s = process.backoff.wait_s(now_s - process.started_s)
         process.due_s = None if wait_s is None else now_s + wait_s
         process.lost = wait_s is None
-        name = process.number or "http"
+        name = process.name
         if wait_s is not None:
             logger.warning("process_ended", worker=name, exit_code=code, starts_again_in_s=round(wait_s, 1))
         else:
             logger.error("process_lost", worker=name, exit_code=code, restarts=process.restarts)
             self._code = EXIT_FAILED
-        if process is self._web:
+        if process.number == NO_WORKER:
             if process.lost:
-                self._begin_stop(signal.SIGTERM)  # no one could watch this service any more
+                self._begin_stop(signal.SIGTERM)  # no one could watch this service any more, or hear of it
         elif all(one.lost for one in self._workers):
             self._begin_stop(signal.SIGTERM)
         elif wait_s is None or wait_s > LEAVES_GROUP_AFTER_S:
@@ -255,13 +267,13 @@ class Supervisor:
         self._stop_number, self._stop_s = number, time.monotonic()
         for one in self._processes:
             one.due_s = None
-        for worker in self._workers:
-            worker.say(Stop())
+        for one in self._watched:
+            one.say(Stop())
         self._stop_web()
 
     def _stop_web(self) -> None:
         """It is the last, so that the end of the others can be seen."""
-        if self._web is not None and not any(one.pid for one in self._workers):
+        if self._web is not None and not any(one.pid for one in self._watched):
             self._web.say(Stop())
 
     def _end_late(self) -> None:

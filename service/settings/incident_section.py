@@ -68,7 +68,7 @@ class DependencySettings(Section):
 
 
 class IncidentSettings(Section):
-    """Of `telltale incidents`."""
+    """Of `telltale incidents`, and of `telltale run` where it makes incidents."""
 
     topic: Topic = Field(default="telltale.incidents", description="topic the incidents go to, all to its partition 0")
     control_topic: Topic = Field(
@@ -168,6 +168,11 @@ class IncidentSettings(Section):
         default=(),
         description="what makes streams quiet while it is anomalous: a list of streams (patterns), on (patterns of "
         "what they depend on), reason and learn (as above)",
+    )
+    in_worker: bool = Field(
+        default=False,
+        description="true: `telltale run` makes incidents too, in a process of its own beside its workers, which it "
+        "starts again when it ends; `telltale incidents` is not needed then",
     )
     metrics_port: Whole | None = Field(
         default=None, ge=0, le=65_535, description="TCP port that serves /metrics of this command; null: none"

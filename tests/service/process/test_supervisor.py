@@ -74,7 +74,20 @@ def leave_group(number):
     say("left", number)
     return 0
 
-sys.exit(supervisor.Supervisor(3, work, serve, leave_group).run())
+def make(control):
+    say("beside", os.getpid())
+    if part == "beside dies once" and first("died") or part == "beside dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if part == "beside refused":
+        return supervisor.EXIT_REFUSED
+    for order, link in orders(control):
+        if isinstance(order, Stop):
+            return 0
+        say("unexpected", order)
+    return 3
+
+beside = {"incidents": make} if part.startswith("beside") else {}
+sys.exit(supervisor.Supervisor(3, work, serve, leave_group, beside).run())
 """
 
 
@@ -183,6 +196,23 @@ def test_what_a_restart_cannot_help_ends_the_service(tmp_path: Path, part: str, 
     with play(part, tmp_path) as played:
         assert played.ended() == code
         assert sum(line.startswith("up 2") for line in played.lines) == 1
+
+
+def test_what_runs_beside_the_workers_is_started_again_and_ends_with_them(tmp_path: Path) -> None:
+    with play("beside dies once", tmp_path) as played:
+        played.until_said("beside", 2)
+        played.until_linked()
+        pid = played.pid("beside")
+        assert played.ended(signal.SIGTERM) == 0
+        assert not _lives(pid)
+        assert not [line for line in played.lines if line.startswith(("left", "unexpected"))]
+
+
+@pytest.mark.parametrize(("part", "code"), [("beside dies", 1), ("beside refused", 2)])
+def test_a_service_without_what_shall_run_beside_its_workers_ends(tmp_path: Path, part: str, code: int) -> None:
+    with play(part, tmp_path) as played:
+        assert played.ended() == code
+        assert [line for line in played.lines if '"worker":"incidents"' in line.replace(": ", ":")]
 
 
 def test_a_worker_that_could_not_write_everything_gives_the_exit_code_1(tmp_path: Path) -> None:
