@@ -35,6 +35,12 @@ class Plant(NamedTuple):
     def events(self) -> list[dict[str, Any]]:
         return [msgspec.json.decode(one.record.value or b"") for one in self.broker.read_committed(self.incidents)]
 
+    def holds(self) -> list[bool]:
+        """What workers are told of dependencies: that one holds, or no more."""
+        controls = [one.record for one in self.broker.read_committed(controls_of(self.incidents))]
+        holding = {record.key for record in controls if b'"holds"' in (record.value or b"")}
+        return [record.value is not None for record in controls if record.key in holding]
+
     def until_applied(self, *controls: str) -> None:
         """Type and effect of what `telltale incidents` has taken in last."""
 
@@ -212,6 +218,45 @@ def test_where_no_token_is_set_the_page_says_why_nothing_can_be_said(
             expect(shown.page.locator("[data-action]")).to_have_count(0)
     finally:
         service.process.kill()
+
+
+@pytest.mark.thorough
+def test_streams_that_depend_on_the_chosen_one_are_quiet_until_it_is_taken_back(browser: Browser, storm: Plant) -> None:
+    """What is said of the stream that is alone in its group: others, that are anomalous now, depend on it."""
+    with opened(browser, storm, **DESK) as page:
+        page.evaluate("localStorage.setItem('telltale-name', 'ben')")
+        page.locator("#incidents-open > li").filter(has_text=GROUP).locator(".incident").click()
+        sayings = page.locator("#chosen-sayings")
+        expect(sayings).to_contain_text("in incident site/line-5")
+        sayings.get_by_role("button", name=f"Quiet others with {ALONE}").click()
+        expect(page.locator("#say-on")).to_have_value(ALONE)
+        expect(page.locator("#say-streams")).to_have_value("site/line-5/*")
+        assert violations(page) == []
+        page.locator("#say-streams").fill("")
+        page.locator("#say-choices button").click()
+        expect(page.locator("#say")).to_be_visible()  # it asks for them
+        page.locator("#say-streams").fill("site/line-3/*, site/line-4/*")
+        page.locator("#say-note").fill("the fan cools them")
+        page.locator("#say-choices button").click()
+        expect(page.locator("#outcome")).to_have_text(f"Others are quiet with: {ALONE}.")
+        words = f"2 streams: quiet while {ALONE} is anomalous by ben"
+        expect(sayings.locator(".said", has_text=words)).to_have_count(1)
+        expect(page.locator("#in-force-list .said", has_text=words)).to_contain_text("the fan cools them")
+        storm.until_applied("dependency set", "holds set")
+        wait_until(lambda: storm.holds() == [True], "workers being told, as the fan is anomalous")
+        take_back = sayings.get_by_role("button", name=re.compile("Take back: 2 streams"))
+        take_back.click()
+        expect(sayings.locator(".said", has_text=words)).to_have_count(0)
+        storm.until_applied("dependency set", "holds set", "None taken_back", "None taken_back")
+        wait_until(lambda: storm.holds() == [True, False], "workers being told that it is over")
+    applied = [one["data"] for one in storm.events() if one["type"] == CONTROL_APPLIED]
+    (given,) = (one["given"] for one in applied if (one["given"] or {}).get("type") == "dependency")
+    assert (given["by"], given["streams"], given["on"], given["reason"]) == (
+        "ben",
+        ["site/line-3/*", "site/line-4/*"],
+        [ALONE],
+        "the fan cools them",
+    )
 
 
 @pytest.mark.thorough

@@ -313,7 +313,7 @@ export function showSayings() {
   const target = { incident: null, stream, anomaly: chosen?.anomaly ?? null, opened_at: chosen?.opened_at ?? null };
   const mine = sayings([
     { target: { ...target, incident }, kinds: ["acknowledge"] },
-    { target, kinds: ["mute", "label"] },
+    { target, kinds: ["mute", "label", "depend"] },
   ]);
   replace(box, incident === null ? [mine] : [detail([`in incident ${incident.group}`, members(incident)]), mine]);
 }

@@ -78,6 +78,17 @@ export function memberPatterns({ members, members_left_out }) {
     : patterns;
 }
 
+/** Patterns as a person writes them, with commas between them. @param {string} written */
+export const patterns = (written) =>
+  written
+    .split(",")
+    .map((one) => one.trim())
+    .filter(Boolean);
+
+/** The pattern for all whose names begin as this one's, down to its last part; empty where it has one part. */
+export const besidePattern = (/** @type {string} */ name) =>
+  name.includes("/") ? `${patternOf(name.slice(0, name.lastIndexOf("/")))}/*` : "";
+
 // --- controls
 
 /** @type {(streams: string[], until: number, by: string, note: string) => NewControl} */
@@ -86,6 +97,15 @@ export const mute = (streams, until, by, note) => ({
   streams,
   until: new Date(until).toISOString(),
   reason: note || `muted by ${by}`,
+  by,
+});
+
+/** @type {(streams: string[], on: string[], by: string, note: string) => NewControl} */
+export const depend = (streams, on, by, note) => ({
+  type: "dependency",
+  streams,
+  on,
+  reason: note || `${streamWords(on)} is anomalous`,
   by,
 });
 
@@ -158,6 +178,7 @@ function isAbout(given, { incident, stream, anomaly, opened_at }, now) {
   if (given.type === "acknowledgement") return given.incident === incident?.incident;
   const opened = Date.parse(opened_at ?? "");
   if (given.type === "quiet") return !given.cron && within(now, given) && some(given.streams, stream);
+  if (given.type === "dependency") return some([...given.streams, ...given.on], stream);
   if (given.type !== "label") return false;
   if (given.examples?.some((one) => one.stream === stream)) return true;
   if (given.anomaly) return given.anomaly === anomaly;

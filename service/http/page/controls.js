@@ -19,9 +19,11 @@ const LISTED = 200;
 const SHOWN_MS = 8000;
 
 /** @type {Record<Saying, string>} */
-const TITLES = { acknowledge: "Acknowledge", mute: "Mute", label: "Label" };
+const TITLES = { acknowledge: "Acknowledge", mute: "Mute", label: "Label", depend: "Quiet others with" };
 /** @type {Record<Saying, string>} */
-const DONE = { acknowledge: "Acknowledged", mute: "Muted", label: "Labelled" };
+const BUTTONS = { acknowledge: "acknowledge", mute: "mute", label: "label", depend: "quiet others" };
+/** @type {Record<Saying, string>} */
+const DONE = { acknowledge: "Acknowledged", mute: "Muted", label: "Labelled", depend: "Others are quiet with" };
 
 /** Called when something was said or taken back. */
 let changed = () => {};
@@ -38,14 +40,17 @@ function showStandingControls() {
   element("in-force-count").textContent = number(found);
   replace(
     element("in-force-list"),
-    controls.map((one) => item(said(one, `${words.aboutWords(one.given)}: `))),
+    controls.map((one) => item(said(one, ofOthers(one)))),
   );
 }
+
+/** What it is about, where that is not what is shown. @param {ControlSeen} one */
+const ofOthers = ({ given }) => `${words.aboutWords(given)}: `;
 
 // --- what is said of one thing
 
 /** @type {Record<Saying, ControlSeen["given"]["type"]>} */
-const TYPES = { acknowledge: "acknowledgement", mute: "quiet", label: "label" };
+const TYPES = { acknowledge: "acknowledgement", mute: "quiet", label: "label", depend: "dependency" };
 
 /**
  * What is in force of it, and the buttons to say more.
@@ -60,7 +65,7 @@ export function sayings(parts, more = []) {
     const standing = words
       .about(page.controls.controls, target, serviceNow())
       .filter(({ given }) => types.includes(given.type));
-    box.append(...standing.map((one) => said(one)));
+    box.append(...standing.map((one) => said(one, one.given.type === "dependency" ? ofOthers(one) : "")));
     const possible = page.controls.may_write ? kinds.filter((kind) => canSay(kind, target, standing)) : [];
     actions.append(...possible.map((kind) => actionButton(kind, target)));
   }
@@ -75,7 +80,7 @@ export function sayings(parts, more = []) {
  * @param {ControlSeen[]} standing
  */
 function canSay(kind, { incident, anomaly }, standing) {
-  if (kind === "mute") return true;
+  if (kind === "mute" || kind === "depend") return true;
   if (kind === "label") return incident !== null || anomaly !== null;
   const acknowledged = incident?.acknowledged_by || standing.some(({ given }) => given.type === "acknowledgement");
   return incident?.status === "open" && !acknowledged;
@@ -86,7 +91,7 @@ function canSay(kind, { incident, anomaly }, standing) {
  * @param {Target} target
  */
 function actionButton(kind, target) {
-  const made = text("button", TITLES[kind].toLowerCase(), "quiet");
+  const made = text("button", BUTTONS[kind], "quiet");
   made.type = "button";
   made.dataset.action = kind;
   made.dataset.key = `${kind} ${target.incident?.incident ?? target.stream}`;
@@ -104,7 +109,7 @@ function said({ control, given }, before = "") {
   line.dataset.control = control;
   const words_ = `${before}${words.controlWords(given)}`;
   line.append(text("span", words_));
-  if (page.controls.may_write) {
+  if (page.controls.may_write && given.type !== "holds") {
     const back = text("button", "take back", "quiet");
     back.type = "button";
     back.dataset.key = `back ${control}`;
@@ -164,12 +169,30 @@ function show(error) {
   const scope = choice("say-scope");
   element("say-scope-line").hidden = kind !== "mute";
   replace(scope, kind === "mute" ? scopes(target, asked.members).map(({ words }) => new Option(words)) : []);
+  showDependency(kind === "depend" ? target.stream : null);
   element("say-rule-line").hidden = examples === null;
   replace(choice("say-rule"), examples ? rules(target) : []);
   element("say-choices").replaceChildren(...choices(kind).map(([value, label]) => choiceButton(value, label)));
   const dialog = element("say", HTMLDialogElement);
   if (!dialog.open) dialog.showModal();
   if (field("say-by").value) element("say-choices").querySelector("button")?.focus();
+}
+
+/**
+ * What is quiet because of what, as a first guess: all beside the stream, because of it.
+ * @param {string | null} stream null: that is not asked
+ */
+function showDependency(stream) {
+  const others = stream && ((page.incident && words.groupPattern(page.incident)) ?? words.besidePattern(stream));
+  for (const [name, pattern] of [
+    ["say-on", stream && words.patternOf(stream)],
+    ["say-streams", others],
+  ]) {
+    const input = field(`${name}`);
+    element(`${name}-line`).hidden = stream === null;
+    input.required = stream !== null;
+    input.value = pattern ?? "";
+  }
 }
 
 /**
@@ -188,7 +211,7 @@ function rules({ incident }) {
  */
 function choices(kind) {
   if (kind === "mute") return words.MUTES.map(({ words, ms }) => [String(ms), `for ${words}`]);
-  return kind === "label" ? Object.entries(words.LABELS) : [["", "acknowledge"]];
+  return kind === "label" ? Object.entries(words.LABELS) : [["", kind === "depend" ? "set" : "acknowledge"]];
 }
 
 /**
@@ -201,7 +224,7 @@ function choiceButton(value, label) {
   made.dataset.value = value;
   made.addEventListener("click", () => {
     const by = field("say-by");
-    if (!by.reportValidity()) return;
+    if (!by.form?.reportValidity()) return;
     localStorage.setItem(NAME_KEPT, by.value.trim());
     tell(value, by.value.trim(), field("say-note").value.trim());
   });
@@ -237,6 +260,9 @@ function controlOf(value, by, note) {
   if (kind === "mute") {
     const { patterns } = scopes(target, members)[Math.max(0, choice("say-scope").selectedIndex)];
     return words.mute(patterns, serviceNow() + Number(value), by, note);
+  }
+  if (kind === "depend") {
+    return words.depend(words.patterns(field("say-streams").value), words.patterns(field("say-on").value), by, note);
   }
   if (kind === "acknowledge") return incident && words.acknowledge(incident.incident, by, note);
   const period = choice("say-rule").value;

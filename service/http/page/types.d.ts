@@ -37,7 +37,7 @@ type Unstamped<C> = C extends Control ? Omit<C, "at"> : never;
 /** What a control can be about: an incident, or one stream with the anomaly that is shown of it. */
 export type Target = { incident: Incident | null; stream: string; anomaly: string | null; opened_at: string | null };
 /** What a person can say of it. */
-export type Saying = "acknowledge" | "mute" | "label";
+export type Saying = "acknowledge" | "mute" | "label" | "depend";
 export type Reading = Messages.ReadingSeen;
 export type Gate = Pick<Messages.GateSeen, "name" | "mean">;
 export type Layer = { gates: Gate[]; memory: Gate["mean"] };
@@ -63,7 +63,17 @@ export type Standing = {
   fresh: boolean;
 };
 
-export type Action = "search" | "next" | "previous" | "earlier" | "later" | "now" | "list" | "theme" | "help" | Saying;
+export type Action =
+  | "search"
+  | "next"
+  | "previous"
+  | "earlier"
+  | "later"
+  | "now"
+  | "list"
+  | "theme"
+  | "help"
+  | Exclude<Saying, "depend">;
 
 /** What the chart library makes of an element. */
 export type Drawn = {
