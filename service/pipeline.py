@@ -226,14 +226,14 @@ class Pipeline:
         return _JudgedPiece(batch, rejects, None, evicted, changed), slots
 
     def tell_silence(self, task: PartitionTask, ticks: Ticks | None, ends: Sequence[StreamEnd]) -> list[Event]:
-        """The events of the streams that fall silent at the last of the ticks, and of those that records end.
+        """The events of the streams that are told as silent at the last of the ticks, and of those that records end.
 
         Their alarms are open from here on.
         """
         of_task = task.partition, self.digest
         events = [] if ticks is None else tell_silence(self.detector, task.slab, ticks, *of_task)
         events += tell_ended(self.detector, task.slab, ends, *of_task)
-        task.open_alarms += len(events)
+        task.open_alarms += sum(event.change == "opened" for event in events)
         return events
 
     def _forget_idle(self, piece: _Piece, before: int) -> tuple[int, list[Event]]:

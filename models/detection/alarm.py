@@ -6,8 +6,11 @@ An alarm that is open, or a score that would open one, teaches the scale, the le
 baseline of residuals and level deviations does learn from an alarm's first readings (`learn_first`): what comes again
 and again becomes normal, what lasts does not hide itself. Thresholds learn from all: where peaks are frequent, more is
 asked of one.
+
+Severity is how rare what was seen is: so many times as rare as what opens an alarm, see thresholds.rarity_of().
 """
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -21,8 +24,8 @@ class AlarmConfig:
     adopt_after: int = 512  # readings after which an open alarm is the new normal, at least,
     adopt_days: float = 2.5  # and so long, or twice as long as the stream was known before: a weekend is no new normal
     relearn: int = 128  # readings for which the new normal is learned whatever its score, and none opens
-    major_at: float = 2.0  # peak score
-    critical_at: float = 4.0
+    major_at: float = 10.0  # times as rare as what opens an alarm
+    critical_at: float = 1_000.0
 
     def __post_init__(self) -> None:
         if min(self.close_after, self.adopt_after, self.relearn) < 1 or min(self.rest, self.learn_first) < 0:
@@ -33,6 +36,16 @@ class AlarmConfig:
             raise ValueError("adopt_days: expected at least 0")
         if not 0 < self.close_below <= 1 <= self.major_at <= self.critical_at:
             raise ValueError("expected 0 < close_below <= 1 <= major_at <= critical_at")
+
+    @property
+    def times_as_rare(self) -> tuple[float, float, float]:
+        """As what opens an alarm, from which on one is of each Severity."""
+        return 1.0, self.major_at, self.critical_at
+
+    @property
+    def times_as_long(self) -> tuple[float, float, float]:
+        """The same of a run, or a silence: one that is twice as long is taken to be ten times as rare."""
+        return 1.0, 2 ** math.log10(self.major_at), 2 ** math.log10(self.critical_at)
 
 
 class Change(IntEnum):

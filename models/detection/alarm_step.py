@@ -34,8 +34,10 @@ def step_alarm(
 
     severity, rises, recovers, shifts = 0.0, False, False, False
     if is_open:
-        # How long the silence was is known too late to make the alarm more severe: it closes as it was told.
-        severity = follow_alarm(stream, scratch, 0.0 if ends_silence else scores.score, rules, paused)
+        severity = at_least(stream.alarm - 1, 0.0)
+        if not ends_silence:  # which closes as it was told: it became more severe while it lasted
+            severity = at_least(severity, severity_of(scores.rarity, rules))
+        follow_alarm(stream, scratch, 0.0 if ends_silence else scores.score, rules, paused)
         rises = was_open and 1 + severity > stream.alarm
         recovers = was_open and (ends_silence or stream.rest >= rules.close_after)
         lasts = stream.length >= rules.adopt_after and has_lasted(
@@ -83,8 +85,14 @@ def is_silent(stream: Scalars[float]) -> bool:
 
 
 @compiled
-def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: Rules, paused: bool) -> float:
-    """Take a reading into the open alarm. Returns its severity.
+def severity_of(rarity: float, rules: Rules) -> float:
+    """alarm.Severity of a reading. rarity: as Scores has it."""
+    return one_if(rarity >= rules.major_rarity) + one_if(rarity >= rules.critical_rarity)
+
+
+@compiled
+def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: Rules, paused: bool) -> None:
+    """Take a reading into the open alarm.
 
     Of the readings of a pause only the one that opened it counts: the others bring no new normal nearer.
     """
@@ -95,5 +103,3 @@ def follow_alarm(stream: Scalars[float], scratch: Scratch, score: float, rules: 
         for f in range(len(scratch.channels)):
             channel = scratch.channels[f]
             channel.mean_in_alarm += (scratch.looks[f].value - channel.mean_in_alarm) / at_least(stream.length, 1.0)
-    severity: float = one_if(stream.peak >= rules.major_at) + one_if(stream.peak >= rules.critical_at)
-    return severity

@@ -218,29 +218,38 @@ class Detector:
         after = rows.copy()
         return self.observe_in_place(readings, waves, after, limits), after
 
-    def fall_silent(self, ticks: Ticks, rows: Rows, applied: Tensor) -> tuple[Tensor, Tensor]:
-        """The streams that fall silent at the last of their partition's ticks, and since when (ms) they are.
+    def fall_silent(self, ticks: Ticks, rows: Rows, applied: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The streams whose silence is told at the last of their partition's ticks, for the first time or once more.
 
-        applied: (S,) offset of each stream's last reading.
+        applied: (S,) offset of each stream's last reading. Returns places, how severe the silence is by now
+        (alarm.Severity), and how long it may be without being told (ms).
         """
         from models.detection.silence import fall_silent  # noqa: PLC0415  (numba takes a second to import)
 
-        silent, since_ms = np.empty(len(applied), np.int64), np.empty(len(applied))
-        count = fall_silent(ticks.by_grid(), rows.scalars.numpy(), applied.numpy(), self._rules, silent, since_ms)
-        return torch.from_numpy(silent[:count]), torch.from_numpy(since_ms[:count])
+        silent, severities = np.empty((2, len(applied)), np.int64)
+        allowed_ms = np.empty(len(applied))
+        columns = rows.scalars.numpy(), applied.numpy()
+        count = fall_silent(ticks.by_grid(), *columns, self._rules, silent, severities, allowed_ms)
+        places, severity, allowed = (torch.from_numpy(column[:count]) for column in (silent, severities, allowed_ms))
+        return places, severity, allowed
 
     def open_silent(self, rows: Rows, streams: Tensor, since_ms: Tensor, offset: int) -> None:
         """Open an alarm of streams without a reading, because of the record at `offset`: the next reading closes it.
 
         rows: changed. streams: (S,), whose alarms are closed.
         """
-        severity = int(self.config.alarm.major_at <= 1) + int(self.config.alarm.critical_at <= 1)
-        opened = {"alarm": 1 + severity, "opened_by": OpenedBy.SILENT, "peak": 1.0, "length": 0.0, "rest": 0.0}
+        opened = {"alarm": 1.0, "opened_by": float(OpenedBy.SILENT), "peak": 1.0, "length": 0.0, "rest": 0.0}
         for name, value in opened.items():
-            rows.scalar(name)[streams] = float(value)
+            rows.scalar(name)[streams] = value
         rows.scalar("opened_offset")[streams] = -float(offset)
         rows.scalar("opened_ms")[streams] = since_ms
         rows.votes[streams] = 0.0  # of the alarm before
+
+    def raise_silent(self, rows: Rows, streams: Tensor, severities: Tensor) -> None:
+        """Let alarms of silence be more severe: severities (S,), of alarm.Severity. rows: changed."""
+        lengths = torch.tensor(self.config.alarm.times_as_long, dtype=torch.float64)
+        rows.scalar("alarm")[streams] = 1 + severities.double()
+        rows.scalar("peak")[streams] = lengths[severities]
 
     def find_silent(self, ticks: Ticks, arrivals: "Arrivals", rows: Rows, applied: Tensor, busy: Bools) -> Int64s:
         """Offsets of the ticks at which streams may fall silent while a batch is judged.

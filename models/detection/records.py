@@ -27,6 +27,7 @@ SMALLEST_VARIANCE = SMALLEST_STD * SMALLEST_STD
 FARTHEST = 1e6  # spreads, or margins of the range: distances are cut there, so that squares stay finite
 SMALLEST_DEVIATION = 0.05  # of a strength, which is around 1, beside its standard deviation
 LONGER = 2.0  # times the longest run, or gap, is not healthy
+LONGEST_RETURN_MS = 100 * 365 * DAY_MS  # no longer return period is told: no one has readings of so long a time
 
 
 LIMITS = ("up", "down", "minimum_deviation", "minimum_relative_deviation")
@@ -69,8 +70,10 @@ class Rules(NamedTuple):
     adopt_after: float
     adopt_ms: float
     relearn: float
-    major_at: float
-    critical_at: float
+    major_rarity: float  # logarithms, as those of Scores
+    critical_rarity: float
+    major_length: float  # times as long as what opens an alarm: see AlarmConfig.times_as_long
+    critical_length: float
 
     @classmethod
     def of(cls, score: ScoreConfig, alarm: AlarmConfig) -> Self:
@@ -87,6 +90,10 @@ class Rules(NamedTuple):
             "lasting_deviations": score.deviations(score.lasting_period),
             "factor_fades": 1 / score.opened_readings,
             "adopt_ms": alarm.adopt_days * DAY_MS,
+            "major_rarity": math.log(alarm.major_at),
+            "critical_rarity": math.log(alarm.critical_at),
+            "major_length": alarm.times_as_long[1],
+            "critical_length": alarm.times_as_long[2],
         }
         return cls(**{name: float(numbers[name]) for name in cls._fields})
 
@@ -279,6 +286,10 @@ def record_of(description: type) -> "np.dtype[np.void]":
     return np.dtype([(name, np.float64) for name in description.__annotations__])
 
 
+Peaks = tuple[float, float, float, float, float]  # of prediction, level, range, relation's two, over no threshold
+Runs = tuple[float, float, float]  # of stuck, missing and silent, over the longest that is healthy
+
+
 class Scores(NamedTuple):
     """How anomalous a reading is."""
 
@@ -286,9 +297,10 @@ class Scores(NamedTuple):
     sharp: float  # of the witnesses that smooth nothing: what they say is over when it is over
     scored: float  # 1 after the warm-up
     strengths: tuple[float, float, float, float]  # residual's less its largest share, level's, relation's two
-    peaks: tuple[float, float, float, float, float]  # of prediction, level, range, relation's two, over no threshold
-    runs: tuple[float, float, float]  # of stuck, missing and silent, over the longest that is healthy
+    peaks: Peaks
+    runs: Runs
     furthest: int  # OpenedBy
+    rarity: float  # logarithm of how many times as rare as what scores 1.0 it is; 0 where nothing does
 
 
 class Step(NamedTuple):

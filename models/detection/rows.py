@@ -212,7 +212,7 @@ class Scalars(_Statistics[T]):
     range_factor: T = remembered(1.0, "", "")
     interval_ms: T = remembered(0.0, "ms", "usual time between readings")
     longest_gap_ms: T = remembered(0.0, "ms", "longest time between two readings")
-    alarm: T = remembered(0.0, "", "0 while closed; open: 1 + alarm.Severity, by the peak so far", "open_severity")
+    alarm: T = remembered(0.0, "", "0 while closed; open: 1 + alarm.Severity, by the rarest so far", "open_severity")
     opened_offset: T = remembered(-1.0, "", "of the reading that opened the alarm")
     opened_ms: T = remembered(0.0, "ms", "event time of that reading")
     opened_by: T = remembered(0.0, "", "alarm.OpenedBy")

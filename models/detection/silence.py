@@ -6,8 +6,10 @@ is counted from the first tick after its last reading on. So neither a stream th
 whose clock is ahead makes anyone silent. The longest time between two ticks is left out: where the whole plant stood
 still, no one is silent because another was the first to send again.
 
-The tick at which a stream is told depends on its row, on the place of its last reading and on the ticks alone, not on
-where batches end. find() says before a batch is judged at which ticks that may be, fall_silent() which are told there.
+A silence that goes on becomes more severe: it is told again when it is so long that this is rarer by far, see
+AlarmConfig.times_as_long. The tick at which a stream is told depends on its row, on the place of its last reading and
+on the ticks alone, not on where batches end. find() says before a batch is judged at which ticks that may be,
+fall_silent() which are told there.
 Sizes: S streams, N readings of a batch, F features, E ticks at which idle streams are forgotten.
 """
 
@@ -15,6 +17,7 @@ import math
 from typing import NamedTuple
 
 from models.data.arrays import Bools, Doubles, Int64s
+from models.detection.alarm import OpenedBy, Severity
 from models.detection.arithmetic import at_least, count_until, one_if
 from models.detection.compiling import compiled, kept
 from models.detection.judge import JUDGED, LATE, fate_of
@@ -30,6 +33,9 @@ PAUSE_TICKS = 60.0  # a pause that was no longer does not make it irregular, how
 
 _AGE, _TIME_MS, _LATE_RUN, _ALARM = (SCALARS.places[name] for name in ("age", "time_ms", "late_run", "alarm"))
 _INTERVAL_MS, _LONGEST_GAP_MS = SCALARS.places["interval_ms"], SCALARS.places["longest_gap_ms"]
+_OPENED_BY, _LENGTH = SCALARS.places["opened_by"], SCALARS.places["length"]
+_OPENED_BY_SILENCE = OpenedBy.SILENT.value
+_SEVERITIES = len(Severity)
 
 
 class Arrivals(NamedTuple):
@@ -86,24 +92,55 @@ def telling(ticks: GridTicks, allowed_ms: float, applied: int, until: int) -> in
     return -1
 
 
+@compiled
+def told_severity(scalars: Doubles) -> int:
+    """alarm.Severity with which a stream's silence has been told; -1: not yet; 3: its alarm is of something else.
+
+    scalars: (at least K,) of its row.
+    """
+    if scalars[_ALARM] > 0 and (scalars[_OPENED_BY] != _OPENED_BY_SILENCE or scalars[_LENGTH] > 0):
+        return _SEVERITIES
+    return int(scalars[_ALARM]) - 1
+
+
+@compiled
+def length_of(severity: int, rules: Rules) -> float:
+    """Times as long as a silence that is told, from which on one is as severe."""
+    if severity <= 0:
+        return 1.0
+    return rules.major_length if severity == 1 else rules.critical_length
+
+
 @kept
 def fall_silent(
-    ticks: GridTicks, scalars: Doubles, applied: Int64s, rules: Rules, silent: Int64s, since_ms: Doubles
+    ticks: GridTicks,
+    scalars: Doubles,
+    applied: Int64s,
+    rules: Rules,
+    silent: Int64s,
+    severities: Int64s,
+    allowed: Doubles,
 ) -> int:
     """Fill `silent` (S,) with the streams that are told at the last tick; returns how many.
 
-    scalars: (S, at least K). applied: (S,) offset of the last reading of each. since_ms: (S,) room for when each of
-    them was silent for too long, by its own time: what is told of it hangs on its row alone.
+    scalars: (S, at least K). applied: (S,) offset of the last reading of each. severities, allowed: (S,) room for how
+    severe the silence of each of them is by now, and how long (ms) it may be without being told: what is told of it
+    hangs on its row alone.
     """
     count, offset = 0, ticks.offsets[ticks.begins[1] - 1]
     for s in range(len(applied)):
-        if scalars[s, _ALARM] > 0:
+        severity = told_severity(scalars[s])
+        if severity >= _SEVERITIES - 1:
             continue
         allowed_ms = allowed_silence(scalars[s, _AGE], scalars[s, _INTERVAL_MS], scalars[s, _LONGEST_GAP_MS], rules)
-        tick = telling(ticks, allowed_ms, applied[s], offset)
-        if tick >= 0 and ticks.offsets[tick] == offset:
-            silent[count], since_ms[count] = s, scalars[s, _TIME_MS] + allowed_ms
-            count += 1
+        tick = telling(ticks, allowed_ms * length_of(severity + 1, rules), applied[s], offset)
+        if tick < 0 or ticks.offsets[tick] != offset:
+            continue
+        while tick >= 0 and severity < _SEVERITIES - 1:
+            severity += 1
+            tick = telling(ticks, allowed_ms * length_of(severity + 1, rules), applied[s], offset)
+        silent[count], severities[count], allowed[count] = s, severity, allowed_ms
+        count += 1
     return count
 
 
@@ -111,8 +148,8 @@ def fall_silent(
 def find(ticks: GridTicks, arrivals: Arrivals, scratch: Scratch, rules: Rules, found: Bools) -> None:
     """Mark the ticks at which streams of a batch may be told. found: (ticks of the finest grid,).
 
-    What a stream is used to moves with its readings as it will when they are judged; whether an alarm is open then is
-    not known, so more may be marked than is told.
+    What a stream is used to moves with its readings as it will when they are judged, unless it was silent: what that
+    teaches hangs on its alarm. Whether one is open then is not known, so more may be marked than is told.
     """
     stream, a = scratch.stream[0], arrivals
     for n in range(len(a.offsets)):
@@ -141,6 +178,7 @@ def find(ticks: GridTicks, arrivals: Arrivals, scratch: Scratch, rules: Rules, f
         if not is_paused(a.paused_until, n, time_ms, elapsed_ms, stream.age, rules):
             learn_gap(stream, elapsed_ms)
         a.scalars[s, _AGE], a.scalars[s, _TIME_MS], a.scalars[s, _LATE_RUN] = age + 1, time_ms, 0.0
+        a.scalars[s, _ALARM] = 0.0
         a.scalars[s, _INTERVAL_MS], a.scalars[s, _LONGEST_GAP_MS] = stream.interval_ms, stream.longest_gap_ms
         for f in range(a.values.shape[1]):
             if not math.isnan(a.values[n, f]):
@@ -155,27 +193,35 @@ def find_among_others(
 ) -> None:
     """Mark the ticks at which streams are told of which the batch has no reading. busy: (S,) those that it has of."""
     for s in range(len(applied)):
-        if not busy[s] and scalars[s, _ALARM] == 0:
-            allowed_ms = allowed_silence(scalars[s, _AGE], scalars[s, _INTERVAL_MS], scalars[s, _LONGEST_GAP_MS], rules)
-            tick = telling(ticks, allowed_ms, applied[s], NEVER)
-            if tick >= 0:
-                found[_finest(ticks, tick)] = True
+        if not busy[s]:
+            _mark_told(ticks, scalars[s], applied[s], NEVER, rules, found)
 
 
 @compiled
 def _mark(ticks: GridTicks, a: Arrivals, s: int, until: int, rules: Rules, found: Bools) -> bool:
-    """Mark where a stream may be told between its last reading and the record `until`; whether it may."""
+    """Mark where a stream may be told between its last reading and the record `until`; whether it may be silent."""
     if a.unsure[s]:
         first = count_until(ticks.offsets[: ticks.begins[1]], a.applied[s])
         for n in range(first, count_until(ticks.offsets[: ticks.begins[1]], until)):
             if float(ticks.clock_ms[n] - ticks.clock_ms[first]) >= LEAST_TICKS * TICK_MS:
                 found[n] = True
         return True
-    allowed_ms = allowed_silence(a.scalars[s, _AGE], a.scalars[s, _INTERVAL_MS], a.scalars[s, _LONGEST_GAP_MS], rules)
-    tick = telling(ticks, allowed_ms, a.applied[s], until)
-    if tick >= 0:
-        found[_finest(ticks, tick)] = True
-    return bool(tick >= 0)
+    return _mark_told(ticks, a.scalars[s], a.applied[s], until, rules, found)
+
+
+@compiled
+def _mark_told(ticks: GridTicks, scalars: Doubles, applied: int, until: int, rules: Rules, found: Bools) -> bool:
+    """The same of a stream whose row is known; scalars: (at least K,)."""
+    severity = told_severity(scalars)
+    is_silent = 0 <= severity < _SEVERITIES
+    allowed_ms = allowed_silence(scalars[_AGE], scalars[_INTERVAL_MS], scalars[_LONGEST_GAP_MS], rules)
+    while severity < _SEVERITIES - 1:
+        tick = telling(ticks, allowed_ms * length_of(severity + 1, rules), applied, until)
+        if tick < 0:
+            break
+        found[_finest(ticks, tick)] = is_silent = True
+        severity += 1
+    return is_silent
 
 
 @compiled

@@ -1,16 +1,24 @@
 """The thresholds of a stream's witnesses: calibrated by the peaks of its blocks, and raised by alarms.
 
-What a peak comes to by the same law is its return period.
+What a peak comes to by the same law is its return period; over that of the threshold, its rarity.
 """
 
 import math
 
 from models.data.arrays import Doubles
-from models.data.time_units import DAY_MS
 from models.detection.alarm import OpenedBy
 from models.detection.arithmetic import at_least, at_most, exponential, follow, logarithm, one_if, within
 from models.detection.compiling import compiled
-from models.detection.records import FARTHEST, SMALLEST_DEVIATION, Rules, Scores, Scratch
+from models.detection.records import (
+    FARTHEST,
+    LONGEST_RETURN_MS,
+    SMALLEST_DEVIATION,
+    Peaks,
+    Rules,
+    Runs,
+    Scores,
+    Scratch,
+)
 from models.detection.rows import (
     LASTING_LAW,
     LAW_FAILED,
@@ -26,7 +34,6 @@ from models.detection.rows import (
 from models.detection.scoring import EULER_GAMMA, GUMBEL_SCALE
 
 PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
-LONGEST_RETURN_MS = 100 * 365 * DAY_MS  # no longer return period is told: no one has readings of so long a time
 MOST_BLOCKS = 1e12  # of a period; also where the interval is not known
 LOWEST_IF_ASKED = 0.5  # threshold of prediction and level where it is said how many false alarms there may be
 LOWEST_SUDDEN_IF_ASKED = 3.0  # the same of sudden
@@ -34,6 +41,7 @@ LOWEST_REBOUND = 3.0  # deviations: of two readings that are off, to either side
 FARTHEST_BLOCKS = 60.0  # logarithm of them
 REPEATS = 0.1  # share of a channel's readings: a value that is repeated more often repeats by nature
 SMALLEST_PEAK_STD = 1e-9  # of the logarithm of peaks
+RARITY_OF_LENGTHS = 3.321928094887362  # exponent, log2(10): what lasts twice as long is ten times as rare
 MOST_FAILED = 0.2  # share of a channel's blocks: where more of them passed its own threshold, it is not heeded
 # Standard deviations above the mean of the peaks: of a higher one no more is learned.
 HIGHEST_PEAK = 8.0  # of all but prediction and level, which have their own among the rules
@@ -217,13 +225,70 @@ def ask_less(stream: Scalars[float], relation: Relations[float], fades: float) -
 
 
 @compiled
+def rarity_of(stream: Scalars[float], relation: Doubles, scratch: Scratch, peaks: Peaks, runs: Runs) -> float:
+    """How many times as rare as what would just open an alarm a reading is, by the rarest witness; the logarithm.
+
+    By the laws through the peaks: how much longer its return period is than the threshold's. Of runs and gaps there is
+    no law; see rarity_of_length().
+    """
+    level, outside = stream.level_threshold * stream.level_factor, stream.range_threshold * stream.range_factor
+    rarity = at_least(
+        rarer(peaks[0], stream.residual_threshold * stream.prediction_factor, stream.residual_peak_variance),
+        rarer(peaks[1], level, stream.level_peak_variance),
+    )
+    rarity = at_least(rarity, rarer(peaks[2], outside, stream.range_peak_variance))
+    for n in range(len(runs)):
+        rarity = at_least(rarity, rarity_of_length(runs[n]))
+    several, together = len(scratch.matrix) > 0, scratch.relation[0]
+    for f in range(len(scratch.looks)):
+        channel, look = scratch.channels[f], scratch.looks[f]
+        variance = channel.sudden_peak_variance
+        if several and repeats(channel):
+            variance = together.sudden_peak_variance
+        rarity = at_least(rarity, rarer(look.sudden, channel.sudden_threshold * stream.sudden_factor, variance))
+        if several:
+            lasting = abs(look.relation_lasting) * look.lasting_counts
+            rarity = at_least(rarity, rarer_than_own(lasting, relation, LASTING_LAW, f, channel))
+            rarity = at_least(rarity, rarer_than_own(look.rebound, relation, REBOUND_LAW, f, channel))
+    if several:
+        lasting_threshold = together.lasting_threshold * together.factor
+        rarity = at_least(rarity, rarer(peaks[3], together.threshold * together.factor, together.peak_variance))
+        rarity = at_least(rarity, rarer(peaks[4], lasting_threshold, together.lasting_peak_variance))
+    return rarity
+
+
+@compiled
+def rarer(peak: float, threshold: float, variance: float) -> float:
+    """Logarithm of how many times as rare a peak is as one at the threshold, by its law; 0 of a lower one."""
+    if not peak > threshold:
+        return 0.0
+    further = logarithm(1 + peak) - logarithm(1 + threshold)
+    return at_most(further / (math.sqrt(variance) + SMALLEST_PEAK_STD) * GUMBEL_SCALE, FARTHEST_BLOCKS)
+
+
+@compiled
+def rarer_than_own(value: float, relation: Doubles, law: int, f: int, channel: Channels[float]) -> float:
+    if over_own(value, relation, law, f, channel) <= 1:
+        return 0.0
+    rarity: float = rarer(value, relation[law + LAW_THRESHOLD, f], relation[law + LAW_VARIANCE, f])
+    return rarity
+
+
+@compiled
+def rarity_of_length(times: float) -> float:
+    """Of a run, or a gap, that is `times` as long as what opens an alarm."""
+    return logarithm(at_least(times, 1.0)) * RARITY_OF_LENGTHS
+
+
+@compiled
 def return_periods(
     stream: Scalars[float], relation: Doubles, scratch: Scratch, scores: Scores, rules: Rules
 ) -> tuple[float, float, float, float, float, float, float, float]:
     """How rarely each witness sees what it sees in this stream, in event time (ms), in the order of OpenedBy.
 
     For those with peaks it is what the law through them says, the inverse of exceeded(). For runs and gaps there is no
-    law: of one that is longer than healthy it is known that there was none in all the time judged; else 0.
+    law: of one that is longer than healthy it is known that there was none in all the time judged, and one that is
+    longer by far is rarer; else 0.
     """
     block_ms, judged_ms = rules.block_readings * stream.interval_ms, stream.age * stream.interval_ms
     peaks, runs = scores.peaks, scores.runs
@@ -250,11 +315,19 @@ def return_periods(
         return_period(peaks[1], stream.level_peak_mean, stream.level_peak_variance, block_ms, rules),
         return_period(peaks[2], stream.range_peak_mean, stream.range_peak_variance, block_ms, rules),
         sudden_ms,
-        judged_ms * one_if(runs[0] >= 1),
-        judged_ms * one_if(runs[1] >= 1),
-        judged_ms * one_if(runs[2] >= 1),
+        return_period_of_length(runs[0], judged_ms),
+        return_period_of_length(runs[1], judged_ms),
+        return_period_of_length(runs[2], judged_ms),
         relation_ms,
     )
+
+
+@compiled
+def return_period_of_length(times: float, judged_ms: float) -> float:
+    """Event time (ms) in which one run, or gap, is `times` as long as what opens an alarm; 0 where it is shorter."""
+    if times < 1:
+        return 0.0
+    return at_most(judged_ms * exponential(at_most(rarity_of_length(times), FARTHEST_BLOCKS)), LONGEST_RETURN_MS)
 
 
 @compiled

@@ -11,7 +11,7 @@ from models.detection.arithmetic import add, at_least, at_most, one_if
 from models.detection.compiling import compiled
 from models.detection.records import FARTHEST, LONGER, SMALLEST_DEVIATION, STRONGEST, Look, Rules, Scores, Scratch
 from models.detection.rows import LARGEST_RESIDUAL, LASTING_LAW, REBOUND_LAW, Channels, Scalars
-from models.detection.thresholds import over_own, repeats
+from models.detection.thresholds import over_own, rarity_of, repeats
 
 HIGHEST_SCORE = 1e6
 EQUAL_READINGS = 20.0  # equal values in a row that are always healthy
@@ -83,6 +83,7 @@ def score(
         peaks,
         runs,
         furthest_of(ratios),
+        rarity_of(stream, channel_relations, scratch, peaks, runs) * scored if highest >= 1 else 0.0,
     )
 
 

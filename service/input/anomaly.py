@@ -42,7 +42,7 @@ class Anomaly(msgspec.Struct, frozen=True):
     anomaly: str  # id, the same in all of its events
     stream: str
     status: str  # open, closed
-    severity: str  # minor, major, critical: by the peak so far
+    severity: str  # minor, major, critical: by the rarest that was seen so far
     kind: str  # what opened it (see opened_by), or, of a checkpoint with a head for kinds, what fault it looks like
     # recovered; level_shift: it lasted and is the new normal; forgotten: its stream was idle; promoted: another
     # checkpoint judges, and does not see it
@@ -67,8 +67,9 @@ class Anomaly(msgspec.Struct, frozen=True):
     # ever; missing: absent for longer than ever; silent: no reading for longer than the stream's rhythm allows;
     # relation: channels that do not go together as they did
     opened_by: str | UnsetType = UNSET
-    # opened: since when it has lasted, where that is seen to be before opened_at: of a value that is stuck or missing
-    # and of silence its last good reading or the one after it, of a level about when it left the usual one
+    # opened, and updated of silence: since when it has lasted, where that is seen to be before opened_at: of a value
+    # that is stuck or missing and of silence its last good reading or the one after it, of a level about when it left
+    # the usual one
     began_at: str | UnsetType = UNSET
     labels: Labels | UnsetType = UNSET  # of the stream as of that reading, where its topic's mapping names any
 

@@ -47,7 +47,7 @@ class OpenAlarm(msgspec.Struct, frozen=True):
     """An alarm that is open."""
 
     anomaly: str  # id, the same as in its events
-    severity: str  # minor, major, critical: by the peak so far
+    severity: str  # minor, major, critical: by the rarest that was seen so far
     opened_at: str
     opened_by: str  # a witness: see anomaly.Anomaly
     peak: float  # highest score since it opened

@@ -22,7 +22,7 @@ class HeldAlarm(NamedTuple):
     key: StreamKey
     opened_offset: int  # packed place of the reading at which it opened
     opened_ms: int
-    severity: str  # by the peak so far
+    severity: str  # by the rarest that was seen so far
     peak: float  # highest score since it opened
     opened_by: OpenedBy
     guess: Guess | None = None  # what fault it looked like so far; None: no head that could say

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from models.data.arrays import Bools, Int64s
 from models.detection.detector import NO_PAUSES, Detector
+from models.detection.records import LONGEST_RETURN_MS
 from models.detection.ticks import Ticks
 from service.input.events import Event
 from service.input.reading_batch import ReadingBatch, StreamEnd, StreamKey
 from service.log.port import Partition
-from service.state.ended_alarms import Silent, silent_event
+from service.state.ended_alarms import Silent, longer_silence_event, silent_event
 from service.state.key_index import NO_SLOT
-from service.state.open_alarms import held_alarms
+from service.state.open_alarms import HeldAlarm, held_alarms
 from service.state.slab import NOTHING_APPLIED, StateSlab
 from service.state.task import Forgetting
 
@@ -35,9 +36,22 @@ def offsets_of_silence(
 
 
 def tell_silence(detector: Detector, slab: StateSlab, ticks: Ticks, partition: Partition, digest: str) -> list[Event]:
-    """Open the alarms of streams that fall silent at the last of the ticks; returns the events."""
-    slots, since_ms = detector.fall_silent(ticks, slab.rows, slab.applied)
-    return open_silences(detector, slab, slots, since_ms, partition, int(ticks.offsets[-1]), digest)
+    """Open the alarms of streams that fall silent at the last of the ticks, and let those be more severe that last.
+
+    Returns the events.
+    """
+    slots, severities, allowed_ms = detector.fall_silent(ticks, slab.rows, slab.applied)
+    offset, new, longer = int(ticks.offsets[-1]), slab.rows.scalar("alarm")[slots] == 0, severities > 0
+    since_ms = slab.rows.scalar("time_ms")[slots] + allowed_ms
+    events = open_silences(detector, slab, slots[new], since_ms[new], partition, offset, digest)
+    slots, severities, allowed_ms = slots[longer], severities[longer], allowed_ms[longer]
+    detector.raise_silent(slab.rows, slots, severities)
+    slab.change_alarms(slots, offset)
+    reached_ms = slab.rows.scalar("time_ms")[slots] + allowed_ms * slab.rows.scalar("peak")[slots]
+    return events + [
+        longer_silence_event(alarm, silent, partition, offset, time_ms, digest)
+        for alarm, silent, time_ms in zip(*_told(detector, slab, slots), reached_ms.long().tolist(), strict=True)
+    ]
 
 
 def tell_ended(
@@ -71,12 +85,19 @@ def open_silences(
     """
     detector.open_silent(slab.rows, slots, since_ms, offset)
     slab.change_alarms(slots, offset)
-    last_ms, age, interval_ms = (slab.rows.scalar(name)[slots] for name in ("time_ms", "age", "interval_ms"))
-    told = map(Silent, last_ms.long().tolist(), (age * interval_ms / 1000).tolist())
     return [
         silent_event(alarm, silent, partition, offset, digest)
-        for alarm, silent in zip(held_alarms(slab, slots), told, strict=True)
+        for alarm, silent in zip(*_told(detector, slab, slots), strict=True)
     ]
+
+
+def _told(detector: Detector, slab: StateSlab, slots: Tensor) -> tuple[list[HeldAlarm], list[Silent]]:
+    """What is told of the silence of the streams at `slots` (S,), whose alarms are open."""
+    names = ("time_ms", "age", "interval_ms", "alarm")
+    last_ms, age, interval_ms, alarm = (slab.rows.scalar(name)[slots] for name in names)
+    times_as_rare = torch.tensor(detector.config.alarm.times_as_rare, dtype=torch.float64)[alarm.long() - 1]
+    returns_ms = (age * interval_ms * times_as_rare).clamp(max=LONGEST_RETURN_MS)
+    return held_alarms(slab, slots), list(map(Silent, last_ms.long().tolist(), (returns_ms / 1000).tolist()))
 
 
 def _ended(slab: StateSlab, batch: ReadingBatch, new: Mapping[StreamKey, int]) -> list[int]:

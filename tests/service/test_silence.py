@@ -130,7 +130,7 @@ def test_a_stream_that_falls_silent_is_told_while_it_is_silent_and_closed_by_its
 ) -> None:
     sent = sorted([*regular(0, 0, 60, 400), *regular(1, 5, 60, 400), *without(regular(2, 9, 60, 400), 6_000, 9_000)])
     judged = judge(detector, records_of(sent))
-    opened, closed = (event for event in judged.events if event.data.stream == "stream-2")
+    opened, *longer, closed = (event for event in judged.events if event.data.stream == "stream-2")
     last = max(n for n, one in enumerate(sent) if one.stream == 2 and one.time_ms < START_MS + 6_000_000)
     about = opened.data
     assert (opened.change, about.kind, about.severity, about.status) == ("opened", "silent", "minor", "open")
@@ -147,20 +147,54 @@ def test_a_stream_that_falls_silent_is_told_while_it_is_silent_and_closed_by_its
         "recovered",
         rfc3339(START_MS + 9_009_000),
     )
+    severest = longer[-1].data
     assert (closed.data.anomaly, closed.data.severity, closed.data.peak, closed.data.opened_at) == (
         opened.data.anomaly,
-        opened.data.severity,
-        opened.data.peak,
+        severest.severity,
+        severest.peak,
         opened.data.opened_at,
     )
     assert judged.of(0) == judged.of(1) == []
     assert judged.task.open_alarms == 0
 
 
+def test_a_silence_that_goes_on_is_major_when_it_is_twice_as_long_and_critical_from_eight_times_on(
+    detector: Detector,
+) -> None:
+    sent = sorted([*regular(0, 0, 60, 400), *regular(1, 5, 60, 100), Sent(START_MS + 24_000_000, 1)])
+    judged = judge(detector, records_of(sent))
+    told = [event for event in judged.events if event.data.stream == "stream-1"]
+    severities = ["minor", "major", "critical", "critical"]
+    assert [event.change for event in told] == ["opened", "updated", "updated", "closed"]
+    assert [event.data.severity for event in told] == severities
+    assert [event.data.peak for event in told] == [1, 2, 8, 8]
+    last = max(n for n, one in enumerate(sent[:-1]) if one.stream == 1)
+    for event, times, times_as_rare in zip(told[:3], (1, 2, 8), (1, 10, 1_000), strict=True):
+        allowed_ms = 5 * MINUTE_MS * times
+        assert event.data.offset == told_at(sent, 1, last, allowed_ms)
+        assert event.time == rfc3339(sent[last].time_ms + allowed_ms)
+        assert event.data.opened_at == told[0].time
+        assert event.data.began_at == rfc3339(sent[last].time_ms)
+        assert event.data.witnesses["silent"] == pytest.approx(6_000 * times_as_rare, rel=0.02)
+    assert len({event.id for event in told}) == 4
+    assert {event.data.anomaly for event in told} == {told[0].data.anomaly}
+
+
+def test_a_silence_that_is_found_long_at_once_is_told_with_all_that_it_is(detector: Detector) -> None:
+    """Ticks are records: where none came for long, one tick may find more than one severity reached."""
+    others = [*regular(0, 0, 60, 105), Sent(START_MS + 9_000_000, 0), Sent(START_MS + 11_000_000, 0)]
+    sent = sorted([*others, *regular(1, 5, 60, 100), Sent(START_MS + 13_000_000, 0)])
+    judged = judge(detector, records_of(sent))
+    of_it = [event for event in judged.events if event.data.stream == "stream-1"]
+    assert [(event.change, event.data.severity) for event in of_it][:2] == [("opened", "minor"), ("updated", "major")]
+    assert of_it[0].data.offset == of_it[1].data.offset
+    assert judged.of(1).count("opened") == 1
+
+
 def test_a_stream_that_never_comes_back_stays_open_and_is_told_once(detector: Detector) -> None:
     sent = sorted([*regular(0, 0, 60, 2_000), *regular(1, 5, 60, 100)])
     judged = judge(detector, records_of(sent))
-    assert judged.of(1) == ["opened"]
+    assert judged.of(1) == ["opened", "updated", "updated"]
     assert judged.task.open_alarms == detector.count_alarms(judged.task.slab.rows) == 1
 
 
@@ -225,7 +259,8 @@ def test_a_stream_that_sends_in_bursts_is_told_a_few_times_and_then_no_more(dete
     clock = [(one.time_ms, one) for one in regular(0, 0, 60, 3_000)]
     bursts = [(START_MS + (n // 60 + 1) * HOUR_MS, one) for n, one in enumerate(regular(1, 30, 60, 2_940))]
     judged = judge(detector, records_of(one for _, one in sorted([*clock, *bursts])))
-    assert judged.of(1) in (["opened", "closed"], ["opened", "closed"] * 2)
+    told = [change for change in judged.of(1) if change != "updated"]
+    assert told in (["opened", "closed"], ["opened", "closed"] * 2)
 
 
 def test_a_stream_whose_anomaly_is_open_is_not_told_again(detector: Detector) -> None:
@@ -258,7 +293,7 @@ def test_a_stream_that_is_said_to_be_silent_is_told_at_once_and_once_and_closed_
     steady, gone = regular(0, 0, 60, 400), without(regular(1, 5, 60, 400), 6_000, 9_000)
     sent = sorted([*steady, *gone, *(ended(1, second) for second in (5_970, 5_980, 7_000))], key=lambda one: one[:2])
     judged = judge(detector, records_of(sent))
-    opened, closed = (event for event in judged.events if event.data.stream == "stream-1")
+    opened, *_, closed = (event for event in judged.events if event.data.stream == "stream-1")
     at = next(n for n, one in enumerate(sent) if one.value is None)
     about = opened.data
     assert (opened.change, about.kind, about.severity, about.offset) == ("opened", "silent", "minor", at)
@@ -402,8 +437,10 @@ def calm(plant: Plant, history: list[Record]) -> Output:
 
 
 def test_what_a_worker_publishes_is_what_the_pipeline_tells(plant: Plant, history: list[Record], calm: Output) -> None:
-    there_and_back = [(key(stream).decode(), change) for stream in (3, 4, 6) for change in ("opened", "closed")]
-    assert told(calm.anomalies) == Counter([*there_and_back, *((key(one).decode(), "opened") for one in (5, 7))])
+    names = {stream: key(stream).decode() for stream in range(3, 8)}
+    there_and_back = [(names[stream], change) for stream in (3, 4, 6) for change in ("opened", "closed")]
+    longer = [(name, "updated") for stream, name in names.items() for _ in range(1 if stream == 6 else 2)]
+    assert told(calm.anomalies) == Counter([*there_and_back, *longer, *((names[one], "opened") for one in (5, 7))])
     topics = topics_with(history)
     Service(plant, topics).until_idle()
     assert_as_calm(plant, topics, calm)

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,13 +24,19 @@ class Alarm:
         self.open: list[bool] = []
         self.paused = False
 
-    def take(self, scores: Sequence[float], value: float = 0.0, furthest: OpenedBy = OpenedBy.PREDICTION) -> None:
+    def take(
+        self,
+        scores: Sequence[float],
+        value: float = 0.0,
+        furthest: OpenedBy = OpenedBy.PREDICTION,
+        times_as_rare: float = 1.0,
+    ) -> None:
         """Scores of witnesses that smooth, unless `furthest` is one that does not."""
         for score in scores:
             sharp = score if furthest >= OpenedBy.RANGE else 0.0
             self.one.looks[0].value = value
             seen = len(self.changes)
-            of = Scores(score, sharp, 1.0, (0.0,) * 4, (0.0,) * 5, (0.0,) * 3, int(furthest))
+            of = Scores(score, sharp, 1.0, (0.0,) * 4, (0.0,) * 5, (0.0,) * 3, int(furthest), math.log(times_as_rare))
             where = 100.0 + seen, seen * 1_000.0
             step = ALARM_STEP.step_alarm(self.row, self.one.scratch, of, *where, self.one.rules, self.paused)
             self.changes.append(step.change)
@@ -136,28 +143,35 @@ def test_the_level_is_the_mean_of_the_readings_since_it_opened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "severity"),
+    ("times_as_rare", "severity"),
     [
         (1.0, Severity.MINOR),
-        (1.99, Severity.MINOR),
-        (2.0, Severity.MAJOR),
-        (4.0, Severity.CRITICAL),
-        (9, Severity.CRITICAL),
+        (9.9, Severity.MINOR),
+        (10.0, Severity.MAJOR),
+        (999.0, Severity.MAJOR),
+        (1e3, Severity.CRITICAL),
+        (1e9, Severity.CRITICAL),
     ],
 )
-def test_severity_is_that_of_the_peak(score: float, severity: Severity) -> None:
-    assert one_alarm([score]).row.alarm == 1 + severity
-    assert one_alarm([score, 1.0, 0.6]).row.alarm == 1 + severity
+def test_severity_is_that_of_the_rarest_reading_whatever_the_score(times_as_rare: float, severity: Severity) -> None:
+    alarm = Alarm()
+    alarm.take([1.5], times_as_rare=times_as_rare)
+    assert alarm.row.alarm == 1 + severity
+    alarm.take([9.0, 0.6])
+    assert alarm.row.alarm == 1 + severity
 
 
 def test_only_what_becomes_more_severe_is_an_update() -> None:
-    alarm = one_alarm([1.0, 1.5, 2.0, 3.9, 1.0, 4.0, 8.0])
+    alarm = Alarm()
+    for times_as_rare in (1.0, 9.0, 10.0, 900.0, 1.0, 1e3, 1e6):
+        alarm.take([2.0], times_as_rare=times_as_rare)
     assert changes(alarm) == [(0, Change.OPENED), (2, Change.UPDATED), (5, Change.UPDATED)]
-    assert alarm.row.peak == 8.0
 
 
 def test_a_new_alarm_starts_from_its_own_peak() -> None:
-    alarm = one_alarm([8.0, 0, 0, 0, 0, 0, 0, 0, 1.1])
+    alarm = Alarm()
+    alarm.take([8.0], times_as_rare=1e6)
+    alarm.take([0, 0, 0, 0, 0, 0, 0, 1.1])
     assert changes(alarm)[-1] == (8, Change.OPENED)
     assert (alarm.row.peak, alarm.row.alarm, alarm.row.length) == (1.1, 1 + Severity.MINOR, 1)
 

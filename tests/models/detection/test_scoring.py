@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.data.arrays import Doubles
-from models.detection.alarm import Change, OpenedBy
+from models.detection.alarm import AlarmConfig, Change, OpenedBy
 from models.detection.learning import LARGEST_LEARNED, SETTLING
 from models.detection.records import FARTHEST, NO_LIMITS, SMALLEST_DEVIATION, SMALLEST_VARIANCE, STRONGEST, Scores, Step
 from models.detection.rows import CHANNELS, SCALARS
@@ -35,7 +35,7 @@ def take(seen: Seen, one: OneStream, present: Sequence[float] = (1.0,), updates:
         look.level_std = math.sqrt(channel.level_deviation_variance + SMALLEST_VARIANCE)
     peaks = (seen.residual, seen.level, seen.outside, 0.0, 0.0)
     scored = float(one.stream.age > one.rules.warm_up)
-    scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength, 0.0, 0.0), peaks, (0.0,) * 3, 0)
+    scores = Scores(0.0, 0.0, scored, (seen.strength, seen.strength, 0.0, 0.0), peaks, (0.0,) * 3, 0, 0.0)
     step = Step(Change.NONE, 0.0, updates, updates)
     LEARNING.update_baseline(one.stream, one.relation, one.scratch, scores, step, one.rules, 0.0)
 
@@ -213,7 +213,7 @@ def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int)
             take(Seen(sudden=peak, residual=peak), one)
         one.looks[0].sudden = one.channels[0].sudden_threshold
         thresholds = one.stream.residual_threshold, 0.0, 0.0, 0.0, 0.0
-        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, thresholds, (0.99, 1.0, 0.0), 0)
+        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, thresholds, (0.99, 1.0, 0.0), 0, 0.0)
         returns_ms = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)
         assert returns_ms[0] == pytest.approx(period * 2_000, rel=0.02)
         assert returns_ms[3] == pytest.approx(period * 2_000, rel=0.02)
@@ -225,9 +225,42 @@ def test_no_return_period_is_longer_than_a_hundred_years_or_shorter_than_a_readi
     one.stream.interval_ms = 60_000.0
     for peak, expected in ((1e6, THRESHOLDS.LONGEST_RETURN_MS), (0.0, 60_000.0)):
         one.looks[0].sudden = peak
-        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, (peak,) * 5, (0.0,) * 3, 0)
+        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, (peak,) * 5, (0.0,) * 3, 0, 0.0)
         returns_ms = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)
         assert returns_ms[3] == pytest.approx(expected)
+
+
+def test_rarity_is_the_return_period_over_that_of_the_threshold() -> None:
+    one = meet([Seen(residual=peak) for peak in np.random.default_rng(7).gamma(3, 0.4, 4_000)], QUICK)
+    one.stream.interval_ms = 1_000.0
+
+    def returns_ms(peak: float) -> float:
+        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, (peak, 0.0, 0.0, 0.0, 0.0), (0.0,) * 3, 0, 0.0)
+        found: float = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)[0]
+        return found
+
+    def rarity(peak: float) -> float:
+        peaks = (peak, 0.0, 0.0, 0.0, 0.0)
+        return float(THRESHOLDS.rarity_of(one.stream, one.relation, one.scratch, peaks, (0.0,) * 3))
+
+    threshold = one.stream.residual_threshold
+    for times in (1.1, 1.5, 2.0):
+        expected = returns_ms(threshold * times) / returns_ms(threshold)
+        assert math.exp(rarity(threshold * times)) == pytest.approx(expected, rel=1e-6)
+    assert rarity(threshold) == rarity(0.9 * threshold) == 0
+    one.stream.prediction_factor = 1.5
+    assert rarity(1.4 * threshold) == 0, "more is asked of a witness that opened alarms of late"
+
+
+@pytest.mark.parametrize("run", range(3))
+def test_a_run_that_is_twice_as_long_is_ten_times_as_rare(run: int) -> None:
+    one = OneStream()
+    for times, expected in ((0.5, 1.0), (1.0, 1.0), (2.0, 10.0), (8.0, 1_000.0)):
+        runs = tuple(times if n == run else 0.0 for n in range(3))
+        found = THRESHOLDS.rarity_of(one.stream, one.relation, one.scratch, (0.0,) * 5, runs)
+        assert math.exp(found) == pytest.approx(expected)
+    times_as_long = AlarmConfig(major_at=10, critical_at=1_000).times_as_long
+    assert times_as_long == pytest.approx((1.0, 2.0, 8.0))
 
 
 def test_of_a_channel_that_seldom_changes_a_jump_returns_as_often_as_one_of_any_channel() -> None:
@@ -245,7 +278,7 @@ def test_of_a_channel_that_seldom_changes_a_jump_returns_as_often_as_one_of_any_
 
     def returns_ms(steady_sudden: float, switch_sudden: float) -> float:
         one.looks[0].sudden, one.looks[1].sudden = steady_sudden, switch_sudden
-        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, (0.0,) * 5, (0.0,) * 3, 0)
+        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, (0.0,) * 5, (0.0,) * 3, 0, 0.0)
         found: float = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)[OpenedBy.SUDDEN]
         return found
 
