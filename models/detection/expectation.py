@@ -155,7 +155,7 @@ def weigh(
     size = abs(correction)
     shorter = clearest / size if size > clearest else 1.0
     correction, left = correction * shorter, left * shorter
-    left = within(left, at_least(std * LARGEST_SURPRISE, abs(correction)))
+    left = within(left, std * LARGEST_SURPRISE + abs(correction))
     return (
         product - product * fade + correction * left * weight,
         square - square * fade + correction * correction * weight,
