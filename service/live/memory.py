@@ -24,11 +24,12 @@ TIDY_S = 10.0  # between two times that memory is given back; each takes some 10
 LOOK_S = 1.0  # between two looks at what is held
 NEAR = (0.95, 0.9, 0.8)  # shares of the limit at which it is reported
 FAR = 0.75  # below which it may be reported again
-# glibc, see mallopt(3): one arena for all threads. The arrays of a batch stay in it: each that is a mapping of its own
-# is cleared by the system at its first touch, which took as long as judging. Only what is larger goes outside.
+# glibc, see mallopt(3): one arena for all threads. Most arrays of a batch stay in it: each that is a mapping of its own
+# is cleared by the system at its first touch, which took as long as judging. What is larger goes outside, or its gaps
+# would make what is held grow for longer than a soak lasts.
 MEBIBYTE = 1024 * 1024
-ALLOCATOR = {"M_ARENA_MAX": (-8, 1), "M_MMAP_THRESHOLD": (-3, 16 * MEBIBYTE), "M_TRIM_THRESHOLD": (-1, 64 * MEBIBYTE)}
-INDEX_BYTES = 220  # of a stream beside its row and its name: key, slot, places in the index
+ALLOCATOR = {"M_ARENA_MAX": (-8, 1), "M_MMAP_THRESHOLD": (-3, 2 * MEBIBYTE), "M_TRIM_THRESHOLD": (-1, 64 * MEBIBYTE)}
+INDEX_BYTES = 220  # of a stream beside its row and its name, at most: 160 to 190 with half a million and more
 
 HINT = (
     "raise the container's limit, add workers (they share the partitions), lower limits.max_streams or"
