@@ -152,10 +152,12 @@ def test_a_storm_on_a_phone_is_read_acknowledged_and_muted(browser: Browser, sto
 @pytest.mark.thorough
 def test_what_is_said_by_keys_can_be_taken_back(browser: Browser, storm: Plant) -> None:
     with opened(browser, storm, **DESK, color_scheme="dark") as page:
-        page.evaluate("localStorage.setItem('telltale-name', 'ben')")
         row = page.locator("#incidents-open > li").filter(has_text=GROUP)
         row.locator(".incident").focus()
         page.keyboard.press("a")
+        expect(page.locator("#say-by")).to_be_focused()
+        page.keyboard.type("ben")
+        page.keyboard.press("Enter")
         expect(row.locator(".said")).to_contain_text("acknowledged by ben")
         page.keyboard.press("b")
         expect(page.locator("#say")).to_be_visible()

@@ -172,7 +172,9 @@ function show(error) {
   showDependency(kind === "depend" ? target.stream : null);
   element("say-rule-line").hidden = examples === null;
   replace(choice("say-rule"), examples ? rules(target) : []);
-  element("say-choices").replaceChildren(...choices(kind).map(([value, label]) => choiceButton(value, label)));
+  const all = choices(kind);
+  const type = all.length === 1 ? "submit" : "button"; // that Enter in a field presses
+  element("say-choices").replaceChildren(...all.map(([value, label]) => choiceButton(value, label, type)));
   const dialog = element("say", HTMLDialogElement);
   if (!dialog.open) dialog.showModal();
   if (field("say-by").value) element("say-choices").querySelector("button")?.focus();
@@ -217,10 +219,11 @@ function choices(kind) {
 /**
  * @param {string} value
  * @param {string} label
+ * @param {"button" | "submit"} type
  */
-function choiceButton(value, label) {
+function choiceButton(value, label, type) {
   const made = text("button", label);
-  made.type = "button";
+  made.type = type;
   made.dataset.value = value;
   made.addEventListener("click", () => {
     const by = field("say-by");
@@ -337,9 +340,5 @@ export function listenToControls(whenChanged) {
   changed = whenChanged;
   element("say-cancel").addEventListener("click", () => element("say", HTMLDialogElement).close());
   element("say").addEventListener("close", () => focusOn(focused)); // the list may be another by now
-  element("say-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    const choices = element("say-choices").querySelectorAll("button");
-    if (choices.length === 1) choices[0].click();
-  });
+  element("say-form").addEventListener("submit", (event) => event.preventDefault()); // it is closed once it was taken
 }
