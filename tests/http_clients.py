@@ -22,7 +22,7 @@ PATHS = (
     "/api/v1/anomalies/open?limit=500",
     "/metrics",
     "/openapi.json",
-    "/page/plotly.js",
+    "/page/page.css",
 )
 A_CONNECTION = 20  # requests
 

@@ -1,12 +1,8 @@
-"""HTTP: the live page's own files. They hold no data, so they are for everybody; what the page shows, it asks for.
-
-The chart library's script is the one that an installed package brings.
-"""
+"""HTTP: the live page's own files. They hold no data, so they are for everybody; what the page shows, it asks for."""
 
 import gzip
 import hashlib
 from collections.abc import Awaitable, Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from models.output.palette import PALETTE
 
 FOLDER = Path(__file__).parent / "page"
-CHART_SCRIPT = "plotly.js"
 CHECKED = "no-cache"  # kept, but asked about each time, which an ETag makes short
-KEPT_A_WEEK = "private, max-age=604800"  # several megabytes, and any version will do
 
 
 class File(NamedTuple):
@@ -26,15 +20,6 @@ class File(NamedTuple):
 
     path: Callable[[], Path]
     media_type: str
-    cache_control: str = CHECKED
-
-
-def chart_script() -> Path:
-    """Found without importing the package, which takes a second that a service need not spend."""
-    package = find_spec("plotly")
-    if package is None or not package.submodule_search_locations:
-        raise FileNotFoundError("the package plotly, whose script draws the page's charts, is not installed")
-    return Path(package.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
 
 
 def _module(path: Path) -> File:
@@ -46,7 +31,6 @@ FILES = {
     "/page/palette.css": File(lambda: PALETTE, "text/css"),
     "/page/page.css": File(lambda: FOLDER / "page.css", "text/css"),
     **{f"/page/{path.name}": _module(path) for path in sorted(FOLDER.glob("*.js"))},
-    f"/page/{CHART_SCRIPT}": File(chart_script, "text/javascript", KEPT_A_WEEK),
 }
 PATHS = frozenset(FILES)
 
@@ -77,7 +61,7 @@ def _sender(path: str) -> Callable[[Request], Awaitable[Response]]:
             read = _kept[path] = await run_in_threadpool(_read, path)
         packs = _takes_gzip(request.headers.get("accept-encoding", ""))
         content, etag = (read.packed, read.packed_etag) if packs else (read.content, read.etag)
-        headers = {"ETag": etag, "Cache-Control": file.cache_control, "Vary": "Accept-Encoding"}
+        headers = {"ETag": etag, "Cache-Control": CHECKED, "Vary": "Accept-Encoding"}
         if _is_known(etag, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
         if packs:

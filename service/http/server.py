@@ -11,11 +11,10 @@ from fastapi import FastAPI
 from service.errors import RefusedSetting
 from service.http.connections import SWEEP_S, Connection
 
-# Everything comes from here, and no script is in a page's own text. Styles may be: the chart library writes its own,
-# others with every version, and a style runs nothing.
+# Everything comes from here, and neither a script nor a style is in a page's own text.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "style-src 'self' 'unsafe-inline'; "
+    "style-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 SECURITY_HEADERS = [

@@ -119,7 +119,7 @@ def _take_all(browser: Browser, url: str, silent: str) -> None:
             row.get_by_role("button", name=re.compile("members of incident")).click()
             expect(row.locator(".sparkline")).to_be_visible()
             row.locator(".incident").click()
-            page.wait_for_selector("#chart .shapelayer path[d$='Z']")
+            page.wait_for_selector("#chart .span")
             _shoot(page, f"page-{scheme}")
         with _opened(browser, url, scheme, PHONE) as page:
             row = page.locator("#incidents-open > li").first
@@ -129,11 +129,11 @@ def _take_all(browser: Browser, url: str, silent: str) -> None:
             _shoot(page, f"phone-mute-{scheme}")
             page.locator("#say-cancel").tap()
             row.locator(".incident").tap()
-            page.wait_for_selector("#chart .shapelayer path[d$='Z']")
+            page.wait_for_selector("#chart .span")
             _shoot(page, f"phone-stream-{scheme}")
     with _opened(browser, url, "dark", DESK) as page:
         page.locator("#open .pick", has_text=silent.rpartition("/")[2]).click()
-        page.wait_for_selector("#chart .shapelayer path[d$='Z']")
+        page.wait_for_selector("#chart .span")
         _shoot(page.locator("#chosen"), "silence-dark")
 
 

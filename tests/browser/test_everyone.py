@@ -100,7 +100,7 @@ def test_a_phone_needs_no_scrolling_sideways_and_a_finger_finds_all(
     with opened(browser, running, address, **PHONE) as page:
         expect(page.locator("#state")).to_have_attribute("data-state", re.compile("ready|busy"))
         if address:
-            expect(page.locator("#chart .main-svg").first).to_be_visible()
+            expect(page.locator("#chart .plot")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["viewport"]["width"]
         small = page.evaluate(
             """([targets, least]) => [...document.querySelectorAll(targets)]

@@ -30,12 +30,7 @@ STREAM, OTHER = "line-01/pump-001", "line-01/pump-002"
 EVERY_MS = 10_000
 READINGS = 1_080  # three hours
 FAULT = range(540, 580)  # of readings: over for more than an hour
-SHOWN_MS = "() => { const [a, b] = document.getElementById('chart').layout.xaxis.range.map(Date.parse); return b - a; }"
-CROSSES = """() => {
-    const line = document.querySelector("#chart .spikeline");
-    const length = line && Math.abs(line.getAttribute("y2") - line.getAttribute("y1"));
-    return length > 0.8 * document.getElementById("chart").clientHeight;
-}"""
+SHOWN = "(await import('/page/chosen.js')).chart.plot.shown"  # the page's own module
 BEFORE = 200  # readings that are to be shown before it
 
 
@@ -99,15 +94,20 @@ def opened(browser: Browser, running: Service, address: str) -> Iterator[Page]:
 
 
 def expect_readings_before(page: Page, time_ms: int) -> None:
-    """In the reading's own trace, as the chart library has it: what is live may be drawn before what was."""
+    """As they are drawn: what is live may be drawn before what was."""
     page.wait_for_function(
-        """([time, least]) => {
-            const local = new Date(time - new Date(time).getTimezoneOffset() * 60_000).toISOString().slice(0, -1);
-            const trace = document.getElementById("chart").data?.find((one) => one.name === "f0");
-            return trace && trace.x.filter((x) => x < local).length >= least;
+        """async ([time, least]) => {
+            const { chart } = await import("/page/chosen.js");
+            return (chart.plot.drawing?.times ?? []).filter((one) => one < time).length >= least;
         }""",
         arg=[time_ms, BEFORE],
     )
+
+
+def shown_ms(page: Page) -> tuple[float, float]:
+    """The first and the last time that the chart has room for."""
+    first, last = page.evaluate(f"async () => {{ const {{ from, until }} = {SHOWN}; return [from, until]; }}")
+    return first, last
 
 
 def test_an_anomaly_that_closed_an_hour_ago_is_shown_by_its_link_with_what_was_before(
@@ -118,8 +118,7 @@ def test_an_anomaly_that_closed_an_hour_ago_is_shown_by_its_link_with_what_was_b
         expect(page.locator(SPANS)).not_to_have_count(0)
         expect(page.locator("#chosen-anomaly")).to_contain_text(closed["severity"])
         expect(page.locator("#chosen-anomaly")).to_contain_text(re.compile("opened .* closed .* peak"))
-        names = page.evaluate("() => document.getElementById('chart').data.map((trace) => trace.name)")
-        assert {"forget", "input", "output", "score", "expected"} <= set(names)
+        expect(page.locator("#chart .line[data-name=forget]")).to_be_attached()
 
 
 def test_a_stream_that_is_chosen_shows_readings_from_before_it_was_looked_at(
@@ -140,11 +139,11 @@ def test_the_back_button_and_earlier_and_later_lead_through_time(
 ) -> None:
     with opened(browser, running, link(closed)) as page:
         expect_readings_before(page, time_ms(closed["opened_at"]))
-        begin = page.evaluate("() => document.getElementById('chart').data[0].x[0]")
+        begin, _ = shown_ms(page)
         page.locator("#earlier").click()
-        page.wait_for_function("begin => (document.getElementById('chart').data?.[0].x[0] ?? '9') < begin", arg=begin)
+        wait_until(lambda: 0 < shown_ms(page)[0] < begin, "earlier readings are shown")
         page.go_back()
-        page.wait_for_function("begin => document.getElementById('chart').data?.[0].x[0] === begin", arg=begin)
+        wait_until(lambda: shown_ms(page)[0] == begin, "the ones before are shown again")
         expect(page.locator("#chosen-anomaly")).to_contain_text("closed")
         page.locator("#now").click()
         expect(page.locator("#now")).to_be_disabled()
@@ -160,23 +159,36 @@ def test_dragging_across_the_chart_looks_closer_and_all_is_shown_again(
         expect_readings_before(page, time_ms(closed["opened_at"]))
         expect(page.locator("#closer")).to_be_visible()
         expect(page.locator("#whole")).to_be_hidden()
-        box = page.locator("#chart .nsewdrag").first.bounding_box()
-        assert box is not None
-        whole = page.evaluate(SHOWN_MS)
-        middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        whole, inside = shown_ms(page), page.locator("#chart .inside")
+
+        def drag(begin: float, end: float) -> None:
+            """From one part of its width to another."""
+            box = inside.bounding_box()
+            assert box is not None
+            for share, act in ((begin, page.mouse.down), (end, page.mouse.up)):
+                page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2, steps=5)
+                act()
+
+        def expect_shown(begin: float, end: float) -> None:
+            """Of the whole, from one part to another."""
+            length = whole[1] - whole[0]
+            asked = pytest.approx([begin, end], abs=0.02)
+            wait_until(lambda: [(time - whole[0]) / length for time in shown_ms(page)] == asked, f"{begin} to {end}")
+
         for by in ("button", "pointer"):
-            page.mouse.move(box["x"] + box["width"] / 4, middle[1])
-            page.mouse.down()
-            page.mouse.move(*middle, steps=5)
-            page.mouse.up()
+            drag(0.25, 0.5)
             expect(page.locator("#whole")).to_be_visible()
-            page.wait_for_function(f"whole => Math.abs(({SHOWN_MS})() / whole - 0.25) < 0.05", arg=whole)
+            expect_shown(0.25, 0.5)
+            page.keyboard.down("Shift")
+            drag(0.2, 0.6)
+            page.keyboard.up("Shift")
+            expect_shown(0.15, 0.4)
             if by == "button":
                 page.locator("#whole").click()
             else:
-                page.mouse.dblclick(*middle)
+                inside.dblclick()
             expect(page.locator("#whole")).to_be_hidden()
-            page.wait_for_function(f"whole => Math.abs(({SHOWN_MS})() / whole - 1) < 0.01", arg=whole)
+            expect_shown(0, 1)
 
 
 def test_a_line_with_the_time_crosses_all_panels_where_the_pointer_is(
@@ -184,16 +196,20 @@ def test_a_line_with_the_time_crosses_all_panels_where_the_pointer_is(
 ) -> None:
     with opened(browser, running, link(closed)) as page:
         expect_readings_before(page, time_ms(closed["opened_at"]))
-        panel, told = page.locator("#chart .nsewdrag").first, page.locator("#chart .hoverlayer")
-
-        def is_told() -> bool:
-            """What is told goes when the chart is drawn again, until the pointer moves again."""
-            for place in (30, 60):
-                panel.hover(position={"x": place, "y": 30})
-            whole = all(name in (told.text_content() or "") for name in ("f0", "f1", "score", "forget"))
-            return whole and bool(page.evaluate(CROSSES))
-
-        wait_until(is_told, "a line through all panels, with what each has")
+        inside = page.locator("#chart .inside")
+        inside.hover()
+        for name in ("f0", "f1", "score", "forget"):
+            expect(page.locator("#chart .told", has_text=name)).to_have_count(1)
+        expect(page.locator("#chart .when")).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
+        lengths = (
+            "() => [...document.querySelectorAll('#chart :is(.pointer, .inside)')].map((one) => one.getBBox().height)"
+        )
+        of_panels, of_line = page.evaluate(lengths)
+        assert of_line > 0.9 * of_panels
+        page.locator("#zone").select_option("UTC")  # it is drawn again
+        expect(page.locator("#chart .pointer")).to_have_count(1)
+        page.locator("h1").hover()
+        expect(page.locator("#chart .pointer")).to_have_count(0)
 
 
 def test_a_time_before_the_stream_began_is_said_to_be(browser: Browser, running: Service) -> None:

@@ -75,7 +75,7 @@ def longest_wait_s(port: int, seconds: float) -> float:
 def test_it_shares_what_is_loaded_with_the_worker(kafka: Broker, quick: Path) -> None:
     with service(kafka, quick, made_topics(kafka)) as running:
         web = web_of(running)
-        running.get("/page/plotly.js")
+        running.get("/page/page.js")
         assert web.memory_full_info().uss < MEMORY_BYTES
         metrics = running.get("/metrics")[1]
         (line,) = [line for line in metrics.splitlines() if line.startswith("process_resident_memory_bytes")]

@@ -77,6 +77,15 @@ export function expectedAndSeen(channels) {
 }
 
 /**
+ * The same of any reading, in fewer words.
+ * @param {Pick<Channel, "name" | "observed" | "lower" | "upper" | "unit">} channel
+ */
+export function seenInBand({ name, observed, lower, upper, unit }) {
+  const seen = `${name} ${observed === null ? "no value" : measured(observed, unit)}`;
+  return lower === null || upper === null ? seen : `${seen}, expected ${measured(lower)} to ${measured(upper)}`;
+}
+
+/**
  * Since when it has lasted, where that is before it opened. Of silence it is all that there is to say.
  * @param {Pick<AnomalyData, "began_at" | "opened_by" | "kind">} data
  */

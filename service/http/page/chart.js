@@ -1,33 +1,27 @@
 // The chosen stream's chart: readings in their expected band, the score against its threshold, anomalies as shaded
 // spans over all of it, and what the gates of the memory let through beneath.
 
+import { seenInBand } from "./anomaly_words.js";
+import { Plot } from "./plot.js";
 import { NOTHING, anomalySpans, before, joined, judged, latest, placeOf } from "./readings.js";
-import { clock, localTime, number, score } from "./words.js";
+import { clock, number, score } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Reading} Reading */
 /** @typedef {import("./types.d.ts").Gate} Gate */
 /** @typedef {import("./types.d.ts").Traced} Traced */
-/** @typedef {Record<"ink" | "faint" | "line" | "sheet" | "raised" | "reading" | "band" | "expected" | "score" | "alarm" | "critical", string> & { gates: string[] }} Colours */
+/** @typedef {import("./plot.js").Panel} Panel */
+/** @typedef {import("./plot.js").Span} Span */
 /** @typedef {{ from: number, until: number }} Silence milliseconds: it was open as an anomaly, and no reading came */
-/** @typedef {{ domain: [number, number], range?: [number, number] }} Axis */
-/** @typedef {Record<string, any> & { shapes: object[], annotations: object[] }} Layout as the chart library takes it */
 
-const LIBRARY = "/page/plotly.js";
 const KEPT = 1000; // live readings
 const MOST_CHANNELS = 4; // side by side, where no one has chosen one
 const MARKED = 250; // readings: more are a line without dots
 const DRAW_EVERY_MS = 300;
 const REST = 3; // times as long as the last drawing took is left to the rest of the page, on a slow machine too
 const LONGEST_REST_MS = 2000;
-const HALF_MINUTE_MS = 30_000;
-const TICK = 110; // pixels: a date has room, level
-const HEIGHT = { channels: 0.335, fewest: 84, most: 230, score: 78, gates: 78, gap: 23 }; // pixels; of all channels: a share of the window
-const GATE_DASHES = ["solid", "dash", "dot"]; // as in the legend: not told apart by colour alone
-
-const VALUE = ",.4~r"; // four digits that count, as in the lists
-const SHARE = ".2f";
-
-const coarse = matchMedia("(pointer: coarse)");
+const HEIGHT = { channels: 0.335, fewest: 84, most: 230, score: 78, gates: 78 }; // pixels; of all channels: a share of the window
+const SCORES = /** @type {[number, number]} */ ([0, 1.4]); // so that the threshold, 1, is in it
+const SHARES = /** @type {[number, number]} */ ([0, 1]);
 
 export class Chart {
   /** @param {HTMLElement} element */
@@ -53,43 +47,18 @@ export class Chart {
     this.channel = null;
     /** @type {string[]} names of channels that drove the last anomaly */
     this.foremost = [];
-    this.zoom = 0; // another number: the whole is shown again
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.waiting = undefined;
     this.drawn = Number.NEGATIVE_INFINITY; // when it last was
     this.took = 0; // milliseconds, the last time
-    this.begun = false;
-    /** @type {HTMLScriptElement | null} the library, once it is needed */
-    this.library = null;
-    /** Called when a person has zoomed in, or shows all again. @type {(closer: boolean) => void} */
+    /** Called when a person has looked closer, or shows all again. @type {(closer: boolean) => void} */
     this.zoomed = () => {};
-    this.hearDoubleClicks();
-  }
-
-  /** Called once there are lists to see: nothing is drawn before. Until a stream is chosen the library is only fetched. */
-  begin() {
-    this.begun = true;
-    this.draw();
-    if (this.library) return;
-    const ahead = document.createElement("link");
-    Object.assign(ahead, { rel: "prefetch", as: "script", href: LIBRARY });
-    document.head.append(ahead);
-  }
-
-  /** The library is large, and a browser does nothing else while it reads it. */
-  load() {
-    if (this.library) return;
-    this.library = document.createElement("script");
-    this.library.src = LIBRARY;
-    this.library.addEventListener("load", () => this.draw());
-    document.head.append(this.library);
+    this.plot = new Plot(element, (closer) => this.zoomed(closer));
   }
 
   /** All of it, after a closer look. */
   showAll() {
-    this.zoom += 1;
-    this.draw();
-    this.zoomed(false);
+    this.plot.showAll();
   }
 
   clear() {
@@ -99,12 +68,10 @@ export class Chart {
     this.gates = [];
     this.marked = this.channel = this.silence = null;
     this.foremost = [];
-    this.zoom += 1;
     clearTimeout(this.waiting);
     this.waiting = undefined;
-    if (window.Plotly && this.element.classList.contains("js-plotly-plot")) Plotly.purge(this.element);
+    this.plot.clear();
     this.zoomed(false);
-    this.element.replaceChildren();
     this.element.removeAttribute("role");
     this.element.removeAttribute("aria-label");
   }
@@ -163,46 +130,19 @@ export class Chart {
   }
 
   draw() {
-    if (!this.readings.length || !this.begun) return;
-    if (!window.Plotly) return this.load();
+    if (!this.readings.length) return;
+    const began = performance.now();
     const channels = this.channels;
     const each = Math.min(HEIGHT.most, Math.max(HEIGHT.fewest, (HEIGHT.channels * innerHeight) / channels.length));
-    const heights = [...channels.map(() => each), HEIGHT.score, HEIGHT.gates];
-    const colours = coloursOf(this.element);
-    const layout = frame(heights, colours, this.zoom);
-    layout.xaxis.nticks = Math.max(2, Math.floor(this.element.clientWidth / TICK));
-    const times = this.readings.map((reading) => localTime(reading.time));
-    /** @type {object[]} */
-    const traces = channels.flatMap((name, n) => this.channelTraces(name, n + 1, times, colours, layout));
-    traces.push(...this.scoreTraces(channels.length + 1, times, colours, layout));
-    traces.push(...this.gateTraces(channels.length + 2, times, colours, layout));
-    layout.shapes.push(...spans(this.readings, times, colours), ...pointer(this.marked, colours));
-    if (times[0] === times[times.length - 1]) layout.xaxis.range = around(this.readings[0].time);
-    if (this.silence) addSilence(layout, this.silence, times, colours);
-    layout.dragmode = coarse.matches ? false : "zoom"; // a finger scrolls the page
+    this.plot.draw({
+      times: this.readings.map(({ time }) => Date.parse(time)),
+      panels: [...channels.map((name) => this.channelPanel(name, each)), this.scorePanel(), this.gatePanel()],
+      spans: this.spans(),
+      marked: this.marked,
+    });
     this.describe();
-    const began = performance.now();
-    Plotly.react(this.element, traces, layout, { displayModeBar: false, responsive: true, doubleClick: false });
-    this.listen();
     this.drawn = performance.now();
     this.took = this.drawn - began;
-  }
-
-  /** Purged with what was drawn: then it listens again. */
-  listen() {
-    const drawn = /** @type {import("./types.d.ts").Drawn} */ (/** @type {unknown} */ (this.element));
-    drawn.removeAllListeners("plotly_relayout");
-    drawn.on("plotly_relayout", (changes) => {
-      if ("xaxis.range[0]" in changes) this.zoomed(true);
-    });
-  }
-
-  /** The system's own, which has the speed that its user chose; the library's is 300 ms by a clock that stops on a busy page. */
-  hearDoubleClicks() {
-    const pressed = (/** @type {MouseEvent} */ { detail }) => {
-      if (detail === 2) addEventListener("mouseup", () => this.showAll(), { once: true });
-    };
-    this.element.addEventListener("mousedown", pressed, { capture: true });
   }
 
   // For those who cannot see it.
@@ -220,273 +160,58 @@ export class Chart {
 
   /**
    * @param {string} name
-   * @param {number} row
-   * @param {string[]} times
-   * @param {Colours} colours
-   * @param {Layout} layout
+   * @param {number} height
+   * @returns {Panel}
    */
-  channelTraces(name, row, times, colours, layout) {
+  channelPanel(name, height) {
     const at = this.features.indexOf(name);
+    const unit = this.units[at] ?? undefined;
     /** @param {"lower" | "upper" | "expected" | "values"} key */
     const column = (key) => this.readings.map((reading) => reading[key][at]);
-    const common = { x: times, yaxis: `y${row}`, hoverinfo: "skip", mode: "lines" };
-    const unit = this.units[at] ?? "";
-    label(layout, row, unit ? `${name}, ${unit}` : name);
-    return [
-      { ...common, y: column("lower"), line: { width: 0 } },
-      { ...common, y: column("upper"), line: { width: 0 }, fill: "tonexty", fillcolor: colours.band },
-      {
-        ...common,
-        y: column("expected"),
-        line: { width: 1.2, color: colours.expected, dash: "dot" },
-        name: "expected",
-        ...hover("expected", VALUE),
-      },
-      {
-        ...common,
-        y: column("values"),
-        mode: times.length > MARKED ? "lines" : "lines+markers",
-        line: { width: 1.4, color: colours.reading },
-        marker: { size: 3, color: colours.reading },
-        name,
-        ...hover(name, VALUE, unit),
-      },
-    ];
-  }
-
-  /**
-   * @param {number} row
-   * @param {string[]} times
-   * @param {Colours} colours
-   * @param {Layout} layout
-   */
-  scoreTraces(row, times, colours, layout) {
-    label(layout, row, "score");
-    const scores = this.readings.map((reading) => reading.score);
-    layout[`yaxis${row}`].range = [0, Math.max(1.5, 1.08 * Math.max(...scores))];
-    layout.shapes.push({
-      type: "line",
-      xref: "paper",
-      x0: 0,
-      x1: 1,
-      yref: `y${row}`,
-      y0: 1,
-      y1: 1,
-      line: { width: 1, dash: "dash", color: colours.critical },
-    });
-    return [
-      {
-        x: times,
-        y: scores,
-        yaxis: `y${row}`,
-        mode: "lines",
-        name: "score",
-        ...hover("score", SHARE),
-        line: { width: 1.5, color: colours.score },
-      },
-    ];
-  }
-
-  /**
-   * @param {number} row
-   * @param {string[]} times
-   * @param {Colours} colours
-   * @param {Layout} layout
-   */
-  gateTraces(row, times, colours, layout) {
-    label(layout, row, "gates");
-    return this.gates.map((gate, n) => ({
-      x: times,
-      y: gate.mean,
-      yaxis: `y${row}`,
-      mode: "lines",
-      name: gate.name,
-      ...hover(gate.name, SHARE),
-      line: { width: 1.4, color: colours.gates[n % colours.gates.length], dash: GATE_DASHES[n % GATE_DASHES.length] },
-    }));
-  }
-}
-
-/**
- * What is said of a reading where the pointer is; the time is said once.
- * @param {string} name
- * @param {string} format
- */
-const hover = (name, format, unit = "") => ({
-  hoverinfo: "all",
-  hovertemplate: `${escaped(name)} %{y:${format}} ${escaped(unit)}<extra></extra>`,
-});
-
-/**
- * @param {number[]} heights pixels, of each row
- * @param {Colours} colours
- * @param {number} zoom
- * @returns {Layout}
- */
-function frame(heights, colours, zoom) {
-  const margin = { l: 58, r: 10, t: 20, b: 36 };
-  const inside = heights.reduce((sum, height) => sum + height + HEIGHT.gap, -HEIGHT.gap);
-  /** @type {Layout} */
-  const layout = {
-    height: inside + margin.t + margin.b,
-    margin,
-    shapes: [],
-    annotations: [],
-    showlegend: false,
-    paper_bgcolor: colours.sheet,
-    plot_bgcolor: colours.sheet,
-    uirevision: zoom,
-    hovermode: "x",
-    hoversubplots: "axis", // one line and one time through all panels
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colours.faint },
-    hoverlabel: { bgcolor: colours.raised, bordercolor: colours.line, font: { color: colours.ink } },
-    xaxis: {
-      type: "date",
-      anchor: `y${heights.length}`,
-      gridcolor: colours.line,
-      linecolor: colours.line,
-      zeroline: false,
-      tickfont: { size: 11 },
-      tickangle: 0,
-      showspikes: true,
-      spikemode: "across",
-      spikesnap: "hovered data",
-      spikedash: "solid",
-      spikethickness: 1,
-      spikecolor: colours.faint,
-      hoverformat: "%-d %b %Y %H:%M:%S",
-    },
-  };
-  let top = inside;
-  heights.forEach((height, n) => {
-    layout[`yaxis${n + 1}`] = {
-      domain: [Math.max(0, (top - height) / inside), top / inside],
-      gridcolor: colours.line,
-      zeroline: false,
-      nticks: 4,
-      tickfont: { size: 11 },
-      automargin: false,
-      fixedrange: true,
+    const [values, expected, lower, upper] = [column("values"), column("expected"), column("lower"), column("upper")];
+    return {
+      title: unit ? `${name}, ${unit}` : name,
+      height,
+      band: { lower, upper },
+      lines: [
+        { name: "expected", kind: "expected", values: expected },
+        { name, kind: "reading", values, dots: values.length <= MARKED },
+      ],
+      told: (n) => seenInBand({ name, observed: values[n], lower: lower[n], upper: upper[n], unit }),
     };
-    top -= height + HEIGHT.gap;
-  });
-  return layout;
+  }
+
+  /** @returns {Panel} */
+  scorePanel() {
+    const values = this.readings.map((reading) => reading.score);
+    return {
+      title: "score",
+      height: HEIGHT.score,
+      threshold: 1,
+      within: SCORES,
+      lines: [{ name: "score", kind: "score", values }],
+      told: (n) => `score ${shortOf(values[n])}`,
+    };
+  }
+
+  /** @returns {Panel} */
+  gatePanel() {
+    return {
+      title: "gates",
+      height: HEIGHT.gates,
+      within: this.gates.some(({ name }) => name === "memory") ? undefined : SHARES,
+      lines: this.gates.map(({ name, mean }, n) => ({ name, kind: `gate-${n}`, values: mean })),
+      told: (n) => this.gates.map(({ name, mean }) => `${name} ${shortOf(mean[n])}`).join(", "),
+    };
+  }
+
+  /** The times at which an anomaly was open, and that in which nothing came, which says so. @returns {Span[]} */
+  spans() {
+    const at = (/** @type {number} */ n) => Date.parse(this.readings[n].time);
+    const open = anomalySpans(this.readings).map(({ begin, end }) => ({ from: at(begin), until: at(end) }));
+    return this.silence ? [...open, { ...this.silence, words: "no reading" }] : open;
+  }
 }
 
-/**
- * @param {Layout} layout
- * @param {number} row
- * @param {string} text
- */
-function label(layout, row, text) {
-  layout.annotations.push({
-    text: escaped(text),
-    xref: "paper",
-    x: 0,
-    xanchor: "left",
-    yref: "paper",
-    y: layout[`yaxis${row}`].domain[1],
-    yanchor: "bottom",
-    showarrow: false,
-    font: { size: 12 },
-  });
-}
-
-/**
- * A shaded rectangle over all rows for every run of readings at which the alarm was open.
- * @param {Reading[]} readings
- * @param {string[]} times
- * @param {Colours} colours
- */
-function spans(readings, times, colours) {
-  return anomalySpans(readings).map(({ begin, end }) => span(times[begin], times[end], colours));
-}
-
-/**
- * @param {string} x0
- * @param {string} x1
- * @param {Colours} colours
- */
-function span(x0, x1, colours) {
-  const line = { width: 1, color: colours.alarm };
-  return {
-    type: "rect",
-    xref: "x",
-    yref: "paper",
-    x0,
-    x1,
-    y0: 0,
-    y1: 1,
-    fillcolor: colours.alarm,
-    line,
-    layer: "below",
-  };
-}
-
-/**
- * A single reading has a minute around it.
- * @param {string} time
- */
-const around = (time) => [-HALF_MINUTE_MS, HALF_MINUTE_MS].map((ms) => localTime(Date.parse(time) + ms));
-
-/**
- * The time in which nothing came is in what is shown, and says so.
- * @param {Layout} layout
- * @param {Silence} silence
- * @param {string[]} times of the readings
- * @param {Colours} colours
- */
-function addSilence(layout, { from, until }, times, colours) {
-  const [begin, end] = [localTime(from), localTime(until)];
-  const [first, , , last] = [times[0], times[times.length - 1], begin, end].sort(); // as texts in the order of time
-  layout.xaxis.range = [first, last];
-  layout.shapes.push(span(begin, end, colours));
-  const place = { xref: "x", x: end, xanchor: "right", yref: "paper", y: 0.99, yanchor: "top" }; // short ones too
-  layout.annotations.push({ ...place, text: "no reading", showarrow: false, font: { color: colours.ink } });
-}
-
-/**
- * A line over all rows at the time that was asked for.
- * @param {number | null} time
- * @param {Colours} colours
- */
-function pointer(time, colours) {
-  if (time === null) return [];
-  const x = localTime(time);
-  const line = { width: 1, dash: "dot", color: colours.faint };
-  return [{ type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line }];
-}
-
-/**
- * @param {HTMLElement} element
- * @returns {Colours}
- */
-function coloursOf(element) {
-  const probe = document.createElement("span");
-  element.append(probe);
-  /** @param {string} name */
-  const colour = (name) => {
-    probe.style.color = `var(--${name})`;
-    return getComputedStyle(probe).color;
-  };
-  const names = [
-    "ink",
-    "faint",
-    "line",
-    "sheet",
-    "raised",
-    "reading",
-    "band",
-    "expected",
-    "score",
-    "alarm",
-    "critical",
-  ];
-  const found = Object.fromEntries(names.map((name) => [name, colour(name)]));
-  const gates = ["gate-forget", "gate-input", "gate-output"].map(colour);
-  probe.remove();
-  return /** @type {Colours} */ ({ ...found, gates });
-}
-
-/** @param {string} text */
-const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+/** @param {number | null} value */
+const shortOf = (value) => (value === null ? "none" : score(value));

@@ -2,7 +2,6 @@
 
 import { kindName } from "./anomaly_words.js";
 import {
-  chart,
   findIncident,
   listenToChosen,
   showExcuse,
@@ -148,13 +147,12 @@ function zoneChanged() {
 listenToLists();
 listenToControls(drawSaid);
 listenToChosen(listen);
-listenToPreferences(zoneChanged, () => chart.draw());
+listenToPreferences(zoneChanged);
 new Worker("/page/ticking.js").addEventListener("message", tick);
 document.addEventListener("visibilitychange", tick);
 showNamed();
 if (page.place.stream === null) listen();
 const first = Promise.all([showLists(), quietly(showSaid)]);
-first.then(() => chart.begin());
 // What comes first would push away what lies below it, and what one is about to press.
 Promise.race([first, new Promise((resolve) => setTimeout(resolve, FIRST_WITHIN_MS))]).then(() => {
   document.body.dataset.begun = "true";

@@ -79,8 +79,7 @@ function preferZone(changed) {
 
 // --- light and dark
 
-/** @param {() => void} changed */
-function preferTheme(changed) {
+function preferTheme() {
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
   const root = document.documentElement;
   const isDark = () => (root.dataset.theme ?? (prefersDark.matches ? "dark" : "light")) === "dark";
@@ -89,7 +88,6 @@ function preferTheme(changed) {
   function showTheme(theme) {
     if (theme) root.dataset.theme = theme;
     button("theme").textContent = isDark() ? "light" : "dark";
-    changed();
   }
 
   button("theme").addEventListener("click", () => {
@@ -101,12 +99,9 @@ function preferTheme(changed) {
   showTheme(localStorage.getItem(THEME_KEPT));
 }
 
-/**
- * @param {() => void} zoneChanged called when times are written in another zone
- * @param {() => void} themeChanged called when colours are others
- */
-export function listenToPreferences(zoneChanged, themeChanged) {
+/** @param {() => void} zoneChanged called when times are written in another zone */
+export function listenToPreferences(zoneChanged) {
   preferKeys();
   preferZone(zoneChanged);
-  preferTheme(themeChanged);
+  preferTheme();
 }

@@ -1,24 +1,14 @@
 // A small chart: one channel's readings in the band that was expected, with the time at which an anomaly was open.
 
 import { anomalySpans, judged } from "./readings.js";
+import { area, drawn, path, round } from "./svg.js";
 import { clock } from "./words.js";
 
 /** @typedef {import("./types.d.ts").Traced} Traced */
 
-const NAMESPACE = "http://www.w3.org/2000/svg";
 export const WIDTH = 240;
 export const HEIGHT = 56;
 const MARGIN = 3;
-
-/**
- * @param {string} kind
- * @param {Record<string, string>} attributes
- */
-function drawn(kind, attributes) {
-  const made = document.createElementNS(NAMESPACE, kind);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
 
 /**
  * @param {Traced} traced
@@ -34,7 +24,7 @@ export function sparkline(traced, channel) {
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `${words}, in the band that was expected`);
   for (const { x, width } of lines.spans) {
-    svg.append(drawn("rect", { class: "span", x: String(x), width: String(width), y: "0", height: String(HEIGHT) }));
+    svg.append(drawn("rect", { class: "span", x, width, y: 0, height: HEIGHT }));
   }
   if (lines.band) svg.append(drawn("path", { class: "band", d: lines.band }));
   svg.append(drawn("path", { class: "line", d: lines.reading }));
@@ -60,31 +50,16 @@ export function linesOf(traced, channel) {
   const up = (value) => round(HEIGHT - MARGIN - ((HEIGHT - 2 * MARGIN) * (value - least)) / (most - least || 1));
   /** @type {(value: number | null, time: string) => [number, number] | null} */
   const point = (value, time) => (value === null ? null : [across(time), up(value)]);
-  const upper = readings.map((one) => point(one.upper[n], one.time)).filter((one) => one !== null);
-  const lower = readings.map((one) => point(one.lower[n], one.time)).filter((one) => one !== null);
+  const [upper, lower] = [
+    readings.map((one) => point(one.upper[n], one.time)),
+    readings.map((one) => point(one.lower[n], one.time)),
+  ];
   return {
     reading: path(readings.map((one) => point(one.values[n], one.time))),
-    band: upper.length ? `${path([...upper, ...lower.reverse()])}Z` : "",
+    band: area(upper, lower),
     spans: anomalySpans(readings).map(({ begin, end }) => {
       const x = across(readings[begin].time);
       return { x, width: Math.max(1, across(readings[end].time) - x) };
     }),
   };
-}
-
-/** @param {number} value */
-const round = (value) => Math.round(10 * value) / 10;
-
-/**
- * Broken where a value is missing.
- * @param {([number, number] | null)[]} points
- */
-function path(points) {
-  let pen = "M";
-  let made = "";
-  for (const point of points) {
-    if (point) made += `${pen}${point.join(" ")}`;
-    pen = point ? "L" : "M";
-  }
-  return made;
 }

@@ -74,17 +74,3 @@ export type Action =
   | "theme"
   | "help"
   | Exclude<Saying, "depend">;
-
-/** What the chart library makes of an element. */
-export type Drawn = {
-  on(event: string, heard: (changes: object) => void): void;
-  removeAllListeners(event: string): void;
-};
-
-declare global {
-  /** The chart library, a script of its own: what the page takes of it. */
-  var Plotly: {
-    react(element: HTMLElement, traces: object[], layout: object, config: object): Promise<unknown>;
-    purge(element: HTMLElement): void;
-  };
-}

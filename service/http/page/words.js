@@ -35,13 +35,13 @@ export function writeTimesIn(name) {
  * @param {Time} time
  */
 export function clock(time) {
-  /** @param {Date} date */
-  const day = (date) =>
-    date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: zone });
-  const date = new Date(time);
-  const clockTime = date.toLocaleTimeString("en-GB", { timeZone: zone });
-  return day(date) === day(new Date()) ? clockTime : `${day(date)} ${clockTime}`;
+  const clockTime = new Date(time).toLocaleTimeString("en-GB", { timeZone: zone });
+  return dateOf(time) === dateOf(new Date()) ? clockTime : `${dateOf(time)} ${clockTime}`;
 }
+
+/** @param {Time} time */
+export const dateOf = (time) =>
+  new Date(time).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: zone });
 
 /**
  * As 2026-01-20T09:26:00.000, for what takes times without zones.

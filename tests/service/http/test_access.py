@@ -16,7 +16,7 @@ from service.settings.addresses import names_for
 TOKEN = "0123456789abcdef"
 BOARD = StatusBoard(Status(WorkerState.RUNNING, 1_000, 2_000, 99.0, CheckpointStatus("/x", "abc", ("f0",))))
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-PAGE = ("page.js", "page.css", "chart.js", "plotly.js", "standing.js", "words.js", "ticking.js", "service.js")
+PAGE = ("page.js", "page.css", "chart.js", "plot.js", "standing.js", "words.js", "ticking.js", "service.js")
 OPEN_PATHS = ("/livez", "/readyz", "/", *(f"/page/{name}" for name in PAGE))
 CLOSED_PATHS = ("/metrics", "/api/v1/status", "/api/v1/anomalies", "/api/v1/summary", "/openapi.json", "/nowhere")
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { began, expectedAndSeen } from "../../../../service/http/page/anomaly_words.js";
+import { began, expectedAndSeen, seenInBand } from "../../../../service/http/page/anomaly_words.js";
 
 const CHANNEL = { name: "flow", observed: 45.234, expected: 20.1, lower: 19.8, upper: 20.4, share: 0.9 };
 const OTHER = { ...CHANNEL, name: "power", share: 0.1 };
@@ -15,6 +15,11 @@ test("what is not known is not said", () => {
   assert.equal(expectedAndSeen([{ ...CHANNEL, lower: null }]), "flow 45.23, expected 20.1");
   assert.equal(expectedAndSeen([{ ...CHANNEL, expected: null }]), "flow 45.23");
   assert.equal(expectedAndSeen([]), null);
+});
+
+test("of any reading the value is said with its band", () => {
+  assert.equal(seenInBand({ ...CHANNEL, unit: "m³/h" }), "flow 45.23\u00a0m³/h, expected 19.8 to 20.4");
+  assert.equal(seenInBand({ ...CHANNEL, observed: null, lower: null }), "flow no value");
 });
 
 test("of silence it is said since when nothing came, of others since when it has lasted", () => {
