@@ -51,6 +51,8 @@ export class Plot {
     this.pointed = null;
     /** @type {{ from: number, to: number, moved: Range | null } | null} pixels; moved: the range that is moved, null: one is chosen */
     this.drag = null;
+    /** @type {SVGElement | null} what follows the pointer */
+    this.front = null;
     /** @type {Place[]} */
     this.places = [];
     /** @type {Range} what is drawn */
@@ -236,7 +238,7 @@ export class Plot {
 
   /** What follows the pointer: a line through all panels with the time, what each has there, what is being chosen. */
   drawFront() {
-    if (this.drawing === null || !this.front) return;
+    if (this.drawing === null || this.front === null) return;
     const { times, panels } = this.drawing;
     const pointed = this.pointed === null ? null : nearest(times, this.pointed);
     const x = pointed === null ? Number.NaN : this.across(times[pointed]);
