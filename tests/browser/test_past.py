@@ -30,7 +30,7 @@ STREAM, OTHER = "line-01/pump-001", "line-01/pump-002"
 EVERY_MS = 10_000
 READINGS = 1_080  # three hours
 FAULT = range(540, 580)  # of readings: over for more than an hour
-SHOWN = "(await import('/page/chosen.js')).chart.plot.shown"  # the page's own module
+PLOT = "(await import('/page/chosen.js')).chart.plot"  # of the page's own module
 BEFORE = 200  # readings that are to be shown before it
 
 
@@ -95,18 +95,14 @@ def opened(browser: Browser, running: Service, address: str) -> Iterator[Page]:
 
 def expect_readings_before(page: Page, time_ms: int) -> None:
     """As they are drawn: what is live may be drawn before what was."""
-    page.wait_for_function(
-        """async ([time, least]) => {
-            const { chart } = await import("/page/chosen.js");
-            return (chart.plot.drawing?.times ?? []).filter((one) => one < time).length >= least;
-        }""",
-        arg=[time_ms, BEFORE],
-    )
+    expect(page.locator("#chart .plot")).to_be_visible()
+    drawn = f"async (time) => {PLOT}.drawing.times.filter((one) => one < time).length"
+    wait_until(lambda: page.evaluate(drawn, time_ms) >= BEFORE, f"{BEFORE} readings before")
 
 
 def shown_ms(page: Page) -> tuple[float, float]:
     """The first and the last time that the chart has room for."""
-    first, last = page.evaluate(f"async () => {{ const {{ from, until }} = {SHOWN}; return [from, until]; }}")
+    first, last = page.evaluate(f"async () => {{ const {{ from, until }} = {PLOT}.shown; return [from, until]; }}")
     return first, last
 
 

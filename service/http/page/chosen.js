@@ -146,6 +146,7 @@ function showPlace({ topic, partition, checkpoint }) {
 
 function showTools() {
   for (const id of ["legend", "meaning", "closer"]) element(id).hidden = !chart.readings.length;
+  showEarlier();
   replace(element("key-gates"), chart.gates.map(gateKey));
   const shown = choice("channel");
   shown.hidden = chart.features.length < 2;
@@ -191,7 +192,6 @@ async function lookBack() {
   chart.addPast(answer.trace);
   page.newer = answer.newer;
   showFound(answer);
-  button("earlier").disabled = answer.older !== "kept";
   showTools();
 }
 
@@ -323,9 +323,14 @@ function showTimes() {
   const { stream, at, readings } = page.place;
   element("times").hidden = stream === null;
   button("now").disabled = button("later").disabled = at === null;
-  button("earlier").disabled = false;
+  showEarlier();
   choice("span").value = String(readings ?? READINGS);
   field("around").value = at === null ? "" : localTime(at).slice(0, 19);
+}
+
+/** Where there is nothing to go back from, or to, it cannot be pressed. */
+function showEarlier() {
+  button("earlier").disabled = chart.readings.length === 0 || (found !== null && found.older !== "kept");
 }
 
 /** @param {Partial<Omit<Place, "stream">>} place of the chosen stream */

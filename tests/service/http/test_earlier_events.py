@@ -24,6 +24,11 @@ def ids(events: list[Any]) -> list[str]:
     return [one["id"] for one in events]
 
 
+def is_wanted(earlier: EarlierEvents) -> bool:
+    """It changes between two looks, which the type checker does not expect of a property."""
+    return earlier.wanted
+
+
 def test_what_went_out_before_comes_behind_what_was_published_and_nothing_twice() -> None:
     earlier = EarlierEvents()
     assert ids(earlier.recent(published(event(9)), 5)) == ["e-9"]
@@ -51,14 +56,14 @@ def test_of_an_anomaly_that_is_open_the_worker_knows_better_than_the_topic_did()
 
 def test_a_partition_that_comes_from_another_worker_has_the_topic_read_again() -> None:
     earlier = EarlierEvents()
-    assert earlier.wanted
+    assert is_wanted(earlier)
     earlier.recent(published(held=[0]), 5)
     earlier.hear([event(1)])
-    assert not earlier.wanted
+    assert not is_wanted(earlier)
     earlier.details(published(held=[0, 1]), "a")
-    assert earlier.wanted
+    assert is_wanted(earlier)
     earlier.hear([event(1), event(2, "b"), event(4, "b", status="closed")])
-    assert not earlier.wanted
+    assert not is_wanted(earlier)
     assert ids(earlier.recent(published(event(5), event(3), held=[0, 1]), 9)) == ["e-5", "e-4", "e-3", "e-2", "e-1"]
 
 
@@ -67,6 +72,6 @@ def test_a_partition_that_has_been_away_is_read_again_and_one_that_goes_is_not()
     earlier.recent(published(held=[0, 1]), 5)
     earlier.hear([])
     earlier.recent(published(held=[0]), 5)
-    assert not earlier.wanted
+    assert not is_wanted(earlier)
     earlier.recent(published(held=[0, 1]), 5)
-    assert earlier.wanted
+    assert is_wanted(earlier)
