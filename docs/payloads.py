@@ -313,7 +313,7 @@ PAYLOADS = (
     Payload("thousands apart", b'{"timestamp":1767571200000,"values":["1.061,5","4,1"]}', '{decimal: ","}'),
     Payload(
         "switches",
-        b'{"timestamp":1767571200000,"values":{"temp":"ON","press":false}}',
+        b'{"timestamp":1767571200000,"values":{"temp":61,"press":"ON"}}',
         "{words: {on: 1, off: 0}}",
     ),
     Payload(

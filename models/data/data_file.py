@@ -426,8 +426,8 @@ class _Survey:
         good = [name for name, column in self._columns.items() if column.numbers == column.present]
         for name, column in self._columns.items():
             wanted = self._features is None or name in self._features
-            named = self._features is not None and wanted and not column.switches
-            if column.bad and wanted and (named or column.numbers >= column.present / 2):
+            is_named = self._features is not None and wanted and not column.switches
+            if column.bad and wanted and (is_named or column.numbers >= column.present / 2):
                 self._refuse_value(name, *column.bad, column.unit or "")
         if self._features is not None:
             switches = [name for name, one in self._columns.items() if one.bad and one.switches]

@@ -11,7 +11,7 @@ from models.data.stream_key import flaw_of
 from models.data.time_units import date_in_digits, looks_like
 from service.errors import RefusedSetting, RejectedReading
 from service.input import avro, otlp, protobuf, senml, sparkplug
-from service.input.documents import influx_documents, json_documents
+from service.input.documents import documents_in_text, influx_documents, json_documents
 from service.input.formats import TopicMapping
 from service.input.names import NO_FEATURES, STREAMS, TIMES, TIMES_MORE
 from service.input.numbers import DECIMALS
@@ -24,10 +24,12 @@ PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 TIMES_WITHIN = ("observedat", "received_at", "receivedat")
 METRICS = ("name", "metric", "metricname", "metric_name", "variable", "parameter")
 LABELS = ("tags", "labels", "dimensions")
-SINGLES = ("value", "v", "val", "reading", "measurement")
+SINGLES = ("value", "v", "val", "reading", "measurement", "state", "payload")
+BODIES = ("body", "payload", "data", "value", "message")  # of envelopes, as text
 QUALITIES = ("quality", "statuscode", "status_code", "q")
 HOLDERS = ("values", "fields", "data", "measurements", "readings", "payload")
-HOLDERS_WITHIN = (*HOLDERS, "decoded_payload", "telemetry")
+HOLDERS_WITHIN = (*HOLDERS, "decoded_payload", "telemetry", "object", "metrics", "body", "reported", "sensors")
+GENERIC = ("properties", "value", "current", "new_state")  # names of objects that do not say what is in them
 DEEPEST = 3  # objects within objects that are looked into
 GOOD_OF_OPC_DA = 192  # and more, where OPC UA has 0
 MANY = ("metrics", "readings", "measurements", "items", "records", "data", "points", "values")
@@ -35,6 +37,7 @@ MANY = ("metrics", "readings", "measurements", "items", "records", "data", "poin
 
 DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%b %d %Y")
 CLOCKS = (" %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", "")
+DATE_AND_CLOCK = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
 DAY_AND_MONTH = re.compile(r"(\d\d?)[/-](\d\d?)[/-]\d{4}")
 
 
@@ -153,19 +156,44 @@ def _of_tags(key: bytes | None, tags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_document(key: bytes | None, document: Any, headers: Sequence[str], registry: Registry | None) -> Guess | None:
+    if isinstance(document, str) and document.lstrip().startswith(("{", "[")):
+        document = _in_text(document)
     if isinstance(document, list) and document:
         if (pack := _of_pack(document)) is not None:
             return pack
         document = document[0]
     if not isinstance(document, dict):
-        return None
+        if not _is_number(document):
+            return None
+        found = {"time": "$time", "values": "@", **_decimal([document])}
+        return Guess("a number", {**found, **_of_key(key, {}, found, registry)})
     if isinstance(document.get("resourceMetrics"), list):
         return _of_otlp(json.dumps(document).encode())
-    settings = _of_producer(document, headers) or _of_object(document)
+    settings = _of_producer(document, headers)
+    if settings is None and (body := _body_of(document)) is not None:
+        document = {**document, body: [_first(_in_text(document[body])) or _in_text(document[body])]}
+        inner = _of_reading(_first(document[body]), document)
+        settings = inner and ("an envelope", {"readings": _path(body), **inner})
+    settings = settings or _of_object(document)
     if settings is None:
         return None
     what, found = settings
     return Guess(what, {**found, **_of_key(key, document, found, registry)})
+
+
+def _body_of(envelope: Mapping[str, Any]) -> str | None:
+    """The name of a text that holds readings."""
+    name = _named(envelope, BODIES)
+    found = _in_text(envelope[name]) if name and isinstance(envelope[name], str) else None
+    return name if isinstance(found, dict) or _first(found) else None
+
+
+def _in_text(text: str) -> Any:
+    """What a text holds as JSON, or as that in base64; None: neither."""
+    try:
+        return documents_in_text(text, "")[0]
+    except RejectedReading:
+        return None
 
 
 def _of_registry(key: bytes | None, value: bytes, schema: int, registry: Registry | None) -> Guess | None:
@@ -228,13 +256,16 @@ def _of_object(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None
         if holder and first and (found := _of_reading(first, document)) is not None:
             return "an array of readings", {"readings": _path(holder), **found}
     found = _of_reading(document, document)
-    if found is None:
-        found = _of_objects_within(document)
+    if found is None or found.get("values") == "@":  # numbers beside an object that holds the values are none of them
+        found = _of_objects_within(document, named=found is not None) or found
     return None if found is None else ("", found)
 
 
-def _of_objects_within(document: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Values that lie some objects deep, and times that may lie elsewhere in the record."""
+def _of_objects_within(document: Mapping[str, Any], *, named: bool = False) -> dict[str, Any] | None:
+    """Values that lie some objects deep, and times that may lie elsewhere in the record.
+
+    named: only in an object whose name says that it holds them.
+    """
     places, names = [*_places(document, "", DEEPEST)], (*TIMES, *TIMES_MORE, *TIMES_WITHIN)
     for path, within in places:
         holder = _named(within, HOLDERS_WITHIN)
@@ -246,10 +277,17 @@ def _of_objects_within(document: Mapping[str, Any]) -> dict[str, Any] | None:
         for path, within in places
         if path and (single := _named(within, SINGLES)) and _is_number(within[single])
     }
-    if not singles:
+    if not singles or named:
         return None
-    by_name = {path.split(".")[-2].strip('"'): f"{path}{_path(single or '')}" for path, single in singles.items()}
-    return {"values": by_name, **_time(places, names)}
+    by_name = {_name_of(path): f"{path}{_path(single or '')}" for path, single in singles.items()}
+    texts = [within[single] for path, within in places if (single := singles.get(path))]
+    return {"values": by_name, **_decimal(texts), **_time(places, names)}
+
+
+def _name_of(path: str) -> str:
+    """The last name on a path that says what is there. path: with a point behind it."""
+    names = [name.strip('"') for name in path.split(".")[:-1]]
+    return next((name for name in reversed(names) if name.lower() not in GENERIC), names[-1])
 
 
 def _places(found: Mapping[str, Any], path: str, depth: int) -> Iterator[Place]:
@@ -273,7 +311,7 @@ def _of_reading(reading: Mapping[str, Any], record: Mapping[str, Any]) -> dict[s
     return {**_time([("", reading), *around]), **values}
 
 
-def _time(places: Iterable[Place], names: Sequence[str] = (*TIMES, *TIMES_MORE)) -> dict[str, Any]:
+def _time(places: Sequence[Place], names: Sequence[str] = (*TIMES, *TIMES_MORE)) -> dict[str, Any]:
     """In the first of the places that has one of the names; a day and a clock side by side are joined."""
     for path, within in places:
         both = _named(within, ("date",)), _named(within, ("time",))
@@ -285,7 +323,16 @@ def _time(places: Iterable[Place], names: Sequence[str] = (*TIMES, *TIMES_MORE))
         if (name := _named(within, names)) is not None:
             where = f"{path}{_path(name)}"
             return {**({} if where == "timestamp" else {"time": where}), **_unit(within[name], "ms")}
-    return {"time": "$time"}
+    return _only_time(places) or {"time": "$time"}
+
+
+def _only_time(places: Iterable[Place]) -> dict[str, Any] | None:
+    """The one text in a reading that is a time, whatever its name."""
+    for path, within in places:
+        times = [str(name) for name, one in within.items() if isinstance(one, str) and DATE_AND_CLOCK.match(one)]
+        if len(times) == 1:
+            return {"time": f"{path}{_path(times[0])}", **_unit(within[times[0]], "ms")}
+    return None
 
 
 def _unit(time: Any, usual: str) -> dict[str, Any]:
@@ -375,6 +422,8 @@ def _of_key(
         return {}
     if key is None:
         parts = _stream_of(reading, document) if reading is document else _stream_of(reading, {})
+        if not parts and reading is not document:
+            parts = [f"$record.{one}" for one in _stream_of(document, document)]
         parts = parts or (_labels_of(reading) if more else [])
         return {"stream": (parts + more if parts or more else ["$topic"])}
     settings: dict[str, Any] = {}

@@ -6,13 +6,14 @@ Sizes: n readings of a record, F features.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from models.data.arrays import Bools
-from models.data.time_units import TimeUnit
+from models.data.time_units import TimeUnit, looks_like
 from service.errors import RejectedReading
 from service.input.columns import Columns, End, in_order
 from service.input.documents import documents_in_text, documents_of, key_of
@@ -229,7 +230,7 @@ class MappedReader:
 
     def selected(self, value: bytes, record: Around) -> Iterator[tuple[Any, Around | None]]:
         """The readings in a value, each with what is around it; None: it is not selected."""
-        for document in self._documents(value):
+        for document in _plain_documents(self._documents(value)):
             around = Around(record.topic, record.key, record.headers, record.time_ms, document)
             for reading in self._within(document, around):
                 chosen = all(one.find(reading, around) for one in self._paths.select)
@@ -245,12 +246,12 @@ class MappedReader:
 
     def _within(self, document: Any, around: Around) -> Sequence[Any]:
         if self._paths.readings is None:
-            if isinstance(document, str) and document.lstrip().startswith(("{", "[")):  # JSON twice
-                return _unpacked(document, "the value")
             return document if isinstance(document, list) else [document]
         found = self._paths.readings.find(document, around)
         if isinstance(found, str):
-            return _unpacked(found, f"{self._paths.readings.text} ({self.mapping.setting}.readings)")
+            where = f"{self._paths.readings.text} ({self.mapping.setting}.readings)"
+            inside = (one if isinstance(one, list) else [one] for one in documents_in_text(found, where))
+            return [*chain.from_iterable(inside)]
         return found if isinstance(found, list) else [document if found is None else found]
 
     def _one(self, reading: Any, around: Around) -> tuple[bytes, int, list[float]]:
@@ -376,7 +377,7 @@ def mapped_names(mapping: TopicMapping, value: bytes) -> tuple[str, ...]:
         for reading, around in readings:
             found = place.find(reading, around) if around else None
             if isinstance(found, dict):
-                return tuple(name for name, one in found.items() if reader.is_number(one) and not beside(name))
+                return tuple(name for name, one in found.items() if reader.is_number(one) and not beside(name, one))
             if found is not None and not isinstance(found, list):
                 return ("value",)
     except RejectedReading:
@@ -398,24 +399,36 @@ def mapped_left_out(mapping: TopicMapping, value: bytes, features: Sequence[str]
             found = place.find(reading, around) if around else None
             for name, one in found.items() if isinstance(found, dict) else ():
                 if name not in features and not (place.names == () and name in used):
-                    number = "looks like a name or a time" if beside(name) else "no feature"
+                    number = "looks like a name or a time" if beside(name, one) else "no feature"
                     left_out[name] = number if reader.is_number(one) else kind_of(one)
     except RejectedReading:
         pass
     return left_out
 
 
-def _unpacked(text: str, where: str) -> list[Any]:
-    """The readings in a text."""
-    return [one for found in documents_in_text(text, where) for one in (found if isinstance(found, list) else [found])]
+def _plain_documents(documents: Iterable[Any]) -> Iterator[Any]:
+    """Those, and in place of a text that is JSON itself what is in it."""
+    for document in documents:
+        if isinstance(document, str) and document.lstrip().startswith(("{", "[")):
+            yield from documents_in_text(document, "the value")
+        else:
+            yield document
 
 
-def _beside(mapping: TopicMapping) -> Callable[[str], bool]:
-    """Whether a number of this name stands beside the values and is none: where they are all that a reading holds."""
+def _beside(mapping: TopicMapping) -> Callable[[str, Any], bool]:
+    """Whether a number of this name stands beside the values and is none.
+
+    One that is a time of today is none. Its name says so where the values are all that a reading holds.
+    """
     if not isinstance(mapping.values, str) or path(mapping.values).names != ():
-        return lambda _name: False
+        return lambda _name, one: _is_time(one)
     used = _used(mapping)
-    return lambda name: name in used or name.lower() in NO_FEATURES
+    return lambda name, one: name in used or name.lower() in NO_FEATURES or _is_time(one)
+
+
+def _is_time(one: Any) -> bool:
+    """Whether it is a time of 1980 to 2100 in a unit in which measures are none."""
+    return type(one) is int and looks_like(one) not in (None, TimeUnit.S)
 
 
 def _used(mapping: TopicMapping) -> frozenset[str]:

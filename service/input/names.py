@@ -16,14 +16,17 @@ DECODERS: dict[InputFormat, Callable[[bytes], Any]] = {
 TIMES = ("timestamp", "@timestamp", "time", "ts", "measuredat", "sourcetimestamp", "servertimestamp", "datetime")
 TIMES_MORE = (
     *("eventtime", "event_time", "_time", "date", "created_at", "createdat", "ts_ms", "timestamp_ms", "recorded_at"),
-    *("sampletime", "sample_time", "last_changed", "last_updated", "enqueuedtime"),
+    *("sampletime", "sample_time", "last_changed", "last_updated", "enqueuedtime", "enqueuedtimeutc", "last_seen"),
+    *("senton", "sent_on", "sent_at", "origin", "time_fired", "publishtime", "publish_time", "t_stamp", "epoch"),
 )
 STREAMS = (
     *("sensorid", "sensor_id", "sensor", "deviceid", "device_id", "device", "stream", "asset", "tag", "id"),
     *("devicename", "device_name", "sensorname", "machine", "equipment", "entity_id", "entityid", "deveui"),
+    *("thingid", "thing_id", "nodeid", "node_id", "assetid", "asset_id", "tagpath", "tagname", "tag_name", "pointname"),
+    *("serialnumber", "serial_number", "connectiondeviceid", "iothub-connection-device-id", "src", "topic"),
 )
 NO_FEATURES = frozenset(
-    (*TIMES, *TIMES_MORE, *STREAMS, "seq")
+    (*TIMES, *TIMES_MORE, *STREAMS, "seq", "revision", "version", "qos", "fcnt", "f_cnt", "fport", "f_port", "_msgid")
 )  # in any case: what stands beside values, as a number too
 NUMBERS = (int, float, type(None))
 

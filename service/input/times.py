@@ -1,7 +1,7 @@
 """A reading's time as people write it, to milliseconds: numbers of a unit, text of a format, in a zone."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 
 from models.data.arrays import Doubles, Int64s
 from models.data.number_clocks import CLOCKS, NumberClock, clock_of
-from models.data.time_units import MAX_TIMESTAMP_MS, TICKS, TimeUnit, date_in_digits, is_ticks, looks_like
+from models.data.time_units import LATEST_S, MAX_TIMESTAMP_MS, TICKS, TimeUnit, date_in_digits, is_ticks, looks_like
 from service.errors import RejectedReading
 from service.input.formats import NO_TIME
 from service.input.reasons import Reason
@@ -21,6 +21,10 @@ from service.input.wall_clock import WallClock, is_left_out
 
 NUMBER = re.compile(r"\d{1,30}(\.\d{0,30})?", re.ASCII)
 MOST_DIGITS = 18
+LIKE_UTC = re.compile(r"(?<=\d)\s*(?:UTC|GMT)$")
+ZONE_BEHIND = re.compile(r"(?<=[\dZ])\[[A-Za-z0-9_/+-]+\]$")  # an offset, as Java has it
+WHOLE_SECONDS = ("seconds", "timeinseconds", "epochsecond", "sec")
+NANOSECONDS = ("nanos", "nanoseconds", "offsetinnanos", "nano", "nanosec")
 MOST_MICROSECONDS = 2**53
 SAMPLED_YEARS = 2000, 2025  # in which a zone's names are looked up
 BELIEVED_MS = 31_622_400_000  # a year: as far from its record's time may be what looks like another unit
@@ -60,6 +64,9 @@ def time_reader(rules: TimeRules) -> Callable[[Any, int | None], int]:
 
     def read(time: Any, record_ms: int | None) -> int:
         kind = type(time)
+        if kind is list or kind is dict:
+            time = _as_one(time)
+            kind = type(time)
         if kind is int and in_digits:
             return of_text(str(time))
         if kind is int or kind is float:
@@ -73,6 +80,31 @@ def time_reader(rules: TimeRules) -> Callable[[Any, int | None], int]:
         raise RejectedReading(Reason.BAD_TIMESTAMP, f"timestamp is {_shown(time)}, expected a number or text")
 
     return read
+
+
+def _as_one(parts: Any) -> Any:
+    """A time that is an array or an object of its parts, as text or a datetime; as it is where it is neither."""
+    if isinstance(parts, list) and 5 <= len(parts) <= 7 and all(type(part) is int for part in parts):
+        # Year, month, day, hour, minute, second and nanosecond, as Java's libraries write them; the last may lack.
+        with suppress(ValueError, OverflowError):
+            moment = datetime(*parts[:6])  # noqa: DTZ001
+            return (moment + timedelta(microseconds=parts[6] // 1000 if len(parts) == 7 else 0)).isoformat()
+    return _of_object(parts) if isinstance(parts, dict) else parts
+
+
+def _of_object(found: Mapping[str, Any]) -> Any:
+    """Of seconds and nanoseconds, or of MongoDB's `$date`, which is milliseconds or text."""
+    date = found.get("$date")
+    if isinstance(date, dict) and str(date.get("$numberLong", "")).isdecimal():
+        date = int(date["$numberLong"])
+    if type(date) is int and 0 <= date <= MAX_TIMESTAMP_MS:
+        return EPOCH + timedelta(milliseconds=date)
+    parts = {str(name).strip("_").lower(): one for name, one in found.items()}
+    seconds = next((parts[name] for name in WHOLE_SECONDS if name in parts), None)
+    nanos = next((parts[name] for name in NANOSECONDS if name in parts), 0)
+    if type(seconds) is int and type(nanos) is int and 0 <= seconds < LATEST_S and 0 <= nanos < 10**9:
+        return EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+    return date if isinstance(date, str) else found
 
 
 def time_column(rules: TimeRules) -> Callable[[Sequence[Any]], Int64s]:
@@ -273,7 +305,7 @@ def _agree(time_ms: float, record_ms: int | None) -> bool:
 def _iso(rules: TimeRules, tz: ZoneInfo | None) -> Callable[[str], int]:
     def read(text: str) -> int:
         try:
-            found = datetime.fromisoformat(text.strip())
+            found = datetime.fromisoformat(ZONE_BEHIND.sub("", LIKE_UTC.sub("Z", text.strip())))
         except ValueError:
             raise RejectedReading(
                 Reason.BAD_TIMESTAMP,

@@ -24,6 +24,7 @@ LEFT_TO_PEOPLE = {
     "local time": "{time_zone: UTC}",
     "Debezium": "{preset: debezium, key_format: json, stream: [$key.id]}",
     "a word or a number for a missing value": "{}",
+    "switches": "{}",
 }
 
 
@@ -62,7 +63,7 @@ def test_no_payload_is_misread_and_a_dead_letter_says_what_reads_it(payload: Pay
     elif "schema_file" in payload.mapping or "avro" in payload.mapping:
         assert len(rejects) == 1
         assert payload.value[:1] != b"\0" or "input.topics.plant: {format: avro}" in rejects[0].detail
-    elif payload.what != "a word or a number for a missing value":
+    elif payload.what not in ("a word or a number for a missing value", "switches"):
         assert "; input.topics.plant: {" in rejects[0].detail
         assert " reads it" in rejects[0].detail
 
@@ -131,8 +132,38 @@ def test_a_hint_ends_the_detail(value: Any, said: str) -> None:
         ),
         (
             {"entity_id": "boiler", "state": "61.5", "last_changed": "2026-01-05T00:00:00+00:00"},
-            "{time: last_changed, values: '@', decimal: '.', stream: [entity_id]}",
+            "{time: last_changed, values: state, decimal: '.', stream: [entity_id]}",
         ),
+        # Counters beside the object that holds the values, and any text that is the one time.
+        (
+            {
+                "time": "2026-01-05T00:00:00+00:00",
+                "deviceInfo": {"deviceName": "p7"},
+                "fCnt": 1,
+                "rssi": -90,
+                "object": {"temp": 61},
+            },
+            "{values: object, time: time, stream: [deviceInfo.deviceName]}",
+        ),
+        (
+            {
+                "thingId": "plant:p7",
+                "revision": 7,
+                "stamp": "2026-01-05T00:00:00Z",
+                "features": {"temp": {"properties": {"value": 61}}},
+            },
+            "{values: {temp: features.temp.properties.value}, time: stamp, stream: [thingId]}",
+        ),
+        (
+            {"device": "p7", "readings": [{"time": "2026-01-05T00:00:00Z", "value": 61}]},
+            "{readings: readings, time: time, values: value, stream: [$record.device]}",
+        ),
+        (
+            {"device": "p7", "at": NOW_MS, "payload": '{"temp": 61}'},
+            "{readings: payload, time: $time, values: '@', stream: [$record.device]}",
+        ),
+        (61.5, "{time: $time, values: '@', stream: [$topic]}"),
+        ("61,5", "{time: $time, values: '@', decimal: ',', stream: [$topic]}"),
     ],
 )
 def test_where_a_record_says_what_it_is_of_and_when_is_guessed(value: Any, read_by: str) -> None:
@@ -144,7 +175,7 @@ def test_where_a_record_says_what_it_is_of_and_when_is_guessed(value: Any, read_
     fetched = Fetched(
         Partition(TOPIC, 0), [None], [json.dumps(value).encode()], np.array([0]), np.array([NOW_MS]), 1, 1
     )
-    names = ("state",) if "state" in value else ("temp",)
+    names = ("state",) if isinstance(value, dict) and "state" in value else ("temp",)
     batch, rejects = Decoder(names, DAY_MS, DAY_MS, RecordRules(mappings={TOPIC: mapping})).decode(fetched)
     assert (batch.readings.times_ms.tolist(), rejects) == ([NOW_MS], [])
 

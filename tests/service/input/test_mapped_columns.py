@@ -169,7 +169,8 @@ def read_apart(payload: Payload) -> int:
 
 @pytest.mark.parametrize("payload", MAPPED, ids=lambda payload: payload.what)
 def test_sound_records_are_read_all_at_once_where_all_paths_are_names_or_formulas(payload: Payload) -> None:
-    unusual = {"NaN", "a part of an array"}  # no word of JSON; an expression
+    in_text = {"JSON in base64 in an envelope, Azure's IoT Hub", "JSON as text within JSON", "JSON twice"}
+    unusual = {"NaN", "a part of an array", *in_text}  # no word of JSON; an expression
     assert read_apart(payload) == (RECORDS if payload.what in unusual else 0)
 
 

@@ -76,7 +76,7 @@ def test_a_column_is_the_numbers_that_its_values_are(mapping: TopicMapping, valu
 )
 def test_signs_between_thousands_are_none_of_the_number(cents: int, between: str | None, decimal: str) -> None:
     number = cents / 100
-    signs = {",": between or ("," if decimal == "." else "."), ".": decimal}
+    signs: dict[str, str | int | None] = {",": between or ("," if decimal == "." else "."), ".": decimal}
     text = f"{number:,.2f}".translate(str.maketrans(signs))
     read = number_reader(TopicMapping("input.topics.plant", decimal=decimal))
     assert read("x", text) == number

@@ -43,7 +43,7 @@ MEANT = {
     "NaN": [("p7", NOW_MS, [NAN, 4.1])],
     "decimal comma": [("p7", NOW_MS, [61.2, 4.1])],
     "thousands apart": [("p7", NOW_MS, [1061.5, 4.1])],
-    "switches": [("p7", NOW_MS, [1.0, 0.0])],
+    "switches": [("p7", NOW_MS, [61.0, 1.0])],
     "a word or a number for a missing value": [("p7", NOW_MS, [NAN, NAN])],
 }
 

@@ -177,6 +177,58 @@ def test_a_number_by_the_clock_of_another_program_is_its_time(name: str, zone: s
             time_reader(TimeRules("input.topics.plant"))(whole, expected)
 
 
+@pytest.mark.parametrize(
+    ("written", "zone", "milliseconds"),
+    [
+        ({"seconds": 1_767_571_200, "nanos": 500_400_000}, None, 500),
+        ({"timeInSeconds": 1_767_571_200, "offsetInNanos": 0}, None, 0),
+        ({"epochSecond": 1_767_571_200, "nano": 250_000_000}, "Europe/Berlin", 250),
+        ({"sec": 1_767_571_200, "nanosec": 1_000_000}, None, 1),
+        ({"_seconds": 1_767_571_200, "_nanoseconds": 0}, None, 0),
+        ({"$date": "2026-01-05T00:00:00.5Z"}, None, 500),
+        ({"$date": 1_767_571_200_001}, None, 1),
+        ({"$date": {"$numberLong": "1767571200001"}}, None, 1),
+        ([2026, 1, 5, 1, 0], "Europe/Berlin", 0),
+        ([2026, 1, 5, 0, 0, 0, 500_000_000], "UTC", 500),
+        ("2026-01-05 00:00:00 UTC", None, 0),
+        ("2026-01-05T00:00:00.5GMT", None, 500),
+        ("2026-01-05T01:00:00+01:00[Europe/Berlin]", None, 0),
+    ],
+)
+def test_a_time_may_be_an_object_an_array_or_name_its_zone(written: Any, zone: str | None, milliseconds: int) -> None:
+    rules = TimeRules("input.topics.plant", zone=zone)
+    assert time_reader(rules)(written, None) == 1_767_571_200_000 + milliseconds
+    compared(rules, [written] * 20)
+    compared(rules, [written, "2026-01-05T00:00:00Z", 1_767_571_200_000])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *({}, {"seconds": "1"}, {"seconds": -1}, {"seconds": 1, "nanos": 10**9}, {"seconds": 10**12}, {"$date": None}),
+        *({"$date": {"$numberLong": "x"}}, {"$date": -1}, {"$date": True}, [], [2026, 1, 5], [2026, 13, 5, 0, 0]),
+        *(
+            [2026, 1, 5, 0, "0"],
+            [2026, 1, 5, 0, 0, 0, 0, 0],
+            [1, 1, 1, 0, 0],
+            [2026, 1, 5, 0, 0, 0, 10**30],
+            [True] * 5,
+        ),
+        *("UTC", "[Europe/Berlin]", "2026-01-05T00:00:00[x", "2026 UTC GMT", "2026-01-05T00:00:00ZUTC"),
+    ],
+)
+def test_an_object_or_an_array_that_is_no_time_is_refused(odd: Any) -> None:
+    rules = TimeRules("input.topics.plant", zone="Europe/Berlin")
+    with pytest.raises(RejectedReading):
+        time_reader(rules)(odd, None)
+    compared(rules, [odd] * 3)
+
+
+def test_an_array_of_a_local_time_needs_a_zone() -> None:
+    with pytest.raises(RejectedReading, match=r"has no offset from UTC: .*time_zone names its zone"):
+        time_reader(TimeRules("input.topics.plant"))([2026, 1, 5, 1, 0], None)
+
+
 def test_the_name_of_a_zone_says_which_of_two_times_is_meant() -> None:
     read = time_reader(TimeRules("input.topics.plant", format="%d.%m.%Y %H:%M %Z", zone="Europe/Berlin"))
     assert read("05.01.2026 01:00 CET", None) == 1_767_571_200_000
