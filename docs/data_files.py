@@ -125,6 +125,31 @@ CASES = {
         first_ms=1_761_440_370_000,
         refused="--time-format '%a %b %d %H:%M:%S %Z %Y' reads it",
     ),
+    "columns by spaces": Case(
+        "  time                  temp    press\n"
+        + "".join(f"  {t}  {a:6}  {b:8} \n" for t, (a, b) in zip(TIMES, VALUES, strict=True)),
+        FileOptions(separator="spaces"),
+        note="times in column time",
+        refused="--separator says what is between its cells",
+        name="pump.txt",
+    ),
+    "milliseconds behind a colon": Case(
+        table(at("01/02/2024 03:0#:05:000")),
+        FileOptions(time_format="%m/%d/%Y %H:%M:%S:%f"),
+        refused="--time-format says how it is written",
+    ),
+    "a logger's counter": Case(
+        table(header="timestamp,temp,press,RECORD", more=[",17", ",18", ",19"]),
+        features=("temp", "press"),
+        refused="column RECORD counts the rows and looks like an index, which is no sensor; --features temp,press",
+    ),
+    "Campbell's TOA5": Case(
+        '"TOA5","CR1000X","p7","1234"\n"TIMESTAMP","temp","press"\n"TS","Deg C","hPa"\n"","Avg","Smp"\n'
+        + "".join(f'"{t}",{a},{b}\n' for t, (a, b) in zip(at("2024-01-02 03:0#:05"), VALUES, strict=True)),
+        FileOptions(skip_lines=1, leave_out=("TS", '",')),
+        note='lines that begin with TS or ", left out',
+        refused="TOA5,CR1000X,p7,1234, expected the names of the columns; --skip-lines 1 --leave-out TS --leave-out",
+    ),
     "semicolons": Case(table().replace(",", ";"), note="separator semicolon"),
     "tabs": Case(table().replace(",", "\t"), note="separator tab", name="pump.tsv"),
     "semicolons, decimal comma": Case(

@@ -37,7 +37,10 @@ TIME_NAMES = ("timestamp", "time", "datetime", "date_time", "date time", "date",
 LABELS = ("anomaly", "is_anomaly", "label", "labels", "changepoint", "attack", "fault", "outlier", "target", "class")
 QUALITIES = ("quality", "status", "validity", "valid", "good", "qc", "q", "flag", "statuscode", "opcquality")
 MOST_FLAGS = 4  # that a column of them holds
-INDEXES = ("", "index", "idx", "id", "row", "row_id", "unnamed: 0", "no", "nr", "#")
+INDEXES = (
+    *("", "index", "idx", "id", "row", "row_id", "unnamed: 0", "no", "nr", "no.", "nr.", "#", "n", "seq", "sequence"),
+    *("record", "recnbr", "recno", "record number", "sample", "scan", "reading", "count", "counter", "lfd", "lfd. nr."),
+)
 TIME_WORDS, LEAST_TIME = frozenset((*TIME_NAMES, "epoch", "unixtime")), 1e8  # of columns that hold times as numbers
 UNIT_IN_NAME = re.compile(r"[\[(_ ]\s*(s|sec|seconds|ms|us|µs|ns)\s*[\])]?$", re.IGNORECASE)
 COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")  # a number with a decimal comma

@@ -14,7 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 import polars as pl
 import zstandard
@@ -26,6 +26,9 @@ from models.data.file_options import FileOptions
 PIECE_BYTES = 16 * 1024 * 1024
 ZSTD_BYTES = 64 * 1024
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+TOA5 = "TOA5"  # with which files of Campbell's loggers begin
+BLANKS, AROUND_LINES = re.compile(rb"[ \t]+"), re.compile(rb"^ | (?=\r?$)", re.MULTILINE)
+SPACES = "spaces"  # in place of a separator: any number of spaces and tabs between two cells
 SAMPLE_LINES = 50
 COMPRESSED = (".gz", ".zst")
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -49,6 +52,7 @@ class TextLayout(NamedTuple):
     before: int  # lines before the header, or before the first row
     units: tuple[str, ...]  # of the columns, where the row below the header has them
     leave_out: tuple[str, ...]  # with which lines begin that are no rows
+    by_spaces: bool  # whether any number of spaces and tabs parts two cells
 
 
 def suffix_of(path: Path) -> str:
@@ -77,20 +81,15 @@ def opened(path: Path) -> IO[bytes]:
 
 def layout_of(path: Path, options: FileOptions) -> TextLayout:
     """Find out how a file is written. Raises UnusableData."""
-    separator, encoding, columns, skip_lines = options.separator, options.encoding, options.columns, options.skip_lines
+    by_spaces = options.separator == SPACES
+    separator, encoding, skip_lines = " " if by_spaces else options.separator, options.encoding, options.skip_lines
     if separator is not None and (len(separator) != 1 or ord(separator) > 127):
-        raise UnusableData(f"--separator is {separator!r}, expected one ASCII character")
-    if encoding is None:
-        with opened(path) as file:
-            begin = file.read(4)
-        encoding = next((name for bom, name in BOMS.items() if begin.startswith(bom)), "utf-8")
-    else:
-        try:
-            codecs.lookup(encoding)
-        except LookupError:
-            raise UnusableData(f"--encoding is {encoding!r}, expected one such as utf-8 or cp1252") from None
+        raise UnusableData(f"--separator is {separator!r}, expected one ASCII character, tab or {SPACES}")
+    encoding = _encoding_of(path, encoding)
     left_out = _beginning(options.leave_out)
     all_lines = [left_out.sub("\n", line) for line in _first_lines(path, encoding, skip_lines or 0)]
+    if by_spaces:
+        all_lines = [_with_one_space(line.encode()).decode() for line in all_lines]
     if skip_lines is None and (told := _told_separator(path, all_lines)):
         separator, skip_lines = separator or told, 1
     before = _before_header(all_lines, separator) if skip_lines is None else skip_lines
@@ -114,17 +113,14 @@ def layout_of(path: Path, options: FileOptions) -> TextLayout:
             "--skip-lines N leaves out what lies before the names, or before the first row, whose columns --columns "
             "A,B,C names"
         )
-    if columns:
-        if len(columns) != len(names):
+    if options.columns:
+        if len(options.columns) != len(names):
             raise UnusableData(
-                f"{path}: --columns names {len(columns)} columns, found {len(names)}: {found.join(rows[0])}"
+                f"{path}: --columns names {len(options.columns)} columns, found {len(names)}: {found.join(rows[0])}"
             )
-        names = list(columns)
+        names = list(options.columns)
     elif looks_like_values:
-        raise UnusableData(
-            f"{path}: the first line is {found.join(rows[0])}, expected the names of the columns; "
-            "--columns A,B,C names them, --skip-lines N leaves out what lies before them"
-        )
+        _refuse_first_line(path, found.join(rows[0]))
     _check_characters(path, names, encoding)
     first_row = next((n for n, row in enumerate(rows) if _has_values(row)), 0)
     skip = f"--skip-lines {before + first_row} " if first_row > 1 else ""  # names in several lines
@@ -137,8 +133,37 @@ def layout_of(path: Path, options: FileOptions) -> TextLayout:
     units = () if looks_like_values else units_in(rows[1:])[: len(names)]
     check_header(path, names, units, before, "line")
     return TextLayout(
-        tuple(names), found, encoding, not looks_like_values, remarks, unnamed_last, before, units, options.leave_out
+        tuple(names),
+        found,
+        encoding,
+        not looks_like_values,
+        remarks,
+        unnamed_last,
+        before,
+        units,
+        options.leave_out,
+        by_spaces,
     )
+
+
+def _encoding_of(path: Path, given: str | None) -> str:
+    if given is None:
+        with opened(path) as file:
+            begin = file.read(4)
+        return next((name for bom, name in BOMS.items() if begin.startswith(bom)), "utf-8")
+    try:
+        codecs.lookup(given)
+    except LookupError:
+        raise UnusableData(f"--encoding is {given!r}, expected one such as utf-8 or cp1252") from None
+    return given
+
+
+def _refuse_first_line(path: Path, line: str) -> NoReturn:
+    """Where the names of the columns should be."""
+    helps = "--columns A,B,C names them, --skip-lines N leaves out what lies before them"
+    if line.startswith(TOA5):
+        helps = "--skip-lines 1 --leave-out TS --leave-out '\",' reads what Campbell's loggers write"
+    raise UnusableData(f"{path}: the first line is {line}, expected the names of the columns; {helps}")
 
 
 def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
@@ -146,7 +171,8 @@ def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
     begin = 0
     width = len(layout.names) + layout.unnamed_last
     names = [*layout.names, *([f"column_{width}"] if layout.unnamed_last else [])]
-    for block in _blocks(path, layout):
+    for piece in _blocks(path, layout):
+        block = _with_one_space(piece) if layout.by_spaces else piece
         try:
             frame = pl.read_csv(
                 block,
@@ -164,6 +190,11 @@ def read_text(path: Path, layout: TextLayout) -> Iterator[pl.DataFrame]:
             _check_cells(path, layout, block, width, begin, frame)
         yield _without_empty_rows(frame.select(layout.names), layout)
         begin += len(frame)
+
+
+def _with_one_space(lines: bytes) -> bytes:
+    """With one space between two cells, and none around a line."""
+    return AROUND_LINES.sub(b"", BLANKS.sub(b" ", lines))
 
 
 def _without_empty_rows(frame: pl.DataFrame, layout: TextLayout) -> pl.DataFrame:

@@ -26,6 +26,8 @@ def parsed(column: pl.Series, form: str) -> pl.Series:
 
     form: as strptime has it: `%f` is the fraction behind a point or a comma.
     """
+    if form.endswith(":%f"):  # milliseconds behind a colon: a fraction, whatever is before it
+        column, form = column.str.replace(r":(\d{1,9})\s*$", ".${1}"), form.removesuffix(":%f") + ".%f"
     if ",%f" in form:
         column = column.str.replace(r",(\d{1,9})", ".${1}")
     form = form.replace(".%f", "%.f").replace(",%f", "%.f").replace("%f", "%6f")

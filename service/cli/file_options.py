@@ -59,7 +59,12 @@ def file_options(
             metavar="TEXT",
         ),
     ] = None,
-    separator: Annotated[str | None, _option("--separator", "Between the cells; found out if not given.")] = None,
+    separator: Annotated[
+        str | None,
+        _option(
+            "--separator", "Between the cells: a sign, tab, or spaces (any number of them); found out if not given."
+        ),
+    ] = None,
     decimal: Annotated[
         str | None,
         _option("--decimal", "The decimal point, . or a comma; found out if not given.", callback=one_of(".", ",")),
