@@ -135,6 +135,8 @@ def _lines(fetched: "Fetched", trial: "Trial", partitions: int) -> Iterator[str]
         named = [f"{name} ({what})" for name, what in islice(trial.left_out.items(), SHOWN)]
         more = len(trial.left_out) - len(named)
         yield f"# left out: {', '.join(named)}" + (f" and {more} more" if more else "")
+    if trial.settings is not None and "stream: [$topic]" in trial.settings.yaml:
+        yield "# no name of a stream was found: all records are one, called after the topic; stream says where it is"
     if partitions > 1 and None in fetched.keys:
         yield f"# records without a key: each stream lies in all {partitions} partitions, and would be remembered in"
         yield "#     parts; telltale rekey writes the topic again, keyed by stream"

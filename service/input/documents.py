@@ -4,6 +4,7 @@ Each format is a function from bytes to the documents in them. What needs a libr
 """
 
 import base64
+import codecs
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,14 @@ from service.input.parts import NOTHING, Walk, Walked, joined
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, schema_id
 
+PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "LZ4",
+    b"BZh": "bzip2",
+    b"PK\x03\x04": "zip",
+}
+NOT_IN_CELLS = b"{}[]\"'\n\0"
 OF_ADDRESSES = str.maketrans("-_", "+/")  # base64 as addresses have it
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -163,7 +172,7 @@ def json_documents(value: bytes) -> Iterable[Any]:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) > 1:
             return [_line(line, n) for n, line in enumerate(lines, 1)]
-        return [_lenient(text, error, _likely_format(value))]
+        return [_lenient(text, error, f": {likely}" if (likely := likely_format(value)) else "")]
 
 
 def _line(line: bytes, number: int) -> Any:
@@ -192,12 +201,34 @@ def _whole(digits: str) -> float:
         return -math.inf if digits.startswith("-") else math.inf
 
 
-def _likely_format(value: bytes) -> str:
-    """What else it may be, of a value that is not JSON."""
+def likely_format(value: bytes) -> str:
+    """What else it may be, of a value that is not JSON; empty where nothing is known."""
     schema = schema_id(value)
+    packed = next((name for begin, name in PACKED.items() if value.startswith(begin)), None)
+    found = ""
     if schema is not None and len(value) > ID_BYTES:
-        return f": the value begins with the schema id {schema} of a schema registry"
-    return ""
+        found = f"begins with the schema id {schema} of a schema registry"
+    elif packed is not None:
+        found = f"is packed by {packed}, which is not read: let Kafka's producer compress"
+    elif _is_utf16(value):
+        found = "is text in UTF-16, expected UTF-8"
+    elif not value.strip():
+        found = "is empty"
+    elif value.lstrip().startswith(b"<"):
+        found = "is XML, which is not read"
+    elif _is_cells(value.strip()):
+        found = "is a line of cells, such as CSV, which is read of files alone"
+    return found and f"the value {found}"
+
+
+def _is_utf16(value: bytes) -> bool:
+    every_other_is_zero = value[:1] > b"\0" and len(value) > 2 and not any(value[1:40:2])
+    return every_other_is_zero or value.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+
+
+def _is_cells(line: bytes) -> bool:
+    plain = len(line.translate(None, NOT_IN_CELLS)) == len(line)
+    return plain and any(sign in line for sign in (b",", b";", b"\t"))
 
 
 def registry_json_documents(value: bytes) -> Iterable[Any]:

@@ -23,6 +23,7 @@ MOST_SCHEMAS = 2**20  # of a registry: higher numbers are ids of none
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 TIMES_WITHIN = ("observedat", "received_at", "receivedat")
 METRICS = ("name", "metric", "metricname", "metric_name", "variable", "parameter")
+HOSTS = ("host", "hostname")  # where nothing else names a stream
 LABELS = ("tags", "labels", "dimensions")
 SINGLES = ("value", "v", "val", "reading", "measurement", "state", "payload")
 BODIES = ("body", "payload", "data", "value", "message")  # of envelopes, as text
@@ -173,7 +174,7 @@ def _of_document(key: bytes | None, document: Any, headers: Sequence[str], regis
     if settings is None and (body := _body_of(document)) is not None:
         document = {**document, body: [_first(_in_text(document[body])) or _in_text(document[body])]}
         inner = _of_reading(_first(document[body]), document)
-        settings = inner and ("an envelope", {"readings": _path(body), **inner})
+        settings = None if inner is None else ("an envelope", {"readings": _path(body), **inner})
     settings = settings or _of_object(document)
     if settings is None:
         return None
@@ -424,7 +425,8 @@ def _of_key(
         parts = _stream_of(reading, document) if reading is document else _stream_of(reading, {})
         if not parts and reading is not document:
             parts = [f"$record.{one}" for one in _stream_of(document, document)]
-        parts = parts or (_labels_of(reading) if more else [])
+        host = _named(reading, HOSTS)
+        parts = parts or (_labels_of(reading) if more else []) or ([_path(host)] if host else [])
         return {"stream": (parts + more if parts or more else ["$topic"])}
     settings: dict[str, Any] = {}
     base = "$key"

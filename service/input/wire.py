@@ -24,6 +24,7 @@ from service.errors import RejectedReading
 from service.input.arrow import ArrowReader
 from service.input.batches import BatchReader
 from service.input.columns import Columns, End, Single, columns_of
+from service.input.documents import likely_format
 from service.input.flaws import (
     MAX_VALUE,
     METRIC_NAMES,
@@ -212,6 +213,8 @@ class Decoder:
         if reject.reason not in HINTED or isinstance(value, Cut) or isinstance(fetched.keys[n], Cut):
             return reject
         hint = self._hints.of(fetched.partition.topic, fetched.keys[n], value, int(fetched.times_ms[n]))
+        if not hint and reject.reason == Reason.BAD_JSON and value is not None:
+            hint = likely_format(value)
         return reject._replace(detail=f"{reject.detail}; {hint}") if hint else reject
 
     def _decode_mapped(self, fetched: Fetched, mapped: MappedReader) -> tuple[ReadingBatch, list[Reject]]:

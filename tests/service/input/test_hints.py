@@ -1,5 +1,6 @@
 """What is said of a record that cannot be read: the mapping that reads it, and only one that does."""
 
+import gzip
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docs.payloads import PAYLOADS, REGISTRY, Payload, readings
-from service.input.formats import RecordRules
+from service.input.formats import RecordRules, TopicMapping
 from service.input.guess import guess
 from service.input.reasons import Reason
 from service.input.rejects import Reject
@@ -186,6 +187,30 @@ def test_ticks_of_dotnet_are_no_nanoseconds_of_1990() -> None:
     assert found.yaml == "{time_format: dotnet, values: value}"
     reject = refusal({"timestamp": 639_031_680_000_000_000, "values": [1, 2]})
     assert reject.detail.endswith("input.topics.plant: {time_format: dotnet} reads it")
+
+
+PLAIN = b'{"timestamp": 1, "values": [1, 2]}'
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (gzip.compress(PLAIN), "the value is packed by gzip, which is not read: let Kafka's producer compress"),
+        (PLAIN.decode().encode("utf-16"), "the value is text in UTF-16, expected UTF-8"),
+        (PLAIN.decode().encode("utf-16-le"), "the value is text in UTF-16, expected UTF-8"),
+        (b" ", "the value is empty"),
+        (b"<r t='1'/>", "the value is XML, which is not read"),
+        (b"p7;1767571200000;61,2\r\n", "the value is a line of cells, such as CSV, which is read of files alone"),
+        (b"," * 10_000, "the value is a line of cells, such as CSV, which is read of files alone"),
+    ],
+)
+def test_what_a_value_is_that_is_no_json_is_said(value: bytes, said: str, mapped: bool) -> None:
+    rules = RecordRules(mappings={TOPIC: TopicMapping("input.topics.plant", values="@")} if mapped else {})
+    fetched = Fetched(Partition(TOPIC, 0), [b"p7"], [value], np.array([0]), np.array([NOW_MS]), 1, 1)
+    (reject,) = Decoder(("temp",), DAY_MS, DAY_MS, rules).decode(fetched)[1]
+    assert reject.reason == Reason.BAD_JSON
+    assert reject.detail.endswith(said)
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_a_key_that_names_no_stream_is_refused(key: bytes | None, reason: Reason
     [
         (None, Reason.MISSING_VALUE, "the record has no value"),
         (b"x" * 65_537, Reason.TOO_LARGE, "65537 bytes, expected at most 65536"),
-        (b"", Reason.BAD_JSON, "Input data was truncated"),
+        (b"", Reason.BAD_JSON, "Input data was truncated; the value is empty"),
         (b"[]", Reason.BAD_JSON, "Expected `object`, got `array`"),
         (b"readings", Reason.BAD_JSON, "JSON is malformed: invalid character (byte 0)"),
         (b"{}", Reason.BAD_TIMESTAMP, "Object missing required field `timestamp`"),
