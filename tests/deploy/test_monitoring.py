@@ -91,6 +91,26 @@ def test_the_rule_tests_hold() -> None:
 
 
 @pytest.mark.programs
+@pytest.mark.parametrize("name", ["plant", "stages"])
+def test_the_annotation_of_incidents_has_a_point_where_one_opened_and_nowhere_else(name: str, tmp_path: Path) -> None:
+    (asked,) = (one["expr"] for one in BOARDS[name]["annotations"]["list"] if one["name"] == "Incident")
+    opened = 'telltale_incident_events_total{job="telltale-incidents",instance="a:9465",change="opened"}'
+    updated = opened.replace('"opened"', '"updated"')
+    points = [("4m", []), ("5m", [{"labels": "{}", "value": 2}]), ("6m", [])]
+    test = {
+        "interval": "30s",
+        "input_series": [{"series": opened, "values": "0x8 0 2x10"}, {"series": updated, "values": "0+3x20"}],
+        "promql_expr_test": [
+            {"expr": asked.replace("$__interval", "1m"), "eval_time": time, "exp_samples": samples}
+            for time, samples in points
+        ],
+    }
+    file = tmp_path / "annotation.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+    assert "SUCCESS" in says("promtool", "test", "rules", file)
+
+
+@pytest.mark.programs
 def test_a_rule_test_that_is_wrong_is_told_of(tmp_path: Path) -> None:
     """The same tests with every alert expected at another time must fail: they can."""
     wrong = json.loads(json.dumps(RULE_TESTS))
