@@ -85,7 +85,11 @@ def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> flo
 
 def write_checkpoint(path: Path, hidden: int = 32, seed: int = 0) -> Path:
     """A detector with a real LSTM that no one trained: alarms open within dozens of readings."""
-    detector = Detector.cold(some_forecaster(len(plant.FEATURES), hidden=hidden, seed=seed), QUICK)
+    return write_detector(path, Detector.cold(some_forecaster(len(plant.FEATURES), hidden=hidden, seed=seed), QUICK))
+
+
+def write_detector(path: Path, detector: Detector) -> Path:
+    """As the checkpoint of a model that no one trained."""
     data = checkpoint_header.TrainingData(files=0, streams=0, readings=0, first_ms=0, last_ms=0)
     metrics = checkpoint_header.TrainingMetrics(
         epochs=0, best_epoch=0, loss=None, validation_loss=None, persistence_loss=None, seconds=0, ended="untrained"

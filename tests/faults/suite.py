@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from tests.faults import apart, kills, load, outages, pausing, rekeying
+from tests.faults import apart, incidents, kills, load, outages, pausing, promoting, rekeying
 from tests.faults.broker import OwnBroker
 from tests.faults.figures import Cast, Figures
 from tests.faults.oracle import Differences
@@ -15,6 +15,7 @@ from tests.faults.oracle import Differences
 ROLES = {
     **{name: f"tests.faults.{name}" for name in ("worker", "oracle", "schedules", "pages")},
     "rekey": "tests.faults.rekeying",
+    "incidents": "tests.faults.incidents",
 }
 """What a child of the cast's nursery may be."""
 
@@ -113,6 +114,8 @@ ROWS: dict[str, Row] = {
     ),
     "sigterm": Row(_terminations(4, 1, 5), _terminations(40, 10, 20)),
     "pauses": Row(lambda cast: pausing.kills(cast, 12), lambda cast: pausing.kills(cast, 200)),
+    "promotions": Row(lambda cast: promoting.kills(cast, 10), lambda cast: promoting.kills(cast, 200)),
+    "incidents": Row(lambda cast: incidents.kills(cast, 10), lambda cast: incidents.kills(cast, 200)),
     "pages": Row(lambda cast: apart.pages(cast, 100), lambda cast: apart.pages(cast, 1_000)),
     "new-keys": Row(lambda cast: load.new_keys(cast, 300_000), lambda cast: load.new_keys(cast, 1_000_000)),
     "many-readings": Row(

@@ -87,6 +87,14 @@ def test_what_people_say_of_learning_holds_from_one_offset_on_through_kills(kafk
     assert found("pauses", kafka, nursery).passed
 
 
+def test_promotions_and_rollbacks_are_there_once_whatever_ends_the_worker(kafka: Broker, nursery: Nursery) -> None:
+    assert found("promotions", kafka, nursery).passed
+
+
+def test_incidents_and_what_people_say_are_there_once_whatever_ends_it(kafka: Broker, nursery: Nursery) -> None:
+    assert found("incidents", kafka, nursery).passed
+
+
 def test_damaged_pages_lose_their_own_streams_and_no_others(kafka: Broker, nursery: Nursery) -> None:
     assert found("pages", kafka, nursery).passed
 

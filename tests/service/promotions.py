@@ -145,8 +145,12 @@ class Oracle:
         self._topics, self._models = topics, models
 
     def expected(self, partition: Partition) -> list[Record]:
+        return self.finished(partition)[0]
+
+    def finished(self, partition: Partition) -> tuple[list[Record], PartitionTask]:
+        """The same, and what its streams remember at the end."""
         (_, end), (digest, *_), begin = self._topics.bounds(partition), self._models, 0
-        task, out = self._fresh(partition, digest), list[Record]()
+        task, out = self.task(partition, digest), list[Record]()
         for one in promoted(self._topics, partition):
             out += self._judged(task, digest, begin, one.offset)
             assert (one.before, one.topic, one.partition) == (digest, *partition)
@@ -154,9 +158,10 @@ class Oracle:
             out.append(model_promoted(one))
             out += _of_open_alarms(task, warm, one)
             task, digest, begin = warm, one.checkpoint, one.offset
-        return out + self._judged(task, digest, begin, end)
+        return out + self._judged(task, digest, begin, end), task
 
-    def _fresh(self, partition: Partition, digest: str) -> PartitionTask:
+    def task(self, partition: Partition, digest: str) -> PartitionTask:
+        """One that has seen nothing yet."""
         return PartitionTask(partition, StateSlab(self._models[digest].rows_for), EventClock(None))
 
     def _judged(self, task: PartitionTask, digest: str, begin: int, end: int) -> list[Record]:
@@ -170,7 +175,7 @@ class Oracle:
 
     def _warm(self, running: PartitionTask, one: ModelPromoted) -> PartitionTask:
         """The last readings of each stream before an offset, then all up to where it takes over."""
-        task, pipeline = self._fresh(running.partition, one.checkpoint), pipeline_of(one.checkpoint, self._models)
+        task, pipeline = self.task(running.partition, one.checkpoint), pipeline_of(one.checkpoint, self._models)
         fetched = self._topics.fetch(running.partition, 0, one.warm_until) if one.warm_until else None
         if fetched is not None:
             batch = pipeline.decode(fetched)
