@@ -17,15 +17,17 @@ score.
 - stuck, missing, silent: equal values, absent values, or no reading, for longer than this stream ever knew.
 
 The thresholds of the first five come from the peaks of the stream's own recent blocks. The logarithms of these are
-taken as Gumbel distributed, so the tails are heavy ones (block maxima: Coles 2001, ch. 3; parameters by the method of
-moments).
+taken to follow a generalised extreme value law of shape -SHAPE, which ends far out: the logarithm makes heavy tails,
+and the end takes a little from them, since those of normal noise are not so heavy (block maxima: Coles 2001, ch. 3;
+parameters by the method of moments).
 """
 
 import math
 from dataclasses import dataclass
 
-EULER_GAMMA = 0.5772156649015329
-GUMBEL_SCALE = math.pi / math.sqrt(6)  # of a standard deviation, in units of a Gumbel law's scale
+SHAPE = 0.05
+SHAPE_MEAN = 0.9735042655627756  # Γ(1 + SHAPE)
+SHAPE_STD = 0.06033419261044142  # √(Γ(1 + 2 SHAPE) - Γ(1 + SHAPE)²)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,10 @@ class ScoreConfig:
     long_readings: int = 8192  # length of the long memories
     block_readings: int = 256  # a calibration block
     blocks: int = 32  # blocks the thresholds remember
-    sharp_period: int = 20_000  # readings in which a healthy stream reaches the threshold of sudden, or of range, once
-    lasting_period: int = 10_000  # the same of relation where it lasts
-    smooth_period: int = 2_500  # of prediction and level: as many as the stream was judged for, but at least this
-    longest_smooth_period: int = 10_000  # and at most this
+    sharp_period: int = 24_800  # readings in which a healthy stream reaches the threshold of sudden, or of range, once
+    lasting_period: int = 11_100  # the same of relation where it lasts
+    smooth_period: int = 2_440  # of prediction and level: as many as the stream was judged for, but at least this
+    longest_smooth_period: int = 11_100  # and at most this
     highest_smooth_peak: float = 3.0  # standard deviations above their mean: a higher peak of them teaches no more
     opened_factor: float = 1.2  # of the threshold of a witness that opens an alarm
     opened_readings: int = 5_000  # in which that fades: so often it may open alarms before more and more is asked
@@ -69,6 +71,6 @@ class ScoreConfig:
             raise ValueError("residual_weight, level_weight and usual_share: expected at least 0")
 
     def deviations(self, period: float) -> float:
-        """Of the blocks' peaks, that a Gumbel law through them exceeds once in `period` readings, above their mean."""
+        """Of the blocks' peaks, that the law through them exceeds once in `period` readings, above their mean."""
         exceedance = math.log(period / self.block_readings)
-        return (exceedance - EULER_GAMMA) / GUMBEL_SCALE
+        return (SHAPE_MEAN - math.exp(-SHAPE * exceedance)) / SHAPE_STD

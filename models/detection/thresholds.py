@@ -1,6 +1,6 @@
 """The thresholds of a stream's witnesses: calibrated by the peaks of its blocks, and raised by alarms.
 
-What a peak comes to by the same law is its return period; over that of the threshold, its rarity.
+What a peak comes to by the same law is its return period. How far it is beyond the threshold is its rarity.
 """
 
 import math
@@ -31,7 +31,7 @@ from models.detection.rows import (
     Relations,
     Scalars,
 )
-from models.detection.scoring import EULER_GAMMA, GUMBEL_SCALE
+from models.detection.scoring import SHAPE, SHAPE_MEAN, SHAPE_STD
 
 PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
 MOST_BLOCKS = 1e12  # of a period; also where the interval is not known
@@ -39,6 +39,7 @@ LOWEST_IF_ASKED = 0.5  # threshold of prediction and level where it is said how 
 LOWEST_SUDDEN_IF_ASKED = 3.0  # the same of sudden
 LOWEST_REBOUND = 3.0  # deviations: of two readings that are off, to either side
 FARTHEST_BLOCKS = 60.0  # logarithm of them
+TAIL = 1.2825498301618641  # π / √6: of a peak's standard deviation, in units of the scale of a law without an end
 REPEATS = 0.1  # share of a channel's readings: a value that is repeated more often repeats by nature
 SMALLEST_PEAK_STD = 1e-9  # of the logarithm of peaks
 RARITY_OF_LENGTHS = 3.321928094887362  # exponent, log2(10): what lasts twice as long is ten times as rare
@@ -53,7 +54,7 @@ def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules
     """A block is full: what its peaks, on a logarithmic scale, exceed once in the wanted period scores 1.0.
 
     false_alarm_ms: event time in which the stream may raise one false alarm; 0: as the rules have it, in readings.
-    Block maxima: Coles 2001, ch. 3; parameters of the Gumbel law by the method of moments.
+    Block maxima: Coles 2001, ch. 3; parameters of the law by the method of moments.
     """
     stream.blocks += 1
     rate = 1 / at_most(stream.blocks + PRIOR_BLOCKS, rules.blocks)
@@ -78,10 +79,10 @@ def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules
     stream.range_threshold = exceeded(stream.range_peak_mean, stream.range_peak_variance, sharp, 1.0)
     if len(scratch.matrix) > 0:
         calibrate_relation(scratch.relation[0], rate, sharp, lasting, lowest, lowest_sudden)
-        rarer = logarithm(float(len(scratch.channels))) / GUMBEL_SCALE
+        of_one = of_one_channel(lasting, len(scratch.channels)), of_one_channel(sharp, len(scratch.channels))
         for f in range(len(scratch.channels)):
-            learn_law(relation, LASTING_LAW, f, rate, lasting + rarer, lowest)
-            learn_law(relation, REBOUND_LAW, f, rate, sharp + rarer, LOWEST_REBOUND)
+            learn_law(relation, LASTING_LAW, f, rate, of_one[0], lowest)
+            learn_law(relation, REBOUND_LAW, f, rate, of_one[1], LOWEST_REBOUND)
     calibrate_sudden(scratch, rate, sharp, lowest_sudden)
     stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = 0.0
     stream.block_seen = 0.0
@@ -148,13 +149,13 @@ def calibrate_sudden(scratch: Scratch, rate: float, sharp: float, lowest: float)
             together.sudden_peak_mean, together.sudden_peak_variance, highest, rate, HIGHEST_PEAK
         )
         of_all = exceeded(together.sudden_peak_mean, together.sudden_peak_variance, sharp, lowest)
-    rarer = sharp + logarithm(float(len(channels))) / GUMBEL_SCALE
+    of_one = of_one_channel(sharp, len(channels))
     for f in range(len(channels)):
         channel = channels[f]
         channel.sudden_peak_mean, channel.sudden_peak_variance = learn_peak(
             channel.sudden_peak_mean, channel.sudden_peak_variance, channel.sudden_block_peak, rate, HIGHEST_PEAK
         )
-        own = exceeded(channel.sudden_peak_mean, channel.sudden_peak_variance, rarer, lowest)
+        own = exceeded(channel.sudden_peak_mean, channel.sudden_peak_variance, of_one, lowest)
         channel.sudden_threshold = of_all if several and repeats(channel) else at_most(own, of_all)
         channel.sudden_block_peak = 0.0
 
@@ -168,7 +169,28 @@ def repeats(channel: Channels[float]) -> bool:
 @compiled
 def deviations_of(blocks: float) -> float:
     """ScoreConfig.deviations, of a period in blocks: two at least, since peaks say nothing of what is more frequent."""
-    return (logarithm(within(at_least(blocks, 2.0), MOST_BLOCKS)) - EULER_GAMMA) / GUMBEL_SCALE
+    return exceeded_in(logarithm(within(at_least(blocks, 2.0), MOST_BLOCKS)))
+
+
+@compiled
+def of_one_channel(deviations: float, channels: int) -> float:
+    """Those that any one of several channels exceeds once in as many times the period."""
+    return exceeded_in(blocks_of(deviations) + logarithm(float(channels))) if channels > 1 else deviations
+
+
+@compiled
+def exceeded_in(log_blocks: float) -> float:
+    """Deviations above the mean of the peaks that one block in so many exceeds, by the law of scoring."""
+    return (SHAPE_MEAN - exponential(-SHAPE * log_blocks)) / SHAPE_STD
+
+
+@compiled
+def blocks_of(deviations: float) -> float:
+    """The inverse: the logarithm of how many; FARTHEST_BLOCKS where the law ends."""
+    rest = SHAPE_MEAN - deviations * SHAPE_STD
+    if rest <= 0:
+        return FARTHEST_BLOCKS
+    return within(-logarithm(rest) / SHAPE, FARTHEST_BLOCKS)
 
 
 @compiled
@@ -228,8 +250,7 @@ def ask_less(stream: Scalars[float], relation: Relations[float], fades: float) -
 def rarity_of(stream: Scalars[float], relation: Doubles, scratch: Scratch, peaks: Peaks, runs: Runs) -> float:
     """How many times as rare as what would just open an alarm a reading is, by the rarest witness; the logarithm.
 
-    By the laws through the peaks: how much longer its return period is than the threshold's. Of runs and gaps there is
-    no law; see rarity_of_length().
+    Of peaks by how much more often one just reaches the threshold, of runs and gaps by rarity_of_length().
     """
     level, outside = stream.level_threshold * stream.level_factor, stream.range_threshold * stream.range_factor
     rarity = at_least(
@@ -259,11 +280,15 @@ def rarity_of(stream: Scalars[float], relation: Doubles, scratch: Scratch, peaks
 
 @compiled
 def rarer(peak: float, threshold: float, variance: float) -> float:
-    """Logarithm of how many times as rare a peak is as one at the threshold, by its law; 0 of a lower one."""
+    """Logarithm of how many times as rare a peak is as one at the threshold; 0 of a lower one.
+
+    Beyond the threshold the tail, on the logarithmic scale, is taken to be exponential: the law's end lies where
+    nothing has been seen, in calm streams below the lowest threshold.
+    """
     if not peak > threshold:
         return 0.0
     further = logarithm(1 + peak) - logarithm(1 + threshold)
-    return at_most(further / (math.sqrt(variance) + SMALLEST_PEAK_STD) * GUMBEL_SCALE, FARTHEST_BLOCKS)
+    return at_most(further / (math.sqrt(variance) + SMALLEST_PEAK_STD) * TAIL, FARTHEST_BLOCKS)
 
 
 @compiled
@@ -356,5 +381,5 @@ def own_return_period(
 def return_period(peak: float, mean: float, variance: float, block_ms: float, rules: Rules) -> float:
     """Event time (ms) in which a block's peak is once as high; of the law's far end no more is said than LONGEST."""
     deviations = (logarithm(1 + peak) - mean) / (math.sqrt(variance) + SMALLEST_PEAK_STD)
-    blocks = exponential(within(deviations * GUMBEL_SCALE + EULER_GAMMA, FARTHEST_BLOCKS))
+    blocks = exponential(blocks_of(deviations))
     return at_most(at_least(blocks, 1 / rules.block_readings) * block_ms, LONGEST_RETURN_MS)

@@ -163,13 +163,15 @@ QUICK = ScoreConfig(block_readings=10, blocks=32, smooth_period=10_000, sharp_pe
 
 
 def by_hand(peaks: Sequence[float], prior_mean: float, prior_variance: float, blocks_a_period: float) -> float:
-    """The threshold: a Gumbel law through the logarithms of the peaks, and of as many as the prior counts for."""
+    """The threshold: a law of shape -0.05 through the logarithms of peaks, and of as many as the prior counts for."""
     logarithms = np.log1p(peaks)
     counted = len(peaks) + PRIOR_BLOCKS
     mean = (logarithms.sum() + PRIOR_BLOCKS * prior_mean) / counted
     squares = ((logarithms - mean) ** 2).sum() + PRIOR_BLOCKS * (prior_variance + (prior_mean - mean) ** 2)
-    beta = math.sqrt(squares / counted) * math.sqrt(6) / math.pi  # method of moments
-    return math.expm1(mean - 0.5772156649015329 * beta + beta * math.log(blocks_a_period))
+    first, second = math.gamma(1.05), math.gamma(1.1)
+    scale = math.sqrt(squares / counted) * 0.05 / math.sqrt(second - first**2)  # method of moments
+    place = mean - scale / 0.05 * (1 - first)
+    return math.expm1(place + scale / 0.05 * (1 - blocks_a_period**-0.05))
 
 
 def prior(witness: str) -> tuple[float, float]:
@@ -177,7 +179,7 @@ def prior(witness: str) -> tuple[float, float]:
     return table.field(f"{witness}_peak_mean").initial, table.field(f"{witness}_peak_variance").initial
 
 
-def test_the_threshold_is_what_a_gumbel_law_through_the_block_peaks_exceeds_once_in_the_wanted_period() -> None:
+def test_the_threshold_is_what_a_law_through_the_block_peaks_exceeds_once_in_the_wanted_period() -> None:
     deviations = np.random.default_rng(3).uniform(0, 5, (6, 10))
     stream = meet([Seen(one) for one in deviations.ravel()], QUICK).stream
     expected = by_hand(deviations.max(axis=1).tolist(), *prior("residual"), 10_000 / 10)
@@ -230,23 +232,18 @@ def test_no_return_period_is_longer_than_a_hundred_years_or_shorter_than_a_readi
         assert returns_ms[3] == pytest.approx(expected)
 
 
-def test_rarity_is_the_return_period_over_that_of_the_threshold() -> None:
+def test_a_peak_is_ten_times_as_rare_by_steps_that_are_as_wide_as_the_peaks_are_spread() -> None:
+    """Beyond the threshold, whatever that is: on the logarithmic scale, by the scale of a law without an end."""
     one = meet([Seen(residual=peak) for peak in np.random.default_rng(7).gamma(3, 0.4, 4_000)], QUICK)
-    one.stream.interval_ms = 1_000.0
-
-    def returns_ms(peak: float) -> float:
-        at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, (peak, 0.0, 0.0, 0.0, 0.0), (0.0,) * 3, 0, 0.0)
-        found: float = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)[0]
-        return found
+    threshold, scale = one.stream.residual_threshold, math.sqrt(one.stream.residual_peak_variance * 6) / math.pi
 
     def rarity(peak: float) -> float:
         peaks = (peak, 0.0, 0.0, 0.0, 0.0)
         return float(THRESHOLDS.rarity_of(one.stream, one.relation, one.scratch, peaks, (0.0,) * 3))
 
-    threshold = one.stream.residual_threshold
-    for times in (1.1, 1.5, 2.0):
-        expected = returns_ms(threshold * times) / returns_ms(threshold)
-        assert math.exp(rarity(threshold * times)) == pytest.approx(expected, rel=1e-6)
+    for powers in (0.5, 1.0, 3.0):
+        peak = math.expm1(math.log1p(threshold) + scale * powers * math.log(10))
+        assert math.exp(rarity(peak)) == pytest.approx(10**powers, rel=1e-6)
     assert rarity(threshold) == rarity(0.9 * threshold) == 0
     one.stream.prediction_factor = 1.5
     assert rarity(1.4 * threshold) == 0, "more is asked of a witness that opened alarms of late"
@@ -282,7 +279,7 @@ def test_of_a_channel_that_seldom_changes_a_jump_returns_as_often_as_one_of_any_
         found: float = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)[OpenedBy.SUDDEN]
         return found
 
-    assert returns_ms(0.0, math.expm1(2.0)) == pytest.approx(256 * 60_000 * math.exp(0.5772156649), rel=1e-6)
+    assert returns_ms(0.0, math.expm1(2.0)) == pytest.approx(256 * 60_000 * math.gamma(1.05) ** -20, rel=1e-6)
     assert returns_ms(math.expm1(2.0), 0.0) > 1_000 * returns_ms(0.0, math.expm1(2.0))
 
 
