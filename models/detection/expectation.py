@@ -23,7 +23,8 @@ CLOCK_MEMORY_MS = 5.0 * DAY_MS  # the same of shares of what the clock says: wha
 SMALLEST_STEP = 1e-9  # spreads
 FARTHEST_LEARNED = 100.0  # spreads: what is further off teaches profile and shares no more
 CLEAREST = 10.0  # standard deviations: a correction that is larger counts as evidence like one of that size
-LARGEST_SURPRISE = 3.0  # standard deviations: what is left to explain counts no more, unless the correction was larger
+LARGEST_SURPRISE = 3.0  # standard deviations: what is left to explain goes no farther beyond the correction
+FARTHEST_OFF = 6.0  # standard deviations: what is farther from the clock's share moves it no more than that
 ANOMALY_WEIGHT = 0.25  # of a reading that is anomalous, or in an alarm, as evidence for or against a correction
 LOSS_RATE = 1 / 64  # of one reading in the losses with and without corrections
 LARGEST_LOSS = 20.0  # standard deviations
@@ -105,21 +106,15 @@ def learn_expectation(channel: Channels[float], look: Look, elapsed_ms: float, s
 
     fade = weight * at_most(elapsed_ms / MEMORY_MS, 1 / MEMORY_READINGS)
     slow = weight * at_most(elapsed_ms / CLOCK_MEMORY_MS, 1 / MEMORY_READINGS)
-    channel.season_product, channel.season_square = weigh(
-        channel.season_product, channel.season_square, look.profile, deviation, std, FARTHEST_LEARNED, weight, slow
+    channel.season_product, channel.season_square = weigh_clock(
+        channel.season_product, channel.season_square, look.profile, deviation, std, weight, slow
     )
+    left = deviation - look.daily
     channel.week_product, channel.week_square = weigh(
-        channel.week_product,
-        channel.week_square,
-        look.weekly,
-        deviation - look.daily,
-        std,
-        FARTHEST_LEARNED,
-        weight,
-        slow,
+        channel.week_product, channel.week_square, look.weekly, left, std, FARTHEST_LEARNED, weight, slow
     )
-    channel.clock_product, channel.clock_square = weigh(
-        channel.clock_product, channel.clock_square, look.clock, moved, std, FARTHEST_LEARNED, weight, slow
+    channel.clock_product, channel.clock_square = weigh_clock(
+        channel.clock_product, channel.clock_square, look.clock, moved, std, weight, slow
     )
     left, clear = moved - look.after_clock, std * CLEAREST
     channel.level_product, channel.level_square = weigh(
@@ -138,6 +133,20 @@ def loss_of(error: float, std: float) -> float:
     """Quadratic where the error is small, linear where it is large, as Huber's (1964)."""
     z = at_most(abs(error) / std, LARGEST_LOSS)
     return z * z / (1 + z)
+
+
+@compiled
+def weigh_clock(
+    product: float, square: float, correction: float, left: float, std: float, weight: float, fade: float
+) -> tuple[float, float]:
+    """As weigh(), but a reading far from what the share says counts for less: an M-estimate (Huber 1964).
+
+    So the edges of a first weekend or a missed job say little against what all other days have proven.
+    """
+    off = abs(left - correction * proven(product, square, std * std))
+    if off > std * FARTHEST_OFF:
+        weight *= std * FARTHEST_OFF / off
+    return weigh(product, square, correction, left, std, FARTHEST_LEARNED, weight, fade)
 
 
 @compiled

@@ -85,6 +85,15 @@ def test_weekends_are_expected_after_three_weeks(weekend: float) -> None:
     assert not verdicts.alarm.numpy()[later].any()
 
 
+def test_working_days_are_expected_again_after_the_second_weekend() -> None:
+    """The edges of the first one, which no one could know, are no lasting evidence against the clock."""
+    values = working_days(3, 0.3)
+    error = np.abs(judged(values, step_ms=FIVE_MINUTES_MS).expected[:, 0].numpy() - values)
+    day, reading = np.divmod(np.arange(len(values)), DAY)
+    third = (day >= 14) & (day % 7 < 5)
+    assert error[third & np.isin(reading, (84, 204))].mean() < 4 * error[third & ~np.isin(reading, (84, 204))].mean()
+
+
 def test_a_working_day_that_is_like_a_weekend_is_an_anomaly() -> None:
     values = working_days(4)
     wednesday = slice(23 * DAY, 24 * DAY)
