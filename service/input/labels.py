@@ -6,7 +6,7 @@ from typing import Any
 Labels = Mapping[str, str]  # by their names; equal ones of a topic are one object, never to be changed
 NO_LABELS: Labels = {}
 
-MOST_CHARACTERS = 200  # of a label; what is longer is left out
+MOST_CHARACTERS = 100  # of a label; what is longer is left out
 MOST_KEPT = 100_000  # different labels of a topic
 
 

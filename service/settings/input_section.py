@@ -188,7 +188,7 @@ class TopicInput(Section):
     labels: Annotated[dict[LabelName, PathText], Field(max_length=MOST_LABELS)] = Field(
         default={},
         description="paths of what events say of the stream beside its name, by label: {site: $header.site, line: "
-        "tags.line}; texts, whole numbers, true and false; what is none, or longer than 200 characters, is left out; "
+        "tags.line}; texts, whole numbers, true and false; what is none, or longer than 100 characters, is left out; "
         "`incidents.labels` groups by them",
     )
     tombstones: Literal["refuse", "ignore", "end"] = Field(
