@@ -186,11 +186,9 @@ function show(error) {
  */
 function showDependency(stream) {
   const others = stream && ((page.incident && words.groupPattern(page.incident)) ?? words.besidePattern(stream));
-  for (const [name, pattern] of [
-    ["say-on", stream && words.patternOf(stream)],
-    ["say-streams", others],
-  ]) {
-    const input = field(`${name}`);
+  const written = { "say-on": stream && words.patternOf(stream), "say-streams": others };
+  for (const [name, pattern] of Object.entries(written)) {
+    const input = field(name);
     element(`${name}-line`).hidden = stream === null;
     input.required = stream !== null;
     input.value = pattern ?? "";

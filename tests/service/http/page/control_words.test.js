@@ -175,3 +175,23 @@ test("a promoted model is among what was said, by its file", () => {
   assert.equal(controls.aboutWords(given), "model /models/plant-2.safetensors");
   assert.match(controls.controlWords(given), /^promoted by anna/);
 });
+
+test("what depends on a stream is named by patterns, and is in force of both", () => {
+  assert.equal(controls.besidePattern("site/line[3]/drive"), "site/line[[]3]/*");
+  assert.equal(controls.besidePattern("alone"), "");
+  assert.deepEqual(controls.patterns(" a/*, b ,, "), ["a/*", "b"]);
+  const made = controls.depend(["site/line-3/*"], ["site/line-3/drive"], "anna", "");
+  assert.equal(made.type === "dependency" && made.reason, "site/line-3/drive is anomalous");
+  /** @type {ControlSeen} */
+  const seen = {
+    control: "d",
+    given: { ...SAID, type: "dependency", streams: ["site/line-3/*"], on: ["site/drive"], reason: "it stands" },
+  };
+  for (const [stream, found] of /** @type {[string, number][]} */ ([
+    ["site/line-3/pump-7", 1],
+    ["site/drive", 1],
+    ["site/line-4/pump-7", 0],
+  ])) {
+    assert.equal(controls.about([seen], { ...TARGET, stream }, NOW).length, found, stream);
+  }
+});
