@@ -112,15 +112,15 @@ def member(anomaly: str, return_period_s: float) -> NamedMember:
 def test_the_rarest_come_first_those_of_which_no_one_is_told_last_and_the_limit_leaves_the_count() -> None:
     incidents = IncidentList()
     yearly, weekly, hourly = (member(f"a-{days}", 86_400.0 * days) for days in (365, 7, 1 / 24))
-    said: list[dict[str, object]] = [
-        {"incident": "minor and old", "members": [hourly, yearly]},
-        {"incident": "weekly", "members": [weekly, hourly]},
-        {"incident": "weekly and major", "members": [weekly], "severity": "major"},
-        {"incident": "weekly and later", "members": [weekly], "opened_at": time_at(9)},
-        {"incident": "quiet", "members": [yearly], "severity": "critical", "held_back": "budget"},
-        {"incident": "not known", "severity": "critical"},
+    said = [
+        event(incident="minor and old", members=[hourly, yearly]),
+        event(incident="weekly", members=[weekly, hourly]),
+        event(incident="weekly and major", members=[weekly], severity="major"),
+        event(incident="weekly and later", members=[weekly], opened_at=time_at(9)),
+        event(incident="quiet", members=[yearly], severity="critical", held_back="budget"),
+        event(incident="not known", severity="critical"),
     ]
-    hear(incidents, [event(**one) for one in said])
+    hear(incidents, said)
     listed = incidents.found(10).open
     assert [one.incident for one in listed] == [
         *("minor and old", "weekly and major", "weekly and later", "weekly", "not known", "quiet")
