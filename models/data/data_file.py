@@ -106,6 +106,10 @@ def look(path: Path, options: FileOptions, features: Sequence[str] | None) -> Da
         notes.append("times without a zone are read as UTC, --times-in names another")
     if survey.is_of_1970 and options.unit is None and not time_format:
         notes.append("times are milliseconds from 1970 on, --time-unit or --time-format says what they are else")
+    if survey.leaps_from_1970:
+        notes.append(
+            "some times are of 1970, as of a clock that was not set, others of today: --leave-out leaves out such lines"
+        )
     if survey.decimal == "," and options.decimal is None:
         notes.append("decimal comma")
     numbers, empty = survey.numbers(), survey.empty()
@@ -391,7 +395,7 @@ class _Survey:
         self._columns = {name: _Column() for name in names if name not in NOT_FEATURES}
         self._kinds: dict[str, pl.DataType] = {}
         self.times_are_numbers = False
-        self._latest_time = -math.inf  # of those
+        self._earliest_time, self._latest_time = math.inf, -math.inf  # of those
         self.without_zone = False  # whether times are text or datetimes that name none
         self._missing = missing_numbers(options.missing)
         self._words: dict[str, None] = {}  # that count as missing, of those in the file
@@ -530,9 +534,17 @@ class _Survey:
         """Whether its times are numbers that are none of after 1979 as milliseconds."""
         return self.times_are_numbers and self._latest_time < TimeUnit.MS.window[0]
 
-    def _note_latest(self, times: pl.Series) -> None:
-        latest = times.max() if times.dtype.is_numeric() else None
-        if isinstance(latest, int | float):
+    @property
+    def leaps_from_1970(self) -> bool:
+        """Whether some of its times are zero or little more, as of a clock that was not set, and some of today."""
+        first, end = (self._options.unit or TimeUnit.MS).window
+        is_number = self.times_are_numbers and self._options.time_format is None
+        return is_number and self._earliest_time < first / 100 and first <= self._latest_time < end
+
+    def _note_bounds(self, times: pl.Series) -> None:
+        earliest, latest = (times.min(), times.max()) if times.dtype.is_numeric() else (None, None)
+        if isinstance(earliest, int | float) and isinstance(latest, int | float):
+            self._earliest_time = min(self._earliest_time, earliest)
             self._latest_time = max(self._latest_time, latest)
 
     def _look_at_times(self, column: pl.Series) -> None:
@@ -541,7 +553,7 @@ class _Survey:
         clock = CLOCKS.get(self._options.time_format or "")
         self.without_zone |= clock is not None and clock.on_the_wall
         self.times_are_numbers |= column.dtype.is_numeric()
-        self._note_latest(column)
+        self._note_bounds(column)
         if column.dtype != pl.String:
             return
         text = column.str.strip_chars().drop_nulls()
@@ -560,6 +572,6 @@ class _Survey:
         if kind == pl.String() and clock is None:
             self.without_zone = not text.str.contains(r"(?:[zZ]|UTC|GMT|\d\s*[+-]\d\d(?::?\d\d)?)$").all()
         self.times_are_numbers |= kind.is_numeric()
-        self._note_latest(plain.cast(kind) if kind.is_numeric() else text)
+        self._note_bounds(plain.cast(kind) if kind.is_numeric() else text)
         both = {self.whole_times or kind, kind}
         self.whole_times = kind if len(both) == 1 else pl.String() if pl.String() in both else pl.Float64()

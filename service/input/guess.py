@@ -14,7 +14,7 @@ from service.input import avro, otlp, protobuf, senml, sparkplug
 from service.input.documents import documents_in_text, influx_documents, json_documents
 from service.input.formats import TopicMapping
 from service.input.names import NO_FEATURES, STREAMS, TIMES, TIMES_MORE
-from service.input.numbers import DECIMALS
+from service.input.numbers import signs_of
 from service.input.presets import PRESETS
 from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, Registry, schema_id
@@ -386,11 +386,12 @@ def _values(reading: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _decimal(values: Sequence[Any]) -> dict[str, Any]:
-    texts = [one for one in values if isinstance(one, str)]
-    for sign in (".", ","):
-        if any(DECIMALS[sign].fullmatch(text.strip()) for text in texts):
-            return {"decimal": sign}
-    return {}
+    """That of numbers in text; nothing where each may have either, as 1.230 may be 1230."""
+    texts = {one: signs for one in values if isinstance(one, str) and (signs := signs_of(one))}
+    sure = next((signs[0] for signs in texts.values() if len(signs) == 1), None)
+    if sure is None and texts and not any("." in one or "," in one for one in texts):
+        return {"decimal": "."}  # whole numbers
+    return {} if sure is None else {"decimal": sure}
 
 
 def _quality(reading: Mapping[str, Any]) -> dict[str, Any]:
@@ -482,7 +483,7 @@ def _first(found: Any) -> Mapping[str, Any]:
 
 def _is_number(value: Any) -> bool:
     if isinstance(value, str):
-        return any(pattern.fullmatch(value.strip()) for pattern in DECIMALS.values())
+        return bool(signs_of(value))
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

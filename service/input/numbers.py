@@ -87,7 +87,7 @@ def _by_word(mapping: TopicMapping) -> dict[str, float]:
     found: dict[str, float] = {}
     for word, number in mapping.words.items():
         words = OF_YAML[word] if isinstance(word, bool) else (word.strip().casefold(),)
-        found |= dict.fromkeys(words, number)
+        found |= dict.fromkeys(words, float(number))
     return found
 
 
@@ -172,14 +172,20 @@ def _or_none(read: Callable[[str, Any], float], value: Any) -> float | None:
         return None
 
 
+def signs_of(text: str) -> list[str]:
+    """The decimal signs with which a text is a number: both, where three digits behind one may be thousands."""
+    return [sign for sign in DECIMALS if any(one[sign].fullmatch(text.strip()) for one in (DECIMALS, GROUPED))]
+
+
 def _hint(text: str, mapping: TopicMapping) -> str:
     """Which setting reads a text."""
-    for sign, pattern in DECIMALS.items():
-        if pattern.fullmatch(text.strip()):
-            return f'text: {mapping.setting}.decimal: "{sign}" reads it as a number'
-    for sign, pattern in GROUPED.items():
-        if pattern.fullmatch(text.strip()):
-            return f'text: {mapping.setting}.decimal: "{sign}" reads it as a number'
+    signs = signs_of(text)
+    if len(signs) == 1 or (signs and not any(sign in text for sign in ".,")):
+        return f'text: {mapping.setting}.decimal: "{signs[0]}" reads it as a number'
+    if signs:
+        return (
+            f'text, which may be of thousands: {mapping.setting}.decimal says which sign is the decimal one, "." or ","'
+        )
     return f"no number: {mapping.setting}.missing may name what stands for a missing value, .words what for a number"
 
 

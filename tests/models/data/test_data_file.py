@@ -328,3 +328,15 @@ def test_flags_that_nobody_asked_about_are_said(tmp_path: Path) -> None:
             read_series([path], ["temp", "press"], FileOptions(quality_column=(given,), good=("192",)))
     (one,) = read_series([path], None, FileOptions(quality_column=("OPCQuality",), good=("192.0",)))
     assert np.isnan(one.values).tolist() == [[False, False], [True, True], [False, False]]
+
+
+def test_a_clock_that_was_not_set_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "pump.csv"
+    path.write_text(table(["0", str(FIRST_MS), str(FIRST_MS + 1000)]))
+    notes: list[str] = []
+    (one,) = read_series([path], note=notes.append)
+    assert "some times are of 1970, as of a clock that was not set, others of today: --leave-out" in notes[0]
+    assert one.times_ms[0] == 0
+    notes.clear()
+    (one,) = read_series([path], None, FileOptions(leave_out=("0,",)), notes.append)
+    assert (one.times_ms[0], "of 1970" in notes[0]) == (FIRST_MS, False)

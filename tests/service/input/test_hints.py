@@ -189,6 +189,30 @@ def test_ticks_of_dotnet_are_no_nanoseconds_of_1990() -> None:
     assert reject.detail.endswith("input.topics.plant: {time_format: dotnet} reads it")
 
 
+@pytest.mark.parametrize(
+    ("texts", "decimal"),
+    [
+        (("1.230",), None),  # which may be 1230, or 1.23
+        (("1,230", "980"), None),
+        (("1.230", "0.5"), "."),
+        (("1.230", "9,5"), ","),
+        (("1.234.567",), ","),
+        (("61", "RUN"), "."),
+        (("61,2", "4,1"), ","),
+    ],
+)
+def test_a_decimal_sign_is_guessed_where_some_number_tells(texts: tuple[str, ...], decimal: str | None) -> None:
+    value = json.dumps({"timestamp": NOW_MS, "values": dict(enumerate(texts))}).encode()
+    found = guess(b"p7", value)
+    assert found is not None
+    assert (found.settings or {}).get("decimal") == decimal
+    if decimal is None:
+        rules = RecordRules(mappings={TOPIC: TopicMapping("input.topics.plant")})
+        fetched = Fetched(Partition(TOPIC, 0), [b"p7"], [value], np.array([0]), np.array([NOW_MS]), 1, 1)
+        (reject,) = Decoder(("0",), DAY_MS, DAY_MS, rules).decode(fetched)[1]
+        assert "which may be of thousands: input.topics.plant.decimal says which sign is the decimal" in reject.detail
+
+
 PLAIN = b'{"timestamp": 1, "values": [1, 2]}'
 
 
