@@ -29,7 +29,7 @@ Examples:
     >>> detector.anomalies(present).columns
     ['stream', 'start', 'end', 'peak', 'severity', 'kind', 'channels', 'status']
     >>> detector.anomalies(present)["stream", "severity", "channels"].rows()[0]
-    ('line-01/pump-001', 'major', 'temperature')
+    ('line-01/pump-001', 'critical', 'temperature')
 
     Readings that come one by one are judged alike:
 

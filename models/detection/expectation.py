@@ -23,7 +23,9 @@ CLOCK_MEMORY_MS = 5.0 * DAY_MS  # the same of shares of what the clock says: wha
 SMALLEST_STEP = 1e-9  # spreads
 FARTHEST_LEARNED = 100.0  # spreads: what is further off teaches profile and shares no more
 CLEAREST = 10.0  # standard deviations: a correction that is larger counts as evidence like one of that size
-LARGEST_SURPRISE = 3.0  # standard deviations: what is left to explain goes no farther beyond the correction
+LARGEST_SURPRISE = 3.0  # standard deviations: what is left to explain counts no more, unless the correction was larger
+BEYOND = 3.0  # standard deviations by which what is left may pass the correction: else noise holds a share below 1
+SEASON_BEYOND = 0.0  # a share of the season that gives way less makes what is strange here look usual for the hour
 FARTHEST_OFF = 6.0  # standard deviations: what is farther from the clock's share moves it no more than that
 ANOMALY_WEIGHT = 0.25  # of a reading that is anomalous, or in an alarm, as evidence for or against a correction
 LOSS_RATE = 1 / 64  # of one reading in the losses with and without corrections
@@ -107,22 +109,22 @@ def learn_expectation(channel: Channels[float], look: Look, elapsed_ms: float, s
     fade = weight * at_most(elapsed_ms / MEMORY_MS, 1 / MEMORY_READINGS)
     slow = weight * at_most(elapsed_ms / CLOCK_MEMORY_MS, 1 / MEMORY_READINGS)
     channel.season_product, channel.season_square = weigh_clock(
-        channel.season_product, channel.season_square, look.profile, deviation, std, weight, slow
+        channel.season_product, channel.season_square, look.profile, deviation, std, SEASON_BEYOND, weight, slow
     )
     left = deviation - look.daily
     channel.week_product, channel.week_square = weigh(
-        channel.week_product, channel.week_square, look.weekly, left, std, FARTHEST_LEARNED, weight, slow
+        channel.week_product, channel.week_square, look.weekly, left, std, FARTHEST_LEARNED, BEYOND, weight, slow
     )
     channel.clock_product, channel.clock_square = weigh_clock(
-        channel.clock_product, channel.clock_square, look.clock, moved, std, weight, slow
+        channel.clock_product, channel.clock_square, look.clock, moved, std, BEYOND, weight, slow
     )
     left, clear = moved - look.after_clock, std * CLEAREST
     channel.level_product, channel.level_square = weigh(
-        channel.level_product, channel.level_square, look.level, left, std, clear, weight, fade
+        channel.level_product, channel.level_square, look.level, left, std, clear, BEYOND, weight, fade
     )
     left = moved - look.after_level
     channel.net_product, channel.net_square = weigh(
-        channel.net_product, channel.net_square, look.net, left, std, clear, weight, fade
+        channel.net_product, channel.net_square, look.net, left, std, clear, BEYOND, weight, fade
     )
     channel.visit_sum += within(deviation - look.profile, FARTHEST_LEARNED)
     channel.visit_readings += 1
@@ -137,7 +139,7 @@ def loss_of(error: float, std: float) -> float:
 
 @compiled
 def weigh_clock(
-    product: float, square: float, correction: float, left: float, std: float, weight: float, fade: float
+    product: float, square: float, correction: float, left: float, std: float, beyond: float, weight: float, fade: float
 ) -> tuple[float, float]:
     """As weigh(), but a reading far from what the share says counts for less: an M-estimate (Huber 1964).
 
@@ -146,7 +148,7 @@ def weigh_clock(
     off = abs(left - correction * proven(product, square, std * std))
     if off > std * FARTHEST_OFF:
         weight *= std * FARTHEST_OFF / off
-    return weigh(product, square, correction, left, std, FARTHEST_LEARNED, weight, fade)
+    return weigh(product, square, correction, left, std, FARTHEST_LEARNED, beyond, weight, fade)
 
 
 @compiled
@@ -157,14 +159,19 @@ def weigh(
     left: float,
     std: float,
     clearest: float,
+    beyond: float,
     weight: float,
     fade: float,
 ) -> tuple[float, float]:
-    """Take in a correction and what it had to explain; both are shortened where the correction is very large."""
+    """Take in a correction and what it had to explain; both are shortened where the correction is very large.
+
+    clearest: the size that a correction counts as at most. beyond: standard deviations by which what is left may
+    pass it.
+    """
     size = abs(correction)
     shorter = clearest / size if size > clearest else 1.0
     correction, left = correction * shorter, left * shorter
-    left = within(left, std * LARGEST_SURPRISE + abs(correction))
+    left = within(left, at_least(std * LARGEST_SURPRISE, abs(correction) + std * beyond))
     return (
         product - product * fade + correction * left * weight,
         square - square * fade + correction * correction * weight,

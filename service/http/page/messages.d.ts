@@ -30,6 +30,7 @@ export interface Anomaly {
   kind_probability?: number;
   opened_by?: string;
   began_at?: string;
+  labels?: Record<string, string>;
 }
 
 export interface Channel {

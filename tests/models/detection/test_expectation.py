@@ -218,16 +218,16 @@ def test_a_share_is_between_nothing_and_all(product: float, square: float, share
 def test_one_glitch_counts_as_evidence_no_more_than_a_clear_correction() -> None:
     product, square = 0.0, 0.0
     weigh: Callable[..., tuple[float, float]] = EXPECTATION.weigh
-    product, square = weigh(product, square, 450.0, 450.0, 1.0, 10.0, 1.0, 0.0)
+    product, square = weigh(product, square, 450.0, 450.0, 1.0, 10.0, 3.0, 1.0, 0.0)
     assert (product, square) == (100.0, 100.0)
-    product, square = weigh(0.0, 0.0, 0.5, 450.0, 1.0, 10.0, 1.0, 0.0)
+    product, square = weigh(0.0, 0.0, 0.5, 450.0, 1.0, 10.0, 3.0, 1.0, 0.0)
     assert (product, square) == (1.75, 0.25)
 
 
 def test_a_correction_that_is_right_but_for_noise_is_heeded_wholly() -> None:
     product, square = 0.0, 0.0
     for error in noise(readings=400).tolist():
-        product, square = EXPECTATION.weigh(product, square, 50.0, 50.0 + error, 1.0, 100.0, 1.0, 0.0)
+        product, square = EXPECTATION.weigh(product, square, 50.0, 50.0 + error, 1.0, 100.0, 3.0, 1.0, 0.0)
     assert product / square == pytest.approx(1.0, abs=0.003)
 
 
@@ -235,8 +235,8 @@ def test_days_that_the_clock_has_wrong_say_little_against_those_that_it_has_righ
     right, wrong = (50.0, 50.0), (50.0, 15.0)
     plain, robust = (0.0, 0.0), (0.0, 0.0)
     for correction, left in (*[right] * 10, *[wrong] * 4, *[right] * 4):
-        plain = EXPECTATION.weigh(*plain, correction, left, 1.0, 100.0, 1.0, 0.0)
-        robust = EXPECTATION.weigh_clock(*robust, correction, left, 1.0, 1.0, 0.0)
+        plain = EXPECTATION.weigh(*plain, correction, left, 1.0, 100.0, 3.0, 1.0, 0.0)
+        robust = EXPECTATION.weigh_clock(*robust, correction, left, 1.0, 3.0, 1.0, 0.0)
     assert EXPECTATION.proven(*plain, 1.0) < 0.85
     assert EXPECTATION.proven(*robust, 1.0) > 0.94
 
@@ -244,7 +244,7 @@ def test_days_that_the_clock_has_wrong_say_little_against_those_that_it_has_righ
 def test_a_clock_that_is_wrong_on_all_days_is_not_heeded() -> None:
     product, square = 0.0, 0.0
     for left in (*[50.0] * 10, *[0.0] * 40):
-        product, square = EXPECTATION.weigh_clock(product, square, 50.0, left, 1.0, 1.0, 0.1)
+        product, square = EXPECTATION.weigh_clock(product, square, 50.0, left, 1.0, 3.0, 1.0, 0.1)
     assert EXPECTATION.proven(product, square, 1.0) < 0.1
 
 

@@ -189,7 +189,7 @@ def test_what_is_said_to_be_silent_is_told_again_byte_for_byte(detector: Detecto
     (events,) = anomalies_of(topics, key(1))
     found = replayed(topics, detector, opened_ms(events), key(1))
     assert [one for one in events_in(found) if one in events] == events
-    assert [decode_event(one).change for one in events] == ["opened", "closed"]
+    assert [decode_event(one).change for one in events] == ["opened", "updated", "updated", "closed"]
     assert not any(check.differs for check in found.checks)
 
 

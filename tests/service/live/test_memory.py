@@ -203,8 +203,8 @@ import numpy as np
 from service.live.memory import settle
 
 def batch():
-    for _ in range(4):
-        np.ones(2**20)  # 8 MB: of 20,000 readings with one feature no array is larger than 11 MB
+    for _ in range(20):
+        np.ones(2**17)  # 1 MB: most arrays of 5,000 readings with one feature are no larger than 1.3 MB
 
 settle()
 batch()
@@ -219,4 +219,4 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10)
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library cannot be set up")
 def test_the_arrays_of_a_batch_are_not_cleared_by_the_system_again() -> None:
     ran = subprocess.run([sys.executable, "-c", ARRAYS_OF_BATCHES], capture_output=True, text=True, check=True)
-    assert float(ran.stdout) < 100  # pages a batch, of 8,192
+    assert float(ran.stdout) < 100  # pages a batch, of 5,120

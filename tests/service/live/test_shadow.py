@@ -262,5 +262,5 @@ def test_a_silence_that_is_told_while_it_lasts_is_no_difference(is_said: bool) -
     Service(topics, observers=[shadow]).run(topics.bounds(P0)[1])
     (found,) = shadow.status().partitions
     changes = [decode_event(record.value or b"").change for record in topics.anomalies[P0]]
-    assert changes == ["opened", "closed"]
+    assert changes == ["opened", "updated", "closed"]
     assert (found.only_shadow, found.only_current, found.both) == (0, 0, 0)
