@@ -37,11 +37,11 @@ check: $(READY) ## Style, types, and the quick tests that need Python alone (ARG
 	$(RUN)mypy
 	$(RUN)python -m pytest -m 'not programs and not slow' --numprocesses $(WORKERS) $(TOGETHER) $(ARGS)
 
-# Those that need programs one after another: beside one another, brokers, browsers and killed workers starve each other.
 test: programs $(READY) ## Run the tests that a change needs; on Debian, what they need is installed first (ARGS='-k name')
 	$(RUN)python -m pytest -m 'not programs and not thorough' -n $(WORKERS) $(TOGETHER) $(ARGS) || [ $$? -eq $(NO_TESTS) ]
-	$(RUN)python -m pytest -m 'programs and not thorough' $(ARGS) || [ $$? -eq $(NO_TESTS) ]
+	$(RUN)python -m pytest -m 'programs and not thorough' -n $(WORKERS) $(TOGETHER) $(ARGS) || [ $$? -eq $(NO_TESTS) ]
 
+# Those that need programs one after another: beside one another, brokers and killed workers starve each other.
 thorough: programs $(READY) ## Run the tests that `make test` leaves out: killed again and again, or long
 	$(RUN)python -m pytest -m 'thorough and not programs' -n $(WORKERS) $(TOGETHER) $(ARGS) || [ $$? -eq $(NO_TESTS) ]
 	$(RUN)python -m pytest -m 'thorough and programs' $(ARGS) || [ $$? -eq $(NO_TESTS) ]
