@@ -127,9 +127,10 @@ def test_a_storm_on_a_phone_is_read_acknowledged_and_muted(browser: Browser, sto
             ["all of site/line-3/*", "only the 30 streams in it now"]
         )
         assert violations(page) == []
+        page.locator("#say-learn").check()
         page.locator("#say-choices").get_by_role("button", name="for 8 hours").tap()
         expect(page.locator("#outcome")).to_have_text("Muted: incident site/line-3.")
-        expect(row).to_contain_text(re.compile("muted until .* by anna"))
+        expect(row).to_contain_text(re.compile("muted until .*, learned from by anna"))
         storm.until_applied("acknowledgement set", "quiet set")
 
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["viewport"]["width"]

@@ -91,20 +91,22 @@ export const besidePattern = (/** @type {string} */ name) =>
 
 // --- controls
 
-/** @type {(streams: string[], until: number, by: string, note: string) => NewControl} */
-export const mute = (streams, until, by, note) => ({
+/** @type {(streams: string[], until: number, learn: boolean, by: string, note: string) => NewControl} */
+export const mute = (streams, until, learn, by, note) => ({
   type: "quiet",
   streams,
   until: new Date(until).toISOString(),
+  learn,
   reason: note || `muted by ${by}`,
   by,
 });
 
-/** @type {(streams: string[], on: string[], by: string, note: string) => NewControl} */
-export const depend = (streams, on, by, note) => ({
+/** @type {(streams: string[], on: string[], learn: boolean, by: string, note: string) => NewControl} */
+export const depend = (streams, on, learn, by, note) => ({
   type: "dependency",
   streams,
   on,
+  learn,
   reason: note || `${streamWords(on)} is anomalous`,
   by,
 });

@@ -170,6 +170,8 @@ function show(error) {
   element("say-scope-line").hidden = kind !== "mute";
   replace(scope, kind === "mute" ? scopes(target, asked.members).map(({ words }) => new Option(words)) : []);
   showDependency(kind === "depend" ? target.stream : null);
+  element("say-learn-line").hidden = kind !== "mute" && kind !== "depend";
+  field("say-learn").checked = false;
   element("say-rule-line").hidden = examples === null;
   replace(choice("say-rule"), examples ? rules(target) : []);
   const all = choices(kind);
@@ -258,12 +260,14 @@ function controlOf(value, by, note) {
   if (asked === null) return null;
   const { kind, target, members, examples } = asked;
   const { incident, anomaly, stream } = target;
+  const learn = field("say-learn").checked;
   if (kind === "mute") {
     const { patterns } = scopes(target, members)[Math.max(0, choice("say-scope").selectedIndex)];
-    return words.mute(patterns, serviceNow() + Number(value), by, note);
+    return words.mute(patterns, serviceNow() + Number(value), learn, by, note);
   }
   if (kind === "depend") {
-    return words.depend(words.patterns(field("say-streams").value), words.patterns(field("say-on").value), by, note);
+    const [streams, on] = ["say-streams", "say-on"].map((name) => words.patterns(field(name).value));
+    return words.depend(streams, on, learn, by, note);
   }
   if (kind === "acknowledge") return incident && words.acknowledge(incident.incident, by, note);
   const period = choice("say-rule").value;

@@ -110,12 +110,12 @@ test("what is in force of an incident is what names it, and what its first cause
 
 test("what people said is put in words: what, who, when and why", () => {
   writeTimesIn("UTC");
-  const quiet = controls.mute(["a/*"], Date.parse("2026-01-20T10:26:00Z"), "anna", "");
+  const quiet = controls.mute(["a/*"], Date.parse("2026-01-20T10:26:00Z"), true, "anna", "");
   assert.equal("reason" in quiet && quiet.reason, "muted by anna");
   /** @param {import("../../../../service/http/page/types.d.ts").NewControl} control */
   const said = (control) => controls.controlWords(/** @type {any} */ ({ ...control, at: AT }));
   const day = "20 Jan 2026";
-  assert.equal(said(quiet), `muted until ${day} 10:26:00 by anna, ${day} 09:26:00`);
+  assert.equal(said(quiet), `muted until ${day} 10:26:00, learned from by anna, ${day} 09:26:00`);
   assert.equal(
     said(controls.acknowledge("i-1", "anna", "on my way")),
     `acknowledged by anna, ${day} 09:26:00: on my way`,
@@ -180,7 +180,7 @@ test("what depends on a stream is named by patterns, and is in force of both", (
   assert.equal(controls.besidePattern("site/line[3]/drive"), "site/line[[]3]/*");
   assert.equal(controls.besidePattern("alone"), "");
   assert.deepEqual(controls.patterns(" a/*, b ,, "), ["a/*", "b"]);
-  const made = controls.depend(["site/line-3/*"], ["site/line-3/drive"], "anna", "");
+  const made = controls.depend(["site/line-3/*"], ["site/line-3/drive"], false, "anna", "");
   assert.equal(made.type === "dependency" && made.reason, "site/line-3/drive is anomalous");
   /** @type {ControlSeen} */
   const seen = {
