@@ -13,7 +13,7 @@ PACKAGES := PYTHON=$(PYTHON) .ci/packages
 UV := $(if $(shell uv --version 2>/dev/null),uv,build/uv/bin/uv)
 NPM := node_modules/.bin/
 CODE := service models telltale tests docs
-TOGETHER := --dist loadgroup --no-loadscope-reorder
+TOGETHER := --dist loadfile
 # What pytest ends with where ARGS choose no test.
 NO_TESTS := 5
 

@@ -3,6 +3,7 @@
 Maven fetches it once (142 MB, into build/apicurio). It keeps what it is told in memory.
 """
 
+import fcntl
 import shutil
 import subprocess
 import time
@@ -28,7 +29,10 @@ class NoRegistry(Exception):
 @contextmanager
 def running_registry(folder: Path) -> Iterator[str]:
     """Its URL, for clients of Confluent's. folder: for what it says. Raises NoRegistry."""
-    _fetch()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / ".fetching").open("w") as lock:  # of several processes one fetches, the others wait for it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _fetch()
     port = _free_ports(1)
     url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
     said = folder / "apicurio.log"
@@ -74,7 +78,6 @@ def _fetch() -> None:
     # Without overwriting, a folder that was unpacked once and deleted stays empty. Its marks go where Maven is run.
     again = ("-Dmdep.overWriteReleases=true", "-Dstyle.color=never")
     command = ["mvn", "-q", "-B", UNPACK, artifact, f"-DoutputDirectory={FOLDER}", *again]
-    FOLDER.mkdir(parents=True, exist_ok=True)
     try:
         ran = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False, timeout=FETCHED_WITHIN_S)
     except subprocess.TimeoutExpired:

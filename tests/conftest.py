@@ -1,9 +1,9 @@
 """What every test runs with: one torch thread, and a Kafka broker for those that ask for one.
 
 What a test asks for says where it runs. `programs` is the mark of those that need programs beside Python; `make check`
-leaves them out, and those that are marked `slow`. Several processes (`--numprocesses 2 --dist loadgroup`) share the
+leaves them out, and those that are marked `slow`. Several processes (`--numprocesses 2 --dist loadfile`) share the
 modules among them: a module's tests stay together, with what they have in common. Beside a test that is marked `alone`
-nothing else runs; those come last.
+nothing else runs; those of a module come last.
 """
 
 import os
@@ -52,16 +52,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         config.add_cleanup(config.stash[TURNS].close)
 
 
-@pytest.hookimpl(tryfirst=True)  # before marks select tests, and before groups are made of them
+@pytest.hookimpl(tryfirst=True)  # before marks select tests
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         asked = frozenset(getattr(item, "fixturenames", ()))
         if asked & PROGRAMS:
             item.add_marker("programs")
-        together = item.nodeid.partition("::")[0].removeprefix("tests/").removesuffix(".py")
-        if _is_alone(item):
-            together = "alone"
-        item.add_marker(pytest.mark.xdist_group(together))
     if TURNS in config.stash:
         items.sort(key=_is_alone)
 
