@@ -20,6 +20,7 @@ from service.input.reasons import Reason
 from service.input.registry import ID_BYTES, Registry, schema_id
 
 MOST_SCHEMAS = 2**20  # of a registry: higher numbers are ids of none
+DIGITS = re.compile(r"[0-9]{1,20}")
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 TIMES_WITHIN = ("observedat", "received_at", "receivedat")
 METRICS = ("name", "metric", "metricname", "metric_name", "variable", "parameter")
@@ -227,11 +228,16 @@ def _protobuf_by_registry(registry: Registry | None, framed: bytes) -> Any:
         return None
 
 
+def _metric_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Telegraf's metric, the first of a batch."""
+    first = _first(document.get("metrics"))
+    return first if "fields" in first else document
+
+
 def _of_producer(document: Mapping[str, Any], headers: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
     """Forms that are known by their names."""
-    first = _first(document.get("metrics"))
-    telegraf = first if "fields" in first else document
-    if isinstance(telegraf.get("fields"), dict) and "tags" in telegraf:
+    telegraf = _metric_of(document)
+    if isinstance(telegraf.get("fields"), dict) and isinstance(telegraf.get("tags", ""), dict | None):
         return "Telegraf's JSON", {"preset": "telegraf", **_unit(telegraf.get("timestamp"), "s")}
     inner = document["payload"] if "schema" in document and isinstance(document.get("payload"), dict) else document
     if isinstance(inner.get("after"), dict) and "op" in inner:
@@ -338,7 +344,7 @@ def _only_time(places: Iterable[Place]) -> dict[str, Any] | None:
 
 def _unit(time: Any, usual: str) -> dict[str, Any]:
     """How a time is written, where it is not as usual."""
-    if isinstance(time, str) and time.strip().isdigit():
+    if isinstance(time, str) and DIGITS.fullmatch(time.strip()):
         time = int(time)
     if isinstance(time, int) and (form := date_in_digits(time)) is not None:
         return {"time_format": form, "time_zone": "UTC"}
@@ -418,8 +424,7 @@ def _of_key(
     metric = _named(reading, METRICS) if found.get("values") and found["values"] != "@" else None
     more = [_path(metric)] if metric and isinstance(reading[metric], str) else []
     if preset == "telegraf":
-        first = _first(document.get("metrics")) or document
-        return _of_tags(key, first.get("tags") or {})
+        return _of_tags(key, _metric_of(document).get("tags") or {})
     if preset in ("cloudevents", "cloudevents-binary"):
         return {}
     if key is None:

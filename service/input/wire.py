@@ -212,7 +212,10 @@ class Decoder:
         n, value = reject.record, fetched.values[reject.record]
         if reject.reason not in HINTED or isinstance(value, Cut) or isinstance(fetched.keys[n], Cut):
             return reject
-        hint = self._hints.of(fetched.partition.topic, fetched.keys[n], value, int(fetched.times_ms[n]))
+        try:
+            hint = self._hints.of(fetched.partition.topic, fetched.keys[n], value, int(fetched.times_ms[n]))
+        except Exception as error:
+            hint = f"no mapping could be guessed ({type(error).__name__})"
         if not hint and reject.reason == Reason.BAD_JSON and value is not None:
             hint = likely_format(value)
         return reject._replace(detail=f"{reject.detail}; {hint}") if hint else reject

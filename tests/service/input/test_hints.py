@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from docs.payloads import PAYLOADS, REGISTRY, Payload, readings
 from service.input.formats import RecordRules, TopicMapping
 from service.input.guess import guess
+from service.input.hints import Hints
 from service.input.reasons import Reason
 from service.input.rejects import Reject
 from service.input.wire import Decoder
@@ -288,6 +289,20 @@ def test_where_no_mapping_is_known_to_read_it_none_is_named(value: Any) -> None:
         max_leaves=14,
     ).map(lambda one: json.dumps(one).encode()),
 )
+@example(None, b'{"fields": {}, "tags": [null]}')
+@example(None, b'{"fields": {}, "tags": true}')
+@example(None, b'{"fields": {}, "tags": {}, "metrics": [{"tags": 1}]}')
+@example(None, '{"timestamp": "²", "f": 0.0}'.encode())
+@example(None, b'{"timestamp": "%s", "f": 0.0}' % (b"9" * 5000))
 def test_guessing_never_raises_whatever_the_bytes(key: bytes | None, value: bytes) -> None:
     for reject in rejects_of(value, key):
         assert reject.detail
+        assert "could be guessed" not in reject.detail
+
+
+def test_a_guess_that_fails_harms_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> str:
+        raise IndexError
+
+    monkeypatch.setattr(Hints, "of", failing)
+    assert refusal({"time": 1}).detail.endswith("; no mapping could be guessed (IndexError)")
