@@ -35,7 +35,7 @@ check: $(READY) ## Style, types, and the quick tests that need Python alone (ARG
 	$(RUN)ruff check $(CODE)
 	$(RUN)ruff format --check $(CODE)
 	$(RUN)mypy
-	$(RUN)python -m pytest -m 'not programs and not slow' --numprocesses $(WORKERS) $(TOGETHER) $(ARGS)
+	$(RUN)python -m pytest -m 'not programs and not slow' --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 test: programs $(READY) ## Run the tests that a change needs; on Debian, what they need is installed first (ARGS='-k name')
 	$(RUN)python -m pytest -m 'not programs and not thorough' -n $(WORKERS) $(TOGETHER) $(ARGS) || [ $$? -eq $(NO_TESTS) ]

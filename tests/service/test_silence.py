@@ -218,6 +218,7 @@ def test_a_stream_that_is_new_is_not_told(detector: Detector) -> None:
     assert len(judge(detector, records_of(sent)).silences) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval_s", [1.0, 60.0, 300.0])
 def test_a_stream_that_pauses_every_night_is_told_a_few_nights_and_then_no_more(
     detector: Detector, interval_s: float
@@ -254,6 +255,7 @@ def test_a_device_whose_clock_is_ahead_makes_no_other_stream_silent(detector: De
     assert judge(detector, records_of(ahead)).silences == []
 
 
+@pytest.mark.slow
 def test_a_stream_that_sends_in_bursts_is_told_a_few_times_and_then_no_more(detector: Detector) -> None:
     """It misses no reading: they come later than those of others, each hour all at once."""
     clock = [(one.time_ms, one) for one in regular(0, 0, 60, 3_000)]
@@ -364,6 +366,7 @@ def as_it_goes(streams: Sequence[tuple[float, Sequence[tuple[float, str, int]]]]
     return [one for *_, one in sorted(sent)]
 
 
+@pytest.mark.slow
 @pytest.mark.thorough
 @settings(max_examples=25)
 @given(

@@ -221,7 +221,7 @@ PLAIN = b'{"timestamp": 1, "values": [1, 2]}'
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (gzip.compress(PLAIN), "the value is packed by gzip, which is not read: let Kafka's producer compress"),
+        (gzip.compress(PLAIN, mtime=0), "is packed by gzip, which is not read: let Kafka's producer compress"),
         (PLAIN.decode().encode("utf-16"), "the value is text in UTF-16, expected UTF-8"),
         (PLAIN.decode().encode("utf-16-le"), "the value is text in UTF-16, expected UTF-8"),
         (b" ", "the value is empty"),
@@ -229,6 +229,7 @@ PLAIN = b'{"timestamp": 1, "values": [1, 2]}'
         (b"p7;1767571200000;61,2\r\n", "the value is a line of cells, such as CSV, which is read of files alone"),
         (b"," * 10_000, "the value is a line of cells, such as CSV, which is read of files alone"),
     ],
+    ids=["gzip", "utf-16", "utf-16-le", "empty", "xml", "csv", "commas"],
 )
 def test_what_a_value_is_that_is_no_json_is_said(value: bytes, said: str, mapped: bool) -> None:
     rules = RecordRules(mappings={TOPIC: TopicMapping("input.topics.plant", values="@")} if mapped else {})

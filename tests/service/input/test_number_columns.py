@@ -49,6 +49,7 @@ NUMBERS = st.sampled_from(
 OTHERS: st.SearchStrategy[Any] = st.sampled_from((None, UNSET, True, [], {}, b"1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mapping", MAPPINGS)
 @given(
     st.lists(TEXTS)
