@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from models.data.errors import UnusableData
-from models.data.file_options import FileOptions
+from models.data.file_options import FileOptions, numbers_of_words
 
 MISSING = ("", "-", "--", "na", "n/a", "#n/a", "nan", "null", "none", "nil")  # words for no value, in any case
 # Of 1,234.5 and of 1.234,5, by the decimal sign.
@@ -128,12 +128,6 @@ def without_words(column: pl.Series, options: FileOptions) -> pl.Series:
         numbers = {word: f"{number!r}e0" for word, number in numbers_of_words(options.word).items()}
         text = text.str.to_lowercase().replace_strict(numbers, default=None, return_dtype=pl.String).fill_null(text)
     return text
-
-
-def numbers_of_words(words: Sequence[str]) -> dict[str, float]:
-    """By word in lower case, of such as ON=1."""
-    parted = [one.rpartition("=") for one in words]
-    return {word.strip().lower(): float(number) for word, _, number in parted}
 
 
 def as_numbers(column: pl.Series, decimal: str | None, missing: Sequence[float]) -> pl.Series:

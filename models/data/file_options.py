@@ -1,5 +1,6 @@
 """What a person says of data files that they do not say themselves."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -39,3 +40,9 @@ class FileOptions(NamedTuple):
 
 
 AS_USUAL = FileOptions()
+
+
+def numbers_of_words(words: Sequence[str]) -> dict[str, float]:
+    """By word in lower case, of such as ON=1."""
+    parted = [one.rpartition("=") for one in words]
+    return {word.strip().lower(): float(number) for word, _, number in parted}

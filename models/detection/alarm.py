@@ -7,7 +7,7 @@ baseline of residuals and level deviations does learn from an alarm's first read
 and again becomes normal, what lasts does not hide itself. Thresholds learn from all: where peaks are frequent, more is
 asked of one.
 
-Severity is how rare what was seen is: so many times as rare as what opens an alarm, see thresholds.rarity_of().
+Severity is how many times as rare what was seen is as what opens an alarm, see thresholds.rarity_of().
 """
 
 import math

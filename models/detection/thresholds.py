@@ -180,7 +180,7 @@ def of_one_channel(deviations: float, channels: int) -> float:
 
 @compiled
 def exceeded_in(log_blocks: float) -> float:
-    """Deviations above the mean of the peaks that one block in so many exceeds, by the law of scoring."""
+    """Deviations above the mean of the peaks that one in exp(log_blocks) blocks exceeds, by the law of scoring."""
     return (SHAPE_MEAN - exponential(-SHAPE * log_blocks)) / SHAPE_STD
 
 

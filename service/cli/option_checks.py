@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from models.data.file_options import numbers_of_words
 from service.errors import RefusedSetting
 
 T = TypeVar("T")
@@ -65,9 +66,9 @@ def web_address(param: typer.CallbackParam, value: str | None) -> str | None:
 def words_for_numbers(param: typer.CallbackParam, values: list[str] | None) -> list[str] | None:
     """Each a word and the number that it stands for: ON=1."""
     for value in values or ():
-        word, _, number = value.rpartition("=")
         try:
-            good = bool(word.strip()) and math.isfinite(float(number))
+            [(word, number)] = numbers_of_words([value]).items()
+            good = bool(word) and math.isfinite(number)
         except ValueError:
             good = False
         if not good:

@@ -172,9 +172,10 @@ def _of_document(key: bytes | None, document: Any, headers: Sequence[str], regis
     if isinstance(document.get("resourceMetrics"), list):
         return _of_otlp(json.dumps(document).encode())
     settings = _of_producer(document, headers)
-    if settings is None and (body := _body_of(document)) is not None:
-        document = {**document, body: [_first(_in_text(document[body])) or _in_text(document[body])]}
-        inner = _of_reading(_first(document[body]), document)
+    if settings is None and (found_body := _body_of(document)) is not None:
+        body, reading = found_body
+        document = {**document, body: [reading]}
+        inner = _of_reading(reading, document)
         settings = None if inner is None else ("an envelope", {"readings": _path(body), **inner})
     settings = settings or _of_object(document)
     if settings is None:
@@ -183,11 +184,15 @@ def _of_document(key: bytes | None, document: Any, headers: Sequence[str], regis
     return Guess(what, {**found, **_of_key(key, document, found, registry)})
 
 
-def _body_of(envelope: Mapping[str, Any]) -> str | None:
-    """The name of a text that holds readings."""
+def _body_of(envelope: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """The name of a text that holds readings, and the first of them."""
     name = _named(envelope, BODIES)
-    found = _in_text(envelope[name]) if name and isinstance(envelope[name], str) else None
-    return name if isinstance(found, dict) or _first(found) else None
+    if name is None or not isinstance(envelope[name], str):
+        return None
+    found = _in_text(envelope[name])
+    if isinstance(found, dict):
+        return name, found
+    return (name, first) if (first := _first(found)) else None
 
 
 def _in_text(text: str) -> Any:

@@ -214,7 +214,7 @@ class Decoder:
             return reject
         try:
             hint = self._hints.of(fetched.partition.topic, fetched.keys[n], value, int(fetched.times_ms[n]))
-        except Exception as error:
+        except Exception as error:  # whatever it is: a guess about a record that is refused must not end the worker
             hint = f"no mapping could be guessed ({type(error).__name__})"
         if not hint and reject.reason == Reason.BAD_JSON and value is not None:
             hint = likely_format(value)

@@ -59,7 +59,7 @@ function timeOf(time, step) {
  * At round values, with as many digits as tell them apart.
  * @param {number} least
  * @param {number} most
- * @param {number} many about so many
+ * @param {number} many how many ticks, about
  * @returns {Tick[]}
  */
 export function valueTicks(least, most, many) {
