@@ -167,6 +167,9 @@ def test_both_themes_are_there_and_can_be_changed(
         shown.page.reload(wait_until="commit")
         expect(shown.page.locator("#theme")).to_have_text(scheme)  # the other one, to be chosen again
         shown.page.wait_for_function(dark, arg=scheme == "light")
+        shown.page.route("**/page/page.js", lambda asked: asked.fulfill(body="", content_type="text/javascript"))
+        shown.page.reload()
+        assert shown.page.evaluate(dark, scheme == "light"), "painted in the other one until the modules are there"
 
 
 @pytest.mark.thorough

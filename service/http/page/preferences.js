@@ -10,7 +10,7 @@ import { ZONES, writeTimesIn } from "./words.js";
 
 const KEYS_KEPT = "telltale-keys";
 const ZONE_KEPT = "telltale-zone";
-const THEME_KEPT = "telltale-theme";
+const THEME_KEPT = "telltale-theme"; // read by theme.js
 
 // --- keys
 
@@ -84,19 +84,17 @@ function preferTheme() {
   const root = document.documentElement;
   const isDark = () => (root.dataset.theme ?? (prefersDark.matches ? "dark" : "light")) === "dark";
 
-  /** @param {string | null} theme */
-  function showTheme(theme) {
-    if (theme) root.dataset.theme = theme;
+  const nameOther = () => {
     button("theme").textContent = isDark() ? "light" : "dark";
-  }
+  };
 
   button("theme").addEventListener("click", () => {
-    const theme = isDark() ? "light" : "dark";
-    localStorage.setItem(THEME_KEPT, theme);
-    showTheme(theme);
+    root.dataset.theme = isDark() ? "light" : "dark";
+    localStorage.setItem(THEME_KEPT, root.dataset.theme);
+    nameOther();
   });
-  prefersDark.addEventListener("change", () => showTheme(null));
-  showTheme(localStorage.getItem(THEME_KEPT));
+  prefersDark.addEventListener("change", nameOther);
+  nameOther();
 }
 
 /** @param {() => void} zoneChanged called when times are written in another zone */
