@@ -2,12 +2,14 @@
 
 numba compiles on the first call, which takes seconds, and keeps what it made: in __pycache__ beside the sources, or
 where NUMBA_CACHE_DIR says. A folder that cannot be written to is read all the same (an image keeps the code there), and
-where nothing is kept, compiling is repeated at each start. What is kept is for the least processor of its kind, so that
-it serves every machine. No operation is contracted or reordered: fast-math is off, and a fused multiply-add would need
-it. Nothing is allocated in compiled code, so arrays are not counted either (_nrt): that took most of the time.
+where nothing is kept, compiling is repeated at each start. What is kept is for every processor of its kind, of x86 for
+those since 2009 (x86-64-v2), so that it serves every machine. No operation is contracted or reordered: fast-math is
+off, and a fused multiply-add would need it. Nothing is allocated in compiled code, so arrays are not counted either
+(_nrt): that took most of the time.
 """
 
 import hashlib
+import platform
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -19,7 +21,8 @@ from numba.core import config
 from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator
 
 OPTIONS = {"error_model": "numpy", "fastmath": False, "_nrt": False}
-config.CPU_NAME, config.CPU_FEATURES = "generic", ""  # read when the first function is compiled or loaded
+# Read when the first function is compiled or loaded.
+config.CPU_NAME, config.CPU_FEATURES = "x86-64-v2" if platform.machine() in ("x86_64", "AMD64") else "generic", ""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -46,20 +46,22 @@ def expect(
 
     before: the last value, raw. predicted: by the net, in spreads from the centre. day: of the week, that it counts as.
     """
-    variance = channel.residual_variance
+    variance, look.per_spread = channel.residual_variance, 1 / channel.spread
     look.daily = daily_at(channel, calendar, time_ms)
     look.weekly = weekly_at(channel, calendar, day, look.daily)
     look.profile = look.daily + look.weekly * week_share(channel)
-    look.season = look.profile * proven(channel.season_product, channel.season_square, variance)
+    look.season_share = proven(channel.season_product, channel.season_square, variance)
+    look.season = look.profile * look.season_share
 
     look.clock = look.profile - channel.last_profile
-    after_clock = look.clock * proven(channel.clock_product, channel.clock_square, variance)
+    look.clock_share = proven(channel.clock_product, channel.clock_square, variance)
+    after_clock = look.clock * look.clock_share
 
-    here = (channel.mean - before) / channel.spread + look.season + channel.level_deviation
+    here = (channel.mean - before) * look.per_spread + look.season + channel.level_deviation
     look.level = here - after_clock
     after_level = after_clock + look.level * proven(channel.level_product, channel.level_square, variance)
 
-    look.net = predicted - (before - channel.centre) / channel.spread - after_level
+    look.net = predicted - (before - channel.centre) * look.per_spread - after_level
     look.after_clock, look.after_level = after_clock, after_level
     look.corrected = after_level + look.net * proven(channel.net_product, channel.net_square, variance)
     look.change = look.corrected * held_back(channel.last_loss, channel.corrected_loss)
@@ -106,17 +108,25 @@ def learn_expectation(channel: Channels[float], look: Look, elapsed_ms: float, s
     channel.last_loss += (loss_of(moved, std) - channel.last_loss) * LOSS_RATE
     channel.corrected_loss += (loss_of(moved - look.corrected, std) - channel.corrected_loss) * LOSS_RATE
 
-    fade = weight * at_most(elapsed_ms / MEMORY_MS, 1 / MEMORY_READINGS)
-    slow = weight * at_most(elapsed_ms / CLOCK_MEMORY_MS, 1 / MEMORY_READINGS)
+    fade = weight * at_most(elapsed_ms * (1 / MEMORY_MS), 1 / MEMORY_READINGS)
+    slow = weight * at_most(elapsed_ms * (1 / CLOCK_MEMORY_MS), 1 / MEMORY_READINGS)
     channel.season_product, channel.season_square = weigh_clock(
-        channel.season_product, channel.season_square, look.profile, deviation, std, SEASON_BEYOND, weight, slow
+        channel.season_product,
+        channel.season_square,
+        look.season_share,
+        look.profile,
+        deviation,
+        std,
+        SEASON_BEYOND,
+        weight,
+        slow,
     )
     left = deviation - look.daily
     channel.week_product, channel.week_square = weigh(
         channel.week_product, channel.week_square, look.weekly, left, std, FARTHEST_LEARNED, BEYOND, weight, slow
     )
     channel.clock_product, channel.clock_square = weigh_clock(
-        channel.clock_product, channel.clock_square, look.clock, moved, std, BEYOND, weight, slow
+        channel.clock_product, channel.clock_square, look.clock_share, look.clock, moved, std, BEYOND, weight, slow
     )
     left, clear = moved - look.after_clock, std * CLEAREST
     channel.level_product, channel.level_square = weigh(
@@ -133,19 +143,27 @@ def learn_expectation(channel: Channels[float], look: Look, elapsed_ms: float, s
 @compiled
 def loss_of(error: float, std: float) -> float:
     """Quadratic where the error is small, linear where it is large, as Huber's (1964)."""
-    z = at_most(abs(error) / std, LARGEST_LOSS)
-    return z * z / (1 + z)
+    size = at_most(abs(error), std * LARGEST_LOSS)
+    return size * size / (std * (std + size))
 
 
 @compiled
 def weigh_clock(
-    product: float, square: float, correction: float, left: float, std: float, beyond: float, weight: float, fade: float
+    product: float,
+    square: float,
+    share: float,
+    correction: float,
+    left: float,
+    std: float,
+    beyond: float,
+    weight: float,
+    fade: float,
 ) -> tuple[float, float]:
     """As weigh(), but a reading far from what the share says counts for less: an M-estimate (Huber 1964).
 
     So the edges of a first weekend or a missed job say little against what all other days have proven.
     """
-    off = abs(left - correction * proven(product, square, std * std))
+    off = abs(left - correction * share)
     if off > std * FARTHEST_OFF:
         weight *= std * FARTHEST_OFF / off
     return weigh(product, square, correction, left, std, FARTHEST_LEARNED, beyond, weight, fade)

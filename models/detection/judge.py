@@ -239,8 +239,7 @@ def learn(
     stream.days += at_most(elapsed_ms / DAY_MS, LONGEST_DAYS)  # of anomalies too, as the profile learns
     for f in range(len(scratch.channels)):
         channel, look = scratch.channels[f], scratch.looks[f]
-        error = abs(look.residual - bias_of(channel, stream.learned))
-        learn_band(channel, error, stream.learned, step.updates_baseline * look.present)
+        learn_band(channel, abs(look.residual - look.bias), stream.learned, step.updates_baseline * look.present)
         learn_expectation(channel, look, elapsed_ms, step)
     update_baseline(stream, relation, scratch, scores, step, rules, false_alarm_ms)
     learn_gap(stream, elapsed_ms)

@@ -104,11 +104,14 @@ class Look:
     value: float  # held: the last known one where it is missing
     before: float  # held, of the reading before
     present: float  # 0: the value is missing
+    per_spread: float  # 1 over the channel's spread; 0 while that is not known
     daily: float  # the profile of the day, in spreads
     weekly: float  # what the day of the week adds to it
     profile: float  # both, the second as far as it has proven itself
     season: float  # as much of it as has proven itself
+    season_share: float  # which is how much
     clock: float  # corrections in spreads: what the profile's change says, beyond the last value
+    clock_share: float  # how much of it has proven itself
     level: float  # what the level says, beyond that
     net: float  # what the net says, beyond both
     after_clock: float  # changes from the last value that are expected, in spreads: after the first correction
@@ -116,6 +119,7 @@ class Look:
     corrected: float  # after all
     change: float  # after all, held back where they have lately been worse than none
     residual: float  # in spreads
+    bias: float  # what residuals have been on the mean, as far as that is sure
     residual_std: float
     residual_z: float  # standard deviations from its long mean; 0 where the value is missing
     distance: float  # from the level, in spreads

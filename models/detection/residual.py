@@ -29,7 +29,7 @@ def look_at(
     look.value = block.held[wave, place, f]
     look.before = block.held[wave - 1, place, f] if wave else channel.last
     expect(channel, calendar, look.before, block.predicted[wave, place, f], local_ms, day, look)
-    look.residual = within((look.value - look.before) / channel.spread - look.change, FARTHEST)
+    look.residual = within((look.value - look.before) * look.per_spread - look.change, FARTHEST)
     look.present = 1.0
     if math.isnan(block.values[n, f]):
         look.present = look.residual = 0.0
@@ -40,7 +40,7 @@ def look_at(
 @compiled
 def compare(channel: Channels[float], look: Look, rules: Rules) -> None:
     """Compare the residual and the distance from the level with the baseline; moves `level_deviation`."""
-    look.distance = within((look.value - channel.mean) / channel.spread - look.season, FARTHEST)
+    look.distance = within((look.value - channel.mean) * look.per_spread - look.season, FARTHEST)
     near = within(look.distance, FARTHEST_LEVEL)
     channel.level_deviation += (near - channel.level_deviation) * rules.level_rate * look.present
 
@@ -86,8 +86,9 @@ def is_far(deviation: float, of: float, absolute: float, relative: float) -> boo
 @compiled
 def write_band(stream: Scalars[float], channel: Channels[float], look: Look, n: int, f: int, sheet: Sheet) -> None:
     """The band in the sensor's own units; it stays NaN while the scale is unknown."""
+    look.bias = bias_of(channel, stream.learned)
     if channel.spread < math.inf:
-        middle = look.change + bias_of(channel, stream.learned)
+        middle = look.change + look.bias
         half = band_std(channel) * BAND_DEVIATIONS
         sheet.expected[n, f] = look.before + middle * channel.spread
         sheet.lower[n, f] = look.before + (middle - half) * channel.spread

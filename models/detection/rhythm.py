@@ -32,7 +32,9 @@ GAINS = LEVELS + WEEK + 1
 MEMORY_DAYS = 14.0  # that the profile goes back; a plain mean over the days before that
 MEMORY_WEEKS = 4.0  # that the days of the week go back
 LONGEST_VISIT = 4.0  # quarters that the readings of one stand for, where the next ones come later
-DIGIT = 8_192.0  # values of a step
+DIGIT_BITS = 13  # so a row's number, of 53 bits, holds four
+DIGITS = 1 << DIGIT_BITS  # from half of them below 0 on
+ALL_LEAST = sum(1 << (DIGIT_BITS * n) for n in range(4)) * DIGITS // 2  # what makes the least of four digits 0
 FARTHEST_STEP = 4_095.0  # where the profile goes further, its steps become larger
 GAIN_STEP = 1 / 1_024  # so a day shows the profile up to five times as large
 LEAST_GAIN = 0.1  # of the profile: no day divides by less
@@ -42,19 +44,14 @@ LARGEST_GAIN = 2.0  # no day shows more of it
 @compiled
 def digit(calendar: Doubles, place: int) -> float:
     """In steps: a digit from -4096 to 4095, the least significant one first; whole numbers, so it is exact."""
-    number = calendar[place // 4]
-    for _ in range(place % 4):
-        number = math.floor(number / DIGIT + 0.5)
-    last: float = number - math.floor(number / DIGIT + 0.5) * DIGIT
-    return last
+    number = int(calendar[place // 4]) + ALL_LEAST
+    return float(((number >> (DIGIT_BITS * (place % 4))) & (DIGITS - 1)) - DIGITS // 2)
 
 
 @compiled
 def set_digit(calendar: Doubles, place: int, to: float) -> None:
     """to: in steps, from -4096 to 4095."""
-    scale = 1.0
-    for _ in range(place % 4):
-        scale *= DIGIT
+    scale = float(1 << (DIGIT_BITS * (place % 4)))
     calendar[place // 4] += (math.floor(to + 0.5) - digit(calendar, place)) * scale
 
 
@@ -199,7 +196,7 @@ def set_gain(calendar: Doubles, place: int, to: float) -> None:
 def halve(calendar: Doubles) -> None:
     """The same levels in steps twice as large."""
     for place in range(GAINS):
-        set_digit(calendar, place, at_most(digit(calendar, place) / 2, DIGIT / 2 - 1))
+        set_digit(calendar, place, at_most(digit(calendar, place) / 2, DIGITS / 2 - 1))
 
 
 @compiled

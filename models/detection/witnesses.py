@@ -43,7 +43,7 @@ def score(
     related, together = len(scratch.matrix) > 0, scratch.relation[0]
     relation, lasting, told_relation, told_lasting = relation_strengths(scratch) if related else (0.0, 0.0, 0.0, 0.0)
     sudden, outside, equal, missing = furthest_channels(stream, scratch, rules)
-    own_rebound = own_lasting = together_ratio = 0.0
+    own_rebound = own_lasting = related_ratio = 0.0
     if related:  # no more is asked of these after alarms: they must prove themselves
         own_rebound, own_lasting = rebound(channel_relations, scratch), leaves(channel_relations, scratch)
     share = rules.baseline_share
@@ -57,6 +57,7 @@ def score(
     )
     if related:
         together_ratio = at_least(peaks[3] / together.threshold, peaks[4] / together.lasting_threshold)
+        related_ratio = at_least(together_ratio / together.factor, own_lasting)
     prediction_threshold = stream.residual_threshold * stream.prediction_factor
     echo = above(stream.told_strength, weight, mean, variance, share) / prediction_threshold
     runs = (equal, missing, silence(stream, elapsed_ms, rules))
@@ -68,7 +69,7 @@ def score(
         runs[0],
         runs[1],
         runs[2],
-        at_least(together_ratio / together.factor, own_lasting),
+        related_ratio,
     )
     sharp = ratios[2]
     for n in range(3, len(ratios)):
@@ -221,10 +222,10 @@ def surprise(look: Look) -> float:
 @compiled
 def outside_of(channel: Channels[float], look: Look, rules: Rules) -> float:
     """1.0 where a value is further outside the learned range than its margin; 0 inside, and of an unknown channel."""
+    if not look.beyond > 0:
+        return 0.0
     beyond = look.beyond / margin_of(channel, look, rules)
-    if beyond > 0:  # NaN, of an unknown channel, is not
-        return at_most(beyond, FARTHEST)
-    return 0.0
+    return at_most(beyond, FARTHEST) if beyond > 0 else 0.0  # NaN, of an unknown channel, is not
 
 
 @compiled
@@ -252,9 +253,10 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float) -> Non
             channel.longest_equal_run = at_least(channel.longest_equal_run, longest)
             channel.equal_run = 0.0
             channel.changes += 1
-    look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
-    look.equal = 0.0
-    if channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
+    look.missing = look.equal = 0.0
+    if channel.missing_run > 0:
+        look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
+    if channel.equal_run > 0 and channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
         longer = REPEATED_LONGER if repeats(channel) else LONGER
         look.equal = channel.equal_run / at_least(channel.longest_equal_run * longer, EQUAL_READINGS)
 

@@ -236,7 +236,8 @@ def test_days_that_the_clock_has_wrong_say_little_against_those_that_it_has_righ
     plain, robust = (0.0, 0.0), (0.0, 0.0)
     for correction, left in (*[right] * 10, *[wrong] * 4, *[right] * 4):
         plain = EXPECTATION.weigh(*plain, correction, left, 1.0, 100.0, 3.0, 1.0, 0.0)
-        robust = EXPECTATION.weigh_clock(*robust, correction, left, 1.0, 3.0, 1.0, 0.0)
+        share = EXPECTATION.proven(*robust, 1.0)
+        robust = EXPECTATION.weigh_clock(*robust, share, correction, left, 1.0, 3.0, 1.0, 0.0)
     assert EXPECTATION.proven(*plain, 1.0) < 0.85
     assert EXPECTATION.proven(*robust, 1.0) > 0.94
 
@@ -244,7 +245,8 @@ def test_days_that_the_clock_has_wrong_say_little_against_those_that_it_has_righ
 def test_a_clock_that_is_wrong_on_all_days_is_not_heeded() -> None:
     product, square = 0.0, 0.0
     for left in (*[50.0] * 10, *[0.0] * 40):
-        product, square = EXPECTATION.weigh_clock(product, square, 50.0, left, 1.0, 3.0, 1.0, 0.1)
+        share = EXPECTATION.proven(product, square, 1.0)
+        product, square = EXPECTATION.weigh_clock(product, square, share, 50.0, left, 1.0, 3.0, 1.0, 0.1)
     assert EXPECTATION.proven(product, square, 1.0) < 0.1
 
 

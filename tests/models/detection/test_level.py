@@ -19,7 +19,7 @@ class Level:
 
     def distance(self, value: float, season: float = 0.0) -> float:
         channel, look = self.one.channels[0], self.one.looks[0]
-        look.value, look.season = value, season
+        look.value, look.season, look.per_spread = value, season, 1 / channel.spread
         RESIDUAL.compare(channel, look, self.one.rules)
         return float(look.distance)
 
@@ -51,6 +51,6 @@ def test_what_the_season_explains_is_no_distance() -> None:
 def test_a_missing_value_does_not_move_the_level_deviation() -> None:
     level = Level(features=2)
     for channel, look, present in zip(level.one.channels, level.one.looks, (1.0, 0.0), strict=True):
-        look.value, look.present = 5.0, present
+        look.value, look.present, look.per_spread = 5.0, present, 1.0
         RESIDUAL.compare(channel, look, level.one.rules)
     assert level.one.numbers()["level_deviation"].tolist() == [pytest.approx(1.0), 0]
