@@ -11,7 +11,7 @@ import math
 
 from models.data.arrays import Doubles
 from models.data.time_units import DAY_MS
-from models.detection.arithmetic import at_least, at_most, proven, within
+from models.detection.arithmetic import at_least, at_most, one_if, proven, within
 from models.detection.compiling import compiled
 from models.detection.records import BAND_REACH, SMALLEST_BAND, SMALLEST_STD, Look, Step
 from models.detection.rhythm import daily_at, week_share, weekly_at
@@ -28,7 +28,7 @@ BEYOND = 3.0  # standard deviations by which what is left may pass the correctio
 SEASON_BEYOND = 0.0  # a share of the season that gives way less makes what is strange here look usual for the hour
 FARTHEST_OFF = 6.0  # standard deviations: what is farther from the clock's share moves it no more than that
 ANOMALY_WEIGHT = 0.25  # of a reading that is anomalous, or in an alarm, as evidence for or against a correction
-LOSS_RATE = 1 / 64  # of one reading in the losses with and without corrections
+LOSS_RATE = 1 / 64  # of one reading in the losses with and without level and net
 LARGEST_LOSS = 20.0  # standard deviations
 LOSS_POWER = 3  # how often their ratio is squared: where it is .9, half of the corrections is left
 BAND_SHARE = 0.9  # of the residuals that the tracked band holds
@@ -40,20 +40,30 @@ BAND_RATE = 0.05  # of one reading in the band's width
 
 @compiled
 def expect(
-    channel: Channels[float], calendar: Doubles, before: float, predicted: float, time_ms: float, day: int, look: Look
+    channel: Channels[float],
+    calendar: Doubles,
+    before: float,
+    predicted: float,
+    time_ms: float,
+    day: int,
+    days: float,
+    look: Look,
 ) -> None:
     """Fill in what is expected of the reading at time_ms, as a change from the value before, in spreads.
 
     before: the last value, raw. predicted: by the net, in spreads from the centre. day: of the week, that it counts as.
+    days: seen so far.
     """
     variance, look.per_spread = channel.residual_variance, 1 / channel.spread
     look.daily = daily_at(channel, calendar, time_ms)
     look.weekly = weekly_at(channel, calendar, day, look.daily)
     look.profile = look.daily + look.weekly * week_share(channel)
+    known = one_if(days >= 1)  # before a whole day was seen, what the profile says of the hours to come is nothing
+    look.hour_level = (look.profile - mean_from_centre(channel, look)) * known
     look.season_share = proven(channel.season_product, channel.season_square, variance)
-    look.season = look.profile * look.season_share
+    look.season = look.hour_level * look.season_share
 
-    look.clock = look.profile - channel.last_profile
+    look.clock = (look.profile - channel.last_profile) * known
     look.clock_share = proven(channel.clock_product, channel.clock_square, variance)
     after_clock = look.clock * look.clock_share
 
@@ -64,15 +74,24 @@ def expect(
     look.net = predicted - (before - channel.centre) * look.per_spread - after_level
     look.after_clock, look.after_level = after_clock, after_level
     look.corrected = after_level + look.net * proven(channel.net_product, channel.net_square, variance)
-    look.change = look.corrected * held_back(channel.last_loss, channel.corrected_loss)
+    look.change = after_clock + (look.corrected - after_clock) * held_back(channel.clock_loss, channel.corrected_loss)
 
 
 @compiled
-def held_back(last_loss: float, corrected_loss: float) -> float:
-    """1 unless all corrections together have lately been worse than none; then soon 0."""
-    if corrected_loss <= last_loss:
+def mean_from_centre(channel: Channels[float], look: Look) -> float:
+    """In spreads. The profile is told from the centre, which stays until it is derived again; the mean moves."""
+    return (channel.mean - channel.centre) * look.per_spread
+
+
+@compiled
+def held_back(clock_loss: float, corrected_loss: float) -> float:
+    """1 unless level and net together have lately been worse than the clock alone; then soon 0.
+
+    The clock is held back by its share only: it speaks at few readings, which most losses of late know nothing of.
+    """
+    if corrected_loss <= clock_loss:
         return 1.0
-    ratio = last_loss / corrected_loss
+    ratio = clock_loss / corrected_loss
     for _ in range(LOSS_POWER):
         ratio *= ratio
     return ratio
@@ -105,7 +124,7 @@ def learn_expectation(channel: Channels[float], look: Look, elapsed_ms: float, s
     weight = step.learns + (1 - step.learns) * ANOMALY_WEIGHT
     moved, deviation = look.residual + look.change, look.distance + look.season
     std = math.sqrt(channel.residual_variance) + SMALLEST_STD
-    channel.last_loss += (loss_of(moved, std) - channel.last_loss) * LOSS_RATE
+    channel.clock_loss += (loss_of(moved - look.after_clock, std) - channel.clock_loss) * LOSS_RATE
     channel.corrected_loss += (loss_of(moved - look.corrected, std) - channel.corrected_loss) * LOSS_RATE
 
     fade = weight * at_most(elapsed_ms * (1 / MEMORY_MS), 1 / MEMORY_READINGS)
@@ -114,16 +133,16 @@ def learn_expectation(channel: Channels[float], look: Look, elapsed_ms: float, s
         channel.season_product,
         channel.season_square,
         look.season_share,
-        look.profile,
+        look.hour_level,
         deviation,
         std,
         SEASON_BEYOND,
         weight,
         slow,
     )
-    left = deviation - look.daily
+    beyond_day = deviation + mean_from_centre(channel, look) - look.daily
     channel.week_product, channel.week_square = weigh(
-        channel.week_product, channel.week_square, look.weekly, left, std, FARTHEST_LEARNED, BEYOND, weight, slow
+        channel.week_product, channel.week_square, look.weekly, beyond_day, std, FARTHEST_LEARNED, BEYOND, weight, slow
     )
     channel.clock_product, channel.clock_square = weigh_clock(
         channel.clock_product, channel.clock_square, look.clock_share, look.clock, moved, std, BEYOND, weight, slow
@@ -136,8 +155,15 @@ def learn_expectation(channel: Channels[float], look: Look, elapsed_ms: float, s
     channel.net_product, channel.net_square = weigh(
         channel.net_product, channel.net_square, look.net, left, std, clear, BEYOND, weight, fade
     )
-    channel.visit_sum += within(deviation - look.profile, FARTHEST_LEARNED)
+    channel.visit_sum += within(beyond_day, farthest_learned(channel, look))
     channel.visit_readings += 1
+
+
+@compiled
+def farthest_learned(channel: Channels[float], look: Look) -> float:
+    """In spreads; of the spread that is due, where it is larger than the one in use: work after a first night, say."""
+    wider = math.sqrt(channel.square / at_least(channel.known, 1.0)) * look.per_spread
+    return FARTHEST_LEARNED * at_least(wider, 1.0)
 
 
 @compiled

@@ -26,7 +26,7 @@ from models.detection.records import LATE_LIMIT, Block, Events, Limits, Rules, S
 from models.detection.relation import learn_relation, relate
 from models.detection.residual import compare, limit, look_at, write_band
 from models.detection.rhythm import end_visit, local_place, week_leaps
-from models.detection.rows import CALENDAR, CHANNELS, RELATION_MATRIX, RELATIONS, SCALARS, Scalars
+from models.detection.rows import CALENDAR_BEGIN, CALENDAR_END, CHANNELS, RELATION_MATRIX, RELATIONS, SCALARS, Scalars
 from models.detection.witnesses import score
 
 LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no more than after an hour
@@ -36,7 +36,6 @@ _LAST, _AGE, _TIME_MS = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("
 _LATE_RUN, _RESCALE_AT, _LENGTH, _ALARM = (SCALARS.places[n] for n in ("late_run", "rescale_at", "length", "alarm"))
 _OPENED_MS, _DAYS = SCALARS.places["opened_ms"], SCALARS.places["days"]
 _CHANNELS, _SCALARS, _RELATIONS = len(CHANNELS), len(SCALARS), len(RELATIONS)
-_CALENDAR, _CALENDAR_END = CHANNELS.places[CALENDAR[0]], CHANNELS.places[CALENDAR[-1]] + 1
 
 
 def is_compiled() -> bool:
@@ -185,13 +184,15 @@ def judge_block(
             stream.age += 1
             paused = is_paused(block.paused_until, n, time_ms, elapsed_ms, stream.age, rules)
             for f in range(features):
-                calendar = scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END]
+                calendar = scratch.channel_numbers[f, CALENDAR_BEGIN:CALENDAR_END]
                 end_visit(scratch.channels[f], calendar, local_ms, local_before_ms, day_before, stream.days, paused)
             if paused:
                 keep(relation, scratch)
             for f in range(features):
-                calendar = scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END]
-                look_at(scratch.channels[f], calendar, scratch.looks[f], block, local_ms, day, wave, place, f)
+                calendar = scratch.channel_numbers[f, CALENDAR_BEGIN:CALENDAR_END]
+                look_at(
+                    scratch.channels[f], calendar, scratch.looks[f], block, local_ms, day, stream.days, wave, place, f
+                )
                 compare(scratch.channels[f], scratch.looks[f], rules)
                 limit(scratch.channels[f], scratch.looks[f], limits[f])
                 write_band(stream, scratch.channels[f], scratch.looks[f], n, f, sheet)
@@ -280,10 +281,10 @@ def expect_next(
             channel, look, calendar = (
                 scratch.channels[f],
                 scratch.looks[f],
-                scratch.channel_numbers[f, _CALENDAR:_CALENDAR_END],
+                scratch.channel_numbers[f, CALENDAR_BEGIN:CALENDAR_END],
             )
             end_visit(channel, calendar, local_ms, local_before_ms, day_before, stream.days, False)
-            expect(channel, calendar, before[place, f], predicted[place, f], local_ms, day, look)
+            expect(channel, calendar, before[place, f], predicted[place, f], local_ms, day, stream.days, look)
             profile[place, f] = look.profile
             middle = look.change + bias_of(channel, stream.learned)
             expected[place, f] = before[place, f] + middle * channel.spread if channel.spread < math.inf else math.nan

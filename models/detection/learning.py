@@ -4,12 +4,15 @@ import math
 
 from models.data.arrays import Doubles
 from models.detection.alarm import Change
-from models.detection.arithmetic import at_least, at_most, follow, one_if
+from models.detection.arithmetic import at_least, at_most, follow, one_if, within
 from models.detection.compiling import compiled
-from models.detection.expectation import rescale_expectation
+from models.detection.expectation import FARTHEST_LEARNED, rescale_expectation
 from models.detection.records import LONGER, Look, Rules, Scores, Scratch, Step
 from models.detection.relation import rescale_relation, shrink_relation
+from models.detection.rhythm import move_origin
 from models.detection.rows import (
+    CALENDAR_BEGIN,
+    CALENDAR_END,
     LASTING_LAW,
     LAW_PEAK,
     REBOUND_LAW,
@@ -192,7 +195,14 @@ def move_scales(stream: Scalars[float], relation: Doubles, scratch: Scratch, rul
     for f in range(len(scratch.channels)):
         channel = scratch.channels[f]
         never = never_moved(channel)
-        scratch.looks[f].shrink = rescale(channel) if doubled or never else 1.0
+        scratch.looks[f].shrink = 1.0
+        if doubled or never:
+            centre, was_known = channel.centre, channel.spread < math.inf
+            scratch.looks[f].shrink = rescale(channel)
+            if was_known:
+                calendar = scratch.channel_numbers[f, CALENDAR_BEGIN:CALENDAR_END]
+                by = within((channel.centre - centre) / channel.spread, FARTHEST_LEARNED)
+                move_origin(channel, calendar, by)
         waits = waits or never_moved(channel)
         if never and not never_moved(channel):
             begun = True

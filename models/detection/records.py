@@ -105,10 +105,11 @@ class Look:
     before: float  # held, of the reading before
     present: float  # 0: the value is missing
     per_spread: float  # 1 over the channel's spread; 0 while that is not known
-    daily: float  # the profile of the day, in spreads
+    daily: float  # the profile of the day, in spreads from the centre
     weekly: float  # what the day of the week adds to it
     profile: float  # both, the second as far as it has proven itself
-    season: float  # as much of it as has proven itself
+    hour_level: float  # how far above the mean it lies; 0 while there was no whole day
+    season: float  # as much of that as has proven itself
     season_share: float  # which is how much
     clock: float  # corrections in spreads: what the profile's change says, beyond the last value
     clock_share: float  # how much of it has proven itself

@@ -20,6 +20,7 @@ def look_at(
     block: Block,
     local_ms: float,
     day: int,
+    days: float,
     wave: int,
     place: int,
     f: int,
@@ -28,7 +29,7 @@ def look_at(
     n = block.readings[wave, place]
     look.value = block.held[wave, place, f]
     look.before = block.held[wave - 1, place, f] if wave else channel.last
-    expect(channel, calendar, look.before, block.predicted[wave, place, f], local_ms, day, look)
+    expect(channel, calendar, look.before, block.predicted[wave, place, f], local_ms, day, days, look)
     look.residual = within((look.value - look.before) * look.per_spread - look.change, FARTHEST)
     look.present = 1.0
     if math.isnan(block.values[n, f]):

@@ -1,8 +1,8 @@
 """What the clock says of a channel: a profile of the day, and what each day of the week makes of it.
 
-The profile has a number for each quarter of an hour, in spreads, a running mean over the days seen. A day of the
-week shows a share of its own of the profile, at a level of its own: a weekend on which a machine rests shows none of
-it, far below. So a week costs 14 numbers beside the day's 96, and two weeks are enough to know one.
+The profile has a number for each quarter of an hour, in spreads from the centre, a running mean over the days seen. A
+day of the week shows a share of its own of the profile, at a level of its own: a weekend on which a machine rests shows
+none of it, far below. So a week costs 14 numbers beside the day's 96, and two weeks are enough to know one.
 
 Its times are local: those that the clocks beside the stream show, in ms since 1970 as if they showed UTC. Where clocks
 are set back, an hour of the profile is visited twice; where they are set forward, one is left out. A holiday is taken
@@ -37,8 +37,8 @@ DIGITS = 1 << DIGIT_BITS  # from half of them below 0 on
 ALL_LEAST = sum(1 << (DIGIT_BITS * n) for n in range(4)) * DIGITS // 2  # what makes the least of four digits 0
 FARTHEST_STEP = 4_095.0  # where the profile goes further, its steps become larger
 GAIN_STEP = 1 / 1_024  # so a day shows the profile up to five times as large
-LEAST_GAIN = 0.1  # of the profile: no day divides by less
-LARGEST_GAIN = 2.0  # no day shows more of it
+PRODUCT_STEPS = 256.0  # squared steps that the digit of today's product counts
+LARGEST_GAIN = 3.0  # no day shows more of the profile: as much as the first working day after a weekend at rest
 
 
 @compiled
@@ -125,7 +125,7 @@ def week_leaps(
 
 @compiled
 def daily_at(channel: Channels[float], calendar: Doubles, time_ms: float) -> float:
-    """The profile of the day, in spreads."""
+    """The profile of the day, in spreads from the centre."""
     return digit(calendar, quarter_of(time_ms)) * channel.profile_step
 
 
@@ -160,12 +160,12 @@ def end_visit(
     if quarters_of(time_ms) == quarters_of(before_ms):
         return
     if channel.visit_readings > 0:
-        share = week_share(channel)
-        left = channel.visit_sum / channel.visit_readings
+        quarter, daily = quarter_of(before_ms), daily_at(channel, calendar, before_ms)
+        seen = daily + channel.visit_sum / channel.visit_readings
+        set_level(channel, calendar, quarter, daily + (seen - daily) / days_counted(days))
         daily = daily_at(channel, calendar, before_ms)
         quarters = at_most(at_least(float(quarters_of(time_ms) - quarters_of(before_ms)), 1.0), LONGEST_VISIT)
-        follow_day(channel, calendar, left + weekly_at(channel, calendar, day, daily) * share, daily, quarters)
-        set_level(channel, calendar, quarter_of(before_ms), daily + left / days_counted(days))
+        follow_day(channel, calendar, quarter, seen - daily, daily, quarters)
     channel.visit_sum = channel.visit_readings = 0.0
     if days_of(time_ms) != days_of(before_ms) and not (paused and is_unseen(calendar)):
         end_day(channel, calendar, day, weekday_of(days_of(before_ms)), days)
@@ -173,7 +173,8 @@ def end_visit(
 
 @compiled
 def days_counted(days: float) -> float:
-    return at_most(at_least(days, 1.0), MEMORY_DAYS)
+    """Visits of a quarter of an hour, with this one, that the profile is a mean of."""
+    return at_most(math.floor(days) + 1.0, MEMORY_DAYS)
 
 
 @compiled
@@ -193,20 +194,76 @@ def set_gain(calendar: Doubles, place: int, to: float) -> None:
 
 
 @compiled
-def halve(calendar: Doubles) -> None:
-    """The same levels in steps twice as large."""
-    for place in range(GAINS):
-        set_digit(calendar, place, at_most(digit(calendar, place) / 2, DIGITS / 2 - 1))
+def set_product(channel: Channels[float], calendar: Doubles, to: float) -> None:
+    """Of today. to: in spreads²."""
+    to /= channel.profile_step * channel.profile_step * PRODUCT_STEPS
+    while abs(to) > FARTHEST_STEP:
+        halve(calendar)
+        channel.profile_step *= 2
+        to /= 4
+    set_digit(calendar, GAINS + TODAY, to)
 
 
 @compiled
-def follow_day(channel: Channels[float], calendar: Doubles, beyond: float, daily: float, quarters: float) -> None:
-    """Take a visit into the mean of today's distance from the profile, and of that times the profile."""
-    share = quarters / QUARTERS
+def product_of(channel: Channels[float], calendar: Doubles) -> float:
+    """Of today, in spreads²."""
+    return digit(calendar, GAINS + TODAY) * channel.profile_step * channel.profile_step * PRODUCT_STEPS
+
+
+@compiled
+def halve(calendar: Doubles) -> None:
+    """The same levels, and the same product, in steps twice as large."""
+    for place in range(GAINS):
+        set_digit(calendar, place, at_most(digit(calendar, place) / 2, DIGITS / 2 - 1))
+    set_digit(calendar, GAINS + TODAY, digit(calendar, GAINS + TODAY) / 4)
+
+
+@compiled
+def move_origin(channel: Channels[float], calendar: Doubles, by: float) -> None:
+    """The centre is `by` spreads higher than before: what profile and week say of a value stays the same.
+
+    The profile is moved by whole steps, so that nothing seems to happen between two quarters.
+    """
+    farthest = 0.0
+    for quarter in range(QUARTERS):
+        farthest = at_least(farthest, abs(digit(calendar, quarter)))
+    while farthest + abs(by) / channel.profile_step > FARTHEST_STEP:
+        halve(calendar)
+        channel.profile_step *= 2
+        farthest /= 2
+    steps = math.floor(by / channel.profile_step + 0.5)
+    moved = steps * channel.profile_step
+    for quarter in range(QUARTERS):
+        set_digit(calendar, quarter, digit(calendar, quarter) - steps)
+    for day in range(WEEK):
+        level, gain = digit(calendar, LEVELS + day) * channel.profile_step, digit(calendar, GAINS + day) * GAIN_STEP
+        set_level(channel, calendar, LEVELS + day, level + gain * moved)
+    channel.last_profile -= moved
+
+
+@compiled
+def follow_day(
+    channel: Channels[float], calendar: Doubles, quarter: int, beyond: float, daily: float, quarters: float
+) -> None:
+    """Take a visit into the mean of today's distance from the profile, and of that times the profile.
+
+    The latter counts the profile from where its day begins, so that it does not hang on the centre.
+    """
+    share, origin = quarters / QUARTERS, digit(calendar, 0) * channel.profile_step
     today = digit(calendar, LEVELS + TODAY) * channel.profile_step + beyond * share
-    product = digit(calendar, GAINS + TODAY) * GAIN_STEP + beyond * daily * share
-    set_level(channel, calendar, LEVELS + TODAY, today)
-    set_gain(calendar, TODAY, product)
+    product = product_of(channel, calendar) + beyond * (daily - origin) * share
+    lost = uneven(quarter)
+    set_level(channel, calendar, LEVELS + TODAY, today + lost * channel.profile_step)
+    set_product(channel, calendar, product + lost * channel.profile_step * channel.profile_step * PRODUCT_STEPS)
+
+
+@compiled
+def uneven(quarter: int) -> float:
+    """Between -1/2 and 1/2, each value once a day, in no order: a sum of rounded steps is right to a step then.
+
+    What a quarter adds to the day is less than a step: rounded as it is, it would be lost each time.
+    """
+    return (quarter * 37 % QUARTERS + 0.5) / QUARTERS - 0.5
 
 
 @compiled
@@ -222,35 +279,37 @@ def end_day(channel: Channels[float], calendar: Doubles, day: int, own: int, day
     day: of the week, that it counts as. own: the one that it was.
 
     The profile has moved towards the day while it lasted, and so away from all others: what these add is told from
-    where the profile is now.
+    where the profile is now, so that what is expected of them stays the same.
     """
-    step, share = channel.profile_step, week_share(channel)
-    mean, variance = moments(calendar, step)
-    level, product = digit(calendar, LEVELS + TODAY) * step, digit(calendar, GAINS + TODAY) * GAIN_STEP
+    mean, variance = moments(calendar, channel.profile_step)
+    level, product = digit(calendar, LEVELS + TODAY) * channel.profile_step, product_of(channel, calendar)
     set_digit(calendar, LEVELS + TODAY, 0.0)
     set_digit(calendar, GAINS + TODAY, 0.0)
-    known_gain = digit(calendar, GAINS + day) * GAIN_STEP
-    known_level = digit(calendar, LEVELS + day) * step + known_gain * mean
-    counted = days_counted(days)
-    moved = (level - known_level * share) / counted
     unexplained = at_least(channel.residual_variance, SMALLEST_VARIANCE)  # not 0, as of a channel that never moved
-    gain = (product - level * (mean - moved)) / (variance + unexplained / QUARTERS)
+    above_origin = mean - digit(calendar, 0) * channel.profile_step
+    gain = (product - level * above_origin) / (variance + unexplained / QUARTERS)
     gain = at_most(at_least(gain, -1.0), LARGEST_GAIN - 1)
-    grown = at_least(1 + (gain - known_gain * share) / counted, LEAST_GAIN)
+    level -= gain * mean
+    before = days_counted(days) - 1  # days that the profile is a mean of, beside this one
+    kept, moved = 1.0, 0.0
+    if before > 0:
+        kept, moved = at_least(1 - gain / before, 0.0), level / before
 
     rate = 1 / at_most(at_least(math.ceil(days / WEEK), 1.0), MEMORY_WEEKS)
     for other in range(WEEK):
-        a_gain = digit(calendar, GAINS + other) * GAIN_STEP
-        a_level = digit(calendar, LEVELS + other) * step + a_gain * mean
+        if other != day and days <= (own - other - 1) % WEEK + 1:  # not seen yet: as the profile says
+            continue
+        a_level, a_gain = (
+            digit(calendar, LEVELS + other) * channel.profile_step,
+            digit(calendar, GAINS + other) * GAIN_STEP,
+        )
+        a_level -= (1 + a_gain) * moved
+        a_gain = (1 + a_gain) * kept - 1
         if other == day:
             a_gain += (gain - a_gain) * rate
             a_level += (level - a_level) * rate
-        elif days <= (own - other - 1) % WEEK + 1:  # not seen yet: as the profile says
-            continue
-        a_gain = (1 + a_gain) / grown - 1
         set_gain(calendar, other, a_gain)
-        set_level(channel, calendar, LEVELS + other, a_level - moved - a_gain * mean)
-        step = channel.profile_step
+        set_level(channel, calendar, LEVELS + other, a_level)
 
 
 @compiled

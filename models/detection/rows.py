@@ -118,9 +118,11 @@ class Channels(_Statistics[T]):
     band: T = remembered(0.0, "spreads", "half the width that holds nine in ten residuals")
     profile_step: T = remembered(8 / 4096, "spreads", "what the profile's numbers count; larger where it goes farther")
     last_profile: T = remembered(0.0, "spreads", "the profile of the day where the last value was read")
-    visit_sum: T = remembered(0.0, "spreads", "of this quarter of an hour's distances from the profile")
+    visit_sum: T = remembered(0.0, "spreads", "of this quarter of an hour's distances from the profile of the day")
     visit_readings: T = remembered(0.0, "readings", "of this quarter of an hour")
-    last_loss: T = remembered(0.0, "deviations", "short mean of the errors that the last value alone makes")
+    clock_loss: T = remembered(
+        0.0, "deviations", "short mean of the errors that last value and clock alone make", "last_loss"
+    )
     corrected_loss: T = remembered(0.0, "deviations", "of those that all corrections together make")
     season_product: T = remembered(0.0, "spreads²", "profile times distance from the mean: see expectation")
     season_square: T = remembered(0.0, "spreads²", "profile squared")
@@ -263,7 +265,8 @@ threshold by these; the share of the blocks whose peak passed the threshold that
 UNKNOWN_LAW = (0.0, 1.4, 0.04, 8.0, 1.0)  # of a stream that has never been seen
 
 
-CALENDAR = CHANNELS.names[CHANNELS.places["hour_00"] : CHANNELS.places["week_gain_1"] + 1]
+CALENDAR_BEGIN, CALENDAR_END = CHANNELS.places["hour_00"], CHANNELS.places["week_gain_1"] + 1
+CALENDAR = CHANNELS.names[CALENDAR_BEGIN:CALENDAR_END]
 
 
 MOST_RELATED = 64  # channels: of more, what is remembered of how they go together would outgrow the rest of a row

@@ -144,5 +144,5 @@ def test_an_hour_that_clocks_show_twice_is_visited_twice() -> None:
     RHYTHM.end_visit(channel, calendar, two, three - 60_000, 6, 5.0, paused=False)
     assert channel.visit_readings == 0
     today = RHYTHM.digit(calendar, RHYTHM.LEVELS + RHYTHM.TODAY) * channel.profile_step
-    assert today == pytest.approx(2.0 / 96, abs=1 / 1_024)
-    assert RHYTHM.digit(calendar, 11) * channel.profile_step == pytest.approx(2.0 / 5, abs=1 / 1_024)
+    assert RHYTHM.digit(calendar, 11) * channel.profile_step == pytest.approx(2.0 / 6, abs=1 / 1_024)
+    assert today == pytest.approx((2.0 - 2.0 / 6) / 96, abs=1 / 1_024)
