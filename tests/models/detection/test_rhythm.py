@@ -200,8 +200,8 @@ def test_where_the_centre_moves_what_is_expected_of_each_day_stays(seed: int, by
     RHYTHM.move_origin(channel, calendar, by)
     step = channel.profile_step
     moved_profile, moved_days = said_by(channel, calendar)
-    np.testing.assert_allclose(moved_profile + by, profile, atol=step)
-    np.testing.assert_allclose(moved_days + by, days, atol=4 * step)
+    np.testing.assert_allclose(moved_profile + by, profile, atol=2 * step)
+    np.testing.assert_allclose(moved_days + by, days, atol=6 * step)
     assert channel.last_profile - last == pytest.approx(-by, abs=step)
 
 
