@@ -157,6 +157,8 @@ def learn_expectation(channel: Channels[float], look: Look, elapsed_ms: float, s
     )
     channel.visit_sum += within(beyond_day, farthest_learned(channel, look))
     channel.visit_readings += 1
+    # by the share as it is now: one that grows is no change by the clock
+    channel.last_profile = look.daily + look.weekly * week_share(channel)
 
 
 @compiled

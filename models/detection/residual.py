@@ -34,8 +34,6 @@ def look_at(
     look.present = 1.0
     if math.isnan(block.values[n, f]):
         look.present = look.residual = 0.0
-    else:
-        channel.last_profile = look.profile
 
 
 @compiled

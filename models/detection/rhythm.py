@@ -169,6 +169,8 @@ def end_visit(
     channel.visit_sum = channel.visit_readings = 0.0
     if days_of(time_ms) != days_of(before_ms) and not (paused and is_unseen(calendar)):
         end_day(channel, calendar, day, weekday_of(days_of(before_ms)), days)
+        daily = daily_at(channel, calendar, before_ms)  # all quarters have moved by now: so has the last one
+        channel.last_profile = daily + weekly_at(channel, calendar, day, daily) * week_share(channel)
 
 
 @compiled

@@ -24,6 +24,7 @@ from tests.models.detection.test_expectation import (
     FIVE_MINUTES_MS,
     MONDAY_MS,
     judged,
+    judged_at,
     noise,
     remember,
     untrained,
@@ -103,6 +104,17 @@ def test_after_a_weekend_at_rest_the_clock_is_heeded_although_the_last_value_was
     expected = judged(values, step_ms=FIVE_MINUTES_MS).expected[:, 0].numpy()
     starts = 21 * DAY
     assert abs(expected[starts] - values[starts]) < 0.1 * (values[starts] - values[starts - 1])
+
+
+def test_what_the_clock_could_not_know_is_no_evidence_against_it() -> None:
+    """A machine that rests at weekends, first seen on a Tuesday: neither Sunday nor Monday was known before it came."""
+    day, reading = np.divmod(np.arange(3 * 7 * DAY), DAY)
+    runs = 75 + 6 * np.sin(reading / DAY * 2 * np.pi) + 0.3 * noise(0, len(day))
+    values = np.where((day + 1) % 7 < 5, runs, 0.0)
+    times_ms = MONDAY_MS + DAY_MS + np.arange(len(values)) * FIVE_MINUTES_MS
+    expected = judged_at(times_ms, values).expected[:, 0].numpy()
+    second_monday = 13 * DAY
+    assert expected[second_monday] > 0.6 * values[second_monday]
 
 
 def test_a_working_day_that_is_like_a_weekend_is_an_anomaly() -> None:
