@@ -14,12 +14,13 @@ from models.detection.rows import LARGEST_RESIDUAL, LASTING_LAW, REBOUND_LAW, Ch
 from models.detection.thresholds import over_own, rarity_of, repeats
 
 HIGHEST_SCORE = 1e6
-EQUAL_READINGS = 20.0  # equal values in a row that are always healthy
+EQUAL_READINGS = 20.0  # equal values in a row, or nearly so, that are always healthy
 MISSING_READINGS = 3.0  # missing ones in a row that are not, where there were none before
 HIGHEST_ECHO = 0.99  # score: what one reading leaves in the smoothed strength holds an alarm open, and opens none
 REPEATED_LONGER = 4.0  # in place of LONGER, where a value repeats by nature
 MOVES = 0.5  # share of its readings: a value that changes more seldom stands still by nature
 REBOUND_SHARE = 0.85  # that is left of a residual at the next reading: what leaps back soon is a rebound
+NEARLY = 0.05  # of what nine in ten errors stay below: a value nearer to the one before is as good as equal to it
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
 
@@ -246,8 +247,9 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float) -> Non
         longest = learned_run(channel.missing_run, channel.longest_missing_run, MISSING_READINGS, interval_ms)
         channel.longest_missing_run = at_least(channel.longest_missing_run, longest)
         channel.missing_run = 0.0
-        if look.value == look.before:
+        if abs(look.value - look.before) <= nearly_equal(channel):
             channel.equal_run += 1
+            channel.changes += one_if(look.value != look.before)
         else:
             longest = learned_run(channel.equal_run, channel.longest_equal_run, EQUAL_READINGS, interval_ms)
             channel.longest_equal_run = at_least(channel.longest_equal_run, longest)
@@ -259,6 +261,12 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float) -> Non
     if channel.equal_run > 0 and channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
         longer = REPEATED_LONGER if repeats(channel) else LONGER
         look.equal = channel.equal_run / at_least(channel.longest_equal_run * longer, EQUAL_READINGS)
+
+
+@compiled
+def nearly_equal(channel: Channels[float]) -> float:
+    """Raw: how near the value before one must be to count as equal; a sensor that is stuck may still show its noise."""
+    return channel.band * channel.spread * NEARLY if channel.spread < math.inf else 0.0
 
 
 @compiled

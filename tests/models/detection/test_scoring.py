@@ -14,6 +14,7 @@ from models.detection.rows import CHANNELS, SCALARS
 from models.detection.scoring import ScoreConfig
 from models.detection.thresholds import HIGHEST_PEAK, PRIOR_BLOCKS
 from tests.models.detection.interpreted import ARITHMETIC, LEARNING, RESIDUAL, THRESHOLDS, WITNESSES, OneStream
+from tests.models.detection.test_expectation import judged, noise, remember
 
 
 class Seen(NamedTuple):
@@ -555,6 +556,15 @@ def test_equal_readings_are_stuck_from_twenty_on_and_twice_the_longest_run_befor
     assert first == stuck_from + 1
     assert scores[first].furthest == OpenedBy.STUCK
     assert scores[first].score == scores[first].sharp
+
+
+@pytest.mark.parametrize(("moves", "stuck"), [(0.0, True), (0.02, True), (0.5, False)])
+def test_a_value_that_hardly_moves_any_more_is_stuck(moves: float, stuck: bool) -> None:
+    """Of noise that comes with a memory; what a sensor that is stuck adds of its own is a fiftieth of it."""
+    values = 50 + remember(noise(readings=3_200), 0.8)
+    values[3_000:] = values[2_999] + moves * noise(seed=1, readings=200)
+    opened = [one.opened_by for one in judged(values).transitions if one.change == Change.OPENED]
+    assert (OpenedBy.STUCK in opened) == stuck
 
 
 def test_a_value_that_stands_still_by_nature_is_never_stuck() -> None:
