@@ -6,6 +6,7 @@ is done a message at a time, except for what is rare (rejects, alarms).
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -38,6 +39,7 @@ from service.state.key_index import NO_SLOT
 from service.state.open_alarms import open_alarms
 from service.state.pauses import Pause, paused_until
 from service.state.silences import offsets_of_silence, tell_ended, tell_silence
+from service.state.slab import StateSlab
 from service.state.task import PartitionTask, Stretch
 
 # A call costs 1.4 ms however few readings it is given; with many it gains nothing by more, and the net loses its cache.
@@ -261,22 +263,21 @@ class Pipeline:
             torch.from_numpy(np.flatnonzero((numbers >= begin) & (numbers < end))) for begin, end in pairwise(begins)
         ]
         own_slots = [waves.slots[place] - begin for place, begin in zip(places, begins, strict=False)]
-        rows = _join([task.slab.gather(own) for (_, task), own in zip(work, own_slots, strict=True)], places)
-        clock.lap("gather")
         readings = Readings(*map(torch.cat, zip(*(batch.readings for batch, _ in work), strict=True)))
         indices = np.concatenate([batch.indices for batch, _ in work])
         packed = torch.from_numpy(packed_places(readings.offsets.numpy(), indices))
         limits = self._limits(work, waves)
         pauses = _pauses_of([batch for batch, _ in work])
-        verdicts = self.detector.observe_in_place(readings._replace(offsets=packed), waves, rows, limits, pauses)
-        clock.lap("observe")
+        with _rows_to_judge([task.slab for _, task in work], own_slots, waves, places) as (rows, of_rows):
+            clock.lap("gather")
+            verdicts = self.detector.observe_in_place(readings._replace(offsets=packed), of_rows, rows, limits, pauses)
+            clock.lap("observe")
         last = torch.empty_like(waves.slots)  # of each stream, which of the readings
         for run in waves.runs:
             last[: run.readings.shape[1]] = run.readings[-1]
         ends = list(accumulate((len(batch.keys) for batch, _ in work), initial=0))
         for (batch, task), own, place, first in zip(work, own_slots, places, ends, strict=False):
-            mine = rows if len(work) == 1 else rows.take(place)
-            task.slab.scatter(own, mine, readings.offsets[last[place]], int(batch.readings.offsets[0]))
+            task.slab.note_judged(own, readings.offsets[last[place]], int(batch.readings.offsets[0]))
             labels = batch.labels
             latest = None if labels is None else [labels[n] for n in (last[place] - first).tolist()]
             task.slab.note_labels(own, latest)
@@ -369,14 +370,29 @@ def _groups(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:
         yield group
 
 
-def _join(rows: Sequence[Rows], places: Sequence[Tensor]) -> Rows:
-    """The rows of several slabs as those of one; places: where each slab's are to be."""
-    if len(rows) == 1:
-        return rows[0]
-    stacked = Rows(*map(torch.cat, zip(*rows, strict=True)))
-    joined = Rows(*map(torch.empty_like, stacked))
-    joined.put(torch.cat(list(places)), stacked)
-    return joined
+@contextmanager
+def _rows_to_judge(
+    slabs: Sequence[StateSlab], own_slots: Sequence[Tensor], waves: Waves, places: Sequence[Tensor]
+) -> Iterator[tuple[Rows, Waves]]:
+    """Rows that hold those of the waves' streams and that judging changes, and the waves with slots among these.
+
+    Of one slab they are its own, in place. Of several they are copies side by side, put back when all are judged.
+    own_slots, places: of each slab, the slots of its streams and which of the waves' streams these are.
+    """
+    if len(slabs) == 1:
+        with slabs[0].judged_in_place() as rows:
+            yield rows, waves
+        return
+    rows = Rows(*map(torch.cat, zip(*map(StateSlab.gather, slabs, own_slots), strict=True)))
+    among = torch.empty_like(waves.slots)
+    among[torch.cat(list(places))] = torch.arange(len(among))
+    yield rows, waves._replace(slots=among)
+    begin = 0
+    for slab, slots in zip(slabs, own_slots, strict=True):
+        end = begin + len(slots)
+        with slab.judged_in_place() as own:
+            own.put(slots, rows.part(begin, end))
+        begin = end
 
 
 def _pauses_of(batches: Sequence[ReadingBatch]) -> Doubles:

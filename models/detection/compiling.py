@@ -17,9 +17,15 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 import numba
-from numba.core import config
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
 from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator
+from numba.extending import intrinsic, overload
 
+from models.data.arrays import Doubles, Floats
+
+CACHE_LINE = 64  # bytes
 OPTIONS = {"error_model": "numpy", "fastmath": False, "_nrt": False}
 # Read when the first function is compiled or loaded.
 config.CPU_NAME, config.CPU_FEATURES = "x86-64-v2" if platform.machine() in ("x86_64", "AMD64") else "generic", ""
@@ -84,3 +90,36 @@ def _where_it_can_be_written(save: Callable[..., None]) -> Callable[..., None]:
 def is_kept(function: Any) -> bool:
     """Whether code of a function decorated so was kept, of these sources: else its first call takes seconds."""
     return bool(function._cache._cache_file._load_index())  # noqa: SLF001  (as above)
+
+
+def fetch_ahead(rows: Doubles | Floats, slot: int, size: int) -> None:
+    """Let the processor bring a row into its cache while it computes something else. Changes nothing.
+
+    Rows of many streams lie far apart: without that, each one's first use waits for memory.
+    rows: (R, ...), contiguous. size: bytes of it, from its beginning.
+    """
+
+
+@overload(fetch_ahead, jit_options=OPTIONS)
+def _fetch_ahead(rows: Any, slot: Any, size: Any) -> Callable[..., None]:  # noqa: ARG001  (their types alone)
+    def fetch(rows: Any, slot: Any, size: Any) -> None:
+        begin = rows.ctypes.data + slot * rows.strides[0]
+        for at in range(0, size, CACHE_LINE):
+            _prefetch(begin + at)
+        _prefetch(begin + size - 1)
+
+    return fetch
+
+
+@intrinsic  # type: ignore[misc]  # numba has no types
+def _prefetch(_: Any, address: Any) -> tuple[Any, Any]:  # noqa: ARG001
+    """The processor's instruction that fetches a cache line; of an address that is nowhere, nothing."""
+
+    def generate(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
+        pointer, number = cgutils.voidptr_t, ir.IntType(32)
+        of_llvm = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], of_llvm)
+        to_read, near, data = ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)
+        builder.call(function, [builder.inttoptr(arguments[0], pointer), to_read, near, data])
+
+    return types.void(types.intp), generate

@@ -216,7 +216,8 @@ class Detector:
     ) -> tuple[Verdicts, Rows]:
         """Judge a batch. rows, limits: those of waves.slots. Returns the verdicts and the rows after the batch."""
         after = rows.copy()
-        return self.observe_in_place(readings, waves, after, limits), after
+        among = waves._replace(slots=torch.arange(len(waves.slots)))
+        return self.observe_in_place(readings, among, after, limits), after
 
     def fall_silent(self, ticks: Ticks, rows: Rows, applied: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The streams whose silence is told at the last of their partition's ticks, for the first time or once more.
@@ -272,9 +273,11 @@ class Detector:
         limits: Limits | None = None,
         paused_until: Doubles = NO_PAUSES,
     ) -> Verdicts:
-        """Judge a batch, and change the rows to those after it. They are contiguous.
+        """Judge a batch, and change the rows at waves.slots to those after it.
 
-        paused_until: (N,) ms; from which readings nothing is learned, see pauses; empty: they all teach.
+        rows: of all slots, contiguous; no other one is touched. Where this raises, rows may be those of half a batch.
+        limits: those of waves.slots. paused_until: (N,) ms; from which readings nothing is learned, see pauses; empty:
+        they all teach.
         """
         limits = limits or self.limits.take(np.zeros(len(waves.slots), np.int64))
         batch = _Batch.of(readings, self._scratch, rows.symptom_rows, paused_until)
@@ -282,67 +285,68 @@ class Detector:
         if dropped == 0:
             self._observe_runs(batch, waves, rows, limits)
         elif dropped < len(batch.offsets):
-            again = _pack_again(waves, fate.judged)
-            some = rows.take(again.slots)
-            self._observe_runs(batch, again, some, limits.take(again.slots.numpy()))
-            rows.put(again.slots, some)
+            again, streams = _pack_again(waves, fate.judged)
+            self._observe_runs(batch, again, rows, limits.take(streams.numpy()))
         batch.transitions.sort(key=lambda transition: transition.reading)
         score, alarm, expected, lower, upper = map(torch.from_numpy, batch.sheet)
         return Verdicts(fate, score, alarm, expected, lower, upper, tuple(batch.transitions))
 
     def _observe_runs(self, batch: _Batch, waves: Waves, rows: Rows, limits: Limits) -> None:
         """Judge in blocks between which some stream's scale moves, so that it is constant within each."""
-        judge = _compiled_judge()
+        judge, scalars = _compiled_judge(), rows.scalars.numpy()
         for run in waves.runs:
             readings = run.readings.numpy()
             for first in range(0, readings.shape[1], WIDEST_BLOCK):
                 some = np.ascontiguousarray(readings[:, first : first + WIDEST_BLOCK])
-                running = rows.part(first, first + some.shape[1])
-                theirs, scalars = limits.part(first, first + some.shape[1]), running.scalars.numpy()
+                last = first + some.shape[1]
+                slots, theirs = waves.slots[first:last], limits.part(first, last)
                 begin = 0
                 while begin < len(some):
-                    coming = some[begin : begin + LONGEST_BLOCK]
-                    adopted = self._rules.adopt_after, self._rules.adopt_ms
-                    end = begin + judge.waves_until_scale_moves(coming, batch.times_ms, scalars, *adopted)
-                    self._judge(batch, some[begin:end], running, theirs)
+                    coming = some[begin : begin + LONGEST_BLOCK], batch.times_ms, scalars, slots.numpy()
+                    end = begin + judge.waves_until_scale_moves(*coming, self._rules.adopt_after, self._rules.adopt_ms)
+                    self._judge(batch, some[begin:end], rows, slots, theirs)
                     begin = end
 
-    def _judge(self, batch: _Batch, index: Int64s, rows: Rows, limits: Limits) -> None:
-        """Judge T waves of S streams. index: (T, S) into the batch."""
+    def _judge(self, batch: _Batch, index: Int64s, rows: Rows, slots: Tensor, limits: Limits) -> None:
+        """Judge T waves of S streams. index: (T, S) into the batch. slots: (S,) which of the rows are theirs."""
         judge = _compiled_judge()
         offsets, times_ms, values, sheet, transitions, scratch, events, paused_until = batch
         channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
         held, elapsed_ms = np.empty((*index.shape, values.shape[1])), np.empty(index.shape)
-        judge.hold(index, times_ms, values, channels, scalars, held, elapsed_ms)
+        judge.hold(index, times_ms, values, channels, scalars, slots.numpy(), held, elapsed_ms)
         shown_ms = times_ms[index]
         stretch = Stretch(offsets[index], shown_ms, leaps_of(shown_ms, limits), elapsed_ms, held)
-        expected = self.expect(stretch, rows)
-        block = Block(index, offsets, times_ms, values, held, elapsed_ms, expected.predicted, *limits, paused_until)
+        expected = self.expect(stretch, rows, slots)
+        given = offsets, times_ms, values, held, elapsed_ms, expected.predicted
+        block = Block(index, slots.numpy(), *given, *limits, paused_until)
         judged = self._rules, block, channels, scalars, scratch, sheet
         place, count = judge.judge_block(*judged, events, 0, 0)
-        while place < len(channels):
+        while place < len(slots):
             events = events.doubled()
             place, count = judge.judge_block(*judged, events, place, count)
         if count:
-            transitions += self._transitions(events, count, expected.memory, rows)
+            transitions += self._transitions(events, count, expected.memory, rows.votes.numpy(), slots)
 
-    def expect(self, stretch: Stretch, rows: Rows) -> Expected:
-        """What was expected of every reading from the memory before it. Moves the memory.
+    def expect(self, stretch: Stretch, rows: Rows, slots: Tensor) -> Expected:
+        """What was expected of every reading from the memory before it. Moves the memory of the rows at `slots` (S,).
 
         The one method that a detector with another source of expectations overrides.
         """
-        channels, before = rows.channels.numpy(), rows.memory()
-        inputs = self._arithmetic.inputs(stretch.times_ms, stretch.leaps, stretch.elapsed_ms, stretch.held, channels)
+        times_ms, leaps, elapsed_ms, held = stretch[1:]
+        where, before = (rows.channels.numpy(), slots.numpy()), self._arithmetic.recall(rows, slots.numpy())
+        inputs = self._arithmetic.inputs(times_ms, leaps, elapsed_ms, held, *where)
         memory, after = self.forecaster.observe(inputs, before)
-        predicted = self._arithmetic.predict(before.hidden[-1], memory, stretch.held, channels)
-        rows.remember(after)
+        predicted = self._arithmetic.predict(before.hidden[-1], memory, held, *where)
+        self._arithmetic.remember(rows, slots.numpy(), after)
         return Expected(predicted, memory)
 
-    def _transitions(self, events: Events, count: int, memory: Tensor, rows: Rows) -> Iterator[Transition]:
-        """What happened, in words of the outside; collects votes. memory: (T, S, H)."""
+    def _transitions(
+        self, events: Events, count: int, memory: Tensor, voted: Doubles, slots: Tensor
+    ) -> Iterator[Transition]:
+        """What happened, in words of the outside; collects votes. memory: (T, S, H). voted: (R, V) of all rows."""
         likely = {} if self.kinds is None else _likely(self.kinds, events, count, memory)
         for n, event in enumerate(events.records[:count]):
-            change, votes = Change(int(event["change"])), rows.votes[int(event["place"])].numpy()
+            change, votes = Change(int(event["change"])), voted[int(slots[int(event["place"])])]
             if event["asks"]:
                 if event["length"] == 1:
                     votes[:] = 0.0
@@ -406,14 +410,15 @@ def _admit(batch: _Batch, waves: Waves, rows: Rows) -> tuple[Fate, int]:
     """Which of the readings are late or duplicate, by each stream's own clock, and how many are."""
     late, again = np.zeros((2, len(batch.offsets)), np.bool_)
     channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
-    clock, last = np.empty(len(scalars)), np.empty((len(scalars), batch.values.shape[1]))
+    clock, last = np.empty(len(waves.slots)), np.empty((len(waves.slots), batch.values.shape[1]))
     columns = batch.times_ms, batch.values, waves.streams.numpy()
-    dropped = _compiled_judge().admit(*columns, channels, scalars, clock, last, late, again)
+    dropped = _compiled_judge().admit(*columns, channels, scalars, waves.slots.numpy(), clock, last, late, again)
     return Fate(*map(torch.from_numpy, (~(late | again), late, again))), dropped
 
 
-def _pack_again(waves: Waves, judged: Tensor) -> Waves:
-    """Without the readings that are not judged; `slots` is then the place among this batch's streams."""
+def _pack_again(waves: Waves, judged: Tensor) -> tuple[Waves, Tensor]:
+    """Without the readings that are not judged; and which of the streams are in it, in its order."""
     kept = judged.nonzero().squeeze(1)
     again = pack(waves.streams[kept])
-    return again._replace(runs=tuple(run._replace(readings=kept[run.readings]) for run in again.runs))
+    runs = tuple(run._replace(readings=kept[run.readings]) for run in again.runs)
+    return Waves(waves.slots[again.slots], again.streams, runs), again.slots

@@ -6,6 +6,8 @@ alone, since no other row is in sight. Only +, -, *, /, square root and comparis
 (IEEE 754), so no machine changes a bit.
 
 A row is copied into records, one of the stream and one of each channel, changed there and copied back.
+Rows stay where they are: channels, (R, C + R or C + R + E, F), and scalars, (R, at least K + Q), have those of a whole
+slab, and slots, (S,), says which are those of the streams at hand.
 Sizes: N readings of a batch, T waves, S streams, F features, E symptoms a channel.
 """
 
@@ -16,11 +18,11 @@ from models.data.time_units import DAY_MS
 from models.detection.alarm import Change
 from models.detection.alarm_step import has_lasted, is_silent, step_alarm
 from models.detection.arithmetic import at_least, at_most, one_if
-from models.detection.compiling import compiled, is_kept, kept
+from models.detection.compiling import compiled, fetch_ahead, is_kept, kept
 from models.detection.events import asks_for_kind, follow_symptoms, note
 from models.detection.expectation import bias_of, expect, learn_band, learn_expectation
 from models.detection.learning import learn_gap, learn_scale, learn_silence, move_scale, update_baseline
-from models.detection.net_arithmetic import predict, show
+from models.detection.net_arithmetic import predict, recall, remember, show
 from models.detection.pauses import is_paused, keep, put_back
 from models.detection.records import LATE_LIMIT, Block, Events, Limits, Rules, Scores, Scratch, Sheet, Step
 from models.detection.relation import learn_relation, relate
@@ -42,7 +44,7 @@ def is_compiled() -> bool:
     """Whether code was kept for these sources, or the first reading waits for the compiler."""
     from models.detection import silence  # noqa: PLC0415  (it imports this module)
 
-    judging = (admit, waves_until_scale_moves, hold, week_leaps, show, predict, judge_block)
+    judging = (admit, waves_until_scale_moves, hold, week_leaps, recall, show, predict, remember, judge_block)
     return all(map(is_kept, (*judging, silence.fall_silent, silence.find, silence.find_among_others)))
 
 
@@ -56,6 +58,7 @@ def admit(
     streams: Int64s,
     channels: Doubles,
     scalars: Doubles,
+    slots: Int64s,
     clock: Doubles,
     last: Doubles,
     late: Bools,
@@ -63,21 +66,23 @@ def admit(
 ) -> int:
     """Mark the late and the duplicate readings by each stream's own clock. Returns how many there are.
 
-    streams: (N,) the row of each reading, in offset order. clock, last: (S,), (S, F), room for those of the rows, to be
-    moved with the readings; the rows' own move when they are judged, but for their runs of late ones. late, again:
-    (N,), False.
+    streams: (N,) which of the S streams each reading is of, in offset order. clock, last: (S,), (S, F), room for those
+    of the rows, to be moved with the readings; the rows' own move when they are judged, but for their runs of late
+    ones. late, again: (N,), False.
     """
     features = values.shape[1]
-    for stream in range(len(clock)):
-        clock[stream] = scalars[stream, _TIME_MS] if scalars[stream, _AGE] > 0 else -1.0
+    for stream in range(len(slots)):
+        slot = slots[stream]
+        clock[stream] = scalars[slot, _TIME_MS] if scalars[slot, _AGE] > 0 else -1.0
         for f in range(features):
-            last[stream, f] = channels[stream, _LAST, f]
+            last[stream, f] = channels[slot, _LAST, f]
     dropped = 0
     for n in range(len(times_ms)):
         stream, time = streams[n], float(times_ms[n])
-        fate = fate_of(time, values[n], last[stream], clock[stream], scalars[stream, _LATE_RUN])
+        slot = slots[stream]
+        fate = fate_of(time, values[n], last[stream], clock[stream], scalars[slot, _LATE_RUN])
         if fate != JUDGED:
-            scalars[stream, _LATE_RUN] += one_if(fate == LATE)
+            scalars[slot, _LATE_RUN] += one_if(fate == LATE)
             late[n], again[n] = fate == LATE, fate == AGAIN
             dropped += 1
             continue
@@ -85,7 +90,7 @@ def admit(
             if not math.isnan(values[n, f]):
                 last[stream, f] = values[n, f]
         clock[stream] = time
-        scalars[stream, _LATE_RUN] = 0.0
+        scalars[slot, _LATE_RUN] = 0.0
     return dropped
 
 
@@ -102,19 +107,20 @@ def fate_of(time_ms: float, values: Doubles, last: Doubles, clock_ms: float, lat
 
 @kept
 def waves_until_scale_moves(
-    readings: Int64s, times_ms: Int64s, scalars: Doubles, adopt_after: float, adopt_ms: float
+    readings: Int64s, times_ms: Int64s, scalars: Doubles, slots: Int64s, adopt_after: float, adopt_ms: float
 ) -> int:
     """How many waves can be taken at most before a stream may reach the age, or its alarm the length, to move.
 
     readings: (T, S) index into times_ms, (N,).
     """
     waves = int(at_least(at_most(adopt_after, float(len(readings))), 1.0))
-    for stream in range(len(scalars)):
-        waves = min(waves, max(int(scalars[stream, _RESCALE_AT] - scalars[stream, _AGE]), 1))
-        if scalars[stream, _ALARM] == 0:
+    for stream in range(len(slots)):
+        slot = slots[stream]
+        waves = min(waves, max(int(scalars[slot, _RESCALE_AT] - scalars[slot, _AGE]), 1))
+        if scalars[slot, _ALARM] == 0:
             continue
-        wave = max(int(adopt_after - scalars[stream, _LENGTH]) - 1, 0)
-        opened_ms, days = scalars[stream, _OPENED_MS], scalars[stream, _DAYS]
+        wave = max(int(adopt_after - scalars[slot, _LENGTH]) - 1, 0)
+        opened_ms, days = scalars[slot, _OPENED_MS], scalars[slot, _DAYS]
         while wave + 1 < waves and not has_lasted(float(times_ms[readings[wave, stream]]), opened_ms, days, adopt_ms):
             wave += 1
         waves = min(waves, wave + 1)
@@ -128,13 +134,15 @@ def hold(
     values: Doubles,
     channels: Doubles,
     scalars: Doubles,
+    slots: Int64s,
     held: Doubles,
     elapsed_ms: Doubles,
 ) -> None:
     """Fill in `held` and `elapsed_ms` of a Block. A missing value is, to the net, the last known one."""
     waves, streams = readings.shape
     for stream in range(streams):
-        clock = scalars[stream, _TIME_MS] if scalars[stream, _AGE] > 0 else float(times_ms[readings[0, stream]])
+        slot = slots[stream]
+        clock = scalars[slot, _TIME_MS] if scalars[slot, _AGE] > 0 else float(times_ms[readings[0, stream]])
         for wave in range(waves):
             n = readings[wave, stream]
             elapsed_ms[wave, stream] = at_least(float(times_ms[n]) - clock, 0.0)
@@ -143,7 +151,7 @@ def hold(
                 if not math.isnan(values[n, f]):
                     held[wave, stream, f] = values[n, f] + 0.0  # makes +0.0 of -0.0
                 else:
-                    held[wave, stream, f] = held[wave - 1, stream, f] if wave else channels[stream, _LAST, f]
+                    held[wave, stream, f] = held[wave - 1, stream, f] if wave else channels[slot, _LAST, f]
 
 
 # --- after the net: what is thought of each reading
@@ -163,16 +171,18 @@ def judge_block(
 ) -> tuple[int, int]:
     """Judge a block, each stream's readings in turn, and move the scales that are due after it.
 
-    channels: (S, C + R or C + R + E, F) and scalars: (S, at least K + Q), changed in place. place, count: of the stream
-    to begin with, and of the events that there are already. Returns both as they are after it: not all streams are
-    judged where there is not room for an event at each reading of the next one.
+    The rows are changed where they are. place, count: of the stream to begin with, and of the events that there are
+    already. Returns both as they are after it: not all streams are judged where there is not room for an event at each
+    reading of the next one.
     """
     waves, streams, features = block.held.shape
     stream = scratch.stream[0]
     while place < streams and count + waves <= len(events.records):
-        load(place, channels, scalars, scratch)
+        slot = block.slots[place]
+        fetch_next(place, block.slots, channels, scalars)
+        load(slot, channels, scalars, scratch)
         related = RELATION_MATRIX + features if len(scratch.matrix) > 0 else 0
-        relation, symptoms = channels[place, _CHANNELS : _CHANNELS + related], channels[place, _CHANNELS + related :]
+        relation, symptoms = channels[slot, _CHANNELS : _CHANNELS + related], channels[slot, _CHANNELS + related :]
         one = block.limit_sets[place]
         limits, holidays, like = block.limits[one], block.holidays[one], block.like[one]
         changes, offsets = block.clock_changes[one], block.clock_offsets[one]
@@ -220,7 +230,7 @@ def judge_block(
         for f in range(features):
             scratch.channels[f].last = block.held[waves - 1, place, f]
         move_scale(stream, relation, scratch, rules)
-        store(place, channels, scalars, scratch)
+        store(slot, channels, scalars, scratch)
         place += 1
     return place, count
 
@@ -264,8 +274,8 @@ def expect_next(
 ) -> None:
     """Fill in what is expected of a reading of each stream, raw, and the profile at its time; changes no row.
 
-    channels, scalars: as judge_block has them. times_ms: (S,). before, predicted: (S, F), the values before, raw, and
-    what the net says, in spreads. expected, profile: (S, F).
+    channels, scalars: of S rows, in the order of the others. times_ms: (S,). before, predicted: (S, F), the values
+    before, raw, and what the net says, in spreads. expected, profile: (S, F).
     """
     stream = scratch.stream[0]
     for place in range(len(channels)):
@@ -291,24 +301,31 @@ def expect_next(
 
 
 @compiled
-def load(place: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> None:
-    for k in range(_SCALARS):
-        scratch.stream_numbers[0, k] = scalars[place, k]
-    if len(scratch.matrix) > 0:
-        for q in range(_RELATIONS):
-            scratch.relation_numbers[0, q] = scalars[place, _SCALARS + q]
-    for f in range(channels.shape[2]):
-        for c in range(_CHANNELS):
-            scratch.channel_numbers[f, c] = channels[place, c, f]
+def fetch_next(place: int, slots: Int64s, channels: Doubles, scalars: Doubles) -> None:
+    if place + 1 < len(slots):
+        fetch_ahead(channels, slots[place + 1], channels.strides[0])
+        fetch_ahead(scalars, slots[place + 1], scalars.strides[0])
 
 
 @compiled
-def store(place: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> None:
+def load(slot: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> None:
     for k in range(_SCALARS):
-        scalars[place, k] = scratch.stream_numbers[0, k]
+        scratch.stream_numbers[0, k] = scalars[slot, k]
     if len(scratch.matrix) > 0:
         for q in range(_RELATIONS):
-            scalars[place, _SCALARS + q] = scratch.relation_numbers[0, q]
+            scratch.relation_numbers[0, q] = scalars[slot, _SCALARS + q]
     for f in range(channels.shape[2]):
         for c in range(_CHANNELS):
-            channels[place, c, f] = scratch.channel_numbers[f, c]
+            scratch.channel_numbers[f, c] = channels[slot, c, f]
+
+
+@compiled
+def store(slot: int, channels: Doubles, scalars: Doubles, scratch: Scratch) -> None:
+    for k in range(_SCALARS):
+        scalars[slot, k] = scratch.stream_numbers[0, k]
+    if len(scratch.matrix) > 0:
+        for q in range(_RELATIONS):
+            scalars[slot, _SCALARS + q] = scratch.relation_numbers[0, q]
+    for f in range(channels.shape[2]):
+        for c in range(_CHANNELS):
+            channels[slot, c, f] = scratch.channel_numbers[f, c]

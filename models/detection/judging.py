@@ -31,7 +31,4 @@ def judge_series(
     readings = Readings(*map(torch.from_numpy, (places, times_ms, values)))
     keys = [series[n].key.encode() for n in waves.slots.tolist()]
     limits = None if sensors is None else sensors.limits(keys)
-    some = rows.take(waves.slots)
-    verdicts = detector.observe_in_place(readings, waves, some, limits)
-    rows.put(waves.slots, some)
-    return verdicts
+    return detector.observe_in_place(readings, waves, rows, limits)

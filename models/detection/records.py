@@ -194,6 +194,7 @@ class Block(NamedTuple):
     """T waves of S streams whose scale does not move before the last of them."""
 
     readings: Int64s  # (T, S) index into the batch
+    slots: Int64s  # (S,) which of the rows is each stream's
     offsets: Int64s  # (N,)
     times_ms: Int64s  # (N,)
     values: Doubles  # (N, F)

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from models.data.arrays import Doubles, Records
-from models.net.cells import CellState
 from models.net.forecaster import ForecasterConfig
 
 T = TypeVar("T", float, Doubles)
@@ -338,15 +337,6 @@ class Rows(NamedTuple):
     def part(self, begin: int, end: int) -> "Rows":
         """A view of rows begin..end: what is changed there is changed here."""
         return self if (begin, end) == (0, len(self.scalars)) else Rows(*(column[begin:end] for column in self))
-
-    def memory(self) -> CellState:
-        """The net's, as it reads it: the layer first."""
-        return CellState(*(column.transpose(0, 1).contiguous() for column in (self.hidden, self.cell)))
-
-    def remember(self, memory: CellState) -> None:
-        """Replace the net's memory."""
-        for column, new in zip((self.hidden, self.cell), memory, strict=True):
-            column.copy_(new.transpose(0, 1))
 
     def take(self, index: Tensor) -> "Rows":
         return Rows(*(column.index_select(0, index) for column in self))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.data import windows
 from models.data.arrays import Doubles
@@ -120,8 +121,8 @@ class GivenExpectations(Detector):
         super().__init__(forecaster, config, known, rows)
         self._expected = expected
 
-    def expect(self, stretch: Stretch, rows: Rows) -> Expected:
-        centre, spread = rows.channel("centre").numpy(), rows.channel("spread").numpy()
+    def expect(self, stretch: Stretch, rows: Rows, slots: Tensor) -> Expected:
+        centre, spread = (rows.channel(name)[slots].numpy() for name in ("centre", "spread"))
         scaled = (stretch.held - centre) / spread
         predicted = (self._expected[stretch.offsets] - centre) / spread
         memory = torch.zeros(*scaled.shape[:2], self.forecaster.config.hidden)

@@ -136,7 +136,8 @@ def paths(detector: Detector, rows: Rows, times_ms: Tensor, residual: Tensor) ->
     known = rows.channel("spread").isfinite()
     std = (rows.channel("band") / BAND_REACH).clamp(min=SMALLEST_BAND) * torch.where(known, rows.channel("spread"), 0.0)
     limits = detector.limits.take(np.zeros(streams * many, np.int64))
-    state = rows.memory()
+    everyone = np.arange(len(rows.scalars))
+    state = arithmetic.recall(rows, everyone)
     clock_ms = rows.scalar("time_ms").long()
     memory, futures = state.hidden[-1], []
     for step in range(steps):
@@ -147,7 +148,8 @@ def paths(detector: Detector, rows: Rows, times_ms: Tensor, residual: Tensor) ->
         held = torch.where(known, value, rows.channel("last"))
         elapsed_ms = (now_ms - clock_ms).clamp(min=0).double()
         times, elapsed, values = (column.unsqueeze(0).numpy() for column in (now_ms, elapsed_ms, held))
-        inputs = arithmetic.inputs(times, leaps_of(times, limits), elapsed, values, rows.channels.numpy())
+        of_rows = rows.channels.numpy(), everyone
+        inputs = arithmetic.inputs(times, leaps_of(times, limits), elapsed, values, *of_rows)
         outputs, state = detector.forecaster.observe(inputs, state)
         rows.channel("last").copy_(held)
         memory, clock_ms = outputs[-1], now_ms
@@ -164,7 +166,8 @@ def _arithmetic(forecaster: Forecaster) -> "NetArithmetic":
 def _predicted(arithmetic: "NetArithmetic", memory: Tensor, rows: Rows) -> Doubles:
     """What the net says of the readings after the last, (S, F) in spreads. memory: (S, M * H) after those."""
     nothing = np.empty((1, len(memory), rows.channels.shape[2]))
-    predicted: Doubles = arithmetic.predict(memory, memory.unsqueeze(0), nothing, rows.channels.numpy())[0]
+    everyone = np.arange(len(memory))
+    predicted: Doubles = arithmetic.predict(memory, memory.unsqueeze(0), nothing, rows.channels.numpy(), everyone)[0]
     return predicted
 
 

@@ -4,7 +4,8 @@ A slab is Rows (tensors with the stream first) with spare room, and an index fro
 rows are a page, the unit in which state is written. A slot belongs to its stream until it is evicted.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,7 @@ class StateSlab:
         self._applied = torch.empty(0, dtype=torch.int64)
         self._scores = np.empty(0, np.float32)
         self._labels: dict[int, Labels] = {}  # by slot, of streams that have any
+        self._is_half_judged = False
         self._dirty_since = np.empty(0, np.int64)  # by page: offset of the first change not written, or -1
         self._through: dict[int, int] = {}  # of pages that were loaded
         self._membership_changed: set[int] = set()  # pages whose membership changed since they were written
@@ -121,6 +123,21 @@ class StateSlab:
         changed any of them, from where a page that was clean would have to be replayed.
         """
         self._rows.put(slots, rows)
+        self.note_judged(slots, applied, since)
+
+    @contextmanager
+    def judged_in_place(self) -> Iterator[Rows]:
+        """All rows, some of which are changed by a batch: note_judged() is to say which.
+
+        Where that raises, rows may be those of half a batch. Then no page of them is handed out any more: who restores
+        the partition begins with the pages that were written before.
+        """
+        self._is_half_judged = True
+        yield self._rows
+        self._is_half_judged = False
+
+    def note_judged(self, slots: Tensor, applied: Tensor, since: int) -> None:
+        """The rows at `slots` (S,) are those after a batch. applied, since: as scatter() takes them."""
         self._applied[slots] = applied
         self._mark_dirty(slots, since)
 
@@ -186,6 +203,8 @@ class StateSlab:
 
     def page(self, number: int, through: int) -> Page:
         """A copy of a page; everything before offset `through` has been applied."""
+        if self._is_half_judged:
+            raise RuntimeError("a batch of this partition failed half-way: its rows are those of no offset")
         begin = number * PAGE_ROWS
         some = self._index.between(begin, min(begin + PAGE_ROWS, self._end))
         held = [(slot, key) for slot, key in enumerate(some, begin) if key is not None]

@@ -16,7 +16,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from models.net.packing import pack
+from models.detection.detector import Readings
+from models.net.packing import Waves, pack
 from service.input.reading_batch import StreamKey
 from service.input.wire import Decoder
 from service.live.memory import settle
@@ -59,10 +60,13 @@ class Stages:
         batch, _ = self._timed("decode", lambda: self.decoder.decode(fetched))
         slots = self._timed("keys to slots", lambda: batch.slots(self.slab.slots))
         waves = self._timed("waves", lambda: pack(slots))
-        rows = self._timed("rows out", lambda: self.slab.gather(waves.slots))
-        self._timed("observe", lambda: self.detector.observe_in_place(batch.readings, waves, rows))
+        self._timed("observe", lambda: self._observe(batch.readings, waves))
         applied = torch.full((len(waves.slots),), fetched.next_offset - 1)
-        self._timed("rows back", lambda: self.slab.scatter(waves.slots, rows, applied, int(fetched.offsets[0])))
+        self._timed("rows noted", lambda: self.slab.note_judged(waves.slots, applied, int(fetched.offsets[0])))
+
+    def _observe(self, readings: Readings, waves: Waves) -> None:
+        with self.slab.judged_in_place() as rows:
+            self.detector.observe_in_place(readings, waves, rows)
 
     @property
     def medians_us(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from models.data.rfc3339 import rfc3339
 from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings, Verdicts
 from models.detection.rows import Rows
+from models.net.forecaster import Forecaster
 from models.net.packing import pack
 from service.input.events import decode_event
 from service.input.reading_batch import StreamKey
@@ -292,6 +293,24 @@ def test_partitions_judged_together_are_judged_as_if_each_were_alone(
             other.clock.latest_ms,
             other.open_alarms,
         )
+
+
+def test_of_a_batch_that_fails_half_way_no_page_is_handed_out(
+    detector: Detector, history: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = cut(sent(history), [300])
+    pipeline, task = Pipeline(detector, DIGEST, max_future_ms=86_400_000), a_task(detector)
+    pipeline.process(first, task)
+    assert task.slab.page(0, 300).keys
+
+    def out_of_memory(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(Forecaster, "observe", out_of_memory)
+    with pytest.raises(MemoryError):
+        pipeline.process(second, task)
+    with pytest.raises(RuntimeError, match="failed half-way"):
+        task.slab.page(0, 600)
 
 
 def test_bad_records_become_dead_letters_and_harm_no_other(detector: Detector, history: Batch) -> None:

@@ -817,6 +817,24 @@ def test_in_place_the_rows_themselves_become_those_after_the_batch(repeated: int
     assert_same_rows(rows, after)
 
 
+@pytest.mark.parametrize("features", [1, 3])
+def test_in_place_rows_between_others_become_those_after_the_batch_and_no_other_changes(features: int) -> None:
+    """Streams of very different lengths, with late and duplicate readings, at slots in no order."""
+    batch = faulty(features, seed=5, streams=12, readings=800)
+    detector, slots = Detector.cold(some_forecaster(features), QUICK), torch.tensor([*range(29, 5, -2)])
+    slab = detector.rows_for([b"%d" % n for n in range(40)])
+    before, waves = slab.copy(), pack(slots[batch.streams])
+    expected, after = detector.observe(batch.readings, waves, slab.take(waves.slots))
+    found = detector.observe_in_place(batch.readings, waves, slab)
+    assert expected.fate.late.any()
+    assert expected.fate.duplicate.any()
+    assert found.transitions == expected.transitions
+    assert same_bits(found.score, expected.score)
+    assert_same_rows(slab.take(waves.slots), after)
+    others = torch.tensor([n for n in range(40) if n not in set(slots.tolist())])
+    assert_same_rows(slab.take(others), before.take(others))
+
+
 @pytest.mark.slow
 def test_transitions_come_in_offset_order(case: Case) -> None:
     judged = judge(case.detector, case.batch, case.rows)

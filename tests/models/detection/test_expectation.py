@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.families import series_of
@@ -33,10 +34,10 @@ class Said(Detector):
 
     said: Doubles  # (T,) in the sensor's units
 
-    def expect(self, stretch: Stretch, rows: Rows) -> Expected:
-        expected = super().expect(stretch, rows)
+    def expect(self, stretch: Stretch, rows: Rows, slots: Tensor) -> Expected:
+        expected = super().expect(stretch, rows, slots)
         said = self.said[stretch.offsets][..., None]
-        centre, spread = rows.channel("centre").numpy(), rows.channel("spread").numpy()
+        centre, spread = (rows.channel(name)[slots].numpy() for name in ("centre", "spread"))
         return expected._replace(predicted=(said - centre) / spread)
 
 

@@ -121,13 +121,12 @@ def test_a_holiday_is_a_day_by_the_clocks_of_the_stream(zone: str) -> None:
 def test_the_net_is_shown_the_week_as_on_the_day_that_it_is_like() -> None:
     net = fine_net(ForecasterConfig(("a",), day_harmonics=4, week_harmonics=6))
     arithmetic, rows = NetArithmetic.of(net), untrained().rows_for([b"a"])
-    channels, held, elapsed_ms = rows.channels.numpy(), np.ones((DAY, 1, 1)), np.full((DAY, 1), 300_000.0)
+    given = np.full((DAY, 1), 300_000.0), np.ones((DAY, 1, 1)), rows.channels.numpy(), np.zeros(1, np.int64)
     times_ms = (MONDAY_MS + THURSDAY * DAY_MS + FIVE_MINUTES_MS * np.arange(DAY))[:, None]
     leaps = leaps_of(times_ms, with_rule(like(SUNDAY, THURSDAY)).limits)
-    shown = arithmetic.inputs(times_ms, leaps, elapsed_ms, held, channels)
-    on_sunday = arithmetic.inputs(times_ms + 3 * DAY_MS, np.zeros_like(leaps), elapsed_ms, held, channels)
-    assert torch.equal(shown, on_sunday)
-    assert not torch.equal(shown, arithmetic.inputs(times_ms, np.zeros_like(leaps), elapsed_ms, held, channels))
+    shown = arithmetic.inputs(times_ms, leaps, *given)
+    assert torch.equal(shown, arithmetic.inputs(times_ms + 3 * DAY_MS, np.zeros_like(leaps), *given))
+    assert not torch.equal(shown, arithmetic.inputs(times_ms, np.zeros_like(leaps), *given))
 
 
 @pytest.mark.parametrize("minutes", [-5, 5, 24 * 60 - 5, 24 * 60 + 5])

@@ -57,10 +57,10 @@ def given(net: Forecaster) -> Given:
 def computed(net: Forecaster, given: Given) -> tuple[Tensor, Tensor]:
     """Inputs, (T, S, M * I), and expectations, (T, S, F)."""
     arithmetic, channels, held = NetArithmetic.of(net), given.rows.channels.numpy(), given.held.numpy()
-    inputs = arithmetic.inputs(
-        given.times_ms.numpy(), np.zeros(given.times_ms.shape, np.int64), given.elapsed_ms.numpy(), held, channels
-    )
-    predicted = arithmetic.predict(given.memory[0], given.memory[1:], held, channels)
+    rows = channels, np.arange(len(channels))
+    leaps = np.zeros(given.times_ms.shape, np.int64)
+    inputs = arithmetic.inputs(given.times_ms.numpy(), leaps, given.elapsed_ms.numpy(), held, *rows)
+    predicted = arithmetic.predict(given.memory[0], given.memory[1:], held, *rows)
     return inputs.reshape(*given.times_ms.shape, -1), torch.from_numpy(predicted)
 
 

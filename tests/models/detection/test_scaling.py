@@ -26,7 +26,8 @@ def hold(values: Doubles, last: list[float]) -> Doubles:
     held, elapsed_ms = np.empty((len(values), 1, len(last))), np.empty((len(values), 1))
     index = np.arange(len(values))[:, None]
     times_ms = np.arange(len(values)) * 60_000
-    judge.hold(index, times_ms, values, rows.channels.numpy(), rows.scalars.numpy(), held, elapsed_ms)
+    slots = np.zeros(1, np.int64)
+    judge.hold(index, times_ms, values, rows.channels.numpy(), rows.scalars.numpy(), slots, held, elapsed_ms)
     assert elapsed_ms[:, 0].tolist() == [0, *[60_000] * (len(values) - 1)]
     return held[:, 0]
 
