@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
 ROOM = 16  # events of a block, at first, beside one at each reading of a stream
 LONGEST_BLOCK = 256  # waves at once: bounds the memory a batch of few streams takes
-WIDEST_BLOCK = 2_048  # streams at once: what they need fits into a core's cache; of 100,000 at once, it does not
+WIDEST_BLOCK = 600  # streams at once: their rows stay in a core's cache
+NARROWEST_BLOCK = 128  # so few streams are not cut into fewer, but into fewer waves
+LARGEST_BLOCK = (
+    2_000  # (waves + 2.4) * streams: of more, the scratch of the net is above 2 MB, and cleared at each call
+)
 NO_PAUSES = np.empty(0)
 
 
@@ -296,13 +300,15 @@ class Detector:
         judge, scalars = _compiled_judge(), rows.scalars.numpy()
         for run in waves.runs:
             readings = run.readings.numpy()
-            for first in range(0, readings.shape[1], WIDEST_BLOCK):
-                some = np.ascontiguousarray(readings[:, first : first + WIDEST_BLOCK])
+            width = _widest(len(readings))
+            longest = _longest(min(width, readings.shape[1]))
+            for first in range(0, readings.shape[1], width):
+                some = np.ascontiguousarray(readings[:, first : first + width])
                 last = first + some.shape[1]
                 slots, theirs = waves.slots[first:last], limits.part(first, last)
                 begin = 0
                 while begin < len(some):
-                    coming = some[begin : begin + LONGEST_BLOCK], batch.times_ms, scalars, slots.numpy()
+                    coming = some[begin : begin + longest], batch.times_ms, scalars, slots.numpy()
                     end = begin + judge.waves_until_scale_moves(*coming, self._rules.adopt_after, self._rules.adopt_ms)
                     self._judge(batch, some[begin:end], rows, slots, theirs)
                     begin = end
@@ -397,6 +403,16 @@ def leaps_of(times_ms: Int64s, limits: Limits) -> Int64s:
     _, _, sets, *calendar = limits
     _compiled_judge().week_leaps(times_ms, sets, *calendar, leaps)
     return leaps
+
+
+def _widest(waves: int) -> int:
+    """How many streams are judged at once where they have so many waves."""
+    return min(WIDEST_BLOCK, max(NARROWEST_BLOCK, int(LARGEST_BLOCK / (waves + 2.4))))
+
+
+def _longest(streams: int) -> int:
+    """How many waves of so many streams are judged at once."""
+    return min(LONGEST_BLOCK, max(1, int(LARGEST_BLOCK / streams - 2.4)))
 
 
 @cache
