@@ -22,11 +22,11 @@ from models.data.arrays import Bools, Doubles, Int64s
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.detection.kinds import ASKED_TOGETHER, SYMPTOMS, Guess, KindsHead, vote_of, with_symptoms
 from models.detection.records import Block, Events, Limits, Rules, Scratch, Sheet
-from models.detection.rows import Rows, fresh
+from models.detection.rows import Rows, RowsInPlace, fresh
 from models.detection.scoring import ScoreConfig
 from models.detection.ticks import Ticks
 from models.net.forecaster import Forecaster
-from models.net.packing import Waves, pack
+from models.net.packing import WaveRun, Waves, pack
 
 if TYPE_CHECKING:
     from models.detection.net_arithmetic import NetArithmetic
@@ -104,7 +104,8 @@ class DetectorConfig:
 class Stretch(NamedTuple):
     """T waves of the same S streams, as the net is shown them."""
 
-    offsets: Int64s  # (T, S)
+    readings: Int64s  # (T, S) index into the batch
+    offsets: Int64s  # (N,) of all readings of the batch
     times_ms: Int64s  # (T, S)
     leaps: Int64s  # (T, S) minutes from the place in the week to that of the day that a holiday is like
     elapsed_ms: Doubles  # (T, S) since the stream's last reading
@@ -285,74 +286,72 @@ class Detector:
         """
         limits = limits or self.limits.take(np.zeros(len(waves.slots), np.int64))
         batch = _Batch.of(readings, self._scratch, rows.symptom_rows, paused_until)
-        fate, dropped = _admit(batch, waves, rows)
+        in_place = RowsInPlace.of(rows, waves.slots)
+        fate, dropped = _admit(batch, waves.streams.numpy(), in_place)
         if dropped == 0:
-            self._observe_runs(batch, waves, rows, limits)
+            self._observe_runs(batch, waves.runs, in_place, limits)
         elif dropped < len(batch.offsets):
-            again, streams = _pack_again(waves, fate.judged)
-            self._observe_runs(batch, again, rows, limits.take(streams.numpy()))
+            again = _pack_again(waves, fate.judged)
+            streams = again.slots.numpy()
+            self._observe_runs(batch, again.runs, in_place.take(streams), limits.take(streams))
         batch.transitions.sort(key=lambda transition: transition.reading)
         score, alarm, expected, lower, upper = map(torch.from_numpy, batch.sheet)
         return Verdicts(fate, score, alarm, expected, lower, upper, tuple(batch.transitions))
 
-    def _observe_runs(self, batch: _Batch, waves: Waves, rows: Rows, limits: Limits) -> None:
+    def _observe_runs(self, batch: _Batch, runs: Sequence[WaveRun], rows: RowsInPlace, limits: Limits) -> None:
         """Judge in blocks between which some stream's scale moves, so that it is constant within each."""
-        judge, scalars = _compiled_judge(), rows.scalars.numpy()
-        for run in waves.runs:
+        judge = _compiled_judge()
+        for run in runs:
             readings = run.readings.numpy()
             width = _widest(len(readings))
             longest = _longest(min(width, readings.shape[1]))
             for first in range(0, readings.shape[1], width):
                 some = np.ascontiguousarray(readings[:, first : first + width])
-                last = first + some.shape[1]
-                slots, theirs = waves.slots[first:last], limits.part(first, last)
-                begin = 0
+                streams, begin = slice(first, first + some.shape[1]), 0
+                mine, theirs = rows.take(streams), limits.take(streams)
                 while begin < len(some):
-                    coming = some[begin : begin + longest], batch.times_ms, scalars, slots.numpy()
+                    coming = some[begin : begin + longest], batch.times_ms, mine.scalars, mine.slots
                     end = begin + judge.waves_until_scale_moves(*coming, self._rules.adopt_after, self._rules.adopt_ms)
-                    self._judge(batch, some[begin:end], rows, slots, theirs)
+                    self._judge(batch, some[begin:end], mine, theirs)
                     begin = end
 
-    def _judge(self, batch: _Batch, index: Int64s, rows: Rows, slots: Tensor, limits: Limits) -> None:
-        """Judge T waves of S streams. index: (T, S) into the batch. slots: (S,) which of the rows are theirs."""
+    def _judge(self, batch: _Batch, index: Int64s, rows: RowsInPlace, limits: Limits) -> None:
+        """Judge T waves of S streams. index: (T, S) into the batch."""
         judge = _compiled_judge()
         offsets, times_ms, values, sheet, transitions, scratch, events, paused_until = batch
-        channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
+        _, _, channels, scalars, slots = rows
         held, elapsed_ms = np.empty((*index.shape, values.shape[1])), np.empty(index.shape)
-        judge.hold(index, times_ms, values, channels, scalars, slots.numpy(), held, elapsed_ms)
+        judge.hold(index, times_ms, values, channels, scalars, slots, held, elapsed_ms)
         shown_ms = times_ms[index]
-        stretch = Stretch(offsets[index], shown_ms, leaps_of(shown_ms, limits), elapsed_ms, held)
-        expected = self.expect(stretch, rows, slots)
+        expected = self.expect(Stretch(index, offsets, shown_ms, leaps_of(shown_ms, limits), elapsed_ms, held), rows)
         given = offsets, times_ms, values, held, elapsed_ms, expected.predicted
-        block = Block(index, slots.numpy(), *given, *limits, paused_until)
+        block = Block(index, slots, *given, *limits, paused_until)
         judged = self._rules, block, channels, scalars, scratch, sheet
         place, count = judge.judge_block(*judged, events, 0, 0)
         while place < len(slots):
             events = events.doubled()
             place, count = judge.judge_block(*judged, events, place, count)
         if count:
-            transitions += self._transitions(events, count, expected.memory, rows.votes.numpy(), slots)
+            transitions += self._transitions(events, count, expected.memory, rows)
 
-    def expect(self, stretch: Stretch, rows: Rows, slots: Tensor) -> Expected:
-        """What was expected of every reading from the memory before it. Moves the memory of the rows at `slots` (S,).
+    def expect(self, stretch: Stretch, rows: RowsInPlace) -> Expected:
+        """What was expected of every reading from the memory before it. Moves the memory.
 
         The one method that a detector with another source of expectations overrides.
         """
-        times_ms, leaps, elapsed_ms, held = stretch[1:]
-        where, before = (rows.channels.numpy(), slots.numpy()), self._arithmetic.recall(rows, slots.numpy())
-        inputs = self._arithmetic.inputs(times_ms, leaps, elapsed_ms, held, *where)
+        _, _, times_ms, leaps, elapsed_ms, held = stretch
+        before = self._arithmetic.recall(rows)
+        inputs = self._arithmetic.inputs(times_ms, leaps, elapsed_ms, held, rows)
         memory, after = self.forecaster.observe(inputs, before)
-        predicted = self._arithmetic.predict(before.hidden[-1], memory, held, *where)
-        self._arithmetic.remember(rows, slots.numpy(), after)
+        predicted = self._arithmetic.predict(before.hidden[-1], memory, held, rows)
+        self._arithmetic.remember(rows, after)
         return Expected(predicted, memory)
 
-    def _transitions(
-        self, events: Events, count: int, memory: Tensor, voted: Doubles, slots: Tensor
-    ) -> Iterator[Transition]:
-        """What happened, in words of the outside; collects votes. memory: (T, S, H). voted: (R, V) of all rows."""
+    def _transitions(self, events: Events, count: int, memory: Tensor, rows: RowsInPlace) -> Iterator[Transition]:
+        """What happened, in words of the outside; collects votes. memory: (T, S, H)."""
         likely = {} if self.kinds is None else _likely(self.kinds, events, count, memory)
         for n, event in enumerate(events.records[:count]):
-            change, votes = Change(int(event["change"])), voted[int(slots[int(event["place"])])]
+            change, votes = Change(int(event["change"])), rows.votes(int(event["place"]))
             if event["asks"]:
                 if event["length"] == 1:
                     votes[:] = 0.0
@@ -422,19 +421,18 @@ def _compiled_judge() -> ModuleType:
     return judge
 
 
-def _admit(batch: _Batch, waves: Waves, rows: Rows) -> tuple[Fate, int]:
+def _admit(batch: _Batch, streams: Int64s, rows: RowsInPlace) -> tuple[Fate, int]:
     """Which of the readings are late or duplicate, by each stream's own clock, and how many are."""
     late, again = np.zeros((2, len(batch.offsets)), np.bool_)
-    channels, scalars = rows.channels.numpy(), rows.scalars.numpy()
-    clock, last = np.empty(len(waves.slots)), np.empty((len(waves.slots), batch.values.shape[1]))
-    columns = batch.times_ms, batch.values, waves.streams.numpy()
-    dropped = _compiled_judge().admit(*columns, channels, scalars, waves.slots.numpy(), clock, last, late, again)
+    _, _, channels, scalars, slots = rows
+    room = np.empty(len(slots)), np.empty((len(slots), batch.values.shape[1]))
+    given = batch.times_ms, batch.values, streams, channels, scalars, slots
+    dropped = _compiled_judge().admit(*given, *room, late, again)
     return Fate(*map(torch.from_numpy, (~(late | again), late, again))), dropped
 
 
-def _pack_again(waves: Waves, judged: Tensor) -> tuple[Waves, Tensor]:
-    """Without the readings that are not judged; and which of the streams are in it, in its order."""
+def _pack_again(waves: Waves, judged: Tensor) -> Waves:
+    """Without the readings that are not judged; `slots` is then the place among this batch's streams."""
     kept = judged.nonzero().squeeze(1)
     again = pack(waves.streams[kept])
-    runs = tuple(run._replace(readings=kept[run.readings]) for run in again.runs)
-    return Waves(waves.slots[again.slots], again.streams, runs), again.slots
+    return again._replace(runs=tuple(run._replace(readings=kept[run.readings]) for run in again.runs))

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.data.arrays import Doubles, Floats, Int64s
 from models.detection.arithmetic import at_least, at_most, count_until, dot, logarithm, one_if, within
 from models.detection.compiling import compiled, fetch_ahead, kept
-from models.detection.rows import CHANNELS, Rows
+from models.detection.rows import CHANNELS, RowsInPlace
 from models.net.cells import CellState
 from models.net.clock import EPOCH_WEEKDAY_MINUTES, MINUTE_MS, WEEK_MINUTES
 from models.net.forecaster import CLIP, Forecaster
@@ -45,30 +45,29 @@ class NetArithmetic(NamedTuple):
         clock = (column.numpy() for column in (net.phases, net.clock_changes, net.offsets))
         return cls(net.config.channelwise, *clock, *parameters)
 
-    def recall(self, rows: Rows, slots: Int64s) -> CellState:
-        """What the net remembers of the streams whose rows are at `slots` (S,), as it reads it: a copy."""
-        hidden, cell = (np.empty((c.shape[1], len(slots), c.shape[2]), np.float32) for c in (rows.hidden, rows.cell))
-        recall(rows.hidden.numpy(), rows.cell.numpy(), slots, hidden, cell)
+    def recall(self, rows: RowsInPlace) -> CellState:
+        """What the net remembers of S streams, as it reads it: a copy."""
+        (_, layers, width), (_, _, cells), streams = rows.hidden.shape, rows.cell.shape, len(rows.slots)
+        hidden, cell = np.empty((layers, streams, width), np.float32), np.empty((layers, streams, cells), np.float32)
+        recall(rows.hidden, rows.cell, rows.slots, hidden, cell)
         return CellState(torch.from_numpy(hidden), torch.from_numpy(cell))
 
-    def remember(self, rows: Rows, slots: Int64s, memory: CellState) -> None:
+    def remember(self, rows: RowsInPlace, memory: CellState) -> None:
         """Put it back."""
-        remember(rows.hidden.numpy(), rows.cell.numpy(), slots, memory.hidden.numpy(), memory.cell.numpy())
+        remember(rows.hidden, rows.cell, rows.slots, memory.hidden.numpy(), memory.cell.numpy())
 
-    def inputs(
-        self, times_ms: Int64s, leaps: Int64s, elapsed_ms: Doubles, held: Doubles, channels: Doubles, slots: Int64s
-    ) -> Tensor:
+    def inputs(self, times_ms: Int64s, leaps: Int64s, elapsed_ms: Doubles, held: Doubles, rows: RowsInPlace) -> Tensor:
         """What the net is shown of T waves, (T, S * M, I). See show()."""
         waves, streams, features = held.shape
         lanes, values = (features, 4) if self.channelwise else (1, 2 * features)
         shown = np.empty((waves, streams, lanes, values + 1 + self.phases.shape[1]), np.float32)
-        show(self, times_ms, leaps, elapsed_ms, held, channels, slots, shown)
+        show(self, times_ms, leaps, elapsed_ms, held, rows.channels, rows.slots, shown)
         return torch.from_numpy(shown.reshape(waves, streams * lanes, -1))
 
-    def predict(self, first: Tensor, memory: Tensor, held: Doubles, channels: Doubles, slots: Int64s) -> Doubles:
+    def predict(self, first: Tensor, memory: Tensor, held: Doubles, rows: RowsInPlace) -> Doubles:
         """What is expected of T waves, (T, S, F) in spreads. See predict()."""
         predicted = np.empty(held.shape)
-        predict(self, first.numpy(), memory.numpy(), held, channels, slots, predicted)
+        predict(self, first.numpy(), memory.numpy(), held, rows.channels, rows.slots, predicted)
         return predicted
 
 

@@ -181,11 +181,8 @@ class Limits(NamedTuple):
         working = np.zeros((2, 1, 0), np.int64)
         return cls(no_limits, np.zeros(1), np.zeros(streams, np.int64), *utc, *working)
 
-    def part(self, begin: int, end: int) -> "Limits":
-        """Those of streams begin..end."""
-        return self.take(slice(begin, end))
-
     def take(self, streams: Int64s | slice) -> "Limits":
+        """Those of some of the streams."""
         channels, false_alarm_ms, sets, *calendar = self
         return Limits(channels, false_alarm_ms, sets[streams], *calendar)  # _replace() is slow
 

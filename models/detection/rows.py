@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.arrays import Doubles, Records
+from models.data.arrays import Doubles, Floats, Int64s, Records
 from models.net.forecaster import ForecasterConfig
 
 T = TypeVar("T", float, Doubles)
@@ -349,6 +349,36 @@ class Rows(NamedTuple):
     @property
     def bytes_per_stream(self) -> int:
         return sum(column[:1].nbytes for column in self)
+
+
+class RowsInPlace(NamedTuple):
+    """The rows of S streams where they lie among R rows, as compiled code takes them: changes are made there."""
+
+    hidden: Floats  # (R, ...), as those of Rows
+    cell: Floats
+    channels: Doubles
+    scalars: Doubles
+    slots: Int64s  # (S,) which of them are those of the streams
+
+    @classmethod
+    def of(cls, rows: Rows, slots: Tensor) -> Self:
+        hidden, cell, channels, scalars = rows
+        return cls(hidden.numpy(), cell.numpy(), channels.numpy(), scalars.numpy(), slots.numpy())
+
+    def take(self, streams: Int64s | slice) -> "RowsInPlace":
+        """Those of some of the streams."""
+        hidden, cell, channels, scalars, slots = self
+        return RowsInPlace(hidden, cell, channels, scalars, slots[streams])
+
+    def channel(self, name: str) -> Doubles:
+        """A copy of one field of Channels, (S, F)."""
+        found: Doubles = self.channels[self.slots, CHANNELS.places[name]]
+        return found
+
+    def votes(self, stream: int) -> Doubles:
+        """A view of those of one of the streams, (V,)."""
+        begin = len(SCALARS) + relation_scalars(self.channels.shape[2])
+        return self.scalars[self.slots[stream], begin:]
 
 
 def _in_pieces(column: Tensor) -> Records:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.data import windows
 from models.data.arrays import Doubles
@@ -19,7 +18,7 @@ from models.data.series import Series
 from models.data.time_units import DAY_MS
 from models.detection.detector import Detector, DetectorConfig, Expected, Stretch
 from models.detection.priming import prime, settle
-from models.detection.rows import Rows, fresh
+from models.detection.rows import Rows, RowsInPlace, fresh
 from models.evaluation import evaluation
 from models.evaluation.steps import hold
 from models.net.forecaster import Forecaster, ForecasterConfig
@@ -121,10 +120,10 @@ class GivenExpectations(Detector):
         super().__init__(forecaster, config, known, rows)
         self._expected = expected
 
-    def expect(self, stretch: Stretch, rows: Rows, slots: Tensor) -> Expected:
-        centre, spread = (rows.channel(name)[slots].numpy() for name in ("centre", "spread"))
+    def expect(self, stretch: Stretch, rows: RowsInPlace) -> Expected:
+        centre, spread = rows.channel("centre"), rows.channel("spread")
         scaled = (stretch.held - centre) / spread
-        predicted = (self._expected[stretch.offsets] - centre) / spread
+        predicted = (self._expected[stretch.offsets[stretch.readings]] - centre) / spread
         memory = torch.zeros(*scaled.shape[:2], self.forecaster.config.hidden)
         return Expected(np.where(np.isnan(predicted), scaled, predicted), memory)
 

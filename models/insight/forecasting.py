@@ -15,7 +15,7 @@ from torch import Tensor
 from models.data.arrays import Bools, Doubles, Int64s
 from models.detection.detector import Detector, Readings, Verdicts, leaps_of
 from models.detection.records import BAND_DEVIATIONS, BAND_REACH, SMALLEST_BAND, Scratch
-from models.detection.rows import Rows
+from models.detection.rows import Rows, RowsInPlace
 from models.net.forecaster import Forecaster
 from models.net.packing import pack
 from models.output.wording import counted
@@ -136,8 +136,8 @@ def paths(detector: Detector, rows: Rows, times_ms: Tensor, residual: Tensor) ->
     known = rows.channel("spread").isfinite()
     std = (rows.channel("band") / BAND_REACH).clamp(min=SMALLEST_BAND) * torch.where(known, rows.channel("spread"), 0.0)
     limits = detector.limits.take(np.zeros(streams * many, np.int64))
-    everyone = np.arange(len(rows.scalars))
-    state = arithmetic.recall(rows, everyone)
+    everyone = RowsInPlace.of(rows, torch.arange(len(rows.scalars)))
+    state = arithmetic.recall(everyone)
     clock_ms = rows.scalar("time_ms").long()
     memory, futures = state.hidden[-1], []
     for step in range(steps):
@@ -148,8 +148,7 @@ def paths(detector: Detector, rows: Rows, times_ms: Tensor, residual: Tensor) ->
         held = torch.where(known, value, rows.channel("last"))
         elapsed_ms = (now_ms - clock_ms).clamp(min=0).double()
         times, elapsed, values = (column.unsqueeze(0).numpy() for column in (now_ms, elapsed_ms, held))
-        of_rows = rows.channels.numpy(), everyone
-        inputs = arithmetic.inputs(times, leaps_of(times, limits), elapsed, values, *of_rows)
+        inputs = arithmetic.inputs(times, leaps_of(times, limits), elapsed, values, everyone)
         outputs, state = detector.forecaster.observe(inputs, state)
         rows.channel("last").copy_(held)
         memory, clock_ms = outputs[-1], now_ms
@@ -166,8 +165,8 @@ def _arithmetic(forecaster: Forecaster) -> "NetArithmetic":
 def _predicted(arithmetic: "NetArithmetic", memory: Tensor, rows: Rows) -> Doubles:
     """What the net says of the readings after the last, (S, F) in spreads. memory: (S, M * H) after those."""
     nothing = np.empty((1, len(memory), rows.channels.shape[2]))
-    everyone = np.arange(len(memory))
-    predicted: Doubles = arithmetic.predict(memory, memory.unsqueeze(0), nothing, rows.channels.numpy(), everyone)[0]
+    everyone = RowsInPlace.of(rows, torch.arange(len(memory)))
+    predicted: Doubles = arithmetic.predict(memory, memory.unsqueeze(0), nothing, everyone)[0]
     return predicted
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from models.data.arrays import Bools, Doubles, Int64s
 from models.data.families import series_of
@@ -17,7 +16,7 @@ from models.detection.alarm import Change
 from models.detection.detector import Detector, DetectorConfig, Expected, Readings, Stretch, Verdicts
 from models.detection.priming import prime
 from models.detection.records import BAND_DEVIATIONS, BAND_REACH, Step
-from models.detection.rows import Rows
+from models.detection.rows import RowsInPlace
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
 from tests.data import some_forecaster
@@ -34,11 +33,10 @@ class Said(Detector):
 
     said: Doubles  # (T,) in the sensor's units
 
-    def expect(self, stretch: Stretch, rows: Rows, slots: Tensor) -> Expected:
-        expected = super().expect(stretch, rows, slots)
-        said = self.said[stretch.offsets][..., None]
-        centre, spread = (rows.channel(name)[slots].numpy() for name in ("centre", "spread"))
-        return expected._replace(predicted=(said - centre) / spread)
+    def expect(self, stretch: Stretch, rows: RowsInPlace) -> Expected:
+        expected = super().expect(stretch, rows)
+        said = self.said[stretch.offsets[stretch.readings]][..., None]
+        return expected._replace(predicted=(said - rows.channel("centre")) / rows.channel("spread"))
 
 
 def untrained() -> Detector:

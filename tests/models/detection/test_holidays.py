@@ -16,7 +16,7 @@ from models.data.time_units import DAY_MS
 from models.detection.alarm import Change
 from models.detection.detector import Detector, Readings, leaps_of
 from models.detection.net_arithmetic import NetArithmetic
-from models.detection.rows import CALENDAR
+from models.detection.rows import CALENDAR, RowsInPlace
 from models.detection.sensor_rules import Holiday, SensorRule, SensorRules, digest_of
 from models.insight.forecasting import expect, paths
 from models.net.forecaster import ForecasterConfig
@@ -121,7 +121,7 @@ def test_a_holiday_is_a_day_by_the_clocks_of_the_stream(zone: str) -> None:
 def test_the_net_is_shown_the_week_as_on_the_day_that_it_is_like() -> None:
     net = fine_net(ForecasterConfig(("a",), day_harmonics=4, week_harmonics=6))
     arithmetic, rows = NetArithmetic.of(net), untrained().rows_for([b"a"])
-    given = np.full((DAY, 1), 300_000.0), np.ones((DAY, 1, 1)), rows.channels.numpy(), np.zeros(1, np.int64)
+    given = np.full((DAY, 1), 300_000.0), np.ones((DAY, 1, 1)), RowsInPlace.of(rows, torch.tensor([0]))
     times_ms = (MONDAY_MS + THURSDAY * DAY_MS + FIVE_MINUTES_MS * np.arange(DAY))[:, None]
     leaps = leaps_of(times_ms, with_rule(like(SUNDAY, THURSDAY)).limits)
     shown = arithmetic.inputs(times_ms, leaps, *given)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.detection.net_arithmetic import NetArithmetic
-from models.detection.rows import Rows, fresh
+from models.detection.rows import Rows, RowsInPlace, fresh
 from models.net.forecaster import Forecaster, ForecasterConfig
 
 WAVES, STREAMS = 5, 200
@@ -56,11 +56,11 @@ def given(net: Forecaster) -> Given:
 
 def computed(net: Forecaster, given: Given) -> tuple[Tensor, Tensor]:
     """Inputs, (T, S, M * I), and expectations, (T, S, F)."""
-    arithmetic, channels, held = NetArithmetic.of(net), given.rows.channels.numpy(), given.held.numpy()
-    rows = channels, np.arange(len(channels))
+    arithmetic, held = NetArithmetic.of(net), given.held.numpy()
+    rows = RowsInPlace.of(given.rows, torch.arange(len(given.rows.channels)))
     leaps = np.zeros(given.times_ms.shape, np.int64)
-    inputs = arithmetic.inputs(given.times_ms.numpy(), leaps, given.elapsed_ms.numpy(), held, *rows)
-    predicted = arithmetic.predict(given.memory[0], given.memory[1:], held, *rows)
+    inputs = arithmetic.inputs(given.times_ms.numpy(), leaps, given.elapsed_ms.numpy(), held, rows)
+    predicted = arithmetic.predict(given.memory[0], given.memory[1:], held, rows)
     return inputs.reshape(*given.times_ms.shape, -1), torch.from_numpy(predicted)
 
 

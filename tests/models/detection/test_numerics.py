@@ -36,7 +36,7 @@ from models.detection.numerics import (
     self_test,
 )
 from models.detection.records import Block, Rules, Sheet
-from models.detection.rows import SCALARS
+from models.detection.rows import SCALARS, RowsInPlace
 from models.net import cells
 from models.net.cells import CELLS, LSTM, CellState
 from models.net.forecaster import Forecaster
@@ -197,9 +197,9 @@ def test_a_sum_in_another_order_has_another_fingerprint(monkeypatch: pytest.Monk
 
     right = NetArithmetic.predict
 
-    def from_behind(self: NetArithmetic, first: Tensor, memory: Tensor, held: Doubles, *rows: Any) -> Doubles:
+    def from_behind(self: NetArithmetic, first: Tensor, memory: Tensor, held: Doubles, rows: RowsInPlace) -> Doubles:
         behind = self._replace(head_weight=np.ascontiguousarray(self.head_weight[:, ::-1]))
-        return right(behind, first.flip(-1), memory.flip(-1), held, *rows)
+        return right(behind, first.flip(-1), memory.flip(-1), held, rows)
 
     monkeypatch.setattr(NetArithmetic, "predict", from_behind)
     check_steady(some_forecaster(1, hidden=64))
@@ -271,8 +271,8 @@ def test_a_last_digit_in_a_single_row_is_found(monkeypatch: pytest.MonkeyPatch) 
     """Only where 64 streams are judged together, and only in the last of them."""
     right = NetArithmetic.predict
 
-    def nearly(self: NetArithmetic, first: Tensor, memory: Tensor, held: Doubles, *rows: Any) -> Doubles:
-        predicted = right(self, first, memory, held, *rows)
+    def nearly(self: NetArithmetic, first: Tensor, memory: Tensor, held: Doubles, rows: RowsInPlace) -> Doubles:
+        predicted = right(self, first, memory, held, rows)
         if held.shape[1] == 64:
             predicted[-1, -1, -1] *= 1 + 2**-40
         return predicted
