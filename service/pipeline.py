@@ -20,7 +20,8 @@ from models.data.quiet_time import NEVER
 from models.detection.alarm import Change
 from models.detection.detector import NO_PAUSES, Detector, Readings, Verdicts
 from models.detection.records import Limits
-from models.detection.rows import Rows
+from models.detection.row_copies import copy_rows
+from models.detection.rows import Rows, RowsInPlace
 from models.detection.sensor_rules import Excluded, SensorRules
 from models.detection.ticks import Ticks
 from models.net.packing import Waves, pack, places_in_streams
@@ -257,34 +258,31 @@ class Pipeline:
         """Judge the batches of one or more partitions in one call, as if their slabs were one behind the other."""
         begins = list(accumulate((task.slab.room for _, task in work), initial=0))
         waves = pack(torch.cat([own + begin for own, begin in zip(slots, begins, strict=False)]))
+        shares = _shares(waves.slots.numpy(), begins)
         clock.lap("pack")
-        numbers = waves.slots.numpy()
-        places = [
-            torch.from_numpy(np.flatnonzero((numbers >= begin) & (numbers < end))) for begin, end in pairwise(begins)
-        ]
-        own_slots = [waves.slots[place] - begin for place, begin in zip(places, begins, strict=False)]
         readings = Readings(*map(torch.cat, zip(*(batch.readings for batch, _ in work), strict=True)))
         indices = np.concatenate([batch.indices for batch, _ in work])
         packed = torch.from_numpy(packed_places(readings.offsets.numpy(), indices))
         limits = self._limits(work, waves)
         pauses = _pauses_of([batch for batch, _ in work])
-        with _rows_to_judge([task.slab for _, task in work], own_slots, waves, places) as (rows, of_rows):
+        with _rows_to_judge([task.slab for _, task in work], shares, waves) as (rows, of_rows):
             clock.lap("gather")
             verdicts = self.detector.observe_in_place(readings._replace(offsets=packed), of_rows, rows, limits, pauses)
             clock.lap("observe")
         last = torch.empty_like(waves.slots)  # of each stream, which of the readings
         for run in waves.runs:
             last[: run.readings.shape[1]] = run.readings[-1]
+        applied = readings.offsets[last]
         ends = list(accumulate((len(batch.keys) for batch, _ in work), initial=0))
-        for (batch, task), own, place, first in zip(work, own_slots, places, ends, strict=False):
-            task.slab.note_judged(own, readings.offsets[last[place]], int(batch.readings.offsets[0]))
+        for (batch, task), (own, streams), first in zip(work, shares, ends, strict=False):
+            task.slab.note_judged(own, applied[streams], int(batch.readings.offsets[0]))
             labels = batch.labels
-            latest = None if labels is None else [labels[n] for n in (last[place] - first).tolist()]
+            latest = None if labels is None else [labels[n] for n in (last[streams] - first).tolist()]
             task.slab.note_labels(own, latest)
         parts = [verdicts.part(begin, end) for begin, end in pairwise(ends)]
         for (_, task), own, part in zip(work, slots, parts, strict=True):
-            judged = part.fate.judged
-            task.slab.note_scores(own[judged], part.score[judged])
+            judged = part.fate.judged.numpy()
+            task.slab.note_scores(own.numpy()[judged], part.score.numpy()[judged])
         clock.lap("scatter")
         return parts
 
@@ -370,29 +368,41 @@ def _groups(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:
         yield group
 
 
+class _Share(NamedTuple):
+    """Which of the S streams of a call are those of one slab."""
+
+    slots: Tensor  # int64, within the slab
+    streams: Tensor  # int64, 0..S
+
+
+def _shares(numbers: Int64s, begins: Sequence[int]) -> list[_Share]:
+    """Of each slab. numbers: (S,) the streams' slots as if the slabs were one behind the other. begins: of each slab,
+    and the last one's end.
+    """
+    which = np.searchsorted(begins, numbers, side="right") - 1
+    order = np.argsort(which, kind="stable")
+    borders = np.searchsorted(which[order], np.arange(len(begins))).tolist()
+    slots, streams = torch.from_numpy((numbers - np.array(begins)[which])[order]), torch.from_numpy(order)
+    return [_Share(slots[begin:end], streams[begin:end]) for begin, end in pairwise(borders)]
+
+
 @contextmanager
-def _rows_to_judge(
-    slabs: Sequence[StateSlab], own_slots: Sequence[Tensor], waves: Waves, places: Sequence[Tensor]
-) -> Iterator[tuple[Rows, Waves]]:
+def _rows_to_judge(slabs: Sequence[StateSlab], shares: Sequence[_Share], waves: Waves) -> Iterator[tuple[Rows, Waves]]:
     """Rows that hold those of the waves' streams and that judging changes, and the waves with slots among these.
 
     Of one slab they are its own, in place. Of several they are copies side by side, put back when all are judged.
-    own_slots, places: of each slab, the slots of its streams and which of the waves' streams these are.
     """
     if len(slabs) == 1:
         with slabs[0].judged_in_place() as rows:
             yield rows, waves
         return
-    rows = Rows(*map(torch.cat, zip(*map(StateSlab.gather, slabs, own_slots), strict=True)))
-    among = torch.empty_like(waves.slots)
-    among[torch.cat(list(places))] = torch.arange(len(among))
-    yield rows, waves._replace(slots=among)
-    begin = 0
-    for slab, slots in zip(slabs, own_slots, strict=True):
-        end = begin + len(slots)
+    rows = Rows(*(column.new_empty((len(waves.slots), *column.shape[1:])) for column in slabs[0].rows))
+    for slab, (slots, streams) in zip(slabs, shares, strict=True):
+        copy_rows(RowsInPlace.of(slab.rows, slots), RowsInPlace.of(rows, streams))
+    yield rows, waves._replace(slots=torch.arange(len(waves.slots)))
+    for slab, (slots, streams) in zip(slabs, shares, strict=True):
         with slab.judged_in_place() as own:
-            own.put(slots, rows.part(begin, end))
-        begin = end
+            copy_rows(RowsInPlace.of(rows, streams), RowsInPlace.of(own, slots))
 
 
 def _pauses_of(batches: Sequence[ReadingBatch]) -> Doubles:

@@ -100,7 +100,7 @@ def fetch_ahead(rows: Doubles | Floats, slot: int, size: int) -> None:
     """
 
 
-@overload(fetch_ahead, jit_options=OPTIONS)
+@overload(fetch_ahead, jit_options=OPTIONS)  # type: ignore[untyped-decorator]  # numba has no types
 def _fetch_ahead(rows: Any, slot: Any, size: Any) -> Callable[..., None]:  # noqa: ARG001  (their types alone)
     def fetch(rows: Any, slot: Any, size: Any) -> None:
         begin = rows.ctypes.data + slot * rows.strides[0]
@@ -111,7 +111,7 @@ def _fetch_ahead(rows: Any, slot: Any, size: Any) -> Callable[..., None]:  # noq
     return fetch
 
 
-@intrinsic  # type: ignore[misc]  # numba has no types
+@intrinsic  # type: ignore[untyped-decorator]  # as above
 def _prefetch(_: Any, address: Any) -> tuple[Any, Any]:  # noqa: ARG001
     """The processor's instruction that fetches a cache line; of an address that is nowhere, nothing."""
 

@@ -42,10 +42,11 @@ _CHANNELS, _SCALARS, _RELATIONS = len(CHANNELS), len(SCALARS), len(RELATIONS)
 
 def is_compiled() -> bool:
     """Whether code was kept for these sources, or the first reading waits for the compiler."""
-    from models.detection import silence  # noqa: PLC0415  (it imports this module)
+    from models.detection import row_copies, silence  # noqa: PLC0415  (the latter imports this module)
 
     judging = (admit, waves_until_scale_moves, hold, week_leaps, recall, show, predict, remember, judge_block)
-    return all(map(is_kept, (*judging, silence.fall_silent, silence.find, silence.find_among_others)))
+    beside = (silence.fall_silent, silence.find, silence.find_among_others, row_copies.copy_rows)
+    return all(map(is_kept, (*judging, *beside)))
 
 
 # --- before the net: which readings are judged, and what stands for missing values

@@ -28,6 +28,7 @@ from models.detection.rows import (
     RELATION_VARIANCE,
     SCALARS,
     Rows,
+    RowsInPlace,
     fresh,
 )
 from models.detection.scoring import ScoreConfig
@@ -100,6 +101,7 @@ def self_test(detector: Detector) -> str:
         )
     check_steady(detector.forecaster)
     tell_no_one(detector)
+    copy_no_row(detector)
     return fingerprint(detector.forecaster.config.cell)
 
 
@@ -144,12 +146,22 @@ def tell_no_one(detector: Detector) -> None:
     detector.fall_silent(tick, rows, torch.from_numpy(applied))
 
 
+def copy_no_row(detector: Detector) -> None:
+    """Compile what copies rows, where no code of it was kept: no first turn of several partitions waits for it."""
+    from models.detection.row_copies import copy_rows  # noqa: PLC0415  (as above)
+
+    none = RowsInPlace.of(detector.rows_for([b""]), torch.empty(0, dtype=torch.int64))
+    copy_rows(none, none)
+
+
 def keep_code() -> None:
     """Compile all that is kept, forecasts too: for an image, whose file system is read only when it runs."""
     from models.detection.judge import expect_next  # noqa: PLC0415  (numba takes a second to import)
 
     fingerprint()
-    tell_no_one(Detector.cold(golden_net(NET.cell)))
+    detector = Detector.cold(golden_net(NET.cell))
+    tell_no_one(detector)
+    copy_no_row(detector)
     rows = golden(NET).rows
     streams, features = rows.channel("last").shape
     before, predicted, expected, profile = (np.zeros((streams, features)) for _ in range(4))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.arrays import Floats, Int64s
+from models.data.arrays import Doubles, Floats, Int64s
 from models.detection.rows import Rows
 from service.input.labels import Labels
 from service.input.reading_batch import StreamKey
@@ -138,12 +138,12 @@ class StateSlab:
 
     def note_judged(self, slots: Tensor, applied: Tensor, since: int) -> None:
         """The rows at `slots` (S,) are those after a batch. applied, since: as scatter() takes them."""
-        self._applied[slots] = applied
+        self._applied.numpy()[slots.numpy()] = applied.numpy()  # torch takes twice as long for a few
         self._mark_dirty(slots, since)
 
-    def note_scores(self, slots: Tensor, scores: Tensor) -> None:
+    def note_scores(self, slots: Int64s, scores: Doubles) -> None:
         """slots, scores: (N,), in offset order: of a stream's several scores the last one stays."""
-        self._scores[slots.numpy()] = scores.numpy()
+        self._scores[slots] = scores
 
     def note_labels(self, slots: Tensor, labels: Sequence[Labels] | None) -> None:
         """Those of the last readings that are in the rows at `slots` (S,): they are written with these.

@@ -227,7 +227,7 @@ def test_a_streams_last_score_is_known_until_it_is_forgotten_and_belongs_to_no_o
     slab = StateSlab(fresh_rows)
     slots = slab.slots(keys(3))
     assert np.isnan(slab.scores[:3]).all()
-    slab.note_scores(slots[[0, 1, 0]], torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64))
+    slab.note_scores(slots.numpy()[[0, 1, 0]], np.array([0.5, 0.25, 0.75]))
     assert slab.scores[slots[:2].numpy()].tolist() == [0.75, 0.25]
     assert np.isnan(slab.scores[int(slots[2])])
     slab.slots(keys(1_000))  # it grows
