@@ -36,9 +36,8 @@ ROOM = 16  # events of a block, at first, beside one at each reading of a stream
 LONGEST_BLOCK = 256  # waves at once: bounds the memory a batch of few streams takes
 WIDEST_BLOCK = 600  # streams at once: their rows stay in a core's cache
 NARROWEST_BLOCK = 128  # so few streams are not cut into fewer, but into fewer waves
-LARGEST_BLOCK = (
-    2_000  # (waves + 2.4) * streams: of more, the scratch of the net is above 2 MB, and cleared at each call
-)
+# At each call the net's kernel takes (1,024 T + 2,400) S bytes at 64 units. The system clears them where they are 2 MB.
+LARGEST_BLOCK, KERNEL_WAVES = 2_000, 2.4  # waves of all streams, and how many of them each stream costs beside its own
 NO_PAUSES = np.empty(0)
 
 
@@ -324,8 +323,8 @@ class Detector:
         judge.hold(index, times_ms, values, channels, scalars, slots, held, elapsed_ms)
         shown_ms = times_ms[index]
         expected = self.expect(Stretch(index, offsets, shown_ms, leaps_of(shown_ms, limits), elapsed_ms, held), rows)
-        given = offsets, times_ms, values, held, elapsed_ms, expected.predicted
-        block = Block(index, slots, *given, *limits, paused_until)
+        said = expected.predicted
+        block = Block(index, slots, offsets, times_ms, values, held, elapsed_ms, said, *limits, paused_until)
         judged = self._rules, block, channels, scalars, scratch, sheet
         place, count = judge.judge_block(*judged, events, 0, 0)
         while place < len(slots):
@@ -406,12 +405,12 @@ def leaps_of(times_ms: Int64s, limits: Limits) -> Int64s:
 
 def _widest(waves: int) -> int:
     """How many streams are judged at once where they have so many waves."""
-    return min(WIDEST_BLOCK, max(NARROWEST_BLOCK, int(LARGEST_BLOCK / (waves + 2.4))))
+    return min(WIDEST_BLOCK, max(NARROWEST_BLOCK, int(LARGEST_BLOCK / (waves + KERNEL_WAVES))))
 
 
 def _longest(streams: int) -> int:
     """How many waves of so many streams are judged at once."""
-    return min(LONGEST_BLOCK, max(1, int(LARGEST_BLOCK / streams - 2.4)))
+    return min(LONGEST_BLOCK, max(1, int(LARGEST_BLOCK / streams - KERNEL_WAVES)))
 
 
 @cache

@@ -340,7 +340,7 @@ def _read_page(origin: Origin, layout: Layout, number: int, value: bytes) -> Pag
     if len(columns) != len(keys) * layout.row_bytes:
         raise UnreadableRecord("corrupt", f"{len(columns)} bytes of rows, expected {len(keys) * layout.row_bytes}")
     rows, applied = _read_columns(layout, len(keys), columns)
-    slots = torch.tensor(places, dtype=torch.int64) + number * PAGE_ROWS
+    slots = torch.from_numpy(np.array(places, np.int64) + number * PAGE_ROWS)  # torch takes three times as long
     return Page(number, header.through, slots, keys, rows, applied, _read_labels(header))
 
 

@@ -43,6 +43,14 @@ class KeyIndex:
                     slots[n] = self._same_hash.get(key, NO_SLOT)
         return slots
 
+    def holds_any(self, keys: Sequence[StreamKey]) -> bool:
+        """Whether one of N keys is there. Where none is, as when much is restored, no keys are compared."""
+        slots = np.empty(len(keys), np.int64)
+        look_up(self._table, _hashes(keys), slots)
+        if not self._same_hash and (slots == NO_SLOT).all():
+            return False
+        return bool((self.find(keys) != NO_SLOT).any())
+
     def at(self, slots: Int64s) -> list[StreamKey | None]:
         """The key of each of N slots; None where there is none."""
         return cast(list[StreamKey | None], self._keys.take(slots).tolist())

@@ -228,7 +228,7 @@ class StateSlab:
         self._listed = None
         self._through[page.number] = page.through
         _, _, slots, keys, rows, applied, labels = page
-        if (self._index.find(keys) != NO_SLOT).any():
+        if self._index.holds_any(keys):
             kept = [n for n, key in enumerate(keys) if self._take_over(key, page)]
             some = torch.tensor(kept, dtype=torch.int64)
             keys = tuple(keys[n] for n in kept)

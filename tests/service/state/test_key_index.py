@@ -85,6 +85,8 @@ def test_it_says_what_a_dict_says_also_of_keys_with_the_same_hash(turns: Sequenc
         index.add(new, np.array(free, np.int64))
         assert len(index) == len(oracle)
         assert index.find(everyone).tolist() == [oracle.get(one, NO_SLOT) for one in everyone]
+        assert index.holds_any(keys) == any(one in oracle for one in keys)
+        assert [index.holds_any([one]) for one in everyone] == [one in oracle for one in everyone]
 
 
 def test_no_key_waits_for_the_compiler_where_code_was_kept() -> None:
