@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models.detection.detector import Detector, Readings
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
+from service.live.memory import settle
 from tests.bench.machine import machine
 
 STREAMS = (1, 6, 60, 600, 6_000, 100_000)
@@ -105,6 +106,7 @@ def ratios(numbers: Iterable[int]) -> Iterator[tuple[int, int, float]]:
 
 def main() -> None:
     torch.set_num_threads(1)
+    settle()  # memory comes and goes as in a worker
     print(f"{machine()}\n")
     for _ in ratios(map(int, sys.argv[1:] or map(str, STREAMS))):
         pass
