@@ -82,7 +82,7 @@ class PollLimits:
     poll_bytes: of decompressed records; a poll brings one record at least.
     """
 
-    poll_records: int = 20_000
+    poll_records: int = 50_000
     poll_bytes: int = POLL_BYTES
     fetch_bytes: int = 16 * 1024 * 1024
     partition_fetch_bytes: int = 1024 * 1024

@@ -9,7 +9,7 @@ from models.data.arrays import Doubles, Int64s
 
 # From a record that is judged in the poll it arrives with, to one that waited for a restart or behind a backlog.
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-BATCH_READINGS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000, 100_000)
+BATCH_READINGS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 20_000, 50_000, 100_000)
 STAGE_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 # A commit takes 5 to 20 ms; the transaction's time limit is 10 s.
 TRANSACTION_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

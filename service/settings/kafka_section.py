@@ -77,7 +77,7 @@ class KafkaSettings(Section):
         "worker's partitions wait for it",
     )
     max_poll_records: Whole = Field(
-        default=20_000,
+        default=50_000,
         ge=1,
         le=1_000_000,
         description="most records judged and committed in one go; more is faster and adds latency",
