@@ -30,8 +30,12 @@ class HeldAlarm(NamedTuple):
 
 
 def open_alarms(slab: StateSlab) -> list[HeldAlarm]:
-    """Those of all streams of a partition, in the order of their slots. Costs little where few are open."""
-    return held_alarms(slab, (slab.rows.scalar("alarm") > 0).nonzero().squeeze(1))
+    """Those of all streams of a partition, in the order in which they opened. Costs little where few are open.
+
+    Not in that of their slots: it is another one after a restart, and what is published of them must not be.
+    """
+    held = held_alarms(slab, (slab.rows.scalar("alarm") > 0).nonzero().squeeze(1))
+    return sorted(held, key=lambda alarm: (alarm.opened_offset, alarm.key))
 
 
 def held_alarms(slab: StateSlab, slots: Tensor) -> list[HeldAlarm]:
