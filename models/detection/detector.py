@@ -404,12 +404,12 @@ def leaps_of(times_ms: Int64s, limits: Limits) -> Int64s:
 
 
 def _widest(waves: int) -> int:
-    """How many streams are judged at once where they have so many waves."""
+    """How many streams are judged at once where each has this many waves."""
     return min(WIDEST_BLOCK, max(NARROWEST_BLOCK, int(LARGEST_BLOCK / (waves + KERNEL_WAVES))))
 
 
 def _longest(streams: int) -> int:
-    """How many waves of so many streams are judged at once."""
+    """How many waves of this many streams are judged at once."""
     return min(LONGEST_BLOCK, max(1, int(LARGEST_BLOCK / streams - KERNEL_WAVES)))
 
 

@@ -131,10 +131,10 @@ def _in_turns(
         got = asking.answers()
     consumer.close()
     where = "one processor's quota" if limited else "no limit"
-    load_said = f"{STREAMS:,} streams, {FORM} of {TOGETHER} readings, {where}"
+    backlogged = f"{STREAMS:,} streams, {FORM} of {TOGETHER} readings, {where}"
     return "\n".join(
         (
-            f"HTTP: {visitors.what}; {load_said}; medians of {windows} windows of {WINDOW_S:.0f} s",
+            f"HTTP: {visitors.what}; {backlogged}; medians of {windows} windows of {WINDOW_S:.0f} s",
             *compared(windows_seen[::2], windows_seen[1::2]),
             f"  answers: {got}; memory of its own {web.memory_full_info().uss / 2**20:,.0f} MB",
         )
