@@ -247,7 +247,7 @@ def adopt_level(channel: Channels[float], length: float) -> None:
     channel.step_square = channel.step_square / at_least(channel.known, 1.0) * weight
     channel.known = weight
     channel.centre = channel.mean = channel.low = channel.high = channel.mean_in_alarm
-    channel.longest_equal_run = at_least(channel.longest_equal_run, channel.equal_run)
+    channel.longest_equal_run = at_least(channel.longest_equal_run, abs(channel.equal_run))
     channel.longest_missing_run = at_least(channel.longest_missing_run, channel.missing_run)
 
 

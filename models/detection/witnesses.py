@@ -21,6 +21,9 @@ REPEATED_LONGER = 4.0  # in place of LONGER, where a value repeats by nature
 MOVES = 0.5  # share of its readings: a value that changes more seldom stands still by nature
 REBOUND_SHARE = 0.85  # that is left of a residual at the next reading: what leaps back soon is a rebound
 NEARLY = 0.05  # of what nine in ten errors stay below: a value nearer to the one before is as good as equal to it
+CALM = 0.25  # of the same: a value nearer than this is calm, as few are in a row
+CALM_COUNTS = 0.25  # of an equal one
+CALM_DAYS = 2.0  # until nights have been seen: what is calm is not told before
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
 
@@ -198,7 +201,7 @@ def furthest_channels(stream: Scalars[float], scratch: Scratch, rules: Rules) ->
     for f in range(len(scratch.looks)):
         channel, look = scratch.channels[f], scratch.looks[f]
         look.outside = outside_of(channel, look, rules)
-        follow_runs(channel, look, stream.interval_ms)
+        follow_runs(channel, look, stream.interval_ms, stream.days >= CALM_DAYS)
         look.sudden = at_most(surprise(look), FARTHEST) * look.counts
         look.sudden_ratio = look.sudden / channel.sudden_threshold
         sudden = at_least(look.sudden_ratio, sudden)
@@ -236,10 +239,12 @@ def margin_of(channel: Channels[float], look: Look, rules: Rules) -> float:
 
 
 @compiled
-def follow_runs(channel: Channels[float], look: Look, interval_ms: float) -> None:
+def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_calm: bool) -> None:
     """Take a reading into the runs of equal and of missing values; says how long they are over what is healthy.
 
     A run that is over teaches its whole length if it lasted a day, as a weekend does; else what was healthy at most.
+    One in which some values were calm but not equal counts below 0. Of those it is not known in a stream's first days
+    what is healthy: none is told then, and each teaches its whole length.
     """
     if look.present == 0:
         channel.missing_run += one_if(channel.known > 0)
@@ -247,26 +252,32 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float) -> Non
         longest = learned_run(channel.missing_run, channel.longest_missing_run, MISSING_READINGS, interval_ms)
         channel.longest_missing_run = at_least(channel.longest_missing_run, longest)
         channel.missing_run = 0.0
-        if abs(look.value - look.before) <= nearly_equal(channel):
-            channel.equal_run += 1
-            channel.changes += one_if(look.value != look.before)
-        else:
-            longest = learned_run(channel.equal_run, channel.longest_equal_run, EQUAL_READINGS, interval_ms)
+        moved, calm = abs(look.value - look.before), calm_move(channel)
+        equal = moved <= calm * (NEARLY / CALM)
+        channel.changes += one_if(look.value != look.before)
+        if moved > calm:
+            longest = abs(channel.equal_run)
+            if knows_calm or channel.equal_run > 0:
+                longest = learned_run(longest, channel.longest_equal_run, EQUAL_READINGS, interval_ms)
             channel.longest_equal_run = at_least(channel.longest_equal_run, longest)
             channel.equal_run = 0.0
-            channel.changes += 1
+        elif equal and channel.equal_run > -1:
+            channel.equal_run = at_least(channel.equal_run, 0.0) + 1
+        else:
+            channel.equal_run = -abs(channel.equal_run) - (1.0 if equal else CALM_COUNTS)
     look.missing = look.equal = 0.0
     if channel.missing_run > 0:
         look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
-    if channel.equal_run > 0 and channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
+    run = abs(channel.equal_run) if knows_calm else channel.equal_run
+    if run > 0 and channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
         longer = REPEATED_LONGER if repeats(channel) else LONGER
-        look.equal = channel.equal_run / at_least(channel.longest_equal_run * longer, EQUAL_READINGS)
+        look.equal = run / at_least(channel.longest_equal_run * longer, EQUAL_READINGS)
 
 
 @compiled
-def nearly_equal(channel: Channels[float]) -> float:
-    """Raw: how near the value before one must be to count as equal; a sensor that is stuck may still show its noise."""
-    return channel.band * channel.spread * NEARLY if channel.spread < math.inf else 0.0
+def calm_move(channel: Channels[float]) -> float:
+    """Raw: how near the value before one must be to be calm; a sensor that is stuck may still show some noise."""
+    return channel.band * channel.spread * CALM if channel.spread < math.inf else 0.0
 
 
 @compiled

@@ -567,6 +567,38 @@ def test_a_value_that_hardly_moves_any_more_is_stuck(moves: float, stuck: bool) 
     assert (OpenedBy.STUCK in opened) == stuck
 
 
+@pytest.mark.parametrize(("step_s", "told"), [(2, False), (90, True)])
+def test_noise_that_falls_to_a_tenth_is_told_once_nights_have_been_seen(step_s: int, told: bool) -> None:
+    """After two hours and after three days."""
+    values = 50 + remember(noise(readings=3_200), 0.8)
+    values[3_000:] = values[2_999] + 0.1 * remember(noise(seed=1, readings=200), 0.8)
+    transitions = judged(values, step_ms=step_s * 1_000).transitions
+    opened = [one.opened_by for one in transitions if one.change == Change.OPENED]
+    assert (OpenedBy.STUCK in opened) == told
+
+
+def test_nights_that_are_calm_are_no_anomaly() -> None:
+    values = 50 + remember(noise(readings=28 * 288), 0.8) * np.where(np.arange(28 * 288) % 288 < 96, 0.05, 1.0)
+    assert OpenedBy.STUCK not in [one.opened_by for one in judged(values, step_ms=300_000).transitions]
+
+
+def test_a_calm_value_counts_a_quarter_of_an_equal_one_which_begins_anew_after_a_few() -> None:
+    one, runs, value = with_runs(band=1.0), [], 0.0
+    for move in [0.0, 0.3, 0.2, 0.2, 0.01, 0.0, 0.2, 0.0, -0.2, 0.2, 0.2, 0.4]:
+        value += move
+        judge_values(one, [value])
+        runs.append(one.channels[0].equal_run)
+    assert runs == [1, 0, -0.25, -0.5, 1, 2, -2.25, -3.25, -3.5, -3.75, -4, 0]
+
+
+@pytest.mark.parametrize(("days", "longest"), [(1.0, 60.0), (3.0, 20.0)])
+def test_what_is_calm_teaches_its_whole_length_in_the_first_days(days: float, longest: float) -> None:
+    one = with_runs(band=1.0)
+    one.stream.days = days
+    judge_values(one, [0.2 * (n % 2) for n in range(1, 241)] + [9.0])
+    assert one.channels[0].longest_equal_run == longest
+
+
 def test_a_value_that_stands_still_by_nature_is_never_stuck() -> None:
     scores = judge_values(with_runs(changes=450.0), [0.5] * 400)
     assert max(one.score for one in scores) < 1
