@@ -252,10 +252,10 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_
         longest = learned_run(channel.missing_run, channel.longest_missing_run, MISSING_READINGS, interval_ms)
         channel.longest_missing_run = at_least(channel.longest_missing_run, longest)
         channel.missing_run = 0.0
-        moved, calm = abs(look.value - look.before), calm_move(channel)
-        equal = moved <= calm * (NEARLY / CALM)
+        moved, error = abs(look.value - look.before), usual_error(channel)
+        equal = moved <= error * NEARLY
         channel.changes += one_if(look.value != look.before)
-        if moved > calm:
+        if moved > error * CALM:
             longest = abs(channel.equal_run)
             if knows_calm or channel.equal_run > 0:
                 longest = learned_run(longest, channel.longest_equal_run, EQUAL_READINGS, interval_ms)
@@ -275,9 +275,9 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_
 
 
 @compiled
-def calm_move(channel: Channels[float]) -> float:
-    """Raw: how near the value before one must be to be calm; a sensor that is stuck may still show some noise."""
-    return channel.band * channel.spread * CALM if channel.spread < math.inf else 0.0
+def usual_error(channel: Channels[float]) -> float:
+    """Raw: what nine in ten errors stay below; 0 while the scale is unknown."""
+    return channel.band * channel.spread if channel.spread < math.inf else 0.0
 
 
 @compiled
