@@ -50,7 +50,8 @@ JUDGED_WITHIN_S = 1_800.0
 STOPPED_WITHIN_S = 60.0
 STARTED_WITHIN_S = 180.0
 SEEN_WITHIN_S = 120.0
-
+JUDGED_AGAIN = "judged again at the next start"  # as a worker says that could not write the last of what it judged
+LAST_WORDS = 400  # characters of a log
 
 Changelog = dict[bytes | None, bytes | None]  # the newest of each key: what compaction leaves
 
@@ -287,9 +288,11 @@ class Scene:
             self.workers[slot].signal(signal.SIGTERM)
         for slot in running:
             code = self.workers[slot].wait(STOPPED_WITHIN_S)
-            # Whom the group has just thrown out may write no more: that ends it with 1, and loses nothing.
-            if code and "the last commit failed" not in self._log(slot).read_text():
-                differences.other.append(f"{slot} ended with {code} after SIGTERM")
+            said = self._said_since_start(slot)
+            # Whom the group has just thrown out, or whom the broker does not answer in time, may write no more: that
+            # ends it with 1, it says so, and nothing is lost.
+            if code and JUDGED_AGAIN not in said:
+                differences.other.append(f"{slot} ended with {code} after SIGTERM: {said[-LAST_WORDS:]}")
         self.witness.catch_up()
 
     def _drained(self, ends: Mapping[int, int], slots: tuple[str, ...]) -> bool:
@@ -304,9 +307,12 @@ class Scene:
 
     def _is_up(self, slot: str) -> bool:
         """Whether it would end in good order: before that, a first SIGTERM ends a worker at once."""
+        return '"judging"' in self._said_since_start(slot) or self.workers[slot].ended.is_set()
+
+    def _said_since_start(self, slot: str) -> str:
         with self._log(slot).open("rb") as log:
             log.seek(self._begins[slot])
-            return b'"judging"' in log.read() or self.workers[slot].ended.is_set()
+            return log.read().decode(errors="replace")
 
     def _explain(self) -> None:
         """Let the workers say what they are waiting for."""
