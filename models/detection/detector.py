@@ -24,7 +24,7 @@ from models.detection.kinds import ASKED_TOGETHER, SYMPTOMS, Guess, KindsHead, v
 from models.detection.records import Block, Events, Limits, Rules, Scratch, Sheet
 from models.detection.rows import Rows, RowsInPlace, fresh
 from models.detection.scoring import ScoreConfig
-from models.detection.ticks import Ticks
+from models.detection.ticks import LEAST_TICKS, TICK_MS, Ticks
 from models.net.forecaster import Forecaster
 from models.net.packing import WaveRun, Waves, pack
 
@@ -255,6 +255,21 @@ class Detector:
         lengths = torch.tensor(self.config.alarm.times_as_long, dtype=torch.float64)
         rows.scalar("alarm")[streams] = 1 + severities.double()
         rows.scalar("peak")[streams] = lengths[severities]
+
+    def none_falls_silent(self, ticks: Ticks, first: int, rows: Rows, applied: Tensor) -> bool:
+        """Whether it is plain without its readings that no stream falls silent during a batch.
+
+        So it is, as a rule: no stream is due at a tick with what it had before, and after a reading in the batch the
+        ticks are too few. first: offset of the batch's first reading. rows, applied: see find_silent.
+        """
+        from models.detection.silence import find_among_others  # noqa: PLC0415  (as above)
+
+        after = ticks.clock_ms[np.searchsorted(ticks.offsets, first, side="right") :]
+        if len(after) and after[-1] - after[0] >= LEAST_TICKS * TICK_MS:
+            return False
+        due, none_busy = np.zeros(len(ticks), np.bool_), np.zeros(len(applied), np.bool_)
+        find_among_others(ticks.by_grid(), rows.scalars.numpy(), applied.numpy(), none_busy, self._rules, due)
+        return not due.any()
 
     def find_silent(self, ticks: Ticks, arrivals: "Arrivals", rows: Rows, applied: Tensor, busy: Bools) -> Int64s:
         """Offsets of the ticks at which streams may fall silent while a batch is judged.

@@ -142,11 +142,11 @@ class Decoder:
 
     def _decode_all(self, fetched: Fetched, decode: Callable[[bytes], Any]) -> tuple[Int64s, Doubles] | None:
         """The way of records without a flaw, a reading each and in one format; None for any other."""
-        keys, values = fetched.keys, fetched.values
-        if None in keys or None in values or not _all_good(cast(list[bytes], keys), cast(list[bytes], values)):
-            return None
+        keys, values = cast(list[bytes], fetched.keys), cast(list[bytes], fetched.values)  # a missing one has no length
         try:
-            messages = list(map(decode, cast(list[bytes], values)))
+            if not _all_good(keys, values):
+                return None
+            messages = list(map(decode, values))
             times = np.array(
                 [m.timestamp if type(m.timestamp) is int else milliseconds_of(m.timestamp) for m in messages], np.int64
             )
@@ -154,7 +154,7 @@ class Decoder:
             if messages[0].values is UNSET and len(self.features) == 1:
                 for message, key in zip(messages, keys, strict=True):
                     if message.name is not UNSET or message.metric is not UNSET:
-                        check_metric(message, cast(bytes, key))
+                        check_metric(message, key)
         except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError, RejectedReading):
             return None
         if columns.shape != (len(messages), len(self.features)) or (np.abs(columns) > MAX_VALUE).any():

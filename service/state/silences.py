@@ -31,6 +31,9 @@ def offsets_of_silence(
 
     forgetting: where in the batch idle streams are forgotten.
     """
+    first = int(batch.readings.offsets[0])
+    if not batch.ends and detector.none_falls_silent(ticks, first, slab.rows, slab.applied):
+        return np.empty(0, np.int64)
     arrivals, busy = _arrivals(detector, slab, batch, forgetting)
     return detector.find_silent(ticks, arrivals, slab.rows, slab.applied, busy)
 
@@ -117,10 +120,10 @@ def _arrivals(
     if len(unknown):  # each new stream behind all slots, so that it is one of the streams below
         slots = slots.copy()
         slots[unknown] = [slab.room + new.setdefault(batch.keys[n], len(new)) for n in unknown.tolist()]
-    found, streams = np.unique(slots, return_inverse=True)
+    busy = np.zeros(slab.room + len(new), np.bool_)
+    busy[slots] = True
+    found, streams = np.flatnonzero(busy), (np.cumsum(busy) - 1)[slots]
     known = torch.from_numpy(found[: len(found) - len(new)])
-    busy = np.zeros(slab.room, np.bool_)
-    busy[known.numpy()] = True
     scalars, last = slab.rows.scalars[known], slab.rows.channel("last")[known]
     fresh_scalars, fresh_last = scalars, last  # not looked at where no stream is forgotten or new
     if new or len(forgetting.offsets):
@@ -149,4 +152,4 @@ def _arrivals(
         forgetting.offsets,
         forgetting.before,
         NO_PAUSES if batch.paused_until is None else batch.paused_until,
-    ), busy
+    ), busy[: slab.room]

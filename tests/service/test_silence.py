@@ -402,6 +402,23 @@ def test_a_batch_is_cut_where_a_stream_falls_silent_and_nowhere_else(detector: D
     assert judged.pieces <= 8
 
 
+def test_where_it_is_plain_that_none_is_due_readings_are_not_followed_to_find_who_falls_silent(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [*regular(0, 0, 60, 300), *regular(1, 5, 60, 300)]
+    records = records_of(sorted([*others, *without(regular(2, 9, 60, 300), 9_000, 9_900)]))
+    followed = list[int]()
+    find = Detector.find_silent
+    monkeypatch.setattr(Detector, "find_silent", lambda *a: followed.append(len(a[1])) or find(*a))
+    judged = judge(detector, records, range(0, len(records), 6))
+    some = len(followed)
+    monkeypatch.setattr(Detector, "none_falls_silent", lambda *_: False)
+    expected = judge(detector, records, range(0, len(records), 6))
+    assert judged.events == expected.events != []
+    assert (judged.silences, judged.pieces) == (expected.silences, expected.pieces)
+    assert 0 < some < (len(followed) - some) / 4
+
+
 # --- crashes
 
 
