@@ -21,7 +21,7 @@ from torch import Tensor
 from models.data.arrays import Bools, Doubles, Int64s
 from models.detection.alarm import AlarmConfig, Change, OpenedBy, Severity
 from models.detection.kinds import ASKED_TOGETHER, SYMPTOMS, Guess, KindsHead, vote_of, with_symptoms
-from models.detection.records import Block, Events, Limits, Rules, Scratch, Sheet
+from models.detection.records import NEVER, Block, Events, Limits, Rules, Scratch, Sheet
 from models.detection.rows import Rows, RowsInPlace, fresh
 from models.detection.scoring import ScoreConfig
 from models.detection.ticks import LEAST_TICKS, TICK_MS, Ticks
@@ -256,14 +256,15 @@ class Detector:
         rows.scalar("alarm")[streams] = 1 + severities.double()
         rows.scalar("peak")[streams] = lengths[severities]
 
-    def none_falls_silent(self, ticks: Ticks, first: int, rows: Rows, applied: Tensor) -> bool:
-        """Whether it is plain without its readings that no stream falls silent during a batch.
+    def none_falls_silent(self, ticks: Ticks, offsets: Int64s, rows: Rows, applied: Tensor) -> bool:
+        """Whether it is plain, without following its readings, that no stream falls silent during a batch.
 
         So it is, as a rule: no stream is due at a tick with what it had before, and after a reading in the batch the
-        ticks are too few. first: offset of the batch's first reading. rows, applied: see find_silent.
+        ticks are too few. offsets: (N,) of its readings. rows, applied: see find_silent.
         """
         from models.detection.silence import find_among_others  # noqa: PLC0415  (as above)
 
+        first = offsets[0] if len(offsets) else NEVER
         after = ticks.clock_ms[np.searchsorted(ticks.offsets, first, side="right") :]
         if len(after) and after[-1] - after[0] >= LEAST_TICKS * TICK_MS:
             return False

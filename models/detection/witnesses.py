@@ -9,6 +9,7 @@ from models.data.arrays import Doubles
 from models.data.time_units import DAY_MS
 from models.detection.arithmetic import add, at_least, at_most, one_if
 from models.detection.compiling import compiled
+from models.detection.expectation import band_std
 from models.detection.records import FARTHEST, LONGER, SMALLEST_DEVIATION, STRONGEST, Look, Rules, Scores, Scratch
 from models.detection.rows import LARGEST_RESIDUAL, LASTING_LAW, REBOUND_LAW, Channels, Scalars
 from models.detection.thresholds import over_own, rarity_of, repeats
@@ -21,8 +22,10 @@ REPEATED_LONGER = 4.0  # in place of LONGER, where a value repeats by nature
 MOVES = 0.5  # share of its readings: a value that changes more seldom stands still by nature
 REBOUND_SHARE = 0.85  # that is left of a residual at the next reading: what leaps back soon is a rebound
 NEARLY = 0.05  # of what nine in ten errors stay below: a value nearer to the one before is as good as equal to it
-CALM = 0.25  # of the same: a value nearer than this is calm, as few are in a row
-CALM_COUNTS = 0.25  # of an equal one
+CALM_COUNTS = 0.25  # of an equal one: a reading that is exactly as expected
+AGAINST_CALM = 2.164  # times an error's square: 3/2 over ln 2, see calm_evidence()
+FARTHEST_AGAINST = 3.0  # standard deviations: one spike does not hide that all else is calm
+WIDEST_NOISE = 1.5  # times what the band says: a standard deviation of heavy tails says little of what is usual
 CALM_DAYS = 2.0  # until nights have been seen: what is calm is not told before
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
@@ -243,8 +246,8 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_
     """Take a reading into the runs of equal and of missing values; says how long they are over what is healthy.
 
     A run that is over teaches its whole length if it lasted a day, as a weekend does; else what was healthy at most.
-    One in which some values were calm but not equal counts below 0. Of those it is not known in a stream's first days
-    what is healthy: none is told then, and each teaches its whole length.
+    One in which not all values were equal is a sum of what speaks for calm, and counts below 0. Of those it is not
+    known in a stream's first days what is healthy: none is told then, and each teaches its whole length.
     """
     if look.present == 0:
         channel.missing_run += one_if(channel.known > 0)
@@ -252,19 +255,13 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_
         longest = learned_run(channel.missing_run, channel.longest_missing_run, MISSING_READINGS, interval_ms)
         channel.longest_missing_run = at_least(channel.longest_missing_run, longest)
         channel.missing_run = 0.0
-        moved, error = abs(look.value - look.before), usual_error(channel)
-        equal = moved <= error * NEARLY
         channel.changes += one_if(look.value != look.before)
-        if moved > error * CALM:
-            longest = abs(channel.equal_run)
-            if knows_calm or channel.equal_run > 0:
-                longest = learned_run(longest, channel.longest_equal_run, EQUAL_READINGS, interval_ms)
-            channel.longest_equal_run = at_least(channel.longest_equal_run, longest)
-            channel.equal_run = 0.0
-        elif equal and channel.equal_run > -1:
+        if abs(look.value - look.before) > usual_error(channel) * NEARLY:
+            follow_calm(channel, look, interval_ms, knows_calm)
+        elif channel.equal_run > -1:
             channel.equal_run = at_least(channel.equal_run, 0.0) + 1
         else:
-            channel.equal_run = -abs(channel.equal_run) - (1.0 if equal else CALM_COUNTS)
+            channel.equal_run -= 1
     look.missing = look.equal = 0.0
     if channel.missing_run > 0:
         look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
@@ -272,6 +269,33 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_
     if run > 0 and channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
         longer = REPEATED_LONGER if repeats(channel) else LONGER
         look.equal = run / at_least(channel.longest_equal_run * longer, EQUAL_READINGS)
+
+
+@compiled
+def follow_calm(channel: Channels[float], look: Look, interval_ms: float, knows_calm: bool) -> None:
+    """Take a reading that is not equal into the run: what speaks against calm ends one of equal values."""
+    counts, run = calm_evidence(channel, look), abs(channel.equal_run)
+    if counts < 0:
+        longest = run
+        if knows_calm or channel.equal_run > 0:
+            longest = learned_run(run, channel.longest_equal_run, EQUAL_READINGS, interval_ms)
+        channel.longest_equal_run = at_least(channel.longest_equal_run, longest)
+        run = 0.0 if channel.equal_run > 0 else run
+    channel.equal_run = -at_least(run + counts, 0.0)
+
+
+@compiled
+def calm_evidence(channel: Channels[float], look: Look) -> float:
+    """What a reading counts for calm, in equal ones; below 0 where it speaks against it.
+
+    The logarithm of how much likelier its error is with half of the noise (Page 1954), where noise is normal: ln 2 less
+    3/2 of its square in standard deviations. The band narrows while calm lasts, the standard deviation hardly does.
+    """
+    error = FARTHEST_AGAINST
+    if usual_error(channel) > 0:
+        noise = at_most(look.residual_std, band_std(channel) * WIDEST_NOISE)
+        error = at_most(abs(look.residual - look.bias) / noise, FARTHEST_AGAINST)
+    return CALM_COUNTS * (1 - AGAINST_CALM * error * error)
 
 
 @compiled

@@ -31,8 +31,8 @@ def offsets_of_silence(
 
     forgetting: where in the batch idle streams are forgotten.
     """
-    first = int(batch.readings.offsets[0])
-    if not batch.ends and detector.none_falls_silent(ticks, first, slab.rows, slab.applied):
+    offsets = batch.readings.offsets.numpy()
+    if not batch.ends and detector.none_falls_silent(ticks, offsets, slab.rows, slab.applied):
         return np.empty(0, np.int64)
     arrivals, busy = _arrivals(detector, slab, batch, forgetting)
     return detector.find_silent(ticks, arrivals, slab.rows, slab.applied, busy)

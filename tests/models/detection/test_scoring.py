@@ -9,7 +9,16 @@ import pytest
 from models.data.arrays import Doubles
 from models.detection.alarm import AlarmConfig, Change, OpenedBy
 from models.detection.learning import LARGEST_LEARNED, SETTLING
-from models.detection.records import FARTHEST, NO_LIMITS, SMALLEST_DEVIATION, SMALLEST_VARIANCE, STRONGEST, Scores, Step
+from models.detection.records import (
+    BAND_REACH,
+    FARTHEST,
+    NO_LIMITS,
+    SMALLEST_DEVIATION,
+    SMALLEST_VARIANCE,
+    STRONGEST,
+    Scores,
+    Step,
+)
 from models.detection.rows import CHANNELS, SCALARS
 from models.detection.scoring import ScoreConfig
 from models.detection.thresholds import HIGHEST_PEAK, PRIOR_BLOCKS
@@ -577,25 +586,57 @@ def test_noise_that_falls_to_a_tenth_is_told_once_nights_have_been_seen(step_s: 
     assert (OpenedBy.STUCK in opened) == told
 
 
+def test_noise_that_falls_to_a_tenth_is_told_where_the_value_moves_by_nature() -> None:
+    """Up and down with the day, by more from reading to reading than what is left of the noise."""
+    of_day = 10 * np.sin(2 * np.pi * np.arange(3_200) / 288)
+    values = 50 + of_day + 0.5 * noise(readings=3_200) * np.where(np.arange(3_200) < 3_000, 1.0, 0.1)
+    transitions = judged(values, step_ms=300_000).transitions
+    assert [one.opened_by for one in transitions if one.change == Change.OPENED] == [OpenedBy.STUCK]
+
+
 def test_nights_that_are_calm_are_no_anomaly() -> None:
     values = 50 + remember(noise(readings=28 * 288), 0.8) * np.where(np.arange(28 * 288) % 288 < 96, 0.05, 1.0)
     assert OpenedBy.STUCK not in [one.opened_by for one in judged(values, step_ms=300_000).transitions]
 
 
-def test_a_calm_value_counts_a_quarter_of_an_equal_one_which_begins_anew_after_a_few() -> None:
-    one, runs, value = with_runs(band=1.0), [], 0.0
-    for move in [0.0, 0.3, 0.2, 0.2, 0.01, 0.0, 0.2, 0.0, -0.2, 0.2, 0.2, 0.4]:
-        value += move
-        judge_values(one, [value])
+def judge_errors(one: OneStream, moves: Sequence[float], errors: Sequence[float]) -> list[float]:
+    """Readings that move the value, and are so many standard deviations off; returns the run after each."""
+    runs, value = [], 0.0
+    for move, error in zip(moves, errors, strict=True):
+        value, one.looks[0].before = value + move, value
+        score(error, value, one)
         runs.append(one.channels[0].equal_run)
-    assert runs == [1, 0, -0.25, -0.5, 1, 2, -2.25, -3.25, -3.5, -3.75, -4, 0]
+    return runs
+
+
+@pytest.mark.parametrize(("error", "counts"), [(0.0, 0.25), (0.68, 0.0), (1.0, -0.291), (3.0, -4.619), (50.0, -4.619)])
+def test_a_reading_speaks_for_calm_or_against_it_by_its_error(error: float, counts: float) -> None:
+    (run,) = judge_errors(with_runs(band=BAND_REACH, equal_run=-8.0), [0.5], [error])
+    assert -run == pytest.approx(8 + counts, abs=2e-3)
+
+
+def test_of_noise_no_more_is_usual_than_half_as_much_again_as_the_band_says() -> None:
+    (run,) = judge_errors(with_runs(band=BAND_REACH / 10, equal_run=-8.0), [0.5], [0.15])
+    assert -run == pytest.approx(8 - 0.291, abs=2e-3)
+
+
+def test_an_equal_value_counts_one_and_a_run_of_equal_ones_begins_anew_after_few_calm_ones() -> None:
+    one, calm = with_runs(band=BAND_REACH), 0.0
+    runs = judge_errors(one, [0.0, 0.3, 0.3, 0.3, 0.01, 0.0, 0.3, 0.0, 0.3], [calm, 3.0, *[calm] * 7])
+    assert runs == [1, 0, -0.25, -0.5, 1, 2, -2.25, -3.25, -3.5]
+
+
+def test_one_reading_that_is_not_calm_ends_a_run_of_equal_ones_and_not_one_of_calm_ones() -> None:
+    equal, calm = (with_runs(band=BAND_REACH, equal_run=run) for run in (12.0, -12.0))
+    assert [judge_errors(one, [0.5], [9.0]) for one in (equal, calm)] == [[0], [pytest.approx(-12 + 4.619, abs=2e-3)]]
+    assert [one.channels[0].longest_equal_run for one in (equal, calm)] == [12, 12]
 
 
 @pytest.mark.parametrize(("days", "longest"), [(1.0, 60.0), (3.0, 20.0)])
 def test_what_is_calm_teaches_its_whole_length_in_the_first_days(days: float, longest: float) -> None:
-    one = with_runs(band=1.0)
+    one = with_runs(band=BAND_REACH)
     one.stream.days = days
-    judge_values(one, [0.2 * (n % 2) for n in range(1, 241)] + [9.0])
+    judge_errors(one, [0.2, -0.2] * 120 + [9.0], [0.0] * 240 + [9.0])
     assert one.channels[0].longest_equal_run == longest
 
 
