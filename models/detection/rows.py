@@ -161,7 +161,7 @@ class Channels(_Statistics[T]):
     week_gain_1: T = remembered(0.0, "gain steps", "")
     week_product: T = remembered(0.0, "spreads²", "what the day of the week adds times what the profile left")
     week_square: T = remembered(0.0, "spreads²", "what the day of the week adds, squared")
-    equal_run: T = remembered(0.0, "readings", "in a row that are equal; below 0: as many speak for calm")
+    equal_run: T = remembered(0.0, "readings", "in a row that are equal; below 0, a sum of what speaks for calm")
     longest_equal_run: T = remembered(0.0, "readings", "the longest of these runs that are over")
     changes: T = remembered(0.0, "readings", "that did not repeat the value before them")
     missing_run: T = remembered(0.0, "readings", "whose value is missing, in a row until now")

@@ -25,7 +25,7 @@ NEARLY = 0.05  # of what nine in ten errors stay below: a value nearer to the on
 CALM_COUNTS = 0.25  # of an equal one: a reading that is exactly as expected
 AGAINST_CALM = 2.164  # times an error's square: 3/2 over ln 2, see calm_evidence()
 FARTHEST_AGAINST = 3.0  # standard deviations: one spike does not hide that all else is calm
-WIDEST_NOISE = 1.5  # times what the band says: a standard deviation of heavy tails says little of what is usual
+WIDEST_NOISE = 1.5  # times what the band says: few large errors widen a standard deviation beyond what is usual
 CALM_DAYS = 2.0  # until nights have been seen: what is calm is not told before
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 

@@ -600,7 +600,7 @@ def test_nights_that_are_calm_are_no_anomaly() -> None:
 
 
 def judge_errors(one: OneStream, moves: Sequence[float], errors: Sequence[float]) -> list[float]:
-    """Readings that move the value, and are so many standard deviations off; returns the run after each."""
+    """Readings with these moves and, in standard deviations, errors; returns the run after each."""
     runs, value = [], 0.0
     for move, error in zip(moves, errors, strict=True):
         value, one.looks[0].before = value + move, value
@@ -620,7 +620,7 @@ def test_of_noise_no_more_is_usual_than_half_as_much_again_as_the_band_says() ->
     assert -run == pytest.approx(8 - 0.291, abs=2e-3)
 
 
-def test_an_equal_value_counts_one_and_a_run_of_equal_ones_begins_anew_after_few_calm_ones() -> None:
+def test_an_equal_value_counts_one_and_a_run_of_equal_ones_starts_over_after_few_calm_ones() -> None:
     one, calm = with_runs(band=BAND_REACH), 0.0
     runs = judge_errors(one, [0.0, 0.3, 0.3, 0.3, 0.01, 0.0, 0.3, 0.0, 0.3], [calm, 3.0, *[calm] * 7])
     assert runs == [1, 0, -0.25, -0.5, 1, 2, -2.25, -3.25, -3.5]
