@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from models.data.arrays import Int64s
 from models.data.rfc3339 import rfc3339
 from models.data.time_units import DAY_MS
 from models.detection.detector import Detector, DetectorConfig
 from models.detection.scoring import ScoreConfig
+from models.detection.ticks import Ticks
 from service.input.events import Event, decode_event
 from service.input.wire import encode_reading, encode_silent
 from service.log.memory_log import Assign, Crash, Fault, Revoke
@@ -407,9 +409,13 @@ def test_where_it_is_plain_that_none_is_due_readings_are_not_followed_to_find_wh
 ) -> None:
     others = [*regular(0, 0, 60, 300), *regular(1, 5, 60, 300)]
     records = records_of(sorted([*others, *without(regular(2, 9, 60, 300), 9_000, 9_900)]))
-    followed = list[int]()
-    find = Detector.find_silent
-    monkeypatch.setattr(Detector, "find_silent", lambda *a: followed.append(len(a[1])) or find(*a))
+    followed, find = list[int](), Detector.find_silent
+
+    def follow(detector: Detector, ticks: Ticks, *more: Any) -> Int64s:
+        followed.append(len(ticks))
+        return find(detector, ticks, *more)
+
+    monkeypatch.setattr(Detector, "find_silent", follow)
     judged = judge(detector, records, range(0, len(records), 6))
     some = len(followed)
     monkeypatch.setattr(Detector, "none_falls_silent", lambda *_: False)
