@@ -325,7 +325,7 @@ class Detector:
                 streams, begin = slice(first, first + some.shape[1]), 0
                 mine, theirs = rows.take(streams), limits.take(streams)
                 while begin < len(some):
-                    coming = some[begin : begin + longest], batch.times_ms, mine.scalars, mine.slots
+                    coming = some[begin : begin + longest], batch.times_ms, mine.channels, mine.scalars, mine.slots
                     end = begin + judge.waves_until_scale_moves(*coming, self._rules.adopt_after, self._rules.adopt_ms)
                     self._judge(batch, some[begin:end], mine, theirs)
                     begin = end

@@ -21,7 +21,15 @@ from models.detection.arithmetic import at_least, at_most, one_if
 from models.detection.compiling import compiled, fetch_ahead, is_kept, kept
 from models.detection.events import asks_for_kind, follow_symptoms, note
 from models.detection.expectation import bias_of, expect, learn_band, learn_expectation
-from models.detection.learning import learn_gap, learn_scale, learn_silence, move_scale, update_baseline
+from models.detection.learning import (
+    learn_gap,
+    learn_scale,
+    learn_silence,
+    move_scale,
+    never_moved,
+    readings_until_due,
+    update_baseline,
+)
 from models.detection.net_arithmetic import predict, recall, remember, show
 from models.detection.pauses import is_paused, keep, put_back
 from models.detection.records import LATE_LIMIT, Block, Events, Limits, Rules, Scores, Scratch, Sheet, Step
@@ -35,7 +43,8 @@ LONGEST_DAYS = 1 / 24  # that one reading stands for: after a gap it knows no mo
 JUDGED, LATE, AGAIN = range(3)  # what becomes of a reading
 
 _LAST, _AGE, _TIME_MS = CHANNELS.places["last"], *(SCALARS.places[n] for n in ("age", "time_ms"))
-_LATE_RUN, _RESCALE_AT, _LENGTH, _ALARM = (SCALARS.places[n] for n in ("late_run", "rescale_at", "length", "alarm"))
+_LATE_RUN, _LENGTH, _ALARM = (SCALARS.places[n] for n in ("late_run", "length", "alarm"))
+_CENTRE, _SPREAD = CHANNELS.places["centre"], CHANNELS.places["spread"]
 _OPENED_MS, _DAYS = SCALARS.places["opened_ms"], SCALARS.places["days"]
 _CHANNELS, _SCALARS, _RELATIONS = len(CHANNELS), len(SCALARS), len(RELATIONS)
 
@@ -108,7 +117,13 @@ def fate_of(time_ms: float, values: Doubles, last: Doubles, clock_ms: float, lat
 
 @kept
 def waves_until_scale_moves(
-    readings: Int64s, times_ms: Int64s, scalars: Doubles, slots: Int64s, adopt_after: float, adopt_ms: float
+    readings: Int64s,
+    times_ms: Int64s,
+    channels: Doubles,
+    scalars: Doubles,
+    slots: Int64s,
+    adopt_after: float,
+    adopt_ms: float,
 ) -> int:
     """How many waves can be taken at most before a stream may reach the age, or its alarm the length, to move.
 
@@ -117,7 +132,10 @@ def waves_until_scale_moves(
     waves = int(at_least(at_most(adopt_after, float(len(readings))), 1.0))
     for stream in range(len(slots)):
         slot = slots[stream]
-        waves = min(waves, max(int(scalars[slot, _RESCALE_AT] - scalars[slot, _AGE]), 1))
+        waits = False
+        for f in range(channels.shape[2]):
+            waits = waits or never_moved(channels[slot, _CENTRE, f], channels[slot, _SPREAD, f])
+        waves = min(waves, readings_until_due(int(scalars[slot, _AGE]), waits))
         if scalars[slot, _ALARM] == 0:
             continue
         wave = max(int(adopt_after - scalars[slot, _LENGTH]) - 1, 0)

@@ -21,6 +21,7 @@ from models.detection.rows import (
     Channels,
     Scalars,
 )
+from models.detection.scoring import BLOCK_DIGIT
 from models.detection.thresholds import ask_less, calibrate
 from models.detection.ticks import LEAST_TICKS, TICK_MS
 from models.detection.witnesses import healthy_gap
@@ -30,6 +31,7 @@ SMALLEST_SHARE = 1e-6  # and this share of its level
 LARGEST_LEARNED = 8.0  # standard deviations: of what is further off no more is learned, or a glitch would deafen
 SETTLING = 48.0  # readings that a variance is learned from before the strength, which it scales, is
 RANGE_GROWTH = 0.05  # of the range, that one anomalous reading widens it by at most
+WAITS_READINGS = 256  # after which it is asked again whether a channel that never moved does
 GAP_READINGS = 256.0  # length of the memory of the usual interval
 GAP_SETTLING = 16.0  # readings whose gaps are learned whatever they are
 
@@ -89,13 +91,22 @@ def update_baseline(
         )
         together.block_peak = at_least(together.block_peak, scores.peaks[3] * scores.scored)
         together.lasting_block_peak = at_least(together.lasting_block_peak, scores.peaks[4] * scores.scored)
-    stream.block_seen += scores.scored
     stream.residual_block_peak = at_least(stream.residual_block_peak, scores.peaks[0] * scores.scored)
     stream.level_block_peak = at_least(stream.level_block_peak, scores.peaks[1] * scores.scored)
     stream.range_block_peak = at_least(stream.range_block_peak, scores.peaks[2] * scores.scored)
-    if stream.block_seen >= rules.block_readings and stream.alarm == 0:  # what is open is judged as when it opened
+    if count_in_block(stream, scores.scored, rules) and stream.alarm == 0:  # what is open is judged as when it opened
         calibrate(stream, relation, scratch, rules, false_alarm_ms)
     ask_less(stream, together, rules.factor_fades)
+
+
+@compiled
+def count_in_block(stream: Scalars[float], scored: float, rules: Rules) -> bool:
+    """Take a reading into the calibration block; says whether that is full."""
+    seen, full = stream.blocks - int(stream.blocks), rules.block_readings * BLOCK_DIGIT
+    if seen < full:
+        seen += scored * BLOCK_DIGIT
+        stream.blocks += scored * BLOCK_DIGIT
+    return seen >= full
 
 
 @compiled
@@ -150,7 +161,7 @@ def learn_scale(channel: Channels[float], look: Look, step: Step) -> None:
     anomaly.
     """
     weight = step.learns * look.present
-    if never_moved(channel):
+    if never_moved(channel.centre, channel.spread):
         weight = look.present
     if channel.known > 0:  # before the first there was none
         moved = look.value - look.before
@@ -184,17 +195,17 @@ def move_scale(stream: Scalars[float], relation: Doubles, scratch: Scratch, rule
             shrink_relation(relation, scratch, stream.length)
         for f in range(len(scratch.channels)):
             adopt_level(scratch.channels[f], stream.length)
-    if stream.age == stream.rescale_at:
+    if readings_until_due(int(stream.age) - 1, has_never_moved(scratch)) == 1:
         move_scales(stream, relation, scratch, rules)
 
 
 @compiled
 def move_scales(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules: Rules) -> None:
-    """At ages that double, those of all channels; at the end of each block, those of channels that never moved."""
-    doubled, begun, waits = is_power_of_two(stream.age), False, False
+    """At ages that double, those of all channels; more often, those of channels that never moved."""
+    doubled, begun = is_power_of_two(stream.age), False
     for f in range(len(scratch.channels)):
         channel = scratch.channels[f]
-        never = never_moved(channel)
+        never = never_moved(channel.centre, channel.spread)
         scratch.looks[f].shrink = 1.0
         if doubled or never:
             centre, was_known = channel.centre, channel.spread < math.inf
@@ -203,17 +214,33 @@ def move_scales(stream: Scalars[float], relation: Doubles, scratch: Scratch, rul
                 calendar = scratch.channel_numbers[f, CALENDAR_BEGIN:CALENDAR_END]
                 by = within((channel.centre - centre) / channel.spread, FARTHEST_LEARNED)
                 move_origin(channel, calendar, by)
-        waits = waits or never_moved(channel)
-        if never and not never_moved(channel):
+        if never and not never_moved(channel.centre, channel.spread):
             begun = True
             begin_to_move(channel, rules)
     if len(scratch.matrix) > 0 and (doubled or begun):
         rescale_relation(relation, scratch)
-    stream.rescale_at = 2.0
-    while stream.rescale_at <= stream.age:
-        stream.rescale_at *= 2
-    if waits:
-        stream.rescale_at = at_most(stream.rescale_at, stream.age + rules.block_readings)
+
+
+@compiled
+def readings_until_due(age: int, waits: bool) -> int:
+    """How many readings after that of this age centre and spread are next derived again.
+
+    waits: whether a channel never moved. Then they are also each WAITS_READINGS, since the first leap is not far off.
+    """
+    due = 2
+    while due <= age:
+        due *= 2
+    until = due - age
+    return min(until, WAITS_READINGS - age % WAITS_READINGS) if waits else until
+
+
+@compiled
+def has_never_moved(scratch: Scratch) -> bool:
+    """Whether that is so of one of the channels."""
+    waits = False
+    for f in range(len(scratch.channels)):
+        waits = waits or never_moved(scratch.channels[f].centre, scratch.channels[f].spread)
+    return waits
 
 
 @compiled
@@ -222,9 +249,9 @@ def is_power_of_two(age: float) -> bool:
 
 
 @compiled
-def never_moved(channel: Channels[float]) -> bool:
-    """Whether the spread is that of one value."""
-    return bool(channel.spread <= abs(channel.centre) * SMALLEST_SHARE + SMALLEST_SPREAD)
+def never_moved(centre: float, spread: float) -> bool:
+    """Whether a channel's spread is that of one value."""
+    return bool(spread <= abs(centre) * SMALLEST_SHARE + SMALLEST_SPREAD)
 
 
 @compiled

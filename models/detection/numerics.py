@@ -31,7 +31,7 @@ from models.detection.rows import (
     RowsInPlace,
     fresh,
 )
-from models.detection.scoring import ScoreConfig
+from models.detection.scoring import BLOCK_DIGIT, ScoreConfig
 from models.detection.ticks import Ticks
 from models.net.forecaster import Forecaster, ForecasterConfig
 from models.net.packing import pack
@@ -268,7 +268,7 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
     }.items():
         rows.channel(channel)[lived] = column.expand_as(centre)[lived].double()
     for which, scalar, number in (
-        *((lived, "age", 200.0), (lived & kinds.moving, "age", 253.0), (lived, "rescale_at", 256.0)),
+        *((lived, "age", 200.0), (lived & kinds.moving, "age", 253.0)),
         *((lived, "time_ms", float(START_MS)), (lived, "learned", 180.0), (lived, "residual_strength", 0.875)),
         *((lived, "residual_largest", 0.0625), (lived, "told_strength", 0.875), (lived, "told_largest", 0.0625)),
         *((lived, "residual_strength_mean", 0.75), (lived, "residual_strength_variance", 0.0625)),
@@ -277,7 +277,7 @@ def _golden_rows(config: ForecasterConfig, kinds: _GoldenKinds, centre: Tensor, 
         *((lived, "days", 2.5), (lived, "level_block_peak", 1.0)),
         *((lived, "level_peak_mean", 0.75), (lived, "level_peak_variance", 0.0625)),
         *((lived, "range_peak_mean", 0.5), (lived, "range_peak_variance", 0.25), (lived, "range_threshold", 1.5)),
-        *((lived, "block_seen", 13.0), (lived, "residual_block_peak", 2.0), (lived, "blocks", 5.0)),
+        *((lived, "blocks", 5 + 13 * BLOCK_DIGIT), (lived, "residual_block_peak", 2.0)),
         *((lived, "residual_peak_mean", 1.5), (lived, "residual_peak_variance", 0.25)),
         *((lived, "interval_ms", 60_000.0), (lived, "longest_gap_ms", 90_000.0), (lived, "level_factor", 1.5)),
         *((lived & kinds.in_alarm, "alarm", 1.0), (lived & kinds.in_alarm, "length", RULES.alarm.adopt_after - 3.0)),

@@ -176,7 +176,6 @@ class Scalars(_Statistics[T]):
     """What is remembered a stream; each (S,) float64."""
 
     age: T = remembered(0.0, "readings", "judged")
-    rescale_at: T = remembered(2.0, "readings", "the age at which a centre and spread are next derived")
     time_ms: T = remembered(0.0, "ms", "the stream's clock: event time of its last reading")
     late_run: T = remembered(0.0, "readings", "late ones dropped in a row")
     learned: T = remembered(-16.0, "readings", "in the residual statistics; the first 16 only warm the memory up")
@@ -191,8 +190,7 @@ class Scalars(_Statistics[T]):
     residual_strength_variance: T = remembered(0.0, "deviations²", "long variance of the same", "variance_of_several")
     level_strength_variance: T = remembered(0.0, "deviations²", "of the level deviation's", "tilt_variance")
     days: T = remembered(0.0, "days", "that the season has learned from")
-    block_seen: T = remembered(0.0, "readings", "scored ones in the calibration block")
-    blocks: T = remembered(0.0, "blocks", "that are full")
+    blocks: T = remembered(0.0, "blocks", "that are full, and 2^-20 of one for each scored reading since")
     residual_block_peak: T = remembered(0.0, "deviations", "the smoothed residual's largest in the block", "block_peak")
     level_block_peak: T = remembered(0.0, "deviations", "the level's", "tilt_block_peak")
     range_block_peak: T = remembered(0.0, "margins", "how far outside the range a reading of it lay")

@@ -29,6 +29,9 @@ SHAPE = 0.05
 SHAPE_MEAN = 0.9735042655627756  # Γ(1 + SHAPE)
 SHAPE_STD = 0.06033419261044142  # √(Γ(1 + 2 SHAPE) - Γ(1 + SHAPE)²)
 
+BLOCK_DIGIT = 2.0**-20
+"""What a scored reading adds to Scalars.blocks: whole ones are full blocks, the rest is of the one that is not."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreConfig:
@@ -57,8 +60,8 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if min(self.warm_up, self.smooth_readings, self.level_readings, self.long_readings) < 1:
             raise ValueError("warm_up, smooth_readings, level_readings and long_readings: expected at least 1 each")
-        if min(self.block_readings, self.blocks) < 1:
-            raise ValueError("block_readings and blocks: expected at least 1 each")
+        if min(self.block_readings, self.blocks) < 1 or self.block_readings * BLOCK_DIGIT >= 1:
+            raise ValueError(f"block_readings and blocks: expected at least 1 each, and below {1 / BLOCK_DIGIT:,.0f} readings")
         if min(self.sharp_period, self.lasting_period, self.smooth_period) < 2 * self.block_readings:
             raise ValueError("sharp_period, lasting_period and smooth_period: expected at least two blocks each")
         if not min(self.lowest_threshold, self.lowest_sudden, self.range_share, self.range_spreads) > 0:

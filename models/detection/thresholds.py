@@ -56,7 +56,7 @@ def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules
     false_alarm_ms: event time in which the stream may raise one false alarm; 0: as the rules have it, in readings.
     Block maxima: Coles 2001, ch. 3; parameters of the law by the method of moments.
     """
-    stream.blocks += 1
+    stream.blocks = int(stream.blocks) + 1.0
     rate = 1 / at_most(stream.blocks + PRIOR_BLOCKS, rules.blocks)
     sharp, lasting = rules.sharp_deviations, rules.lasting_deviations
     smooth = smooth_deviations(stream.blocks, rules)
@@ -85,7 +85,6 @@ def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules
             learn_law(relation, REBOUND_LAW, f, rate, of_one[1], LOWEST_REBOUND)
     calibrate_sudden(scratch, rate, sharp, lowest_sudden)
     stream.residual_block_peak = stream.level_block_peak = stream.range_block_peak = 0.0
-    stream.block_seen = 0.0
 
 
 @compiled

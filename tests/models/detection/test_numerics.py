@@ -126,9 +126,10 @@ def test_the_golden_readings_take_every_way_through_the_arithmetic() -> None:
     assert (was_open & ~now_open & (after["rest"] < 0)).any(), "an anomaly that lasts is adopted"
     assert (~was_open & now_open).any(), "an alarm is open at the end"
     assert (~was_open & ever_open & ~now_open & (after["rest"] >= 0)).any(), "an alarm opens and recovers"
-    assert (after["blocks"] > before["blocks"]).any(), "a calibration block is full"
-    assert (after["rescale_at"] > before["rescale_at"])[lived].any(), "a scale moves"
-    assert (after["rescale_at"] == before["rescale_at"])[lived].sum() > 500, "and most do not"
+    assert (after["blocks"].trunc() > before["blocks"].trunc()).any(), "a calibration block is full"
+    moved = (after["age"] >= 256)[lived]
+    assert moved.any(), "a scale moves"
+    assert (~moved).sum() > 500, "and most do not"
     assert len(set(outcome.score[lived].flatten().tolist())) > 1_000
     assert outcome.expected[fresh].isnan().any()
     assert outcome.expected[lived].isfinite().all()
@@ -146,7 +147,7 @@ def test_what_is_judged_for_the_fingerprint_is_the_same_everywhere() -> None:
         *numerics.golden_net().state_dict().values(),
     ):
         digest.update(column.contiguous().numpy().tobytes())
-    assert digest.hexdigest()[:16] == "2daba70fe3bc7a4a"
+    assert digest.hexdigest()[:16] == "0e610dbec1b32be4"
 
 
 @pytest.mark.slow

@@ -107,17 +107,24 @@ def test_a_channel_that_never_moved_has_a_small_spread_that_is_not_0(level: floa
     assert rescaled(learned(np.full(9, level))) == pytest.approx(abs(level) * 1e-6 + 1e-9)
 
 
-@pytest.mark.parametrize(("rescale_at", "moves"), [(8, False), (16, True), (32, False)])
-def test_the_scale_moves_only_where_it_is_due(rescale_at: int, moves: bool) -> None:
+@pytest.mark.parametrize(("age", "moves"), [(15, False), (16, True), (17, False), (768, False)])
+def test_the_scale_moves_only_where_it_is_due(age: int, moves: bool) -> None:
     values = np.random.default_rng(2).normal(50, 4, 16)
     one = OneStream()
     one.scratch.channels[0] = learned(values)
-    one.stream.age, one.stream.rescale_at = 16, rescale_at
+    one.stream.age = age
     LEARNING.move_scale(one.stream, one.relation, one.scratch, one.rules)
     channel = one.channels[0]
     assert channel.centre == pytest.approx(values.mean() if moves else 0)
     assert channel.spread == (pytest.approx(values.std(ddof=1)) if moves else math.inf)
-    assert one.stream.rescale_at == (32 if moves else rescale_at)
+
+
+@pytest.mark.parametrize("age", [2, 3, 255, 256, 767, 768, 1_000, 1_024])
+def test_scales_are_due_at_ages_that_double_and_often_while_a_channel_never_moved(age: int) -> None:
+    doubled = [2**power for power in range(1, 12)]
+    expected = {False: doubled, True: sorted({*doubled, *range(256, 2_048, 256)})}
+    for waits, due in expected.items():
+        assert LEARNING.readings_until_due(age, waits) == min(one for one in due if one > age) - age
 
 
 SHARES = ("season", "week", "clock", "level", "net")

@@ -149,7 +149,7 @@ def test_of_what_may_not_be_learned_only_thresholds_learn() -> None:
     take(Seen(300.0, 200.0, 9.0, 400.0, (9e5,), 50.0), one, updates=0.0)
     moved = [name for name, now in one.numbers().items() if (now != before[name]).any()]
     peaks = [f"{witness}_block_peak" for witness in ("residual", "level", "range")]
-    assert moved == ["sudden_block_peak", "block_seen", *peaks]
+    assert moved == ["sudden_block_peak", "blocks", *peaks]
 
 
 def test_of_a_residual_without_measure_no_more_is_learned_than_of_a_large_one() -> None:
