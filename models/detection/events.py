@@ -106,7 +106,7 @@ def lasted_ms(stream: Scalars[float], scratch: Scratch, elapsed_ms: float, rules
             continue
         furthest = abs(evidence_of(look, witness))
         if witness == OpenedBy.STUCK:
-            readings = abs(channel.equal_run)
+            readings = look.still
         elif witness == OpenedBy.MISSING:
             readings = channel.missing_run - 1
         elif witness == OpenedBy.LEVEL:

@@ -132,10 +132,12 @@ def waves_until_scale_moves(
     waves = int(at_least(at_most(adopt_after, float(len(readings))), 1.0))
     for stream in range(len(slots)):
         slot = slots[stream]
-        waits = False
-        for f in range(channels.shape[2]):
-            waits = waits or never_moved(channels[slot, _CENTRE, f], channels[slot, _SPREAD, f])
-        waves = min(waves, readings_until_due(int(scalars[slot, _AGE]), waits))
+        age = int(scalars[slot, _AGE])
+        waves, sooner = min(waves, readings_until_due(age, False)), readings_until_due(age, True)
+        if sooner < waves:
+            for f in range(channels.shape[2]):
+                if never_moved(channels[slot, _CENTRE, f], channels[slot, _SPREAD, f]):
+                    waves = sooner
         if scalars[slot, _ALARM] == 0:
             continue
         wave = max(int(adopt_after - scalars[slot, _LENGTH]) - 1, 0)

@@ -276,6 +276,7 @@ def adopt_level(channel: Channels[float], length: float) -> None:
     channel.centre = channel.mean = channel.low = channel.high = channel.mean_in_alarm
     channel.longest_equal_run = at_least(channel.longest_equal_run, abs(channel.equal_run))
     channel.longest_missing_run = at_least(channel.longest_missing_run, channel.missing_run)
+    channel.longest_swing = at_least(channel.longest_swing, abs(channel.swing_run))
 
 
 @compiled

@@ -12,7 +12,7 @@ from models.detection.compiling import compiled
 from models.detection.records import Rules, Scratch
 from models.detection.rows import CHANNELS, LARGEST_RESIDUAL, RELATION_LASTING, SCALARS, Table
 
-OF_CHANNELS = ("last", "mean_in_alarm", "level_deviation", "last_profile", "equal_run", "missing_run")
+OF_CHANNELS = ("last", "mean_in_alarm", "level_deviation", "last_profile", "equal_run", "missing_run", "swing_run")
 OF_STREAM = (
     "age",
     "time_ms",

@@ -133,7 +133,8 @@ class Look:
     rebound: float  # the smaller of two residuals of opposite sign that follow each other, in standard deviations
     beyond: float  # how far outside the range that was learned, raw; 0 inside, and where that does not count
     outside: float  # margins outside the range
-    equal: float  # the run of equal values, over the longest that is healthy
+    equal: float  # the run in which it stands still, is calm or does not swing, over the longest that is healthy
+    still: float  # readings of that run
     missing: float  # the run of missing ones, likewise
     relation: float  # how far the value is from what the other channels say, in spreads
     relation_std: float

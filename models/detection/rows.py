@@ -163,6 +163,8 @@ class Channels(_Statistics[T]):
     week_square: T = remembered(0.0, "spreads²", "what the day of the week adds, squared")
     equal_run: T = remembered(0.0, "readings", "in a row that are equal; below 0, a sum of what speaks for calm")
     longest_equal_run: T = remembered(0.0, "readings", "the longest of these runs that are over")
+    swing_run: T = remembered(0.0, "readings", "since the value was last low; below 0, since it was last high")
+    longest_swing: T = remembered(0.0, "readings", "the longest of these runs that are over")
     changes: T = remembered(0.0, "readings", "that did not repeat the value before them")
     missing_run: T = remembered(0.0, "readings", "whose value is missing, in a row until now")
     longest_missing_run: T = remembered(0.0, "readings", "the longest of these runs that are over")

@@ -61,7 +61,9 @@ class ScoreConfig:
         if min(self.warm_up, self.smooth_readings, self.level_readings, self.long_readings) < 1:
             raise ValueError("warm_up, smooth_readings, level_readings and long_readings: expected at least 1 each")
         if min(self.block_readings, self.blocks) < 1 or self.block_readings * BLOCK_DIGIT >= 1:
-            raise ValueError(f"block_readings and blocks: expected at least 1 each, and below {1 / BLOCK_DIGIT:,.0f} readings")
+            raise ValueError(
+                f"block_readings and blocks: expected at least 1 each, and below {1 / BLOCK_DIGIT:,.0f} readings"
+            )
         if min(self.sharp_period, self.lasting_period, self.smooth_period) < 2 * self.block_readings:
             raise ValueError("sharp_period, lasting_period and smooth_period: expected at least two blocks each")
         if not min(self.lowest_threshold, self.lowest_sudden, self.range_share, self.range_spreads) > 0:

@@ -27,6 +27,8 @@ AGAINST_CALM = 2.164  # times an error's square: 3/2 over ln 2, see calm_evidenc
 FARTHEST_AGAINST = 3.0  # standard deviations: one spike does not hide that all else is calm
 WIDEST_NOISE = 1.5  # times what the band says: few large errors widen a standard deviation beyond what is usual
 CALM_DAYS = 2.0  # until nights have been seen: what is calm is not told before
+SWING = 1.0  # spreads from the centre: where a value is further off, it is high, or low
+REGULAR_SWINGS = 64.0  # times the longest swing, that a value must be known for: else it is not one that swings
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
 
@@ -205,6 +207,7 @@ def furthest_channels(stream: Scalars[float], scratch: Scratch, rules: Rules) ->
         channel, look = scratch.channels[f], scratch.looks[f]
         look.outside = outside_of(channel, look, rules)
         follow_runs(channel, look, stream.interval_ms, stream.days >= CALM_DAYS)
+        follow_swings(channel, look, stream.interval_ms, stream.age)
         look.sudden = at_most(surprise(look), FARTHEST) * look.counts
         look.sudden_ratio = look.sudden / channel.sudden_threshold
         sudden = at_least(look.sudden_ratio, sudden)
@@ -262,13 +265,13 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_
             channel.equal_run = at_least(channel.equal_run, 0.0) + 1
         else:
             channel.equal_run -= 1
-    look.missing = look.equal = 0.0
+    look.missing = look.equal = look.still = 0.0
     if channel.missing_run > 0:
         look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
     run = abs(channel.equal_run) if knows_calm else channel.equal_run
     if run > 0 and channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
         longer = REPEATED_LONGER if repeats(channel) else LONGER
-        look.equal = run / at_least(channel.longest_equal_run * longer, EQUAL_READINGS)
+        look.equal, look.still = run / at_least(channel.longest_equal_run * longer, EQUAL_READINGS), run
 
 
 @compiled
@@ -282,6 +285,28 @@ def follow_calm(channel: Channels[float], look: Look, interval_ms: float, knows_
         channel.longest_equal_run = at_least(channel.longest_equal_run, longest)
         run = 0.0 if channel.equal_run > 0 else run
     channel.equal_run = -at_least(run + counts, 0.0)
+
+
+@compiled
+def follow_swings(channel: Channels[float], look: Look, interval_ms: float, age: float) -> None:
+    """Take a reading into the run since the value was last low, or high: it ends where the value is the other.
+
+    So a cycle that no longer rises as high is told, which the net knows within a few turns. Only of a value that has
+    swung often, as a rhythm does and a walk does not; else each run teaches its whole length.
+    """
+    rises, run = channel.swing_run >= 0, abs(channel.swing_run)
+    is_regular = age - run > at_least(channel.longest_swing, EQUAL_READINGS) * REGULAR_SWINGS
+    if look.present > 0 and look.per_spread > 0:
+        from_centre = (look.value - channel.centre) * look.per_spread
+        run += 1
+        if (from_centre if rises else -from_centre) > SWING:
+            longest = learned_run(run, channel.longest_swing, EQUAL_READINGS, interval_ms) if is_regular else run
+            channel.longest_swing = at_least(channel.longest_swing, longest)
+            rises, run = not rises, 1.0
+        channel.swing_run = run if rises else -run
+    healthy = at_least(channel.longest_swing * LONGER, EQUAL_READINGS)
+    if is_regular and run >= healthy and run > look.equal * healthy:
+        look.equal, look.still = run / healthy, run
 
 
 @compiled
