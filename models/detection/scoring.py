@@ -14,7 +14,8 @@ score.
 - relation: how far the channels are from what the others say that they should be, root mean square, of this reading
   and smoothed with its sign; each is compared with its own long mean as prediction and level are; smoothed also the
   channel that is furthest over a threshold of its own;
-- stuck, missing, silent: equal values, absent values, or no reading, for longer than this stream ever knew.
+- stuck, missing, silent: equal or calm values or none that swing, absent values, or no reading, for longer than this
+  stream ever knew.
 
 The thresholds of the first five come from the peaks of the stream's own recent blocks. The logarithms of these are
 taken to follow a generalised extreme value law of shape -SHAPE, which ends far out: the logarithm makes heavy tails,

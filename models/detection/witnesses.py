@@ -7,7 +7,7 @@ import math
 
 from models.data.arrays import Doubles
 from models.data.time_units import DAY_MS
-from models.detection.arithmetic import add, at_least, at_most, one_if
+from models.detection.arithmetic import add, at_least, at_most, logarithm, one_if
 from models.detection.compiling import compiled
 from models.detection.expectation import band_std
 from models.detection.records import FARTHEST, LONGER, SMALLEST_DEVIATION, STRONGEST, Look, Rules, Scores, Scratch
@@ -28,7 +28,9 @@ FARTHEST_AGAINST = 3.0  # standard deviations: one spike does not hide that all 
 WIDEST_NOISE = 1.5  # times what the band says: few large errors widen a standard deviation beyond what is usual
 CALM_DAYS = 2.0  # until nights have been seen: what is calm is not told before
 SWING = 1.0  # spreads from the centre: where a value is further off, it is high, or low
-REGULAR_SWINGS = 64.0  # times the longest swing, that a value must be known for: else it is not one that swings
+HEALTHY_SWING = 10.0  # readings from high to low, or back, that are so in any stream
+FEWEST_SWINGS = 24.0  # longest ones, that a value must be known for: else it is not one that swings
+SWING_ODDS = 5.545177444479562  # ln 256: of so many values that turn at random one is told in as long as it is known
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
 
@@ -207,7 +209,7 @@ def furthest_channels(stream: Scalars[float], scratch: Scratch, rules: Rules) ->
         channel, look = scratch.channels[f], scratch.looks[f]
         look.outside = outside_of(channel, look, rules)
         follow_runs(channel, look, stream.interval_ms, stream.days >= CALM_DAYS)
-        follow_swings(channel, look, stream.interval_ms, stream.age)
+        follow_swings(channel, look, stream.interval_ms, stream.age, stream.days >= CALM_DAYS)
         look.sudden = at_most(surprise(look), FARTHEST) * look.counts
         look.sudden_ratio = look.sudden / channel.sudden_threshold
         sudden = at_least(look.sudden_ratio, sudden)
@@ -288,25 +290,35 @@ def follow_calm(channel: Channels[float], look: Look, interval_ms: float, knows_
 
 
 @compiled
-def follow_swings(channel: Channels[float], look: Look, interval_ms: float, age: float) -> None:
+def follow_swings(channel: Channels[float], look: Look, interval_ms: float, age: float, knows_nights: bool) -> None:
     """Take a reading into the run since the value was last low, or high: it ends where the value is the other.
 
     So a cycle that no longer rises as high is told, which the net knows within a few turns. Only of a value that has
-    swung often, as a rhythm does and a walk does not; else each run teaches its whole length.
+    swung often, as a cycle does and a walk does not; until then each run teaches its whole length.
     """
     rises, run = channel.swing_run >= 0, abs(channel.swing_run)
-    is_regular = age - run > at_least(channel.longest_swing, EQUAL_READINGS) * REGULAR_SWINGS
+    longest, known = at_least(channel.longest_swing, HEALTHY_SWING), age - run
+    swings = knows_nights and known > longest * FEWEST_SWINGS
     if look.present > 0 and look.per_spread > 0:
-        from_centre = (look.value - channel.centre) * look.per_spread
+        from_mean = (look.value - channel.mean) * look.per_spread
         run += 1
-        if (from_centre if rises else -from_centre) > SWING:
-            longest = learned_run(run, channel.longest_swing, EQUAL_READINGS, interval_ms) if is_regular else run
-            channel.longest_swing = at_least(channel.longest_swing, longest)
+        if (from_mean if rises else -from_mean) > SWING:
+            learned = learned_run(run, channel.longest_swing, HEALTHY_SWING, interval_ms) if swings else run
+            channel.longest_swing = at_least(channel.longest_swing, learned)
             rises, run = not rises, 1.0
         channel.swing_run = run if rises else -run
-    healthy = at_least(channel.longest_swing * LONGER, EQUAL_READINGS)
-    if is_regular and run >= healthy and run > look.equal * healthy:
-        look.equal, look.still = run / healthy, run
+    if swings and run > longest and look.equal < 1 and run >= longest * times_the_longest(known / longest):
+        look.equal, look.still = 1.0, run  # and no more, however long it goes on: what else is strange ranks above it
+
+
+@compiled
+def times_the_longest(swings: float) -> float:
+    """How long a swing must be, in longest ones, to be told of a value that was known for `swings` of them.
+
+    Where a value turns at random, whenever it may, swings are exponential: the longest of n is ln n times the mean, and
+    any of n more is k times as long with odds of n^(1 - k).
+    """
+    return 1 + SWING_ODDS / logarithm(swings)
 
 
 @compiled

@@ -1,5 +1,6 @@
 """How long a value takes from where it is low to where it is high, and back: `stuck` where it no longer does."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,14 +16,20 @@ HALF_TURN = 20  # readings
 STEP_MS = 300_000
 
 
-def follow(one: OneStream, values: Sequence[float | None], age: float = 1e4, interval_ms: float = 1_000.0) -> float:
-    """Readings of a channel whose centre is 0 and whose spread is 1; None: missing. Returns how strange the last is."""
+def follow(
+    one: OneStream,
+    values: Sequence[float | None],
+    age: float = 1e4,
+    interval_ms: float = 1_000.0,
+    knows_nights: bool = True,
+) -> float:
+    """Readings of a channel whose mean is 0 and whose spread is 1; None: missing. Returns how strange the last is."""
     channel, look = one.channels[0], one.looks[0]
-    channel.centre, look.per_spread = 0.0, 1.0
+    channel.mean, look.per_spread = 0.0, 1.0
     for value in values:
         look.present, look.value = float(value is not None), 0.0 if value is None else value
         look.equal = look.still = 0.0
-        WITNESSES.follow_swings(channel, look, interval_ms, age)
+        WITNESSES.follow_swings(channel, look, interval_ms, age, knows_nights)
     return float(look.equal)
 
 
@@ -53,37 +60,53 @@ def test_a_swing_ends_where_the_value_is_high_after_low_or_low_after_high() -> N
 def test_of_a_channel_whose_spread_is_not_known_nothing_is_counted() -> None:
     one = swung()
     one.looks[0].present, one.looks[0].per_spread = 1.0, 0.0
-    WITNESSES.follow_swings(one.channels[0], one.looks[0], 1_000.0, 1e4)
+    WITNESSES.follow_swings(one.channels[0], one.looks[0], 1_000.0, 1e4, True)
     assert one.channels[0].swing_run == 0
 
 
-@pytest.mark.parametrize(("longest", "told_from"), [(3, 20), (10, 20), (30, 60)])
-def test_no_swing_is_told_from_twenty_readings_on_and_twice_the_longest(longest: int, told_from: int) -> None:
-    one = swung(longest_swing=longest, swing_run=told_from - 2)
-    assert follow(one, [0.5]) == 0
-    assert follow(one, [0.5]) == 1
-    assert one.looks[0].still == told_from
-    assert follow(one, [None]) == 1, "that a value is missing ends no run"
-    assert follow(one, [0.5] * told_from) == pytest.approx(2)
-    assert follow(one, [1.5]) == 0
+@pytest.mark.parametrize("longest", [3, 10, 31])
+@pytest.mark.parametrize("swings", [25, 64, 1_000, 100_000])
+def test_a_swing_is_told_from_as_many_longest_ones_on_as_chance_does_not_make(longest: int, swings: int) -> None:
+    """Of values that turn at random, whose swings are exponential, one in 256 is told in as long as it was known."""
+    healthy, times = max(longest, 10), 1 + math.log(256) / math.log(swings)
+    run, known = math.ceil(healthy * times), swings * healthy
+    one = swung(longest_swing=longest, swing_run=run - 2)
+    assert follow(one, [0.5], age=known + run - 2) == 0
+    assert follow(one, [0.5], age=known + run - 1) == 1
+    assert one.looks[0].still == run
+    assert follow(one, [None], age=known + run) == 1, "a missing value ends none"
+    assert follow(one, [0.5] * run, age=known + 2 * run) == 1, "it counts no more when it goes on"
+    assert follow(one, [1.5], age=known + run) == 0
 
 
-@pytest.mark.parametrize(("age", "told"), [(64 * 30 + 99, 0.0), (64 * 30 + 100, 100 / 60)])
-def test_only_of_a_value_that_has_swung_often(age: float, told: float) -> None:
-    assert follow(swung(longest_swing=30, swing_run=99), [0.5], age) == pytest.approx(told)
+def test_so_few_values_that_turn_at_random_are_told() -> None:
+    """256 of them, each in as long as it was known before: one at most, or the odds are wrong."""
+    told = 0
+    for seed in range(256):
+        swings = np.random.default_rng(seed).exponential(size=400)
+        known, rest = swings[:200], swings[200:]
+        longest = known.max()
+        told += bool((rest > longest * WITNESSES.times_the_longest(known.sum() / longest)).any())
+    assert told <= 3
+
+
+@pytest.mark.parametrize(("age", "told"), [(24 * 30 + 99, False), (24 * 30 + 100, True)])
+def test_only_of_a_value_that_has_swung_often(age: float, told: bool) -> None:
+    assert (follow(swung(longest_swing=30, swing_run=99), [0.5], age) == 1) == told
+    assert follow(swung(longest_swing=30, swing_run=99), [0.5], age, knows_nights=False) == 0
 
 
 def test_an_equal_run_that_is_longer_over_what_is_healthy_counts_instead() -> None:
     one = swung(longest_swing=30, swing_run=-99)
     one.looks[0].present = one.looks[0].per_spread = 1.0
     one.looks[0].equal, one.looks[0].still = 2.0, 40.0
-    WITNESSES.follow_swings(one.channels[0], one.looks[0], 1_000.0, 1e4)
+    WITNESSES.follow_swings(one.channels[0], one.looks[0], 1_000.0, 1e4, True)
     assert (one.looks[0].equal, one.looks[0].still, one.channels[0].swing_run) == (2, 40, -100)
 
 
 @pytest.mark.parametrize(
     ("age", "interval_ms", "longest"),
-    [(100.0, 1_000.0, 500.0), (1e5, 1_000.0, 2 * 30 + 20), (1e5, 200_000.0, 500.0)],
+    [(100.0, 1_000.0, 500.0), (1e5, 1_000.0, 2 * 30 + 10), (1e5, 200_000.0, 500.0)],
     ids=["not known as regular", "may have been a fault", "lasted a day"],
 )
 def test_a_swing_that_is_over_teaches_what_is_healthy(age: float, interval_ms: float, longest: float) -> None:
