@@ -65,7 +65,7 @@ class OpenedBy(IntEnum):
     LEVEL = 1  # readings that stay where they should not be at this hour
     RANGE = 2  # a reading outside everything seen before
     SUDDEN = 3  # one reading far from what was expected
-    STUCK = 4  # a value that does not change for longer than it ever did
+    STUCK = 4  # a value that does not change, is calm or does not swing for longer than it ever did
     MISSING = 5  # a value that is absent for longer than it ever was
     SILENT = 6  # no reading for longer than the stream's rhythm allows
     RELATION = 7  # channels that do not go together as they did
