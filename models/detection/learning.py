@@ -24,7 +24,7 @@ from models.detection.rows import (
 from models.detection.scoring import BLOCK_DIGIT
 from models.detection.thresholds import ask_less, calibrate
 from models.detection.ticks import LEAST_TICKS, TICK_MS
-from models.detection.witnesses import healthy_gap
+from models.detection.witnesses import as_digits, digits_of, healthy_gap
 
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved,
 SMALLEST_SHARE = 1e-6  # and this share of its level
@@ -274,7 +274,9 @@ def adopt_level(channel: Channels[float], length: float) -> None:
     channel.step_square = channel.step_square / at_least(channel.known, 1.0) * weight
     channel.known = weight
     channel.centre = channel.mean = channel.low = channel.high = channel.mean_in_alarm
-    channel.longest_equal_run = at_least(channel.longest_equal_run, abs(channel.equal_run))
+    equal, calm = digits_of(channel.equal_run)
+    longest_equal, longest_calm = digits_of(channel.longest_equal_run)
+    channel.longest_equal_run = as_digits(at_least(longest_equal, equal), at_least(longest_calm, calm))
     channel.longest_missing_run = at_least(channel.longest_missing_run, channel.missing_run)
     channel.longest_swing = at_least(channel.longest_swing, abs(channel.swing_run))
 

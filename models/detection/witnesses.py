@@ -26,6 +26,7 @@ CALM_COUNTS = 0.25  # of an equal one: a reading that is exactly as expected
 AGAINST_CALM = 2.164  # times an error's square: 3/2 over ln 2, see calm_evidence()
 FARTHEST_AGAINST = 3.0  # standard deviations: one spike does not hide that all else is calm
 WIDEST_NOISE = 1.5  # times what the band says: few large errors widen a standard deviation beyond what is usual
+CALM_DIGIT, CALM_PARTS, MOST_CALM = 2.0**-20, 64.0, 2.0**20 - 1  # see as_digits()
 CALM_DAYS = 2.0  # until nights have been seen: what is calm is not told before
 SWING = 1.0  # spreads from the mean: where a value is further off, it is high, or low
 HEALTHY_SWING = 10.0  # readings from high to low, or back, that are so in any stream
@@ -247,12 +248,12 @@ def margin_of(channel: Channels[float], look: Look, rules: Rules) -> float:
 
 
 @compiled
-def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_calm: bool) -> None:
-    """Take a reading into the runs of equal and of missing values; says how long they are over what is healthy.
+def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_nights: bool) -> None:
+    """Take a reading into the runs of equal and of missing values, and into the sum of what speaks for calm.
 
-    A run that is over teaches its whole length if it lasted a day, as a weekend does; else what was healthy at most.
-    One in which not all values were equal is a sum of what speaks for calm, and counts below 0. Of those it is not
-    known in a stream's first days what is healthy: none is told then, and each teaches its whole length.
+    Says how long they are over what is healthy. A run that is over teaches its whole length if it lasted a day, as a
+    weekend does; else what was healthy at most. Of calm it is not known in a stream's first days what is healthy: it is
+    not told then, and each sum teaches all of it.
     """
     if look.present == 0:
         channel.missing_run += one_if(channel.known > 0)
@@ -261,32 +262,48 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_
         channel.longest_missing_run = at_least(channel.longest_missing_run, longest)
         channel.missing_run = 0.0
         channel.changes += one_if(look.value != look.before)
-        if abs(look.value - look.before) > usual_error(channel) * NEARLY:
-            follow_calm(channel, look, interval_ms, knows_calm)
-        elif channel.equal_run > -1:
-            channel.equal_run = at_least(channel.equal_run, 0.0) + 1
-        else:
-            channel.equal_run -= 1
+        follow_equal_and_calm(channel, look, interval_ms, knows_nights)
     look.missing = look.equal = look.still = 0.0
     if channel.missing_run > 0:
         look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
-    run = abs(channel.equal_run) if knows_calm else channel.equal_run
-    if run > 0 and channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
+    if channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
         longer = REPEATED_LONGER if repeats(channel) else LONGER
-        look.equal, look.still = run / at_least(channel.longest_equal_run * longer, EQUAL_READINGS), run
+        equal, calm = digits_of(channel.equal_run)
+        longest_equal, longest_calm = digits_of(channel.longest_equal_run)
+        look.equal, look.still = equal / at_least(longest_equal * longer, EQUAL_READINGS), equal
+        if knows_nights and calm > look.equal * at_least(longest_calm * longer, EQUAL_READINGS):
+            look.equal, look.still = calm / at_least(longest_calm * longer, EQUAL_READINGS), calm
 
 
 @compiled
-def follow_calm(channel: Channels[float], look: Look, interval_ms: float, knows_calm: bool) -> None:
-    """Take a reading that is not equal into the run: what speaks against calm ends one of equal values."""
-    counts, run = calm_evidence(channel, look), abs(channel.equal_run)
+def follow_equal_and_calm(channel: Channels[float], look: Look, interval_ms: float, knows_nights: bool) -> None:
+    """What is not equal, or nearly so, ends a run; what speaks against calm takes away from its sum."""
+    equal, calm = digits_of(channel.equal_run)
+    longest_equal, longest_calm = digits_of(channel.longest_equal_run)
+    if abs(look.value - look.before) > usual_error(channel) * NEARLY:
+        longest_equal = at_least(longest_equal, learned_run(equal, longest_equal, EQUAL_READINGS, interval_ms))
+        equal = 0.0
+    else:
+        equal += 1
+    counts = calm_evidence(channel, look)
     if counts < 0:
-        longest = run
-        if knows_calm or channel.equal_run > 0:
-            longest = learned_run(run, channel.longest_equal_run, EQUAL_READINGS, interval_ms)
-        channel.longest_equal_run = at_least(channel.longest_equal_run, longest)
-        run = 0.0 if channel.equal_run > 0 else run
-    channel.equal_run = -at_least(run + counts, 0.0)
+        learned = learned_run(calm, longest_calm, EQUAL_READINGS, interval_ms) if knows_nights else calm
+        longest_calm = at_least(longest_calm, learned)
+    channel.equal_run = as_digits(equal, at_least(calm + counts, 0.0))
+    channel.longest_equal_run = as_digits(longest_equal, longest_calm)
+
+
+@compiled
+def digits_of(number: float) -> tuple[float, float]:
+    """The two that as_digits() made one."""
+    whole = float(int(number))
+    return whole, (number - whole) / CALM_DIGIT
+
+
+@compiled
+def as_digits(whole: float, part: float) -> float:
+    """Two numbers as one: a whole one, and one in 64ths, which is cut below 2^20."""
+    return whole + float(int(at_most(part, MOST_CALM) * CALM_PARTS)) / CALM_PARTS * CALM_DIGIT
 
 
 @compiled
