@@ -22,11 +22,10 @@ REPEATED_LONGER = 4.0  # in place of LONGER, where a value repeats by nature
 MOVES = 0.5  # share of its readings: a value that changes more seldom stands still by nature
 REBOUND_SHARE = 0.85  # that is left of a residual at the next reading: what leaps back soon is a rebound
 NEARLY = 0.05  # of what nine in ten errors stay below: a value nearer to the one before is as good as equal to it
-CALM_COUNTS = 0.25  # of an equal one: a reading that is exactly as expected
 AGAINST_CALM = 2.164  # times an error's square: 3/2 over ln 2, see calm_evidence()
 FARTHEST_AGAINST = 3.0  # standard deviations: one spike does not hide that all else is calm
 WIDEST_NOISE = 1.5  # times what the band says: few large errors widen a standard deviation beyond what is usual
-CALM_DIGIT, CALM_PARTS, MOST_CALM = 2.0**-20, 64.0, 2.0**20 - 1  # see as_digits()
+DIGIT, PARTS, MOST = 2.0**-20, 64.0, 2.0**20 - 1  # see as_digits()
 CALM_DAYS = 2.0  # until nights have been seen: what is calm is not told before
 SWING = 1.0  # spreads from the mean: where a value is further off, it is high, or low
 HEALTHY_SWING = 10.0  # readings from high to low, or back, that are so in any stream
@@ -297,13 +296,13 @@ def follow_equal_and_calm(channel: Channels[float], look: Look, interval_ms: flo
 def digits_of(number: float) -> tuple[float, float]:
     """The two that as_digits() made one."""
     whole = float(int(number))
-    return whole, (number - whole) / CALM_DIGIT
+    return whole, (number - whole) / DIGIT
 
 
 @compiled
 def as_digits(whole: float, part: float) -> float:
-    """Two numbers as one: a whole one, and one in 64ths, which is cut below 2^20."""
-    return whole + float(int(at_most(part, MOST_CALM) * CALM_PARTS)) / CALM_PARTS * CALM_DIGIT
+    """Two numbers as one: a whole one below 2^27, and one of 64ths, which is cut below 2^20."""
+    return whole + int(at_most(part, MOST) * PARTS) / PARTS * DIGIT
 
 
 @compiled
@@ -340,16 +339,17 @@ def times_the_longest(swings: float) -> float:
 
 @compiled
 def calm_evidence(channel: Channels[float], look: Look) -> float:
-    """What a reading counts for calm, in equal ones; below 0 where it speaks against it.
+    """What a reading counts for calm: 1 where it is exactly as expected, below 0 where it speaks against it.
 
-    The logarithm of how much likelier its error is with half of the noise (Page 1954), where noise is normal: ln 2 less
-    3/2 of its square in standard deviations. The band narrows while calm lasts, the standard deviation hardly does.
+    The logarithm, to base 2, of how much likelier its error is with half of the noise (Page 1954), where noise is
+    normal: ln 2 less 3/2 of its square in standard deviations. The band narrows while calm lasts, the standard
+    deviation hardly does.
     """
     error = FARTHEST_AGAINST
     if usual_error(channel) > 0:
         noise = at_most(look.residual_std, band_std(channel) * WIDEST_NOISE)
         error = at_most(abs(look.residual - look.bias) / noise, FARTHEST_AGAINST)
-    return CALM_COUNTS * (1 - AGAINST_CALM * error * error)
+    return 1 - AGAINST_CALM * error * error
 
 
 @compiled

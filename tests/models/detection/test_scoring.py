@@ -599,45 +599,63 @@ def test_nights_that_are_calm_are_no_anomaly() -> None:
     assert OpenedBy.STUCK not in [one.opened_by for one in judged(values, step_ms=300_000).transitions]
 
 
-def judge_errors(one: OneStream, moves: Sequence[float], errors: Sequence[float]) -> list[float]:
-    """Readings with these moves and, in standard deviations, errors; returns the run after each."""
+def judge_errors(one: OneStream, moves: Sequence[float], errors: Sequence[float]) -> list[tuple[float, float]]:
+    """Readings with these moves and, in standard deviations, errors; returns run and sum of calm after each."""
     runs, value = [], 0.0
     for move, error in zip(moves, errors, strict=True):
         value, one.looks[0].before = value + move, value
         score(error, value, one)
-        runs.append(one.channels[0].equal_run)
+        runs.append(WITNESSES.digits_of(float(one.channels[0].equal_run)))
     return runs
 
 
-@pytest.mark.parametrize(("error", "counts"), [(0.0, 0.25), (0.68, 0.0), (1.0, -0.291), (3.0, -4.619), (50.0, -4.619)])
+def as_digits(equal: float, calm: float) -> float:
+    return float(WITNESSES.as_digits(equal, calm))
+
+
+@pytest.mark.parametrize(("error", "counts"), [(0.0, 1.0), (0.68, 0.0), (1.0, -1.164), (3.0, -18.476), (50.0, -18.476)])
 def test_a_reading_speaks_for_calm_or_against_it_by_its_error(error: float, counts: float) -> None:
-    (run,) = judge_errors(with_runs(band=BAND_REACH, equal_run=-8.0), [0.5], [error])
-    assert -run == pytest.approx(8 + counts, abs=2e-3)
+    ((_, calm),) = judge_errors(with_runs(band=BAND_REACH, equal_run=as_digits(0, 32)), [0.5], [error])
+    assert calm == pytest.approx(32 + counts, abs=1 / 64 + 1e-3)
 
 
 def test_of_noise_no_more_is_usual_than_half_as_much_again_as_the_band_says() -> None:
-    (run,) = judge_errors(with_runs(band=BAND_REACH / 10, equal_run=-8.0), [0.5], [0.15])
-    assert -run == pytest.approx(8 - 0.291, abs=2e-3)
+    ((_, calm),) = judge_errors(with_runs(band=BAND_REACH / 10, equal_run=as_digits(0, 32)), [0.5], [0.15])
+    assert calm == pytest.approx(32 - 1.164, abs=1 / 64 + 1e-3)
 
 
-def test_an_equal_value_counts_one_and_a_run_of_equal_ones_starts_over_after_few_calm_ones() -> None:
+def test_what_is_equal_and_what_is_calm_are_counted_each_by_itself() -> None:
     one, calm = with_runs(band=BAND_REACH), 0.0
-    runs = judge_errors(one, [0.0, 0.3, 0.3, 0.3, 0.01, 0.0, 0.3, 0.0, 0.3], [calm, 3.0, *[calm] * 7])
-    assert runs == [1, 0, -0.25, -0.5, 1, 2, -2.25, -3.25, -3.5]
+    runs = judge_errors(one, [0.0, 0.3, 0.3, 0.01, 0.0, 0.3, 0.0], [calm, 3.0, *[calm] * 5])
+    assert runs == [(1, 1), (0, 0), (0, 1), (1, 2), (2, 3), (0, 4), (1, 5)]
 
 
-def test_one_reading_that_is_not_calm_ends_a_run_of_equal_ones_and_not_one_of_calm_ones() -> None:
-    equal, calm = (with_runs(band=BAND_REACH, equal_run=run) for run in (12.0, -12.0))
-    assert [judge_errors(one, [0.5], [9.0]) for one in (equal, calm)] == [[0], [pytest.approx(-12 + 4.619, abs=2e-3)]]
-    assert [one.channels[0].longest_equal_run for one in (equal, calm)] == [12, 12]
+def test_a_run_of_equal_values_ends_with_another_and_a_sum_of_calm_loses_by_what_speaks_against_it() -> None:
+    one = with_runs(band=BAND_REACH, equal_run=as_digits(12, 24))
+    ((equal, calm),) = judge_errors(one, [0.5], [9.0])
+    assert (equal, calm) == (0, pytest.approx(24 - 18.476, abs=1 / 64 + 1e-3))
+    assert WITNESSES.digits_of(float(one.channels[0].longest_equal_run)) == (12, 24)
 
 
-@pytest.mark.parametrize(("days", "longest"), [(1.0, 60.0), (3.0, 20.0)])
+@pytest.mark.parametrize(("equal", "calm"), [(0, 0.0), (3, 0.015625), (2**27 - 1, 2.0**20 - 1), (7, 1e12), (1, 0.01)])
+def test_two_numbers_are_one_and_two_again(equal: int, calm: float) -> None:
+    cut = math.floor(min(calm, 2.0**20 - 1) * 64) / 64
+    assert WITNESSES.digits_of(as_digits(equal, calm)) == (equal, cut)
+
+
+@pytest.mark.parametrize(("days", "longest"), [(1.0, 240.0), (3.0, 20.0)])
 def test_what_is_calm_teaches_its_whole_length_in_the_first_days(days: float, longest: float) -> None:
     one = with_runs(band=BAND_REACH)
     one.stream.days = days
     judge_errors(one, [0.2, -0.2] * 120 + [9.0], [0.0] * 240 + [9.0])
-    assert one.channels[0].longest_equal_run == longest
+    assert WITNESSES.digits_of(float(one.channels[0].longest_equal_run)) == (0, longest)
+
+
+def test_calm_hides_no_value_that_stands_still() -> None:
+    """A long sum of calm says nothing of how long the value may be equal."""
+    one = with_runs(band=BAND_REACH, longest_equal_run=as_digits(5, 400))
+    scores = judge_values(one, [0.5] + [0.25] * 21)
+    assert next(n for n, found in enumerate(scores) if found.score >= 1) == 21
 
 
 def test_a_value_that_stands_still_by_nature_is_never_stuck() -> None:
