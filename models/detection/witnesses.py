@@ -301,8 +301,11 @@ def digits_of(number: float) -> tuple[float, float]:
 
 @compiled
 def as_digits(whole: float, part: float) -> float:
-    """Two numbers as one: a whole one below 2^27, and one of 64ths, which is cut below 2^20."""
-    return whole + int(at_most(part, MOST) * PARTS) / PARTS * DIGIT
+    """Two numbers as one: a whole one below 2^27, and one of 64ths, which is cut below 2^20; NaN, as which integer it
+    counts depends on the machine, is 0.
+    """
+    kept = at_most(part, MOST) if part > 0 else 0.0
+    return whole + int(kept * PARTS) / PARTS * DIGIT
 
 
 @compiled

@@ -644,6 +644,10 @@ def test_two_numbers_are_one_and_two_again(equal: int, calm: float) -> None:
     assert WITNESSES.digits_of(as_digits(equal, calm)) == (equal, cut)
 
 
+def test_what_is_no_number_is_no_calm() -> None:
+    assert WITNESSES.digits_of(as_digits(3, math.nan)) == (3, 0)
+
+
 @pytest.mark.parametrize(("days", "longest"), [(1.0, 240.0), (3.0, 20.0)])
 def test_what_is_calm_teaches_its_whole_length_in_the_first_days(days: float, longest: float) -> None:
     one = with_runs(band=BAND_REACH)
