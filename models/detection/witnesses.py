@@ -301,8 +301,9 @@ def digits_of(number: float) -> tuple[float, float]:
 
 @compiled
 def as_digits(whole: float, part: float) -> float:
-    """Two numbers as one: a whole one below 2^27, and one of 64ths, which is cut below 2^20; NaN, as which integer it
-    counts depends on the machine, is 0.
+    """Two numbers as one: a whole one below 2^27, and one of 64ths, which is cut below 2^20.
+
+    NaN is 0 there: which integer it would be depends on the machine.
     """
     kept = at_most(part, MOST) if part > 0 else 0.0
     return whole + int(kept * PARTS) / PARTS * DIGIT
