@@ -221,7 +221,7 @@ def exceeded(mean: float, variance: float, deviations: float, lowest: float) -> 
 def ask_more(stream: Scalars[float], relation: Relations[float], witness: int, factor: float) -> None:
     """Raise the threshold of the witness that opens an alarm: what comes again and again becomes less of one.
 
-    Those that measure lengths learn the length itself: see follow_runs and learn_gap.
+    Those that measure lengths learn the length itself: see learned_run() in witnesses, and learn_gap().
     """
     if witness == OpenedBy.PREDICTION:
         stream.prediction_factor *= factor

@@ -25,12 +25,12 @@ NEARLY = 0.05  # of what nine in ten errors stay below: a value nearer to the on
 AGAINST_CALM = 2.164  # times an error's square: 3/2 over ln 2, see calm_evidence()
 FARTHEST_AGAINST = 3.0  # standard deviations: one spike does not hide that all else is calm
 WIDEST_NOISE = 1.5  # times what the band says: few large errors widen a standard deviation beyond what is usual
-DIGIT, PARTS, MOST = 2.0**-20, 64.0, 2.0**20 - 1  # see as_digits()
+DIGIT, PARTS, MOST = 2.0**-20, 64.0, 2.0**20 - 1  # see in_parts()
 CALM_DAYS = 2.0  # until nights have been seen: what is calm is not told before
 SWING = 1.0  # spreads from the mean: where a value is further off, it is high, or low
 HEALTHY_SWING = 10.0  # readings from high to low, or back, that are so in any stream
 FEWEST_SWINGS = 24.0  # longest ones, that a value must be known for: else it is not one that swings
-SWING_ODDS = 5.545177444479562  # ln 256: of so many values that turn at random one is told in as long as it is known
+SWING_ODDS = 5.545177444479562  # ln 256: of 256 values that turn at random one is told in as long as it is known
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
 
@@ -208,8 +208,10 @@ def furthest_channels(stream: Scalars[float], scratch: Scratch, rules: Rules) ->
     for f in range(len(scratch.looks)):
         channel, look = scratch.channels[f], scratch.looks[f]
         look.outside = outside_of(channel, look, rules)
-        follow_runs(channel, look, stream.interval_ms, stream.days >= CALM_DAYS)
-        follow_swings(channel, look, stream.interval_ms, stream.age, stream.days >= CALM_DAYS)
+        knows_nights = stream.days >= CALM_DAYS
+        follow_missing(channel, look, stream.interval_ms)
+        follow_equal_and_calm(channel, look, stream.interval_ms, knows_nights)
+        follow_swings(channel, look, stream.interval_ms, stream.age, knows_nights)
         look.sudden = at_most(surprise(look), FARTHEST) * look.counts
         look.sudden_ratio = look.sudden / channel.sudden_threshold
         sudden = at_least(look.sudden_ratio, sudden)
@@ -247,12 +249,10 @@ def margin_of(channel: Channels[float], look: Look, rules: Rules) -> float:
 
 
 @compiled
-def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_nights: bool) -> None:
-    """Take a reading into the runs of equal and of missing values, and into the sum of what speaks for calm.
+def follow_missing(channel: Channels[float], look: Look, interval_ms: float) -> None:
+    """Take a reading into the run of missing values; says how long it is over what is healthy.
 
-    Says how long they are over what is healthy. A run that is over teaches its whole length if it lasted a day, as a
-    weekend does; else what was healthy at most. Of calm it is not known in a stream's first days what is healthy: it is
-    not told then, and each sum teaches all of it.
+    A run that is over teaches its whole length if it lasted a day, as a weekend does; else what was healthy at most.
     """
     if look.present == 0:
         channel.missing_run += one_if(channel.known > 0)
@@ -260,36 +260,41 @@ def follow_runs(channel: Channels[float], look: Look, interval_ms: float, knows_
         longest = learned_run(channel.missing_run, channel.longest_missing_run, MISSING_READINGS, interval_ms)
         channel.longest_missing_run = at_least(channel.longest_missing_run, longest)
         channel.missing_run = 0.0
-        channel.changes += one_if(look.value != look.before)
-        follow_equal_and_calm(channel, look, interval_ms, knows_nights)
-    look.missing = look.equal = look.still = 0.0
+    look.missing = 0.0
     if channel.missing_run > 0:
         look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
-    if channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
-        longer = REPEATED_LONGER if repeats(channel) else LONGER
-        equal, calm = digits_of(channel.equal_run)
-        longest_equal, longest_calm = digits_of(channel.longest_equal_run)
-        look.equal, look.still = equal / at_least(longest_equal * longer, EQUAL_READINGS), equal
-        if knows_nights and calm > look.equal * at_least(longest_calm * longer, EQUAL_READINGS):
-            look.equal, look.still = calm / at_least(longest_calm * longer, EQUAL_READINGS), calm
 
 
 @compiled
 def follow_equal_and_calm(channel: Channels[float], look: Look, interval_ms: float, knows_nights: bool) -> None:
-    """What is not equal, or nearly so, ends a run; what speaks against calm takes away from its sum."""
+    """Take a reading into the run of equal values, and into the sum of what speaks for calm; as follow_missing() does.
+
+    What is not equal, or nearly so, ends a run; what speaks against calm takes away from its sum. Of calm it is not
+    known in a stream's first days what is healthy: it is not told then, and each sum teaches all of it.
+    """
     equal, calm = digits_of(channel.equal_run)
     longest_equal, longest_calm = digits_of(channel.longest_equal_run)
-    if abs(look.value - look.before) > usual_error(channel) * NEARLY:
-        longest_equal = at_least(longest_equal, learned_run(equal, longest_equal, EQUAL_READINGS, interval_ms))
-        equal = 0.0
-    else:
-        equal += 1
-    counts = calm_evidence(channel, look)
-    if counts < 0:
-        learned = learned_run(calm, longest_calm, EQUAL_READINGS, interval_ms) if knows_nights else calm
-        longest_calm = at_least(longest_calm, learned)
-    channel.equal_run = as_digits(equal, at_least(calm + counts, 0.0))
-    channel.longest_equal_run = as_digits(longest_equal, longest_calm)
+    if look.present > 0:
+        channel.changes += one_if(look.value != look.before)
+        if abs(look.value - look.before) > usual_error(channel) * NEARLY:
+            longest_equal = at_least(longest_equal, learned_run(equal, longest_equal, EQUAL_READINGS, interval_ms))
+            equal = 0.0
+        else:
+            equal += 1
+        counts = calm_evidence(channel, look)
+        if counts < 0:
+            learned = learned_run(calm, longest_calm, EQUAL_READINGS, interval_ms) if knows_nights else calm
+            longest_calm = in_parts(at_least(longest_calm, learned))
+        calm = in_parts(at_least(calm + counts, 0.0))
+        channel.equal_run = as_digits(equal, calm)
+        channel.longest_equal_run = as_digits(longest_equal, longest_calm)
+    look.equal = look.still = 0.0
+    if channel.changes >= FEWEST_CHANGES and channel.changes > channel.known * MOVES:
+        longer = REPEATED_LONGER if repeats(channel) else LONGER
+        look.equal, look.still = equal / at_least(longest_equal * longer, EQUAL_READINGS), equal
+        healthy = at_least(longest_calm * longer, EQUAL_READINGS)
+        if knows_nights and calm > look.equal * healthy:
+            look.equal, look.still = calm / healthy, calm
 
 
 @compiled
@@ -301,12 +306,18 @@ def digits_of(number: float) -> tuple[float, float]:
 
 @compiled
 def as_digits(whole: float, part: float) -> float:
-    """Two numbers as one: a whole one below 2^27, and one of 64ths, which is cut below 2^20.
+    """Two numbers as one: a whole one below 2^27, and one as in_parts() gives it."""
+    return whole + part * DIGIT
+
+
+@compiled
+def in_parts(number: float) -> float:
+    """A number that is not below 0 in 64ths, cut below 2^20.
 
     NaN is 0 there: which integer it would be depends on the machine.
     """
-    kept = at_most(part, MOST) if part > 0 else 0.0
-    return whole + int(kept * PARTS) / PARTS * DIGIT
+    kept = at_most(number, MOST) if number > 0 else 0.0
+    return int(kept * PARTS) / PARTS
 
 
 @compiled

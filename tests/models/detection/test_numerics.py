@@ -36,7 +36,7 @@ from models.detection.numerics import (
     self_test,
 )
 from models.detection.records import Block, Rules, Sheet
-from models.detection.rows import SCALARS, RowsInPlace
+from models.detection.rows import CHANNELS, SCALARS, RowsInPlace
 from models.net import cells
 from models.net.cells import CELLS, LSTM, CellState
 from models.net.forecaster import Forecaster
@@ -127,7 +127,8 @@ def test_the_golden_readings_take_every_way_through_the_arithmetic() -> None:
     assert (~was_open & now_open).any(), "an alarm is open at the end"
     assert (~was_open & ever_open & ~now_open & (after["rest"] >= 0)).any(), "an alarm opens and recovers"
     assert (after["blocks"].trunc() > before["blocks"].trunc()).any(), "a calibration block is full"
-    moved = (after["age"] >= 256)[lived]
+    spread = CHANNELS.places["spread"]
+    moved = (outcome.channels[:, spread] != given.rows.channels[:, spread]).any(1)[lived]
     assert moved.any(), "a scale moves"
     assert (~moved).sum() > 500, "and most do not"
     assert len(set(outcome.score[lived].flatten().tolist())) > 1_000

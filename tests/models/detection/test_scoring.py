@@ -610,7 +610,7 @@ def judge_errors(one: OneStream, moves: Sequence[float], errors: Sequence[float]
 
 
 def as_digits(equal: float, calm: float) -> float:
-    return float(WITNESSES.as_digits(equal, calm))
+    return float(WITNESSES.as_digits(equal, WITNESSES.in_parts(calm)))
 
 
 @pytest.mark.parametrize(("error", "counts"), [(0.0, 1.0), (0.68, 0.0), (1.0, -1.164), (3.0, -18.476), (50.0, -18.476)])

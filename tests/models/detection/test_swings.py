@@ -80,7 +80,7 @@ def test_a_swing_is_told_from_as_many_longest_ones_on_as_chance_does_not_make(lo
 
 
 def test_so_few_values_that_turn_at_random_are_told() -> None:
-    """256 of them, each in as long as it was known before: one at most, or the odds are wrong."""
+    """256 of them, each in as long as it was known before: one by the odds, and hardly more than three by chance."""
     told = 0
     for seed in range(256):
         swings = np.random.default_rng(seed).exponential(size=400)
