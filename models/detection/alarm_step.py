@@ -6,7 +6,7 @@ from models.detection.arithmetic import at_least, at_most, one_if
 from models.detection.compiling import compiled
 from models.detection.records import Rules, Scores, Scratch, Step
 from models.detection.rows import Scalars
-from models.detection.thresholds import ask_more
+from models.detection.thresholds import ask_more, stretched
 
 
 @compiled
@@ -63,7 +63,7 @@ def step_alarm(
         change = Change.OPENED
     elif rises:
         change = Change.UPDATED
-    updates_baseline = not paused and (not is_open or stream.length <= rules.learn_first)
+    updates_baseline = not paused and (not is_open or stream.length <= rules.learn_first * stretched(stream, rules))
     return Step(change, severity, one_if(learns), one_if(updates_baseline))
 
 

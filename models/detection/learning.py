@@ -22,9 +22,9 @@ from models.detection.rows import (
     Scalars,
 )
 from models.detection.scoring import BLOCK_DIGIT
-from models.detection.thresholds import ask_less, calibrate
+from models.detection.thresholds import ask_less, calibrate, stretched
 from models.detection.ticks import LEAST_TICKS, TICK_MS
-from models.detection.witnesses import as_digits, digits_of, healthy_gap
+from models.detection.witnesses import as_digits, digits_of, healthy_gap, swing_in_new_spread
 
 SMALLEST_SPREAD = 1e-9  # of a channel that never moved,
 SMALLEST_SHARE = 1e-6  # and this share of its level
@@ -50,14 +50,15 @@ def update_baseline(
 
     But a channel's own thresholds of `relation` learn nothing of an alarm but the reading that opened it.
     """
-    learns = step.updates_baseline
+    learns, times = step.updates_baseline, stretched(stream, rules)
+    longest = rules.long_readings * times
     stream.learned += learns
     settled, related = stream.learned > SETTLING, len(scratch.matrix) > 0
     seen = scores.scored * one_if(stream.alarm == 0 or step.change == Change.OPENED)
     for f in range(len(scratch.looks)):
         channel, look = scratch.channels[f], scratch.looks[f]
         channel.sudden_block_peak = at_least(channel.sudden_block_peak, look.sudden * scores.scored)
-        rate = rate_of(stream.learned, rules) * (learns * look.present)
+        rate = rate_of(stream.learned, longest) * (learns * look.present)
         near = not_too_far(look.residual, channel.residual_mean, look.residual_std, settled)
         channel.residual_mean, channel.residual_variance = follow(
             channel.residual_mean, channel.residual_variance, near, rate
@@ -74,7 +75,7 @@ def update_baseline(
             relation[RELATION_MEAN, f], relation[RELATION_VARIANCE, f] = follow(
                 relation[RELATION_MEAN, f], relation[RELATION_VARIANCE, f], near, rate
             )
-    rate = rate_of(stream.learned - SETTLING, rules) * learns
+    rate = rate_of(stream.learned - SETTLING, longest) * learns
     stream.residual_strength_mean, stream.residual_strength_variance = follow(
         stream.residual_strength_mean, stream.residual_strength_variance, scores.strengths[0], rate
     )
@@ -94,15 +95,16 @@ def update_baseline(
     stream.residual_block_peak = at_least(stream.residual_block_peak, scores.peaks[0] * scores.scored)
     stream.level_block_peak = at_least(stream.level_block_peak, scores.peaks[1] * scores.scored)
     stream.range_block_peak = at_least(stream.range_block_peak, scores.peaks[2] * scores.scored)
-    if count_in_block(stream, scores.scored, rules) and stream.alarm == 0:  # what is open is judged as when it opened
+    is_full = count_in_block(stream, scores.scored, rules.block_readings * times)
+    if is_full and stream.alarm == 0:  # what is open is judged as when it opened
         calibrate(stream, relation, scratch, rules, false_alarm_ms)
-    ask_less(stream, together, rules.factor_fades)
+    ask_less(stream, together, rules.factor_fades / times)
 
 
 @compiled
-def count_in_block(stream: Scalars[float], scored: float, rules: Rules) -> bool:
-    """Take a reading into the calibration block; says whether that is full."""
-    seen, full = stream.blocks - int(stream.blocks), rules.block_readings * BLOCK_DIGIT
+def count_in_block(stream: Scalars[float], scored: float, readings: float) -> bool:
+    """Take a reading into the calibration block, which is full with so many; says whether it is."""
+    seen, full = stream.blocks - int(stream.blocks), readings * BLOCK_DIGIT
     if seen < full:
         seen += scored * BLOCK_DIGIT
         stream.blocks += scored * BLOCK_DIGIT
@@ -122,9 +124,9 @@ def not_too_far(value: float, mean: float, std: float, settled: bool) -> float:
 
 
 @compiled
-def rate_of(learned: float, rules: Rules) -> float:
+def rate_of(learned: float, longest: float) -> float:
     """The weight of one more reading: a plain mean at first, then a long memory; before the first, only the last."""
-    return 1 / at_most(at_least(learned, 1.0), rules.long_readings)
+    return 1 / at_most(at_least(learned, 1.0), longest)
 
 
 @compiled
@@ -293,6 +295,7 @@ def rescale(channel: Channels[float]) -> float:
         spread = at_least(math.sqrt(channel.square / others), floor)
         step = at_least(math.sqrt(channel.step_square / others), floor)
     shrink = channel.spread / spread if channel.spread < math.inf else 1.0
+    channel.longest_swing = swing_in_new_spread(channel.longest_swing, 1 / shrink, channel.known)
     channel.residual_mean *= shrink
     channel.level_deviation *= shrink
     channel.level_deviation_mean *= shrink

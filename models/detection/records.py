@@ -15,7 +15,7 @@ from models.data.arrays import Bools, Doubles, Int64s, Records
 from models.data.time_units import DAY_MS
 from models.detection.alarm import AlarmConfig, Change, OpenedBy
 from models.detection.rows import CHANNELS, RELATIONS, SCALARS, relation_rows
-from models.detection.scoring import ScoreConfig
+from models.detection.scoring import BLOCK_DIGIT, ScoreConfig
 
 LATE_LIMIT = 32  # late readings in a row after which a stream's clock was set back, not its readings late
 BAND_DEVIATIONS = 3.0  # half the expected band, in standard deviations of the stream's own residual
@@ -51,6 +51,8 @@ class Rules(NamedTuple):
     long_readings: float
     block_readings: float
     blocks: float
+    memory_ms: float  # interval that a stream's blocks and long memories are made for, at least
+    most_stretched: float  # times as many readings as block_readings: more cannot be counted
     sharp_deviations: float  # above the mean of the peaks: what they exceed once in the wanted period
     smooth_deviations: float
     most_smooth_deviations: float
@@ -88,6 +90,8 @@ class Rules(NamedTuple):
             "smooth_deviations": score.deviations(score.smooth_period),
             "most_smooth_deviations": score.deviations(max(score.smooth_period, score.longest_smooth_period)),
             "lasting_deviations": score.deviations(score.lasting_period),
+            "memory_ms": 1000 * score.memory_interval_s,
+            "most_stretched": (1 / BLOCK_DIGIT - 1) // score.block_readings,
             "factor_fades": 1 / score.opened_readings,
             "adopt_ms": alarm.adopt_days * DAY_MS,
             "major_rarity": math.log(alarm.major_at),

@@ -45,6 +45,7 @@ class ScoreConfig:
     long_readings: int = 8192  # length of the long memories
     block_readings: int = 256  # a calibration block
     blocks: int = 32  # blocks the thresholds remember
+    memory_interval_s: float = 60.0  # of what sends more often, blocks and long memories are as long as with this
     sharp_period: int = 24_800  # readings in which a healthy stream reaches the threshold of sudden, or of range, once
     lasting_period: int = 11_100  # the same of relation where it lasts
     smooth_period: int = 2_440  # of prediction and level: as many as the stream was judged for, but at least this
@@ -73,6 +74,8 @@ class ScoreConfig:
             raise ValueError("opened_factor, opened_readings and silent_intervals: expected at least 1 each")
         if not self.highest_smooth_peak > 0:
             raise ValueError("highest_smooth_peak: expected above 0")
+        if self.memory_interval_s < 0:
+            raise ValueError("memory_interval_s: expected at least 0")
         if min(self.residual_weight, self.level_weight, self.usual_share) < 0:
             raise ValueError("residual_weight, level_weight and usual_share: expected at least 0")
 

@@ -33,6 +33,7 @@ from models.detection.rows import (
 )
 from models.detection.scoring import SHAPE, SHAPE_MEAN, SHAPE_STD
 
+KNOWN_BLOCKS = 16.0  # that a stream is known for, at least, where one of them takes more than block_readings
 PRIOR_BLOCKS = 2.0  # that what is known of peaks before the first block counts for
 MOST_BLOCKS = 1e12  # of a period; also where the interval is not known
 LOWEST_IF_ASKED = 0.5  # threshold of prediction and level where it is said how many false alarms there may be
@@ -50,10 +51,25 @@ HIGHEST_OWN_PEAK = 3.0  # of a threshold that must prove itself
 
 
 @compiled
+def stretched(stream: Scalars[float], rules: Rules) -> float:
+    """How many times as many readings this stream's blocks and long memories take as ScoreConfig says; 1 at least.
+
+    256 readings a minute apart are four hours, and 8,192 of them five days: long enough to know that something comes
+    every day. Of a stream that sends more often the same time is remembered, as far as it is known for that long: a
+    block is a sixteenth of its readings at most.
+    """
+    if stream.interval_ms <= 0:
+        return 1.0
+    known = stream.age / (rules.block_readings * KNOWN_BLOCKS)
+    times = at_most(at_most(known, rules.memory_ms / stream.interval_ms), rules.most_stretched)
+    return at_least(times, 1.0)
+
+
+@compiled
 def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules: Rules, false_alarm_ms: float) -> None:
     """A block is full: what its peaks, on a logarithmic scale, exceed once in the wanted period scores 1.0.
 
-    false_alarm_ms: event time in which the stream may raise one false alarm; 0: as the rules have it, in readings.
+    false_alarm_ms: event time in which the stream may raise one false alarm; 0: as the rules have it.
     Block maxima: Coles 2001, ch. 3; parameters of the law by the method of moments.
     """
     stream.blocks = int(stream.blocks) + 1.0
@@ -62,7 +78,8 @@ def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules
     smooth = smooth_deviations(stream.blocks, rules)
     lowest, lowest_sudden = rules.lowest_threshold, rules.lowest_sudden
     if false_alarm_ms > 0:
-        sharp = smooth = lasting = deviations_of(false_alarm_ms / (stream.interval_ms * rules.block_readings))
+        block_ms = stream.interval_ms * rules.block_readings * stretched(stream, rules)
+        sharp = smooth = lasting = deviations_of(false_alarm_ms / block_ms)
         lowest, lowest_sudden = LOWEST_IF_ASKED, LOWEST_SUDDEN_IF_ASKED
     highest = at_least(rules.highest_smooth_peak, smooth)
     stream.residual_peak_mean, stream.residual_peak_variance = learn_peak(
@@ -314,7 +331,8 @@ def return_periods(
     law: of one that is longer than healthy it is known that there was none in all the time judged, and one that is
     longer by far is rarer; else 0.
     """
-    block_ms, judged_ms = rules.block_readings * stream.interval_ms, stream.age * stream.interval_ms
+    block_ms = rules.block_readings * stretched(stream, rules) * stream.interval_ms
+    judged_ms = stream.age * stream.interval_ms
     peaks, runs = scores.peaks, scores.runs
     sudden_ms = relation_ms = 0.0
     for f in range(len(scratch.looks)):

@@ -98,7 +98,8 @@ class DetectionSettings(Section):
     false_alarms: FalseAlarms = Field(
         default="default",
         description="how many false alarms a healthy stream may raise where no rule says it, such as 1 per stream per "
-        "90 days; default: thresholds that are exceeded once in a number of readings",
+        "90 days; default: thresholds that are exceeded once in a number of readings, or of minutes where they come "
+        "more often",
     )
     rules: Annotated[tuple[DetectionRule, ...], NoDecode, BeforeValidator(from_json)] = Field(
         default=(),

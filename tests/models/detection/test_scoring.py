@@ -220,16 +220,16 @@ def test_what_reaches_a_threshold_returns_once_in_the_wanted_period(period: int)
     )
     for seed, scale in enumerate((0.5, 3.0)):
         one = OneStream(score=config)
-        one.stream.age, one.stream.interval_ms = 10_000.0, 2_000.0
+        one.stream.age, one.stream.interval_ms = 10_000.0, 60_000.0
         for peak in np.random.default_rng(seed).gamma(3, scale, 20 * config.block_readings):
             take(Seen(sudden=peak, residual=peak), one)
         one.looks[0].sudden = one.channels[0].sudden_threshold
         thresholds = one.stream.residual_threshold, 0.0, 0.0, 0.0, 0.0
         at = Scores(1.0, 1.0, 1.0, (0.0,) * 4, thresholds, (0.99, 1.0, 0.0), 0, 0.0)
         returns_ms = THRESHOLDS.return_periods(one.stream, one.relation, one.scratch, at, one.rules)
-        assert returns_ms[0] == pytest.approx(period * 2_000, rel=0.02)
-        assert returns_ms[3] == pytest.approx(period * 2_000, rel=0.02)
-        assert returns_ms[4:] == (0.0, one.stream.age * 2_000, 0.0, 0.0), "a run that is healthy says nothing"
+        assert returns_ms[0] == pytest.approx(period * 60_000, rel=0.02)
+        assert returns_ms[3] == pytest.approx(period * 60_000, rel=0.02)
+        assert returns_ms[4:] == (0.0, one.stream.age * 60_000, 0.0, 0.0), "a run that is healthy says nothing"
 
 
 def test_no_return_period_is_longer_than_a_hundred_years_or_shorter_than_a_reading() -> None:
