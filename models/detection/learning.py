@@ -295,7 +295,7 @@ def rescale(channel: Channels[float]) -> float:
         spread = at_least(math.sqrt(channel.square / others), floor)
         step = at_least(math.sqrt(channel.step_square / others), floor)
     shrink = channel.spread / spread if channel.spread < math.inf else 1.0
-    channel.longest_swing = swing_in_new_spread(channel.longest_swing, 1 / shrink, channel.known)
+    channel.longest_swing = swing_in_new_spread(channel.longest_swing, shrink, channel.known)
     channel.residual_mean *= shrink
     channel.level_deviation *= shrink
     channel.level_deviation_mean *= shrink

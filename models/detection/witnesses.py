@@ -31,7 +31,7 @@ SWING = 1.0  # spreads from the mean: where a value is further off, it is high, 
 HEALTHY_SWING = 10.0  # readings from high to low, or back, that are so in any stream
 FEWEST_SWINGS = 24.0  # longest ones, that a value must be known for: else it is not one that swings
 SWING_ODDS = 5.545177444479562  # ln 256: of 256 values that turn at random one is told in as long as it is known
-GREW, FARTHEST_SELDOM = 1.5, 20.0  # see swing_in_new_spread()
+GREW, MOST_GREW = 1 / 1.5, 1 / 6.0  # of a spread, what it was before: see swing_in_new_spread()
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
 
@@ -344,16 +344,17 @@ def follow_swings(channel: Channels[float], look: Look, interval_ms: float, age:
 
 
 @compiled
-def swing_in_new_spread(longest: float, grew: float, known: float) -> float:
-    """The longest swing by a spread that has become `grew` times as large, where that is a half more or above.
+def swing_in_new_spread(longest: float, shrink: float, known: float) -> float:
+    """The longest swing by a new spread, of which the one before is `shrink` times as large: longer if it grew by half.
 
     A channel that has begun to go farther, now and then, swings by the new spread more seldom than it did by the old
     one, and was never seen to: normal noise reaches u of its standard deviations exp(-u²/2) times as often (Rice 1944).
     No longer than what counts as swinging at all.
     """
-    if grew < GREW:
+    if shrink > GREW:
         return longest
-    seldom = at_most((grew * grew - 1) / 2, FARTHEST_SELDOM)
+    grew = 1 / at_least(shrink, MOST_GREW)
+    seldom = (grew * grew - 1) / 2
     return at_least(longest, at_most(longest * exponential(seldom), known / FEWEST_SWINGS))
 
 

@@ -123,13 +123,20 @@ def test_a_level_that_is_adopted_is_as_long_a_swing_as_it_lasted() -> None:
 
 @pytest.mark.parametrize(
     ("shrink", "longest"),
-    [(1.2, 50), (1.0, 50), (1 / 1.49, 50), (1 / 1.5, 50 * math.exp(0.625)), (1 / 2, 50 * math.exp(1.5)), (0.01, 1e3)],
+    [
+        (1.2, 50),
+        (1.0, 50),
+        (0.68, 50),
+        (0.66, 50 * math.exp((0.66**-2 - 1) / 2)),
+        (1 / 2, 50 * math.exp(1.5)),
+        (0.01, 1e3),
+    ],
 )
 def test_where_the_spread_grew_by_half_swings_are_taken_to_be_as_much_rarer(shrink: float, longest: float) -> None:
     """As those of normal noise are, but no longer than a 24th of what is known: then it swings, and is told later."""
     one = swung(longest_swing=50, known=24_000.0)
-    assert WITNESSES.swing_in_new_spread(50.0, 1 / shrink, 24_000.0) == pytest.approx(longest, rel=1e-9)
-    assert WITNESSES.swing_in_new_spread(1_500.0, 2.0, 24_000.0) == 1_500, "never shorter than it was seen"
+    assert WITNESSES.swing_in_new_spread(50.0, shrink, 24_000.0) == pytest.approx(longest, rel=1e-9)
+    assert WITNESSES.swing_in_new_spread(1_500.0, 0.5, 24_000.0) == 1_500, "never shorter than it was seen"
     one.channels[0].spread = shrink
     one.channels[0].square, one.channels[0].step_square = 23_999.0, 23_999.0
     LEARNING.rescale(one.channels[0])
