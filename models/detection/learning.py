@@ -279,8 +279,11 @@ def adopt_level(channel: Channels[float], length: float) -> None:
     equal, calm = digits_of(channel.equal_run)
     longest_equal, longest_calm = digits_of(channel.longest_equal_run)
     channel.longest_equal_run = as_digits(at_least(longest_equal, equal), at_least(longest_calm, calm))
-    channel.longest_missing_run = at_least(channel.longest_missing_run, channel.missing_run)
-    channel.longest_swing = at_least(channel.longest_swing, abs(channel.swing_run))
+    longest_missing, usual = digits_of(channel.longest_missing_run)
+    channel.longest_missing_run = as_digits(at_least(longest_missing, channel.missing_run), usual)
+    run, _ = digits_of(abs(channel.swing_run))
+    longest_swing, longest_turn = digits_of(channel.longest_swing)
+    channel.longest_swing = as_digits(at_least(longest_swing, run), longest_turn)
 
 
 @compiled
@@ -295,7 +298,9 @@ def rescale(channel: Channels[float]) -> float:
         spread = at_least(math.sqrt(channel.square / others), floor)
         step = at_least(math.sqrt(channel.step_square / others), floor)
     shrink = channel.spread / spread if channel.spread < math.inf else 1.0
-    channel.longest_swing = swing_in_new_spread(channel.longest_swing, shrink, channel.known)
+    longest_swing, longest_turn = digits_of(channel.longest_swing)
+    longest_swing = swing_in_new_spread(longest_swing, shrink, channel.known)
+    channel.longest_swing = as_digits(float(int(longest_swing)), longest_turn)
     channel.residual_mean *= shrink
     channel.level_deviation *= shrink
     channel.level_deviation_mean *= shrink

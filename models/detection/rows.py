@@ -163,11 +163,19 @@ class Channels(_Statistics[T]):
     week_square: T = remembered(0.0, "spreads²", "what the day of the week adds, squared")
     equal_run: T = remembered(0.0, "readings", "in a row that are equal; as digits also a sum of what speaks for calm")
     longest_equal_run: T = remembered(0.0, "readings", "the longest of these runs, and of these sums, that are over")
-    swing_run: T = remembered(0.0, "readings", "since the value was last low; below 0, since it was last high")
-    longest_swing: T = remembered(0.0, "readings", "the longest of these runs that are over")
+    swing_run: T = remembered(
+        0.0,
+        "readings",
+        "since the value was last low; below 0, since it was last high; as digits also since it became so",
+    )
+    longest_swing: T = remembered(
+        0.0, "readings", "the longest of these runs that are over, and of those from high to high: turns"
+    )
     changes: T = remembered(0.0, "readings", "that did not repeat the value before them")
     missing_run: T = remembered(0.0, "readings", "whose value is missing, in a row until now")
-    longest_missing_run: T = remembered(0.0, "readings", "the longest of these runs that are over")
+    longest_missing_run: T = remembered(
+        0.0, "readings", "the longest of these runs that are over; as digits also the usual turn"
+    )
     sudden_block_peak: T = remembered(0.0, "deviations", "the largest residual in the block that calibrates")
     sudden_peak_mean: T = remembered(1.4, "ln(1 + deviations)", "long mean of the blocks' peaks; first a prior")
     sudden_peak_variance: T = remembered(0.04, "", "long variance of them; first a prior")

@@ -31,6 +31,12 @@ SWING = 1.0  # spreads from the mean: where a value is further off, it is high, 
 HEALTHY_SWING = 10.0  # readings from high to low, or back, that are so in any stream
 FEWEST_SWINGS = 24.0  # longest ones, that a value must be known for: else it is not one that swings
 SWING_ODDS = 5.545177444479562  # ln 256: of 256 values that turn at random one is told in as long as it is known
+SETTLED_READINGS = 512.0  # before them a scale is derived so often that turns are not those of one
+TURNS = 16.0  # that the usual turn goes back
+REGULAR = 1.4  # usual turns: a value of which one was as long does not turn regularly
+FEWEST_TURNS = 48.0  # longest ones, that it must be known for
+LATER = 0.25  # of its longest turn, that a late one takes more at least
+LATE_FOR = 2.0  # times as long as makes it late
 GREW, MOST_GREW = 1 / 1.5, 1 / 6.0  # of a spread, what it was before: see swing_in_new_spread()
 FEWEST_CHANGES = 20.0  # of a value, before it can be stuck
 
@@ -258,12 +264,14 @@ def follow_missing(channel: Channels[float], look: Look, interval_ms: float) -> 
     if look.present == 0:
         channel.missing_run += one_if(channel.known > 0)
     else:
-        longest = learned_run(channel.missing_run, channel.longest_missing_run, MISSING_READINGS, interval_ms)
-        channel.longest_missing_run = at_least(channel.longest_missing_run, longest)
+        longest_ever, usual = digits_of(channel.longest_missing_run)
+        learned = learned_run(channel.missing_run, longest_ever, MISSING_READINGS, interval_ms)
+        channel.longest_missing_run = as_digits(at_least(longest_ever, float(int(learned))), usual)
         channel.missing_run = 0.0
     look.missing = 0.0
     if channel.missing_run > 0:
-        look.missing = channel.missing_run / at_least(channel.longest_missing_run * LONGER, MISSING_READINGS)
+        longest, _ = digits_of(channel.longest_missing_run)
+        look.missing = channel.missing_run / at_least(longest * LONGER, MISSING_READINGS)
 
 
 @compiled
@@ -326,21 +334,68 @@ def follow_swings(channel: Channels[float], look: Look, interval_ms: float, age:
     """Take a reading into the run since the value was last low, or high: it ends where the value is the other.
 
     So a cycle that no longer rises as high is told, which the net knows within a few turns. Only of a value that has
-    swung often, as a cycle does and a walk does not; until then each run teaches its whole length.
+    swung often, as a cycle does and a walk does not; until then each run teaches its whole length. And of one that
+    turns regularly, a cycle that has become longer: see is_late().
     """
-    rises, run = channel.swing_run >= 0, abs(channel.swing_run)
-    longest, known = at_least(channel.longest_swing, HEALTHY_SWING), age - run
+    rises = channel.swing_run >= 0
+    run, turn = digits_of(abs(channel.swing_run))
+    longest_ever, longest_turn = digits_of(channel.longest_swing)
+    longest, known = at_least(longest_ever, HEALTHY_SWING), age - run
     swings = knows_nights and known > longest * FEWEST_SWINGS
     if look.present > 0 and look.per_spread > 0:
         from_mean = (look.value - channel.mean) * look.per_spread
-        run += 1
+        run, turn = run + 1, at_most(turn + 1, MOST)
         if (from_mean if rises else -from_mean) > SWING:
-            learned = learned_run(run, channel.longest_swing, HEALTHY_SWING, interval_ms) if swings else run
-            channel.longest_swing = at_least(channel.longest_swing, learned)
+            learned = learned_run(run, longest_ever, HEALTHY_SWING, interval_ms) if swings else run
+            if rises:
+                longest_turn = learn_turn(channel, turn, longest_turn, interval_ms, age, swings)
+                turn = 1.0
+            channel.longest_swing = as_digits(float(int(at_least(longest_ever, learned))), longest_turn)
             rises, run = not rises, 1.0
-        channel.swing_run = run if rises else -run
+        runs = as_digits(run, turn)
+        channel.swing_run = runs if rises else -runs
     if swings and run > longest and look.equal < 1 and run >= longest * times_the_longest(known / longest):
         look.equal, look.still = 1.0, run  # and no more, however long it goes on: what else is strange ranks above it
+    if knows_nights and look.equal < 1 and is_late(turn, longest_turn, usual_turn(channel), age - turn):
+        look.equal, look.still = 1.0, turn
+
+
+@compiled
+def learn_turn(
+    channel: Channels[float], turn: float, longest: float, interval_ms: float, age: float, swings: bool
+) -> float:
+    """Take the time from where a value became high to where it does again into the usual one; returns the longest.
+
+    One that began before the scale was settled is none.
+    """
+    if turn > age - SETTLED_READINGS:
+        return longest
+    learned = learned_run(turn, longest, HEALTHY_SWING, interval_ms) if swings and longest > 0 else turn
+    missing, usual = digits_of(channel.longest_missing_run)
+    usual = usual + (learned - usual) / TURNS if usual > 0 else learned
+    channel.longest_missing_run = as_digits(missing, in_parts(usual))
+    return at_least(longest, float(int(at_most(learned, MOST))))
+
+
+@compiled
+def usual_turn(channel: Channels[float]) -> float:
+    _, usual = digits_of(channel.longest_missing_run)
+    return usual
+
+
+@compiled
+def is_late(turn: float, longest: float, usual: float, known: float) -> bool:
+    """Whether a value that turns as regularly as a machine's cycle should be high again by now, but is not.
+
+    As of swings, but of what is beyond the usual turn: a longest of 1.1 usual ones leaves little to chance. Of turns of
+    a few readings one may be left out. What does not turn at all any more is told for as long again: then it is the
+    business of swings.
+    """
+    if longest <= EQUAL_READINGS or longest >= usual * REGULAR or known <= longest * FEWEST_TURNS:
+        return False
+    by_chance = (longest - usual) * (times_the_longest(known / longest) - 1)
+    late = longest + at_least(by_chance, longest * LATER)
+    return bool(late <= turn < late * LATE_FOR)
 
 
 @compiled

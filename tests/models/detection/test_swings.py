@@ -33,11 +33,23 @@ def follow(
     return float(look.equal)
 
 
-def swung(**fields: float) -> OneStream:
+def swung(longest_turn: float = 0.0, usual_turn: float = 0.0, turn: float = 0.0, **fields: float) -> OneStream:
     one = OneStream()
     for name, number in fields.items():
         setattr(one.channels[0], name, number)
+    channel = one.channels[0]
+    channel.swing_run = math.copysign(WITNESSES.as_digits(abs(channel.swing_run), turn), channel.swing_run)
+    channel.longest_swing = WITNESSES.as_digits(channel.longest_swing, longest_turn)
+    channel.longest_missing_run = WITNESSES.as_digits(channel.longest_missing_run, usual_turn)
     return one
+
+
+def runs(one: OneStream) -> tuple[float, float, float, float]:
+    """The swing, below 0 since it was high, and the turn until now; the longest of each."""
+    channel = one.channels[0]
+    run, turn = WITNESSES.digits_of(abs(float(channel.swing_run)))
+    longest, longest_turn = WITNESSES.digits_of(float(channel.longest_swing))
+    return math.copysign(run, channel.swing_run), turn, longest, longest_turn
 
 
 def cycle(turns: int, height: float = 8.0) -> Doubles:
@@ -53,15 +65,36 @@ def test_a_swing_ends_where_the_value_is_high_after_low_or_low_after_high() -> N
     one, found = swung(), []
     for value in (0.0, 1.5, 0.5, 2.0, -0.9, -1.1, None, -3.0, 1.1):
         follow(one, [value])
-        found.append((one.channels[0].swing_run, one.channels[0].longest_swing))
+        found.append(runs(one)[::2])
     assert found == [(1, 0), (-1, 2), (-2, 2), (-3, 2), (-4, 2), (1, 5), (1, 5), (2, 5), (-1, 5)]
+
+
+def test_a_turn_is_from_where_the_value_becomes_high_to_where_it_does_again() -> None:
+    one, found = swung(), []
+    for value in (1.5, 0.0, -1.5, None, 1.5, 1.5, -1.5, 1.5, -1.5, 0.0, 0.0, 1.5):
+        follow(one, [value])
+        found.append((*runs(one)[1::2], WITNESSES.usual_turn(one.channels[0])))
+    assert [turn for turn, *_ in found] == [1, 2, 3, 3, 1, 2, 3, 1, 2, 3, 4, 1]
+    assert found[0][1:] == (1, 1), "what there was before the first counts too"
+    assert found[4][1:] == (4, 1 + 3 / 16)
+    assert found[-1][1] == 5
+
+
+def test_turns_of_the_first_readings_are_none() -> None:
+    """Their scale is derived at each age that doubles."""
+    one = swung(turn=30)
+    follow(one, [1.5], age=512 + 30)
+    assert runs(one)[1::2] == (1, 0)
+    one = swung(turn=30)
+    follow(one, [1.5], age=512 + 31)
+    assert runs(one)[1::2] == (1, 31)
 
 
 def test_of_a_channel_whose_spread_is_not_known_nothing_is_counted() -> None:
     one = swung()
     one.looks[0].present, one.looks[0].per_spread = 1.0, 0.0
     WITNESSES.follow_swings(one.channels[0], one.looks[0], 1_000.0, 1e4, True)
-    assert one.channels[0].swing_run == 0
+    assert runs(one)[0] == 0
 
 
 @pytest.mark.parametrize("longest", [3, 10, 31])
@@ -101,7 +134,7 @@ def test_an_equal_run_that_is_longer_over_what_is_healthy_counts_instead() -> No
     one.looks[0].present = one.looks[0].per_spread = 1.0
     one.looks[0].equal, one.looks[0].still = 2.0, 40.0
     WITNESSES.follow_swings(one.channels[0], one.looks[0], 1_000.0, 1e4, True)
-    assert (one.looks[0].equal, one.looks[0].still, one.channels[0].swing_run) == (2, 40, -100)
+    assert (one.looks[0].equal, one.looks[0].still, runs(one)[0]) == (2, 40, -100)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +145,54 @@ def test_an_equal_run_that_is_longer_over_what_is_healthy_counts_instead() -> No
 def test_a_swing_that_is_over_teaches_what_is_healthy(age: float, interval_ms: float, longest: float) -> None:
     one = swung(longest_swing=30, swing_run=499)
     follow(one, [1.5], age, interval_ms)
-    assert one.channels[0].longest_swing == longest
+    assert runs(one)[2] == longest
+
+
+@pytest.mark.parametrize(
+    ("longest", "usual", "late"),
+    [(100, 98, 125), (100, 75, 100 + 25 * math.log(256) / math.log(100)), (100, 71, None)],
+    ids=["a quarter more", "by chance", "does not turn regularly"],
+)
+def test_a_turn_is_late_by_how_regular_turns_are(longest: float, usual: float, late: float | None) -> None:
+    known = 10_000.0
+    if late is None:
+        assert not any(WITNESSES.is_late(float(turn), longest, usual, known) for turn in range(100, 300))
+        return
+    assert not WITNESSES.is_late(math.ceil(late) - 1, longest, usual, known)
+    assert WITNESSES.is_late(math.ceil(late), longest, usual, known)
+    assert not WITNESSES.is_late(math.ceil(2 * late), longest, usual, known), "it does not turn any more"
+    assert not WITNESSES.is_late(math.ceil(late), longest, usual, 48.0 * longest), "so few turns say little"
+
+
+def test_of_turns_of_twenty_readings_one_may_be_left_out() -> None:
+    assert not any(WITNESSES.is_late(float(turn), 20.0, 19.0, 1e5) for turn in range(20, 60))
+    assert any(WITNESSES.is_late(float(turn), 21.0, 20.0, 1e5) for turn in range(21, 60))
+
+
+def test_a_late_turn_is_stuck_since_the_value_was_last_high() -> None:
+    one = swung(longest_swing=50, swing_run=-40, longest_turn=100, usual_turn=98, turn=123)
+    assert follow(one, [0.0]) == 0
+    assert follow(one, [0.0], knows_nights=False) == 0
+    assert follow(one, [0.0]) == 1
+    assert one.looks[0].still == 126
+
+
+def test_a_cycle_that_becomes_longer_is_told_in_its_first_turns() -> None:
+    for times, seed in ((1.5, 0), (2.0, 1)):
+        place = np.arange(120 * 2 * HALF_TURN)
+        before = place < 100 * 2 * HALF_TURN
+        phase = np.cumsum(np.where(before, 1.0, 1 / times)) / HALF_TURN
+        values = 40 + 8 * np.sin(np.pi * phase) + 0.4 * noise(seed, readings=len(place))
+        (first, *_) = openings(values)
+        told = (first.opened_ms - MONDAY_MS) // STEP_MS - before.sum()
+        assert first.opened_by == OpenedBy.STUCK
+        assert 0 < told <= 2 * times * 2 * HALF_TURN
 
 
 def test_a_level_that_is_adopted_is_as_long_a_swing_as_it_lasted() -> None:
     one = swung(longest_swing=30, swing_run=-700)
     LEARNING.adopt_level(one.channels[0], 700.0)
-    assert one.channels[0].longest_swing == 700
+    assert runs(one)[2] == 700
 
 
 @pytest.mark.parametrize(
@@ -141,7 +215,7 @@ def test_where_the_spread_grew_by_half_swings_are_taken_to_be_as_much_rarer(shri
     one.channels[0].square, one.channels[0].step_square = 23_999.0, 23_999.0
     LEARNING.rescale(one.channels[0])
     assert one.channels[0].spread == 1
-    assert one.channels[0].longest_swing == pytest.approx(longest, rel=1e-9)
+    assert runs(one)[2] == int(longest)
 
 
 def test_a_cycle_that_is_half_as_high_is_told_soon_and_began_at_its_last_turn() -> None:
@@ -153,7 +227,7 @@ def test_a_cycle_that_is_half_as_high_is_told_soon_and_began_at_its_last_turn() 
     assert len(whole) < place <= len(whole) + 3 * HALF_TURN
     assert first.began_ms is not None
     last_turn = (first.began_ms - MONDAY_MS) // STEP_MS
-    assert len(whole) - HALF_TURN < last_turn < len(whole)
+    assert len(whole) - 2 * HALF_TURN < last_turn < len(whole)
     assert not openings(cycle(120))
 
 
