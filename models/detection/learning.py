@@ -103,7 +103,7 @@ def update_baseline(
 
 @compiled
 def count_in_block(stream: Scalars[float], scored: float, readings: float) -> bool:
-    """Take a reading into the calibration block, which is full with so many; says whether it is."""
+    """Take a reading into the calibration block, which takes this many; says whether it is full."""
     seen, full = stream.blocks - int(stream.blocks), readings * BLOCK_DIGIT
     if seen < full:
         seen += scored * BLOCK_DIGIT

@@ -66,6 +66,12 @@ def stretched(stream: Scalars[float], rules: Rules) -> float:
 
 
 @compiled
+def block_ms_of(stream: Scalars[float], rules: Rules) -> float:
+    """The event time that a block of this stream takes."""
+    return rules.block_readings * stretched(stream, rules) * stream.interval_ms
+
+
+@compiled
 def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules: Rules, false_alarm_ms: float) -> None:
     """A block is full: what its peaks, on a logarithmic scale, exceed once in the wanted period scores 1.0.
 
@@ -78,8 +84,7 @@ def calibrate(stream: Scalars[float], relation: Doubles, scratch: Scratch, rules
     smooth = smooth_deviations(stream.blocks, rules)
     lowest, lowest_sudden = rules.lowest_threshold, rules.lowest_sudden
     if false_alarm_ms > 0:
-        block_ms = stream.interval_ms * rules.block_readings * stretched(stream, rules)
-        sharp = smooth = lasting = deviations_of(false_alarm_ms / block_ms)
+        sharp = smooth = lasting = deviations_of(false_alarm_ms / block_ms_of(stream, rules))
         lowest, lowest_sudden = LOWEST_IF_ASKED, LOWEST_SUDDEN_IF_ASKED
     highest = at_least(rules.highest_smooth_peak, smooth)
     stream.residual_peak_mean, stream.residual_peak_variance = learn_peak(
@@ -331,8 +336,7 @@ def return_periods(
     law: of one that is longer than healthy it is known that there was none in all the time judged, and one that is
     longer by far is rarer; else 0.
     """
-    block_ms = rules.block_readings * stretched(stream, rules) * stream.interval_ms
-    judged_ms = stream.age * stream.interval_ms
+    block_ms, judged_ms = block_ms_of(stream, rules), stream.age * stream.interval_ms
     peaks, runs = scores.peaks, scores.runs
     sudden_ms = relation_ms = 0.0
     for f in range(len(scratch.looks)):

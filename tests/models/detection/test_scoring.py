@@ -681,7 +681,7 @@ def test_a_run_that_is_over_teaches_how_long_a_healthy_one_is_and_one_teaches_on
     one = with_runs()
     judge_values(one, [0.1] + [0.2] * 8 + [0.3] + [None] * 2 + [0.4] + [0.5] * 500 + [0.6])
     channel = one.channels[0]
-    assert int(channel.longest_missing_run) == 2
+    assert channel.longest_missing_run == 2
     assert channel.longest_equal_run == 2 * 7 + 20, "the five hundred may have been a fault"
 
 
